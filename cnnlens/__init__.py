@@ -1,0 +1,1 @@
+"""What have the filters of a trained CNN learned?"""

@@ -1,0 +1,1 @@
+"""Running a network once and keeping what it answered."""

@@ -1,0 +1,40 @@
+"""The one kind of error a user can meet: a message that names the thing, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnlensError(Exception):
+    """The data, the model or the machine were at fault (exit status 1).
+
+    Parameters
+    ----------
+    message : str
+        What went wrong and where, in one line without a full stop.
+    hint : str
+        What to do about it, in one line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(CnnlensError):
+    """The command was given something that does not exist or does not fit (exit status 2)."""
+
+    exit_code = 2
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Name the nearest known words: ``"did you mean layer4 or layer3?"``, empty when none is near."""
+    near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,110 @@
+"""Files are written whole or not at all: a temporary name beside the target, then a rename."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import CnnlensError
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space, or put the workspace elsewhere with -w DIR"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or use another -w DIR"),
+    errno.EROFS: ("the file system is read-only", "choose a writable workspace with -w DIR"),
+    errno.EACCES: ("permission denied", "choose a writable workspace with -w DIR"),
+    errno.EPERM: ("operation not permitted", "choose a writable workspace with -w DIR"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another -w DIR"),
+    errno.EEXIST: ("a file is in the way", "remove it, or choose another -w DIR"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter -w DIR"),
+}
+
+
+def writing_error(path: Path, error: OSError) -> CnnlensError:
+    """Turn an operating-system error met while writing `path` into a message a user can act on."""
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+    return CnnlensError(f"cannot write {path}: {reason}", hint)
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` and its parents, or say why that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise writing_error(path, error) from error
+    return path
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends well and vanishes otherwise.
+
+    Raises
+    ------
+    CnnlensError
+        When the folder cannot be written to or the disk is full.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in _REASONS:
+            raise writing_error(path, error) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document, whole or not at all."""
+    write_text(path, to_json(document))
+
+
+def to_json(document: Any) -> str:
+    """Format a document as every JSON of cnnlens is formatted (and as ``--json`` prints it)."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; a missing, damaged or foreign file is named as such."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CnnlensError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise CnnlensError(
+            f"{path} is damaged: {error}", "remove it, or redo the command with --force"
+        ) from error
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows under a header; floats are written so that they read back exactly."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a CSV of cnnlens as a list of rows; a missing or damaged file is named as such."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise CnnlensError(f"{path} does not exist") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise CnnlensError(f"{path} is damaged: {error}") from error

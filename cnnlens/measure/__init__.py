@@ -1,0 +1,1 @@
+"""Arithmetic on cached activations: thresholds, IoU, top images."""

@@ -1,0 +1,1 @@
+"""Opening networks and addressing what is inside them."""

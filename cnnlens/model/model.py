@@ -1,0 +1,54 @@
+"""What every engine works on: a network in evaluation mode, and how to feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cnnlens.model.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass
+class Model:
+    """An opened network.
+
+    Attributes
+    ----------
+    net : torch.nn.Module
+        In evaluation mode, parameters frozen, on the device it will run on.
+    spec : str
+        What the user typed: a path, ``torchvision:resnet18``, ``file.py:factory``.
+    arch : str
+        What it turned out to be, e.g. ``torchvision:resnet18``.
+    preprocess : Preprocess
+        How pixels become its input.
+    classes : list of str or None
+        Names of its outputs, where they are known.
+    fingerprint : str
+        Hash of architecture and weights: equal fingerprints, equal network.
+    batch : int or None
+        The only batch size it accepts (an exported program with a static shape), else None.
+    notes : list of str
+        What was inferred or assumed while opening, one line each, for the user to read.
+    """
+
+    net: nn.Module
+    spec: str
+    arch: str
+    preprocess: Preprocess
+    classes: list[str] | None
+    fingerprint: str
+    batch: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters live."""
+        import torch
+
+        tensors = [*self.net.parameters(), *self.net.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")

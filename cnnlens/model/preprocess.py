@@ -1,0 +1,125 @@
+"""From a decoded picture to the tensor a network expects: size, range, mean and deviation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pixels become network input.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width of the network's input, in pixels.
+    mean, std : tuple of float
+        Per channel, in units of pixel values scaled to [0, 1]; as many as there are channels.
+    resize : int or None
+        Length of the shorter side before the centre crop of plain photos; None: the crop's own.
+    interpolation : {"bilinear", "bicubic", "nearest", "lanczos"}
+        Resampling filter (antialiased, as Pillow does it).
+    scale : float
+        Factor after scaling to [0, 1]: 255 for networks of the Caffe era.
+    bgr : bool
+        Channels in the order blue, green, red (Caffe); mean and std are then in that order too.
+    source : str
+        Where these settings come from, for people: "torchvision", "checkpoint", "assumed".
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    resize: int | None = None
+    interpolation: str = "bilinear"
+    scale: float = 1.0
+    bgr: bool = False
+    source: str = "assumed"
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels."""
+        return len(self.mean)
+
+    def with_channels(self, channels: int) -> Preprocess:
+        """Return the same settings for a network of another number of input channels."""
+        if channels == self.channels:
+            return self
+        mean = tuple([sum(self.mean) / len(self.mean)] * channels)
+        std = tuple([sum(self.std) / len(self.std)] * channels)
+        return replace(self, mean=mean, std=std)
+
+    def pixels(self, image: Image.Image, squash: bool) -> np.ndarray:
+        """Resample a decoded picture to the input plane.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Mode "RGB" or "L".
+        squash : bool
+            True: stretch to the input size, so that label maps stay aligned. False: shorter side
+            to `resize`, then the centre crop. An image already at the input size is not resampled.
+
+        Returns
+        -------
+        numpy.ndarray
+            (H, W, 3) uint8, or (H, W, 1) for one input channel.
+        """
+        height, width = self.size
+        if image.size != (width, height):
+            image = self._resampled(image, squash)
+        if self.channels == 1 and image.mode != "L":
+            image = image.convert("L")
+        array = np.asarray(image, dtype=np.uint8)
+        return array if array.ndim == 3 else array[:, :, None]  # (H, W, C)
+
+    def _resampled(self, image: Image.Image, squash: bool) -> Image.Image:
+        height, width = self.size
+        filter_ = getattr(Image.Resampling, self.interpolation.upper())
+        if squash:
+            return image.resize((width, height), filter_)
+        # the shorter side, measured against the crop's shape, so that the crop always fits
+        ratio = (self.resize or min(height, width)) / min(height, width)
+        factor = ratio * max(width / image.width, height / image.height)
+        resized = image.resize(
+            (max(width, round(image.width * factor)), max(height, round(image.height * factor))),
+            filter_,
+        )
+        left, top = (resized.width - width) // 2, (resized.height - height) // 2
+        return resized.crop((left, top, left + width, top + height))
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn pixels (N, C, H, W), uint8 in [0, 255] or float in [0, 1], into network input.
+
+        Fewer pixel channels than the network has (grey or RGB into 6 channels) are repeated.
+        """
+        import torch
+
+        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels  # (N, C, H, W)
+        if x.shape[1] != self.channels:
+            x = x.repeat(1, -(-self.channels // x.shape[1]), 1, 1)[:, : self.channels]
+        if self.bgr:
+            x = x.flip(1)
+        mean = torch.tensor(self.mean, device=x.device)[:, None, None]
+        std = torch.tensor(self.std, device=x.device)[:, None, None]
+        return (x * self.scale - mean) / std
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain lists and numbers, for JSON, HDF5 attributes and checkpoints."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Preprocess:
+        """Build from :meth:`as_dict`'s result; unknown keys are ignored."""
+        known = {k: v for k, v in settings.items() if k in cls.__dataclass_fields__}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
