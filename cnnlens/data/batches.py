@@ -1,0 +1,181 @@
+"""Batches of decoded pixels, read ahead by threads, in order, full although images are damaged."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decode import DamagedImage, load_image
+from cnnlens.errors import CnnlensError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cnnlens.model.preprocess import Preprocess
+
+TOLERATED = 0.05  # share of damaged images that is skipped; more than this is fatal
+
+Skipped = tuple[str, str]  # the image's path in the data folder, what is wrong with it
+Decoded = np.ndarray | Skipped
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The next images that could be read.
+
+    Attributes
+    ----------
+    indices : numpy.ndarray
+        (B,) int64, positions in ``images.paths``.
+    pixels : torch.Tensor
+        (B, C, H, W) uint8, contiguous. B is 0 only when not one image of all could be read.
+    skipped : tuple of (path, reason)
+        Damaged images met on the way.
+    next : int
+        The position to start at for the batch after this one.
+    """
+
+    indices: np.ndarray
+    pixels: torch.Tensor
+    skipped: tuple[Skipped, ...]
+    next: int
+
+
+def batches(
+    images: ImageSet,
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    workers: int,
+    start: int = 0,
+    indices: Sequence[int] | None = None,
+) -> Iterator[Batch]:
+    """Decode and resample images in order, `batch_size` good ones at a time.
+
+    Parameters
+    ----------
+    images : ImageSet
+        Squashed to the input size where pixels carry labels, else resized and cropped.
+    preprocess : Preprocess
+        The network's input size and number of channels.
+    batch_size : int
+        Images per batch; only the last batch is smaller.
+    workers : int
+        Threads that decode ahead, about two batches; 0: the calling thread decodes.
+    start : int
+        Position to begin at, an earlier batch's `next`.
+    indices : sequence of int, optional
+        Read only these, in this order; `start` and `next` then count along this sequence.
+
+    Yields
+    ------
+    Batch
+        The same whatever the number of workers; and the same from an earlier batch's `next` on
+        as without a break.
+    """
+    if batch_size < 1 or workers < 0 or start < 0:
+        raise ValueError(f"{batch_size=} must be at least 1, {workers=} and {start=} at least 0")
+    order: Sequence[int] = range(len(images.paths)) if indices is None else indices
+
+    def decode(index: int) -> Decoded:
+        return _decode(images, preprocess, index)
+
+    decoded = _read_ahead(decode, order[start:], workers, 2 * batch_size)
+    return _assembled(decoded, order, start, batch_size, _plane(preprocess))
+
+
+def check_skipped(skipped: Sequence[Skipped], total: int) -> None:
+    """Raise CnnlensError when more than 5 % of `total` images are damaged, naming the first few."""
+    if len(skipped) <= TOLERATED * total:
+        return
+    named = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
+    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    raise CnnlensError(
+        f"{len(skipped)} of {total} images cannot be used ({named}{more})",
+        "`cnnlens data check DIR` lists everything that is wrong with a data set",
+    )
+
+
+def _plane(preprocess: Preprocess) -> tuple[int, int, int]:
+    return (1 if preprocess.channels == 1 else 3, *preprocess.size)
+
+
+def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
+    path = images.paths[index]
+    try:
+        image = load_image(images.root / path, "L" if preprocess.channels == 1 else "RGB")
+    except DamagedImage as damage:
+        return path, damage.reason
+    pixels = preprocess.pixels(image, squash=images.aligned)  # (H, W, C)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
+
+
+def _read_ahead(
+    decode: Callable[[int], Decoded], order: Sequence[int], workers: int, ahead: int
+) -> Generator[Decoded, None, None]:
+    """Map `decode` over `order` in threads, never more than `ahead` results waiting."""
+    if not workers:
+        yield from map(decode, order)
+        return
+    waiting: deque[Future[Decoded]] = deque()
+    rest = iter(order)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnlens-decode")
+    try:
+        waiting.extend(pool.submit(decode, index) for index in itertools.islice(rest, ahead))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(decode, index) for index in itertools.islice(rest, 1))
+            yield result
+    finally:  # also when the consumer stops early or Ctrl-C strikes
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _assembled(
+    decoded: Generator[Decoded, None, None],
+    order: Sequence[int],
+    start: int,
+    batch_size: int,
+    plane: tuple[int, int, int],
+) -> Iterator[Batch]:
+    """Group results into full batches.
+
+    A batch ends just before the next good image, so that damaged ones at the very end belong to
+    the last batch and not to an empty one.
+    """
+    good: list[np.ndarray] = []
+    places: list[int] = []
+    skipped: list[Skipped] = []
+    position = start
+    with closing(decoded):
+        for position, result in enumerate(decoded, start):
+            if isinstance(result, tuple):
+                skipped.append(result)
+                continue
+            if len(good) == batch_size:
+                yield _batch(good, places, skipped, position, plane)
+                good, places, skipped = [], [], []
+            good.append(result)
+            places.append(order[position])
+    if good or skipped:
+        yield _batch(good, places, skipped, position + 1, plane)
+
+
+def _batch(
+    good: list[np.ndarray],
+    places: list[int],
+    skipped: list[Skipped],
+    next_: int,
+    plane: tuple[int, int, int],
+) -> Batch:
+    import torch
+
+    pixels = np.stack(good) if good else np.empty((0, *plane), np.uint8)  # (B, C, H, W)
+    return Batch(np.array(places, np.int64), torch.from_numpy(pixels), tuple(skipped), next_)

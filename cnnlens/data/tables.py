@@ -1,0 +1,216 @@
+"""The CSV tables of Broden's layout, read strictly: a fault is named with its file and row."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnlens.data.decode import ENDINGS
+from cnnlens.errors import CnnlensError, did_you_mean
+
+FIXED = ("image", "split", "ih", "iw", "sh", "sw")
+LARGEST_SIDE = 16384  # of a label map; anything beyond is a slip of the pen
+
+_CATEGORY = re.compile(r"\s*([^();]+?)\s*(?:\(\s*(\d+)\s*\))?\s*")
+
+
+@dataclass(frozen=True)
+class Label:
+    """A row of ``label.csv``: `categories` maps each declared category to its count, if given."""
+
+    number: int
+    name: str
+    categories: dict[str, int | None]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of ``index.csv``; `cells` are parallel to the data set's categories, "" when empty."""
+
+    line: int
+    image: str
+    split: str
+    image_size: tuple[int, int]  # (ih, iw)
+    size: tuple[int, int]  # (sh, sw)
+    cells: tuple[str, ...]
+
+
+def items(cell: str) -> list[int | str]:
+    """Split a cell into whole-image numbers (int) and paths of planes (str)."""
+    parts = [part.strip() for part in cell.split(";")]
+    return [int(part) if part.isascii() and part.isdigit() else part for part in parts if part]
+
+
+def read_labels(path: Path) -> dict[int, Label]:
+    """Read ``label.csv``: number, name and declared categories, by number."""
+    labels: dict[int, Label] = {}
+    header, rows = _table(path)
+    number, name, category = _columns(path, header, ("number", "name", "category"))
+    for line, cells in rows:
+        label = _label(path, line, cells[number], cells[name], cells[category])
+        if label.number in labels:
+            first = labels[label.number].line
+            raise _fault(path, line, f"label {label.number} was defined before, in row {first}")
+        if label.number:  # 0 is "nothing"
+            labels[label.number] = label
+    if not labels:
+        raise CnnlensError(f"{path} defines no labels")
+    return labels
+
+
+def _label(path: Path, line: int, number: str, name: str, category: str) -> Label:
+    if not (number.isascii() and number.isdigit()):
+        raise _fault(path, line, f"the label number is {number!r}, not a whole number")
+    categories: dict[str, int | None] = {}
+    for part in filter(str.strip, category.split(";")):
+        match = _CATEGORY.fullmatch(part)
+        if match is None:
+            raise _fault(path, line, f"category {part!r} does not look like object(12)")
+        categories[match[1]] = int(match[2]) if match[2] else None
+    return Label(int(number), name or f"label {int(number)}", categories, line)
+
+
+def read_categories(root: Path) -> set[str]:
+    """Names in ``category.csv``, a file that may be missing."""
+    path = root / "category.csv"
+    if not path.exists():
+        return set()
+    header, rows = _table(path)
+    (name,) = _columns(path, header, ("name",))
+    return {cells[name] for _, cells in rows if cells[name]}
+
+
+def coverages(path: Path) -> dict[int, float]:
+    """Coverage by label number from a ``c_<category>.csv``, a file that may be missing."""
+    if not path.exists():
+        return {}
+    header, rows = _table(path)
+    number, coverage = _columns(path, header, ("number", "coverage"))
+    found = {}
+    for line, cells in rows:
+        try:
+            found[int(cells[number])] = float(cells[coverage])
+        except ValueError:
+            raise _fault(path, line, "number and coverage must be numbers") from None
+    return found
+
+
+def read_index(path: Path, known: Collection[str]) -> tuple[tuple[str, ...], tuple[Row, ...]]:
+    """Read ``index.csv``: the category columns and one row per image.
+
+    Columns that are in `known` are categories; others are passed over unless they hold planes.
+    """
+    header, rows = _table(path)
+    fixed = _columns(path, header, FIXED)
+    others = [place for place in range(len(header)) if place not in fixed and header[place]]
+    columns = [place for place in others if header[place] in known]
+    strange = [place for place in others if header[place] not in known]
+    if not columns:
+        names = ", ".join(sorted(known)) or "no category at all"
+        raise CnnlensError(
+            f"{path} has no category column",
+            f"label.csv declares {names}; columns bear these names",
+        )
+    read: list[Row] = []
+    seen: dict[str, int] = {}
+    for line, cells in rows:
+        row = _row(path, line, [cells[place] for place in fixed], [cells[i] for i in columns])
+        if row.image in seen:
+            raise _fault(path, line, f"{row.image} is listed before, in row {seen[row.image]}")
+        seen[row.image] = line
+        for place in strange:
+            _refuse_planes(path, line, header[place], cells[place], known)
+        for place, cell in zip(columns, row.cells, strict=True):
+            _check_cell(path, line, header[place], cell)
+        read.append(row)
+    return tuple(header[place] for place in columns), tuple(read)
+
+
+def _row(path: Path, line: int, fixed: list[str], cells: list[str]) -> Row:
+    image, split, *sizes = fixed
+    image = image.replace("\\", "/")
+    if not image:
+        raise _fault(path, line, "the image is not named")
+    _check_path(path, line, image)
+    for name, size in zip(FIXED[2:], sizes, strict=True):
+        if not (size.isascii() and size.isdigit() and 1 <= int(size[:9]) <= LARGEST_SIDE):
+            raise _fault(path, line, f"{name} is {size!r}, not a size in pixels")
+    ih, iw, sh, sw = (int(size) for size in sizes)
+    return Row(
+        line, image, split, (ih, iw), (sh, sw), tuple(cell.replace("\\", "/") for cell in cells)
+    )
+
+
+def _check_cell(path: Path, line: int, category: str, cell: str) -> None:
+    for item in items(cell):
+        if isinstance(item, str):
+            if not item.lower().endswith(ENDINGS):
+                what = f"{category} is {item!r}, neither a label number nor a PNG file"
+                raise _fault(path, line, what)
+            _check_path(path, line, item)
+
+
+def _refuse_planes(path: Path, line: int, name: str, cell: str, known: Collection[str]) -> None:
+    if cell.lower().endswith(".png"):
+        raise CnnlensError(
+            f"{path}, row {line}: column {name!r} holds label maps, but label.csv declares no "
+            f"label of category {name!r}",
+            did_you_mean(name, known) or f"declared are {', '.join(sorted(known))}",
+        )
+
+
+def _check_path(path: Path, line: int, item: str) -> None:
+    if item.startswith("/") or ".." in item.split("/") or item[1:2] == ":" or "\0" in item:
+        raise _fault(path, line, f"{item!r} leads out of the data folder")
+
+
+def _fault(path: Path, line: int, what: str) -> CnnlensError:
+    return CnnlensError(f"{path}, row {line}: {what}")
+
+
+def _columns(path: Path, header: list[str], names: tuple[str, ...]) -> list[int]:
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise CnnlensError(
+            f"{path} has no column {missing[0]!r}",
+            f"its first line must name {', '.join(names)}; it names {', '.join(header)}",
+        )
+    return [header.index(name) for name in names]
+
+
+def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header and the numbered rows of a table; rows are numbered as a spreadsheet does."""
+    lines = _lines(path)
+    _, header = next(lines, (0, []))
+    if not header:
+        raise CnnlensError(f"{path} is empty")
+    twice = {name for name in header if name and header.count(name) > 1}
+    if twice:
+        raise CnnlensError(f"{path} has two columns {min(twice)!r}")
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        for line, cells in lines:
+            if len(cells) != len(header):
+                raise _fault(path, line, f"{len(cells)} cells under {len(header)} columns")
+            yield line, cells
+
+    return header, rows()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield non-empty rows, stripped; a byte order mark and any line ends are understood."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line, cells in enumerate(csv.reader(file), 1):
+                if any(cell.strip() for cell in cells):
+                    yield line, [cell.strip() for cell in cells]
+    except FileNotFoundError:
+        raise CnnlensError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise CnnlensError(f"{path} is damaged: not UTF-8 text ({error.reason})") from error
+    except (OSError, csv.Error) as error:
+        raise CnnlensError(f"{path} cannot be read: {error}") from error
