@@ -1,0 +1,122 @@
+"""Networks from the user's own code: ``file.py:factory`` and ``package.module:factory``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.architecture import Architecture
+
+
+def is_factory(spec: str) -> bool:
+    """Whether a spec has the form of a factory (a file that exists under that name comes first)."""
+    place, colon, name = spec.rpartition(":")
+    if not colon or not name.isidentifier():
+        return False
+    return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+
+
+def architecture(spec: str) -> Architecture:
+    """Import the code behind ``file.py:factory`` or ``package.module:factory``.
+
+    Raises
+    ------
+    UsageError
+        When the file, the module or the factory does not exist.
+    CnnlensError
+        When the code itself fails.
+    """
+    place, _, name = spec.rpartition(":")
+    module = _from_file(Path(place).expanduser()) if place.endswith(".py") else _from_name(place)
+    factory = getattr(module, name, None)
+    if factory is None:
+        offered = [n for n in vars(module) if callable(getattr(module, n)) and n[0] != "_"]
+        raise UsageError(f"{place} has no '{name}'", did_you_mean(name, offered))
+    if not callable(factory):
+        raise UsageError(f"'{name}' in {place} is no callable that returns an nn.Module")
+    return Architecture(name=spec, make=_checked(spec, factory), source=_source(module))
+
+
+def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:
+    def make(**options: Any) -> nn.Module:
+        try:
+            net = factory(**options)
+        except Exception as error:
+            raise CnnlensError(
+                f"{spec} failed: {_reason(error)}",
+                "cnnlens calls it without arguments; run it in Python to see the traceback",
+            ) from error
+        if not isinstance(net, nn.Module):
+            raise CnnlensError(
+                f"{spec} returned {_kind(net)}, not an nn.Module",
+                "name a callable that returns the network",
+            )
+        return net
+
+    return make
+
+
+def _kind(thing: object) -> str:
+    return "nothing" if thing is None else f"a {type(thing).__name__}"
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")])
+        raise UsageError(f"{path} does not exist", near)
+    name = f"cnnlens_factory_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # so that the file can import its neighbours, as when it is run
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise CnnlensError(f"{path} cannot be imported: {_reason(error)}") from error
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _from_name(name: str) -> ModuleType:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)  # the console script, unlike `python -m`, leaves it out
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(
+                f"no module '{error.name}' to import",
+                "give a path to a file (file.py:factory), or install the package",
+            ) from None
+        raise CnnlensError(f"{name} cannot be imported: {_reason(error)}") from error
+    except Exception as error:
+        raise CnnlensError(f"{name} cannot be imported: {_reason(error)}") from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _source(module: ModuleType) -> str:
+    """The code's text: two files of one name with equal weights may still compute differently."""
+    file = getattr(module, "__file__", None)
+    try:
+        return Path(file).read_text(encoding="utf-8") if file else ""
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,188 @@
+"""From what a user types as MODEL to a network ready to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model import registry
+from cnnlens.model.architecture import Architecture
+from cnnlens.model.device import resolve_device
+from cnnlens.model.fingerprint import fingerprint
+from cnnlens.model.fit import Fit, build, fit
+from cnnlens.model.infer import infer
+from cnnlens.model.model import Model
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.skeleton import first_convolution, seeded, shapes_of
+from cnnlens.model.state import State, read_safetensors, read_torch, unwrap
+
+
+@dataclass
+class Opened:
+    """What a MODEL turned out to be, before the user's overrides and the device."""
+
+    net: nn.Module
+    arch: str
+    preprocess: Preprocess | None = None
+    classes: list[str] | None = None
+    source: str = ""
+    batch: int | None = None
+    notes: Sequence[str] = ()
+
+
+def open_model(
+    spec: str,
+    *,
+    arch: str | None = None,
+    allow_pickle: bool = False,
+    image_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str = "auto",
+) -> Model:
+    """Open a network from any form of MODEL.
+
+    Parameters
+    ----------
+    spec : str
+        A file (checkpoint, state dict, ``.safetensors``, exported program), ``torchvision:NAME``,
+        ``torchvision:NAME@WEIGHTS``, ``timm:NAME``, ``zoo:NAME``, ``file.py:factory`` or
+        ``package.module:factory``.
+    arch : str, optional
+        The architecture of a bare state dict, where it cannot be inferred.
+    allow_pickle : bool
+        Whether the file may be unpickled, which can run any code.
+    image_size : (int, int), optional
+        Height and width of the input in pixels, instead of what the model says.
+    mean, std : sequence of float, optional
+        Per channel, in units of [0, 1], instead of what the model says.
+    device : str
+        ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+
+    Returns
+    -------
+    Model
+        In evaluation mode, parameters frozen, on the device.
+
+    Raises
+    ------
+    UsageError
+        For names that do not exist and state dicts that fit several architectures.
+    CnnlensError
+        For files that cannot be opened.
+    """
+    place = resolve_device(device)
+    opened = _open(spec, arch, allow_pickle)
+    preprocess = _override(_settings(opened), image_size, mean, std)
+    net = opened.net.eval().requires_grad_(False)
+    mark = fingerprint(opened.arch, net, opened.source)
+    return Model(
+        net=net.to(place),
+        spec=spec,
+        arch=opened.arch,
+        preprocess=preprocess,
+        classes=opened.classes,
+        fingerprint=mark,
+        batch=opened.batch,
+        notes=list(opened.notes),
+    )
+
+
+def _open(spec: str, arch: str | None, allow_pickle: bool) -> Opened:
+    path = Path(spec).expanduser()
+    if path.exists():
+        return _from_file(path, arch, allow_pickle)
+    if not registry.is_spec(spec):
+        raise _no_such_file(path)
+    if arch is not None:
+        raise UsageError(f"--arch goes with a file of weights, and {spec} is none", "leave it out")
+    return _from_registry(spec)
+
+
+def _no_such_file(path: Path) -> UsageError:
+    folder = path.parent
+    near = did_you_mean(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+    return UsageError(
+        f"{path} does not exist",
+        near or "MODEL is a file, torchvision:NAME, timm:NAME, zoo:NAME or file.py:factory",
+    )
+
+
+def _from_registry(spec: str) -> Opened:
+    name, at, weights = spec.partition("@")
+    known = registry.architecture(name)
+    if at:
+        return registry.pretrained(known, weights)
+    with seeded():
+        net = known.make()
+    notes = [] if known.source else [f"{spec} has random weights"]
+    return _described(known, net, notes)
+
+
+def _described(known: Architecture, net: nn.Module, notes: Sequence[str]) -> Opened:
+    outputs = registry.outputs(net)
+    classes = known.class_names(outputs) if outputs else None
+    return Opened(net, known.name, known.preprocess(net), classes, known.source, notes=notes)
+
+
+def _from_file(path: Path, arch: str | None, allow_pickle: bool) -> Opened:
+    if path.suffix == ".safetensors":
+        return _from_state(read_safetensors(path), path, arch)
+    state = unwrap(read_torch(path, allow_pickle))
+    if state is None:
+        raise CnnlensError(f"{path} holds no state dict")
+    return _from_state(state, path, arch)
+
+
+def _from_state(state: State, path: Path, arch: str | None) -> Opened:
+    found = infer(shapes_of(state), str(path)) if arch is None else _named(state, path, arch)
+    known = found.architecture
+    net = build(found, state)
+    return _described(known, net, known.finish(net))
+
+
+def _named(state: State, path: Path, arch: str) -> Fit:
+    found = fit(registry.architecture(arch), shapes_of(state))
+    if not found.exact:
+        raise CnnlensError(
+            f"{path} does not fit {found.architecture.name}: "
+            f"{found.fitting} of {found.total} tensors fit; {found.describe()}",
+            "leave --arch out to have it inferred, or name the code that builds it",
+        )
+    return found
+
+
+def _settings(opened: Opened) -> Preprocess:
+    settings = opened.preprocess or Preprocess()
+    first = first_convolution(opened.net)
+    return settings if first is None else settings.with_channels(first[1].in_channels)
+
+
+def _override(
+    settings: Preprocess,
+    image_size: tuple[int, int] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Preprocess:
+    if image_size is None and mean is None and std is None:
+        return settings
+    changed = replace(settings, source=f"{settings.source}, overridden")
+    if image_size is not None:
+        changed = replace(changed, size=image_size, resize=None)
+    if mean is not None:
+        changed = replace(changed, mean=_per_channel("--mean", mean, settings.channels))
+    if std is not None:
+        changed = replace(changed, std=_per_channel("--std", std, settings.channels))
+    return changed
+
+
+def _per_channel(option: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    if len(values) != channels:
+        raise UsageError(
+            f"{option} has {len(values)} numbers, but the network takes {channels} channels"
+        )
+    return tuple(float(v) for v in values)

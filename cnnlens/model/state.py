@@ -1,0 +1,111 @@
+"""The state dict inside a checkpoint file, read without running anything that is in the file."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlens.errors import CnnlensError
+
+State = dict[str, torch.Tensor]
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+def read_torch(path: Path, allow_pickle: bool = False) -> Any:
+    """Read what ``torch.save`` wrote, with ``weights_only=True`` unless pickles are allowed.
+
+    Raises
+    ------
+    CnnlensError
+        When the file holds other Python objects, or is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not allow_pickle:
+            raise _refused(path, str(error)) from None
+    except Exception as error:
+        raise _damaged(path, error) from error
+    return _unpickled(path)
+
+
+def read_safetensors(path: Path) -> State:
+    """Read a ``.safetensors`` file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def unwrap(content: Any) -> State | None:
+    """Find the state dict in a checkpoint's content; None when there is none.
+
+    Known wrappers are opened, and prefixes that all names share are taken off.
+    """
+    for _ in range(4):  # wrappers nest: {"model": {"state_dict": …}}
+        if isinstance(content, nn.Module):
+            content = content.state_dict()
+        if not isinstance(content, Mapping):
+            return None
+        inner = next((content[k] for k in WRAPPERS if _holds_tensors(content.get(k))), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not tensors or not all(isinstance(k, str) for k in tensors):
+        return None
+    return strip_prefixes(tensors)
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, nn.Module):
+        return True
+    if not isinstance(value, Mapping):
+        return False
+    return any(isinstance(v, torch.Tensor) or _holds_tensors(v) for v in value.values())
+
+
+def strip_prefixes(state: State) -> State:
+    """Take ``module.``, ``model.`` and ``_orig_mod.`` off as long as all names begin with one."""
+    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), None):
+        state = {k[len(prefix) :]: v for k, v in state.items()}
+    return state
+
+
+def _unpickled(path: Path) -> Any:
+    """Run the file's pickle: the user has said that it may be trusted."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise CnnlensError(
+            f"{path} holds a pickled object whose code is not here: {error}",
+            "run cnnlens where that code can be imported, or save net.state_dict() instead",
+        ) from error
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _refused(path: Path, text: str) -> CnnlensError:
+    """Say which object keeps a file from being read safely."""
+    found = re.search(r"(?:GLOBAL|global) ['\"`]?([\w.]+)", text)
+    name = found.group(1) if found else ""
+    what = f"a pickled {name}" if name else "pickled Python objects"
+    return CnnlensError(
+        f"{path} holds {what}, not only tensors; unpickling can run any code",
+        "save net.state_dict() instead, or pass --allow-pickle if you trust the file",
+    )
+
+
+def _damaged(path: Path, error: BaseException) -> CnnlensError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return CnnlensError(f"{path} is damaged or incomplete: {reason}", "copy or download it again")

@@ -1,0 +1,171 @@
+"""The classification networks of torchvision as architectures."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+from urllib.error import URLError
+
+from torch import nn
+from torchvision import models
+
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.architecture import Architecture, Options, Shapes
+from cnnlens.model.preprocess import Preprocess
+
+PREFIX = "torchvision:"
+_AUXILIARY = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}
+# a piece of a parameter's name that gives a family away -> how the family's names begin
+_FAMILIES = {
+    "layer1.0.conv1.": ("resnet", "resnext", "wide_resnet"),
+    "denseblock1.": ("densenet",),
+    "inception3a.": ("googlenet",),
+    "Mixed_5b.": ("inception",),
+    ".squeeze.": ("squeezenet",),
+    "trunk_output.": ("regnet",),
+    "MBconv": ("maxvit",),
+    "encoder_layer_0.": ("vit",),
+    "relative_position_bias_table": ("swin",),
+    "relative_coords_table": ("swin_v2",),
+    "stage2.0.branch2.": ("shufflenet",),
+    "layers.8.0.layers.": ("mnasnet",),
+    ".layer_scale": ("convnext",),
+    "features.1.conv.": ("mobilenet_v2",),
+    ".block.0.0.weight": ("mobilenet_v3", "efficientnet"),
+    "features.0.weight": ("alexnet", "vgg"),
+}
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of all classification networks of the installed torchvision."""
+    return tuple(models.list_models(module=models))
+
+
+def likely_first(keys: Iterable[str]) -> list[list[str]]:
+    """Order all names by what a state dict's keys look like: the likely families, then the rest."""
+    text = "\n".join(keys)
+    beginnings = [b for mark, family in _FAMILIES.items() if mark in text for b in family]
+    likely = [n for n in names() if n.startswith(tuple(beginnings))]
+    return [likely, [n for n in names() if n not in likely]]
+
+
+def architecture(name: str) -> Architecture:
+    """Look up a network by its torchvision name.
+
+    Raises
+    ------
+    UsageError
+        When torchvision has no classification network of that name.
+    """
+    if name not in names():
+        raise UsageError(
+            f"torchvision has no classification network '{name}'",
+            did_you_mean(name, names()) or f"it has {', '.join(names()[:6])}, …",
+        )
+    return Architecture(
+        name=PREFIX + name,
+        make=partial(_make, name),
+        outputs=1000,
+        options=partial(_options, name),
+        preprocess=partial(_preprocess, name),
+        class_names=partial(_class_names, name),
+        finish=partial(_finish, name),
+        lazy=True,
+    )
+
+
+def pretrained(name: str, weights: str) -> tuple[nn.Module, Preprocess]:
+    """Build a network with torchvision's own weights, downloading them where they are not cached.
+
+    Raises
+    ------
+    UsageError
+        When the network has no weights of that name.
+    CnnlensError
+        When they cannot be downloaded.
+    """
+    known = models.get_model_weights(name)
+    if weights not in known.__members__:
+        raise UsageError(
+            f"torchvision:{name} has no weights '{weights}'",
+            f"it has {', '.join(known.__members__)}",
+        )
+    entry = known[weights]
+    try:
+        net = models.get_model(name, weights=entry, progress=False)
+    except (URLError, OSError, RuntimeError) as error:
+        raise CnnlensError(
+            f"cannot get the weights {name}@{weights}: {error}",
+            "download them elsewhere and give the file as MODEL",
+        ) from error
+    return net, _from_transforms(entry)
+
+
+def _make(name: str, **options: Any) -> nn.Module:
+    if name in _AUXILIARY:
+        options.setdefault("init_weights", True)  # unset, torchvision warns about its default
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return models.get_model(name, weights=None, **options)
+
+
+def _options(name: str, shapes: Shapes) -> Iterable[Options]:
+    if name in _AUXILIARY:
+        present = any(k.startswith(_AUXILIARY[name]) for k in shapes)
+        return ({"aux_logits": present, "init_weights": False},)
+    if name.startswith("vit"):
+        position = shapes.get("encoder.pos_embedding", ())
+        patch = shapes.get("conv_proj.weight", ())
+        if len(position) == 3 and len(patch) == 4:
+            # position embeddings grow with the picture: one per patch and one for the class
+            return ({"image_size": math.isqrt(max(position[1] - 1, 1)) * patch[-1]},)
+    return ({},)
+
+
+def _from_transforms(weights: Any) -> Preprocess:
+    settings = weights.transforms()
+    crop = int(settings.crop_size[0])
+    return Preprocess(
+        size=(crop, crop),
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+        resize=int(settings.resize_size[0]),
+        interpolation=settings.interpolation.value,
+        source="torchvision",
+    )
+
+
+def _preprocess(name: str, net: nn.Module) -> Preprocess:
+    known = [_from_transforms(weights) for weights in models.get_model_weights(name)]
+    fixed = getattr(net, "image_size", None)
+    if not isinstance(fixed, int):
+        return known[0]
+    fitting = [settings for settings in known if settings.size == (fixed, fixed)]
+    return fitting[0] if fitting else replace(known[0], size=(fixed, fixed), resize=None)
+
+
+def _class_names(name: str, outputs: int) -> list[str] | None:
+    for weights in models.get_model_weights(name):
+        categories = weights.meta.get("categories", [])
+        if len(categories) == outputs:
+            return list(categories)
+    return None
+
+
+def _finish(name: str, net: nn.Module) -> list[str]:
+    """Switch on the input transform of GoogLeNet and Inception, which no state dict records.
+
+    torchvision's pretrained weights, and whatever was fine-tuned from them, need it.
+    """
+    if name not in _AUXILIARY:
+        return []
+    net.transform_input = True  # type: ignore[assignment]
+    return [
+        f"{name}: transform_input=True is assumed, as in torchvision's own weights and networks "
+        "fine-tuned from them; for one trained from scratch give --arch file.py:factory"
+    ]
