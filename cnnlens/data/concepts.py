@@ -186,10 +186,11 @@ def read_plane(path: Path, name: str) -> np.ndarray:
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise _Fault(f"{name} cannot be read ({error})") from error
     if array.ndim == 2:
-        return array.astype(np.int64, copy=False) & 0xFFFF
-    if array.shape[2] == 2:
-        return array[..., 0].astype(np.intp)
-    return array[..., 0].astype(np.intp) + 256 * array[..., 1].astype(np.intp)
+        return array.astype(np.uint16)
+    numbers = array[..., 0].astype(np.uint16)
+    if array.shape[2] > 2:  # not grey with alpha
+        numbers |= array[..., 1].astype(np.uint16) << 8
+    return numbers
 
 
 def _codes(categories: int, pairs: Sequence[tuple[int, int, str]], pooled: bool) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cnnlens.data.broden import Broden, open_broden
@@ -73,7 +74,7 @@ def find_broden(size: int = 224) -> Broden:
             return open_broden(folder)
     raise CnnlensError(
         f"Broden is not in {home()}",
-        "`cnnlens data download broden` fetches it; or name a folder in Broden's layout with -d DIR",
+        "`cnnlens data download broden` fetches it; -d DIR names a folder in Broden's layout",
     )
 
 
@@ -95,7 +96,8 @@ def _images_of_parts(root: Path) -> ImageSet:
     """The images of a parts data set: those below ``images`` where it has such a folder."""
     for name in ("images", "JPEGImages"):
         if (root / name).is_dir():
-            return open_folder(root / name)
+            images = open_folder(root / name)
+            return replace(images, root=root, paths=tuple(f"{name}/{p}" for p in images.paths))
     return open_folder(root)
 
 

@@ -1,0 +1,226 @@
+"""The synthetic concept set ``shapes`` on disk in Broden's layout, or in memory for training.
+
+Every kind of label occurs: one plane per cell (color, shape, color-shape), several (part), a
+plane mixed with a whole-image number (texture), whole-image numbers alone (scene); the numbers
+have gaps and pass 255.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.data.landing import whole_folder
+from cnnlens.data.shapes import (
+    COLORS,
+    FILLS,
+    SHAPES,
+    Figure,
+    Scene,
+    paint,
+    parts,
+    scenes,
+    shows_square,
+)
+from cnnlens.files import write_csv
+
+_FIRST_NUMBERS = {
+    "color": (1, list(COLORS)),
+    "shape": (4, list(SHAPES)),
+    "color-shape": (7, [f"{color} {shape}" for color in COLORS for shape in SHAPES]),
+    "texture": (20, [*FILLS, "filled alike"]),
+    "part": (301, ["upper half", "lower half", "edge", "corner"]),
+    "scene": (400, ["one colour", "two colours"]),
+}
+_NUMBERS = {
+    (category, name): number
+    for category, (first, names) in _FIRST_NUMBERS.items()
+    for number, name in enumerate(names, first)
+}
+_VALIDATION = 5  # every fifth picture is in the split val
+
+Cells = dict[str, list[np.ndarray | int]]  # per category: planes and whole-image numbers
+
+
+def make_shapes(
+    out: Path | str,
+    images: int = 2000,
+    size: int = 64,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the set, with ``classes.csv`` (image, label: 1 when a square is present) beside it.
+
+    Parameters
+    ----------
+    out : path
+        Folder to make; it lands whole or not at all.
+    images : int
+        Number of pictures; 45 show every combination of two figures once.
+    size : int
+        Side of the square pictures and label maps in pixels, at least 24.
+    seed : int
+        Equal seeds give equal bytes.
+    progress : callable, optional
+        Called with (pictures written, pictures in all).
+    force : bool
+        Replace an earlier data set in `out`.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`.
+
+    Raises
+    ------
+    CnnlensError
+        When `out` is not empty or cannot be written.
+    """
+    out = Path(out)
+    drawn = scenes(images, size, seed)
+    with whole_folder(out, force) as folder:
+        (folder / "images" / "shapes").mkdir(parents=True)
+        tally = _Tally(size)
+        rows, classes = [], []
+        for number, scene in enumerate(drawn):
+            stem = f"shapes/{number:05d}"
+            Image.fromarray(paint(scene, size)).save(folder / "images" / f"{stem}.png")
+            cells = _cells(scene, size)
+            tally.add(cells)
+            split = "val" if number % _VALIDATION == _VALIDATION - 1 else "train"
+            written = _write_cells(folder / "images", stem, cells)
+            rows.append([f"{stem}.png", split, size, size, size, size, *written])
+            classes.append([f"{stem}.png", int(shows_square(scene))])
+            if progress is not None:
+                progress(number + 1, images)
+        header = ["image", "split", "ih", "iw", "sh", "sw", *_FIRST_NUMBERS]
+        write_csv(folder / "index.csv", header, rows)
+        write_csv(folder / "classes.csv", ["image", "label"], classes)
+        tally.write(folder)
+    return out
+
+
+def shapes_arrays(
+    images: int = 2000, size: int = 64, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pictures of :func:`make_shapes` in memory.
+
+    Returns
+    -------
+    pixels : numpy.ndarray
+        (N, size, size, 3) uint8.
+    labels : numpy.ndarray
+        (N,) int64, 1 when a square is present.
+    """
+    pixels = np.empty((images, size, size, 3), np.uint8)
+    labels = np.empty(images, np.int64)
+    for number, scene in enumerate(scenes(images, size, seed)):
+        pixels[number] = paint(scene, size)
+        labels[number] = shows_square(scene)
+    return pixels, labels
+
+
+def _cells(scene: Scene, size: int) -> Cells:
+    """Label numbers of a picture: per category, planes (size, size) and whole-image numbers."""
+    cells: Cells = {
+        "color": [_plane(scene, size, "color", lambda figure: figure.color)],
+        "shape": [_plane(scene, size, "shape", lambda figure: figure.shape)],
+        "color-shape": [
+            _plane(scene, size, "color-shape", lambda figure: f"{figure.color} {figure.shape}")
+        ],
+        "texture": [_plane(scene, size, "texture", lambda figure: figure.fill)],
+        "part": list(_part_planes(scene, size)),
+    }
+    if scene[0].fill == scene[1].fill:
+        cells["texture"].append(_NUMBERS["texture", "filled alike"])
+    colours = "one colour" if scene[0].color == scene[1].color else "two colours"
+    cells["scene"] = [_NUMBERS["scene", colours]]
+    return cells
+
+
+def _plane(scene: Scene, size: int, category: str, name: Callable[[Figure], str]) -> np.ndarray:
+    plane = np.zeros((size, size), np.uint16)
+    for figure in scene:
+        plane[figure.box][figure.mask] = _NUMBERS[category, name(figure)]
+    return plane
+
+
+def _part_planes(scene: Scene, size: int) -> Iterator[np.ndarray]:
+    """Parts overlap, so they need three planes: the halves, the edge, the corners (if any)."""
+    for names in (("upper half", "lower half"), ("edge",), ("corner",)):
+        plane = np.zeros((size, size), np.uint16)
+        for figure in scene:
+            masks = parts(figure)
+            for name in names:
+                plane[figure.box][masks[name]] = _NUMBERS["part", name]
+        if plane.any():
+            yield plane
+
+
+def _write_cells(folder: Path, stem: str, cells: Cells) -> list[str]:
+    return [
+        ";".join(
+            str(item)
+            if isinstance(item, int)
+            else _write_plane(folder, stem, category, place, item)
+            for place, item in enumerate(cells[category])
+        )
+        for category in _FIRST_NUMBERS
+    ]
+
+
+def _write_plane(folder: Path, stem: str, category: str, place: int, plane: np.ndarray) -> str:
+    name = f"{stem}_{category}{f'_{place + 1}' if place else ''}.png"
+    rgb = np.stack([item & 255, item >> 8, np.zeros_like(item)], axis=-1)  # (size, size, 3)
+    Image.fromarray(rgb.astype(np.uint8)).save(folder / name)
+    return name
+
+
+class _Tally:
+    """In how many pictures a label occurs, and how much of them it covers, for the tables."""
+
+    def __init__(self, size: int) -> None:
+        self.area = size * size
+        self.frequency: dict[int, int] = defaultdict(int)
+        self.coverage: dict[int, float] = defaultdict(float)
+
+    def add(self, cells: Cells) -> None:
+        for item in (item for items in cells.values() for item in items):
+            if isinstance(item, int):
+                numbers, shares = np.array([item]), np.array([1.0])
+            else:
+                numbers, counts = np.unique(item[item > 0], return_counts=True)
+                shares = counts / self.area
+            for number, share in zip(numbers.tolist(), shares.tolist(), strict=True):
+                self.frequency[number] += 1
+                self.coverage[number] += share
+
+    def write(self, folder: Path) -> None:
+        labels, categories = [], []
+        for category, (first, names) in _FIRST_NUMBERS.items():
+            numbers = range(first, first + len(names))
+            rows = [
+                [number, name, self.frequency[number], f"{self.coverage[number]:.6f}"]
+                for number, name in zip(numbers, names, strict=True)
+            ]
+            write_csv(
+                folder / f"c_{category}.csv",
+                ["code", "number", "name", "frequency", "coverage"],
+                [[code, *row] for code, row in enumerate(rows, 1)],
+            )
+            labels += [[n, name, f"{category}({f})", f, cover, ""] for n, name, f, cover in rows]
+            total = sum(self.frequency[number] for number in numbers)
+            categories.append([category, first, numbers[-1], len(names), total])
+        write_csv(
+            folder / "label.csv",
+            ["number", "name", "category", "frequency", "coverage", "syns"],
+            labels,
+        )
+        write_csv(
+            folder / "category.csv", ["name", "first", "last", "count", "frequency"], categories
+        )
