@@ -68,9 +68,7 @@ def _scene(rng: np.random.Generator, pair: tuple[int, int], size: int) -> Scene:
     fills = rng.choice(list(FILLS), 2, p=list(FILLS.values()))
     first, second = (
         Figure(shape, color, str(fill), int(row), int(column), side)
-        for (shape, color), fill, row, column in zip(
-            (top, bottom), fills, rows, columns, strict=True
-        )
+        for (shape, color), fill, row, column in zip(kinds, fills, rows, columns, strict=True)
     )
     return first, second
 

@@ -165,16 +165,17 @@ def _part_planes(scene: Scene, size: int) -> Iterator[np.ndarray]:
 def _write_cells(folder: Path, stem: str, cells: Cells) -> list[str]:
     return [
         ";".join(
-            str(item)
-            if isinstance(item, int)
-            else _write_plane(folder, stem, category, place, item)
+            _written(folder, stem, category, place, item)
             for place, item in enumerate(cells[category])
         )
         for category in _FIRST_NUMBERS
     ]
 
 
-def _write_plane(folder: Path, stem: str, category: str, place: int, plane: np.ndarray) -> str:
+def _written(folder: Path, stem: str, category: str, place: int, item: np.ndarray | int) -> str:
+    """Write a plane and return its path, or return a whole-image number as it is."""
+    if isinstance(item, int):
+        return str(item)
     name = f"{stem}_{category}{f'_{place + 1}' if place else ''}.png"
     rgb = np.stack([item & 255, item >> 8, np.zeros_like(item)], axis=-1)  # (size, size, 3)
     Image.fromarray(rgb.astype(np.uint8)).save(folder / name)
