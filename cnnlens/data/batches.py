@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ TOLERATED = 0.05  # share of damaged images that is skipped; more than this is f
 
 Skipped = tuple[str, str]  # the image's path in the data folder, what is wrong with it
 Decoded = np.ndarray | Skipped
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def batches(
     def decode(index: int) -> Decoded:
         return _decode(images, preprocess, index)
 
-    decoded = _read_ahead(decode, order[start:], workers, 2 * batch_size)
+    decoded = read_ahead(decode, order[start:], workers, 2 * batch_size)
     return _assembled(decoded, order, start, batch_size, _plane(preprocess))
 
 
@@ -118,14 +119,14 @@ def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
 
 
-def _read_ahead(
-    decode: Callable[[int], Decoded], order: Sequence[int], workers: int, ahead: int
-) -> Generator[Decoded, None, None]:
-    """Map `decode` over `order` in threads, never more than `ahead` results waiting."""
+def read_ahead(
+    decode: Callable[[int], Result], order: Sequence[int], workers: int, ahead: int
+) -> Generator[Result, None, None]:
+    """Map `decode` over `order` in threads, in order, never more than `ahead` results waiting."""
     if not workers:
         yield from map(decode, order)
         return
-    waiting: deque[Future[Decoded]] = deque()
+    waiting: deque[Future[Result]] = deque()
     rest = iter(order)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnlens-decode")
     try:

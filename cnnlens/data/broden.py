@@ -13,7 +13,16 @@ from pathlib import Path
 
 from cnnlens.data.concepts import BadLabels, Concept, ConceptSpace, Labels
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.tables import Label, Row, coverages, read_categories, read_index, read_labels
+from cnnlens.data.tables import (
+    Counted,
+    Label,
+    Row,
+    RowFault,
+    read_c_table,
+    read_categories,
+    read_index,
+    read_labels,
+)
 from cnnlens.errors import CnnlensError
 
 __all__ = ["BadLabels", "Broden", "Concept", "ConceptSpace", "Labels", "open_broden"]
@@ -70,19 +79,26 @@ class Broden(ImageSet):
         declared = [name for name in self.category_names if name in label.categories]
         if len(declared) < 2:
             return declared[0] if declared else ""
-        known = [self._coverages[name].get(label.number) for name in declared]
-        measured = [value for value in known if value is not None]
+        counted = [self._counted[name].get(label.number) for name in declared]
+        measured = [row.coverage for row in counted if row is not None]
         if len(measured) < len(declared):  # not comparable with each other: fall back to counts
             measured = [float(label.categories[name] or 0) for name in declared]
         return declared[measured.index(max(measured))]
 
     @cached_property
-    def _coverages(self) -> dict[str, dict[int, float]]:
-        return {name: coverages(self.root / f"c_{name}.csv") for name in self.category_names}
+    def _counted(self) -> dict[str, dict[int, Counted]]:
+        return {name: read_c_table(self.root / f"c_{name}.csv") for name in self.category_names}
 
 
-def open_broden(root: Path | str) -> Broden:
+def open_broden(root: Path | str, faults: list[RowFault] | None = None) -> Broden:
     """Read ``index.csv`` and ``label.csv``; planes are read when asked for.
+
+    Parameters
+    ----------
+    root : path
+        The folder with the tables and ``images``.
+    faults : list, optional
+        Collects malformed rows, which are then left out; without it the first one raises.
 
     Raises
     ------
@@ -90,9 +106,9 @@ def open_broden(root: Path | str) -> Broden:
         When files or columns are missing or a row is malformed, with the file and the row.
     """
     root = Path(root)
-    labels = read_labels(root / "label.csv")
+    labels = read_labels(root / "label.csv", faults)
     declared = {category for label in labels.values() for category in label.categories}
-    categories, rows = read_index(root / "index.csv", declared | read_categories(root))
+    categories, rows = read_index(root / "index.csv", declared | read_categories(root), faults)
     if not rows:
         raise CnnlensError(f"{root / 'index.csv'} lists no images")
     paths = tuple(f"images/{row.image}" for row in rows)

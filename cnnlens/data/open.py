@@ -38,12 +38,21 @@ def open_data(path: Path | str) -> ImageSet | Broden:
     CnnlensError
         When the folder is missing, holds no images, or its tables are malformed.
     """
-    root = existing_folder(Path(path).expanduser())
-    kind = _kind(root)
-    inner = _only_folder(root) if kind is None else None
-    if inner is not None and _kind(inner) is not None:
-        root, kind = inner, _kind(inner)
+    root, kind = labelled_folder(Path(path))
     return _OPENERS[kind or "images"](root)
+
+
+def labelled_folder(path: Path) -> tuple[Path, str | None]:
+    """Return the folder of a labelled data set, `path` or the only folder in it, and its kind.
+
+    Where there is none: `path` and None.
+    """
+    root = existing_folder(path.expanduser())
+    kind = kind_of(root)
+    inner = _only_folder(root) if kind is None else None
+    if inner is not None and kind_of(inner) is not None:
+        return inner, kind_of(inner)
+    return root, kind
 
 
 def home() -> Path:
@@ -78,7 +87,8 @@ def find_broden(size: int = 224) -> Broden:
     )
 
 
-def _kind(root: Path) -> str | None:
+def kind_of(root: Path) -> str | None:
+    """Name the kind of labelled data set in a folder: broden, cub or voc-part; else None."""
     for kind, marks in _MARKS.items():
         present = [(root / mark).exists() for mark in marks]
         # half of Broden's pair is a damaged Broden, not a folder of images

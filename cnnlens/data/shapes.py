@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -94,21 +95,23 @@ def shows_square(scene: Scene) -> bool:
     return any(figure.shape == "square" for figure in scene)
 
 
-def parts(figure: Figure) -> dict[str, np.ndarray]:
+@cache
+def parts(shape: str, side: int) -> dict[str, np.ndarray]:
     """Masks of a figure's parts in its box: (side, side) bool each; they overlap."""
-    mask = figure.mask
+    mask = _mask(shape, side)
     upper = np.zeros_like(mask)
-    upper[: figure.side // 2] = True
+    upper[: side // 2] = True
     padded = np.pad(mask, 1)
     inner = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return {
         "upper half": mask & upper,
         "lower half": mask & ~upper,
         "edge": mask & ~inner,
-        "corner": mask & _corners(figure.shape, figure.side),
+        "corner": mask & _corners(shape, side),
     }
 
 
+@cache
 def _mask(shape: str, side: int) -> np.ndarray:
     y, x = np.mgrid[:side, :side] + 0.5
     middle = side / 2

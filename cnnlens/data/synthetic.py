@@ -89,7 +89,9 @@ def make_shapes(
         rows, classes = [], []
         for number, scene in enumerate(drawn):
             stem = f"shapes/{number:05d}"
-            Image.fromarray(paint(scene, size)).save(folder / "images" / f"{stem}.png")
+            Image.fromarray(paint(scene, size)).save(
+                folder / "images" / f"{stem}.png", compress_level=1
+            )
             cells = _cells(scene, size)
             tally.add(cells)
             split = "val" if number % _VALIDATION == _VALIDATION - 1 else "train"
@@ -155,7 +157,7 @@ def _part_planes(scene: Scene, size: int) -> Iterator[np.ndarray]:
     for names in (("upper half", "lower half"), ("edge",), ("corner",)):
         plane = np.zeros((size, size), np.uint16)
         for figure in scene:
-            masks = parts(figure)
+            masks = parts(figure.shape, figure.side)
             for name in names:
                 plane[figure.box][masks[name]] = _NUMBERS["part", name]
         if plane.any():
@@ -178,7 +180,7 @@ def _written(folder: Path, stem: str, category: str, place: int, item: np.ndarra
         return str(item)
     name = f"{stem}_{category}{f'_{place + 1}' if place else ''}.png"
     rgb = np.stack([item & 255, item >> 8, np.zeros_like(item)], axis=-1)  # (size, size, 3)
-    Image.fromarray(rgb.astype(np.uint8)).save(folder / name)
+    Image.fromarray(rgb.astype(np.uint8)).save(folder / name, compress_level=1)
     return name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,37 +40,61 @@ class Row:
     cells: tuple[str, ...]
 
 
+class RowFault(CnnlensError):  # noqa: N818
+    """A malformed row of a table: `table` and `line` say where, `what` what is wrong with it."""
+
+    def __init__(self, path: Path, line: int, what: str, hint: str = "") -> None:
+        super().__init__(f"{path}, row {line}: {what}", hint)
+        self.table, self.line, self.what = path.name, line, what
+
+
 def items(cell: str) -> list[int | str]:
     """Split a cell into whole-image numbers (int) and paths of planes (str)."""
     parts = [part.strip() for part in cell.split(";")]
     return [int(part) if part.isascii() and part.isdigit() else part for part in parts if part]
 
 
-def read_labels(path: Path) -> dict[int, Label]:
-    """Read ``label.csv``: number, name and declared categories, by number."""
+def read_labels(path: Path, faults: list[RowFault] | None = None) -> dict[int, Label]:
+    """Read ``label.csv``: number, name and declared categories, by number.
+
+    Malformed rows raise RowFault, or are left out and collected in `faults`.
+    """
     labels: dict[int, Label] = {}
     header, rows = _table(path)
-    number, name, category = _columns(path, header, ("number", "name", "category"))
+    places = _columns(path, header, ("number", "name", "category"))
     for line, cells in rows:
-        label = _label(path, line, cells[number], cells[name], cells[category])
-        if label.number in labels:
-            first = labels[label.number].line
-            raise _fault(path, line, f"label {label.number} was defined before, in row {first}")
-        if label.number:  # 0 is "nothing"
-            labels[label.number] = label
+        with _collected(faults):
+            _check_length(path, line, cells, header)
+            label = _label(path, line, *(cells[place] for place in places))
+            if label.number in labels:
+                first = labels[label.number].line
+                raise RowFault(path, line, f"label {label.number} is defined in row {first} too")
+            if label.number:  # 0 is "nothing"
+                labels[label.number] = label
     if not labels:
         raise CnnlensError(f"{path} defines no labels")
     return labels
 
 
+@contextmanager
+def _collected(faults: list[RowFault] | None) -> Iterator[None]:
+    """Let a malformed row raise, or note it and go on with the next."""
+    try:
+        yield
+    except RowFault as fault:
+        if faults is None:
+            raise
+        faults.append(fault)
+
+
 def _label(path: Path, line: int, number: str, name: str, category: str) -> Label:
     if not (number.isascii() and number.isdigit()):
-        raise _fault(path, line, f"the label number is {number!r}, not a whole number")
+        raise RowFault(path, line, f"the label number is {number!r}, not a whole number")
     categories: dict[str, int | None] = {}
     for part in filter(str.strip, category.split(";")):
         match = _CATEGORY.fullmatch(part)
         if match is None:
-            raise _fault(path, line, f"category {part!r} does not look like object(12)")
+            raise RowFault(path, line, f"category {part!r} does not look like object(12)")
         categories[match[1]] = int(match[2]) if match[2] else None
     return Label(int(number), name or f"label {int(number)}", categories, line)
 
@@ -81,28 +106,46 @@ def read_categories(root: Path) -> set[str]:
         return set()
     header, rows = _table(path)
     (name,) = _columns(path, header, ("name",))
-    return {cells[name] for _, cells in rows if cells[name]}
+    return {cells[name] for _, cells in rows if name < len(cells) and cells[name]}
 
 
-def coverages(path: Path) -> dict[int, float]:
-    """Coverage by label number from a ``c_<category>.csv``, a file that may be missing."""
+@dataclass(frozen=True)
+class Counted:
+    """A row of a ``c_<category>.csv``."""
+
+    name: str
+    coverage: float
+
+
+def read_c_table(path: Path) -> dict[int, Counted]:
+    """Read a ``c_<category>.csv`` by label number; a file that is missing is empty."""
     if not path.exists():
         return {}
     header, rows = _table(path)
-    number, coverage = _columns(path, header, ("number", "coverage"))
+    places = _columns(path, header, ("number", "name", "coverage"))
     found = {}
     for line, cells in rows:
+        _check_length(path, line, cells, header)
+        number, name, coverage = (cells[place] for place in places)
         try:
-            found[int(cells[number])] = float(cells[coverage])
+            found[int(number)] = Counted(name, float(coverage))
         except ValueError:
-            raise _fault(path, line, "number and coverage must be numbers") from None
+            raise RowFault(path, line, "number and coverage must be numbers") from None
     return found
 
 
-def read_index(path: Path, known: Collection[str]) -> tuple[tuple[str, ...], tuple[Row, ...]]:
+def read_header(path: Path) -> list[str]:
+    """Return the names of a table's columns."""
+    return _table(path)[0]
+
+
+def read_index(
+    path: Path, known: Collection[str], faults: list[RowFault] | None = None
+) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     """Read ``index.csv``: the category columns and one row per image.
 
     Columns that are in `known` are categories; others are passed over unless they hold planes.
+    Malformed rows raise RowFault, or are left out and collected in `faults`.
     """
     header, rows = _table(path)
     fixed = _columns(path, header, FIXED)
@@ -113,32 +156,33 @@ def read_index(path: Path, known: Collection[str]) -> tuple[tuple[str, ...], tup
         names = ", ".join(sorted(known)) or "no category at all"
         raise CnnlensError(
             f"{path} has no category column",
-            f"label.csv declares {names}; columns bear these names",
+            f"its columns must bear the names that label.csv declares: {names}",
         )
-    read: list[Row] = []
-    seen: dict[str, int] = {}
+    read: dict[str, Row] = {}
     for line, cells in rows:
-        row = _row(path, line, [cells[place] for place in fixed], [cells[i] for i in columns])
-        if row.image in seen:
-            raise _fault(path, line, f"{row.image} is listed before, in row {seen[row.image]}")
-        seen[row.image] = line
-        for place in strange:
-            _refuse_planes(path, line, header[place], cells[place], known)
-        for place, cell in zip(columns, row.cells, strict=True):
-            _check_cell(path, line, header[place], cell)
-        read.append(row)
-    return tuple(header[place] for place in columns), tuple(read)
+        with _collected(faults):
+            _check_length(path, line, cells, header)
+            row = _row(path, line, [cells[i] for i in fixed], [cells[i] for i in columns])
+            if row.image in read:
+                first = read[row.image].line
+                raise RowFault(path, line, f"{row.image} is listed in row {first} too")
+            for place in strange:
+                _refuse_planes(path, line, header[place], cells[place], known)
+            for place, cell in zip(columns, row.cells, strict=True):
+                _check_cell(path, line, header[place], cell)
+            read[row.image] = row
+    return tuple(header[place] for place in columns), tuple(read.values())
 
 
 def _row(path: Path, line: int, fixed: list[str], cells: list[str]) -> Row:
     image, split, *sizes = fixed
     image = image.replace("\\", "/")
     if not image:
-        raise _fault(path, line, "the image is not named")
+        raise RowFault(path, line, "the image is not named")
     _check_path(path, line, image)
     for name, size in zip(FIXED[2:], sizes, strict=True):
         if not (size.isascii() and size.isdigit() and 1 <= int(size[:9]) <= LARGEST_SIDE):
-            raise _fault(path, line, f"{name} is {size!r}, not a size in pixels")
+            raise RowFault(path, line, f"{name} is {size!r}, not a size in pixels")
     ih, iw, sh, sw = (int(size) for size in sizes)
     return Row(
         line, image, split, (ih, iw), (sh, sw), tuple(cell.replace("\\", "/") for cell in cells)
@@ -150,26 +194,23 @@ def _check_cell(path: Path, line: int, category: str, cell: str) -> None:
         if isinstance(item, str):
             if not item.lower().endswith(ENDINGS):
                 what = f"{category} is {item!r}, neither a label number nor a PNG file"
-                raise _fault(path, line, what)
+                raise RowFault(path, line, what)
             _check_path(path, line, item)
 
 
 def _refuse_planes(path: Path, line: int, name: str, cell: str, known: Collection[str]) -> None:
     if cell.lower().endswith(".png"):
-        raise CnnlensError(
-            f"{path}, row {line}: column {name!r} holds label maps, but label.csv declares no "
-            f"label of category {name!r}",
+        raise RowFault(
+            path,
+            line,
+            f"column {name!r} holds label maps, but label.csv declares no label of that category",
             did_you_mean(name, known) or f"declared are {', '.join(sorted(known))}",
         )
 
 
 def _check_path(path: Path, line: int, item: str) -> None:
     if item.startswith("/") or ".." in item.split("/") or item[1:2] == ":" or "\0" in item:
-        raise _fault(path, line, f"{item!r} leads out of the data folder")
-
-
-def _fault(path: Path, line: int, what: str) -> CnnlensError:
-    return CnnlensError(f"{path}, row {line}: {what}")
+        raise RowFault(path, line, f"{item!r} leads out of the data folder")
 
 
 def _columns(path: Path, header: list[str], names: tuple[str, ...]) -> list[int]:
@@ -192,13 +233,12 @@ def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     if twice:
         raise CnnlensError(f"{path} has two columns {min(twice)!r}")
 
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        for line, cells in lines:
-            if len(cells) != len(header):
-                raise _fault(path, line, f"{len(cells)} cells under {len(header)} columns")
-            yield line, cells
+    return header, lines
 
-    return header, rows()
+
+def _check_length(path: Path, line: int, cells: list[str], header: list[str]) -> None:
+    if len(cells) != len(header):
+        raise RowFault(path, line, f"{len(cells)} cells under {len(header)} columns")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
