@@ -1,0 +1,259 @@
+"""The section about dissection: which unit detects which concept, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlens.report.figures import chance_unique, format_p
+from cnnlens.report.palette import colours
+from cnnlens.report.results import Best, Concept, Histogram, Layer, Unit, read_layers
+from cnnlens.report.section import Section
+
+TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
+NEAR = 8  # concepts shown per unit, and units per concept, at least
+NEAR_SHARE = 0.8  # of the best IoU: every concept above it is shown too
+NEAR_LIMIT = 24
+BINS = 128  # finer histograms are merged to this
+
+
+def dissection(workspace: Path) -> Section | None:
+    """Gather the section; None where nothing has been dissected."""
+    layers = read_layers(workspace)
+    if not layers:
+        return None
+    categories = list(dict.fromkeys(name for layer in layers for name in layer.categories))
+    number = {name: index for index, name in enumerate(categories)}
+    return Section(
+        template="dissection.html",
+        view={
+            "layers": [_view(layer, number) for layer in layers],
+            "bars": _bars(layers, categories),
+            "palette": list(colours(categories).values()),
+        },
+        data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
+        pictures={
+            picture_key(layer, unit): path
+            for layer in layers
+            for unit, path in sorted(layer.pictures.items())
+        },
+        sources=tuple(layer.folder / "summary.json" for layer in layers),
+    )
+
+
+def picture_key(layer: Layer, unit: int) -> str:
+    """Name a unit's strip among all pictures of the page."""
+    return f"dissect/{layer.folder.name}/{unit}.webp"
+
+
+# -- what the template shows ---------------------------------------------------------------------
+
+
+def _view(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
+    summary, chance = layer.summary, layer.summary.get("chance") or {}
+    return {
+        "name": layer.name,
+        "summary": summary,
+        "chance": chance,
+        "per_category_sum": _per_category_sum(summary),
+        "chance_per_category_sum": _per_category_sum(chance),
+        "data": data_name(summary.get("data")),
+        "skipped": [_skipped(entry) for entry in summary.get("skipped") or []],
+        "top": [_table_row(layer, unit, number) for unit in best_units(layer, TABLE_UNITS)],
+        "has_p": has_p(layer),
+    }
+
+
+def data_name(data: Any) -> str:
+    """Name a summary's data set, whether it is given as a path, a list or an object."""
+    if isinstance(data, Mapping):
+        return str(data.get("name") or data.get("path") or "")
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return ", ".join(data_name(entry) for entry in data)
+    return Path(str(data)).name if data else ""
+
+
+def best_units(layer: Layer, count: int) -> list[Unit]:
+    """Return the units of highest IoU; ties go to the lower number."""
+    return sorted(layer.units, key=lambda unit: (-unit.best.iou, unit.unit))[:count]
+
+
+def has_p(layer: Layer) -> bool:
+    """Whether the layer was held against chance unit by unit."""
+    return any(unit.p_value is not None for unit in layer.units)
+
+
+def _per_category_sum(counts: Mapping[str, Any]) -> float | None:
+    rows = counts.get("per_category")
+    return sum(row.get("unique_detectors") or 0 for row in rows.values()) if rows else None
+
+
+def _skipped(entry: Any) -> str:
+    if not isinstance(entry, Mapping):
+        return str(entry)
+    name = entry.get("image") or entry.get("path") or ""
+    return f"{name}: {entry['reason']}" if entry.get("reason") else str(name)
+
+
+def _table_row(layer: Layer, unit: Unit, number: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "unit": unit.unit,
+        "label": unit.best.label,
+        "category": unit.best.category,
+        "colour": number.get(unit.best.category),
+        "iou": unit.best.iou,
+        "is_detector": unit.is_detector,
+        "p": None if unit.p_value is None else format_p(unit.p_value),
+        "picture": picture_key(layer, unit.unit) if unit.unit in layer.pictures else None,
+    }
+
+
+def _bars(layers: list[Layer], categories: list[str]) -> dict[str, Any]:
+    """Lay out the papers' bars: categories down, layers across, lengths in shares of the longest."""
+    shown = [c for c in categories if any(c in _per_category(layer) for layer in layers)]
+    rows = [(name, [_cell(layer, name) for layer in layers]) for name in shown]
+    total = [_cell(layer, None) for layer in layers]
+    cells = [cell for _, row in rows for cell in row] + total
+    longest = max((max(cell["unique"], cell["chance"] or 0) for cell in cells), default=0) or 1
+    return {
+        "layers": [layer.name for layer in layers],
+        "rows": [(name, categories.index(name), row) for name, row in rows],
+        "total": total,
+        "longest": longest,
+        "chance": any(cell["chance"] is not None for cell in cells),
+    }
+
+
+def _per_category(layer: Layer) -> Mapping[str, Any]:
+    return layer.summary.get("per_category") or {}
+
+
+def _cell(layer: Layer, category: str | None) -> dict[str, Any]:
+    source = layer.summary if category is None else _per_category(layer).get(category) or {}
+    return {
+        "unique": source.get("unique_detectors") or 0,
+        "detectors": source.get("detectors") or 0,
+        "chance": chance_unique(layer.summary, category),
+    }
+
+
+# -- what the script shows -----------------------------------------------------------------------
+
+
+def _data(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
+    names = dict.fromkeys(top.image for tops in layer.top.values() for top in tops)
+    images = {name: index for index, name in enumerate(names)}
+    concept_of = {(c.label, c.category): index for index, c in enumerate(layer.concepts)}
+    units = []
+    for row, unit in enumerate(layer.units):
+        histogram = layer.histograms.get(unit.unit)
+        units.append(
+            {
+                "unit": unit.unit,
+                "threshold": unit.threshold,
+                **_best(unit.best, number, concept_of),
+                "detector": unit.is_detector,
+                "p": unit.p_value,
+                "dead": is_dead(unit, histogram),
+                "best": [_best(best, number, concept_of) for best in unit.by_category],
+                "near": [] if layer.iou is None else near_best(layer.iou[row]),
+                "top": [(images[top.image], top.peak) for top in layer.top.get(unit.unit, [])],
+                "histogram": _histogram(histogram),
+                "picture": picture_key(layer, unit.unit) if unit.unit in layer.pictures else None,
+            }
+        )
+    return {
+        "name": layer.name,
+        "minIou": layer.summary.get("min_iou"),
+        "quantile": layer.summary.get("quantile"),
+        "hasP": has_p(layer),
+        "images": list(images),
+        "units": units,
+        "concepts": _concepts(layer, number),
+    }
+
+
+def _best(
+    best: Best, number: Mapping[str, int], concept_of: Mapping[tuple[str, str], int]
+) -> dict[str, Any]:
+    return {
+        "label": best.label,
+        "category": number.get(best.category),
+        "iou": best.iou,
+        "concept": concept_of.get((best.label, best.category)),
+    }
+
+
+def is_dead(unit: Unit, histogram: Histogram | None) -> bool:
+    """Whether a unit hardly ever fires: its threshold is 0, or all its activations share a bin."""
+    if histogram is not None and np.count_nonzero(histogram.counts) <= 1:
+        return True
+    return unit.threshold == 0
+
+
+def near_best(scores: np.ndarray) -> list[tuple[int, float]]:
+    """Choose the highest scores of a row: the first `NEAR`, and all within reach of the best.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (n,) IoU values.
+
+    Returns
+    -------
+    list of (int, float)
+        Index and score, best first, ties by index, zeros left out, at most `NEAR_LIMIT`.
+    """
+    order = np.argsort(-scores, kind="stable")[:NEAR_LIMIT]
+    floor = NEAR_SHARE * float(scores[order[0]]) if len(order) else 0.0
+    return [
+        (int(index), float(f"{scores[index]:.6g}"))
+        for rank, index in enumerate(order)
+        if scores[index] > 0 and (rank < NEAR or scores[index] >= floor)
+    ]
+
+
+def _histogram(histogram: Histogram | None) -> dict[str, Any] | None:
+    if histogram is None or not np.isfinite(histogram.edges).all():
+        return None
+    group = -(-len(histogram.counts) // BINS)
+    starts = np.arange(0, len(histogram.counts), group)
+    counts = np.add.reduceat(histogram.counts, starts)
+    edges = np.append(histogram.edges[starts], histogram.edges[-1])
+    return {
+        "counts": [int(count) for count in counts],
+        "edges": [float(f"{edge:.5g}") for edge in edges],
+    }
+
+
+def _concepts(layer: Layer, number: Mapping[str, int]) -> list[dict[str, Any]]:
+    detectors: dict[tuple[str, str], int] = {}
+    for unit in layer.units:
+        if unit.is_detector:
+            key = (unit.best.label, unit.best.category)
+            detectors[key] = detectors.get(key, 0) + 1
+    return [
+        {
+            "label": concept.label,
+            "category": number.get(concept.category),
+            "pixels": concept.pixels,
+            "images": concept.images,
+            "bestUnit": concept.best_unit,
+            "iou": concept.best_iou,
+            "detectors": detectors.get((concept.label, concept.category), 0),
+            "top": _top_units(layer, column, concept),
+        }
+        for column, concept in enumerate(layer.concepts)
+    ]
+
+
+def _top_units(layer: Layer, column: int, concept: Concept) -> list[tuple[int, float]]:
+    if layer.iou is not None:
+        best = near_best(layer.iou[:, column])[:NEAR]
+        return [(layer.units[row].unit, iou) for row, iou in best]
+    if concept.best_unit is None or concept.best_iou is None:
+        return []
+    return [(concept.best_unit, concept.best_iou)]

@@ -1,0 +1,86 @@
+"""Where the page's pictures live: inside it while they are few, beside it once they are many."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import make_folder, writing_error
+
+INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
+FOLDER = "report_files"
+_TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg"}
+
+
+@contextmanager
+def addresses(workspace: Path, pictures: Mapping[str, Path]) -> Iterator[dict[str, str]]:
+    """Yield the address of every picture, for the block that writes the page.
+
+    Up to `INLINE_LIMIT` bytes they are ``data:`` addresses. Beyond it they are copied to
+    ``report_files/``, which takes its place whole just before the block runs. A folder that an
+    earlier page needed and this one does not is removed when the block ends well.
+
+    Raises
+    ------
+    CnnlensError
+        Naming a picture that is damaged, or when the folder cannot be written.
+    """
+    size = sum(_checked_size(path) for path in pictures.values())
+    if size <= INLINE_LIMIT:
+        yield {key: _inline(path) for key, path in pictures.items()}
+        shutil.rmtree(workspace / FOLDER, ignore_errors=True)
+    else:
+        _copy_whole(workspace, pictures)
+        yield {key: quote(f"{FOLDER}/{key}") for key in pictures}
+
+
+def _checked_size(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+        with Image.open(path) as picture:  # reads the header only
+            if picture.format == "WEBP" and size < _webp_size(path):
+                raise ValueError("it is cut short")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise CnnlensError(
+            f"{path} is damaged: {error}", "remove it, or redo the command with --force"
+        ) from error
+    return size
+
+
+def _webp_size(path: Path) -> int:
+    # A RIFF file states its own length, less the 8 bytes that state it.
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(8)[4:], "little") + 8
+
+
+def _inline(path: Path) -> str:
+    kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _copy_whole(workspace: Path, pictures: Mapping[str, Path]) -> None:
+    mark = f"{os.getpid()}-{secrets.token_hex(3)}"
+    fresh, stale = workspace / f".{FOLDER}.{mark}.tmp", workspace / f".{FOLDER}.{mark}.old"
+    target = workspace / FOLDER
+    try:
+        for key, path in pictures.items():
+            copy = fresh / key
+            make_folder(copy.parent)
+            shutil.copyfile(path, copy)
+        if target.exists():
+            target.rename(stale)
+        fresh.rename(target)
+    except OSError as error:
+        raise writing_error(target, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(stale, ignore_errors=True)

@@ -1,0 +1,62 @@
+"use strict";
+
+// Make an element. Text goes in as text, never as markup: names come from files.
+function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "vars") for (const key in value) element.style.setProperty(key, value[key]);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const fixed = (number, digits) => (number === null || number === undefined ? "–" : number.toFixed(digits));
+const whole = (number) => (number === null || number === undefined ? "–" : number.toLocaleString("en"));
+const short = (number) => (number === null ? "–" : String(Number(number.toPrecision(3))));
+const pText = (p) => (p === null ? "–" : p < 1e-4 ? "< 0.0001" : String(Number(p.toPrecision(2))));
+const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
+
+// Pictures by key. Those that the page itself shows stand in its HTML, the others in a block that
+// is read when the first one is wanted.
+const pictures = {
+  get known() {
+    const known = JSON.parse(document.getElementById("pictures").textContent);
+    for (const image of document.querySelectorAll("img[data-key]"))
+      known[image.dataset.key] = image.getAttribute("src");
+    Object.defineProperty(this, "known", { value: known });
+    return known;
+  },
+  src(key) {
+    return key === null ? null : this.known[key] ?? null;
+  },
+};
+
+// A strip of top images that loads when it comes near the screen.
+const nearing = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      nearing.unobserve(target);
+      const image = target.querySelector("img[data-lazy]");
+      if (image) image.src = pictures.src(image.dataset.lazy);
+    }
+  },
+  { rootMargin: "300px" },
+);
+
+function strip(key, alt) {
+  if (key === null) return h("div", { class: "strip none" });
+  const box = h("div", { class: "strip" }, h("img", { "data-lazy": key, alt, decoding: "async" }));
+  nearing.observe(box);
+  return box;
+}

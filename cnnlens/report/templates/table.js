@@ -1,0 +1,149 @@
+// A table of many rows that can be sorted, searched and filtered.
+//
+// columns: [{ key, title, sort(row) or null, first: -1 | 1, cell(row), right, label }]
+// filters: [{ node, test() -> (row -> bool) or null }]
+const FIRST = 40, MORE = 160;
+
+class ManyRows {
+  constructor({ name, label, word, columns, rows, filters, template, height, sorted, open }) {
+    Object.assign(this, { rows, word, columns, filters, open, key: sorted, direction: 1 });
+    this.shown = rows;
+    this.nodes = new Map();
+    this.count = h("output", { "aria-live": "polite" });
+    this.body = h("tbody", { role: "rowgroup" });
+    this.heads = new Map(columns.map((column) => [column.key, this.head(column)]));
+    this.nothing = h("p", { class: "empty", hidden: true }, `No ${word} fits. `, this.resetButton());
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, [...this.heads.values()]));
+    this.table = h("table", { class: `many ${name}-table`, role: "table", "aria-label": label, vars: { "--columns": template, "--row": height } }, head, this.body);
+    const controls = h("div", { class: "controls", role: "search" }, filters.map((f) => f.node), this.count);
+    this.node = h("div", {}, controls, this.table, this.nothing);
+    for (const { node } of filters) node.addEventListener("input", () => this.later());
+    this.body.addEventListener("click", (event) => this.clicked(event));
+    this.body.addEventListener("keydown", (event) => this.moved(event));
+    this.sortBy(sorted);
+  }
+
+  head({ key, title, sort, right, label }) {
+    const content = sort ? h("button", { type: "button", title: label, onclick: () => this.sortBy(key) }, title) : title;
+    return h("th", { role: "columnheader", scope: "col", class: `c-${key}${right ? " right" : ""}${sort ? "" : " still-head"}` }, content);
+  }
+
+  resetButton() {
+    const reset = () => {
+      for (const { node } of this.filters) for (const input of node.querySelectorAll("input, select")) {
+        if (input.type === "checkbox") input.checked = false;
+        else input.value = "";
+      }
+      this.update();
+      this.focusSearch();
+    };
+    return h("button", { type: "button", class: "link", onclick: reset }, "Clear search and filters");
+  }
+
+  sortBy(key) {
+    const column = this.columns.find((one) => one.key === key);
+    this.direction = this.key === key && this.wasSorted ? -this.direction : column.first ?? 1;
+    this.wasSorted = true;
+    this.key = key;
+    for (const [name, head] of this.heads) {
+      if (name !== key) head.removeAttribute("aria-sort");
+      else head.setAttribute("aria-sort", this.direction > 0 ? "ascending" : "descending");
+    }
+    this.update();
+  }
+
+  later() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.update());
+  }
+
+  update() {
+    const tests = this.filters.map((filter) => filter.test()).filter(Boolean);
+    const { sort } = this.columns.find((column) => column.key === this.key);
+    const keyed = [];
+    this.rows.forEach((row, index) => {
+      if (tests.every((test) => test(row))) keyed.push([sort(row), index, row]);
+    });
+    keyed.sort((a, b) => compare(a[0], b[0], this.direction) || a[1] - b[1]);
+    this.shown = keyed.map(([, , row]) => row);
+    this.body.replaceChildren();
+    this.put(FIRST);
+    this.nothing.hidden = this.shown.length > 0;
+    const all = this.shown.length === this.rows.length;
+    this.count.textContent = all ? plural(this.rows.length, this.word) : `${whole(this.shown.length)} of ${plural(this.rows.length, this.word)}`;
+  }
+
+  // The rows that can be seen come at once, the others while the browser has nothing else to do.
+  put(count) {
+    clearTimeout(this.waiting);
+    const from = this.body.childElementCount;
+    this.body.append(...this.shown.slice(from, from + count).map((row) => this.row(row)));
+    if (from + count < this.shown.length) this.waiting = setTimeout(() => this.put(MORE), 0);
+  }
+
+  row(row) {
+    let node = this.nodes.get(row);
+    if (!node) {
+      const cells = this.columns.map(({ key, cell, right }) => h("td", { role: "cell", class: `c-${key}${right ? " right" : ""}` }, cell(row)));
+      node = h("tr", { role: "row" }, cells);
+      node.row = row;
+      this.nodes.set(row, node);
+    }
+    return node;
+  }
+
+  clicked(event) {
+    const node = event.target.closest("tr");
+    if (node && !event.target.closest("a") && !String(getSelection())) this.open(node.row);
+  }
+
+  moved(event) {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    const cell = event.target.closest("td"), next = step && event.target.closest("tr")[step];
+    if (!next || !cell) return;
+    event.preventDefault();
+    next.querySelector(`.${cell.classList[0]} a`)?.focus();
+  }
+
+  reveal(row) {
+    this.put(this.shown.length);
+    const node = this.nodes.get(row);
+    if (!node?.isConnected) return;
+    node.scrollIntoView({ block: "nearest" });
+    node.querySelector("a")?.focus({ preventScroll: true });
+  }
+
+  focusSearch() {
+    this.node.querySelector("input[type=search]").focus();
+  }
+}
+
+const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+
+// What is missing comes last, whichever way the table is sorted.
+function compare(a, b, direction) {
+  const missing = (a === null || a === "") - (b === null || b === "");
+  if (missing || a === b) return missing;
+  return direction * (typeof a === "string" ? words.compare(a, b) : a - b);
+}
+
+function searchBox(label, texts) {
+  const input = h("input", { type: "search", placeholder: label, "aria-label": label, autocomplete: "off", spellcheck: "false" });
+  const test = () => {
+    const wanted = input.value.trim().toLowerCase();
+    return wanted && ((row) => texts(row).some((text) => text.toLowerCase().includes(wanted)) || String(row.unit) === wanted);
+  };
+  return { node: h("label", {}, input, h("kbd", { title: "Press / to search" }, "/")), test };
+}
+
+// choices: [[text, row -> bool], ...]; the first choice of the list is always "all".
+function choice(label, all, choices) {
+  const options = choices.map(([text], index) => h("option", { value: index }, text));
+  const select = h("select", { "aria-label": label }, h("option", { value: "" }, all), options);
+  return { node: h("label", {}, select), test: () => select.value !== "" && choices[select.value][1] };
+}
+
+function tick(label, test) {
+  const input = h("input", { type: "checkbox" });
+  return { node: h("label", {}, input, label), test: () => input.checked && test };
+}
