@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 # a closed list: some of Pillow's other readers start programs or read other files
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -118,8 +118,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _flat(image: Image.Image, mode: str) -> Image.Image:
     """Bring any of Pillow's pixel modes to `mode`."""
     if image.mode == mode and "transparency" not in image.info:
-        # not the file's own object, whose pixels vanish when the file is closed
-        return image if type(image) is Image.Image else image.copy()
+        return image
     if image.mode == "F" or image.mode.startswith("I"):
         return _eight_bits(image).convert(mode)
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
