@@ -20,7 +20,7 @@ from cnnlens.model.architecture import Architecture
 def is_factory(spec: str) -> bool:
     """Whether a spec has the form of a factory (a file that exists under that name comes first)."""
     place, colon, name = spec.rpartition(":")
-    if not colon or not name.isidentifier():
+    if not colon or not name.isidentifier() or place in ("torchvision", "timm", "zoo"):
         return False
     return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
 
@@ -48,9 +48,11 @@ def architecture(spec: str) -> Architecture:
 
 def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:
     def make(**options: Any) -> nn.Module:
+        if isinstance(factory, nn.Module):
+            return factory  # already built: as good as a callable that returns it
         try:
             net = factory(**options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise CnnlensError(
                 f"{spec} failed: {_reason(error)}",
                 "cnnlens calls it without arguments; run it in Python to see the traceback",
@@ -87,7 +89,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.path.insert(0, folder)  # so that the file can import its neighbours, as when it is run
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise CnnlensError(f"{path} cannot be imported: {_reason(error)}") from error
     finally:
@@ -107,7 +109,7 @@ def _from_name(name: str) -> ModuleType:
                 "give a path to a file (file.py:factory), or install the package",
             ) from None
         raise CnnlensError(f"{name} cannot be imported: {_reason(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CnnlensError(f"{name} cannot be imported: {_reason(error)}") from error
     finally:
         sys.path.remove(folder)

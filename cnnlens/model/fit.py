@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnlens.model.architecture import Architecture, Options, Shapes
-from cnnlens.model.skeleton import first_convolution, seeded, shapes_of, weightless
+from cnnlens.model.skeleton import (
+    UnlikeError,
+    Watch,
+    first_convolution,
+    seeded,
+    shapes_of,
+    weightless,
+)
 
-_COUNTER = ".num_batches_tracked"  # checkpoints older than PyTorch 0.4.1 lack these
+_COUNTER = "num_batches_tracked"  # checkpoints older than PyTorch 0.4.1 lack these
 
 
 @dataclass
@@ -51,16 +59,20 @@ class Fit:
         """Number of tensor names in either."""
         return self.fitting + len(self.missing) + len(self.unexpected) + len(self.differing)
 
+    @property
+    def closeness(self) -> float:
+        """Share of all tensor names that fit; one that fits in name alone counts a quarter."""
+        return (self.fitting + len(self.differing) / 4) / max(self.total, 1)
+
     def describe(self, shown: int = 3) -> str:
-        """Name what differs, the first few of each kind."""
-        parts = [
-            f"{name} {have} instead of {want}"
-            for name, (have, want) in list(self.differing.items())[:shown]
-        ]
-        if len(self.differing) > shown:
-            parts.append(f"… {len(self.differing)} shapes differ")
-        text = [f"differs: {', '.join(parts)}"] if parts else []
-        for kind, found in (("missing", self.missing), ("unexpected", self.unexpected)):
+        """Say how much fits and what does not, the first few of each kind."""
+        text = [f"{self.fitting} of {self.total} tensors fit"]
+        differing = [f"{k} {have} instead of {want}" for k, (have, want) in self.differing.items()]
+        for kind, found in (
+            ("of another shape", differing),
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+        ):
             if found:
                 more = ", …" if len(found) > shown else ""
                 text.append(f"{len(found)} {kind} ({', '.join(found[:shown])}{more})")
@@ -73,40 +85,63 @@ def fit(architecture: Architecture, shapes: Shapes) -> Fit:
     The number of classes follows the state dict where `architecture` knows how, and the number of
     input channels where only the first convolution differs in it.
     """
-    return max(
-        (_fit(architecture, o, shapes) for o in architecture.options(shapes)), key=_closeness
-    )
+    options = architecture.options(shapes)
+    return max((_fit(architecture, o, shapes) for o in options), key=lambda f: f.closeness)
 
 
-def closeness(found: Fit) -> float:
-    """Share of all tensor names that fit, for finding the nearest architecture."""
-    return found.fitting / max(found.total, 1)
+def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, int]:
+    """Fit, but give up as soon as the layers differ.
+
+    Returns
+    -------
+    (Fit or None, int)
+        An exact fit or None, and how many layers were alike before giving up.
+    """
+    alike = 0
+    for options in architecture.options(shapes):
+        watch = Watch(shapes, options.get("num_classes", architecture.outputs))
+        try:
+            with weightless(watch):
+                net = architecture.make(**options)
+            found = _fit(architecture, options, shapes, net)
+        except UnlikeError:
+            return None, watch.matched
+        except Exception:  # a network that cannot be built without memory: nothing can be said
+            return None, alike
+        if found.exact:
+            return found, watch.matched
+        alike = max(alike, watch.matched)
+        if found.unexpected or found.differing:
+            break  # other options take parts away (the head), which would not help
+    return None, alike
 
 
-_closeness = closeness
-
-
-def _fit(architecture: Architecture, options: Options, shapes: Shapes) -> Fit:
-    found, net = _compare(architecture, options, shapes)
-    classes = _classes(found, architecture.outputs)
+def _fit(
+    architecture: Architecture, options: Options, shapes: Shapes, net: nn.Module | None = None
+) -> Fit:
+    net = skeleton(architecture, options) if net is None else net
+    found = _compare(architecture, options, shapes, net)
+    classes = _classes(found, options.get("num_classes", architecture.outputs))
     if classes is not None:
-        found, net = _compare(architecture, {**options, "num_classes": classes}, shapes)
+        options = {**options, "num_classes": classes}
+        net = skeleton(architecture, options)
+        found = _compare(architecture, options, shapes, net)
     first = first_convolution(net)
-    if first is not None and set(found.differing) == {f"{first[0]}.weight"}:
-        have, want = found.differing[f"{first[0]}.weight"]
-        if have[:1] + have[2:] == want[:1] + want[2:] and len(have) > 1:
-            found.differing.clear()
+    stem = f"{first[0]}.weight" if first else ""
+    if stem in found.differing:
+        have, want = found.differing[stem]
+        if len(have) == len(want) and have[:1] + have[2:] == want[:1] + want[2:]:
+            del found.differing[stem]
             found.fitting += 1
             found.channels = have[1]
     return found
 
 
-def _compare(architecture: Architecture, options: Options, have: Shapes) -> tuple[Fit, nn.Module]:
-    net = _built(architecture, options)
+def _compare(architecture: Architecture, options: Options, have: Shapes, net: nn.Module) -> Fit:
     want = shapes_of(net.state_dict())
     both = [k for k in want if k in have]
     differing = {k: (have[k], want[k]) for k in both if have[k] != want[k]}
-    found = Fit(
+    return Fit(
         architecture,
         options,
         fitting=len(both) - len(differing),
@@ -114,14 +149,17 @@ def _compare(architecture: Architecture, options: Options, have: Shapes) -> tupl
         unexpected=[k for k in have if k not in want],
         differing=differing,
     )
-    return found, net
 
 
-def _built(architecture: Architecture, options: Options) -> nn.Module:
-    if not architecture.lazy:
-        with seeded():
-            return architecture.make(**options)
-    with weightless():
+def skeleton(architecture: Architecture, options: Options) -> nn.Module:
+    """Build an architecture for its names and shapes; its numbers mean nothing."""
+    if architecture.lazy:
+        try:
+            with weightless():
+                return architecture.make(**options)
+        except (RuntimeError, NotImplementedError):
+            pass  # its builder reads what it has just allocated
+    with seeded():
         return architecture.make(**options)
 
 
@@ -137,37 +175,33 @@ def _classes(found: Fit, outputs: int | None) -> int | None:
 
 def build(found: Fit, state: dict[str, torch.Tensor]) -> nn.Module:
     """Build the architecture as it was fitted and give it the state dict's weights."""
-    net = _built(found.architecture, found.options)
+    with seeded():
+        net = found.architecture.make(**found.options)
     if found.channels is not None:
         _replace_input(net, found.channels)
-    want = net.state_dict()
-    full = {k: _like(state.get(k), v) for k, v in want.items()}
-    # with the net's own record of versions: some torchvision networks refuse a dict without one
-    full_state = type(want)(full)
-    full_state._metadata = getattr(want, "_metadata", {})  # type: ignore[attr-defined]
-    net.load_state_dict(full_state, assign=found.architecture.lazy)
+    net.load_state_dict(_complete(state, net.state_dict()))
     return net
 
 
-def _like(tensor: torch.Tensor | None, want: torch.Tensor) -> torch.Tensor:
-    if tensor is None:  # only counters of batches may be missing
-        return torch.zeros(want.shape, dtype=want.dtype)
-    # half-precision checkpoints run in the precision the architecture is written for
-    return tensor.detach().to(want.dtype).contiguous()
+def _complete(state: dict[str, torch.Tensor], want: Any) -> Any:
+    """Put a state dict into the form a network expects, in its order.
+
+    Missing counters of batches are zero, and the record of versions is the network's own:
+    torchvision's MnasNet refuses a state dict without one.
+    """
+    full = type(want)((k, state[k] if k in state else torch.zeros_like(v)) for k, v in want.items())
+    full._metadata = getattr(want, "_metadata", {})
+    return full
 
 
 def _replace_input(net: nn.Module, channels: int) -> None:
     """Give the first convolution another number of input channels."""
-    name, old = first_convolution(net)  # type: ignore[misc]
-    parent = net.get_submodule(name.rpartition(".")[0])
-    new = type(old)(
-        channels,
-        old.out_channels,
-        old.kernel_size,
-        stride=old.stride,
-        padding=old.padding,
-        dilation=old.dilation,
-        bias=old.bias is not None,
-        padding_mode=old.padding_mode,
-    )
-    setattr(parent, name.rpartition(".")[2], new)
+    first = first_convolution(net)
+    assert first is not None  # it was found when the state dict was fitted
+    name, old = first
+    path, _, last = name.rpartition(".")
+    weight = old.weight
+    shape = (weight.shape[0], channels, *weight.shape[2:])
+    old.weight = nn.Parameter(torch.empty(shape, dtype=weight.dtype))
+    old.in_channels = channels * old.groups
+    setattr(net.get_submodule(path), last, old)

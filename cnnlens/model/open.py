@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model import registry
+from cnnlens.model import factory, registry
 from cnnlens.model.architecture import Architecture
 from cnnlens.model.device import resolve_device
 from cnnlens.model.fingerprint import fingerprint
@@ -113,13 +113,14 @@ def _no_such_file(path: Path) -> UsageError:
 
 
 def _from_registry(spec: str) -> Opened:
-    name, at, weights = spec.partition("@")
+    name, _, weights = spec.partition("@")
     known = registry.architecture(name)
-    if at:
-        return registry.pretrained(known, weights)
+    if weights:
+        net, preprocess = registry.pretrained(name, weights)
+        return replace(_described(known, net, []), preprocess=preprocess)
     with seeded():
         net = known.make()
-    notes = [] if known.source else [f"{spec} has random weights"]
+    notes = [] if factory.is_factory(spec) else [f"{spec} has random weights"]
     return _described(known, net, notes)
 
 
@@ -149,8 +150,7 @@ def _named(state: State, path: Path, arch: str) -> Fit:
     found = fit(registry.architecture(arch), shapes_of(state))
     if not found.exact:
         raise CnnlensError(
-            f"{path} does not fit {found.architecture.name}: "
-            f"{found.fitting} of {found.total} tensors fit; {found.describe()}",
+            f"{path} does not fit {found.architecture.name}: {found.describe()}",
             "leave --arch out to have it inferred, or name the code that builds it",
         )
     return found

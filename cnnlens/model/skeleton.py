@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,10 @@ from torch.overrides import TorchFunctionMode
 _ALLOCATE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
 
 
+class UnlikeError(Exception):
+    """The network being built is not the one whose shapes were asked for."""
+
+
 class _Weightless(TorchFunctionMode):
     """Put what layers allocate on the meta device, and only that.
 
@@ -20,19 +25,68 @@ class _Weightless(TorchFunctionMode):
     widths or index tables (RegNet, Swin), which then cannot be read.
     """
 
+    def __init__(self, watch: Watch | None) -> None:
+        super().__init__()
+        self.watch = watch
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func in _ALLOCATE and kwargs.get("device") is None:
             kwargs["device"] = "meta"
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if self.watch is not None and func is torch.empty:  # the weights of layers
+            self.watch.see(tuple(result.shape))
+        return result
+
+
+class Watch:
+    """Stops the building of a network as soon as its layers are not those of a state dict.
+
+    That makes a thousand candidates affordable: most differ within their first few layers.
+
+    Parameters
+    ----------
+    shapes : mapping
+        Names and shapes of the state dict.
+    outputs : int or None
+        Number of classes the network is built with, which may differ from the state dict's.
+    """
+
+    # some builders make a layer or two on trial
+    PATIENCE = 3
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], outputs: int | None) -> None:
+        self.outputs = outputs
+        self.known = Counter(shapes.values())
+        self.heads = {shape[1:] for shape in self.known}
+        self.stems = {shape[:1] + shape[2:] for shape in self.known}
+        self.matched = self.missed = 0
+
+    def see(self, shape: tuple[int, ...]) -> None:
+        """Count one layer's weight; raise :class:`UnlikeError` after too many strangers."""
+        if len(shape) < 2:
+            return
+        if self.known[shape] > 0 or self._adaptable(shape):
+            self.known[shape] -= 1  # a deeper network has more layers of the same shape
+            self.matched += 1
+            return
+        self.missed += 1
+        if self.missed > self.PATIENCE:
+            raise UnlikeError
+
+    def _adaptable(self, shape: tuple[int, ...]) -> bool:
+        """Whether the shape differs by nothing but the number of classes or input channels."""
+        if shape[0] == self.outputs and shape[1:] in self.heads:
+            return True
+        return shape[1] == 3 and shape[:1] + shape[2:] in self.stems
 
 
 @contextmanager
-def weightless() -> Iterator[None]:
+def weightless(watch: Watch | None = None) -> Iterator[None]:
     """Within this block, new layers hold shapes but no numbers."""
-    with _Weightless():
+    with _Weightless(watch):
         yield
 
 

@@ -46,12 +46,11 @@ def names() -> tuple[str, ...]:
     return tuple(models.list_models(module=models))
 
 
-def likely_first(keys: Iterable[str]) -> list[list[str]]:
-    """Order all names by what a state dict's keys look like: the likely families, then the rest."""
+def likely(keys: Iterable[str]) -> list[str]:
+    """Names of the families whose marks are among a state dict's keys; no other network fits."""
     text = "\n".join(keys)
     beginnings = [b for mark, family in _FAMILIES.items() if mark in text for b in family]
-    likely = [n for n in names() if n.startswith(tuple(beginnings))]
-    return [likely, [n for n in names() if n not in likely]]
+    return [n for n in names() if n.startswith(tuple(beginnings))] if beginnings else []
 
 
 def architecture(name: str) -> Architecture:
@@ -155,6 +154,11 @@ def _class_names(name: str, outputs: int) -> list[str] | None:
         if len(categories) == outputs:
             return list(categories)
     return None
+
+
+def imagenet_classes() -> list[str]:
+    """Names of ImageNet's thousand classes, in the order every registry uses."""
+    return list(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def _finish(name: str, net: nn.Module) -> list[str]:

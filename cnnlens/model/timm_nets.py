@@ -1,0 +1,113 @@
+"""The networks of timm as architectures, where timm is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Iterable
+from functools import cache, partial
+from typing import Any
+
+from torch import nn
+
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model import torchvision_nets
+from cnnlens.model.architecture import Architecture, Options, Shapes
+from cnnlens.model.preprocess import Preprocess
+
+PREFIX = "timm:"
+_FILTERS = ("bilinear", "bicubic", "nearest", "lanczos")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of all networks of timm; none where timm is not installed."""
+    if importlib.util.find_spec("timm") is None:
+        return ()
+    import timm
+
+    return tuple(timm.list_models())
+
+
+def architecture(name: str) -> Architecture:
+    """Look up a network by its timm name.
+
+    Raises
+    ------
+    UsageError
+        When timm is not installed, or has no network of that name.
+    """
+    if not names():
+        raise UsageError(
+            f"{PREFIX}{name} needs timm, which is not installed", 'pip install "cnnlens[timm]"'
+        )
+    if name not in names():
+        raise UsageError(f"timm has no network '{name}'", did_you_mean(name, names()))
+    return Architecture(
+        name=PREFIX + name,
+        make=partial(_make, name),
+        outputs=1000,
+        options=_options,
+        preprocess=_preprocess,
+        class_names=_class_names,
+        lazy=True,
+    )
+
+
+def _make(name: str, **options: Any) -> nn.Module:
+    import timm
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return timm.create_model(name, pretrained=False, **options)
+
+
+def pretrained(name: str, tag: str) -> tuple[nn.Module, Preprocess | None]:
+    """Build a network with one of timm's own sets of weights, downloading them.
+
+    Raises
+    ------
+    UsageError
+        When the network has no weights of that name.
+    CnnlensError
+        When they cannot be downloaded.
+    """
+    import timm
+
+    known = [n.partition(".")[2] for n in timm.list_pretrained(f"{name}.*")]
+    if tag not in known:
+        has = f"it has {', '.join(known[:8])}" if known else "it has none"
+        raise UsageError(f"timm:{name} has no weights '{tag}'", has)
+    try:
+        net = timm.create_model(f"{name}.{tag}", pretrained=True)
+    except Exception as error:  # whatever the hub's client raises
+        raise CnnlensError(
+            f"cannot get the weights {name}@{tag}: {error}",
+            "download them elsewhere and give the file as MODEL",
+        ) from error
+    return net, _preprocess(net)
+
+
+def _options(_: Shapes) -> Iterable[Options]:
+    return ({"num_classes": 1000}, {"num_classes": 0})
+
+
+def _preprocess(net: nn.Module) -> Preprocess:
+    from timm.data import resolve_model_data_config
+
+    settings = resolve_model_data_config(net)
+    height, width = settings["input_size"][-2:]
+    wanted = settings["interpolation"]
+    return Preprocess(
+        size=(height, width),
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        resize=math.floor(min(height, width) / settings["crop_pct"]),
+        interpolation=wanted if wanted in _FILTERS else "bilinear",
+        source="timm",
+    )
+
+
+def _class_names(outputs: int) -> list[str] | None:
+    return torchvision_nets.imagenet_classes() if outputs == 1000 else None
