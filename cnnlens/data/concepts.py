@@ -106,6 +106,11 @@ class ConceptSpace:
         category_of = np.array([c for c, _, _ in pairs], np.int64)
         return cls(concepts, category_of, pooled, broden, _codes(len(names), pairs, pooled))
 
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The data set's categories, in its order; some may have no concept."""
+        return self._broden.category_names
+
     def labels(self, index: int) -> Labels:
         """Read the labels of image number `index`.
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from cnnlens.model.trace import Op, Trace
 
-_GLOBAL_POOLS = {"_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax"}
+_GLOBAL_POOLS = {
+    "_adaptive_avg_pool2d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "mean",
+    "amax",
+}
 _MIXING = {"bmm", "matmul", "baddbmm", "_softmax"}
 
 
@@ -111,7 +117,9 @@ def _through(op: Op, inputs: list[int], known: dict[int, Fields], shapes: dict[i
     if window is not None:
         return rows.window(*window[0]), columns.window(*window[1])
     if len(before) == len(after) == 4 and before[2:] != after[2:] and "permute" not in op.name:
-        return _resampled(op, rows, before[2], after[2]), _resampled(op, columns, before[3], after[3])
+        return _resampled(op, rows, before[2], after[2]), _resampled(
+            op, columns, before[3], after[3]
+        )
     return rows, columns
 
 

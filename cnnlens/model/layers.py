@@ -29,8 +29,24 @@ _NORMS = {
 }
 _ACTIVATIONS = {
     *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "celu", "selu", "silu", "gelu", "mish"),
-    *("hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "threshold", "log_sigmoid_forward"),
-    *("prelu", "_prelu_kernel", "rrelu_with_noise", "clamp", "clamp_min", "softshrink", "hardshrink"),
+    *(
+        "hardswish",
+        "hardsigmoid",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "threshold",
+        "log_sigmoid_forward",
+    ),
+    *(
+        "prelu",
+        "_prelu_kernel",
+        "rrelu_with_noise",
+        "clamp",
+        "clamp_min",
+        "softshrink",
+        "hardshrink",
+    ),
 }
 
 
@@ -94,7 +110,9 @@ class Layers:
     def __init__(self, passed: Trace, input_shape: tuple[int, ...]) -> None:
         self._fields = receptive_fields(passed, input_shape)
         self._channels_last = _channels_last(passed)
-        self._shapes = {v: s for op in passed.ops for v, s in zip(op.outputs, op.shapes, strict=True)}
+        self._shapes = {
+            v: s for op in passed.ops for v, s in zip(op.outputs, op.shapes, strict=True)
+        }
         self._calls = [c for c in passed.calls if c.path]
         self._aliases = self._find_aliases(passed)
         self._paths = self._find_paths()

@@ -90,7 +90,11 @@ class Place:
     @property
     def key(self) -> str:
         """Equal keys, same place: what a store and a workspace remember."""
-        return f"op {self.op} {self.op_name}.{self.output}" if self.op >= 0 else f"{self.path}#{self.call}"
+        return (
+            f"op {self.op} {self.op_name}.{self.output}"
+            if self.op >= 0
+            else f"{self.path}#{self.call}"
+        )
 
 
 def trace(net: nn.Module, x: Tensor) -> Trace:
@@ -288,7 +292,8 @@ def _hooked(net: nn.Module, places: set[Place], take: Any) -> Iterator[None]:
         else:
             by_path.setdefault(place.path, []).append(place)
     handles = [
-        modules[path].register_forward_hook(_taking(wanted, take)) for path, wanted in by_path.items()
+        modules[path].register_forward_hook(_taking(wanted, take))
+        for path, wanted in by_path.items()
     ]
     try:
         if by_op:  # the only case that slows the pass down, by microseconds an operation

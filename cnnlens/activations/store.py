@@ -1,0 +1,199 @@
+"""The activation store: one HDF5 file per layer, readable by h5py and hdf5plugin alone.
+
+Datasets: ``activations`` [N, C, H, W], ``images`` [N] (paths relative to the data folder),
+``positions`` [N] (their places in the data's order), ``categories`` [N] and ``logits`` [N, K] where
+there are any. The attributes are the store's key (what it was made from) and ``skipped``, the
+damaged images, as JSON. A finished store never changes: it is written elsewhere and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from cnnlens.errors import CnnlensError
+
+SCHEMA = 1
+MOST_ROWS = 32  # images in a chunk; all smaller numbers of rows divide it
+
+# LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size at the disk's own speed;
+# denser filters save a quarter more and cost three times the time (benchmarks/compression.py).
+_FILTER = hdf5plugin.LZ4()
+
+
+@dataclass(frozen=True)
+class StoreKey:
+    """What a store was made from: only a store of the same key is used again."""
+
+    model: str
+    preprocess: str
+    data: str
+    place: str
+    dtype: str
+    schema: int = SCHEMA
+
+
+_WORDS = {
+    "model": "another model (or other weights)",
+    "preprocess": "other preprocessing",
+    "data": "other images (or the folder has changed since)",
+    "place": "another layer",
+    "dtype": "another --dtype",
+    "schema": "another version of cnnlens",
+}
+
+
+def chunk_shape(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int, int]:
+    """Choose chunks that serve reading a few images as well as reading a few units of all images.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        (C, H, W) of one image's maps.
+    itemsize : int
+        Bytes per value.
+    """
+    units, height, width = shape
+    per_unit = max(1, height * width * itemsize)
+    rows = MOST_ROWS
+    while rows > 1 and rows * per_unit * 8 > 2**20:  # at least 8 units in a chunk of about 1 MiB
+        rows //= 2
+    return rows, max(1, min(units, 2**20 // (rows * per_unit))), height, width
+
+
+def create_activations(
+    file: h5py.File, rows: int, shape: tuple[int, int, int], dtype: str
+) -> h5py.Dataset:
+    """Create the `activations` dataset for `rows` images: chunked, compressed, with checksums."""
+    chunks = chunk_shape(shape, np.dtype(dtype).itemsize)
+    return file.create_dataset(
+        "activations",
+        shape=(rows, *shape),
+        maxshape=(None, *shape),
+        dtype=dtype,
+        chunks=chunks,
+        fletcher32=True,  # so that a damaged block is noticed when it is read
+        **_FILTER,
+    )
+
+
+class Store:
+    """A finished store, open for reading; any number of processes may read it at once.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The ``.h5`` file.
+    key : StoreKey or None
+        What it must have been made from; None accepts any store.
+
+    Raises
+    ------
+    CnnlensError
+        When the file is missing, damaged, foreign, or was made from something else.
+    """
+
+    def __init__(self, path: Path, key: StoreKey | None = None) -> None:
+        self.path = path
+        self._file = self._open()
+        self.key = self._read_key()
+        if key is not None:
+            self._compare(key)
+        self.shape: tuple[int, int, int, int] = self._activations.shape
+        self.skipped: list[list[str]] = json.loads(self._file.attrs["skipped"])
+
+    def _open(self) -> h5py.File:
+        if not self.path.exists():
+            raise CnnlensError(f"{self.path} does not exist", "cnnlens extract makes it")
+        if not self.path.is_file() or not h5py.is_hdf5(self.path):
+            raise self._fault("is not an HDF5 file")
+        try:
+            return h5py.File(self.path, "r")
+        except OSError as error:
+            raise self._fault(f"is damaged ({_reason(error)})") from error
+
+    def _read_key(self) -> StoreKey:
+        names = [f.name for f in fields(StoreKey)]
+        try:
+            self._activations: h5py.Dataset = self._file["activations"]
+            return StoreKey(**{n: _plain(self._file.attrs[n]) for n in names})
+        except (KeyError, OSError) as error:
+            raise self._fault("is not an activation store of cnnlens") from error
+
+    def _compare(self, key: StoreKey) -> None:
+        for name, value in asdict(key).items():
+            if getattr(self.key, name) != value:
+                raise CnnlensError(
+                    f"the store {self.path} was made from {_WORDS[name]}",
+                    "--force makes it anew; another -w DIR keeps both",
+                )
+
+    def _fault(self, what: str) -> CnnlensError:
+        return CnnlensError(f"{self.path} {what}", "it is left as it is; --force makes it anew")
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the network's outputs are there too."""
+        return "logits" in self._file
+
+    @property
+    def images(self) -> list[str]:
+        """Paths of the images, relative to the data folder, one per row."""
+        return list(self._file["images"].asstr()[:])
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(N,) int64: each row's place in the data's order."""
+        return self._file["positions"][:]
+
+    @property
+    def logits(self) -> np.ndarray:
+        """(N, K) float32."""
+        return self._file["logits"][:]
+
+    def batches(self, units: slice = slice(None)) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions (B,) and float32 maps (B, C, H, W), block by block in the data's order.
+
+        Raises
+        ------
+        CnnlensError
+            When a block is damaged.
+        """
+        positions = self.positions
+        rows = self._activations.chunks[0]
+        for start in range(0, len(positions), rows):
+            try:
+                maps = self._activations[start : start + rows, units]
+            except OSError as error:
+                raise self._fault(f"is damaged at row {start} ({_reason(error)})") from error
+            yield positions[start : start + rows], np.asarray(maps, dtype=np.float32)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if "checksum" in text or "fletcher" in text.lower():
+        return "a block's checksum is wrong"
+    if "truncated" in text:
+        return "the file is truncated"
+    return text.splitlines()[0][:120]

@@ -1,0 +1,277 @@
+"""Filling a store so that a kill at any moment loses at most one block.
+
+While a store grows it is a folder of small files beside it, one per block of rows, each written
+whole or not at all. When the last block is there, their compressed chunks are copied as they are
+into one HDF5 file, which then takes the store's name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import filelock
+import h5py
+import numpy as np
+
+from cnnlens.activations.store import MOST_ROWS, StoreKey, create_activations
+from cnnlens.errors import CnnlensError
+from cnnlens.files import atomic, make_folder, writing_error
+
+
+class StoreWriter:
+    """Collects rows, writes them in blocks, and joins the blocks at the end.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where the finished store will stand.
+    key : StoreKey
+        What it is made from.
+    shape : (int, int, int)
+        (C, H, W).
+    batch : int
+        Rows that go through the network at once: blocks hold whole batches, so that a resumed run
+        forms the same batches, and hence the same numbers, as an unbroken one.
+    logits : bool
+        Whether the network's outputs are kept too.
+    force : bool
+        Drop what an unfinished run left.
+
+    Raises
+    ------
+    CnnlensError
+        When another process writes this store, or the unfinished one was made from something else.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: StoreKey,
+        shape: tuple[int, int, int],
+        batch: int,
+        logits: bool,
+        force: bool = False,
+    ) -> None:
+        self.path, self.key, self.shape, self.logits = path, key, shape, logits
+        self._block = math.lcm(batch, MOST_ROWS)
+        self._parts = path.with_name(f".{path.name}.parts")
+        make_folder(path.parent)
+        self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        self._acquire()
+        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+        self._pending_rows = 0
+        self._skipped: list[tuple[str, str]] = []
+        if force:
+            self.discard()
+        self._done = self._find_blocks()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise CnnlensError(
+                f"{self.path} is being written by another process",
+                "wait for it, or use another workspace with -w DIR",
+            ) from None
+        except OSError as error:
+            raise writing_error(self.path, error) from error
+
+    def _find_blocks(self) -> int:
+        """Count the blocks an earlier run left, and check that they belong to this store."""
+        if not self._parts.exists():
+            return 0
+        blocks = 0
+        while (part := self._part(blocks)).exists():
+            try:
+                with h5py.File(part, "r") as file:
+                    same = (
+                        file.attrs["key"] == self._key_text and file.attrs["block"] == self._block
+                    )
+            except (OSError, KeyError):
+                break
+            if not same:
+                raise CnnlensError(
+                    f"an unfinished store in {self._parts} was made with other settings",
+                    "finish it with the settings it was begun with, or start over with --force",
+                )
+            blocks += 1
+        return blocks
+
+    @property
+    def _key_text(self) -> str:
+        return json.dumps({**asdict(self.key), "shape": self.shape, "logits": self.logits})
+
+    def _part(self, number: int) -> Path:
+        return self._parts / f"{number:06d}.h5"
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that are safely on disk."""
+        return self._done
+
+    def resume_at(self, blocks: int) -> int:
+        """Keep the first `blocks` blocks only; return the position in the data to go on from."""
+        self._done = min(self._done, blocks)
+        for part in sorted(self._parts.glob("*.h5")) if self._parts.exists() else []:
+            if int(part.stem) >= self._done:
+                part.unlink()
+        if self._done == 0:
+            return 0
+        with h5py.File(self._part(self._done - 1), "r") as file:
+            return int(file.attrs["next"])
+
+    @property
+    def rows(self) -> int:
+        """Rows on disk or pending."""
+        return self._done * self._block + self._pending_rows
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """Damaged images met so far, those of earlier runs included."""
+        earlier = []
+        for number in range(self._done):
+            with h5py.File(self._part(number), "r") as file:
+                earlier += [tuple(pair) for pair in json.loads(file.attrs["skipped"])]
+        return earlier + self._skipped
+
+    def add(
+        self,
+        positions: np.ndarray,
+        maps: np.ndarray,
+        logits: np.ndarray | None,
+        skipped: Sequence[tuple[str, str]],
+        following: int,
+    ) -> None:
+        """Append rows.
+
+        Parameters
+        ----------
+        positions : numpy.ndarray
+            (B,), places in the data's order.
+        maps : numpy.ndarray
+            (B, C, H, W) float32.
+        logits : numpy.ndarray or None
+            (B, K).
+        skipped : sequence of (path, reason)
+            Damaged images met while this batch was read.
+        following : int
+            The position in the data after this batch.
+        """
+        self._skipped += skipped
+        self._pending.append((positions, self._converted(maps), logits))
+        self._pending_rows += len(positions)
+        if self._pending_rows >= self._block:
+            self._flush(following)
+
+    def _converted(self, maps: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            converted = maps.astype(self.key.dtype, copy=False)
+        if self.key.dtype == "float16" and not np.isfinite(converted).all():
+            raise CnnlensError(
+                f"activations of {self.path.stem} pass float16's range (65504)",
+                "use --dtype float32",
+            )
+        return converted
+
+    def _flush(self, following: int) -> None:
+        if not self._pending_rows and not self._skipped:
+            return
+        with h5py.File(image := io.BytesIO(), "w") as file:
+            self._fill(file)
+            file.attrs.update(
+                key=self._key_text,
+                block=self._block,
+                next=following,
+                skipped=json.dumps(self._skipped),
+            )
+        with atomic(self._part(self._done)) as temporary:
+            temporary.write_bytes(image.getbuffer())
+        self._pending, self._pending_rows, self._skipped = [], 0, []
+        self._done += 1
+
+    def _fill(self, file: h5py.File) -> None:
+        activations = create_activations(file, self._pending_rows, self.shape, self.key.dtype)
+        start = 0
+        for _, maps, _ in self._pending:
+            activations[start : start + len(maps)] = maps
+            start += len(maps)
+        positions = [p for p, _, _ in self._pending] or [np.zeros(0, np.int64)]
+        file["positions"] = np.concatenate(positions).astype(np.int64)
+        if self.logits and self._pending:
+            file["logits"] = np.concatenate([o for _, _, o in self._pending if o is not None])
+
+    def finish(
+        self, images: Sequence[str], categories: Sequence[str] | None, following: int
+    ) -> None:
+        """Write what is pending and join all blocks into the store.
+
+        Parameters
+        ----------
+        images : sequence of str
+            All images of the data, in its order.
+        categories : sequence of str or None
+            Their classes.
+        following : int
+            The position in the data after the last batch.
+        """
+        self._flush(following)
+        skipped = self.skipped()
+        try:
+            with atomic(self.path) as temporary, h5py.File(temporary, "w") as file:
+                self._join(file, images, categories)
+                file.attrs.update(asdict(self.key))
+                file.attrs["skipped"] = json.dumps(skipped)
+        except (OSError, RuntimeError) as error:
+            raise self._full_or(error) from error
+        self.discard()
+
+    def _join(
+        self, file: h5py.File, images: Sequence[str], categories: Sequence[str] | None
+    ) -> None:
+        target = create_activations(file, 0, self.shape, self.key.dtype)
+        positions: list[np.ndarray] = []
+        logits: list[np.ndarray] = []
+        for number in range(self._done):
+            with h5py.File(self._part(number), "r") as part:
+                _append_chunks(part["activations"], target)
+                positions.append(part["positions"][:])
+                logits += [part["logits"][:]] if "logits" in part else []
+        order = np.concatenate(positions) if positions else np.zeros(0, np.int64)
+        file["positions"] = order
+        file.create_dataset("images", data=[images[p] for p in order], dtype=h5py.string_dtype())
+        if categories is not None:
+            names = [categories[p] for p in order]
+            file.create_dataset("categories", data=names, dtype=h5py.string_dtype())
+        if logits:
+            file["logits"] = np.concatenate(logits)
+
+    def _full_or(self, error: Exception) -> Exception:
+        if "errno = 28" in str(error) or "No space left" in str(error):
+            return CnnlensError(
+                f"cannot write {self.path}: the disk is full",
+                "what was extracted is kept; free some space and repeat the command, or use --no-store",
+            )
+        return error
+
+    def discard(self) -> None:
+        """Remove the unfinished blocks."""
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let other processes write this store."""
+        self._lock.release()
+
+
+def _append_chunks(source: h5py.Dataset, target: h5py.Dataset) -> None:
+    """Append rows by copying compressed chunks as they are; `target` ends on a chunk border."""
+    start = target.shape[0]
+    target.resize(start + source.shape[0], axis=0)
+    for number in range(source.id.get_num_chunks()):
+        offset = source.id.get_chunk_info(number).chunk_offset
+        mask, data = source.id.read_direct_chunk(offset)
+        target.id.write_direct_chunk((offset[0] + start, *offset[1:]), data, mask)

@@ -1,0 +1,216 @@
+"""Network Dissection: which unit of a layer detects which concept.
+
+A unit's mask is where its upsampled map exceeds its top-quantile threshold; its score for a concept
+is the IoU of all its masks with all the concept's pixels, over the data set:
+IoU = I / (A_c + G_k - I), with A_c counted on images that carry ground truth of the category.
+
+Bau et al., "Network Dissection: Quantifying Interpretability of Deep Visual Representations",
+CVPR 2017, §2; the same measure in Varshneya et al., "Learning Interpretable Concept Groups in CNNs",
+IJCAI 2021, §4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from cnnlens.activations.extract import Observer, Step
+from cnnlens.data.broden import ConceptSpace
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.dissection import Concepts, Dissection
+from cnnlens.measure.labels import Deal, LabelBook, deals
+from cnnlens.measure.masks import Lit, lit
+from cnnlens.measure.tally import Counts, Extent, Truth, slices
+from cnnlens.measure.threshold import TopValues
+from cnnlens.measure.top import Histogram, TopImages
+from cnnlens.settings import DissectSettings
+
+
+class Source(Protocol):
+    """Activations of some layers, to be looked at as often as needed."""
+
+    limits: list[int]
+
+    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
+        """Show each layer's observer all batches: positions (B,), maps (B, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Which of the stages is under way, and how far."""
+
+    stage: str
+    done: int
+    total: int
+
+
+def dissect(
+    source: Source,
+    shapes: Sequence[tuple[int, int, int]],
+    space: ConceptSpace,
+    images: int,
+    settings: DissectSettings | None = None,
+    workers: int = 4,
+) -> Iterator[Progress | list[Dissection]]:
+    """Dissect layers, in two sweeps over their activations.
+
+    Parameters
+    ----------
+    source : Source
+        Activations of the layers.
+    shapes : sequence of (int, int, int)
+        (C, H, W) of each layer.
+    space : ConceptSpace
+        The concepts and every image's labels; `pooled` where `settings.compat` is "ndlite".
+    images : int
+        Images in the data set.
+    settings : DissectSettings, optional
+        Quantile, limit, shuffles.
+    workers : int
+        Threads that read labels and count.
+
+    Yields
+    ------
+    Progress
+        Often; and at the very end, once, the list of Dissection, one per layer.
+
+    Raises
+    ------
+    CnnlensError
+        When no image is left, or more than 5 % have unusable labels.
+    """
+    settings = settings or DissectSettings()
+    first = [
+        _First(shape, limit, settings) for shape, limit in zip(shapes, source.limits, strict=True)
+    ]
+    for step in source.sweep(first):
+        yield Progress("thresholds", step.done, step.total)
+    seen = first[0].positions
+    if not seen:
+        raise CnnlensError("no image of the data could be read", "cnnlens data check DIR says why")
+    compat = settings.compat == "ndlite"
+    book = LabelBook(space, images, keep=settings.chance > 0, by_concept=compat)
+    if book.keep:
+        for done in book.store_all(seen, workers):
+            yield Progress("labels", done, len(seen))
+    dealt = deals(book, settings.chance, settings.seed)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        second = [_Second(f, book, dealt, settings, pool, max(1, workers)) for f in first]
+        for step in source.sweep(second):
+            yield Progress("counting", step.done, step.total)
+    yield [look.result(settings) for look in second]
+
+
+class _First:
+    """The first look at a layer: thresholds and top images."""
+
+    def __init__(self, shape: tuple[int, int, int], limit: int, settings: DissectSettings) -> None:
+        self.values = TopValues(settings.kept_share, shape[0], limit * shape[1] * shape[2])
+        self.top = TopImages(shape, settings.top) if settings.top else None
+        self.positions: list[int] = []
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        self.positions += positions.tolist()
+        self.values.update(maps)
+        if self.top:
+            self.top.update(positions, maps)
+
+
+class _Second:
+    """The second look at a layer: masks against labels, and against shuffled labels."""
+
+    def __init__(
+        self,
+        first: _First,
+        book: LabelBook,
+        dealt: list[Deal],
+        settings: DissectSettings,
+        pool: ThreadPoolExecutor,
+        parts: int,
+    ) -> None:
+        space = book.space
+        self.thresholds = first.values.thresholds()
+        self._units = slices(len(self.thresholds), parts)
+        self._top, self._images = first.top, len(first.positions)
+        values = first.values
+        self._histogram = Histogram(values.lowest, values.highest) if settings.top else None
+        self._book, self._dealt, self._pool = book, dealt, pool
+        compat = settings.compat == "ndlite"
+        self._counts, *self._null = (
+            Counts(len(self.thresholds), space.category_of, book.categories, compat)
+            for _ in range(1 + len(dealt))
+        )
+        self._extent = Extent(len(space.concepts))
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        truths = list(self._pool.map(self._truth, positions.tolist()))
+        for truth in truths:
+            if truth is not None:
+                self._extent.add(truth)
+        masks: list[_Masks] = [_Masks(maps, self.thresholds, units) for units in self._units]
+        self._add(self._counts, masks, [[t] if t is not None else [] for t in truths])
+        for deal, counts in zip(self._dealt, self._null, strict=True):
+            dealt = list(self._pool.map(lambda p, d=deal: self._shuffled(p, d), positions.tolist()))
+            self._add(counts, masks, dealt)
+        if self._histogram:
+            self._histogram.update(maps)
+
+    def _truth(self, position: int) -> Truth | None:
+        if position in self._book.bad:
+            return None
+        return self._book.whole(position) if self._book.keep else self._book.read(position)
+
+    def _shuffled(self, position: int, deal: Deal) -> list[Truth]:
+        carried = self._book.carried(position)
+        return [self._book.part(deal(position, c), c) for c in carried]
+
+    def _add(self, counts: Counts, masks: list[_Masks], truths: list[list[Truth]]) -> None:
+        """Count every image's masks against its truths; each thread has units of its own."""
+
+        def some(mine: _Masks) -> None:
+            for image, of_image in enumerate(truths):
+                for truth in of_image:
+                    counts.add(mine.lit(image, truth.size), truth, mine.units)
+
+        list(self._pool.map(some, masks))
+
+    def result(self, settings: DissectSettings) -> Dissection:
+        space = self._book.space
+        concepts = Concepts(
+            space.concepts,
+            space.category_names,
+            space.category_of,
+            self._extent.pixels,
+            self._extent.images,
+        )
+        return Dissection(
+            settings=settings,
+            images=self._images,
+            thresholds=self.thresholds,
+            concepts=concepts,
+            counts=self._counts,
+            null=self._null,
+            skipped=sorted(self._book.bad.values()),
+            top=self._top,
+            histogram=self._histogram,
+        )
+
+
+class _Masks:
+    """Masks of some units on a batch of images, computed once per size of label map."""
+
+    def __init__(self, maps: np.ndarray, thresholds: np.ndarray, units: slice) -> None:
+        self.units = units
+        self._maps, self._thresholds = maps[:, units], thresholds[units]
+        self._found: dict[tuple[int, tuple[int, int]], Lit] = {}
+
+    def lit(self, image: int, size: tuple[int, int]) -> Lit:
+        key = (image, size)
+        if key not in self._found:
+            self._found[key] = lit(self._maps[image], self._thresholds, size)
+        return self._found[key]

@@ -1,0 +1,214 @@
+"""What dissection finds: the counts, and everything that follows from them by arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from cnnlens.data.broden import Concept
+from cnnlens.measure.tally import Counts, iou
+from cnnlens.measure.top import Histogram, TopImages
+from cnnlens.settings import DissectSettings
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """K concepts in some categories, and how much ground truth there is of each.
+
+    Attributes
+    ----------
+    names : sequence of Concept
+        In the order of categories and label numbers.
+    categories : sequence of str
+        In the data's order.
+    category_of : numpy.ndarray
+        (K,) int64.
+    pixels, images : numpy.ndarray
+        (K,) int64: ground-truth pixels, and images that show the concept.
+    """
+
+    names: Sequence[Concept]
+    categories: Sequence[str]
+    category_of: np.ndarray
+    pixels: np.ndarray
+    images: np.ndarray
+
+    @cached_property
+    def by_number(self) -> np.ndarray:
+        """Concept indices by label number, then category: the order in which ties are settled."""
+        return np.lexsort((self.category_of, [c.number for c in self.names]))
+
+
+def best_of(scores: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return each unit's best concept, (C,) int64; ties go to the first in `order`, -1 where all are 0.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (C, K).
+    order : numpy.ndarray
+        Concept indices to choose from, in order of preference.
+    """
+    if len(order) == 0:
+        return np.full(len(scores), -1)
+    chosen = scores[:, order]
+    best = order[chosen.argmax(axis=1)]
+    return np.where(chosen.max(axis=1) > 0, best, -1)
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """Detectors and unique detectors, overall and by category, of one table of scores.
+
+    Attributes
+    ----------
+    detectors, unique : int
+        Units whose best IoU reaches the limit; distinct concepts among their best.
+    mean_iou : float
+        Best IoU, mean over all units.
+    by_category : dict
+        Units by the category of their best concept: (detectors, unique).
+    per_category : dict
+        Units whose best IoU within the category reaches the limit: (detectors, unique).
+    """
+
+    detectors: int
+    unique: int
+    mean_iou: float
+    by_category: dict[str, tuple[int, int]]
+    per_category: dict[str, tuple[int, int]]
+
+    @classmethod
+    def count(cls, scores: np.ndarray, concepts: Concepts, min_iou: float) -> Detectors:
+        """Count on scores (C, K)."""
+        best = best_of(scores, concepts.by_number)
+        best_iou = scores.max(axis=1, initial=0.0)
+        found = best[(best_iou >= min_iou) & (best >= 0)]
+        by, per = {}, {}
+        for number, category in enumerate(concepts.categories):
+            here = found[concepts.category_of[found] == number]
+            by[category] = (len(here), len(np.unique(here)))
+            mine = _within(concepts, number)
+            winners = best_of(scores, mine)
+            reached = scores[:, mine].max(axis=1, initial=0.0) >= min_iou
+            winners = winners[reached & (winners >= 0)]
+            per[category] = (len(winners), len(np.unique(winners)))
+        return cls(len(found), len(np.unique(found)), float(best_iou.mean()), by, per)
+
+
+def _within(concepts: Concepts, category: int) -> np.ndarray:
+    order = concepts.by_number
+    return order[concepts.category_of[order] == category]
+
+
+@dataclass(frozen=True)
+class Dissection:
+    """One layer, dissected.
+
+    Attributes
+    ----------
+    settings : DissectSettings
+        What was asked for.
+    images : int
+        Images measured.
+    thresholds : numpy.ndarray
+        (C,) float32.
+    concepts : Concepts
+        The K concepts.
+    counts : Counts
+        Intersections (C, K) and mask areas (C, categories), in pixels.
+    null : list of Counts
+        The same with shuffled labels, once per shuffle.
+    skipped : list of (path, reason)
+        Images without usable labels.
+    top : TopImages or None
+        Top images per unit.
+    histogram : Histogram or None
+        Distribution of each unit's activations.
+    """
+
+    settings: DissectSettings
+    images: int
+    thresholds: np.ndarray
+    concepts: Concepts
+    counts: Counts
+    null: list[Counts]
+    skipped: list[tuple[str, str]]
+    top: TopImages | None = None
+    histogram: Histogram | None = None
+
+    @property
+    def units(self) -> int:
+        """C."""
+        return len(self.thresholds)
+
+    @cached_property
+    def iou(self) -> np.ndarray:
+        """(C, K) float64."""
+        return iou(self.counts, self.concepts.pixels, self.concepts.category_of)
+
+    @cached_property
+    def best(self) -> np.ndarray:
+        """(C,) index of each unit's best concept, -1 where its IoU is 0 everywhere."""
+        return best_of(self.iou, self.concepts.by_number)
+
+    @cached_property
+    def best_iou(self) -> np.ndarray:
+        """(C,) float64."""
+        return self.iou.max(axis=1, initial=0.0)
+
+    def best_within(self, category: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return each unit's best concept of one category and its IoU, both (C,)."""
+        mine = _within(self.concepts, category)
+        return best_of(self.iou, mine), self.iou[:, mine].max(axis=1, initial=0.0)
+
+    @cached_property
+    def detectors(self) -> Detectors:
+        """The counts that the papers plot."""
+        return Detectors.count(self.iou, self.concepts, self.settings.min_iou)
+
+    @cached_property
+    def _null_iou(self) -> list[np.ndarray]:
+        pixels, category_of = self.concepts.pixels, self.concepts.category_of
+        return [iou(counts, pixels, category_of) for counts in self.null]
+
+    @cached_property
+    def p_values(self) -> np.ndarray | None:
+        """(C,) float64: chance of a best IoU as high, over all units and shuffles; None without any.
+
+        All units' masks cover the same share of the images, so the null is pooled over units:
+        p = (1 + #{null ≥ observed}) / (1 + units · shuffles).
+        """
+        if not self.null:
+            return None
+        null = np.sort(
+            np.concatenate([scores.max(axis=1, initial=0.0) for scores in self._null_iou])
+        )
+        reached = len(null) - np.searchsorted(null, self.best_iou, side="left")
+        return (1 + reached) / (1 + len(null))
+
+    @cached_property
+    def chance(self) -> dict[str, Any] | None:
+        """The counts expected by chance: means over the shuffles; None without any."""
+        if not self.null:
+            return None
+        found = [Detectors.count(s, self.concepts, self.settings.min_iou) for s in self._null_iou]
+        mean = {"detectors": _mean(d.detectors for d in found)}
+        mean["unique_detectors"] = _mean(d.unique for d in found)
+        mean["mean_iou"] = _mean(d.mean_iou for d in found)
+        by = {c: _mean_pair(d.by_category[c] for d in found) for c in self.concepts.categories}
+        per = {c: _mean_pair(d.per_category[c] for d in found) for c in self.concepts.categories}
+        return {**mean, "shuffles": len(found), "by_category": by, "per_category": per}
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(list(values)))
+
+
+def _mean_pair(pairs: Any) -> dict[str, float]:
+    detectors, unique = np.mean(list(pairs), axis=0)
+    return {"detectors": float(detectors), "unique_detectors": float(unique)}
