@@ -78,10 +78,17 @@ def _images(root: Path) -> Iterator[str]:
             continue
         seen.add(real)
         for entry in sorted(_listed(folder), key=lambda e: (e.is_symlink(), e.name)):
-            if entry.is_dir():
+            if _is_folder(entry):
                 waiting.append(f"{below}{entry.name}/")
             elif entry.name.lower().endswith(ENDINGS):
                 yield f"{below}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

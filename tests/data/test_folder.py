@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cnnlens.data.images import open_folder
+from cnnlens.errors import CnnlensError
+
+
+def put(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.lower().endswith((".txt", ".json")):
+            path.write_text("{}")
+        else:
+            Image.new("RGB", (4, 4)).save(path, "PNG")
+    return root
+
+
+def test_a_flat_folder_is_sorted_and_holds_images_only(tmp_path: Path) -> None:
+    put(tmp_path, "b.PNG", "a.jpg", "c.webp", "notes.txt", ".hidden.png", "d.tiff", "e.bmp")
+    images = open_folder(tmp_path)
+    assert images.paths == ("a.jpg", "b.PNG", "c.webp", "d.tiff", "e.bmp")
+    assert images.kind == "images" and images.image_categories is None
+    assert not images.aligned
+
+
+def test_subfolders_are_classes_named_by_the_first_level(tmp_path: Path) -> None:
+    put(tmp_path, "dog/x/2.png", "cat/1.png", "dog/1.png", ".git/a.png", "labels.txt")
+    images = open_folder(tmp_path)
+    assert images.kind == "classes"
+    assert images.paths == ("cat/1.png", "dog/1.png", "dog/x/2.png")
+    assert images.image_categories == ("cat", "dog", "dog")
+
+
+def test_images_beside_subfolders_make_one_flat_list_without_losing_any(tmp_path: Path) -> None:
+    images = open_folder(put(tmp_path, "z.png", "sub/a.png"))
+    assert images.kind == "images" and images.paths == ("sub/a.png", "z.png")
+
+
+def test_pictures_of_an_earlier_investigation_are_no_data(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "cnnlens-out/workspace.json", "cnnlens-out/visualize/conv1/0.png")
+    assert open_folder(tmp_path).paths == ("a.png",)
+
+
+def test_links_that_lead_back_end_and_no_image_comes_twice(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "beside").symlink_to(tmp_path / "b")
+    (tmp_path / "again").symlink_to(tmp_path / "a")
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    assert open_folder(tmp_path).paths == ("a/1.png", "b/2.png")
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere", "1.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere")
+    assert open_folder(tmp_path / "data").paths == ("cat/1.png",)
+
+
+def test_an_empty_folder_names_itself_and_the_endings(tmp_path: Path) -> None:
+    put(tmp_path, "notes.txt")
+    with pytest.raises(CnnlensError) as caught:
+        open_folder(tmp_path)
+    assert str(tmp_path) in caught.value.message and ".webp" in caught.value.hint
+
+
+def test_a_missing_folder_offers_near_names(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(CnnlensError) as caught:
+        open_folder(tmp_path / "fotos")
+    assert "fotos" in caught.value.message and "photos" in caught.value.hint
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(CnnlensError, match="is a file, not a folder"):
+        open_folder(put(tmp_path, "a.png") / "a.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_says_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    try:
+        with pytest.raises(CnnlensError, match="permission denied"):
+            open_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_fails_while_it_is_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(CnnlensError, match="permission denied"):
+        open_folder(tmp_path)
