@@ -119,7 +119,7 @@ def _mask(shape: str, side: int) -> np.ndarray:
         return np.ones((side, side), bool)
     if shape == "circle":
         return (y - middle) ** 2 + (x - middle) ** 2 <= middle**2
-    return np.abs(x - middle) <= y / 2  # triangle, standing on its base
+    return np.abs(x - middle) <= (y + 0.5) / 2  # triangle, standing on its base
 
 
 def _pattern(fill: str, side: int) -> np.ndarray:
