@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from cnnlens.model.architecture import Architecture, Options, Shapes
 from cnnlens.model.skeleton import (
     UnlikeError,
     Watch,
+    blank,
     first_convolution,
     seeded,
     shapes_of,
@@ -175,7 +177,7 @@ def _classes(found: Fit, outputs: int | None) -> int | None:
 
 def build(found: Fit, state: dict[str, torch.Tensor]) -> nn.Module:
     """Build the architecture as it was fitted and give it the state dict's weights."""
-    with seeded():
+    with seeded(), blank() if found.architecture.lazy else nullcontext():
         net = found.architecture.make(**found.options)
     if found.channels is not None:
         _replace_input(net, found.channels)
@@ -198,10 +200,7 @@ def _replace_input(net: nn.Module, channels: int) -> None:
     """Give the first convolution another number of input channels."""
     first = first_convolution(net)
     assert first is not None  # it was found when the state dict was fitted
-    name, old = first
-    path, _, last = name.rpartition(".")
+    old = first[1]
     weight = old.weight
-    shape = (weight.shape[0], channels, *weight.shape[2:])
-    old.weight = nn.Parameter(torch.empty(shape, dtype=weight.dtype))
+    old.weight = nn.Parameter(weight.new_empty((len(weight), channels, *weight.shape[2:])))
     old.in_channels = channels * old.groups
-    setattr(net.get_submodule(path), last, old)

@@ -14,11 +14,11 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model import timm_nets, torchvision_nets, zoo
-from cnnlens.model.architecture import Architecture, Shapes
+from cnnlens.model.architecture import Shapes
 from cnnlens.model.fit import Fit, fit, quick_fit, skeleton
 
 _HINT = "name the code that builds it with --arch file.py:factory"
-_NEAREST = 3  # of timm's, so many that were alike for longest are compared in full
+_NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
 
 
 def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
@@ -49,7 +49,11 @@ def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
     if exact:
         return _one_of(exact, what)
     longest = sorted(quick, key=lambda entry: -entry[2])[:_NEAREST]
-    raise _none([*own, *(a for a, _, alike in longest if alike)], shapes, what)
+    near = [fit(a, shapes) for a in [*own, *(a for a, _, alike in longest if alike)]]
+    # a builder that makes layers only to measure them has been given up too early
+    if exact := [f for f in near if f.exact]:
+        return _one_of(exact, what)
+    raise _none(near, shapes, what)
 
 
 def _one_of(exact: Sequence[Fit], what: str) -> Fit:
@@ -86,8 +90,8 @@ def _settings(name: str, module: nn.Module) -> tuple[Any, ...]:
     return name, type(module), plain
 
 
-def _none(near: Sequence[Architecture], shapes: Shapes, what: str) -> CnnlensError:
-    found = max((fit(a, shapes) for a in near), key=lambda f: f.closeness)
+def _none(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
+    found = max(near, key=lambda f: f.closeness)
     if not found.closeness:
         first = ", ".join(list(shapes)[:3])
         return CnnlensError(f"{what} fits no known architecture (it begins with {first})", _HINT)

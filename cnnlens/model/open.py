@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model import factory, registry
-from cnnlens.model.architecture import Architecture
 from cnnlens.model.device import resolve_device
 from cnnlens.model.fingerprint import fingerprint
-from cnnlens.model.fit import Fit, build, fit
-from cnnlens.model.infer import infer
+from cnnlens.model.from_file import open_file
 from cnnlens.model.model import Model
+from cnnlens.model.opened import Opened, described
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.model.skeleton import first_convolution, seeded, shapes_of
-from cnnlens.model.state import State, read_safetensors, read_torch, unwrap
-
-
-@dataclass
-class Opened:
-    """What a MODEL turned out to be, before the user's overrides and the device."""
-
-    net: nn.Module
-    arch: str
-    preprocess: Preprocess | None = None
-    classes: list[str] | None = None
-    source: str = ""
-    batch: int | None = None
-    notes: Sequence[str] = ()
+from cnnlens.model.skeleton import first_convolution, seeded
 
 
 def open_model(
@@ -78,6 +61,8 @@ def open_model(
     place = resolve_device(device)
     opened = _open(spec, arch, allow_pickle)
     preprocess = _override(_settings(opened), image_size, mean, std)
+    if opened.fixed_size and preprocess.size != _settings(opened).size:
+        raise _fixed(spec, _settings(opened).size)
     net = opened.net.eval().requires_grad_(False)
     mark = fingerprint(opened.arch, net, opened.source)
     return Model(
@@ -95,7 +80,7 @@ def open_model(
 def _open(spec: str, arch: str | None, allow_pickle: bool) -> Opened:
     path = Path(spec).expanduser()
     if path.exists():
-        return _from_file(path, arch, allow_pickle)
+        return open_file(path, arch, allow_pickle)
     if not registry.is_spec(spec):
         raise _no_such_file(path)
     if arch is not None:
@@ -117,49 +102,22 @@ def _from_registry(spec: str) -> Opened:
     known = registry.architecture(name)
     if weights:
         net, preprocess = registry.pretrained(name, weights)
-        return replace(_described(known, net, []), preprocess=preprocess)
+        return replace(described(known, net, []), preprocess=preprocess)
     with seeded():
         net = known.make()
     notes = [] if factory.is_factory(spec) else [f"{spec} has random weights"]
-    return _described(known, net, notes)
-
-
-def _described(known: Architecture, net: nn.Module, notes: Sequence[str]) -> Opened:
-    outputs = registry.outputs(net)
-    classes = known.class_names(outputs) if outputs else None
-    return Opened(net, known.name, known.preprocess(net), classes, known.source, notes=notes)
-
-
-def _from_file(path: Path, arch: str | None, allow_pickle: bool) -> Opened:
-    if path.suffix == ".safetensors":
-        return _from_state(read_safetensors(path), path, arch)
-    state = unwrap(read_torch(path, allow_pickle))
-    if state is None:
-        raise CnnlensError(f"{path} holds no state dict")
-    return _from_state(state, path, arch)
-
-
-def _from_state(state: State, path: Path, arch: str | None) -> Opened:
-    found = infer(shapes_of(state), str(path)) if arch is None else _named(state, path, arch)
-    known = found.architecture
-    net = build(found, state)
-    return _described(known, net, known.finish(net))
-
-
-def _named(state: State, path: Path, arch: str) -> Fit:
-    found = fit(registry.architecture(arch), shapes_of(state))
-    if not found.exact:
-        raise CnnlensError(
-            f"{path} does not fit {found.architecture.name}: {found.describe()}",
-            "leave --arch out to have it inferred, or name the code that builds it",
-        )
-    return found
+    return described(known, net, notes)
 
 
 def _settings(opened: Opened) -> Preprocess:
     settings = opened.preprocess or Preprocess()
     first = first_convolution(opened.net)
     return settings if first is None else settings.with_channels(first[1].in_channels)
+
+
+def _fixed(spec: str, size: tuple[int, int]) -> UsageError:
+    height, width = size
+    return UsageError(f"{spec} takes pictures of {height}x{width} only", "leave out --image-size")
 
 
 def _override(

@@ -18,7 +18,7 @@ REGISTRIES = {
 
 def is_spec(text: str) -> bool:
     """Whether a text has the form of a registry name or a factory, rather than of a file."""
-    return text.partition(":")[0] in REGISTRIES and ":" in text or factory.is_factory(text)
+    return text.startswith(tuple(f"{r}:" for r in REGISTRIES)) or factory.is_factory(text)
 
 
 def architecture(spec: str) -> Architecture:
@@ -70,14 +70,3 @@ def pretrained(spec: str, weights: str) -> tuple[nn.Module, Preprocess | None]:
     if prefix == "timm":
         return timm_nets.pretrained(name, weights)
     raise UsageError(f"{spec} has no weights to choose from", f"leave out @{weights}")
-
-
-def outputs(net: nn.Module) -> int | None:
-    """Number of classes a network gives, read off its last linear layer or convolution."""
-    last = None
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            last = module.out_features
-        elif isinstance(module, nn.Conv2d):
-            last = module.out_channels
-    return last

@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _ALLOCATE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
+
+
+class _Blank(TorchFunctionMode):
+    """Leave out the drawing of random weights, for networks about to be given others."""
+
+    _DRAWS: ClassVar = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Within this block, new layers have memory for their weights, with no meaning in it."""
+    with _Blank():
+        yield
 
 
 class UnlikeError(Exception):
@@ -36,7 +55,8 @@ class _Weightless(TorchFunctionMode):
         if func in _ALLOCATE and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         result = func(*args, **kwargs)
-        if self.watch is not None and func is torch.empty:  # the weights of layers
+        # the weights of layers
+        if self.watch is not None and func is torch.empty and result.is_floating_point():
             self.watch.see(tuple(result.shape))
         return result
 
@@ -103,9 +123,9 @@ def shapes_of(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def first_convolution(net: nn.Module) -> tuple[str, nn.Module] | None:
+def first_convolution(net: nn.Module) -> tuple[str, Convolution] | None:
     """Name and module of the first convolution registered in a network, if it has one."""
     for name, module in net.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if isinstance(module, Convolution):
             return name, module
     return None

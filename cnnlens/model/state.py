@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,29 @@ def read_torch(path: Path, allow_pickle: bool = False) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "truncated" in str(error) or "Ran out of input" in str(error):
+            raise _damaged(path, error) from error
         if not allow_pickle:
             raise _refused(path, str(error)) from None
     except Exception as error:
         raise _damaged(path, error) from error
-    return _unpickled(path)
+    return _trusted(path, lambda: torch.load(path, map_location="cpu", weights_only=False))
+
+
+def read_pickle(path: Path, allow_pickle: bool = False) -> Any:
+    """Read what ``pickle.dump`` wrote, which is never done unless pickles are allowed.
+
+    Raises
+    ------
+    CnnlensError
+        When they are not, or the file is damaged.
+    """
+    if not allow_pickle:
+        raise CnnlensError(
+            f"{path} is a Python pickle; unpickling can run any code",
+            "save net.state_dict() with torch.save, or pass --allow-pickle if you trust the file",
+        )
+    return _trusted(path, lambda: pickle.loads(path.read_bytes()))
 
 
 def read_safetensors(path: Path) -> State:
@@ -48,10 +66,7 @@ def read_safetensors(path: Path) -> State:
 
 
 def unwrap(content: Any) -> State | None:
-    """Find the state dict in a checkpoint's content; None when there is none.
-
-    Known wrappers are opened, and prefixes that all names share are taken off.
-    """
+    """Find the state dict in a checkpoint's content, in known wrappers; None when there is none."""
     for _ in range(4):  # wrappers nest: {"model": {"state_dict": …}}
         if isinstance(content, nn.Module):
             content = content.state_dict()
@@ -64,7 +79,18 @@ def unwrap(content: Any) -> State | None:
     tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not tensors or not all(isinstance(k, str) for k in tensors):
         return None
-    return strip_prefixes(tensors)
+    return tensors
+
+
+def find_module(content: Any) -> nn.Module | None:
+    """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper."""
+    if isinstance(content, Mapping):
+        content = next(
+            (content[k] for k in WRAPPERS if isinstance(content.get(k), nn.Module)), None
+        )
+    if isinstance(content, nn.DataParallel):
+        content = content.module
+    return content if isinstance(content, nn.Module) else None
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -82,10 +108,10 @@ def strip_prefixes(state: State) -> State:
     return state
 
 
-def _unpickled(path: Path) -> Any:
-    """Run the file's pickle: the user has said that it may be trusted."""
+def _trusted(path: Path, load: Callable[[], Any]) -> Any:
+    """Run a file's pickle: the user has said that it may be trusted."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=False)
+        return load()
     except (ImportError, AttributeError) as error:
         raise CnnlensError(
             f"{path} holds a pickled object whose code is not here: {error}",

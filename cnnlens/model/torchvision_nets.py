@@ -16,6 +16,7 @@ from torchvision import models
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architecture import Architecture, Options, Shapes
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.skeleton import first_convolution
 
 PREFIX = "torchvision:"
 _AUXILIARY = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}
@@ -166,8 +167,9 @@ def _finish(name: str, net: nn.Module) -> list[str]:
 
     torchvision's pretrained weights, and whatever was fine-tuned from them, need it.
     """
-    if name not in _AUXILIARY:
-        return []
+    first = first_convolution(net)
+    if name not in _AUXILIARY or first is None or first[1].in_channels != 3:
+        return []  # the transform is for three channels
     net.transform_input = True  # type: ignore[assignment]
     return [
         f"{name}: transform_input=True is assumed, as in torchvision's own weights and networks "

@@ -1,0 +1,113 @@
+"""cnnlens' own checkpoints: weights with everything that is needed to open them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import atomic
+from cnnlens.model import registry
+from cnnlens.model.fit import build, fit
+from cnnlens.model.opened import Opened, described
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.skeleton import shapes_of
+
+FORMAT_VERSION = 1
+_OWN = ("format_version", "arch", "state_dict")
+
+
+def save_checkpoint(
+    path: Path,
+    net: nn.Module,
+    arch: str,
+    preprocess: Preprocess,
+    classes: Sequence[str] | None = None,
+    **more: Any,
+) -> None:
+    """Write a checkpoint that every command opens, whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where to.
+    net : torch.nn.Module
+        Its state dict is saved, on the CPU.
+    arch : str
+        What builds it: ``torchvision:resnet18``, ``zoo:shapes_net``, ``file.py:factory``.
+    preprocess : Preprocess
+        How pixels become its input.
+    classes : sequence of str, optional
+        Names of its outputs.
+    **more
+        Further entries, e.g. ``interpretable`` and ``training``: plain numbers, texts, lists,
+        dicts and tensors.
+
+    Raises
+    ------
+    CnnlensError
+        When the file cannot be written.
+    """
+    content = {
+        "format_version": FORMAT_VERSION,
+        "arch": arch,
+        "state_dict": {k: v.detach().cpu() for k, v in net.state_dict().items()},
+        "preprocess": preprocess.as_dict(),
+        "classes": None if classes is None else list(classes),
+        "interpretable": None,
+        "training": None,
+        **more,
+    }
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
+
+
+def is_checkpoint(content: Any) -> bool:
+    """Whether what ``torch.load`` read is a checkpoint of cnnlens."""
+    return isinstance(content, Mapping) and all(key in content for key in _OWN)
+
+
+def open_checkpoint(path: Path, content: Mapping[str, Any]) -> Opened:
+    """Build the network of a checkpoint.
+
+    Raises
+    ------
+    CnnlensError
+        When it is of a later version, incomplete, or does not fit its own architecture.
+    """
+    version = content["format_version"]
+    if version != FORMAT_VERSION:
+        raise CnnlensError(
+            f"{path} is a cnnlens checkpoint of format {version}; this version reads "
+            f"{FORMAT_VERSION}",
+            "update cnnlens",
+        )
+    if (content.get("interpretable") or {}).get("method") not in (None, "none"):
+        raise CnnlensError(
+            f"{path} holds an interpretable network, which this version cannot build",
+            "update cnnlens",
+        )
+    try:
+        return _built(path, content)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise CnnlensError(f"{path} is a damaged cnnlens checkpoint: {error}") from error
+
+
+def _built(path: Path, content: Mapping[str, Any]) -> Opened:
+    state = content["state_dict"]
+    found = fit(registry.architecture(content["arch"]), shapes_of(state))
+    if not found.exact:
+        raise CnnlensError(
+            f"{path} does not fit its own architecture {content['arch']}: {found.describe()}",
+            "has the code that builds it changed since?",
+        )
+    opened = described(found.architecture, build(found, state))
+    found.architecture.finish(opened.net)
+    opened.preprocess = Preprocess.from_dict({**content["preprocess"], "source": "checkpoint"})
+    classes = content.get("classes")
+    opened.classes = None if classes is None else [str(c) for c in classes]
+    return opened
