@@ -65,6 +65,7 @@ def unpack(archive: Path, into: Path, progress: Progress | None = None) -> None:
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as opened_tar:
                 _extract(archive, into, _tar_members(opened_tar), opened_tar.extractfile, progress)
+                _read_out(opened_tar.fileobj)
         else:
             raise DamagedArchive("what came is neither a zip nor a tar archive")
     except _DAMAGE as error:
@@ -76,12 +77,12 @@ def _extract(
 ) -> None:
     allowed = max(MOST_GROWTH * archive.stat().st_size, ALWAYS_ALLOWED)
     free = shutil.disk_usage(into).free
-    listed = list(members)
-    total = sum(member.size for member in listed)
-    if total > allowed:
-        raise DamagedArchive(
-            f"the archive's contents claim {total:,} bytes, which cannot be honest"
-        )
+    listed, total = [], 0
+    for member in members:
+        listed.append(member)
+        total += member.size
+        if total > allowed:  # at once: reading a tar to its end means decompressing it
+            raise DamagedArchive(f"the archive claims {total:,} bytes, too many to be true")
     if total > free:
         raise CnnlensError(
             f"the archive unpacks to {total / 1e9:.1f} GB, and only {free / 1e9:.1f} GB are free",
@@ -98,6 +99,12 @@ def _extract(
             done += _copy(source, sink, member)
         if progress is not None:
             progress("unpack", done, total)
+
+
+def _read_out(file: Any) -> None:
+    """Read to the very end, where a compressed file's checksum is."""
+    while file.read(_BLOCK):
+        pass
 
 
 def _copy(source: IO[bytes], sink: IO[bytes], member: _Member) -> int:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from .layout import FIXED, LABELS, plane, write
 from PIL import Image
 
 from cnnlens.data.broden import BadLabels, Broden, Concept, Labels, open_broden
 from cnnlens.errors import CnnlensError
+
+from .layout import FIXED, LABELS, plane, write
 
 ROW = "{},train,6,8,2,3,{}"
 

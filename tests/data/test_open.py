@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from .layout import write
 from PIL import Image
 
 from cnnlens.data.broden import Broden
 from cnnlens.data.open import find_broden, open_data
 from cnnlens.errors import CnnlensError
+
+from .layout import write
 
 ROW = "a.png,train,6,8,2,3,7"
 
