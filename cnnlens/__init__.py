@@ -1,1 +1,41 @@
-"""What have the filters of a trained CNN learned?"""
+"""What have the filters of a trained CNN learned?
+
+The names below are loaded when they are first used, so that ``import cnnlens`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from cnnlens.errors import CnnlensError, UsageError
+
+_HOMES = {
+    "open_model": "cnnlens.model.open",
+    "save_checkpoint": "cnnlens.model.checkpoint",
+    "find_layers": "cnnlens.model.layers",
+    "open_data": "cnnlens.data.open",
+    "find_broden": "cnnlens.data.open",
+    "make_shapes": "cnnlens.data.synthetic",
+    "extract": "cnnlens.activations.extract",
+    "ModelSource": "cnnlens.activations.extract",
+    "StoreSource": "cnnlens.activations.extract",
+    "Store": "cnnlens.activations.store",
+    "dissect": "cnnlens.measure.dissect",
+    "DissectSettings": "cnnlens.settings",
+    "ExtractSettings": "cnnlens.settings",
+    "RunSettings": "cnnlens.settings",
+    "write_report": "cnnlens.report.page",
+}
+
+__all__ = ["CnnlensError", "UsageError", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cnnlens' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,17 @@ from typing import Any
 from cnnlens.errors import CnnlensError
 
 _REASONS = {
-    errno.ENOSPC: ("the disk is full", "free some space, or put the workspace elsewhere with -w DIR"),
+    errno.ENOSPC: (
+        "the disk is full",
+        "free some space, or put the workspace elsewhere with -w DIR",
+    ),
+    errno.EFBIG: ("the file passes a size limit", "raise the limit (ulimit -f), or use -w DIR"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, or use another -w DIR"),
     errno.EROFS: ("the file system is read-only", "choose a writable workspace with -w DIR"),
     errno.EACCES: ("permission denied", "choose a writable workspace with -w DIR"),
     errno.EPERM: ("operation not permitted", "choose a writable workspace with -w DIR"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another -w DIR"),
+    errno.EISDIR: ("a folder is in the way", "remove it, or choose another -w DIR"),
     errno.EEXIST: ("a file is in the way", "remove it, or choose another -w DIR"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter -w DIR"),
 }
@@ -61,6 +67,35 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `path` when the block ends well, else vanishes.
+
+    Raises
+    ------
+    CnnlensError
+        When it cannot be written.
+    """
+    make_folder(path.parent)
+    mark = f"{os.getpid()}-{secrets.token_hex(3)}"
+    fresh, stale = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("tmp", "old"))
+    try:
+        fresh.mkdir()
+        yield fresh
+        if path.exists():  # moved aside, so that the place is never half old, half new
+            path.rename(stale)
+        fresh.rename(path)
+    except OSError as error:
+        if stale.exists() and not path.exists():
+            stale.rename(path)
+        if error.errno in _REASONS:
+            raise writing_error(path, error) from error
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

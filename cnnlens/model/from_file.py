@@ -16,6 +16,7 @@ from cnnlens.model.skeleton import shapes_of
 from cnnlens.model.state import (
     State,
     find_module,
+    modern_names,
     read_pickle,
     read_safetensors,
     read_torch,
@@ -97,7 +98,7 @@ def _needless(path: Path, what: str) -> UsageError:
 
 
 def _from_state(state: State, path: Path, arch: str | None) -> Opened:
-    stripped = strip_prefixes(state)
+    stripped = modern_names(strip_prefixes(state))
     if arch is None:
         state = stripped
         found = infer(shapes_of(state), str(path))

@@ -16,6 +16,12 @@ from cnnlens.errors import CnnlensError
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
 PREFIXES = ("module.", "model.", "_orig_mod.")
+# names in torchvision's own older files, which its networks still read
+_OLD_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
+)
 
 
 def read_torch(path: Path, allow_pickle: bool = False) -> Any:
@@ -105,6 +111,13 @@ def strip_prefixes(state: State) -> State:
     """Take ``module.``, ``model.`` and ``_orig_mod.`` off as long as all names begin with one."""
     while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), None):
         state = {k[len(prefix) :]: v for k, v in state.items()}
+    return state
+
+
+def modern_names(state: State) -> State:
+    """Rename what older versions of torchvision named otherwise."""
+    for old, new in _OLD_NAMES:
+        state = {old.sub(new, name): tensor for name, tensor in state.items()}
     return state
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from cnnlens.report.figures import chance_unique, format_p
 from cnnlens.report.palette import colours
-from cnnlens.report.results import Best, Concept, Histogram, Layer, Unit, read_layers
+from cnnlens.report.records import Best, Concept, Histogram, Layer, Unit
+from cnnlens.report.results import read_layers
 from cnnlens.report.section import Section
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
@@ -58,6 +59,7 @@ def _view(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
         "name": layer.name,
         "summary": summary,
         "chance": chance,
+        "sure": _sure(layer),
         "per_category_sum": _per_category_sum(summary),
         "chance_per_category_sum": _per_category_sum(chance),
         "data": data_name(summary.get("data")),
@@ -86,6 +88,12 @@ def has_p(layer: Layer) -> bool:
     return any(unit.p_value is not None for unit in layer.units)
 
 
+def _sure(layer: Layer) -> int | None:
+    if not has_p(layer):
+        return None
+    return sum(u.is_detector and u.p_value is not None and u.p_value < 0.05 for u in layer.units)
+
+
 def _per_category_sum(counts: Mapping[str, Any]) -> float | None:
     rows = counts.get("per_category")
     return sum(row.get("unique_detectors") or 0 for row in rows.values()) if rows else None
@@ -112,7 +120,7 @@ def _table_row(layer: Layer, unit: Unit, number: Mapping[str, int]) -> dict[str,
 
 
 def _bars(layers: list[Layer], categories: list[str]) -> dict[str, Any]:
-    """Lay out the papers' bars: categories down, layers across, lengths in shares of the longest."""
+    """Lay out the papers' bars: categories down, layers across."""
     shown = [c for c in categories if any(c in _per_category(layer) for layer in layers)]
     rows = [(name, [_cell(layer, name) for layer in layers]) for name in shown]
     total = [_cell(layer, None) for layer in layers]
@@ -157,7 +165,7 @@ def _data(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
                 **_best(unit.best, number, concept_of),
                 "detector": unit.is_detector,
                 "p": unit.p_value,
-                "dead": is_dead(unit, histogram),
+                "dead": deadness(unit, histogram),
                 "best": [_best(best, number, concept_of) for best in unit.by_category],
                 "near": [] if layer.iou is None else near_best(layer.iou[row]),
                 "top": [(images[top.image], top.peak) for top in layer.top.get(unit.unit, [])],
@@ -187,11 +195,11 @@ def _best(
     }
 
 
-def is_dead(unit: Unit, histogram: Histogram | None) -> bool:
-    """Whether a unit hardly ever fires: its threshold is 0, or all its activations share a bin."""
+def deadness(unit: Unit, histogram: Histogram | None) -> str:
+    """Say whether a unit never or hardly ever fires: "dead", "nearly dead" or ""."""
     if histogram is not None and np.count_nonzero(histogram.counts) <= 1:
-        return True
-    return unit.threshold == 0
+        return "dead"  # one value everywhere
+    return "nearly dead" if unit.threshold == 0 else ""
 
 
 def near_best(scores: np.ndarray) -> list[tuple[int, float]]:

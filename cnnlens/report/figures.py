@@ -115,7 +115,7 @@ def category_bars(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(max(5.0, 1.2 + 0.38 * bars * len(summaries)), 3.6), dpi=144)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    series = [*((n, c.light) for n, c in colours(names).items()), (None, "#444444")]
+    series = [*((n, c.light) for n, c in colours(names).items()), (None, "#8c8c86")]
     width = 0.8 / bars
     for index, (name, colour) in enumerate(series):
         places = np.arange(len(summaries)) - 0.4 + width * (index + 0.5)
@@ -191,7 +191,11 @@ class SheetUnit:
 
 
 def contact_sheet(
-    units: Sequence[SheetUnit], columns: int = 2, images: int = 5, cell: int = CELL
+    units: Sequence[SheetUnit],
+    columns: int = 2,
+    images: int = 5,
+    cell: int = CELL,
+    categories: Sequence[str] = (),
 ) -> Image.Image:
     """Lay out units with label, IoU, p-value and top images on one white sheet.
 
@@ -205,6 +209,8 @@ def contact_sheet(
         Cells of each strip that are shown.
     cell : int
         Side of a cell in pixels, in the strips and on the sheet.
+    categories : sequence of str
+        All categories in the data's order, so that colours agree with other figures.
 
     Returns
     -------
@@ -217,7 +223,8 @@ def contact_sheet(
     wide, high = images * cell, caption + cell + gap
     size = (2 * margin + columns * wide + (columns - 1) * gap, 2 * margin + rows * high - gap)
     sheet = Image.new("RGB", (size[0], max(size[1], 2 * margin)), "white")
-    paint = {name: c.light for name, c in colours(sorted({u.category for u in units})).items()}
+    names = list(dict.fromkeys([*categories, *(unit.category for unit in units)]))
+    paint = {name: colour.light for name, colour in colours(names).items()}
     for index, unit in enumerate(units):
         x = margin + (index % columns) * (wide + gap)
         y = margin + (index // columns) * high

@@ -29,7 +29,9 @@ def header(document: Mapping[str, Any], sources: Iterable[Path]) -> dict[str, An
     }
 
 
-def _facts(model: Mapping[str, Any], document: Mapping[str, Any], date: str) -> list[tuple[str, str]]:
+def _facts(
+    model: Mapping[str, Any], document: Mapping[str, Any], date: str
+) -> list[tuple[str, str]]:
     classes = model.get("classes")
     count = len(classes) if isinstance(classes, (list, dict)) else classes
     facts = [

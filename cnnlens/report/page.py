@@ -48,7 +48,7 @@ def write_report(workspace: Path) -> Path:
     if not found:
         raise CnnlensError(
             f"{workspace} holds no results yet",
-            "make some with `cnnlens dissect MODEL --broden`, or name another workspace with -w DIR",
+            "run `cnnlens dissect MODEL --broden` first, or name another workspace with -w DIR",
         )
     pictures = {key: path for section in found.values() for key, path in section.pictures.items()}
     page = workspace / "report.html"

@@ -1,4 +1,4 @@
-"""One colour per category, the same on the page and in every figure, told apart by the colour-blind."""
+"""One colour per category, the same on the page and in every figure, for every kind of sight."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,95 +12,9 @@ import numpy as np
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv, read_json
+from cnnlens.report.records import Best, Concept, Histogram, Layer, TopImage, Unit
 
 _REDO = "redo `cnnlens dissect` with --force"
-
-
-@dataclass(frozen=True)
-class Best:
-    """A unit's best concept, overall or within one category."""
-
-    label: str
-    category: str
-    iou: float
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One row of ``units.csv``; the numbers are those of the file, digit by digit."""
-
-    unit: int
-    threshold: float | None
-    best: Best
-    is_detector: bool
-    p_value: float | None
-    by_category: tuple[Best, ...]
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One row of ``concepts.csv``."""
-
-    label: str
-    category: str
-    pixels: int | None
-    images: int | None
-    best_unit: int | None
-    best_iou: float | None
-
-
-@dataclass(frozen=True)
-class TopImage:
-    """One row of ``top.csv``: an image that excites a unit, and its peak activation."""
-
-    image: str
-    peak: float | None
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """A unit's activations: counts per bin and the bins' edges, one more than counts."""
-
-    counts: np.ndarray
-    edges: np.ndarray
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Everything dissect wrote about one layer.
-
-    Attributes
-    ----------
-    name : str
-        The layer as it was typed.
-    folder : pathlib.Path
-        ``WORKSPACE/dissect/<layer>``.
-    summary : dict
-        ``summary.json``.
-    categories : list of str
-        In the data's order.
-    units, concepts : list
-        Rows of ``units.csv`` and ``concepts.csv``.
-    iou : numpy.ndarray or None
-        (units, concepts) float32, rows and columns in the order of `units` and `concepts`.
-    top : dict of int to list of TopImage
-        By unit, best first.
-    histograms : dict of int to Histogram
-        By unit.
-    pictures : dict of int to pathlib.Path
-        Strips of top images by unit.
-    """
-
-    name: str
-    folder: Path
-    summary: dict[str, Any]
-    categories: list[str]
-    units: list[Unit]
-    concepts: list[Concept]
-    iou: np.ndarray | None
-    top: dict[int, list[TopImage]]
-    histograms: dict[int, Histogram]
-    pictures: dict[int, Path]
 
 
 def read_layers(workspace: Path) -> list[Layer]:
@@ -136,12 +49,14 @@ def layer_names(document: Mapping[str, Any]) -> list[str]:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """Sort key under which ``layer10`` follows ``layer9``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
+    ]
 
 
 def read_layer(folder: Path) -> Layer:
-    """Read the files of one layer (see `Layer`)."""
-    summary = _mapping(folder / "summary.json", read_json(folder / "summary.json"))
+    """Read the files of one layer (see `records.Layer`)."""
+    summary = _summary(folder / "summary.json")
     rows = read_csv(folder / "units.csv")
     categories = _categories(summary, rows)
     units = _rows(folder / "units.csv", rows, lambda row: _unit(row, categories))
@@ -153,7 +68,9 @@ def read_layer(folder: Path) -> Layer:
         name=str(summary.get("layer") or folder.name),
         folder=folder,
         summary=summary,
-        categories=_met([*categories, *(u.best.category for u in units), *(c.category for c in concepts)]),
+        categories=_met(
+            [*categories, *(u.best.category for u in units), *(c.category for c in concepts)]
+        ),
         units=units,
         concepts=concepts,
         iou=iou,
@@ -179,6 +96,29 @@ def _mapping(path: Path, document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CnnlensError(f"{path} is damaged: not a JSON object", _REDO)
     return document
+
+
+_COUNTS = ("units", "images", "detectors", "unique_detectors")
+_NUMBERS = (*_COUNTS, "quantile", "min_iou", "ratio_unique_detectors", "mean_iou")
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    summary = _mapping(path, read_json(path))
+    chance = _mapping(path, summary.get("chance") or {})
+    groups = [_mapping(path, part.get("per_category") or {}) for part in (summary, chance)]
+    rows = [_mapping(path, row) for group in groups for row in group.values()]
+    for row in (summary, chance, *rows):
+        for key in _NUMBERS:
+            _check_number(path, key, row.get(key))
+    return summary
+
+
+def _check_number(path: Path, key: str, value: Any) -> None:
+    number = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    )
+    if value is not None and not number:
+        raise CnnlensError(f"{path} is damaged: {key} is {value!r}, not a number", _REDO)
 
 
 def _categories(summary: Mapping[str, Any], rows: list[dict[str, str]]) -> list[str]:
@@ -213,7 +153,9 @@ def _unit(row: dict[str, str], categories: list[str]) -> Unit:
         best=Best(row["label"], row["category"], finite(row["iou"]) or 0.0),
         is_detector=flag == "true",
         p_value=finite(row.get("p_value")),
-        by_category=tuple(Best(label, name, finite(iou) or 0.0) for name, label, iou in pairs if label),
+        by_category=tuple(
+            Best(label, name, finite(iou) or 0.0) for name, label, iou in pairs if label
+        ),
     )
 
 
@@ -269,7 +211,9 @@ def _scores(
     data = _datasets(path, ("iou", "unit", "concept"))
     if set(data) != {"iou", "unit", "concept"}:
         raise CnnlensError(f"{path} is damaged: it lacks iou, unit or concept", _REDO)
-    names = [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in data["concept"]]
+    names = [
+        n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in data["concept"]
+    ]
     if data["iou"].shape != (len(data["unit"]), len(names)):
         raise CnnlensError(f"{path} is damaged: its shapes do not fit", _REDO)
     concepts = concepts or [_named(name) for name in names]

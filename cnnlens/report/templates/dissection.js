@@ -64,7 +64,7 @@ class DissectedLayer {
 
   unitTable() {
     const columns = [
-      { key: "unit", title: "Unit", sort: (u) => u.unit, first: 1, cell: (u) => [h("a", { class: "number", href: this.unitLink(u.unit), "aria-label": `Unit ${u.unit}` }, u.unit), u.dead ? h("span", { class: "mark" }, "dead") : null] },
+      { key: "unit", title: "Unit", sort: (u) => u.unit, first: 1, cell: (u) => [h("a", { class: "number", href: this.unitLink(u.unit), "aria-label": `Unit ${u.unit}` }, u.unit), u.dead ? h("span", { class: "mark" }, u.dead) : null] },
       { key: "label", title: "Concept", sort: (u) => u.label, first: 1, cell: (u) => h("span", { class: u.detector ? "" : "weak" }, this.named(u.label, u.concept, "label")) },
       { key: "category", title: "Category", sort: (u) => this.categories[u.category] ?? "", first: 1, cell: (u) => this.kind(u.category) },
       { key: "iou", title: "IoU", sort: (u) => u.iou, first: -1, cell: (u) => this.gauge(u.iou, u.category) },
@@ -142,9 +142,14 @@ function unitFacts(layer, unit) {
       fact("IoU", strong(fixed(unit.iou, 4))),
       layer.hasP ? fact(h("i", {}, "p"), strong(pText(unit.p))) : null,
       fact("", unit.detector ? "detector" : "not a detector"),
-      unit.dead ? fact("", strong("dead")) : null),
-    unit.dead ? h("p", { class: "small" }, "It hardly ever fires on this data: its threshold is 0, or all its activations are alike.") : null,
+      unit.dead ? fact("", strong(unit.dead)) : null),
+    unit.dead ? h("p", { class: "small" }, asleep(layer, unit)) : null,
   ];
+}
+
+function asleep(layer, unit) {
+  if (unit.dead === "dead") return "It gives one and the same value everywhere on this data.";
+  return `Its threshold is 0: at most ${layer.quantile === null ? "a few" : Number((100 * layer.quantile).toPrecision(3)) + " %"} of its activations on this data are above 0.`;
 }
 
 function unitImages(layer, unit) {
@@ -179,7 +184,7 @@ function imageCell(layer, unit, index, count, src) {
 
 function unitMeasures(layer, unit) {
   return h("div", { class: "pair" },
-    h("div", {}, unit.near.length ? [h("h3", {}, "Concepts nearest to it"), nearest(layer, unit)] : null),
+    h("div", {}, unit.near.length ? [h("h3", {}, "Its best concepts"), nearest(layer, unit), layer.minIou === null ? null : h("p", { class: "small" }, `The line marks IoU ${layer.minIou}, from where a unit is a detector.`)] : null),
     h("div", {},
       unit.histogram ? [h("h3", {}, "Its activations, log counts"), histogram(unit.histogram, unit.threshold)] : [h("h3", {}, "Threshold"), h("p", {}, unit.threshold === null ? "–" : String(unit.threshold))],
       unit.best.length ? [h("h3", {}, "Best in each category"), bestByCategory(layer, unit)] : null));

@@ -61,7 +61,7 @@ function startDissection({ categories, layers }) {
   };
   all[0].start();
   addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || panel.node.open || event.target.matches("input, select")) return;
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || panel.node.open || event.target.matches("input[type=search]")) return;
     event.preventDefault();
     all[nav.chosen.now].table.focusSearch();
   });

@@ -2,7 +2,7 @@
 //
 // columns: [{ key, title, sort(row) or null, first: -1 | 1, cell(row), right, label }]
 // filters: [{ node, test() -> (row -> bool) or null }]
-const FIRST = 40, MORE = 160;
+const FIRST = 40, MORE = 160; // rows put into the page at once, and in each later turn
 
 class ManyRows {
   constructor({ name, label, word, columns, rows, filters, template, height, sorted, open }) {

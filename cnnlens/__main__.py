@@ -1,0 +1,6 @@
+"""``python -m cnnlens``."""
+
+from cnnlens.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The door: commands by name, and every error as one clear line with an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+
+from cnnlens.cli.screen import report_error
+from cnnlens.errors import CnnlensError
+
+# commands in the order a user meets them; each is a function of its own name in its own file
+COMMANDS = ("layers", "extract", "dissect", "report", "demo")
+
+app = typer.Typer(
+    name="cnnlens",
+    help="What have the filters of a trained CNN learned?",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"cnnlens {version('cnnlens')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Version."),
+    debug: bool = typer.Option(False, "--debug", help="Show where in the code an error arose."),
+) -> None:
+    """What have the filters of a trained CNN learned?"""
+
+
+for _name in COMMANDS:
+    app.command(_name)(getattr(import_module(f"cnnlens.cli.{_name}"), _name))
+app.add_typer(import_module("cnnlens.cli.data").app, name="data")
+
+
+def main() -> None:
+    """Run the command line; turn errors into a line, a hint and an exit status."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # wherever it stands
+    debug = len(arguments) < len(sys.argv) - 1
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        result = app(args=arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit):
+            import traceback
+
+            traceback.print_exc()
+        return _answer(error)
+
+
+def _answer(error: BaseException) -> int:
+    """Say what went wrong; return the exit status."""
+    if isinstance(error, CnnlensError):
+        report_error(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        report_error("interrupted", "what was finished is kept; the same command resumes")
+        return 130
+    if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    return _usage_or_unknown(error)
+
+
+def _usage_or_unknown(error: Any) -> int:
+    if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "cnnlens"
+        report_error(error.format_message(), f"`{command} --help` says what fits")
+        return int(error.exit_code)
+    if isinstance(error, MemoryError):
+        report_error("not enough memory", "try a smaller --batch-size, fewer layers or --no-store")
+        return 1
+    if isinstance(error, OSError) and error.filename:
+        from pathlib import Path
+
+        from cnnlens.files import writing_error
+
+        wrong = writing_error(Path(error.filename), error)
+        report_error(wrong.message.replace("cannot write", "cannot use"), wrong.hint)
+        return 1
+    first = (str(error).strip().splitlines() or [""])[0]
+    report_error(f"unexpected {type(error).__name__}: {first}", "--debug shows where it arose")
+    return 1

@@ -1,0 +1,124 @@
+"""``cnnlens data``: data sets to list, download, make and check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnlens.cli import options as o
+from cnnlens.cli.screen import Screen
+from cnnlens.errors import CnnlensError, UsageError
+
+app = typer.Typer(
+    help="Data sets: list, download, make, check.", no_args_is_help=True, rich_markup_mode=None
+)
+
+MADE = ("shapes",)  # the sets that `make` knows
+
+
+@app.command("list")
+def list_(json: o.JsonOption = False) -> None:
+    """List the data sets that can be downloaded or made, and which are there."""
+    from cnnlens.data.download import DATASETS
+    from cnnlens.data.open import home
+
+    screen = Screen(json)
+    rows = []
+    for name, known in DATASETS.items():
+        folder = home() / known.folder
+        there = folder.is_dir() and any(folder.iterdir())
+        rows.append(
+            {
+                "name": name,
+                "title": known.title,
+                "licence": known.licence,
+                "path": str(folder) if there else None,
+            }
+        )
+    screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
+    columns = ["name", "what", "where"]
+    made = [("shapes", "synthetic color and shape concepts", "cnnlens data make shapes")]
+    screen.table(columns, [(r["name"], r["title"], r["path"] or "not downloaded") for r in rows] + made)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A name that `cnnlens data list` shows.")],
+    url: Annotated[str | None, typer.Option(help="Take the archive from here instead.")] = None,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+) -> None:
+    """Download a data set; a broken download is resumed, and it lands whole or not at all."""
+    from cnnlens.data.download import download as fetch
+    from cnnlens.data.open import home
+
+    screen = Screen(json, quiet)
+    with screen.progress() as bars:
+        path = fetch(
+            name,
+            home(),
+            progress=lambda stage, done, total: bars.show(stage, done, total or max(done, 1)),
+            url_override=url,
+        )
+    screen.document({"name": name, "path": str(path)})
+    screen.say(str(path))
+
+
+@app.command()
+def make(
+    name: Annotated[str, typer.Argument(help="shapes")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./NAME.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 2000,
+    size: Annotated[int, typer.Option(min=24, help="Side in pixels.")] = 64,
+    seed: o.SeedOption = 0,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    force: o.ForceOption = False,
+) -> None:
+    """Write a synthetic data set."""
+    if name not in MADE:
+        raise UsageError(f"no synthetic set '{name}'", f"known are: {', '.join(MADE)}")
+    from cnnlens.data.synthetic import make_shapes
+
+    screen = Screen(json, quiet)
+    with screen.progress() as bars:
+        path = make_shapes(
+            out or Path(name),
+            images,
+            size,
+            seed,
+            progress=lambda done, total: bars.show("drawing", done, total),
+            force=force,
+        )
+    screen.document({"name": name, "path": str(path), "images": images})
+    screen.say(str(path))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data folder of any kind.")],
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+) -> None:
+    """Read a whole data set and report what is wrong with it, row by row."""
+    from cnnlens.data.check import check as check_
+
+    screen = Screen(json, quiet)
+    with screen.progress() as bars:
+        found = check_(folder, progress=lambda done, total: bars.show("checking", done, total))
+    screen.document(found.as_dict())
+    screen.table(["where", "what"], [(p.where, p.what) for p in found.problems])
+    for note in found.notes:
+        screen.say(f"note: {note}")
+    screen.say(
+        f"{found.root}: {found.kind}, {found.checked} of {found.images} checked, "
+        f"{len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}"
+    )
+    if not found.ok:
+        raise CnnlensError(
+            f"{folder} has {len(found.problems)} problem(s)", "each is listed above with its row"
+        )

@@ -1,0 +1,4 @@
+"""``cnnlens demo``."""
+
+def demo() -> None:
+    """All of it on a synthetic set."""

@@ -1,0 +1,286 @@
+"""``cnnlens dissect``: which unit detects which concept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnlens.cli import options as o
+from cnnlens.cli.extract import DtypeOption, fill_stores
+from cnnlens.cli.screen import Screen
+from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
+from cnnlens.errors import UsageError
+from cnnlens.settings import DissectSettings, ExtractSettings, RunSettings
+from cnnlens.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cnnlens.data.broden import Broden
+    from cnnlens.measure.dissection import Dissection
+    from cnnlens.model.layers import Layer
+    from cnnlens.model.model import Model
+
+D = DissectSettings()
+
+
+def dissect(
+    model: o.ModelArgument = None,
+    broden: Annotated[
+        bool, typer.Option("--broden", help="Use the downloaded Broden (cnnlens data download broden).")
+    ] = False,
+    data: o.DataOption = None,
+    layer: o.LayersOption = None,
+    quantile: Annotated[
+        float, typer.Option(help="Share of a unit's activations above its threshold.")
+    ] = D.quantile,
+    min_iou: Annotated[float, typer.Option(help="Best IoU from which a unit is a detector.")] = D.min_iou,
+    chance: Annotated[
+        int, typer.Option(metavar="N", help="Shuffles for the chance level and p-values; 0 for none.")
+    ] = D.chance,
+    compat: Annotated[
+        str, typer.Option(metavar="ndlite", help="Count as NetDissect-Lite did.", show_default=False)
+    ] = D.compat,
+    top: Annotated[int, typer.Option(help="Top images shown per unit.")] = D.top,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Draw pictures, write the page.")] = True,
+    store: Annotated[
+        bool,
+        typer.Option("--store/--no-store", help="Cache activations, or run the model twice instead."),
+    ] = True,
+    dtype: DtypeOption = ExtractSettings.dtype,
+    workspace: o.WorkspaceOption = None,
+    arch: o.ArchOption = None,
+    allow_pickle: o.PickleOption = False,
+    image_size: o.ImageSizeOption = None,
+    mean: o.MeanOption = None,
+    std: o.StdOption = None,
+    device: o.DeviceOption = o.RUN.device,
+    batch_size: o.BatchSizeOption = o.RUN.batch_size,
+    workers: o.WorkersOption = o.RUN.workers,
+    seed: o.SeedOption = o.RUN.seed,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    force: o.ForceOption = False,
+) -> None:
+    """Network Dissection: label a layer's units with the concepts they detect, against chance."""
+    settings = DissectSettings(quantile, min_iou, chance, compat, top if page else 0, seed)
+    stored = ExtractSettings(dtype)
+    if broden and data is not None:
+        raise UsageError("--broden and -d both name data", "give one of them")
+    from cnnlens.model.layers import find_layers as trace_layers
+
+    screen, space = Screen(json, quiet), Workspace(workspace)
+    options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
+    opened, given = open_model(options, space, screen)
+    images = _find_data(broden, data, space, opened)
+    wanted = find_layers(trace_layers(opened), layer, space)
+    space.use_model(opened, given, force)
+    space.use_data(images)
+    wanted = [space.use_layer(one) for one in wanted]
+    space.save(command_line())
+    work = _Work(screen, space, opened, images, settings, RunSettings(device, batch_size, workers, seed))
+    summaries = work.run(wanted, stored if store else None, page, force)
+    if page:
+        _write_page(screen, space)
+    screen.document(summaries[wanted[0].name] if len(wanted) == 1 else {"layers": summaries})
+    _show(screen, space, wanted, summaries, page)
+
+
+def _find_data(broden: bool, path: Path | None, space: Workspace, model: Model) -> Broden:
+    from cnnlens.data.broden import Broden
+    from cnnlens.data.open import find_broden
+
+    if broden:
+        return find_broden(max(model.preprocess.size))
+    images = open_images(path, space, ("broden",))
+    assert isinstance(images, Broden)
+    return images
+
+
+class _Work:
+    """One run of dissect: which layers still need it, and the way from activations to files."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        space: Workspace,
+        model: Model,
+        images: Broden,
+        settings: DissectSettings,
+        run: RunSettings,
+    ) -> None:
+        self.screen, self.space, self.model, self.images = screen, space, model, images
+        self.settings, self.run_settings = settings, run
+
+    def run(
+        self, layers: list[Layer], stored: ExtractSettings | None, page: bool, force: bool
+    ) -> dict[str, Any]:
+        """Dissect what is not there yet; return every layer's summary."""
+        finished = {} if force else self._finished(layers, stored)
+        todo = [layer for layer in layers if layer.name not in finished]
+        if finished:
+            names = ", ".join(finished)
+            self.screen.note(f"{names}: done before with these settings (--force redoes it)")
+        if todo:
+            self._make(todo, stored, force)
+        from cnnlens.files import read_json
+
+        return {one.name: read_json(self._folder(one) / "summary.json") for one in layers}
+
+    def _folder(self, layer: Layer) -> Path:
+        return self.space.results("dissect", layer)
+
+    def _made_from(self, layer: Layer, stored: ExtractSettings | None) -> dict[str, Any]:
+        """Everything the numbers depend on: equal, and the results need not be made again."""
+        from cnnlens.activations.extract import store_key
+
+        key = asdict(store_key(self.model, self.images, layer, stored or ExtractSettings()))
+        return {**key, "settings": self.settings.as_dict()}
+
+    def _finished(self, layers: list[Layer], stored: ExtractSettings | None) -> dict[str, Any]:
+        from cnnlens.files import read_json
+
+        found = {}
+        for layer in layers:
+            path = self._folder(layer) / "summary.json"
+            if path.exists():
+                summary = read_json(path)
+                if summary.get("made_from") == self._made_from(layer, stored):
+                    found[layer.name] = summary
+        return found
+
+    def _make(self, layers: list[Layer], stored: ExtractSettings | None, force: bool) -> None:
+        from cnnlens.activations.extract import ModelSource, StoreSource, store_path
+        from cnnlens.activations.store import Store
+
+        if stored is None:
+            source = ModelSource(self.model, self.images, layers, self.run_settings)
+            self._measure(layers, source, stored)
+            return
+        folder = fill_stores(
+            self.screen,
+            self.space,
+            self.model,
+            self.images,
+            layers,
+            stored,
+            self.run_settings,
+            logits=False,
+            force=force,
+        )
+        for layer in layers:
+            with Store(store_path(folder, layer)) as store:
+                self._measure([layer], StoreSource([store]), stored)
+
+    def _measure(self, layers: list[Layer], source: Any, stored: ExtractSettings | None) -> None:
+        from cnnlens.measure.dissect import Progress
+        from cnnlens.measure.dissect import dissect as dissect_
+
+        names = ", ".join(layer.name for layer in layers)
+        space = self.images.concept_space(pooled=self.settings.compat == "ndlite")
+        shapes = [layer.shape for layer in layers]
+        results: list[Dissection] = []
+        with self.screen.progress() as bars:
+            for step in dissect_(
+                source, shapes, space, len(self.images.paths), self.settings, self.run_settings.workers
+            ):
+                if isinstance(step, Progress):
+                    bars.show(f"{names}: {step.stage}", step.done, step.total)
+                else:
+                    results = step
+            for layer, result in zip(layers, results, strict=True):
+                self._write(layer, result, source, stored, bars)
+
+    def _write(
+        self, layer: Layer, result: Dissection, source: Any, stored: ExtractSettings | None, bars: Any
+    ) -> None:
+        from cnnlens.files import atomic_folder
+        from cnnlens.report.strips import write_strips
+        from cnnlens.report.tables import summarize, write_tables
+
+        summary = summarize(
+            result,
+            layer.name,
+            skipped=[{"image": p, "reason": r} for p, r in [*source.skipped, *result.skipped]],
+            data={"name": self.images.name, "path": str(self.images.root.resolve())},
+            made_from=self._made_from(layer, stored),
+        )
+        for bad in summary["skipped"]:
+            self.screen.note(f"skipped {bad['image']}: {bad['reason']}")
+        with atomic_folder(self._folder(layer)) as folder:
+            write_tables(folder, result, summary, list(self.images.paths))
+            if result.top is not None:
+                drawn = write_strips(
+                    folder / "pictures",
+                    self.images,
+                    result.top,
+                    result.thresholds,
+                    self.model.preprocess,
+                    self.run_settings.workers,
+                )
+                for done in drawn:
+                    bars.show(f"{layer.name}: pictures", done, result.units)
+
+
+def _write_page(screen: Screen, space: Workspace) -> None:
+    from cnnlens.report.page import write_report
+    from cnnlens.report.sheets import write_detectors, write_summary_bars
+
+    with screen.progress() as bars:
+        bars.show("page", 0, 1)
+        for summary in sorted((space.path / "dissect").glob("*/summary.json")):
+            if not (summary.parent / "detectors.png").exists():
+                write_detectors(summary.parent)
+        write_summary_bars(space.path)
+        write_report(space.path)
+
+
+def _show(
+    screen: Screen, space: Workspace, layers: list[Layer], summaries: dict[str, Any], page: bool
+) -> None:
+    from cnnlens.files import read_csv
+
+    for layer in layers:
+        rows = read_csv(space.results("dissect", layer) / "units.csv")
+        best = sorted(rows, key=lambda row: -float(row["iou"]))[:10]
+        screen.table(
+            ["unit", "label", "category", "IoU", *(["p"] if "p_value" in best[0] else [])],
+            [
+                (int(r["unit"]), r["label"], r["category"], round(float(r["iou"]), 4))
+                + ((float(r["p_value"]),) if "p_value" in r else ())
+                for r in best
+            ],
+            title=f"{layer.name}: best units",
+        )
+    screen.table(
+        ["layer", "units", "detectors", "by chance", "unique detectors", "by chance", "mean IoU", "by chance"],
+        [_summary_row(summaries[layer.name]) for layer in layers],
+        title="summary",
+    )
+    _show_categories(screen, layers, summaries)
+    screen.say(f"tables: {space.path / 'dissect'}")
+    if page:
+        screen.say(f"page:   {space.path / 'report.html'}")
+
+
+def _summary_row(summary: dict[str, Any]) -> list[object]:
+    chance = summary.get("chance") or {}
+    keys = ("detectors", "unique_detectors", "mean_iou")
+    pairs = [(summary[k], chance.get(k)) for k in keys]
+    return [summary["layer"], summary["units"], *(v for pair in pairs for v in pair)]
+
+
+def _show_categories(screen: Screen, layers: list[Layer], summaries: dict[str, Any]) -> None:
+    if len(layers) < 2:
+        return
+    categories = list(dict.fromkeys(c for s in summaries.values() for c in s["per_category"]))
+    rows = [
+        [layer.name]
+        + [
+            "{unique_detectors} ({detectors})".format(**summaries[layer.name]["per_category"][c])
+            for c in categories
+        ]
+        for layer in layers
+    ]
+    screen.table(["layer", *categories], rows, title="unique detectors (detectors) per category")

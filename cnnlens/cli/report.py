@@ -1,0 +1,19 @@
+"""``cnnlens report``: the page over everything in the workspace."""
+
+from __future__ import annotations
+
+from cnnlens.cli import options as o
+from cnnlens.cli.screen import Screen
+from cnnlens.workspace import Workspace
+
+
+def report(
+    workspace: o.WorkspaceOption = None, json: o.JsonOption = False, quiet: o.QuietOption = False
+) -> None:
+    """Write one page over all results in the workspace."""
+    from cnnlens.report.page import write_report
+
+    screen = Screen(json, quiet)
+    page = write_report(Workspace(workspace).path)
+    screen.document({"page": str(page), "bytes": page.stat().st_size})
+    screen.say(str(page))

@@ -1,0 +1,68 @@
+"""The still pictures that dissect leaves beside its tables, for READMEs and papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnlens.files import atomic
+from cnnlens.report.dissection import best_units
+from cnnlens.report.figures import SheetUnit, category_bars, contact_sheet
+from cnnlens.report.records import Layer, Unit
+from cnnlens.report.results import read_layer, read_layers
+
+SHEET_UNITS = 12
+
+
+def write_detectors(folder: Path, units: int = SHEET_UNITS) -> Path | None:
+    """Write ``detectors.png``: the best units of one layer with their top images.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        ``WORKSPACE/dissect/<layer>``, with its tables and pictures in place.
+    units : int
+        How many units to show at most.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The picture; None where no unit has both a label and a strip.
+
+    Raises
+    ------
+    CnnlensError
+        When a file is damaged or the picture cannot be written.
+    """
+    layer = read_layer(folder)
+    shown = [_sheet_unit(layer, unit) for unit in best_units(layer, len(layer.units))]
+    shown = [unit for unit in shown if unit.label and unit.strip is not None][:units]
+    if not shown:
+        return None
+    path = folder / "detectors.png"
+    with atomic(path) as temporary:
+        contact_sheet(shown, categories=layer.categories).save(temporary, "PNG", optimize=True)
+    return path
+
+
+def write_summary_bars(workspace: Path) -> Path | None:
+    """Write ``dissect/summary.png``: the papers' bar chart over all dissected layers.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The picture; None where nothing has been dissected.
+    """
+    layers = read_layers(workspace)
+    if not layers:
+        return None
+    path = workspace / "dissect" / "summary.png"
+    figure = category_bars({layer.name: layer.summary for layer in layers})
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return path
+
+
+def _sheet_unit(layer: Layer, unit: Unit) -> SheetUnit:
+    best = unit.best
+    strip = layer.pictures.get(unit.unit)
+    return SheetUnit(unit.unit, best.label, best.category, best.iou, unit.p_value, strip)

@@ -1,0 +1,217 @@
+"""The folder of one investigation: which model, which data, and where every result goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import make_folder, read_json, write_json
+
+if TYPE_CHECKING:
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.model.layers import Layer
+    from cnnlens.model.model import Model
+
+VARIABLE = "CNNLENS_WORKSPACE"
+DEFAULT = "cnnlens-out"
+
+# everything commands write: what --force may clear when another model takes the workspace
+RESULTS = (
+    *("activations", "dissect", "stability", "visualize", "deconv", "invert", "cam", "explain"),
+    *("outliers", "fool", "style", "evolve", "cluster", "net2vec", "report_files", "report.html"),
+)
+_FORMAT = 1
+
+
+class Workspace:
+    """One investigation.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        The folder; None: ``$CNNLENS_WORKSPACE``, else ``./cnnlens-out``. It need not exist yet.
+
+    Raises
+    ------
+    CnnlensError
+        When ``workspace.json`` is damaged, or the path is a file.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = Path(path or os.environ.get(VARIABLE) or DEFAULT)
+        if self.path.exists() and not self.path.is_dir():
+            raise CnnlensError(f"the workspace {self.path} is a file", "name a folder with -w DIR")
+        self.document: dict[str, Any] = self._read()
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "workspace.json"
+
+    def _read(self) -> dict[str, Any]:
+        empty = {"format": _FORMAT, "model": None, "data": [], "layers": [], "commands": []}
+        if not self._file.exists():
+            return empty
+        document = read_json(self._file)
+        if not isinstance(document, dict) or not isinstance(document.get("data", []), list):
+            raise CnnlensError(f"{self._file} is not a workspace of cnnlens", "use another -w DIR")
+        if document.get("format", _FORMAT) > _FORMAT:
+            raise CnnlensError(f"{self._file} was written by a newer cnnlens", "upgrade cnnlens")
+        return {**empty, **document}
+
+    def save(self, command: str = "") -> None:
+        """Write ``workspace.json``, with the command line that is being carried out."""
+        make_folder(self.path)
+        commands = self.document["commands"]
+        if command and command not in commands:
+            commands.append(command)
+        self.document["versions"] = _versions()
+        write_json(self._file, self.document)
+
+    # ---- the model
+
+    @property
+    def model_options(self) -> dict[str, Any] | None:
+        """How to open the model again: `open_model`'s arguments; None when there is no model yet."""
+        model = self.document.get("model")
+        return {"spec": model["spec"], **model.get("options", {})} if model else None
+
+    def use_model(self, model: Model, options: dict[str, Any], force: bool = False) -> None:
+        """Make `model` this workspace's model.
+
+        Parameters
+        ----------
+        model : Model
+            As opened.
+        options : dict
+            The arguments of `open_model` that opened it, without spec and device.
+        force : bool
+            Clear the results of another model instead of refusing.
+
+        Raises
+        ------
+        CnnlensError
+            When the workspace holds results of another model.
+        """
+        preprocess = {k: v for k, v in model.preprocess.as_dict().items() if k != "source"}
+        entry = {
+            "spec": portable(model.spec),
+            "arch": model.arch,
+            "fingerprint": model.fingerprint,
+            "preprocess": preprocess,
+            "classes": model.classes,
+            "options": {k: v for k, v in options.items() if v},
+        }
+        known = self.document["model"]
+        if known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
+            self._replace(known, entry, force)
+        self.document["model"] = entry
+
+    def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
+        if self._has_results() and not force:
+            same = known.get("fingerprint") == entry["fingerprint"]
+            what = "another preprocessing" if same else f"another model ({known.get('spec')})"
+            raise CnnlensError(
+                f"the workspace {self.path} holds results of {what}",
+                "use another workspace with -w DIR, or clear them with --force",
+            )
+        self.clear()
+
+    def _has_results(self) -> bool:
+        return any((self.path / name).exists() for name in RESULTS)
+
+    def clear(self) -> None:
+        """Remove all results, and what is remembered of layers and command lines."""
+        for name in RESULTS:
+            target = self.path / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        self.document.update(layers=[], commands=[])
+
+    # ---- the data
+
+    def use_data(self, images: ImageSet) -> None:
+        """Make `images` the last used data of their kind."""
+        root = str(images.root.resolve())
+        known = [entry for entry in self.document["data"] if entry["path"] != root]
+        mine = {e["path"]: e for e in self.document["data"]}.get(root, {})
+        entry = {
+            "path": root,
+            "name": mine.get("name") or _free(images.name, [e["name"] for e in known]),
+            "kind": images.kind,
+            "images": len(images.paths),
+        }
+        self.document["data"] = [*known, entry]
+
+    def data_path(self, kinds: tuple[str, ...]) -> Path | None:
+        """Folder of the last used data of one of these kinds; None when there is none."""
+        fitting = [e for e in self.document["data"] if e["kind"] in kinds]
+        return Path(fitting[-1]["path"]) if fitting else None
+
+    def stores(self, images: ImageSet) -> Path:
+        """Folder of the activation stores of a data set in use."""
+        root = str(images.root.resolve())
+        name = next(e["name"] for e in self.document["data"] if e["path"] == root)
+        return self.path / "activations" / name
+
+    # ---- the layers
+
+    def use_layer(self, layer: Layer) -> Layer:
+        """Remember a layer as the last used; a place that is known keeps the name first typed."""
+        known = self.document["layers"]
+        for entry in known:
+            if entry["place"] == layer.place.key:
+                known.remove(entry)
+                known.append(entry)
+                return replace(layer, name=entry["name"])
+        known.append({"name": layer.name, "place": layer.place.key, "alias": layer.alias})
+        return layer
+
+    @property
+    def last_layer(self) -> str | None:
+        """Name of the last used layer; None when there is none."""
+        layers = self.document["layers"]
+        return layers[-1]["name"] if layers else None
+
+    def results(self, command: str, layer: Layer) -> Path:
+        """Folder of a command's results on a layer."""
+        return self.path / command / layer.folder
+
+
+def portable(spec: str) -> str:
+    """Make a MODEL that names a file independent of the current folder."""
+    file, colon, name = spec.rpartition(":")
+    if Path(spec).exists():
+        return str(Path(spec).resolve())
+    if colon and file.endswith(".py") and Path(file).exists():
+        return f"{Path(file).resolve()}:{name}"
+    return spec
+
+
+def _free(name: str, taken: list[str]) -> str:
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}-{number}", number + 1
+    return free
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("cnnlens", "torch", "torchvision", "numpy", "h5py"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def needs_model(workspace: Workspace) -> UsageError:
+    """Say that a model is needed, and both ways to give one."""
+    return UsageError(
+        f"no model given, and the workspace {workspace.path} knows none",
+        "name one (cnnlens COMMAND model.pt), or a workspace that has one with -w DIR",
+    )
