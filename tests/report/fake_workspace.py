@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cnnlens.report.figures import strip
+
+CATEGORIES = ["object", "part", "scene", "texture", "color"]
+LABELS = {
+    "object": ["dog", "cat", "car", "tree", "person", "bird", "boat", "sky", "grass", "water"],
+    "part": ["head", "wheel", "leg", "window", "door frame"],
+    "scene": ["street-s", "bedroom-s", "coast-s"],
+    "texture": ["striped", "dotted", "chequered", "lined"],
+    "color": ["red-c", "green-c", "blue-c"],
+}
+WHEN = 1_750_000_000  # 2025-06-15 15:06 UTC
+
+
+def concept_list(labels: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(label, category) for category in labels for label in labels[category]]
+
+
+def make_layer(
+    folder: Path,
+    units: int,
+    seed: int,
+    labels: dict[str, list[str]] = LABELS,
+    photos: list[np.ndarray] | None = None,
+    picture_bytes: int = 0,
+    images: int = 9,
+) -> None:
+    """Write the files of one dissected layer as the contract has them."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    concepts = concept_list(labels)
+    iou = (rng.gamma(0.6, 0.008, (units, len(concepts)))).astype(np.float32)
+    best = rng.integers(0, len(concepts), units)
+    iou[np.arange(units), best] += rng.gamma(1.2, 0.03, units).astype(np.float32)
+    iou[units - 1] = 0  # a dead unit
+    _write_units(folder, iou, concepts, labels, rng)
+    _write_concepts(folder, iou, concepts, rng)
+    with h5py.File(folder / "scores.h5", "w") as file:
+        file["iou"], file["unit"] = iou, np.arange(units)
+        file["concept"] = [f"{category}:{label}" for label, category in concepts]
+    _write_summary(folder, iou, concepts, labels)
+    _write_pictures(folder, units, images, rng, photos, picture_bytes)
+    counts = (1e5 * np.exp(-np.arange(64) / rng.uniform(2, 9, (units, 1)))).astype(np.int64)
+    counts[units - 1] = 0
+    counts[units - 1, 0] = 10_000
+    with h5py.File(folder / "distributions.h5", "w") as file:
+        file["histogram"] = counts
+        file["edges"] = np.tile(np.linspace(0, 12, 65, dtype=np.float32), (units, 1))
+    os.utime(folder / "summary.json", (WHEN, WHEN))
+
+
+def _write_units(folder, iou, concepts, labels, rng) -> None:
+    category_of = np.array([category for _, category in concepts])
+    header = ["unit", "threshold", "label", "category", "iou", "is_detector"]
+    header += [f"{name}_{what}" for name in labels for what in ("label", "iou")] + ["p_value"]
+    with (folder / "units.csv").open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(header)
+        for unit, row in enumerate(iou.astype(np.float64)):
+            best = int(row.argmax())
+            label, category = concepts[best] if row[best] else ("", "")
+            dead = unit >= len(iou) - 2
+            cells = [unit, 0.0 if dead else float(rng.uniform(2, 5)), label, category]
+            cells += [float(row[best]), "true" if row[best] >= 0.04 else "false"]
+            for name in labels:
+                inside = np.flatnonzero(category_of == name)
+                first = inside[row[inside].argmax()]
+                cells += [concepts[first][0] if row[first] else "", float(row[first])]
+            out.writerow([*cells, float(min(1.0, 10 ** (-60 * row[best] + 1)))])
+
+
+def _write_concepts(folder, iou, concepts, rng) -> None:
+    with (folder / "concepts.csv").open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["label", "category", "pixels", "images", "best_unit", "best_iou"])
+        for column, (label, category) in enumerate(concepts):
+            best = int(iou[:, column].argmax())
+            pixels, images = int(rng.integers(500, 900_000)), int(rng.integers(5, 400))
+            out.writerow([label, category, pixels, images, best, float(iou[best, column])])
+
+
+def _write_summary(folder, iou, concepts, labels) -> None:
+    best, top = iou.argmax(1), iou.max(1)
+    detector = top >= 0.04
+    category_of = np.array([category for _, category in concepts])
+    per_category = {}
+    by_category = {}
+    for name in labels:
+        inside = np.flatnonzero(category_of == name)
+        hits = iou[:, inside].max(1) >= 0.04
+        per_category[name] = {
+            "detectors": int(hits.sum()),
+            "unique_detectors": len(set(iou[hits][:, inside].argmax(1).tolist())),
+        }
+        mine = detector & (category_of[best] == name)
+        by_category[name] = {
+            "detectors": int(mine.sum()),
+            "unique_detectors": len(set(best[mine].tolist())),
+        }
+    unique = len(set(best[detector].tolist()))
+    summary = {
+        "layer": folder.name,
+        "units": len(iou),
+        "images": 512,
+        "quantile": 0.005,
+        "min_iou": 0.04,
+        "detectors": int(detector.sum()),
+        "unique_detectors": unique,
+        "ratio_unique_detectors": unique / len(iou),
+        "mean_iou": float(top.mean()),
+        "by_category": by_category,
+        "per_category": per_category,
+        "chance": {
+            "detectors": 6.4,
+            "unique_detectors": 3.1,
+            "mean_iou": 0.0171,
+            "shuffles": 10,
+            "per_category": {
+                name: {"detectors": 2.2, "unique_detectors": 0.8 + 0.3 * index}
+                for index, name in enumerate(labels)
+            },
+        },
+        "skipped": ["images/broken.jpg"],
+        "data": "/data/broden_small",
+        "categories": list(labels),
+        "something_new": {"tolerated": True},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _write_pictures(folder, units, images, rng, photos, picture_bytes) -> None:
+    (folder / "pictures").mkdir()
+    rows = ["unit,rank,image,peak,y,x"]
+    yy, xx = np.mgrid[:112, :112]
+    made: list[bytes] = []
+    for unit in range(units):
+        for rank in range(images):
+            rows.append(
+                f"{unit},{rank},images/val/{(unit * 7 + rank) % 50:04d}.jpg,{9.5 - rank},3,4"
+            )
+        if unit >= 12 and not photos:  # tests need many pictures, not many different ones
+            data = made[unit % 12]
+        else:
+            shown, masks = [], []
+            for _ in range(images):
+                photo = np.full((112, 112, 3), rng.integers(60, 255, 3), np.uint8)
+                shown.append(photos[rng.integers(len(photos))] if photos else photo)
+                y, x, r = [*rng.uniform(20, 92, 2).tolist(), rng.uniform(12, 34)]
+                masks.append((yy - y) ** 2 + (xx - x) ** 2 < r**2)
+            buffer = io.BytesIO()
+            strip(shown, masks).save(buffer, "WEBP", quality=80)
+            data = buffer.getvalue()
+            made.append(data)
+        # Readers pass over what follows the picture: a cheap way to many bytes.
+        (folder / "pictures" / f"{unit}.webp").write_bytes(data.ljust(picture_bytes, b"\0"))
+    (folder / "top.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def make_workspace(root: Path, layers: dict[str, int], **options) -> Path:
+    document = {
+        "model": {
+            "spec": "models/squeezenet1_0.pt",
+            "arch": "squeezenet1_0",
+            "fingerprint": "9f3b2c1d8e7a6054",
+            "preprocess": {
+                "size": [224, 224],
+                "mean": [0.485, 0.456, 0.406],
+                "std": [0.229, 0.224, 0.225],
+                "resize": None,
+                "interpolation": "bilinear",
+                "scale": 1.0,
+                "bgr": False,
+                "source": "torchvision",
+            },
+            "classes": ["a", "b", "c"],
+        },
+        "data": [
+            {"path": "/data/broden_small", "name": "broden_small", "kind": "broden", "images": 512}
+        ],
+        "layers": list(layers),
+        "versions": {"cnnlens": "0.1.0", "torch": "2.8.0"},
+        "commands": ["cnnlens dissect models/squeezenet1_0.pt -d /data/broden_small"],
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "workspace.json").write_text(json.dumps(document), encoding="utf-8")
+    for seed, (name, units) in enumerate(layers.items()):
+        make_layer(root / "dissect" / name, units, seed, **options)
+    return root

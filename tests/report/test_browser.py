@@ -1,0 +1,360 @@
+"""The page in a real browser; skipped where none is installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cnnlens.report import page as report_page
+from cnnlens.report import pictures
+from cnnlens.report.page import write_report
+
+from .fake_workspace import LABELS, make_workspace
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+
+HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+
+
+# Contrast of every piece of text with the first ground behind it that is not transparent.
+CONTRASTS = """() => {
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const light = (text) => {
+        const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((v) => linear(v / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (node) => {
+        for (; node; node = node.parentElement) {
+            const colour = getComputedStyle(node).backgroundColor;
+            if (!/, 0\\)$/.test(colour)) return colour;
+        }
+    };
+    const own = (node) => [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    const texts = "body *:not(script, option, style, title, svg, svg *)";
+    return [...document.querySelectorAll(texts)].filter(own).map((node) => {
+        const pair = [light(getComputedStyle(node).color), light(ground(node))];
+        const [a, b] = pair.sort((x, y) => y - x);
+        return [(a + 0.05) / (b + 0.05), node.className + ": " + node.textContent.slice(0, 30)];
+    });
+}"""
+
+
+@dataclass
+class Seen:
+    """A page that is open, and what it did that it should not."""
+
+    page: object
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str):
+        return getattr(self.page, name)
+
+    def units(self) -> list[int]:
+        texts = self.page.locator(".layer:not(.inactive) .units-table a.number").all_text_contents()
+        return [int(text) for text in texts]
+
+    def until(self, expression: str) -> None:
+        """Wait for an expression; the page's own policy forbids what playwright waits with."""
+        for _ in range(150):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"never true: {expression}")
+
+    def title(self) -> str:
+        return self.page.locator("#panel-title").inner_text()
+
+    def count(self) -> str:
+        return self.page.locator(".layer:not(.inactive) output").first.inner_text()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("small") / "cnnlens-out"
+    labels = {**LABELS, "object": [*LABELS["object"], HOSTILE, "собака:犬 %41#"]}
+    make_workspace(root, {"features.12": 60, "module:conv1": 24}, labels=labels, images=4)
+    return write_report(root)
+
+
+@pytest.fixture
+def visit(browser) -> Iterator:
+    contexts = []
+
+    def open_page(path: Path, hash: str = "", **options) -> Seen:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **options))
+        seen = Seen(contexts[-1].new_page())
+        seen.page.set_default_timeout(15_000)
+        seen.page.on("console", lambda message: seen.complaints.append(message.text))
+        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen.page.goto(path.as_uri() + hash)
+        opened.append(seen)
+        return seen
+
+    opened: list[Seen] = []
+    yield open_page
+    for seen in opened:
+        assert seen.complaints == []
+        assert seen.page.evaluate("window.hacked") is None
+        assert not [url for url in seen.requests if not url.startswith(("file:", "data:"))]
+    for context in contexts:
+        context.close()
+
+
+def table(report: Path, layer: str = "features.12") -> list[dict]:
+    import csv
+
+    path = report.parent / "dissect" / layer / "units.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def best_first(report: Path, layer: str = "features.12") -> list[int]:
+    rows = sorted(table(report, layer), key=lambda r: (-float(r["iou"]), int(r["unit"])))
+    return [int(row["unit"]) for row in rows]
+
+
+def test_units_come_best_first_and_sort_both_ways(visit, small):
+    seen = visit(small)
+    assert seen.units() == best_first(small)
+    head = seen.locator("th.c-iou").first
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert seen.units()[0] == 59  # the dead unit, IoU 0
+    seen.locator("th.c-unit button").first.click()
+    assert head.get_attribute("aria-sort") is None
+    assert seen.units() == list(range(60))
+    seen.locator("th.c-p button").first.click()
+    p = {int(row["unit"]): float(row["p_value"]) for row in table(small)}
+    assert [p[unit] for unit in seen.units()] == sorted(p.values())
+    seen.locator("th.c-label button").first.click()
+    labels = [row["label"] for row in table(small)]
+    shown = seen.locator(".layer:not(.inactive) .units-table td.c-label").all_text_contents()
+    assert shown[-1] == "none" and sorted(shown[:-1]) == sorted(label for label in labels if label)
+    latin = [label for label in shown if label.isascii() and label[0].isalpha()]
+    assert latin[:-1] == sorted(latin[:-1], key=str.lower)
+
+
+def test_filters_and_search_leave_the_right_units(visit, small):
+    seen = visit(small)
+    rows = table(small)
+
+    def expected(test) -> set[int]:
+        return {int(row["unit"]) for row in rows if test(row)}
+
+    seen.get_by_label("detectors only").first.check()
+    detectors = expected(lambda r: r["is_detector"] == "true")
+    seen.until(f"document.querySelector('output').textContent == '{len(detectors)} of 60 units'")
+    assert set(seen.units()) == detectors
+    seen.get_by_label("p-value").first.select_option(label="p < 0.01")
+    seen.get_by_label("Category", exact=True).first.select_option(label="part")
+    both = expected(
+        lambda r: (
+            r["category"] == "part" and float(r["p_value"]) < 0.01 and r["is_detector"] == "true"
+        )
+    )
+    assert both
+    seen.until(f"document.querySelector('output').textContent == '{len(both)} of 60 units'")
+    assert set(seen.units()) == both
+    seen.keyboard.press("/")
+    seen.keyboard.type("no such thing")
+    seen.get_by_role("button", name="Clear search and filters").first.click()
+    seen.until("document.querySelector('output').textContent == '60 units'")
+    seen.keyboard.type("CAR")
+    cars = expected(lambda r: "car" in r["label"])
+    seen.until(f"document.querySelector('output').textContent.startsWith('{len(cars)} of')")
+    assert set(seen.units()) == cars
+    assert seen.evaluate("document.activeElement.type") == "search"
+
+
+def test_a_unit_opens_moves_with_the_arrows_and_closes_with_escape(visit, small):
+    seen = visit(small)
+    order = best_first(small)
+    seen.locator("a.number").first.click()
+    assert seen.title() == f"Unit {order[0]}"
+    assert seen.evaluate("location.hash") == f"#unit=features.12:{order[0]}"
+    row = next(row for row in table(small) if int(row["unit"]) == order[0])
+    panel = seen.locator("dialog")
+    text = panel.inner_text()
+    assert row["label"] in text and f"{float(row['iou']):.4f}" in text and "peak 9.5" in text
+    assert "threshold" in panel.locator("svg").text_content()
+    seen.wait_for_selector("dialog .cell[style*=data]")
+    assert panel.locator(".cell").count() == 4
+    assert panel.locator(".ranks").first.locator("li").count() >= 8
+    seen.keyboard.press("ArrowRight")
+    seen.keyboard.press("ArrowRight")
+    assert seen.title() == f"Unit {order[2]}"
+    seen.keyboard.press("ArrowLeft")
+    assert seen.title() == f"Unit {order[1]}"
+    seen.keyboard.press("Escape")
+    assert not seen.locator("dialog").is_visible()
+    assert "unit=" not in seen.evaluate("location.hash")
+    assert seen.evaluate("document.activeElement.textContent") == str(order[1])
+    seen.keyboard.press("ArrowDown")
+    assert seen.evaluate("document.activeElement.textContent") == str(order[2])
+    seen.keyboard.press("Enter")
+    assert seen.title() == f"Unit {order[2]}"
+
+
+def test_arrows_keep_to_the_units_that_the_filters_left(visit, small):
+    seen = visit(small)
+    seen.get_by_label("Category", exact=True).first.select_option(label="scene")
+    seen.until("document.querySelector('output').textContent.includes(' of ')")
+    units = seen.units()
+    seen.locator(".units-table tbody tr").first.locator("td.c-iou").click()  # anywhere on the row
+    for unit in units[1:]:
+        seen.keyboard.press("ArrowRight")
+        assert seen.title() == f"Unit {unit}"
+    seen.keyboard.press("ArrowRight")
+    assert seen.title() == f"Unit {units[-1]}"
+    assert seen.get_by_role("button", name="Next").is_disabled()
+
+
+@pytest.mark.parametrize("link", ["#unit=module:conv1:7", "#unit=module%3Aconv1:7"])
+def test_a_link_opens_its_unit_in_its_layer(visit, small, link):
+    seen = visit(small, link)
+    assert seen.title() == "Unit 7"
+    assert seen.get_by_role("tab", selected=True).first.inner_text() == "module:conv1"
+    seen.keyboard.press("Escape")
+    assert seen.units() == best_first(small, "module:conv1")
+
+
+@pytest.mark.parametrize(
+    "link", ["#unit=nowhere:7", "#unit=features.12:999", "#unit=%E0%A4%A", "#x"]
+)
+def test_a_wrong_link_opens_nothing(visit, small, link):
+    seen = visit(small, link)
+    assert not seen.locator("dialog").is_visible()
+    assert len(seen.units()) == 60
+
+
+@pytest.mark.parametrize(("unit", "text"), [(59, "one and the same"), (58, "at most 0.5 % of")])
+def test_a_dead_unit_says_so(visit, small, unit, text):
+    seen = visit(small, f"#unit=features.12:{unit}")
+    assert text in seen.locator("dialog").inner_text()
+
+
+def test_back_closes_what_was_opened(visit, small):
+    seen = visit(small)
+    seen.locator("a.number").first.click()
+    seen.wait_for_selector("dialog[open]")
+    seen.go_back()
+    seen.wait_for_selector("dialog[open]", state="hidden")
+
+
+@pytest.mark.parametrize("label", ["dog", HOSTILE, "собака:犬 %41#"])
+def test_a_concept_opens_to_its_best_units(visit, small, label):
+    seen = visit(small)
+    seen.get_by_role("tab", name="Concepts").first.click()
+    seen.keyboard.press("/")
+    seen.keyboard.insert_text(label)
+    link = seen.locator(".layer:not(.inactive) .concepts-table tbody a.label")
+    seen.until("document.querySelectorAll('.concepts-table tbody tr').length == 1")
+    link.click()
+    assert seen.title() == label
+    data = json.loads(seen.evaluate("document.getElementById('data').textContent"))
+    concepts = data["dissect"]["layers"][0]["concepts"]
+    concept = next(c for c in concepts if c["label"] == label)
+    units = seen.locator("dialog ol.units a").all_text_contents()
+    assert units == [f"unit {unit}" for unit, _ in concept["top"]]
+    assert f"{concept['pixels']:,} pixels" in seen.locator("dialog").inner_text()
+    seen.locator("dialog ol.units a").nth(1).click()
+    assert seen.title() == f"Unit {concept['top'][1][0]}"
+    seen.reload()
+    assert seen.title() == f"Unit {concept['top'][1][0]}"
+
+
+def test_tabs_follow_the_arrow_keys(visit, small):
+    seen = visit(small)
+    seen.get_by_role("tab", name="features.12").focus()
+    seen.keyboard.press("ArrowRight")
+    assert seen.units() == best_first(small, "module:conv1")
+    assert seen.evaluate("document.activeElement.textContent") == "module:conv1"
+
+
+def test_without_javascript_the_summary_and_best_units_are_there(visit, small):
+    seen = visit(small, java_script_enabled=False)
+    assert seen.locator("table.summary").is_visible()
+    first = seen.locator("table.top").first
+    assert first.locator("tbody th").all_text_contents() == [str(u) for u in best_first(small)[:12]]
+    assert first.locator("img").first.is_visible()
+    seen.complaints.clear()
+    seen.page.evaluate = lambda expression: None  # there is no script to ask
+
+
+def test_print_shows_every_layer_and_no_controls(visit, small):
+    seen = visit(small)
+    seen.emulate_media(media="print")
+    assert [seen.locator("table.top").nth(i).is_visible() for i in (0, 1)] == [True, True]
+    assert seen.locator("table.bars").is_visible()
+    for hidden in (".tabs", ".controls", ".many"):
+        assert not seen.locator(hidden).first.is_visible()
+    decoded = "[...document.querySelectorAll('table.top img')].every((i) => i.naturalWidth > 0)"
+    assert seen.evaluate(decoded)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(visit, small, scheme):
+    seen = visit(small, "#unit=features.12:3", color_scheme=scheme)
+    ratios = seen.evaluate(CONTRASTS)
+    assert len(ratios) > 300
+    assert min(ratios)[0] >= 4.5, min(ratios)
+
+
+def test_the_narrow_page_does_not_scroll_sideways(visit, small):
+    seen = visit(small)
+    seen.set_viewport_size({"width": 380, "height": 800})
+    assert seen.evaluate("document.documentElement.scrollWidth") <= 380
+    seen.goto(small.as_uri() + "#unit=features.12:3")
+    assert seen.evaluate("document.querySelector('dialog').scrollWidth") <= 380
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_many_units_load_their_pictures_when_they_are_seen(visit, tmp_path, monkeypatch, inline):
+    if not inline:
+        monkeypatch.setattr(pictures, "INLINE_LIMIT", 0)
+    root = make_workspace(tmp_path / "many", {"layer4": 2048}, images=2)
+    seen = visit(write_report(root))
+    loaded = "[...document.querySelectorAll('.many img')].filter((i) => i.naturalWidth > 0).length"
+    shown = "document.querySelectorAll('.units-table tbody tr').length"
+    seen.until(f"{shown} == 2048")
+    seen.evaluate("document.querySelector('.explorer').scrollIntoView()")
+    seen.until(f"{loaded} > 3")
+    assert seen.evaluate(loaded) < 100
+    fetched = [url for url in seen.requests if "report_files" in url]
+    assert len(fetched) < 100 and bool(fetched) is not inline
+    seen.evaluate("scrollTo(0, document.body.scrollHeight)")
+    last = "document.querySelector('.units-table tbody tr:last-child img').naturalWidth > 0"
+    seen.until(last)
+    assert seen.evaluate(loaded) < 200
+
+
+def test_pictures_of_other_methods_stand_at_the_unit(visit, workspace, monkeypatch):
+    from .test_page import with_picture_at_unit
+
+    monkeypatch.setitem(report_page.SECTIONS, "dissect", with_picture_at_unit)
+    seen = visit(write_report(workspace), "#unit=features.12:7")
+    extra = seen.locator("dialog .extra")
+    assert extra.locator("h3").inner_text() == "What it <likes>"
+    seen.until("document.querySelector('.extra img').naturalWidth > 0")
+    seen.keyboard.press("ArrowRight")
+    assert extra.count() == 0

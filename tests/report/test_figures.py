@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnlens.report.figures import SheetUnit, category_bars, contact_sheet, format_p, lit, strip
+from cnnlens.report.palette import colours
+
+IMAGE = np.full((20, 30, 3), 200, np.uint8)
+
+
+def square() -> np.ndarray:
+    mask = np.zeros((20, 30), bool)
+    mask[5:15, 8:18] = True
+    return mask
+
+
+def test_lit_keeps_the_inside_darkens_the_outside_and_outlines_the_border():
+    shown = lit(IMAGE, square())
+    assert (shown[6:14, 9:17] == 200).all()
+    outside = shown[~square()]
+    assert (outside == outside[0]).all() and outside[0].max() < 100
+    border = square()
+    border[6:14, 9:17] = False
+    assert (shown[border] == shown[5, 8]).all()
+    assert shown[5, 8].tolist() not in ([200] * 3, outside[0].tolist())
+    assert (IMAGE == 200).all()  # the argument is left alone
+
+
+def test_lit_of_everything_is_the_image_and_of_nothing_has_no_line():
+    assert (lit(IMAGE, np.ones((20, 30), bool)) == IMAGE).all()
+    dark = lit(IMAGE, np.zeros((20, 30), bool))
+    assert (dark == dark[0, 0]).all()
+
+
+def test_lit_refuses_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"\(20, 30, 3\), \(7, 7\)"):
+        lit(IMAGE, np.ones((7, 7), bool))
+
+
+def test_strip_sets_cells_side_by_side_whatever_the_sizes():
+    left = np.zeros((7, 7), bool)
+    left[:, :3] = True
+    red = np.zeros((50, 40, 3), np.uint8)
+    red[..., 0] = 255
+    picture = np.asarray(strip([IMAGE, red], [square(), left], cell=64))
+    assert picture.shape == (64, 128, 3)
+    assert picture[32, 64 + 5].tolist() == [255, 0, 0]
+    assert picture[32, 64 + 60, 0] < 100
+    assert picture[32, 27].tolist() == [200] * 3
+
+
+def test_strip_refuses_unequal_lists():
+    with pytest.raises(ValueError, match="2 images and 1 masks"):
+        strip([IMAGE, IMAGE], [square()])
+
+
+def summary(unique: dict[str, int], chance: dict | None) -> dict:
+    return {
+        "unique_detectors": sum(unique.values()) - 1,
+        "per_category": {k: {"unique_detectors": v, "detectors": v} for k, v in unique.items()},
+        **({"chance": chance} if chance else {}),
+    }
+
+
+def test_bars_are_as_high_as_the_numbers_and_leave_matplotlib_alone():
+    before = dict(mpl.rcParams)
+    layers = {
+        "a$b$": summary({"object": 7, "part": 3}, {"unique_detectors": 2.5}),
+        "c": summary({"object": 4, "part": 6}, None),
+    }
+    figure = category_bars(layers)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    heights = [bar.get_height() for group in axes.containers for bar in group]
+    assert heights == [7, 4, 3, 6, 9, 9]  # object, part, all; each over both layers
+    assert {line.get_segments()[0][0][1] for line in axes.collections} == {2.5}
+    assert dict(mpl.rcParams) == before
+    assert "matplotlib.pyplot" not in str(type(figure.canvas))
+
+
+def test_chance_by_category_is_drawn_where_the_summary_has_it():
+    chance = {"unique_detectors": 2.5, "per_category": {"object": {"unique_detectors": 1.5}}}
+    (axes,) = category_bars({"a": summary({"object": 7, "part": 3}, chance)}).axes
+    assert {line.get_segments()[0][0][1] for line in axes.collections} == {1.5, 2.5}
+
+
+def test_contact_sheet_shows_each_strip_unscaled():
+    red = Image.new("RGB", (336, 112), (255, 0, 0))
+    blue = Image.new("RGB", (336, 112), (0, 0, 255))
+    units = [
+        SheetUnit(3, "x" * 200, "object", 0.2, 0.001, red),
+        SheetUnit(4, "собака\n犬", "</b>", 0.1, None, blue),
+        SheetUnit(5, "", "", 0.0),
+    ]
+    pixels = np.asarray(contact_sheet(units, columns=2, images=2)).reshape(-1, 3)
+    for colour in ([255, 0, 0], [0, 0, 255]):
+        assert (pixels == colour).all(1).sum() == 224 * 112
+
+
+def test_contact_sheet_of_nothing_is_an_empty_picture():
+    assert contact_sheet([]).width > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.0, "1"), (0.0312, "0.031"), (1e-4, "0.0001"), (9e-9, "< 0.0001")]
+)
+def test_p_values_are_short_and_never_zero(value, text):
+    assert format_p(value) == text
+
+
+def test_categories_keep_their_colours_whatever_else_there_is():
+    alone = colours(["scene", "object"])
+    more = colours(["mood", "object", "shape", "texture", "scene", "voice"])
+    assert alone["scene"] == more["scene"] and alone["object"] == more["object"]
+    assert len(set(more.values())) == len(more)
+    assert list(more) == ["mood", "object", "shape", "texture", "scene", "voice"]
+    assert len(colours([str(i) for i in range(40)])) == 40
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def test_every_colour_stands_out_from_both_grounds():
+    names = ["object", "part", "scene", "material", "texture", "color", "a", "b", "c", "d"]
+    for colour in colours(names).values():
+        assert (luminance("#fdfdfb") + 0.05) / (luminance(colour.light) + 0.05) >= 3
+        assert (luminance(colour.dark) + 0.05) / (luminance("#1e2022") + 0.05) >= 3

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cnnlens.errors import CnnlensError
+from cnnlens.report import page, pictures
+from cnnlens.report.dissection import dissection, near_best
+from cnnlens.report.page import write_report
+from cnnlens.report.section import Section, UnitPicture
+
+from .fake_workspace import LABELS, make_layer, make_workspace
+
+HOSTILE = [
+    "</script><script>window.hacked=1</script>",
+    "<img src=x onerror=window.hacked=1>",
+    "\"'`${window.hacked=1}{{ 7*7 }}",
+    "<!--<script>",
+    "собака 犬 كلب \u202edlrow\u202c \u2028",
+    "x" * 200,
+]
+
+
+class Tags(HTMLParser):
+    """The page as a parser sees it: elements with attributes, and the text of each script."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_data(self, data):
+        if self.lasttag == "script" and self.cdata_elem:
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        else:
+            self.text += data
+
+    def json(self, name: str):
+        return next(json.loads(text) for attrs, text in self.scripts if attrs.get("id") == name)
+
+
+def report(workspace: Path) -> tuple[str, Tags]:
+    html = write_report(workspace).read_text(encoding="utf-8")
+    return html, Tags(html)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_units_on_the_page_are_those_of_the_table(read_only_workspace):
+    _, tags = report(read_only_workspace)
+    data = tags.json("data")["dissect"]
+    assert [layer["name"] for layer in data["layers"]] == ["features.12", "features.9"]
+    for layer in data["layers"]:
+        table = rows(read_only_workspace / "dissect" / layer["name"] / "units.csv")
+        assert len(layer["units"]) == len(table)
+        for unit, row in zip(layer["units"], table, strict=True):
+            category = data["categories"][unit["category"]] if row["category"] else ""
+            shown = (unit["unit"], unit["label"], category, unit["iou"], unit["detector"])
+            expected = (int(row["unit"]), row["label"], row["category"], float(row["iou"]))
+            assert shown == (*expected, row["is_detector"] == "true")
+            assert (unit["threshold"], unit["p"]) == (
+                float(row["threshold"]),
+                float(row["p_value"]),
+            )
+            best = {data["categories"][b["category"]]: (b["label"], b["iou"]) for b in unit["best"]}
+            for name in LABELS:
+                if row[f"{name}_label"]:
+                    assert best[name] == (row[f"{name}_label"], float(row[f"{name}_iou"]))
+
+
+def test_near_best_concepts_are_the_highest_scores(read_only_workspace):
+    _, tags = report(read_only_workspace)
+    layer = tags.json("data")["dissect"]["layers"][0]
+    with h5py.File(read_only_workspace / "dissect" / layer["name"] / "scores.h5") as file:
+        iou = file["iou"][()]
+    for unit in layer["units"][:-1]:
+        scores = iou[unit["unit"]]
+        near = [index for index, _ in unit["near"]]
+        assert near[0] == scores.argmax()
+        assert near[:8] == sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:8]
+        assert set(np.flatnonzero(scores >= 0.8 * scores.max())[:8]) <= set(near)
+        np.testing.assert_allclose([s for _, s in unit["near"]], scores[near], rtol=1e-5)
+    for column, concept in enumerate(layer["concepts"]):
+        assert concept["top"][0][0] == iou[:, column].argmax()
+        assert len(concept["top"]) == 8
+
+
+def test_every_concept_within_reach_of_the_best_is_near():
+    scores = np.linspace(1.0, 0.81, 12, dtype=np.float32)
+    assert len(near_best(np.append(scores, 0.5))) == 12
+    assert near_best(np.zeros(5)) == []
+    assert near_best(np.zeros(0)) == []
+
+
+def test_summary_stands_on_the_page_beside_chance(read_only_workspace):
+    html, tags = report(read_only_workspace)
+    summary = json.loads((read_only_workspace / "dissect/features.12/summary.json").read_text())
+    assert f'<b>{summary["detectors"]}</b> <span class="chance">6.4</span>' in html
+    assert f'<b>{summary["unique_detectors"]}</b> <span class="chance">3.1</span>' in html
+    per_category = sum(row["unique_detectors"] for row in summary["per_category"].values())
+    assert f"<b>{per_category}</b>" in html
+    assert '<span class="chance">7.0</span>' in html  # 0.8 + 1.1 + 1.4 + 1.7 + 2.0
+    table = rows(read_only_workspace / "dissect/features.12/units.csv")
+    sure = [r for r in table if r["is_detector"] == "true" and float(r["p_value"]) < 0.05]
+    assert 0 < len(sure) < summary["detectors"] and f"<td>{len(sure)}</td>" in html
+    assert f'<b>{summary["mean_iou"]:.4f}</b> <span class="chance">0.0171</span>' in html
+    for text in ("models/squeezenet1_0.pt", "9f3b2c1d8e7a6054", "224 × 224", "512 images"):
+        assert text in tags.text
+    assert "2025-06-15 15:06 UTC" in tags.text
+    assert "cnnlens dissect models/squeezenet1_0.pt -d /data/broden_small" in tags.text
+    assert "images/broken.jpg" in tags.text
+
+
+def test_the_best_units_are_readable_without_javascript(read_only_workspace):
+    html, tags = report(read_only_workspace)
+    best = max(
+        rows(read_only_workspace / "dissect/features.12/units.csv"), key=lambda r: float(r["iou"])
+    )
+    first = html[html.index('<table class="top">') :]
+    first = re.search(r"<tbody>(.*?)</tr>", first, re.S)[1]
+    assert f">{best['unit']}</th>" in first
+    assert best["label"] in first and f"{float(best['iou']):.3f}" in first
+    shown = [a for tag, a in tags.tags if tag == "img"]
+    assert len(shown) == 24 and all(a["src"].startswith("data:image/webp;base64,") for a in shown)
+
+
+def test_dead_units_are_marked(read_only_workspace):
+    _, tags = report(read_only_workspace)
+    units = tags.json("data")["dissect"]["layers"][0]["units"]
+    marks = {unit["unit"]: unit["dead"] for unit in units if unit["dead"]}
+    assert marks == {38: "nearly dead", 39: "dead"}
+
+
+def test_hostile_names_stay_text(tmp_path):
+    labels = {"object": HOSTILE, "</script><b>category": ["plain"]}
+    workspace = make_workspace(tmp_path / "w", {"features.12": 30}, labels=labels)
+    document = json.loads((workspace / "workspace.json").read_text())
+    document["model"] |= {
+        "spec": HOSTILE[0],
+        "arch": HOSTILE[1],
+        "preprocess": {HOSTILE[3]: HOSTILE[0]},
+    }
+    document["data"][0]["name"] = HOSTILE[1]
+    document["commands"] = HOSTILE
+    (workspace / "workspace.json").write_text(json.dumps(document))
+    _, tags = report(workspace)
+    labels_shown = {c["label"] for c in tags.json("data")["dissect"]["layers"][0]["concepts"]}
+    assert set(HOSTILE) <= labels_shown
+    assert len(tags.scripts) == 4  # data, at-unit, pictures, program
+    assert not any(name.startswith("on") for _, attrs in tags.tags for name in attrs)
+    assert not any(attributes.get("src") == "x" for _, attributes in tags.tags)
+    assert "49" not in re.findall(r"\{\{.*?\}\}|\b49\b", tags.text)
+
+
+def test_nothing_points_outside(read_only_workspace):
+    html, tags = report(read_only_workspace)
+    for _, attributes in tags.tags:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#", "report_files/")), value
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style and "@import" not in style
+    policy = next(a["content"] for t, a in tags.tags if "http-equiv" in a)
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+
+
+def test_the_same_results_make_the_same_bytes(workspace):
+    first = write_report(workspace).read_bytes()
+    assert write_report(workspace).read_bytes() == first
+    os.utime(workspace / "dissect/features.9/summary.json", (1_760_000_000, 1_760_000_000))
+    assert write_report(workspace).read_bytes() != first  # the date is that of the results
+
+
+def test_pictures_move_out_of_the_page_when_they_are_many_and_back(workspace, monkeypatch):
+    sizes = sum(p.stat().st_size for p in workspace.glob("dissect/*/pictures/*.webp"))
+    monkeypatch.setattr(pictures, "INLINE_LIMIT", sizes - 1)
+    html, tags = report(workspace)
+    assert "base64" not in html
+    addresses = [*tags.json("pictures").values(), *(a["src"] for t, a in tags.tags if t == "img")]
+    assert len(addresses) == 64
+    for address in addresses:
+        copy = workspace / address
+        original = workspace / Path(address).relative_to("report_files")
+        parent = original.parent / "pictures" / original.name
+        assert copy.read_bytes() == parent.read_bytes()
+    monkeypatch.setattr(pictures, "INLINE_LIMIT", sizes)
+    html, tags = report(workspace)
+    assert not (workspace / "report_files").exists()
+    inline = [*tags.json("pictures").values(), *(a["src"] for t, a in tags.tags if t == "img")]
+    assert len(inline) == 64 and all(a.startswith("data:image/webp;base64,") for a in inline)
+    assert sorted(p.name for p in workspace.iterdir()) == [
+        "dissect",
+        "report.html",
+        "workspace.json",
+    ]
+
+
+def test_the_limit_is_thirty_megabytes():
+    assert pictures.INLINE_LIMIT == 30_000_000
+
+
+def test_a_report_that_fails_leaves_the_old_one(workspace, monkeypatch):
+    old = write_report(workspace).read_bytes()
+    (workspace / "dissect/features.9/pictures/3.webp").write_bytes(b"RIFF")
+    with pytest.raises(CnnlensError, match=r"3\.webp is damaged"):
+        write_report(workspace)
+    assert (workspace / "report.html").read_bytes() == old
+    assert sorted(p.name for p in workspace.iterdir()) == [
+        "dissect",
+        "report.html",
+        "workspace.json",
+    ]
+
+
+def test_what_may_be_missing_may_be_missing(tmp_path):
+    workspace = make_workspace(tmp_path / "w", {"features.12": 30})
+    layer = workspace / "dissect/features.12"
+    for name in ("scores.h5", "top.csv", "distributions.h5", "concepts.csv"):
+        (layer / name).unlink()
+    for picture in (layer / "pictures").iterdir():
+        picture.unlink()
+    (workspace / "workspace.json").unlink()
+    kept = {"layer", "units", "detectors", "unique_detectors", "min_iou"}
+    summary = json.loads((layer / "summary.json").read_text())
+    (layer / "summary.json").write_text(json.dumps({k: summary[k] for k in kept}))
+    _, tags = report(workspace)
+    assert "chance level was not computed" in " ".join(tags.text.split())
+    assert len(tags.json("data")["dissect"]["layers"][0]["units"]) == 30
+    (layer / "summary.json").write_text("{}")
+    write_report(workspace)
+
+
+def test_a_layer_without_summary_is_not_finished_and_left_out(workspace):
+    (workspace / "dissect/features.9/summary.json").unlink()
+    _, tags = report(workspace)
+    assert [x["name"] for x in tags.json("data")["dissect"]["layers"]] == ["features.12"]
+
+
+def test_without_p_values_there_is_no_column_for_them(workspace):
+    path = workspace / "dissect/features.12/units.csv"
+    table = [row.rpartition(",")[0] for row in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("\n".join(table) + "\n", encoding="utf-8")
+    _, tags = report(workspace)
+    assert [x["hasP"] for x in tags.json("data")["dissect"]["layers"]] == [False, True]
+
+
+def test_layers_come_in_the_order_of_the_workspace_then_by_number(tmp_path):
+    workspace = make_workspace(tmp_path / "w", {"z": 3})
+    for seed, name in enumerate(["layer10", "layer9", "b:c"]):
+        make_layer(workspace / "dissect" / name, 3, seed, images=1)
+    _, tags = report(workspace)
+    names = [x["name"] for x in tags.json("data")["dissect"]["layers"]]
+    assert names == ["z", "b:c", "layer9", "layer10"]
+
+
+DAMAGE = {
+    "workspace.json": b"{",
+    "dissect/features.12/summary.json": b"[1]",
+    "dissect/features.12/units.csv": b"unit,label\n0,x\n",
+    "dissect/features.12/concepts.csv": b"label,category,pixels\ndog,object,many\n",
+    "dissect/features.12/scores.h5": b"not HDF5",
+    "dissect/features.12/distributions.h5": b"\x89HDF\r\n\x1a\n but short",
+    "dissect/features.12/top.csv": b"unit,rank\n0,0\n",
+    "dissect/features.12/pictures/0.webp": b"no picture",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_file_is_named_and_left_alone(workspace, name):
+    (workspace / name).write_bytes(DAMAGE[name])
+    with pytest.raises(CnnlensError, match=re.escape(name)):
+        write_report(workspace)
+    assert (workspace / name).read_bytes() == DAMAGE[name]
+    assert not (workspace / "report.html").exists()
+
+
+@pytest.mark.parametrize("value", ["many", [1], float("nan"), {"a": 1}])
+def test_a_summary_with_something_else_for_a_number_is_named(workspace, value):
+    path = workspace / "dissect/features.12/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"detectors": value}))
+    with pytest.raises(CnnlensError, match="detectors is"):
+        write_report(workspace)
+
+
+def test_scores_of_other_units_are_named(workspace):
+    with h5py.File(workspace / "dissect/features.12/scores.h5", "r+") as file:
+        file["unit"][0] = 4711
+    with pytest.raises(CnnlensError, match=r"scores\.h5 does not fit"):
+        write_report(workspace)
+
+
+def test_an_empty_workspace_says_what_to_do(tmp_path):
+    with pytest.raises(CnnlensError, match="no results yet") as caught:
+        write_report(tmp_path)
+    assert "cnnlens dissect" in caught.value.hint
+
+
+def test_a_folder_that_cannot_be_written_is_named(workspace):
+    (workspace / "report.html").mkdir()
+    (workspace / "report.html" / "x").touch()
+    with pytest.raises(CnnlensError, match="a folder is in the way"):
+        write_report(workspace)
+    assert not list(workspace.glob(".*"))
+
+
+def with_picture_at_unit(root: Path) -> Section:
+    """The dissection section as if another method had made a picture of one of its units."""
+    key = "visualize/features.12/7.webp"
+    base = dissection(root)
+    more = {**base.pictures, key: root / "dissect/features.12/pictures/0.webp"}
+    at = UnitPicture("features.12", 7, "What it <likes>", "512 steps", key)
+    return replace(base, pictures=more, at_unit=(at,))
+
+
+def test_a_method_may_add_pictures_at_a_unit(workspace, monkeypatch):
+    monkeypatch.setitem(page.SECTIONS, "dissect", with_picture_at_unit)
+    _, tags = report(workspace)
+    (at,) = tags.json("at-unit")
+    assert (at["layer"], at["unit"], at["title"]) == ("features.12", 7, "What it <likes>")
+    assert tags.json("pictures")[at["picture"]].startswith("data:image/webp")
