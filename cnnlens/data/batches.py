@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 TOLERATED = 0.05  # share of damaged images that is skipped; more than this is fatal
 
+AHEAD_BYTES = 1 << 28  # of decoded pixels at most, so that huge batches do not fill the memory
+
 Skipped = tuple[str, str]  # the image's path in the data folder, what is wrong with it
 Decoded = np.ndarray | Skipped
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """The next images that could be read.
 
@@ -89,8 +92,10 @@ def batches(
     def decode(index: int) -> Decoded:
         return _decode(images, preprocess, index)
 
-    decoded = read_ahead(decode, order[start:], workers, 2 * batch_size)
-    return _assembled(decoded, order, start, batch_size, _plane(preprocess))
+    plane = _plane(preprocess)
+    ahead = max(workers, min(2 * batch_size, AHEAD_BYTES // math.prod(plane)))
+    decoded = read_ahead(decode, order[start:], workers, ahead)
+    return _assembled(decoded, order, start, batch_size, plane)
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int) -> None:

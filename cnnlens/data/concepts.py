@@ -45,7 +45,7 @@ class Concept:
     category: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labels:
     """What is known about one image.
 
@@ -68,7 +68,7 @@ class Labels:
     size: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConceptSpace:
     """The concepts of a data set, by category and label number, and every image's labels.
 

@@ -25,6 +25,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_BAND = 256  # rows
 _EXIF_HOLDERS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 
@@ -136,11 +137,14 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float greys to 8 bits (Pillow would clip them)."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0)  # (H, W)
-    top = float(values.max(initial=0.0))
+    values = np.asarray(image)  # (H, W)
+    top = float(values.max(initial=0, where=np.isfinite(values)))
     if image.mode != "F":
         full = 65535.0 if top <= 65535 else 2.0**31 - 1
     else:
         full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), top)
-    scaled = np.clip(values * (255 / full), 0, 255)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    scaled = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), _BAND):  # in bands: float64 of a large picture is gigabytes
+        band = np.nan_to_num(values[first : first + _BAND].astype(np.float64), nan=0.0)
+        scaled[first : first + _BAND] = np.rint(np.clip(band, 0, full) * (255 / full))
+    return Image.fromarray(scaled)

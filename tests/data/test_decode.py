@@ -156,12 +156,20 @@ def test_sixteen_bit_colour_png_keeps_its_range(tmp_path: Path) -> None:
     assert np.abs(loaded - values / 257.0).max() <= 1
 
 
+def test_thirty_two_bit_greys_of_sixteen_bit_range_are_divided_by_257(tmp_path: Path) -> None:
+    values = np.arange(0, 65536, 50, dtype=np.int32).reshape(-1, 3)  # more rows than one band
+    values[0, 0] = -5
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    expected = np.rint(np.clip(values, 0, None) / 257)
+    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.tif", "L")), expected)
+
+
 @pytest.mark.parametrize(("top", "full"), [(1.0, 1.0), (200.0, 255.0), (40000.0, 65535.0)])
 def test_float_tiffs_are_scaled_by_their_range(tmp_path: Path, top: float, full: float) -> None:
     values = np.linspace(0, top, 12, dtype=np.float32).reshape(3, 4)
-    values[0, 1] = np.nan
+    expected = np.rint(values.astype(float) * 255 / full)
+    values[0, 1:4], expected[0, 1:4] = (np.nan, np.inf, -np.inf), (0, 255, 0)
     Image.fromarray(values).save(tmp_path / "a.tif")
-    expected = np.rint(np.nan_to_num(values.astype(float)) * 255 / full)
     np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.tif", "L")), expected)
 
 
