@@ -5,8 +5,8 @@ is the IoU of all its masks with all the concept's pixels, over the data set:
 IoU = I / (A_c + G_k - I), with A_c counted on images that carry ground truth of the category.
 
 Bau et al., "Network Dissection: Quantifying Interpretability of Deep Visual Representations",
-CVPR 2017, §2; the same measure in Varshneya et al., "Learning Interpretable Concept Groups in CNNs",
-IJCAI 2021, §4.1.
+CVPR 2017, §2; the same measure in Varshneya et al., "Learning Interpretable Concept Groups in
+CNNs", IJCAI 2021, §4.1.
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ class Concepts:
 
 
 def best_of(scores: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return each unit's best concept, (C,) int64; ties go to the first in `order`, -1 where all are 0.
+    """Return each unit's best concept, (C,) int64; -1 where all are 0.
+
+    Ties go to the first in `order`.
 
     Parameters
     ----------
@@ -178,7 +180,7 @@ class Dissection:
 
     @cached_property
     def p_values(self) -> np.ndarray | None:
-        """(C,) float64: chance of a best IoU as high, over all units and shuffles; None without any.
+        """(C,) float64: chance of a best IoU as high, pooled over shuffles; None without any.
 
         All units' masks cover the same share of the images, so the null is pooled over units:
         p = (1 + #{null ≥ observed}) / (1 + units · shuffles).

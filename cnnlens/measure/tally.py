@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -132,4 +133,4 @@ def iou(counts: Counts, pixels: np.ndarray, category_of: np.ndarray) -> np.ndarr
 def slices(units: int, parts: int) -> Sequence[slice]:
     """Cut the units into at most `parts` runs of nearly equal length."""
     borders = np.linspace(0, units, min(parts, units) + 1).astype(int)
-    return [slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(borders)]

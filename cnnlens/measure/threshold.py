@@ -49,7 +49,8 @@ class TopValues:
     def highest(self) -> np.ndarray:
         """(C,) float32: the largest activation of each unit."""
         return np.array(
-            [b[:n].max(initial=0) for b, n in zip(self._buffer, self._filled, strict=True)]
+            [b[:n].max(initial=-np.inf) for b, n in zip(self._buffer, self._filled, strict=True)],
+            np.float32,
         )
 
     def thresholds(self) -> np.ndarray:
@@ -67,7 +68,7 @@ class TopValues:
         for unit, filled in enumerate(self._filled):
             values = self._buffer[unit, :filled]
             found[unit] = np.partition(values, filled - 1 - above)[filled - 1 - above]
-        return found
+        return found + np.float32(0)  # one zero: which of -0 and 0 was found depends on the order
 
 
 @compiled

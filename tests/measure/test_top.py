@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnlens.measure.top import Histogram, TopImages
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+def test_top_images_are_those_of_a_stable_sort(batch):
+    rng = np.random.default_rng(0)
+    maps = rng.integers(-3, 4, (23, 5, 2, 3)).astype(np.float32)  # many equal peaks
+    maps[:, 4] = -5
+    positions = np.sort(rng.choice(100, 23, replace=False))
+    top = TopImages((5, 2, 3), 4)
+    for start in range(0, 23, batch):
+        top.update(positions[start : start + batch], maps[start : start + batch])
+    peaks = maps.max(axis=(2, 3))
+    for unit in range(5):
+        order = np.argsort(-peaks[:, unit], kind="stable")[:4]
+        assert top.positions[unit].tolist() == positions[order].tolist()
+        assert top.peaks[unit].tolist() == peaks[order, unit].tolist()
+        assert np.array_equal(top.maps[unit], maps[order, unit])
+
+
+def test_fewer_images_than_asked_for_leave_gaps():
+    top = TopImages((1, 1, 1), 3)
+    top.update(np.array([7]), np.full((1, 1, 1, 1), -2, np.float32))
+    assert top.positions.tolist() == [[7, -1, -1]]
+    assert top.peaks.tolist() == [[-2, -np.inf, -np.inf]]
+
+
+def test_histograms_count_every_value_once_where_numpy_does():
+    rng = np.random.default_rng(1)
+    maps = rng.normal(size=(30, 3, 5, 5)).astype(np.float32)
+    maps[:, 1] = -np.abs(maps[:, 1]) - 1
+    maps[:, 2] = 4
+    low, high = maps.min(axis=(0, 2, 3)), maps.max(axis=(0, 2, 3))
+    histogram = Histogram(low, high, bins=16)
+    histogram.update(maps[:11])
+    histogram.update(maps[11:])
+    assert histogram.counts.sum(axis=1).tolist() == [750] * 3
+    for unit in range(2):
+        counts, edges = np.histogram(maps[:, unit], 16, (low[unit], high[unit]))
+        assert np.abs(histogram.counts[unit] - counts).sum() <= 2  # values on a border
+        np.testing.assert_allclose(histogram.edges[unit], edges, rtol=1e-5, atol=1e-6)
