@@ -76,7 +76,7 @@ def _write_units(folder, iou, concepts, labels, rng) -> None:
                 inside = np.flatnonzero(category_of == name)
                 first = inside[row[inside].argmax()]
                 cells += [concepts[first][0] if row[first] else "", float(row[first])]
-            out.writerow([*cells, float(min(1.0, 10 ** (-60 * row[best] + 1)))])
+            out.writerow([*cells, float(min(1.0, 10 ** (-40 * row[best] + 1)))])
 
 
 def _write_concepts(folder, iou, concepts, rng) -> None:

@@ -59,6 +59,10 @@ class Seen:
         return getattr(self.page, name)
 
     def units(self) -> list[int]:
+        """Units in the table's order, once all of its rows are there."""
+        pane = "document.querySelector('.layer:not(.inactive) .explorer')"
+        count = f"parseInt({pane}.querySelector('output').textContent.replace(',', ''))"
+        self.until(f"{pane}.querySelectorAll('.units-table tbody tr').length === {count}")
         texts = self.page.locator(".layer:not(.inactive) .units-table a.number").all_text_contents()
         return [int(text) for text in texts]
 
@@ -72,9 +76,6 @@ class Seen:
 
     def title(self) -> str:
         return self.page.locator("#panel-title").inner_text()
-
-    def count(self) -> str:
-        return self.page.locator(".layer:not(.inactive) output").first.inner_text()
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +305,8 @@ def test_without_javascript_the_summary_and_best_units_are_there(visit, small):
 def test_print_shows_every_layer_and_no_controls(visit, small):
     seen = visit(small)
     seen.emulate_media(media="print")
+    seen.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
+    assert seen.evaluate("document.documentElement.scrollWidth") <= 718
     assert [seen.locator("table.top").nth(i).is_visible() for i in (0, 1)] == [True, True]
     assert seen.locator("table.bars").is_visible()
     for hidden in (".tabs", ".controls", ".many"):
