@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnlens.data.decode import reason_of
 from cnnlens.data.tables import Label, Row, items
 from cnnlens.errors import CnnlensError
 
@@ -189,9 +190,9 @@ def read_plane(path: Path, name: str) -> np.ndarray:
     except FileNotFoundError:
         raise _Fault(f"{name} is missing") from None
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise _Fault(f"{name} cannot be read ({error})") from error
+        raise _Fault(f"{name} cannot be read: {reason_of(error)}") from error
     if array.ndim == 2:
-        return array.astype(np.uint16)
+        return np.clip(array, 0, 65535).astype(np.uint16)
     numbers = array[..., 0].astype(np.uint16)
     if array.shape[2] > 2:  # not grey with alpha
         numbers |= array[..., 1].astype(np.uint16) << 8

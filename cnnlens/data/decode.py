@@ -76,7 +76,7 @@ def load_image(path: Path, mode: str = "RGB") -> Image.Image:
             image.load()
             return _flat(_upright(image), mode)
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise DamagedImage(path, _reason(error)) from error
+        raise DamagedImage(path, reason_of(error)) from error
 
 
 def _check_file(path: Path) -> None:
@@ -93,7 +93,8 @@ def _check_file(path: Path) -> None:
         raise DamagedImage(path, "empty file")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say in a few words why Pillow could not read a file."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, Image.DecompressionBombError | MemoryError):

@@ -148,6 +148,8 @@ def download(
 
 
 def _bring(wanted: Downloadable, url: str, target: Path, progress: Progress | None) -> None:
+    for leftover in target.parent.glob(f".{wanted.folder}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a run that was killed; the lock is ours
     part = fetch(url, target.with_name(f".{wanted.folder}.part"), progress)
     try:
         _check_sum(part, wanted, url, progress)

@@ -196,7 +196,7 @@ def test_planes_of_other_png_modes(tmp_path: Path, mode: str, numbers: list[list
     [
         ("gone.png,", "gone.png is missing"),
         ("small.png,", "small.png is 1×3 pixels, index.csv says 2×3"),
-        ("torn.png,", "torn.png cannot be read"),
+        ("torn.png,", "torn.png cannot be read: truncated"),
         ("unknown.png,", "label 77 in unknown.png is not in label.csv"),
         ("foreign.png,", "label 300 in foreign.png (room) is not declared for category object"),
         (",7", "label 7 (chair) is not declared for category scene"),
