@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError
 
+# how torch names what weights_only=True does not let through
+_FORBIDDEN = re.compile(r"(?:GLOBAL|class) ['\"`]?([\w.]+)")
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
 PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -33,12 +36,16 @@ def read_torch(path: Path, allow_pickle: bool = False) -> Any:
         When the file holds other Python objects, or is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "truncated" in str(error) or "Ran out of input" in str(error):
-            raise _damaged(path, error) from error
+        found = _FORBIDDEN.search(str(error))
+        name = found[1] if found else ""
+        if found and _ends_with(path, name.rpartition(".")[2]):
+            raise _damaged(path, error) from error  # cut within a name
         if not allow_pickle:
-            raise _refused(path, str(error)) from None
+            raise _refused(path, name) from None
     except Exception as error:
         raise _damaged(path, error) from error
     return _trusted(path, lambda: torch.load(path, map_location="cpu", weights_only=False))
@@ -134,10 +141,12 @@ def _trusted(path: Path, load: Callable[[], Any]) -> Any:
         raise _damaged(path, error) from error
 
 
-def _refused(path: Path, text: str) -> CnnlensError:
+def _ends_with(path: Path, text: str) -> bool:
+    return path.read_bytes().endswith(text.encode())
+
+
+def _refused(path: Path, name: str) -> CnnlensError:
     """Say which object keeps a file from being read safely."""
-    found = re.search(r"(?:GLOBAL|global) ['\"`]?([\w.]+)", text)
-    name = found.group(1) if found else ""
     what = f"a pickled {name}" if name else "pickled Python objects"
     return CnnlensError(
         f"{path} holds {what}, not only tensors; unpickling can run any code",

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model import zoo
+from cnnlens.model.checkpoint import save_checkpoint
+from cnnlens.model.open import open_model
+from cnnlens.model.preprocess import Preprocess
+
+SETTINGS = Preprocess(size=(48, 64), mean=(0.1, 0.2, 0.3), std=(0.5,) * 3, resize=70)
+
+
+def test_a_checkpoint_opens_as_it_was_saved(tmp_path: Path) -> None:
+    net = zoo.shapes_net(3).eval()
+    save_checkpoint(tmp_path / "new.pt", net, "zoo:shapes_net", SETTINGS, ["a", "b", "c"])
+    model = open_model(str(tmp_path / "new.pt"), device="cpu")
+    x = torch.rand(2, 3, 48, 64)
+    assert torch.equal(model.net(x), net(x))
+    assert (model.arch, model.classes) == ("zoo:shapes_net", ["a", "b", "c"])
+    assert model.preprocess.size == (48, 64)
+    assert model.preprocess.mean == SETTINGS.mean
+    assert model.preprocess.source == "checkpoint"
+
+
+def test_it_is_a_plain_dict_that_loads_without_trust(tmp_path: Path) -> None:
+    training = {"epochs": 3, "history": [{"loss": 0.5}]}
+    save_checkpoint(
+        tmp_path / "new.pt", zoo.shapes_net(), "zoo:shapes_net", SETTINGS, training=training
+    )
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    assert set(content) == {
+        "format_version", "arch", "state_dict", "preprocess", "classes", "interpretable",
+        "training",
+    }  # fmt: skip
+    assert content["training"] == training
+
+
+def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(
+            tmp_path / "new.pt", zoo.shapes_net(), "zoo:shapes_net", SETTINGS, bad=lambda: 0
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_googlenet_keeps_its_input_transform(tmp_path: Path) -> None:
+    net = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False)
+    net.transform_input = True
+    net.eval()
+    save_checkpoint(tmp_path / "new.pt", net, "torchvision:googlenet", Preprocess())
+    model = open_model(str(tmp_path / "new.pt"), device="cpu")
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(model.net(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "is a cnnlens checkpoint of format 99"),
+        ({"interpretable": {"method": "icnn"}}, "holds an interpretable network"),
+        ({"state_dict": {"fc.bias": torch.zeros(2)}}, "does not fit its own architecture"),
+        ({"preprocess": None}, "is a damaged cnnlens checkpoint"),
+        ({"state_dict": 3}, "is a damaged cnnlens checkpoint"),
+    ],
+)
+def test_checkpoints_that_cannot_be_opened_are_named(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "new.pt"
+    save_checkpoint(path, zoo.shapes_net(), "zoo:shapes_net", SETTINGS, **{})
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(CnnlensError, match=message):
+        open_model(str(path), device="cpu")
+
+
+def test_arch_does_not_go_with_a_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "new.pt", zoo.shapes_net(), "zoo:shapes_net", SETTINGS)
+    with pytest.raises(UsageError, match="knows its architecture"):
+        open_model(str(tmp_path / "new.pt"), arch="resnet18", device="cpu")

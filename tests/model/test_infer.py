@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model import timm_nets, torchvision_nets
+from cnnlens.model.fit import Fit, build, fit
+from cnnlens.model.infer import infer
+from cnnlens.model.skeleton import shapes_of, weightless
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def torchvision_shapes(name: str, **options: object) -> Shapes:
+    with weightless():
+        net = torchvision.models.get_model(name, weights=None, **options)
+    return shapes_of(net.state_dict())
+
+
+def timm_shapes(name: str, **options: object) -> Shapes:
+    timm = pytest.importorskip("timm")
+    with weightless():
+        return shapes_of(timm.create_model(name, **options).state_dict())
+
+
+def told(found: Fit) -> tuple[str, int]:
+    return found.architecture.name, found.options.get("num_classes", 1000)
+
+
+@pytest.mark.parametrize("name", torchvision_nets.names())
+def test_every_torchvision_network_is_inferred_with_its_own_number_of_classes(name: str) -> None:
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    shapes = torchvision_shapes(name, num_classes=7, **options)
+    assert told(infer(shapes)) == (f"torchvision:{name}", 7)
+
+
+def test_all_of_torchvisions_classification_networks_are_known() -> None:
+    listed = torchvision.models.list_models(module=torchvision.models)
+    assert len(listed) >= 80
+    assert set(torchvision_nets.names()) == set(listed)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "vit_b_32", "maxvit_t"])
+def test_a_thousand_classes_and_one_class_are_inferred(name: str) -> None:
+    assert told(infer(torchvision_shapes(name)))[0] == f"torchvision:{name}"
+    assert told(infer(torchvision_shapes(name, num_classes=1))) == (f"torchvision:{name}", 1)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_training_heads_may_be_there_or_not(name: str, auxiliary: bool) -> None:
+    shapes = torchvision_shapes(name, aux_logits=auxiliary, num_classes=5, init_weights=False)
+    found = infer(shapes)
+    assert told(found) == (f"torchvision:{name}", 5)
+    assert found.options["aux_logits"] is auxiliary
+
+
+def test_counters_of_batches_may_be_missing() -> None:
+    shapes = torchvision_shapes("resnet18")
+    old = {k: v for k, v in shapes.items() if not k.endswith("num_batches_tracked")}
+    assert len(old) < len(shapes)
+    assert infer(old).exact
+
+
+def test_the_picture_size_of_a_vision_transformer_follows_its_position_embedding() -> None:
+    found = infer(torchvision_shapes("vit_b_16", image_size=384))
+    assert found.options["image_size"] == 384
+
+
+def test_another_number_of_input_channels_is_followed() -> None:
+    shapes = torchvision_shapes("resnet18", num_classes=10)
+    shapes["conv1.weight"] = (64, 1, 7, 7)
+    found = infer(shapes)
+    assert (found.exact, found.channels, told(found)[1]) == (True, 1, 10)
+    state = {k: torch.zeros(s) for k, s in shapes.items()}
+    assert build(found, state).eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
+
+
+def test_the_nearest_architecture_and_what_differs_are_named(without_timm: None) -> None:
+    shapes = torchvision_shapes("resnet18")
+    shapes["layer1.0.conv1.weight"] = (64, 64, 5, 5)
+    del shapes["fc.bias"]
+    shapes["extra.weight"] = (3,)
+    with pytest.raises(CnnlensError) as caught:
+        infer(shapes, "net.pt")
+    message = caught.value.message
+    assert "net.pt fits no known architecture; nearest is torchvision:resnet18" in message
+    assert f"{len(shapes) - 2} of {len(shapes) + 1} tensors fit" in message
+    assert "layer1.0.conv1.weight (64, 64, 5, 5) instead of (64, 64, 3, 3)" in message
+    assert "1 missing (fc.bias)" in message
+    assert "1 unexpected (extra.weight)" in message
+    assert "--arch file.py:factory" in caught.value.hint
+
+
+def test_a_narrow_network_of_the_same_names_is_nearest_to_its_family(without_timm: None) -> None:
+    shapes = torchvision_shapes("resnet34")
+    narrow = {k: tuple(n // 4 if n >= 64 else n for n in s) for k, s in shapes.items()}
+    # the counters of 36 batch norms and the bias of the classifier are the same
+    with pytest.raises(CnnlensError, match="nearest is torchvision:resnet34: 37 of 218"):
+        infer(narrow)
+
+
+def test_names_that_nobody_uses_fit_nothing(without_timm: None) -> None:
+    with pytest.raises(CnnlensError, match=r"fits no known architecture \(it begins with alpha\)"):
+        infer({"alpha": (3, 4)})
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("resnet26d", 7), ("mobilenetv4_conv_small", 3), ("levit_128", 4)]
+)
+def test_timm_networks_are_inferred(name: str, classes: int) -> None:
+    found = infer(timm_shapes(name, num_classes=classes))
+    assert told(found) == (f"timm:{name}", classes)
+
+
+def test_a_timm_network_without_a_head_is_inferred() -> None:
+    assert told(infer(timm_shapes("resnet26d", num_classes=0))) == ("timm:resnet26d", 0)
+
+
+def test_networks_that_differ_in_padding_alone_are_ambiguous() -> None:
+    with pytest.raises(UsageError) as caught:
+        infer(timm_shapes("efficientnet_b0", num_classes=7))
+    assert "timm:efficientnet_b0, timm:tf_efficientnet_b0" in caught.value.message
+    assert "--arch" in caught.value.hint
+
+
+def test_torchvision_wins_over_an_equal_network_of_timm() -> None:
+    assert told(infer(timm_shapes("resnet18", num_classes=9))) == ("torchvision:resnet18", 9)
+
+
+def test_fitting_leaves_the_random_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    fit(torchvision_nets.architecture("resnet18"), torchvision_shapes("resnet18"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.fixture
+def without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm_nets, "names", tuple)

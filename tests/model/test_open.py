@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model import timm_nets
+from cnnlens.model.open import open_model
+
+CODE = """
+import torch
+from torch import nn
+
+def small(num_classes=4):
+    return nn.Sequential(nn.Conv2d(6, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(5, num_classes))
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Conv2d(3, 2, 3)
+    def forward(self, x):
+        return self.model(x)
+
+def broken():
+    raise RuntimeError("no GPU\\nhere")
+
+def leaves():
+    raise SystemExit(3)
+
+def nothing():
+    return None
+
+built = nn.Conv2d(1, 2, 3)
+number = 5
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    path = tmp_path / "nets.py"
+    path.write_text(CODE)
+    return path
+
+
+def squeezenet(path: Path, wrap: object = None, prefix: str = "", **options: object) -> nn.Module:
+    torch.manual_seed(1)
+    net = torchvision.models.squeezenet1_1(weights=None, **options).eval()
+    state = {prefix + k: v for k, v in net.state_dict().items()}
+    content = state if wrap is None else {wrap: state, "epoch": 3, "optimizer": {"lr": 0.1}}
+    torch.save(content, path)
+    return net
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model", "model_state_dict", "net"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_and_prefixes_come_off(tmp_path: Path, wrap: str | None, prefix: str) -> None:
+    path = tmp_path / "net.pt"
+    net = squeezenet(path, wrap, prefix, num_classes=6)
+    model = open_model(str(path), device="cpu")
+    x = torch.rand(1, 3, 64, 64)
+    assert model.arch == "torchvision:squeezenet1_1"
+    assert torch.equal(model.net(x), net(x))
+    assert model.classes is None  # six classes, and nobody knows their names
+
+
+def test_the_content_decides_and_not_the_extension(tmp_path: Path) -> None:
+    named = tmp_path / "weights.safetensors.backup"
+    net = squeezenet(tmp_path / "net.pt")
+    save_file(net.state_dict(), named)
+    model = open_model(str(named), device="cpu")
+    assert model.fingerprint == open_model(str(tmp_path / "net.pt"), device="cpu").fingerprint
+
+
+def test_an_opened_network_is_frozen_and_in_evaluation_mode(tmp_path: Path) -> None:
+    squeezenet(tmp_path / "net.pt")
+    model = open_model(str(tmp_path / "net.pt"), device="cpu")
+    assert not any(m.training for m in model.net.modules())
+    assert not any(p.requires_grad for p in model.net.parameters())
+    assert model.preprocess.source == "torchvision"
+    assert model.preprocess.resize == 256
+    assert model.classes is not None
+    assert model.classes[0] == "tench"
+    assert model.batch is None
+
+
+def test_half_precision_weights_run_in_single_precision(tmp_path: Path) -> None:
+    state = {k: v.half() for k, v in squeezenet(tmp_path / "net.pt").state_dict().items()}
+    torch.save(state, tmp_path / "half.pt")
+    model = open_model(str(tmp_path / "half.pt"), device="cpu")
+    assert {p.dtype for p in model.net.parameters()} == {torch.float32}
+
+
+def test_old_names_of_torchvisions_own_files_are_understood(tmp_path: Path) -> None:
+    net = torchvision.models.densenet121(weights=None)
+    old = {
+        k.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): v
+        for k, v in net.state_dict().items()
+    }
+    assert old.keys() != net.state_dict().keys()
+    torch.save(old, tmp_path / "densenet.pth")
+    opened = open_model(str(tmp_path / "densenet.pth"), device="cpu")
+    assert opened.arch == "torchvision:densenet121"
+
+
+def test_mnasnet_opens_without_a_record_of_versions(tmp_path: Path) -> None:
+    net = torchvision.models.mnasnet0_5(weights=None)
+    save_file(net.state_dict(), tmp_path / "mnasnet.safetensors")
+    model = open_model(str(tmp_path / "mnasnet.safetensors"), device="cpu")
+    assert model.arch == "torchvision:mnasnet0_5"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_input_transform_of_googlenet_is_assumed_and_said(
+    tmp_path: Path, channels: int
+) -> None:
+    net = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False)
+    state = net.state_dict()
+    state["conv1.conv.weight"] = state["conv1.conv.weight"][:, :channels].clone()
+    torch.save(state, tmp_path / "net.pt")
+    model = open_model(str(tmp_path / "net.pt"), device="cpu")
+    assert model.net.transform_input is (channels == 3)
+    assert any("transform_input=True is assumed" in n for n in model.notes) is (channels == 3)
+    assert model.preprocess.channels == channels
+
+
+def test_a_registry_name_gives_the_same_weights_every_time_and_spares_the_generator() -> None:
+    torch.manual_seed(5)
+    first = open_model("torchvision:squeezenet1_1", device="cpu")
+    drawn = torch.rand(3)
+    torch.manual_seed(6)
+    second = open_model("torchvision:squeezenet1_1", device="cpu")
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+    assert first.fingerprint == second.fingerprint
+    assert len(first.fingerprint) == 16
+    assert "torchvision:squeezenet1_1 has random weights" in first.notes
+
+
+def test_the_fingerprint_sees_weights_and_architecture(tmp_path: Path) -> None:
+    net = squeezenet(tmp_path / "a.pt")
+    state = net.state_dict()
+    state["features.0.bias"][3] += 1e-6
+    torch.save(state, tmp_path / "b.pt")
+    marks = {open_model(str(tmp_path / f), device="cpu").fingerprint for f in ("a.pt", "b.pt")}
+    assert len(marks) == 2
+
+
+def test_names_of_timm_and_of_the_zoo_open() -> None:
+    data = pytest.importorskip("timm.data")
+    model = open_model("timm:resnet10t", device="cpu")
+    resize, crop = data.create_transform(**data.resolve_model_data_config(model.net)).transforms[:2]
+    settings = model.preprocess
+    assert (settings.source, settings.interpolation) == ("timm", resize.interpolation.value)
+    assert (settings.size, settings.resize) == (tuple(crop.size), resize.size)
+    assert open_model("zoo:shapes_net", device="cpu").preprocess.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message", "hint"),
+    [
+        ("torchvision:resnet19", "no classification network 'resnet19'", "resnet18"),
+        ("torchvision:resnet18@IMAGENET", "no weights 'IMAGENET'", "IMAGENET1K_V1"),
+        ("zoo:vgg_x", "no 'vgg_x'", "vgg_"),
+        ("zoo:vgg_m@BEST", "no weights to choose", "leave out @BEST"),
+        ("timm:resnet26q", "no network 'resnet26q'", "resnet26"),
+        ("nowhere.at_all:net", "no module 'nowhere'", "file.py:factory"),
+        ("missing.py:net", "missing.py does not exist", ""),
+    ],
+)
+def test_unknown_names_are_wrong_usage_with_a_way_out(spec: str, message: str, hint: str) -> None:
+    if spec.startswith("timm"):
+        pytest.importorskip("timm")
+    with pytest.raises(UsageError) as caught:
+        open_model(spec, device="cpu")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_timm_names_without_timm_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm_nets, "names", tuple)
+    with pytest.raises(UsageError) as caught:
+        open_model("timm:resnet26d")
+    assert caught.value.hint == 'pip install "cnnlens[timm]"'
+
+
+def test_a_missing_file_offers_near_names(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    with pytest.raises(UsageError) as caught:
+        open_model(str(tmp_path / "modle.pt"))
+    assert "did you mean model.pt?" in caught.value.hint
+
+
+def test_a_factory_opens_and_its_first_convolution_sets_the_channels(code: Path) -> None:
+    model = open_model(f"{code}:small", device="cpu")
+    assert model.preprocess.channels == 6
+    assert model.preprocess.source == "assumed"
+    assert model.net(torch.zeros(2, 6, 9, 9)).shape == (2, 4)
+    assert model.fingerprint == open_model(f"{code}:small", device="cpu").fingerprint
+    assert open_model(f"{code}:built", device="cpu").preprocess.channels == 1
+
+
+def test_the_text_of_a_factory_belongs_to_the_fingerprint(code: Path) -> None:
+    before = open_model(f"{code}:small", device="cpu").fingerprint
+    code.write_text(CODE.replace("nn.ReLU()", "nn.GELU()"))
+    assert open_model(f"{code}:small", device="cpu").fingerprint != before
+
+
+def test_a_module_in_the_working_folder_is_found(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(code.parent)
+    code.rename(code.with_name("local_nets_for_cnnlens.py"))
+    assert open_model("local_nets_for_cnnlens:small", device="cpu").preprocess.channels == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smal", "has no 'smal'"),
+        ("broken", "failed: RuntimeError: no GPU here"),
+        ("leaves", "failed: SystemExit: 3"),
+        ("nothing", "returned nothing, not an nn.Module"),
+        ("number", "is no callable"),
+    ],
+)
+def test_faulty_factories_get_one_line(code: Path, name: str, message: str) -> None:
+    with pytest.raises(CnnlensError) as caught:
+        open_model(f"{code}:{name}", device="cpu")
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_code_that_cannot_be_imported_gets_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("def net(:\n")
+    with pytest.raises(CnnlensError, match="cannot be imported: SyntaxError"):
+        open_model(f"{path}:net", device="cpu")
+
+
+def test_arch_names_what_cannot_be_inferred(code: Path, tmp_path: Path) -> None:
+    state = {"0.weight": torch.ones(5, 6, 3, 3), "0.bias": torch.zeros(5)}
+    state |= {"4.weight": torch.ones(4, 5), "4.bias": torch.zeros(4)}
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "s.pt")
+    model = open_model(str(tmp_path / "s.pt"), arch=f"{code}:small", device="cpu")
+    assert torch.equal(model.net[0].weight, state["0.weight"])
+
+
+def test_a_prefix_that_the_architecture_itself_has_stays(code: Path, tmp_path: Path) -> None:
+    torch.save(
+        {"model.weight": torch.ones(2, 3, 3, 3), "model.bias": torch.ones(2)}, tmp_path / "w"
+    )
+    model = open_model(str(tmp_path / "w"), arch=f"{code}:Wrapped", device="cpu")
+    assert torch.equal(model.net.model.bias, torch.ones(2))
+
+
+def test_arch_adapts_its_number_of_classes_and_lists_what_does_not_fit(tmp_path: Path) -> None:
+    squeezenet(tmp_path / "net.pt", num_classes=6)
+    model = open_model(str(tmp_path / "net.pt"), arch="squeezenet1_1", device="cpu")
+    assert model.net(torch.zeros(1, 3, 64, 64)).shape == (1, 6)
+    with pytest.raises(CnnlensError) as caught:
+        open_model(str(tmp_path / "net.pt"), arch="torchvision:squeezenet1_0", device="cpu")
+    assert "does not fit torchvision:squeezenet1_0" in caught.value.message
+    assert "features.0.weight (64, 3, 3, 3) instead of (96, 3, 7, 7)" in caught.value.message
+    with pytest.raises(UsageError, match="no architecture 'squeznet'"):
+        open_model(str(tmp_path / "net.pt"), arch="squeznet", device="cpu")
+    with pytest.raises(UsageError, match="--arch goes with a file"):
+        open_model("zoo:vgg_m", arch="resnet18")
+
+
+def test_preprocessing_can_be_overridden(tmp_path: Path) -> None:
+    settings = open_model(
+        "zoo:shapes_net", image_size=(48, 32), mean=(0.1, 0.2, 0.3), std=(1, 1, 1), device="cpu"
+    ).preprocess
+    assert (settings.size, settings.mean, settings.std) == ((48, 32), (0.1, 0.2, 0.3), (1, 1, 1))
+    assert settings.source == "zoo, overridden"
+    with pytest.raises(UsageError, match="--mean has 1 numbers, but the network takes 3"):
+        open_model("zoo:shapes_net", mean=(0.5,), device="cpu")
+
+
+def test_a_vision_transformer_keeps_its_picture_size() -> None:
+    assert open_model("torchvision:vit_b_32", device="cpu").preprocess.size == (224, 224)
+    with pytest.raises(UsageError, match="takes pictures of 224x224 only"):
+        open_model("torchvision:vit_b_32", image_size=(256, 256), device="cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:77", "meta", "vulkan"])
+def test_devices_that_do_not_exist_are_wrong_usage(device: str) -> None:
+    with pytest.raises(UsageError, match="device"):
+        open_model("zoo:shapes_net", device=device)

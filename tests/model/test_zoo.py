@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlens.model.infer import infer
+from cnnlens.model.skeleton import shapes_of, weightless
+from cnnlens.model.zoo import ZOO
+
+# side of the maps after each convolution and each pooling: Chatfield et al., Table 1, worked out
+# with sizes rounded up; Caffe's own log for CaffeNet
+SIDES = {
+    "vgg_m": [109, 54, 26, 13, 13, 13, 13, 6],
+    "vgg_s": [109, 37, 35, 18, 18, 18, 18, 6],
+    "caffenet": [55, 27, 27, 13, 13, 13, 13, 6],
+    "shapes_net": [64, 32, 32],
+}
+# of VGG-M and VGG-S with a thousand classes, and of CaffeNet
+PARAMETERS = {"vgg_m": 102_908_520, "vgg_s": 102_908_520, "caffenet": 60_965_224}
+
+
+def built(name: str, **options: int) -> nn.Module:
+    with weightless():
+        return ZOO[name].make(**options)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_maps_have_the_published_sizes(name: str) -> None:
+    net = built(name).to("meta")
+    sides: list[int] = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            module.register_forward_hook(lambda _m, _i, out: sides.append(out.shape[-1]))
+    settings = ZOO[name].preprocess
+    logits = net(torch.zeros(2, 3, *settings.size, device="meta"))
+    assert sides == SIDES[name]
+    assert logits.shape == (2, ZOO[name].classes)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_as_many_as_published(name: str) -> None:
+    assert sum(p.numel() for p in built(name).parameters()) == PARAMETERS[name]
+
+
+def test_normalization_comes_where_the_papers_have_it() -> None:
+    order = {name: [type(m).__name__ for m in built(name).features] for name in PARAMETERS}
+    lrn, pool = "LocalResponseNorm", "MaxPool2d"
+    wanted = {
+        "vgg_m": [lrn, pool, lrn, pool, pool],
+        "vgg_s": [lrn, pool, pool, pool],
+        "caffenet": [pool, lrn, pool, lrn, pool],
+    }
+    assert {n: [k for k in kinds if k in (lrn, pool)] for n, kinds in order.items()} == wanted
+
+
+def test_caffe_networks_see_blue_first_and_values_up_to_255() -> None:
+    pixels = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    pixels[0, 0] = 200  # red
+    x = ZOO["vgg_m"].preprocess.normalize(pixels)
+    assert torch.allclose(x.flatten(), torch.tensor([-103.939, -116.779, 200 - 123.68]))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_state_dicts_of_the_zoo_are_inferred(name: str) -> None:
+    shapes = shapes_of(built(name, num_classes=7).state_dict())
+    found = infer(shapes)
+    assert found.architecture.name == f"zoo:{name}"
+    assert found.options == {"num_classes": 7}
