@@ -40,7 +40,7 @@ class Concepts:
     @cached_property
     def by_number(self) -> np.ndarray:
         """Concept indices by label number, then category: the order in which ties are settled."""
-        return np.lexsort((self.category_of, [c.number for c in self.names]))
+        return np.lexsort((self.category_of, np.array([c.number for c in self.names])))
 
 
 def best_of(scores: np.ndarray, order: np.ndarray) -> np.ndarray:

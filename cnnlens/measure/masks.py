@@ -94,7 +94,7 @@ def mask(map_: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarra
 
 
 @compiled
-def _lit(maps, thresholds, row_first, row_weight, column_first, column_weight, pixels, ends):  # type: ignore[no-untyped-def]
+def _lit(maps, thresholds, row_first, row_weight, column_first, column_weight, pixels, ends):
     """Write mask pixels, as far as there is room; return how many there are."""
     units, height, width = maps.shape
     out_width = len(column_weight)

@@ -71,7 +71,7 @@ class Counts:
 
 
 @compiled
-def _count(pixels, ends, planes, whole, present, category_of, touched_only, intersection, area):  # type: ignore[no-untyped-def]
+def _count(pixels, ends, planes, whole, present, category_of, touched_only, intersection, area):
     categories = area.shape[1]
     touched = np.zeros(categories, np.bool_)
     for unit in range(len(ends) - 1):

@@ -72,7 +72,7 @@ class TopValues:
 
 
 @compiled
-def _collect(values, buffer, filled, bound, lowest, keep):  # type: ignore[no-untyped-def]
+def _collect(values, buffer, filled, bound, lowest, keep):
     """Append values above each unit's bound; when its buffer is full, keep the `keep` largest."""
     images, units, positions = values.shape
     capacity = buffer.shape[1]

@@ -79,7 +79,7 @@ class Histogram:
 
 
 @compiled
-def _spread(values, lowest, highest, counts):  # type: ignore[no-untyped-def]
+def _spread(values, lowest, highest, counts):
     images, units, positions = values.shape
     bins = counts.shape[1]
     for unit in range(units):

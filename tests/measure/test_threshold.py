@@ -58,13 +58,14 @@ def test_many_prunes_of_the_buffer_lose_nothing(batch):
             np.maximum(rng.normal(size=(n, 100)) - 3.0, 0),  # more zeros than the quantile
             rng.integers(0, 3, (n, 100)),
             np.full((n, 100), -7.5),
+            1 + rng.normal(size=(n, 100)) / 1e5,  # close together
             -np.abs(rng.normal(size=(n, 100))) - 1,
         ],
         axis=1,
     ).astype(np.float32)[..., None]
-    room = TopValues(SHARE, 8, n * 100)._buffer.shape[1]
+    room = TopValues(SHARE, 9, n * 100)._buffer.shape[1]
     assert room * 5 < n * 100  # so that a rising unit prunes its buffer many times
-    expected = [threshold(values[:, u], SHARE) for u in range(8)]
+    expected = [threshold(values[:, u], SHARE) for u in range(9)]
     assert same_bits(streamed(values, SHARE, batch), expected)
 
 

@@ -180,7 +180,7 @@ def dissect(
     )
 
 
-def _count(tally, world, maps, thresholds, all_truths, dealt, ndlite):  # type: ignore[no-untyped-def]
+def _count(tally, world, maps, thresholds, all_truths, dealt, ndlite):
     for category in world.categories:
         for image, donor in dealt[category].items():
             for unit, limit in enumerate(thresholds):
