@@ -54,8 +54,14 @@ def preprocessing(settings: Mapping[str, Any]) -> str:
     for key in ("mean", "std"):
         if values := settings.get(key):
             parts.append(f"{key} " + ", ".join(_number(value) for value in _list(values)))
+    if resize := settings.get("resize"):
+        parts.append(f"photos: shorter side {_number(resize)}, centre crop; with labels: squashed")
     for key, value in settings.items():
-        if key not in ("size", "mean", "std", "source", "scale") and value not in (None, False, ""):
+        if key not in ("size", "mean", "std", "source", "scale", "resize") and value not in (
+            None,
+            False,
+            "",
+        ):
             parts.append(key if value is True else f"{key} {_plain(value)}")
     if settings.get("scale") not in (None, 1, 1.0):
         parts.append(f"scale {_number(settings['scale'])}")

@@ -13,7 +13,7 @@ from cnnlens.report.results import read_layer, read_layers
 SHEET_UNITS = 12
 
 
-def write_detectors(folder: Path, units: int = SHEET_UNITS) -> Path | None:
+def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = False) -> Path | None:
     """Write ``detectors.png``: the best units of one layer with their top images.
 
     Parameters
@@ -22,6 +22,8 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS) -> Path | None:
         ``WORKSPACE/dissect/<layer>``, with its tables and pictures in place.
     units : int
         How many units to show at most.
+    distinct : bool
+        Only the best unit of each concept.
 
     Returns
     -------
@@ -35,7 +37,8 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS) -> Path | None:
     """
     layer = read_layer(folder)
     shown = [_sheet_unit(layer, unit) for unit in best_units(layer, len(layer.units))]
-    shown = [unit for unit in shown if unit.label and unit.strip is not None][:units]
+    shown = [unit for unit in shown if unit.label and unit.strip is not None]
+    shown = (_one_each(shown) if distinct else shown)[:units]
     if not shown:
         return None
     path = folder / "detectors.png"
@@ -60,6 +63,13 @@ def write_summary_bars(workspace: Path) -> Path | None:
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
     return path
+
+
+def _one_each(units: list[SheetUnit]) -> list[SheetUnit]:
+    best: dict[tuple[str, str], SheetUnit] = {}
+    for unit in units:
+        best.setdefault((unit.label, unit.category), unit)
+    return list(best.values())
 
 
 def _sheet_unit(layer: Layer, unit: Unit) -> SheetUnit:

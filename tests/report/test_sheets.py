@@ -33,6 +33,21 @@ def test_units_without_a_strip_are_left_out_and_none_makes_no_sheet(workspace):
     assert write_detectors(folder) is None
 
 
+def test_distinct_shows_each_concept_once(workspace, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "cnnlens.report.sheets.contact_sheet",
+        lambda units, **_: shown.append(units) or Image.new("RGB", (9, 9)),
+    )
+    for distinct in (False, True):
+        write_detectors(workspace / "dissect" / "features.12", 40, distinct)
+    every, once = shown
+    labels = [(unit.label, unit.category) for unit in once]
+    assert len(labels) == len(set(labels)) < len(every)
+    assert set(labels) == {(unit.label, unit.category) for unit in every}
+    assert [unit.iou for unit in once] == sorted((unit.iou for unit in once), reverse=True)
+
+
 def test_nothing_dissected_makes_no_bars(tmp_path):
     assert write_summary_bars(tmp_path) is None
 

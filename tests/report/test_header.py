@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from cnnlens.report.header import data_line, header, preprocessing
+
+
+def test_preprocessing_is_one_line_without_defaults():
+    settings = {
+        "size": [224, 160],
+        "mean": [0.485],
+        "std": [0.229],
+        "resize": 256,
+        "interpolation": "bicubic",
+        "scale": 255.0,
+        "bgr": True,
+        "source": "checkpoint",
+        "unknown": None,
+    }
+    assert preprocessing(settings) == (
+        "224 × 160 · mean 0.485 · std 0.229 · photos: shorter side 256, centre crop; with labels: "
+        "squashed · interpolation bicubic · bgr · scale 255 · (checkpoint)"
+    )
+    assert preprocessing({}) == ""
+
+
+@pytest.mark.parametrize("strange", [None, "x", 3, [1], {"a": 1}])
+def test_a_strange_document_still_has_a_head(strange):
+    keys = ("model", "data", "layers", "versions", "commands")
+    head = header(dict.fromkeys(keys, strange), [])
+    assert head["title"] == "a model"
+    assert all(isinstance(term, str) and isinstance(text, str) for term, text in head["facts"])
+
+
+def test_the_title_is_the_model_without_its_folder():
+    assert header({"model": {"spec": "a/b/model.pt"}}, [])["title"] == "model.pt"
+    assert header({"model": {"spec": "C:\\nets\\model.pt"}}, [])["title"] == "model.pt"
+    assert (
+        header({"model": {"spec": "torchvision:resnet18"}}, [])["title"] == "torchvision:resnet18"
+    )
+
+
+def test_data_says_what_it_knows():
+    whole = {"path": "/d/broden", "name": "broden", "kind": "broden", "images": 63305}
+    assert data_line(whole) == "broden · broden · 63,305 images · /d/broden"
+    assert data_line({"path": "/d/photos"}) == "photos · /d/photos"
+    assert data_line("/d/photos") == "/d/photos"
+
+
+def test_commands_may_be_lines_or_words():
+    head = header({"commands": ["a b", ["c", "d"], {"command": "e f"}]}, [])
+    assert head["commands"] == ["a b", "c d", "e f"]
