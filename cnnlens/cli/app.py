@@ -37,7 +37,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Version."
+    ),
     debug: bool = typer.Option(False, "--debug", help="Show where in the code an error arose."),
 ) -> None:
     """What have the filters of a trained CNN learned?"""

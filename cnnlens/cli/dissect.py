@@ -28,25 +28,34 @@ D = DissectSettings()
 def dissect(
     model: o.ModelArgument = None,
     broden: Annotated[
-        bool, typer.Option("--broden", help="Use the downloaded Broden (cnnlens data download broden).")
+        bool,
+        typer.Option("--broden", help="Use the downloaded Broden (cnnlens data download broden)."),
     ] = False,
     data: o.DataOption = None,
     layer: o.LayersOption = None,
     quantile: Annotated[
         float, typer.Option(help="Share of a unit's activations above its threshold.")
     ] = D.quantile,
-    min_iou: Annotated[float, typer.Option(help="Best IoU from which a unit is a detector.")] = D.min_iou,
+    min_iou: Annotated[
+        float, typer.Option(help="Best IoU from which a unit is a detector.")
+    ] = D.min_iou,
     chance: Annotated[
-        int, typer.Option(metavar="N", help="Shuffles for the chance level and p-values; 0 for none.")
+        int,
+        typer.Option(metavar="N", help="Shuffles for the chance level and p-values; 0 for none."),
     ] = D.chance,
     compat: Annotated[
-        str, typer.Option(metavar="ndlite", help="Count as NetDissect-Lite did.", show_default=False)
+        str,
+        typer.Option(metavar="ndlite", help="Count as NetDissect-Lite did.", show_default=False),
     ] = D.compat,
     top: Annotated[int, typer.Option(help="Top images shown per unit.")] = D.top,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Draw pictures, write the page.")] = True,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Draw pictures, write the page.")
+    ] = True,
     store: Annotated[
         bool,
-        typer.Option("--store/--no-store", help="Cache activations, or run the model twice instead."),
+        typer.Option(
+            "--store/--no-store", help="Cache activations, or run the model twice instead."
+        ),
     ] = True,
     dtype: DtypeOption = ExtractSettings.dtype,
     workspace: o.WorkspaceOption = None,
@@ -68,23 +77,20 @@ def dissect(
     stored = ExtractSettings(dtype)
     if broden and data is not None:
         raise UsageError("--broden and -d both name data", "give one of them")
-    from cnnlens.model.layers import find_layers as trace_layers
-
     screen, space = Screen(json, quiet), Workspace(workspace)
-    options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
-    opened, given = open_model(options, space, screen)
-    images = _find_data(broden, data, space, opened)
-    wanted = find_layers(trace_layers(opened), layer, space)
-    space.use_model(opened, given, force)
-    space.use_data(images)
-    wanted = [space.use_layer(one) for one in wanted]
-    space.save(command_line())
-    work = _Work(screen, space, opened, images, settings, RunSettings(device, batch_size, workers, seed))
-    summaries = work.run(wanted, stored if store else None, page, force)
-    if page:
-        _write_page(screen, space)
-    screen.document(summaries[wanted[0].name] if len(wanted) == 1 else {"layers": summaries})
-    _show(screen, space, wanted, summaries, page)
+    work = Work(
+        screen,
+        space,
+        ModelOptions(model, arch, allow_pickle, image_size, mean, std, device),
+        settings,
+        stored if store else None,
+        RunSettings(device, batch_size, workers, seed),
+    )
+    summaries = work.run(broden, data, layer, page, force)
+    screen.document(
+        next(iter(summaries.values())) if len(summaries) == 1 else {"layers": summaries}
+    )
+    _show(screen, space, summaries, page)
 
 
 def _find_data(broden: bool, path: Path | None, space: Workspace, model: Model) -> Broden:
@@ -98,65 +104,85 @@ def _find_data(broden: bool, path: Path | None, space: Workspace, model: Model) 
     return images
 
 
-class _Work:
-    """One run of dissect: which layers still need it, and the way from activations to files."""
+class Work:
+    """One run of dissect, from what was named to the files in the workspace.
+
+    Parameters
+    ----------
+    screen : Screen
+        Where progress goes.
+    space : Workspace
+        Where results go.
+    options : ModelOptions
+        The model.
+    settings : DissectSettings
+        The method.
+    stored : ExtractSettings or None
+        How activations are cached; None: they are not.
+    run_settings : RunSettings
+        Batch size, workers.
+    """
 
     def __init__(
         self,
         screen: Screen,
         space: Workspace,
-        model: Model,
-        images: Broden,
+        options: ModelOptions,
         settings: DissectSettings,
-        run: RunSettings,
+        stored: ExtractSettings | None,
+        run_settings: RunSettings,
     ) -> None:
-        self.screen, self.space, self.model, self.images = screen, space, model, images
-        self.settings, self.run_settings = settings, run
+        self.screen, self.space, self.options = screen, space, options
+        self.settings, self.stored, self.run_settings = settings, stored, run_settings
 
     def run(
-        self, layers: list[Layer], stored: ExtractSettings | None, page: bool, force: bool
+        self, broden: bool, data: Path | None, names: list[str] | None, page: bool, force: bool
     ) -> dict[str, Any]:
         """Dissect what is not there yet; return every layer's summary."""
-        finished = {} if force else self._finished(layers, stored)
-        todo = [layer for layer in layers if layer.name not in finished]
-        if finished:
-            names = ", ".join(finished)
-            self.screen.note(f"{names}: done before with these settings (--force redoes it)")
-        if todo:
-            self._make(todo, stored, force)
         from cnnlens.files import read_json
+        from cnnlens.model.layers import find_layers as trace_layers
 
+        self.model, given = open_model(self.options, self.space, self.screen)
+        self.images = _find_data(broden, data, self.space, self.model)
+        layers = find_layers(trace_layers(self.model), names, self.space)
+        self.space.use_model(self.model, given, force)
+        self.space.use_data(self.images)
+        layers = [self.space.use_layer(one) for one in layers]
+        self.space.save(command_line())
+        finished = [] if force else [one for one in layers if self._is_finished(one)]
+        if finished:
+            done = ", ".join(one.name for one in finished)
+            self.screen.note(f"{done}: done before with these settings (--force redoes it)")
+        if todo := [one for one in layers if one not in finished]:
+            self._make(todo, force)
+        if page:
+            _write_page(self.screen, self.space)
         return {one.name: read_json(self._folder(one) / "summary.json") for one in layers}
 
     def _folder(self, layer: Layer) -> Path:
         return self.space.results("dissect", layer)
 
-    def _made_from(self, layer: Layer, stored: ExtractSettings | None) -> dict[str, Any]:
+    def _made_from(self, layer: Layer) -> dict[str, Any]:
         """Everything the numbers depend on: equal, and the results need not be made again."""
         from cnnlens.activations.extract import store_key
 
-        key = asdict(store_key(self.model, self.images, layer, stored or ExtractSettings()))
-        return {**key, "settings": self.settings.as_dict()}
+        key = store_key(self.model, self.images, layer, self.stored or ExtractSettings())
+        labels = self.images.labels_fingerprint
+        return {**asdict(key), "labels": labels, "settings": self.settings.as_dict()}
 
-    def _finished(self, layers: list[Layer], stored: ExtractSettings | None) -> dict[str, Any]:
+    def _is_finished(self, layer: Layer) -> bool:
         from cnnlens.files import read_json
 
-        found = {}
-        for layer in layers:
-            path = self._folder(layer) / "summary.json"
-            if path.exists():
-                summary = read_json(path)
-                if summary.get("made_from") == self._made_from(layer, stored):
-                    found[layer.name] = summary
-        return found
+        path = self._folder(layer) / "summary.json"
+        return path.exists() and read_json(path).get("made_from") == self._made_from(layer)
 
-    def _make(self, layers: list[Layer], stored: ExtractSettings | None, force: bool) -> None:
+    def _make(self, layers: list[Layer], force: bool) -> None:
         from cnnlens.activations.extract import ModelSource, StoreSource, store_path
         from cnnlens.activations.store import Store
 
-        if stored is None:
+        if self.stored is None:
             source = ModelSource(self.model, self.images, layers, self.run_settings)
-            self._measure(layers, source, stored)
+            self._measure(layers, source)
             return
         folder = fill_stores(
             self.screen,
@@ -164,16 +190,16 @@ class _Work:
             self.model,
             self.images,
             layers,
-            stored,
+            self.stored,
             self.run_settings,
             logits=False,
             force=force,
         )
         for layer in layers:
             with Store(store_path(folder, layer)) as store:
-                self._measure([layer], StoreSource([store]), stored)
+                self._measure([layer], StoreSource([store]))
 
-    def _measure(self, layers: list[Layer], source: Any, stored: ExtractSettings | None) -> None:
+    def _measure(self, layers: list[Layer], source: Any) -> None:
         from cnnlens.measure.dissect import Progress
         from cnnlens.measure.dissect import dissect as dissect_
 
@@ -183,18 +209,21 @@ class _Work:
         results: list[Dissection] = []
         with self.screen.progress() as bars:
             for step in dissect_(
-                source, shapes, space, len(self.images.paths), self.settings, self.run_settings.workers
+                source,
+                shapes,
+                space,
+                len(self.images.paths),
+                self.settings,
+                self.run_settings.workers,
             ):
                 if isinstance(step, Progress):
                     bars.show(f"{names}: {step.stage}", step.done, step.total)
                 else:
                     results = step
             for layer, result in zip(layers, results, strict=True):
-                self._write(layer, result, source, stored, bars)
+                self._write(layer, result, source, bars)
 
-    def _write(
-        self, layer: Layer, result: Dissection, source: Any, stored: ExtractSettings | None, bars: Any
-    ) -> None:
+    def _write(self, layer: Layer, result: Dissection, source: Any, bars: Any) -> None:
         from cnnlens.files import atomic_folder
         from cnnlens.report.strips import write_strips
         from cnnlens.report.tables import summarize, write_tables
@@ -204,7 +233,7 @@ class _Work:
             layer.name,
             skipped=[{"image": p, "reason": r} for p, r in [*source.skipped, *result.skipped]],
             data={"name": self.images.name, "path": str(self.images.root.resolve())},
-            made_from=self._made_from(layer, stored),
+            made_from=self._made_from(layer),
         )
         for bad in summary["skipped"]:
             self.screen.note(f"skipped {bad['image']}: {bad['reason']}")
@@ -236,13 +265,12 @@ def _write_page(screen: Screen, space: Workspace) -> None:
         write_report(space.path)
 
 
-def _show(
-    screen: Screen, space: Workspace, layers: list[Layer], summaries: dict[str, Any], page: bool
-) -> None:
+def _show(screen: Screen, space: Workspace, summaries: dict[str, Any], page: bool) -> None:
     from cnnlens.files import read_csv
+    from cnnlens.model.layers import file_name
 
-    for layer in layers:
-        rows = read_csv(space.results("dissect", layer) / "units.csv")
+    for name in summaries:
+        rows = read_csv(space.path / "dissect" / file_name(name) / "units.csv")
         best = sorted(rows, key=lambda row: -float(row["iou"]))[:10]
         screen.table(
             ["unit", "label", "category", "IoU", *(["p"] if "p_value" in best[0] else [])],
@@ -251,14 +279,23 @@ def _show(
                 + ((float(r["p_value"]),) if "p_value" in r else ())
                 for r in best
             ],
-            title=f"{layer.name}: best units",
+            title=f"{name}: best units",
         )
     screen.table(
-        ["layer", "units", "detectors", "by chance", "unique detectors", "by chance", "mean IoU", "by chance"],
-        [_summary_row(summaries[layer.name]) for layer in layers],
+        [
+            "layer",
+            "units",
+            "detectors",
+            "by chance",
+            "unique detectors",
+            "by chance",
+            "mean IoU",
+            "by chance",
+        ],
+        [_summary_row(summary) for summary in summaries.values()],
         title="summary",
     )
-    _show_categories(screen, layers, summaries)
+    _show_categories(screen, summaries)
     screen.say(f"tables: {space.path / 'dissect'}")
     if page:
         screen.say(f"page:   {space.path / 'report.html'}")
@@ -271,16 +308,18 @@ def _summary_row(summary: dict[str, Any]) -> list[object]:
     return [summary["layer"], summary["units"], *(v for pair in pairs for v in pair)]
 
 
-def _show_categories(screen: Screen, layers: list[Layer], summaries: dict[str, Any]) -> None:
-    if len(layers) < 2:
+def _show_categories(screen: Screen, summaries: dict[str, Any]) -> None:
+    if len(summaries) < 2:
         return
     categories = list(dict.fromkeys(c for s in summaries.values() for c in s["per_category"]))
     rows = [
-        [layer.name]
-        + [
-            "{unique_detectors} ({detectors})".format(**summaries[layer.name]["per_category"][c])
-            for c in categories
+        [
+            name,
+            *(
+                "{unique_detectors} ({detectors})".format(**s["per_category"][c])
+                for c in categories
+            ),
         ]
-        for layer in layers
+        for name, s in summaries.items()
     ]
     screen.table(["layer", *categories], rows, title="unique detectors (detectors) per category")

@@ -66,10 +66,13 @@ DataOption = Annotated[
 ]
 ImageSizeOption = Annotated[
     str | None,
-    typer.Option("--image-size", metavar="H[xW]", help="Input size in pixels, instead of the model's."),
+    typer.Option(
+        "--image-size", metavar="H[xW]", help="Input size in pixels, instead of the model's."
+    ),
 ]
 MeanOption = Annotated[
-    str | None, typer.Option("--mean", metavar="R,G,B", help="Mean of the pixels, scaled to [0, 1].")
+    str | None,
+    typer.Option("--mean", metavar="R,G,B", help="Mean of the pixels, scaled to [0, 1]."),
 ]
 StdOption = Annotated[
     str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation of the pixels.")

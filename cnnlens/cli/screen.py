@@ -49,7 +49,9 @@ class Screen:
         if not self.json and not self.quiet:
             _console().print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+    ) -> None:
         """Print a table: ruled on a terminal, plain aligned columns in a pipe."""
         if self.json or self.quiet:
             return
@@ -65,8 +67,12 @@ class Screen:
             pad_edge=False,
         )
         for number, name in enumerate(columns):
-            is_number = all(isinstance(row[number], (int, float)) or row[number] in ("", None) for row in rows)
-            table.add_column(name, justify="right" if is_number and rows else "left", overflow="fold")
+            is_number = all(
+                isinstance(row[number], (int, float)) or row[number] in ("", None) for row in rows
+            )
+            table.add_column(
+                name, justify="right" if is_number and rows else "left", overflow="fold"
+            )
         for row in rows:
             table.add_row(*(Text(_cell(value)) for value in row))
         console.print(table)

@@ -41,7 +41,9 @@ class ModelOptions:
         }
 
 
-def open_model(options: ModelOptions, workspace: Workspace | None, screen: Screen) -> tuple[Model, dict[str, Any]]:
+def open_model(
+    options: ModelOptions, workspace: Workspace | None, screen: Screen
+) -> tuple[Model, dict[str, Any]]:
     """Open the named model, or the workspace's; return it with the options it was opened by."""
     from cnnlens.model.open import open_model as open_
 
@@ -124,7 +126,9 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text} is not a list of numbers", f"write {option} 0.5,0.5,0.5") from None
+        raise UsageError(
+            f"{option} {text} is not a list of numbers", f"write {option} 0.5,0.5,0.5"
+        ) from None
 
 
 def data_error(images: ImageSet) -> CnnlensError:

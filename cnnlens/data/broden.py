@@ -7,6 +7,7 @@ semicolons. ``label.csv`` names the numbers and declares their categories.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,15 @@ class Broden(ImageSet):
     def splits(self) -> tuple[str, ...]:
         """The split of each image, ``train`` or ``val``."""
         return tuple(row.split for row in self.rows)
+
+    @cached_property
+    def labels_fingerprint(self) -> str:
+        """Hash of the tables that say what is where: equal hash, same labels."""
+        digest = hashlib.sha256()
+        for name in ("index.csv", "label.csv", *(f"c_{name}.csv" for name in self.category_names)):
+            path = self.root / name
+            digest.update(name.encode() + (path.read_bytes() if path.exists() else b""))
+        return digest.hexdigest()[:16]
 
     def concept_space(self, pooled: bool = False) -> ConceptSpace:
         """Number the concepts from 0 to K - 1, by category and then label number.

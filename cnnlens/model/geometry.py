@@ -13,13 +13,9 @@ from typing import Any
 
 from cnnlens.model.trace import Op, Trace
 
-_GLOBAL_POOLS = {
-    "_adaptive_avg_pool2d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "mean",
-    "amax",
-}
+_ADAPTIVE = {"_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
+_REDUCING = {"mean", "amax"}
+_PADS = {"constant_pad_nd", "reflection_pad2d", "replication_pad2d"}
 _MIXING = {"bmm", "matmul", "baddbmm", "_softmax"}
 
 
@@ -58,6 +54,21 @@ class Field:
             start=self.start + (reach / 2 - padding) * self.stride,
         )
 
+    def transposed(self, kernel: int, stride: int, padding: float, dilation: int = 1) -> Field:
+        """Return the field after a transposed convolution: the largest of its units' fields."""
+        reach = (kernel - 1) * dilation
+        return replace(
+            self,
+            stride=self.stride / stride,
+            size=self.size + (-(-(reach + 1) // stride) - 1) * self.stride,
+            start=self.start + (padding - reach / 2) / stride * self.stride,
+        )
+
+    def shifted(self, units: int, step: int = 1) -> Field:
+        """Return the field after leaving out the first `units`, then keeping every `step`-th."""
+        start = self.start + units * self.stride
+        return replace(self, start=start, stride=self.stride * step)
+
     def resampled(self, factor: float, reach: int) -> Field:
         """Return the field after resampling to `factor` times as many units, half-pixel centres."""
         stride = self.stride / factor
@@ -95,47 +106,108 @@ def receptive_fields(trace: Trace, input_shape: Sequence[int]) -> dict[int, Fiel
     """
     shapes = {trace.source: tuple(input_shape)}
     known: dict[int, Fields] = {trace.source: (Field(), Field())}
+    last = channels_last(trace)
     for op in trace.ops:
         inputs = [v for v in op.inputs if v in known]
         for value, shape in zip(op.outputs, op.shapes, strict=True):
             shapes[value] = shape
-        if inputs:
-            after = _through(op, inputs, known, shapes)
+        if inputs and op.outputs:
+            after = _through(op, inputs, known, shapes, last)
             known.update(dict.fromkeys(op.outputs, after))
     return known
 
 
-def _through(op: Op, inputs: list[int], known: dict[int, Fields], shapes: dict[int, Any]) -> Fields:
-    after = op.shapes[0]
+def channels_last(trace: Trace) -> set[int]:
+    """Values that hold maps as (N, H, W, C): between a permutation there and one back.
+
+    In between, maps may be cut into windows or flattened (five dimensions, or two); what comes out
+    with the extent they had before is a map again.
+    """
+    last: set[int] = set()
+    extents: dict[int, tuple[int, ...]] = {}  # of the map that a value descends from
+    for op in trace.ops:
+        order = _permutation(op)
+        descends = [v for v in op.inputs if v in extents]
+        direct = any(v in last for v in op.inputs)
+        if order == (0, 2, 3, 1) and not direct:
+            last.update(op.outputs)
+            extents[op.outputs[0]] = op.shapes[0][1:3]
+        elif descends and not (direct and order):
+            for value, shape in zip(op.outputs, op.shapes, strict=True):
+                extents[value] = extents[descends[0]]
+                if len(shape) == 4 and (direct or shape[1:3] == extents[value]):
+                    last.add(value)
+                    extents[value] = shape[1:3]
+    return last
+
+
+def _permutation(op: Op) -> tuple[int, ...]:
+    """The order of four dimensions after a permutation or a transposition, else ()."""
+    a = op.arguments
+    if op.name == "permute" and len(a[1]) == 4:
+        return tuple(d % 4 for d in a[1])
+    if op.name == "transpose" and len(op.shapes[0]) == 4:
+        order = [0, 1, 2, 3]
+        order[a[1]], order[a[2]] = order[a[2]], order[a[1]]
+        return tuple(order)
+    return ()
+
+
+def _through(
+    op: Op, inputs: list[int], known: dict[int, Fields], shapes: dict[int, Any], last: set[int]
+) -> Fields:
+    def extent(value: int) -> tuple[int, ...]:
+        return shapes[value][1:3] if value in last else shapes[value][2:4]
+
     # gates and masks are broadcast: the inputs of the output's own extent place it
-    inputs = [v for v in inputs if shapes[v][2:] == after[2:]] or inputs
+    after = extent(op.outputs[0])
+    inputs = [v for v in inputs if extent(v) == after] or inputs
     rows, columns = (covering([known[v][axis] for v in inputs]) for axis in (0, 1))
     before = shapes[inputs[0]]
     if is_global_pool(op, before) or op.name in _MIXING or "attention" in op.name:
         return replace(rows, whole=True), replace(columns, whole=True)
     window = _window(op)
     if window is not None:
-        return rows.window(*window[0]), columns.window(*window[1])
-    if len(before) == len(after) == 4 and before[2:] != after[2:] and "permute" not in op.name:
-        return _resampled(op, rows, before[2], after[2]), _resampled(
-            op, columns, before[3], after[3]
-        )
-    return rows, columns
+        slide = Field.transposed if op.name == "convolution" and op.arguments[6] else Field.window
+        return slide(rows, *window[0]), slide(columns, *window[1])
+    if len(before) != 4 or len(op.shapes[0]) != 4 or _permutation(op):
+        return rows, columns
+    if op.name in _PADS or op.name == "slice":
+        first = 1 if inputs[0] in last else 2
+        return _cut(op, rows, first, before), _cut(op, columns, first + 1, before)
+    old = extent(inputs[0])
+    return _resampled(op, rows, old[0], after[0]), _resampled(op, columns, old[1], after[1])
 
 
 def is_global_pool(op: Op, before: Sequence[int]) -> bool:
-    """Whether the operation reduces maps of more than one position to one value each."""
-    if len(before) != 4 or before[2] * before[3] == 1 or not op.shapes:
+    """Whether the operation reduces maps to one value each."""
+    if len(before) != 4 or not op.shapes or op.name not in _ADAPTIVE | _REDUCING:
         return False
     after = op.shapes[0]
     one = (len(after) == 4 and after[2] * after[3] == 1) or len(after) == 2
-    return op.name in _GLOBAL_POOLS and one
+    if op.name in _REDUCING and before[2] * before[3] == 1:  # over space, or over channels?
+        dims = op.arguments[1] if len(op.arguments) > 1 else None
+        return one and (not dims or {d % 4 for d in dims} >= {2, 3})
+    return one
+
+
+def _cut(op: Op, field: Field, dim: int, before: Sequence[int]) -> Field:
+    """Padding and slicing along one dimension."""
+    a = op.arguments
+    if op.name in _PADS:
+        place = 2 * (len(before) - 1 - dim)
+        return field.shifted(-a[1][place]) if place < len(a[1]) else field
+    if (a[1] if len(a) > 1 else 0) % len(before) != dim:
+        return field
+    start = (a[2] if len(a) > 2 else 0) or 0
+    start = max(0, start + before[dim]) if start < 0 else min(start, before[dim])
+    return field.shifted(start, a[4] if len(a) > 4 else 1)
 
 
 def _window(op: Op) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]] | None:
     """Kernel, stride, padding and dilation per axis, or None when nothing slides."""
     a = op.arguments
-    if op.name == "convolution" and len(op.shapes[0]) == 4 and not a[6]:
+    if op.name == "convolution" and len(op.shapes[0]) == 4:
         return _axes(op.kernel, a[3], a[4], a[5])
     if op.name in ("max_pool2d_with_indices", "max_pool2d", "mkldnn_max_pool2d"):
         kernel = a[1]
@@ -163,8 +235,18 @@ def _pair(value: Any) -> tuple[int, int]:
 def _resampled(op: Op, field: Field, before: int, after: int) -> Field:
     if before == after:
         return field
-    if after > before:  # nearest and bilinear upsampling, transposed convolution
-        return field.resampled(after / before, reach=0 if "nearest" in op.name else 1)
-    if before % after == 0:  # space to depth, adaptive pooling, strided slices
+    factor = after / before
+    if "linear" in op.name or "cubic" in op.name:
+        reach = 1 if "linear" in op.name else 3
+        if op.arguments[2] and after > 1:  # aligned corners
+            stride = field.stride * (before - 1) / (after - 1)
+            size = field.size + reach * field.stride
+            return replace(field, stride=stride, size=size)
+        return field.resampled(factor, reach)
+    if after > before:  # nearest, depth to space, what is not known
+        return field.resampled(factor, reach=0 if after % before == 0 else 1)
+    if "nearest" in op.name:
+        return replace(field, stride=field.stride / factor)
+    if before % after == 0:  # space to depth, adaptive pooling
         return field.window(before // after, before // after, 0)
-    return field.resampled(after / before, reach=-(-before // after))
+    return field.resampled(factor, reach=-(-before // after))

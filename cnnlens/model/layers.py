@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model.geometry import Fields, is_global_pool, receptive_fields
+from cnnlens.model.geometry import Fields, channels_last, is_global_pool, receptive_fields
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Call, Op, Place, Trace, trace
 
@@ -88,7 +88,7 @@ class Layer:
     @property
     def folder(self) -> str:
         """The name as a file name."""
-        return re.sub(r"[^\w.@+-]", "_", self.name)
+        return file_name(self.name)
 
     def as_row(self) -> dict[str, object]:
         """One entry of ``cnnlens layers --json``."""
@@ -104,15 +104,18 @@ class Layer:
         }
 
 
+def file_name(layer: str) -> str:
+    """Return a layer's name as a file name."""
+    return re.sub(r"[^\w.@+-]", "_", layer)
+
+
 class Layers:
     """Everything that can be addressed in one network, in the order of its forward pass."""
 
     def __init__(self, passed: Trace, input_shape: tuple[int, ...]) -> None:
         self._fields = receptive_fields(passed, input_shape)
-        self._channels_last = _channels_last(passed)
-        self._shapes = {
-            v: s for op in passed.ops for v, s in zip(op.outputs, op.shapes, strict=True)
-        }
+        self._channels_last = channels_last(passed)
+        self._silent = passed.silent
         self._calls = [c for c in passed.calls if c.path]
         self._aliases = self._find_aliases(passed)
         self._paths = self._find_paths()
@@ -165,6 +168,11 @@ class Layers:
                 f"layer '{typed}' gives no map: its output is {_times(called[-1].shape[1:])} per image",
                 "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
             )
+        if path in self._silent:
+            raise UsageError(
+                f"layer '{typed}' {self._silent[path]}",
+                "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
+            )
         near = did_you_mean(typed, [*self._paths, *self._aliases])
         raise UsageError(
             f"no layer '{typed}' in the network" + (f"; {near}" if near else ""),
@@ -182,14 +190,16 @@ class Layers:
     def _of_call(self, call: Call) -> Layer:
         last = call.value in self._channels_last
         place = Place(path=call.path, call=call.number, channels_last=last)
-        return self._layer(call.path, call.kind, call.value, place, call.after)
+        return self._layer(call.path, call.kind, call.value, call.shape, place, call.after)
 
-    def _layer(self, name: str, kind: str, value: int, place: Place, depth: int) -> Layer:
-        shape = self._shapes.get(value, ())[1:]
-        if place.channels_last:
-            shape = (shape[2], shape[0], shape[1])
+    def _layer(
+        self, name: str, kind: str, value: int, full: tuple[int, ...], place: Place, depth: int
+    ) -> Layer:
+        _, units, height, width = (
+            full[i] for i in ((0, 3, 1, 2) if place.channels_last else range(4))
+        )
         fields = self._fields.get(value) or self._fields[min(self._fields)]
-        return Layer(name, None, kind, shape, fields, place, depth)  # type: ignore[arg-type]
+        return Layer(name, None, kind, (units, height, width), fields, place, depth)
 
     def _find_aliases(self, passed: Trace) -> dict[str, Layer]:
         readers: dict[int, list[int]] = defaultdict(list)
@@ -209,7 +219,7 @@ class Layers:
             if call.value == value:
                 return replace(self._of_call(call), name=alias)
         place = Place(op=number, op_name=op.name, channels_last=value in self._channels_last)
-        return self._layer(alias, op.name, value, place, number + 1)
+        return self._layer(alias, op.name, value, op.shapes[0], place, number + 1)
 
 
 def find_layers(model: Model) -> Layers:
@@ -249,18 +259,6 @@ def _followed(ops: tuple[Op, ...], readers: dict[int, list[int]], number: int) -
         if len(after) == 1 and ops[after[0]].name in names:
             number = after[0]
     return number
-
-
-def _channels_last(passed: Trace) -> set[int]:
-    """Values that hold maps as (N, H, W, C), between a permutation there and one back."""
-    last: set[int] = set()
-    for op in passed.ops:
-        dims = op.arguments[1] if op.name == "permute" and len(op.arguments) > 1 else None
-        if dims == [0, 2, 3, 1]:
-            last.update(op.outputs)
-        elif dims is None and any(v in last for v in op.inputs):
-            last.update(v for v, s in zip(op.outputs, op.shapes, strict=True) if len(s) == 4)
-    return last
 
 
 def _whole_number(value: float) -> int | float:

@@ -74,7 +74,7 @@ class Watch:
         Number of classes the network is built with, which may differ from the state dict's.
     """
 
-    # some builders make a layer or two on trial
+    # some builders make a layer or two on trial, or tables that no state dict holds
     PATIENCE = 3
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], outputs: int | None) -> None:
@@ -82,7 +82,8 @@ class Watch:
         self.known = Counter(shapes.values())
         self.heads = {shape[1:] for shape in self.known}
         self.stems = {shape[:1] + shape[2:] for shape in self.known}
-        self.matched = self.missed = 0
+        self.matched = self.surplus = 0
+        self.strange: set[tuple[int, ...]] = set()
 
     def see(self, shape: tuple[int, ...]) -> None:
         """Count one layer's weight; raise :class:`UnlikeError` after too many strangers."""
@@ -92,8 +93,11 @@ class Watch:
             self.known[shape] -= 1  # a deeper network has more layers of the same shape
             self.matched += 1
             return
-        self.missed += 1
-        if self.missed > self.PATIENCE:
+        if shape in self.known:
+            self.surplus += 1
+        else:
+            self.strange.add(shape)
+        if self.surplus + len(self.strange) > self.PATIENCE:
             raise UnlikeError
 
     def _adaptable(self, shape: tuple[int, ...]) -> bool:

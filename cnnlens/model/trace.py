@@ -65,11 +65,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass: its operations and module calls in order, and the value it started from."""
+    """One forward pass: its operations and module calls in order, and the value it started from.
+
+    `silent` names the modules that returned no tensor, and says what they did instead.
+    """
 
     ops: tuple[Op, ...]
     calls: tuple[Call, ...]
     source: int
+    silent: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
             f"the network does not run on a {shape} input: {reason}",
             "give the input it was trained on with --image-size H[xW]",
         ) from error
-    return Trace(tuple(recorder.ops), tuple(recorder.calls), source)
+    return Trace(tuple(recorder.ops), tuple(recorder.calls), source, recorder.silent())
 
 
 class _Recorder(TorchDispatchMode):
@@ -134,6 +138,18 @@ class _Recorder(TorchDispatchMode):
         self._next = 0
         self._running: list[str] = []
         self._called: dict[str, int] = {}
+        self._returned: dict[str, str] = {}
+
+    def silent(self) -> dict[str, str]:
+        """Modules that returned no tensor."""
+        spoken = {call.path for call in self.calls}
+        return {
+            path: f"returns no tensor but {self._returned[path]}"
+            if path in self._returned
+            else "is not run when the network classifies"
+            for path, _ in self._net.named_modules()
+            if path and path not in spoken
+        }
 
     def number(self, tensor: Tensor) -> int:
         """Return the value's number, a new one if it was never seen (a weight, a constant)."""
@@ -193,6 +209,8 @@ class _Recorder(TorchDispatchMode):
                 value, shape = self.number(output), tuple(output.shape)
                 kind = _kind(module)
                 self.calls.append(Call(path, kind, number, value, shape, len(self.ops)))
+            else:
+                self._returned[path] = f"a {type(output).__name__}"
 
         return hook
 
@@ -211,8 +229,11 @@ def _kind(module: nn.Module) -> str:
     return str(getattr(module, "_ty", None) or type(module).__name__).rpartition(".")[2]
 
 
-class _Stop(Exception):
-    """Everything asked for has been read; the rest of the forward pass is not needed."""
+class _Stop(BaseException):
+    """Everything asked for has been read; the rest of the forward pass is not needed.
+
+    No Exception, so that a network that catches those does not run on.
+    """
 
 
 @dataclass

@@ -103,6 +103,24 @@ def shapes_net(num_classes: int = 2) -> nn.Module:
     return nn.Sequential(OrderedDict(layers))
 
 
+def demo_net(num_classes: int = 9) -> nn.Module:
+    """Build the network of ``cnnlens demo``: three convolutions, quick to train on two cores."""
+    layers = {
+        "conv1": nn.Conv2d(3, 32, 5, padding=2),
+        "relu1": nn.ReLU(),
+        "pool1": nn.MaxPool2d(2),
+        "conv2": nn.Conv2d(32, 64, 3, padding=1),
+        "relu2": nn.ReLU(),
+        "pool2": nn.MaxPool2d(2),
+        "conv3": nn.Conv2d(64, 64, 3, padding=1),
+        "relu3": nn.ReLU(),
+        "maxpool": nn.AdaptiveMaxPool2d(1),
+        "flatten": nn.Flatten(),
+        "fc": nn.Linear(64, num_classes),
+    }
+    return nn.Sequential(OrderedDict(layers))
+
+
 @dataclass(frozen=True)
 class Entry:
     """A network of the zoo: how to build it, its input, where it is from."""
@@ -133,6 +151,12 @@ ZOO = {
         Preprocess(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3, source="zoo"),
         "the concept group paper's synthetic experiment, §4.1",
         classes=2,
+    ),
+    "demo_net": Entry(
+        demo_net,
+        Preprocess(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3, source="zoo"),
+        "cnnlens demo",
+        classes=9,
     ),
 }
 
