@@ -52,7 +52,8 @@ class Workspace:
         return self.path / "workspace.json"
 
     def _read(self) -> dict[str, Any]:
-        empty = {"format": _FORMAT, "model": None, "data": [], "layers": [], "commands": []}
+        empty: dict[str, Any] = {"format": _FORMAT, "model": None}
+        empty |= {"data": [], "layers": [], "commands": []}
         if not self._file.exists():
             return empty
         document = read_json(self._file)
@@ -75,7 +76,7 @@ class Workspace:
 
     @property
     def model_options(self) -> dict[str, Any] | None:
-        """How to open the model again: `open_model`'s arguments; None when there is no model yet."""
+        """How to open the model again: `open_model`'s arguments; None when there is none."""
         model = self.document.get("model")
         return {"spec": model["spec"], **model.get("options", {})} if model else None
 

@@ -26,7 +26,7 @@ Observer = Callable[[np.ndarray, np.ndarray], None]  # positions (B,), maps (B, 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a long loop is: images done (damaged ones included) of how many, and the batch limit."""
+    """How far a long loop is: images done (damaged ones too) of how many, and the batch limit."""
 
     done: int
     total: int
@@ -93,7 +93,7 @@ def extract(
     ------
     CnnlensError
         When a store was made from something else, is damaged, is being written by another process,
-        when more than 5 % of the images are damaged, activations are not finite, or the disk is full.
+        when over 5 % of the images are damaged, activations are not finite, or the disk is full.
     """
     settings, run = settings or ExtractSettings(), run or RunSettings()
     missing = [
@@ -138,7 +138,8 @@ def _fill(
 ) -> Iterator[Step]:
     total, size = len(images.paths), forward.limit
     blocks = min(writer.blocks for writer in writers)
-    position = [writer.resume_at(blocks) for writer in writers][0]
+    starts = [writer.resume_at(blocks) for writer in writers]  # all the same
+    position = starts[0]
     check = _TooMany(total, writers[0].skipped())
     yield Step(position, total, forward.limit)
     with ThreadPoolExecutor(max_workers=1) as pool:  # compresses while the next batch is computed
@@ -250,7 +251,7 @@ class ModelSource:
         self.skipped: list[tuple[str, str]] = []
 
     def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer all batches of its layer, one forward pass per image for all layers."""
+        """Show every observer all batches of its layer, in one forward pass for all layers."""
         total = len(self._images.paths)
         check = _TooMany(total, [])
         for batch in _batches(self._forward.model, self._images, self._run, self._size):

@@ -1,4 +1,4 @@
-"""Running a network over batches of pictures: any batch size it accepts, as much memory as there is."""
+"""Running a network over batches of pictures, in whatever batches it and the memory allow."""
 
 from __future__ import annotations
 

@@ -243,10 +243,11 @@ class StoreWriter:
                 logits += [part["logits"][:]] if "logits" in part else []
         order = np.concatenate(positions) if positions else np.zeros(0, np.int64)
         file["positions"] = order
-        file.create_dataset("images", data=[images[p] for p in order], dtype=h5py.string_dtype())
+        text = h5py.string_dtype()
+        file.create_dataset("images", data=[images[int(p)] for p in order], dtype=text)
         if categories is not None:
-            names = [categories[p] for p in order]
-            file.create_dataset("categories", data=names, dtype=h5py.string_dtype())
+            names = [categories[int(p)] for p in order]
+            file.create_dataset("categories", data=names, dtype=text)
         if logits:
             file["logits"] = np.concatenate(logits)
 
@@ -254,7 +255,7 @@ class StoreWriter:
         if "errno = 28" in str(error) or "No space left" in str(error):
             return CnnlensError(
                 f"cannot write {self.path}: the disk is full",
-                "what was extracted is kept; free some space and repeat the command, or use --no-store",
+                "what was extracted is kept: free some space and repeat, or use --no-store",
             )
         return error
 

@@ -39,10 +39,9 @@ def list_(json: o.JsonOption = False) -> None:
         )
     screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
     columns = ["name", "what", "where"]
-    made = [("shapes", "synthetic color and shape concepts", "cnnlens data make shapes")]
-    screen.table(
-        columns, [(r["name"], r["title"], r["path"] or "not downloaded") for r in rows] + made
-    )
+    shown = [(str(r["name"]), str(r["title"]), r["path"] or "not downloaded") for r in rows]
+    shown.append(("shapes", "synthetic color and shape concepts", "cnnlens data make shapes"))
+    screen.table(columns, shown)
 
 
 @app.command()

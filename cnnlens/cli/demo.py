@@ -32,7 +32,7 @@ def demo(
     quiet: o.QuietOption = False,
     force: o.ForceOption = False,
 ) -> None:
-    """Make a synthetic set, train a small CNN on it, dissect it and its untrained twin, show the page."""
+    """Make a synthetic set, train a small CNN on it, dissect it beside its untrained twin."""
     screen = Screen(json, quiet)
     data = _data(screen, out / "shapes", images, seed, force)
     summaries: dict[str, Any] = {}

@@ -18,7 +18,7 @@ def layers(
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
-    """List what can be addressed: paths, aliases, kind, units, output size, receptive field, stride."""
+    """List what can be addressed: paths, aliases, units, sizes, receptive fields, strides."""
     from cnnlens.model.layers import find_layers
 
     screen = Screen(json, quiet)

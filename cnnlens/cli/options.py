@@ -15,7 +15,8 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), torchvision:NAME[@WEIGHTS], "
+        help="What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), "
+        "torchvision:NAME[@WEIGHTS], "
         "timm:NAME, zoo:NAME, file.py:factory or package.module:factory. "
         "Left out: the workspace's model.",
         show_default=False,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import make_folder, writing_error
+from cnnlens.files import atomic_folder
 
 
 @contextmanager
@@ -25,17 +23,9 @@ def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))  # so that "." and "x/.." have a name  # noqa: PTH100
     _check_free(out, force)
-    make_folder(out.parent)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        _check_free(out, force)
-        _put(temporary, out)
-    except OSError as error:
-        raise writing_error(out, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(out) as folder:
+        yield folder
+        _check_free(out, force)  # something may have come there meanwhile
 
 
 def _check_free(out: Path, force: bool) -> None:
@@ -54,17 +44,3 @@ def _check_free(out: Path, force: bool) -> None:
             f"{out} is not empty and holds no data set that could be replaced",
             "choose another folder",
         )
-
-
-def _put(temporary: Path, out: Path) -> None:
-    """Rename, with an earlier folder moved aside, so that the place is never half old, half new."""
-    aside = temporary.with_suffix(".old")
-    if out.exists():
-        out.rename(aside)
-    try:
-        temporary.rename(out)
-    except OSError:
-        if aside.exists():
-            aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -84,7 +84,7 @@ Fields = tuple[Field, Field]  # rows, columns
 
 
 def covering(fields: Sequence[Field]) -> Field:
-    """Smallest field that covers all of `fields`; gates are left out where anything else is there."""
+    """Smallest field that covers all of `fields`; gates are left out beside anything else."""
     local = [f for f in fields if not f.whole]
     if not local:
         return fields[0]

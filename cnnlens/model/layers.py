@@ -164,8 +164,9 @@ class Layers:
             return self._with_alias(self._paths[path])
         called = [c for c in self._calls if c.path == path]
         if called:
+            shape = _times(called[-1].shape[1:])
             raise UsageError(
-                f"layer '{typed}' gives no map: its output is {_times(called[-1].shape[1:])} per image",
+                f"layer '{typed}' gives no map: its output is {shape} per image",
                 "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
             )
         if path in self._silent:
@@ -247,9 +248,9 @@ def _convolutions(passed: Trace) -> Iterable[int]:
         descends.update(op.outputs)
         if is_global_pool(op, shapes.get(inputs[0], ())) or all(v in pooled for v in inputs):
             pooled.update(op.outputs)
-        if op.name == "convolution" and len(op.shapes[0]) == 4 and not op.arguments[6]:
-            if not pooled.issuperset(op.outputs):
-                yield number
+        counts = op.name == "convolution" and len(op.shapes[0]) == 4 and not op.arguments[6]
+        if counts and not pooled.issuperset(op.outputs):
+            yield number
 
 
 def _followed(ops: tuple[Op, ...], readers: dict[int, list[int]], number: int) -> int:

@@ -121,5 +121,9 @@ class Preprocess:
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Preprocess:
         """Build from :meth:`as_dict`'s result; unknown keys are ignored."""
-        known = {k: v for k, v in settings.items() if k in cls.__dataclass_fields__}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        known: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in settings.items()
+            if k in cls.__dataclass_fields__
+        }
+        return cls(**known)

@@ -9,7 +9,7 @@ forward passes and stops as soon as the deepest one is known.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -292,11 +292,8 @@ def read_and_run(
         if last:
             raise _Stop
 
-    with _hooked(net, wanted, take):
-        try:
-            output = net(x)
-        except _Stop:
-            pass
+    with _hooked(net, wanted, take), suppress(_Stop):
+        output = net(x)
     if missing := [p.path or p.op_name for p in places if p not in values]:
         raise CnnlensError(f"the forward pass never reached {', '.join(missing)}")
     return [values[p] for p in places], output

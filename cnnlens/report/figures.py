@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL = 112  # pixels: side of one image in a strip
-_DARK = 0.3  # brightness left outside the mask
+_DARK = 0.4  # brightness left outside the mask
 _CONTOUR = np.array([255, 225, 80], np.uint8)
 
 

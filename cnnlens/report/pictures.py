@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import make_folder, writing_error
+from cnnlens.files import atomic_folder
 
 INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
 FOLDER = "report_files"
@@ -68,19 +66,8 @@ def _inline(path: Path) -> str:
 
 
 def _copy_whole(workspace: Path, pictures: Mapping[str, Path]) -> None:
-    mark = f"{os.getpid()}-{secrets.token_hex(3)}"
-    fresh, stale = workspace / f".{FOLDER}.{mark}.tmp", workspace / f".{FOLDER}.{mark}.old"
-    target = workspace / FOLDER
-    try:
+    with atomic_folder(workspace / FOLDER) as folder:
         for key, path in pictures.items():
-            copy = fresh / key
-            make_folder(copy.parent)
+            copy = folder / key
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        if target.exists():
-            target.rename(stale)
-        fresh.rename(target)
-    except OSError as error:
-        raise writing_error(target, error) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)

@@ -111,7 +111,7 @@ def write_units(path: Path, dissection: Dissection) -> None:
 
 
 def write_concepts(path: Path, dissection: Dissection) -> None:
-    """Write ``concepts.csv``: how much of each concept there is, and the unit that matches it best."""
+    """Write ``concepts.csv``: how much there is of each concept, and its best unit."""
     scores, concepts = dissection.iou, dissection.concepts
     best = scores.argmax(axis=0)
     rows = [
