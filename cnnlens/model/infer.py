@@ -58,9 +58,8 @@ def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
 
 def _one_of(exact: Sequence[Fit], what: str) -> Fit:
     """Choose among exact fits where all of them compute the same."""
-    first = exact[0]
     if len(exact) == 1 or _all_equal(_behaviours(exact)):
-        return first
+        return min(exact, key=lambda f: len(f.architecture.name))
     names = [f.architecture.name for f in exact]
     more = f", … ({len(names)} in all)" if len(names) > 8 else ""
     raise UsageError(
