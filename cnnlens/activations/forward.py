@@ -68,7 +68,8 @@ class Forward:
             pixels = torch.cat([pixels, filler])
         x = self.model.preprocess.normalize(pixels.to(self.model.device, non_blocking=True))
         places = [layer.place for layer in self.layers]
-        with torch.inference_mode():
+        # not inference mode: what a network caches must serve gradients later
+        with torch.no_grad():
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
         maps = [_array(v, count) for v in values]
         return maps, _array(output.flatten(1), count) if self.logits else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -287,16 +287,28 @@ def read_and_run(
 
     def take(place: Place, value: Tensor) -> None:
         last = stop and len(values) + 1 == len(wanted)
-        value = value.detach() if last else value.detach().clone()
-        values[place] = value.permute(0, 3, 1, 2) if place.channels_last else value
+        with _disable_current_modes():  # a copy is no operation of the network's to be counted
+            value = value.detach() if last else value.detach().clone()
+            values[place] = value.permute(0, 3, 1, 2) if place.channels_last else value
         if last:
             raise _Stop
 
-    with _hooked(net, wanted, take), suppress(_Stop):
-        output = net(x)
+    with _counting_alike(wanted), _hooked(net, wanted, take), suppress(_Stop):
+        # a tensor made in inference mode cannot be changed in place outside of it
+        output = net(x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x)
     if missing := [p.path or p.op_name for p in places if p not in values]:
         raise CnnlensError(f"the forward pass never reached {', '.join(missing)}")
     return [values[p] for p in places], output
+
+
+@contextmanager
+def _counting_alike(places: set[Place]) -> Iterator[None]:
+    """Leave inference mode where operations are counted: it does not take composite ones apart."""
+    if torch.is_inference_mode_enabled() and any(place.op >= 0 for place in places):
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    else:
+        yield
 
 
 @contextmanager
