@@ -1,36 +1,22 @@
-"""Running a model over a data set once: into activation stores, or straight to whoever observes."""
+"""Running a model over a data set once, into activation stores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cnnlens.activations.forward import Forward
+from cnnlens.activations.passes import Pass, passes
 from cnnlens.activations.store import Store, StoreKey
+from cnnlens.activations.stream import Step
 from cnnlens.activations.writer import StoreWriter
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.images import Batch, batches, check_skipped
-from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import ExtractSettings, RunSettings
-
-Observer = Callable[[np.ndarray, np.ndarray], None]  # positions (B,), maps (B, C, H, W)
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far a long loop is: images done (damaged ones too) of how many, and the batch limit."""
-
-    done: int
-    total: int
-    limit: int = 0
 
 
 def store_key(model: Model, images: ImageSet, layer: Layer, settings: ExtractSettings) -> StoreKey:
@@ -139,125 +125,28 @@ def _fill(
     total, size = len(images.paths), forward.limit
     blocks = min(writer.blocks for writer in writers)
     starts = [writer.resume_at(blocks) for writer in writers]  # all the same
-    position = starts[0]
-    check = _TooMany(total, writers[0].skipped())
-    yield Step(position, total, forward.limit)
+    yield Step(starts[0], total, forward.limit)
     with ThreadPoolExecutor(max_workers=1) as pool:  # compresses while the next batch is computed
         writing: Future[None] | None = None
-        for batch in _batches(forward.model, images, run, size, position):
-            maps, logits = _checked(forward, images, batch)
-            check.add(batch.skipped)
+        for one in passes(
+            forward,
+            images,
+            batch_size=size,
+            workers=run.workers,
+            start=starts[0],
+            skipped=writers[0].skipped(),
+        ):
             if writing is not None:
                 writing.result()
-            writing = pool.submit(_add, writers, batch, maps, logits)
-            position = batch.next
-            yield Step(position, total, forward.limit)
+            writing = pool.submit(_add, writers, one)
+            yield Step(one.batch.next, total, forward.limit)
         if writing is not None:
             writing.result()
-    check_skipped(check.skipped, total)
     for writer in writers:
         writer.finish(images.paths, images.image_categories, total)
 
 
-def _batches(
-    model: Model, images: ImageSet, run: RunSettings, size: int, start: int = 0
-) -> Iterator[Batch]:
-    return batches(images, model.preprocess, batch_size=size, workers=run.workers, start=start)
-
-
-def _add(
-    writers: list[StoreWriter], batch: Batch, maps: list[np.ndarray], logits: np.ndarray | None
-) -> None:
-    for writer, values in zip(writers, maps, strict=True):
-        writer.add(batch.indices, values, logits, batch.skipped, batch.next)
-
-
-def _checked(
-    forward: Forward, images: ImageSet, batch: Batch
-) -> tuple[list[np.ndarray], np.ndarray | None]:
-    if len(batch.indices) == 0:  # all that was left was damaged
-        empty = [np.zeros((0, *layer.shape), np.float32) for layer in forward.layers]
-        return empty, None
-    maps, logits = forward(batch.pixels)
-    for layer, values in zip(forward.layers, maps, strict=True):
-        if values.shape[1:] != layer.shape:
-            raise CnnlensError(f"layer '{layer.name}' changes its output size from image to image")
-        if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
-            bad = int(np.argmin(np.isfinite(values).all(axis=(1, 2, 3))))
-            raise CnnlensError(
-                f"layer '{layer.name}' is not finite on {images.paths[batch.indices[bad]]}",
-                "the network overflows there; check the weights and --mean/--std",
-            )
-    return maps, logits
-
-
-class _TooMany:
-    """Stops a run as soon as more than 5 % of all images have turned out damaged."""
-
-    def __init__(self, total: int, skipped: list[tuple[str, str]]) -> None:
-        self.total, self.skipped = total, skipped
-
-    def add(self, skipped: Sequence[tuple[str, str]]) -> None:
-        if skipped:
-            self.skipped += skipped
-            check_skipped(self.skipped, self.total)
-
-
-class StoreSource:
-    """Activations that stand in stores.
-
-    Parameters
-    ----------
-    stores : sequence of Store
-        One per layer.
-    """
-
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self.stores = stores
-        self.limits = [store.shape[0] for store in stores]
-
-    @property
-    def skipped(self) -> list[tuple[str, str]]:
-        """Damaged images, which have no rows."""
-        return [(p, r) for p, r in self.stores[0].skipped]
-
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer all batches of its layer, in the data's order."""
-        total = sum(self.limits)
-        done = 0
-        for store, observe in zip(self.stores, observers, strict=True):
-            for positions, maps in store.batches():
-                observe(positions, maps)
-                done += len(positions)
-                yield Step(done, total)
-
-
-class ModelSource:
-    """Activations straight from the model: every sweep runs it over all images, nothing is kept.
-
-    Parameters
-    ----------
-    model, images, layers, run
-        As in `extract`.
-    """
-
-    def __init__(
-        self, model: Model, images: ImageSet, layers: Sequence[Layer], run: RunSettings
-    ) -> None:
-        self._forward = Forward(model, layers, logits=False, limit=run.batch_size)
-        self._images, self._run = images, run
-        self._size = self._forward.limit
-        self.limits = [len(images.paths)] * len(layers)
-        self.skipped: list[tuple[str, str]] = []
-
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer all batches of its layer, in one forward pass for all layers."""
-        total = len(self._images.paths)
-        check = _TooMany(total, [])
-        for batch in _batches(self._forward.model, self._images, self._run, self._size):
-            check.add(batch.skipped)
-            maps, _ = _checked(self._forward, self._images, batch)
-            for observe, values in zip(observers, maps, strict=True):
-                observe(batch.indices, values)
-            yield Step(batch.next, total, self._forward.limit)
-        self.skipped = check.skipped
+def _add(writers: list[StoreWriter], one: Pass) -> None:
+    batch = one.batch
+    for writer, values in zip(writers, one.maps, strict=True):
+        writer.add(batch.indices, values, one.logits, batch.skipped, batch.next)

@@ -9,7 +9,9 @@ damaged images, as JSON. A finished store never changes: it is written elsewhere
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ class StoreKey:
     schema: int = SCHEMA
 
 
-_WORDS = {
+WORDS = {
     "model": "another model (or other weights)",
     "preprocess": "other preprocessing",
     "data": "other images (or the folder has changed since)",
@@ -84,6 +86,12 @@ def create_activations(
     )
 
 
+def create_column(file: h5py.File, name: str, values: np.ndarray) -> None:
+    """Write one value or row per image, with checksums."""
+    checked = {"chunks": True, "fletcher32": True} if values.size else {}
+    file.create_dataset(name, data=values, **checked)
+
+
 class Store:
     """A finished store, open for reading; any number of processes may read it at once.
 
@@ -103,35 +111,50 @@ class Store:
     def __init__(self, path: Path, key: StoreKey | None = None) -> None:
         self.path = path
         self._file = self._open()
-        self.key = self._read_key()
-        if key is not None:
-            self._compare(key)
+        try:
+            self.key = self._read_key()
+            if key is not None:
+                self._compare(key)
+        except CnnlensError:
+            self._file.close()
+            raise
         self.shape: tuple[int, int, int, int] = self._activations.shape
-        self.skipped: list[list[str]] = json.loads(self._file.attrs["skipped"])
 
     def _open(self) -> h5py.File:
         if not self.path.exists():
             raise CnnlensError(f"{self.path} does not exist", "cnnlens extract makes it")
         if not self.path.is_file() or not h5py.is_hdf5(self.path):
-            raise self._fault("is not an HDF5 file")
-        try:
+            readable = os.access(self.path, os.R_OK)
+            raise self._fault("is not an HDF5 file" if readable else "cannot be read")
+        with self._reading():
             return h5py.File(self.path, "r")
-        except OSError as error:
-            raise self._fault(f"is damaged ({_reason(error)})") from error
+
+    @contextmanager
+    def _reading(self, where: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError, ValueError) as error:  # all that h5py raises
+            raise self._fault(f"is damaged{where} ({_reason(error)})") from error
 
     def _read_key(self) -> StoreKey:
         names = [f.name for f in fields(StoreKey)]
         try:
             self._activations: h5py.Dataset = self._file["activations"]
-            return StoreKey(**{n: _plain(self._file.attrs[n]) for n in names})
-        except (KeyError, OSError) as error:
+            key = StoreKey(**{n: _plain(self._file.attrs[n]) for n in names})
+            self.skipped: list[list[str]] = json.loads(self._file.attrs["skipped"])
+            rows, *_ = self._activations.chunks
+            complete = len(self._activations) == len(self._file["positions"])
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise self._fault("is not an activation store of cnnlens") from error
+        if not complete or self._activations.ndim != 4 or rows < 1:
+            raise self._fault("is damaged (its datasets differ in length)")
+        return key
 
     def _compare(self, key: StoreKey) -> None:
         for name, value in asdict(key).items():
             if getattr(self.key, name) != value:
                 raise CnnlensError(
-                    f"the store {self.path} was made from {_WORDS[name]}",
+                    f"the store {self.path} was made from {WORDS[name]}",
                     "--force makes it anew; another -w DIR keeps both",
                 )
 
@@ -146,17 +169,20 @@ class Store:
     @property
     def images(self) -> list[str]:
         """Paths of the images, relative to the data folder, one per row."""
-        return list(self._file["images"].asstr()[:])
+        with self._reading():
+            return list(self._file["images"].asstr(errors="surrogateescape")[:])
 
     @property
     def positions(self) -> np.ndarray:
         """(N,) int64: each row's place in the data's order."""
-        return self._file["positions"][:]
+        with self._reading():
+            return self._file["positions"][:]
 
     @property
     def logits(self) -> np.ndarray:
         """(N, K) float32."""
-        return self._file["logits"][:]
+        with self._reading():
+            return self._file["logits"][:]
 
     def batches(self, units: slice = slice(None)) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield positions (B,) and float32 maps (B, C, H, W), block by block in the data's order.
@@ -169,10 +195,8 @@ class Store:
         positions = self.positions
         rows = self._activations.chunks[0]
         for start in range(0, len(positions), rows):
-            try:
+            with self._reading(f" at row {start}"):
                 maps = self._activations[start : start + rows, units]
-            except OSError as error:
-                raise self._fault(f"is damaged at row {start} ({_reason(error)})") from error
             yield positions[start : start + rows], np.asarray(maps, dtype=np.float32)
 
     def close(self) -> None:
@@ -196,4 +220,4 @@ def _reason(error: BaseException) -> str:
         return "a block's checksum is wrong"
     if "truncated" in text:
         return "the file is truncated"
-    return text.splitlines()[0][:120]
+    return (text.splitlines() or [type(error).__name__])[0][:120]

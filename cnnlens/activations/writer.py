@@ -7,21 +7,39 @@ into one HDF5 file, which then takes the store's name.
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import math
+import os
+import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import filelock
 import h5py
 import numpy as np
 
-from cnnlens.activations.store import MOST_ROWS, StoreKey, create_activations
+from cnnlens.activations.store import (
+    MOST_ROWS,
+    WORDS,
+    StoreKey,
+    create_activations,
+    create_column,
+)
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error
+
+_BEGUN = {
+    **WORDS,
+    "shape": "another size of maps",
+    "logits": "another choice of what to keep",
+    "block": "another --batch-size",
+}
 
 
 class StoreWriter:
@@ -63,10 +81,21 @@ class StoreWriter:
         self._parts = path.with_name(f".{path.name}.parts")
         make_folder(path.parent)
         self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-        self._acquire()
         self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._pending_rows = 0
         self._skipped: list[tuple[str, str]] = []
+        self._done = 0
+        self._acquire()
+        try:
+            self._take_over(force)
+        except BaseException:  # a lock that outlives the error would refuse the next attempt
+            self.close()
+            raise
+
+    def _take_over(self, force: bool) -> None:
+        """Find what an earlier run left, and remove what it half wrote."""
+        for stale in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.tmp"):
+            stale.unlink(missing_ok=True)
         if force:
             self.discard()
         self._done = self._find_blocks()
@@ -90,22 +119,25 @@ class StoreWriter:
         while (part := self._part(blocks)).exists():
             try:
                 with h5py.File(part, "r") as file:
-                    same = (
-                        file.attrs["key"] == self._key_text and file.attrs["block"] == self._block
-                    )
-            except (OSError, KeyError):
-                break
-            if not same:
-                raise CnnlensError(
-                    f"an unfinished store in {self._parts} was made with other settings",
-                    "finish it with the settings it was begun with, or start over with --force",
-                )
+                    made = json.loads(file.attrs["key"])
+            except (OSError, RuntimeError, KeyError, ValueError):
+                break  # damaged: it is made again, and all after it
+            self._compare(made)
             blocks += 1
         return blocks
 
     @property
-    def _key_text(self) -> str:
-        return json.dumps({**asdict(self.key), "shape": self.shape, "logits": self.logits})
+    def _made_from(self) -> dict[str, Any]:
+        more = {"shape": list(self.shape), "logits": self.logits, "block": self._block}
+        return {**asdict(self.key), **more}
+
+    def _compare(self, made: dict[str, Any]) -> None:
+        for name, value in self._made_from.items():
+            if made.get(name) != value:
+                raise CnnlensError(
+                    f"an unfinished store in {self._parts} was begun with {_BEGUN.get(name, name)}",
+                    "finish it with the settings it was begun with, or start over with --force",
+                )
 
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:06d}.h5"
@@ -184,13 +216,15 @@ class StoreWriter:
         with h5py.File(image := io.BytesIO(), "w") as file:
             self._fill(file)
             file.attrs.update(
-                key=self._key_text,
-                block=self._block,
+                key=json.dumps(self._made_from),
                 next=following,
                 skipped=json.dumps(self._skipped),
             )
-        with atomic(self._part(self._done)) as temporary:
-            temporary.write_bytes(image.getbuffer())
+        try:
+            with atomic(self._part(self._done)) as temporary:
+                temporary.write_bytes(image.getbuffer())
+        except OSError as error:
+            raise self._writing_error(error) from error
         self._pending, self._pending_rows, self._skipped = [], 0, []
         self._done += 1
 
@@ -227,7 +261,7 @@ class StoreWriter:
                 file.attrs.update(asdict(self.key))
                 file.attrs["skipped"] = json.dumps(skipped)
         except (OSError, RuntimeError) as error:
-            raise self._full_or(error) from error
+            raise self._writing_error(error) from error
         self.discard()
 
     def _join(
@@ -242,22 +276,22 @@ class StoreWriter:
                 positions.append(part["positions"][:])
                 logits += [part["logits"][:]] if "logits" in part else []
         order = np.concatenate(positions) if positions else np.zeros(0, np.int64)
-        file["positions"] = order
+        create_column(file, "positions", order)
         text = h5py.string_dtype()
-        file.create_dataset("images", data=[images[int(p)] for p in order], dtype=text)
+        create_column(file, "images", _encoded([images[int(p)] for p in order]))
         if categories is not None:
-            names = [categories[int(p)] for p in order]
-            file.create_dataset("categories", data=names, dtype=text)
+            create_column(file, "categories", _encoded([categories[int(p)] for p in order]))
         if logits:
-            file["logits"] = np.concatenate(logits)
+            create_column(file, "logits", np.concatenate(logits))
 
-    def _full_or(self, error: Exception) -> Exception:
-        if "errno = 28" in str(error) or "No space left" in str(error):
-            return CnnlensError(
-                f"cannot write {self.path}: the disk is full",
-                "what was extracted is kept: free some space and repeat, or use --no-store",
-            )
-        return error
+    def _writing_error(self, error: OSError | RuntimeError) -> CnnlensError:
+        """Name the reason, which HDF5 hides in its message; what was extracted so far is kept."""
+        number = re.search(r"errno = (\d+)", str(error))
+        code = int(number[1]) if number else getattr(error, "errno", None)
+        known = OSError(code, os.strerror(code)) if code else OSError(str(error).splitlines()[0])
+        found = writing_error(self.path, known)
+        hint = "what was extracted is kept, repeat the command to go on; or use --no-store"
+        return CnnlensError(found.message, f"{found.hint}; {hint}" if found.hint else hint)
 
     def discard(self) -> None:
         """Remove the unfinished blocks."""
@@ -266,6 +300,22 @@ class StoreWriter:
     def close(self) -> None:
         """Let other processes write this store."""
         self._lock.release()
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove the blocks of a run that was killed between finishing a store and tidying up."""
+    parts = path.with_name(f".{path.name}.parts")
+    if not parts.exists():
+        return
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    with suppress(filelock.Timeout, OSError), lock:  # locked: somebody makes the store anew
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def _encoded(texts: Sequence[str]) -> np.ndarray:
+    """Texts of one length, (N,): other than texts of any length, they can bear a checksum."""
+    array = np.array([text.encode("utf-8", "surrogateescape") for text in texts], np.bytes_)
+    return array.astype(h5py.string_dtype("utf-8", max(1, array.itemsize)))
 
 
 def _append_chunks(source: h5py.Dataset, target: h5py.Dataset) -> None:

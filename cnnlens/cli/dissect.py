@@ -177,7 +177,8 @@ class Work:
         return path.exists() and read_json(path).get("made_from") == self._made_from(layer)
 
     def _make(self, layers: list[Layer], force: bool) -> None:
-        from cnnlens.activations.extract import ModelSource, StoreSource, store_path
+        from cnnlens.activations.extract import store_path
+        from cnnlens.activations.sources import ModelSource, StoreSource
         from cnnlens.activations.store import Store
 
         if self.stored is None:
@@ -200,26 +201,17 @@ class Work:
                 self._measure([layer], StoreSource([store]))
 
     def _measure(self, layers: list[Layer], source: Any) -> None:
-        from cnnlens.measure.dissect import Progress
         from cnnlens.measure.dissect import dissect as dissect_
 
         names = ", ".join(layer.name for layer in layers)
-        space = self.images.concept_space(pooled=self.settings.compat == "ndlite")
-        shapes = [layer.shape for layer in layers]
-        results: list[Dissection] = []
         with self.screen.progress() as bars:
-            for step in dissect_(
+            results = dissect_(
                 source,
-                shapes,
-                space,
-                len(self.images.paths),
+                self.images,
                 self.settings,
                 self.run_settings.workers,
-            ):
-                if isinstance(step, Progress):
-                    bars.show(f"{names}: {step.stage}", step.done, step.total)
-                else:
-                    results = step
+                lambda step: bars.show(f"{names}: {step.stage}", step.done, step.total),
+            )
             for layer, result in zip(layers, results, strict=True):
                 self._write(layer, result, source, bars)
 

@@ -11,15 +11,14 @@ CNNs", IJCAI 2021, §4.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from cnnlens.activations.extract import Observer, Step
-from cnnlens.data.broden import ConceptSpace
+from cnnlens.activations.stream import Source
+from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissection import Concepts, Dissection
 from cnnlens.measure.labels import Deal, LabelBook, deals
@@ -28,16 +27,6 @@ from cnnlens.measure.tally import Counts, Extent, Truth, slices
 from cnnlens.measure.threshold import TopValues
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.settings import DissectSettings
-
-
-class Source(Protocol):
-    """Activations of some layers, to be looked at as often as needed."""
-
-    limits: list[int]
-
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show each layer's observer all batches: positions (B,), maps (B, C, H, W)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -51,50 +40,60 @@ class Progress:
 
 def dissect(
     source: Source,
-    shapes: Sequence[tuple[int, int, int]],
-    space: ConceptSpace,
-    images: int,
+    data: Broden,
     settings: DissectSettings | None = None,
     workers: int = 4,
-) -> Iterator[Progress | list[Dissection]]:
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Dissection]:
     """Dissect layers, in two sweeps over their activations.
 
     Parameters
     ----------
     source : Source
-        Activations of the layers.
-    shapes : sequence of (int, int, int)
-        (C, H, W) of each layer.
-    space : ConceptSpace
-        The concepts and every image's labels; `pooled` where `settings.compat` is "ndlite".
-    images : int
-        Images in the data set.
+        Activations of the layers over the images of `data`.
+    data : Broden
+        The images' labels.
     settings : DissectSettings, optional
         Quantile, limit, shuffles.
     workers : int
         Threads that read labels and count.
+    progress : callable, optional
+        Called often with a Progress.
 
-    Yields
-    ------
-    Progress
-        Often; and at the very end, once, the list of Dissection, one per layer.
+    Returns
+    -------
+    list of Dissection
+        One per layer.
 
     Raises
     ------
     CnnlensError
         When no image is left, or more than 5 % have unusable labels.
     """
-    settings = settings or DissectSettings()
-    first = [
-        _First(shape, limit, settings) for shape, limit in zip(shapes, source.limits, strict=True)
-    ]
+    steps = dissecting(source, data, settings or DissectSettings(), workers)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if progress is not None:
+            progress(step)
+
+
+def dissecting(
+    source: Source, data: Broden, settings: DissectSettings, workers: int
+) -> Generator[Progress, None, list[Dissection]]:
+    """Do what `dissect` does, step by step, for callers that want to stop or draw in between."""
+    pairs = zip(source.shapes, source.limits, strict=True)
+    first = [_First(shape, limit, settings) for shape, limit in pairs]
     for step in source.sweep(first):
         yield Progress("thresholds", step.done, step.total)
     seen = first[0].positions
     if not seen:
         raise CnnlensError("no image of the data could be read", "cnnlens data check DIR says why")
     compat = settings.compat == "ndlite"
-    book = LabelBook(space, images, keep=settings.chance > 0, by_concept=compat)
+    space = data.concept_space(pooled=compat)
+    book = LabelBook(space, len(data.paths), keep=settings.chance > 0, by_concept=compat)
     if book.keep:
         for done in book.store_all(seen, workers):
             yield Progress("labels", done, len(seen))
@@ -103,7 +102,7 @@ def dissect(
         second = [_Second(f, book, dealt, settings, pool, max(1, workers)) for f in first]
         for step in source.sweep(second):
             yield Progress("counting", step.done, step.total)
-    yield [look.result(settings) for look in second]
+    return [look.result(settings) for look in second]
 
 
 class _First:

@@ -7,7 +7,7 @@ import pytest
 
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.dissect import Progress, dissect
+from cnnlens.measure.dissect import Progress, dissect, dissecting
 from cnnlens.measure.dissection import Dissection
 from cnnlens.settings import DissectSettings
 
@@ -25,11 +25,10 @@ def measure(
     positions: list[int] | None = None,
 ) -> list[Dissection]:
     source = ArraySource(layers, batch, positions or range(len(layers[0])))
-    space = broden.concept_space(pooled=settings.compat == "ndlite")
-    shapes = [maps.shape[1:] for maps in layers]
-    *steps, last = dissect(source, shapes, space, len(broden.paths), settings, workers)
-    assert all(isinstance(step, Progress) for step in steps)
-    return last
+    steps: list[Progress] = []
+    found = dissect(source, broden, settings, workers, steps.append)
+    assert {step.stage for step in steps} >= {"thresholds", "counting"}
+    return found
 
 
 def agree(found: Dissection, truth: reference.Answer, min_iou: float = 0.04) -> None:
@@ -279,9 +278,9 @@ def test_stopping_early_leaves_no_thread_behind(tmp_path):
     source = ArraySource([adversarial_maps(rng, 12, 3, 3)], 2, range(12))
     before = threading.active_count()
     for stage in ("thresholds", "labels", "counting"):
-        run = dissect(source, [(9, 3, 3)], broden.concept_space(), 12, DissectSettings(chance=1))
+        run = dissecting(source, broden, DissectSettings(chance=1), workers=2)
         for step in run:
-            if isinstance(step, Progress) and step.stage == stage:
+            if step.stage == stage:
                 break
         run.close()
         assert threading.active_count() == before

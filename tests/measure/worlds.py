@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.activations.extract import Step
+from cnnlens.activations.stream import Step
 from cnnlens.data.broden import Broden, open_broden
 
 from ..reference.dissect import Picture, World
@@ -98,6 +98,7 @@ class ArraySource:
         self.layers, self.batch = layers, batch
         self.positions = np.array(positions, np.int64)
         self.limits = [len(maps) for maps in layers]
+        self.shapes = [maps.shape[1:] for maps in layers]
 
     def sweep(self, observers: Sequence) -> Iterator[Step]:
         for maps, observe in zip(self.layers, observers, strict=True):
