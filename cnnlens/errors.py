@@ -36,5 +36,5 @@ class UsageError(CnnlensError):
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Name the nearest known words: ``"did you mean layer4?"``, empty when none is near."""
-    near = difflib.get_close_matches(wrong, list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(wrong, list(dict.fromkeys(known)), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else ""

@@ -6,10 +6,11 @@ import csv
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,15 @@ _REASONS = {
 }
 
 
+# what `atomic` and `atomic_folder` call their work in progress: its target and the process at work
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{6}\.(?P<end>tmp|old)")
+
+
 def writing_error(path: Path, error: OSError) -> CnnlensError:
     """Turn an operating-system error met while writing `path` into a message a user can act on."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
-    return CnnlensError(f"cannot write {path}: {reason}", hint)
+    named = Path(*(m["name"] if (m := _TEMPORARY.fullmatch(p)) else p for p in path.parts))
+    return CnnlensError(f"cannot write {named}: {reason}", hint)
 
 
 def make_folder(path: Path) -> Path:
@@ -57,6 +63,7 @@ def atomic(path: Path) -> Iterator[Path]:
         When the folder cannot be written to or the disk is full.
     """
     make_folder(path.parent)
+    _clear_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         yield temporary
@@ -66,7 +73,35 @@ def atomic(path: Path) -> Iterator[Path]:
             raise writing_error(path, error) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses even what is not there
+            temporary.unlink(missing_ok=True)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a killed process left of `path`; bring back what it had moved aside."""
+    with suppress(OSError):
+        for entry in list(path.parent.iterdir()):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found is None or found["name"] != path.name or _is_running(int(found["pid"])):
+                continue
+            if found["end"] == "old" and not path.exists():
+                entry.rename(path)
+            elif entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's process, or a number no process has
+        return True
+    return True
 
 
 @contextmanager
@@ -79,6 +114,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         When it cannot be written.
     """
     make_folder(path.parent)
+    _clear_leftovers(path)
     mark = f"{os.getpid()}-{secrets.token_hex(3)}"
     fresh, stale = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("tmp", "old"))
     try:
@@ -88,12 +124,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.rename(stale)
         fresh.rename(path)
     except OSError as error:
-        if stale.exists() and not path.exists():
-            stale.rename(path)
         if error.errno in _REASONS:
             raise writing_error(path, error) from error
         raise
     finally:
+        if stale.exists() and not path.exists():  # also when Ctrl-C came between the two renames
+            stale.rename(path)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(stale, ignore_errors=True)
 
@@ -106,12 +142,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document, whole or not at all."""
-    write_text(path, to_json(document))
+    text = to_json(document)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is no Unicode: JSON has escapes for it
+        text = to_json(document, only_ascii=True)
+    write_text(path, text)
 
 
-def to_json(document: Any) -> str:
+def to_json(document: Any, only_ascii: bool = False) -> str:
     """Format a document as every JSON of cnnlens is formatted (and as ``--json`` prints it)."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=only_ascii, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -128,7 +169,11 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows under a header; floats are written so that they read back exactly."""
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic(path) as temporary,
+        # what is no Unicode in a file name is written as an escape: the file stays UTF-8
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -142,4 +187,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     except FileNotFoundError:
         raise CnnlensError(f"{path} does not exist") from None
     except (OSError, ValueError, csv.Error) as error:
-        raise CnnlensError(f"{path} is damaged: {error}") from error
+        raise CnnlensError(
+            f"{path} is damaged: {error}", "remove it, or redo the command with --force"
+        ) from error

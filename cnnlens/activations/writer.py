@@ -34,6 +34,7 @@ from cnnlens.activations.store import (
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error
 
+_KEPT = "what was extracted is kept, repeat the command to go on; or use --no-store"
 _BEGUN = {
     **WORDS,
     "shape": "another size of maps",
@@ -225,6 +226,8 @@ class StoreWriter:
                 temporary.write_bytes(image.getbuffer())
         except OSError as error:
             raise self._writing_error(error) from error
+        except CnnlensError as error:
+            raise CnnlensError(error.message, f"{error.hint}; {_KEPT}") from error
         self._pending, self._pending_rows, self._skipped = [], 0, []
         self._done += 1
 
@@ -277,7 +280,6 @@ class StoreWriter:
                 logits += [part["logits"][:]] if "logits" in part else []
         order = np.concatenate(positions) if positions else np.zeros(0, np.int64)
         create_column(file, "positions", order)
-        text = h5py.string_dtype()
         create_column(file, "images", _encoded([images[int(p)] for p in order]))
         if categories is not None:
             create_column(file, "categories", _encoded([categories[int(p)] for p in order]))
@@ -290,8 +292,7 @@ class StoreWriter:
         code = int(number[1]) if number else getattr(error, "errno", None)
         known = OSError(code, os.strerror(code)) if code else OSError(str(error).splitlines()[0])
         found = writing_error(self.path, known)
-        hint = "what was extracted is kept, repeat the command to go on; or use --no-store"
-        return CnnlensError(found.message, f"{found.hint}; {hint}" if found.hint else hint)
+        return CnnlensError(found.message, f"{found.hint}; {_KEPT}" if found.hint else _KEPT)
 
     def discard(self) -> None:
         """Remove the unfinished blocks."""

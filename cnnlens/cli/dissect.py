@@ -227,8 +227,7 @@ class Work:
             data={"name": self.images.name, "path": str(self.images.root.resolve())},
             made_from=self._made_from(layer),
         )
-        for bad in summary["skipped"]:
-            self.screen.note(f"skipped {bad['image']}: {bad['reason']}")
+        self.screen.skipped(summary["skipped"])
         with atomic_folder(self._folder(layer)) as folder:
             write_tables(folder, result, summary, list(self.images.paths))
             if result.top is not None:
@@ -252,7 +251,7 @@ def _write_page(screen: Screen, space: Workspace) -> None:
         bars.show("page", 0, 1)
         for summary in sorted((space.path / "dissect").glob("*/summary.json")):
             if not (summary.parent / "detectors.png").exists():
-                write_detectors(summary.parent)
+                write_detectors(summary.parent, distinct=True)
         write_summary_bars(space.path)
         write_report(space.path)
 

@@ -111,8 +111,7 @@ def _show(screen: Screen, folder: Path, layers: list[Layer]) -> None:
                 "skipped": [{"image": p, "reason": r} for p, r in store.skipped],
             }
     for summary in found.values():
-        for bad in summary["skipped"]:
-            screen.note(f"skipped {bad['image']}: {bad['reason']}")
+        screen.skipped(summary["skipped"])
     screen.document(found[layers[0].name] if len(layers) == 1 else {"layers": found})
     rows = [
         (s["layer"], "×".join(map(str, s["shape"])), f"{s['bytes'] / 1e6:.1f} MB", s["store"])

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cnnlens.files import to_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
-_PIPE_WIDTH = 400  # nothing is cut or folded when nobody looks
+_NAMED = 5  # damaged images named on the screen
+_real: list[TextIO] = []  # standard output, while it is set aside for results
+
+
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """Let only a `Screen` reach standard output, from the first one on until the block ends.
+
+    Whatever else prints, a user's model for one, then prints on standard error.
+    """
+    before = sys.stdout
+    try:
+        yield
+    finally:
+        sys.stdout = before
+        _real.clear()
+
+
+def _set_apart() -> TextIO:
+    if not _real:
+        _real.append(sys.stdout or io.StringIO())  # closed: nobody wants to know
+        sys.stdout = sys.stderr
+    return _real[0]
 
 
 @dataclass
@@ -32,22 +56,35 @@ class Screen:
     json: bool = False
     quiet: bool = False
     _said: set[str] = field(default_factory=set)
+    _out: TextIO = field(default_factory=_set_apart)
 
     def document(self, document: Any) -> None:
         """Print the command's one JSON document, where it was asked for."""
         if self.json:
-            sys.stdout.write(to_json(document))
+            text = to_json(document)
+            try:
+                text.encode(self._out.encoding or "utf-8")
+            except UnicodeEncodeError:
+                text = to_json(document, only_ascii=True)
+            self._out.write(text)
 
     def note(self, text: str) -> None:
         """Say something once, on standard error."""
         if not self.quiet and text not in self._said:
             self._said.add(text)
-            _console(stderr=True).print(text, style="dim", highlight=False, markup=False)
+            _line(sys.stderr, text, style="dim")
+
+    def skipped(self, found: Sequence[Mapping[str, str]]) -> None:
+        """Name the first damaged images, and count the others."""
+        for bad in found[:_NAMED]:
+            self.note(f"skipped {bad['image']}: {bad['reason']}")
+        if len(found) > _NAMED:
+            self.note(f"skipped {len(found) - _NAMED} more; the summary lists all")
 
     def say(self, text: str) -> None:
         """Print a line of results."""
         if not self.json and not self.quiet:
-            _console().print(text, highlight=False, markup=False, soft_wrap=True)
+            _line(self._out, text)
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
@@ -55,35 +92,31 @@ class Screen:
         """Print a table: ruled on a terminal, plain aligned columns in a pipe."""
         if self.json or self.quiet:
             return
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        console = _console()
-        table = Table(
-            box=box.SIMPLE_HEAD if console.is_terminal else None,
-            title=title or None,
-            title_justify="left",
-            pad_edge=False,
-        )
-        for number, name in enumerate(columns):
-            is_number = all(
-                isinstance(row[number], (int, float)) or row[number] in ("", None) for row in rows
+        cells = [[_cell(value) for value in row] for row in rows]
+        right = [
+            bool(rows) and all(isinstance(v, (int, float)) or v in ("", None) for v in values)
+            for values in (zip(*rows, strict=True) if rows else [()] * len(columns))
+        ]
+        if _is_styled(self._out):
+            _ruled(self._out, columns, cells, right, title)
+            return
+        lines = [title] if title else []
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        for row in [columns, *cells]:
+            padded = (
+                value.rjust(width) if to_right else value.ljust(width)
+                for value, width, to_right in zip(row, widths, right, strict=True)
             )
-            table.add_column(
-                name, justify="right" if is_number and rows else "left", overflow="fold"
-            )
-        for row in rows:
-            table.add_row(*(Text(_cell(value)) for value in row))
-        console.print(table)
+            lines.append("  ".join(padded).rstrip())
+        self._out.write("\n".join(lines) + "\n")
 
     @contextmanager
     def progress(self) -> Iterator[Bars]:
         """Show progress bars while the block runs."""
-        console = _console(stderr=True)
-        if self.quiet or not console.is_terminal:
+        if self.quiet or not _is_terminal(sys.stderr):
             yield Bars(None)
             return
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -98,7 +131,7 @@ class Screen:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=Console(file=sys.stderr),
             transient=True,
         ) as bars:
             yield Bars(bars)
@@ -125,24 +158,64 @@ class Bars:
         self._bars.update(task, completed=done, total=total, rate=rate)
 
 
-def _console(stderr: bool = False) -> Console:
+def _is_terminal(stream: TextIO) -> bool:
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _is_styled(stream: TextIO) -> bool:
+    return _is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def _line(stream: TextIO, text: str, style: str = "", label: str = "", indent: str = "") -> None:
+    """Print one line, dressed up on a terminal only."""
+    text = indent + one_line(text)
+    if not _is_styled(stream):
+        print(f"{label} {text}" if label else text, file=stream)
+        return
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
     console = Console(file=stream)
-    return console if console.is_terminal else Console(file=stream, width=_PIPE_WIDTH)
+    if label:
+        console.print(label, style="bold red", end=" ", highlight=False)
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _ruled(
+    stream: TextIO,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[bool],
+    title: str,
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for name, to_right in zip(columns, right, strict=True):
+        table.add_column(name, justify="right" if to_right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(file=stream).print(table)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    return "" if value is None else one_line(str(value))
+
+
+def one_line(text: str) -> str:
+    """Write text so that it stays on its line and cannot steer a terminal, whatever it names."""
+    text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def report_error(message: str, hint: str) -> None:
     """Print one clear line, and a way out, on standard error."""
-    console = _console(stderr=True)
-    console.print("error:", style="bold red", end=" ", highlight=False)
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    _line(sys.stderr, message, label="error:")
     if hint:
-        console.print(f"  {hint}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        _line(sys.stderr, hint, style="dim", indent="  ")

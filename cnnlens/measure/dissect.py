@@ -136,8 +136,8 @@ class _Second:
         self.thresholds = first.values.thresholds()
         self._units = slices(len(self.thresholds), parts)
         self._top, self._images = first.top, len(first.positions)
-        values = first.values
-        self._histogram = Histogram(values.lowest, values.highest) if settings.top else None
+        self._range = first.values.lowest, first.values.highest
+        self._histogram = Histogram(*self._range) if settings.top else None
         self._book, self._dealt, self._pool = book, dealt, pool
         compat = settings.compat == "ndlite"
         self._counts, *self._null = (
@@ -191,6 +191,8 @@ class _Second:
             settings=settings,
             images=self._images,
             thresholds=self.thresholds,
+            lowest=self._range[0],
+            highest=self._range[1],
             concepts=concepts,
             counts=self._counts,
             null=self._null,

@@ -119,6 +119,8 @@ class Dissection:
         Images measured.
     thresholds : numpy.ndarray
         (C,) float32.
+    lowest, highest : numpy.ndarray
+        (C,) float32: the range of each unit's activations.
     concepts : Concepts
         The K concepts.
     counts : Counts
@@ -136,6 +138,8 @@ class Dissection:
     settings: DissectSettings
     images: int
     thresholds: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
     concepts: Concepts
     counts: Counts
     null: list[Counts]
@@ -147,6 +151,11 @@ class Dissection:
     def units(self) -> int:
         """C."""
         return len(self.thresholds)
+
+    @property
+    def dead(self) -> np.ndarray:
+        """(C,) bool: units that give one and the same value everywhere."""
+        return self.lowest == self.highest
 
     @cached_property
     def iou(self) -> np.ndarray:

@@ -54,7 +54,7 @@ def summarize(dissection: Dissection, layer: str, **more: Any) -> dict[str, Any]
         "unique_detectors_per_category_summed": sum(u for _, u in found.per_category.values()),
         "ratio_unique_detectors": found.unique / dissection.units,
         "mean_iou": found.mean_iou,
-        "dead_units": dead_units(dissection),
+        "dead_units": int(dissection.dead.sum()),
         "by_category": _by(found, "by_category"),
         "per_category": _by(found, "per_category"),
     }
@@ -79,12 +79,6 @@ def _by(found: Detectors, which: str) -> dict[str, dict[str, int]]:
 def _beyond_chance(dissection: Dissection, p_values: np.ndarray | None) -> int:
     reached = dissection.best_iou >= dissection.settings.min_iou
     return int((reached & (p_values < 0.05)).sum()) if p_values is not None else 0
-
-
-def dead_units(dissection: Dissection) -> int | None:
-    """Count units that give one and the same value everywhere; None where that was not measured."""
-    histogram = dissection.histogram
-    return int((histogram.edges[:, 0] == histogram.edges[:, -1]).sum()) if histogram else None
 
 
 def write_units(path: Path, dissection: Dissection) -> None:
