@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from dataclasses import replace
@@ -25,6 +26,37 @@ RESULTS = (
     *("outliers", "fool", "style", "evolve", "cluster", "net2vec", "report_files", "report.html"),
 )
 _FORMAT = 1
+_EMPTY: dict[str, Any] = {
+    "format": _FORMAT,
+    "model": None,
+    "data": [],
+    "layers": [],
+    "commands": [],
+}
+
+# the keys that code here relies on, of each entry of a list in ``workspace.json``
+_ENTRIES = {"data": ("path", "name", "kind"), "layers": ("name", "place")}
+
+
+def _is_sound(document: Any) -> bool:
+    if not isinstance(document, dict):
+        return False
+    model = document.get("model")
+    if model is not None and not _has_texts(model, ("spec", "fingerprint")):
+        return False
+    if model is not None and not isinstance(model.get("options", {}), dict):
+        return False
+    if not isinstance(document.get("commands", []), list):
+        return False
+    return all(
+        isinstance(entries := document.get(name, []), list)
+        and all(_has_texts(entry, keys) for entry in entries)
+        for name, keys in _ENTRIES.items()
+    )
+
+
+def _has_texts(entry: Any, keys: tuple[str, ...]) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
 
 
 class Workspace:
@@ -34,6 +66,9 @@ class Workspace:
     ----------
     path : pathlib.Path or None
         The folder; None: ``$CNNLENS_WORKSPACE``, else ``./cnnlens-out``. It need not exist yet.
+    force : bool
+        Begin anew where ``workspace.json`` is damaged; the next model to be used then clears the
+        results, since nobody knows whose they are.
 
     Raises
     ------
@@ -41,27 +76,35 @@ class Workspace:
         When ``workspace.json`` is damaged, or the path is a file.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, force: bool = False) -> None:
         self.path = Path(path or os.environ.get(VARIABLE) or DEFAULT)
         if self.path.exists() and not self.path.is_dir():
             raise CnnlensError(f"the workspace {self.path} is a file", "name a folder with -w DIR")
-        self.document: dict[str, Any] = self._read()
+        self._is_lost = False
+        try:
+            self.document: dict[str, Any] = self._read()
+        except CnnlensError:
+            if not force:
+                raise
+            self.document, self._is_lost = copy.deepcopy(_EMPTY), True
 
     @property
     def _file(self) -> Path:
         return self.path / "workspace.json"
 
     def _read(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"format": _FORMAT, "model": None}
-        empty |= {"data": [], "layers": [], "commands": []}
         if not self._file.exists():
-            return empty
+            return copy.deepcopy(_EMPTY)
         document = read_json(self._file)
-        if not isinstance(document, dict) or not isinstance(document.get("data", []), list):
-            raise CnnlensError(f"{self._file} is not a workspace of cnnlens", "use another -w DIR")
-        if document.get("format", _FORMAT) > _FORMAT:
+        version = document.get("format", _FORMAT) if isinstance(document, dict) else 0
+        if isinstance(version, int) and version > _FORMAT:
             raise CnnlensError(f"{self._file} was written by a newer cnnlens", "upgrade cnnlens")
-        return {**empty, **document}
+        if not _is_sound(document):
+            raise CnnlensError(
+                f"{self._file} is not a workspace of cnnlens, or damaged",
+                "use another -w DIR; --force makes it anew and clears the results beside it",
+            )
+        return {**copy.deepcopy(_EMPTY), **document}
 
     def save(self, command: str = "") -> None:
         """Write ``workspace.json``, with the command line that is being carried out."""
@@ -107,9 +150,16 @@ class Workspace:
             "options": {k: v for k, v in options.items() if v},
         }
         known = self.document["model"]
-        if known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
+        if self._is_lost:
+            self.clear()
+        elif known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
             self._replace(known, entry, force)
         self.document["model"] = entry
+
+    def knows(self, model: Model) -> bool:
+        """Whether `model` is the one that this workspace is about."""
+        known = self.document["model"]
+        return bool(known) and known["fingerprint"] == model.fingerprint
 
     def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
         if self._has_results() and not force:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import signal
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
 import typer
 
-from cnnlens.cli.screen import report_error
+from cnnlens.cli.screen import report_error, results_apart
 from cnnlens.errors import CnnlensError
 
 # commands in the order a user meets them; each is a function of its own name in its own file
@@ -50,16 +54,45 @@ for _name in COMMANDS:
 app.add_typer(import_module("cnnlens.cli.data").app, name="data")
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal that ends the process, met as Ctrl-C is: what is half-written vanishes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+# libraries whose warnings say nothing to who looks at a model; a user's own code may still warn
+_WARNERS = ("PIL", "torch", "torchvision", "timm", "numba", "h5py", "matplotlib")
+
+
 def main() -> None:
     """Run the command line; turn errors into a line, a hint and an exit status."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else None: closed
+            stream.reconfigure(errors="backslashreplace")
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # wherever it stands
     debug = len(arguments) < len(sys.argv) - 1
+    if not debug and not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=rf"({'|'.join(_WARNERS)})(\.|$)")
+        warnings.filterwarnings("ignore", message=r".*Triggered internally at")  # torch, from C++
     sys.exit(_run(arguments, debug))
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated(number)
+
+
+def _run(arguments: list[str], debug: bool = False) -> int:
     try:
-        result = app(args=arguments, standalone_mode=False)
+        with results_apart():
+            result = app(args=arguments, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can be answered
         return result if isinstance(result, int) else 0
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
@@ -76,17 +109,25 @@ def _answer(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         report_error("interrupted", "what was finished is kept; the same command resumes")
-        return 130
+        return getattr(error, "exit_code", 130) if isinstance(error, Terminated) else 130
     if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     return _usage_or_unknown(error)
 
 
+def _drop_output() -> None:
+    """Let what is still buffered for standard output go nowhere, instead of failing at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _usage_or_unknown(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer's or click's; its message is the help
+        print(error.format_message(), file=sys.stderr)
+        return int(error.exit_code)
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "cnnlens"
@@ -102,6 +143,10 @@ def _usage_or_unknown(error: Any) -> int:
 
         wrong = writing_error(Path(error.filename), error)
         report_error(wrong.message.replace("cannot write", "cannot use"), wrong.hint)
+        return 1
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        _drop_output()
+        report_error(f"cannot write: {(error.strerror or str(error)).lower()}", "free some space")
         return 1
     first = (str(error).strip().splitlines() or [""])[0]
     report_error(f"unexpected {type(error).__name__}: {first}", "--debug shows where it arose")

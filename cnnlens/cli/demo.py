@@ -92,7 +92,7 @@ def _dissected(
 ) -> dict[str, Any]:
     work = Work(
         screen,
-        Workspace(workspace),
+        Workspace(workspace, force),
         ModelOptions(str(model)),
         DissectSettings(min_iou=MIN_IOU, seed=seed),
         ExtractSettings(),

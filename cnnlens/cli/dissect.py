@@ -77,7 +77,7 @@ def dissect(
     stored = ExtractSettings(dtype)
     if broden and data is not None:
         raise UsageError("--broden and -d both name data", "give one of them")
-    screen, space = Screen(json, quiet), Workspace(workspace)
+    screen, space = Screen(json, quiet), Workspace(workspace, force)
     work = Work(
         screen,
         space,
@@ -140,11 +140,10 @@ class Work:
     ) -> dict[str, Any]:
         """Dissect what is not there yet; return every layer's summary."""
         from cnnlens.files import read_json
-        from cnnlens.model.layers import find_layers as trace_layers
 
         self.model, given = open_model(self.options, self.space, self.screen)
         self.images = _find_data(broden, data, self.space, self.model)
-        layers = find_layers(trace_layers(self.model), names, self.space)
+        layers = find_layers(self.model, names, self.space)
         self.space.use_model(self.model, given, force)
         self.space.use_data(self.images)
         layers = [self.space.use_layer(one) for one in layers]
@@ -171,10 +170,18 @@ class Work:
         return {**asdict(key), "labels": labels, "settings": self.settings.as_dict()}
 
     def _is_finished(self, layer: Layer) -> bool:
-        from cnnlens.files import read_json
+        """Whether these results are there already; damaged ones are reported and left."""
+        from cnnlens.report.results import read_layer
 
-        path = self._folder(layer) / "summary.json"
-        return path.exists() and read_json(path).get("made_from") == self._made_from(layer)
+        folder = self._folder(layer)
+        if not (folder / "summary.json").exists():
+            return False
+        found = read_layer(folder).summary.get("made_from")
+        mine = self._made_from(layer)
+        if self.settings.top == 0 and isinstance(found, dict):  # pictures do not stand in the way
+            settings = found.get("settings")
+            found = {**found, "settings": {**settings, "top": 0}} if settings else found
+        return bool(found == mine)
 
     def _make(self, layers: list[Layer], force: bool) -> None:
         from cnnlens.activations.extract import store_path
@@ -245,13 +252,14 @@ class Work:
 
 def _write_page(screen: Screen, space: Workspace) -> None:
     from cnnlens.report.page import write_report
+    from cnnlens.report.results import dissected
     from cnnlens.report.sheets import write_detectors, write_summary_bars
 
     with screen.progress() as bars:
         bars.show("page", 0, 1)
-        for summary in sorted((space.path / "dissect").glob("*/summary.json")):
-            if not (summary.parent / "detectors.png").exists():
-                write_detectors(summary.parent, distinct=True)
+        for folder in dissected(space.path):
+            if not (folder / "detectors.png").exists():
+                write_detectors(folder, distinct=True)
         write_summary_bars(space.path)
         write_report(space.path)
 

@@ -47,14 +47,12 @@ def extract(
     force: o.ForceOption = False,
 ) -> None:
     """Run the model once over the data and fill the activation stores; the same command resumes."""
-    from cnnlens.model.layers import find_layers as trace_layers
-
-    screen, space = Screen(json, quiet), Workspace(workspace)
+    screen, space = Screen(json, quiet), Workspace(workspace, force)
     settings = ExtractSettings(dtype)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     opened, given = open_model(options, space, screen)
     images = open_images(data, space, ("images", "classes", "broden", "parts"))
-    wanted = find_layers(trace_layers(opened), layer, space)
+    wanted = find_layers(opened, layer, space)
     space.use_model(opened, given, force)
     space.use_data(images)
     wanted = [space.use_layer(one) for one in wanted]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, open_model
+from cnnlens.errors import CnnlensError
 from cnnlens.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cnnlens.model.model import Model
 
 
 def layers(
@@ -21,13 +27,25 @@ def layers(
     """List what can be addressed: paths, aliases, units, sizes, receptive fields, strides."""
     from cnnlens.model.layers import find_layers
 
-    screen = Screen(json, quiet)
+    screen, space = Screen(json, quiet), Workspace(workspace)
     options = ModelOptions(model, arch, allow_pickle, image_size, device=device)
-    opened, _ = open_model(options, Workspace(workspace), screen)
+    opened, given = open_model(options, space, screen)
+    _remember(screen, space, opened, given)
     rows = [layer.as_row() for layer in find_layers(opened).rows]
     screen.document(rows)
     columns = ["name", "alias", "kind", "units", "size", "receptive field", "stride"]
     screen.table(columns, [_cells(row) for row in rows])
+
+
+def _remember(screen: Screen, space: Workspace, model: Model, given: dict[str, Any]) -> None:
+    """Record the model where that changes nothing: a listing never disturbs earlier results."""
+    before = space.document["model"]
+    try:
+        space.use_model(model, given)
+        if space.document["model"] != before:
+            space.save()
+    except CnnlensError as error:
+        screen.note(f"this model is not remembered: {error.message}")
 
 
 def _cells(row: dict[str, object]) -> list[object]:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _NAMED = 5  # damaged images named on the screen
-_real: list[TextIO] = []  # standard output, while it is set aside for results
+
+
+class _Output:
+    """Standard output, set aside for results."""
+
+    guarded = False
+    real: TextIO | None = None
 
 
 @contextmanager
@@ -27,18 +33,20 @@ def results_apart() -> Iterator[None]:
     Whatever else prints, a user's model for one, then prints on standard error.
     """
     before = sys.stdout
+    _Output.guarded = True
     try:
         yield
     finally:
-        sys.stdout = before
-        _real.clear()
+        _Output.guarded, _Output.real, sys.stdout = False, None, before
 
 
 def _set_apart() -> TextIO:
-    if not _real:
-        _real.append(sys.stdout or io.StringIO())  # closed: nobody wants to know
-        sys.stdout = sys.stderr
-    return _real[0]
+    if _Output.real is not None:
+        return _Output.real
+    out = sys.stdout or io.StringIO()  # None where it is closed
+    if _Output.guarded:
+        _Output.real, sys.stdout = out, sys.stderr
+    return out
 
 
 @dataclass

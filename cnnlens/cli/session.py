@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from dataclasses import dataclass
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.screen import Screen
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import UsageError
 from cnnlens.workspace import Workspace, needs_model, portable
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.model.layers import Layer, Layers
+    from cnnlens.model.layers import Layer
     from cnnlens.model.model import Model
 
 
@@ -75,10 +76,14 @@ def _preprocessing(model: Model) -> str:
     return f"{model.arch}: input {size}, mean {mean}, std {std} ({p.source})"
 
 
-def find_layers(layers: Layers, names: list[str] | None, workspace: Workspace) -> list[Layer]:
+def find_layers(model: Model, names: list[str] | None, workspace: Workspace) -> list[Layer]:
     """Resolve the named layers, or the workspace's last one, or `last`; each place once."""
+    from cnnlens.model.layers import find_layers as trace_layers
+
+    layers = trace_layers(model)
+    last = workspace.last_layer if workspace.knows(model) else None
     found: dict[object, Layer] = {}
-    for name in names or [workspace.last_layer or "last"]:
+    for name in names or [last or "last"]:
         layer = layers.resolve(name)
         found.setdefault(layer.place, layer)
     return list(found.values())
@@ -124,13 +129,11 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(
-            f"{option} {text} is not a list of numbers", f"write {option} 0.5,0.5,0.5"
-        ) from None
-
-
-def data_error(images: ImageSet) -> CnnlensError:
-    """Say that a data set holds nothing to work on."""
-    return CnnlensError(f"{images.root} holds no images", "name another folder with -d DIR")
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{option} {text} is not a list of numbers", f"write {option} 0.5,0.5,0.5")
+    if option == "--std" and min(numbers) <= 0:
+        raise UsageError(f"--std {text} is not above 0", "pixels are divided by it")
+    return numbers

@@ -27,11 +27,17 @@ def read_layers(workspace: Path) -> list[Layer]:
     CnnlensError
         Naming the file that is damaged.
     """
-    folders = [path.parent for path in (workspace / "dissect").glob("*/summary.json")]
+    folders = dissected(workspace)
     known = layer_names(read_workspace(workspace))
     order = {name: index for index, name in enumerate(known)}
     folders.sort(key=lambda path: (order.get(path.name, len(order)), natural(path.name)))
     return [read_layer(folder) for folder in folders]
+
+
+def dissected(workspace: Path) -> list[Path]:
+    """List the folders of finished layers; hidden ones are what a killed run left."""
+    found = (path.parent for path in (workspace / "dissect").glob("*/summary.json"))
+    return sorted(folder for folder in found if not folder.name.startswith("."))
 
 
 def read_workspace(workspace: Path) -> dict[str, Any]:
