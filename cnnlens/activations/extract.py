@@ -12,7 +12,7 @@ from cnnlens.activations.forward import Forward
 from cnnlens.activations.passes import Pass, passes
 from cnnlens.activations.store import Store, StoreKey
 from cnnlens.activations.stream import Step
-from cnnlens.activations.writer import StoreWriter
+from cnnlens.activations.writer import StoreWriter, clear_leftovers
 from cnnlens.data.dataset import ImageSet
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
@@ -108,7 +108,10 @@ def _is_there(path: Path, key: StoreKey, logits: bool) -> bool:
     if not path.exists():
         return False
     with Store(path, key) as store:
-        return store.has_logits or not logits
+        there = store.has_logits or not logits
+    if there:
+        clear_leftovers(path)
+    return there
 
 
 @contextmanager

@@ -70,6 +70,11 @@ def chunk_shape(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, i
     return rows, max(1, min(units, 2**20 // (rows * per_unit))), height, width
 
 
+def create_file(path: Path) -> h5py.File:
+    """Create a file in the format of HDF5 1.10, the first whose own tables bear checksums."""
+    return h5py.File(path, "w", libver=("v110", "v110"))
+
+
 def create_activations(
     file: h5py.File, rows: int, shape: tuple[int, int, int], dtype: str
 ) -> h5py.Dataset:
@@ -144,7 +149,7 @@ class Store:
             self.skipped: list[list[str]] = json.loads(self._file.attrs["skipped"])
             rows, *_ = self._activations.chunks
             complete = len(self._activations) == len(self._file["positions"])
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise self._fault("is not an activation store of cnnlens") from error
         if not complete or self._activations.ndim != 4 or rows < 1:
             raise self._fault("is damaged (its datasets differ in length)")

@@ -30,6 +30,7 @@ from cnnlens.activations.store import (
     StoreKey,
     create_activations,
     create_column,
+    create_file,
 )
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error
@@ -259,7 +260,7 @@ class StoreWriter:
         self._flush(following)
         skipped = self.skipped()
         try:
-            with atomic(self.path) as temporary, h5py.File(temporary, "w") as file:
+            with atomic(self.path) as temporary, create_file(temporary) as file:
                 self._join(file, images, categories)
                 file.attrs.update(asdict(self.key))
                 file.attrs["skipped"] = json.dumps(skipped)

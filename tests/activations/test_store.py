@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cnnlens.activations.extract import extract
+from cnnlens.activations.store import Store, StoreKey, chunk_shape
+from cnnlens.data.open import open_data
+from cnnlens.errors import CnnlensError
+
+from . import little
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    data = open_data(little.write_pictures(root / "d", 40))
+    model = little.little_model()
+    for _ in extract(model, data, little.layers_of(model, ["conv2"]), root, logits=True):
+        pass
+    return root / "conv2.h5"
+
+
+@pytest.fixture
+def store(made, tmp_path) -> Path:
+    return Path(shutil.copy(made, tmp_path / "conv2.h5"))
+
+
+def content(path: Path) -> list:
+    """Everything a reader takes from a store."""
+    with Store(path) as store:
+        maps = [np.concatenate([p.astype(np.float32), m.ravel()]) for p, m in store.batches()]
+        found = [np.concatenate(maps), store.positions, store.logits, store.images]
+        return [*found, store.skipped, store.key, store.shape]
+
+
+def same(a: object, b: object) -> bool:
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+def test_any_flipped_byte_is_noticed_or_harmless(made, store):
+    whole, truth = made.read_bytes(), content(made)
+    rng = np.random.default_rng(0)
+    places = {*range(0, 2048, 7), *rng.integers(0, len(whole), 500).tolist()}
+    noticed = 0
+    for place in sorted(places):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        store.write_bytes(damaged)
+        try:
+            found = content(store)
+        except CnnlensError as error:
+            noticed += 1
+            assert str(store) in error.message and "--force" in error.hint
+            assert "\n" not in error.message
+            assert store.read_bytes() == bytes(damaged)  # left as it is
+            continue
+        wrong = [n for n, (a, b) in enumerate(zip(found, truth, strict=True)) if not same(a, b)]
+        # attributes bear no checksum, but a wrong key is refused when it is compared
+        assert set(wrong) <= {4, 5}, place
+    assert noticed > 200
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_a_truncated_store_is_named_as_such(store, share):
+    whole = store.read_bytes()
+    store.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CnnlensError, match=r"conv2\.h5") as error:
+        content(store)
+    assert "--force" in error.value.hint
+
+
+def test_foreign_files_are_no_stores(tmp_path):
+    path = tmp_path / "x.h5"
+    makers = {
+        "text": lambda: path.write_text("hello"),
+        "folder": lambda: path.mkdir(),
+        "empty": lambda: h5py.File(path, "w").close(),
+        "contiguous": lambda: _foreign(path, activations=np.zeros((2, 3, 4, 5))),
+        "group": lambda: _foreign(path, activations=None),
+    }
+    for make in makers.values():
+        make()
+        with pytest.raises(CnnlensError, match=r"x\.h5 is not an"):
+            Store(path)
+        path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(CnnlensError, match="does not exist"):
+        Store(path)
+
+
+def _foreign(path: Path, activations: np.ndarray | None) -> None:
+    with h5py.File(path, "w") as file:
+        if activations is None:
+            file.create_group("activations")
+        else:
+            file["activations"] = activations
+        for name in ("model", "preprocess", "data", "place", "dtype"):
+            file.attrs[name] = "x"
+        file.attrs["schema"] = 1
+        file.attrs["skipped"] = "[]"
+
+
+def test_refused_stores_are_not_kept_open(store):
+    other = StoreKey("another", "", "", "", "float32")
+    for _ in range(3):
+        with pytest.raises(CnnlensError, match="another model"):
+            Store(store, other)
+    with h5py.File(store, "r+") as file:  # HDF5 would refuse while a reader has it open
+        file.attrs["skipped"] = "{"
+    with pytest.raises(CnnlensError, match="not an activation store"):
+        Store(store)
+    h5py.File(store, "r+").close()
+
+
+@pytest.mark.parametrize(
+    "shape", [(64, 112, 112), (2048, 7, 7), (1, 1, 1), (3, 500, 700), (512, 14, 14)]
+)
+def test_chunks_are_of_moderate_size_and_serve_both_ways_of_reading(shape):
+    for itemsize in (2, 4):
+        rows, units, height, width = chunk_shape(shape, itemsize)
+        assert (height, width) == shape[1:]
+        assert 32 % rows == 0 and 1 <= units <= shape[0]
+        assert rows * units * height * width * itemsize <= max(2**20, height * width * itemsize)
