@@ -183,9 +183,11 @@ class Workspace:
 
     # ---- the data
 
-    def use_data(self, images: ImageSet) -> None:
-        """Make `images` the last used data of their kind."""
+    def use_data(self, images: ImageSet, named: bool = True) -> None:
+        """Remember `images`; where they were named, they become the default of their kind."""
         root = str(images.root.resolve())
+        if not named and any(entry["path"] == root for entry in self.document["data"]):
+            return
         known = [entry for entry in self.document["data"] if entry["path"] != root]
         mine = {e["path"]: e for e in self.document["data"]}.get(root, {})
         entry = {

@@ -145,7 +145,7 @@ class Work:
         self.images = _find_data(broden, data, self.space, self.model)
         layers = find_layers(self.model, names, self.space)
         self.space.use_model(self.model, given, force)
-        self.space.use_data(self.images)
+        self.space.use_data(self.images, named=broden or data is not None)
         layers = [self.space.use_layer(one) for one in layers]
         self.space.save(command_line())
         finished = [] if force else [one for one in layers if self._is_finished(one)]

@@ -54,7 +54,7 @@ def extract(
     images = open_images(data, space, ("images", "classes", "broden", "parts"))
     wanted = find_layers(opened, layer, space)
     space.use_model(opened, given, force)
-    space.use_data(images)
+    space.use_data(images, named=data is not None)
     wanted = [space.use_layer(one) for one in wanted]
     space.save(command_line())
     run = RunSettings(device, batch_size, workers)
