@@ -179,14 +179,26 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         writer.writerows(rows)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV of cnnlens as a list of rows; a missing or damaged file is named as such."""
+def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read a CSV of cnnlens as a list of rows; a missing or damaged file is named as such.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    columns : sequence of str
+        Columns that it must have.
+    """
+    redo = "remove it, or redo the command with --force"
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            rows = list(reader)
     except FileNotFoundError:
-        raise CnnlensError(f"{path} does not exist") from None
+        raise CnnlensError(f"{path} does not exist", "redo the command with --force") from None
     except (OSError, ValueError, csv.Error) as error:
-        raise CnnlensError(
-            f"{path} is damaged: {error}", "remove it, or redo the command with --force"
-        ) from error
+        raise CnnlensError(f"{path} is damaged: {error}", redo) from error
+    if missing:
+        raise CnnlensError(f"{path} is damaged: it has no column {missing[0]}", redo)
+    return rows

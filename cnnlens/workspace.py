@@ -46,6 +46,8 @@ def _is_sound(document: Any) -> bool:
         return False
     if model is not None and not isinstance(model.get("options", {}), dict):
         return False
+    if not isinstance(document.get("format", _FORMAT), int):
+        return False
     if not isinstance(document.get("commands", []), list):
         return False
     return all(

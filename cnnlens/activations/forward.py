@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -94,6 +95,18 @@ class Forward:
         self.limit = max(1, self.limit // 2)
 
 
+def gives_scores(model: Model) -> bool:
+    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
+    black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+    with torch.no_grad():
+        output = model.net(black.to(model.device))
+    try:
+        _scores(output, len(black))
+    except CnnlensError:
+        return False
+    return True
+
+
 def _scores(output: Any, count: int) -> Tensor:
     """Find the class scores (N, K) in what a network returns: its `logits`, or what is first."""
     named = output.get("logits") if isinstance(output, Mapping) else None
@@ -101,12 +114,13 @@ def _scores(output: Any, count: int) -> Tensor:
     if named is None and is_dataclass(output):
         output = [getattr(output, f.name) for f in fields(output)]
     tensors = [t for t in tree_leaves(output if named is None else named) if isinstance(t, Tensor)]
-    if not tensors or tensors[0].ndim == 0 or len(tensors[0]) != count:
+    first = tensors[0] if tensors else None
+    if first is None or first.shape[:1] != (count,) or math.prod(first.shape[2:]) != 1:
         raise CnnlensError(
             f"the network returns no class scores but a {type(output).__name__}",
             "its layers can be read all the same; only its outputs cannot be kept",
         )
-    return tensors[0].reshape(count, -1)
+    return first.reshape(count, -1)
 
 
 def _array(value: Tensor, count: int) -> np.ndarray:

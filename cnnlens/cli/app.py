@@ -90,7 +90,7 @@ def _terminate(number: int, frame: object) -> None:
 def _run(arguments: list[str], debug: bool = False) -> int:
     try:
         with results_apart():
-            result = app(args=arguments, standalone_mode=False)
+            result = app(args=arguments, prog_name="cnnlens", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can be answered
         return result if isinstance(result, int) else 0

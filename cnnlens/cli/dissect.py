@@ -147,13 +147,14 @@ class Work:
         self.space.use_model(self.model, given, force)
         self.space.use_data(self.images, named=broden or data is not None)
         layers = [self.space.use_layer(one) for one in layers]
-        self.space.save(command_line())
+        self.space.save()
         finished = [] if force else [one for one in layers if self._is_finished(one)]
         if finished:
             done = ", ".join(one.name for one in finished)
             self.screen.note(f"{done}: done before with these settings (--force redoes it)")
         if todo := [one for one in layers if one not in finished]:
             self._make(todo, force)
+            self.space.save(command_line())
         if page:
             _write_page(self.screen, self.space)
         return {one.name: read_json(self._folder(one) / "summary.json") for one in layers}

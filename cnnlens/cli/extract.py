@@ -30,7 +30,10 @@ def extract(
     data: o.DataOption = None,
     layer: o.LayersOption = None,
     logits: Annotated[
-        bool, typer.Option("--logits/--no-logits", help="Keep the network's outputs too.")
+        bool,
+        typer.Option(
+            "--logits/--no-logits", help="Keep the class scores too, where the model has classes."
+        ),
     ] = True,
     dtype: DtypeOption = ExtractSettings.dtype,
     workspace: o.WorkspaceOption = None,
@@ -47,6 +50,8 @@ def extract(
     force: o.ForceOption = False,
 ) -> None:
     """Run the model once over the data and fill the activation stores; the same command resumes."""
+    from cnnlens.activations.forward import gives_scores
+
     screen, space = Screen(json, quiet), Workspace(workspace, force)
     settings = ExtractSettings(dtype)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
@@ -56,9 +61,11 @@ def extract(
     space.use_model(opened, given, force)
     space.use_data(images, named=data is not None)
     wanted = [space.use_layer(one) for one in wanted]
-    space.save(command_line())
+    space.save()
     run = RunSettings(device, batch_size, workers)
-    folder = fill_stores(screen, space, opened, images, wanted, settings, run, logits, force)
+    kept = logits and gives_scores(opened)
+    folder = fill_stores(screen, space, opened, images, wanted, settings, run, kept, force)
+    space.save(command_line())
     _show(screen, folder, wanted)
 
 

@@ -83,7 +83,12 @@ DeviceOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int,
-    typer.Option("--batch-size", min=1, help="Images at once; halves itself when memory runs out."),
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images at once, rounded down to 1, 2, 4 … 32, 64, 96 …; halves itself when "
+        "memory runs out.",
+    ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Threads that read images.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]

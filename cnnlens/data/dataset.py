@@ -49,5 +49,5 @@ class ImageSet:
                 state = f"{stat.st_size}:{int(stat.st_mtime)}"
             except OSError:
                 state = "missing"
-            digest.update(f"{path}\0{state}\n".encode())
+            digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import ENDINGS
-from cnnlens.errors import CnnlensError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 
 def open_folder(root: Path | str) -> ImageSet:
@@ -45,9 +45,9 @@ def existing_folder(root: Path) -> Path:
     try:
         next(iter(os.scandir(root)), None)
     except FileNotFoundError:
-        raise CnnlensError(f"no folder {root}", _near(root)) from None
+        raise UsageError(f"no folder {root}", _near(root)) from None
     except NotADirectoryError:
-        raise CnnlensError(f"{root} is a file, not a folder", "name the folder it is in") from None
+        raise UsageError(f"{root} is a file, not a folder", "name the folder it is in") from None
     except PermissionError:
         raise CnnlensError(f"{root} cannot be read: permission denied") from None
     except (OSError, ValueError) as error:

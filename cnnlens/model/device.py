@@ -46,7 +46,7 @@ def _check_cuda(device: torch.device) -> None:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
-        raise UsageError("device 'cuda' is not available on this machine", "use --device auto")
+        raise UsageError(f"device '{device}' is not available on this machine", "use --device auto")
     if device.index is not None and device.index >= count:
         raise UsageError(
             f"device '{device}' does not exist: this machine has {count}",

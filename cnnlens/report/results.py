@@ -63,10 +63,12 @@ def natural(text: str) -> list[tuple[int, str]]:
 def read_layer(folder: Path) -> Layer:
     """Read the files of one layer (see `records.Layer`)."""
     summary = _summary(folder / "summary.json")
-    rows = read_csv(folder / "units.csv")
+    rows = read_csv(folder / "units.csv", ("unit", "threshold", "label", "category", "iou"))
+    if summary.get("units") not in (None, len(rows)):
+        raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(rows)} rows", _REDO)
     categories = _categories(summary, rows)
     units = _rows(folder / "units.csv", rows, lambda row: _unit(row, categories))
-    concepts = _optional_rows(folder / "concepts.csv", _concept)
+    concepts = _optional_rows(folder / "concepts.csv", _concept, ("label", "category"))
     iou = None
     if (folder / "scores.h5").exists():
         iou, concepts = _scores(folder / "scores.h5", units, concepts)
@@ -144,8 +146,8 @@ def _rows(path: Path, rows: list[dict[str, str]], read: Any) -> list[Any]:
     return result
 
 
-def _optional_rows(path: Path, read: Any) -> list[Any]:
-    return _rows(path, read_csv(path), read) if path.exists() else []
+def _optional_rows(path: Path, read: Any, columns: tuple[str, ...]) -> list[Any]:
+    return _rows(path, read_csv(path, columns), read) if path.exists() else []
 
 
 def _unit(row: dict[str, str], categories: list[str]) -> Unit:
@@ -189,6 +191,7 @@ def _top(path: Path) -> dict[int, list[TopImage]]:
             int(row["rank"]),
             TopImage(row["image"], finite(row.get("peak"))),
         ),
+        ("unit", "rank", "image"),
     ):
         found.setdefault(unit, []).append((rank, image))
     return {

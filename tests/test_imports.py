@@ -1,0 +1,222 @@
+"""The arrows between the rooms, what stays light, and what is documented: read from the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cnnlens
+
+HOUSE = Path(cnnlens.__file__).parent
+
+# from the roof to the ground: a room may use those on floors below its own, and its neighbours
+# where that is said; on one floor, rooms do not know each other
+FLOORS = (
+    ("cli",),
+    ("workspace", "report", "demo"),
+    ("measure", "synthesize", "attribution", "cluster", "interpretable"),
+    ("activations",),
+    ("data", "model"),
+    ("settings", "files"),
+    ("errors",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# data knows how a network wants its pixels; a page says how photos were brought to size
+ALLOWED = {("data", "model.preprocess")}
+DOOR = {"__init__", "__main__"}  # they lead everywhere
+
+
+def modules() -> list[str]:
+    names = (path.relative_to(HOUSE).with_suffix("") for path in HOUSE.rglob("*.py"))
+    return sorted(".".join(name.parts) for name in names)
+
+
+def imports(module: str) -> Iterator[str]:
+    """All modules that a module imports, in functions too, those for types only excepted."""
+    tree = ast.parse((HOUSE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    typing = [
+        n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
+    ]
+    skipped = {id(inner) for node in typing for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def wrong_arrows(module: str, imported: Iterator[str]) -> list[str]:
+    here = FLOOR.get(room(module))
+    wrong = []
+    for name in imported:
+        if not name.startswith("cnnlens."):
+            continue
+        inner = name.removeprefix("cnnlens.")
+        if room(inner) == room(module) or any(
+            room(module) == a and inner.startswith(b) for a, b in ALLOWED
+        ):
+            continue
+        if here is None or room(inner) not in FLOOR or FLOOR[room(inner)] <= here:
+            wrong.append(f"{module} -> {inner}")
+    return wrong
+
+
+def test_no_arrow_runs_back_up():
+    inside = [m for m in modules() if m.split(".")[-1] not in DOOR or "." in m]
+    assert len(inside) > 50
+    assert [arrow for m in inside for arrow in wrong_arrows(m, imports(m))] == []
+
+
+def test_the_arrows_are_seen():
+    assert wrong_arrows("data.folder", iter(["cnnlens.measure.top.TopImages"]))
+    assert wrong_arrows("measure.top", iter(["cnnlens.report.page.write_report"]))
+    assert wrong_arrows("workspace", iter(["cnnlens.cli.screen.Screen"]))
+    assert wrong_arrows("data.folder", iter(["cnnlens.model.open.open_model"]))
+    assert not wrong_arrows("cli.report", iter(["cnnlens.report.page.write_report"]))
+
+
+def test_arithmetic_knows_no_files_screens_or_command_line():
+    barred = (
+        "typer",
+        "click",
+        "rich",
+        "h5py",
+        "hdf5plugin",
+        "pandas",
+        "json",
+        "csv",
+        "cnnlens.files",
+    )
+    arithmetic = [m for m in modules() if room(m) in FLOORS[2] or m == "model.preprocess"]
+    assert "measure.masks" in arithmetic
+    found = [f"{m} -> {name}" for m in arithmetic for name in imports(m) if name.startswith(barred)]
+    assert found == []
+
+
+def test_only_the_command_line_prints():
+    printing = []
+    for module in modules():
+        if room(module) == "cli":
+            continue
+        tree = ast.parse((HOUSE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        calls = [n.func for n in ast.walk(tree) if isinstance(n, ast.Call)]
+        printing += [module for f in calls if isinstance(f, ast.Name) and f.id == "print"]
+    assert printing == []
+
+
+def test_typer_stays_in_the_command_line():
+    users = {room(m) for m in modules() for name in imports(m) if room(name) in ("typer", "rich")}
+    assert users == {"cli"}
+
+
+HEAVY = ("torch", "torchvision", "h5py", "matplotlib", "numba", "pandas", "scipy", "PIL", "numpy")
+PROBE = """
+import sys, contextlib, io
+{code}
+print("loaded:", *[name for name in {heavy!r} if name in sys.modules])
+"""
+
+
+def loaded(code: str) -> str:
+    probe = PROBE.format(code=code, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+def test_import_and_help_load_nothing_heavy():
+    assert loaded("import cnnlens; dir(cnnlens)") == "loaded:"
+    helps = """
+from cnnlens.cli.app import _run, app
+import typer.main
+group = typer.main.get_command(app)
+lines = [[name] for name in group.commands]
+lines += [["data", name] for name in group.commands["data"].commands]
+assert len(lines) >= 9
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    assert _run(["--help"]) == 0
+    for line in lines:
+        assert _run([*line, "--help"]) == 0
+assert out.getvalue().count("Usage:") == 1 + len(lines)
+assert _run(["disect"]) == 2
+"""
+    assert loaded(helps) == "loaded:"
+
+
+def test_probe_sees_what_is_loaded():
+    assert "numpy" in loaded("import numpy")
+
+
+@pytest.mark.parametrize("name", cnnlens.__all__)
+def test_public_names_resolve_and_are_documented(name):
+    found = getattr(cnnlens, name)
+    assert name in dir(cnnlens)
+    assert (found.__doc__ or "").strip()
+
+
+def test_unknown_names_are_unknown():
+    with pytest.raises(AttributeError, match="nonsense"):
+        cnnlens.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_says_what_it_is(module):
+    tree = ast.parse((HOUSE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+
+
+def commands() -> Iterator[tuple[str, object]]:
+    import typer.main
+
+    from cnnlens.cli.app import app
+
+    waiting = [("cnnlens", typer.main.get_command(app))]
+    while waiting:
+        name, command = waiting.pop()
+        yield name, command
+        inner = getattr(command, "commands", {})
+        waiting += [(f"{name} {key}", value) for key, value in inner.items()]
+
+
+def test_every_command_and_option_has_a_help_text():
+    silent = []
+    for name, command in commands():
+        silent += [] if command.help else [name]
+        for parameter in command.params:
+            silent += [] if getattr(parameter, "help", None) else [f"{name} {parameter.name}"]
+    assert silent == []
+
+
+def test_commands_of_one_option_agree_on_its_words():
+    words: dict[str, set[str]] = {}
+    for _, command in commands():
+        for parameter in command.params:
+            for flag in parameter.opts:
+                if flag.startswith("--") and flag not in ("--out", "--images"):
+                    words.setdefault(flag, set()).add(str(parameter.help))
+    assert {flag: texts for flag, texts in words.items() if len(texts) > 1} == {}
+
+
+def test_every_command_file_is_registered():
+    files = {path.stem for path in (HOUSE / "cli").glob("*.py")}
+    helpers = {"__init__", "app", "options", "screen", "session"}
+    registered = {name.split()[1] for name, _ in commands() if " " in name}
+    assert files - helpers == registered
+
+
+def test_lazy_names_live_where_they_are_said_to():
+    homes = cnnlens._HOMES
+    for name, home in homes.items():
+        assert getattr(importlib.import_module(home), name) is getattr(cnnlens, name)
