@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from cnnlens.cli.screen import report_error, results_apart
+from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
 
 # commands in the order a user meets them; each is a function of its own name in its own file
@@ -54,8 +54,14 @@ for _name in COMMANDS:
 app.add_typer(import_module("cnnlens.cli.data").app, name="data")
 
 
-class Terminated(KeyboardInterrupt):
-    """A signal that ends the process, met as Ctrl-C is: what is half-written vanishes."""
+_INTERRUPTED = 130
+
+
+class Terminated(BaseException):
+    """A signal that ends the process, met as Ctrl-C is: what is half-written vanishes.
+
+    Like `KeyboardInterrupt`, it is no `Exception`, so that nobody catches it as an error.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -68,19 +74,24 @@ _WARNERS = ("PIL", "torch", "torchvision", "timm", "numba", "h5py", "matplotlib"
 
 def main() -> None:
     """Run the command line; turn errors into a line, a hint and an exit status."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _terminate)
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # wherever it stands
+    debug = len(arguments) < len(sys.argv) - 1
+    _listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # else None: closed
             stream.reconfigure(errors="backslashreplace")
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # wherever it stands
-    debug = len(arguments) < len(sys.argv) - 1
     if not debug and not sys.warnoptions:
         warnings.filterwarnings("ignore", module=rf"({'|'.join(_WARNERS)})(\.|$)")
         warnings.filterwarnings("ignore", message=r".*Triggered internally at")  # torch, from C++
     sys.exit(_run(arguments, debug))
+
+
+def _listen() -> None:
+    """Meet the signals that end a process, unless whoever started it has them ignored."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -93,6 +104,8 @@ def _run(arguments: list[str], debug: bool = False) -> int:
             result = app(args=arguments, prog_name="cnnlens", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can be answered
+        if result == _INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
@@ -107,10 +120,11 @@ def _answer(error: BaseException) -> int:
     if isinstance(error, CnnlensError):
         report_error(error.message, error.hint)
         return error.exit_code
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+    if isinstance(error, (KeyboardInterrupt, typer.Abort, Terminated)):
         report_error("interrupted", "what was finished is kept; the same command resumes")
-        return getattr(error, "exit_code", 130) if isinstance(error, Terminated) else 130
-    if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
+        return error.exit_code if isinstance(error, Terminated) else _INTERRUPTED
+    # typer turns a broken pipe into SystemExit
+    if isinstance(error, ReaderGone) or isinstance(error.__context__, BrokenPipeError):
         _drop_output()
         return 0
     if isinstance(error, SystemExit):

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _NAMED = 5  # damaged images named on the screen
 
 
+class ReaderGone(Exception):  # noqa: N818  (a message, not a fault)
+    """Who reads standard output (head, less) has seen enough."""
+
+
 class _Output:
     """Standard output, set aside for results."""
 
@@ -74,7 +78,14 @@ class Screen:
                 text.encode(self._out.encoding or "utf-8")
             except UnicodeEncodeError:
                 text = to_json(document, only_ascii=True)
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        try:
             self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def note(self, text: str) -> None:
         """Say something once, on standard error."""
@@ -92,7 +103,7 @@ class Screen:
     def say(self, text: str) -> None:
         """Print a line of results."""
         if not self.json and not self.quiet:
-            _line(self._out, text)
+            self._write(one_line(text) + "\n")
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
@@ -116,7 +127,7 @@ class Screen:
                 for value, width, to_right in zip(row, widths, right, strict=True)
             )
             lines.append("  ".join(padded).rstrip())
-        self._out.write("\n".join(lines) + "\n")
+        self._write("\n".join(lines) + "\n")
 
     @contextmanager
     def progress(self) -> Iterator[Bars]:

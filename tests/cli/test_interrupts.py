@@ -1,0 +1,263 @@
+"""Ctrl-C, kills and full disks at any moment: whole files stay, nothing else, and it resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from cnnlens.cli.screen import Bars
+
+from .conftest import SIDE
+from .runner import cnnlens, command, environment, files, leftovers
+
+# a stage of dissect, and at which of its reports Ctrl-C comes
+MOMENTS = [
+    ("extracting", 1),
+    ("extracting", 2),
+    ("thresholds", 1),
+    ("labels", 1),
+    ("counting", 1),
+    ("pictures", 1),
+    ("page", 1),
+]
+
+
+def sound(workspace: Path) -> None:
+    """Everything that has its final name is whole, and nothing else is there."""
+    assert leftovers(workspace) == []
+    for path in workspace.rglob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"))
+    if (workspace / "dissect").exists():
+        for folder in (workspace / "dissect").iterdir():
+            assert not folder.name.startswith(".")
+            assert not folder.is_dir() or (folder / "summary.json").exists()
+
+
+def numbers(workspace: Path, layer: str = "conv2") -> dict[str, bytes]:
+    return files(workspace / "dissect" / layer)
+
+
+@pytest.mark.parametrize(("stage", "times"), MOMENTS)
+@pytest.mark.parametrize("stores", [["--store"], ["--no-store"]])
+def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times, stores):
+    if stage == "extracting" and stores == ["--no-store"]:
+        pytest.skip("nothing is extracted")
+    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--chance", 2, *stores]
+    real, met = Bars.show, []
+
+    def show(self: Bars, name: str, done: int, total: int) -> None:
+        real(self, name, done, total)
+        if name.endswith(stage):
+            met.append(done)
+            if len(met) == times:
+                raise KeyboardInterrupt
+
+    with mock.patch.object(Bars, "show", show):
+        answer = cnnlens(*given)
+    assert len(met) == times
+    assert (answer.code, answer.out) == (130, "")
+    assert "interrupted" in answer.error and "resumes" in answer.err
+    sound(tmp_path)
+    assert cnnlens(*given).code == 0
+    assert numbers(tmp_path) == numbers(dissected)
+    sound(tmp_path)
+
+
+WRITERS = ["write_units", "write_concepts", "write_scores", "write_top", "write_json"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_ctrl_c_while_tables_are_written_keeps_the_earlier_ones(workspace, writer):
+    before = numbers(workspace)
+    with mock.patch(f"cnnlens.report.tables.{writer}", side_effect=KeyboardInterrupt):
+        answer = cnnlens("dissect", "-w", workspace, "--chance", 1)
+    assert answer.code == 130
+    assert numbers(workspace) == before
+    sound(workspace)
+
+
+def test_ctrl_c_between_the_two_renames_keeps_the_earlier_results(workspace):
+    before = numbers(workspace)
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp") and self.is_dir():
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with mock.patch.object(Path, "rename", rename):
+        assert cnnlens("dissect", "-w", workspace, "--chance", 1).code == 130
+    assert numbers(workspace) == before
+    sound(workspace)
+
+
+# ---- signals, to a process of its own that waits at a known place
+
+NETS = """
+import os, time
+import torch
+from torch import nn
+
+calls = 0
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        global calls
+        if len(x) > 1:  # not when the layers are found
+            calls += 1
+        if calls == int(os.environ.get("HANG_AT", "-1")):
+            open(os.environ["HANGS"], "w").close()
+            time.sleep(200)
+        return super().forward(x)
+
+def net():
+    torch.manual_seed(0)
+    return Net(nn.Conv2d(3, 4, 3), nn.ReLU())
+"""
+
+
+@pytest.fixture
+def slow(tmp_path, shapes) -> list:
+    (tmp_path / "nets.py").write_text(NETS)
+    spec = f"{tmp_path / 'nets.py'}:net"
+    given = ["-d", shapes, "-w", tmp_path / "ws", "--chance", 1, "--batch-size", 8]
+    return ["dissect", spec, *given, "--image-size", SIDE]
+
+
+@contextlib.contextmanager
+def hanging(given: list, tmp_path: Path, call: int = 7):
+    """Yield a run that hangs in the `call`-th batch of 8: block 1 of 32 images is on disk then."""
+    mark = tmp_path / "hangs"
+    env = environment(HANG_AT=str(call), HANGS=str(mark))
+    run = subprocess.Popen(
+        command(*given), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not mark.exists():
+            assert run.poll() is None, run.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield run
+    finally:
+        run.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+)
+def test_signals_while_extracting(slow, tmp_path, number, status):
+    with hanging(slow, tmp_path) as run:
+        run.send_signal(number)
+        out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (status, "")
+    assert "Traceback" not in err
+    if number != signal.SIGKILL:
+        assert "error: interrupted" in err
+        assert leftovers(tmp_path) == []
+    assert len(list(tmp_path.glob("ws/activations/shapes/.*.parts/*.h5"))) >= 1
+    assert not list(tmp_path.glob("ws/activations/shapes/*.h5"))
+
+    resumed = cnnlens(*slow)
+    assert resumed.code == 0, resumed.err
+    assert leftovers(tmp_path) == []
+    assert not list(tmp_path.glob("ws/activations/shapes/.*.parts"))
+    fresh = [tmp_path / "fresh" if word == tmp_path / "ws" else word for word in slow]
+    assert cnnlens(*fresh).code == 0
+    assert numbers(tmp_path / "ws", "last") == numbers(tmp_path / "fresh", "last")
+
+
+def test_two_at_once(slow, tmp_path):
+    with hanging(slow, tmp_path) as run:
+        second = cnnlens(*slow)
+        assert second.code == 1
+        assert "being written by another process" in second.error
+        assert run.poll() is None
+    assert cnnlens(*slow).code == 0  # the first was killed: its lock is gone
+
+
+# ---- disks
+
+
+def limited(given: list, size: int) -> subprocess.CompletedProcess:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return subprocess.run(
+        command(*given),
+        env=environment(NUMBA_CACHE_DIR=os.environ.get("NUMBA_CACHE_DIR", "")),
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        timeout=240,
+    )
+
+
+@pytest.mark.parametrize("size", [200, 20_000, 150_000])
+def test_files_that_may_not_grow(tmp_path, model, shapes, size):
+    ws = tmp_path / "ws"
+    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", ws, "--chance", 0]
+    done = limited(given, size)
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.splitlines()
+    assert sum(line.startswith("error: cannot write") for line in lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr and "HDF5-DIAG" not in done.stderr
+    assert ".tmp" not in done.stderr
+    sound(ws)
+    assert cnnlens(*given).code == 0
+
+
+@pytest.fixture
+def little_disk(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("filler", [0, 300_000, 580_000])
+def test_full_disk(little_disk, model, shapes, filler):
+    (little_disk / "filler").write_bytes(b"x" * filler)
+    ws = little_disk / "ws"
+    answer = cnnlens("dissect", model, "-d", shapes, "-l", "conv2", "-w", ws, "--chance", 0)
+    assert answer.code == 1
+    assert "the disk is full" in answer.error
+    if ws.exists():
+        sound(ws)
+
+
+def test_read_only_disk(little_disk, model, shapes):
+    (little_disk / "ws").mkdir()
+    remount = ["mount", "-o", "remount,ro", str(little_disk)]
+    subprocess.run(remount, check=True)
+    answer = cnnlens("dissect", model, "-d", shapes, "-w", little_disk / "ws")
+    assert answer.code == 1
+    assert "read-only" in answer.error and "-w DIR" in answer.err
+    answer = cnnlens("layers", model, "-w", little_disk / "ws")
+    assert answer.code == 0 and "conv2" in answer.out  # what writes nothing works
+    assert "not remembered" in answer.err
+    made = cnnlens("data", "make", "shapes", "--images", 1, "--out", little_disk / "s")
+    assert made.code == 1 and "read-only" in made.error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_folder_without_permission(tmp_path, model, shapes):
+    tmp_path.chmod(0o500)
+    answer = cnnlens("dissect", model, "-d", shapes, "-w", tmp_path / "ws")
+    tmp_path.chmod(0o700)
+    assert answer.code == 1 and "permission denied" in answer.error

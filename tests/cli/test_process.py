@@ -1,0 +1,214 @@
+"""What a shell sees: exit statuses, two streams, pipes, terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cnnlens.data.decode import load_image
+
+from .runner import cnnlens, command, environment, process
+
+ESCAPE = "\x1b"
+
+
+def test_version_and_help_by_both_names():
+    assert re.fullmatch(r"cnnlens \d+\.\d+\.\d+\n", process("--version").out)
+    answer = process("--help")
+    assert answer.code == 0 and answer.err == ""
+    assert answer.out.startswith("Usage: cnnlens ")
+    assert process("-h").out == answer.out
+    script = (
+        "import sys; sys.argv = ['cnnlens', '--version']; from cnnlens.cli.app import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("cnnlens ")
+
+
+def test_results_and_notes_on_their_own_streams(workspace):
+    answer = process("dissect", "-w", workspace, "--chance", 2)
+    assert answer.code == 0
+    assert "conv2: best units" in answer.out and "report.html" in answer.out
+    assert "best units" not in answer.err
+    assert answer.err.splitlines()[0].startswith("zoo:demo_net: input 24×24")
+    assert ESCAPE not in answer.out + answer.err
+    assert all(line == line.rstrip() for line in answer.out.splitlines())
+
+
+def test_json_holds_where_standard_output_is_not_unicode(workspace):
+    ws = workspace.rename(workspace.with_name("Übung ×"))
+    plain = process("report", "-w", ws, "--json")
+    assert json.loads(plain.out)["page"] == str(ws / "report.html")
+    assert "Übung ×" in plain.out
+    answer = process("report", "-w", ws, "--json", PYTHONIOENCODING="ascii")
+    assert answer.json == plain.json and answer.out.isascii()
+    answer = process("report", "-w", ws, PYTHONIOENCODING="ascii")
+    assert answer.code == 0 and "report.html" in answer.out
+
+
+def test_quiet_says_nothing(workspace):
+    answer = cnnlens("dissect", "-w", workspace, "--chance", 1, "--quiet")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+    answer = cnnlens("dissect", "-w", workspace, "-l", "nothing", "-q")
+    assert answer.code == 2 and answer.error  # errors are said all the same
+    answer = cnnlens("dissect", "-w", workspace, "--chance", 1, "-q", "--json")
+    assert answer.err == "" and answer.json["layer"] == "conv2"
+
+
+def test_debug_shows_where(workspace):
+    (workspace / "workspace.json").write_text("{")
+    assert "Traceback" not in process("report", "-w", workspace).err
+    for words in (["--debug", "report"], ["report", "--debug"]):
+        answer = process(*words, "-w", workspace)
+        assert answer.code == 1 and "Traceback" in answer.err
+
+
+LISTS = [["data", "list"], ["data", "list", "--json"], ["--help"]]
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_reader_that_stops_early_is_no_error(words):
+    run = subprocess.Popen(
+        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    run.stdout.close()  # before a word was written
+    err = run.stderr.read().decode()
+    assert (run.wait(60), err) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", LISTS)
+def test_output_that_cannot_be_written(words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*words), stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write: no space left")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def terminal(*words: object, **env: str) -> tuple[int, str]:
+    """Run a command on a terminal of its own."""
+    pty = pytest.importorskip("pty")
+    mine, its = pty.openpty()
+    env = environment(TERM="xterm-256color", COLUMNS="100", **env)
+    run = subprocess.Popen(command(*words), stdin=its, stdout=its, stderr=its, env=env)
+    os.close(its)
+    shown = b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if not select.select([mine], [], [], 0.5)[0]:
+            continue
+        try:
+            part = os.read(mine, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(mine)
+    return run.wait(60), shown.decode()
+
+
+def test_terminal_gets_bars_and_colours(workspace):
+    code, shown = terminal("dissect", "-w", workspace, "--chance", 1)
+    assert code == 0
+    assert ESCAPE in shown and "conv2: counting" in shown
+
+
+def test_no_color_is_honoured(tmp_path):
+    style = re.compile(r"\x1b\[[0-9;]*m")
+    code, shown = terminal("report", "-w", tmp_path)
+    assert code == 1 and style.search(shown)
+    code, shown = terminal("report", "-w", tmp_path, NO_COLOR="1")
+    assert code == 1 and not style.search(shown)
+    making = ["data", "make", "shapes", "--images", 40]
+    colour = re.compile(r"\x1b\[(?:[0-9]+;)*[349][0-9]")
+    _, shown = terminal(*making, "--out", tmp_path / "a")
+    assert "drawing" in shown and colour.search(shown)
+    _, shown = terminal(*making, "--out", tmp_path / "b", NO_COLOR="1")
+    assert "drawing" in shown and not colour.search(shown)
+
+
+def test_forced_colours_do_not_reach_a_pipe(tmp_path):
+    answer = process("data", "list", FORCE_COLOR="1", CLICOLOR_FORCE="1")
+    assert answer.code == 0 and ESCAPE not in answer.out + answer.err
+    answer = process("report", "-w", tmp_path, FORCE_COLOR="1", CLICOLOR_FORCE="1")
+    assert answer.code == 1 and ESCAPE not in answer.out + answer.err
+
+
+def test_warnings_of_libraries_stay_inside(tmp_path, model):
+    """Pictures that make Pillow warn: a broken EXIF block, and more pixels than it likes."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0" * 2
+    Image.new("RGB", (30, 30)).save(photos / "a.jpg", exif=exif)
+    Image.new("1", (10_000, 9_000)).save(photos / "large.png")
+    for photo in photos.iterdir():
+        with pytest.warns(Warning):
+            load_image(photo)
+    answer = process("extract", model, "-d", photos, "-l", "conv3", "-w", tmp_path / "ws")
+    assert answer.code == 0
+    assert [line for line in answer.err.splitlines() if not line.startswith("zoo:")] == []
+
+
+# ---- data
+
+
+def test_data_list_make_check(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+    listed = cnnlens("data", "list", "--json").json
+    assert listed["home"] == str(tmp_path / "home")
+    assert "broden" in [row["name"] for row in listed["datasets"]]
+    assert all(row["path"] is None for row in listed["datasets"])
+    assert "shapes" in listed["made"]
+    out = cnnlens("data", "list").out
+    assert "broden" in out and "not downloaded" in out
+
+    monkeypatch.chdir(tmp_path)
+    made = cnnlens("data", "make", "shapes", "--images", 5, "--size", 24, "--json")
+    assert made.json["images"] == 5 and (tmp_path / "shapes" / "index.csv").exists()
+    index = (tmp_path / "shapes" / "index.csv").read_bytes()
+    again = cnnlens("data", "make", "shapes", "--images", 5)
+    assert again.code == 1 and "not empty" in again.error and "--force" in again.err
+    assert (tmp_path / "shapes" / "index.csv").read_bytes() == index
+    assert cnnlens("data", "make", "shapes", "--images", 6, "--force", "-q").out == ""
+    assert (tmp_path / "shapes" / "index.csv").read_bytes() != index
+
+    assert cnnlens("data", "check", "shapes").code == 0
+    (tmp_path / "shapes" / "images" / "shapes" / "00001.png").write_bytes(b"")
+    found = cnnlens("data", "check", "shapes", "--json")
+    assert found.code == 1 and "problem" in found.error
+    assert "00001.png" in json.dumps(found.json)
+    shown = cnnlens("data", "check", "shapes")
+    assert shown.code == 1 and "00001.png" in shown.out
+    assert cnnlens("data", "check", tmp_path / "nothing").code == 2
+
+
+def test_data_download_that_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+    answer = cnnlens("data", "download", "nothing")
+    assert answer.code == 2 and "nothing" in answer.error
+    gone = f"file://{tmp_path / 'gone.zip'}"
+    answer = cnnlens("data", "download", "broden1_227", "--url", gone)
+    assert answer.code in (1, 2) and answer.error and answer.out == ""
+    assert not [p for p in (tmp_path / "home").rglob("*") if p.name == "index.csv"]
+
+
+def test_data_home_cannot_be_made(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+    answer = cnnlens("data", "list", "--json")
+    assert answer.code == 0
+    answer = cnnlens("data", "download", "broden1_227", "--url", "http://127.0.0.1:9/none.zip")
+    assert answer.code == 1 and answer.error
