@@ -37,7 +37,7 @@ MEMORY_GROWTH, MEMORY_BEYOND = 1.10, 1.5e9
 def main() -> None:
     arguments = parse()
     if arguments.measure_memory:
-        print(peak_memory(arguments.measure_memory, arguments.images))
+        print(*peak_memory(arguments.measure_memory))
         return
     with tempfile.TemporaryDirectory() as scratch:
         data = make_data(Path(scratch) / "data", arguments.data, arguments.images)
@@ -45,7 +45,7 @@ def main() -> None:
             if arguments.model in (None, model):
                 compare(model, layer, limits, data, Path(scratch), arguments.repeats)
         if arguments.memory:
-            compare_memory()
+            compare_memory(arguments.data)
 
 
 def parse() -> argparse.Namespace:
@@ -188,25 +188,23 @@ def ratio_line(
     print(f"  {name:12} wall {wall:5.2f}   cpu {processor:5.2f}   ({limit})", flush=True)
 
 
-def compare_memory() -> None:
+def compare_memory(source: Path | None) -> None:
     """Measure in processes of their own, whose peak is theirs alone."""
     peaks = {}
     for images in (500, 5000):
         with tempfile.TemporaryDirectory() as scratch:
-            data = make_data(Path(scratch) / "data", None, images)
+            data = make_data(Path(scratch) / "data", source, images)
             command = [sys.executable, __file__, "--measure-memory", str(data)]
-            peaks[images] = float(subprocess.check_output(command, text=True))
-    growth = peaks[5000] / peaks[500]
-    print(
-        f"peak memory beyond torch and the network: {peaks[500] / 1e6:.0f} MB at 500 images, ",
-        end="",
-    )
-    print(f"{peaks[5000] / 1e6:.0f} MB at 5,000 (limit {MEMORY_BEYOND / 1e6:.0f} MB);", end=" ")
-    print(f"growth {growth:.2f} (limit {MEMORY_GROWTH})")
+            before, peak = map(int, subprocess.check_output(command, text=True).split())
+        beyond = (peak - before) / 1e6
+        peaks[images] = peak
+        print(f"{images} images: peak {peak / 1e6:.0f} MB,", end=" ")
+        print(f"{beyond:.0f} beyond torch and the network (limit {MEMORY_BEYOND / 1e6:.0f})")
+    print(f"growth {peaks[5000] / peaks[500]:.2f} (limit {MEMORY_GROWTH})")
 
 
-def peak_memory(data: Path, images: int) -> float:
-    """Peak of a cold dissect beyond what torch, the network and one forward pass take; bytes."""
+def peak_memory(data: Path) -> tuple[int, int]:
+    """Peak of this process, in bytes: after one forward pass, and after a cold dissect."""
     import torch
 
     from cnnlens.model.trace import read
@@ -217,7 +215,7 @@ def peak_memory(data: Path, images: int) -> float:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         case.dissect(Path(folder))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cnnlens.activations.forward import Forward
 from cnnlens.activations.passes import Pass, passes
-from cnnlens.activations.store import Store, StoreKey
+from cnnlens.activations.store import MOST_ROWS, Store, StoreKey
 from cnnlens.activations.stream import Step
 from cnnlens.activations.writer import StoreWriter, clear_leftovers
 from cnnlens.data.dataset import ImageSet
@@ -92,7 +92,7 @@ def extract(
     ]
     if not missing:
         return
-    forward = Forward(model, missing, logits, run.batch_size)
+    forward = Forward(model, missing, logits, even(run.batch_size))
     with ExitStack() as stack:
         writers = []
         for layer in missing:
@@ -102,6 +102,16 @@ def extract(
             )
             writers.append(stack.enter_context(_closing(writer)))
         yield from _fill(forward, images, writers, run)
+
+
+def even(batch: int) -> int:
+    """Round a batch size down to one that fills blocks of rows evenly: 1, 2, 4 … 32, 64, 96 …
+
+    A store's blocks hold whole batches, so an odd size would make them, and the memory, large.
+    """
+    if batch >= MOST_ROWS:
+        return batch - batch % MOST_ROWS
+    return 1 << (batch.bit_length() - 1)
 
 
 def _is_there(path: Path, key: StoreKey, logits: bool) -> bool:

@@ -25,8 +25,8 @@ from cnnlens.errors import CnnlensError
 SCHEMA = 1
 MOST_ROWS = 32  # images in a chunk; all smaller numbers of rows divide it
 
-# LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size. Zstd would save a tenth to
-# a fifth of that and take up to five times as long to read (benchmarks/compression.py).
+# LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size. Zstd would save a tenth
+# to a fifth of that and take up to five times as long to read (benchmarks/compression.py).
 _FILTER = hdf5plugin.LZ4()
 
 

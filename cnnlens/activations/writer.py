@@ -24,12 +24,12 @@ import filelock
 import h5py
 import numpy as np
 
+from cnnlens.activations.join import check_space, join
 from cnnlens.activations.store import (
     MOST_ROWS,
     WORDS,
     StoreKey,
     create_activations,
-    create_column,
     create_file,
 )
 from cnnlens.errors import CnnlensError
@@ -260,32 +260,15 @@ class StoreWriter:
         self._flush(following)
         skipped = self.skipped()
         try:
+            blocks = [self._part(number) for number in range(self._done)]
+            check_space(blocks)
             with atomic(self.path) as temporary, create_file(temporary) as file:
-                self._join(file, images, categories)
+                join(blocks, file, self.shape, self.key.dtype, images, categories)
                 file.attrs.update(asdict(self.key))
                 file.attrs["skipped"] = json.dumps(skipped)
         except (OSError, RuntimeError) as error:
             raise self._writing_error(error) from error
         self.discard()
-
-    def _join(
-        self, file: h5py.File, images: Sequence[str], categories: Sequence[str] | None
-    ) -> None:
-        target = create_activations(file, 0, self.shape, self.key.dtype)
-        positions: list[np.ndarray] = []
-        logits: list[np.ndarray] = []
-        for number in range(self._done):
-            with h5py.File(self._part(number), "r") as part:
-                _append_chunks(part["activations"], target)
-                positions.append(part["positions"][:])
-                logits += [part["logits"][:]] if "logits" in part else []
-        order = np.concatenate(positions) if positions else np.zeros(0, np.int64)
-        create_column(file, "positions", order)
-        create_column(file, "images", _encoded([images[int(p)] for p in order]))
-        if categories is not None:
-            create_column(file, "categories", _encoded([categories[int(p)] for p in order]))
-        if logits:
-            create_column(file, "logits", np.concatenate(logits))
 
     def _writing_error(self, error: OSError | RuntimeError) -> CnnlensError:
         """Name the reason, which HDF5 hides in its message; what was extracted so far is kept."""
@@ -312,19 +295,3 @@ def clear_leftovers(path: Path) -> None:
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     with suppress(filelock.Timeout, OSError), lock:  # locked: somebody makes the store anew
         shutil.rmtree(parts, ignore_errors=True)
-
-
-def _encoded(texts: Sequence[str]) -> np.ndarray:
-    """Texts of one length, (N,): other than texts of any length, they can bear a checksum."""
-    array = np.array([text.encode("utf-8", "surrogateescape") for text in texts], np.bytes_)
-    return array.astype(h5py.string_dtype("utf-8", max(1, array.itemsize)))
-
-
-def _append_chunks(source: h5py.Dataset, target: h5py.Dataset) -> None:
-    """Append rows by copying compressed chunks as they are; `target` ends on a chunk border."""
-    start = target.shape[0]
-    target.resize(start + source.shape[0], axis=0)
-    for number in range(source.id.get_num_chunks()):
-        offset = source.id.get_chunk_info(number).chunk_offset
-        mask, data = source.id.read_direct_chunk(offset)
-        target.id.write_direct_chunk((offset[0] + start, *offset[1:]), data, mask)

@@ -290,7 +290,7 @@ def test_unfinished_stores_are_finished_as_they_were_begun(data, tmp_path):
     with pytest.raises(CnnlensError, match=r"begun with another --dtype"):
         fill(data, tmp_path, dtype="float16")
     with pytest.raises(CnnlensError, match=r"begun with another --batch-size"):
-        fill(data, tmp_path, batch=24)
+        fill(data, tmp_path, batch=64)
     with pytest.raises(CnnlensError, match="another choice of what to keep"):
         fill(data, tmp_path, logits=True)
     with pytest.raises(CnnlensError, match="another model") as error:
