@@ -205,7 +205,7 @@ def test_commands_of_one_option_agree_on_its_words():
         for parameter in command.params:
             for flag in parameter.opts:
                 if flag.startswith("--") and flag not in ("--out", "--images"):
-                    words.setdefault(flag, set()).add(str(parameter.help))
+                    words.setdefault(flag, set()).add(str(parameter.help).split(";")[0].strip("."))
     assert {flag: texts for flag, texts in words.items() if len(texts) > 1} == {}
 
 

@@ -22,7 +22,11 @@ COMMANDS = ("layers", "extract", "dissect", "report", "demo")
 
 app = typer.Typer(
     name="cnnlens",
-    help="What have the filters of a trained CNN learned?",
+    help="""What have the filters of a trained CNN learned?
+
+    `cnnlens demo` shows everything on a synthetic set; `cnnlens dissect model.pt --broden` asks
+    your own model. Results go to a workspace, a folder that remembers model and data.
+    """,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -42,11 +46,13 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Version."
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
-    debug: bool = typer.Option(False, "--debug", help="Show where in the code an error arose."),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show where in the code an error arose; may stand anywhere."
+    ),
 ) -> None:
-    """What have the filters of a trained CNN learned?"""
+    """Take what stands before a command."""
 
 
 for _name in COMMANDS:
@@ -123,8 +129,8 @@ def _answer(error: BaseException) -> int:
     if isinstance(error, (KeyboardInterrupt, typer.Abort, Terminated)):
         report_error("interrupted", "what was finished is kept; the same command resumes")
         return error.exit_code if isinstance(error, Terminated) else _INTERRUPTED
-    # typer turns a broken pipe into SystemExit
-    if isinstance(error, ReaderGone) or isinstance(error.__context__, BrokenPipeError):
+    gone = (ReaderGone, BrokenPipeError)  # typer turns the latter into SystemExit
+    if isinstance(error, gone) or isinstance(error.__context__, BrokenPipeError):
         _drop_output()
         return 0
     if isinstance(error, SystemExit):

@@ -19,12 +19,12 @@ MADE = ("shapes",)  # the sets that `make` knows
 
 
 @app.command("list")
-def list_(json: o.JsonOption = False) -> None:
-    """List the data sets that can be downloaded or made, and which are there."""
+def list_(json: o.JsonOption = False, quiet: o.QuietOption = False) -> None:
+    """List data sets, and which are there."""
     from cnnlens.data.download import DATASETS
     from cnnlens.data.open import home
 
-    screen = Screen(json)
+    screen = Screen(json, quiet)
     rows = []
     for name, known in DATASETS.items():
         folder = home() / known.folder
@@ -46,12 +46,20 @@ def list_(json: o.JsonOption = False) -> None:
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(help="A name that `cnnlens data list` shows.")],
-    url: Annotated[str | None, typer.Option(help="Take the archive from here instead.")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name that `cnnlens data list` shows.")
+    ],
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take the archive from here instead.")
+    ] = None,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
-    """Download a data set; a broken download is resumed, and it lands whole or not at all."""
+    """Download a data set.
+
+    A broken download is resumed by the same command; the data set lands in $CNNLENS_HOME
+    (default: the platform's data folder), whole or not at all.
+    """
     from cnnlens.data.download import download as fetch
     from cnnlens.data.open import home
 
@@ -69,16 +77,21 @@ def download(
 
 @app.command()
 def make(
-    name: Annotated[str, typer.Argument(help="shapes")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="shapes: colored figures, labelled in Broden's layout."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./NAME.")
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 2000,
-    size: Annotated[int, typer.Option(min=24, help="Side in pixels.")] = 64,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images.")] = 2000,
+    size: Annotated[int, typer.Option(min=24, metavar="N", help="Side in pixels.")] = 64,
     seed: o.SeedOption = 0,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
-    force: o.ForceOption = False,
+    force: o.OverwriteOption = False,
 ) -> None:
     """Write a synthetic data set."""
     if name not in MADE:
@@ -105,7 +118,10 @@ def check(
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
-    """Read a whole data set and report what is wrong with it, row by row."""
+    """Report what is wrong with a data set.
+
+    Reads all of it and reports row by row; exit status 1 where anything is wrong.
+    """
     from cnnlens.data.check import check as check_
 
     screen = Screen(json, quiet)

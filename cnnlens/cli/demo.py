@@ -25,14 +25,18 @@ def demo(
         Path,
         typer.Option("--out", metavar="DIR", help="Folder of the demo: data, models, results."),
     ] = Path("cnnlens-demo"),
-    images: Annotated[int, typer.Option(min=90, help="Images to dissect on.")] = 600,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 4,
+    images: Annotated[int, typer.Option(min=90, metavar="N", help="Images to dissect on.")] = 600,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Epochs of training.")] = 4,
     seed: o.SeedOption = o.RUN.seed,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
-    force: o.ForceOption = False,
+    force: o.OverwriteOption = False,
 ) -> None:
-    """Make a synthetic set, train a small CNN on it, dissect it beside its untrained twin."""
+    """Show all of it on a synthetic set.
+
+    Draws the set, trains a small CNN on it, and dissects it beside its untrained twin: no
+    download, under three minutes on two cores.
+    """
     screen = Screen(json, quiet)
     data = _data(screen, out / "shapes", images, seed, force)
     summaries: dict[str, Any] = {}

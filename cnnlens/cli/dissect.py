@@ -34,10 +34,11 @@ def dissect(
     data: o.DataOption = None,
     layer: o.LayersOption = None,
     quantile: Annotated[
-        float, typer.Option(help="Share of a unit's activations above its threshold.")
+        float,
+        typer.Option(metavar="SHARE", help="Share of a unit's activations above its threshold."),
     ] = D.quantile,
     min_iou: Annotated[
-        float, typer.Option(help="Best IoU from which a unit is a detector.")
+        float, typer.Option(metavar="IOU", help="Best IoU from which a unit is a detector.")
     ] = D.min_iou,
     chance: Annotated[
         int,
@@ -47,7 +48,7 @@ def dissect(
         str,
         typer.Option(metavar="ndlite", help="Count as NetDissect-Lite did.", show_default=False),
     ] = D.compat,
-    top: Annotated[int, typer.Option(help="Top images shown per unit.")] = D.top,
+    top: Annotated[int, typer.Option(metavar="N", help="Top images shown per unit.")] = D.top,
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Draw pictures, write the page.")
     ] = True,
@@ -72,7 +73,12 @@ def dissect(
     quiet: o.QuietOption = False,
     force: o.ForceOption = False,
 ) -> None:
-    """Network Dissection: label a layer's units with the concepts they detect, against chance."""
+    """Network Dissection: label units by concept.
+
+    Thresholds every unit's activations, scores its masks against the label maps by IoU, and
+    labels it with its best concept, beside what shuffled label maps give by chance. Tables go to
+    WORKSPACE/dissect, the page to WORKSPACE/report.html.
+    """
     settings = DissectSettings(quantile, min_iou, chance, compat, top if page else 0, seed)
     stored = ExtractSettings(dtype)
     if broden and data is not None:

@@ -45,11 +45,16 @@ def extract(
     device: o.DeviceOption = o.RUN.device,
     batch_size: o.BatchSizeOption = o.RUN.batch_size,
     workers: o.WorkersOption = o.RUN.workers,
+    seed: o.SeedOption = o.RUN.seed,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
     force: o.ForceOption = False,
 ) -> None:
-    """Run the model once over the data and fill the activation stores; the same command resumes."""
+    """Run the model once; fill activation stores.
+
+    Each layer gets one HDF5 file in WORKSPACE/activations. An interrupted run is resumed by the
+    same command.
+    """
     from cnnlens.activations.forward import gives_scores
 
     screen, space = Screen(json, quiet), Workspace(workspace, force)
@@ -62,7 +67,7 @@ def extract(
     space.use_data(images, named=data is not None)
     wanted = [space.use_layer(one) for one in wanted]
     space.save()
-    run = RunSettings(device, batch_size, workers)
+    run = RunSettings(device, batch_size, workers, seed)
     kept = logits and gives_scores(opened)
     folder = fill_stores(screen, space, opened, images, wanted, settings, run, kept, force)
     space.save(command_line())

@@ -20,15 +20,21 @@ def layers(
     arch: o.ArchOption = None,
     allow_pickle: o.PickleOption = False,
     image_size: o.ImageSizeOption = None,
+    mean: o.MeanOption = None,
+    std: o.StdOption = None,
     device: o.DeviceOption = "cpu",
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
-    """List what can be addressed: paths, aliases, units, sizes, receptive fields, strides."""
+    """List what can be addressed.
+
+    Dotted module paths and aliases (conv1 … convN, last), with units, output size, receptive
+    field and stride.
+    """
     from cnnlens.model.layers import find_layers
 
     screen, space = Screen(json, quiet), Workspace(workspace)
-    options = ModelOptions(model, arch, allow_pickle, image_size, device=device)
+    options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     opened, given = open_model(options, space, screen)
     _remember(screen, space, opened, given)
     rows = [layer.as_row() for layer in find_layers(opened).rows]

@@ -14,7 +14,7 @@ RUN = RunSettings()
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), "
         "torchvision:NAME[@WEIGHTS], "
         "timm:NAME, zoo:NAME, file.py:factory or package.module:factory. "
@@ -61,7 +61,8 @@ DataOption = Annotated[
         "--data",
         "-d",
         metavar="DIR",
-        help="Images: a flat folder, class subfolders, or a folder in Broden's layout.",
+        help="Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
+        "recognised by what is in it. Default: the workspace's last one that fits.",
         show_default=False,
     ),
 ]
@@ -86,19 +87,29 @@ BatchSizeOption = Annotated[
     typer.Option(
         "--batch-size",
         min=1,
+        metavar="N",
         help="Images at once, rounded down to 1, 2, 4 … 32, 64, 96 …; halves itself when "
         "memory runs out.",
     ),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Threads that read images.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, metavar="N", help="Threads that read images.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything random.")
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print exactly one JSON document on standard output and nothing else."
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or tables.")]
 ForceOption = Annotated[
     bool,
     typer.Option(
-        "--force", help="Redo or overwrite; clear the workspace's results of another model."
+        "--force",
+        help="Redo or overwrite; clear the workspace's results of another model.",
     ),
 ]
+OverwriteOption = Annotated[bool, typer.Option("--force", help="Redo or overwrite.")]

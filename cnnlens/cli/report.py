@@ -10,7 +10,10 @@ from cnnlens.workspace import Workspace
 def report(
     workspace: o.WorkspaceOption = None, json: o.JsonOption = False, quiet: o.QuietOption = False
 ) -> None:
-    """Write one page over all results in the workspace."""
+    """Write the page over all results.
+
+    WORKSPACE/report.html holds everything in the workspace and needs no network.
+    """
     from cnnlens.report.page import write_report
 
     screen = Screen(json, quiet)

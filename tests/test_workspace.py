@@ -1,0 +1,130 @@
+"""The workspace as Python code meets it (what commands make of it: tests/cli)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.workspace import RESULTS, Workspace, needs_model, portable
+
+
+def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> SimpleNamespace:
+    used = Preprocess((size, size), (0.5,) * 3, (0.5,) * 3)
+    return SimpleNamespace(
+        spec=spec, arch="zoo:net", fingerprint=fingerprint, preprocess=used, classes=["x"]
+    )
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    key: str
+    alias: str = ""
+
+    @property
+    def place(self) -> SimpleNamespace:
+        return SimpleNamespace(key=self.key)
+
+
+def images(root: Path, kind: str = "broden") -> ImageSet:
+    root.mkdir(parents=True, exist_ok=True)
+    return ImageSet(root, ("a.png",), kind)
+
+
+def test_a_new_workspace_writes_nothing_until_it_is_saved(tmp_path):
+    space = Workspace(tmp_path / "ws")
+    space.use_model(model(), {})
+    assert (space.last_layer, space.data_path(("broden",))) == (None, None)
+    assert not (tmp_path / "ws").exists()
+    space.save("cnnlens dissect")
+    assert Workspace(tmp_path / "ws").document["commands"] == ["cnnlens dissect"]
+
+
+def test_what_is_saved_is_read_back(tmp_path):
+    space = Workspace(tmp_path / "ws")
+    space.use_model(model(), {"arch": "zoo:net", "image_size": (8, 9), "mean": None})
+    space.use_data(images(tmp_path / "data"))
+    space.use_layer(Layer("conv1", "relu#0"))
+    space.save()
+    again = Workspace(tmp_path / "ws")
+    assert again.model_options == {"spec": "zoo:net", "arch": "zoo:net", "image_size": [8, 9]}
+    assert again.data_path(("classes", "broden")) == (tmp_path / "data").resolve()
+    assert again.last_layer == "conv1"
+    assert again.knows(model()) and not again.knows(model("b"))
+
+
+def test_unknown_keys_survive(tmp_path):
+    (tmp_path / "workspace.json").write_text('{"format": 1, "later": {"a": 1}}')
+    Workspace(tmp_path).save()
+    assert json.loads((tmp_path / "workspace.json").read_text())["later"] == {"a": 1}
+
+
+def test_empty_workspaces_share_nothing(tmp_path):
+    first = Workspace(tmp_path / "a")
+    first.use_layer(Layer("conv1", "x"))
+    first.use_data(images(tmp_path / "data"))
+    assert Workspace(tmp_path / "b").last_layer is None
+    assert Workspace(tmp_path / "b").document["data"] == []
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_kind_of_result_is_guarded_and_cleared(tmp_path, name):
+    space = Workspace(tmp_path)
+    space.use_model(model(), {})
+    result = tmp_path / name
+    if result.suffix:
+        result.write_text("page")
+    else:
+        result.mkdir()
+        (result / "file").write_text("")
+    with pytest.raises(CnnlensError, match="another model"):
+        space.use_model(model("b"), {})
+    with pytest.raises(CnnlensError, match="another preprocessing"):
+        space.use_model(model(size=9), {})
+    space.use_model(model(), {})  # the same one
+    assert result.exists()
+    space.use_model(model("b"), {}, force=True)
+    assert not result.exists()
+
+
+def test_names_of_data_sets_are_kept_apart(tmp_path):
+    space = Workspace(tmp_path / "ws")
+    first, second = images(tmp_path / "a" / "data"), images(tmp_path / "b" / "data")
+    for data in (first, second, first):
+        space.use_data(data)
+    assert space.stores(first).name == "data"
+    assert space.stores(second).name == "data-2"
+    assert space.data_path(("broden",)) == first.root.resolve()  # named last
+    space.use_data(second, named=False)
+    assert space.data_path(("broden",)) == first.root.resolve()
+
+
+def test_only_fitting_data_is_the_default(tmp_path):
+    space = Workspace(tmp_path / "ws")
+    space.use_data(images(tmp_path / "maps"))
+    space.use_data(images(tmp_path / "photos", "images"))
+    assert space.data_path(("broden",)).name == "maps"
+    assert space.data_path(("images", "broden")).name == "photos"
+    assert space.data_path(("parts",)) is None
+
+
+def test_models_in_files_are_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "net.pt").write_text("")
+    (tmp_path / "nets.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert portable("net.pt") == str(tmp_path.resolve() / "net.pt")
+    assert portable("nets.py:small") == f"{tmp_path.resolve() / 'nets.py'}:small"
+    for spec in ("torchvision:resnet18", "package.module:net", "gone.pt", "gone.py:net"):
+        assert portable(spec) == spec
+
+
+def test_needing_a_model_is_wrong_usage(tmp_path):
+    error = needs_model(Workspace(tmp_path / "ws"))
+    assert error.exit_code == 2 and str(tmp_path / "ws") in error.message
