@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from cnnlens import demo
+from cnnlens.cli.app import _run
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.zoo import ZOO
+
+SMALL = Preprocess(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_training_is_the_same_for_a_seed_and_leaves_the_network_in_evaluation_mode():
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        net = ZOO["demo_net"].make(9)
+        steps = list(demo.train(net, SMALL, images=100, epochs=1, seed=5))
+        nets.append(net)
+    assert [step.done for step in steps] == [1, 2]
+    assert not net.training
+    for name, value in nets[0].state_dict().items():
+        assert torch.equal(value, nets[1].state_dict()[name])
+
+
+def test_pictures_say_which_of_the_nine_kinds_they_show():
+    pixels, shown = demo.pictures(45, 64, seed=0)
+    assert pixels.shape == (45, 3, 64, 64)
+    assert set(shown.sum(dim=1).tolist()) == {1.0, 2.0}  # two figures, of one kind or of two
+    red = torch.tensor([name.startswith("red") for name in demo.CLASSES])
+    reddish = (pixels[:, 0] > 120) & (pixels[:, 1] < 50)  # (45, 64, 64)
+    assert torch.equal(reddish.any(dim=2).any(dim=1), shown[:, red].any(dim=1))
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """The demo's one document, after the whole of it has run."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    assert _run(["demo", "--out", str(out), "--images", "135", "--quiet"], debug=True) == 0
+    layers = {}
+    for name in ("trained", "untrained"):
+        folder = out / name / "dissect"
+        layers[name] = {
+            path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/summary.json")
+        }
+    return out, layers
+
+
+def test_the_trained_network_beats_its_untrained_twin_clearly(shown):
+    _, layers = shown
+    for layer in ("conv2", "conv3"):
+        trained, twin = layers["trained"][layer], layers["untrained"][layer]
+        assert trained["detectors"] > 2 * twin["detectors"]
+        assert trained["mean_iou"] > 1.5 * twin["mean_iou"]
+        assert trained["unique_detectors"] > twin["unique_detectors"]
+
+
+def test_the_page_shows_both(shown):
+    out, layers = shown
+    page = (out / "trained" / "report.html").read_text()
+    assert "untrained twin" in page
+    twin = layers["trained"]["conv3"]["twin"]
+    assert twin["detectors"] == layers["untrained"]["conv3"]["detectors"]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnlens.data.synthetic import make_shapes
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", 45)
+
+
+def run(*command: object, **environment: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_shell_session_runs(tmp_path):
+    out = run("bash", EXAMPLES / "session.sh", TMPDIR=str(tmp_path))
+    assert "no problems" in out
+    assert "33 detectors" in out
+    assert Path(out.rsplit("page: ", 1)[1].strip()).is_file()
+
+
+def test_dissecting_from_python_prints_what_the_command_line_finds(shapes, tmp_path):
+    out = run(sys.executable, EXAMPLES / "dissect.py", "zoo:demo_net", shapes, "conv2")
+    command = [sys.executable, "-m", "cnnlens", "dissect", "zoo:demo_net", "-d", shapes]
+    table = run(*command, "-l", "conv2", "-w", tmp_path, "--chance", 5, "--no-page")
+    best = next(line.split() for line in table.splitlines() if line.split()[:1] == ["unit"])
+    assert best[:2] == ["unit", "label"]
+    first = table.splitlines()[2].split()
+    assert f"unit {first[0]}: {first[1]}" in out.splitlines()[1]
+
+
+def test_a_store_is_read_without_cnnlens(shapes, tmp_path):
+    command = [sys.executable, "-m", "cnnlens", "extract", "zoo:demo_net", "-d", shapes, "-q"]
+    run(*command, "-l", "conv2", "-w", tmp_path)
+    store = tmp_path / "activations" / "shapes" / "conv2.h5"
+    lines = run(sys.executable, EXAMPLES / "read_store.py", store, 3).splitlines()
+    assert len(lines) == 5
+    assert all(line.split()[1].startswith("images/shapes/") for line in lines)
+    peaks = [float(line.split()[0]) for line in lines]
+    assert peaks == sorted(peaks, reverse=True)
+    assert peaks[0] > 0
+
+
+def test_the_factory_opens_and_every_convolution_is_found(tmp_path):
+    spec = f"{EXAMPLES / 'cifar_resnet18.py'}:make"
+    out = run(sys.executable, "-m", "cnnlens", "layers", spec, "--image-size", 32)
+    last = [line.split() for line in out.splitlines() if " conv20 " in line]
+    assert last[0][0] == "layer4.1.bn2"  # 1 stem, 16 in blocks, 3 shortcuts
+    assert "4×4" in last[0]
