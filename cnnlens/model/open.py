@@ -64,7 +64,7 @@ def open_model(
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
     net = opened.net.eval().requires_grad_(False)
-    mark = fingerprint(opened.arch, net, opened.source)
+    mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
     return Model(
         net=net.to(place),
         spec=spec,
@@ -75,6 +75,12 @@ def open_model(
         batch=opened.batch,
         notes=list(opened.notes),
     )
+
+
+def _from_anywhere(arch: str) -> str:
+    """Leave out where the file of a factory lies: the same file by another path is the same."""
+    file, colon, name = arch.rpartition(":")
+    return f"{Path(file).name}:{name}" if colon and file.endswith(".py") else arch
 
 
 def _open(spec: str, arch: str | None, allow_pickle: bool) -> Opened:

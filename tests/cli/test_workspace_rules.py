@@ -238,3 +238,30 @@ def test_changed_data_is_noticed(tmp_path, model, shapes):
     answer = cnnlens("extract", "-w", ws)
     assert answer.code == 1
     assert "other images" in answer.error
+
+
+def test_a_factory_by_another_path_is_the_same_model(tmp_path, monkeypatch, shapes):
+    (tmp_path / "nets.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    given = ["-d", shapes, "--image-size", SIDE, "-w", "ws", "--chance", 0]
+    assert cnnlens("dissect", "nets.py:net", *given).code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for named in ([], ["../nets.py:net"]):
+        answer = cnnlens("dissect", *named, "-w", "../ws", "--chance", 0)
+        assert answer.code == 0, answer.err
+        assert "done before" in answer.err
+
+
+def test_random_weights_of_a_registry_are_the_same_every_time(tmp_path, shapes):
+    given = ["-d", shapes, "-l", "conv1", "-w", tmp_path, "--image-size", 32]
+    assert cnnlens("extract", "torchvision:squeezenet1_1", *given, "--no-logits").code == 0
+    answer = cnnlens("extract", "-w", tmp_path, "--no-logits", "--json")
+    assert answer.code == 0, answer.err
+    assert "random" in answer.err  # and it is said that they are
