@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.scores import class_scores
 from cnnlens.model.trace import read_and_run
 
 
@@ -74,7 +73,7 @@ class Forward:
         with torch.no_grad():
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
         maps = [_array(v, count) for v in values]
-        return maps, _array(_scores(output, len(x)), count) if self.logits else None
+        return maps, _array(class_scores(output, len(x)), count) if self.logits else None
 
     def _smaller(self, error: BaseException) -> None:
         if not _is_memory(error):
@@ -92,21 +91,6 @@ class Forward:
                 "use --device cpu, a smaller --image-size, or close what else uses the memory",
             ) from error
         self.limit = max(1, self.limit // 2)
-
-
-def _scores(output: Any, count: int) -> Tensor:
-    """Find the class scores (N, K) in what a network returns: its `logits`, or what is first."""
-    named = output.get("logits") if isinstance(output, Mapping) else None
-    named = getattr(output, "logits", None) if named is None else named
-    if named is None and is_dataclass(output):
-        output = [getattr(output, f.name) for f in fields(output)]
-    tensors = [t for t in tree_leaves(output if named is None else named) if isinstance(t, Tensor)]
-    if not tensors or tensors[0].ndim == 0 or len(tensors[0]) != count:
-        raise CnnlensError(
-            f"the network returns no class scores but a {type(output).__name__}",
-            "its layers can be read all the same; only its outputs cannot be kept",
-        )
-    return tensors[0].reshape(count, -1)
 
 
 def _array(value: Tensor, count: int) -> np.ndarray:

@@ -9,12 +9,13 @@ forward passes and stops as soon as the deepest one is known.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -238,16 +239,28 @@ class _Stop(BaseException):
 
 @dataclass
 class _Reader(TorchDispatchMode):
-    """Counts operations and takes the outputs of chosen ones."""
+    """Counts operations and takes the outputs of chosen ones.
+
+    A value has its gradient only once autograd, which stands above this mode, has seen it: where
+    gradients are wanted it is kept and taken a moment later (`settle`).
+    """
 
     wanted: dict[int, list[Place]]
     take: Any
+    gradient: bool = False
     count: int = field(default=0)
 
     def __post_init__(self) -> None:
         super().__init__()
+        self._kept: list[tuple[Place, Tensor]] = []
+
+    def settle(self) -> None:
+        """Take what was kept."""
+        while self._kept:
+            self.take(*self._kept.pop(0))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.settle()  # at the latest before the next operation, which may work in place
         result = func(*args, **(kwargs or {}))
         number, self.count = self.count, self.count + 1
         for place in self.wanted.get(number, ()):
@@ -257,28 +270,45 @@ class _Reader(TorchDispatchMode):
                     f"{place.op_name}, now it is {_op_name(func)}",
                     "name a module's own output instead (cnnlens layers lists them)",
                 )
-            self.take(place, _tensors(result)[place.output])
+            self._kept.append((place, _tensors(result)[place.output]))
+        if not self.gradient:
+            self.settle()
         return result
 
 
-def read(net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool = True) -> list[Tensor]:
+class _Settling(TorchFunctionMode):
+    """Lets a reader take its values as soon as a function of torch has returned."""
+
+    def __init__(self, reader: _Reader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._reader.settle()
+        return result
+
+
+def read(
+    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool = True, gradient: bool = False
+) -> list[Tensor]:
     """Run `net` on `x` (N, …) and return the values at `places`, in their order.
 
     The forward pass ends when the last of them is known (unless `stop` is False). Values are
     copies where the network could still overwrite them in place; maps that a network keeps with
-    channels last are returned as (N, C, H, W).
+    channels last are returned as (N, C, H, W). With `gradient` they can be differentiated.
 
     Raises
     ------
     CnnlensError
         When a place is never reached.
     """
-    values, _ = read_and_run(net, x, places, stop)
+    values, _ = read_and_run(net, x, places, stop, gradient)
     return values
 
 
 def read_and_run(
-    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool
+    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool, gradient: bool = False
 ) -> tuple[list[Tensor], Any]:
     """Do what `read` does, and return the network's own output too (None when stopped early)."""
     values: dict[Place, Tensor] = {}
@@ -288,12 +318,13 @@ def read_and_run(
     def take(place: Place, value: Tensor) -> None:
         last = stop and len(values) + 1 == len(wanted)
         with _disable_current_modes():  # a copy is no operation of the network's to be counted
-            value = value.detach() if last else value.detach().clone()
+            value = value if gradient else value.detach()
+            value = value if last else value.clone()
             values[place] = value.permute(0, 3, 1, 2) if place.channels_last else value
         if last:
             raise _Stop
 
-    with _counting_alike(wanted), _hooked(net, wanted, take), suppress(_Stop):
+    with _counting_alike(wanted), _hooked(net, wanted, take, gradient), suppress(_Stop):
         # a tensor made in inference mode cannot be changed in place outside of it
         output = net(x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x)
     if missing := [p.path or p.op_name for p in places if p not in values]:
@@ -312,7 +343,7 @@ def _counting_alike(places: set[Place]) -> Iterator[None]:
 
 
 @contextmanager
-def _hooked(net: nn.Module, places: set[Place], take: Any) -> Iterator[None]:
+def _hooked(net: nn.Module, places: set[Place], take: Any, gradient: bool) -> Iterator[None]:
     modules = dict(net.named_modules())
     by_path: dict[str, list[Place]] = {}
     by_op: dict[int, list[Place]] = {}
@@ -327,8 +358,10 @@ def _hooked(net: nn.Module, places: set[Place], take: Any) -> Iterator[None]:
     ]
     try:
         if by_op:  # the only case that slows the pass down, by microseconds an operation
-            with _Reader(by_op, take):
+            reader = _Reader(by_op, take, gradient)
+            with reader, _Settling(reader) if gradient else nullcontext():
                 yield
+                reader.settle()
         else:
             yield
     finally:
