@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.device import is_memory_error
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.scores import class_scores
@@ -76,7 +77,7 @@ class Forward:
         return maps, _array(class_scores(output, len(x)), count) if self.logits else None
 
     def _smaller(self, error: BaseException) -> None:
-        if not _is_memory(error):
+        if not is_memory_error(error):
             raise error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -95,10 +96,3 @@ class Forward:
 
 def _array(value: Tensor, count: int) -> np.ndarray:
     return value[:count].float().cpu().contiguous().numpy()
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
