@@ -5,8 +5,8 @@ gradient filter blurs, shifts and turns the gradient before it is followed.
 
 References
 ----------
-Yosinski et al.: Understanding Neural Networks Through Deep Visualization, 2015 (decay, blur, clipping).
-Mahendran and Vedaldi: Understanding Deep Image Representations by Inverting Them, 2015 (TV, α-norm).
+Yosinski et al.: Understanding Neural Networks Through Deep Visualization, 2015 (edits).
+Mahendran, Vedaldi: Understanding Deep Image Representations by Inverting Them, 2015 (penalties).
 """
 
 from __future__ import annotations
