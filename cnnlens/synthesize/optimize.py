@@ -136,14 +136,16 @@ def optimize(
         raise ValueError(
             f"{len(objectives)} objectives, {len(start)} codes, {len(randomness)} RNGs"
         )
-    climb = _Climb(model, objectives, image, randomness, recipe, model.batch or batch_size)
     update = update or Adam(0.05)
+    limit = model.batch or batch_size
+    backs_off = getattr(update, "backs_off", False)
+    climb = _Climb(model, objectives, image, randomness, recipe, limit, backs_off)
     code = image.kept(start.to(model.device))
     alive = torch.zeros(len(start), dtype=torch.bool, device=code.device)
     for number in range(1, recipe.steps + 1):
         slope = climb.slope(code, number)
         alive = alive | slope.alive
-        code = image.kept(update(code, slope.code, slope.values))
+        code = image.kept(update(code, slope.code, slope.totals))
         if recipe.edits.is_due(number):
             code = climb.edited(code, slope.images, number)
         decode = _Decoding(image, code)
@@ -162,9 +164,11 @@ class _Decoding:
 
 @dataclass(frozen=True)
 class _Slope:
-    """Values (N,), gradients with respect to codes and to images, and which are not all 0."""
+    """Values (N,) without penalties and with them (as far as these count in the value's own units),
+    gradients with respect to codes and to images, and which are not all 0."""
 
     values: Tensor
+    totals: Tensor
     code: Tensor
     images: Tensor
     alive: Tensor
@@ -178,6 +182,7 @@ class _Climb:
     randomness: Sequence[torch.Generator]
     recipe: Recipe
     limit: int
+    backs_off: bool = False
 
     def slope(self, code: Tensor, number: int) -> _Slope:
         """Go through the rows in as many parts as memory asks for."""
@@ -193,7 +198,9 @@ class _Climb:
                 self._smaller(error)
                 for generator, state in zip(self.randomness[rows], states, strict=True):
                     generator.set_state(state)
-        columns = zip(*((p.values, p.code, p.images, p.alive) for p in parts), strict=True)
+        columns = zip(
+            *((p.values, p.totals, p.code, p.images, p.alive) for p in parts), strict=True
+        )
         return _Slope(*(torch.cat(column) for column in columns))
 
     def _part(self, code: Tensor, rows: slice, number: int) -> _Slope:
@@ -202,9 +209,9 @@ class _Climb:
         images = self.image.decode(code)  # (N, C, h, w)
         values, gradient, alive = self._followed(images.detach(), objectives, randomness, number)
         self._check(values, gradient, objectives, number)
-        climbed = self._regularized(images.detach(), gradient, randomness)
+        climbed, penalties = self._regularized(images.detach(), gradient, randomness)
         (slope,) = torch.autograd.grad(images, code, climbed)
-        return _Slope(values, slope, gradient, alive)
+        return _Slope(values, values - penalties, slope, gradient, alive)
 
     def _followed(
         self,
@@ -237,24 +244,26 @@ class _Climb:
 
     def _regularized(
         self, images: Tensor, gradient: Tensor, randomness: Sequence[torch.Generator]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients to follow; what penalties take off the values (0 where they are relative)."""
+        nothing = gradient.new_zeros(len(gradient))
         if self.recipe.gradient_filter:
             gradient = self.recipe.gradient_filter(gradient, randomness)
         if not self.recipe.penalties:
-            return gradient
+            return gradient, nothing
         images = images.requires_grad_()
         penalty = sum(p.weight * p.value(images) for p in self.recipe.penalties)
         assert isinstance(penalty, Tensor)
         (against,) = torch.autograd.grad(penalty.sum(), images)
         if self.recipe.relative:
-            return unit_size(gradient) - against * images[0].numel()
-        return gradient - against
+            return unit_size(gradient) - against * images[0].numel(), nothing
+        return gradient - against, penalty.detach()
 
     def _check(
         self, values: Tensor, gradient: Tensor, objectives: Sequence[Objective], number: int
     ) -> None:
         sound = values.isfinite() & gradient.flatten(1).isfinite().all(1)
-        if not sound.all():
+        if not sound.all() and not (self.backs_off and number > 1):
             wrong = objectives[int((~sound).nonzero()[0])].name
             raise CnnlensError(
                 f"{wrong} is not finite at step {number}"

@@ -10,10 +10,17 @@ from torch import Tensor
 
 
 class Update(Protocol):
-    """A rule that makes the next code; it may remember what it has seen."""
+    """A rule that makes the next code; it may remember what it has seen.
+
+    A rule whose attribute ``backs_off`` is true is handed values that are not finite, too: it tries
+    codes before it takes them (see `lbfgs`).
+    """
 
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
-        """Return new codes (N, …) from codes, their gradients and the values (N,) they gave."""
+        """Return new codes (N, …) from codes, their gradients and the values (N,) they gave.
+
+        Values are less the penalties, unless these are relative.
+        """
         ...
 
 
