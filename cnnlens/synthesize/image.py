@@ -26,15 +26,12 @@ _EDGE = 1e-4  # pixels this near to 0 or 1 have no finite logit
 
 
 class Image(Protocol):
-    """A parameterization: images of one shape as codes, a row each.
+    """A parameterization: images of one shape as codes, a row each."""
 
-    Attributes
-    ----------
-    shape : (int, int, int)
-        (C, H, W) of the images it decodes to.
-    """
-
-    shape: tuple[int, int, int]
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images it decodes to."""
+        ...
 
     def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
         """Random codes (N, …), each from its own generator."""
