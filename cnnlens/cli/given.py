@@ -42,6 +42,12 @@ class GivenImage:
     path: Path
     name: str
 
+    @property
+    def mark(self) -> str:
+        """Where it is and which state it is in: equal marks, the same image."""
+        stat = self.path.stat()
+        return f"{self.path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
         """Decode and resample, (C, H, W) uint8.
 
@@ -59,9 +65,7 @@ class GivenImage:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def given_images(
-    paths: Sequence[Path], taken: Mapping[str, str] | None = None
-) -> list[GivenImage]:
+def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[GivenImage]:
     """List the images that were named, each once.
 
     Parameters

@@ -91,6 +91,9 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+RawOption = Annotated[
+    bool, typer.Option("--raw", help="Also write the arrays behind each picture, as .npz.")
+]
 ForceOption = Annotated[
     bool,
     typer.Option(
