@@ -274,3 +274,54 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Dai 2020: the gradient is blurred, shifted and turned a little in each step
     "lifelike": {**_PLAIN, "gradient_blur": 2.0, "gradient_shift": 4.0, "gradient_rotate": 5.0},
 }
+
+
+@dataclass(frozen=True)
+class InvertSettings:
+    """Network inversion.
+
+    Attributes
+    ----------
+    method : str
+        "regularized": search for the picture by its gradient.
+    perturb : str
+        What becomes of the layer's answer first: "none", "binarize", "dropout", "drop-least".
+    steps : int
+        Passes through the network, forward and backward.
+    lr : float
+        Length of the first step (root mean square of the code's change); later ones find their own.
+    tv, alpha : float
+        Factors on the automatic weights of total variation and α-norm.
+    seed : int
+        Of the noise that the search starts from, and of the dropout.
+    """
+
+    method: str = "regularized"
+    perturb: str = "none"
+    steps: int = 400
+    lr: float = 0.1
+    tv: float = 1.0
+    alpha: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method != "regularized":
+            raise UsageError(f"--method {self.method} is not known", "the only one is regularized")
+        if self.perturb not in ("none", "binarize", "dropout", "drop-least"):
+            raise UsageError(
+                f"--perturb {self.perturb} is not known",
+                "choose none, binarize, dropout or drop-least",
+            )
+        if self.steps < 1:
+            raise UsageError(f"--steps {self.steps} is not at least 1", "400 is usual")
+        if not 0 < self.lr < float("inf"):
+            raise UsageError(f"--lr {self.lr} is not above 0", "0.1 is usual")
+        for name in ("tv", "alpha"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(
+                    f"--{name} {getattr(self, name)} is no factor", "1 is usual, 0 leaves it out"
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        return asdict(self)
