@@ -197,6 +197,14 @@ def read_images(model: Model, places: Sequence[Place], x: Tensor) -> list[dict[P
     return [{place: parts[row] for place, parts in apart.items()} for row in range(count)]
 
 
+def scores(model: Model) -> int:
+    """How many class scores the network returns."""
+    size = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+    with torch.no_grad():
+        (reading,) = read_images(model, [OUTPUT], torch.zeros(size, device=model.device))[:1]
+    return len(reading[OUTPUT])
+
+
 def _check_unit(layer: Layer, number: int) -> None:
     if not 0 <= number < layer.units:
         raise ValueError(f"unit {number} of {layer.name}, which has {layer.units}")
