@@ -75,16 +75,20 @@ def read_live(
             raise _Stop
 
     output = None
-    with suppress(_Stop), torch.inference_mode(False), torch.enable_grad():
-        with _hooked(net, [p for p in wanted if p.op < 0], take):
-            by_op = [p for p in wanted if p.op >= 0]
-            if by_op:
-                watch = _Watch(_occurrences(net, x, by_op), take)
-                with watch:
-                    output = net(x)
-                watch.settle()
-            else:
+    by_op = [place for place in wanted if place.op >= 0]
+    watch = _Watch(_occurrences(net, x, by_op), take) if by_op else None
+    with (
+        suppress(_Stop),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _hooked(net, [place for place in wanted if place.op < 0], take),
+    ):
+        if watch is None:
+            output = net(x)
+        else:
+            with watch:
                 output = net(x)
+            watch.settle()
     if missing := [p.path or p.op_name for p in places if p not in taken]:
         raise CnnlensError(f"the forward pass never reached {', '.join(missing)}")
     return [taken[p] for p in places], output
@@ -151,12 +155,10 @@ class _Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _occurrences(
-    net: nn.Module, x: Tensor, places: list[Place]
-) -> dict[tuple[str, int], Place]:
-    count = _Count(places)
+def _occurrences(net: nn.Module, x: Tensor, places: list[Place]) -> dict[tuple[str, int], Place]:
+    count, plain = _Count(places), x.detach()
     with torch.no_grad(), suppress(_Stop), count:
-        net(x.detach())
+        net(plain)
     return count.found
 
 
