@@ -5,8 +5,8 @@ Minimizes ‖Φ(x) − Φ0‖²/‖Φ0‖² + λ_TV·TV_β(x) + λ_α·‖2x −
 
     λ_TV = f_TV · s · L / TV_β(photo)        λ_α = f_α · s · L / E‖2u − 1‖^α,  u uniform in [0, 1]
 
-where L is what the flat picture costs (1 where a layer answers grey with nothing), s = `SHARE` and f
-are the user's factors: a picture as detailed as the photo pays a hundredth of what a picture
+where L is what the flat picture costs (1 where a layer answers grey with nothing), s is `SHARE` and
+f are the user's factors: a picture as detailed as the photo pays that share of what a picture
 without anything pays in features. Scaling the layer, its position in the network or the size of the
 picture change nothing. Searched with L-BFGS, which only ever takes steps that lower the sum, in the
 Fourier code (`image.Fourier`), in which all scales of natural images are equally easy to reach.
@@ -36,7 +36,7 @@ from cnnlens.synthesize.optimize import Recipe, generators, optimize
 from cnnlens.synthesize.regularize import Penalty, alpha_norm, total_variation
 
 BETA, ALPHA = 2.0, 6.0
-SHARE = 0.01
+SHARE = 0.02
 _NOISE = 0.01  # of the code that the search starts from: grey, for people
 _ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
 
