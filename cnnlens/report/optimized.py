@@ -5,6 +5,7 @@ Arrays and plain values in, pictures out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = _CELL) -> Ima
     cell : int
         Side of a picture, in pixels.
     """
-    columns = max(1, min(len(cells), 12, round((2 * len(cells)) ** 0.5)))
+    columns = max(1, min(len(cells), 12, math.ceil((2 * len(cells)) ** 0.5)))
     rows = -(-len(cells) // columns)
     top = _MARGIN + (30 if title else 0)
     wide, high = cell + _GAP, cell + _CAPTION + _GAP

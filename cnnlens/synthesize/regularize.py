@@ -172,7 +172,7 @@ class GradientFilter:
             angle = (2 * numbers[:, 0] - 1) * self.rotate
             shift = (2 * numbers[:, 1:3] - 1) * self.shift
             turns = turning(angle, torch.ones(len(angle)), shift, gradient.shape[2:])
-            gradient = moved(gradient, turns, gradient.shape[2:], fill=0.0)
+            gradient = moved(gradient, turns, gradient.shape[2:], "zeros")
         if self.blur:
             sigmas = (numbers[:, 3] * self.blur).tolist()
             rows = zip(gradient.split(1), sigmas, strict=True)

@@ -28,7 +28,7 @@ class Transform:
     rotate : float
         Largest angle, in degrees.
     pad : float
-        Width of the grey border around the image, in input pixels.
+        Width of the mirrored border around the image, in input pixels.
     """
 
     jitter: float = 0.0
@@ -53,7 +53,8 @@ class Transform:
         Returns
         -------
         torch.Tensor
-            (N, C, *size), differentiable; what lies outside of an image is grey.
+            (N, C, *size), differentiable; outside, an image goes on mirrored: a plain border would
+            be an edge that units answer to.
         """
         if not (self.jitter or self.scale or self.rotate or self.pad):
             return resized(images, size)
@@ -61,7 +62,7 @@ class Transform:
         border = torch.tensor([1 - 2 * self.pad / side for side in size])
         factor = (1 + numbers[:, 0] * self.scale) * border.clamp_min(0.1).mean()
         turns = turning(numbers[:, 1] * self.rotate, factor, numbers[:, 2:] * self.jitter, size)
-        return moved(smaller(images, size), turns, size, fill=0.5)
+        return moved(smaller(images, size), turns, size, "reflection")
 
 
 def drawn(generators: Sequence[torch.Generator], count: int) -> Tensor:
@@ -98,11 +99,14 @@ def turning(angle: Tensor, factor: Tensor, shift: Tensor, size: Sequence[int]) -
     return torch.cat([rows, offset], 2)
 
 
-def moved(images: Tensor, turns: Tensor, size: Sequence[int], fill: float) -> Tensor:
-    """Resample images (N, C, h, w) to (N, C, *size) along `turns`; outside there is `fill`."""
+def moved(images: Tensor, turns: Tensor, size: Sequence[int], outside: str) -> Tensor:
+    """Resample images (N, C, h, w) to (N, C, *size) along `turns`.
+
+    `outside` is what lies beyond their borders: "zeros" or "reflection".
+    """
     turns = turns.to(images)
     grid = F.affine_grid(turns, [len(images), 1, *size], align_corners=False)
-    return F.grid_sample(images - fill, grid, align_corners=False) + fill
+    return F.grid_sample(images, grid, padding_mode=outside, align_corners=False)
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
