@@ -282,7 +282,7 @@ class Work:
         )
         summary = self._summary(one)
         with self.screen.progress() as bars:
-            for number, target in enumerate(one.todo):
+            for number in range(len(one.todo)):
                 bars.show(f"{one.layer.name}: projecting", number, len(one.todo))
                 entry = self._picture(one, number, rank, projections)
                 self._warn(projections)
@@ -327,7 +327,7 @@ class Work:
             self.model.preprocess,
             [(p.pixels, p.projection, p.position) for p in seen],
             title + (" — dead" if dead else ""),
-            [self._words(seen, dead), self._foot(projections)],
+            [self._words(seen, dead), self._foot(projections, at)],
         )
         if self.raw:
             _write_raw(file.with_suffix(".npz"), self.model, seen, self.pictured.name)
@@ -363,8 +363,10 @@ class Work:
         which = f"top {len(seen)} of " if self.pictured.order is None else ""
         return f"{which}{self.pictured.words}   activation {reach}"
 
-    def _foot(self, projections: Projections) -> str:
-        start = "the whole map" if self.settings.whole_map else "one position"
+    def _foot(self, projections: Projections, at: tuple[int, int] | None) -> str:
+        start = (
+            "the whole map" if self.settings.whole_map else "that position" if at else "the peak"
+        )
         text = f"{self.settings.method} from {start}; grey is 0, each projection on its own scale"
         if projections.undefined and self.settings.method != "gradient":
             text += f"; plain gradient through {', '.join(projections.undefined)}"

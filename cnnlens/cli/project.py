@@ -137,9 +137,9 @@ class Projections:
             )
 
     def _smaller(self, error: BaseException) -> None:
-        from cnnlens.activations.forward import _is_memory
+        from cnnlens.model.device import is_memory_error
 
-        if not _is_memory(error):
+        if not is_memory_error(error):
             raise error
         self._seen = None
         if torch.cuda.is_available():

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
+from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.dissection import dissection
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
@@ -23,6 +24,8 @@ from cnnlens.report.visualizations import visualizations
 SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "dissect": dissection,
     "visualize": visualizations,
+    "deconv": projections,
+    "cam": class_maps,
     "invert": inversion,
 }
 

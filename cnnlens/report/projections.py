@@ -1,7 +1,7 @@
 """A unit's projections as a picture: Zeiler and Fergus' blocks of 3 × 3.
 
 Left the patches of the images, in the middle what of them drove the unit (grey is zero), right the
-patches lit by it.
+patches masked by it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _SIDE = 456  # pixels: one block
 _GAP, _MARGIN, _HEAD, _FOOT = 24, 20, 62, 26
 _LINE = 3  # between cells
 _GREY = 128
-_DIM = 0.25  # what is left of an image where nothing drove the unit
-TITLES = ("image patches", "what drove the unit", "patches lit by it")
+_DIM = 0.12  # what is left of an image where nothing drove the unit
+TITLES = ("image patches", "what drove the unit", "patches masked by it")
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,15 @@ def signed(projection: np.ndarray) -> np.ndarray:
 
 
 def masked(image: np.ndarray, projection: np.ndarray) -> np.ndarray:
-    """Darken an image (h, w, 3) uint8 where a projection (h, w, 3) is weak."""
+    """Let an image (h, w, 3) uint8 fade to grey where a projection (h, w, 3) is weak."""
     from scipy.ndimage import gaussian_filter
 
     weight = np.abs(projection).max(axis=2)  # (h, w)
     weight = gaussian_filter(weight, max(weight.shape) / 40, mode="constant")
-    scale = _strength(weight)
+    scale = float(np.quantile(weight[weight > 0], 0.97)) if weight.any() else 0.0
     light = np.sqrt(np.clip(weight / scale, 0, 1)) if scale else np.zeros_like(weight)
-    return np.rint(image * (_DIM + (1 - _DIM) * light[..., None])).astype(np.uint8)
+    kept = (_DIM + (1 - _DIM) * light)[..., None]
+    return np.rint(_GREY + (image.astype(np.float32) - _GREY) * kept).astype(np.uint8)
 
 
 def _strength(values: np.ndarray) -> float:
