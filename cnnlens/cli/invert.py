@@ -191,7 +191,7 @@ class Work:
         photos = []
         for one in given:
             try:
-                pixels = torch.from_numpy(one.pixels(self.model.preprocess))
+                pixels = torch.tensor(one.pixels(self.model.preprocess))
             except DamagedImage as damage:
                 self.skipped.append({"image": str(one.path), "reason": damage.reason})
                 continue
@@ -279,7 +279,7 @@ class Work:
         for number in range(0, len(images.paths), -(-len(images.paths) // _PAIRED)):
             given = GivenImage(images.root / images.paths[number], "")
             try:
-                pixels = torch.from_numpy(given.pixels(self.model.preprocess))
+                pixels = torch.tensor(given.pixels(self.model.preprocess))
             except DamagedImage:
                 continue
             found.append(input_plane(self.model, pixels))

@@ -14,8 +14,8 @@ from cnnlens.report.section import Section
 
 NAMES = {
     "binarize": "binarized",
-    "dropout": "half dropped at random",
-    "drop-least": "least dropped",
+    "dropout": "half its values dropped",
+    "drop-least": "least half of its maps dropped",
 }
 
 

@@ -90,8 +90,8 @@ def save_figure(path: Path, clean: Inverted, perturbed: Inverted | None = None) 
     if perturbed is not None:
         name = f"{clean.layer}, {NAMES[perturbed.perturb]}"
         cells.append(Cell(perturbed.picture, name, perturbed.errors))
-    what = "" if perturbed is None else f" and, {NAMES[perturbed.perturb]},"
-    save_png(path, draw_rows([cells], f"What {clean.layer}{what} still knows"))
+    how = "" if perturbed is None else f", whole and {NAMES[perturbed.perturb]}"
+    save_png(path, draw_rows([cells], f"What {clean.layer} still knows{how}"))
 
 
 def write_sheet(workspace: Path) -> Path | None:

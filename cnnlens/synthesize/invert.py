@@ -37,7 +37,7 @@ from cnnlens.synthesize.regularize import Penalty, alpha_norm, total_variation
 
 BETA, ALPHA = 2.0, 6.0
 SHARE = 0.02
-_NOISE = 0.01  # of the code that the search starts from: grey, for people
+_NOISE = 0.01  # deviation of the code that the search starts from
 _ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
 
 
@@ -150,11 +150,9 @@ def invert(
     goal = distance_to(layer, target)
     image = Fourier((photo.shape[0], photo.shape[1], photo.shape[2]))
     randomness = generators(settings.seed, [goal])
-    start = image.noise(randomness, _NOISE)
-    flat = image.decode(start)[0]
-    penalties = automatic(
-        squared_error(features(model, layer, flat), target), photo, settings.tv, settings.alpha
-    )
+    start, answer = _start(model, layer, image, randomness)
+    flat = squared_error(answer, target)
+    penalties = automatic(flat, photo, settings.tv, settings.alpha)
     rule = LBFGS(settings.lr)
     recipe = Recipe(settings.steps, penalties=penalties)
     error = math.nan
@@ -165,6 +163,18 @@ def invert(
         )
         if rule.is_done:
             return
+
+
+def _start(
+    model: Model, layer: Layer, image: Fourier, randomness: list[torch.Generator]
+) -> tuple[Tensor, Tensor]:
+    """Nearly grey noise and the layer's answer; more of it where grey leaves the layer dead."""
+    for deviation in (_NOISE, 10 * _NOISE, 100 * _NOISE):
+        start = image.noise(randomness, deviation)
+        answer = features(model, layer, image.decode(start)[0])
+        if answer.any():
+            break
+    return start, answer
 
 
 @dataclass(frozen=True)
