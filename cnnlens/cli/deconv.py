@@ -91,7 +91,7 @@ def deconv(
     screen.document(
         next(iter(summaries.values())) if len(summaries) == 1 else {"layers": summaries}
     )
-    _show(screen, space, summaries, page)
+    _show(screen, space, work.names, summaries, page)
 
 
 @dataclass
@@ -146,6 +146,7 @@ class Work:
     ) -> None:
         self.screen, self.space, self.options = screen, space, options
         self.settings, self.run_settings, self.raw, self.force = settings, run, raw, force
+        self.names: dict[str, list[str]] = {}
 
     def run(
         self, filters: list[str], given: list[Path] | None, data: Path | None
@@ -163,6 +164,7 @@ class Work:
             self.space.use_data(images)
         for one in wanted:
             one.layer = self.space.use_layer(one.layer)
+            self.names[one.layer.name] = [f"{_stem(target)}.png" for target in one.targets]
         self.space.save(command_line())
         self.screen.skipped(self.pictured.skipped)
         made = [Made(self._folder(one) / "deconv.json", self.force) for one in wanted]
@@ -458,10 +460,16 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
     return rgb.astype(np.float32) / 255
 
 
-def _show(screen: Screen, space: Workspace, summaries: dict[str, Any], page: bool) -> None:
+def _show(
+    screen: Screen,
+    space: Workspace,
+    names: dict[str, list[str]],
+    summaries: dict[str, Any],
+    page: bool,
+) -> None:
     rows = []
     for name, summary in summaries.items():
-        for entry in summary["pictures"]:
+        for entry in (e for e in summary["pictures"] if e["file"] in names[name]):
             first = entry["images"][0]
             peak = "dead: " + entry["dead"] if entry["dead"] else round(entry["final"], 4)
             rows.append((name, entry["file"], peak, first["image"]))

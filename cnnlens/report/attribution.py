@@ -38,7 +38,7 @@ def class_maps(workspace: Path) -> Section | None:
     file = workspace / "cam" / "cam.json"
     if not file.exists():
         return None
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"key": f"cam/{path.name}", "path": path, "image": str(entry.get("image", path.stem))}
         for entry, path in _pictures(file, read_json(file))
     ]
