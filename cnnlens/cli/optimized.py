@@ -207,7 +207,7 @@ class Folder:
             return {}
         path = self.space.results("dissect", self.layer) / "units.csv"
         rows = read_csv(path) if path.exists() else []
-        return {int(r["unit"]): r["label"] for r in rows if r.get("is_detector") == "True"}
+        return {int(r["unit"]): r["label"] for r in rows if r.get("is_detector", "").lower() == "true"}
 
     def _label(self, entry: dict[str, Any]) -> dict[str, str]:
         label = self._labels.get(entry["unit"]) if entry["unit"] is not None else None
