@@ -225,6 +225,6 @@ def test_the_mean_distance_is_over_all_pairs() -> None:
         for i in range(4)
         for j in range(i + 1, 4)
     ]
-    found = pair_distance(answers)
+    found = pair_distance(torch.stack(answers).numpy())
     assert found is not None and math.isclose(found, np.mean(literal), rel_tol=1e-9)
-    assert pair_distance(answers[:1]) is None
+    assert pair_distance(answers[0][None].numpy()) is None
