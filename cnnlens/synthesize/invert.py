@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -198,7 +199,7 @@ def _squared_error(maps: Tensor, target: Tensor) -> Tensor:
 
 def squared_error(maps: Tensor, target: Tensor) -> float:
     """‖Φ − Φ0‖²/‖Φ0‖²."""
-    return float(_squared_error(maps.double(), target.double()))
+    return float(_squared_error(maps.cpu().double(), target.cpu().double()))
 
 
 def automatic(flat: float, photo: Tensor, tv: float, alpha: float) -> tuple[Penalty, ...]:
@@ -228,7 +229,7 @@ def compare(
 ) -> Errors:
     """Measure a picture against a photo (both (C, H, W) in [0, 1]) whose answer is `target`."""
     relative = _root(squared_error(features(model, layer, image), target))
-    distance = relative * float(target.double().norm())
+    distance = relative * length(target)
     return Errors(
         features=relative,
         pairs=distance / pairs if pairs else None,
@@ -236,11 +237,16 @@ def compare(
     )
 
 
-def pair_distance(answers: list[Tensor]) -> float | None:
-    """Mean of ‖Φ(a) − Φ(b)‖ over all pairs of images; None for fewer than two."""
+def length(answer: Tensor) -> float:
+    """‖Φ‖."""
+    return float(answer.cpu().double().norm())
+
+
+def pair_distance(answers: np.ndarray) -> float | None:
+    """Mean of ‖Φ(a) − Φ(b)‖ over all pairs of rows (N, …); None for fewer than two."""
     if len(answers) < 2:
         return None
-    flat = torch.stack([answer.flatten().double().cpu() for answer in answers])  # (N, D)
+    flat = torch.from_numpy(answers).flatten(1).double()  # (N, D)
     return float(torch.pdist(flat).mean())
 
 

@@ -166,4 +166,5 @@ class _Row:
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float((a * b).sum(dtype=torch.float64))
+    exact = None if a.device.type == "mps" else torch.float64  # which MPS does not have
+    return float((a * b).sum(dtype=exact))

@@ -66,13 +66,34 @@ def test_json_is_the_summary_file_and_nothing_else(
 def test_finished_pictures_are_not_made_again(photos: Path, tmp_path: Path) -> None:
     cat, dog = photos / "cat.png", photos / "dog.png"
     assert run(tmp_path, "-l", "conv2", "-i", cat) == 0
-    made = (tmp_path / "invert/conv2/cat.png").stat().st_mtime_ns
+    picture = tmp_path / "invert/conv2/pictures/cat.png"
+    made = picture.stat().st_mtime_ns
+    assert listed(tmp_path)[0]["errors"]["pairs"] is None
     assert run(tmp_path, "-l", "conv2", "-i", cat, "-i", dog) == 0
-    assert (tmp_path / "invert/conv2/cat.png").stat().st_mtime_ns == made
+    assert picture.stat().st_mtime_ns == made
     assert [e["file"] for e in listed(tmp_path)] == ["cat.png", "dog.png"]
     assert run(tmp_path, "-l", "conv2", "-i", cat, "--steps", 3) == 0
-    assert (tmp_path / "invert/conv2/cat.png").stat().st_mtime_ns != made
+    assert picture.stat().st_mtime_ns != made
     assert len(listed(tmp_path)[0]["trace"]) == 3
+
+
+def test_errors_are_held_against_the_images_of_the_last_run(photos: Path, tmp_path: Path) -> None:
+    images = ["-i", photos / "cat.png", "-i", photos / "dog.png"]
+    assert run(tmp_path / "a", "-l", "conv2", *images) == 0
+    assert run(tmp_path / "b", "-l", "conv2", *images[:2]) == 0
+    assert run(tmp_path / "b", "-l", "conv2", *images) == 0
+    at_once, later = ([e["errors"]["pairs"] for e in listed(tmp_path / w)] for w in ("a", "b"))
+    assert later == pytest.approx(at_once, rel=1e-9)
+    figures = [(tmp_path / w / "invert/conv2/cat.png").read_bytes() for w in ("a", "b")]
+    assert figures[0] == figures[1]
+
+
+def test_errors_are_held_against_the_data_where_there_is_some(photos: Path, tmp_path: Path) -> None:
+    image = ["-l", "conv2", "-i", photos / "cat.png"]
+    assert run(tmp_path, *image, "-d", photos / "more") == 0  # one image: no pair
+    assert listed(tmp_path)[0]["errors"]["pairs"] is None
+    assert run(tmp_path, *image, "-d", photos) == 0
+    assert listed(tmp_path)[0]["errors"]["pairs"] > 0
 
 
 def test_an_interrupt_keeps_what_is_finished(
