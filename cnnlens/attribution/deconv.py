@@ -23,9 +23,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnlens.attribution.rules import RULES, applying, undefined
+from cnnlens.attribution.rules import RULES, applying, undefined, writes_into_parts
+from cnnlens.attribution.views import Aside
 from cnnlens.errors import CnnlensError
-from cnnlens.model.live import read_live
+from cnnlens.model.live import Live, read_live
 from cnnlens.model.trace import Place
 
 Position = tuple[int, int]
@@ -58,8 +59,10 @@ class Projector:
 
     def __init__(self, net: nn.Module, x: Tensor, place: Place) -> None:
         self._x = x.detach().clone().requires_grad_(True)
-        with torch.enable_grad():
-            (live,), _ = read_live(net, self._x.clone(), [place])  # a leaf resists in-place changes
+        live = self._read(net, place)
+        if live.edge is not None and writes_into_parts(live.edge):
+            with Aside():
+                live = self._read(net, place)
         if live.edge is None:
             raise CnnlensError(
                 f"{place.path or place.op_name} does not depend on the input",
@@ -68,6 +71,11 @@ class Projector:
         self._edge, self._last = live.edge, place.channels_last
         self.maps = live.value.permute(0, 3, 1, 2) if self._last else live.value
         self.undefined = undefined(live.edge)
+
+    def _read(self, net: nn.Module, place: Place) -> Live:
+        with torch.enable_grad():
+            (live,), _ = read_live(net, self._x.clone(), [place])  # a leaf resists in-place changes
+        return live
 
     def peaks(self, unit: int) -> list[Position]:
         """Row and column of a unit's highest activation, per image; the first of equal ones."""

@@ -63,7 +63,6 @@ _UNDEFINED = {
     "LinalgVectorNorm": "norm",
     "Bmm": "product of activations (attention?)",
     "Mul": "product of activations (a gate?)",
-    "CopySlices": "in-place change of a part of a tensor",
 }
 _PRODUCTS = ("Mul", "Bmm")
 
@@ -96,6 +95,11 @@ def undefined(edge: GradientEdge) -> list[str]:
     """Name the nonlinearities on the way that no rule is defined for, each once."""
     met = (_UNDEFINED.get(_kind(node), "") for node in nodes(edge) if _is_nonlinear(node))
     return sorted({name for name in met if name})
+
+
+def writes_into_parts(edge: GradientEdge) -> bool:
+    """Whether a part of a tensor was changed in place on the way."""
+    return any(_kind(node) == "CopySlices" for node in nodes(edge))
 
 
 @contextmanager

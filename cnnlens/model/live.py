@@ -182,8 +182,9 @@ class _Watch(TorchDispatchMode):
             self._take(place, value)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.settle()
         name = _name(func)
+        if name != "detach":  # which belongs to an in-place operation that is not done yet
+            self.settle()
         key = name, self._seen.get(name, 0)
         self._seen[name] = key[1] + 1
         result = func(*args, **(kwargs or {}))
