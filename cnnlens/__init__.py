@@ -25,6 +25,8 @@ _HOMES = {
     "DissectSettings": "cnnlens.settings",
     "ExtractSettings": "cnnlens.settings",
     "RunSettings": "cnnlens.settings",
+    "invert": "cnnlens.synthesize.invert",
+    "InvertSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
 }
 

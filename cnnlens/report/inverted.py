@@ -44,7 +44,7 @@ def draw_rows(cells: Sequence[Sequence[Cell | None]], title: str) -> Image.Image
     """
     side = min(max(max(_sides(one)) for row in cells for one in row if one), _SIDES[1])
     side = max(side, _SIDES[0])
-    high = _NAME + side + 3 * _LINE + _GAP
+    high = _NAME + side + _GAP + _LINE * max(len(one.lines) for row in cells for one in row if one)
     columns = max(len(row) for row in cells)
     sheet = Image.new(
         "RGB",
@@ -77,7 +77,7 @@ def _draw_cell(sheet: Image.Image, cell: Cell, at: tuple[int, int], side: int) -
     sheet.paste(_fitted(cell.picture, side), (x, y + _NAME))
     for number, (name, figure) in enumerate(cell.lines):
         top = y + _NAME + side + 3 + number * _LINE
-        pen.text((x, top), name, fill=_PALE, font=plain)
+        pen.text((x, top), _cut(pen, name, plain, side), fill=_PALE, font=plain)
         pen.text((x + side, top), figure, fill=_INK, font=plain, anchor="ra")
 
 
@@ -103,11 +103,11 @@ def write_sheet(workspace: Path) -> Path | None:
     grid = []
     for (image, perturb), found in rows(layers).items():
         first = next(iter(found.values()))
-        words = f"{image}, {NAMES[perturb]}" if perturb in NAMES else image
+        words = [(NAMES[perturb], "")] if perturb in NAMES else []
         cells = [found.get(name) for name in names]
         grid.append(
             [
-                Cell(first.original, words),
+                Cell(first.original, image, words),
                 *(Cell(one.picture, one.layer, one.errors) if one else None for one in cells),
             ]
         )
