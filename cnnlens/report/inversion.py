@@ -15,7 +15,7 @@ from cnnlens.report.section import Section
 NAMES = {
     "binarize": "binarized",
     "dropout": "half its values dropped",
-    "drop-least": "least half of its maps dropped",
+    "drop-least": "least important maps dropped",
 }
 
 
