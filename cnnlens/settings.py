@@ -150,8 +150,8 @@ class VisualizeSettings:
     size : int
         Shorter side of the image that is optimized, in pixels; 0: chosen from the network's input.
     target : str
-        What of a unit is made large: the "mean" of its map, its highest value ("max") or the one
-        at the map's "centre".
+        What of a unit is made large: its "map" (the mean of its answers and the highest one), the
+        "mean" alone, the highest alone ("max"), or the one at the map's "centre".
     basis : str
         What the image is made of: "fourier" (1/f, decorrelated colours) or "pixels".
     update : str
@@ -186,7 +186,7 @@ class VisualizeSettings:
     steps: int = 256
     lr: float = 0.05
     size: int = 0
-    target: str = "mean"
+    target: str = "map"
     basis: str = "fourier"
     update: str = "adam"
     init: str = "noise"
@@ -243,7 +243,7 @@ def _dashed(name: str) -> str:
 
 
 _VISUALIZE_CHOICES = {
-    "target": ("mean", "max", "centre"),
+    "target": ("map", "mean", "max", "centre"),
     "basis": ("fourier", "pixels"),
     "update": ("adam", "ascent"),
 }

@@ -16,8 +16,8 @@ from cnnlens.model.layers import Layer, file_name, find_layers
 from cnnlens.model.model import Model
 from cnnlens.report.optimized import SheetCell, as_picture, beside, save_png, sheet
 from cnnlens.settings import VisualizeSettings
-from cnnlens.synthesize.objective import Objective, logit, peak, scores, whole
-from cnnlens.synthesize.visualize import Picture, activation, of_unit
+from cnnlens.synthesize.objective import Objective, logit, peak, scores, unit, whole
+from cnnlens.synthesize.visualize import TARGETS, Picture
 from cnnlens.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,12 +36,15 @@ class Wanted:
         Its file's name without ending.
     objective : Objective
         What it is optimized for.
+    activation : Objective
+        What is said of it, and compared with photos.
     entry : dict
         What the JSON says of it: unit, position, class.
     """
 
     stem: str
     objective: Objective
+    activation: Objective
     entry: dict[str, Any]
 
 
@@ -66,19 +69,24 @@ def _of_layer(
     layer: Layer, units: list[int] | None, position: tuple[int, int] | None, target: str
 ) -> list[Wanted]:
     if units is None:
-        return [Wanted("layer", whole(layer), {"unit": None})]
-    at = f"@{position[0]},{position[1]}" if position else ""
-    place = {"position": list(position)} if position else {}
+        return [Wanted("layer", whole(layer), whole(layer), {"unit": None})]
+    if position is None:
+        return [
+            Wanted(str(u), TARGETS[target](layer, u), peak(layer, u), {"unit": u}) for u in units
+        ]
+    at = f"{position[0]},{position[1]}"
+    here = [unit(layer, u, position) for u in units]
+    entries = [{"unit": u, "position": list(position)} for u in units]
     return [
-        Wanted(f"{unit}{at}", of_unit(layer, unit, position, target), {"unit": unit, **place})
-        for unit in units
+        Wanted(f"{u}@{at}", o, o, entry) for u, o, entry in zip(units, here, entries, strict=True)
     ]
 
 
 def _of_class(model: Model, number: int) -> Wanted:
     name = class_name(number, model.classes)
     entry = {"unit": None, "class": name, "class_index": number}
-    return Wanted(f"logit-{file_name(name)}", logit(number, name), entry)
+    score = logit(number, name)
+    return Wanted(f"logit-{file_name(name)}", score, score, entry)
 
 
 class Folder:
@@ -154,21 +162,10 @@ class Folder:
             "objective": one.objective.name,
             "initial": picture.initial,
             "final": picture.final,
-            **self._peak(one, picture),
             "trace": [float(f"{value:.6g}") for value in picture.trace],
             "made_from": self._made_from(one),
         }
         self._made.add(entry, self._summary())
-
-    def _peak(self, one: Wanted, picture: Picture) -> dict[str, float]:
-        """Measure the unit's highest activation on the picture, which photos are ranked by too."""
-        unit = one.entry["unit"]
-        if self.layer is None or unit is None:
-            return {}
-        import torch
-
-        image = torch.from_numpy(picture.image)[None].to(self.model.device)
-        return {"peak": activation(self.model, [peak(self.layer, unit)], image)[0]}
 
     def _save_raw(self, one: Wanted, picture: Picture) -> None:
         from cnnlens.files import atomic
@@ -207,7 +204,9 @@ class Folder:
             return {}
         path = self.space.results("dissect", self.layer) / "units.csv"
         rows = read_csv(path) if path.exists() else []
-        return {int(r["unit"]): r["label"] for r in rows if r.get("is_detector", "").lower() == "true"}
+        return {
+            int(r["unit"]): r["label"] for r in rows if r.get("is_detector", "").lower() == "true"
+        }
 
     def _label(self, entry: dict[str, Any]) -> dict[str, str]:
         label = self._labels.get(entry["unit"]) if entry["unit"] is not None else None
@@ -233,7 +232,7 @@ class Folder:
     def _draw_beside(self, besides: Besides, entry: dict[str, Any]) -> None:
         from PIL import Image
 
-        found = besides.of(entry["unit"], entry["peak"])
+        found = besides.of(entry["unit"], entry["final"])
         if found is None:
             return
         with Image.open(self.path / entry["file"]) as picture:
@@ -243,7 +242,7 @@ class Folder:
         save_png(self.path / "beside" / entry["file"], drawn)
         entry["beside"] = f"beside/{entry['file']}"
         if found.peaks is not None and found.peaks.size and float(found.peaks.max()) > 0:
-            entry["times_best"] = entry["peak"] / float(found.peaks.max())
+            entry["times_best"] = entry["final"] / float(found.peaks.max())
 
 
 def entry_name(entry: dict[str, Any]) -> str:

@@ -16,8 +16,7 @@ from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
 from cnnlens.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cnnlens.cli.optimized import Folder, Wanted
-    from cnnlens.synthesize.visualize import Picture
+    from cnnlens.cli.optimized import Folder
 
 D = VisualizeSettings()
 _METHODS = ("pixels",)
@@ -53,7 +52,7 @@ def visualize(
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="mean|max|centre",
+            metavar="map|mean|max|centre",
             help=f"What of a unit's map is made large. Default: {D.target}.",
             show_default=False,
         ),
@@ -197,20 +196,20 @@ class Work:
         before = 0
         with self.screen.progress() as bars:
             for folder in folders:
-                pictures = [one.objective for one in folder.todo]
-                by_name: dict[str, Wanted] = {one.objective.name: one for one in folder.todo}
-                for step in visualize_(
-                    self.model, pictures, self.settings, self.run_settings, photo
-                ):
+                steps = visualize_(
+                    self.model,
+                    [one.objective for one in folder.todo],
+                    self.settings,
+                    self.run_settings,
+                    photo,
+                    [one.activation for one in folder.todo],
+                )
+                waiting = iter(folder.todo)
+                for step in steps:
                     bars.show("optimizing", before + step.done, total, f"{step.value:.3g}")
-                    self._keep(folder, by_name, step.pictures)
-                before += len(pictures) * self.settings.steps
-
-    def _keep(
-        self, folder: Folder, by_name: dict[str, Wanted], pictures: tuple[Picture, ...]
-    ) -> None:
-        for picture in pictures:
-            folder.keep(by_name[picture.objective.name], picture)
+                    for picture in step.pictures:
+                        folder.keep(next(waiting), picture)
+                before += len(folder.todo) * self.settings.steps
 
     def _check_reached(self, folders: list[Folder]) -> None:
         lost = [f"{f.name}:{one.stem}" for f in folders for one in f.unreachable]

@@ -20,6 +20,8 @@ from cnnlens.model.trace import Place, read_and_run
 # what the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")
 
+_PEAK = 1.0  # weight of the highest activation beside the mean
+
 Reading = Mapping[Place, Tensor]  # of one image: maps (C, H, W), or class scores (K,) at OUTPUT
 
 
@@ -117,10 +119,26 @@ def channel(layer: Layer, number: int) -> Objective:
     """Mean of one unit over all positions."""
     _check_unit(layer, number)
     return Objective(
-        f"{layer.name}:{number}",
+        f"{layer.name}:{number}@mean",
         (layer.place,),
         lambda reading: reading[layer.place][number].mean(),
     )
+
+
+def answer(layer: Layer, number: int) -> Objective:
+    """A unit's answer as a whole: the mean of its rectified map, and its highest activation.
+
+    The mean alone leaves single positions weak, and of a unit without rectifier it is the mean
+    colour's; the highest alone leaves the rest of the image empty. Over the square root of the
+    number of positions, the one pulls on the image about as strongly as the other.
+    """
+    _check_unit(layer, number)
+
+    def value(reading: Reading) -> Tensor:
+        values = reading[layer.place][number]  # (H, W)
+        return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
+
+    return Objective(f"{layer.name}:{number}", (layer.place,), value)
 
 
 def peak(layer: Layer, number: int) -> Objective:

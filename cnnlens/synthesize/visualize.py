@@ -6,8 +6,8 @@ network sees them: at its input's size, in 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import IMAGES, Image
-from cnnlens.synthesize.objective import Objective, channel, evaluate, peak, unit
+from cnnlens.synthesize.objective import Objective, answer, channel, evaluate, peak, unit
 from cnnlens.synthesize.optimize import Recipe, generators, mean_colour, optimize
 from cnnlens.synthesize.regularize import (
     Edits,
@@ -45,8 +45,8 @@ class Picture:
         (C, H, W) float32 in [0, 1], in steps of 1/255, at the size of the network's input (or its
         own, where that is larger).
     initial, final : float
-        The objective on the first image and on this one, seen straight.
-    trace : tuple of float
+        The activation on the first image and on this one, seen straight.
+    trace : sequence of float
         The objective on the view that each step saw.
     alive : bool
         Whether the objective has ever had a gradient: it cannot be reached from the input else.
@@ -56,7 +56,7 @@ class Picture:
     image: np.ndarray
     initial: float
     final: float
-    trace: tuple[float, ...]
+    trace: Sequence[float]
     alive: bool
 
 
@@ -70,13 +70,13 @@ class Step:
     pictures: tuple[Picture, ...] = ()
 
 
-def of_unit(
-    layer: Layer, number: int, position: tuple[int, int] | None = None, target: str = "mean"
-) -> Objective:
-    """Return the objective of a unit: at a position where one is given, else by `target`."""
-    if position is not None or target == "centre":
-        return unit(layer, number, position)
-    return peak(layer, number) if target == "max" else channel(layer, number)
+# what of a unit is made large
+TARGETS: dict[str, Callable[[Layer, int], Objective]] = {
+    "map": answer,
+    "mean": channel,
+    "max": peak,
+    "centre": unit,
+}
 
 
 def visualize(
@@ -85,6 +85,7 @@ def visualize(
     settings: VisualizeSettings | None = None,
     run: RunSettings | None = None,
     photo: np.ndarray | None = None,
+    activations: Sequence[Objective] | None = None,
 ) -> Iterator[Step]:
     """Optimize an image for each objective.
 
@@ -100,6 +101,8 @@ def visualize(
         Images that climb together.
     photo : numpy.ndarray, optional
         (C, H, W) uint8: where to start, whatever `settings.init` names.
+    activations : sequence of Objective, optional
+        What is measured of each picture in the end; the objectives themselves by default.
 
     Yields
     ------
@@ -113,18 +116,19 @@ def visualize(
     """
     settings, run = settings or VisualizeSettings(), run or RunSettings()
     total = len(objectives) * settings.steps
+    measured = objectives if activations is None else activations
     for begin in range(0, len(objectives), run.batch_size):
-        group = objectives[begin : begin + run.batch_size]
-        yield from _climb(model, group, settings, photo, begin * settings.steps, total)
+        rows = slice(begin, begin + run.batch_size)
+        for step in _climb(model, objectives[rows], measured[rows], settings, photo):
+            yield replace(step, done=step.done + begin * settings.steps, total=total)
 
 
 def _climb(
     model: Model,
     objectives: Sequence[Objective],
+    measured: Sequence[Objective],
     settings: VisualizeSettings,
     photo: np.ndarray | None,
-    before: int,
-    total: int,
 ) -> Iterator[Step]:
     image = IMAGES[settings.basis]((model.preprocess.channels, *image_size(model, settings)))
     randomness = generators(settings.seed, objectives)
@@ -142,34 +146,18 @@ def _climb(
     traces = []
     for step in steps:
         traces.append(step.values.cpu())
-        done = before + step.number * len(objectives)
         if step.number < step.total:
-            yield Step(done, total, float(step.values.mean()))
-    first = image.decode(image.kept(start.to(model.device)))
-    pictures = _pictures(model, objectives, first, step.images(), traces, step.alive.tolist())
-    yield Step(done, total, float(step.values.mean()), tuple(pictures))
-
-
-def _pictures(
-    model: Model,
-    objectives: Sequence[Objective],
-    first: Tensor,
-    last: Tensor,
-    traces: list[Tensor],
-    alive: list[bool],
-) -> Iterator[Picture]:
-    initial, final = as_seen(model, first), as_seen(model, last)
-    before, after = activation(model, objectives, initial), activation(model, objectives, final)
+            yield Step(step.number * len(objectives), 0, float(step.values.mean()))
+    ends = [as_seen(model, x) for x in (image.decode(start), step.images().cpu())]
+    before, after = (activation(model, measured, x) for x in ends)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
-    for row, objective in enumerate(objectives):
-        yield Picture(
-            objective,
-            final[row].cpu().numpy(),
-            before[row],
-            after[row],
-            tuple(climbs[row]),
-            alive[row],
+    pictures = tuple(
+        Picture(*row)
+        for row in zip(
+            objectives, ends[1].numpy(), before, after, climbs, step.alive.tolist(), strict=True
         )
+    )
+    yield Step(len(objectives) * settings.steps, 0, float(step.values.mean()), pictures)
 
 
 def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
@@ -235,7 +223,7 @@ def as_seen(model: Model, images: Tensor) -> Tensor:
 
 
 def activation(model: Model, objectives: Sequence[Objective], images: Tensor) -> list[float]:
-    """Each image's own objective, seen straight."""
+    """Each image's own objective on images (N, C, h, w), seen straight."""
     with torch.no_grad():
-        seen = resized(images, model.preprocess.size)
+        seen = resized(images.to(model.device), model.preprocess.size)
         return evaluate(model, objectives, model.preprocess.normalize(seen)).tolist()

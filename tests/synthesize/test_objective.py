@@ -74,9 +74,9 @@ def test_objectives_compose(model, x):
 def test_composed_names_say_what_is_computed(model):
     layer = layer_of(model, "conv2")
     a, b = channel(layer, 0), channel(layer, 1)
-    assert (a + b).name == "conv2:0+conv2:1"
-    assert (2 * (a - b)).name == "2*(conv2:0-conv2:1)"
-    assert (a - (b + a)).name == "conv2:0-(conv2:1+conv2:0)"
+    assert (a + b).name == "conv2:0@mean+conv2:1@mean"
+    assert (2 * (a - b)).name == "2*(conv2:0@mean-conv2:1@mean)"
+    assert (a - (b + 1)).name == "conv2:0@mean-(conv2:1@mean+1)"
 
 
 def test_objectives_over_several_layers_and_the_output(model, x):
