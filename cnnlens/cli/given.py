@@ -116,7 +116,10 @@ def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None)
     """
     real = [path.resolve() for path in paths]
     others = {name: Path(path) for name, path in (taken or {}).items()}
-    return [_unique(path, [p for p in real if p != path], others) for path in real]
+    known = {path: name for name, path in others.items()}  # an image keeps the name it has
+    return [
+        known.get(path) or _unique(path, [p for p in real if p != path], others) for path in real
+    ]
 
 
 def _unique(path: Path, others: list[Path], taken: Mapping[str, Path]) -> str:
