@@ -148,7 +148,7 @@ class VisualizeSettings:
         Adam's learning rate; for plain ascent the root mean square of a step, in units of the
         pixel range.
     size : int
-        Shorter side of the image that is optimized, in pixels; 0: chosen from the network's input.
+        Shorter side of the image that is optimized, in pixels; 0: the input's.
     target : str
         What of a unit is made large: its "map" (the mean of its answers and the highest one), the
         "mean" alone, the highest alone ("max"), or the one at the map's "centre".
@@ -184,7 +184,7 @@ class VisualizeSettings:
     """
 
     steps: int = 256
-    lr: float = 0.05
+    lr: float = 0.1
     size: int = 0
     target: str = "map"
     basis: str = "fourier"

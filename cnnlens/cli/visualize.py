@@ -47,7 +47,7 @@ def visualize(
     steps: Annotated[int | None, _number("Steps.", D.steps)] = None,
     lr: Annotated[float | None, _number("Learning rate.", D.lr)] = None,
     size: Annotated[
-        int | None, _number("Shorter side of the image, in pixels; 0: from the input.", D.size)
+        int | None, _number("Shorter side of the image, in pixels; 0: the input's.", D.size)
     ] = None,
     target: Annotated[
         str | None,

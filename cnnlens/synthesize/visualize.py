@@ -30,8 +30,6 @@ from cnnlens.synthesize.regularize import (
 from cnnlens.synthesize.transform import Transform, resized
 from cnnlens.synthesize.update import UPDATES
 
-_COARSE = 128  # pixels: most of what a filter wants shows at this size, and noise does not
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -190,7 +188,7 @@ def image_size(model: Model, settings: VisualizeSettings) -> tuple[int, int]:
     """Height and width of the image that is optimized, in the proportions of the input."""
     height, width = model.preprocess.size
     short = min(height, width)
-    wanted = settings.size or min(short, max(_COARSE, short // 2))
+    wanted = settings.size or short
     return round(height * wanted / short), round(width * wanted / short)
 
 
