@@ -161,7 +161,7 @@ class VisualizeSettings:
     noise : float
         Deviation of the noise.
     jitter : float or None
-        Largest shift of a view, in input pixels; None: a twentieth of the input's shorter side.
+        Largest shift of a view, in input pixels; None: a fourteenth of the input's shorter side.
     rotate : float
         Largest angle of a view, in degrees.
     scale : float

@@ -77,7 +77,7 @@ def visualize(
         float | None,
         typer.Option(
             min=0,
-            help="Largest shift of a view, in pixels. Default: a twentieth of the input's side.",
+            help="Largest shift of a view, in pixels. Default: a fourteenth of the input's side.",
             show_default=False,
         ),
     ] = None,

@@ -161,7 +161,7 @@ def _climb(
 def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
     """Translate settings into what the loop takes."""
     jitter = settings.jitter
-    jitter = min(model.preprocess.size) / 20 if jitter is None else jitter
+    jitter = min(model.preprocess.size) / 14 if jitter is None else jitter
     weights = (
         Penalty("total variation", settings.tv, partial(total_variation, beta=settings.beta)),
         Penalty("α-norm", settings.alpha, alpha_norm),
