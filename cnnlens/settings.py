@@ -314,8 +314,8 @@ class InvertSettings:
             )
         if self.steps < 1:
             raise UsageError(f"--steps {self.steps} is not at least 1", "400 is usual")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"--lr {self.lr} is not above 0", "0.1 is usual")
+        if not 0 < self.lr <= 10:  # beyond, the first step leaves black and white pixels alone
+            raise UsageError(f"--lr {self.lr} is not between 0 and 10", "0.1 is usual")
         for name in ("tv", "alpha"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(

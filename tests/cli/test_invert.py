@@ -145,6 +145,48 @@ def test_a_clean_inversion_is_the_same_beside_a_perturbed_one(photos: Path, tmp_
     assert first == second
 
 
+def test_a_clean_inversion_serves_every_perturbation(photos: Path, tmp_path: Path) -> None:
+    image = ["-l", "conv2", "-i", photos / "cat.png"]
+    clean, made = tmp_path / "invert/conv2/pictures/cat.png", set()
+    for perturb in ("none", "dropout", "binarize"):
+        arguments = ["invert", "zoo:demo_net", *map(str, image), "-w", str(tmp_path), *STEPS]
+        assert app._run([*arguments, "--perturb", perturb]) == 0
+        made.add(clean.stat().st_mtime_ns)
+    assert len(made) == 1
+    page = (tmp_path / "report.html").read_text()
+    assert 0 < page.index("binarized") < page.index("half its values dropped")
+
+
+def test_the_least_important_maps_are_those_the_clean_inversion_would_miss_least(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from cnnlens.model.layers import find_layers
+    from cnnlens.model.open import open_model
+    from cnnlens.synthesize import perturb
+    from cnnlens.synthesize.invert import features
+
+    plain, seen = perturb.drop_least, []
+
+    def watched(answer: torch.Tensor, effect: torch.Tensor) -> torch.Tensor:
+        seen.append((answer, effect))
+        return plain(answer, effect)
+
+    monkeypatch.setattr(perturb, "drop_least", watched)
+    image = ["-l", "conv2", "-i", photos / "cat.png", "--raw", "--perturb", "drop-least"]
+    assert run(tmp_path, *image) == 0
+    ((answer, effect),) = seen
+    model = open_model("zoo:demo_net")
+    with np.load(tmp_path / "invert/conv2/cat.npz") as arrays:
+        reached = features(
+            model, find_layers(model).resolve("conv2"), torch.tensor(arrays["input"])
+        )
+    for k in range(len(answer)):
+        grown = float(reached[k].square().sum() - (reached[k] - answer[k]).square().sum())
+        assert float(effect[k]) == pytest.approx(grown, rel=1e-3, abs=1e-3)
+
+
 def test_raw_arrays_are_what_the_picture_shows(photos: Path, tmp_path: Path) -> None:
     assert run(tmp_path, "-l", "conv2", "-i", photos / "cat.png", "--raw") == 0
     with np.load(tmp_path / "invert/conv2/cat.npz") as arrays:
