@@ -209,6 +209,8 @@ def _start(
     else:
         picture = torch.from_numpy(photo)[None].float() / 255
         picture = resized(picture, (size[0], size[1]))[0]
+        # fewer channels than the network has are repeated, as preprocessing does
+        picture = picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
     return image.encode(picture.expand(len(noise), channels, *size))
 
 

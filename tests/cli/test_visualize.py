@@ -209,6 +209,13 @@ def test_other_numbers_of_channels(capsys, monkeypatch, tmp_path, name, mode):
         *("-f", "conv2:0", "--raw", *STEPS),
     )
     assert code == 0, err
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (50, 50), "teal").save(photo)
+    code, _, err = run(
+        *(capsys, monkeypatch, "visualize", "-w", str(tmp_path), "--init", str(photo)),
+        *("-f", "conv2:0", "--force", *STEPS),
+    )
+    assert code == 0, err
     with Image.open(tmp_path / "visualize" / "conv2" / "0.png") as picture:
         assert picture.mode == mode
         assert picture.size == ((40, 24) if mode == "L" else (80, 24))
