@@ -26,6 +26,7 @@ _VIEWS = {
     *("_to_copy", "lift_fresh", "as_strided"),
 }
 _AVERAGES = {"mean", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "avg_pool2d"}
+_MAXIMA = {"amax", "adaptive_max_pool2d", "max_pool2d_with_indices", "max"}
 _LINEAR = {"addmm", "mm", "linear"}
 _LINKS = {"_softmax", "_log_softmax", "softmax", "log_softmax", "sigmoid"}
 _RECTIFIERS = {"relu", "hardtanh", "clamp", "clamp_min", "threshold"}
@@ -156,6 +157,8 @@ class Ends:
         if found is not None:
             return self._maker[value], found, False
         blame = self._made_by(self._under_views(start))
+        if blame is not None and blame.name in _MAXIMA:
+            return "its maps are pooled by their maximum, not averaged"
         if _is_map(self.shape(self._under_views(start))):
             return "its classifier reads every position of the maps, with no average over them"
         if blame is not None and blame.name in _AVERAGES:

@@ -203,7 +203,7 @@ class Work:
         file = self.space.path / "cam" / f"{image.name}.png"
         with atomic(file) as temporary:
             picture = draw(rgb, shown, image.path.name, f"{words} at {self.seen.layer}")
-            picture.save(temporary, "PNG", optimize=True)
+            picture.save(temporary, "PNG")
         if self.raw:
             _write_raw(file.with_suffix(".npz"), rgb, maps, classes)
         score = classes[0]["score"]

@@ -392,8 +392,6 @@ def _why_dead(seen: list[Projected]) -> str:
 
 
 def _of_data(model: Model, images: ImageSet) -> Pictured:
-    import numpy as np
-
     from cnnlens.data.images import DamagedImage, load_image
 
     def pixels(number: int) -> np.ndarray:
@@ -403,7 +401,7 @@ def _of_data(model: Model, images: ImageSet) -> Pictured:
         except DamagedImage as damage:
             raise CnnlensError(f"{damage.path} cannot be read: {damage.reason}") from damage
         array = model.preprocess.pixels(image, squash=images.aligned)  # (H, W, C)
-        return np.ascontiguousarray(array.transpose(2, 0, 1))
+        return array.transpose(2, 0, 1).copy()
 
     mark = {"name": images.name, "fingerprint": images.fingerprint}
     words = f"{len(images.paths)} images in {images.name}"

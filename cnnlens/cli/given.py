@@ -56,13 +56,11 @@ class GivenImage:
         DamagedImage
             When it cannot be read.
         """
-        import numpy as np
-
         from cnnlens.data.images import load_image
 
         image = load_image(self.path, "L" if preprocess.channels == 1 else "RGB")
         pixels = preprocess.pixels(image, squash=False)  # (H, W, C)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return pixels.transpose(2, 0, 1).copy()
 
 
 def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[GivenImage]:

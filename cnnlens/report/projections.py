@@ -83,7 +83,7 @@ def save_unit(
         colours = as_colours(projection, preprocess.bgr)
         patches.append(Patch(image[rows, columns], colours[rows, columns]))
     with atomic(path) as temporary:
-        draw(patches, title, notes).save(temporary, "PNG", optimize=True)
+        draw(patches, title, notes).save(temporary, "PNG")
     return boxes
 
 
@@ -113,10 +113,8 @@ def as_colours(projection: np.ndarray, bgr: bool = False) -> np.ndarray:
 def signed(projection: np.ndarray) -> np.ndarray:
     """Show a projection (h, w, 3): zero is grey, its strongest pixels reach black and white."""
     scale = _strength(np.abs(projection))
-    shown = (
-        0.5 + 0.5 * np.clip(projection / scale, -1, 1) if scale else np.full_like(projection, 0.5)
-    )
-    return np.rint(shown * 255).astype(np.uint8)
+    share = np.clip(projection / scale, -1, 1) if scale else np.zeros_like(projection)
+    return np.rint(_GREY + 127 * share).astype(np.uint8)
 
 
 def masked(image: np.ndarray, projection: np.ndarray) -> np.ndarray:

@@ -154,7 +154,7 @@ def test_real_networks_have_maps_that_add_up_to_their_scores(name: str, layer: s
     [
         ("hidden", "between the pooling and the class weights there is 'relu'"),
         ("flatten", "its classifier reads every position of the maps"),
-        ("max", "between the pooling and the class weights there is 'amax'"),
+        ("max", "pooled by their maximum"),
         ("conv_wide", "is not 1×1"),
         ("parts", "between the pooling and the class weights there is|not global"),
     ],
