@@ -249,6 +249,7 @@ _VISUALIZE_CHOICES = {
 }
 _PLAIN: dict[str, Any] = {
     "basis": "pixels",
+    "target": "mean",
     "update": "ascent",
     "noise": 0.05,
     "jitter": 0.0,
@@ -272,7 +273,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Mordvintsev et al. 2015: jitter, from a photo where --init names one
     "deepdream": {**_PLAIN, "jitter": 32.0, "lr": 0.006, "steps": 128},
     # Dai 2020: the gradient is blurred, shifted and turned a little in each step
-    "lifelike": {**_PLAIN, "gradient_blur": 2.0, "gradient_shift": 4.0, "gradient_rotate": 5.0},
+    "lifelike": {**_PLAIN, "noise": 0.02, "gradient_blur": 4.0}
+    | {"gradient_shift": 2.0, "gradient_rotate": 3.0},
 }
 
 
