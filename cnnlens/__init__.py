@@ -22,9 +22,13 @@ _HOMES = {
     "StoreSource": "cnnlens.activations.sources",
     "Store": "cnnlens.activations.store",
     "dissect": "cnnlens.measure.dissect",
+    "visualize": "cnnlens.synthesize.visualize",
     "DissectSettings": "cnnlens.settings",
+    "VisualizeSettings": "cnnlens.settings",
     "ExtractSettings": "cnnlens.settings",
     "RunSettings": "cnnlens.settings",
+    "invert": "cnnlens.synthesize.invert",
+    "InvertSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
 }
 

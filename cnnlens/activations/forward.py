@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.device import is_memory_error
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.scores import class_scores
 from cnnlens.model.trace import read_and_run
 
 
@@ -75,10 +74,10 @@ class Forward:
         with torch.no_grad():
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
         maps = [_array(v, count) for v in values]
-        return maps, _array(_scores(output, len(x)), count) if self.logits else None
+        return maps, _array(class_scores(output, len(x)), count) if self.logits else None
 
     def _smaller(self, error: BaseException) -> None:
-        if not _is_memory(error):
+        if not is_memory_error(error):
             raise error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -95,40 +94,5 @@ class Forward:
         self.limit = max(1, self.limit // 2)
 
 
-def gives_scores(model: Model) -> bool:
-    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
-    black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    with torch.no_grad():
-        output = model.net(black.to(model.device))
-    try:
-        _scores(output, len(black))
-    except CnnlensError:
-        return False
-    return True
-
-
-def _scores(output: Any, count: int) -> Tensor:
-    """Find the class scores (N, K) in what a network returns: its `logits`, or what is first."""
-    named = output.get("logits") if isinstance(output, Mapping) else None
-    named = getattr(output, "logits", None) if named is None else named
-    if named is None and is_dataclass(output):
-        output = [getattr(output, f.name) for f in fields(output)]
-    tensors = [t for t in tree_leaves(output if named is None else named) if isinstance(t, Tensor)]
-    first = tensors[0] if tensors else None
-    if first is None or first.shape[:1] != (count,) or math.prod(first.shape[2:]) != 1:
-        raise CnnlensError(
-            f"the network returns no class scores but a {type(output).__name__}",
-            "its layers can be read all the same; only its outputs cannot be kept",
-        )
-    return first.reshape(count, -1)
-
-
 def _array(value: Tensor, count: int) -> np.ndarray:
     return value[:count].float().cpu().contiguous().numpy()
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )

@@ -18,7 +18,17 @@ from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
 
 # commands in the order a user meets them; each is a function of its own name in its own file
-COMMANDS = ("layers", "extract", "dissect", "report", "demo")
+COMMANDS = (
+    "layers",
+    "extract",
+    "dissect",
+    "visualize",
+    "deconv",
+    "cam",
+    "invert",
+    "report",
+    "demo",
+)
 
 app = typer.Typer(
     name="cnnlens",

@@ -55,7 +55,7 @@ def extract(
     Each layer gets one HDF5 file in WORKSPACE/activations. An interrupted run is resumed by the
     same command.
     """
-    from cnnlens.activations.forward import gives_scores
+    from cnnlens.model.scores import gives_scores
 
     screen, space = Screen(json, quiet), Workspace(workspace, force)
     settings = ExtractSettings(dtype)

@@ -105,6 +105,9 @@ JsonOption = Annotated[
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or tables.")]
+RawOption = Annotated[
+    bool, typer.Option("--raw", help="Also write the arrays behind each picture, as .npz.")
+]
 ForceOption = Annotated[
     bool,
     typer.Option(

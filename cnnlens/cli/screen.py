@@ -163,18 +163,18 @@ class Bars:
         self._bars = bars
         self._tasks: dict[str, Any] = {}
 
-    def show(self, stage: str, done: int, total: int) -> None:
-        """Set how far a stage is."""
+    def show(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Set how far a stage is; `note` takes the place of its speed."""
         if self._bars is None:
             return
         if stage not in self._tasks:
             # what an earlier run did must not count into the rate: the bar starts where it stands
-            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, rate="")
+            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, rate=note)
             return
         task = self._tasks[stage]
         speed = next(t.speed for t in self._bars.tasks if t.id == task)
         rate = f"{speed:.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else ""
-        self._bars.update(task, completed=done, total=total, rate=rate)
+        self._bars.update(task, completed=done, total=total, rate=note or rate)
 
 
 def _is_terminal(stream: TextIO) -> bool:

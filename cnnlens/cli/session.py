@@ -55,7 +55,7 @@ def open_model(
             raise needs_model(workspace or Workspace())
         spec = known["spec"]
     else:
-        spec = options.spec
+        spec = portable(options.spec)  # as later commands will open it: equal names, equal marks
         known = known if known and known["spec"] == portable(spec) else None
     if known:  # what was said of this model before still holds
         given = {k: v or _tupled(known.get(k)) for k, v in given.items()}

@@ -52,3 +52,13 @@ def _check_cuda(device: torch.device) -> None:
             f"device '{device}' does not exist: this machine has {count}",
             f"choose cuda:0 to cuda:{count - 1}",
         )
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether a device or the machine ran out of memory: with less at once it may still work."""
+    import torch
+
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )

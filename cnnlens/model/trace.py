@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -252,33 +254,128 @@ class _Reader(TorchDispatchMode):
         number, self.count = self.count, self.count + 1
         for place in self.wanted.get(number, ()):
             if _op_name(func) != place.op_name:
-                raise CnnlensError(
-                    f"the network's forward pass changes from call to call: operation {number} was "
-                    f"{place.op_name}, now it is {_op_name(func)}",
-                    "name a module's own output instead (cnnlens layers lists them)",
-                )
+                raise _changed(place, _op_name(func))
             self.take(place, _tensors(result)[place.output])
         return result
 
 
-def read(net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool = True) -> list[Tensor]:
+def _changed(place: Place, now: str) -> CnnlensError:
+    return CnnlensError(
+        f"the network's forward pass changes from call to call: operation {place.op} was "
+        f"{place.op_name}, now it is {now}",
+        "name a module's own output instead (cnnlens layers lists them)",
+    )
+
+
+class _Ordinals(TorchDispatchMode):
+    """Finds out the how-manieth operation of its name each place is.
+
+    Where gradients are kept, operations of autograd's own join the network's and shift their
+    numbers; the order among those of one name stays.
+    """
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        super().__init__()
+        self.found: dict[tuple[str, int], list[Place]] = {}
+        self._wanted = places
+        self._count = 0
+        self._seen: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = _op_name(func)
+        for place in self._wanted:
+            if place.op == self._count:
+                if place.op_name != name:
+                    raise _changed(place, name)
+                self.found.setdefault((name, self._seen.get(name, 0)), []).append(place)
+        self._seen[name] = self._seen.get(name, 0) + 1
+        self._count += 1
+        if sum(map(len, self.found.values())) == len(self._wanted):
+            raise _Stop
+        return func(*args, **(kwargs or {}))
+
+
+# what is known of a network's operations, once it was looked for
+_ordinals: WeakKeyDictionary[nn.Module, dict[frozenset[Place], dict[tuple[str, int], list[Place]]]]
+_ordinals = WeakKeyDictionary()
+
+
+def _find_ordinals(
+    net: nn.Module, x: Tensor, places: Sequence[Place]
+) -> dict[tuple[str, int], list[Place]]:
+    known = _ordinals.setdefault(net, {})
+    key = frozenset(places)
+    if key not in known:
+        finder, plain = _Ordinals(places), x.detach().clone()
+        with torch.no_grad(), suppress(_Stop), finder:
+            net(plain)
+        known[key] = finder.found
+    return known[key]
+
+
+class _LiveReader(TorchDispatchMode):
+    """Takes the outputs of chosen operations together with their history.
+
+    Autograd stands above this mode and writes the history once the operation is done: values are
+    kept until the function of torch that made them has returned.
+    """
+
+    def __init__(self, wanted: dict[tuple[str, int], list[Place]], take: Any) -> None:
+        super().__init__()
+        self._wanted, self._take = wanted, take
+        self._seen: dict[str, int] = {}
+        self._kept: list[tuple[Place, Tensor]] = []
+
+    def settle(self) -> None:
+        """Take what was kept."""
+        while self._kept:
+            self._take(*self._kept.pop(0))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = _op_name(func)
+        if name != "detach":  # autograd's own, while it writes; any other may work in place
+            self.settle()
+        number = self._seen.get(name, 0)
+        self._seen[name] = number + 1
+        result = func(*args, **(kwargs or {}))
+        for place in self._wanted.get((name, number), ()):
+            self._kept.append((place, _tensors(result)[place.output]))
+        return result
+
+
+class _Settling(TorchFunctionMode):
+    """Lets a reader take its values as soon as a function of torch has returned."""
+
+    def __init__(self, reader: _LiveReader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._reader.settle()
+        return result
+
+
+def read(
+    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool = True, gradient: bool = False
+) -> list[Tensor]:
     """Run `net` on `x` (N, …) and return the values at `places`, in their order.
 
     The forward pass ends when the last of them is known (unless `stop` is False). Values are
     copies where the network could still overwrite them in place; maps that a network keeps with
-    channels last are returned as (N, C, H, W).
+    channels last are returned as (N, C, H, W). With `gradient` they can be differentiated.
 
     Raises
     ------
     CnnlensError
         When a place is never reached.
     """
-    values, _ = read_and_run(net, x, places, stop)
+    values, _ = read_and_run(net, x, places, stop, gradient)
     return values
 
 
 def read_and_run(
-    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool
+    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool, gradient: bool = False
 ) -> tuple[list[Tensor], Any]:
     """Do what `read` does, and return the network's own output too (None when stopped early)."""
     values: dict[Place, Tensor] = {}
@@ -288,12 +385,17 @@ def read_and_run(
     def take(place: Place, value: Tensor) -> None:
         last = stop and len(values) + 1 == len(wanted)
         with _disable_current_modes():  # a copy is no operation of the network's to be counted
-            value = value.detach() if last else value.detach().clone()
+            value = value if gradient else value.detach()
+            value = value if last else value.clone()
             values[place] = value.permute(0, 3, 1, 2) if place.channels_last else value
         if last:
             raise _Stop
 
-    with _counting_alike(wanted), _hooked(net, wanted, take), suppress(_Stop):
+    with (
+        _counting_alike(wanted),
+        _hooked(net, wanted, take, x if gradient else None),
+        suppress(_Stop),
+    ):
         # a tensor made in inference mode cannot be changed in place outside of it
         output = net(x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x)
     if missing := [p.path or p.op_name for p in places if p not in values]:
@@ -312,28 +414,44 @@ def _counting_alike(places: set[Place]) -> Iterator[None]:
 
 
 @contextmanager
-def _hooked(net: nn.Module, places: set[Place], take: Any) -> Iterator[None]:
+def _hooked(
+    net: nn.Module, places: set[Place], take: Any, live: Tensor | None = None
+) -> Iterator[None]:
+    """Have `take` called with every place's value; `live` is the input where history is wanted."""
     modules = dict(net.named_modules())
     by_path: dict[str, list[Place]] = {}
-    by_op: dict[int, list[Place]] = {}
     for place in places:
-        if place.op >= 0:
-            by_op.setdefault(place.op, []).append(place)
-        else:
+        if place.op < 0:
             by_path.setdefault(place.path, []).append(place)
     handles = [
         modules[path].register_forward_hook(_taking(wanted, take))
         for path, wanted in by_path.items()
     ]
     try:
-        if by_op:  # the only case that slows the pass down, by microseconds an operation
-            with _Reader(by_op, take):
-                yield
-        else:
+        with _watching(net, [place for place in places if place.op >= 0], take, live):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _watching(
+    net: nn.Module, places: Sequence[Place], take: Any, live: Tensor | None
+) -> Iterator[None]:
+    if not places:
+        yield
+    elif live is not None:
+        reader = _LiveReader(_find_ordinals(net, live, places), take)
+        with reader, _Settling(reader):
+            yield
+            reader.settle()
+    else:  # slows the pass down by microseconds an operation
+        by_op: dict[int, list[Place]] = {}
+        for place in places:
+            by_op.setdefault(place.op, []).append(place)
+        with _Reader(by_op, take):
+            yield
 
 
 def _taking(places: list[Place], take: Any) -> Any:

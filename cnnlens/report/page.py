@@ -11,15 +11,22 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
+from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.dissection import dissection
 from cnnlens.report.header import header
+from cnnlens.report.inversion import inversion
 from cnnlens.report.pictures import addresses
 from cnnlens.report.results import read_workspace
 from cnnlens.report.section import Section
+from cnnlens.report.visualizations import visualizations
 
 # The page's sections in reading order: name to a function that gathers it, or None of it.
 SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "dissect": dissection,
+    "visualize": visualizations,
+    "deconv": projections,
+    "cam": class_maps,
+    "invert": inversion,
 }
 
 _SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "page.js")

@@ -1,0 +1,243 @@
+"""Where on an image a class was seen: class activation maps, and Grad-CAM for any network.
+
+CAM weighs the last maps by the weights of a class, which needs a linear head on their average:
+``sum(map) / (H * W) + bias`` is the class's score. Grad-CAM weighs the maps of any layer by the
+mean of the score's gradient and keeps what is positive.
+
+    seen = ClassMaps(model, method="cam")
+    found = seen(x, classes=[281])      # found.maps (N, 1, H, W)
+
+References
+----------
+B. Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016.
+R. R. Selvaraju et al.: Grad-CAM, ICCV 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from cnnlens.attribution.head import Ends, Head, find_head, places
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.live import read_live
+from cnnlens.model.model import Model
+from cnnlens.model.scores import class_scores
+from cnnlens.model.trace import Place, Trace, read_and_run, trace
+
+METHODS = ("cam", "gradcam")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Class maps of a batch of images.
+
+    Attributes
+    ----------
+    maps : torch.Tensor
+        (N, K, H, W), at the layer's own size: CAM without bias or rectifier, Grad-CAM rectified.
+    classes : torch.Tensor
+        (N, K) int64.
+    scores : torch.Tensor
+        (N, K), before any softmax.
+    probabilities : torch.Tensor
+        (N, K), after the softmax (or the sigmoid, where the network ends in one).
+    """
+
+    maps: Tensor
+    classes: Tensor
+    scores: Tensor
+    probabilities: Tensor
+
+
+class ClassMaps:
+    """Class activation maps of one network at one place.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    method : {"cam", "gradcam"}
+        CAM needs a head that allows it.
+    layer : str, optional
+        Where to look. Default: CAM the maps that the class weights act on; Grad-CAM the maps that
+        enter the global pooling, else ``last``.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the place.
+    place : Place
+        The place.
+    count : int
+        Number of classes.
+    head : Head or None
+        The class weights, for CAM.
+
+    Raises
+    ------
+    UsageError
+        For an unknown layer, where the network has no class activation maps, and where the class
+        weights do not act on `layer`; Grad-CAM is offered.
+    """
+
+    def __init__(self, model: Model, method: str = "cam", layer: str | None = None) -> None:
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        self._model, self.method = model, method
+        shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+        x = model.preprocess.normalize(noise)
+        passed = trace(model.net, x)
+        self._ends = Ends(passed, shape)
+        self._score_place = self._ends.score_place()
+        self.count = self._count(x)
+        named = Layers(passed, shape).resolve(layer) if layer else None
+        self.head = self._find_head(x) if method == "cam" else None
+        if self.head is not None:
+            self.layer, self.place = self._cam_place(passed, self.head, named)
+        else:
+            self.layer, self.place = self._gradcam_place(passed, shape, named)
+
+    def _count(self, x: Tensor) -> int:
+        with torch.no_grad():
+            output = self._model.net(x)
+        return class_scores(output, len(x)).shape[1]
+
+    def _find_head(self, x: Tensor) -> Head:
+        found = find_head(self._ends, self._model.net, x)
+        if isinstance(found, str):
+            raise UsageError(
+                f"{self._model.arch} has no class activation maps: {found}",
+                "use --method gradcam, which any network allows",
+            )
+        return found
+
+    def _cam_place(self, passed: Trace, head: Head, named: Layer | None) -> tuple[str, Place]:
+        name, place = next(places(passed, head.maps))
+        if named is None:
+            return name, place
+        if _value(passed, named.place) != head.maps:
+            raise UsageError(
+                f"the class weights of {self._model.arch} do not act on {named.name}",
+                f"they act on {name}; --method gradcam looks at any layer",
+            )
+        return named.name, named.place
+
+    def _gradcam_place(
+        self, passed: Trace, shape: tuple[int, ...], named: Layer | None
+    ) -> tuple[str, Place]:
+        maps = self._ends.pooled()
+        if named is None and maps is not None:
+            return next(places(passed, maps))
+        named = named or Layers(passed, shape).resolve("last")
+        return named.name, named.place
+
+    def __call__(self, x: Tensor, classes: Sequence[int] | None = None, top: int = 1) -> Found:
+        """Look at images.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            (N, C, H, W), network input.
+        classes : sequence of int, optional
+            The classes to look for; None: each image's `top` classes by score.
+        top : int
+            How many.
+
+        Raises
+        ------
+        CnnlensError
+            When maps or scores are not finite, or the score does not depend on the layer.
+        """
+        if self.head is not None:
+            maps, scores = self._read(x)
+            chosen = self._choose(scores, classes, top)
+            found = _weighed(maps, self.head.weights[chosen])
+        else:
+            scores, chosen, found = self._gradient(x, classes, top)
+        if not (found.isfinite().all() and scores.isfinite().all()):
+            raise CnnlensError(
+                f"the class maps of {self._model.arch} at {self.layer} are not finite",
+                "the network overflows there: check its weights, and --mean and --std",
+            )
+        shares = scores.sigmoid() if self._ends.link == "sigmoid" else scores.softmax(1)
+        return Found(found, chosen, scores.gather(1, chosen), shares.gather(1, chosen))
+
+    def _choose(self, scores: Tensor, classes: Sequence[int] | None, top: int) -> Tensor:
+        if classes is not None:
+            return torch.tensor(list(classes), device=scores.device).expand(len(scores), -1)
+        # stable, so that equal scores keep the classes' order
+        return scores.sort(dim=1, descending=True, stable=True).indices[:, :top]
+
+    def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (N, C, H, W) and scores (N, K)."""
+        wanted = [self.place, *([self._score_place] if self._score_place else [])]
+        with torch.no_grad():
+            values, output = read_and_run(self._model.net, x, wanted, stop=False)
+        scores = (
+            values[1].reshape(len(x), -1) if self._score_place else class_scores(output, len(x))
+        )
+        return values[0], scores
+
+    def _gradient(
+        self, x: Tensor, classes: Sequence[int] | None, top: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (N, K), chosen classes (N, k), Grad-CAM maps (N, k, H, W)."""
+        leaf = x.detach().clone().requires_grad_(True)
+        wanted = [self.place, *([self._score_place] if self._score_place else [])]
+        with torch.enable_grad():
+            lives, output = read_live(self._model.net, leaf.clone(), wanted, stop=False)
+            raw = lives[1].value if self._score_place else class_scores(output, len(x))
+        end = lives[1].edge if self._score_place else _edge(raw)
+        scores = raw.detach().reshape(len(x), -1)
+        chosen = self._choose(scores, classes, top)
+        start = lives[0]
+        maps = []
+        for column in chosen.T:  # one backward pass for a class of every image
+            seed = torch.zeros_like(scores).scatter_(1, column[:, None], 1).reshape(raw.shape)
+            gradient = self._gradient_of(end, start.edge, seed)
+            maps.append(self._gradcam(start.value, gradient))
+        return scores, chosen, torch.cat(maps, dim=1)
+
+    def _gradient_of(
+        self, end: GradientEdge | None, start: GradientEdge | None, seed: Tensor
+    ) -> Tensor:
+        found = None
+        if end is not None and start is not None:
+            (found,) = torch.autograd.grad(end, start, seed, retain_graph=True, allow_unused=True)
+        if found is None:
+            raise CnnlensError(
+                f"the class scores of {self._model.arch} do not depend on {self.layer}",
+                "choose another layer with -l",
+            )
+        return found
+
+    def _gradcam(self, maps: Tensor, gradient: Tensor) -> Tensor:
+        if self.place.channels_last:
+            maps, gradient = maps.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
+        weights = gradient.mean(dim=(2, 3))  # (N, C)
+        return _weighed(maps, weights[:, None]).clamp(min=0)
+
+
+def _weighed(maps: Tensor, weights: Tensor) -> Tensor:
+    """Sum maps (N, C, H, W), weighted by (N, K, C)."""
+    return torch.einsum("nchw,nkc->nkhw", maps, weights.to(maps.dtype))
+
+
+def _edge(value: Tensor) -> GradientEdge | None:
+    return get_gradient_edge(value) if value.requires_grad else None
+
+
+def _value(passed: Trace, place: Place) -> int:
+    """Number of the value that stands at a place."""
+    if place.op >= 0:
+        return passed.ops[place.op].outputs[place.output]
+    return next(
+        call.value for call in passed.calls if (call.path, call.number) == (place.path, place.call)
+    )

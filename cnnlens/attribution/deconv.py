@@ -1,0 +1,185 @@
+"""DeconvNet: what of an image drove a unit, projected back to pixels by one backward pass.
+
+From one unit's map, all others zero: transposed convolutions, a rectifier on the reconstruction at
+every rectifier, unpooling with the switches of the forward pass. Where windows overlap, switches
+add (the adjoint of the pooling). Biases take no part, batch norm keeps gamma / sigma.
+
+    seen = Projector(net, x, layer.place)
+    pixels = seen.project([12], method="deconvnet")   # from unit 12's peak, per image
+
+Nonlinearities other than rectifiers have no definition; they keep the gradient, and `undefined`
+names them.
+
+References
+----------
+M. D. Zeiler, R. Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014.
+J. T. Springenberg et al.: Striving for Simplicity, ICLR 2015 (``method="guided"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cnnlens.attribution.rules import RULES, applying, undefined, writes_into_parts
+from cnnlens.attribution.views import Aside
+from cnnlens.errors import CnnlensError
+from cnnlens.model.live import Live, read_live
+from cnnlens.model.trace import Place
+
+Position = tuple[int, int]
+
+
+class Projector:
+    """One forward pass, from which any of its units can be projected back.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode.
+    x : torch.Tensor
+        (N, C, H, W), network input.
+    place : Place
+        Where the units are.
+
+    Attributes
+    ----------
+    maps : torch.Tensor
+        (N, units, h, w), the activations at the place.
+    undefined : list of str
+        Nonlinearities on the way for which no rule but the gradient is defined.
+
+    Raises
+    ------
+    CnnlensError
+        When the place does not depend on the input.
+    """
+
+    def __init__(self, net: nn.Module, x: Tensor, place: Place) -> None:
+        self._x = x.detach().clone().requires_grad_(True)
+        live = self._read(net, place)
+        if live.edge is not None and writes_into_parts(live.edge):
+            with Aside():
+                live = self._read(net, place)
+        if live.edge is None:
+            raise CnnlensError(
+                f"{place.path or place.op_name} does not depend on the input",
+                "choose a layer that the input reaches",
+            )
+        self._edge, self._last = live.edge, place.channels_last
+        self.maps = live.value.permute(0, 3, 1, 2) if self._last else live.value
+        self.undefined = undefined(live.edge)
+
+    def _read(self, net: nn.Module, place: Place) -> Live:
+        with torch.enable_grad():
+            (live,), _ = read_live(net, self._x.clone(), [place])  # a leaf resists in-place changes
+        return live
+
+    def peaks(self, unit: int) -> list[Position]:
+        """Row and column of a unit's highest activation, per image; the first of equal ones."""
+        flat = self.maps[:, unit].flatten(1).argmax(1)  # (N,)
+        width = self.maps.shape[3]
+        return [divmod(int(at), width) for at in flat]
+
+    def project(
+        self,
+        units: Sequence[int],
+        positions: Sequence[Position | None] | None = None,
+        *,
+        method: str = "deconvnet",
+        whole: bool = False,
+    ) -> Tensor:
+        """Project one unit per image.
+
+        Parameters
+        ----------
+        units : sequence of int
+            One per image, or one for all.
+        positions : sequence of (row, column) or None, optional
+            Where in the map to start, per image; None: the unit's peak.
+        method : {"deconvnet", "guided", "gradient"}
+            The rule of the rectifiers.
+        whole : bool
+            Start from the unit's whole map instead.
+
+        Returns
+        -------
+        torch.Tensor
+            (N, C, H, W) float32 in the network's input plane; sign and scale kept.
+        """
+        if method not in RULES:
+            raise ValueError(f"method must be one of {', '.join(RULES)}, not {method!r}")
+        units = list(units) * len(self.maps) if len(units) == 1 else list(units)
+        if len(units) != len(self.maps):
+            raise ValueError(f"{len(units)} units for {len(self.maps)} images")
+        seed = self._seed(units, positions, whole)
+        with applying(method, self._edge):
+            return self._backward(seed)
+
+    def _seed(
+        self, units: list[int], positions: Sequence[Position | None] | None, whole: bool
+    ) -> Tensor:
+        """All zero but for the chosen activations."""
+        seed = torch.zeros_like(self.maps)
+        for row, unit in enumerate(units):
+            if whole:
+                seed[row, unit] = self.maps[row, unit]
+                continue
+            given = positions[row] if positions is not None else None
+            y, x = self.peaks(unit)[row] if given is None else given
+            seed[row, unit, y, x] = self.maps[row, unit, y, x]
+        return seed
+
+    def _backward(self, seed: Tensor) -> Tensor:
+        if self._last:
+            seed = seed.permute(0, 2, 3, 1)
+        (found,) = torch.autograd.grad(
+            self._edge, self._x, seed, retain_graph=True, allow_unused=True
+        )
+        return torch.zeros_like(self._x) if found is None else found.detach()
+
+
+def project(
+    net: nn.Module,
+    x: Tensor,
+    place: Place,
+    unit: int,
+    position: Position | None = None,
+    *,
+    method: str = "deconvnet",
+    whole: bool = False,
+) -> Tensor:
+    """Project one unit of each image back to pixels (see `Projector`).
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode.
+    x : torch.Tensor
+        (N, C, H, W), network input.
+    place : Place
+        Where the unit is: ``find_layers(model).resolve("conv5").place``.
+    unit : int
+        Counted from 0.
+    position : (int, int), optional
+        Row and column to start from; None: each image's peak.
+    method : {"deconvnet", "guided", "gradient"}
+        The rule of the rectifiers.
+    whole : bool
+        Start from the unit's whole map.
+
+    Returns
+    -------
+    torch.Tensor
+        (N, C, H, W) float32 in the network's input plane; sign and scale kept.
+
+    Raises
+    ------
+    CnnlensError
+        When the place does not depend on the input.
+    """
+    positions = None if position is None else [position] * len(x)
+    seen = Projector(net, x, place)
+    return seen.project([unit], positions, method=method, whole=whole)

@@ -1,0 +1,115 @@
+"""Filter addresses on the command line: ``LAYER:UNITS``, with a position or without."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from cnnlens.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnlens.model.layers import Layer, Layers
+
+FiltersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        "-f",
+        metavar="LAYER:UNITS",
+        help="Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
+        "at one position: conv5:12@6,6 (row, column); repeatable.",
+        show_default=False,
+    ),
+]
+
+_HOW = "write LAYER:UNITS, like conv5:12, conv5:0-15, conv5:3,7,9 or conv5:all"
+_UNITS = re.compile(r"(?P<units>all|[\d,\s-]+)(@(?P<at>.*))?")
+
+
+class Filters(NamedTuple):
+    """Units of one layer.
+
+    Attributes
+    ----------
+    layer : Layer
+        The layer, under the name it was typed with.
+    units : list of int or None
+        In the order typed, each once; None: the layer as a whole.
+    position : (int, int) or None
+        Row and column in the layer's map; None: no particular one.
+    """
+
+    layer: Layer
+    units: list[int] | None
+    position: tuple[int, int] | None
+
+
+def parse_filters(texts: Sequence[str], layers: Layers) -> list[Filters]:
+    """Resolve filter addresses, in the order typed.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        ``LAYER:UNITS``, ``LAYER:UNITS@y,x``, or ``LAYER`` for a layer as a whole.
+    layers : Layers
+        Of the model.
+
+    Raises
+    ------
+    UsageError
+        For an unknown layer, a unit or position that the layer does not have, or bad grammar.
+    """
+    return [_parse(text, layers) for text in texts]
+
+
+def _parse(text: str, layers: Layers) -> Filters:
+    name, colon, rest = text.rpartition(":")
+    found = _UNITS.fullmatch(rest.strip())
+    if not colon or name == "module":  # `module:conv1` is a layer's name
+        return Filters(layers.resolve(text), None, None)
+    if found is None:
+        raise UsageError(f"'{rest}' in '{text}' names no units", _HOW)
+    layer = layers.resolve(name)
+    units = _units(found["units"].strip(), layer, text)
+    position = None if found["at"] is None else _position(found["at"], layer, text)
+    return Filters(layer, units, position)
+
+
+def _units(text: str, layer: Layer, whole: str) -> list[int]:
+    if text == "all":
+        return list(range(layer.units))
+    units: dict[int, None] = {}
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"'{part.strip()}' in '{whole}' is no unit and no range", _HOW)
+        low, high = int(first), int(last or first)
+        if high < low:
+            raise UsageError(f"the range {low}-{high} in '{whole}' runs backwards", _HOW)
+        _check_unit(high, layer)
+        units.update(dict.fromkeys(range(low, high + 1)))
+    return list(units)
+
+
+def _check_unit(unit: int, layer: Layer) -> None:
+    if unit >= layer.units:
+        raise UsageError(f"no unit {unit} in {layer.name}", f"its units are 0 to {layer.units - 1}")
+
+
+def _position(text: str, layer: Layer, whole: str) -> tuple[int, int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise UsageError(
+            f"'@{text}' in '{whole}' is no position", "write LAYER:UNIT@y,x: row, column, from 0"
+        )
+    y, x = int(parts[0]), int(parts[1])
+    height, width = layer.shape[1:]
+    if y >= height or x >= width:
+        raise UsageError(
+            f"no position {y},{x} in {layer.name}",
+            f"its maps are {height}×{width}: rows 0 to {height - 1}, columns 0 to {width - 1}",
+        )
+    return y, x

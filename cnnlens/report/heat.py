@@ -1,0 +1,108 @@
+"""Class maps over the image they were made from: the warmer, the more it speaks for the class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cnnlens.report.figures import _cut, _font
+
+_TILE = 300  # pixels: longer side of a picture
+_GAP, _MARGIN, _HEAD, _CAPTION = 16, 20, 62, 46
+_MOST = 0.8  # opacity of the heat where it is highest
+_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class ClassHeat:
+    """One class's map on an image.
+
+    Attributes
+    ----------
+    heat : numpy.ndarray
+        (h, w) float32, at the layer's own size.
+    name : str
+        The class.
+    words : str
+        Its score, its probability.
+    """
+
+    heat: np.ndarray
+    name: str
+    words: str
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lay what is positive of a map over an image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) uint8.
+    heat : numpy.ndarray
+        (h, w) float32, resampled to the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8; the grey image where nothing is positive.
+    """
+    import matplotlib
+
+    height, width = image.shape[:2]
+    large = Image.fromarray(heat.astype(np.float32)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    highest = float(heat.max())
+    share = np.clip(np.asarray(large) / highest, 0, 1) if highest > 0 else np.zeros((height, width))
+    paint = matplotlib.colormaps["turbo"](0.5 + 0.45 * share)[..., :3] * 255  # (H, W, 3)
+    opacity = (_MOST * share)[..., None]
+    grey = image.mean(axis=2, keepdims=True)
+    under = 0.55 * grey + 0.45 * image
+    return np.rint(under * (1 - opacity) + paint * opacity).astype(np.uint8)
+
+
+def draw(image: np.ndarray, classes: Sequence[ClassHeat], title: str, note: str) -> Image.Image:
+    """Lay out an image and its class maps side by side.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) uint8, as the network saw it.
+    classes : sequence of ClassHeat
+        In reading order.
+    title, note : str
+        Above.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+    """
+    factor = _TILE / max(image.shape[:2])
+    wide, high = (max(1, round(side * factor)) for side in (image.shape[1], image.shape[0]))
+    columns = min(len(classes) + 1, _COLUMNS)
+    rows = -(-(len(classes) + 1) // columns)
+    size = (
+        max(2 * _MARGIN + columns * (wide + _GAP) - _GAP, 2 * _MARGIN + 2 * _TILE),
+        _HEAD + rows * (high + _CAPTION) + _MARGIN,
+    )
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    bold, small = _font("DejaVuSans-Bold.ttf", 16), _font("DejaVuSans.ttf", 12)
+    room = size[0] - 2 * _MARGIN
+    pen.text((_MARGIN, 12), _cut(pen, title, bold, room), fill="#1a1a1a", font=bold)
+    pen.text((_MARGIN, 36), _cut(pen, note, small, room), fill="#555555", font=small)
+    tiles = [(image, "the image", "as the network saw it")]
+    tiles += [(overlay(image, one.heat), one.name, one.words) for one in classes]
+    for index, (array, name, words) in enumerate(tiles):
+        x = _MARGIN + index % columns * (wide + _GAP)
+        y = _HEAD + index // columns * (high + _CAPTION)
+        sheet.paste(Image.fromarray(array).resize((wide, high), Image.Resampling.BICUBIC), (x, y))
+        strong = _font("DejaVuSans-Bold.ttf", 13)
+        pen.text((x, y + high + 5), _cut(pen, name, strong, wide), fill="#1a1a1a", font=strong)
+        pen.text((x, y + high + 23), _cut(pen, words, small, wide), fill="#555555", font=small)
+    return sheet

@@ -1,0 +1,1 @@
+"""Optimizing an input: objective, image, regularizers, transforms, and the loop that joins them."""

@@ -1,0 +1,141 @@
+"""What is optimized in place of an image: its code, from which the image is decoded.
+
+Pixels are the plain code. A Fourier code whose frequencies are scaled by 1/f and whose colours are
+decorrelated makes all scales and hues of natural images equally easy to reach; through a sigmoid,
+every code is a picture.
+
+References
+----------
+Olah, Mordvintsev, Schubert: Feature Visualization. Distill, 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# square root of the covariance of colours in ImageNet's photos, as published with "Feature
+# Visualization", over its largest column norm
+_COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+_LARGEST = 0.4619
+_EDGE = 1e-4  # pixels this near to 0 or 1 have no finite logit
+
+
+class Image(Protocol):
+    """A parameterization: images of one shape as codes, a row each."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images it decodes to."""
+        ...
+
+    def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
+        """Random codes (N, …), each from its own generator."""
+        ...
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] from codes (N, …), differentiable."""
+        ...
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes (N, …) of images (N, C, H, W) in [0, 1]."""
+        ...
+
+    def kept(self, code: Tensor) -> Tensor:
+        """The nearest codes that are pictures."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The image itself; what leaves [0, 1] is cut off after each step.
+
+    Attributes
+    ----------
+    shape : (int, int, int)
+        (C, H, W).
+    """
+
+    shape: tuple[int, int, int]
+
+    def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
+        """Grey with normal noise of a `deviation` in units of the pixel range."""
+        return (0.5 + _normal(self.shape, generators) * deviation).clamp(0, 1)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Return the code."""
+        return code
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the images."""
+        return images.clamp(0, 1)
+
+    def kept(self, code: Tensor) -> Tensor:
+        """Cut off what leaves [0, 1]."""
+        return code.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Real and imaginary parts of the spectrum, scaled by 1/f^decay, through a sigmoid.
+
+    Attributes
+    ----------
+    shape : (int, int, int)
+        (C, H, W).
+    decay : float
+        Exponent of the frequency; 1 is natural images'.
+    """
+
+    shape: tuple[int, int, int]
+    decay: float = 1.0
+
+    def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
+        """Normal codes of a `deviation`: (N, C, H, W // 2 + 1, 2)."""
+        channels, height, width = self.shape
+        return _normal((channels, height, width // 2 + 1, 2), generators) * deviation
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Scale, transform, mix the colours, squash."""
+        spectrum = torch.view_as_complex(code.contiguous()) * self._scale(code)
+        plain = torch.fft.irfft2(spectrum, s=self.shape[1:])  # (N, C, H, W)
+        return torch.sigmoid(self._mixed(plain, _colours(code)))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Do what decode does, backwards."""
+        plain = torch.logit(images.clamp(_EDGE, 1 - _EDGE))
+        plain = self._mixed(plain, torch.linalg.inv(_colours(images)))
+        spectrum = torch.fft.rfft2(plain) / self._scale(images)
+        return torch.view_as_real(spectrum).contiguous()
+
+    def kept(self, code: Tensor) -> Tensor:
+        """Every code is a picture."""
+        return code
+
+    def _scale(self, like: Tensor) -> Tensor:
+        height, width = self.shape[1:]
+        rows = torch.fft.fftfreq(height, device=like.device, dtype=like.dtype)[:, None]
+        columns = torch.fft.rfftfreq(width, device=like.device, dtype=like.dtype)
+        frequency = (rows.square() + columns.square()).sqrt()  # (H, W // 2 + 1), cycles per pixel
+        lowest = 1 / max(height, width)
+        return (height * width) ** 0.5 / 4 / frequency.clamp_min(lowest) ** self.decay
+
+    def _mixed(self, images: Tensor, matrix: Tensor) -> Tensor:
+        if self.shape[0] != 3:  # only three channels are colours
+            return images
+        return torch.einsum("ij,njhw->nihw", matrix, images)
+
+
+def _colours(like: Tensor) -> Tensor:
+    return torch.tensor(_COLOURS, device=like.device, dtype=like.dtype) / _LARGEST
+
+
+def _normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+IMAGES: dict[str, type[Pixels] | type[Fourier]] = {"fourier": Fourier, "pixels": Pixels}

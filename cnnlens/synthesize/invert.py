@@ -1,0 +1,254 @@
+"""Inversion: the picture that a layer answers as it answered a photo, and nothing more.
+
+Minimizes ‖Φ(x) − Φ0‖²/‖Φ0‖² + λ_TV·TV_β(x) + λ_α·‖2x − 1‖_α^α over pictures x in [0, 1], β = 2,
+α = 6, both norms as means over the pixels. The weights follow from the layer:
+
+    λ_TV = f_TV · s · L / TV_β(photo)        λ_α = f_α · s · L / E‖2u − 1‖^α,  u uniform in [0, 1]
+
+where L is what the flat picture costs (1 where a layer answers grey with nothing), s is `SHARE` and
+f are the user's factors: a picture as detailed as the photo pays that share of what a picture
+without anything pays in features. Scaling the layer, its position in the network or the size of the
+picture change nothing. Searched with L-BFGS, which only ever takes steps that lower the sum, in the
+Fourier code (`image.Fourier`), in which all scales of natural images are equally easy to reach.
+
+References
+----------
+Mahendran and Vedaldi: Understanding Deep Image Representations by Inverting Them, CVPR 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlens.errors import CnnlensError
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.settings import InvertSettings
+from cnnlens.synthesize.image import Fourier
+from cnnlens.synthesize.lbfgs import LBFGS
+from cnnlens.synthesize.objective import Objective, custom, read_images
+from cnnlens.synthesize.optimize import Recipe, generators, optimize
+from cnnlens.synthesize.regularize import Penalty, alpha_norm, total_variation
+
+BETA, ALPHA = 2.0, 6.0
+SHARE = 0.02
+_NOISE = 0.01  # deviation of the code that the search starts from
+_ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the search stands.
+
+    Attributes
+    ----------
+    number, total : int
+        Passes through the network done, and to be done at most.
+    error : float
+        ‖Φ(x) − Φ0‖/‖Φ0‖ of the best picture so far, before this step where `taken` is False.
+    objective : float
+        What is minimized, of the same picture. Never rises.
+    taken : bool
+        Whether this step's trial was better.
+    image : callable
+        Gives the best picture so far, (C, H, W) in [0, 1]; nothing is computed before.
+    """
+
+    number: int
+    total: int
+    error: float
+    objective: float
+    taken: bool
+    image: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far a picture is from a photo.
+
+    Attributes
+    ----------
+    features : float
+        ‖Φ − Φ0‖/‖Φ0‖.
+    pairs : float or None
+        ‖Φ − Φ0‖ over the mean distance of pairs of images; None where there is no pair.
+    pixels : float
+        Root mean square difference of the pixels, in units of their range.
+    """
+
+    features: float
+    pairs: float | None
+    pixels: float
+
+
+def input_plane(model: Model, pixels: Tensor) -> Tensor:
+    """Pixels (c, H, W) uint8 as the picture (C, H, W) in [0, 1] with the network's channels."""
+    channels = model.preprocess.channels
+    picture = pixels.to(model.device).float() / 255
+    return picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
+
+
+def features(model: Model, layer: Layer, image: Tensor) -> Tensor:
+    """Read a layer's answer (C', H', W') to a picture (C, H, W) in [0, 1]."""
+    with torch.no_grad():
+        x = model.preprocess.normalize(image.to(model.device)[None])
+        return read_images(model, [layer.place], x)[0][layer.place].detach().clone()
+
+
+def check_target(target: Tensor, layer: str, image: str) -> None:
+    """Raise CnnlensError where a layer's answer leaves nothing to invert."""
+    if not target.isfinite().all():
+        raise CnnlensError(
+            f"{layer} is not finite for {image}", "check the weights and the preprocessing"
+        )
+    if not target.any():
+        raise CnnlensError(
+            f"every activation of {layer} is 0 for {image}: nothing of it is left to invert",
+            "name another layer with -l (`cnnlens layers` lists them), or another image",
+        )
+
+
+def invert(
+    model: Model, layer: Layer, target: Tensor, photo: Tensor, settings: InvertSettings
+) -> Iterator[Step]:
+    """Search for the picture that a layer answers with `target`.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    layer : Layer
+        Where its answer is read.
+    target : torch.Tensor
+        (C', H', W'), the answer to be met, perturbed or not.
+    photo : torch.Tensor
+        (C, H, W) in [0, 1]; no more of it is used than its shape and its total variation.
+    settings : InvertSettings
+        Steps, length of the first step, factors of the regularizers, seed.
+
+    Yields
+    ------
+    Step
+        After every pass through the network; ends early where no step is better any more.
+
+    Raises
+    ------
+    CnnlensError
+        When the target is 0 or not finite, the network's answer to grey is not finite, or memory
+        does not suffice.
+    ValueError
+        When the target is not of the layer's shape.
+    """
+    if tuple(target.shape) != tuple(layer.shape):
+        raise ValueError(f"a target of {tuple(target.shape)} for {layer.name}, {layer.shape}")
+    check_target(target, layer.name, "this image")
+    goal = distance_to(layer, target)
+    image = Fourier((photo.shape[0], photo.shape[1], photo.shape[2]))
+    randomness = generators(settings.seed, [goal])
+    start, answer = _start(model, layer, image, randomness)
+    flat = squared_error(answer, target)
+    penalties = automatic(flat, photo, settings.tv, settings.alpha)
+    rule = LBFGS(settings.lr)
+    recipe = Recipe(settings.steps, penalties=penalties)
+    error = math.nan
+    for step in optimize(model, [goal], image, start, randomness, recipe, rule):
+        error = _root(-float(step.values[0])) if rule.took[0] else error
+        yield Step(
+            step.number, step.total, error, -rule.values[0], rule.took[0], _Best(image, rule)
+        )
+        if rule.is_done:
+            return
+
+
+def _start(
+    model: Model, layer: Layer, image: Fourier, randomness: list[torch.Generator]
+) -> tuple[Tensor, Tensor]:
+    """Nearly grey noise and the layer's answer; more of it where grey leaves the layer dead."""
+    for deviation in (_NOISE, 10 * _NOISE, 100 * _NOISE):
+        start = image.noise(randomness, deviation)
+        answer = features(model, layer, image.decode(start)[0])
+        if answer.any():
+            break
+    return start, answer
+
+
+@dataclass(frozen=True)
+class _Best:
+    image: Fourier
+    rule: LBFGS
+
+    def __call__(self) -> Tensor:
+        with torch.no_grad():
+            return self.image.decode(self.rule.accepted)[0]
+
+
+def distance_to(layer: Layer, target: Tensor) -> Objective:
+    """Objective: −‖Φ(x) − Φ0‖²/‖Φ0‖²."""
+    return custom(layer, lambda maps: -_squared_error(maps, target), f"{layer.name} inverted")
+
+
+def _squared_error(maps: Tensor, target: Tensor) -> Tensor:
+    return (maps - target).square().sum() / target.square().sum()
+
+
+def squared_error(maps: Tensor, target: Tensor) -> float:
+    """‖Φ − Φ0‖²/‖Φ0‖²."""
+    return float(_squared_error(maps.cpu().double(), target.cpu().double()))
+
+
+def automatic(flat: float, photo: Tensor, tv: float, alpha: float) -> tuple[Penalty, ...]:
+    """Weigh the regularizers (see the module's formula).
+
+    Parameters
+    ----------
+    flat : float
+        What the flat picture costs, ‖Φ(flat) − Φ0‖²/‖Φ0‖².
+    photo : torch.Tensor
+        (C, H, W) in [0, 1].
+    tv, alpha : float
+        Factors; 0 leaves the regularizer out.
+    """
+    detail = max(float(total_variation(photo[None], BETA)), _ROUNDING)
+    uniform = 1 / (ALPHA + 1)  # mean of |2u − 1|^α
+    flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
+    found = (
+        Penalty("tv", tv * SHARE * flat / detail, lambda x: total_variation(x, BETA)),
+        Penalty("alpha", alpha * SHARE * flat / uniform, lambda x: alpha_norm(x, ALPHA)),
+    )
+    return tuple(penalty for penalty in found if penalty.weight > 0)
+
+
+def compare(
+    model: Model, layer: Layer, image: Tensor, photo: Tensor, target: Tensor, pairs: float | None
+) -> Errors:
+    """Measure a picture against a photo (both (C, H, W) in [0, 1]) whose answer is `target`."""
+    relative = _root(squared_error(features(model, layer, image), target))
+    distance = relative * length(target)
+    return Errors(
+        features=relative,
+        pairs=distance / pairs if pairs else None,
+        pixels=float((image - photo.to(image)).square().mean().sqrt()),
+    )
+
+
+def length(answer: Tensor) -> float:
+    """‖Φ‖."""
+    return float(answer.cpu().double().norm())
+
+
+def pair_distance(answers: np.ndarray) -> float | None:
+    """Mean of ‖Φ(a) − Φ(b)‖ over all pairs of rows (N, …); None for fewer than two."""
+    if len(answers) < 2:
+        return None
+    flat = torch.from_numpy(answers).flatten(1).double()  # (N, D)
+    return float(torch.pdist(flat).mean())
+
+
+def _root(value: float) -> float:
+    return math.sqrt(max(value, 0.0))

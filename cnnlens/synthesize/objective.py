@@ -1,0 +1,228 @@
+"""What an image is optimized for: a number read off the network for one image.
+
+Objectives compose: ``channel(layer, 3) - 0.5 * channel(layer, 7)`` is one too. Each names the
+places it reads; the forward pass stops at the deepest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.model.scores import class_scores
+from cnnlens.model.trace import Place, read_and_run
+
+# what the network itself returns, beside the places inside it
+OUTPUT = Place(op_name="output")
+
+_PEAK = 3.0  # weight of the highest activation beside the mean
+
+Reading = Mapping[Place, Tensor]  # of one image: maps (C, H, W), or class scores (K,) at OUTPUT
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number to be made large.
+
+    Attributes
+    ----------
+    name : str
+        For people, and the seed of everything random that is done for it.
+    places : tuple of Place
+        What it reads.
+    value : callable
+        From the reading of one image to a tensor without dimensions.
+    """
+
+    name: str
+    places: tuple[Place, ...]
+    value: Callable[[Reading], Tensor]
+
+    def __add__(self, other: Objective | float) -> Objective:
+        return _joined("+", self, other, lambda a, b: a + b)
+
+    def __radd__(self, other: float) -> Objective:
+        # sum() begins with 0
+        return self if other == 0 else _joined("+", self, other, lambda a, b: b + a)
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return _joined("-", self, other, lambda a, b: a - b)
+
+    def __rsub__(self, other: float) -> Objective:
+        return -self + other
+
+    def __mul__(self, other: Objective | float) -> Objective:
+        return _joined("*", self, other, lambda a, b: a * b)
+
+    def __rmul__(self, other: float) -> Objective:
+        name = f"{other:g}*{_bracketed(self.name)}"
+        return Objective(name, self.places, lambda reading: other * self.value(reading))
+
+    def __neg__(self) -> Objective:
+        name = f"-{_bracketed(self.name)}"
+        return Objective(name, self.places, lambda reading: -self.value(reading))
+
+
+def _joined(
+    sign: str,
+    one: Objective,
+    other: Objective | float,
+    join: Callable[[Tensor, Tensor | float], Tensor],
+) -> Objective:
+    if not isinstance(other, Objective):
+        number = float(other)
+        left = _bracketed(one.name) if sign == "*" else one.name
+        name = f"{left}{sign}{number:g}"
+        return Objective(name, one.places, lambda reading: join(one.value(reading), number))
+    names = [one.name, other.name] if sign == "+" else [one.name, _bracketed(other.name)]
+    names[0] = _bracketed(one.name) if sign == "*" else names[0]
+    places = tuple(dict.fromkeys((*one.places, *other.places)))
+    return Objective(
+        sign.join(names), places, lambda reading: join(one.value(reading), other.value(reading))
+    )
+
+
+def _bracketed(name: str) -> str:
+    return f"({name})" if any(sign in name[1:] for sign in "+-") or name[:1] == "-" else name
+
+
+def unit(layer: Layer, number: int, position: tuple[int, int] | None = None) -> Objective:
+    """One unit at one position of its map.
+
+    Parameters
+    ----------
+    layer : Layer
+        Where it is.
+    number : int
+        The unit, from 0.
+    position : (int, int), optional
+        Row and column in the map; the centre by default.
+    """
+    _check_unit(layer, number)
+    height, width = layer.shape[1:]
+    y, x = position or (height // 2, width // 2)
+    if not (0 <= y < height and 0 <= x < width):
+        raise ValueError(f"position {y},{x} in maps of {height}×{width}")
+    return Objective(
+        f"{layer.name}:{number}@{y},{x}",
+        (layer.place,),
+        lambda reading: reading[layer.place][number, y, x],
+    )
+
+
+def channel(layer: Layer, number: int) -> Objective:
+    """Mean of one unit over all positions."""
+    _check_unit(layer, number)
+    return Objective(
+        f"{layer.name}:{number}@mean",
+        (layer.place,),
+        lambda reading: reading[layer.place][number].mean(),
+    )
+
+
+def answer(layer: Layer, number: int) -> Objective:
+    """A unit's answer as a whole: the mean of its rectified map, and its highest activation.
+
+    The mean alone leaves single positions weak, and of a unit without rectifier it is the mean
+    colour's; the highest alone leaves the rest of the image empty. Over the square root of the
+    number of positions, the one pulls on the image about as strongly as the other.
+    """
+    _check_unit(layer, number)
+
+    def value(reading: Reading) -> Tensor:
+        values = reading[layer.place][number]  # (H, W)
+        return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
+
+    return Objective(f"{layer.name}:{number}", (layer.place,), value)
+
+
+def peak(layer: Layer, number: int) -> Objective:
+    """The highest activation of one unit, wherever it is."""
+    _check_unit(layer, number)
+    return Objective(
+        f"{layer.name}:{number}@max",
+        (layer.place,),
+        lambda reading: reading[layer.place][number].amax(),
+    )
+
+
+def whole(layer: Layer) -> Objective:
+    """All of a layer at once: the mean square of its activations (DeepDream)."""
+    return Objective(
+        layer.name, (layer.place,), lambda reading: reading[layer.place].square().mean()
+    )
+
+
+def logit(number: int, name: str = "") -> Objective:
+    """Score of a class before the softmax."""
+    return Objective(f"logit:{name or number}", (OUTPUT,), lambda reading: reading[OUTPUT][number])
+
+
+def custom(
+    layers: Layer | Sequence[Layer], function: Callable[..., Tensor], name: str = ""
+) -> Objective:
+    """Anything: `function` gets each layer's maps (C, H, W) of one image and returns a number."""
+    several = [layers] if isinstance(layers, Layer) else list(layers)
+    name = name or getattr(function, "__name__", "custom")
+    places = tuple(layer.place for layer in several)
+    return Objective(name, places, lambda reading: function(*(reading[p] for p in places)))
+
+
+def evaluate(model: Model, objectives: Sequence[Objective], x: Tensor) -> Tensor:
+    """Run the network once on a batch; return each image's own objective.
+
+    Parameters
+    ----------
+    model : Model
+        The network; the pass stops at the deepest place that any of the objectives reads.
+    objectives : sequence of Objective
+        One per image.
+    x : torch.Tensor
+        (N, C, H, W), normalized.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,), differentiable.
+    """
+    if len(objectives) != len(x):
+        raise ValueError(f"{len(objectives)} objectives for {len(x)} images")
+    readings = read_images(model, list(dict.fromkeys(p for o in objectives for p in o.places)), x)
+    values = [o.value(reading) for o, reading in zip(objectives, readings, strict=True)]
+    if any(value.ndim for value in values):
+        raise ValueError(f"an objective gave {next(v.shape for v in values if v.ndim)}, no number")
+    return torch.stack(values)
+
+
+def read_images(model: Model, places: Sequence[Place], x: Tensor) -> list[dict[Place, Tensor]]:
+    """Run the network once on a batch (N, C, H, W); return what stands at `places`, per image."""
+    count = len(x)
+    if model.batch and count < model.batch:  # an exported program of one batch size is filled up
+        x = torch.cat([x, x[-1:].expand(model.batch - count, -1, -1, -1)])
+    inner = [place for place in places if place is not OUTPUT]
+    ends = OUTPUT in places
+    found, output = read_and_run(model.net, x, inner, stop=not ends, gradient=True)
+    values = dict(zip(inner, found, strict=True))
+    if ends:
+        values[OUTPUT] = class_scores(output, len(x))
+    # apart first: the gradient of each image's part then stays as small as the part
+    apart = {place: value.unbind(0) for place, value in values.items()}
+    return [{place: parts[row] for place, parts in apart.items()} for row in range(count)]
+
+
+def scores(model: Model) -> int:
+    """How many class scores the network returns."""
+    size = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+    with torch.no_grad():
+        (reading,) = read_images(model, [OUTPUT], torch.zeros(size, device=model.device))[:1]
+    return len(reading[OUTPUT])
+
+
+def _check_unit(layer: Layer, number: int) -> None:
+    if not 0 <= number < layer.units:
+        raise ValueError(f"unit {number} of {layer.name}, which has {layer.units}")

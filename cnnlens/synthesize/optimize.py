@@ -1,0 +1,307 @@
+"""The loop: images climb their objectives, and whoever iterates decides what to draw, save or stop.
+
+All images climb at once, but each alone: its randomness comes from its own generator, so that what
+becomes of it does not depend on the others, nor on how many go through the network at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cnnlens.errors import CnnlensError
+from cnnlens.model.device import is_memory_error
+from cnnlens.model.model import Model
+from cnnlens.synthesize.image import Image
+from cnnlens.synthesize.objective import Objective, evaluate
+from cnnlens.synthesize.rectify import OpenRectifiers
+from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty
+from cnnlens.synthesize.transform import Transform
+from cnnlens.synthesize.update import Adam, Update, unit_size
+
+AWAKENING = 32  # first steps in which the gradient passes rectifiers where a unit is dead
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the climb stands.
+
+    Attributes
+    ----------
+    number, total : int
+        Steps done, and to be done.
+    values : torch.Tensor
+        (N,): what each image's objective was, at the view that this step saw.
+    alive : torch.Tensor
+        (N,) bool: whether the objective has ever had a gradient.
+    images : callable
+        Gives the images after this step, (N, C, H, W) in [0, 1]; nothing is computed before.
+    code : torch.Tensor
+        (N, …), what they are decoded from.
+    """
+
+    number: int
+    total: int
+    values: Tensor
+    alive: Tensor
+    images: Callable[[], Tensor]
+    code: Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to climb.
+
+    Attributes
+    ----------
+    steps : int
+        Number of steps.
+    transform : Transform
+        Random views.
+    penalties : tuple of Penalty
+        Subtracted from the objective.
+    relative : bool
+        Penalties count in units of the objective's own gradient (each scaled to a root mean square
+        of 1 over the image's pixels), so that their weights mean the same on any network; else as
+        they stand.
+    edits : Edits
+        Between steps.
+    gradient_filter : GradientFilter
+        Before a gradient is followed.
+    """
+
+    steps: int
+    transform: Transform = field(default_factory=Transform)
+    penalties: tuple[Penalty, ...] = ()
+    relative: bool = False
+    edits: Edits = field(default_factory=Edits)
+    gradient_filter: GradientFilter = field(default_factory=GradientFilter)
+
+
+def generators(seed: int, objectives: Sequence[Objective]) -> list[torch.Generator]:
+    """One generator per objective, seeded by `seed` and the objective's name."""
+    made = []
+    for objective in objectives:
+        digest = hashlib.sha256(f"{seed}\0{objective.name}".encode()).digest()
+        made.append(torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1))
+    return made
+
+
+def optimize(
+    model: Model,
+    objectives: Sequence[Objective],
+    image: Image,
+    start: Tensor,
+    randomness: Sequence[torch.Generator],
+    recipe: Recipe,
+    update: Update | None = None,
+    batch_size: int = 32,
+) -> Iterator[Step]:
+    """Let images climb their objectives.
+
+    Parameters
+    ----------
+    model : Model
+        The network; its parameters get no gradient.
+    objectives : sequence of Objective
+        One per image.
+    image : Image
+        How images are coded.
+    start : torch.Tensor
+        (N, …): the first codes.
+    randomness : sequence of torch.Generator
+        One per image (see `generators`).
+    recipe : Recipe
+        Steps, views, regularizers.
+    update : Update, optional
+        How gradients are followed; Adam at a rate of 0.05 by default.
+    batch_size : int
+        Images in the network at once; halves itself when memory runs out, with the same result.
+
+    Yields
+    ------
+    Step
+        After every step.
+
+    Raises
+    ------
+    CnnlensError
+        When an objective or its gradient is not finite, or memory does not suffice for one image.
+    """
+    if not len(objectives) == len(start) == len(randomness):
+        raise ValueError(
+            f"{len(objectives)} objectives, {len(start)} codes, {len(randomness)} RNGs"
+        )
+    update = update or Adam(0.05)
+    limit = model.batch or batch_size
+    backs_off = getattr(update, "backs_off", False)
+    climb = _Climb(model, objectives, image, randomness, recipe, limit, backs_off)
+    code = image.kept(start.to(model.device))
+    alive = torch.zeros(len(start), dtype=torch.bool, device=code.device)
+    for number in range(1, recipe.steps + 1):
+        slope = climb.slope(code, number)
+        alive = alive | slope.alive
+        code = image.kept(update(code, slope.code, slope.totals))
+        if recipe.edits.is_due(number):
+            code = climb.edited(code, slope.images, number)
+        decode = _Decoding(image, code)
+        yield Step(number, recipe.steps, slope.values, alive, decode, code)
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    image: Image
+    code: Tensor
+
+    def __call__(self) -> Tensor:
+        with torch.no_grad():
+            return self.image.decode(self.code)
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """Values (N,) without penalties and with them (as far as these count in the value's own units),
+    gradients with respect to codes and to images, and which are not all 0."""
+
+    values: Tensor
+    totals: Tensor
+    code: Tensor
+    images: Tensor
+    alive: Tensor
+
+
+@dataclass
+class _Climb:
+    model: Model
+    objectives: Sequence[Objective]
+    image: Image
+    randomness: Sequence[torch.Generator]
+    recipe: Recipe
+    limit: int
+    backs_off: bool = False
+
+    def slope(self, code: Tensor, number: int) -> _Slope:
+        """Go through the rows in as many parts as memory asks for."""
+        parts: list[_Slope] = []
+        begin = 0
+        while begin < len(code):
+            rows = slice(begin, begin + self.limit)
+            states = [generator.get_state() for generator in self.randomness[rows]]
+            try:
+                parts.append(self._part(code[rows], rows, number))
+                begin += self.limit
+            except (RuntimeError, MemoryError) as error:
+                self._smaller(error)
+                for generator, state in zip(self.randomness[rows], states, strict=True):
+                    generator.set_state(state)
+        columns = zip(
+            *((p.values, p.totals, p.code, p.images, p.alive) for p in parts), strict=True
+        )
+        return _Slope(*(torch.cat(column) for column in columns))
+
+    def _part(self, code: Tensor, rows: slice, number: int) -> _Slope:
+        objectives, randomness = self.objectives[rows], self.randomness[rows]
+        code = code.detach().requires_grad_()
+        images = self.image.decode(code)  # (N, C, h, w)
+        values, gradient, alive = self._followed(images.detach(), objectives, randomness, number)
+        self._check(values, gradient, objectives, number)
+        climbed, penalties = self._regularized(images.detach(), gradient, randomness)
+        (slope,) = torch.autograd.grad(images, code, climbed)
+        return _Slope(values, values - penalties, slope, gradient, alive)
+
+    def _followed(
+        self,
+        images: Tensor,
+        objectives: Sequence[Objective],
+        randomness: Sequence[torch.Generator],
+        number: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values of one view of each image, their gradients by the images, which are not 0."""
+        images.requires_grad_()
+        size = self.model.preprocess.size
+        views = self.recipe.transform(images, size, randomness)  # (N, C, H, W)
+        seen = views.detach().requires_grad_()
+        values = evaluate(self.model, objectives, self.model.preprocess.normalize(seen))
+        gradient = _gradient(values, seen)
+        dead = (gradient == 0).flatten(1).all(1)
+        if number <= AWAKENING and dead.any():
+            gradient[dead] = self._awakened(seen.detach()[dead], objectives, dead)
+            dead = (gradient == 0).flatten(1).all(1)
+        if views is not images:
+            (gradient,) = torch.autograd.grad(views, images, gradient)
+        return values.detach(), gradient, ~dead
+
+    def _awakened(self, seen: Tensor, objectives: Sequence[Objective], dead: Tensor) -> Tensor:
+        seen = seen.requires_grad_()
+        asleep = [o for o, is_dead in zip(objectives, dead.tolist(), strict=True) if is_dead]
+        values = evaluate(self.model, asleep, self.model.preprocess.normalize(seen))
+        with OpenRectifiers():
+            return _gradient(values, seen)
+
+    def _regularized(
+        self, images: Tensor, gradient: Tensor, randomness: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients to follow; what penalties take off the values (0 where they are relative)."""
+        nothing = gradient.new_zeros(len(gradient))
+        if self.recipe.gradient_filter:
+            gradient = self.recipe.gradient_filter(gradient, randomness)
+        if not self.recipe.penalties:
+            return gradient, nothing
+        images = images.requires_grad_()
+        penalty = sum(p.weight * p.value(images) for p in self.recipe.penalties)
+        assert isinstance(penalty, Tensor)
+        (against,) = torch.autograd.grad(penalty.sum(), images)
+        if self.recipe.relative:
+            return unit_size(gradient) - against * images[0].numel(), nothing
+        return gradient - against, penalty.detach()
+
+    def _check(
+        self, values: Tensor, gradient: Tensor, objectives: Sequence[Objective], number: int
+    ) -> None:
+        sound = values.isfinite() & gradient.flatten(1).isfinite().all(1)
+        if not sound.all() and not (self.backs_off and number > 1):
+            wrong = objectives[int((~sound).nonzero()[0])].name
+            raise CnnlensError(
+                f"{wrong} is not finite at step {number}"
+                if number > 1
+                else f"{wrong} is not finite: the network's own values are not",
+                "try a smaller --lr" if number > 1 else "check its weights and the preprocessing",
+            )
+
+    def edited(self, code: Tensor, gradient: Tensor, number: int) -> Tensor:
+        """Edit the images behind the codes."""
+        with torch.no_grad():
+            images = self.image.decode(code)
+            mean = mean_colour(self.model).to(images)
+            return self.image.encode(self.recipe.edits(images, gradient, mean, number))
+
+    def _smaller(self, error: BaseException) -> None:
+        if not is_memory_error(error):
+            raise error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.limit == 1 or self.model.batch:
+            raise CnnlensError(
+                f"not enough memory on {self.model.device} for one image",
+                "use --device cpu, a smaller --image-size, or close what else uses the memory",
+            ) from error
+        self.limit = max(1, self.limit // 2)
+
+
+def _gradient(values: Tensor, images: Tensor) -> Tensor:
+    """Gradients (N, C, H, W) of values (N,), 0 where nothing leads from the image to the value."""
+    if not values.requires_grad:
+        return torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(values.sum(), images, allow_unused=True)
+    return torch.zeros_like(images) if gradient is None else gradient
+
+
+def mean_colour(model: Model) -> Tensor:
+    """Colour that the network's preprocessing takes for 0, in pixels: (C, 1, 1) in [0, 1]."""
+    preprocess = model.preprocess
+    mean = torch.tensor(preprocess.mean)[:, None, None] / preprocess.scale
+    return (mean.flip(0) if preprocess.bgr else mean).clamp(0, 1)

@@ -1,0 +1,229 @@
+"""Activation maximization: the input that excites a unit, a class or a layer most.
+
+Settings become an image, a recipe and a start; `optimize` does the rest. Pictures are as the
+network sees them: at its input's size, in 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.settings import RunSettings, VisualizeSettings
+from cnnlens.synthesize.image import IMAGES, Image
+from cnnlens.synthesize.objective import Objective, answer, channel, evaluate, peak, unit
+from cnnlens.synthesize.optimize import Recipe, generators, mean_colour, optimize
+from cnnlens.synthesize.regularize import (
+    Edits,
+    GradientFilter,
+    Penalty,
+    alpha_norm,
+    total_variation,
+)
+from cnnlens.synthesize.transform import Transform, resized
+from cnnlens.synthesize.update import UPDATES
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An optimized image.
+
+    Attributes
+    ----------
+    objective : Objective
+        What it was optimized for.
+    image : numpy.ndarray
+        (C, H, W) float32 in [0, 1], in steps of 1/255, at the size of the network's input (or its
+        own, where that is larger).
+    initial, final : float
+        The activation on the first image and on this one, seen straight.
+    trace : sequence of float
+        The objective on the view that each step saw.
+    alive : bool
+        Whether the objective has ever had a gradient: it cannot be reached from the input else.
+    """
+
+    objective: Objective
+    image: np.ndarray
+    initial: float
+    final: float
+    trace: Sequence[float]
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a request: steps of all images, the mean objective, and what is finished."""
+
+    done: int
+    total: int
+    value: float
+    pictures: tuple[Picture, ...] = ()
+
+
+# what of a unit is made large
+TARGETS: dict[str, Callable[[Layer, int], Objective]] = {
+    "map": answer,
+    "mean": channel,
+    "max": peak,
+    "centre": unit,
+}
+
+
+def visualize(
+    model: Model,
+    objectives: Sequence[Objective],
+    settings: VisualizeSettings | None = None,
+    run: RunSettings | None = None,
+    photo: np.ndarray | None = None,
+    activations: Sequence[Objective] | None = None,
+) -> Iterator[Step]:
+    """Optimize an image for each objective.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    objectives : sequence of Objective
+        What to make large; a picture does not depend on the others asked for.
+    settings : VisualizeSettings, optional
+        The method.
+    run : RunSettings, optional
+        Images that climb together.
+    photo : numpy.ndarray, optional
+        (C, H, W) uint8: where to start, whatever `settings.init` names.
+    activations : sequence of Objective, optional
+        What is measured of each picture in the end; the objectives themselves by default.
+
+    Yields
+    ------
+    Step
+        After every step; the last one of each batch carries its pictures.
+
+    Raises
+    ------
+    CnnlensError
+        When an activation is not finite, or memory runs out.
+    """
+    settings, run = settings or VisualizeSettings(), run or RunSettings()
+    total = len(objectives) * settings.steps
+    measured = objectives if activations is None else activations
+    for begin in range(0, len(objectives), run.batch_size):
+        rows = slice(begin, begin + run.batch_size)
+        for step in _climb(model, objectives[rows], measured[rows], settings, photo):
+            yield replace(step, done=step.done + begin * settings.steps, total=total)
+
+
+def _climb(
+    model: Model,
+    objectives: Sequence[Objective],
+    measured: Sequence[Objective],
+    settings: VisualizeSettings,
+    photo: np.ndarray | None,
+) -> Iterator[Step]:
+    image = IMAGES[settings.basis]((model.preprocess.channels, *image_size(model, settings)))
+    randomness = generators(settings.seed, objectives)
+    start = _start(model, image, settings, randomness, photo)
+    steps = optimize(
+        model,
+        objectives,
+        image,
+        start,
+        randomness,
+        recipe(model, settings),
+        UPDATES[settings.update](settings.lr),
+        batch_size=len(objectives),
+    )
+    traces = []
+    for step in steps:
+        traces.append(step.values.cpu())
+        if step.number < step.total:
+            yield Step(step.number * len(objectives), 0, float(step.values.mean()))
+    ends = [as_seen(model, x) for x in (image.decode(start), step.images().cpu())]
+    before, after = (activation(model, measured, x) for x in ends)
+    climbs = torch.stack(traces, 1).tolist()  # N × steps
+    pictures = tuple(
+        Picture(*row)
+        for row in zip(
+            objectives, ends[1].numpy(), before, after, climbs, step.alive.tolist(), strict=True
+        )
+    )
+    yield Step(len(objectives) * settings.steps, 0, float(step.values.mean()), pictures)
+
+
+def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
+    """Translate settings into what the loop takes."""
+    jitter = settings.jitter
+    jitter = min(model.preprocess.size) / 14 if jitter is None else jitter
+    weights = (
+        Penalty("total variation", settings.tv, partial(total_variation, beta=settings.beta)),
+        Penalty("α-norm", settings.alpha, alpha_norm),
+    )
+    return Recipe(
+        steps=settings.steps,
+        transform=Transform(jitter, settings.scale, settings.rotate),
+        penalties=tuple(penalty for penalty in weights if penalty.weight),
+        relative=True,
+        edits=Edits(
+            settings.l2,
+            settings.blur,
+            settings.blur_every,
+            settings.clip,
+            settings.clip_contributions,
+        ),
+        gradient_filter=GradientFilter(
+            settings.gradient_blur, settings.gradient_shift, settings.gradient_rotate
+        ),
+    )
+
+
+def image_size(model: Model, settings: VisualizeSettings) -> tuple[int, int]:
+    """Height and width of the image that is optimized, in the proportions of the input."""
+    height, width = model.preprocess.size
+    short = min(height, width)
+    wanted = settings.size or short
+    return round(height * wanted / short), round(width * wanted / short)
+
+
+def _start(
+    model: Model,
+    image: Image,
+    settings: VisualizeSettings,
+    randomness: Sequence[torch.Generator],
+    photo: np.ndarray | None,
+) -> Tensor:
+    """First codes (N, …)."""
+    noise = image.noise(randomness, settings.noise)  # drawn always: views are then the same
+    if photo is None and settings.init == "noise":
+        return noise
+    channels, *size = image.shape
+    if photo is None:
+        picture = mean_colour(model).expand(image.shape)
+    else:
+        picture = torch.from_numpy(photo)[None].float() / 255
+        picture = resized(picture, (size[0], size[1]))[0]
+        # fewer channels than the network has are repeated, as preprocessing does
+        picture = picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
+    return image.encode(picture.expand(len(noise), channels, *size))
+
+
+def as_seen(model: Model, images: Tensor) -> Tensor:
+    """Bring images (N, C, h, w) to the input's size, unless they are larger, and to 8 bits."""
+    height, width = model.preprocess.size
+    if images.shape[2] <= height and images.shape[3] <= width:
+        images = resized(images, (height, width))
+    return (images.clamp(0, 1) * 255).round() / 255
+
+
+def activation(model: Model, objectives: Sequence[Objective], images: Tensor) -> list[float]:
+    """Each image's own objective on images (N, C, h, w), seen straight."""
+    with torch.no_grad():
+        seen = resized(images.to(model.device), model.preprocess.size)
+        return evaluate(model, objectives, model.preprocess.normalize(seen)).tolist()

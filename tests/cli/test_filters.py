@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from cnnlens.cli.filters import parse_filters
+from cnnlens.errors import UsageError
+from tests.model.nets import layers_of, network
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return layers_of(network("resnet18"))
+
+
+@pytest.mark.parametrize(
+    ("text", "layer", "units", "position"),
+    [
+        ("conv5:12", "conv5", [12], None),
+        ("conv5:0-3", "conv5", [0, 1, 2, 3], None),
+        ("layer4:3,7,9", "layer4", [3, 7, 9], None),
+        ("layer4:7,1-2,1", "layer4", [7, 1, 2], None),
+        ("conv5:all", "conv5", list(range(64)), None),
+        ("layer4.1:5@1,0", "layer4.1", [5], (1, 0)),
+        ("module:conv1:3", "module:conv1", [3], None),
+        ("module:conv1", "module:conv1", None, None),
+        ("conv5", "conv5", None, None),
+    ],
+)
+def test_addresses(layers, text, layer, units, position):
+    (found,) = parse_filters([text], layers)
+    assert (found.layer.name, found.units, found.position) == (layer, units, position)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("conv5:64", "no unit 64 in conv5\nits units are 0 to 63"),
+        ("conv5:0-64", "no unit 64"),
+        ("conv5:-1", "no unit and no range"),
+        ("conv5:3-1", "runs backwards"),
+        ("conv5:", "names no units"),
+        ("conv5:cat", "names no units"),
+        ("layer4:1@2,0", "rows 0 to 1, columns 0 to 1"),
+        ("layer4:1@2", "row, column"),
+        ("layr4:1", "did you mean layer4"),
+    ],
+)
+def test_what_does_not_fit_is_named(layers, text, says):
+    with pytest.raises(UsageError, match=says):
+        parse_filters([text], layers)

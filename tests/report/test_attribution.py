@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnlens.attribution.crops import Box, field_box, shown_box
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.ranked import Ranked
+from cnnlens.model.geometry import Field
+from cnnlens.report.attribution import class_maps, projections
+from cnnlens.report.heat import overlay
+from cnnlens.report.page import write_report
+from cnnlens.report.projections import Patch, as_colours, draw, masked, signed
+
+from .fake_workspace import make_workspace
+
+
+def test_zero_is_grey_and_signs_go_both_ways() -> None:
+    projection = np.zeros((20, 20, 3), np.float32)
+    assert set(signed(projection).ravel()) == {128}
+    projection[0, 0], projection[0, 1], projection[1, 0] = 2, -2, 1
+    shown = signed(projection)
+    assert shown[0, 0, 0] == 255 and shown[0, 1, 0] == 1 and 185 < shown[1, 0, 0] < 200
+    assert (shown[5:] == 128).all()
+
+
+def test_colours_of_other_numbers_of_channels() -> None:
+    planes = np.arange(6, dtype=np.float32)[:, None, None] * np.ones((6, 2, 2), np.float32)
+    assert as_colours(planes[:3])[0, 0].tolist() == [0, 1, 2]
+    assert as_colours(planes[:3], bgr=True)[0, 0].tolist() == [2, 1, 0]
+    assert as_colours(planes)[0, 0].tolist() == [3, 5, 7]  # repeated colours add
+    assert as_colours(planes[4:5])[0, 0].tolist() == [4, 4, 4]
+
+
+def test_the_mask_keeps_what_drove_the_unit_and_nothing_else() -> None:
+    image = np.full((40, 40, 3), 250, np.uint8)
+    projection = np.zeros((40, 40, 3), np.float32)
+    projection[5:15, 5:15] = 1
+    shown = masked(image, projection)
+    assert shown[10, 10].min() > 240 and shown[30, 30].max() < 150
+    assert masked(image, projection * 0).max() < 150
+
+
+def test_boxes_are_clipped_or_moved_into_the_image() -> None:
+    field = Field(stride=8, size=16, start=4)
+    fields = (field, field)
+    assert field_box(fields, (0, 2), (40, 40)) == Box(0, 12, 12, 28)
+    assert shown_box(fields, (0, 2), (40, 40)) == Box(0, 12, 16, 28)
+    assert field_box(fields, (4, 4), (40, 40)) == Box(28, 28, 40, 40)
+    assert shown_box(fields, (4, 4), (40, 40)) == Box(24, 24, 40, 40)
+
+
+def test_a_field_larger_than_the_image_is_the_image() -> None:
+    field = Field(stride=8, size=500, start=4)
+    whole = Field(whole=True)
+    for fields in ((field, field), (whole, whole)):
+        assert field_box(fields, (1, 1), (40, 30)) == Box(0, 0, 40, 30)
+        assert shown_box(fields, (1, 1), (40, 30)) == Box(0, 0, 40, 30)
+
+
+def test_nine_patches_make_three_blocks_of_three_by_three() -> None:
+    patches = [
+        Patch(np.full((8, 8, 3), 20 * n, np.uint8), np.zeros((8, 8, 3), np.float32))
+        for n in range(9)
+    ]
+    picture = np.asarray(draw(patches, "unit", ["", ""]).convert("L"))
+    row = picture[120]
+    first = [20 * n for n in range(3)]
+    assert [v for v in dict.fromkeys(row.tolist()) if v in first] == first
+    assert (row == 128).sum() > 400  # the block of projections is grey
+
+
+def test_heat_leaves_what_is_not_positive_alone() -> None:
+    image = np.full((32, 32, 3), 100, np.uint8)
+    assert (overlay(image, -np.ones((4, 4), np.float32)) == 100).all()
+    heat = -np.ones((4, 4), np.float32)
+    heat[0, 0] = 5
+    shown = overlay(image, heat).astype(int)
+    assert shown[2, 2, 0] - shown[2, 2, 2] > 60 and (shown[20:, 20:] == 100).all()
+
+
+def test_ranked_keeps_top_images_by_peak_and_by_position() -> None:
+    maps = np.random.default_rng(0).normal(size=(30, 4, 5, 6)).astype(np.float32)
+    maps[:, 2] = -1
+    maps[:, 3] = 0.5
+    ranked = Ranked([(0, None), (1, (2, 3)), (2, None), (3, None)], 4)
+    for start in range(0, 30, 7):
+        ranked.update(np.arange(start, min(start + 7, 30)), maps[start : start + 7])
+    peaks, values = maps[:, 0].max((1, 2)), maps[:, 1, 2, 3]
+    assert [p for p, _ in ranked.best(0)] == np.argsort(-peaks)[:4].tolist()
+    assert [p for p, _ in ranked.best(1)] == np.argsort(-values)[:4].tolist()
+    assert ranked.dead(0) == ranked.dead(1) == ""
+    assert ranked.dead(2) == "never above 0 on 30 images"
+    assert ranked.dead(3) == "the same value, 0.5, all over 30 images"
+
+
+def _with_pictures(workspace: Path, layer: str) -> None:
+    for folder, entries in (
+        (workspace / "deconv" / layer, [{"file": "3.png", "unit": 3}, {"file": "gone.png"}]),
+        (workspace / "cam", [{"file": "cat.png", "image": "photos/cat.jpg"}]),
+    ):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (30, 10), "teal").save(folder / entries[0]["file"])
+        name = "cam.json" if folder.name == "cam" else "deconv.json"
+        document = {"layer": layer, "dead_units": [7, 9], "pictures": entries}
+        (folder / name).write_text(json.dumps(document))
+
+
+def test_pictures_stand_at_their_unit_and_in_their_sections(tmp_path: Path) -> None:
+    layer = "features.9"
+    make_workspace(tmp_path, {layer: 12})
+    _with_pictures(tmp_path, layer)
+    section = projections(tmp_path)
+    assert section is not None
+    assert [(p.layer, p.unit, p.picture) for p in section.at_unit] == [
+        (layer, 3, f"deconv/{layer}/3.png")
+    ]
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'id="deconv"' in html and "dead: 7, 9" in html
+    assert 'id="cam"' in html and "Class maps of photos/cat.jpg" in html
+
+
+def test_a_page_of_projections_alone(tmp_path: Path) -> None:
+    _with_pictures(tmp_path, "conv2")
+    assert 'id="deconv"' in write_report(tmp_path).read_text(encoding="utf-8")
+    shutil.rmtree(tmp_path / "deconv")
+    assert projections(tmp_path) is None and class_maps(tmp_path) is not None
+
+
+def test_damaged_lists_are_named(tmp_path: Path) -> None:
+    _with_pictures(tmp_path, "conv2")
+    (tmp_path / "cam" / "cam.json").write_text("{}")
+    with pytest.raises(CnnlensError, match=r"cam\.json is damaged"):
+        class_maps(tmp_path)

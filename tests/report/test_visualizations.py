@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnlens.errors import CnnlensError
+from cnnlens.report.optimized import (
+    Beside,
+    SheetCell,
+    as_picture,
+    beside,
+    of_weights,
+    save_png,
+    sheet,
+)
+from cnnlens.report.page import write_report
+from cnnlens.report.visualizations import visualizations
+
+
+def entry(file: str, **more: object) -> dict:
+    return {"file": file, "unit": None, "initial": 0.5, "final": 12.25, "trace": [1.0], **more}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    folder = tmp_path / "visualize" / "conv5"
+    files = ["12.png", "3@1,2.png", "layer.png", "beside/12.png"]
+    for file in files:
+        save_png(folder / file, Image.new("RGB", (8, 8), "red"))
+    pictures = [
+        entry("12.png", unit=12, label="hair", beside="beside/12.png", times_best=4.2),
+        entry("3@1,2.png", unit=3, position=[1, 2]),
+        entry("layer.png"),
+        entry("gone.png", unit=7),
+    ]
+    document = {"layer": "conv5", "settings": {}, "pictures": pictures}
+    (folder / "visualize.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_pictures_are_in_their_section_and_at_their_units(workspace):
+    section = visualizations(workspace)
+    (layer,) = section.view["layers"]
+    assert [p["name"] for p in layer["pictures"]] == ["unit 3 at 1,2", "unit 12", "the whole layer"]
+    at = {picture.unit: picture for picture in section.at_unit}
+    assert at.keys() == {3, 12}
+    assert section.pictures[at[12].picture] == workspace / "visualize/conv5/beside/12.png"
+    assert "4.2 × the best image" in at[12].caption
+
+
+def test_the_page_shows_them(workspace):
+    html = write_report(workspace).read_text()
+    assert html.count('alt="Image that excites') == 3
+    assert "hair" in html
+    assert "0.5 → 12.2" in html
+
+
+def test_nothing_visualized_no_section(tmp_path):
+    assert visualizations(tmp_path) is None
+
+
+def test_a_damaged_list_is_named(workspace):
+    (workspace / "visualize/conv5/visualize.json").write_text('{"pictures": [{}]}')
+    with pytest.raises(CnnlensError, match=r"visualize\.json is damaged"):
+        visualizations(workspace)
+
+
+@pytest.mark.parametrize(
+    ("channels", "mode", "width"), [(1, "L", 5), (2, "L", 10), (3, "RGB", 5), (6, "RGB", 10)]
+)
+def test_images_of_any_number_of_channels_can_be_looked_at(channels, mode, width):
+    image = np.random.default_rng(0).random((channels, 4, 5))
+    picture = as_picture(image)
+    assert (picture.mode, picture.size) == (mode, (width, 4))
+    last = np.asarray(picture)[:, -5:].reshape(4, 5, -1)
+    np.testing.assert_array_equal(last.transpose(2, 0, 1), np.rint(image[-last.shape[2] :] * 255))
+
+
+def test_weights_are_drawn_about_grey():
+    weights = np.zeros((3, 2, 2))
+    weights[0, 0, 0], weights[1, 1, 1] = 2.0, -1.0
+    drawn = np.asarray(of_weights(weights, 8))
+    assert drawn[0, 0].tolist() == [255, 128, 128]
+    assert drawn[7, 7].tolist() == [128, 64, 128]
+
+
+def test_a_sheet_holds_every_picture():
+    colours = [(10 * n, 200, 0) for n in range(7)]
+    cells = [SheetCell(Image.new("RGB", (9, 9), c), f"unit {n}") for n, c in enumerate(colours)]
+    shown = np.asarray(sheet(cells, "conv5")).reshape(-1, 3)
+    counts = [int((shown == colour).all(1).sum()) for colour in colours]
+    assert all(count == 176 * 176 for count in counts)
+
+
+def test_what_stands_beside_marks_the_optimized_value():
+    found = Beside(
+        weights=np.ones((3, 5, 5)),
+        images=[np.full((20, 30, 3), 7, np.uint8)] * 8,
+        peaks=np.linspace(0, 10, 200),
+        value=40.0,
+        data="photos",
+    )
+    picture = Image.new("RGB", (16, 16), "blue")
+    wide = np.asarray(beside(picture, "conv5 unit 1", found)).astype(int)
+    bare = np.asarray(beside(picture, "conv5 unit 1", Beside())).astype(int)
+    assert wide.shape[1] > bare.shape[1] + 3 * 176
+    mark = np.abs(wide[60:180] - [0xC9, 0x54, 0x00]).sum(2).min(0) < 60  # columns with its colour
+    assert mark[-60:].any()  # far right: four times the best image

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cnnlens.errors import UsageError
+from cnnlens.model.trace import read
+from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
+from cnnlens.synthesize.objective import answer, evaluate, logit, peak, whole
+from cnnlens.synthesize.visualize import TARGETS, image_size, visualize
+from tests.synthesize.nets import Small, layer_of, model_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of(Small())
+
+
+def pictures(model, objectives, **settings):
+    made = VisualizeSettings(**{"steps": 30, **settings})
+    steps = visualize(model, objectives, made, RunSettings(batch_size=3))
+    return [picture for step in steps for picture in step.pictures]
+
+
+def test_pictures_excite_their_units_more_than_noise_does(model):
+    layer = layer_of(model, "conv2")
+    made = pictures(model, [answer(layer, u) for u in range(5)])
+    assert len(made) == 5
+    for u, picture in enumerate(made):
+        assert picture.objective.name == f"conv2:{u}"
+        assert picture.final > 2 * picture.initial
+        assert picture.image.shape == (3, 32, 32)
+        np.testing.assert_allclose(picture.image * 255, np.rint(picture.image * 255), atol=1e-4)
+
+
+def test_the_activation_is_measured_on_the_picture_itself(model):
+    layer = layer_of(model, "conv2")
+    steps = visualize(
+        model, [answer(layer, 1)], VisualizeSettings(steps=5), activations=[peak(layer, 1)]
+    )
+    (picture,) = list(steps)[-1].pictures
+    x = model.preprocess.normalize(torch.from_numpy(picture.image)[None])
+    with torch.no_grad():
+        (maps,) = read(model.net, x, [layer.place])
+    assert picture.final == pytest.approx(float(maps[0, 1].max()), rel=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_is_what_it_says(model, target):
+    layer = layer_of(model, "conv2")
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = read(model.net, x, [layer.place])[0][0, 2]
+        value = evaluate(model, [TARGETS[target](layer, 2)], x).item()
+    truth = {
+        "map": maps.mean() + 3 * maps.max() / 8,  # the maps are 8×8
+        "mean": maps.mean(),
+        "max": maps.max(),
+        "centre": maps[4, 4],
+    }
+    assert value == pytest.approx(float(truth[target]), rel=1e-5)
+
+
+def test_progress_counts_the_whole_request_and_pictures_come_batch_by_batch(model):
+    layer = layer_of(model, "conv2")
+    objectives = [answer(layer, u) for u in range(5)]
+    steps = list(
+        visualize(model, objectives, VisualizeSettings(steps=4), RunSettings(batch_size=2))
+    )
+    assert [s.done for s in steps] == [2, 4, 6, 8, 10, 12, 14, 16, 17, 18, 19, 20]
+    assert {s.total for s in steps} == {20}
+    assert [len(s.pictures) for s in steps if s.pictures] == [2, 2, 1]
+
+
+def test_a_class_and_a_layer(model):
+    for objective in (logit(2), whole(layer_of(model, "conv1"))):
+        (picture,) = pictures(model, [objective])
+        assert picture.final > picture.initial
+
+
+def test_a_start_from_the_mean_or_a_photo_is_where_it_says(model):
+    photo = np.zeros((3, 32, 32), np.uint8)
+    photo[0] = 200
+    settings = VisualizeSettings(steps=1, basis="pixels", update="ascent", lr=1e-4, init="x")
+    (step,) = visualize(model, [logit(0)], settings, photo=photo)
+    np.testing.assert_allclose(step.pictures[0].image, photo / 255, atol=0.01)
+    grey = VisualizeSettings(steps=1, basis="pixels", update="ascent", lr=1e-4, init="mean")
+    (step,) = visualize(model, [logit(0)], grey)
+    np.testing.assert_allclose(step.pictures[0].image, 0.5, atol=0.01)
+
+
+def test_the_image_keeps_the_inputs_proportions():
+    model = model_of(Small(), size=(40, 60))
+    assert image_size(model, VisualizeSettings()) == (40, 60)
+    assert image_size(model, VisualizeSettings(size=20)) == (20, 30)
+
+
+def test_presets_are_settings_and_what_is_given_comes_first():
+    for name in PRESETS:
+        VisualizeSettings.preset(name)
+    assert VisualizeSettings.preset("yosinski", steps=7, blur=None).steps == 7
+    assert VisualizeSettings.preset("yosinski", blur=None).blur == 1.0
+    with pytest.raises(UsageError, match="no preset 'x'"):
+        VisualizeSettings.preset("x")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"lr": -1.0}, {"clip": 1.0}, {"target": "all"}, {"tv": float("nan")}]
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(UsageError):
+        VisualizeSettings(**wrong)
