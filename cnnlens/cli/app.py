@@ -73,6 +73,9 @@ app.add_typer(import_module("cnnlens.cli.data").app, name="data")
 _INTERRUPTED = 130
 
 
+_heard: list[int] = []  # signals that came to end this process
+
+
 class Terminated(BaseException):
     """A signal that ends the process, met as Ctrl-C is: what is half-written vanishes.
 
@@ -104,13 +107,15 @@ def main() -> None:
 
 def _listen() -> None:
     """Meet the signals that end a process, unless whoever started it has them ignored."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        if number is not None and signal.getsignal(number) in usual:
             signal.signal(number, _terminate)
 
 
 def _terminate(number: int, frame: object) -> None:
+    _heard.append(number)
     raise Terminated(number)
 
 
@@ -128,7 +133,8 @@ def _run(arguments: list[str], debug: bool = False) -> int:
             import traceback
 
             traceback.print_exc()
-        return _answer(error)
+        # code in C that is interrupted may make any other error of it
+        return _answer(Terminated(_heard[0]) if _heard else error)
 
 
 def _answer(error: BaseException) -> int:

@@ -17,7 +17,7 @@ import pytest
 from cnnlens.cli.screen import Bars
 
 from .conftest import SIDE
-from .runner import cnnlens, command, environment, files, leftovers
+from .runner import cnnlens, command, environment, files, leftovers, process
 
 # a stage of dissect, and at which of its reports Ctrl-C comes
 MOMENTS = [
@@ -261,3 +261,24 @@ def test_folder_without_permission(tmp_path, model, shapes):
     answer = cnnlens("dissect", model, "-d", shapes, "-w", tmp_path / "ws")
     tmp_path.chmod(0o700)
     assert answer.code == 1 and "permission denied" in answer.error
+
+
+def test_an_interrupt_that_other_code_turns_into_an_error_is_still_one(tmp_path, shapes):
+    (tmp_path / "nets.py").write_text(
+        "import os, signal\n"
+        "def net():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException:\n"
+        "        raise ImportError('cannot load module more than once per process')\n"
+    )
+    answer = process("layers", f"{tmp_path / 'nets.py'}:net", "-w", tmp_path / "ws")
+    assert (answer.code, answer.out) == (130, "")
+    assert "interrupted" in answer.error
+
+
+def test_ctrl_c_while_loading_ends_quietly(tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    answer = process("--help", PYTHONPATH=path)
+    assert (answer.code, answer.out, answer.err) == (130, "", "")
