@@ -1,4 +1,4 @@
-"""``cnnlens`` and ``python -m cnnlens``: the way in, where even Ctrl-C while loading ends quietly."""
+"""``cnnlens`` and ``python -m cnnlens``: the way in; Ctrl-C while loading ends quietly too."""
 
 from __future__ import annotations
 
