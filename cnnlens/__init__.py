@@ -29,6 +29,11 @@ _HOMES = {
     "RunSettings": "cnnlens.settings",
     "invert": "cnnlens.synthesize.invert",
     "InvertSettings": "cnnlens.settings",
+    "project": "cnnlens.attribution.deconv",
+    "Projector": "cnnlens.attribution.deconv",
+    "DeconvSettings": "cnnlens.settings",
+    "ClassMaps": "cnnlens.attribution.cam",
+    "CamSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
 }
 
