@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from cnnlens.model.preprocess import Preprocess
 
 ImagesOption = Annotated[
     list[Path] | None,

@@ -213,7 +213,7 @@ def test_equal_runs_give_equal_bytes(world: Path, tmp_path: Path) -> None:
         (["-f", "conv7:0"], 2, "no layer 'conv7'"),
         (["-f", "conv2:0"], 2, "no data given"),
         (["-f", "conv2:0", "-i", "gone.png"], 2, "no image gone.png"),
-        (["-f", "conv2:0", "-d", "gone"], 1, "no folder gone"),
+        (["-f", "conv2:0", "-d", "gone"], 2, "no folder gone"),
         (["-f", "conv2:0", "-i", "PHOTOS/b/bad.png"], 1, "bad.png cannot be read: truncated"),
         (["-f", "conv2:0", "-i", "PHOTOS/a/cat.png", "-d", "PHOTOS"], 2, "-i and -d both"),
         (["-f", "conv2:0", "--method", "lrp"], 2, "--method lrp is not known"),
