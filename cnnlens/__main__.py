@@ -1,4 +1,4 @@
-"""``cnnlens`` and ``python -m cnnlens``: the way in; Ctrl-C while loading ends quietly too."""
+"""``cnnlens`` and ``python -m cnnlens``: the way in; Ctrl-C while loading ends quietly."""
 
 from __future__ import annotations
 

@@ -61,6 +61,8 @@ def workspace(dissected: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the user's variables out, and the default workspace out of this folder."""
     for name in ("CNNLENS_WORKSPACE", "CNNLENS_HOME", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
