@@ -32,9 +32,8 @@ from cnnlens.model.open import open_model
 from cnnlens.model.trace import read
 from cnnlens.report.optimized import SheetCell, as_picture, sheet
 from cnnlens.settings import RunSettings, VisualizeSettings
-from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.optimize import generators, optimize
-from cnnlens.synthesize.visualize import TARGETS, image_size, recipe, visualize
+from cnnlens.synthesize.visualize import TARGETS, image_of, recipe, visualize
 
 SHIFT = 12  # pixels
 _NEAR = [s for s in itertools.product((-SHIFT, 0, SHIFT), repeat=2) if s != (0, 0)]
@@ -152,7 +151,7 @@ def report_speed(arguments: argparse.Namespace) -> None:
         (gradient,) = torch.autograd.grad(net(x)[:, 0].mean(), x)
         gradient.sum().item()  # waits for the device
 
-    image, randomness = Fourier((3, *image_size(model, settings))), generators(0, objectives)
+    image, randomness = image_of(model, settings), generators(0, objectives)
     start = image.noise(randomness, settings.noise)
     steps = optimize(
         model, objectives, image, start, randomness, recipe(model, settings), batch_size=len(x)

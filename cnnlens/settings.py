@@ -153,7 +153,10 @@ class VisualizeSettings:
         What of a unit is made large: its "map" (the mean of its answers and the highest one), the
         "mean" alone, the highest alone ("max"), or the one at the map's "centre".
     basis : str
-        What the image is made of: "fourier" (1/f, decorrelated colours) or "pixels".
+        What the image is made of: "fourier" (low frequencies first, decorrelated colours) or
+        "pixels".
+    falloff : float
+        Exponent of the frequency that the Fourier code is divided by; 1 is natural images'.
     update : str
         "adam", or "ascent": the gradient itself, at one step size.
     init : str
@@ -188,6 +191,7 @@ class VisualizeSettings:
     size: int = 0
     target: str = "map"
     basis: str = "fourier"
+    falloff: float = 1.5
     update: str = "adam"
     init: str = "noise"
     noise: float = 0.01

@@ -1,8 +1,8 @@
 """What is optimized in place of an image: its code, from which the image is decoded.
 
-Pixels are the plain code. A Fourier code whose frequencies are scaled by 1/f and whose colours are
-decorrelated makes all scales and hues of natural images equally easy to reach; through a sigmoid,
-every code is a picture.
+Pixels are the plain code. A Fourier code whose frequencies are scaled by a power of 1/f and whose
+colours are decorrelated makes the scales and hues of natural images easy to reach; through a
+sigmoid, every code is a picture.
 
 References
 ----------
@@ -136,6 +136,3 @@ def _colours(like: Tensor) -> Tensor:
 
 def _normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-
-
-IMAGES: dict[str, type[Pixels] | type[Fourier]] = {"fourier": Fourier, "pixels": Pixels}

@@ -17,7 +17,7 @@ from torch import Tensor
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import RunSettings, VisualizeSettings
-from cnnlens.synthesize.image import IMAGES, Image
+from cnnlens.synthesize.image import Fourier, Image, Pixels
 from cnnlens.synthesize.objective import Objective, answer, channel, evaluate, peak, unit
 from cnnlens.synthesize.optimize import Recipe, generators, mean_colour, optimize
 from cnnlens.synthesize.regularize import (
@@ -128,7 +128,7 @@ def _climb(
     settings: VisualizeSettings,
     photo: np.ndarray | None,
 ) -> Iterator[Step]:
-    image = IMAGES[settings.basis]((model.preprocess.channels, *image_size(model, settings)))
+    image = image_of(model, settings)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
     steps = optimize(
@@ -182,6 +182,12 @@ def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
             settings.gradient_blur, settings.gradient_shift, settings.gradient_rotate
         ),
     )
+
+
+def image_of(model: Model, settings: VisualizeSettings) -> Image:
+    """Return what is optimized: the settings' basis, at the settings' size."""
+    shape = (model.preprocess.channels, *image_size(model, settings))
+    return Fourier(shape, settings.falloff) if settings.basis == "fourier" else Pixels(shape)
 
 
 def image_size(model: Model, settings: VisualizeSettings) -> tuple[int, int]:
