@@ -1,0 +1,1 @@
+"""Networks trained so that their filters stand for something."""
