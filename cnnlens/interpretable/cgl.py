@@ -134,7 +134,7 @@ def sliding_loss(
     total : callable
         Adds up over processes, with gradient.
     """
-    size = [min(pair) for pair in zip(lower.shape[2:], upper.shape[2:], strict=True)]
+    size = (min(lower.shape[2], upper.shape[2]), min(lower.shape[3], upper.shape[3]))
     lower, upper = (torch.nn.functional.adaptive_avg_pool2d(p, size) for p in (lower, upper))
     members = torch.arange(min(of_lower.size, of_upper.size))
     start = torch.arange(min(of_lower.number, of_upper.number))[:, None]

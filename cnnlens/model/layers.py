@@ -18,7 +18,7 @@ from cnnlens.model.geometry import Fields, channels_last, is_global_pool, recept
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Call, Op, Place, Trace, trace
 
-_NORMS = {
+NORMS = {
     "batch_norm",
     "native_batch_norm",
     "_native_batch_norm_legit_no_training",
@@ -208,7 +208,7 @@ class Layers:
             for value in set(op.inputs):
                 readers[value].append(number)
         found: dict[str, Layer] = {}
-        for number in _convolutions(passed):
+        for number in convolution_ops(passed):
             alias = f"conv{len(found) + 1}"
             end = _followed(passed.ops, readers, number)
             found[alias] = replace(self._of_op(passed.ops[end], end, alias), alias=alias)
@@ -236,7 +236,7 @@ def find_layers(model: Model) -> Layers:
     return Layers(trace(model.net, model.preprocess.normalize(x)), shape)
 
 
-def _convolutions(passed: Trace) -> Iterable[int]:
+def convolution_ops(passed: Trace) -> Iterable[int]:
     """Numbers of the operations that count as convolutions: on maps, and not in a gate."""
     pooled: set[int] = set()
     shapes = {v: s for op in passed.ops for v, s in zip(op.outputs, op.shapes, strict=True)}
@@ -255,7 +255,7 @@ def _convolutions(passed: Trace) -> Iterable[int]:
 
 def _followed(ops: tuple[Op, ...], readers: dict[int, list[int]], number: int) -> int:
     """Walk from a convolution over the norm and the activation that alone read its output."""
-    for names in (_NORMS, _ACTIVATIONS):
+    for names in (NORMS, _ACTIVATIONS):
         after = readers[ops[number].outputs[0]]
         if len(after) == 1 and ops[after[0]].name in names:
             number = after[0]

@@ -1,0 +1,214 @@
+"""Concept group learning beside any forward pass: it listens to the convolutions, changing nothing.
+
+`ConceptGroups` is a module of two numbers, P1 and P2, that reads the pre-activations of chosen
+convolutions while the network runs and turns them into the losses of `cgl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlens.interpretable import cgl
+from cnnlens.interpretable.cgl_settings import CglSettings
+from cnnlens.interpretable.groups import Groups, draw_pairs, split
+from cnnlens.model.convolutions import convolutions_of
+from cnnlens.model.model import Model
+
+
+@dataclass(frozen=True)
+class GroupedLayer:
+    """A convolution whose filters are grouped.
+
+    Attributes
+    ----------
+    name : str
+        As it was typed, or its alias.
+    path : str
+        The module that convolves.
+    norm : str
+        The batch norm after it, else empty.
+    groups : Groups
+        Of its filters.
+    """
+
+    name: str
+    path: str
+    norm: str
+    groups: Groups
+
+    @property
+    def read_at(self) -> str:
+        """The module whose output makes the soft receptive field."""
+        return self.norm or self.path
+
+
+def grouped_layers(model: Model, names: Sequence[str], groups: int) -> list[GroupedLayer]:
+    """Group the filters of convolutions, of all in the network where none is named.
+
+    Raises
+    ------
+    UsageError
+        When a layer is not known or no convolution, or has fewer filters than groups.
+    """
+    return [
+        GroupedLayer(layer.name, c.path, c.norm, split(c.units, groups, layer.name))
+        for layer, c in convolutions_of(model, names)
+    ]
+
+
+class ConceptGroups(nn.Module):
+    """The method's own parameters and losses.
+
+    Parameters
+    ----------
+    layers : sequence of GroupedLayer
+        In the order of the forward pass.
+    settings : CglSettings
+        Weights of the losses.
+    seed : int
+        Of the pairs that are drawn.
+
+    Attributes
+    ----------
+    p1, p2 : torch.nn.Parameter
+        Scale and offset of the soft receptive fields, 1 and 0 before training.
+    """
+
+    def __init__(
+        self, layers: Sequence[GroupedLayer], settings: CglSettings, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.layers, self.settings = tuple(layers), settings
+        self.p1 = nn.Parameter(torch.tensor(1.0), requires_grad=settings.learn_field)
+        self.p2 = nn.Parameter(torch.tensor(0.0), requires_grad=settings.learn_field)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._heard: dict[str, Tensor] = {}
+
+    @contextmanager
+    def listening(self, net: nn.Module) -> Iterator[None]:
+        """Keep what the grouped layers give during forward passes of `net`."""
+        handles = [
+            net.get_submodule(layer.read_at).register_forward_hook(partial(self._hear, layer.path))
+            for layer in self.layers
+            if self._needs_fields
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._heard.clear()
+
+    @property
+    def _needs_fields(self) -> bool:
+        s = self.settings
+        return s.group_weight > 0 or s.spatial_weight > 0
+
+    def _hear(self, path: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        if torch.is_grad_enabled():
+            # a rectifier may overwrite it in place; and sums of half precision run over
+            self._heard[path] = output.float() if output.dtype.itemsize < 4 else output.clone()
+
+    def fields(self, net: nn.Module, total: cgl.Sum = cgl.alone) -> list[Tensor]:
+        """Soft receptive fields (N, C, H, W) per layer, of the last forward pass."""
+        found = []
+        for layer in self.layers:
+            value = self._heard.pop(layer.path)
+            if layer.norm:
+                gamma: Any = net.get_submodule(layer.norm).weight  # None where it does not scale
+                gamma = value.new_ones(value.shape[1]) if gamma is None else gamma
+                found.append(cgl.soft_field_of_norm(value, gamma, self.p1, self.p2))
+            else:
+                found.append(cgl.soft_field(value, self.p1, self.p2, total))
+        return found
+
+    def terms(self, net: nn.Module, total: cgl.Sum = cgl.alone) -> dict[str, Tensor]:
+        """Return the losses of the last forward pass, before their weights.
+
+        Parameters
+        ----------
+        net : torch.nn.Module
+            The network that has just run.
+        total : callable
+            Adds up over the processes that share the minibatch, with gradient.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            ``group_loss`` and ``spatial_loss``, summed over layers as printed, and
+            ``block_norm``; those of no weight are left out.
+        """
+        found: dict[str, Tensor] = {}
+        if self._needs_fields:
+            psi = self.fields(net, total)
+            if self.settings.group_weight > 0:
+                found["group_loss"] = self._group_loss(psi, total)
+            if self.settings.spatial_weight > 0:
+                found["spatial_loss"] = sum_of([cgl.spatial_loss(p, total) for p in psi])
+        found["block_norm"] = sum_of(
+            [cgl.block_norm(_weight(net, layer), layer.groups) for layer in self.layers]
+        )
+        return found
+
+    def _group_loss(self, psi: list[Tensor], total: cgl.Sum) -> Tensor:
+        found = []
+        for field, layer in zip(psi, self.layers, strict=True):
+            first, second = draw_pairs(layer.groups, self.generator)
+            device = field.device
+            found.append(cgl.group_loss(field, first.to(device), second.to(device), total))
+        if self.settings.sliding_weight > 0:
+            slide = [
+                cgl.sliding_loss(psi[i], psi[i + 1], one.groups, other.groups, total)
+                for i, (one, other) in enumerate(zip(self.layers, self.layers[1:], strict=False))
+            ]
+            found += [self.settings.sliding_weight * s for s in slide]
+        return sum_of(found)
+
+    def weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return what is added to the task's loss (eq. 8)."""
+        s = self.settings
+        weights = {"group_loss": s.group_weight, "spatial_loss": s.spatial_weight}
+        weights["block_norm"] = s.block_weight
+        return sum_of([weights[name] * term for name, term in terms.items()])
+
+    def undecayed(self, net: nn.Module) -> list[nn.Parameter]:
+        """Weights that the block norm holds small: the optimizer must not decay them too."""
+        return [_weight(net, layer) for layer in self.layers]
+
+    def relevance(self, net: nn.Module) -> dict[str, list[float]]:
+        """Relevance of each group, by layer."""
+        return {
+            layer.name: cgl.relevance(_weight(net, layer).detach(), layer.groups).tolist()
+            for layer in self.layers
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``new.pt`` says about the method."""
+        return {
+            "method": "cgl",
+            "layers": [layer.path for layer in self.layers],
+            "groups": {
+                layer.path: {"number": layer.groups.number, "size": layer.groups.size}
+                for layer in self.layers
+            },
+            "p1": float(self.p1),
+            "p2": float(self.p2),
+        }
+
+
+def sum_of(values: Sequence[Tensor]) -> Tensor:
+    """Add up at least one number."""
+    return torch.stack(list(values)).sum()
+
+
+def _weight(net: nn.Module, layer: GroupedLayer) -> nn.Parameter:
+    weight = net.get_submodule(layer.path).weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
