@@ -331,3 +331,37 @@ class InvertSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Models side by side.
+
+    Attributes
+    ----------
+    level : float
+        Share of the intervals that cover, were the units drawn anew.
+    resamples : int
+        Of the bootstrap.
+    top : int
+        Units shown side by side per layer, where none are named.
+    seed : int
+        Of the resamples.
+    """
+
+    level: float = 0.95
+    resamples: int = 2000
+    top: int = 12
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UsageError(f"--level {self.level} is not between 0 and 1", "0.95 is usual")
+        if self.resamples < 100:
+            raise UsageError(f"--resamples {self.resamples} is too few", "2000 is usual")
+        if self.top < 0:
+            raise UsageError(f"--top {self.top} cannot be negative", "0 shows no pictures")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        return asdict(self)
