@@ -83,29 +83,20 @@ def render(
     str
         HTML. Equal arguments give equal text.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cnnlens.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"number": _number, "percent": _percent}
-    script = "\n".join(_template(environment, name) for name in _SCRIPTS)
+    templates = environment()
+    script = "\n".join(_template(templates, name) for name in _SCRIPTS)
     in_html: set[str] = set()  # what the HTML shows, the script takes from there
 
     def address(key: str) -> str:
         in_html.add(key)
         return src[key]
 
-    text = environment.get_template("page.html").render(
+    text = templates.get_template("page.html").render(
         header=header(document, [path for s in sections.values() for path in s.sources]),
         sections=sections,
         palette=[colour for s in sections.values() for colour in s.view.get("palette", ())],
         src=address,
-        style=_template(environment, "style.css"),
+        style=_template(templates, "style.css"),
         script=script,
         script_hash=_hash(script),
         data=_embed({name: section.data for name, section in sections.items()}),
@@ -114,6 +105,21 @@ def render(
         pictures=lambda: _embed({key: src[key] for key in src if key not in in_html}),
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half a character
+
+
+def environment() -> Any:
+    """Set jinja up as every page of cnnlens needs it."""
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("cnnlens.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters |= {"number": _number, "percent": _percent}
+    return found
 
 
 def _template(environment: Any, name: str) -> str:

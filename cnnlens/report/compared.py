@@ -1,0 +1,176 @@
+"""Models side by side, number by number: each with chance and with an interval over units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnlens.measure import bootstrap
+from cnnlens.measure.bootstrap import Estimate
+from cnnlens.report.results import finite
+from cnnlens.report.sides import SideLayer
+from cnnlens.settings import CompareSettings
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A row of the comparison.
+
+    Attributes
+    ----------
+    key, title : str
+        In JSON, and on the page.
+    digits : int
+        Decimals that are shown.
+    estimate : callable
+        Of a layer: the statistic, or None where it was not measured.
+    chance : callable
+        Of a layer: what chance gives, or None where that is not known.
+    """
+
+    key: str
+    title: str
+    digits: int
+    estimate: Callable[[SideLayer, CompareSettings], Estimate | None]
+    chance: Callable[[SideLayer], float | None]
+
+
+def _detectors(layer: SideLayer, s: CompareSettings) -> Estimate | None:
+    if layer.dissect is None:
+        return None
+    return bootstrap.count(np.array([u.is_detector for u in layer.dissect.units]), s)
+
+
+def _unique(layer: SideLayer, s: CompareSettings) -> Estimate | None:
+    if layer.dissect is None:
+        return None
+    codes: dict[tuple[str, str], int] = {}
+    labels = [
+        codes.setdefault((u.best.label, u.best.category), len(codes)) if u.is_detector else -1
+        for u in layer.dissect.units
+    ]
+    return bootstrap.distinct(np.array(labels), s)
+
+
+def _iou(layer: SideLayer, s: CompareSettings) -> Estimate | None:
+    if layer.dissect is None:
+        return None
+    return bootstrap.mean(np.array([u.best.iou for u in layer.dissect.units]), s)
+
+
+def _dead(layer: SideLayer, s: CompareSettings) -> Estimate | None:
+    summary = layer.parts.summary if layer.parts else layer.dissect and layer.dissect.summary
+    dead = finite((summary or {}).get("dead_units"))
+    if dead is None:
+        return None
+    return bootstrap.count(np.arange(layer.units) < dead, s)
+
+
+def _column(name: str) -> Callable[[SideLayer, CompareSettings], Estimate | None]:
+    def estimate(layer: SideLayer, s: CompareSettings) -> Estimate | None:
+        return bootstrap.mean(layer.parts.units[name], s) if layer.parts else None
+
+    return estimate
+
+
+def _dissect_chance(key: str) -> Callable[[SideLayer], float | None]:
+    def chance(layer: SideLayer) -> float | None:
+        found = layer.dissect.summary.get("chance") if layer.dissect else None
+        return finite((found or {}).get(key))
+
+    return chance
+
+
+def _shuffled(key: str) -> Callable[[SideLayer], float | None]:
+    """Look up the null of a stability measure: a number, or one number per measure."""
+
+    def chance(layer: SideLayer) -> float | None:
+        baselines = layer.parts.summary.get("baselines") if layer.parts else None
+        found = (baselines or {}).get("shuffled")
+        if isinstance(found, Mapping):
+            found = found.get(key)
+        elif key != "location_instability":
+            return None
+        return finite(found) if isinstance(found, (int, float)) else None
+
+    return chance
+
+
+def _none(layer: SideLayer) -> float | None:
+    return None
+
+
+def _half(layer: SideLayer) -> float | None:
+    return 0.5 if layer.parts else None
+
+
+QUANTITIES = (
+    Quantity("detectors", "Detectors", 0, _detectors, _dissect_chance("detectors")),
+    Quantity(
+        "unique_detectors", "Unique detectors", 0, _unique, _dissect_chance("unique_detectors")
+    ),
+    Quantity("mean_iou", "Mean best IoU", 4, _iou, _dissect_chance("mean_iou")),
+    Quantity(
+        "location_instability",
+        "Location instability",
+        4,
+        _column("location_instability"),
+        _shuffled("location_instability"),
+    ),
+    Quantity(
+        "part_interpretability",
+        "Part interpretability",
+        4,
+        _column("part_interpretability"),
+        _shuffled("part_interpretability"),
+    ),
+    Quantity("selectivity", "Selectivity", 3, _column("selectivity"), _half),
+    Quantity(
+        "centre_distance",
+        "Peaks’ distance from the centre",
+        4,
+        _column("centre_distance"),
+        _shuffled("centre_distance"),
+    ),
+    Quantity("dead_units", "Dead units", 0, _dead, _none),
+)
+
+
+def compare_layer(rows: list[SideLayer], settings: CompareSettings) -> dict[str, Any]:
+    """Compare one layer across workspaces.
+
+    Returns
+    -------
+    dict
+        By the quantity's key: ``values``, one entry per workspace (``value, chance, interval,
+        units``, or None where it was not measured), and ``differences`` to the first one.
+    """
+    found = {}
+    for quantity in QUANTITIES:
+        estimates = [quantity.estimate(layer, settings) for layer in rows]
+        values = [
+            _entry(e, quantity.chance(layer)) for e, layer in zip(estimates, rows, strict=True)
+        ]
+        first = estimates[0]
+        differences = [
+            None
+            if first is None or e is None
+            else _entry(bootstrap.difference(first, e, settings), None)
+            for e in estimates[1:]
+        ]
+        found[quantity.key] = {"values": values, "differences": differences}
+    return found
+
+
+def _entry(estimate: Estimate | None, chance: float | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {
+        "value": estimate.value,
+        "chance": chance,
+        "interval": [estimate.low, estimate.high],
+        "units": estimate.units,
+    }

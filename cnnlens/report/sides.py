@@ -1,0 +1,198 @@
+"""What a comparison reads of each workspace: unit by unit, what dissect and stability found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import read_csv, read_json
+from cnnlens.model.layers import file_name
+from cnnlens.report.records import Layer
+from cnnlens.report.results import dissected, finite, natural, read_layer, read_workspace
+
+_REDO = "redo `cnnlens stability` with --force"
+_COLUMNS = ("location_instability", "part_interpretability", "selectivity", "centre_distance")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What stability found on one layer.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        ``WORKSPACE/stability/<layer>``.
+    summary : dict
+        ``summary.json``.
+    units : dict of str to numpy.ndarray
+        Columns of ``units.csv`` by name, (C,) float with NaN where a unit has no value.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    units: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SideLayer:
+    """One layer of one workspace.
+
+    Attributes
+    ----------
+    name : str
+        As it was typed there.
+    alias : str
+        Its ``convN``, where it is known, else empty.
+    dissect : Layer or None
+        What dissect found.
+    parts : Parts or None
+        What stability found.
+    """
+
+    name: str
+    alias: str
+    dissect: Layer | None
+    parts: Parts | None
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        if self.dissect is not None:
+            return len(self.dissect.units)
+        assert self.parts is not None
+        return len(next(iter(self.parts.units.values())))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One workspace of a comparison.
+
+    Attributes
+    ----------
+    name : str
+        What it is called on the page: its folder, as far up as tells it from the others.
+    path : pathlib.Path
+        The folder.
+    model : mapping
+        Spec, architecture, fingerprint, preprocessing.
+    training : mapping
+        ``new.json`` of a fine-tuned model, else empty.
+    layers : dict of str to SideLayer
+        By name.
+    """
+
+    name: str
+    path: Path
+    model: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, SideLayer] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str | None:
+        """How the model was fine-tuned; None where it was not, or nobody knows."""
+        found = self.training.get("method")
+        return found if isinstance(found, str) else None
+
+
+def read_sides(paths: list[Path]) -> list[Side]:
+    """Read workspaces.
+
+    Raises
+    ------
+    UsageError
+        When fewer than two are named, one is missing, or one is named twice.
+    CnnlensError
+        When one holds no results, or a file is damaged.
+    """
+    if len(paths) < 2:
+        raise UsageError("a comparison needs two workspaces", "cnnlens compare A B")
+    real = [path.resolve() for path in paths]
+    for place, path in enumerate(real):
+        if path in real[:place]:
+            raise UsageError(f"{paths[place]} is named twice", "name different workspaces")
+    return [_read(path, name) for path, name in zip(paths, side_names(real), strict=True)]
+
+
+def side_names(paths: list[Path]) -> list[str]:
+    """Name folders by as many of their last parts as make the names differ."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _read(path: Path, name: str) -> Side:
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise UsageError(f"the workspace {path} {what}", "name folders that cnnlens has filled")
+    document = read_workspace(path)
+    model = document.get("model")
+    layers = _layers(path, document)
+    if not layers:
+        known = "holds no dissection and no stability yet"
+        raise CnnlensError(
+            f"the workspace {path} {known}" if document else f"{path} is no workspace",
+            f"run `cnnlens dissect -w {path}` or `cnnlens stability -w {path}` first",
+        )
+    model = model if isinstance(model, dict) else {}
+    return Side(name, path, model, training_of(model), layers)
+
+
+def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what lies beside a fine-tuned checkpoint: ``new.json`` beside ``new.pt``, else {}."""
+    spec = model.get("spec")
+    if not isinstance(spec, str) or not spec.endswith(".pt"):
+        return {}
+    beside = Path(spec).with_suffix(".json")
+    if not beside.is_file():
+        return {}
+    found = read_json(beside)
+    return found if isinstance(found, dict) and "method" in found else {}
+
+
+def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, SideLayer]:
+    aliases, named = {}, {}
+    for entry in document.get("layers") or []:
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            named[file_name(entry["name"])] = entry["name"]
+            aliases[entry["name"]] = str(entry.get("alias") or "")
+    folders = {folder.name: folder for folder in dissected(path)}
+    stable = {p.parent.name: p.parent for p in (path / "stability").glob("*/summary.json")}
+    found = {}
+    for key in sorted((k for k in {**folders, **stable} if k[0] != "."), key=natural):
+        dissect = read_layer(folders[key]) if key in folders else None
+        parts = read_parts(stable[key]) if key in stable else None
+        name = named.get(key) or (dissect.name if dissect else key)
+        found[name] = SideLayer(name, aliases.get(name, ""), dissect, parts)
+    return found
+
+
+def read_parts(folder: Path) -> Parts:
+    """Read what stability left of one layer.
+
+    Raises
+    ------
+    CnnlensError
+        Naming the file that is damaged.
+    """
+    summary = read_json(folder / "summary.json")
+    if not isinstance(summary, dict):
+        raise CnnlensError(f"{folder / 'summary.json'} is damaged: not a JSON object", _REDO)
+    file = folder / "units.csv"
+    rows = read_csv(file, ("unit", "location_instability"))
+    if not rows:
+        raise CnnlensError(f"{file} is damaged: it has no rows", _REDO)
+    columns = {}
+    for name in _COLUMNS:
+        try:
+            cells = [finite(row.get(name)) for row in rows]
+        except ValueError as error:
+            raise CnnlensError(f"{file} is damaged: {name}: {error}", _REDO) from error
+        columns[name] = np.array([np.nan if v is None else v for v in cells], float)
+    return Parts(folder, summary, columns)
