@@ -118,7 +118,7 @@ def environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {"number": _number, "percent": _percent}
+    found.filters |= {"number": _number, "percent": _percent, "signed": _signed}
     return found
 
 
@@ -141,6 +141,11 @@ def _embed(document: Any) -> str:
 
 def _number(value: Any, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _signed(value: float, digits: int = 0) -> str:
+    text = f"{value:+,.{digits}f}"
+    return text[1:] if not text.strip("+-0.,") else text.replace("-", "−")
 
 
 def _percent(value: Any) -> str:
