@@ -78,7 +78,9 @@ def compare(
     quiet: o.QuietOption = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Compare what was measured on other data or otherwise, too."),
+        typer.Option(
+            "--force", help="Redo or overwrite; compare what was measured on other data, too."
+        ),
     ] = False,
 ) -> None:
     """Compare models side by side.

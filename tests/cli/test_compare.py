@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report.fake_workspace import make_layer, make_workspace
+
+from .runner import cnnlens
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch) -> list[Path]:
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for seed, name in enumerate(("plain", "icnn")):
+        paths.append(make_workspace(tmp_path / name, {}))
+        make_layer(paths[-1] / "dissect" / "conv5", 20, seed)
+    return paths
+
+
+def test_the_table_the_document_and_the_page_agree(pair):
+    said = cnnlens("compare", *pair)
+    assert said.code == 0
+    assert "page: cnnlens-compare/compare.html" in said.out
+    document = json.loads(Path("cnnlens-compare/compare.json").read_text())
+    value = document["layers"]["conv5"]["detectors"]["values"][1]
+    assert f"{value['value']:.0f} ({value['interval'][0]:.0f} to" in said.out
+    assert cnnlens("compare", *pair, "--json").json == document
+
+
+def test_out_says_where_to(pair, tmp_path):
+    assert cnnlens("compare", *pair, "--out", tmp_path / "there", "-q").code == 0
+    assert {p.name for p in (tmp_path / "there").iterdir()} == {
+        "compare.html", "compare.json", "compare.csv",
+    }  # fmt: skip
+
+
+def test_filters_choose_the_units_on_the_page(pair):
+    assert cnnlens("compare", *pair, "-f", "conv5:3,7", "-q").code == 0
+    page = Path("cnnlens-compare/compare.html").read_text()
+    assert "unit 3<" in page and "unit 7<" in page
+    assert cnnlens("compare", *pair, "-f", "conv5:99").code == 2
+    assert "no layer 'conv4' is compared" in cnnlens("compare", *pair, "-f", "conv4:1").error
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nowhere"], 2, "nowhere does not exist"),
+        (["plain"], 2, "named twice"),
+        ([], 2, "needs two"),
+        (["icnn", "-l", "conv9"], 2, "no measured layer 'conv9'"),
+        (["icnn", "--level", "2"], 2, "--level 2.0"),
+        (["icnn", "-d", "nix"], 2, "no folder nix"),
+    ],
+)
+def test_wrong_usage_is_one_line(pair, words, code, message):
+    said = cnnlens("compare", "plain", *words)
+    assert said.code == code
+    assert message in said.error
+    assert not Path("cnnlens-compare").exists()
+
+
+def test_a_damaged_summary_is_named_and_left(pair):
+    file = pair[1] / "dissect/conv5/summary.json"
+    file.write_text("{")
+    said = cnnlens("compare", *pair)
+    assert said.code == 1 and "icnn/dissect/conv5/summary.json" in said.error
+    assert file.read_text() == "{"
+
+
+def test_other_data_is_refused_and_with_force_said(pair):
+    file = pair[1] / "dissect/conv5/summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data": "other"}))
+    said = cnnlens("compare", *pair)
+    assert said.code == 1 and "on other in icnn" in said.error
+    said = cnnlens("compare", *pair, "--force")
+    assert said.code == 0 and "on other in icnn" in said.err
+    assert "Not measured alike" in Path("cnnlens-compare/compare.html").read_text()
+
+
+def test_accuracy_is_measured_on_named_data(pair, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        file = tmp_path / "photos" / f"c{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(file)
+    for path in pair:
+        document = json.loads((path / "workspace.json").read_text())
+        document["model"] = {"spec": "zoo:shapes_net", "fingerprint": "x"}
+        (path / "workspace.json").write_text(json.dumps(document))
+    said = cnnlens("compare", *pair, "-d", tmp_path / "photos", "--json").json
+    one, other = (who["accuracy"] for who in said["workspaces"])
+    assert one == other
+    assert (one["images"], one["chance"]) == (12, 0.5)
+    assert one["value"] in np.arange(13) / 12
+    assert one["interval"][0] <= one["value"] <= one["interval"][1]
