@@ -95,8 +95,14 @@ def soft_jaccard(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone)
         (P,) 0 for equal fields, 1 for disjoint ones.
     """
     area = total(psi.sum(dim=(0, 2, 3)))  # (C,)
-    apart = total(_Apart.apply(psi.flatten(2), first, second))  # (P,)
-    return 2 * apart / (area[first] + area[second] + apart + _EPS)
+    distance = total(apart(psi, first, second))  # (P,)
+    return 2 * distance / (area[first] + area[second] + distance + _EPS)
+
+
+def apart(psi: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """L1 distance of pairs of fields (N, C, H, W) over a minibatch, (P,)."""
+    found: Tensor = _Apart.apply(psi.flatten(2), first, second)
+    return found
 
 
 def group_loss(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone) -> Tensor:
