@@ -258,6 +258,7 @@ class Work:
 
 
 def _write_page(screen: Screen, space: Workspace) -> None:
+    from cnnlens.report.groups import write_groups
     from cnnlens.report.page import write_report
     from cnnlens.report.results import dissected
     from cnnlens.report.sheets import write_detectors, write_summary_bars
@@ -268,6 +269,7 @@ def _write_page(screen: Screen, space: Workspace) -> None:
             if not (folder / "detectors.png").exists():
                 write_detectors(folder, distinct=True)
         write_summary_bars(space.path)
+        write_groups(space.path)
         write_report(space.path)
 
 

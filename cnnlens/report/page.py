@@ -13,6 +13,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.dissection import dissection
+from cnnlens.report.groups import concept_groups
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
 from cnnlens.report.pictures import addresses
@@ -23,6 +24,7 @@ from cnnlens.report.visualizations import visualizations
 # The page's sections in reading order: name to a function that gathers it, or None of it.
 SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "dissect": dissection,
+    "groups": concept_groups,
     "visualize": visualizations,
     "deconv": projections,
     "cam": class_maps,

@@ -1,0 +1,210 @@
+"""The section about concept groups: what each group detects, how much it matters, how alike it is.
+
+Varshneya et al., "Learning Interpretable Concept Groups in CNNs", IJCAI 2021, Figure 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import atomic
+from cnnlens.interpretable.group_report import GroupConcept, group_concepts
+from cnnlens.interpretable.groups import Groups
+from cnnlens.report.palette import colours
+from cnnlens.report.records import Layer
+from cnnlens.report.results import read_layers, read_workspace
+from cnnlens.report.section import Section
+from cnnlens.report.sides import training_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class LayerGroups:
+    """The concept groups of one dissected layer.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    concepts : list of GroupConcept
+        One per group.
+    relevance : list of float
+        One per group.
+    within : list of float or None
+        Mean soft IoU of each group's members.
+    across : float or None
+        Mean soft IoU of members of different groups.
+    free : int
+        Filters without a group.
+    unique_ratio : float or None
+        Unique detectors per unit.
+    """
+
+    name: str
+    concepts: list[GroupConcept]
+    relevance: list[float]
+    within: list[float | None]
+    across: float | None
+    free: int
+    unique_ratio: float | None
+
+
+def concept_groups(workspace: Path) -> Section | None:
+    """Gather the section; None where the model has no groups, or none of them was dissected."""
+    found = read_groups(workspace)
+    if not found:
+        return None
+    categories = list(
+        dict.fromkeys(c for layer in read_layers(workspace) for c in layer.categories)
+    )
+    return Section(
+        template="groups.html",
+        view={"layers": [_view(layer, categories) for layer in found]},
+        data={},
+        sources=(),
+    )
+
+
+def read_groups(workspace: Path) -> list[LayerGroups]:
+    """Bring together what training left in ``new.json`` and what dissect found.
+
+    Raises
+    ------
+    CnnlensError
+        When a file is damaged, or the groups do not fit the dissected layer.
+    """
+    document = read_workspace(workspace)
+    model = document.get("model")
+    training = training_of(model) if isinstance(model, dict) else {}
+    if training.get("method") != "cgl":
+        return []
+    aliases = {
+        entry["name"]: entry.get("alias")
+        for entry in document.get("layers") or []
+        if isinstance(entry, dict) and "name" in entry
+    }
+    found = []
+    for layer in read_layers(workspace):
+        names = {layer.name, aliases.get(layer.name)}
+        for entry in training.get("groups") or []:
+            if isinstance(entry, Mapping) and names & {entry.get("layer"), entry.get("path")}:
+                found.append(_layer(layer, entry))
+                break
+    return found
+
+
+def _layer(layer: Layer, entry: Mapping[str, Any]) -> LayerGroups:
+    try:
+        groups = Groups(len(layer.units), int(entry["number"]))
+        relevance = [float(v) for v in entry["relevance"]]
+        within = [None if v is None else float(v) for v in entry["within"]]
+        across = None if entry.get("across") is None else float(entry["across"])
+        if not len(relevance) == len(within) == groups.number:
+            raise ValueError("as many groups as relevances")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CnnlensError(
+            f"the groups of {layer.name} in the model's .json are damaged: {error!r}",
+            "fine-tune anew, or remove that file",
+        ) from error
+    labels = [(u.best.label, u.best.category) if u.is_detector else None for u in layer.units]
+    concepts = group_concepts(labels, [u.best.iou for u in layer.units], groups)
+    ratio = layer.summary.get("ratio_unique_detectors")
+    return LayerGroups(layer.name, concepts, relevance, within, across, groups.free, ratio)
+
+
+def _view(layer: LayerGroups, categories: Sequence[str]) -> dict[str, Any]:
+    most = max(layer.relevance, default=0.0) or 1.0
+    rows = [
+        {
+            "group": number,
+            "label": concept.label,
+            "colour": categories.index(concept.category) if concept.category else None,
+            "category": concept.category,
+            "score": concept.score,
+            "detectors": concept.detectors,
+            "members": concept.members,
+            "aligned": concept.aligned,
+            "relevance": relevance,
+            "size": math.sqrt(relevance / most),
+            "within": within,
+        }
+        for number, (concept, relevance, within) in enumerate(
+            zip(layer.concepts, layer.relevance, layer.within, strict=True)
+        )
+    ]
+    return {
+        "name": layer.name,
+        "groups": rows,
+        "across": layer.across,
+        "free": layer.free,
+        "unique_ratio": layer.unique_ratio,
+    }
+
+
+def write_groups(workspace: Path) -> Path | None:
+    """Write ``dissect/concept_groups.png``, the paper's Figure 4; None without groups."""
+    layers = read_groups(workspace)
+    if not layers:
+        return None
+    path = workspace / "dissect" / "concept_groups.png"
+    with atomic(path) as temporary:
+        group_circles(layers).savefig(temporary, format="png", metadata={"Software": None})
+    return path
+
+
+def group_circles(layers: Sequence[LayerGroups]) -> Figure:
+    """Draw a circle per group, as the paper does.
+
+    Its area is the group's relevance in its layer, its colour the category of its concept; grey
+    where it stands for none.
+
+    Parameters
+    ----------
+    layers : sequence of LayerGroups
+        One row each, the last one on top.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With its own Agg canvas.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    widest = max(len(layer.concepts) for layer in layers)
+    figure = Figure(figsize=(1.6 + 1.25 * widest, 0.6 + 1.45 * len(layers)), dpi=144)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-1.1, widest - 0.3), ylim=(-0.55, len(layers) - 0.45), aspect="equal")
+    axes.axis("off")
+    names = list(dict.fromkeys(c.category for layer in layers for c in layer.concepts))
+    paint = {name: colour.light for name, colour in colours([n for n in names if n]).items()}
+    for row, layer in enumerate(layers):
+        axes.text(-1.05, row, _plain(layer.name), va="center", fontsize=10, weight="bold")
+        most = max(layer.relevance) or 1.0
+        for column, (concept, weight) in enumerate(
+            zip(layer.concepts, layer.relevance, strict=True)
+        ):
+            colour = paint[concept.category] if concept.aligned else "#c9c9c4"
+            axes.add_patch(_circle((column, row), 0.46 * math.sqrt(weight / most), colour))
+            said = _plain(concept.label) if concept.aligned else "–"
+            axes.text(column, row, said, ha="center", va="center", fontsize=8.5)
+    return figure
+
+
+def _circle(at: tuple[float, float], radius: float, colour: str) -> Any:
+    from matplotlib.patches import Circle
+
+    return Circle(at, radius, facecolor=colour, alpha=0.45, edgecolor=colour, linewidth=1.5)
+
+
+def _plain(text: str) -> str:
+    short = text if len(text) <= 16 else text[:15] + "…"  # $ would begin a formula
+    return short.replace("$", r"\$").replace(" ", "\n", 1)
