@@ -65,3 +65,14 @@ def test_the_factory_opens_and_every_convolution_is_found(tmp_path):
     last = [line.split() for line in out.splitlines() if " conv20 " in line]
     assert last[0][0] == "layer4.1.bn2"  # 1 stem, 16 in blocks, 3 shortcuts
     assert "4×4" in last[0]
+
+
+def test_concept_groups_on_shapes_resume_and_end_in_the_papers_table(tmp_path):
+    small = ["--images", 1, "--measure", 1, "--seeds", 0, "--variants", "untrained", "all"]
+    command = [sys.executable, EXAMPLES / "cgl_shapes.py", "--out", tmp_path, *small]
+    table = run(*command)
+    assert "| all | conv2 |" in table and "| 14 |" in table
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed0_*")}
+    assert len(made) == 4
+    assert run(*command) == table
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed0_*")} == made

@@ -19,6 +19,7 @@ from cnnlens.model.skeleton import shapes_of
 
 FORMAT_VERSION = 1
 _OWN = ("format_version", "arch", "state_dict")
+_PLAIN = (None, "none", "cgl")  # methods that leave the forward pass as the architecture has it
 
 
 def save_checkpoint(
@@ -86,7 +87,7 @@ def open_checkpoint(path: Path, content: Mapping[str, Any]) -> Opened:
             f"{FORMAT_VERSION}",
             "update cnnlens",
         )
-    if (content.get("interpretable") or {}).get("method") not in (None, "none"):
+    if (content.get("interpretable") or {}).get("method") not in _PLAIN:
         raise CnnlensError(
             f"{path} holds an interpretable network, which this version cannot build",
             "update cnnlens",

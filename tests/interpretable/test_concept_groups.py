@@ -195,7 +195,7 @@ def test_fields_that_descend_the_group_loss_grow_alike_within_groups_and_not_acr
         psi = (psi - 20 * slope).detach().clamp(0.01, 0.99).requires_grad_()
     found = Likeness(groups)
     found.add(psi.detach())
-    assert np.mean(before.within) < 0.75
+    assert np.mean(before.within) < 0.8
     assert np.mean(found.within) > 0.85 > 0.6 > found.across
 
 

@@ -40,6 +40,16 @@ def test_it_is_a_plain_dict_that_loads_without_trust(tmp_path: Path) -> None:
     assert content["training"] == training
 
 
+def test_concept_groups_leave_the_network_as_the_architecture_has_it(tmp_path: Path) -> None:
+    net = zoo.shapes_net().eval()
+    groups = {"method": "cgl", "layers": ["conv1"], "groups": {"conv1": {"number": 5, "size": 25}}}
+    path = tmp_path / "new.pt"
+    save_checkpoint(path, net, "zoo:shapes_net", SETTINGS, interpretable=groups)
+    x = torch.rand(1, 3, 48, 64)
+    assert torch.equal(open_model(str(path), device="cpu").net(x), net(x))
+    assert torch.load(path, weights_only=True)["interpretable"] == groups
+
+
 def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="pickle"):
         save_checkpoint(
