@@ -8,7 +8,12 @@ same start is left untrained, trained with weight decay, with the block norm in 
 three terms at the paper's weights, and with cnnlens' own default weights. Then both convolutions
 are dissected before their rectifiers into 15 concepts: 3 colours, 3 shapes, 9 of both.
 
-Every run leaves one file; a stopped series goes on where it stood.
+Every run leaves a checkpoint and what was measured beside it; a stopped series goes on where it
+stood. The checkpoints open in every command:
+
+    cnnlens dissect cgl_shapes/seed0_all.pt -d cgl_shapes/pictures -l module:conv2 -w all
+    cnnlens dissect cgl_shapes/seed0_decay.pt -d cgl_shapes/pictures -l module:conv2 -w decay
+    cnnlens compare decay all
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ from cnnlens.data.shapes import PAIRS, paint, scenes, shows_square
 from cnnlens.files import write_json
 from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
+from cnnlens.interpretable.group_record import record_groups
+from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
 
 PAPER = {"decay": (7, 10), "block": (9, 12), "all": (11, 14)}  # unique detectors, conv1 and conv2
@@ -82,11 +89,10 @@ def optimizer(net: nn.Module, groups: ConceptGroups | None, lr: float) -> torch.
 
 
 def train(
-    model: Model, pictures: Pictures, settings: CglSettings | None, args: argparse.Namespace
+    model: Model, pictures: Pictures, groups: ConceptGroups | None, args: argparse.Namespace
 ) -> Iterator[dict[str, float]]:
     """Train in place; yield the terms of every step."""
     net = model.net.train().requires_grad_(True)
-    groups = ConceptGroups(grouped_layers(model, LAYERS, 5), settings, 0) if settings else None
     steps = args.epochs * (len(pictures.x) // args.batch)
     optimize = optimizer(net, groups, args.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimize, args.lr, steps, pct_start=0.1)
@@ -157,20 +163,30 @@ def build(seed: int) -> Model:
 
 def one_run(name: str, args: argparse.Namespace, folder: Path) -> dict[str, object]:
     variant, model = VARIANTS[name], build(args.seed)
-    history: list[dict[str, float]] = []
+    fresh = Pictures.draw(len(PAIRS) * args.images // 5, 1000 + args.seed)
+    before, history = accuracy(model, fresh), []
+    settings = variant.settings
+    groups = ConceptGroups(grouped_layers(model, LAYERS, 5), settings) if settings else None
     if variant.trained:
         pictures = Pictures.draw(len(PAIRS) * args.images * 4 // 5, args.seed)
-        for terms in train(model, pictures, variant.settings, args):
+        for terms in train(model, pictures, groups, args):
             history.append(terms)
             if len(history) % 50 == 0:
                 said = ", ".join(f"{k} {v:.3f}" for k, v in terms.items())
                 print(f"  seed {args.seed} {name}, step {len(history)}: {said}", flush=True)
-    fresh = Pictures.draw(len(PAIRS) * args.images // 5, 1000 + args.seed)
-    torch.save(model.net.state_dict(), args.out / f"seed{args.seed}_{name}.weights.pt")
-    return {
-        "seed": args.seed, "variant": name, "steps": len(history),
-        "accuracy": accuracy(model, fresh), "layers": dissect(model, folder), "history": history,
-    }  # fmt: skip
+    found: dict[str, object] = {"seed": args.seed, "variant": name, "method": "none"}
+    if groups:
+        x = model.preprocess.normalize(fresh.x[:256].to(model.device)).split(32)
+        found |= {**groups.record(), "groups": record_groups(groups, model.net, x)}
+    save_checkpoint(
+        args.out / f"seed{args.seed}_{name}.pt", model.net, model.arch, model.preprocess,
+        interpretable=groups.record() if groups else None,
+    )  # fmt: skip
+    return found | {
+        "accuracy": {"before": before, "after": accuracy(model, fresh)},
+        "dissection": dissect(model, folder),
+        "history": history,
+    }
 
 
 def table(out: Path) -> str:
@@ -182,12 +198,12 @@ def table(out: Path) -> str:
     for name in VARIANTS:
         runs = [json.loads(p.read_text()) for p in sorted(out.glob(f"seed*_{name}.json"))]
         for place, layer in enumerate(LAYERS if runs else ()):
-            of = [run["layers"][layer] for run in runs]
+            of = [run["dissection"][layer] for run in runs]
             published = PAPER[name][place] if name in PAPER else "–"
             cells = [_each(o["unique"] for o in of), str(published)]
             cells.append(_each(o["unique_15"] for o in of))
             cells.append(_each((o["mean_iou"] for o in of), 3))
-            cells.append(_each((run["accuracy"] for run in runs), 3))
+            cells.append(_each((run["accuracy"]["after"] for run in runs), 3))
             lines.append(f"| {name} | {layer} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
