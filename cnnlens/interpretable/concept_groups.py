@@ -78,7 +78,8 @@ class ConceptGroups(nn.Module):
     Attributes
     ----------
     p1, p2 : torch.nn.Parameter
-        Scale and offset of the soft receptive fields, 1 and 0 before training.
+        Scale and offset of the soft receptive fields, 1 and 0 before training; the scale stays
+        at least 1, the offset at most 0.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class ConceptGroups(nn.Module):
 
     def fields(self, net: nn.Module, total: cgl.Sum = cgl.alone) -> list[Tensor]:
         """Soft receptive fields (N, C, H, W) per layer, of the last forward pass."""
+        self._keep_apart()
         found = []
         for layer in self.layers:
             value = self._heard.pop(layer.path)
@@ -128,6 +130,16 @@ class ConceptGroups(nn.Module):
             else:
                 found.append(cgl.soft_field(value, self.p1, self.p2, total))
         return found
+
+    @torch.no_grad()
+    def _keep_apart(self) -> None:
+        """Keep P1 from falling below 1 and P2 from rising above 0.
+
+        Nothing but these losses sees them, and there is a way out: at P1 = 0, or with P2 large,
+        all fields are alike and the group loss is 0 whatever the filters do.
+        """
+        self.p1.clamp_(min=1.0)
+        self.p2.clamp_(max=0.0)
 
     def terms(self, net: nn.Module, total: cgl.Sum = cgl.alone) -> dict[str, Tensor]:
         """Return the losses of the last forward pass, before their weights.
@@ -198,8 +210,8 @@ class ConceptGroups(nn.Module):
                 layer.path: {"number": layer.groups.number, "size": layer.groups.size}
                 for layer in self.layers
             },
-            "p1": float(self.p1),
-            "p2": float(self.p2),
+            "p1": max(self.p1.item(), 1.0),
+            "p2": min(self.p2.item(), 0.0),
         }
 
 
