@@ -85,14 +85,14 @@ def read_groups(workspace: Path) -> list[LayerGroups]:
     training = training_of(model) if isinstance(model, dict) else {}
     if training.get("method") != "cgl":
         return []
-    aliases = {
-        entry["name"]: entry.get("alias")
+    known = {
+        entry["name"]: {entry.get("alias"), str(entry.get("place")).partition("#")[0]}
         for entry in document.get("layers") or []
         if isinstance(entry, dict) and "name" in entry
     }
     found = []
     for layer in read_layers(workspace):
-        names = {layer.name, aliases.get(layer.name)}
+        names = {layer.name, *known.get(layer.name, ())}
         for entry in training.get("groups") or []:
             if isinstance(entry, Mapping) and names & {entry.get("layer"), entry.get("path")}:
                 found.append(_layer(layer, entry))

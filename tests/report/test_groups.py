@@ -37,7 +37,7 @@ def write(folder: Path, *entries: dict, method: str = "cgl") -> None:
 
 
 def test_groups_are_those_of_the_dissected_layer_under_either_name(grouped, tmp_path):
-    for named in (entry(), entry(layer="conv9"), entry(path="x")):
+    for named in (entry(), entry(layer="conv9"), entry(path="x"), entry(path="features.11")):
         write(tmp_path, named)
         (layer,) = read_groups(grouped)
         assert (layer.name, layer.free, layer.across) == ("features.10", 2, 0.4)
