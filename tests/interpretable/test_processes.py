@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as processes
+from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cnnlens.interpretable.cgl_settings import CglSettings
+from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
+from cnnlens.interpretable.groups import split
+from cnnlens.interpretable.processes import summed
+
+SETTINGS = CglSettings(2, group_weight=0.5, spatial_weight=0.1, block_weight=0.02)
+LAYERS = [GroupedLayer("conv1", "0", "", split(8, 2)), GroupedLayer("conv2", "2", "", split(9, 2))]
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 9, 3), nn.AdaptiveAvgPool2d(1)
+    ).double()
+
+
+def pictures() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    scale = torch.linspace(0.2, 3, 6, dtype=torch.float64)[:, None, None, None]
+    return torch.randn(6, 3, 9, 9, generator=generator, dtype=torch.float64) * scale
+
+
+def train(model: nn.Module, inner: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Three steps; every process draws the same pairs."""
+    groups = ConceptGroups(LAYERS, SETTINGS, 0).double()
+    parameters = [*inner.parameters(), *groups.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    with groups.listening(inner):
+        for _ in range(3):
+            task = model(x).square().mean()
+            loss = task + groups.weighted(groups.terms(inner, summed))
+            optimizer.zero_grad()
+            loss.backward()
+            for own in groups.parameters():  # which no data-parallel wrapper averages
+                own.grad = summed(own.grad) / (
+                    dist.get_world_size() if dist.is_initialized() else 1
+                )
+            optimizer.step()
+    return {**inner.state_dict(), "p1": groups.p1.detach(), "p2": groups.p2.detach()}
+
+
+def half(rank: int, folder: str) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    inner = net()
+    found = train(DistributedDataParallel(inner), inner, pictures()[rank * 3 : rank * 3 + 3])
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+    dist.barrier()  # nobody hangs up while the other still speaks
+    dist.destroy_process_group()
+
+
+def test_one_process_adds_up_nothing():
+    value = torch.ones(3)
+    assert summed(value) is value
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
+def test_two_processes_of_half_the_minibatch_train_as_one_of_the_whole(tmp_path: Path):
+    processes.spawn(half, (str(tmp_path),), nprocs=2)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    whole = net()
+    expected = train(whole, whole, pictures())
+    start = net().state_dict()
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, atol=1e-10), name
+        assert name not in start or not torch.allclose(value, start[name])
