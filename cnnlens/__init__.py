@@ -35,6 +35,11 @@ _HOMES = {
     "ClassMaps": "cnnlens.attribution.cam",
     "CamSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
+    "compare": "cnnlens.report.comparison",
+    "CompareSettings": "cnnlens.settings",
+    "ConceptGroups": "cnnlens.interpretable.concept_groups",
+    "grouped_layers": "cnnlens.interpretable.concept_groups",
+    "CglSettings": "cnnlens.interpretable.cgl_settings",
 }
 
 __all__ = ["CnnlensError", "UsageError", *_HOMES]  # noqa: PLE0604

@@ -89,8 +89,7 @@ def compare(
     of two or more workspaces, each with chance and with an interval over units, and the same
     units' pictures beside each other. Dissect, or run stability, in each workspace first.
     """
-    from cnnlens.report.comparison import compare as compare_
-    from cnnlens.report.comparison import trained_accuracy, write_comparison
+    from cnnlens.report.comparison import compare_sides, trained_accuracy, write_comparison
     from cnnlens.report.matched import match_layers
     from cnnlens.report.sides import read_sides
 
@@ -105,7 +104,7 @@ def compare(
         if data is None
         else _accuracies(sides, data, settings, run, screen)
     )
-    document = compare_(sides, layers, accuracies, settings, force)
+    document = compare_sides(sides, layers, accuracies, settings, force)
     for line in (*document["unlike"], *document["remarks"]):
         screen.note(line)
     page = write_comparison(out, sides, layers, document, units)

@@ -11,22 +11,56 @@ from cnnlens.files import write_csv, write_json, write_text
 from cnnlens.report.beside import unit_view
 from cnnlens.report.compared import QUANTITIES, Quantity, compare_layer
 from cnnlens.report.header import preprocessing
-from cnnlens.report.matched import Rows, disagreements, remarks
+from cnnlens.report.matched import Rows, disagreements, match_layers, remarks
 from cnnlens.report.pictures import addresses
-from cnnlens.report.sides import Side
+from cnnlens.report.sides import Side, read_sides
 from cnnlens.settings import CompareSettings
 
 Accuracies = Sequence[Mapping[str, Any] | None]
 
 
 def compare(
+    workspaces: Sequence[Path | str],
+    names: Sequence[str] = (),
+    settings: CompareSettings | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Compare two or more workspaces, without writing anything.
+
+    Parameters
+    ----------
+    workspaces : sequence of path
+        The first one is what the others are held against.
+    names : sequence of str
+        Layers; all that they have in common where none is named.
+    settings : CompareSettings, optional
+        Level and number of the resamples.
+    force : bool
+        Compare what was measured on other data or with other settings, too.
+
+    Returns
+    -------
+    dict
+        As in ``compare.json``.
+
+    Raises
+    ------
+    CnnlensError
+        When a workspace is missing or damaged, they have no layer in common, or they were not
+        measured alike.
+    """
+    sides = read_sides([Path(path) for path in workspaces])
+    return compare_sides(sides, match_layers(sides, names), None, settings, force)
+
+
+def compare_sides(
     sides: Sequence[Side],
     layers: Mapping[str, Rows],
     accuracies: Accuracies | None = None,
     settings: CompareSettings | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Compare workspaces.
+    """Compare workspaces that have been read.
 
     Parameters
     ----------
@@ -114,7 +148,7 @@ def write_comparison(
     layers : mapping of str to list of SideLayer
         From `match_layers`.
     document : dict
-        From `compare`.
+        From `compare_sides`.
     units : mapping of str to sequence of int
         Units whose pictures stand beside each other, by layer.
     """

@@ -63,3 +63,19 @@ def test_a_layer_that_is_no_convolution_is_refused_by_name():
 def test_rectifiers_of_sequences_stand_for_their_convolution():
     model = open_model("zoo:demo_net")
     assert [c.path for _, c in convolutions_of(model, ["relu2"])] == ["conv2"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "count", "first", "norm"),
+    [
+        ("torchvision:alexnet", 5, "features.0", ""),
+        ("torchvision:squeezenet1_0", 26, "features.0", ""),
+        ("torchvision:resnet18", 20, "conv1", "bn1"),
+        ("zoo:caffenet", 5, "features.0", ""),
+    ],
+)
+def test_the_papers_networks_have_all_their_convolutions(spec, count, first, norm):
+    found = find_convolutions(open_model(spec))
+    assert len(found) == count
+    assert (found[0].path, found[0].norm) == (first, norm)
+    assert all(bool(c.norm) == bool(norm) for c in found)

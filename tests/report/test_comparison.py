@@ -10,7 +10,13 @@ import pytest
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.report.beside import unit_pictures, units_to_show
-from cnnlens.report.comparison import compare, csv_rows, trained_accuracy, write_comparison
+from cnnlens.report.comparison import (
+    compare,
+    compare_sides,
+    csv_rows,
+    trained_accuracy,
+    write_comparison,
+)
 from cnnlens.report.matched import disagreements, match_layers, remarks
 from cnnlens.report.sides import read_sides, side_names
 from cnnlens.settings import CompareSettings
@@ -58,7 +64,7 @@ def pair(tmp_path) -> list[Path]:
 
 def of(paths: list[Path], **more: object) -> dict:
     sides = read_sides(paths)
-    return compare(sides, match_layers(sides), settings=FEW, **more)  # type: ignore[arg-type]
+    return compare_sides(sides, match_layers(sides), settings=FEW, **more)  # type: ignore[arg-type]
 
 
 # ---- numbers
@@ -74,6 +80,11 @@ def test_values_are_those_of_the_workspaces(pair):
             assert value["chance"] == summary["chance"][key]
             low, high = value["interval"]
             assert low <= value["value"] <= high and low < high
+
+
+def test_one_call_does_it_from_python(pair):
+    found = compare([str(path) for path in pair], ["conv5"], FEW)
+    assert found == of(pair)
 
 
 def test_differences_are_to_the_first(pair, tmp_path):
@@ -281,7 +292,7 @@ def test_files_agree_and_the_page_shows_both_sides(pair, tmp_path):
     add_stability(pair[0], "conv5", [0.1] * 20)
     sides = read_sides(pair)
     layers = match_layers(sides)
-    document = compare(sides, layers, settings=FEW)
+    document = compare_sides(sides, layers, settings=FEW)
     out = tmp_path / "out"
     page = write_comparison(out, sides, layers, document, {"conv5": [2, 5]}).read_text()
     assert json.loads((out / "compare.json").read_text()) == document
@@ -302,7 +313,7 @@ def test_same_workspaces_same_bytes(pair, tmp_path):
     for name in ("one", "two"):
         sides = read_sides(pair)
         layers = match_layers(sides)
-        document = compare(sides, layers, settings=FEW)
+        document = compare_sides(sides, layers, settings=FEW)
         pages.append(write_comparison(tmp_path / name, sides, layers, document, {}).read_bytes())
     assert pages[0] == pages[1]
 
@@ -311,7 +322,9 @@ def test_names_cannot_become_markup(tmp_path):
     paths = [make(tmp_path / "<b>x", {"conv5": 4}), make(tmp_path / "y", {"conv5": 4}, 1)]
     sides = read_sides(paths)
     layers = match_layers(sides)
-    page = write_comparison(tmp_path / "o", sides, layers, compare(sides, layers, settings=FEW), {})
+    page = write_comparison(
+        tmp_path / "o", sides, layers, compare_sides(sides, layers, settings=FEW), {}
+    )
     assert "<b>x" not in page.read_text()
 
 
