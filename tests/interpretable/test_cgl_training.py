@@ -55,7 +55,7 @@ def history(run: Trainer) -> list[dict[str, float]]:
 
 
 def test_training_logs_the_terms_and_makes_them_fall():
-    found = history(trainer(CglSettings(group_weight=0.05, block_weight=0.01)))
+    found = history(trainer(CglSettings(group_weight=0.05, block_weight=0.3)))
     assert len(found) == 3
     for name in ("group_loss", "block_norm"):
         assert found[-1][name] < found[0][name]
