@@ -22,6 +22,14 @@ def summed(value: Tensor) -> Tensor:
     return found
 
 
+def highest(value: Tensor) -> Tensor:
+    """Return the element-wise highest of a tensor over processes, without gradient."""
+    found = value.detach().clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

@@ -12,14 +12,16 @@ from torch import nn
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
 from cnnlens.model import registry
-from cnnlens.model.fit import build, fit
+from cnnlens.model.architecture import Architecture
+from cnnlens.model.fit import build, fit, skeleton
 from cnnlens.model.opened import Opened, described
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.skeleton import shapes_of
+from cnnlens.model.surgery import Plan, operate, undo_names
 
 FORMAT_VERSION = 1
 _OWN = ("format_version", "arch", "state_dict")
-_PLAIN = (None, "none", "cgl")  # methods that leave the forward pass as the architecture has it
+_METHODS = (None, "none", "cgl", "icnn")
 
 
 def save_checkpoint(
@@ -87,7 +89,7 @@ def open_checkpoint(path: Path, content: Mapping[str, Any]) -> Opened:
             f"{FORMAT_VERSION}",
             "update cnnlens",
         )
-    if (content.get("interpretable") or {}).get("method") not in _PLAIN:
+    if (content.get("interpretable") or {}).get("method") not in _METHODS:
         raise CnnlensError(
             f"{path} holds an interpretable network, which this version cannot build",
             "update cnnlens",
@@ -100,15 +102,53 @@ def open_checkpoint(path: Path, content: Mapping[str, Any]) -> Opened:
 
 def _built(path: Path, content: Mapping[str, Any]) -> Opened:
     state = content["state_dict"]
-    found = fit(registry.architecture(content["arch"]), shapes_of(state))
+    known = registry.architecture(content["arch"])
+    plans = [Plan.from_dict(plan) for plan in content.get("surgery") or ()]
+    before = _before(known, state, plans)
+    found = fit(known, shapes_of(before))
     if not found.exact:
         raise CnnlensError(
             f"{path} does not fit its own architecture {content['arch']}: {found.describe()}",
             "has the code that builds it changed since?",
         )
-    opened = described(found.architecture, build(found, state))
+    net = build(found, before)
+    if plans:
+        for plan in plans:
+            operate(net, plan)
+        _load(path, net, state)
+    opened = described(found.architecture, net)
     found.architecture.finish(opened.net)
     opened.preprocess = Preprocess.from_dict({**content["preprocess"], "source": "checkpoint"})
     classes = content.get("classes")
     opened.classes = None if classes is None else [str(c) for c in classes]
+    opened.surgery = [plan.as_dict() for plan in plans]
+    opened.source += "".join(str(plan) for plan in plans)  # a mask's position is in no state dict
     return opened
+
+
+def _before(
+    known: Architecture, state: Mapping[str, torch.Tensor], plans: Sequence[Plan]
+) -> dict[str, torch.Tensor]:
+    """Return the state dict as before the operations, a replaced head's numbers being anything."""
+    before = dict(state)
+    for plan in reversed(plans):
+        before = undo_names(before, plan)
+    heads = {plan.head for plan in plans if plan.head}
+    if heads:
+        want = skeleton(known, {}).state_dict()
+        for name in [n for n in before if n.rpartition(".")[0] in heads]:
+            del before[name]
+        before |= {
+            name: torch.zeros(value.shape, dtype=value.dtype)
+            for name, value in want.items()
+            if name.rpartition(".")[0] in heads
+        }
+    return before
+
+
+def _load(path: Path, net: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CnnlensError(f"{path} does not fit what was done to it: {reason}") from error

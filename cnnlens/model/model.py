@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.model.preprocess import Preprocess
 
@@ -34,6 +34,8 @@ class Model:
         The only batch size it accepts (an exported program with a static shape), else None.
     notes : list of str
         What was inferred or assumed while opening, one line each, for the user to read.
+    surgery : list of dict
+        Plans of what fine-tuning did to the architecture, see `cnnlens.model.surgery`.
     """
 
     net: nn.Module
@@ -44,6 +46,7 @@ class Model:
     fingerprint: str
     batch: int | None = None
     notes: list[str] = field(default_factory=list)
+    surgery: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:

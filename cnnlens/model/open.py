@@ -74,6 +74,7 @@ def open_model(
         fingerprint=mark,
         batch=opened.batch,
         notes=list(opened.notes),
+        surgery=list(opened.surgery),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -33,6 +34,8 @@ class Opened:
         Whether it takes pictures of the preprocessing's size only.
     notes : sequence of str
         For the user to read.
+    surgery : sequence of dict
+        Plans of what was done to the architecture, see `surgery`.
     """
 
     net: nn.Module
@@ -43,6 +46,7 @@ class Opened:
     batch: int | None = None
     fixed_size: bool = False
     notes: Sequence[str] = ()
+    surgery: Sequence[dict[str, Any]] = ()
 
 
 def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:

@@ -1,0 +1,235 @@
+"""Surgery on an opened network: masks behind a layer, another convolution above it, a new head.
+
+A module is replaced by a sequence that begins with it (``inner``), so that the network's own code
+runs as before: ``features.11`` becomes ``features.11.inner``, then ``features.11.mask``, and
+with another convolution ``features.11.conv, features.11.relu, features.11.conv_mask``. The plan of
+an operation is plain data, which a checkpoint keeps to repeat it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlens.errors import UsageError
+from cnnlens.model.convolutions import find_convolutions
+from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.mask import Mask
+from cnnlens.model.model import Model
+from cnnlens.model.trace import read
+
+INNER = "inner"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to a network.
+
+    Attributes
+    ----------
+    at : str
+        Module whose rectified maps are meant; empty for none.
+    units : int
+        Its maps.
+    insert : bool
+        Whether another convolution comes above it.
+    mask : bool
+        Whether the maps are masked.
+    position, beta, learn_beta
+        Of the masks.
+    head : str
+        Module that gives the logits, where it is replaced; else empty.
+    classes : int
+        Outputs of the new head.
+    """
+
+    at: str = ""
+    units: int = 0
+    insert: bool = False
+    mask: bool = False
+    position: str = "argmax"
+    beta: float = 4.0
+    learn_beta: bool = False
+    head: str = ""
+    classes: int = 0
+
+    @property
+    def maps(self) -> list[str]:
+        """Modules whose own output is what the method works on, in order."""
+        if not (self.mask or self.insert):
+            return []
+        if not self.mask:
+            return [f"{self.at}.{INNER}", f"{self.at}.relu"]
+        return [f"{self.at}.mask"] + ([f"{self.at}.conv_mask"] if self.insert else [])
+
+    @property
+    def fresh(self) -> list[str]:
+        """Modules that begin with new weights."""
+        found = [f"{self.at}.conv"] if self.insert else []
+        if self.mask:
+            found += self.maps
+        return found + ([self.head] if self.head else [])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plan: Mapping[str, Any]) -> Plan:
+        """Build from :meth:`as_dict`'s result; unknown keys are ignored."""
+        return cls(**{k: v for k, v in plan.items() if k in cls.__dataclass_fields__})
+
+
+def operate(net: nn.Module, plan: Plan, seed: int = 0) -> nn.Module:
+    """Carry out a plan in place; return the network.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        As its architecture builds it.
+    plan : Plan
+        What is done.
+    seed : int
+        Of the new weights: N(0, 0.01), biases 0.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if plan.head:
+        _replace(net, plan.head, _new_head(net.get_submodule(plan.head), plan.classes, generator))
+    if plan.insert or plan.mask:
+        _replace(net, plan.at, _sequence(net.get_submodule(plan.at), plan, generator))
+    return net
+
+
+def undo_names(state: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """Name a state dict's tensors as before the operation, without those it added."""
+    found = {}
+    for name, value in state.items():
+        inside = name.removeprefix(f"{plan.at}.")
+        if not (plan.insert or plan.mask) or inside == name:
+            found[name] = value
+        elif inside.startswith(f"{INNER}."):
+            found[f"{plan.at}.{inside.removeprefix(f'{INNER}.')}"] = value
+    return found
+
+
+def rectified_layer(model: Model, name: str) -> Layer:
+    """Find the maps that a name stands for, at a module that can be replaced.
+
+    Raises
+    ------
+    UsageError
+        When the layer is not known or no convolution, or its maps are not rectified, or no
+        module called once returns them.
+    """
+    layers = find_layers(model)
+    layer = layers.resolve(name)
+    for c in find_convolutions(model):
+        if layer.place.path and layer.place.path in (c.path, c.norm):
+            layer = layers.resolve(c.alias)
+    path = layer.place.path
+    if not path or layer.place.call or layer.place.channels_last:
+        raise UsageError(
+            f"layer '{name}': no module of its own returns its maps",
+            "name the block that it is in, such as layer4.1; `cnnlens layers` lists them",
+        )
+    if not any(isinstance(m, nn.Conv2d) for m in model.net.get_submodule(path).modules()) and (
+        layer.alias is None
+    ):
+        raise UsageError(
+            f"layer '{name}' is no convolution, nor a block of them",
+            "choose one like conv5, or a block; `cnnlens layers` lists them",
+        )
+    if bool((_maps(model, layer) < 0).any()):
+        raise UsageError(
+            f"the maps of layer '{name}' are not rectified: they fall below 0",
+            "name the block whose output is, such as layer4.1, or the rectifier's module",
+        )
+    return layer
+
+
+def head_of(model: Model) -> tuple[str, int]:
+    """Return the module that gives the logits, and how many it gives.
+
+    Raises
+    ------
+    UsageError
+        When no linear layer or convolution does.
+    """
+    x = torch.rand(
+        (model.batch or 1, model.preprocess.channels, *model.preprocess.size),
+        generator=torch.Generator().manual_seed(0),
+    ).to(model.device)
+    called: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, path=path: called.append(path))
+        for path, module in model.net.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d))
+    ]
+    try:
+        with torch.no_grad():
+            logits = model.net(model.preprocess.normalize(x))
+    finally:
+        for handle in handles:
+            handle.remove()
+    outputs = logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else -1
+    if called and _outputs(model.net.get_submodule(called[-1])) == outputs:
+        return called[-1], outputs
+    raise UsageError(
+        f"{model.spec} gives no class scores that could be trained",
+        "a network that ends in a linear layer or a convolution per class is needed",
+    )
+
+
+def _maps(model: Model, layer: Layer) -> Tensor:
+    shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(model.device)
+    with torch.no_grad():
+        return read(model.net, model.preprocess.normalize(x), [layer.place])[0]
+
+
+def _outputs(module: nn.Module) -> int:
+    return int(module.out_channels if isinstance(module, nn.Conv2d) else module.out_features)  # type: ignore[arg-type]
+
+
+def _replace(net: nn.Module, path: str, new: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(net.get_submodule(parent), name, new)
+
+
+def _normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+    nn.init.normal_(module.weight, 0, 0.01, generator=generator)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def _sequence(inner: nn.Module, plan: Plan, generator: torch.Generator) -> nn.Module:
+    def mask() -> Mask:
+        return Mask(plan.units, plan.position, plan.beta, plan.learn_beta)
+
+    layers: dict[str, nn.Module] = {INNER: inner}
+    if plan.mask:
+        layers["mask"] = mask()
+    if plan.insert:
+        conv = nn.Conv2d(plan.units, plan.units, 3, padding=1)
+        _normal(conv, generator)
+        layers |= {"conv": conv, "relu": nn.ReLU()}
+        if plan.mask:
+            layers["conv_mask"] = mask()
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _new_head(old: nn.Module, classes: int, generator: torch.Generator) -> nn.Module:
+    new: nn.Conv2d | nn.Linear
+    if isinstance(old, nn.Conv2d):
+        kernel, stride = old.kernel_size, old.stride
+        new = nn.Conv2d(old.in_channels, classes, kernel, stride, old.padding)  # type: ignore[arg-type]
+    else:
+        assert isinstance(old, nn.Linear)
+        new = nn.Linear(old.in_features, classes)
+    _normal(new, generator)
+    return new
