@@ -25,7 +25,8 @@ def targets(categories: Sequence[str], classes: Sequence[str] | None, outputs: i
     -------
     numpy.ndarray
         (N,) int64. By name where all categories are
-        classes; else in alphabetical order, where there are as many of both.
+        classes; else in alphabetical order, where there are as many of both. Of a single output,
+        1 for the category that it is named after (else the second one), 0 for the other.
 
     Raises
     ------
@@ -33,6 +34,9 @@ def targets(categories: Sequence[str], classes: Sequence[str] | None, outputs: i
         When they do not fit.
     """
     names = sorted(set(categories))
+    if outputs == 1 and len(names) == 2:
+        positive = next((name for name in names if name in (classes or ())), names[1])
+        return np.array([int(name == positive) for name in categories])
     if classes is not None and set(names) <= set(classes):
         index = {name: list(classes).index(name) for name in names}
     elif len(names) == outputs:

@@ -16,6 +16,11 @@ def test_categories_are_outputs_by_order_where_no_name_fits():
     assert targets(["b", "a"], ["0", "1"], 2).tolist() == [1, 0]
 
 
+def test_one_output_says_yes_to_the_category_it_is_named_after():
+    assert targets(["bird", "none", "bird"], ["bird"], 1).tolist() == [1, 0, 1]
+    assert targets(["a", "b"], None, 1).tolist() == [0, 1]
+
+
 def test_categories_that_do_not_fit_are_named():
     with pytest.raises(CnnlensError, match=r"2 classes \(b, …\) do not fit the model's 3 outputs"):
         targets(["a", "b"], ["a", "c", "d"], 3)
