@@ -112,7 +112,7 @@ class Icnn:
     ----------
     masked : sequence of str
         Modules that mask, in order; where there is no mask, those that return the maps.
-    units : int
+    units : sequence of int
         Of each.
     share : torch.Tensor
         (K,) share of each category among the training images.
@@ -127,13 +127,13 @@ class Icnn:
     def __init__(
         self,
         masked: Sequence[str],
-        units: int,
+        units: Sequence[int],
         share: Tensor,
         settings: IcnnSettings,
         record: dict[str, Any] | None = None,
     ) -> None:
         self.masked, self.settings = tuple(masked), settings
-        self.assignments = nn.ModuleList(Assignment(units, len(share)) for _ in self.masked)
+        self.assignments = nn.ModuleList(Assignment(number, len(share)) for number in units)
         self.share, self._record = share, record or {}
         self._heard: dict[str, Tensor] = {}
 

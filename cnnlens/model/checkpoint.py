@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,10 @@ def save_checkpoint(
         "training": None,
         **more,
     }
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    buffer = io.BytesIO()  # torch's writer hides why a file cannot be written
+    torch.save(content, buffer)
+    with atomic(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def is_checkpoint(content: Any) -> bool:

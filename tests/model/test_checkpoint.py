@@ -72,7 +72,7 @@ def test_googlenet_keeps_its_input_transform(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format_version": 99}, "is a cnnlens checkpoint of format 99"),
-        ({"interpretable": {"method": "icnn"}}, "holds an interpretable network"),
+        ({"interpretable": {"method": "tomorrow"}}, "holds an interpretable network"),
         ({"state_dict": {"fc.bias": torch.zeros(2)}}, "does not fit its own architecture"),
         ({"preprocess": None}, "is a damaged cnnlens checkpoint"),
         ({"state_dict": 3}, "is a damaged cnnlens checkpoint"),

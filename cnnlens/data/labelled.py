@@ -1,0 +1,163 @@
+"""Decoded images with a category each, to train on: in memory, or in a file where they fill it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnlens.data.batches import Skipped, batches, check_skipped
+from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cnnlens.model.preprocess import Preprocess
+
+IN_MEMORY = 1 << 30  # bytes of pixels; more lie in a file
+FEWEST = 4  # images of a category: some to train on, some to hold out
+
+
+@dataclass(eq=False)
+class Labelled:
+    """Images with labels.
+
+    Attributes
+    ----------
+    pixels : torch.Tensor
+        (N, C, H, W) uint8.
+    labels : torch.Tensor
+        (N,) int64, -1 for negatives.
+    classes : list of str
+        Names of the labels.
+    skipped : list of (path, reason)
+        Images that could not be read.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: list[str]
+    skipped: list[Skipped]
+    preprocess: Preprocess
+    device: torch.device | None = None
+
+    def inputs(self, indices: Tensor, mirrored: Tensor) -> Tensor:
+        """Return network inputs (B, C, H, W), those of `mirrored` (B,) bool flipped."""
+        import torch
+
+        pixels = self.pixels[indices]
+        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+        return self.preprocess.normalize(pixels if self.device is None else pixels.to(self.device))
+
+
+def read_labelled(
+    images: ImageSet,
+    preprocess: Preprocess,
+    *,
+    negatives: ImageSet | None = None,
+    category: str | None = None,
+    batch_size: int = 32,
+    workers: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Labelled:
+    """Decode all images of a data set with categories, and of a folder of negatives.
+
+    Parameters
+    ----------
+    images : ImageSet
+        With categories.
+    preprocess : Preprocess
+        How the network takes pixels.
+    negatives : ImageSet, optional
+        Images of no category.
+    category : str, optional
+        The only category; images of others are negatives.
+    batch_size, workers : int
+        Of decoding.
+    progress : callable, optional
+        Called with (images decoded, images in all).
+
+    Raises
+    ------
+    UsageError
+        When there are no categories, `category` is none of them, or there is one and no negative.
+    CnnlensError
+        When a category has too few images, or too many images cannot be read.
+    """
+    classes, labels = _labels(images, category)
+    if len(classes) == 1 and negatives is None and (labels >= 0).all():
+        raise UsageError(
+            f"{images.root} has one category, {classes[0]}, and nothing to tell it from",
+            "name a folder of images without it: --negatives DIR",
+        )
+    sets = [images] if negatives is None else [images, negatives]
+    total = sum(len(one.paths) for one in sets)
+    pixels = _room(total, preprocess)
+    kept: list[np.ndarray] = []
+    skipped: list[Skipped] = []
+    done = seen = 0
+    for number, one in enumerate(sets):
+        of = labels if number == 0 else np.full(len(one.paths), -1)
+        for batch in batches(one, preprocess, batch_size=batch_size, workers=workers):
+            pixels[done : done + len(batch.indices)] = batch.pixels.numpy()
+            done += len(batch.indices)
+            kept.append(of[batch.indices])
+            skipped += batch.skipped
+            if progress is not None:
+                progress(seen + batch.next, total)
+        seen += len(one.paths)
+    check_skipped(skipped, total)
+    return _made(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
+
+
+def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarray]:
+    if images.image_categories is None:
+        raise UsageError(
+            f"{images.root} has no categories (found: {images.kind})",
+            "training needs one subfolder per class, or a parts data set",
+        )
+    names = sorted(set(images.image_categories))
+    if category is not None:
+        if category not in names:
+            raise UsageError(
+                f"{images.root} has no category '{category}'",
+                did_you_mean(category, names) or f"it has {', '.join(names[:5])}",
+            )
+        return [category], np.array([0 if c == category else -1 for c in images.image_categories])
+    return names, np.array([names.index(c) for c in images.image_categories])
+
+
+def _room(total: int, preprocess: Preprocess) -> np.ndarray:
+    shape = (total, 1 if preprocess.channels == 1 else 3, *preprocess.size)
+    if math.prod(shape) <= IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    file = tempfile.TemporaryFile(prefix="cnnlens-pixels-")  # noqa: SIM115  (lives with the array)
+    return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def _made(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    skipped: list[Skipped],
+    preprocess: Preprocess,
+    images: ImageSet,
+) -> Labelled:
+    import torch
+
+    for number, name in enumerate(classes):
+        count = int((labels == number).sum())
+        if count < FEWEST:
+            raise CnnlensError(
+                f"category '{name}' of {Path(images.root)} has {count} images",
+                f"at least {FEWEST} are needed: some to train on, some to hold out",
+            )
+    truth = torch.from_numpy(labels.astype(np.int64))
+    return Labelled(torch.from_numpy(pixels), truth, list(classes), skipped, preprocess)

@@ -1,0 +1,223 @@
+"""From an opened network, labelled images and a request to a trainer: surgery, head, method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnlens.data.labelled import Labelled
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.interpretable.cgl_settings import CglSettings
+from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
+from cnnlens.interpretable.finetune_settings import FinetuneSettings, IcnnSettings
+from cnnlens.interpretable.icnn import Icnn
+from cnnlens.interpretable.method import Grouped, Method, Plain
+from cnnlens.interpretable.train import Trainer, split
+from cnnlens.model import registry
+from cnnlens.model.convolutions import find_convolutions
+from cnnlens.model.model import Model
+from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes
+    ----------
+    method : str
+        "none", "icnn" or "cgl".
+    layers : tuple of str
+        Where; none means the last convolution (icnn, insert) or all of them (cgl).
+    insert : bool
+        Another convolution above the last of them.
+    settings : FinetuneSettings
+        The training.
+    icnn, cgl
+        The methods' own.
+    """
+
+    method: str = "none"
+    layers: tuple[str, ...] = ()
+    insert: bool = False
+    settings: FinetuneSettings = field(default_factory=FinetuneSettings)
+    icnn: IcnnSettings = field(default_factory=IcnnSettings)
+    cgl: CglSettings = field(default_factory=CglSettings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what decides the result, for a checkpoint."""
+        own = {"icnn": asdict(self.icnn), "cgl": asdict(self.cgl)}.get(self.method, {})
+        return {
+            "method": self.method,
+            "asked": list(self.layers),
+            "insert": self.insert,
+            **self.settings.as_dict(),
+            self.method: own,
+        }
+
+
+@dataclass
+class Training:
+    """A network that is ready to be trained.
+
+    Attributes
+    ----------
+    model : Model
+        Operated on.
+    trainer : Trainer
+        Trains it in place.
+    request : Request
+        As it is carried out.
+    plans : list of Plan
+        What was done to the architecture.
+    classes : list of str
+        Names of the outputs.
+    before : float or None
+        Accuracy on the validation images before; None where its classes did not fit.
+    notes : list of str
+        For the user.
+    """
+
+    model: Model
+    trainer: Trainer
+    request: Request
+    plans: list[Plan]
+    classes: list[str]
+    before: float | None
+    notes: list[str]
+
+    @property
+    def surgery(self) -> list[dict[str, Any]]:
+        """All that was done to the architecture, earlier trainings included."""
+        return [*self.model.surgery, *(plan.as_dict() for plan in self.plans)]
+
+
+def prepare(model: Model, labelled: Labelled, request: Request) -> Training:
+    """Operate on a network and set its training up.
+
+    Raises
+    ------
+    UsageError
+        When a layer or the network cannot be trained like this.
+    """
+    _check(model)
+    notes: list[str] = []
+    if any("random weights" in note for note in model.notes) and request.settings.trunk < 1:
+        request = replace(request, settings=replace(request.settings, trunk=1.0))
+        notes.append("all layers learn at the full rate, as the weights are random")
+    s = request.settings
+    labelled.device = model.device
+    training, validation = split(labelled.labels, s.validation, s.seed)
+    head, outputs = head_of(model)
+    classes, fits = _fitting(model, labelled, outputs)
+    before = None
+    if fits:
+        labelled.labels = _renumbered(labelled, classes)
+        plain = Trainer(model.net, labelled, training, validation, Plain(), s)
+        before = plain.evaluate(validation)[1]
+    else:
+        notes.append(f"the model's {outputs} outputs are not the data's classes: a new head")
+    plans = _plans(model, request, head)
+    if not fits:
+        plans.append(Plan(head=head, classes=len(classes)))
+    for plan in plans:
+        operate(model.net, plan, s.seed)
+    model.net.to(model.device)
+    share = _shares(labelled.labels[training], len(classes))
+    method = _method(model, request, plans, share)
+    fresh = [name for plan in plans for name in plan.fresh]
+    if not fresh and s.trunk == 0:
+        raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
+    trainer = Trainer(
+        model.net, labelled, training, validation, method, s, None if s.trunk == 1 else fresh
+    )
+    return Training(model, trainer, request, plans, classes, before, notes)
+
+
+def _check(model: Model) -> None:
+    try:
+        registry.architecture(model.arch)
+    except CnnlensError:
+        raise UsageError(
+            f"{model.spec} ({model.arch}) cannot be built again from a checkpoint",
+            "name weights of a known architecture, or code: file.py:factory",
+        ) from None
+
+
+def _fitting(model: Model, labelled: Labelled, outputs: int) -> tuple[list[str], bool]:
+    """Names of the outputs after training, and whether the network's own head serves."""
+    if model.classes is not None and set(labelled.classes) <= set(model.classes):
+        return list(model.classes), len(model.classes) == outputs
+    return labelled.classes, model.classes is None and len(labelled.classes) == outputs
+
+
+def _renumbered(labelled: Labelled, classes: Sequence[str]) -> Tensor:
+    """Labels as numbers of outputs; -1 stays."""
+    numbers = torch.tensor([*(list(classes).index(name) for name in labelled.classes), -1])
+    return numbers[labelled.labels]
+
+
+def _shares(labels: Tensor, classes: int) -> Tensor:
+    return torch.bincount(labels[labels >= 0], minlength=classes).float() / len(labels)
+
+
+def _plans(model: Model, request: Request, head: str) -> list[Plan]:
+    masks = request.method == "icnn" and request.icnn.mask
+    if not (masks or request.insert):
+        if request.method == "none" and request.layers:
+            raise UsageError(
+                "--method none trains all layers alike: -l says nothing",
+                "leave it out, or add --insert",
+            )
+        return []
+    names = request.layers if request.method != "cgl" else request.layers[-1:]
+    found = {}
+    for name in names or (_last(model, head),):
+        layer = rectified_layer(model, name)
+        if layer.place.path == head or _behind(model, layer.alias, head):
+            raise UsageError(
+                f"layer '{name}' is the classifier itself",
+                f"choose one below it, such as {_last(model, head)}",
+            )
+        found[layer.place.path] = layer
+    plans = [
+        Plan(
+            path, layer.shape[0], insert=request.insert and path == list(found)[-1], mask=masks,
+            position=request.icnn.position, beta=request.icnn.beta,
+            learn_beta=request.icnn.learn_beta,
+        )
+        for path, layer in found.items()
+    ]  # fmt: skip
+    return [plan for plan in plans if plan.insert or plan.mask]
+
+
+def _behind(model: Model, alias: str | None, head: str) -> bool:
+    return any(c.alias == alias and c.path == head for c in find_convolutions(model))
+
+
+def _last(model: Model, head: str) -> str:
+    """Find the last convolution whose rectified maps a module returns, the classifier aside."""
+    for c in reversed(find_convolutions(model)):
+        if c.path == head:
+            continue
+        try:
+            rectified_layer(model, c.alias)
+        except UsageError:
+            continue
+        return c.alias
+    raise UsageError(f"{model.spec} has no rectified convolution", "name a block with -l")
+
+
+def _method(model: Model, request: Request, plans: list[Plan], share: Tensor) -> Method:
+    maps = [(name, plan.units) for plan in plans for name in plan.maps]
+    record = {"layers": [name for name, _ in maps], "inserted": request.insert}
+    if request.method == "icnn":
+        return Icnn([n for n, _ in maps], [u for _, u in maps], share, request.icnn, record)
+    if request.method == "cgl":
+        layers = grouped_layers(model, request.layers, request.cgl.groups)
+        return Grouped(ConceptGroups(layers, request.cgl, request.settings.seed))
+    return Plain(record)

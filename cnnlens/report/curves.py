@@ -1,0 +1,60 @@
+"""How a training went: every term of its loss, and the accuracy, over epochs, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnlens.files import atomic
+from cnnlens.report.palette import colours
+
+_TOGETHER = (("task_loss", "validation_loss"), ("accuracy", "validation_accuracy"))
+
+
+def panels(terms: Sequence[str]) -> list[list[str]]:
+    """Put terms that are to be compared into one panel each, the others into their own."""
+    together = [[term for term in group if term in terms] for group in _TOGETHER]
+    known = {term for group in together for term in group}
+    return [group for group in together if group] + [[t] for t in terms if t not in known]
+
+
+def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Draw the terms of a training, one panel for each kind.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        One per epoch: ``epoch`` and the terms.
+    path : pathlib.Path
+        A PNG, written whole or not at all.
+    title : str
+        Above the panels.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not history:
+        return
+    shown = panels([name for name in history[-1] if name != "epoch"])
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.6 * columns, 0.4 + 2.7 * rows), dpi=144, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    epochs = [entry["epoch"] for entry in history]
+    ink = [colour.light for colour in colours(["object", "texture"]).values()]
+    for place, terms in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, columns, place)
+        for term, colour in zip(terms, ink, strict=False):
+            values = [entry.get(term, float("nan")) for entry in history]
+            name = "held out" if term.startswith("validation") else "training"
+            axes.plot(epochs, values, marker="o", markersize=3, color=colour, label=name)
+        axes.set_title(terms[0].replace("_", " "), fontsize=9)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(terms) > 1:
+            axes.legend(fontsize=8, frameon=False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png")
