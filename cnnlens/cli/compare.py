@@ -89,9 +89,9 @@ def compare(
     of two or more workspaces, each with chance and with an interval over units, and the same
     units' pictures beside each other. Dissect, or run stability, in each workspace first.
     """
-    from cnnlens.report.comparison import compare_sides, trained_accuracy, write_comparison
+    from cnnlens.report.comparison import compare_sides, write_comparison
     from cnnlens.report.matched import match_layers
-    from cnnlens.report.sides import read_sides
+    from cnnlens.report.sides import read_sides, trained_accuracy
 
     settings = CompareSettings(level, resamples, top, seed)
     screen = Screen(json, quiet)
@@ -100,7 +100,7 @@ def compare(
     units = _units(filters or (), layers, top)
     run = RunSettings(device, batch_size, workers, seed)
     accuracies = (
-        [trained_accuracy(side) for side in sides]
+        [trained_accuracy(side, level) for side in sides]
         if data is None
         else _accuracies(sides, data, settings, run, screen)
     )

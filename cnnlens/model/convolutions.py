@@ -74,6 +74,8 @@ def _norm_after(passed: Trace, number: int, modules: dict[str, nn.Module]) -> st
 def convolutions_of(model: Model, names: Sequence[str] = ()) -> list[tuple[Layer, Convolution]]:
     """Find the convolutions that layers stand for; all of the network where none is named.
 
+    They come in the order of the forward pass, each once.
+
     Raises
     ------
     UsageError
@@ -94,4 +96,4 @@ def convolutions_of(model: Model, names: Sequence[str] = ()) -> list[tuple[Layer
                 f"choose from {', '.join(c.alias for c in known)}; `cnnlens layers` lists them",
             )
         found.setdefault(convolution.path, (layer, convolution))
-    return list(found.values())
+    return sorted(found.values(), key=lambda pair: known.index(pair[1]))

@@ -13,7 +13,7 @@ from cnnlens.report.compared import QUANTITIES, Quantity, compare_layer
 from cnnlens.report.header import preprocessing
 from cnnlens.report.matched import Rows, disagreements, match_layers, remarks
 from cnnlens.report.pictures import addresses
-from cnnlens.report.sides import Side, read_sides
+from cnnlens.report.sides import Side, read_sides, trained_accuracy
 from cnnlens.settings import CompareSettings
 
 Accuracies = Sequence[Mapping[str, Any] | None]
@@ -92,7 +92,8 @@ def compare_sides(
         raise CnnlensError(
             unlike[0] + more, "measure both alike, or compare all the same with --force"
         )
-    accuracies = [trained_accuracy(side) for side in sides] if accuracies is None else accuracies
+    if accuracies is None:
+        accuracies = [trained_accuracy(side, settings.level) for side in sides]
     return {
         "workspaces": [
             _who(side, accuracy) for side, accuracy in zip(sides, accuracies, strict=True)
@@ -116,15 +117,6 @@ def _who(side: Side, accuracy: Mapping[str, Any] | None) -> dict[str, Any]:
         "method": side.method,
         "accuracy": None if accuracy is None else dict(accuracy),
     }
-
-
-def trained_accuracy(side: Side) -> dict[str, Any] | None:
-    """Look up the accuracy after fine-tuning, where ``new.json`` has it."""
-    found = side.training.get("accuracy")
-    value = found.get("after") if isinstance(found, Mapping) else None
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    return {"value": float(value), "chance": None, "interval": None, "source": "new.json"}
 
 
 # ---- files

@@ -11,9 +11,11 @@ import numpy as np
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import read_csv, read_json
+from cnnlens.measure.bootstrap import share
 from cnnlens.model.layers import file_name
 from cnnlens.report.records import Layer
 from cnnlens.report.results import dissected, finite, natural, read_layer, read_workspace
+from cnnlens.settings import CompareSettings
 
 _REDO = "redo `cnnlens stability` with --force"
 _COLUMNS = ("location_instability", "part_interpretability", "selectivity", "centre_distance")
@@ -196,3 +198,26 @@ def read_parts(folder: Path) -> Parts:
             raise CnnlensError(f"{file} is damaged: {name}: {error}", _REDO) from error
         columns[name] = np.array([np.nan if v is None else v for v in cells], float)
     return Parts(folder, summary, columns)
+
+
+def trained_accuracy(side: Side, level: float = CompareSettings.level) -> dict[str, Any] | None:
+    """Look up the accuracy after fine-tuning, where ``new.json`` has it.
+
+    Where it says on how many images, an interval over images joins it; where it names the
+    classes, chance: that of guessing one of them.
+    """
+    found = side.training.get("accuracy")
+    value = found.get("after") if isinstance(found, Mapping) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    images, classes = side.training.get("images"), side.training.get("classes")
+    count = images.get("validation") if isinstance(images, Mapping) else None
+    known = isinstance(count, int) and count > 0 and 0 <= value <= 1
+    interval = list(share(round(value * count), count, level)) if known and count else None
+    return {
+        "value": float(value),
+        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
+        "interval": interval,
+        "images": count if known else None,
+        "source": "new.json",
+    }

@@ -48,6 +48,10 @@ def test_two_names_of_one_convolution_count_once(mixed):
     assert len(convolutions_of(mixed, ["conv1", "one"])) == 1
 
 
+def test_convolutions_come_in_the_order_of_the_forward_pass(mixed):
+    assert [c.path for _, c in convolutions_of(mixed, ["two", "one"])] == ["one", "two"]
+
+
 def test_all_convolutions_unless_some_are_named(mixed):
     assert [c.path for _, c in convolutions_of(mixed)] == ["one", "two"]
 

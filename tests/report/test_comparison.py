@@ -18,7 +18,7 @@ from cnnlens.report.comparison import (
     write_comparison,
 )
 from cnnlens.report.matched import disagreements, match_layers, remarks
-from cnnlens.report.sides import read_sides, side_names
+from cnnlens.report.sides import read_sides, side_names, trained_accuracy
 from cnnlens.settings import CompareSettings
 
 from .fake_workspace import make_layer, make_workspace
@@ -220,6 +220,15 @@ def test_accuracy_is_that_of_new_json_beside_the_model(pair, tmp_path):
     who = of(pair)["workspaces"]
     assert who[0]["accuracy"] is None and who[0]["method"] is None
     assert (who[1]["accuracy"]["value"], who[1]["method"]) == (0.875, "icnn")
+
+
+def test_accuracy_has_an_interval_where_the_number_of_images_is_known(pair, tmp_path):
+    change(pair[1] / "workspace.json", model={"spec": str(tmp_path / "new.pt")})
+    trained = {"method": "none", "accuracy": {"after": 0.8}, "images": {"validation": 10}}
+    (tmp_path / "new.json").write_text(json.dumps({**trained, "classes": ["a", "b", "c", "d"]}))
+    found = of(pair)["workspaces"][1]["accuracy"]
+    assert found["interval"] == pytest.approx([0.4901625, 0.9433178])
+    assert (found["images"], found["chance"]) == (10, 0.25)
 
 
 def test_a_foreign_json_beside_a_model_is_passed_over(pair, tmp_path):
