@@ -14,7 +14,6 @@ from cnnlens.report.comparison import (
     compare,
     compare_sides,
     csv_rows,
-    trained_accuracy,
     write_comparison,
 )
 from cnnlens.report.matched import disagreements, match_layers, remarks
