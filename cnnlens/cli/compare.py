@@ -29,7 +29,7 @@ def compare(
     workspaces: Annotated[
         list[Path],
         typer.Argument(
-            metavar="WORKSPACE WORKSPACE...",
+            metavar="WORKSPACE",
             help="Two or more workspaces; the first one is what the others are held against.",
             show_default=False,
         ),
@@ -233,10 +233,15 @@ def _show(screen: Screen, document: Mapping[str, Any]) -> None:
 def _cell(value: Mapping[str, Any] | None, digits: int, signed: bool = False) -> str:
     if value is None:
         return "-"
-    number = f"{value['value']:{'+' if signed else ''}.{digits}f}"
+    number = _number(value["value"], digits, "+" if signed else "")
     if value["interval"] is not None:
-        low, high = value["interval"]
-        number += f" ({low:.{digits}f} to {high:.{digits}f})"
+        low, high = (_number(end, digits) for end in value["interval"])
+        number += f" ({low} to {high})"
     if value["chance"] is not None:
-        number += f" chance {value['chance']:.{digits or 1}f}"
+        number += f" chance {_number(value['chance'], digits or 1)}"
     return number
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    rounded = round(value, digits)
+    return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-0", "0", int(not rounded))
