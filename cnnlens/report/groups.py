@@ -82,7 +82,10 @@ def read_groups(workspace: Path) -> list[LayerGroups]:
     """
     document = read_workspace(workspace)
     model = document.get("model")
-    training = training_of(model) if isinstance(model, dict) else {}
+    try:
+        training = training_of(model) if isinstance(model, dict) else {}
+    except CnnlensError:  # a file of that name beside any model.pt need not be of cnnlens
+        return []
     if training.get("method") != "cgl":
         return []
     known = {

@@ -62,6 +62,12 @@ def test_other_methods_have_no_groups(grouped, tmp_path):
     assert write_groups(grouped) is None
 
 
+def test_a_foreign_file_beside_the_model_does_not_cost_the_page(grouped, tmp_path):
+    (tmp_path / "new.json").write_text("no JSON")
+    assert concept_groups(grouped) is None
+    assert write_report(grouped).exists()
+
+
 @pytest.mark.parametrize("wrong", [{"number": "?"}, {"relevance": [1]}, {"within": None}])
 def test_damaged_groups_are_named(grouped, tmp_path, wrong):
     write(tmp_path, entry(**wrong))
