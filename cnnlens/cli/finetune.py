@@ -85,7 +85,7 @@ def finetune(
         str, typer.Option(metavar="filter|mi", help="icnn: the loss; mi needs no labels.")
     ] = C.filter_loss,
     lambda_filter: Annotated[
-        float, typer.Option(metavar="X", help="icnn: weight of the filter loss.")
+        float, typer.Option(metavar="X", help="icnn: weight of the filter loss, per 64 filters.")
     ] = C.filter_weight,
     groups: Annotated[int, typer.Option(metavar="N", help="cgl: groups per layer.")] = G.groups,
     lambda_group: Annotated[

@@ -91,7 +91,7 @@ class IcnnSettings:
     learn_beta : bool
         Learn one per filter, from `beta` on.
     filter_weight : float
-        Weight of the filter loss.
+        Weight of the filter loss, per 64 filters of a layer.
     ramp : float
         Share of the training over which that weight grows from 0.
     filter_loss : str
@@ -103,7 +103,7 @@ class IcnnSettings:
     position: str = "argmax"
     beta: float = 4.0
     learn_beta: bool = False
-    filter_weight: float = 2.0
+    filter_weight: float = 0.25
     ramp: float = 0.3
     filter_loss: str = "filter"
     mask: bool = True

@@ -32,6 +32,7 @@ from cnnlens.model.mask import positions, template
 _MEMORY = 0.9  # of running means
 _STRENGTH = (0.1, 3.0)  # an image's weight relative to the mean, before it is clamped
 _TAU = 10.0  # of the templates that the mutual information sees, on maps of peak 1
+_PER = 64  # filters that share one weight: a filter's own does not fall with their number
 _EPS = 1e-6
 
 
@@ -159,13 +160,14 @@ class Icnn:
             self._heard[path] = (args[0] if self.settings.mask else output).float()
 
     def terms(self, net: nn.Module, labels: Tensor, total: Sum = alone) -> dict[str, Tensor]:
-        """Return ``filter_loss`` (summed over layers), and ``mutual_information`` of the last."""
+        """Return ``filter_loss`` (per 64 filters, summed over layers), and ``mutual_information`` of the last."""
         losses, information = [], labels.new_zeros(()).float()
         for path, assignment in zip(self.masked, self.assignments, strict=True):
             assert isinstance(assignment, Assignment)
             x = self._heard.pop(path)
             assignment.update(x.detach(), labels, total)
-            losses.append(self._filter_loss(net, path, x, labels, assignment, total))
+            loss = self._filter_loss(net, path, x, labels, assignment, total)
+            losses.append(loss * (x.shape[1] / _PER))
             if path == self.masked[-1]:
                 information = self._information(x, assignment, total)
         found = {"filter_loss": torch.stack(losses).sum()}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.finetune_settings import FinetuneSettings
 from cnnlens.interpretable.method import Method
 from cnnlens.interpretable.processes import summed
@@ -163,14 +163,18 @@ class Trainer:
         self.epoch = 0
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self._rank, self._world = _process()
+        if len(training) // self.steps < self._world:
+            raise UsageError(
+                f"batches of {settings.batch_size} do not reach {self._world} processes",
+                "choose a larger --batch-size, or fewer processes",
+            )
         self._frozen = _freeze(net, fresh, settings.trunk)
         self._optimizer = _optimizer(net, method, settings, fresh)
 
     @property
     def steps(self) -> int:
-        """Steps per epoch."""
-        full, rest = divmod(len(self.training), self.settings.batch_size)
-        return full + (rest >= self._world)
+        """Steps per epoch: as many as it takes, of nearly equal size."""
+        return -(-len(self.training) // self.settings.batch_size)
 
     def run(self) -> Iterator[Step | Epoch]:
         """Train from where it stands to the last epoch.
@@ -200,10 +204,8 @@ class Trainer:
         order = self.training[torch.randperm(len(self.training), generator=generator)]
         mirrored = torch.rand(len(order), generator=generator) < (0.5 if s.mirror else 0.0)
         self._train_mode()
-        batches = zip(order.split(s.batch_size), mirrored.split(s.batch_size), strict=True)
-        for number, (indices, flips) in enumerate(batches):
-            if number == self.steps:
-                break
+        parts = (order.tensor_split(self.steps), mirrored.tensor_split(self.steps))
+        for number, (indices, flips) in enumerate(zip(*parts, strict=True)):
             mine = slice(self._rank, None, self._world)
             terms = self._step(indices[mine], flips[mine], number)
             yield Step(epoch + 1, number + 1, self.steps, terms)

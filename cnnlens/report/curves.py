@@ -51,6 +51,7 @@ def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -
             axes.plot(epochs, values, marker="o", markersize=3, color=colour, label=name)
         axes.set_title(terms[0].replace("_", " "), fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
+        axes.ticklabel_format(axis="y", useOffset=False)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
