@@ -331,3 +331,41 @@ class InvertSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Trees of categories and of each category's filters, and the embedding.
+
+    Attributes
+    ----------
+    bootstrap : int
+        Trees from images drawn anew, for the support of each merge; 0 for none.
+    noise : bool
+        Random images are one more category.
+    rule : str
+        Which filter is critical: the "argmin" of the masked cosine (as printed in the pseudocode),
+        or the "largest-change" of it (as the text says).
+    neighbours : int
+        Neighbours of an image, in the embedding and in its nearest-neighbour accuracy.
+    seed : int
+        Of the bootstrap, the noise and the embedding.
+    """
+
+    bootstrap: int = 100
+    noise: bool = False
+    rule: str = "argmin"
+    neighbours: int = 15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0:
+            raise UsageError("--bootstrap cannot be negative", "0 leaves it out")
+        if self.rule not in ("argmin", "largest-change"):
+            raise UsageError(f"--rule {self.rule} is not known", "choose argmin or largest-change")
+        if self.neighbours < 2:
+            raise UsageError(f"--neighbours {self.neighbours} is not at least 2", "15 is usual")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        return asdict(self)

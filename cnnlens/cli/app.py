@@ -26,6 +26,7 @@ COMMANDS = (
     "deconv",
     "cam",
     "invert",
+    "cluster",
     "report",
     "demo",
 )

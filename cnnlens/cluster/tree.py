@@ -112,7 +112,7 @@ def clades(pairs: Pairs, leaves: int) -> list[int]:
 
 @contextmanager
 def room_for(depth: int) -> Iterator[None]:
-    """Let the JSON of a tree be nested `depth` deep: the interpreter's usual limit is a thousand."""
+    """Let the JSON of a tree be nested `depth` deep; the interpreter's usual limit is 1,000."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, 4 * depth + 1000))
     try:

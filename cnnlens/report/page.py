@@ -12,6 +12,7 @@ from typing import Any
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
+from cnnlens.report.clusters import category_trees
 from cnnlens.report.dissection import dissection
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "deconv": projections,
     "cam": class_maps,
     "invert": inversion,
+    "categories": category_trees,
 }
 
 _SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "page.js")
