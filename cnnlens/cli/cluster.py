@@ -9,6 +9,7 @@ import typer
 
 from cnnlens.cli import options as o
 from cnnlens.cli.cluster_categories import categories
+from cnnlens.cli.cluster_filters import filters
 from cnnlens.cli.clustering import Job
 from cnnlens.cli.extract import fill_stores
 from cnnlens.cli.screen import Screen
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 C = ClusterSettings()
 
 # each finds one thing about a layer, writes it, and returns its summary
-STATIONS = {"categories": categories}
+STATIONS = {"categories": categories, "filters": filters}
 
 
 def cluster(

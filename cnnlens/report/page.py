@@ -14,6 +14,7 @@ from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.clusters import category_trees
 from cnnlens.report.dissection import dissection
+from cnnlens.report.filter_trees import filter_trees
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
 from cnnlens.report.pictures import addresses
@@ -29,9 +30,10 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "cam": class_maps,
     "invert": inversion,
     "categories": category_trees,
+    "filters": filter_trees,
 }
 
-_SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "page.js")
+_SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "filters.js", "page.js")
 
 
 def write_report(workspace: Path) -> Path:

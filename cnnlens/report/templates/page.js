@@ -34,8 +34,9 @@ function go(hash) {
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const atUnit = read("at-unit");
-const { dissect } = read("data");
+const { dissect, filters } = read("data");
 if (dissect) startDissection(dissect);
+if (filters) startFilters(filters);
 panel.start();
 
 function startDissection({ categories, layers }) {
