@@ -27,6 +27,7 @@ COMMANDS = (
     "cam",
     "invert",
     "cluster",
+    "explain",
     "report",
     "demo",
 )

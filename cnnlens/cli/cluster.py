@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cnnlens.cli import options as o
 from cnnlens.cli.cluster_categories import categories
 from cnnlens.cli.cluster_filters import filters
-from cnnlens.cli.clustering import Job
-from cnnlens.cli.extract import fill_stores
+from cnnlens.cli.clustering import opened_job
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.settings import ClusterSettings, ExtractSettings, RunSettings
+from cnnlens.settings import ClusterSettings, RunSettings
 from cnnlens.workspace import Workspace
 
-if TYPE_CHECKING:
-    from cnnlens.activations.store import Store
-    from cnnlens.cluster.vectors import Groups
-    from cnnlens.data.dataset import ImageSet
-    from cnnlens.model.layers import Layer
-    from cnnlens.model.model import Model
-
 C = ClusterSettings()
+RuleOption = Annotated[
+    str,
+    typer.Option(
+        metavar="argmin|largest-change",
+        help="Which filter is critical at a merge: of the smallest masked cosine (the paper's "
+        "pseudocode), or of the one changed most (its text).",
+    ),
+]
 
 # each finds one thing about a layer, writes it, and returns its summary
 STATIONS = {"categories": categories, "filters": filters}
@@ -48,14 +48,7 @@ def cluster(
             metavar="N", help="Trees from resampled images, for each merge's support; 0 for none."
         ),
     ] = C.bootstrap,
-    rule: Annotated[
-        str,
-        typer.Option(
-            metavar="argmin|largest-change",
-            help="Which filter is critical at a merge: of the smallest masked cosine (the paper's "
-            "pseudocode), or of the one changed most (its text).",
-        ),
-    ] = C.rule,
+    rule: RuleOption = C.rule,
     neighbours: Annotated[
         int, typer.Option(metavar="N", help="Neighbours of an image in the embedding.")
     ] = C.neighbours,
@@ -132,38 +125,15 @@ class Work:
         self.space.save()
         found = {}
         for layer in layers:
-            with self._opened(model, images, layer) as store:
-                job = Job(
-                    self.screen, self.space, model, images, layer, store, _groups(store),
-                    self.settings, self.run_settings, self.force,
-                )  # fmt: skip
+            with opened_job(
+                self.screen, self.space, model, images, layer, self.settings, self.run_settings,
+                self.force,
+            ) as job:  # fmt: skip
                 for station in stations:
                     STATIONS[station](job)
                 found[layer.name] = summary(job)
         self.space.save(command_line())
         return found
-
-    def _opened(self, model: Model, images: ImageSet, layer: Layer) -> Store:
-        """Open the layer's store; make it first where there is none."""
-        from cnnlens.activations.extract import store_path
-        from cnnlens.activations.store import Store
-        from cnnlens.model.scores import gives_scores
-
-        path = store_path(self.space.stores(images), layer)
-        # one that is there serves without class scores too; a new one gets them for `explain`
-        logits = not path.exists() and gives_scores(model)
-        fill_stores(
-            self.screen, self.space, model, images, [layer], ExtractSettings(), self.run_settings,
-            logits=logits, force=False,
-        )  # fmt: skip
-        return Store(path)
-
-
-def _groups(store: Store) -> Groups | None:
-    from cnnlens.cluster.vectors import group
-
-    categories = store.categories
-    return group(categories) if categories is not None else None
 
 
 def _show(

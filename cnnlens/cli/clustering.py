@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.cli.extract import fill_stores
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError
-from cnnlens.settings import ClusterSettings, RunSettings
+from cnnlens.settings import ClusterSettings, ExtractSettings, RunSettings
 from cnnlens.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,6 +57,35 @@ class Job:
                 "put the images into one subfolder per category, or use --only embed",
             )
         return self.groups
+
+
+@contextmanager
+def opened_job(
+    screen: Screen,
+    space: Workspace,
+    model: Model,
+    images: ImageSet,
+    layer: Layer,
+    settings: ClusterSettings,
+    run: RunSettings,
+    force: bool,
+) -> Iterator[Job]:
+    """Open a layer's store, after making it where there is none; the model is not run otherwise."""
+    from cnnlens.activations.extract import store_path
+    from cnnlens.activations.store import Store
+    from cnnlens.cluster.vectors import group
+    from cnnlens.model.scores import gives_scores
+
+    path = store_path(space.stores(images), layer)
+    # one that is there serves without class scores too; a new one gets them for other commands
+    logits = not path.exists() and gives_scores(model)
+    fill_stores(
+        screen, space, model, images, [layer], ExtractSettings(), run, logits=logits, force=False
+    )
+    with Store(path) as store:
+        categories = store.categories
+        groups = group(categories) if categories is not None else None
+        yield Job(screen, space, model, images, layer, store, groups, settings, run, force)
 
 
 def summary(job: Job) -> dict[str, Any]:

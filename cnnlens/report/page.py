@@ -14,6 +14,7 @@ from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.clusters import category_trees
 from cnnlens.report.dissection import dissection
+from cnnlens.report.explanations import explanations
 from cnnlens.report.filter_trees import filter_trees
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "invert": inversion,
     "categories": category_trees,
     "filters": filter_trees,
+    "explain": explanations,
 }
 
 _SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "filters.js", "page.js")
