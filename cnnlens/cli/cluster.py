@@ -9,6 +9,7 @@ import typer
 
 from cnnlens.cli import options as o
 from cnnlens.cli.cluster_categories import categories
+from cnnlens.cli.cluster_embed import embed
 from cnnlens.cli.cluster_filters import filters
 from cnnlens.cli.clustering import opened_job
 from cnnlens.cli.screen import Screen
@@ -28,7 +29,7 @@ RuleOption = Annotated[
 ]
 
 # each finds one thing about a layer, writes it, and returns its summary
-STATIONS = {"categories": categories, "filters": filters}
+STATIONS = {"categories": categories, "filters": filters, "embed": embed}
 
 
 def cluster(

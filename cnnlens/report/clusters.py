@@ -21,7 +21,9 @@ _PICTURES = {
 
 
 def read_summaries(workspace: Path, station: str) -> list[dict[str, Any]]:
-    """Read what a station of ``cluster`` found on every layer; its folder stands at "folder".
+    """Read what a station of ``cluster`` found on every layer, with the layer and its folder.
+
+    Beside its own keys each has "layer", "folder", and "station": what was found, untouched.
 
     Raises
     ------
@@ -35,7 +37,8 @@ def read_summaries(workspace: Path, station: str) -> list[dict[str, Any]]:
             raise CnnlensError(f"{file} is damaged: no summary", "redo `cnnlens cluster --force`")
         if station in document:
             name = str(document.get("layer", file.parent.name))
-            found.append({**document[station], "layer": name, "folder": file.parent})
+            own = document[station]
+            found.append({**own, "layer": name, "folder": file.parent, "station": own})
     return found
 
 

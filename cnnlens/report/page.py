@@ -14,6 +14,7 @@ from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.clusters import category_trees
 from cnnlens.report.dissection import dissection
+from cnnlens.report.embeddings import embeddings
 from cnnlens.report.explanations import explanations
 from cnnlens.report.filter_trees import filter_trees
 from cnnlens.report.header import header
@@ -33,9 +34,19 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "categories": category_trees,
     "filters": filter_trees,
     "explain": explanations,
+    "embed": embeddings,
 }
 
-_SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "filters.js", "page.js")
+_SCRIPTS = (
+    "dom.js",
+    "chart.js",
+    "table.js",
+    "panel.js",
+    "dissection.js",
+    "filters.js",
+    "embed.js",
+    "page.js",
+)
 
 
 def write_report(workspace: Path) -> Path:
