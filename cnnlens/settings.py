@@ -369,3 +369,23 @@ class ClusterSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class OutlierSettings:
+    """What images are taken for that belong to none of the classes.
+
+    Attributes
+    ----------
+    noise : int
+        Random images of each kind.
+    seed : int
+        Of the noise and the clusters.
+    """
+
+    noise: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.noise < 0:
+            raise UsageError("--noise cannot be negative", "0 leaves it out")

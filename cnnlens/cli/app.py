@@ -28,6 +28,7 @@ COMMANDS = (
     "invert",
     "cluster",
     "explain",
+    "outliers",
     "report",
     "demo",
 )

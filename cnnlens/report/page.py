@@ -19,6 +19,7 @@ from cnnlens.report.explanations import explanations
 from cnnlens.report.filter_trees import filter_trees
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
+from cnnlens.report.outliers import outliers
 from cnnlens.report.pictures import addresses
 from cnnlens.report.results import read_workspace
 from cnnlens.report.section import Section
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "filters": filter_trees,
     "explain": explanations,
     "embed": embeddings,
+    "outliers": outliers,
 }
 
 _SCRIPTS = (
