@@ -86,7 +86,14 @@ def _of_class(model: Model, number: int) -> Wanted:
     name = class_name(number, model.classes)
     entry = {"unit": None, "class": name, "class_index": number}
     score = logit(number, name)
-    return Wanted(f"logit-{file_name(name)}", score, score, entry)
+    return Wanted(f"logit-{_class_file(model, number)}", score, score, entry)
+
+
+def _class_file(model: Model, number: int) -> str:
+    """Name a class's picture: by its number too, where other classes' names look the same."""
+    name = file_name(class_name(number, model.classes))
+    same = [other for other in model.classes or () if file_name(other) == name]
+    return f"{name}-{number}" if len(same) > 1 else name
 
 
 class Folder:
@@ -126,6 +133,7 @@ class Folder:
         self.name = self.layer.name if self.layer else LOGITS
         self.path = space.path / "visualize" / (self.layer.folder if self.layer else LOGITS)
         self.unreachable: list[Wanted] = []
+        self.silent: list[Wanted] = []
 
     def open(self, force: bool) -> None:
         """Read what is there already."""
@@ -152,6 +160,8 @@ class Folder:
         if not picture.alive:
             self.unreachable.append(one)
             return
+        if picture.final == 0 and self.layer is not None:
+            self.silent.append(one)
         save_png(self.path / f"{one.stem}.png", as_picture(picture.image))
         if self._raw:
             self._save_raw(one, picture)

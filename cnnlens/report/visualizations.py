@@ -97,6 +97,8 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _caption(entry: Mapping[str, Any]) -> str:
+    if entry.get("class") is None and float(entry["final"]) == 0:
+        return "stays at 0: dead, or too few steps"
     text = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     times = entry.get("times_best")
     return text + (f", peak {float(times):.1f} × the best image’s" if times else "")
