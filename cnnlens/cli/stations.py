@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,19 @@ class Tour:
         return list(best.values())[:_SHOWN]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On so small a network several threads only wait for each other, on busy cores for long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def draw(tour: Tour) -> None:
     """Draw the labelled set."""
     from cnnlens.data.synthetic import make_shapes
@@ -112,6 +126,7 @@ def draw(tour: Tour) -> None:
     tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
 
 
+@_one_thread()
 def train(tour: Tour) -> None:
     """Make two networks that differ in nothing but their training."""
     for name, epochs in (("untrained", 0), ("trained", tour.epochs)):
@@ -171,6 +186,7 @@ def _compare(tour: Tour) -> None:
         write_json(tour.out / "trained" / "dissect" / layer / "summary.json", summary)
 
 
+@_one_thread()
 def visualize(tour: Tour) -> None:
     """Draw what excites the best detectors, the first filters and some classes most."""
     from cnnlens.cli.visualize import Work
@@ -189,6 +205,7 @@ def visualize(tour: Tour) -> None:
     work.run([_units(tour), f"{LAYERS[0]}:0-{_FIRST - 1}"], list(_CLASSES))
 
 
+@_one_thread()
 def deconv(tour: Tour) -> None:
     """Project the same detectors back to the pixels that drove them."""
     from cnnlens.cli.deconv import Work
@@ -225,6 +242,7 @@ def cam(tour: Tour) -> None:
     work.run(tour.photos, None, None)
 
 
+@_one_thread()
 def invert(tour: Tour) -> None:
     """Make the same two pictures again, from each layer's answer alone."""
     from cnnlens.cli.inverting import Work
