@@ -239,7 +239,7 @@ def cam(tour: Tour) -> None:
         raw=False,
         force=tour.force,
     )
-    work.run(tour.photos, None, None)
+    work.run(tour.photos, None, LAYERS[-1])
 
 
 @_one_thread()
