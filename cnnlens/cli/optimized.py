@@ -133,7 +133,6 @@ class Folder:
         self.name = self.layer.name if self.layer else LOGITS
         self.path = space.path / "visualize" / (self.layer.folder if self.layer else LOGITS)
         self.unreachable: list[Wanted] = []
-        self.silent: list[Wanted] = []
 
     def open(self, force: bool) -> None:
         """Read what is there already."""
@@ -160,8 +159,6 @@ class Folder:
         if not picture.alive:
             self.unreachable.append(one)
             return
-        if picture.final == 0 and self.layer is not None:
-            self.silent.append(one)
         save_png(self.path / f"{one.stem}.png", as_picture(picture.image))
         if self._raw:
             self._save_raw(one, picture)
@@ -176,6 +173,13 @@ class Folder:
             "made_from": self._made_from(one),
         }
         self._made.add(entry, self._summary())
+
+    @property
+    def silent(self) -> list[str]:
+        """Those of the pictures asked for that leave their unit at 0, also from earlier runs."""
+        final = {entry["file"]: entry["final"] for entry in self._made.entries}
+        stems = [one.stem for one in self.wanted] if self.layer else []
+        return [stem for stem in stems if final.get(f"{stem}.png") == 0]
 
     def _save_raw(self, one: Wanted, picture: Picture) -> None:
         from cnnlens.files import atomic
