@@ -34,6 +34,13 @@ _HOMES = {
     "DeconvSettings": "cnnlens.settings",
     "ClassMaps": "cnnlens.attribution.cam",
     "CamSettings": "cnnlens.settings",
+    "category_tree": "cnnlens.cluster.categories",
+    "filter_tree": "cnnlens.cluster.filters",
+    "way_down": "cnnlens.cluster.explain",
+    "lay_out": "cnnlens.cluster.embed",
+    "group": "cnnlens.cluster.vectors",
+    "ClusterSettings": "cnnlens.settings",
+    "OutlierSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
 }
 

@@ -64,19 +64,11 @@ def explain(
     """
     if not image:
         raise UsageError("no images were named", "name some with -i IMAGE")
-    given_images(image)  # a missing one is an error before anything is touched
     screen, space = Screen(json, quiet), Workspace(workspace, force)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
-    opened, given = open_model(options, space, screen)
-    images = open_images(data, space, ("classes", "parts"))
-    (wanted,) = find_layers(opened, [layer] if layer else None, space)
-    space.use_model(opened, given, force)
-    space.use_data(images, named=data is not None)
-    wanted = space.use_layer(wanted)
-    space.save(command_line())
     settings, run = ClusterSettings(rule=rule), RunSettings(device, batch_size, workers)
-    with opened_job(screen, space, opened, images, wanted, settings, run, force) as job:
-        documents = _explain_all(Explainer(job, category), image)
+    work = Work(screen, space, options, settings, run, force)
+    documents = work.run(data, layer, image, category)
     if page:
         from cnnlens.report.page import write_report
 
@@ -84,6 +76,40 @@ def explain(
     one = next(iter(documents.values()))
     screen.document(one if len(documents) == 1 else {"images": documents})
     _show(screen, space, documents, page)
+
+
+class Work:
+    """One run of explain, from what was named to the files in the workspace."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        space: Workspace,
+        options: ModelOptions,
+        settings: ClusterSettings,
+        run_settings: RunSettings,
+        force: bool,
+    ) -> None:
+        self.screen, self.space, self.options = screen, space, options
+        self.settings, self.run_settings, self.force = settings, run_settings, force
+
+    def run(
+        self, data: Path | None, layer: str | None, paths: list[Path], category: str | None
+    ) -> dict[str, Any]:
+        """Explain every image that was not explained before; return all documents."""
+        given_images(paths)  # a missing one is an error before anything is touched
+        model, given = open_model(self.options, self.space, self.screen)
+        images = open_images(data, self.space, ("classes", "parts"))
+        (wanted,) = find_layers(model, [layer] if layer else None, self.space)
+        self.space.use_model(model, given, self.force)
+        self.space.use_data(images, named=data is not None)
+        wanted = self.space.use_layer(wanted)
+        self.space.save(command_line())
+        with opened_job(
+            self.screen, self.space, model, images, wanted, self.settings, self.run_settings,
+            self.force,
+        ) as job:  # fmt: skip
+            return _explain_all(Explainer(job, category), paths)
 
 
 def _explain_all(explainer: Explainer, paths: list[Path]) -> dict[str, Any]:

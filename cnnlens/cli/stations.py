@@ -12,6 +12,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
 from cnnlens.settings import (
     CamSettings,
+    ClusterSettings,
     DeconvSettings,
     DissectSettings,
     ExtractSettings,
@@ -29,6 +30,7 @@ _SHOWN = 6  # units that are looked at closely, each the best detector of anothe
 _FIRST = 4  # filters of the first layer, drawn beside their weights
 _CLASSES = ("red square", "green circle", "blue triangle")
 _PHOTOS = 2
+_EACH = 30  # pictures of each kind of figure, for the trees
 
 
 @dataclass
@@ -61,6 +63,11 @@ class Tour:
     def data(self) -> Path:
         """The labelled set."""
         return self.out / "shapes"
+
+    @property
+    def kinds(self) -> Path:
+        """Pictures in class folders, one per kind of figure."""
+        return self.out / "kinds"
 
     def model(self, name: str = "trained") -> ModelOptions:
         """Name a network's checkpoint."""
@@ -260,7 +267,33 @@ def invert(tour: Tour) -> None:
     work.finish(page=False)
 
 
+@_one_thread()
+def cluster(tour: Tour) -> None:
+    """Show which kinds of figure the last layer holds close, and in which order it decides."""
+    from cnnlens.cli.cluster import Work
+    from cnnlens.data.synthetic import make_kinds
+
+    if tour.force or not tour.kinds.is_dir():
+        make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
+    settings = ClusterSettings(bootstrap=100, seed=tour.seed)
+    work = Work(
+        tour.screen, tour.space(), tour.model(), settings, tour.run_settings, force=tour.force
+    )
+    work.run(tour.kinds, [LAYERS[-1]], ["categories", "filters"])
+
+
+@_one_thread()
+def explain(tour: Tour) -> None:
+    """Let one picture go down the filters of its kind."""
+    from cnnlens.cli.explain import Work
+
+    settings = ClusterSettings(seed=tour.seed)
+    work = Work(tour.screen, tour.space(), tour.model(), settings, tour.run_settings, tour.force)
+    work.run(tour.kinds, LAYERS[-1], [min((tour.kinds / _CLASSES[0]).iterdir())], None)
+
+
 STATIONS: tuple[Callable[[Tour], None], ...] = (
     *(draw, train, dissect),
     *(visualize, deconv, cam, invert),
+    *(cluster, explain),
 )
