@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cnnlens.cli.clustering import Job, once
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cnnlens.cluster.embed import Layout
 
 FILES = ("umap.csv", "umap_3d.csv", "umap_pixels.csv", "umap_pixels_3d.csv")
@@ -74,6 +74,7 @@ def _each(job: Job, read: Callable[[int], np.ndarray]) -> list[np.ndarray]:
 
 def _pixels(job: Job) -> np.ndarray:
     """Raw pixels (N, h·w·c) float32 in [0, 1] of the images as the network sees them."""
+    import numpy as np
     from PIL import Image
 
     from cnnlens.data.images import load_image

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cnnlens.cli.clustering import Job, once
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cnnlens.cluster.filters import FilterTree
 
 

@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cnnlens.cli.clustering import Job
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cnnlens.attribution.cam import ClassMaps
     from cnnlens.cli.given import GivenImage
     from cnnlens.cluster.explain import Way
@@ -156,6 +156,7 @@ class Explainer:
         return self._trees[category]
 
     def _maps(self, pixels: np.ndarray) -> np.ndarray:
+        import numpy as np
         import torch
 
         from cnnlens.activations.forward import Forward
@@ -240,6 +241,8 @@ class Explainer:
         )
 
     def _fork_picture(self, fork: dict[str, Any], grown: Grown, peaks: Peaks) -> Any:
+        import numpy as np
+
         from cnnlens.report.explained import ForkPicture
 
         filter_ = fork["critical_filter"]

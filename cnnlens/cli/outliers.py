@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from cnnlens.cli import options as o
@@ -119,7 +118,7 @@ class Work:
         self.space.use_model(self.model, given, self.force)
         own = self._own(strange)
         if strange is not None:
-            self.space.use_data(strange, named=False)
+            self.space.use_data(strange, named=False, default=False)
         self.layer: Layer = self.space.use_layer(found)
         self.space.save(command_line())
         with self.screen.progress() as bars:
@@ -155,6 +154,8 @@ class Work:
 
     def _predicted(self, images: ImageSet) -> list[Taken]:
         """What each category of the strange images is taken for."""
+        import numpy as np
+
         from cnnlens.activations.store import Store
         from cnnlens.cluster.outliers import taken_for
 
@@ -221,6 +222,8 @@ class Work:
         return categories
 
     def _source(self, one: Taken, names: list[str], is_noise: bool) -> dict[str, Any]:
+        import numpy as np
+
         order = np.argsort(-one.shares, kind="stable")[:5]
         return {
             "source": one.source,
@@ -236,6 +239,8 @@ class Work:
 
     def _against(self, noises: list[Taken], names: list[str]) -> dict[str, Any]:
         """The class that noise falls to, against its bias and its region's radius."""
+        import numpy as np
+
         from cnnlens.cluster.outliers import correlation, rank_of
 
         share = np.mean([one.shares for one in noises], axis=0)
@@ -260,6 +265,8 @@ class Work:
 
     def _regions(self, own: ImageSet | None, count: int) -> dict[str, Any] | None:
         """Radius of every category's region, and clusters named after categories."""
+        import numpy as np
+
         from cnnlens.activations.extract import store_path
         from cnnlens.activations.store import Store
         from cnnlens.cluster.embed import flat_vectors
@@ -312,6 +319,8 @@ class Work:
         return found
 
     def _write(self, document: dict[str, Any], taken: list[Taken]) -> None:
+        import numpy as np
+
         from cnnlens.files import write_json
         from cnnlens.model.classes import class_name
         from cnnlens.report.category_figures import save_figure

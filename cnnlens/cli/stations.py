@@ -284,12 +284,12 @@ def cluster(tour: Tour) -> None:
 
 @_one_thread()
 def explain(tour: Tour) -> None:
-    """Let one picture go down the filters of its kind."""
+    """Let a picture that the trees have not seen go down the filters of its kind."""
     from cnnlens.cli.explain import Work
 
     settings = ClusterSettings(seed=tour.seed)
     work = Work(tour.screen, tour.space(), tour.model(), settings, tour.run_settings, tour.force)
-    work.run(tour.kinds, LAYERS[-1], [min((tour.kinds / _CLASSES[0]).iterdir())], None)
+    work.run(tour.kinds, LAYERS[-1], tour.photos[:1], None)
 
 
 STATIONS: tuple[Callable[[Tour], None], ...] = (

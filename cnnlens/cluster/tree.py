@@ -7,16 +7,10 @@ that have not grown together (several roots) are as good as any.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from cnnlens.errors import CnnlensError
 
 Pairs = np.ndarray  # (n - 1, 2) integers, fewer where several roots are left
 
@@ -110,43 +104,6 @@ def clades(pairs: Pairs, leaves: int) -> list[int]:
     return under[leaves:]
 
 
-@contextmanager
-def room_for(depth: int) -> Iterator[None]:
-    """Let the JSON of a tree be nested `depth` deep; the interpreter's usual limit is 1,000."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 4 * depth + 1000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
-def read_tree(path: Path, inner: Sequence[str] = ("distance",)) -> dict[str, Any]:
-    """Read a nested tree; a damaged or foreign one is named as such.
-
-    Raises
-    ------
-    CnnlensError
-        When the file is missing or is no tree.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        with room_for(text.count("[")):
-            tree = json.loads(text)
-    except FileNotFoundError:
-        raise CnnlensError(f"{path} does not exist", "`cnnlens cluster` makes it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    for node in walk(tree):
-        if not isinstance(node, dict):
-            raise _damaged(path, "a node is no mapping")
-        if "children" in node and (
-            not isinstance(node["children"], list) or any(key not in node for key in inner)
-        ):
-            raise _damaged(path, "a node has no children or no " + ", ".join(inner))
-    return dict(tree)
-
-
 def walk(tree: Any) -> Iterator[Any]:
     """Visit every node of a nested tree, parents first, without recursion."""
     waiting = [tree]
@@ -155,9 +112,3 @@ def walk(tree: Any) -> Iterator[Any]:
         yield node
         if isinstance(node, dict) and isinstance(node.get("children"), list):
             waiting += reversed(node["children"])
-
-
-def _damaged(path: Path, why: str) -> CnnlensError:
-    return CnnlensError(
-        f"{path} is damaged: {why}", "remove it, or redo `cnnlens cluster` with --force"
-    )

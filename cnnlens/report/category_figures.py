@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ FIRM = 0.7  # support from which a merge counts as firm (Hillis and Bull 1993)
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
-    with atomic(path) as temporary:
+    with atomic(path) as temporary, warnings.catch_warnings():
+        # scripts that no font at hand has are drawn as boxes; JSON and page have them whole
+        warnings.filterwarnings("ignore", message=".*missing from font")
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
@@ -133,7 +136,9 @@ def heat_map(tree: CategoryTree) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_xlabel(f"{count} categories in the order of the tree", fontsize=8)
-    figure.tight_layout()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        figure.tight_layout()
     return figure
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cnnlens.report.figures import _cut, _font
+from cnnlens.report.figures import _cut, _font, framed
 
 _TILE, _CELL, _GAP, _MARGIN, _HEAD = 224, 56, 6, 22, 54
 _ROW, _TEXT, _CHART = _CELL + 26, 250, 170
@@ -94,7 +94,7 @@ def draw_explained(picture: ExplainedPicture, top: int = 5) -> Image.Image:
     y = _MARGIN + _HEAD
     for image, words in picture.seen:
         tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-        sheet.paste(tile, (_MARGIN, y))
+        framed(sheet, tile, (_MARGIN, y))
         line = _cut(pen, words, small, _TILE)
         pen.text((_MARGIN, y + _TILE + 4), line, fill=_SOFT, font=small)
         y += _TILE + 26
@@ -121,7 +121,7 @@ def _draw_fork(
     at = x + _TEXT + _CHART + _MARGIN
     for place, image in enumerate(fork.top[:top]):
         cell = Image.fromarray(image).resize((_CELL, _CELL), Image.Resampling.BILINEAR)
-        sheet.paste(cell, (at + place * (_CELL + _GAP), y))
+        framed(sheet, cell, (at + place * (_CELL + _GAP), y))
 
 
 def _draw_distribution(pen: ImageDraw.ImageDraw, fork: ForkPicture, x: int, y: int) -> None:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.tree import roots
-from cnnlens.report.figures import _cut, _font
+from cnnlens.report.figures import _cut, _font, framed
 
 LEVELS = 5
 CELL = 40  # pixels: side of a thumbnail in the sprite
@@ -157,7 +157,7 @@ def _draw_box(
     )
     for place, leaf in enumerate(order[:_SHOWN]):
         cell = Image.fromarray(picture.thumbnail(int(leaf))).resize((_SIDE, _SIDE))
-        sheet.paste(cell, (x + place * (_SIDE + _GAP), y + 31))
+        framed(sheet, cell, (x + place * (_SIDE + _GAP), y + 31))
 
 
 def below(tree: FilterTree, node: int) -> np.ndarray:

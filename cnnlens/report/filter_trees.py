@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cnnlens.cluster.tree import read_tree
 from cnnlens.errors import CnnlensError
 from cnnlens.report.clusters import read_summaries
 from cnnlens.report.filter_figures import CELL, COLUMNS, MOST
 from cnnlens.report.section import Section
+from cnnlens.report.trees import read_tree
 
 SHOWN = 40  # categories whose trees the page carries
 

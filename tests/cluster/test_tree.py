@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens.cluster.tree import clades, nested, newick, quoted, read_tree, room_for, roots, walk
+from cnnlens.cluster.tree import clades, nested, newick, quoted, roots, walk
 from cnnlens.errors import CnnlensError
-from cnnlens.report.trees import write_tree
+from cnnlens.report.trees import read_tree, room_for, write_tree
 
 PAIRS = np.array([[0, 2], [1, 3]])  # (b, (a, c))
 
