@@ -74,7 +74,8 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     out, _ = shown
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
-    assert sections == ["dissect", "visualize", "deconv", "cam", "invert"]
+    looks = ["dissect", "visualize", "deconv", "cam", "invert"]
+    assert sections == [*looks, "categories", "filters", "explain"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
     for entry in at_unit:
