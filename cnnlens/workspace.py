@@ -217,7 +217,12 @@ class Workspace:
     # ---- the layers
 
     def use_layer(self, layer: Layer) -> Layer:
-        """Remember a layer as the last used; a place that is known keeps the name first typed."""
+        """Remember a layer as the last used; a place that is known keeps the name first typed.
+
+        Fully connected layers are not remembered: most commands look at maps.
+        """
+        if layer.is_vector:
+            return layer
         known = self.document["layers"]
         for entry in known:
             if entry["place"] == layer.place.key:

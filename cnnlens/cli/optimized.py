@@ -54,7 +54,7 @@ def wanted(
     """Resolve what was named, each place and each picture once; None stands for the logits."""
     found: dict[object, tuple[Layer | None, dict[str, Wanted]]] = {}
     layers = find_layers(model) if filters else None
-    for layer, units, position in parse_filters(filters, layers) if layers else []:
+    for layer, units, position in parse_filters(filters, layers, True) if layers else []:
         _, pictures = found.setdefault(layer.place, (layer, {}))
         for one in _of_layer(layer, units, position, target):
             pictures.setdefault(one.stem, one)
@@ -182,13 +182,9 @@ class Folder:
         return [stem for stem in stems if final.get(f"{stem}.png") == 0]
 
     def _save_raw(self, one: Wanted, picture: Picture) -> None:
-        from cnnlens.files import atomic
+        from cnnlens.files import write_npz
 
-        with (
-            atomic(self.path / f"{one.stem}.npz") as temporary,
-            temporary.open("wb") as file,
-        ):
-            np.savez_compressed(file, image=picture.image.astype(np.float32))
+        write_npz(self.path / f"{one.stem}.npz", image=picture.image.astype(np.float32))
 
     def _summary(self) -> dict[str, Any]:
         return {

@@ -76,15 +76,20 @@ def _preprocessing(model: Model) -> str:
     return f"{model.arch}: input {size}, mean {mean}, std {std} ({p.source})"
 
 
-def find_layers(model: Model, names: list[str] | None, workspace: Workspace) -> list[Layer]:
-    """Resolve the named layers, or the workspace's last one, or `last`; each place once."""
+def find_layers(
+    model: Model, names: list[str] | None, workspace: Workspace, vectors: bool = False
+) -> list[Layer]:
+    """Resolve the named layers, or the workspace's last one, or `last`; each place once.
+
+    With `vectors`, fully connected layers may be named too.
+    """
     from cnnlens.model.layers import find_layers as trace_layers
 
     layers = trace_layers(model)
     last = workspace.last_layer if workspace.knows(model) else None
     found: dict[object, Layer] = {}
     for name in names or [last or "last"]:
-        layer = layers.resolve(name)
+        layer = layers.resolve(name, vectors)
         found.setdefault(layer.place, layer)
     return list(found.values())
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.layers import Layers
-from cnnlens.model.trace import read
+from cnnlens.model.read import read
 
 from .nets import filled, layers_of, network, pictures, value
 
@@ -105,6 +105,21 @@ def test_convn_is_the_nth_convolution_behind_its_norm_and_activation(name):
         layers.resolve(f"conv{count + 1}")
     listed = [row.alias for row in layers.rows if row.alias]
     assert sorted(listed, key=lambda a: int(a[4:])) == [f"conv{n + 1}" for n in range(count)]
+
+
+def test_fully_connected_layers_are_maps_of_one_position_to_those_who_ask():
+    net, x = network("alexnet"), pictures()
+    layers = layers_of(net)
+    fc6 = layers.resolve("classifier.2", vectors=True)  # behind its rectifier, which is in place
+    assert (fc6.is_vector, fc6.shape, fc6.kind) == (True, (4096, 1, 1), "ReLU")
+    assert not layers.resolve("classifier", vectors=True).place.channels_last
+    with torch.no_grad():
+        (value,) = read(net, x, [fc6.place])
+        expected = net.classifier[:3](net.avgpool(net.features(x)).flatten(1))
+    torch.testing.assert_close(value, expected[:, :, None, None])
+    assert not layers.resolve("conv5", vectors=True).is_vector
+    with pytest.raises(UsageError, match="gives no map: its output is 4096"):
+        layers.resolve("classifier.2")
 
 
 def test_gates_do_not_count_where_maps_have_one_position():
