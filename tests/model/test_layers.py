@@ -108,18 +108,22 @@ def test_convn_is_the_nth_convolution_behind_its_norm_and_activation(name):
 
 
 def test_fully_connected_layers_are_maps_of_one_position_to_those_who_ask():
-    net, x = network("alexnet"), pictures()
-    layers = layers_of(net)
-    fc6 = layers.resolve("classifier.2", vectors=True)  # behind its rectifier, which is in place
-    assert (fc6.is_vector, fc6.shape, fc6.kind) == (True, (4096, 1, 1), "ReLU")
-    assert not layers.resolve("classifier", vectors=True).place.channels_last
+    head = nn.Sequential(nn.Flatten(), nn.Linear(4 * 8 * 8, 6), nn.ReLU(inplace=True))
+    net, x = filled(nn.Sequential(nn.Conv2d(3, 4, 1), *head, nn.Linear(6, 2))), pictures(2, (8, 8))
+    layers = layers_of(net, (8, 8))
+    found = [layers.resolve(name, vectors=True) for name in ("2", "3", "4")]
+    assert [(one.is_vector, one.shape) for one in found] == [
+        (True, (6, 1, 1)), (True, (6, 1, 1)), (True, (2, 1, 1)),
+    ]  # fmt: skip
     with torch.no_grad():
-        (value,) = read(net, x, [fc6.place])
-        expected = net.classifier[:3](net.avgpool(net.features(x)).flatten(1))
-    torch.testing.assert_close(value, expected[:, :, None, None])
-    assert not layers.resolve("conv5", vectors=True).is_vector
-    with pytest.raises(UsageError, match="gives no map: its output is 4096"):
-        layers.resolve("classifier.2")
+        values = read(net, x, [one.place for one in found])
+        weighted = net[2](net[0](x).flatten(1))
+        expected = [weighted, weighted.clamp(min=0), net[4](weighted.clamp(min=0))]
+    for ours, theirs in zip(values, expected, strict=True):
+        torch.testing.assert_close(ours, theirs[:, :, None, None])
+    assert not layers.resolve("conv1", vectors=True).is_vector
+    with pytest.raises(UsageError, match="gives no map: its output is 6 per image"):
+        layers.resolve("2")
 
 
 def test_gates_do_not_count_where_maps_have_one_position():
