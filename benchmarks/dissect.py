@@ -103,7 +103,7 @@ class Case:
         import torch
 
         from cnnlens.data.images import batches
-        from cnnlens.model.trace import read
+        from cnnlens.model.read import read
         from cnnlens.settings import RunSettings
 
         run, p = RunSettings(), self.model.preprocess
@@ -207,7 +207,7 @@ def peak_memory(data: Path) -> tuple[int, int]:
     """Peak of this process, in bytes: after one forward pass, and after a cold dissect."""
     import torch
 
-    from cnnlens.model.trace import read
+    from cnnlens.model.read import read
 
     case = Case("torchvision:alexnet", "features.10", data)
     with torch.inference_mode():

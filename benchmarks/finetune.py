@@ -17,9 +17,9 @@ import torch
 
 import cnnlens
 from cnnlens.data.labelled import Labelled
-from cnnlens.interpretable.finetune_settings import FinetuneSettings
 from cnnlens.interpretable.train import Step
 from cnnlens.interpretable.training import Request, prepare
+from cnnlens.settings.finetune import FinetuneSettings
 
 
 def steps(method: str, args: argparse.Namespace):

@@ -29,7 +29,7 @@ from cnnlens.data.open import open_data
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
-from cnnlens.model.trace import read
+from cnnlens.model.read import read
 from cnnlens.report.optimized import SheetCell, as_picture, sheet
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.optimize import generators, optimize

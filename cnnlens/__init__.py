@@ -34,12 +34,19 @@ _HOMES = {
     "DeconvSettings": "cnnlens.settings",
     "ClassMaps": "cnnlens.attribution.cam",
     "CamSettings": "cnnlens.settings",
+    "category_tree": "cnnlens.cluster.categories",
+    "filter_tree": "cnnlens.cluster.filters",
+    "way_down": "cnnlens.cluster.explain",
+    "lay_out": "cnnlens.cluster.embed",
+    "group": "cnnlens.cluster.vectors",
+    "ClusterSettings": "cnnlens.settings",
+    "OutlierSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
     "compare": "cnnlens.report.comparison",
     "CompareSettings": "cnnlens.settings",
     "ConceptGroups": "cnnlens.interpretable.concept_groups",
     "grouped_layers": "cnnlens.interpretable.concept_groups",
-    "CglSettings": "cnnlens.interpretable.cgl_settings",
+    "CglSettings": "cnnlens.settings.cgl",
 }
 
 __all__ = ["CnnlensError", "UsageError", *_HOMES]  # noqa: PLE0604

@@ -150,6 +150,14 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, text)
 
 
+def write_npz(path: Path, **arrays: Any) -> None:
+    """Write arrays by name, compressed."""
+    import numpy as np
+
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 def to_json(document: Any, only_ascii: bool = False) -> str:
     """Format a document as every JSON of cnnlens is formatted (and as ``--json`` prints it)."""
     return json.dumps(document, indent=2, ensure_ascii=only_ascii, allow_nan=False) + "\n"

@@ -185,8 +185,11 @@ class Workspace:
 
     # ---- the data
 
-    def use_data(self, images: ImageSet, named: bool = True) -> None:
-        """Remember `images`; where they were named, they become the default of their kind."""
+    def use_data(self, images: ImageSet, named: bool = True, default: bool = True) -> None:
+        """Remember `images`; where they were named, they become the default of their kind.
+
+        With `default` False they are the last choice for other commands.
+        """
         root = str(images.root.resolve())
         if not named and any(entry["path"] == root for entry in self.document["data"]):
             return
@@ -198,7 +201,7 @@ class Workspace:
             "kind": images.kind,
             "images": len(images.paths),
         }
-        self.document["data"] = [*known, entry]
+        self.document["data"] = [*known, entry] if default else [entry, *known]
 
     def data_path(self, kinds: tuple[str, ...]) -> Path | None:
         """Folder of the last used data of one of these kinds; None when there is none."""
@@ -214,7 +217,12 @@ class Workspace:
     # ---- the layers
 
     def use_layer(self, layer: Layer) -> Layer:
-        """Remember a layer as the last used; a place that is known keeps the name first typed."""
+        """Remember a layer as the last used; a place that is known keeps the name first typed.
+
+        Fully connected layers are not remembered: most commands look at maps.
+        """
+        if layer.is_vector:
+            return layer
         known = self.document["layers"]
         for entry in known:
             if entry["place"] == layer.place.key:

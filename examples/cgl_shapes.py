@@ -35,11 +35,11 @@ from torch.nn import functional as F
 import cnnlens
 from cnnlens.data.shapes import PAIRS, paint, scenes, shows_square
 from cnnlens.files import write_json
-from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.group_record import record_groups
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
+from cnnlens.settings.cgl import CglSettings
 
 PAPER = {"decay": (7, 10), "block": (9, 12), "all": (11, 14)}  # unique detectors, conv1 and conv2
 LAYERS = ("conv1", "conv2")

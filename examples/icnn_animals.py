@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 import cnnlens
 from cnnlens.data.labelled import Labelled
-from cnnlens.interpretable.finetune_settings import FinetuneSettings, IcnnSettings
 from cnnlens.interpretable.method import Plain
 from cnnlens.interpretable.train import Epoch, Trainer, split
 from cnnlens.interpretable.training import Request, prepare
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
 from cnnlens.model.trace import read
+from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 
 KINDS = ("long_neck", "trunk", "beak")
 PARTS = ("head", "body", "front_leg", "back_leg", "tail", "mark")

@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import cnnlens
-from cnnlens.interpretable.finetune_settings import FinetuneSettings, IcnnSettings
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Method, Plain
 from cnnlens.interpretable.train import Epoch, Trainer, split
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, operate
+from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 
 AT, HEAD = "features.12", "classifier.1"
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 
 from cnnlens import demo
 from cnnlens.cli.app import _run
+from cnnlens.cli.screen import Screen
+from cnnlens.cli.stations import Tour
+from cnnlens.files import read_csv
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 
@@ -64,3 +68,27 @@ def test_the_page_shows_both(shown):
     assert "untrained twin" in page
     twin = layers["trained"]["conv3"]["twin"]
     assert twin["detectors"] == layers["untrained"]["conv3"]["detectors"]
+
+
+def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(shown):
+    out, _ = shown
+    page = (out / "trained" / "report.html").read_text()
+    sections = re.findall(r'<section id="(\w+)"', page)
+    looks = ["dissect", "visualize", "deconv", "cam", "invert"]
+    assert sections == [*looks, "categories", "filters", "explain"]
+    at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
+    titles: dict[int, set[str]] = {}
+    for entry in at_unit:
+        if entry["layer"] == "conv3":
+            titles.setdefault(entry["unit"], set()).add(entry["title"])
+    assert len(titles) == 6
+    assert all(found == {"What it wants to see", "What drove it"} for found in titles.values())
+    pictures = out / "trained" / "invert" / "conv3" / "pictures"
+    assert len(list(pictures.glob("*.png"))) == 2
+
+
+def test_units_that_are_looked_at_detect_different_concepts(shown):
+    out, _ = shown
+    tour = Tour(Screen(quiet=True), out, 135, 4, 0, force=False)
+    rows = read_csv(out / "trained" / "dissect" / "conv3" / "units.csv")
+    assert len({rows[unit]["label"] for unit in tour.detectors}) == len(tour.detectors) == 6

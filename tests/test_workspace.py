@@ -27,6 +27,7 @@ class Layer:
     name: str
     key: str
     alias: str = ""
+    is_vector: bool = False
 
     @property
     def place(self) -> SimpleNamespace:
@@ -64,6 +65,13 @@ def test_unknown_keys_survive(tmp_path):
     (tmp_path / "workspace.json").write_text('{"format": 1, "later": {"a": 1}}')
     Workspace(tmp_path).save()
     assert json.loads((tmp_path / "workspace.json").read_text())["later"] == {"a": 1}
+
+
+def test_fully_connected_layers_are_no_default_for_what_looks_at_maps(tmp_path):
+    space = Workspace(tmp_path / "ws")
+    space.use_layer(Layer("conv1", "relu#0"))
+    assert space.use_layer(Layer("fc", "fc#0", is_vector=True)).name == "fc"
+    assert space.last_layer == "conv1"
 
 
 def test_empty_workspaces_share_nothing(tmp_path):

@@ -13,8 +13,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.device import is_memory_error
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.read import read_and_run
 from cnnlens.model.scores import class_scores
-from cnnlens.model.trace import read_and_run
 
 
 @dataclass

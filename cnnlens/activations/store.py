@@ -184,6 +184,14 @@ class Store:
             return self._file["positions"][:]
 
     @property
+    def categories(self) -> list[str] | None:
+        """The category of each row's image; None where the data has none."""
+        if "categories" not in self._file:
+            return None
+        with self._reading():
+            return list(self._file["categories"].asstr(errors="surrogateescape")[:])
+
+    @property
     def logits(self) -> np.ndarray:
         """(N, K) float32."""
         with self._reading():

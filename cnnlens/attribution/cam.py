@@ -25,10 +25,10 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from cnnlens.attribution.head import Ends, Head, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layers import Layer, Layers
-from cnnlens.model.live import read_live
 from cnnlens.model.model import Model
+from cnnlens.model.read import read_and_run, read_live
 from cnnlens.model.scores import class_scores
-from cnnlens.model.trace import Place, Trace, read_and_run, trace
+from cnnlens.model.trace import Place, Trace, trace
 
 METHODS = ("cam", "gradcam")
 

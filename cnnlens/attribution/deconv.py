@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from cnnlens.attribution.rules import RULES, applying, undefined, writes_into_parts
 from cnnlens.attribution.views import Aside
 from cnnlens.errors import CnnlensError
-from cnnlens.model.live import Live, read_live
+from cnnlens.model.read import Live, read_live
 from cnnlens.model.trace import Place
 
 Position = tuple[int, int]

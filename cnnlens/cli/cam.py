@@ -249,17 +249,16 @@ def _write_raw(
     """Write what the picture was drawn from: the first class's map, and all of them."""
     import numpy as np
 
-    from cnnlens.files import atomic
+    from cnnlens.files import write_npz
 
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            image=rgb.transpose(2, 0, 1).astype(np.float32) / 255,
-            map=maps[0],
-            maps=maps,
-            classes=np.array([c["class"] for c in classes]),
-            scores=np.array([c["score"] for c in classes], np.float32),
-        )
+    write_npz(
+        path,
+        image=rgb.transpose(2, 0, 1).astype(np.float32) / 255,
+        map=maps[0],
+        maps=maps,
+        classes=np.array([c["class"] for c in classes]),
+        scores=np.array([c["score"] for c in classes], np.float32),
+    )
 
 
 def _show(

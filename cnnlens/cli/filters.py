@@ -47,7 +47,7 @@ class Filters(NamedTuple):
     position: tuple[int, int] | None
 
 
-def parse_filters(texts: Sequence[str], layers: Layers) -> list[Filters]:
+def parse_filters(texts: Sequence[str], layers: Layers, vectors: bool = False) -> list[Filters]:
     """Resolve filter addresses, in the order typed.
 
     Parameters
@@ -56,23 +56,25 @@ def parse_filters(texts: Sequence[str], layers: Layers) -> list[Filters]:
         ``LAYER:UNITS``, ``LAYER:UNITS@y,x``, or ``LAYER`` for a layer as a whole.
     layers : Layers
         Of the model.
+    vectors : bool
+        Whether fully connected layers may be named too.
 
     Raises
     ------
     UsageError
         For an unknown layer, a unit or position that the layer does not have, or bad grammar.
     """
-    return [_parse(text, layers) for text in texts]
+    return [_parse(text, layers, vectors) for text in texts]
 
 
-def _parse(text: str, layers: Layers) -> Filters:
+def _parse(text: str, layers: Layers, vectors: bool) -> Filters:
     name, colon, rest = text.rpartition(":")
     found = _UNITS.fullmatch(rest.strip())
     if not colon or name == "module":  # `module:conv1` is a layer's name
-        return Filters(layers.resolve(text), None, None)
+        return Filters(layers.resolve(text, vectors), None, None)
     if found is None:
         raise UsageError(f"'{rest}' in '{text}' names no units", _HOW)
-    layer = layers.resolve(name)
+    layer = layers.resolve(name, vectors)
     units = _units(found["units"].strip(), layer, text)
     position = None if found["at"] is None else _position(found["at"], layer, text)
     return Filters(layer, units, position)

@@ -11,8 +11,8 @@ from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, open_images, open_model
 from cnnlens.errors import UsageError
-from cnnlens.interpretable.cgl_settings import CglSettings
-from cnnlens.interpretable.finetune_settings import FinetuneSettings, IcnnSettings
+from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 from cnnlens.workspace import Workspace
 
 F, C, G = FinetuneSettings(), IcnnSettings(), CglSettings()

@@ -69,7 +69,7 @@ class Work:
     def run(self, names: list[str] | None, images: list[Path], data: Path | None) -> dict[str, Any]:
         """Make the pictures that are not there yet; return every layer's JSON."""
         self.model, opened_by = open_model(self.options, self.space, self.screen)
-        layers = find_layers(self.model, names, self.space)
+        layers = find_layers(self.model, names, self.space, vectors=True)
         given_images(images)  # a missing one is an error before anything is touched
         found = open_images(data, self.space, KINDS) if data else None
         self.space.use_model(self.model, opened_by, self.force)
@@ -194,7 +194,8 @@ class Work:
         for step in invert(self.model, layer, target, photo, self.settings):
             errors.append(step.error)
             objectives.append(step.objective)
-            bars.show("inverting", number * steps + step.number, total * steps)
+            done = number * steps + step.number
+            bars.show("inverting", done, total * steps, f"error {step.error:.3f}")
         image = step.image()
         pairs = self._pairs.distance(layer)
         found = compare(self.model, layer, image, photo, answer, pairs)
@@ -304,11 +305,10 @@ def _write_raw(path: Path, image: Tensor, photo: Tensor) -> None:
     """Write the picture in colours, and what the network was given, channel by channel."""
     import numpy as np
 
-    from cnnlens.files import atomic
+    from cnnlens.files import write_npz
 
     planes = image.cpu().numpy().astype(np.float32)  # (C, H, W)
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, image=as_rgb(planes), input=planes, photo=photo.cpu().numpy())
+    write_npz(path, image=as_rgb(planes), input=planes, photo=photo.cpu().numpy())
 
 
 def as_rgb(planes: Any) -> Any:

@@ -54,7 +54,7 @@ def wanted(
     """Resolve what was named, each place and each picture once; None stands for the logits."""
     found: dict[object, tuple[Layer | None, dict[str, Wanted]]] = {}
     layers = find_layers(model) if filters else None
-    for layer, units, position in parse_filters(filters, layers) if layers else []:
+    for layer, units, position in parse_filters(filters, layers, True) if layers else []:
         _, pictures = found.setdefault(layer.place, (layer, {}))
         for one in _of_layer(layer, units, position, target):
             pictures.setdefault(one.stem, one)
@@ -86,7 +86,14 @@ def _of_class(model: Model, number: int) -> Wanted:
     name = class_name(number, model.classes)
     entry = {"unit": None, "class": name, "class_index": number}
     score = logit(number, name)
-    return Wanted(f"logit-{file_name(name)}", score, score, entry)
+    return Wanted(f"logit-{_class_file(model, number)}", score, score, entry)
+
+
+def _class_file(model: Model, number: int) -> str:
+    """Name a class's picture: by its number too, where other classes' names look the same."""
+    name = file_name(class_name(number, model.classes))
+    same = [other for other in model.classes or () if file_name(other) == name]
+    return f"{name}-{number}" if len(same) > 1 else name
 
 
 class Folder:
@@ -167,14 +174,17 @@ class Folder:
         }
         self._made.add(entry, self._summary())
 
-    def _save_raw(self, one: Wanted, picture: Picture) -> None:
-        from cnnlens.files import atomic
+    @property
+    def silent(self) -> list[str]:
+        """Those of the pictures asked for that leave their unit at 0, also from earlier runs."""
+        final = {entry["file"]: entry["final"] for entry in self._made.entries}
+        stems = [one.stem for one in self.wanted] if self.layer else []
+        return [stem for stem in stems if final.get(f"{stem}.png") == 0]
 
-        with (
-            atomic(self.path / f"{one.stem}.npz") as temporary,
-            temporary.open("wb") as file,
-        ):
-            np.savez_compressed(file, image=picture.image.astype(np.float32))
+    def _save_raw(self, one: Wanted, picture: Picture) -> None:
+        from cnnlens.files import write_npz
+
+        write_npz(self.path / f"{one.stem}.npz", image=picture.image.astype(np.float32))
 
     def _summary(self) -> dict[str, Any]:
         return {

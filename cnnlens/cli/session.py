@@ -76,15 +76,20 @@ def _preprocessing(model: Model) -> str:
     return f"{model.arch}: input {size}, mean {mean}, std {std} ({p.source})"
 
 
-def find_layers(model: Model, names: list[str] | None, workspace: Workspace) -> list[Layer]:
-    """Resolve the named layers, or the workspace's last one, or `last`; each place once."""
+def find_layers(
+    model: Model, names: list[str] | None, workspace: Workspace, vectors: bool = False
+) -> list[Layer]:
+    """Resolve the named layers, or the workspace's last one, or `last`; each place once.
+
+    With `vectors`, fully connected layers may be named too.
+    """
     from cnnlens.model.layers import find_layers as trace_layers
 
     layers = trace_layers(model)
     last = workspace.last_layer if workspace.knows(model) else None
     found: dict[object, Layer] = {}
     for name in names or [last or "last"]:
-        layer = layers.resolve(name)
+        layer = layers.resolve(name, vectors)
         found.setdefault(layer.place, layer)
     return list(found.values())
 
@@ -93,22 +98,34 @@ def open_images(path: Path | None, workspace: Workspace, kinds: tuple[str, ...])
     """Open the named data folder, or the workspace's last one of a fitting kind."""
     from cnnlens.data.open import open_data
 
-    wanted = " or ".join({"broden": "Broden-layout"}.get(k, k) for k in kinds)
+    names = {"broden": "Broden-layout", "classes": "class-folder"}
+    wanted = " or ".join(names.get(k, k) for k in kinds)
     if path is None:
         path = workspace.data_path(kinds)
         if path is None:
             raise UsageError(
-                f"no data given, and the workspace {workspace.path} knows none of a fitting kind",
+                f"no data given, and the workspace {workspace.path} knows no {wanted} data",
                 "name a folder with -d DIR",
             )
     images = open_data(path)
     if images.kind not in kinds:
+        lacking, help_ = _LACKING[kinds[0]]
         raise UsageError(
-            f"{path} holds no label maps (found: {images.kind})",
-            f"this command needs {wanted} data; `cnnlens data download broden` fetches some, "
-            "`cnnlens data make shapes` makes some",
+            f"{path} holds no {lacking} (found: {images.kind})",
+            f"this command needs {wanted} data; {help_}",
         )
     return images
+
+
+# what data of a kind has that others lack, and where it comes from
+_LACKING = {
+    "broden": (
+        "label maps",
+        "`cnnlens data download broden` fetches some, `cnnlens data make shapes` makes some",
+    ),
+    "classes": ("categories", "put the images into one subfolder per category"),
+    "images": ("images", "name a folder of images"),
+}
 
 
 def command_line() -> str:

@@ -212,6 +212,11 @@ class Work:
                 before += len(folder.todo) * self.settings.steps
 
     def _check_reached(self, folders: list[Folder]) -> None:
+        for folder in (f for f in folders if f.silent):
+            stems = ",".join(folder.silent)
+            self.screen.note(
+                f"{folder.name}:{stems} stays at 0 on its picture: dead, or too few steps"
+            )
         lost = [f"{f.name}:{one.stem}" for f in folders for one in f.unreachable]
         for name in lost:
             self.screen.note(f"{name} does not depend on the input: no picture")

@@ -61,6 +61,13 @@ def scenes(images: int, size: int, seed: int) -> Iterator[Scene]:
             yield _scene(rng, PAIRS[pair], size)
 
 
+def alike(kind: int, images: int, size: int, seed: int) -> Iterator[Scene]:
+    """Draw pictures whose two figures are both of one of the `KINDS`."""
+    rng = np.random.default_rng([seed, kind])
+    for _ in range(images):
+        yield _scene(rng, (kind, kind), size)
+
+
 def _scene(rng: np.random.Generator, pair: tuple[int, int], size: int) -> Scene:
     side, half = side_of(size), size // 2
     kinds = [KINDS[pair[place]] for place in rng.permutation(2)]

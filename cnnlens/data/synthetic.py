@@ -18,9 +18,11 @@ from cnnlens.data.landing import whole_folder
 from cnnlens.data.shapes import (
     COLORS,
     FILLS,
+    KINDS,
     SHAPES,
     Figure,
     Scene,
+    alike,
     paint,
     parts,
     scenes,
@@ -125,6 +127,34 @@ def shapes_arrays(
         pixels[number] = paint(scene, size)
         labels[number] = shows_square(scene)
     return pixels, labels
+
+
+def make_kinds(out: Path | str, each: int = 30, size: int = 64, seed: int = 0) -> Path:
+    """Write pictures in class folders: both figures of a picture are of one kind, ``red square``.
+
+    Parameters
+    ----------
+    out : path
+        Folder to make; it lands whole or not at all.
+    each : int
+        Pictures of each of the nine kinds.
+    size : int
+        Side of the pictures in pixels, at least 24.
+    seed : int
+        Equal seeds give equal bytes.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`.
+    """
+    with whole_folder(Path(out), force=True) as folder:
+        for number, (shape, color) in enumerate(KINDS):
+            below = folder / f"{color} {shape}"
+            below.mkdir()
+            for image, scene in enumerate(alike(number, each, size, seed)):
+                Image.fromarray(paint(scene, size)).save(below / f"{image:03}.png")
+    return Path(out)
 
 
 def _cells(scene: Scene, size: int) -> Cells:

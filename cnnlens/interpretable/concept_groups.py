@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.interpretable import cgl
-from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.groups import Groups, draw_pairs, split
 from cnnlens.model.convolutions import convolutions_of
 from cnnlens.model.model import Model
+from cnnlens.settings.cgl import CglSettings
 
 
 @dataclass(frozen=True)

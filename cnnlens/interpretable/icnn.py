@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.interpretable.cgl import Sum, alone
-from cnnlens.interpretable.finetune_settings import IcnnSettings
 from cnnlens.interpretable.mutual import mutual_information
 from cnnlens.interpretable.processes import highest
 from cnnlens.model.mask import positions, template
+from cnnlens.settings.finetune import IcnnSettings
 
 _MEMORY = 0.9  # of running means
 _STRENGTH = (0.1, 3.0)  # an image's weight relative to the mean, before it is clamped
@@ -160,7 +160,9 @@ class Icnn:
             self._heard[path] = (args[0] if self.settings.mask else output).float()
 
     def terms(self, net: nn.Module, labels: Tensor, total: Sum = alone) -> dict[str, Tensor]:
-        """Return ``filter_loss`` (per 64 filters, summed over layers), and ``mutual_information`` of the last."""
+        """Return ``filter_loss``, per 64 filters and summed over layers, and the last layer's
+        ``mutual_information``.
+        """
         losses, information = [], labels.new_zeros(()).float()
         for path, assignment in zip(self.masked, self.assignments, strict=True):
             assert isinstance(assignment, Assignment)

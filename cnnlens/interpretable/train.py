@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.interpretable.finetune_settings import FinetuneSettings
 from cnnlens.interpretable.method import Method
 from cnnlens.interpretable.processes import summed
+from cnnlens.settings.finetune import FinetuneSettings
 
 
 class Examples(Protocol):

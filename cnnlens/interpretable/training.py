@@ -11,9 +11,7 @@ from torch import Tensor
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
-from cnnlens.interpretable.finetune_settings import FinetuneSettings, IcnnSettings
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Grouped, Method, Plain
 from cnnlens.interpretable.train import Trainer, split
@@ -21,6 +19,8 @@ from cnnlens.model import registry
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
+from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 
 
 @dataclass(frozen=True)

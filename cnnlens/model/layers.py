@@ -86,6 +86,11 @@ class Layer:
         return self.shape[0]
 
     @property
+    def is_vector(self) -> bool:
+        """Whether it is fully connected: one number per unit, read as a map of one position."""
+        return self.place.vector
+
+    @property
     def folder(self) -> str:
         """The name as a file name."""
         return file_name(self.name)
@@ -119,6 +124,7 @@ class Layers:
         self._calls = [c for c in passed.calls if c.path]
         self._aliases = self._find_aliases(passed)
         self._paths = self._find_paths()
+        self._vectors = self._find_vectors()
 
     @property
     def rows(self) -> list[Layer]:
@@ -138,8 +144,8 @@ class Layers:
     def _module_form(self, layer: Layer) -> Layer:
         return replace(layer, name=f"module:{layer.name}")
 
-    def resolve(self, name: str) -> Layer:
-        """Find a layer by path or alias.
+    def resolve(self, name: str, vectors: bool = False) -> Layer:
+        """Find a layer by path or alias; with `vectors`, fully connected ones too.
 
         Raises
         ------
@@ -147,21 +153,24 @@ class Layers:
             When there is none; the nearest names are offered.
         """
         if name.startswith("module:"):
-            return replace(self._path(name.removeprefix("module:"), name), name=name)
+            path = name.removeprefix("module:")
+            return replace(self._path(path, name, vectors), name=name)
         if name == "last":
             return replace(self._last(), name=name)
         if name in self._aliases:
             return self._aliases[name]
-        return self._path(name, name)
+        return self._path(name, name, vectors)
 
     def _last(self) -> Layer:
         if not self._aliases:
             raise UsageError("the network has no convolution", "name a layer with -l PATH")
         return list(self._aliases.values())[-1]
 
-    def _path(self, path: str, typed: str) -> Layer:
+    def _path(self, path: str, typed: str, vectors: bool) -> Layer:
         if path in self._paths:
             return self._with_alias(self._paths[path])
+        if vectors and path in self._vectors:
+            return self._vectors[path]
         called = [c for c in self._calls if c.path == path]
         if called:
             shape = _times(called[-1].shape[1:])
@@ -174,7 +183,8 @@ class Layers:
                 f"layer '{typed}' {self._silent[path]}",
                 "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
             )
-        near = did_you_mean(typed, [*self._paths, *self._aliases])
+        named = [*self._paths, *self._aliases, *(self._vectors if vectors else ())]
+        near = did_you_mean(typed, named)
         raise UsageError(
             f"no layer '{typed}' in the network" + (f"; {near}" if near else ""),
             "`cnnlens layers` lists what can be addressed",
@@ -187,6 +197,16 @@ class Layers:
     def _find_paths(self) -> dict[str, Layer]:
         last = {c.path: c for c in self._calls}  # a reused module means its last call
         return {path: self._of_call(call) for path, call in last.items() if len(call.shape) == 4}
+
+    def _find_vectors(self) -> dict[str, Layer]:
+        """Modules that return vectors (N, C): fully connected layers, and what follows them."""
+        found = {}
+        for call in {c.path: c for c in self._calls if len(c.shape) == 2}.values():
+            place = Place(path=call.path, call=call.number, vector=True)
+            fields = self._fields.get(call.value) or self._fields[min(self._fields)]
+            shape = (call.shape[1], 1, 1)
+            found[call.path] = Layer(call.path, None, call.kind, shape, fields, place, call.after)
+        return found
 
     def _of_call(self, call: Call) -> Layer:
         last = call.value in self._channels_last

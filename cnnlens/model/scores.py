@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from cnnlens.errors import CnnlensError
@@ -54,3 +54,21 @@ def gives_scores(model: Model) -> bool:
     except CnnlensError:
         return False
     return True
+
+
+def class_bias(model: Model, classes: int) -> Tensor | None:
+    """Bias of the last layer, (K,): of the last linear layer or 1×1 convolution to K outputs.
+
+    None where there is none, or it has no bias.
+    """
+    for module in reversed(list(model.net.modules())):
+        linear = isinstance(module, nn.Linear) and module.out_features == classes
+        pointwise = (
+            isinstance(module, nn.Conv2d)
+            and module.out_channels == classes
+            and module.kernel_size == (1, 1)
+        )
+        if linear or pointwise:
+            bias = module.bias
+            return bias.detach().float().cpu() if isinstance(bias, Tensor) else None
+    return None

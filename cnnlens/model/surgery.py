@@ -21,7 +21,7 @@ from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
-from cnnlens.model.trace import read
+from cnnlens.model.read import read
 
 INNER = "inner"
 

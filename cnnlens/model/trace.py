@@ -1,23 +1,21 @@
-"""What happens in one forward pass, and how to read values in the middle of it.
+"""What happens in one forward pass.
 
 `trace` runs a network once and writes down every tensor operation in order, with the module it
 happened in. Operations are seen below the module system, so that `F.relu`, in-place rectifiers,
-reused modules and exported graphs are all alike. `reading` then reads chosen places during later
-forward passes and stops as soon as the deepest one is known.
+reused modules and exported graphs are all alike. `model.read` then reads chosen places of later
+passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -83,7 +81,8 @@ class Place:
     """A point of the forward pass whose value can be read.
 
     Either the output of a module's `call`-th call (`path` given), or of the `op`-th operation,
-    for values that no module returns (a functional rectifier).
+    for values that no module returns (a functional rectifier). A `vector` (N, C) is read as maps
+    of one position, (N, C, 1, 1).
     """
 
     path: str = ""
@@ -92,6 +91,7 @@ class Place:
     op_name: str = ""
     output: int = 0
     channels_last: bool = False
+    vector: bool = False
 
     @property
     def key(self) -> str:
@@ -101,6 +101,12 @@ class Place:
             if self.op >= 0
             else f"{self.path}#{self.call}"
         )
+
+    def as_maps(self, value: Tensor) -> Tensor:
+        """Return what stands here as (N, C, H, W), however the network laid it out."""
+        if self.vector:
+            return value[:, :, None, None]
+        return value.permute(0, 3, 1, 2) if self.channels_last else value
 
 
 def trace(net: nn.Module, x: Tensor) -> Trace:
@@ -166,18 +172,18 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        inputs = tuple(self.number(t) for t in _tensors((args, kwargs)))
+        inputs = tuple(self.number(t) for t in tensors((args, kwargs)))
         result = func(*args, **kwargs)
-        made = _tensors(result)
+        made = tensors(result)
         outputs = tuple(self._renumber(t) for t in made)
         self.ops.append(
             Op(
-                name=_op_name(func),
+                name=op_name(func),
                 inputs=inputs,
                 outputs=outputs,
                 shapes=tuple(tuple(t.shape) for t in made),
                 arguments=tuple(None if isinstance(a, Tensor) else a for a in args),
-                kernel=tuple(args[1].shape[2:]) if _op_name(func) == "convolution" else (),
+                kernel=tuple(args[1].shape[2:]) if op_name(func) == "convolution" else (),
                 module=self._running[-1] if self._running else "",
             )
         )
@@ -217,11 +223,13 @@ class _Recorder(TorchDispatchMode):
         return hook
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested arguments or results, in order."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _op_name(func: Any) -> str:
+def op_name(func: Any) -> str:
+    """Return an operation's name without overload and in-place underscore."""
     name = func.overloadpacket.__name__
     return name.removesuffix("_") if not name.endswith("__") else name
 
@@ -229,239 +237,3 @@ def _op_name(func: Any) -> str:
 def _kind(module: nn.Module) -> str:
     # an exported program's modules are all interpreters; the type they had survives beside them
     return str(getattr(module, "_ty", None) or type(module).__name__).rpartition(".")[2]
-
-
-class _Stop(BaseException):
-    """Everything asked for has been read; the rest of the forward pass is not needed.
-
-    No Exception, so that a network that catches those does not run on.
-    """
-
-
-@dataclass
-class _Reader(TorchDispatchMode):
-    """Counts operations and takes the outputs of chosen ones."""
-
-    wanted: dict[int, list[Place]]
-    take: Any
-    count: int = field(default=0)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        number, self.count = self.count, self.count + 1
-        for place in self.wanted.get(number, ()):
-            if _op_name(func) != place.op_name:
-                raise _changed(place, _op_name(func))
-            self.take(place, _tensors(result)[place.output])
-        return result
-
-
-def _changed(place: Place, now: str) -> CnnlensError:
-    return CnnlensError(
-        f"the network's forward pass changes from call to call: operation {place.op} was "
-        f"{place.op_name}, now it is {now}",
-        "name a module's own output instead (cnnlens layers lists them)",
-    )
-
-
-class _Ordinals(TorchDispatchMode):
-    """Finds out the how-manieth operation of its name each place is.
-
-    Where gradients are kept, operations of autograd's own join the network's and shift their
-    numbers; the order among those of one name stays.
-    """
-
-    def __init__(self, places: Sequence[Place]) -> None:
-        super().__init__()
-        self.found: dict[tuple[str, int], list[Place]] = {}
-        self._wanted = places
-        self._count = 0
-        self._seen: dict[str, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = _op_name(func)
-        for place in self._wanted:
-            if place.op == self._count:
-                if place.op_name != name:
-                    raise _changed(place, name)
-                self.found.setdefault((name, self._seen.get(name, 0)), []).append(place)
-        self._seen[name] = self._seen.get(name, 0) + 1
-        self._count += 1
-        if sum(map(len, self.found.values())) == len(self._wanted):
-            raise _Stop
-        return func(*args, **(kwargs or {}))
-
-
-# what is known of a network's operations, once it was looked for
-_ordinals: WeakKeyDictionary[nn.Module, dict[frozenset[Place], dict[tuple[str, int], list[Place]]]]
-_ordinals = WeakKeyDictionary()
-
-
-def _find_ordinals(
-    net: nn.Module, x: Tensor, places: Sequence[Place]
-) -> dict[tuple[str, int], list[Place]]:
-    known = _ordinals.setdefault(net, {})
-    key = frozenset(places)
-    if key not in known:
-        finder, plain = _Ordinals(places), x.detach().clone()
-        with torch.no_grad(), suppress(_Stop), finder:
-            net(plain)
-        known[key] = finder.found
-    return known[key]
-
-
-class _LiveReader(TorchDispatchMode):
-    """Takes the outputs of chosen operations together with their history.
-
-    Autograd stands above this mode and writes the history once the operation is done: values are
-    kept until the function of torch that made them has returned.
-    """
-
-    def __init__(self, wanted: dict[tuple[str, int], list[Place]], take: Any) -> None:
-        super().__init__()
-        self._wanted, self._take = wanted, take
-        self._seen: dict[str, int] = {}
-        self._kept: list[tuple[Place, Tensor]] = []
-
-    def settle(self) -> None:
-        """Take what was kept."""
-        while self._kept:
-            self._take(*self._kept.pop(0))
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = _op_name(func)
-        if name != "detach":  # autograd's own, while it writes; any other may work in place
-            self.settle()
-        number = self._seen.get(name, 0)
-        self._seen[name] = number + 1
-        result = func(*args, **(kwargs or {}))
-        for place in self._wanted.get((name, number), ()):
-            self._kept.append((place, _tensors(result)[place.output]))
-        return result
-
-
-class _Settling(TorchFunctionMode):
-    """Lets a reader take its values as soon as a function of torch has returned."""
-
-    def __init__(self, reader: _LiveReader) -> None:
-        super().__init__()
-        self._reader = reader
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._reader.settle()
-        return result
-
-
-def read(
-    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool = True, gradient: bool = False
-) -> list[Tensor]:
-    """Run `net` on `x` (N, …) and return the values at `places`, in their order.
-
-    The forward pass ends when the last of them is known (unless `stop` is False). Values are
-    copies where the network could still overwrite them in place; maps that a network keeps with
-    channels last are returned as (N, C, H, W). With `gradient` they can be differentiated.
-
-    Raises
-    ------
-    CnnlensError
-        When a place is never reached.
-    """
-    values, _ = read_and_run(net, x, places, stop, gradient)
-    return values
-
-
-def read_and_run(
-    net: nn.Module, x: Tensor, places: Sequence[Place], stop: bool, gradient: bool = False
-) -> tuple[list[Tensor], Any]:
-    """Do what `read` does, and return the network's own output too (None when stopped early)."""
-    values: dict[Place, Tensor] = {}
-    output = None
-    wanted = set(places)
-
-    def take(place: Place, value: Tensor) -> None:
-        last = stop and len(values) + 1 == len(wanted)
-        with _disable_current_modes():  # a copy is no operation of the network's to be counted
-            value = value if gradient else value.detach()
-            value = value if last else value.clone()
-            values[place] = value.permute(0, 3, 1, 2) if place.channels_last else value
-        if last:
-            raise _Stop
-
-    with (
-        _counting_alike(wanted),
-        _hooked(net, wanted, take, x if gradient else None),
-        suppress(_Stop),
-    ):
-        # a tensor made in inference mode cannot be changed in place outside of it
-        output = net(x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x)
-    if missing := [p.path or p.op_name for p in places if p not in values]:
-        raise CnnlensError(f"the forward pass never reached {', '.join(missing)}")
-    return [values[p] for p in places], output
-
-
-@contextmanager
-def _counting_alike(places: set[Place]) -> Iterator[None]:
-    """Leave inference mode where operations are counted: it does not take composite ones apart."""
-    if torch.is_inference_mode_enabled() and any(place.op >= 0 for place in places):
-        with torch.inference_mode(False), torch.no_grad():
-            yield
-    else:
-        yield
-
-
-@contextmanager
-def _hooked(
-    net: nn.Module, places: set[Place], take: Any, live: Tensor | None = None
-) -> Iterator[None]:
-    """Have `take` called with every place's value; `live` is the input where history is wanted."""
-    modules = dict(net.named_modules())
-    by_path: dict[str, list[Place]] = {}
-    for place in places:
-        if place.op < 0:
-            by_path.setdefault(place.path, []).append(place)
-    handles = [
-        modules[path].register_forward_hook(_taking(wanted, take))
-        for path, wanted in by_path.items()
-    ]
-    try:
-        with _watching(net, [place for place in places if place.op >= 0], take, live):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _watching(
-    net: nn.Module, places: Sequence[Place], take: Any, live: Tensor | None
-) -> Iterator[None]:
-    if not places:
-        yield
-    elif live is not None:
-        reader = _LiveReader(_find_ordinals(net, live, places), take)
-        with reader, _Settling(reader):
-            yield
-            reader.settle()
-    else:  # slows the pass down by microseconds an operation
-        by_op: dict[int, list[Place]] = {}
-        for place in places:
-            by_op.setdefault(place.op, []).append(place)
-        with _Reader(by_op, take):
-            yield
-
-
-def _taking(places: list[Place], take: Any) -> Any:
-    calls = 0
-
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
-        nonlocal calls
-        number, calls = calls, calls + 1
-        for place in places:
-            if place.call == number:
-                take(place, output)
-
-    return hook

@@ -263,6 +263,14 @@ def format_p(value: float) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
+def framed(sheet: Image.Image, picture: Image.Image, at: tuple[int, int]) -> None:
+    """Paste a picture onto a white sheet; a hairline around it shows where a white one ends."""
+    x, y = at
+    line = (x - 1, y - 1, x + picture.width, y + picture.height)
+    ImageDraw.Draw(sheet).rectangle(line, outline="#dcdcdc")
+    sheet.paste(picture, at)
+
+
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: Any, wide: int) -> str:
     while text and draw.textlength(text, font=font) > wide:
         text = text[: max(len(text) - 2, 0) if text.endswith("…") else len(text) - 1].rstrip() + "…"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cnnlens.report.figures import _cut, _font
+from cnnlens.report.figures import _cut, _font, framed
 
 _TILE = 300  # pixels: longer side of a picture
 _GAP, _MARGIN, _HEAD, _CAPTION = 16, 20, 62, 46
@@ -101,7 +101,8 @@ def draw(image: np.ndarray, classes: Sequence[ClassHeat], title: str, note: str)
     for index, (array, name, words) in enumerate(tiles):
         x = _MARGIN + index % columns * (wide + _GAP)
         y = _HEAD + index // columns * (high + _CAPTION)
-        sheet.paste(Image.fromarray(array).resize((wide, high), Image.Resampling.BICUBIC), (x, y))
+        picture = Image.fromarray(array).resize((wide, high), Image.Resampling.BICUBIC)
+        framed(sheet, picture, (x, y))
         strong = _font("DejaVuSans-Bold.ttf", 13)
         pen.text((x, y + high + 5), _cut(pen, name, strong, wide), fill="#1a1a1a", font=strong)
         pen.text((x, y + high + 23), _cut(pen, words, small, wide), fill="#555555", font=small)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.files import atomic
-from cnnlens.report.figures import _cut, _font
+from cnnlens.report.figures import _cut, _font, framed
 
 _CELL = 176  # pixels: side of an image on a sheet
 _GAP, _MARGIN, _CAPTION = 12, 20, 40
@@ -88,7 +88,7 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = _CELL) -> Ima
     draw.text((_MARGIN, _MARGIN - 6), _cut(draw, title, heading, room), fill=_INK, font=heading)
     for index, one in enumerate(cells):
         x, y = _MARGIN + index % columns * wide, top + index // columns * high
-        drawn.paste(_fitted(one.picture, cell), (x, y))
+        framed(drawn, _fitted(one.picture, cell), (x, y))
         bold, plain = _font("DejaVuSans-Bold.ttf", 13), _font("DejaVuSans.ttf", 12)
         draw.text((x, y + cell + 3), _cut(draw, one.name, bold, cell), fill=_INK, font=bold)
         draw.text((x, y + cell + 20), _cut(draw, one.label, plain, cell), fill=_PALE, font=plain)
@@ -142,7 +142,7 @@ def beside(picture: Image.Image, title: str, found: Beside) -> Image.Image:
         cells.append(("its weights", _fitted(of_weights(found.weights), _CELL)))
     parts = [_captioned(name, cell) for name, cell in cells]
     if found.images:
-        shown = [_fitted(Image.fromarray(image), (_CELL - 6) // 2) for image in found.images]
+        shown = [_fitted(Image.fromarray(image), _CELL // 2 - 4) for image in found.images]
         parts.append(_captioned(f"top images of {found.data}", _grid(shown)))
     if found.peaks is not None and found.peaks.size:
         parts.append(_captioned("its peak on each image", _histogram(found.peaks, found.value)))
@@ -168,9 +168,9 @@ def _captioned(text: str, picture: Image.Image) -> Image.Image:
 def _grid(cells: Sequence[Image.Image]) -> Image.Image:
     """Set square cells in two rows."""
     columns, side = -(-len(cells) // 2), cells[0].width
-    drawn = Image.new("RGB", (columns * (side + 6) - 6, _CELL), "white")
+    drawn = Image.new("RGB", (columns * (side + 6) - 4, _CELL), "white")
     for index, cell in enumerate(cells):
-        drawn.paste(cell, (index % columns * (side + 6), index // columns * (side + 6)))
+        framed(drawn, cell, (1 + index % columns * (side + 6), 1 + index // columns * (side + 6)))
     return drawn
 
 

@@ -12,10 +12,15 @@ from typing import Any
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
+from cnnlens.report.clusters import category_trees
 from cnnlens.report.dissection import dissection
+from cnnlens.report.embeddings import embeddings
+from cnnlens.report.explanations import explanations
+from cnnlens.report.filter_trees import filter_trees
 from cnnlens.report.groups import concept_groups
 from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
+from cnnlens.report.outliers import outliers
 from cnnlens.report.pictures import addresses
 from cnnlens.report.results import read_workspace
 from cnnlens.report.section import Section
@@ -29,9 +34,23 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "deconv": projections,
     "cam": class_maps,
     "invert": inversion,
+    "categories": category_trees,
+    "filters": filter_trees,
+    "explain": explanations,
+    "embed": embeddings,
+    "outliers": outliers,
 }
 
-_SCRIPTS = ("dom.js", "chart.js", "table.js", "panel.js", "dissection.js", "page.js")
+_SCRIPTS = (
+    "dom.js",
+    "chart.js",
+    "table.js",
+    "panel.js",
+    "dissection.js",
+    "filters.js",
+    "embed.js",
+    "page.js",
+)
 
 
 def write_report(workspace: Path) -> Path:

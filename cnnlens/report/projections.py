@@ -18,7 +18,7 @@ from cnnlens.attribution.crops import Box, field_box, shown_box
 from cnnlens.files import atomic
 from cnnlens.model.geometry import Fields
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.report.figures import _cut, _font
+from cnnlens.report.figures import _cut, _font, framed
 
 _SIDE = 456  # pixels: one block
 _GAP, _MARGIN, _HEAD, _FOOT = 24, 20, 62, 26
@@ -170,7 +170,7 @@ def draw(patches: Sequence[Patch], title: str, notes: Sequence[str]) -> Image.Im
         for index, array in enumerate(cells):
             x = left + index % columns * (cell + _LINE)
             y = _HEAD + 26 + index // columns * (cell + _LINE)
-            sheet.paste(_fitted(array, cell), (x, y))
+            framed(sheet, _fitted(array, cell), (x, y))
     return sheet
 
 

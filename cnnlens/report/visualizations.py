@@ -80,6 +80,7 @@ def _picture(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         "unit": None if entry.get("unit") is None else int(entry["unit"]),
         "label": str(entry.get("label") or ""),
         "caption": _caption(entry),
+        "start": _start(entry),
         "key": key,
         "files": files,
         "at_unit": list(files)[-1],  # what stands beside it too, where there is something
@@ -96,9 +97,17 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _caption(entry: Mapping[str, Any]) -> str:
+    if entry.get("class") is None and float(entry["final"]) == 0:
+        return "stays at 0: dead, or too few steps"
     text = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     times = entry.get("times_best")
     return text + (f", peak {float(times):.1f} × the best image’s" if times else "")
+
+
+def _start(entry: Mapping[str, Any]) -> str:
+    """Name what the climb started from."""
+    init = str(entry.get("made_from", {}).get("settings", {}).get("init", "noise"))
+    return {"noise": "noise", "mean": "the mean colour"}.get(init, Path(init).name)
 
 
 def _at_unit(layer: str, picture: Mapping[str, Any]) -> UnitPicture:
@@ -106,6 +115,6 @@ def _at_unit(layer: str, picture: Mapping[str, Any]) -> UnitPicture:
         layer=layer,
         unit=picture["unit"],
         title=TITLE,
-        caption=f"Optimized from noise or a start image: {picture['caption']}.",
+        caption=f"Optimized from {picture['start']}: {picture['caption']}.",
         picture=picture["at_unit"],
     )

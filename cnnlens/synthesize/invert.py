@@ -140,8 +140,8 @@ def invert(
     Raises
     ------
     CnnlensError
-        When the target is 0 or not finite, the network's answer to grey is not finite, or memory
-        does not suffice.
+        When the target is 0, not finite or the same for any input, the network's answer to grey is
+        not finite, or memory does not suffice.
     ValueError
         When the target is not of the layer's shape.
     """
@@ -152,6 +152,11 @@ def invert(
     image = Fourier((photo.shape[0], photo.shape[1], photo.shape[2]))
     randomness = generators(settings.seed, [goal])
     start, answer = _start(model, layer, image, randomness)
+    if torch.equal(answer.to(target), target):
+        raise CnnlensError(
+            f"{layer.name} answers noise as it answers the photo: it does not depend on the input",
+            "choose a layer that the input reaches",
+        )
     flat = squared_error(answer, target)
     penalties = automatic(flat, photo, settings.tv, settings.alpha)
     rule = LBFGS(settings.lr)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.read import read_and_run
 from cnnlens.model.scores import class_scores
-from cnnlens.model.trace import Place, read_and_run
+from cnnlens.model.trace import Place
 
 # what the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")

@@ -267,7 +267,7 @@ def test_a_dead_layer_is_named(tmp_path: Path, photos: Path, capsys: Any) -> Non
         "import torch\n"
         "def make():\n"
         "    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())\n"
-        "    torch.nn.init.zeros_(net[0].weight)\n"
+        "    torch.nn.init.constant_(net[0].weight, 0.01)\n"
         "    torch.nn.init.constant_(net[0].bias, -1)\n"
         "    return net\n"
     )

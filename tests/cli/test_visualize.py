@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from cnnlens.cli import app
+from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.open import open_model
+from cnnlens.model.zoo import ZOO
 from tests.synthesize.nets import Small
 
 STEPS = ["--steps", "4", "--no-page"]
@@ -58,7 +60,7 @@ def test_final_is_what_the_network_says_of_the_png(cli, tmp_path):
     model = open_model("zoo:demo_net", device="cpu")
     folder = tmp_path / "visualize"
     from cnnlens.model.layers import find_layers
-    from cnnlens.model.trace import read
+    from cnnlens.model.read import read
 
     def seen(path: Path) -> torch.Tensor:
         pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None]
@@ -185,6 +187,54 @@ def test_wrong_usage_is_named(cli, tmp_path, arguments, says):
     assert says in err
     assert not out
     assert not (tmp_path / "visualize").exists()
+
+
+def test_classes_of_one_name_have_pictures_of_their_own(capsys, monkeypatch, tmp_path):
+    entry = ZOO["demo_net"]
+    path = tmp_path / "net.pt"
+    names = ["crane", "heron", "crane"]
+    save_checkpoint(path, entry.make(3), "zoo:demo_net", entry.preprocess, names)
+    arguments = ("visualize", str(path), "-w", str(tmp_path), *STEPS)
+    classes = [word for number in "012" for word in ("--logit", number)]
+    assert run(capsys, monkeypatch, *arguments, *classes)[0] == 0
+    found = {e["file"]: e["class_index"] for e in listed(tmp_path / "visualize/logits")["pictures"]}
+    assert found == {"logit-crane-0.png": 0, "logit-heron.png": 1, "logit-crane-2.png": 2}
+    code, _, err = run(capsys, monkeypatch, *arguments, "--logit", "crane")
+    assert code == 2
+    assert "give a number: 0, 2" in err
+
+
+def dead() -> torch.nn.Module:
+    net = Small()
+    net.two.bias.data[0] = -1e3
+    return net
+
+
+def test_dead_units_are_named(capsys, monkeypatch, tmp_path):
+    spec = "tests.cli.test_visualize:dead"
+    arguments = (spec, "-w", str(tmp_path), "-f", "conv2:0,1", "--steps", "8", "--image-size", "32")
+    code, _, err = run(capsys, monkeypatch, "visualize", *arguments)
+    assert code == 0, err
+    assert "conv2:0 stays at 0" in err
+    assert "conv2:1" not in err
+    assert (tmp_path / "visualize" / "conv2" / "0.png").exists()
+    assert (tmp_path / "report.html").read_text().count("stays at 0") >= 1
+
+
+def broken() -> torch.nn.Module:
+    net = Small()
+    net.two.weight.data[1, 0, 0, 0] = float("nan")
+    return net
+
+
+def test_activations_that_are_not_finite_are_named(capsys, monkeypatch, tmp_path):
+    spec = "tests.cli.test_visualize:broken"
+    code, _, err = run(
+        *(capsys, monkeypatch, "visualize", spec, "-w", str(tmp_path), "-f", "conv2:1", *STEPS)
+    )
+    assert code == 1
+    assert "conv2:1 is not finite" in err
+    assert not list((tmp_path / "visualize").rglob("*.png"))
 
 
 def grey() -> torch.nn.Module:

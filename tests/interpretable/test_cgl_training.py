@@ -9,13 +9,13 @@ from torch import Tensor
 
 from cnnlens.data.shapes import paint, scenes, shows_square
 from cnnlens.errors import CnnlensError
-from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
-from cnnlens.interpretable.finetune_settings import FinetuneSettings
 from cnnlens.interpretable.method import Grouped, Plain
 from cnnlens.interpretable.train import Epoch, Trainer, split
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
+from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import FinetuneSettings
 
 SETTINGS = FinetuneSettings(epochs=3, batch_size=16, lr=0.003, trunk=1.0)
 

@@ -9,13 +9,13 @@ from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.interpretable import cgl
-from cnnlens.interpretable.cgl_settings import CGL_PRESETS, CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.group_report import Likeness
 from cnnlens.interpretable.groups import draw_pairs, split
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.settings.cgl import CGL_PRESETS, CglSettings
 from tests.reference import cgl as literal
 
 

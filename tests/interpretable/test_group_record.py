@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from cnnlens.interpretable.cgl import soft_field, soft_field_of_norm
-from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.group_record import record_groups
 from cnnlens.interpretable.group_report import Likeness
 from cnnlens.model.open import open_model
+from cnnlens.settings.cgl import CglSettings
 
 
 def test_groups_are_described_by_relevance_and_likeness():

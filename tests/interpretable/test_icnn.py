@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.interpretable.finetune_settings import IcnnSettings
 from cnnlens.interpretable.icnn import Assignment, Icnn, filter_loss
 from cnnlens.interpretable.mutual import mutual_information
 from cnnlens.model.mask import Mask, positions, template
+from cnnlens.settings.finetune import IcnnSettings
 from tests.reference import icnn as reference
 
 

@@ -10,10 +10,10 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cnnlens.interpretable.cgl_settings import CglSettings
 from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
 from cnnlens.interpretable.groups import split
 from cnnlens.interpretable.processes import summed
+from cnnlens.settings.cgl import CglSettings
 
 SETTINGS = CglSettings(2, group_weight=0.5, spatial_weight=0.1, block_weight=0.02)
 LAYERS = [GroupedLayer("conv1", "0", "", split(8, 2)), GroupedLayer("conv2", "2", "", split(9, 2))]

@@ -8,7 +8,6 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.interpretable.finetune_settings import FinetuneSettings, IcnnSettings
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Plain
 from cnnlens.interpretable.train import (
@@ -21,6 +20,7 @@ from cnnlens.interpretable.train import (
     task_losses,
 )
 from cnnlens.model.mask import Mask
+from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 
 
 class Pictures:

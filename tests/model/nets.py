@@ -9,7 +9,8 @@ import torchvision
 from torch import Tensor, nn
 
 from cnnlens.model.layers import Layers
-from cnnlens.model.trace import Place, read, trace
+from cnnlens.model.read import read
+from cnnlens.model.trace import Place, trace
 
 
 def network(name: str, **settings: object) -> nn.Module:

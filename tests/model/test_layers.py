@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.layers import Layers
-from cnnlens.model.trace import read
+from cnnlens.model.read import read
 
 from .nets import filled, layers_of, network, pictures, value
 
@@ -105,6 +105,25 @@ def test_convn_is_the_nth_convolution_behind_its_norm_and_activation(name):
         layers.resolve(f"conv{count + 1}")
     listed = [row.alias for row in layers.rows if row.alias]
     assert sorted(listed, key=lambda a: int(a[4:])) == [f"conv{n + 1}" for n in range(count)]
+
+
+def test_fully_connected_layers_are_maps_of_one_position_to_those_who_ask():
+    head = nn.Sequential(nn.Flatten(), nn.Linear(4 * 8 * 8, 6), nn.ReLU(inplace=True))
+    net, x = filled(nn.Sequential(nn.Conv2d(3, 4, 1), *head, nn.Linear(6, 2))), pictures(2, (8, 8))
+    layers = layers_of(net, (8, 8))
+    found = [layers.resolve(name, vectors=True) for name in ("2", "3", "4")]
+    assert [(one.is_vector, one.shape) for one in found] == [
+        (True, (6, 1, 1)), (True, (6, 1, 1)), (True, (2, 1, 1)),
+    ]  # fmt: skip
+    with torch.no_grad():
+        values = read(net, x, [one.place for one in found])
+        weighted = net[2](net[0](x).flatten(1))
+        expected = [weighted, weighted.clamp(min=0), net[4](weighted.clamp(min=0))]
+    for ours, theirs in zip(values, expected, strict=True):
+        torch.testing.assert_close(ours, theirs[:, :, None, None])
+    assert not layers.resolve("conv1", vectors=True).is_vector
+    with pytest.raises(UsageError, match="gives no map: its output is 6 per image"):
+        layers.resolve("2")
 
 
 def test_gates_do_not_count_where_maps_have_one_position():

@@ -71,6 +71,17 @@ def test_a_linear_invertible_network_is_inverted_exactly() -> None:
     torch.testing.assert_close(steps[-1].image(), picture, atol=2e-3, rtol=0)
 
 
+def test_a_fully_connected_layer_is_inverted() -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 12, 40))
+    model = model_of(filled(body))
+    layer, picture = find_layers(model).resolve("1", vectors=True), photo()
+    *_, last = search(model, layer, picture, replace(QUICK, steps=60, tv=0.0, alpha=0.0))
+    net, mean = model.net, 0.45
+    answers = [net(((image - mean) / 0.25)[None]) for image in (picture, last.image())]
+    error = float((answers[1] - answers[0]).norm() / answers[0].norm())
+    assert last.error == pytest.approx(error, abs=1e-6) and error < 1e-3
+
+
 def test_the_objective_never_rises_and_the_error_falls() -> None:
     model = model_of(small_net())
     steps = search(model, place(model), photo(), InvertSettings(steps=60, lr=3.0))
@@ -204,6 +215,16 @@ def test_an_answer_that_is_not_finite_is_named() -> None:
     model = model_of(net)
     with pytest.raises(CnnlensError, match="4 is not finite"):
         search(model, place(model), photo())
+
+
+def test_a_layer_that_the_input_does_not_reach_is_named() -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ones_like(x)
+
+    model = model_of(nn.Sequential(Constant(), filled(nn.Conv2d(3, 4, 3))))
+    with pytest.raises(CnnlensError, match="does not depend on the input"):
+        search(model, place(model, "1"), photo())
 
 
 def test_a_layer_that_grey_leaves_dead_is_inverted_all_the_same() -> None:

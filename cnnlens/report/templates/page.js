@@ -34,8 +34,10 @@ function go(hash) {
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const atUnit = read("at-unit");
-const { dissect } = read("data");
+const { dissect, filters, embed } = read("data");
 if (dissect) startDissection(dissect);
+if (filters) startFilters(filters);
+if (embed) startEmbeddings(embed);
 panel.start();
 
 function startDissection({ categories, layers }) {

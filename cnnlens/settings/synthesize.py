@@ -1,143 +1,16 @@
-"""Every method's settings, with their defaults: written here once, imported without weight."""
+"""Inputs that are optimized."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.run import Settings
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """How to run, not what to compute: results do not depend on these (beyond rounding)."""
-
-    device: str = "auto"
-    batch_size: int = 32
-    workers: int = 4
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class ExtractSettings:
-    """What an activation store holds."""
-
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.dtype not in ("float32", "float16"):
-            raise UsageError(f"--dtype {self.dtype} is not known", "choose float32 or float16")
-
-
-@dataclass(frozen=True)
-class DissectSettings:
-    """Network Dissection.
-
-    Attributes
-    ----------
-    quantile : float
-        Share of a unit's activations that its mask keeps, over all images and positions.
-    min_iou : float
-        A unit whose best IoU reaches this is a detector.
-    chance : int
-        How often label maps are shuffled for the chance level; 0 for none.
-    compat : str
-        "ndlite" reproduces the older NetDissect-Lite's counting.
-    top : int
-        Images kept per unit, by peak activation.
-    seed : int
-        Of the shuffles.
-    """
-
-    quantile: float = 0.005
-    min_iou: float = 0.04
-    chance: int = 10
-    compat: str = ""
-    top: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1:
-            raise UsageError(f"--quantile {self.quantile} is not between 0 and 1", "try 0.005")
-        if not 0 <= self.min_iou <= 1:
-            raise UsageError(f"--min-iou {self.min_iou} is not between 0 and 1", "try 0.04")
-        if self.chance < 0 or self.top < 0:
-            raise UsageError("--chance and --top cannot be negative", "0 leaves them out")
-        if self.compat not in ("", "ndlite"):
-            raise UsageError(f"--compat {self.compat} is not known", "the only one is ndlite")
-
-    @property
-    def kept_share(self) -> Fraction:
-        """The share of activations above the threshold, as an exact fraction."""
-        if self.compat == "ndlite":  # its quantile level is 994/999
-            return Fraction(5, 999) if self.quantile == 0.005 else Fraction(str(self.quantile))
-        return Fraction(str(self.quantile))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class DeconvSettings:
-    """Projections of units back to pixels.
-
-    Attributes
-    ----------
-    method : str
-        What a rectifier does to the signal that comes back: "deconvnet", "guided", "gradient".
-    top : int
-        Images per unit, by peak activation.
-    whole_map : bool
-        Start from the unit's whole map, not from its peak alone.
-    """
-
-    method: str = "deconvnet"
-    top: int = 9
-    whole_map: bool = False
-
-    def __post_init__(self) -> None:
-        if self.method not in ("deconvnet", "guided", "gradient"):
-            raise UsageError(
-                f"--method {self.method} is not known", "choose deconvnet, guided or gradient"
-            )
-        if self.top < 1:
-            raise UsageError(f"--top {self.top} is not at least 1", "9 is usual")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class CamSettings:
-    """Class activation maps.
-
-    Attributes
-    ----------
-    method : str
-        "cam": the class weights on the maps that they act on; "gradcam": the gradient's mean.
-    top : int
-        Classes per image, by score, where none is named.
-    """
-
-    method: str = "cam"
-    top: int = 1
-
-    def __post_init__(self) -> None:
-        if self.method not in ("cam", "gradcam"):
-            raise UsageError(f"--method {self.method} is not known", "choose cam or gradcam")
-        if self.top < 1:
-            raise UsageError(f"--top {self.top} is not at least 1", "1 shows the predicted class")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class VisualizeSettings:
+class VisualizeSettings(Settings):
     """Activation maximization.
 
     Attributes
@@ -217,7 +90,7 @@ class VisualizeSettings:
                 raise UsageError(
                     f"--{name} {getattr(self, name)} is not known", f"choose {' or '.join(known)}"
                 )
-        for name, value in asdict(self).items():
+        for name, value in self.as_dict().items():
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
                 raise UsageError(f"--{_dashed(name)} {value} is not a number from 0 up")
         for name in ("clip", "clip_contributions", "l2", "scale"):
@@ -236,10 +109,6 @@ class VisualizeSettings:
         if name not in PRESETS:
             raise UsageError(f"no preset '{name}'", f"choose one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **{k: v for k, v in given.items() if v is not None}})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
 
 
 def _dashed(name: str) -> str:
@@ -283,7 +152,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class InvertSettings:
+class InvertSettings(Settings):
     """Network inversion.
 
     Attributes
@@ -327,41 +196,3 @@ class InvertSettings:
                 raise UsageError(
                     f"--{name} {getattr(self, name)} is no factor", "1 is usual, 0 leaves it out"
                 )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class CompareSettings:
-    """Models side by side.
-
-    Attributes
-    ----------
-    level : float
-        Share of the intervals that cover, were the units drawn anew.
-    resamples : int
-        Of the bootstrap.
-    top : int
-        Units shown side by side per layer, where none are named.
-    seed : int
-        Of the resamples.
-    """
-
-    level: float = 0.95
-    resamples: int = 2000
-    top: int = 12
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UsageError(f"--level {self.level} is not between 0 and 1", "0.95 is usual")
-        if self.resamples < 100:
-            raise UsageError(f"--resamples {self.resamples} is too few", "2000 is usual")
-        if self.top < 0:
-            raise UsageError(f"--top {self.top} cannot be negative", "0 shows no pictures")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.run import Settings
 
 
 @dataclass(frozen=True)
-class CglSettings:
+class CglSettings(Settings):
     """Concept group learning.
 
     Attributes
@@ -50,10 +51,6 @@ class CglSettings:
         if name not in CGL_PRESETS:
             raise UsageError(f"no preset '{name}'", f"choose one of {', '.join(CGL_PRESETS)}")
         return cls(**{**CGL_PRESETS[name], **{k: v for k, v in given.items() if v is not None}})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
 
 
 CGL_PRESETS: dict[str, dict[str, Any]] = {

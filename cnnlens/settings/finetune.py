@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.run import Settings
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("onecycle", "constant", "steps")
@@ -15,7 +15,7 @@ FILTER_LOSSES = ("filter", "mi")
 
 
 @dataclass(frozen=True)
-class FinetuneSettings:
+class FinetuneSettings(Settings):
     """The training that all methods share.
 
     Attributes
@@ -73,13 +73,9 @@ class FinetuneSettings:
         _among("schedule", self.schedule, SCHEDULES)
         _among("loss", self.loss, LOSSES)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class IcnnSettings:
+class IcnnSettings(Settings):
     """The interpretable CNN.
 
     Attributes
@@ -120,10 +116,6 @@ class IcnnSettings:
             )
         if not 0 <= self.ramp <= 1:
             raise UsageError(f"--ramp {self.ramp} is not between 0 and 1", "0.3 is usual")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
-        return asdict(self)
 
 
 def _among(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,0 +1,1 @@
+"""How a network organizes what it knows: trees of categories and of filters, embeddings."""

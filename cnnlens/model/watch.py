@@ -1,0 +1,198 @@
+"""Calling back when a forward pass makes a value: modules by hooks, operations by dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnnlens.errors import CnnlensError
+from cnnlens.model.trace import Place, op_name, tensors
+
+Take = Callable[[Place, Tensor], None]
+
+
+class Stop(BaseException):
+    """Everything asked for has been read; the rest of the forward pass is not needed.
+
+    No Exception, so that a network that catches those does not run on.
+    """
+
+
+@contextmanager
+def watching_places(
+    net: nn.Module, places: set[Place], take: Take, live: Tensor | None = None
+) -> Iterator[None]:
+    """Have `take` called with every place's value; `live` is the input where history is wanted."""
+    modules = dict(net.named_modules())
+    by_path: dict[str, list[Place]] = {}
+    for place in places:
+        if place.op < 0:
+            by_path.setdefault(place.path, []).append(place)
+    handles = [
+        modules[path].register_forward_hook(_taking(wanted, take))
+        for path, wanted in by_path.items()
+    ]
+    try:
+        with _watching_operations(net, [place for place in places if place.op >= 0], take, live):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _watching_operations(
+    net: nn.Module, places: Sequence[Place], take: Take, live: Tensor | None
+) -> Iterator[None]:
+    if not places:
+        yield
+    elif live is not None:
+        reader = _LiveReader(_find_ordinals(net, live, places), take)
+        with reader, _Settling(reader):
+            yield
+            reader.settle()
+    else:  # slows the pass down by microseconds an operation
+        by_op: dict[int, list[Place]] = {}
+        for place in places:
+            by_op.setdefault(place.op, []).append(place)
+        with _Reader(by_op, take):
+            yield
+
+
+def _taking(places: list[Place], take: Take) -> Any:
+    calls = 0
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal calls
+        number, calls = calls, calls + 1
+        for place in places:
+            if place.call == number:
+                take(place, output)
+
+    return hook
+
+
+@dataclass
+class _Reader(TorchDispatchMode):
+    """Counts operations and takes the outputs of chosen ones."""
+
+    wanted: dict[int, list[Place]]
+    take: Take
+    count: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        number, self.count = self.count, self.count + 1
+        for place in self.wanted.get(number, ()):
+            if op_name(func) != place.op_name:
+                raise _changed(place, op_name(func))
+            self.take(place, tensors(result)[place.output])
+        return result
+
+
+def _changed(place: Place, now: str) -> CnnlensError:
+    return CnnlensError(
+        f"the network's forward pass changes from call to call: operation {place.op} was "
+        f"{place.op_name}, now it is {now}",
+        "name a module's own output instead (cnnlens layers lists them)",
+    )
+
+
+class _Ordinals(TorchDispatchMode):
+    """Finds out the how-manieth operation of its name each place is.
+
+    Where gradients are kept, operations of autograd's own join the network's and shift their
+    numbers; the order among those of one name stays.
+    """
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        super().__init__()
+        self.found: dict[tuple[str, int], list[Place]] = {}
+        self._wanted = places
+        self._count = 0
+        self._seen: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = op_name(func)
+        for place in self._wanted:
+            if place.op == self._count:
+                if place.op_name != name:
+                    raise _changed(place, name)
+                self.found.setdefault((name, self._seen.get(name, 0)), []).append(place)
+        self._seen[name] = self._seen.get(name, 0) + 1
+        self._count += 1
+        if sum(map(len, self.found.values())) == len(self._wanted):
+            raise Stop
+        return func(*args, **(kwargs or {}))
+
+
+# what is known of a network's operations, once it was looked for
+_ordinals: WeakKeyDictionary[nn.Module, dict[frozenset[Place], dict[tuple[str, int], list[Place]]]]
+_ordinals = WeakKeyDictionary()
+
+
+def _find_ordinals(
+    net: nn.Module, x: Tensor, places: Sequence[Place]
+) -> dict[tuple[str, int], list[Place]]:
+    known = _ordinals.setdefault(net, {})
+    key = frozenset(places)
+    if key not in known:
+        finder, plain = _Ordinals(places), x.detach().clone()
+        with torch.no_grad(), suppress(Stop), finder:
+            net(plain)
+        known[key] = finder.found
+    return known[key]
+
+
+class _LiveReader(TorchDispatchMode):
+    """Takes the outputs of chosen operations together with their history.
+
+    Autograd stands above this mode and writes the history once the operation is done: values are
+    kept until the function of torch that made them has returned.
+    """
+
+    def __init__(self, wanted: dict[tuple[str, int], list[Place]], take: Take) -> None:
+        super().__init__()
+        self._wanted, self._take = wanted, take
+        self._seen: dict[str, int] = {}
+        self._kept: list[tuple[Place, Tensor]] = []
+
+    def settle(self) -> None:
+        """Take what was kept."""
+        while self._kept:
+            self._take(*self._kept.pop(0))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = op_name(func)
+        if name != "detach":  # autograd's own, while it writes; any other may work in place
+            self.settle()
+        number = self._seen.get(name, 0)
+        self._seen[name] = number + 1
+        result = func(*args, **(kwargs or {}))
+        for place in self._wanted.get((name, number), ()):
+            self._kept.append((place, tensors(result)[place.output]))
+        return result
+
+
+class _Settling(TorchFunctionMode):
+    """Lets a reader take its values as soon as a function of torch has returned."""
+
+    def __init__(self, reader: _LiveReader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._reader.settle()
+        return result

@@ -1,0 +1,258 @@
+"""Pictures of a tree of categories: the dendrogram, the spanning tree, the sorted distances."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnlens.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cnnlens.cluster.categories import CategoryTree
+
+_DPI = 110
+_NAME = 26  # characters of a category's name that are drawn
+_STAR = 24  # categories up to which the spanning tree is drawn around its centre
+_NAMED = 120  # categories up to which the heat map bears names
+_FIRM, _WEAK, _LINE = "#0072b2", "#c95400", "#444444"
+FIRM = 0.7  # support from which a merge counts as firm (Hillis and Bull 1993)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
+    with atomic(path) as temporary, warnings.catch_warnings():
+        # scripts that no font at hand has are drawn as boxes; JSON and page have them whole
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _figure(wide: float, high: float) -> tuple[Figure, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, high), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def short(name: str, most: int = _NAME) -> str:
+    """Cut a name to what fits, and keep matplotlib from reading it as mathematics."""
+    text = "".join(c if c.isprintable() else "�" for c in name)
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return text.replace("$", r"\$")
+
+
+def dendrogram(tree: CategoryTree) -> Figure:
+    """Draw the tree on its side, a line of text per category, however many there are.
+
+    The dot at a merge shows its support: blue from 0.7 on, orange below, hollow where unknown.
+
+    Parameters
+    ----------
+    tree : CategoryTree
+        Two categories or more.
+    """
+    count = len(tree.names)
+    line = 0.26 if count <= 40 else 0.2 if count <= 200 else 0.14  # inches per category
+    high = 0.9 + line * count
+    figure, axes = _figure(8.6, high)
+    axes.set_position((0.03, 0.55 / high, 0.62, 1 - 0.9 / high))
+    xs, ys = _coordinates(tree)
+    _draw_merges(axes, tree, xs, ys)
+    widest = float(tree.merges[:, 2].max()) or 1.0
+    size = 72 * line * 0.62
+    for leaf, row in zip(tree.order, range(count), strict=True):
+        axes.text(-0.015 * widest, row, short(tree.names[leaf]), va="center", fontsize=size)
+    if count <= 60 and tree.support is not None:
+        for merge, value in enumerate(tree.support[:-1]):
+            at = (xs[count + merge], ys[count + merge])
+            axes.annotate(
+                f"{100 * value:.0f}",
+                at,
+                (-3, 3),
+                textcoords="offset points",
+                fontsize=7,
+                ha="right",
+            )
+    axes.set_xlim(1.04 * widest, 0)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_yticks([])
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    axes.set_xlabel("distance ½(1 − cos) at which two groups merge", fontsize=8)
+    axes.tick_params(labelsize=7)
+    return figure
+
+
+def _coordinates(tree: CategoryTree) -> tuple[list[float], list[float]]:
+    """Distance and row of every node, leaves first."""
+    rows = np.empty(len(tree.names))
+    rows[tree.order] = np.arange(len(tree.names))
+    xs, ys = [0.0] * len(rows), rows.tolist()
+    for a, b, distance, _ in tree.merges:
+        xs.append(float(distance))
+        ys.append((ys[int(a)] + ys[int(b)]) / 2)
+    return xs, ys
+
+
+def _draw_merges(axes: Any, tree: CategoryTree, xs: list[float], ys: list[float]) -> None:
+    from matplotlib.collections import LineCollection
+
+    count = len(tree.names)
+    lines = []
+    for merge, (a, b) in enumerate(tree.merges[:, :2].astype(int)):
+        x = xs[count + merge]
+        lines.append([(xs[a], ys[a]), (x, ys[a]), (x, ys[b]), (xs[b], ys[b])])
+    axes.add_collection(LineCollection(lines, colors=_LINE, linewidths=1.1))
+    if tree.support is None:
+        axes.scatter(xs[count:], ys[count:], s=9, facecolor="white", edgecolor=_LINE, zorder=3)
+        return
+    colours = [_FIRM if value >= FIRM else _WEAK for value in tree.support[:-1]]
+    inner = slice(count, 2 * count - 2)  # the root holds everything in any tree
+    axes.scatter(xs[inner], ys[inner], s=14 if count <= 200 else 6, c=colours, zorder=3)
+
+
+def heat_map(tree: CategoryTree) -> Figure:
+    """Draw the matrix of distances in the tree's order."""
+    count = len(tree.names)
+    side = float(np.clip(1.6 + 0.16 * count, 4.2, 16)) if count <= _NAMED else 9.0
+    figure, axes = _figure(side + 1.8, side + 1.2)
+    sorted_ = tree.distances[np.ix_(tree.order, tree.order)]
+    shown = axes.imshow(sorted_, cmap="viridis_r", interpolation="nearest")
+    bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+    bar.set_label("distance ½(1 − cos)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    if count <= _NAMED:
+        names = [short(tree.names[i], 18) for i in tree.order]
+        size = float(np.clip(72 * side / count * 0.62, 4.5, 9))
+        axes.set_xticks(range(count), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), names, fontsize=size)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel(f"{count} categories in the order of the tree", fontsize=8)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        figure.tight_layout()
+    return figure
+
+
+def spanning_tree_figure(tree: CategoryTree) -> Figure:
+    """Draw the spanning tree from its centre: around it, or for many categories a line for each.
+
+    The shorter an edge, the thicker and darker.
+    """
+    return _as_star(tree) if len(tree.names) <= _STAR else _as_lines(tree)
+
+
+def _near(tree: CategoryTree) -> list[float]:
+    """How short each edge is, from 0 (the longest) to 1."""
+    lengths = np.array([edge[2] for edge in tree.edges])
+    return list(map(float, 1 - (lengths - lengths.min()) / (np.ptp(lengths) or 1.0)))
+
+
+def _grey(near: float) -> str:
+    return str(round(0.72 - 0.6 * near, 3))
+
+
+def _as_star(tree: CategoryTree) -> Figure:
+    places = radial(tree)
+    side = float(np.clip(3 + 1.1 * np.sqrt(len(places)), 4.5, 9))
+    figure, axes = _figure(side, side)
+    axes.set_position((0, 0, 1, 1))
+    for (a, b, length), near in zip(tree.edges, _near(tree), strict=True):
+        (xa, ya), (xb, yb) = places[a], places[b]
+        axes.plot([xa, xb], [ya, yb], color=_grey(near), linewidth=0.8 + 2.4 * near, zorder=1)
+        axes.text(
+            (xa + xb) / 2, (ya + yb) / 2, f"{length:.3f}", fontsize=6.5, color="#555555",
+            ha="center", va="center",
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        )  # fmt: skip
+    for node, (x, y) in enumerate(places):
+        _name(axes, tree, node, x, y, 9, "center")
+    reach = places.min(0), places.max(0)
+    for limit, low, high in zip((axes.set_xlim, axes.set_ylim), *reach, strict=True):
+        limit(low - 0.7, high + 0.7)
+    axes.set_axis_off()
+    return figure
+
+
+def _as_lines(tree: CategoryTree) -> Figure:
+    order, parent, depth = _from_centre(tree)
+    high = 0.5 + 0.17 * len(order)
+    wide = 4.0 + 0.28 * max(depth.values())
+    figure, axes = _figure(wide, high)
+    axes.set_position((0, 0, 1, 1))
+    row = {node: number for number, node in enumerate(order)}
+    near = {frozenset(e[:2]): n for e, n in zip(tree.edges, _near(tree), strict=True)}
+    for node in order[1:]:
+        above, close = parent[node], near[frozenset((node, parent[node]))]
+        corner = [(depth[above], row[above]), (depth[above], row[node]), (depth[node], row[node])]
+        axes.plot(*zip(*corner, strict=True), color=_grey(close), linewidth=0.6 + 1.8 * close)
+    for node in order:
+        _name(axes, tree, node, depth[node], row[node], 7, "left")
+    axes.set_xlim(-0.5, wide / 0.28 - 0.5)
+    axes.set_ylim(len(order), -1)
+    axes.set_axis_off()
+    return figure
+
+
+def _name(
+    axes: Any, tree: CategoryTree, node: int, x: float, y: float, size: float, side: str
+) -> None:
+    centre = node == tree.centre
+    axes.text(
+        x, y, short(tree.names[node]), ha=side, va="center", zorder=3, fontsize=size,
+        color="white" if centre else "#1a1a1a",
+        bbox={"boxstyle": "round,pad=0.2", "facecolor": _FIRM if centre else "#eef3f7",
+              "edgecolor": _FIRM if side == "center" else "none", "linewidth": 0.7},
+    )  # fmt: skip
+
+
+def _from_centre(tree: CategoryTree) -> tuple[list[int], dict[int, int], dict[int, int]]:
+    """Nodes with every branch as a whole, the smaller branches first; parents; depths."""
+    beside: list[list[int]] = [[] for _ in tree.names]
+    for a, b, _ in tree.edges:
+        beside[a].append(b)
+        beside[b].append(a)
+    parent, depth, wave = {tree.centre: -1}, {tree.centre: 0}, [tree.centre]
+    for node in wave:  # grows while it is read: breadth first
+        for other in beside[node]:
+            if other not in parent:
+                parent[other], depth[other] = node, depth[node] + 1
+                wave.append(other)
+    size = dict.fromkeys(wave, 1)
+    for node in reversed(wave[1:]):
+        size[parent[node]] += size[node]
+    order, waiting = [], [tree.centre]
+    while waiting:
+        node = waiting.pop()
+        order.append(node)
+        below = [other for other in beside[node] if other != parent[node]]
+        waiting += sorted(below, key=lambda other: -size[other])
+    return order, parent, depth
+
+
+def radial(tree: CategoryTree) -> np.ndarray:
+    """Place the spanning tree's nodes, (K, 2): rings around the centre, a sector per branch."""
+    order, parent, depth = _from_centre(tree)
+    ends = dict.fromkeys(order, 0.0)
+    for node in reversed(order):  # below before above
+        ends[node] = ends[node] or 1.0
+        if parent[node] >= 0:
+            ends[parent[node]] += ends[node]
+    places = np.zeros((len(order), 2))
+    begin = {tree.centre: 0.0}  # where the next branch below a node begins
+    width = {tree.centre: 2 * np.pi}
+    for node in order[1:]:
+        above = parent[node]
+        width[node] = width[above] * ends[node] / ends[above]
+        angle = begin[above] + width[node] / 2
+        begin[node], begin[above] = begin[above], begin[above] + width[node]
+        places[node] = depth[node] * np.cos(angle), depth[node] * np.sin(angle)
+    return places

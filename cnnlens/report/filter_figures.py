@@ -1,0 +1,183 @@
+"""Pictures of a tree of filters: its top levels with the images that its filters answer most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cnnlens.cluster.filters import FilterTree
+from cnnlens.cluster.tree import roots
+from cnnlens.report.figures import _cut, _font, framed
+
+LEVELS = 5
+CELL = 40  # pixels: side of a thumbnail in the sprite
+COLUMNS = 25  # thumbnails in a row of the sprite
+MOST = 1000  # thumbnails in a sprite
+
+_SHOWN = 4  # images at a node
+_SIDE, _GAP, _MARGIN, _HEAD = 44, 4, 20, 40
+_WIDE, _HIGH, _ACROSS = _SHOWN * (_SIDE + _GAP), _SIDE + 40, 36
+_FEW = 0.02  # share of a category's images that are too few for a branch of the picture
+_ROOTS = 12  # subtrees shown where many remain
+_INK, _SOFT, _LINE = "#1a1a1a", "#555555", "#9aa7b0"
+
+
+@dataclass(frozen=True)
+class TreePicture:
+    """A tree and what is drawn at its nodes.
+
+    Attributes
+    ----------
+    title : str
+        Above all.
+    tree : FilterTree
+        n leaves.
+    peaks : numpy.ndarray
+        (n, C): each filter's peak on each leaf's image.
+    thumbnail : callable
+        Gives a leaf's image, (s, s, 3) uint8.
+    detects : mapping of int to str
+        What filters detect, where that is known.
+    """
+
+    title: str
+    tree: FilterTree
+    peaks: np.ndarray
+    thumbnail: Callable[[int], np.ndarray]
+    detects: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class _Box:
+    node: int
+    level: int
+    row: float
+    below: tuple[_Box, ...]
+    apart: int = 0
+
+
+def draw_tree(picture: TreePicture) -> Image.Image:
+    """Draw the top levels of a tree from left to right (as Dai 2020, Fig. 10).
+
+    Each node names its critical filter and shows the images below it that excite the filter most.
+    Merges that only set a few images apart are passed over and counted.
+    """
+    tops, boxes = _layout(picture.tree)
+    rows = max(box.row for box in boxes) + 1
+    levels = max(box.level for box in boxes) + 1
+    wide = 2 * _MARGIN + levels * (_WIDE + _ACROSS) - _ACROSS
+    sheet = Image.new("RGB", (max(wide, 420), int(_MARGIN + _HEAD + rows * _HIGH)), "white")
+    pen = ImageDraw.Draw(sheet)
+    bold = _font("DejaVuSans-Bold.ttf", 15)
+    title = _cut(pen, picture.title, bold, sheet.width - 2 * _MARGIN)
+    pen.text((_MARGIN, _MARGIN - 6), title, fill=_INK, font=bold)
+    for box in boxes:
+        for child in box.below:
+            _connect(pen, box, child)
+    for box in boxes:
+        _draw_box(sheet, pen, picture, box)
+    left = len(roots(picture.tree.pairs, len(picture.tree.leaves))) - len(tops)
+    if left > 0:
+        small = _font("DejaVuSans.ttf", 11)
+        text = f"and {left} smaller subtrees"
+        pen.text((_MARGIN, sheet.height - 16), text, fill=_SOFT, font=small)
+    return sheet
+
+
+def _layout(tree: FilterTree) -> tuple[list[_Box], list[_Box]]:
+    """Place the top levels: the boxes of the roots, and all boxes."""
+    count = len(tree.leaves)
+    sizes = [1] * count + tree.sizes.tolist()
+    tops = sorted(roots(tree.pairs, count), key=lambda node: -sizes[node])[:_ROOTS]
+    levels = LEVELS if len(tops) == 1 else 3 if len(tops) < 5 else 2
+    boxes: list[_Box] = []
+    free = [0.0]
+
+    few = max(2, round(_FEW * count))
+
+    def place(node: int, level: int) -> _Box:
+        apart, end = 0, node
+        while level and end >= count and (pair := _uneven(tree, end, sizes, few)):
+            apart, end = apart + sizes[pair[0]], pair[1]
+        below: tuple[_Box, ...] = ()
+        if end >= count and level + 1 < levels:
+            below = tuple(place(int(child), level + 1) for child in tree.pairs[end - count])
+        if below:
+            row = (below[0].row + below[-1].row) / 2
+        else:
+            row = free[0]
+            free[0] += 1
+        boxes.append(_Box(end, level, row, below, apart))
+        return boxes[-1]
+
+    return [place(node, 0) for node in tops], boxes
+
+
+def _uneven(tree: FilterTree, node: int, sizes: list[int], few: int) -> tuple[int, int] | None:
+    """The smaller and the larger child of a node, where only the smaller one is below `few`."""
+    smaller, larger = sorted(map(int, tree.pairs[node - len(tree.leaves)]), key=sizes.__getitem__)
+    return (smaller, larger) if sizes[smaller] < few <= sizes[larger] else None
+
+
+def _corner(box: _Box) -> tuple[int, int]:
+    return _MARGIN + box.level * (_WIDE + _ACROSS), int(_MARGIN + _HEAD - 10 + box.row * _HIGH)
+
+
+def _connect(pen: ImageDraw.ImageDraw, box: _Box, child: _Box) -> None:
+    (x, y), (cx, cy) = _corner(box), _corner(child)
+    start, end = (x + _WIDE, y + _HIGH // 2 - 8), (cx - 4, cy + _HIGH // 2 - 8)
+    middle = (start[0] + end[0]) // 2
+    pen.line([start, (middle, start[1]), (middle, end[1]), end], fill=_LINE, width=2)
+
+
+def _draw_box(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: TreePicture, box: _Box
+) -> None:
+    x, y = _corner(box)
+    count = len(picture.tree.leaves)
+    bold, small = _font("DejaVuSans-Bold.ttf", 12), _font("DejaVuSans.ttf", 11)
+    merge = box.node - count
+    filter_ = int(picture.tree.critical[merge]) if merge >= 0 else -1
+    head = "one image" if merge < 0 else f"filter {filter_}" if filter_ >= 0 else "no filter left"
+    if filter_ in picture.detects:
+        head += f" · {picture.detects[filter_]}"
+    pen.text((x, y), _cut(pen, head, bold, _WIDE), fill=_INK, font=bold)
+    leaves = below(picture.tree, box.node)
+    if merge >= 0:
+        under = f"{len(leaves)} images" + (f" ({box.apart} set apart)" if box.apart else "")
+        under += f" · d {picture.tree.distances[merge]:.3f}"
+        pen.text((x, y + 15), under, fill=_SOFT, font=small)
+    order = (
+        leaves
+        if filter_ < 0
+        else leaves[np.argsort(-picture.peaks[leaves, filter_], kind="stable")]
+    )
+    for place, leaf in enumerate(order[:_SHOWN]):
+        cell = Image.fromarray(picture.thumbnail(int(leaf))).resize((_SIDE, _SIDE))
+        framed(sheet, cell, (x + place * (_SIDE + _GAP), y + 31))
+
+
+def below(tree: FilterTree, node: int) -> np.ndarray:
+    """Leaves under a node, in ascending order."""
+    count, found, waiting = len(tree.leaves), [], [node]
+    while waiting:
+        one = waiting.pop()
+        if one < count:
+            found.append(one)
+        else:
+            waiting += tree.pairs[one - count].tolist()
+    return np.array(sorted(found), np.int64)
+
+
+def sprite(count: int, thumbnail: Callable[[int], np.ndarray]) -> Image.Image:
+    """Put the leaves' images into one picture, `COLUMNS` to a row, for the page."""
+    count = min(count, MOST)
+    rows = -(-count // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
+    for leaf in range(count):
+        cell = Image.fromarray(thumbnail(leaf)).resize((CELL, CELL), Image.Resampling.BILINEAR)
+        sheet.paste(cell, (leaf % COLUMNS * CELL, leaf // COLUMNS * CELL))
+    return sheet

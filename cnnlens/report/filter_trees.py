@@ -1,0 +1,126 @@
+"""The section about trees of filters: every category's tree, opened node by node on the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.report.clusters import read_summaries
+from cnnlens.report.filter_figures import CELL, COLUMNS, MOST
+from cnnlens.report.section import Section
+from cnnlens.report.trees import read_tree
+
+SHOWN = 40  # categories whose trees the page carries
+
+_INNER = ("distance", "critical_filter", "filters")
+
+
+def filter_trees(workspace: Path) -> Section | None:
+    """Gather the section about trees of filters; None where there are none.
+
+    Raises
+    ------
+    CnnlensError
+        When a summary or a tree is damaged.
+    """
+    found = read_summaries(workspace, "filters")
+    layers = [layer for one in found if (layer := _layer(one))]
+    if not layers:
+        return None
+    pictures = {}
+    for layer in layers:
+        for category in layer["categories"]:
+            for key in (category["sprite"], category["picture"]):
+                if key:
+                    pictures[key] = workspace / key
+    return Section(
+        template="filters.html",
+        view={"layers": [_view(layer) for layer in layers], "shown": SHOWN},
+        data={"layers": layers, "cell": CELL, "columns": COLUMNS, "most": MOST},
+        pictures=pictures,
+        sources=tuple(one["folder"] / "summary.json" for one in found),
+    )
+
+
+def _layer(found: dict[str, Any]) -> dict[str, Any] | None:
+    folder = found["folder"] / "filters"
+    listed = found.get("categories")
+    if not isinstance(listed, list) or not all(_is_entry(entry) for entry in listed):
+        raise CnnlensError(
+            f"{found['folder'] / 'summary.json'} is damaged: it lists no categories",
+            "redo `cnnlens cluster --force`",
+        )
+    whole = [entry for entry in listed if entry["leaves"]]
+    if not whole:
+        return None
+    return {
+        "layer": found["layer"],
+        "folder": f"cluster/{found['folder'].name}/filters",
+        "more": max(0, len(whole) - SHOWN),
+        "categories": [_category(folder, found["folder"].name, e) for e in whole[:SHOWN]],
+    }
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    texts = all(isinstance(entry.get(key), str) for key in ("category", "file"))
+    return texts and isinstance(entry.get("leaves"), int)
+
+
+def _category(folder: Path, layer: str, entry: dict[str, Any]) -> dict[str, Any]:
+    tree = read_tree(folder / f"{entry['file']}.json", _INNER)
+    keys = {}
+    for name, ending in (("sprite", "webp"), ("picture", "png")):
+        file = f"{entry['file']}.{ending}"
+        keys[name] = f"cluster/{layer}/filters/{file}" if (folder / file).is_file() else None
+    return {"name": entry["category"], **keys, **flat(tree)}
+
+
+def flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """Lay a nested tree out in lists, as the page's script reads it.
+
+    Returns
+    -------
+    dict
+        ``images``: the leaves' images; ``nodes``: [distance, filter, filters, what it detects,
+        numbers of its children] for every merge, children before parents; ``roots``.
+        Numbers below the count of images are leaves, the others merges.
+    """
+    order: list[dict[str, Any]] = []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        order.append(node)
+        waiting += node.get("children", [])
+    leaves = [node for node in order if "children" not in node]
+    leaves.sort(key=lambda leaf: leaf.get("row", 0))  # as they stand in the sprite
+    number = {id(node): index for index, node in enumerate(leaves)}
+    nodes: list[list[Any]] = []
+    for node in reversed(order):
+        if "children" not in node or (node is tree and node["distance"] is None):
+            continue
+        number[id(node)] = len(leaves) + len(nodes)
+        below = [number[id(child)] for child in node["children"]]
+        said = [node[key] for key in _INNER]
+        nodes.append([*said, node.get("detects"), below])
+    alone = tree["children"] if "children" in tree and tree["distance"] is None else [tree]
+    images = [str(leaf.get("image", "")) for leaf in leaves]
+    return {"images": images, "nodes": nodes, "roots": [number[id(node)] for node in alone]}
+
+
+def _view(layer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "layer": layer["layer"],
+        "folder": layer["folder"],
+        "more": layer["more"],
+        "categories": [
+            {
+                "name": category["name"],
+                "picture": category["picture"],
+                "images": len(category["images"]),
+            }
+            for category in layer["categories"]
+        ],
+    }

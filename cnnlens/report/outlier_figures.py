@@ -1,0 +1,96 @@
+"""Pictures of outliers: what they are taken for, and the classes that noise falls to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnlens.report.category_figures import short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CLASSES = 24  # classes with a column of their own
+_SOURCES = 60
+
+
+def predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draw the share of each source (rows) that is taken for each class (columns).
+
+    Parameters
+    ----------
+    sources : sequence of str
+        S names.
+    shares : numpy.ndarray
+        (S, K). Of many classes, those are shown that draw most.
+    classes : sequence of str
+        K names.
+    """
+    sources, shares = list(sources)[:_SOURCES], shares[:_SOURCES]
+    chosen = np.sort(np.argsort(-shares.max(0), kind="stable")[:_CLASSES])
+    wide, high = 3.4 + 0.46 * len(chosen), 1.6 + 0.3 * len(sources)
+    figure, axes = _axes(wide, high)
+    shown = axes.imshow(shares[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    names = [short(classes[c], 18) for c in chosen]
+    axes.set_xticks(range(len(chosen)), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(sources)), [short(s, 26) for s in sources], fontsize=8)
+    for row in range(len(sources)):
+        for column, number in enumerate(chosen):
+            if (value := shares[row, number]) >= 0.05:
+                colour = "white" if value > 0.6 else "#1a1a1a"
+                style = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
+                axes.text(column, row, f"{value:.0%}", **style)
+    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("share of the images", fontsize=8)
+    if len(chosen) < shares.shape[1]:
+        axes.set_xlabel(
+            f"the {len(chosen)} of {shares.shape[1]} classes that draw most", fontsize=8
+        )
+    figure.tight_layout()
+    return figure
+
+
+def noise_against(
+    share: np.ndarray, bias: np.ndarray | None, radius: np.ndarray | None, classes: Sequence[str]
+) -> Figure:
+    """Draw each class's share of the noise beside its bias and its region's radius.
+
+    Parameters
+    ----------
+    share : numpy.ndarray
+        (K,).
+    bias, radius : numpy.ndarray or None
+        (K,), NaN where they are not known.
+    classes : sequence of str
+        K names. Of many, those are shown that draw most.
+    """
+    chosen = np.argsort(-share, kind="stable")[:_CLASSES]
+    panels = [("share of the noise", share), ("bias", bias), ("radius of its region", radius)]
+    drawn = [(title, values) for title, values in panels if values is not None]
+    figure, axes = _axes(2.0 + 2.6 * len(drawn), 1.2 + 0.26 * len(chosen))
+    figure.delaxes(axes)
+    for number, (title, values) in enumerate(drawn):
+        one: Any = figure.add_subplot(1, len(drawn), number + 1)
+        rows = np.arange(len(chosen))
+        one.barh(rows, np.nan_to_num(values[chosen]), color="#3390c7" if number else "#c95400")
+        one.set_ylim(len(chosen) - 0.5, -0.5)
+        names = [short(classes[c], 20) for c in chosen] if number == 0 else [""] * len(chosen)
+        one.set_yticks(rows, names, fontsize=8)
+        one.tick_params(axis="x", labelsize=7)
+        one.set_title(title, fontsize=9)
+        for side in ("top", "right"):
+            one.spines[side].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def _axes(wide: float, high: float) -> tuple[Figure, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, high), dpi=110)
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()

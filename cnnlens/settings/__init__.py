@@ -1,0 +1,22 @@
+"""Every method's settings, with their defaults: written here once, imported without weight."""
+
+from cnnlens.settings.attribution import CamSettings, DeconvSettings
+from cnnlens.settings.cluster import ClusterSettings, OutlierSettings
+from cnnlens.settings.measure import CompareSettings, DissectSettings
+from cnnlens.settings.run import ExtractSettings, RunSettings, Settings
+from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
+
+__all__ = [
+    "PRESETS",
+    "CamSettings",
+    "ClusterSettings",
+    "CompareSettings",
+    "DeconvSettings",
+    "DissectSettings",
+    "ExtractSettings",
+    "InvertSettings",
+    "OutlierSettings",
+    "RunSettings",
+    "Settings",
+    "VisualizeSettings",
+]

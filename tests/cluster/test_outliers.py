@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from cnnlens.cluster.outliers import (
+    NOISES,
+    correlation,
+    gale_shapley,
+    name_clusters,
+    noise_images,
+    radii,
+    rank_of,
+    shuffled_pixels,
+    taken_for,
+)
+from cnnlens.cluster.vectors import group
+from cnnlens.errors import CnnlensError
+
+
+def is_stable(match: tuple[int, ...], proposers: np.ndarray, receivers: np.ndarray) -> bool:
+    """Literally: no two prefer each other to their partners."""
+    of = {receiver: proposer for proposer, receiver in enumerate(match)}
+    for proposer, receiver in itertools.product(range(len(match)), repeat=2):
+        mine, theirs = list(proposers[proposer]), list(receivers[receiver])
+        if mine.index(receiver) < mine.index(match[proposer]) and theirs.index(
+            proposer
+        ) < theirs.index(of[receiver]):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_marriages_are_stable_and_of_all_such_the_best_for_every_proposer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = 1 + seed % 5
+    proposers = np.array([rng.permutation(count) for _ in range(count)])
+    receivers = np.array([rng.permutation(count) for _ in range(count)])
+    found = gale_shapley(proposers, receivers)
+    stable = [m for m in itertools.permutations(range(count)) if is_stable(m, proposers, receivers)]
+    assert tuple(found) in stable
+    for proposer in range(count):
+        wanted = list(proposers[proposer])
+        assert wanted.index(found[proposer]) == min(wanted.index(m[proposer]) for m in stable)
+
+
+def test_shares_and_confidence_of_planted_scores() -> None:
+    logits = np.log(
+        np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.9, 0.05, 0.05]])
+    )
+    found = taken_for("strangers", logits + 5)
+    np.testing.assert_allclose(found.shares, [0.75, 0, 0.25])
+    assert found.confidence == pytest.approx((0.7 + 0.6 + 0.5 + 0.9) / 4)
+    assert (found.first, found.images) == (0, 4)
+
+
+def test_planted_clusters_are_found_and_named_after_their_categories() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((4, 10)) * 10
+    names = ["d", "b", "a", "c"]
+    vectors = np.repeat(centres, 20, axis=0) + rng.standard_normal((80, 10))
+    groups = group([n for n in names for _ in range(20)])
+    found = name_clusters(vectors, groups)
+    assert (found.purity, found.agreement, found.optimal_accuracy) == (1, 1, 1)
+    assert found.stable_accuracy == 1
+    assert (found.optimal[found.of_image] == groups.of_image).all()
+
+
+def test_naming_is_no_better_than_chance_where_categories_mean_nothing() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((200, 5))
+    found = name_clusters(vectors, group([str(i % 4) for i in range(200)]))
+    assert found.optimal_accuracy < 0.45
+
+
+def test_identical_images_cannot_be_clustered() -> None:
+    with pytest.raises(CnnlensError, match="fewer different images"):
+        name_clusters(np.ones((8, 3)), group(list("aabbccdd")))
+
+
+def test_a_radius_is_the_root_mean_square_distance_from_the_mean() -> None:
+    vectors = np.array([[0.0, 0], [2, 0], [5, 5], [5, 9]])
+    np.testing.assert_allclose(radii(vectors, group(list("aabb"))), [1, 2])
+
+
+@pytest.mark.parametrize("kind", list(NOISES))
+def test_noise_fills_the_range_and_follows_its_seed(kind: str) -> None:
+    one = noise_images(kind, (6, 3, 16, 20), seed=1)
+    assert one.shape == (6, 3, 16, 20)
+    assert one.dtype == np.uint8
+    np.testing.assert_array_equal(one, noise_images(kind, (6, 3, 16, 20), seed=1))
+    assert (one != noise_images(kind, (6, 3, 16, 20), seed=2)).any()
+    assert 40 < one.mean() < 215
+    assert one.std() > 20
+
+
+def test_natural_noise_has_its_power_at_low_frequencies() -> None:
+    power = {
+        kind: np.abs(np.fft.fft2(noise_images(kind, (20, 1, 32, 32), 0) / 255.0)) ** 2
+        for kind in ("uniform noise", "1/f noise")
+    }
+    high = {
+        k: p[:, :, 12:20, 12:20].sum() / (p.sum() - p[:, :, 0, 0].sum()) for k, p in power.items()
+    }
+    assert high["1/f noise"] < 0.2 * high["uniform noise"]
+
+
+def test_shuffled_pixels_keep_every_colour() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 5, 6), dtype=np.uint8)
+    mixed = shuffled_pixels(pixels, 0)
+    assert (mixed != pixels).any()
+    for before, after in zip(pixels, mixed, strict=True):
+        colours = [sorted(map(tuple, image.reshape(3, -1).T.tolist())) for image in (before, after)]
+        assert colours[0] == colours[1]
+
+
+def test_ranks_and_correlations_pass_over_what_is_not_known() -> None:
+    values = np.array([1.0, np.nan, 3, 2, 5])
+    assert (rank_of(values, 2), rank_of(values, 1)) == (2, None)
+    assert correlation(values, np.ones(5)) is None
+    found = correlation(values, values**3)
+    assert found is not None
+    assert found["rho"] == pytest.approx(1)
