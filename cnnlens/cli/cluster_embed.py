@@ -77,14 +77,12 @@ def _pixels(job: Job) -> np.ndarray:
     import numpy as np
     from PIL import Image
 
-    from cnnlens.data.images import load_image
-
     height, width = _size(job)
     preprocess = job.model.preprocess
 
     def read(position: int) -> np.ndarray:
         mode = "L" if preprocess.channels == 1 else "RGB"
-        image = load_image(job.images.root / job.images.paths[position], mode)
+        image = job.images.load(position, mode)
         pixels = preprocess.pixels(image, job.images.aligned)  # (H, W, C)
         if pixels.shape[:2] != (height, width):
             one = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)

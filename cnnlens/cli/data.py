@@ -15,7 +15,10 @@ app = typer.Typer(
     help="Data sets: list, download, make, check.", no_args_is_help=True, rich_markup_mode=None
 )
 
-MADE = ("shapes",)  # the sets that `make` knows
+MADE = {  # the sets that `make` knows
+    "shapes": "synthetic color and shape concepts",
+    "animals": "synthetic animals with parts, and backgrounds without",
+}
 
 
 @app.command("list")
@@ -40,7 +43,7 @@ def list_(json: o.JsonOption = False, quiet: o.QuietOption = False) -> None:
     screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
     columns = ["name", "what", "where"]
     shown = [(str(r["name"]), str(r["title"]), r["path"] or "not downloaded") for r in rows]
-    shown.append(("shapes", "synthetic color and shape concepts", "cnnlens data make shapes"))
+    shown += [(made, what, f"cnnlens data make {made}") for made, what in MADE.items()]
     screen.table(columns, shown)
 
 
@@ -80,13 +83,17 @@ def make(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="shapes: colored figures, labelled in Broden's layout."
+            metavar="shapes|animals",
+            help="shapes: colored figures, labelled in Broden's layout. animals: three kinds with "
+            "their parts, in CUB-200-2011's, and backgrounds without.",
         ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./NAME.")
     ] = None,
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images.")] = 2000,
+    images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of images (animals: a quarter more).")
+    ] = 2000,
     size: Annotated[int, typer.Option(min=24, metavar="N", help="Side in pixels.")] = 64,
     seed: o.SeedOption = 0,
     json: o.JsonOption = False,
@@ -97,10 +104,12 @@ def make(
     if name not in MADE:
         raise UsageError(f"no synthetic set '{name}'", f"known are: {', '.join(MADE)}")
     from cnnlens.data.synthetic import make_shapes
+    from cnnlens.data.synthetic_animals import make_animals
 
+    makers = {"shapes": make_shapes, "animals": make_animals}
     screen = Screen(json, quiet)
     with screen.progress() as bars:
-        path = make_shapes(
+        path = makers[name](
             out or Path(name),
             images,
             size,

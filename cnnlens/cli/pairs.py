@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnlens.cli.given import GivenImage
@@ -87,6 +86,6 @@ def _of_data(space: Workspace) -> list[GivenImage]:
     except CnnlensError:  # moved away: the given images serve instead
         return []
     every = -(-len(images.paths) // _MOST)
-    found = [images.root / Path(name) for name in images.paths[::every]]
+    found = [images.file(index) for index in range(0, len(images.paths), every)]
     there = [GivenImage(path, path.stem) for path in found if path.is_file()]
     return there if len(there) > 1 else []

@@ -47,12 +47,12 @@ class Pictured:
 
 def of_data(model: Model, images: ImageSet) -> Pictured:
     """Take a data set's images, each read when it is needed."""
-    from cnnlens.data.images import DamagedImage, load_image
+    from cnnlens.data.images import DamagedImage
 
     def pixels(number: int) -> np.ndarray:
         mode = "L" if model.preprocess.channels == 1 else "RGB"
         try:
-            image = load_image(images.root / images.paths[number], mode)
+            image = images.load(number, mode)
         except DamagedImage as damage:
             raise CnnlensError(f"{damage.path} cannot be read: {damage.reason}") from damage
         array = model.preprocess.pixels(image, squash=images.aligned)  # (H, W, C)

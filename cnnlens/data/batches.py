@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.decode import DamagedImage, load_image
+from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _plane(preprocess: Preprocess) -> tuple[int, int, int]:
 def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
     path = images.paths[index]
     try:
-        image = load_image(images.root / path, "L" if preprocess.channels == 1 else "RGB")
+        image = images.load(index, "L" if preprocess.channels == 1 else "RGB")
     except DamagedImage as damage:
         return path, damage.reason
     pixels = preprocess.pixels(image, squash=images.aligned)  # (H, W, C)

@@ -15,8 +15,9 @@ from cnnlens.data.batches import read_ahead
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.concepts import BadLabels, ConceptSpace
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.decode import DamagedImage, load_image
+from cnnlens.data.decode import DamagedImage
 from cnnlens.data.open import labelled_folder, open_data
+from cnnlens.data.parts import PartSet
 from cnnlens.data.tables import FIXED, RowFault, read_c_table, read_categories, read_header
 from cnnlens.errors import CnnlensError
 
@@ -39,7 +40,7 @@ class Report:
     Attributes
     ----------
     root, kind : str
-        The folder that was read and what it is ("images", "classes", "broden").
+        The folder that was read and what it is ("images", "classes", "broden", "parts").
     images : int
         Rows of ``index.csv``, or image files.
     checked : int
@@ -86,12 +87,45 @@ def check(path: Path | str, progress: Callable[[int, int], None] | None = None) 
     if kind == "broden":
         return _check_broden(root, progress)
     images = open_data(path)
+    if isinstance(images, PartSet):
+        return _check_parts(images, progress)
     problems = [
         Problem(images.paths[index], what)
         for index, what in _looked_at(images, lambda index: _bad_image(images, index), progress)
     ]
     total = len(images.paths)
     return Report(str(images.root), images.kind, total, total, tuple(problems), ())
+
+
+def _check_parts(parts: PartSet, progress: Callable[[int, int], None] | None) -> Report:
+    def look(index: int) -> list[str]:
+        return [*_bad_image(parts, index), *_bad_masks(parts, index)]
+
+    problems = [Problem(fault.where, fault.what) for fault in parts.faults]
+    problems += [Problem(parts.paths[i], what) for i, what in _looked_at(parts, look, progress)]
+    shown = ~np.isnan(parts.centres[:, :, 0])  # (N, P)
+    notes = []
+    if bare := int((~shown.any(axis=1)).sum()):
+        notes.append(f"{bare} objects show no part")
+    if unseen := [
+        name for name, seen in zip(parts.parts, shown.any(axis=0), strict=True) if not seen
+    ]:
+        notes.append(_named("parts that no object shows", unseen))
+    count = len(parts.paths)
+    kind = f"parts, {len(parts.parts)} on {len(set(parts.image_categories or ()))} categories"
+    return Report(str(parts.root), kind, count, count, tuple(problems), tuple(notes))
+
+
+def _bad_masks(parts: PartSet, index: int) -> list[str]:
+    if parts.masks is None:
+        return []
+    try:
+        parts.masks(index)
+    except DamagedImage as damage:
+        return [f"part masks: {damage.path.name} {damage.reason}"]
+    except CnnlensError as error:
+        return [error.message]
+    return []
 
 
 def _looked_at(
@@ -110,7 +144,7 @@ def _looked_at(
 
 def _bad_image(images: ImageSet, index: int) -> list[str]:
     try:
-        load_image(images.root / images.paths[index])
+        images.load(index)
     except DamagedImage as damage:
         return [f"image {damage.reason}"]
     return []
@@ -140,7 +174,7 @@ def _bad_size(broden: Broden, index: int) -> list[str]:
     """What is wrong with the picture itself, or with what the index says of its size."""
     row = broden.rows[index]
     try:
-        width, height = load_image(broden.root / broden.paths[index]).size
+        width, height = broden.load(index).size
     except DamagedImage as damage:
         return [f"image {damage.reason}"]
     if (height, width) == row.image_size:

@@ -6,6 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class ImageSet:
         The data folder.
     paths : tuple of str
         Images relative to `root`, with forward slashes, in the data's order.
-    kind : {"images", "classes", "broden"}
-        A flat folder, class subfolders, or Broden's layout (label maps).
+    kind : {"images", "classes", "broden", "parts"}
+        A flat folder, class subfolders, Broden's layout (label maps), objects with parts.
     image_categories : tuple of str or None
         The class of each image, where the data has classes.
     """
@@ -37,15 +41,25 @@ class ImageSet:
     @property
     def aligned(self) -> bool:
         """Whether pixels carry labels, so that images are squashed and never cropped."""
-        return self.kind == "broden"
+        return self.kind in ("broden", "parts")
+
+    def file(self, index: int) -> Path:
+        """Where an image is."""
+        return self.root / self.paths[index]
+
+    def load(self, index: int, mode: str = "RGB") -> Image.Image:
+        """Decode an image, as `decode.load_image` does and with its errors."""
+        from cnnlens.data.decode import load_image
+
+        return load_image(self.file(index), mode)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the image list with sizes and modification times: equal hash, same images."""
         digest = hashlib.sha256()
-        for path in self.paths:
+        for index, path in enumerate(self.paths):
             try:
-                stat = (self.root / path).stat()
+                stat = self.file(index).stat()
                 state = f"{stat.st_size}:{int(stat.st_mtime)}"
             except OSError:
                 state = "missing"

@@ -93,7 +93,8 @@ DATASETS = {
         licence="research",
         citation="Zhang et al., Growing Interpretable Part Graphs on ConvNets, AAAI 2017",
         page="https://github.com/zqs1022/detanimalpart",
-        note="there is no archive: clone the repository and name its folder with -d",
+        note="there is no archive: clone the repository, and put the part annotations (folders "
+        "n01443537 … with truth_partNN.mat) from zqs1022/interpretableCNN beside its photos",
     ),
 }
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from cnnlens.data.broden import Broden, open_broden
+from cnnlens.data.cub import open_cub
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.folder import existing_folder, open_folder
+from cnnlens.data.truth import PATTERN as TRUTH
+from cnnlens.data.truth import open_truth
+from cnnlens.data.voc_part import open_voc_part
 from cnnlens.errors import CnnlensError
 
 HOME_VARIABLE = "CNNLENS_HOME"
@@ -29,9 +32,9 @@ def open_data(path: Path | str) -> ImageSet | Broden:
     Parameters
     ----------
     path : path
-        A folder in Broden's layout, a parts data set (opened for its images alone), or a folder
-        of images; or one that holds nothing but such a labelled data set, as unzipping leaves it.
-        The `root` of the result says which folder was used.
+        A folder in Broden's layout, a parts data set, or a folder of images; or one that holds
+        nothing but such a labelled data set, as unzipping leaves it. The `root` of the result
+        says which folder was used.
 
     Raises
     ------
@@ -88,13 +91,13 @@ def find_broden(size: int = 224) -> Broden:
 
 
 def kind_of(root: Path) -> str | None:
-    """Name the kind of labelled data set in a folder: broden, cub or voc-part; else None."""
+    """Name the layout of the labelled data set in a folder: a key of `_OPENERS`, or None."""
     for kind, marks in _MARKS.items():
         present = [(root / mark).exists() for mark in marks]
         # half of Broden's pair is a damaged Broden, not a folder of images
         if all(present) or (kind == "broden" and present[0] and (root / "images").is_dir()):
             return kind
-    return None
+    return "animal-part" if next(root.glob(f"*/{TRUTH}"), None) else None
 
 
 def _only_folder(root: Path) -> Path | None:
@@ -102,28 +105,10 @@ def _only_folder(root: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else None
 
 
-def _images_of_parts(root: Path) -> ImageSet:
-    """The images of a parts data set: those below ``images`` where it has such a folder."""
-    for name in ("images", "JPEGImages"):
-        if (root / name).is_dir():
-            images = open_folder(root / name)
-            return replace(images, root=root, paths=tuple(f"{name}/{p}" for p in images.paths))
-    return open_folder(root)
-
-
-def _voc_part(root: Path) -> ImageSet:
-    try:
-        return _images_of_parts(root)
-    except CnnlensError:
-        raise CnnlensError(
-            f"{root} holds VOC-Part's annotations but not its images",
-            "put the JPEGImages folder of PASCAL VOC 2010 beside Annotations_Part",
-        ) from None
-
-
 _OPENERS: dict[str, Callable[[Path], ImageSet]] = {
     "broden": open_broden,
-    "cub": _images_of_parts,
-    "voc-part": _voc_part,
+    "cub": open_cub,
+    "voc-part": open_voc_part,
+    "animal-part": open_truth,
     "images": open_folder,
 }

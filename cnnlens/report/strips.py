@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.images import DamagedImage, load_image
+from cnnlens.data.images import DamagedImage
 from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
@@ -89,7 +89,7 @@ def as_seen(
 ) -> np.ndarray:
     """Return an image as the network sees it, (cell, cell, 3) uint8; grey where it is gone."""
     try:
-        image = load_image(images.root / images.paths[position])
+        image = images.load(position)
     except DamagedImage:
         return np.full((cell, cell, 3), 128, np.uint8)
     pixels = preprocess.pixels(image, images.aligned)  # (H, W, C)
