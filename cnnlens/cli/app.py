@@ -22,6 +22,7 @@ COMMANDS = (
     "layers",
     "extract",
     "dissect",
+    "stability",
     "visualize",
     "deconv",
     "cam",

@@ -98,7 +98,7 @@ def open_images(path: Path | None, workspace: Workspace, kinds: tuple[str, ...])
     """Open the named data folder, or the workspace's last one of a fitting kind."""
     from cnnlens.data.open import open_data
 
-    names = {"broden": "Broden-layout", "classes": "class-folder"}
+    names = {"broden": "Broden-layout", "classes": "class-folder", "parts": "parts"}
     wanted = " or ".join(names.get(k, k) for k in kinds)
     if path is None:
         path = workspace.data_path(kinds)
@@ -125,6 +125,10 @@ _LACKING = {
     ),
     "classes": ("categories", "put the images into one subfolder per category"),
     "images": ("images", "name a folder of images"),
+    "parts": (
+        "parts",
+        "CUB-200-2011, VOC-Part and Animal-Part have them, `cnnlens data make animals` makes some",
+    ),
 }
 
 

@@ -24,11 +24,13 @@ from cnnlens.report.outliers import outliers
 from cnnlens.report.pictures import addresses
 from cnnlens.report.results import read_workspace
 from cnnlens.report.section import Section
+from cnnlens.report.stability import parts
 from cnnlens.report.visualizations import visualizations
 
 # The page's sections in reading order: name to a function that gathers it, or None of it.
 SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "dissect": dissection,
+    "stability": parts,
     "groups": concept_groups,
     "visualize": visualizations,
     "deconv": projections,

@@ -2,7 +2,7 @@
 
 from cnnlens.settings.attribution import CamSettings, DeconvSettings
 from cnnlens.settings.cluster import ClusterSettings, OutlierSettings
-from cnnlens.settings.measure import CompareSettings, DissectSettings
+from cnnlens.settings.measure import CompareSettings, DissectSettings, StabilitySettings
 from cnnlens.settings.run import ExtractSettings, RunSettings, Settings
 from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
 
@@ -18,5 +18,6 @@ __all__ = [
     "OutlierSettings",
     "RunSettings",
     "Settings",
+    "StabilitySettings",
     "VisualizeSettings",
 ]

@@ -82,3 +82,44 @@ class CompareSettings(Settings):
             raise UsageError(f"--resamples {self.resamples} is too few", "2000 is usual")
         if self.top < 0:
             raise UsageError(f"--top {self.top} cannot be negative", "0 shows no pictures")
+
+
+@dataclass(frozen=True)
+class StabilitySettings(Settings):
+    """Location instability and part interpretability.
+
+    Attributes
+    ----------
+    quantile : float
+        Share of a unit's activations that its mask keeps.
+    wide : float
+        A second such share; 0: the mean part's share of the image.
+    chance : int
+        How often a unit's places are shuffled across images for the chance level and p-values.
+    category : str
+        A unit's category: that of the largest "mean" activation, or the paper's "minimum" of
+        instability over categories.
+    top : int
+        Images shown per unit.
+    seed : int
+        Of shuffled and random places.
+    """
+
+    quantile: float = 0.005
+    wide: float = 0.0
+    chance: int = 100
+    category: str = "mean"
+    top: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile < 1:
+            raise UsageError(f"--quantile {self.quantile} is not between 0 and 1", "try 0.005")
+        if not 0 <= self.wide < 1:
+            raise UsageError(f"--wide {self.wide} is not between 0 and 1", "0: a mean part's share")
+        if self.chance < 0 or self.top < 0:
+            raise UsageError("--chance and --top cannot be negative", "0 leaves them out")
+        if self.category not in ("mean", "minimum"):
+            raise UsageError(
+                f"--category-by {self.category} is not known", "choose mean or minimum"
+            )

@@ -1,0 +1,357 @@
+"""Do a layer's units follow an object's parts? Everything that is measured of it, with its chance.
+
+Instability alone misleads: a unit that always fires at the image's centre scores low, as does a
+dead one, whose arg-max is the corner. So beside it stand the same figure for shuffled, random and
+central places, how far peaks lie from the centre, dead units, and how well a unit tells its
+category from the others.
+
+Zhang et al., "Interpretable Convolutional Neural Networks", CVPR 2018, §5.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from scipy.stats import rankdata
+
+from cnnlens.activations.stream import Observer, Source
+from cnnlens.data.parts import PartSet
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.dissect import Progress
+from cnnlens.measure.instability import (
+    FEWEST,
+    Category,
+    Chance,
+    Steadiness,
+    categories,
+    least,
+)
+from cnnlens.measure.part_iou import Associating, Association, MaskBook
+from cnnlens.measure.threshold import TopValues
+from cnnlens.model.geometry import Fields
+from cnnlens.settings import StabilitySettings
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What was found on one layer; NaN throughout for dead units.
+
+    Attributes
+    ----------
+    names : list of str
+        Categories.
+    parts : tuple of str
+        Names.
+    images : int
+        Objects that were measured.
+    category : numpy.ndarray
+        (C,) int64, each unit's; of dead units too.
+    dead : numpy.ndarray
+        (C,) bool: never above 0 on an image of its category.
+    instability, p_value, centre_distance, selectivity : numpy.ndarray
+        (C,); the second is the share of shuffles that are as steady, the third in shares of the
+        diagonal, the last the area under the ROC curve of the peaks, NaN with one category.
+    deviations : numpy.ndarray
+        (C, P) instability per part.
+    uniform, centre, shuffled : float
+        Mean instability over units of the three baselines.
+    associations : tuple of Association
+        At both quantiles; empty where the data has no masks.
+    scores, places : numpy.ndarray
+        (N, C) float32 and (N, C, 2) float32: how high and where each unit peaks, the latter y and
+        x in shares of the input.
+    """
+
+    names: list[str]
+    parts: tuple[str, ...]
+    images: int
+    category: np.ndarray
+    dead: np.ndarray
+    instability: np.ndarray
+    p_value: np.ndarray
+    centre_distance: np.ndarray
+    selectivity: np.ndarray
+    deviations: np.ndarray
+    uniform: float
+    centre: float
+    shuffled: float
+    associations: tuple[Association, ...]
+    scores: np.ndarray
+    places: np.ndarray
+    seen: np.ndarray
+
+    @property
+    def units(self) -> int:
+        """C."""
+        return len(self.category)
+
+
+class Peaking:
+    """Notes how high and where every unit peaks on every image, and its sum over the map."""
+
+    def __init__(self, images: int, shape: tuple[int, int, int]) -> None:
+        self.scores = np.full((images, shape[0]), -np.inf, np.float32)
+        self.sums = np.zeros((images, shape[0]), np.float32)
+        self.at = np.zeros((images, shape[0]), np.int32)
+        self.seen = np.zeros(images, bool)
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        """Take in maps (B, C, H, W)."""
+        flat = maps.reshape(*maps.shape[:2], -1)  # (B, C, HW)
+        self.at[positions] = at = flat.argmax(axis=2)
+        self.scores[positions] = np.take_along_axis(flat, at[:, :, None], axis=2)[:, :, 0]
+        self.sums[positions] = flat.sum(axis=2)
+        self.seen[positions] = True
+
+
+def stability(
+    source: Source,
+    data: PartSet,
+    fields: Sequence[Fields],
+    size: tuple[int, int],
+    settings: StabilitySettings | None = None,
+    negatives: Source | None = None,
+) -> Generator[Progress, None, list[Stability]]:
+    """Measure layers, in one sweep over their activations, or two where there are part masks.
+
+    Parameters
+    ----------
+    source : Source
+        Activations of the layers over the objects of `data`.
+    data : PartSet
+        Categories and parts.
+    fields : sequence of (Field, Field)
+        Receptive fields of each layer.
+    size : (int, int)
+        Height and width of the input.
+    settings : StabilitySettings, optional
+        Quantiles, shuffles, how a unit's category is found.
+    negatives : Source, optional
+        The same layers over images of no category.
+
+    Yields
+    ------
+    Progress
+        Often. The generator's result is one Stability per layer.
+
+    Raises
+    ------
+    CnnlensError
+        When no part is shown on ten images of a category.
+    """
+    settings = settings or StabilitySettings()
+    book = MaskBook(data, size) if data.masks is not None else None
+    wide = settings.wide or (book.share() if book else 0.0)
+    shares = [settings.quantile, wide] if book and wide else []
+    firsts = [
+        _First(shape, limit, len(data.paths), shares)
+        for shape, limit in zip(source.shapes, source.limits, strict=True)
+    ]
+    for step in source.sweep(firsts):
+        yield Progress("peaks", step.done, step.total)
+    others: list[Peaking | None] = [None] * len(firsts)
+    if negatives is not None:
+        pairs = zip(negatives.limits, negatives.shapes, strict=True)
+        extra = [Peaking(limit, shape) for limit, shape in pairs]
+        for step in negatives.sweep(extra):
+            yield Progress("negatives", step.done, step.total)
+        others = [*extra]
+    layers = [
+        _Layer(first, other, data, one, size, settings)
+        for first, other, one in zip(firsts, others, fields, strict=True)
+    ]
+    for number, layer in enumerate(layers):
+        for unit in range(layer.units):
+            layer.measure(unit)
+            yield Progress("stability", number * layer.units + unit, len(layers) * layer.units)
+    observers: list[Observer] = []
+    for layer in layers:
+        layer.associate(book if shares else None, shares)
+        observers.append(layer.observe)
+    if shares:
+        for step in source.sweep(observers):
+            yield Progress("parts", step.done, step.total)
+    return [layer.result() for layer in layers]
+
+
+class _First:
+    """The first look: peaks, and thresholds where there are masks."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], limit: int, images: int, shares: Sequence[float]
+    ) -> None:
+        self.shape = shape
+        self.peaking = Peaking(images, shape)
+        values = limit * shape[1] * shape[2]
+        self.values = [
+            TopValues(Fraction(str(round(share, 6))), shape[0], values) for share in shares
+        ]
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        self.peaking(positions, maps)
+        for values in self.values:
+            values.update(maps)
+
+
+class _Layer:
+    """One layer's units, measured one after the other."""
+
+    def __init__(
+        self,
+        first: _First,
+        others: Peaking | None,
+        data: PartSet,
+        fields: Fields,
+        size: tuple[int, int],
+        settings: StabilitySettings,
+    ) -> None:
+        self._first, self._data, self._settings, self._size = first, data, settings, size
+        peaking = first.peaking
+        self._seen = np.flatnonzero(peaking.seen)
+        self.units = first.shape[0]
+        self._names = sorted(set(data.image_categories or ()))
+        labels = np.array([self._names.index(c) for c in data.image_categories or ()])
+        self._labels = labels[self._seen]
+        self._scores = peaking.scores[self._seen]  # (n, C)
+        self._others = None if others is None else others.scores[others.seen]
+        centres = data.centres[self._seen] * np.array(size)
+        self._categories = categories(self._labels, centres, self._names)
+        if not self._categories:
+            raise CnnlensError(
+                f"no part is shown on {FEWEST} images of any category of {data.root}",
+                "more images are needed; `--merge-categories NAME` makes all categories one",
+            )
+        grid = _grid(fields, first.shape[1:])  # (HW, 2)
+        self._places = grid[peaking.at[self._seen]]  # (n, C, 2)
+        self._chance = Chance(grid, size, settings.chance, settings.seed)
+        self._chosen = self._choose(peaking.sums[self._seen])
+        self._steady: dict[int, Steadiness] = {}
+        self._associating: list[Associating] = []
+
+    def _choose(self, sums: np.ndarray) -> np.ndarray:
+        """Each unit's category: that with the largest mean sum over the map, (C,)."""
+        known = list(self._categories)
+        means = [sums[self._categories[c].images].mean(axis=0) for c in known]
+        return np.array(known)[np.argmax(means, axis=0)]
+
+    def measure(self, unit: int) -> None:
+        """Measure a unit's steadiness; nothing where it is dead."""
+        if self._settings.category == "minimum":
+            found = {c: self._steadiness(unit, one) for c, one in self._categories.items()}
+            alive = {c: one for c, one in found.items() if one is not None}
+            if alive:
+                self._chosen[unit] = min(alive, key=lambda c: alive[c].value)
+                self._steady[unit] = least(list(alive.values()))
+            return
+        steady = self._steadiness(unit, self._categories[int(self._chosen[unit])])
+        if steady is not None:
+            self._steady[unit] = steady
+
+    def _steadiness(self, unit: int, category: Category) -> Steadiness | None:
+        scores = self._scores[category.images, unit]
+        if not (scores > 0).any():
+            return None
+        return self._chance.steadiness(self._places[category.images, unit], scores, category)
+
+    # ---- parts
+
+    def associate(self, book: MaskBook | None, shares: Sequence[float]) -> None:
+        """Get ready for the second look."""
+        if book is None:
+            return
+        category = np.where(self._dead(), -1, self._chosen)
+        labels = np.full(len(self._data.paths), -2)
+        labels[self._seen] = self._labels
+        partner = np.arange(len(labels))
+        for one in self._categories.values():
+            rows = self._seen[one.images]
+            order = np.random.default_rng(self._settings.seed).permutation(rows)
+            partner[order] = np.roll(order, 1)
+        self._associating = [
+            Associating(book, values.thresholds(), share, category, labels, partner)
+            for values, share in zip(self._first.values, shares, strict=True)
+        ]
+
+    def observe(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        """Take the second look."""
+        for one in self._associating:
+            one(positions, maps)
+
+    # ---- the result
+
+    def _dead(self) -> np.ndarray:
+        return np.array([unit not in self._steady for unit in range(self.units)])
+
+    def result(self) -> Stability:
+        steady = [self._steady.get(unit) for unit in range(self.units)]
+        alive = [one for one in steady if one is not None]
+        parts = len(self._data.parts)
+        blank = np.full(parts, np.nan)
+        return Stability(
+            names=self._names,
+            parts=self._data.parts,
+            images=len(self._seen),
+            category=self._chosen,
+            dead=self._dead(),
+            instability=np.array([one.value if one else np.nan for one in steady]),
+            p_value=np.array([_p_value(one) if one else np.nan for one in steady]),
+            centre_distance=self._distances(),
+            selectivity=self._selectivities(),
+            deviations=np.stack([one.parts if one else blank for one in steady]),
+            uniform=_mean([one.uniform for one in alive]),
+            centre=_mean([one.centre for one in alive]),
+            shuffled=_mean([float(one.shuffled.mean()) for one in alive if len(one.shuffled)]),
+            associations=tuple(one.result(FEWEST) for one in self._associating),
+            scores=self._scores,
+            places=(self._places / np.array(self._size)).astype(np.float32),
+            seen=self._seen,
+        )
+
+    def _distances(self) -> np.ndarray:
+        """Mean distance of the peaks from the centre, over images that excite the unit, (C,)."""
+        away = self._places - np.array(self._size) / 2  # (n, C, 2)
+        away = np.sqrt((away**2).sum(axis=2)) / np.hypot(*self._size)
+        found = np.full(self.units, np.nan)
+        for unit in self._steady:
+            images = self._categories[int(self._chosen[unit])].images
+            found[unit] = away[images, unit][self._scores[images, unit] > 0].mean()
+        return found
+
+    def _selectivities(self) -> np.ndarray:
+        found = np.full(self.units, np.nan)
+        for unit in self._steady:
+            own = self._labels == self._chosen[unit]
+            others = self._scores[~own, unit]
+            if self._others is not None:
+                others = np.concatenate([others, self._others[:, unit]])
+            if len(others):
+                found[unit] = area_under_curve(self._scores[own, unit], others)
+        return found
+
+
+def area_under_curve(own: np.ndarray, others: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that one of `own` (n,) lies above one of `others`."""
+    ranks = rankdata(np.concatenate([own, others]))[: len(own)]
+    return float((ranks.sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others)))
+
+
+def _grid(fields: Fields, shape: tuple[int, int] | tuple[int, ...]) -> np.ndarray:
+    """Receptive-field centres (H·W, 2) of a map's positions, y and x in pixels."""
+    rows, columns = (
+        np.array([field.centre(i) for i in range(n)])
+        for field, n in zip(fields, shape, strict=True)
+    )
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _p_value(one: Steadiness) -> float:
+    if not len(one.shuffled):
+        return float("nan")
+    return float((1 + (one.shuffled <= one.value).sum()) / (1 + len(one.shuffled)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
