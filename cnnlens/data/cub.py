@@ -55,7 +55,8 @@ def open_cub(root: Path) -> PartSet:
             what = f"it has no {lacking}" if _is_inside(path) else "its path leads out of images/"
             faults.append(Fault(path, what))
             continue
-        kind = _NUMBERED.sub("", titles.get(kinds[number], kinds[number]), count=1)
+        title = titles.get(kinds[number], kinds[number])
+        kind = _NUMBERED.sub("", title, count=1).replace("_", " ")
         things.append(Thing(f"images/{path}", kind, boxes[number], shown.get(number, {})))
     numbers = {part: place for place, part in enumerate(parts)}
     masks = _masks(root, things, numbers) if (root / MASKS).is_dir() else None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnlens.data import batches as module
+from cnnlens.data import decode
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.images import Batch, DamagedImage, batches, check_skipped, open_folder
 from cnnlens.errors import CnnlensError
@@ -120,13 +120,13 @@ def test_no_more_than_two_batches_are_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, begun = folder(tmp_path, 60), []
-    load = module.load_image
+    load = decode.load_image
 
     def noted(path: Path, mode: str) -> Image.Image:
         begun.append(path)
         return load(path, mode)
 
-    monkeypatch.setattr(module, "load_image", noted)
+    monkeypatch.setattr(decode, "load_image", noted)
     got = batches(images, SMALL, batch_size=4, workers=2)
     next(got)
     before = -1
@@ -165,7 +165,7 @@ def test_an_unexpected_error_in_a_worker_is_not_swallowed(
     def broken(path: Path, mode: str) -> Image.Image:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(module, "load_image", broken)
+    monkeypatch.setattr(decode, "load_image", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         list(batches(folder(tmp_path, 3), SMALL, batch_size=2, workers=2))
     assert not threads()

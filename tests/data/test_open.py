@@ -7,6 +7,7 @@ from PIL import Image
 
 from cnnlens.data.broden import Broden
 from cnnlens.data.open import find_broden, open_data
+from cnnlens.data.synthetic_animals import make_animals
 from cnnlens.errors import CnnlensError
 
 from .layout import write
@@ -37,28 +38,13 @@ def test_a_broden_without_label_csv_is_damaged_not_a_folder_of_images(tmp_path: 
         open_data(tmp_path)
 
 
-def test_cub_is_opened_for_its_images(tmp_path: Path) -> None:
-    for bird in ("001.Albatross/a.jpg", "002.Auklet/b.jpg"):
-        picture(tmp_path / "CUB" / "images" / bird)
-    picture(tmp_path / "CUB" / "segmentations" / "a.png")
-    (tmp_path / "CUB" / "images.txt").write_text("")
-    (tmp_path / "CUB" / "parts").mkdir()
-    (tmp_path / "CUB" / "parts" / "part_locs.txt").write_text("")
-    data = open_data(tmp_path)
-    assert data.root == tmp_path / "CUB" and data.name == "CUB"
-    assert data.paths == ("images/001.Albatross/a.jpg", "images/002.Auklet/b.jpg")
-    assert data.image_categories == ("001.Albatross", "002.Auklet")
-    assert all((data.root / path).is_file() for path in data.paths)
-
-
-def test_voc_part_without_images_says_which_are_missing(tmp_path: Path) -> None:
-    (tmp_path / "Annotations_Part").mkdir()
-    (tmp_path / "Annotations_Part" / "2008_000003.mat").write_text("")
-    with pytest.raises(CnnlensError) as caught:
-        open_data(tmp_path)
-    assert "JPEGImages" in caught.value.hint
-    picture(tmp_path / "JPEGImages" / "2008_000003.jpg")
-    assert open_data(tmp_path).paths == ("JPEGImages/2008_000003.jpg",)
+def test_cub_is_found_in_the_folder_that_its_archive_leaves(tmp_path: Path) -> None:
+    make_animals(tmp_path / "in" / "CUB", 3, 24)
+    data = open_data(tmp_path / "in")
+    assert data.root == tmp_path / "in" / "CUB" and (data.name, data.kind) == ("CUB", "parts")
+    assert data.paths[0] == "images/001.long_neck/00000.png"
+    assert data.image_categories == ("long neck", "trunk", "beak")
+    assert all(data.file(index).is_file() for index in range(3))
 
 
 def test_anything_else_is_a_folder_of_images(tmp_path: Path) -> None:
