@@ -1,4 +1,4 @@
-"""The five criteria of an interpretable network, measured on one layer's maps.
+"""The five criteria of an interpretable network, measured on one layer.
 
 Against the same training without the method: location instability falls, selectivity rises, the
 peaks' distance from the centre does not shrink, dead units do not grow, accuracy stays within 3
@@ -12,64 +12,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
-TOP = 100  # images per part, by peak
-FEWEST = 5  # that must show a part
+import cnnlens
+from cnnlens.data.parts import PartSet
+from cnnlens.model.model import Model
 
 
-def measure(maps: np.ndarray, centres: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> dict:
-    """Stability of each unit of a layer (METHODS: location instability), as means over units.
-
-    maps (N, C, H, W); centres (H, W, 2) of the positions' receptive fields, and parts (N, P, 2),
-    NaN where a part is not seen, both as shares of the image's height and width; labels (N,), -1
-    for negatives.
-    """
-    flat = maps.reshape(*maps.shape[:2], -1)
-    score, place = flat.max(axis=2), flat.argmax(axis=2)
-    peaks = centres.reshape(-1, 2)[place]  # (N, C, 2)
-    kinds = [k for k in np.unique(labels) if k >= 0]
-    mean = np.stack([flat.sum(axis=2)[labels == k].mean(axis=0) for k in kinds])  # (K, C)
-    unstable, shuffled, selective, distance, dead = [], [], [], [], 0
-    random = np.random.default_rng(0)
-    for unit, best in enumerate(mean.argmax(axis=0)):
-        own = labels == kinds[best]
-        if not (score[own, unit] > 0).any():
-            dead += 1
-            continue
-        images = np.flatnonzero(own)
-        unstable.append(_instability(score, peaks[images, unit], parts, unit, images))
-        order = random.permutation(len(images))
-        shuffled.append(_instability(score, peaks[images[order], unit], parts, unit, images))
-        selective.append(_area(score[own, unit], score[~own, unit]))
-        distance.append(np.linalg.norm(peaks[images, unit] - 0.5, axis=1).mean() / 2**0.5)
-    return {
-        "instability": float(np.mean(unstable)),
-        "shuffled": float(np.mean(shuffled)),
-        "selectivity": float(np.mean(selective)),
-        "centre_distance": float(np.mean(distance)),
-        "dead_units": dead,
+def measure(model: Model, name: str, data: PartSet) -> dict:
+    """Means over a layer's units of what `cnnlens stability` finds."""
+    layer = cnnlens.find_layers(model).resolve(name)
+    source = cnnlens.ModelSource(model, data, [layer], cnnlens.RunSettings())
+    settings = cnnlens.StabilitySettings(chance=20)
+    (found,) = cnnlens.stability(source, data, [layer.fields], model.preprocess.size, settings)
+    figures = {
+        "instability": float(np.nanmean(found.instability)),
+        "shuffled": found.shuffled,
+        "selectivity": float(np.nanmean(found.selectivity)),
+        "centre_distance": float(np.nanmean(found.centre_distance)),
+        "dead_units": int(found.dead.sum()),
     }
-
-
-def _instability(
-    score: np.ndarray, peaks: np.ndarray, parts: np.ndarray, unit: int, images: np.ndarray
-) -> float:
-    found = []
-    for part in range(parts.shape[1]):
-        shown = np.flatnonzero(~np.isnan(parts[images, part, 0]))
-        if len(shown) < FEWEST:
-            continue
-        shown = shown[np.argsort(-score[images[shown], unit], kind="stable")[:TOP]]
-        away = np.linalg.norm(peaks[shown] - parts[images[shown], part], axis=1) / 2**0.5
-        found.append(away.std(ddof=1))
-    return float(np.mean(found))
-
-
-def _area(own: np.ndarray, others: np.ndarray) -> float:
-    """Area under the ROC curve of the peak score."""
-    ranks = rankdata(np.concatenate([own, others]))[: len(own)]
-    return (ranks.sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others))
+    for number, one in enumerate(found.associations):
+        key = ("interpretability", "interpretability_wide")[number]
+        figures[key] = float(np.nanmean(one.best(one.by_part)))
+    return figures
 
 
 def criteria(plain: Mapping[str, float], method: Mapping[str, float]) -> dict[str, bool]:
@@ -87,9 +52,10 @@ def criteria(plain: Mapping[str, float], method: Mapping[str, float]) -> dict[st
 def report(runs: Sequence[Mapping], out: Path) -> str:
     """Table of all runs, the criteria on the means and per seed; the same as JSON in `out`."""
     keys = ["instability", "shuffled", "selectivity", "centre_distance", "dead_units", "accuracy"]
+    keys += [key for key in runs[0] if key.startswith("interpretability")]
     of = {m: [r for r in runs if r["method"] == m] for m in ("none", "icnn")}
     means = {m: {k: float(np.mean([r[k] for r in rs])) for k in keys} for m, rs in of.items()}
-    lines = [f"{'':18}" + "".join(f"{k:>17}" for k in keys)]
+    lines = [f"{'':18}" + "".join(f"{k[:16]:>17}" for k in keys)]
     for run in runs:
         name = f"{run['method']} seed {run['seed']}"
         lines.append(f"{name:18}" + "".join(f"{run[k]:17.4f}" for k in keys))

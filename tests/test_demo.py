@@ -75,7 +75,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
     looks = ["dissect", "visualize", "deconv", "cam", "invert"]
-    assert sections == [*looks, "categories", "filters", "explain"]
+    assert sections == [*looks, "categories", "filters", "explain", "compare"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
     for entry in at_unit:
@@ -92,3 +92,24 @@ def test_units_that_are_looked_at_detect_different_concepts(shown):
     tour = Tour(Screen(quiet=True), out, 135, 4, 0, force=False)
     rows = read_csv(out / "trained" / "dissect" / "conv3" / "units.csv")
     assert len({rows[unit]["label"] for unit in tour.detectors}) == len(tour.detectors) == 6
+
+
+def test_the_page_ends_with_an_ordinary_and_an_interpretable_network(shown):
+    out, _ = shown
+    page = (out / "trained" / "report.html").read_text()
+    assert "Side by side:" in page and "ordinary · interpretable" in page
+    one, other = (
+        json.loads((out / name / "stability" / "relu4" / "summary.json").read_text())
+        for name in ("ordinary", "interpretable")
+    )
+    # what counts as success: the first alone would prove nothing
+    assert other["location_instability"] < 0.9 * one["location_instability"]
+    assert other["selectivity"] > one["selectivity"] + 0.02
+    assert other["centre_distance"] > one["centre_distance"] - 0.005
+    assert other["dead_units"] <= one["dead_units"]
+    before, after = (
+        json.loads((out / f"{name}.json").read_text())["accuracy"]["after"]
+        for name in ("ordinary", "interpretable")
+    )
+    assert after > before - 0.05  # 225 images: the interval is as wide
+    assert one["location_instability"] < one["baselines"]["shuffled"]

@@ -105,6 +105,7 @@ def compare(
         else _accuracies(sides, data, settings, run, screen)
     )
     document = compare_sides(sides, layers, accuracies, settings, force)
+    document["shown"] = units
     for line in (*document["unlike"], *document["remarks"]):
         screen.note(line)
     page = write_comparison(out, sides, layers, document, units)
@@ -122,7 +123,7 @@ class _Matched:
     def __init__(self, layers: Matched) -> None:
         self._layers = layers
 
-    def resolve(self, name: str) -> SideLayer:
+    def resolve(self, name: str, vectors: bool = False) -> SideLayer:
         for known, rows in self._layers.items():
             if name in (known, *(row.alias for row in rows), *(row.name for row in rows)):
                 return rows[0]

@@ -8,8 +8,30 @@ from typing import Annotated, Any
 import typer
 
 from cnnlens.cli import options as o
+from cnnlens.cli.pair import compare, finetune, stability
 from cnnlens.cli.screen import Screen
-from cnnlens.cli.stations import LAYERS, MIN_IOU, STATIONS, Tour
+from cnnlens.cli.stations import (
+    LAYERS,
+    MIN_IOU,
+    Tour,
+    cam,
+    cluster,
+    deconv,
+    dissect,
+    draw,
+    explain,
+    invert,
+    train,
+    visualize,
+)
+
+# in the order of the page
+STATIONS = (
+    *(draw, train, dissect),
+    *(visualize, deconv, cam, invert),
+    *(cluster, explain),
+    *(finetune, stability, compare),
+)
 
 
 def demo(
@@ -27,8 +49,8 @@ def demo(
     """Show all of it on a synthetic set.
 
     Draws the set, trains a small CNN on it, dissects it beside its untrained twin, and looks
-    closer at its best units, its classes and two pictures: no download, under three minutes on
-    two cores.
+    closer at its best units, its classes and two pictures; ends with an ordinary and an
+    interpretable network side by side. No download, under three minutes on two cores.
     """
     from cnnlens.report.page import write_report
 

@@ -138,22 +138,17 @@ class Work:
     def _measure(self, layer: Layer, source: Any, others: Any) -> Stability:
         from cnnlens.measure.stability import stability
 
-        steps = stability(
-            source,
-            self.counted,
-            [layer.fields],
-            self.model.preprocess.size,
-            self.settings,
-            others,
-        )
         with self.screen.progress() as bars:
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    (found,) = end.value
-                    return found
-                bars.show(f"{layer.name}: {step.stage}", step.done, step.total)
+            (found,) = stability(
+                source,
+                self.counted,
+                [layer.fields],
+                self.model.preprocess.size,
+                self.settings,
+                others,
+                lambda step: bars.show(f"{layer.name}: {step.stage}", step.done, step.total),
+            )
+        return found
 
     def _write(self, layer: Layer, found: Stability, skipped: list[dict[str, str]]) -> None:
         from cnnlens.files import atomic_folder, write_json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,7 @@ class Tour:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """On so small a network several threads only wait for each other, on busy cores for long."""
     import torch
 
@@ -133,7 +133,7 @@ def draw(tour: Tour) -> None:
     tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
 
 
-@_one_thread()
+@one_thread()
 def train(tour: Tour) -> None:
     """Make two networks that differ in nothing but their training."""
     for name, epochs in (("untrained", 0), ("trained", tour.epochs)):
@@ -193,7 +193,7 @@ def _compare(tour: Tour) -> None:
         write_json(tour.out / "trained" / "dissect" / layer / "summary.json", summary)
 
 
-@_one_thread()
+@one_thread()
 def visualize(tour: Tour) -> None:
     """Draw what excites the best detectors, the first filters and some classes most."""
     from cnnlens.cli.visualize import Work
@@ -212,7 +212,7 @@ def visualize(tour: Tour) -> None:
     work.run([_units(tour), f"{LAYERS[0]}:0-{_FIRST - 1}"], list(_CLASSES))
 
 
-@_one_thread()
+@one_thread()
 def deconv(tour: Tour) -> None:
     """Project the same detectors back to the pixels that drove them."""
     from cnnlens.cli.deconv import Work
@@ -249,7 +249,7 @@ def cam(tour: Tour) -> None:
     work.run(tour.photos, None, LAYERS[-1])
 
 
-@_one_thread()
+@one_thread()
 def invert(tour: Tour) -> None:
     """Make the same two pictures again, from each layer's answer alone."""
     from cnnlens.cli.inverting import Work
@@ -267,7 +267,7 @@ def invert(tour: Tour) -> None:
     work.finish(page=False)
 
 
-@_one_thread()
+@one_thread()
 def cluster(tour: Tour) -> None:
     """Show which kinds of figure the last layer holds close, and in which order it decides."""
     from cnnlens.cli.cluster import Work
@@ -282,7 +282,7 @@ def cluster(tour: Tour) -> None:
     work.run(tour.kinds, [LAYERS[-1]], ["categories", "filters"])
 
 
-@_one_thread()
+@one_thread()
 def explain(tour: Tour) -> None:
     """Let a picture that the trees have not seen go down the filters of its kind."""
     from cnnlens.cli.explain import Work
@@ -290,10 +290,3 @@ def explain(tour: Tour) -> None:
     settings = ClusterSettings(seed=tour.seed)
     work = Work(tour.screen, tour.space(), tour.model(), settings, tour.run_settings, tour.force)
     work.run(tour.kinds, LAYERS[-1], tour.photos[:1], None)
-
-
-STATIONS: tuple[Callable[[Tour], None], ...] = (
-    *(draw, train, dissect),
-    *(visualize, deconv, cam, invert),
-    *(cluster, explain),
-)

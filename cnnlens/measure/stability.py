@@ -10,7 +10,7 @@ Zhang et al., "Interpretable Convolutional Neural Networks", CVPR 2018, §5.2.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -63,6 +63,8 @@ class Stability:
     scores, places : numpy.ndarray
         (N, C) float32 and (N, C, 2) float32: how high and where each unit peaks, the latter y and
         x in shares of the input.
+    seen : numpy.ndarray
+        (N,) int64, positions of those objects in the data.
     """
 
     names: list[str]
@@ -114,7 +116,8 @@ def stability(
     size: tuple[int, int],
     settings: StabilitySettings | None = None,
     negatives: Source | None = None,
-) -> Generator[Progress, None, list[Stability]]:
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Stability]:
     """Measure layers, in one sweep over their activations, or two where there are part masks.
 
     Parameters
@@ -131,18 +134,38 @@ def stability(
         Quantiles, shuffles, how a unit's category is found.
     negatives : Source, optional
         The same layers over images of no category.
+    progress : callable, optional
+        Called often with a Progress.
 
-    Yields
-    ------
-    Progress
-        Often. The generator's result is one Stability per layer.
+    Returns
+    -------
+    list of Stability
+        One per layer.
 
     Raises
     ------
     CnnlensError
         When no part is shown on ten images of a category.
     """
-    settings = settings or StabilitySettings()
+    steps = measuring(source, data, fields, size, settings or StabilitySettings(), negatives)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if progress is not None:
+            progress(step)
+
+
+def measuring(
+    source: Source,
+    data: PartSet,
+    fields: Sequence[Fields],
+    size: tuple[int, int],
+    settings: StabilitySettings,
+    negatives: Source | None,
+) -> Generator[Progress, None, list[Stability]]:
+    """Do what `stability` does, step by step, for callers that want to stop in between."""
     book = MaskBook(data, size) if data.masks is not None else None
     wide = settings.wide or (book.share() if book else 0.0)
     shares = [settings.quantile, wide] if book and wide else []

@@ -26,7 +26,7 @@ _METHODS = (None, "none", "cgl", "icnn")
 
 
 def save_checkpoint(
-    path: Path,
+    path: Path | str,
     net: nn.Module,
     arch: str,
     preprocess: Preprocess,
@@ -37,7 +37,7 @@ def save_checkpoint(
 
     Parameters
     ----------
-    path : pathlib.Path
+    path : path
         Where to.
     net : torch.nn.Module
         Its state dict is saved, on the CPU.
@@ -68,7 +68,7 @@ def save_checkpoint(
     }
     buffer = io.BytesIO()  # torch's writer hides why a file cannot be written
     torch.save(content, buffer)
-    with atomic(path) as temporary:
+    with atomic(Path(path)) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 

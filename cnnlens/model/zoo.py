@@ -121,6 +121,21 @@ def demo_net(num_classes: int = 9) -> nn.Module:
     return nn.Sequential(OrderedDict(layers))
 
 
+def animal_net(num_classes: int = 3) -> nn.Module:
+    """Build a network for the synthetic animals: four convolutions, the last on maps of 16×16."""
+    layers: dict[str, nn.Module] = {}
+    shapes = ((3, 32, 5, 2), (32, 48, 3, 1), (48, 64, 3, 2), (64, 64, 3, 1))
+    for number, (inside, outside, kernel, stride) in enumerate(shapes, 1):
+        conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False)
+        layers[f"conv{number}"] = conv
+        layers[f"norm{number}"] = nn.BatchNorm2d(outside)
+        layers[f"relu{number}"] = nn.ReLU()
+    layers["avgpool"] = nn.AvgPool2d(4)  # keeps where things are
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(64 * 16, num_classes)
+    return nn.Sequential(OrderedDict(layers))
+
+
 @dataclass(frozen=True)
 class Entry:
     """A network of the zoo: how to build it, its input, where it is from."""
@@ -157,6 +172,12 @@ ZOO = {
         Preprocess(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3, source="zoo"),
         "cnnlens demo",
         classes=9,
+    ),
+    "animal_net": Entry(
+        animal_net,
+        Preprocess(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3, source="zoo"),
+        "cnnlens data make animals",
+        classes=3,
     ),
 }
 

@@ -99,6 +99,15 @@ def _shuffled(key: str) -> Callable[[SideLayer], float | None]:
     return chance
 
 
+def _other_masks(layer: SideLayer) -> float | None:
+    """Part interpretability with the masks of another object."""
+    quantiles = layer.parts.summary.get("interpretability") if layer.parts else None
+    first = quantiles[0] if isinstance(quantiles, list) and quantiles else None
+    if isinstance(first, Mapping):
+        return finite(first.get("chance"))
+    return _shuffled("part_interpretability")(layer)
+
+
 def _none(layer: SideLayer) -> float | None:
     return None
 
@@ -125,7 +134,7 @@ QUANTITIES = (
         "Part interpretability",
         4,
         _column("part_interpretability"),
-        _shuffled("part_interpretability"),
+        _other_masks,
     ),
     Quantity("selectivity", "Selectivity", 3, _column("selectivity"), _half),
     Quantity(

@@ -147,7 +147,22 @@ def write_comparison(
     write_json(out / "compare.json", document)
     write_csv(out / "compare.csv", CSV_HEADER, csv_rows(document))
     pictures: dict[str, Path] = {}
-    view = {
+    view = comparison_view(sides, layers, document, units, pictures)
+    page = out / "compare.html"
+    with addresses(out, pictures) as src:
+        write_text(page, _render(view, src))
+    return page
+
+
+def comparison_view(
+    sides: Sequence[Side],
+    layers: Mapping[str, Rows],
+    document: Mapping[str, Any],
+    units: Mapping[str, Sequence[int]],
+    pictures: dict[str, Path],
+) -> dict[str, Any]:
+    """Lay out what the template ``compared.html`` shows; its pictures join `pictures`."""
+    return {
         "sides": [_side_view(side, who) for side, who in _zip(sides, document["workspaces"])],
         "document": document,
         "accuracy": _accuracy_rows(document),
@@ -157,10 +172,6 @@ def write_comparison(
         ],
         "level": document["settings"]["level"],
     }
-    page = out / "compare.html"
-    with addresses(out, pictures) as src:
-        write_text(page, _render(view, src))
-    return page
 
 
 CSV_HEADER = ("layer", "quantity", "workspace", "value", "chance", "low", "high", "units")
@@ -282,5 +293,7 @@ def _render(view: Mapping[str, Any], src: Mapping[str, str]) -> str:
 
     jinja = environment()
     style = jinja.loader.get_source(jinja, "style.css")[0]
-    text = jinja.get_template("compare.html").render(view=view, src=src.__getitem__, style=style)
+    text = jinja.get_template("compare.html").render(
+        view=view, src=src.__getitem__, style=style, section_name=""
+    )
     return text.encode("utf-8", "replace").decode("utf-8")

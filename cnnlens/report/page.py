@@ -24,6 +24,7 @@ from cnnlens.report.outliers import outliers
 from cnnlens.report.pictures import addresses
 from cnnlens.report.results import read_workspace
 from cnnlens.report.section import Section
+from cnnlens.report.side_by_side import side_by_side
 from cnnlens.report.stability import parts
 from cnnlens.report.visualizations import visualizations
 
@@ -41,6 +42,7 @@ SECTIONS: dict[str, Callable[[Path], Section | None]] = {
     "explain": explanations,
     "embed": embeddings,
     "outliers": outliers,
+    "compare": side_by_side,
 }
 
 _SCRIPTS = (

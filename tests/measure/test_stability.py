@@ -79,12 +79,7 @@ def measure(
     data: PartSet, maps: np.ndarray, settings: StabilitySettings = QUICK, others: Any = None
 ) -> Stability:
     negatives = None if others is None else Maps(others)
-    steps = stability(Maps(maps), data, [FIELDS], SIZE, settings, negatives)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value[0]
+    return stability(Maps(maps), data, [FIELDS], SIZE, settings, negatives)[0]
 
 
 def cells_of(data: PartSet, part: int) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""The last stations of the demo: an ordinary and an interpretable network, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cnnlens.cli.screen import Screen
+from cnnlens.cli.session import ModelOptions, open_model
+from cnnlens.cli.stations import Tour, one_thread
+from cnnlens.settings import CompareSettings, StabilitySettings
+from cnnlens.settings.finetune import FinetuneSettings
+
+_ARCH, _AT = "zoo:animal_net", "relu4"  # where a convolution is inserted, and looked at
+_IMAGES = 900
+_NETWORKS = ("ordinary", "interpretable")
+
+
+@one_thread()
+def finetune(tour: Tour) -> None:
+    """Train one network on animals, then on from it: with ICNN, and the same way without."""
+    from cnnlens.data.synthetic_animals import make_animals
+
+    data = tour.out / "animals"
+    if tour.force or not data.is_dir():
+        with tour.screen.progress() as bars:
+            make_animals(
+                data,
+                _IMAGES,
+                seed=tour.seed,
+                progress=lambda done, total: bars.show("drawing animals", done, total),
+                force=tour.force,
+            )
+    start = FinetuneSettings(epochs=10, lr=3e-3, trunk=1.0, seed=tour.seed)
+    _train(tour, _ARCH, "animals", "none", False, start)
+    for name, method in zip(_NETWORKS, ("none", "icnn"), strict=True):
+        settings = FinetuneSettings(epochs=6, seed=tour.seed)
+        _train(tour, str(tour.out / "animals.pt"), name, method, True, settings)
+
+
+def _train(
+    tour: Tour, model: str, name: str, method: str, insert: bool, settings: FinetuneSettings
+) -> None:
+    from cnnlens.cli.finetuning import carry_out
+    from cnnlens.data.labelled import read_labelled
+    from cnnlens.data.open import open_data
+    from cnnlens.interpretable.training import Request, prepare
+
+    out = tour.out / f"{name}.pt"
+    if out.exists() and not tour.force:
+        return
+    images = open_data(tour.out / "animals")
+    quiet = Screen(quiet=True)  # three openings of nearly one network say nothing
+    opened, _ = open_model(ModelOptions(model), None, quiet)
+    labelled = read_labelled(images, opened.preprocess)
+    layers = (_AT,) if insert else ()
+    training = prepare(opened, labelled, Request(method, layers, insert, settings))
+    found = carry_out(training, out, images, tour.screen, first=True, force=tour.force)
+    tour.screen.note(f"{name}: {found['accuracy']['after']:.1%} of its answers are right")
+
+
+@one_thread()
+def stability(tour: Tour) -> None:
+    """Measure whether the units of both follow the animals' parts."""
+    from cnnlens.cli.stabilizing import Chosen, Work
+
+    for name in _NETWORKS:
+        work = Work(
+            tour.screen,
+            tour.space(name),
+            tour.model(name),
+            StabilitySettings(top=6, seed=tour.seed),
+            Chosen(negatives=tour.out / "animals" / "negatives"),
+            tour.run_settings,
+        )
+        work.run(tour.out / "animals", [_AT], page=True, force=tour.force)
+
+
+def compare(tour: Tour) -> None:
+    """Put both side by side on the demo's page."""
+    from cnnlens.report.beside import units_to_show
+    from cnnlens.report.comparison import compare_sides, write_comparison
+    from cnnlens.report.matched import match_layers
+    from cnnlens.report.side_by_side import FOLDER
+    from cnnlens.report.sides import read_sides
+
+    settings = CompareSettings(top=6)
+    sides = read_sides([tour.out / name for name in _NETWORKS])
+    layers = match_layers(sides, [])
+    document: dict[str, Any] = compare_sides(sides, layers, settings=settings)
+    document["shown"] = {name: units_to_show(rows, settings.top) for name, rows in layers.items()}
+    folder: Path = tour.out / "trained" / FOLDER
+    write_comparison(folder, sides, layers, document, document["shown"])
