@@ -12,11 +12,23 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, open_images, open_model
 from cnnlens.errors import UsageError
 from cnnlens.settings.cgl import CglSettings
-from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
+from cnnlens.settings.finetune import (
+    ICNN_PRESETS,
+    TRAINING_PRESETS,
+    FinetuneSettings,
+    IcnnSettings,
+)
+from cnnlens.settings.run import preset as of_preset
 from cnnlens.workspace import Workspace
 
 F, C, G = FinetuneSettings(), IcnnSettings(), CglSettings()
 METHODS = ("icnn", "cgl", "none")
+
+
+def _option(metavar: str, text: str, default: float | str) -> Any:
+    """Build an option whose default is the preset's."""
+    help_ = f"{text} Default: {default}, or the preset's."
+    return typer.Option(metavar=metavar, help=help_, show_default=False)
 
 
 def finetune(
@@ -44,14 +56,23 @@ def finetune(
     negatives: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Images that show none of the categories.")
     ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="default|paper|shapes",
+            help="Weights and rates: ours, the papers', or cgl's synthetic experiment's.",
+        ),
+    ] = "default",
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the images.")] = F.epochs,
-    lr: Annotated[float, typer.Option(metavar="X", help="Highest rate of new layers.")] = F.lr,
+    lr: Annotated[float | None, _option("X", "Highest rate of new layers.", F.lr)] = None,
     trunk: Annotated[
-        float, typer.Option(metavar="X", help="Factor on it for other layers; 0 freezes them.")
-    ] = F.trunk,
-    optimizer: Annotated[str, typer.Option(metavar="adamw|sgd", help="The rule of steps.")] = (
-        F.optimizer
-    ),
+        float | None,
+        _option("X", "Factor on it for other layers; 0 freezes them.", F.trunk),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        _option("adamw|sgd", "The rule of steps.", F.optimizer),
+    ] = None,
     schedule: Annotated[
         str, typer.Option(metavar="onecycle|constant|steps", help="Of the rate.")
     ] = F.schedule,
@@ -63,7 +84,7 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    weight_decay: Annotated[float, typer.Option(metavar="X", help="Of weights.")] = F.weight_decay,
+    weight_decay: Annotated[float | None, _option("X", "Of weights.", F.weight_decay)] = None,
     validation: Annotated[float, typer.Option(metavar="SHARE", help="Images held out.")] = (
         F.validation
     ),
@@ -82,21 +103,26 @@ def finetune(
         bool, typer.Option("--learn-beta", help="icnn: learn one per filter.")
     ] = C.learn_beta,
     filter_loss: Annotated[
-        str, typer.Option(metavar="filter|mi", help="icnn: the loss; mi needs no labels.")
-    ] = C.filter_loss,
+        str | None,
+        _option("filter|mi", "icnn: the loss; mi needs no labels.", C.filter_loss),
+    ] = None,
     lambda_filter: Annotated[
-        float, typer.Option(metavar="X", help="icnn: weight of the filter loss, per 64 filters.")
-    ] = C.filter_weight,
+        float | None,
+        _option("X", "icnn: weight of the filter loss, per 64 filters.", C.filter_weight),
+    ] = None,
     groups: Annotated[int, typer.Option(metavar="N", help="cgl: groups per layer.")] = G.groups,
     lambda_group: Annotated[
-        float, typer.Option(metavar="X", help="cgl: weight of the group loss.")
-    ] = G.group_weight,
+        float | None,
+        _option("X", "cgl: weight of the group loss.", G.group_weight),
+    ] = None,
     lambda_spatial: Annotated[
-        float, typer.Option(metavar="X", help="cgl: weight of the spatial loss.")
-    ] = G.spatial_weight,
+        float | None,
+        _option("X", "cgl: weight of the spatial loss.", G.spatial_weight),
+    ] = None,
     lambda_block: Annotated[
-        float, typer.Option(metavar="X", help="cgl: weight of the block norm.")
-    ] = G.block_weight,
+        float | None,
+        _option("X", "cgl: weight of the block norm.", G.block_weight),
+    ] = None,
     workspace: o.WorkspaceOption = None,
     arch: o.ArchOption = None,
     allow_pickle: o.PickleOption = False,
@@ -121,15 +147,27 @@ def finetune(
     if method not in METHODS:
         raise UsageError(f"--method {method} is not known", f"choose {', '.join(METHODS)}")
     one = category is not None or negatives is not None
-    settings = FinetuneSettings(
-        epochs, batch_size, lr, trunk, optimizer, schedule,
-        loss or ("logistic" if one else "softmax"), weight_decay, validation, mirror, patience,
-        amp, seed,
+    settings = FinetuneSettings.chosen(
+        of_preset(TRAINING_PRESETS, preset),
+        epochs=epochs, batch_size=batch_size, lr=lr, trunk=trunk, optimizer=optimizer,
+        schedule=schedule, loss=loss or ("logistic" if one else "softmax"),
+        weight_decay=weight_decay, validation=validation, mirror=mirror, patience=patience,
+        amp=amp, seed=seed,
     )  # fmt: skip
     if one and settings.loss == "softmax":
         raise UsageError("--loss softmax has no place for negatives", "leave it out")
-    icnn = IcnnSettings(position, beta, learn_beta, lambda_filter, filter_loss=filter_loss)
-    cgl = CglSettings(groups, lambda_group, lambda_spatial, lambda_block)
+    icnn = IcnnSettings.chosen(
+        ICNN_PRESETS.get(preset, {}),
+        position=position, beta=beta, learn_beta=learn_beta, filter_weight=lambda_filter,
+        filter_loss=filter_loss,
+    )  # fmt: skip
+    cgl = CglSettings.preset(
+        preset,
+        groups=groups,
+        group_weight=lambda_group,
+        spatial_weight=lambda_spatial,
+        block_weight=lambda_block,
+    )
 
     from cnnlens.interpretable.training import Request
 

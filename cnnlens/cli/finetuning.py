@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cnnlens.data.dataset import ImageSet
     from cnnlens.interpretable.training import Training
 
@@ -60,9 +63,44 @@ def carry_out(
             raise CnnlensError(error.message, f"{kept}; {error.hint}") from error
         raise
     document = _document(training, history)
+    _say_silent(training, screen)
     if first:
         _finish(training, out, mark, history, document)
     return document
+
+
+def _say_silent(training: Training, screen: Screen) -> None:
+    """Warn of layers that died: they are steady, selective, and of no use."""
+    from cnnlens.interpretable.icnn import Icnn
+
+    method = training.trainer.method
+    if not isinstance(method, Icnn):
+        return
+    for name, silent in zip(method.masked, _silent(training, method.masked), strict=True):
+        dead, units = int(silent.sum()), len(silent)
+        if 2 * dead > units:
+            screen.note(
+                f"{dead} of {units} filters of {name} went silent: start from a trained network, "
+                "or try a smaller --lr or --lambda-filter"
+            )
+
+
+def _silent(training: Training, layers: Sequence[str]) -> list[Tensor]:
+    """Per layer, (C,) bool: filters that no image held out excites."""
+    import torch
+
+    from cnnlens.model.read import read
+    from cnnlens.model.trace import Place
+
+    trainer = training.trainer
+    places = [Place(path=name) for name in layers]
+    peaks: list[Tensor] = []
+    with torch.no_grad():
+        for part in trainer.validation.split(trainer.settings.batch_size):
+            x = trainer.examples.inputs(part, torch.zeros(len(part), dtype=torch.bool))
+            found = [maps.amax(dim=(0, 2, 3)) for maps in read(trainer.net, x, places)]
+            peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
+    return [peak <= 0 for peak in peaks]
 
 
 def _train(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.errors import UsageError
-from cnnlens.settings.run import Settings
+from cnnlens.settings.run import Settings, preset
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ class CglSettings(Settings):
     @classmethod
     def preset(cls, name: str, **given: Any) -> CglSettings:
         """Build a preset's settings, with those `given` in its place where they are not None."""
-        if name not in CGL_PRESETS:
-            raise UsageError(f"no preset '{name}'", f"choose one of {', '.join(CGL_PRESETS)}")
-        return cls(**{**CGL_PRESETS[name], **{k: v for k, v in given.items() if v is not None}})
+        return cls.chosen(preset(CGL_PRESETS, name), **given)
 
 
 CGL_PRESETS: dict[str, dict[str, Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cnnlens.errors import UsageError
 from cnnlens.settings.run import Settings
@@ -121,3 +122,16 @@ class IcnnSettings(Settings):
 def _among(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f"--{option} {value} is not known", f"choose {' or '.join(choices)}")
+
+
+# The papers' trainings. At ICNN's printed weight of the mutual information nothing measurable
+# happens (the authors' program scales it by the maps); it is here to be compared with.
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"optimizer": "sgd", "lr": 0.01, "trunk": 1.0, "weight_decay": 5e-4},
+    "shapes": {"optimizer": "sgd", "lr": 0.1, "trunk": 1.0, "weight_decay": 0.0},
+}
+ICNN_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"filter_loss": "mi", "filter_weight": 5e-6, "ramp": 0.0},
+}

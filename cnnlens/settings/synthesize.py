@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.errors import UsageError
-from cnnlens.settings.run import Settings
+from cnnlens.settings.run import Settings, preset
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,7 @@ class VisualizeSettings(Settings):
     @classmethod
     def preset(cls, name: str, **given: Any) -> VisualizeSettings:
         """Build a preset's settings, with those `given` in its place where they are not None."""
-        if name not in PRESETS:
-            raise UsageError(f"no preset '{name}'", f"choose one of {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[name], **{k: v for k, v in given.items() if v is not None}})
+        return cls.chosen(preset(PRESETS, name), **given)
 
 
 def _dashed(name: str) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 import resource
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 import cnnlens
+from cnnlens.data.synthetic_animals import make_animals
 from tests.cli.runner import cnnlens as run
 
 
@@ -107,6 +109,36 @@ def test_what_is_wrong_is_named(tmp_path, classes, more, code, said):
     done = finetune(tmp_path, classes, *more)
     assert done.code == code and said in done.err
     assert not (tmp_path / "new.json").exists()
+
+
+def test_presets_give_way_to_what_is_said(tmp_path, classes):
+    more = ["--preset", "paper", "--lr", "0.02", "--lambda-filter", "0.1", "--json"]
+    done = finetune(tmp_path, classes, *more)
+    assert done.code == 0, done.err
+    used = json.loads(done.out)["settings"]
+    assert (used["optimizer"], used["lr"], used["trunk"]) == ("sgd", 0.02, 1.0)
+    assert (used["icnn"]["filter_loss"], used["icnn"]["filter_weight"]) == ("mi", 0.1)
+    wrong = finetune(tmp_path, classes, "--preset", "papers", "--force")
+    assert wrong.code == 2 and "no preset 'papers'" in wrong.err
+
+
+def test_objects_of_a_parts_data_set_are_cut_out(tmp_path, classes):
+    animals = make_animals(tmp_path / "animals", 24, 32)
+    done = finetune(tmp_path, classes, "--json", data=animals)
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert document["classes"] == ["beak", "long neck", "trunk"]
+    assert document["images"] == {"training": 18, "validation": 6}
+
+
+def test_filters_that_went_silent_are_counted(tmp_path, classes):
+    done = finetune(tmp_path, classes, "--lambda-filter", "3000", "--lr", "0.05")
+    assert done.code == 0 and "went silent" in done.err
+    silent, of = map(
+        int, re.search(r"(\d+) of (\d+) filters of \S+ went silent", done.err).groups()
+    )
+    assert of == 64 and 32 < silent <= 64
+    assert "went silent" not in finetune(tmp_path, classes, "--lambda-filter", "0", "--force").err
 
 
 def test_too_few_images_of_a_category_are_named(tmp_path, classes):
