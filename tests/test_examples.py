@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,3 +77,19 @@ def test_concept_groups_on_shapes_resume_and_end_in_the_papers_table(tmp_path):
     assert len(made) == 4  # a checkpoint and its numbers each
     assert run(*command) == table
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed0_*")} == made
+
+
+def test_an_interpretable_network_on_animals_is_held_against_five_criteria(tmp_path):
+    small = ["--images", 60, "--measured", 60, "--base-epochs", 1, "--epochs", 1, "--seeds", 0]
+    out = run(sys.executable, EXAMPLES / "icnn_animals.py", "--out", tmp_path, *small)
+    lines = [line for line in out.splitlines() if line[:4] in ("pass", "FAIL")]
+    assert [line[6:].split(" (")[0] for line in lines] == [
+        "instability falls", "selectivity rises", "centre distance does not shrink",
+        "dead units do not grow", "accuracy within 3 points",
+    ]  # fmt: skip
+    document = json.loads((tmp_path / "icnn_animals.json").read_text())
+    assert [one["method"] for one in document["runs"]] == ["none", "icnn"]
+    for one, line in zip(document["criteria"].values(), lines, strict=True):
+        assert line.startswith("pass" if one else "FAIL")
+    for name in ("none", "icnn"):
+        assert (tmp_path / f"{name}_seed0.pt").is_file()

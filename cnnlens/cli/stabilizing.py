@@ -152,10 +152,13 @@ class Work:
 
     def _write(self, layer: Layer, found: Stability, skipped: list[dict[str, str]]) -> None:
         from cnnlens.files import atomic_folder, write_json
+        from cnnlens.measure.instability import FEWEST
         from cnnlens.report.stability_figures import where_units_look, write_peaks
         from cnnlens.report.stability_tables import summarize, write_units
 
         self.screen.skipped(skipped)
+        for name in found.unmeasured:
+            self.screen.note(f"{name}: no part is shown on {FEWEST} of its images: no unit's own")
         preprocess = self.model.preprocess
         with atomic_folder(self._folder(layer)) as folder, self.screen.progress() as bars:
             write_units(folder / "units.csv", found)

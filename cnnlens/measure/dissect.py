@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,19 +22,11 @@ from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissection import Concepts, Dissection
 from cnnlens.measure.labels import Deal, LabelBook, deals
 from cnnlens.measure.masks import Lit, lit
+from cnnlens.measure.progress import Progress, followed
 from cnnlens.measure.tally import Counts, Extent, Truth, slices
 from cnnlens.measure.threshold import TopValues
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.settings import DissectSettings
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Which of the stages is under way, and how far."""
-
-    stage: str
-    done: int
-    total: int
 
 
 def dissect(
@@ -70,14 +61,7 @@ def dissect(
     CnnlensError
         When no image is left, or more than 5 % have unusable labels.
     """
-    steps = dissecting(source, data, settings or DissectSettings(), workers)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    return followed(dissecting(source, data, settings or DissectSettings(), workers), progress)
 
 
 def dissecting(

@@ -20,7 +20,6 @@ from scipy.stats import rankdata
 from cnnlens.activations.stream import Observer, Source
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.dissect import Progress
 from cnnlens.measure.instability import (
     FEWEST,
     Category,
@@ -30,6 +29,7 @@ from cnnlens.measure.instability import (
     least,
 )
 from cnnlens.measure.part_iou import Associating, Association, MaskBook
+from cnnlens.measure.progress import Progress, followed
 from cnnlens.measure.threshold import TopValues
 from cnnlens.model.geometry import Fields
 from cnnlens.settings import StabilitySettings
@@ -45,6 +45,8 @@ class Stability:
         Categories.
     parts : tuple of str
         Names.
+    unmeasured : list of str
+        Categories on which no part is shown often enough.
     images : int
         Objects that were measured.
     category : numpy.ndarray
@@ -69,6 +71,7 @@ class Stability:
 
     names: list[str]
     parts: tuple[str, ...]
+    unmeasured: list[str]
     images: int
     category: np.ndarray
     dead: np.ndarray
@@ -148,13 +151,7 @@ def stability(
         When no part is shown on ten images of a category.
     """
     steps = measuring(source, data, fields, size, settings or StabilitySettings(), negatives)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    return followed(steps, progress)
 
 
 def measuring(
@@ -316,6 +313,7 @@ class _Layer:
         return Stability(
             names=self._names,
             parts=self._data.parts,
+            unmeasured=[n for k, n in enumerate(self._names) if k not in self._categories],
             images=len(self._seen),
             category=self._chosen,
             dead=self._dead(),

@@ -31,7 +31,7 @@ def filter_trees(workspace: Path) -> Section | None:
     pictures = {}
     for layer in layers:
         for category in layer["categories"]:
-            for key in (category["sprite"], category["picture"]):
+            for key in (category["sprite"], category["picture"], *layer["wants"].values()):
                 if key:
                     pictures[key] = workspace / key
     return Section(
@@ -54,11 +54,23 @@ def _layer(found: dict[str, Any]) -> dict[str, Any] | None:
     whole = [entry for entry in listed if entry["leaves"]]
     if not whole:
         return None
+    categories = [_category(folder, found["folder"].name, e) for e in whole[:SHOWN]]
     return {
         "layer": found["layer"],
         "folder": f"cluster/{found['folder'].name}/filters",
         "more": max(0, len(whole) - SHOWN),
-        "categories": [_category(folder, found["folder"].name, e) for e in whole[:SHOWN]],
+        "categories": categories,
+        "wants": _wants(found["folder"], {node[1] for c in categories for node in c["nodes"]}),
+    }
+
+
+def _wants(folder: Path, critical: set[int | None]) -> dict[str, str]:
+    """Pictures of what critical filters want to see, by the filter's number."""
+    drawn = folder.parents[1] / "visualize" / folder.name
+    return {
+        str(unit): f"visualize/{folder.name}/{unit}.png"
+        for unit in sorted(u for u in critical if u is not None)
+        if (drawn / f"{unit}.png").is_file()
     }
 
 

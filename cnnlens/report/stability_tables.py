@@ -91,6 +91,7 @@ def summarize(found: Stability, layer: str, **more: Any) -> dict[str, Any]:
         },
         "interpretability": list(_quantiles(found)),
         "categories": found.names,
+        "unmeasured_categories": found.unmeasured,
         "parts": list(_parts(found)),
         **more,
     }

@@ -92,6 +92,19 @@ def test_trees_of_filters_are_those_of_the_stored_activations(done: Path) -> Non
     assert filters == sorted(wanted.critical[wanted.critical >= 0].tolist())
 
 
+def test_nodes_show_what_their_filter_wants_to_see(done: Path, tmp_path: Path) -> None:
+    space = shutil.copytree(done, tmp_path / "space")
+    tree = json.loads((results(space) / "filters" / "bee.json").read_text())
+    unit = next(n["critical_filter"] for n in walk(tree) if n.get("critical_filter") is not None)
+    layer = json.loads((results(space) / "summary.json").read_text())["layer"]
+    words = ["-f", f"{layer}:{unit}", "--steps", 4, "--size", 32, "-w", space]
+    assert cnnlens("visualize", *words).code == 0
+    page = (space / "report.html").read_text()
+    key = f"visualize/{results(space).name}/{unit}.png"
+    (wanted,) = re.findall(r'"wants": ?(\{[^}]*\})', page)
+    assert json.loads(wanted) == {str(unit): key}
+
+
 def test_without_arguments_it_goes_on_in_the_workspace_and_redoes_nothing(done: Path) -> None:
     before = files(done / "cluster")
     stores = files(done / "activations")

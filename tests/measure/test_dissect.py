@@ -7,8 +7,9 @@ import pytest
 
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.dissect import Progress, dissect, dissecting
+from cnnlens.measure.dissect import dissect, dissecting
 from cnnlens.measure.dissection import Dissection
+from cnnlens.measure.progress import Progress
 from cnnlens.settings import DissectSettings
 
 from ..reference import dissect as reference

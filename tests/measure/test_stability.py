@@ -239,6 +239,16 @@ def test_the_seed_decides_the_chance_level():
     assert one.uniform == same.uniform != other.uniform
 
 
+def test_categories_with_too_few_images_are_no_units_own():
+    data = things(30, 3, parts=1)
+    data.centres[np.arange(30) % 3 == 2] = np.nan
+    maps = np.zeros((30, 1, SIDE, SIDE))
+    maps[2::3] = 9.0  # the unit likes c most
+    maps[1::3, :, 3, 4] = 1.0
+    found = measure(data, maps)
+    assert found.unmeasured == ["c"] and found.category.tolist() == [1]
+
+
 def test_too_few_images_with_a_part():
     data = things(9, parts=1)
     with pytest.raises(CnnlensError, match="no part is shown on 10 images"):

@@ -9,6 +9,7 @@ from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
 NETS = {
     "torchvision:squeezenet1_0": ("features.12", "features.12"),
     "torchvision:resnet18": ("layer4.1", "layer4.1"),
+    "torchvision:alexnet": ("conv5", "features.11"),
     "zoo:demo_net": ("conv3", "relu3"),
 }
 

@@ -2,8 +2,8 @@
 class FilterTree {
   static SHOWN = 8; // thumbnails beside a node
 
-  constructor(category, layer, { cell, columns, most }) {
-    Object.assign(this, category, { layer, cell, columns, most });
+  constructor(category, layer, wants, { cell, columns, most }) {
+    Object.assign(this, category, { layer, wants, cell, columns, most });
     this.count = category.images.length;
     this.leaves = new Map();
   }
@@ -34,7 +34,9 @@ class FilterTree {
     const [distance, filter, filters, detects] = this.nodes[node - this.count];
     const name = filter === null ? "no filter left" : `filter ${filter}`;
     const said = [detects, plural(this.below(node).length, "image"), `distance ${fixed(distance, 3)}`, `${plural(filters, "filter")} left`];
-    return [filter === null ? h("b", {}, name) : h("a", { href: panel.link("unit", this.layer, filter), class: "link" }, name), " ", h("span", { class: "small" }, said.filter(Boolean).join(" · "))];
+    const wanted = this.wants[filter];
+    const picture = wanted && h("img", { class: "wants", src: pictures.src(wanted), alt: `What filter ${filter} wants to see`, title: `What filter ${filter} wants to see`, loading: "lazy" }) || null;
+    return [picture, filter === null ? h("b", {}, name) : h("a", { href: panel.link("unit", this.layer, filter), class: "link" }, name), " ", h("span", { class: "small" }, said.filter(Boolean).join(" · "))];
   }
 
   item(node) {
@@ -58,7 +60,7 @@ function startFilters({ layers, ...sizes }) {
     const grow = () => {
       const place = box.querySelector(".grows");
       if (!box.open || place.childElementCount) return;
-      const tree = new FilterTree(layer.categories[box.dataset.category], layer.layer, sizes);
+      const tree = new FilterTree(layer.categories[box.dataset.category], layer.layer, layer.wants, sizes);
       place.append(tree.list(tree.roots));
     };
     box.addEventListener("toggle", grow);
