@@ -102,8 +102,8 @@ class Case:
         """Decode, preprocess, forward pass stopped at the layer; nothing kept."""
         import torch
 
-        from cnnlens.data.images import batches
-        from cnnlens.model.read import read
+        from cnnlens.data.batches import batches
+        from cnnlens.model.hooks import read
         from cnnlens.settings import RunSettings
 
         run, p = RunSettings(), self.model.preprocess
@@ -118,7 +118,7 @@ class Case:
         from cnnlens.activations.store import Store
         from cnnlens.measure.dissect import dissect
         from cnnlens.report.strips import write_strips
-        from cnnlens.report.tables import summarize, write_tables
+        from cnnlens.report.dissect_files import summarize, write_tables
         from cnnlens.settings import DissectSettings
 
         for _ in extract(self.model, self.images, [self.layer], folder):
@@ -207,7 +207,7 @@ def peak_memory(data: Path) -> tuple[int, int]:
     """Peak of this process, in bytes: after one forward pass, and after a cold dissect."""
     import torch
 
-    from cnnlens.model.read import read
+    from cnnlens.model.hooks import read
 
     case = Case("torchvision:alexnet", "features.10", data)
     with torch.inference_mode():

@@ -19,7 +19,7 @@ def filters(job: Job) -> dict[str, Any]:
 
 
 def _made_from(job: Job) -> dict[str, Any]:
-    from cnnlens.report.detects import detected
+    from cnnlens.report.dissect_files import detected
 
     labels = detected(job.space.path, job.layer.folder)
     return {**job.made_from("rule"), "labels": {str(unit): text for unit, text in labels.items()}}
@@ -96,7 +96,7 @@ def _top_filters(tree: FilterTree, most: int = 5) -> list[int]:
 def _write(job: Job, file: str, tree: FilterTree, paths: list[str], rows: np.ndarray) -> None:
     from cnnlens.cluster.tree import newick
     from cnnlens.files import write_text
-    from cnnlens.report.detects import detected
+    from cnnlens.report.dissect_files import detected
     from cnnlens.report.trees import write_tree
 
     labels = detected(job.space.path, job.layer.folder)
@@ -123,7 +123,7 @@ def _draw(
     job: Job, file: str, name: str, tree: FilterTree, maps: np.ndarray, rows: np.ndarray
 ) -> None:
     from cnnlens.files import atomic
-    from cnnlens.report.detects import detected
+    from cnnlens.report.dissect_files import detected
     from cnnlens.report.filter_figures import TreePicture, draw_tree, sprite
     from cnnlens.report.strips import as_seen
 

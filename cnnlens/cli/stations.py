@@ -20,7 +20,7 @@ from cnnlens.settings import (
     RunSettings,
     VisualizeSettings,
 )
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 LAYERS = ("conv1", "conv2", "conv3")
 # at the usual 0.04 even untrained filters detect a red figure on white; from here on few do
@@ -93,13 +93,12 @@ class Tour:
     @property
     def detectors(self) -> list[int]:
         """The best units of the last layer, one per concept."""
-        from cnnlens.report.dissection import best_units
-        from cnnlens.report.results import read_layer
+        from cnnlens.report.dissect_files import read_dissection
 
-        layer = read_layer(self.out / "trained" / "dissect" / LAYERS[-1])
+        layer = read_dissection(self.out / "trained" / "dissect" / LAYERS[-1])
         best: dict[str, int] = {}
-        for unit in best_units(layer, len(layer.units)):
-            best.setdefault(unit.best.label, unit.unit)
+        for unit in layer.best():
+            best.setdefault(unit.label, unit.unit)
         return list(best.values())[:_SHOWN]
 
 

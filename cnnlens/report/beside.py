@@ -28,14 +28,14 @@ def _words(layer: SideLayer, unit: int) -> list[str]:
     words = []
     if layer.dissect is not None and unit < len(layer.dissect.units):
         one = layer.dissect.units[unit]
-        words.append(f"{one.best.label or 'no concept'}, IoU {one.best.iou:.3f}")
-    if layer.parts is not None and unit < layer.units:
+        words.append(f"{one.label or 'no concept'}, IoU {one.iou:.3f}")
+    if layer.stability is not None and unit < layer.units:
         for name, title in (
             ("location_instability", "instability"),
             ("selectivity", "selectivity"),
             ("part_interpretability", "part"),
         ):
-            value = layer.parts.units[name][unit]
+            value = layer.stability.column(name)[unit]
             if value == value:  # not NaN
                 words.append(f"{title} {value:.3f}")
     return words
@@ -46,8 +46,8 @@ def unit_pictures(layer: SideLayer, unit: int) -> dict[str, Path]:
     if layer.dissect is not None:
         workspace, folder = layer.dissect.folder.parents[1], layer.dissect.folder.name
     else:
-        assert layer.parts is not None
-        workspace, folder = layer.parts.folder.parents[1], layer.parts.folder.name
+        assert layer.stability is not None
+        workspace, folder = layer.stability.folder.parents[1], layer.stability.folder.name
     found = {}
     for command in ("dissect", "stability", "visualize"):
         for pattern in (f"pictures/{unit}.webp", f"pictures/{unit}.png", f"{unit}.png"):
@@ -80,7 +80,7 @@ def units_to_show(rows: Rows, top: int) -> list[int]:
 
 def _ranked(layer: SideLayer) -> list[int]:
     if layer.dissect is not None:
-        return [u.unit for u in sorted(layer.dissect.units, key=lambda u: (-u.best.iou, u.unit))]
-    assert layer.parts is not None
-    instability = layer.parts.units["location_instability"]
+        return [unit.unit for unit in layer.dissect.best()]
+    assert layer.stability is not None
+    instability = layer.stability.instability
     return [int(u) for u in instability.argsort(kind="stable")]  # NaN last

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlens.measure import bootstrap
 from cnnlens.measure.bootstrap import Estimate
-from cnnlens.report.results import finite
+from cnnlens.report.contents import finite
 from cnnlens.report.sides import SideLayer
 from cnnlens.settings import CompareSettings
 
@@ -41,7 +41,7 @@ class Quantity:
 def _detectors(layer: SideLayer, s: CompareSettings) -> Estimate | None:
     if layer.dissect is None:
         return None
-    return bootstrap.count(np.array([u.is_detector for u in layer.dissect.units]), s)
+    return bootstrap.count(layer.dissect.is_detector, s)
 
 
 def _unique(layer: SideLayer, s: CompareSettings) -> Estimate | None:
@@ -49,7 +49,7 @@ def _unique(layer: SideLayer, s: CompareSettings) -> Estimate | None:
         return None
     codes: dict[tuple[str, str], int] = {}
     labels = [
-        codes.setdefault((u.best.label, u.best.category), len(codes)) if u.is_detector else -1
+        codes.setdefault((u.label, u.category), len(codes)) if u.is_detector else -1
         for u in layer.dissect.units
     ]
     return bootstrap.distinct(np.array(labels), s)
@@ -58,12 +58,12 @@ def _unique(layer: SideLayer, s: CompareSettings) -> Estimate | None:
 def _iou(layer: SideLayer, s: CompareSettings) -> Estimate | None:
     if layer.dissect is None:
         return None
-    return bootstrap.mean(np.array([u.best.iou for u in layer.dissect.units]), s)
+    return bootstrap.mean(layer.dissect.iou, s)
 
 
 def _dead(layer: SideLayer, s: CompareSettings) -> Estimate | None:
-    summary = layer.parts.summary if layer.parts else layer.dissect and layer.dissect.summary
-    dead = finite((summary or {}).get("dead_units"))
+    found = layer.stability or layer.dissect
+    dead = finite(found.summary.get("dead_units")) if found else None
     if dead is None:
         return None
     return bootstrap.count(np.arange(layer.units) < dead, s)
@@ -71,7 +71,7 @@ def _dead(layer: SideLayer, s: CompareSettings) -> Estimate | None:
 
 def _column(name: str) -> Callable[[SideLayer, CompareSettings], Estimate | None]:
     def estimate(layer: SideLayer, s: CompareSettings) -> Estimate | None:
-        return bootstrap.mean(layer.parts.units[name], s) if layer.parts else None
+        return bootstrap.mean(layer.stability.column(name), s) if layer.stability else None
 
     return estimate
 
@@ -88,7 +88,7 @@ def _shuffled(key: str) -> Callable[[SideLayer], float | None]:
     """Look up the null of a stability measure: a number, or one number per measure."""
 
     def chance(layer: SideLayer) -> float | None:
-        baselines = layer.parts.summary.get("baselines") if layer.parts else None
+        baselines = layer.stability.summary.get("baselines") if layer.stability else None
         found = (baselines or {}).get("shuffled")
         if isinstance(found, Mapping):
             found = found.get(key)
@@ -101,7 +101,7 @@ def _shuffled(key: str) -> Callable[[SideLayer], float | None]:
 
 def _other_masks(layer: SideLayer) -> float | None:
     """Part interpretability with the masks of another object."""
-    quantiles = layer.parts.summary.get("interpretability") if layer.parts else None
+    quantiles = layer.stability.summary.get("interpretability") if layer.stability else None
     first = quantiles[0] if isinstance(quantiles, list) and quantiles else None
     if isinstance(first, Mapping):
         return finite(first.get("chance"))
@@ -113,7 +113,7 @@ def _none(layer: SideLayer) -> float | None:
 
 
 def _half(layer: SideLayer) -> float | None:
-    return 0.5 if layer.parts else None
+    return 0.5 if layer.stability else None
 
 
 QUANTITIES = (

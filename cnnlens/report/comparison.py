@@ -207,7 +207,7 @@ def _side_view(side: Side, who: Mapping[str, Any]) -> dict[str, Any]:
         for layer in side.layers.values()
         for summary in (
             layer.dissect.summary if layer.dissect else {},
-            layer.parts.summary if layer.parts else {},
+            layer.stability.summary if layer.stability else {},
         )
     }
     facts = [

@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.report.dissect_files import (
+    Best,
+    Concept,
+    DissectResult,
+    Histogram,
+    Unit,
+    read_dissections,
+)
 from cnnlens.report.figures import chance_unique, format_p
 from cnnlens.report.palette import colours
-from cnnlens.report.records import Best, Concept, Histogram, Layer, Unit
-from cnnlens.report.results import read_layers
 from cnnlens.report.section import Section
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
@@ -23,7 +29,7 @@ BINS = 128  # finer histograms are merged to this
 
 def dissection(workspace: Path) -> Section | None:
     """Gather the section; None where nothing has been dissected."""
-    layers = read_layers(workspace)
+    layers = read_dissections(workspace)
     if not layers:
         return None
     categories = list(dict.fromkeys(name for layer in layers for name in layer.categories))
@@ -37,23 +43,24 @@ def dissection(workspace: Path) -> Section | None:
         },
         data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
         pictures={
-            picture_key(layer, unit): path
+            key: unit.picture
             for layer in layers
-            for unit, path in sorted(layer.pictures.items())
+            for unit in layer.units
+            if unit.picture and (key := picture_key(layer, unit))
         },
         sources=tuple(layer.folder / "summary.json" for layer in layers),
     )
 
 
-def picture_key(layer: Layer, unit: int) -> str:
+def picture_key(layer: DissectResult, unit: Unit) -> str | None:
     """Name a unit's strip among all pictures of the page."""
-    return f"dissect/{layer.folder.name}/{unit}.webp"
+    return f"dissect/{layer.folder.name}/pictures/{unit.unit}.webp" if unit.picture else None
 
 
 # -- what the template shows ---------------------------------------------------------------------
 
 
-def _view(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
+def _view(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
     summary, chance = layer.summary, layer.summary.get("chance") or {}
     return {
         "name": layer.name,
@@ -64,7 +71,7 @@ def _view(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
         "chance_per_category_sum": _per_category_sum(chance),
         "data": data_name(summary.get("data")),
         "skipped": [_skipped(entry) for entry in summary.get("skipped") or []],
-        "top": [_table_row(layer, unit, number) for unit in best_units(layer, TABLE_UNITS)],
+        "top": [_table_row(layer, unit, number) for unit in layer.best(TABLE_UNITS)],
         "has_p": has_p(layer),
     }
 
@@ -78,17 +85,12 @@ def data_name(data: Any) -> str:
     return Path(str(data)).name if data else ""
 
 
-def best_units(layer: Layer, count: int) -> list[Unit]:
-    """Return the units of highest IoU; ties go to the lower number."""
-    return sorted(layer.units, key=lambda unit: (-unit.best.iou, unit.unit))[:count]
-
-
-def has_p(layer: Layer) -> bool:
+def has_p(layer: DissectResult) -> bool:
     """Whether the layer was held against chance unit by unit."""
     return any(unit.p_value is not None for unit in layer.units)
 
 
-def _sure(layer: Layer) -> int | None:
+def _sure(layer: DissectResult) -> int | None:
     if not has_p(layer):
         return None
     return sum(u.is_detector and u.p_value is not None and u.p_value < 0.05 for u in layer.units)
@@ -106,20 +108,20 @@ def _skipped(entry: Any) -> str:
     return f"{name}: {entry['reason']}" if entry.get("reason") else str(name)
 
 
-def _table_row(layer: Layer, unit: Unit, number: Mapping[str, int]) -> dict[str, Any]:
+def _table_row(layer: DissectResult, unit: Unit, number: Mapping[str, int]) -> dict[str, Any]:
     return {
         "unit": unit.unit,
-        "label": unit.best.label,
-        "category": unit.best.category,
-        "colour": number.get(unit.best.category),
-        "iou": unit.best.iou,
+        "label": unit.label,
+        "category": unit.category,
+        "colour": number.get(unit.category),
+        "iou": unit.iou,
         "is_detector": unit.is_detector,
         "p": None if unit.p_value is None else format_p(unit.p_value),
-        "picture": picture_key(layer, unit.unit) if unit.unit in layer.pictures else None,
+        "picture": picture_key(layer, unit),
     }
 
 
-def _bars(layers: list[Layer], categories: list[str]) -> dict[str, Any]:
+def _bars(layers: list[DissectResult], categories: list[str]) -> dict[str, Any]:
     """Lay out the papers' bars: categories down, layers across."""
     shown = [c for c in categories if any(c in _per_category(layer) for layer in layers)]
     rows = [(name, [_cell(layer, name) for layer in layers]) for name in shown]
@@ -135,11 +137,11 @@ def _bars(layers: list[Layer], categories: list[str]) -> dict[str, Any]:
     }
 
 
-def _per_category(layer: Layer) -> Mapping[str, Any]:
+def _per_category(layer: DissectResult) -> Mapping[str, Any]:
     return layer.summary.get("per_category") or {}
 
 
-def _cell(layer: Layer, category: str | None) -> dict[str, Any]:
+def _cell(layer: DissectResult, category: str | None) -> dict[str, Any]:
     source = layer.summary if category is None else _per_category(layer).get(category) or {}
     return {
         "unique": source.get("unique_detectors") or 0,
@@ -151,26 +153,25 @@ def _cell(layer: Layer, category: str | None) -> dict[str, Any]:
 # -- what the script shows -----------------------------------------------------------------------
 
 
-def _data(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
-    names = dict.fromkeys(top.image for tops in layer.top.values() for top in tops)
+def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
+    names = dict.fromkeys(top.image for unit in layer.units for top in unit.top)
     images = {name: index for index, name in enumerate(names)}
     concept_of = {(c.label, c.category): index for index, c in enumerate(layer.concepts)}
     units = []
     for row, unit in enumerate(layer.units):
-        histogram = layer.histograms.get(unit.unit)
         units.append(
             {
                 "unit": unit.unit,
                 "threshold": unit.threshold,
-                **_best(unit.best, number, concept_of),
+                **_best(unit, number, concept_of),
                 "detector": unit.is_detector,
                 "p": unit.p_value,
-                "dead": deadness(unit, histogram),
+                "dead": deadness(unit),
                 "best": [_best(best, number, concept_of) for best in unit.by_category],
-                "near": [] if layer.iou is None else near_best(layer.iou[row]),
-                "top": [(images[top.image], top.peak) for top in layer.top.get(unit.unit, [])],
-                "histogram": _histogram(histogram),
-                "picture": picture_key(layer, unit.unit) if unit.unit in layer.pictures else None,
+                "near": [] if layer.scores is None else near_best(layer.scores[row]),
+                "top": [(images[top.image], top.peak) for top in unit.top],
+                "histogram": _histogram(unit.histogram),
+                "picture": picture_key(layer, unit),
             }
         )
     return {
@@ -185,7 +186,7 @@ def _data(layer: Layer, number: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _best(
-    best: Best, number: Mapping[str, int], concept_of: Mapping[tuple[str, str], int]
+    best: Best | Unit, number: Mapping[str, int], concept_of: Mapping[tuple[str, str], int]
 ) -> dict[str, Any]:
     return {
         "label": best.label,
@@ -195,9 +196,9 @@ def _best(
     }
 
 
-def deadness(unit: Unit, histogram: Histogram | None) -> str:
+def deadness(unit: Unit) -> str:
     """Say whether a unit never or hardly ever fires: "dead", "nearly dead" or ""."""
-    if histogram is not None and np.count_nonzero(histogram.counts) <= 1:
+    if unit.histogram is not None and np.count_nonzero(unit.histogram.counts) <= 1:
         return "dead"  # one value everywhere
     return "nearly dead" if unit.threshold == 0 else ""
 
@@ -237,11 +238,11 @@ def _histogram(histogram: Histogram | None) -> dict[str, Any] | None:
     }
 
 
-def _concepts(layer: Layer, number: Mapping[str, int]) -> list[dict[str, Any]]:
+def _concepts(layer: DissectResult, number: Mapping[str, int]) -> list[dict[str, Any]]:
     detectors: dict[tuple[str, str], int] = {}
     for unit in layer.units:
         if unit.is_detector:
-            key = (unit.best.label, unit.best.category)
+            key = (unit.label, unit.category)
             detectors[key] = detectors.get(key, 0) + 1
     return [
         {
@@ -258,9 +259,9 @@ def _concepts(layer: Layer, number: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _top_units(layer: Layer, column: int, concept: Concept) -> list[tuple[int, float]]:
-    if layer.iou is not None:
-        best = near_best(layer.iou[:, column])[:NEAR]
+def _top_units(layer: DissectResult, column: int, concept: Concept) -> list[tuple[int, float]]:
+    if layer.scores is not None:
+        best = near_best(layer.scores[:, column])[:NEAR]
         return [(layer.units[row].unit, iou) for row, iou in best]
     if concept.best_unit is None or concept.best_iou is None:
         return []

@@ -15,9 +15,9 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
 from cnnlens.interpretable.group_report import GroupConcept, group_concepts
 from cnnlens.interpretable.groups import Groups
+from cnnlens.report.contents import read_workspace
+from cnnlens.report.dissect_files import DissectResult, read_dissections
 from cnnlens.report.palette import colours
-from cnnlens.report.records import Layer
-from cnnlens.report.results import read_layers, read_workspace
 from cnnlens.report.section import Section
 from cnnlens.report.sides import training_of
 
@@ -62,7 +62,7 @@ def concept_groups(workspace: Path) -> Section | None:
     if not found:
         return None
     categories = list(
-        dict.fromkeys(c for layer in read_layers(workspace) for c in layer.categories)
+        dict.fromkeys(c for layer in read_dissections(workspace) for c in layer.categories)
     )
     return Section(
         template="groups.html",
@@ -94,7 +94,7 @@ def read_groups(workspace: Path) -> list[LayerGroups]:
         if isinstance(entry, dict) and "name" in entry
     }
     found = []
-    for layer in read_layers(workspace):
+    for layer in read_dissections(workspace):
         names = {layer.name, *known.get(layer.name, ())}
         for entry in training.get("groups") or []:
             if isinstance(entry, Mapping) and names & {entry.get("layer"), entry.get("path")}:
@@ -103,7 +103,7 @@ def read_groups(workspace: Path) -> list[LayerGroups]:
     return found
 
 
-def _layer(layer: Layer, entry: Mapping[str, Any]) -> LayerGroups:
+def _layer(layer: DissectResult, entry: Mapping[str, Any]) -> LayerGroups:
     try:
         groups = Groups(len(layer.units), int(entry["number"]))
         relevance = [float(v) for v in entry["relevance"]]
@@ -116,8 +116,8 @@ def _layer(layer: Layer, entry: Mapping[str, Any]) -> LayerGroups:
             f"the groups of {layer.name} in the model's .json are damaged: {error!r}",
             "fine-tune anew, or remove that file",
         ) from error
-    labels = [(u.best.label, u.best.category) if u.is_detector else None for u in layer.units]
-    concepts = group_concepts(labels, [u.best.iou for u in layer.units], groups)
+    labels = [(u.label, u.category) if u.is_detector else None for u in layer.units]
+    concepts = group_concepts(labels, [u.iou for u in layer.units], groups)
     ratio = layer.summary.get("ratio_unique_detectors")
     return LayerGroups(layer.name, concepts, relevance, within, across, groups.free, ratio)
 

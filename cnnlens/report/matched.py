@@ -87,7 +87,7 @@ def disagreements(sides: Sequence[Side], layers: Mapping[str, Rows]) -> list[str
 def _made(layer: SideLayer, command: str) -> Mapping[str, Any] | None:
     if command == "dissect":
         return layer.dissect.summary if layer.dissect else None
-    return layer.parts.summary if layer.parts else None
+    return layer.stability.summary if layer.stability else None
 
 
 _MARKS = ("data", "labels")  # fingerprints of images and of their labels

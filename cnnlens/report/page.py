@@ -13,6 +13,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
 from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.clusters import category_trees
+from cnnlens.report.contents import read_workspace
 from cnnlens.report.dissection import dissection
 from cnnlens.report.embeddings import embeddings
 from cnnlens.report.explanations import explanations
@@ -22,7 +23,6 @@ from cnnlens.report.header import header
 from cnnlens.report.inversion import inversion
 from cnnlens.report.outliers import outliers
 from cnnlens.report.pictures import addresses
-from cnnlens.report.results import read_workspace
 from cnnlens.report.section import Section
 from cnnlens.report.side_by_side import side_by_side
 from cnnlens.report.stability import parts

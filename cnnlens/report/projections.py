@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cnnlens.attribution.crops import Box, field_box, shown_box
 from cnnlens.files import atomic
-from cnnlens.model.geometry import Fields
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.receptive_field import Box, Fields, field_box, shown_box
 from cnnlens.report.figures import _cut, _font, framed
 
 _SIDE = 456  # pixels: one block

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnlens.files import atomic
-from cnnlens.report.dissection import best_units
+from cnnlens.report.dissect_files import Unit, read_dissection, read_dissections
 from cnnlens.report.figures import SheetUnit, category_bars, contact_sheet
-from cnnlens.report.records import Layer, Unit
-from cnnlens.report.results import read_layer, read_layers
 
 SHEET_UNITS = 12
 
@@ -35,8 +33,8 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = Fal
     CnnlensError
         When a file is damaged or the picture cannot be written.
     """
-    layer = read_layer(folder)
-    shown = [_sheet_unit(layer, unit) for unit in best_units(layer, len(layer.units))]
+    layer = read_dissection(folder)
+    shown = [_sheet_unit(unit) for unit in layer.best()]
     shown = [unit for unit in shown if unit.label and unit.strip is not None]
     shown = (_one_each(shown) if distinct else shown)[:units]
     if not shown:
@@ -55,7 +53,7 @@ def write_summary_bars(workspace: Path) -> Path | None:
     pathlib.Path or None
         The picture; None where nothing has been dissected.
     """
-    layers = read_layers(workspace)
+    layers = read_dissections(workspace)
     if not layers:
         return None
     path = workspace / "dissect" / "summary.png"
@@ -72,7 +70,5 @@ def _one_each(units: list[SheetUnit]) -> list[SheetUnit]:
     return list(best.values())
 
 
-def _sheet_unit(layer: Layer, unit: Unit) -> SheetUnit:
-    best = unit.best
-    strip = layer.pictures.get(unit.unit)
-    return SheetUnit(unit.unit, best.label, best.category, best.iou, unit.p_value, strip)
+def _sheet_unit(unit: Unit) -> SheetUnit:
+    return SheetUnit(unit.unit, unit.label, unit.category, unit.iou, unit.p_value, unit.picture)

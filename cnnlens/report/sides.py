@@ -7,37 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import read_csv, read_json
+from cnnlens.files import read_json
 from cnnlens.measure.bootstrap import share
 from cnnlens.model.layers import file_name
-from cnnlens.report.records import Layer
-from cnnlens.report.results import dissected, finite, natural, read_layer, read_workspace
+from cnnlens.report.contents import finished, natural, read_workspace
+from cnnlens.report.dissect_files import DissectResult, read_dissection
+from cnnlens.report.stability_files import StabilityResult, read_stability
 from cnnlens.settings import CompareSettings
-
-_REDO = "redo `cnnlens stability` with --force"
-_COLUMNS = ("location_instability", "part_interpretability", "selectivity", "centre_distance")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What stability found on one layer.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-        ``WORKSPACE/stability/<layer>``.
-    summary : dict
-        ``summary.json``.
-    units : dict of str to numpy.ndarray
-        Columns of ``units.csv`` by name, (C,) float with NaN where a unit has no value.
-    """
-
-    folder: Path
-    summary: Mapping[str, Any]
-    units: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,24 +27,21 @@ class SideLayer:
         As it was typed there.
     alias : str
         Its ``convN``, where it is known, else empty.
-    dissect : Layer or None
+    dissect : DissectResult or None
         What dissect found.
-    parts : Parts or None
+    stability : StabilityResult or None
         What stability found.
     """
 
     name: str
     alias: str
-    dissect: Layer | None
-    parts: Parts | None
+    dissect: DissectResult | None
+    stability: StabilityResult | None
 
     @property
     def units(self) -> int:
         """Number of units."""
-        if self.dissect is not None:
-            return len(self.dissect.units)
-        assert self.parts is not None
-        return len(next(iter(self.parts.units.values())))
+        return len(self.dissect if self.dissect is not None else self.stability or ())
 
 
 @dataclass(frozen=True)
@@ -164,40 +138,17 @@ def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, SideLayer]:
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
             named[file_name(entry["name"])] = entry["name"]
             aliases[entry["name"]] = str(entry.get("alias") or "")
-    folders = {folder.name: folder for folder in dissected(path)}
-    stable = {p.parent.name: p.parent for p in (path / "stability").glob("*/summary.json")}
+    dissected, stable = (
+        {folder.name: folder for folder in finished(path, command)}
+        for command in ("dissect", "stability")
+    )
     found = {}
-    for key in sorted((k for k in {**folders, **stable} if k[0] != "."), key=natural):
-        dissect = read_layer(folders[key]) if key in folders else None
-        parts = read_parts(stable[key]) if key in stable else None
-        name = named.get(key) or (dissect.name if dissect else key)
-        found[name] = SideLayer(name, aliases.get(name, ""), dissect, parts)
+    for key in sorted({**dissected, **stable}, key=natural):
+        dissect = read_dissection(dissected[key]) if key in dissected else None
+        stability = read_stability(stable[key]) if key in stable else None
+        name = named.get(key) or (dissect.name if dissect is not None else key)
+        found[name] = SideLayer(name, aliases.get(name, ""), dissect, stability)
     return found
-
-
-def read_parts(folder: Path) -> Parts:
-    """Read what stability left of one layer.
-
-    Raises
-    ------
-    CnnlensError
-        Naming the file that is damaged.
-    """
-    summary = read_json(folder / "summary.json")
-    if not isinstance(summary, dict):
-        raise CnnlensError(f"{folder / 'summary.json'} is damaged: not a JSON object", _REDO)
-    file = folder / "units.csv"
-    rows = read_csv(file, ("unit", "location_instability"))
-    if not rows:
-        raise CnnlensError(f"{file} is damaged: it has no rows", _REDO)
-    columns = {}
-    for name in _COLUMNS:
-        try:
-            cells = [finite(row.get(name)) for row in rows]
-        except ValueError as error:
-            raise CnnlensError(f"{file} is damaged: {name}: {error}", _REDO) from error
-        columns[name] = np.array([np.nan if v is None else v for v in cells], float)
-    return Parts(folder, summary, columns)
 
 
 def trained_accuracy(side: Side, level: float = CompareSettings.level) -> dict[str, Any] | None:

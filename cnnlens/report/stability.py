@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_csv, read_json
+from cnnlens.report.contents import finished
 from cnnlens.report.section import Section, UnitPicture
 from cnnlens.report.stability_figures import part_colours
+from cnnlens.report.stability_files import read_stability
 
 SHOWN = 6  # units per layer in the section; all are shown at their units
-_REDO = "redo `cnnlens stability` with --force"
 _KEYS = ("layer", "units", "dead_units", "images", "baselines", "parts", "interpretability")
 
 
@@ -23,8 +23,8 @@ def parts(workspace: Path) -> Section | None:
     CnnlensError
         When a file is damaged.
     """
-    files = sorted((workspace / "stability").glob("*/summary.json"))
-    layers = [_layer(file) for file in files if file.parent.name[0] != "."]
+    folders = finished(workspace, "stability")
+    layers = [_layer(folder) for folder in folders]
     if not layers:
         return None
     pictures = {key: path for layer in layers for key, path in layer["pictures"].items()}
@@ -34,57 +34,31 @@ def parts(workspace: Path) -> Section | None:
         data={},
         pictures=pictures,
         at_unit=tuple(one for layer in layers for one in layer["at_unit"]),
-        sources=tuple(files),
+        sources=tuple(folder / "summary.json" for folder in folders),
     )
 
 
-def _layer(file: Path) -> dict[str, Any]:
-    summary = read_json(file)
-    if not isinstance(summary, dict) or any(key not in summary for key in _KEYS):
-        raise CnnlensError(f"{file} is damaged: it lacks some of its keys", _REDO)
-    folder = file.parent
-    rows = read_csv(folder / "units.csv", ("unit", "category", "location_instability", "part"))
-    at_unit, pictures = [], {}
-    for row in rows:
-        path = folder / "pictures" / f"{row['unit']}.webp"
-        if path.is_file():
-            key = f"stability/{folder.name}/{path.name}"
-            pictures[key] = path
-            title = "Where it peaks on objects"
-            at_unit.append(
-                UnitPicture(summary["layer"], int(row["unit"]), title, _caption(row), key)
-            )
+def _layer(folder: Path) -> dict[str, Any]:
+    found = read_stability(folder)
+    if missing := [key for key in _KEYS if key not in found.summary]:
+        what = f"{folder / 'summary.json'} is damaged: it lacks {', '.join(missing)}"
+        raise CnnlensError(what, "redo `cnnlens stability` with --force")
     where = folder / "where.png"
+    keys = {u.unit: f"stability/{folder.name}/{u.unit}.webp" for u in found.units if u.picture}
+    pictures = {keys[u.unit]: u.picture for u in found.units if u.picture}
     if where.is_file():
         pictures[f"stability/{folder.name}/where.png"] = where
-    measured = [row for row in rows if row["location_instability"]]
-    steadiest = sorted(measured, key=lambda row: float(row["location_instability"]))[:SHOWN]
-    keys = {one.unit: one.picture for one in at_unit}
     return {
-        **summary,
-        "names": [part["name"] for part in summary["parts"]],
+        **found.summary,
+        "names": [part["name"] for part in found.summary["parts"]],
         "where": f"stability/{folder.name}/where.png" if where.is_file() else None,
         "steadiest": [
-            {"unit": int(row["unit"]), "caption": _caption(row), "key": keys.get(int(row["unit"]))}
-            for row in steadiest
+            {"unit": u.unit, "caption": u.words, "key": keys.get(u.unit)} for u in found.best(SHOWN)
         ],
         "pictures": pictures,
-        "at_unit": at_unit,
+        "at_unit": [
+            UnitPicture(found.name, u.unit, "Where it peaks on objects", u.words, keys[u.unit])
+            for u in found.units
+            if u.picture
+        ],
     }
-
-
-def _caption(row: dict[str, str]) -> str:
-    said = [f"{row['category']}: instability {_number(row['location_instability'], 3)}"]
-    if row.get("p_value"):
-        said.append(f"p = {_number(row['p_value'], 2)} against its shuffled places")
-    if row.get("selectivity"):
-        said.append(f"selectivity {_number(row['selectivity'], 2)}")
-    if row.get("part_interpretability") and float(row["part_interpretability"]):
-        said.append(f"its mask is the {row['part']} in {float(row['part_interpretability']):.0%}")
-    elif row.get("part"):
-        said.append(f"steadiest from the {row['part']}")
-    return ", ".join(said) + "."
-
-
-def _number(text: str, digits: int) -> str:
-    return f"{float(text):.{digits}f}" if text else "–"

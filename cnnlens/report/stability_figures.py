@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from cnnlens.data.parts import PartSet
 from cnnlens.files import atomic
 from cnnlens.measure.stability import Stability
-from cnnlens.model.geometry import Fields
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.receptive_field import Fields
 from cnnlens.report.strips import as_seen
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.images import DamagedImage
-from cnnlens.measure.masks import mask
+from cnnlens.data.decode import DamagedImage
+from cnnlens.measure.iou import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.figures import CELL, lit

@@ -1,17 +1,16 @@
-"""Nested trees as files, however deep."""
+"""Nested trees as files, however deep: written and read in linear time, without recursion."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnlens.cluster.tree import Pairs, nested, walk
+from cnnlens.cluster.tree import Pairs, roots, spell, walk
 from cnnlens.errors import CnnlensError
-from cnnlens.files import write_json
+from cnnlens.files import write_text
 
 
 def write_tree(
@@ -20,20 +19,54 @@ def write_tree(
     leaves: Sequence[Mapping[str, Any]],
     nodes: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a tree as nested JSON (see `cnnlens.cluster.tree.nested`), whole or not at all."""
-    with room_for(len(nodes)):
-        write_json(path, nested(pairs, leaves, nodes))
+    """Write a tree as nested JSON, a node to a line, whole or not at all.
 
-
-@contextmanager
-def room_for(depth: int) -> Iterator[None]:
-    """Let the JSON of a tree be nested `depth` deep; the interpreter's usual limit is 1,000."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 4 * depth + 1000))
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    pairs : numpy.ndarray
+        (merges, 2), see `cnnlens.cluster.tree`.
+    leaves : sequence of mapping
+        What each leaf says.
+    nodes : sequence of mapping
+        What each merge says; its children join it. Where several subtrees remain, a node over all
+        of them is the root, whose entries are None.
+    """
+    text = _nested(pairs, leaves, nodes)
     try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is no Unicode: JSON has escapes for it
+        text = _nested(pairs, leaves, nodes, only_ascii=True)
+    write_text(path, text)
+
+
+def _nested(
+    pairs: Pairs,
+    leaves: Sequence[Mapping[str, Any]],
+    nodes: Sequence[Mapping[str, Any]],
+    only_ascii: bool = False,
+) -> str:
+    count, top = len(leaves), roots(pairs, len(leaves))
+    unsaid: dict[str, Any] = dict.fromkeys(nodes[0] if len(nodes) else ("distance",))
+
+    def said(entry: Mapping[str, Any]) -> str:
+        return json.dumps(dict(entry), ensure_ascii=only_ascii, allow_nan=False)
+
+    def inner(entry: Mapping[str, Any], children: Sequence[int]) -> list[int | str]:
+        written: list[int | str] = [said(entry)[:-1] + ', "children": [']
+        for child in children:
+            written += ["\n", child, ","]
+        return [*written[:-1], "\n]}"]
+
+    def expand(node: int) -> Sequence[int | str]:
+        if node < count:
+            return [said(leaves[node])]
+        if node == count + len(nodes):
+            return inner(unsaid, top)
+        return inner(nodes[node - count], pairs[node - count].tolist())
+
+    return spell(top[0] if len(top) == 1 else count + len(nodes), expand) + "\n"
 
 
 def read_tree(path: Path, inner: Sequence[str] = ("distance",)) -> dict[str, Any]:
@@ -45,12 +78,10 @@ def read_tree(path: Path, inner: Sequence[str] = ("distance",)) -> dict[str, Any
         When the file is missing or is no tree.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        with room_for(text.count("[")):
-            tree = json.loads(text)
+        tree = parse_nested(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CnnlensError(f"{path} does not exist", "`cnnlens cluster` makes it") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     for node in walk(tree):
         if not isinstance(node, dict):
@@ -60,6 +91,56 @@ def read_tree(path: Path, inner: Sequence[str] = ("distance",)) -> dict[str, Any
         ):
             raise _damaged(path, "a node has no children or no " + ", ".join(inner))
     return dict(tree)
+
+
+_STRING_OR_BRACE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
+
+
+def parse_nested(text: str) -> Any:
+    """Parse JSON whose objects may be nested to any depth.
+
+    Python's own parser recurses, and a tree that is a chain of thousands is too deep for it. Here
+    it only ever sees one object: those inside were parsed before it and are ``NaN`` in its text, a
+    word that is no JSON.
+
+    Raises
+    ------
+    ValueError
+        When it is no JSON, or lists are nested in one object deeper than Python's parser goes.
+    """
+    texts: list[list[str]] = [[]]  # of every open object, what was read of it
+    inside: list[list[Any]] = [[]]  # and the objects inside it, in their order
+    end = 0
+    for token in _STRING_OR_BRACE.finditer(text):
+        if token[0] == "{":
+            texts[-1] += [text[end : token.start()], "NaN"]
+            texts.append([])
+            inside.append([])
+            end = token.start()
+        elif token[0] == "}" and len(texts) > 1:
+            texts[-1].append(text[end : token.end()])
+            made = _shallow("".join(texts.pop()), inside.pop())
+            inside[-1].append(made)
+            end = token.end()
+    if len(texts) > 1:
+        raise ValueError("it ends inside an object")
+    return _shallow("".join(texts[0]) + text[end:], inside[0])
+
+
+def _shallow(text: str, inside: list[Any]) -> Any:
+    """Parse one object, putting those inside where ``NaN`` stands."""
+    waiting = iter(inside)
+
+    def take(word: str) -> Any:
+        made = next(waiting, None)
+        if word != "NaN" or made is None:
+            raise ValueError(f"{word} is no JSON")
+        return made
+
+    try:
+        return json.loads(text, parse_constant=take)
+    except RecursionError as error:
+        raise ValueError("its lists are nested too deep") from error
 
 
 def _damaged(path: Path, why: str) -> CnnlensError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json
-from cnnlens.report.results import layer_names, natural, read_workspace
+from cnnlens.report.contents import layer_names, natural, read_workspace
 from cnnlens.report.section import Section, UnitPicture
 
 TITLE = "What it wants to see"

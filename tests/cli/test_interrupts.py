@@ -78,7 +78,7 @@ WRITERS = ["write_units", "write_concepts", "write_scores", "write_top", "write_
 @pytest.mark.parametrize("writer", WRITERS)
 def test_ctrl_c_while_tables_are_written_keeps_the_earlier_ones(workspace, writer):
     before = numbers(workspace)
-    with mock.patch(f"cnnlens.report.tables.{writer}", side_effect=KeyboardInterrupt):
+    with mock.patch(f"cnnlens.report.dissect_files.{writer}", side_effect=KeyboardInterrupt):
         answer = cnnlens("dissect", "-w", workspace, "--chance", 1)
     assert answer.code == 130
     assert numbers(workspace) == before

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.attribution.crops import Box, field_box, shown_box
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.ranked import Ranked
-from cnnlens.model.geometry import Field
+from cnnlens.measure.top import Ranked
+from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
 from cnnlens.report.attribution import class_maps, projections
 from cnnlens.report.heat import overlay
 from cnnlens.report.page import write_report

@@ -282,7 +282,7 @@ def test_units_shown_are_the_best_of_each(pair):
     assert len(chosen) == 4
     for row in rows:
         assert row.dissect is not None
-        best = max(row.dissect.units, key=lambda u: u.best.iou)
+        best = max(row.dissect.units, key=lambda u: u.iou)
         assert best.unit in chosen
 
 
@@ -340,4 +340,4 @@ def test_units_without_a_stability_value_are_no_zeros(pair):
     add_stability(pair[0], "conv5", [None] * 20)
     found = of(pair)["layers"]["conv5"]["location_instability"]["values"][0]
     assert found is None
-    assert np.isnan(read_sides(pair)[0].layers["conv5"].parts.units["location_instability"]).all()
+    assert np.isnan(read_sides(pair)[0].layers["conv5"].stability.instability).all()

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.report.dissect_files import read_dissection
 from cnnlens.report.groups import concept_groups, read_groups, write_groups
 from cnnlens.report.page import write_report
-from cnnlens.report.results import read_layer
 
 from .fake_workspace import make_workspace
 
@@ -48,10 +48,10 @@ def test_groups_are_those_of_the_dissected_layer_under_either_name(grouped, tmp_
 
 def test_concepts_are_those_of_the_members(grouped):
     (layer,) = read_groups(grouped)
-    units = read_layer(grouped / "dissect" / "features.10").units
+    units = read_dissection(grouped / "dissect" / "features.10").units
     for group, concept in enumerate(layer.concepts):
         members = [u for u in units[group * 5 : group * 5 + 5] if u.is_detector]
-        mine = [u.best.iou for u in members if u.best.label == concept.label]
+        mine = [u.iou for u in members if u.label == concept.label]
         assert concept.detectors == len(mine)
         assert concept.score == pytest.approx(sum(mine) / 5)
 

@@ -1,0 +1,145 @@
+"""How results show themselves to a notebook: as a table, as a data frame, as a little page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+from PIL import Image
+
+from cnnlens.errors import CnnlensError
+
+LIMIT = 1_000_000  # characters that a result puts into a notebook
+_STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
+
+Fact = tuple[str, str, str]  # what, its value, what chance gives ("" where there is no chance)
+Picture = Path | Image.Image | None
+
+
+class Shown:
+    """What every result can do; a result says its rows, its facts and its pictures."""
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give the result as rows of plain values, by column."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> Any:
+        """Give `table` as a ``pandas.DataFrame``.
+
+        Raises
+        ------
+        CnnlensError
+            When pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise CnnlensError(
+                "pandas is not installed", "pip install pandas, or use table()"
+            ) from None
+        return pandas.DataFrame(self.table())
+
+    def _title(self) -> str:
+        return type(self).__name__
+
+    def _facts(self) -> Iterable[Fact]:
+        return ()
+
+    def _shots(self) -> Iterable[tuple[str, Picture]]:
+        """Words and picture of what is worth a look, best first."""
+        return ()
+
+    def _repr_html_(self) -> str:
+        """Show facts beside chance, then pictures as long as there is room for them."""
+        rows = [
+            Markup("<tr><th style='text-align:left'>{}</th><td><b>{}</b></td><td>{}</td></tr>")
+            .format(what, value, f"chance {chance}" if chance else "")
+            for what, value, chance in self._facts()
+        ]  # fmt: skip
+        head = Markup("<h4>{}</h4><table>{}</table>").format(self._title(), Markup("").join(rows))
+        parts, left = [head], LIMIT - len(head) - 1000
+        for words, picture in self._shots():
+            shot = Markup("<div style='max-width:420px'>{}{}</div>").format(
+                words, Markup("<br><img src='{}'>").format(_inlined(picture)) if picture else ""
+            )
+            left -= len(shot)
+            if left < 0:
+                parts.append(escape("…"))
+                break
+            parts.append(shot)
+        return str(Markup("<div style='{}'>{}</div>").format(_STYLE, Markup("").join(parts)))
+
+
+def _inlined(picture: Path | Image.Image, side: int = 420) -> str:
+    """Make a ``data:`` address of a picture, reduced to at most `side` pixels."""
+    small = opened(picture)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def opened(picture: Path | Image.Image) -> Image.Image:
+    """Open a picture as RGB, a copy where it is open already."""
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    with Image.open(picture) as found:
+        return found.convert("RGB")
+
+
+class PictureResults(Shown):
+    """Pictures that a method made, with what is known of each.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they lie.
+    entries : sequence of mapping
+        As the method's JSON lists them: ``file``; ``unit``, ``class``, ``image``, … where known.
+    """
+
+    def __init__(self, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+        self.folder, self.entries = folder, list(entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (self._open(entry) for entry in self.entries)
+
+    def __getitem__(self, name: int | str) -> Image.Image:
+        """Open the picture of a unit, or of a name: the file's, the class's, the image's."""
+        for entry in self.entries:
+            unit = isinstance(name, int) and entry.get("unit") == name and not entry.get("position")
+            if unit or (isinstance(name, str) and name in _names(entry)):
+                return self._open(entry)
+        known = ", ".join(str(Path(entry["file"]).stem) for entry in self.entries[:12])
+        raise KeyError(f"no picture of {name!r}; there are {known or 'none'}")
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give what is known of each picture, but for lists and settings."""
+        return [
+            {k: v for k, v in entry.items() if not isinstance(v, (list, dict))}
+            for entry in self.entries
+        ]
+
+    def _open(self, entry: Mapping[str, Any]) -> Image.Image:
+        return opened(self.folder / entry["file"])
+
+    def _title(self) -> str:
+        return f"{len(self)} picture{'' if len(self) == 1 else 's'} in {self.folder.name}"
+
+    def _shots(self) -> Iterable[tuple[str, Picture]]:
+        for entry in self.entries:
+            name = " · ".join(str(n) for n in (_names(entry)[0], entry.get("label")) if n)
+            yield name, self.folder / entry["file"]
+
+
+def _names(entry: Mapping[str, Any]) -> list[str]:
+    file = str(entry["file"])
+    more = [str(entry[key]) for key in ("class", "name", "image") if entry.get(key) is not None]
+    return [Path(file).stem, file, *more]
