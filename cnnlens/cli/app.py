@@ -14,30 +14,40 @@ from typing import Any
 
 import typer
 
+from cnnlens.cli.help import GroupedCommands, sister, with_examples
+from cnnlens.cli.options import command
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
+from cnnlens.methods import methods
 
-# commands in the order a user meets them; each is a function of its own name in its own file
-COMMANDS = (
-    "layers",
-    "extract",
-    "dissect",
-    "stability",
-    "visualize",
-    "deconv",
-    "cam",
-    "invert",
-    "cluster",
-    "explain",
-    "outliers",
-    "finetune",
-    "compare",
-    "report",
-    "demo",
+# commands that are no method: each a function of its own name in its own file, and its heading
+_SERVICES = {
+    "layers": "Find your way",
+    "extract": "Find your way",
+    "report": "Results",
+    "demo": "Find your way",
+    # not carried over yet
+    **dict.fromkeys(("dissect", "stability"), "Measure units"),
+    **dict.fromkeys(("visualize", "deconv"), "Look at units"),
+    **dict.fromkeys(("invert", "explain"), "Look at images"),
+    **dict.fromkeys(("cluster", "outliers"), "Look at a layer"),
+    "finetune": "Train",
+    "compare": "Results",
+}
+# headings in the order in which the help shows them
+_PANELS = (
+    "Find your way",
+    "Measure units",
+    "Look at units",
+    "Look at images",
+    "Look at a layer",
+    "Train",
+    "Results",
 )
 
 app = typer.Typer(
     name="cnnlens",
+    cls=GroupedCommands,
     help="""What have the filters of a trained CNN learned?
 
     `cnnlens demo` shows everything on a synthetic set; `cnnlens dissect model.pt --broden` asks
@@ -71,9 +81,26 @@ def _main(
     """Take what stands before a command."""
 
 
-for _name in COMMANDS:
-    app.command(_name)(getattr(import_module(f"cnnlens.cli.{_name}"), _name))
-app.add_typer(import_module("cnnlens.cli.data").app, name="data")
+def _register() -> None:
+    """Give every method and every service its command, under its heading."""
+    panels: dict[str, list[str]] = {panel: [] for panel in _PANELS}
+    for name, panel in {**_SERVICES, **{n: m.panel for n, m in methods().items()}}.items():
+        panels.setdefault(panel, []).append(name)
+    for panel, names in panels.items():
+        for name in names:
+            method = methods().get(name)
+            function = command(method) if method else _service(name)
+            examples = method.examples if method else getattr(function, "examples", ())
+            app.command(name, cls=with_examples(examples), rich_help_panel=panel)(function)
+    data = import_module("cnnlens.cli.data").app
+    app.add_typer(data, name="data", rich_help_panel=_PANELS[0])
+
+
+def _service(name: str) -> Any:
+    return getattr(import_module(f"cnnlens.cli.{name}"), name)
+
+
+_register()
 
 
 _INTERRUPTED = 130
@@ -172,8 +199,8 @@ def _usage_or_unknown(error: Any) -> int:
         return int(error.exit_code)
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "cnnlens"
-        report_error(error.format_message(), f"`{command} --help` says what fits")
+        path = context.command_path if context else "cnnlens"
+        report_error(error.format_message(), sister(error) or f"`{path} --help` says what fits")
         return int(error.exit_code)
     if isinstance(error, MemoryError):
         report_error("not enough memory", "try a smaller --batch-size, fewer layers or --no-store")

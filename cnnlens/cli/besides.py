@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError
-from cnnlens.model.first import first_filters
+from cnnlens.model.convolutions import first_filters
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.report.optimized import Beside
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.measure.peaks import Peaks
+    from cnnlens.measure.top import Peaks
 
 _TOP = 8
 
@@ -53,7 +53,7 @@ class Besides:
         """Read the store of the data that was used last, of those that fit."""
         from cnnlens.activations.store import Store
         from cnnlens.data.open import open_data
-        from cnnlens.measure.peaks import peaks
+        from cnnlens.measure.top import peaks
 
         for entry in reversed(space.document["data"]):
             path = space.path / "activations" / entry["name"] / f"{layer.folder}.h5"

@@ -16,7 +16,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.settings import ClusterSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 C = ClusterSettings()
 RuleOption = Annotated[
@@ -79,7 +79,7 @@ def cluster(
             f"--only {only} is not known", did_you_mean(only, STATIONS) or f"choose {known}"
         )
     settings = ClusterSettings(bootstrap, noise, rule, neighbours, seed)
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     run = RunSettings(device, batch_size, workers, seed)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     work = Work(screen, space, options, settings, run, force)

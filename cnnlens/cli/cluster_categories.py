@@ -47,11 +47,10 @@ def _make(job: Job) -> dict[str, Any]:
         _write(job.folder, tree)
     for excluded in tree.excluded[:5]:
         job.screen.note(f"left out {excluded}: the layer answers nothing to its images")
-    return _summary(tree)
+    return {**tree.as_dict(), "files": [*FILES, *PICTURES]}
 
 
 def _write(folder: Path, tree: CategoryTree) -> None:
-    from cnnlens.cluster.tree import newick
     from cnnlens.files import write_csv, write_text
     from cnnlens.report.category_figures import (
         dendrogram,
@@ -61,13 +60,9 @@ def _write(folder: Path, tree: CategoryTree) -> None:
     )
     from cnnlens.report.trees import write_tree
 
-    pairs, heights = tree.merges[:, :2].astype(int), tree.merges[:, 2].tolist()
-    support = [None] * len(pairs) if tree.support is None else tree.support.tolist()
-    nodes = [{"distance": d, "support": s} for d, s in zip(heights, support, strict=True)]
-    leaves = [{"name": n, "images": i} for n, i in zip(tree.names, tree.images, strict=True)]
-    write_tree(folder / "categories.json", pairs, leaves, nodes)
-    labels = None if tree.support is None else [f"{100 * s:.0f}" for s in tree.support]
-    write_text(folder / "categories.nwk", newick(pairs, tree.names, heights, labels))
+    pairs = tree.merges[:, :2].astype(int)
+    write_tree(folder / "categories.json", pairs, tree.leaf_entries(), tree.node_entries())
+    write_text(folder / "categories.nwk", tree.newick())
     edges = [(tree.names[a], tree.names[b], d) for a, b, d in tree.edges]
     write_csv(folder / "mst.csv", ("a", "b", "distance"), edges)
     names = [tree.names[i] for i in tree.order]
@@ -79,36 +74,3 @@ def _write(folder: Path, tree: CategoryTree) -> None:
     )
     for file, draw in zip(PICTURES, (dendrogram, spanning_tree_figure, heat_map), strict=True):
         save_figure(draw(tree), folder / file)
-
-
-def _summary(tree: CategoryTree) -> dict[str, Any]:
-    count = len(tree.names)
-    first = [tree.names[int(i)] for i in tree.merges[0, :2]]  # a first merge is of two leaves
-    return {
-        "categories": count,
-        "images": sum(tree.images),
-        "first_merge": first,
-        "first_distance": float(tree.merges[0, 2]),
-        "first_support": None if tree.support is None else float(tree.support[0]),
-        "top_split": _top_split(tree),
-        "cophenetic": tree.cophenetic,
-        "centre": tree.names[tree.centre],
-        "excluded": list(tree.excluded),
-        "files": [*FILES, *PICTURES],
-    }
-
-
-def _top_split(tree: CategoryTree) -> list[dict[str, Any]]:
-    """The two groups that the root joins: their categories and the support of each."""
-    from cnnlens.cluster.tree import clades
-
-    count = len(tree.names)
-    under = [*(1 << leaf for leaf in range(count)), *clades(tree.merges[:, :2], count)]
-    sides = []
-    for node in map(int, tree.merges[-1, :2]):
-        names = [name for leaf, name in enumerate(tree.names) if under[node] >> leaf & 1]
-        support = None
-        if tree.support is not None and node >= count:
-            support = float(tree.support[node - count])
-        sides.append({"categories": names, "support": support})
-    return sorted(sides, key=lambda side: len(side["categories"]))

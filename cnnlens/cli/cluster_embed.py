@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.clustering import Job, once
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 FILES = ("umap.csv", "umap_3d.csv", "umap_pixels.csv", "umap_pixels_3d.csv")
 PICTURES = ("umap.png", "umap.webp")
-_PIXELS = 64  # longest side at which raw pixels are compared
 
 
 def embed(job: Job) -> dict[str, Any]:
@@ -24,7 +22,7 @@ def embed(job: Job) -> dict[str, Any]:
 
 
 def _make(job: Job) -> dict[str, Any]:
-    from cnnlens.cluster.embed import FEWEST, flat_vectors, lay_out
+    from cnnlens.cluster.embed import FEWEST, flat_vectors, lay_out, pixel_size
     from cnnlens.errors import CnnlensError
 
     if job.store.shape[0] < FEWEST:
@@ -51,17 +49,11 @@ def _make(job: Job) -> dict[str, Any]:
         "images": job.store.shape[0],
         "neighbours": layer.neighbours,
         "projected": projected,
-        "layer": {name: asdict(s) for name, s in layer.separation.items()},
-        "pixels": {name: asdict(s) for name, s in raw.separation.items()},
-        "pixels_size": list(_size(job)),
+        "layer": layer.as_dict(),
+        "pixels": raw.as_dict(),
+        "pixels_size": list(pixel_size(job.model.preprocess.size)),
         "files": [*FILES, *PICTURES],
     }
-
-
-def _size(job: Job) -> tuple[int, int]:
-    height, width = job.model.preprocess.size
-    share = min(1.0, _PIXELS / max(height, width))
-    return max(1, round(height * share)), max(1, round(width * share))
 
 
 def _each(job: Job, read: Callable[[int], np.ndarray]) -> list[np.ndarray]:
@@ -75,19 +67,14 @@ def _each(job: Job, read: Callable[[int], np.ndarray]) -> list[np.ndarray]:
 def _pixels(job: Job) -> np.ndarray:
     """Raw pixels (N, h·w·c) float32 in [0, 1] of the images as the network sees them."""
     import numpy as np
-    from PIL import Image
 
-    height, width = _size(job)
+    from cnnlens.cluster.embed import pixel_vector
+
     preprocess = job.model.preprocess
 
     def read(position: int) -> np.ndarray:
-        mode = "L" if preprocess.channels == 1 else "RGB"
-        image = job.images.load(position, mode)
-        pixels = preprocess.pixels(image, job.images.aligned)  # (H, W, C)
-        if pixels.shape[:2] != (height, width):
-            one = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-            pixels = np.asarray(one.resize((width, height), Image.Resampling.BOX))
-        return pixels.reshape(-1).astype(np.float32) / 255
+        image = job.images.load(position, "L" if preprocess.channels == 1 else "RGB")
+        return pixel_vector(preprocess.pixels(image, job.images.aligned))
 
     return np.stack(_each(job, read))
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.cluster.filters import FilterTree
+    from cnnlens.cluster.vectors import CategoryMaps
 
 
 def filters(job: Job) -> dict[str, Any]:
@@ -26,18 +27,22 @@ def _made_from(job: Job) -> dict[str, Any]:
 
 
 def _make(job: Job) -> dict[str, Any]:
+    from cnnlens.cluster.filters import filter_trees
     from cnnlens.report.names import file_names
 
     groups = job.needed_groups()
     files = file_names(groups.names)
     mark = _made_from(job)
-    found = []
+    entries = {n: entry for n in groups.names if (entry := _before(job, files[n], mark))}
+    missing = [name for name in groups.names if name not in entries]
+    title = f"{job.layer.name}: filters of categories"
     with job.screen.progress() as bars:
-        for number, name in enumerate(groups.names):
-            title = f"{job.layer.name}: filters of categories"
-            bars.show(title, number, len(groups.names), note=name)
-            found.append(_category(job, name, files[name], mark))
+        bars.show(title, len(entries), len(groups.names))
+        for given, tree in filter_trees(job.store, groups, missing, job.settings.rule):
+            bars.show(title, len(entries), len(groups.names), note=given.name)
+            entries[given.name] = _keep(job, files[given.name], given, tree, mark)
         bars.show(title, len(groups.names), len(groups.names))
+    found = [entries[name] for name in groups.names]
     for entry in found:
         if entry["excluded"]:
             job.screen.note(
@@ -50,73 +55,35 @@ def _make(job: Job) -> dict[str, Any]:
     }
 
 
-def _category(job: Job, name: str, file: str, mark: dict[str, Any]) -> dict[str, Any]:
-    """Make one category's tree, unless an interrupted run left it finished."""
-    from cnnlens.files import read_json, write_json
+def _before(job: Job, file: str, mark: dict[str, Any]) -> dict[str, Any] | None:
+    """What an interrupted run found about a category; None where it did not finish it."""
+    from cnnlens.files import read_json
 
     done = job.folder / "filters" / f"{file}.done.json"
-    if done.is_file() and not job.force:
-        before = read_json(done)
-        if isinstance(before, dict) and before.get("made_from") == mark:
-            return dict(before["entry"])
-    entry = _grown(job, name, file)
-    write_json(done, {"made_from": mark, "entry": entry})
-    return entry
+    before = read_json(done) if done.is_file() and not job.force else None
+    if isinstance(before, dict) and before.get("made_from") == mark:
+        return dict(before["entry"])
+    return None
 
 
-def _grown(job: Job, name: str, file: str) -> dict[str, Any]:
-    from cnnlens.cluster.filters import filter_tree
-    from cnnlens.cluster.vectors import read_vectors
-
-    rows = job.needed_groups().rows(name)
-    maps = read_vectors(job.store, rows)  # (n, C, H, W)
-    images = job.store.images
-    entry = {"category": name, "file": file, "images": len(rows)}
-    if not maps.any():
-        return {**entry, "leaves": 0, "merges": 0, "excluded": [images[r] for r in rows]}
-    tree = filter_tree(maps, job.settings.rule)
-    paths = [images[rows[leaf]] for leaf in tree.leaves]
-    _write(job, file, tree, paths, rows)
-    _draw(job, file, name, tree, maps, rows)
-    return {
-        **entry,
-        "leaves": len(tree.leaves),
-        "merges": len(tree.pairs),
-        "excluded": [images[rows[i]] for i in tree.excluded],
-        "top_filters": _top_filters(tree),
-    }
-
-
-def _top_filters(tree: FilterTree, most: int = 5) -> list[int]:
-    """Critical filters of the last merges: those that decide first on the way down."""
-    found = [int(f) for f in tree.critical[::-1] if f >= 0]
-    return list(dict.fromkeys(found))[:most]
-
-
-def _write(job: Job, file: str, tree: FilterTree, paths: list[str], rows: np.ndarray) -> None:
-    from cnnlens.cluster.tree import newick
-    from cnnlens.files import write_text
+def _keep(
+    job: Job, file: str, given: CategoryMaps, tree: FilterTree, mark: dict[str, Any]
+) -> dict[str, Any]:
+    """Write one category's tree in all its forms; return its summary."""
+    from cnnlens.files import write_json, write_text
     from cnnlens.report.dissect_files import detected
     from cnnlens.report.trees import write_tree
 
-    labels = detected(job.space.path, job.layer.folder)
-    nodes = [
-        {
-            "distance": float(distance),
-            "critical_filter": int(f) if f >= 0 else None,
-            "filters": int(count),
-            "images": int(size),
-            **({"detects": labels[int(f)]} if int(f) in labels else {}),
-        }
-        for distance, f, count, size in zip(
-            tree.distances, tree.critical, tree.reachable, tree.sizes, strict=True
-        )
-    ]
-    folder = job.folder / "filters"
-    leaves = [{"image": p, "row": int(r)} for p, r in zip(paths, rows[tree.leaves], strict=True)]
-    write_tree(folder / f"{file}.json", tree.pairs, leaves, nodes)
-    marks = [f"filter {f}" if f >= 0 else "" for f in tree.critical]
-    write_text(folder / f"{file}.nwk", newick(tree.pairs, paths, tree.distances.tolist(), marks))
+    images, folder = [job.store.images[row] for row in given.rows], job.folder / "filters"
+    if len(tree.leaves):
+        nodes = tree.node_entries(detected(job.space.path, job.layer.folder))
+        leaves = tree.leaf_entries(images, given.rows)
+        write_tree(folder / f"{file}.json", tree.pairs, leaves, nodes)
+        write_text(folder / f"{file}.nwk", tree.newick(images))
+        _draw(job, file, given.name, tree, given.maps, given.rows)
+    entry = {"category": given.name, "file": file, "images": len(images), **tree.as_dict(images)}
+    write_json(folder / f"{file}.done.json", {"made_from": mark, "entry": entry})
+    return entry
 
 
 def _draw(

@@ -12,7 +12,7 @@ from cnnlens.cli.extract import fill_stores
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import ClusterSettings, ExtractSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.activations.store import Store
@@ -74,7 +74,7 @@ def opened_job(
     from cnnlens.activations.extract import store_path
     from cnnlens.activations.store import Store
     from cnnlens.cluster.vectors import group
-    from cnnlens.model.scores import gives_scores
+    from cnnlens.model.classes import gives_scores
 
     path = store_path(space.stores(images), layer)
     # one that is there serves without class scores too; a new one gets them for other commands

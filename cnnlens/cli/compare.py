@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cnnlens.cli import options as o
-from cnnlens.cli.filters import FiltersOption, parse_filters
+from cnnlens.cli.options import FiltersOption
+from cnnlens.study.addresses import parse_filters
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.settings import CompareSettings, RunSettings
@@ -94,7 +95,7 @@ def compare(
     from cnnlens.report.sides import read_sides, trained_accuracy
 
     settings = CompareSettings(level, resamples, top, seed)
-    screen = Screen(json, quiet)
+    screen = Screen(json=json, quiet=quiet)
     sides = read_sides(workspaces)
     layers = match_layers(sides, layer or ())
     units = _units(filters or (), layers, top)
@@ -173,11 +174,10 @@ def _accuracy(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from cnnlens.activations.forward import Forward
-    from cnnlens.activations.passes import passes
+    from cnnlens.activations.forward import Forward, passes
     from cnnlens.measure import accuracy, bootstrap
     from cnnlens.model.open import open_model
-    from cnnlens.workspace import Workspace
+    from cnnlens.study.workspace import Workspace
 
     known = Workspace(side.path).model_options
     if known is None:

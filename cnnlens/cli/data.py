@@ -24,10 +24,10 @@ MADE = {  # the sets that `make` knows
 @app.command("list")
 def list_(json: o.JsonOption = False, quiet: o.QuietOption = False) -> None:
     """List data sets, and which are there."""
+    from cnnlens.data.dataset import home
     from cnnlens.data.download import DATASETS
-    from cnnlens.data.open import home
 
-    screen = Screen(json, quiet)
+    screen = Screen(json=json, quiet=quiet)
     rows = []
     for name, known in DATASETS.items():
         folder = home() / known.folder
@@ -63,10 +63,10 @@ def download(
     A broken download is resumed by the same command; the data set lands in $CNNLENS_HOME
     (default: the platform's data folder), whole or not at all.
     """
+    from cnnlens.data.dataset import home
     from cnnlens.data.download import download as fetch
-    from cnnlens.data.open import home
 
-    screen = Screen(json, quiet)
+    screen = Screen(json=json, quiet=quiet)
     with screen.progress() as bars:
         path = fetch(
             name,
@@ -103,11 +103,11 @@ def make(
     """Write a synthetic data set."""
     if name not in MADE:
         raise UsageError(f"no synthetic set '{name}'", f"known are: {', '.join(MADE)}")
+    from cnnlens.data.animals import make_animals
     from cnnlens.data.synthetic import make_shapes
-    from cnnlens.data.synthetic_animals import make_animals
 
     makers = {"shapes": make_shapes, "animals": make_animals}
-    screen = Screen(json, quiet)
+    screen = Screen(json=json, quiet=quiet)
     with screen.progress() as bars:
         path = makers[name](
             out or Path(name),
@@ -133,7 +133,7 @@ def check(
     """
     from cnnlens.data.check import check as check_
 
-    screen = Screen(json, quiet)
+    screen = Screen(json=json, quiet=quiet)
     with screen.progress() as bars:
         found = check_(folder, progress=lambda done, total: bars.show("checking", done, total))
     screen.document(found.as_dict())

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from cnnlens.cli import options as o
-from cnnlens.cli.filters import FiltersOption
-from cnnlens.cli.given import ImagesOption
+from cnnlens.cli.options import FiltersOption
+from cnnlens.cli.options import ImagesOption
 from cnnlens.cli.projecting import Work
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
 from cnnlens.errors import UsageError
 from cnnlens.settings import DeconvSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 D = DeconvSettings()
 
@@ -61,7 +61,7 @@ def deconv(
         raise UsageError("no units were named", "name some with -f LAYER:UNITS, like -f conv5:0-15")
     if image and data is not None:
         raise UsageError("-i and -d both name images", "give one of them")
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     work = Work(
         screen,
         space,

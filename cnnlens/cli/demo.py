@@ -54,7 +54,7 @@ def demo(
     """
     from cnnlens.report.page import write_report
 
-    tour = Tour(Screen(json, quiet), out, images, epochs, seed, force)
+    tour = Tour(Screen(json=json, quiet=quiet), out, images, epochs, seed, force)
     for station in STATIONS:
         station(tour)
     page = write_report(out / "trained")

@@ -13,7 +13,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
 from cnnlens.errors import UsageError
 from cnnlens.settings import DissectSettings, ExtractSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 D = DissectSettings()
 
@@ -76,7 +76,7 @@ def dissect(
     stored = ExtractSettings(dtype)
     if broden and data is not None:
         raise UsageError("--broden and -d both name data", "give one of them")
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     work = Work(
         screen,
         space,
@@ -93,18 +93,17 @@ def dissect(
 
 
 def _show(screen: Screen, space: Workspace, summaries: dict[str, Any], page: bool) -> None:
-    from cnnlens.files import read_csv
     from cnnlens.model.layers import file_name
+    from cnnlens.report.dissect_files import read_dissection
 
     for name in summaries:
-        rows = read_csv(space.path / "dissect" / file_name(name) / "units.csv")
-        best = sorted(rows, key=lambda row: -float(row["iou"]))[:10]
+        best = read_dissection(space.path / "dissect" / file_name(name)).best(10)
+        sure = best[0].p_value is not None
         screen.table(
-            ["unit", "label", "category", "IoU", *(["p"] if "p_value" in best[0] else [])],
+            ["unit", "label", "category", "IoU", *(["p"] if sure else [])],
             [
-                (int(r["unit"]), r["label"], r["category"], round(float(r["iou"]), 4))
-                + ((float(r["p_value"]),) if "p_value" in r else ())
-                for r in best
+                (u.unit, u.label, u.category, round(u.iou, 4)) + ((u.p_value,) if sure else ())
+                for u in best
             ],
             title=f"{name}: best units",
         )

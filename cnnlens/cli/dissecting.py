@@ -10,7 +10,7 @@ from cnnlens.cli.extract import fill_stores
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.settings import DissectSettings, ExtractSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.data.broden import Broden
@@ -87,12 +87,12 @@ class Work:
 
     def _is_finished(self, layer: Layer) -> bool:
         """Whether these results are there already; damaged ones are reported and left."""
-        from cnnlens.report.results import read_layer
+        from cnnlens.report.dissect_files import read_dissection
 
         folder = self._folder(layer)
         if not (folder / "summary.json").exists():
             return False
-        found = read_layer(folder).summary.get("made_from")
+        found = read_dissection(folder).summary.get("made_from")
         mine = self._made_from(layer)
         if self.settings.top == 0 and isinstance(found, dict):  # pictures do not stand in the way
             settings = found.get("settings")
@@ -141,7 +141,7 @@ class Work:
     def _write(self, layer: Layer, result: Dissection, source: Any, bars: Any) -> None:
         from cnnlens.files import atomic_folder
         from cnnlens.report.strips import write_strips
-        from cnnlens.report.tables import summarize, write_tables
+        from cnnlens.report.dissect_files import summarize, write_tables
 
         summary = summarize(
             result,
@@ -180,12 +180,12 @@ def _find_data(broden: bool, path: Path | None, space: Workspace, model: Model) 
 def _write_page(screen: Screen, space: Workspace) -> None:
     from cnnlens.report.groups import write_groups
     from cnnlens.report.page import write_report
-    from cnnlens.report.results import dissected
+    from cnnlens.report.contents import finished
     from cnnlens.report.sheets import write_detectors, write_summary_bars
 
     with screen.progress() as bars:
         bars.show("page", 0, 1)
-        for folder in dissected(space.path):
+        for folder in finished(space.path, "dissect"):
             if not (folder / "detectors.png").exists():
                 write_detectors(folder, distinct=True)
         write_summary_bars(space.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +11,16 @@ from cnnlens.cli import options as o
 from cnnlens.cli.cluster import C, RuleOption
 from cnnlens.cli.clustering import opened_job
 from cnnlens.cli.explaining import Explainer
-from cnnlens.cli.given import GivenImage, ImagesOption, given_images
+from cnnlens.cli.given import GivenImage, given_images
+from cnnlens.cli.options import ImagesOption
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.settings import ClusterSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def explain(
@@ -64,7 +68,7 @@ def explain(
     """
     if not image:
         raise UsageError("no images were named", "name some with -i IMAGE")
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     settings, run = ClusterSettings(rule=rule), RunSettings(device, batch_size, workers)
     work = Work(screen, space, options, settings, run, force)
@@ -114,32 +118,31 @@ class Work:
 
 def _explain_all(explainer: Explainer, paths: list[Path]) -> dict[str, Any]:
     """Explain what has not been explained before; return every image's document."""
-    from cnnlens.data.images import DamagedImage
+    from cnnlens.data.decode import DamagedImage
 
     job = explainer.job
     folder = job.space.path / "explain"
     images = given_images(paths, _taken(folder))
-    documents: dict[str, Any] = {}
-    skipped: list[dict[str, str]] = []
-    with job.screen.progress() as bars:
-        for number, image in enumerate(images):
-            bars.show("explaining", number, len(images), note=image.path.name)
-            try:
-                documents[image.name] = _one(explainer, image, folder)
-            except DamagedImage as damage:
-                skipped.append({"image": str(image.path), "reason": damage.reason})
+    before = {i.name: found for i in images if (found := _before(explainer, i, folder))}
+    todo, skipped = [], []
+    for image in images:
+        try:
+            if image.name not in before:
+                todo.append((image, image.pixels(job.model.preprocess)))
+        except DamagedImage as damage:
+            skipped.append({"image": str(image.path), "reason": damage.reason})
     job.screen.skipped(skipped)
-    if not documents:
+    found = {**before, **_explain(explainer, todo, folder)}
+    if not found:
         bad = skipped[0]
         raise CnnlensError(
             f"{bad['image']} cannot be read: {bad['reason']}", "name another image with -i"
         )
-    return documents
+    return {image.name: found[image.name] for image in images if image.name in found}
 
 
-def _one(explainer: Explainer, image: GivenImage, folder: Path) -> dict[str, Any]:
-    from cnnlens.files import atomic, read_json, write_json
-    from cnnlens.report.explained import draw_explained
+def _before(explainer: Explainer, image: GivenImage, folder: Path) -> dict[str, Any] | None:
+    from cnnlens.files import read_json
 
     file, picture_file = folder / f"{image.name}.json", folder / f"{image.name}.png"
     if file.is_file() and picture_file.is_file() and not explainer.job.force:
@@ -147,11 +150,39 @@ def _one(explainer: Explainer, image: GivenImage, folder: Path) -> dict[str, Any
         if isinstance(before, dict) and before.get("made_from") == explainer.made_from(image):
             explainer.job.screen.note(f"{image.name}: explained before (--force redoes it)")
             return before
-    document, picture = explainer.explain(image)
-    with atomic(picture_file) as temporary:
-        draw_explained(picture).save(temporary, "PNG", optimize=True)
-    write_json(file, document)
-    return document
+    return None
+
+
+def _explain(
+    explainer: Explainer, todo: list[tuple[GivenImage, np.ndarray]], folder: Path
+) -> dict[str, dict[str, Any]]:
+    from cnnlens.cluster.explain import explanations
+    from cnnlens.files import atomic, write_json
+    from cnnlens.report.explained import draw_explained
+
+    if not todo:
+        return {}
+    job = explainer.job
+    documents: dict[str, dict[str, Any]] = {}
+    with job.screen.progress() as bars:
+        every = explanations(
+            job.model, job.layer, job.store, job.needed_groups(), [pixels for _, pixels in todo],
+            category=explainer.named, rule=job.settings.rule,
+            progress=lambda stage, done, total: bars.show("explaining", done, total, note=stage),
+        )  # fmt: skip
+        for (image, pixels), found in zip(todo, every, strict=True):
+            bars.show("explaining", len(documents), len(todo), note=image.path.name)
+            documents[image.name] = explainer.document(image, found)
+            with atomic(folder / f"{image.name}.png") as temporary:
+                picture = explainer.picture(image, pixels, found)
+                draw_explained(picture).save(temporary, "PNG", optimize=True)
+            write_json(folder / f"{image.name}.json", documents[image.name])
+    if job.model.classes is None and explainer.named is None:
+        job.screen.note(
+            "the network's classes have no names: they are taken for the categories in "
+            "alphabetical order"
+        )
+    return documents
 
 
 def _taken(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.settings import ExtractSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,9 +55,9 @@ def extract(
     Each layer gets one HDF5 file in WORKSPACE/activations. An interrupted run is resumed by the
     same command.
     """
-    from cnnlens.model.scores import gives_scores
+    from cnnlens.model.classes import gives_scores
 
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     settings = ExtractSettings(dtype)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     opened, given = open_model(options, space, screen)

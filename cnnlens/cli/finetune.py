@@ -19,7 +19,7 @@ from cnnlens.settings.finetune import (
     IcnnSettings,
 )
 from cnnlens.settings.run import preset as of_preset
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 F, C, G = FinetuneSettings(), IcnnSettings(), CglSettings()
 METHODS = ("icnn", "cgl", "none")
@@ -172,7 +172,7 @@ def finetune(
     from cnnlens.interpretable.training import Request
 
     rank = _join()
-    screen, space = Screen(json and not rank, quiet or rank > 0), Workspace(workspace)
+    screen, space = Screen(json=json and not rank, quiet=quiet or rank > 0), Workspace(workspace)
     opened, _ = open_model(
         ModelOptions(model, arch, allow_pickle, image_size, mean, std, device), space, screen
     )
@@ -203,7 +203,7 @@ def finetune(
 
 
 def _folder(path: Path) -> Any:
-    from cnnlens.data.folder import open_folder
+    from cnnlens.data.dataset import open_folder
 
     return open_folder(path)
 

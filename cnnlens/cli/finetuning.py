@@ -89,7 +89,7 @@ def _silent(training: Training, layers: Sequence[str]) -> list[Tensor]:
     """Per layer, (C,) bool: filters that no image held out excites."""
     import torch
 
-    from cnnlens.model.read import read
+    from cnnlens.model.hooks import read
     from cnnlens.model.trace import Place
 
     trainer = training.trainer
@@ -141,8 +141,7 @@ def _mark(training: Training, images: ImageSet) -> str:
 
 def _earlier(out: Path, mark: str) -> dict[str, Any] | None:
     """Read what an earlier run of the same training left."""
-    from cnnlens.model.checkpoint import is_checkpoint
-    from cnnlens.model.state import read_torch
+    from cnnlens.model.checkpoint import is_checkpoint, read_torch
 
     if not out.exists():
         return None

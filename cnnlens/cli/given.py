@@ -57,7 +57,7 @@ class GivenImage:
         DamagedImage
             When it cannot be read.
         """
-        from cnnlens.data.images import load_image
+        from cnnlens.data.decode import load_image
 
         image = load_image(self.path, "L" if preprocess.channels == 1 else "RGB")
         pixels = preprocess.pixels(image, squash=False)  # (H, W, C)
@@ -81,7 +81,7 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
     UsageError
         When a file does not exist.
     """
-    from cnnlens.data.images import open_folder
+    from cnnlens.data.dataset import open_folder
 
     found: dict[Path, None] = {}
     for path in paths:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from cnnlens.cli import options as o
-from cnnlens.cli.given import ImagesOption
+from cnnlens.cli.options import ImagesOption
 from cnnlens.cli.inverting import Work
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
 from cnnlens.errors import UsageError
 from cnnlens.settings import InvertSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 I = InvertSettings()  # noqa: E741
 
@@ -72,7 +72,7 @@ def invert(
     settings = InvertSettings(method, perturb, steps, lr, tv, alpha, seed)
     if not image:
         raise UsageError("no images were named", "name some with -i IMAGE")
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     work = Work(screen, space, options, settings, batch_size, raw, force)
     try:

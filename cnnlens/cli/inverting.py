@@ -13,7 +13,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import InvertSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ class Work:
     def _photos(self, given: list[GivenImage]) -> list[Photo]:
         import torch
 
-        from cnnlens.data.images import DamagedImage
+        from cnnlens.data.decode import DamagedImage
         from cnnlens.synthesize.invert import input_plane
 
         photos = []

@@ -8,7 +8,7 @@ from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, open_model
 from cnnlens.errors import CnnlensError
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.model.model import Model
@@ -33,7 +33,7 @@ def layers(
     """
     from cnnlens.model.layers import find_layers
 
-    screen, space = Screen(json, quiet), Workspace(workspace)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     opened, given = open_model(options, space, screen)
     _remember(screen, space, opened, given)

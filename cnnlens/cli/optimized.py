@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlens.cli.filters import parse_filters
+from cnnlens.study.addresses import parse_filters
 from cnnlens.cli.made import Made
 from cnnlens.cli.screen import Screen
 from cnnlens.model.classes import class_name, find_class
@@ -18,7 +18,7 @@ from cnnlens.report.optimized import SheetCell, as_picture, beside, save_png, sh
 from cnnlens.settings import VisualizeSettings
 from cnnlens.synthesize.objective import Objective, logit, peak, scores, unit, whole
 from cnnlens.synthesize.visualize import TARGETS, Picture
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.cli.besides import Besides
@@ -208,15 +208,10 @@ class Folder:
     @cached_property
     def _labels(self) -> dict[int, str]:
         """Labels of the dissection, where there is one."""
-        from cnnlens.files import read_csv
+        from cnnlens.report.dissect_files import labels
 
-        if self.layer is None:
-            return {}
-        path = self.space.results("dissect", self.layer) / "units.csv"
-        rows = read_csv(path) if path.exists() else []
-        return {
-            int(r["unit"]): r["label"] for r in rows if r.get("is_detector", "").lower() == "true"
-        }
+        found = labels(self.space.path, self.layer.folder) if self.layer else {}
+        return {unit: label for unit, (label, _, _) in found.items()}
 
     def _label(self, entry: dict[str, Any]) -> dict[str, str]:
         label = self._labels.get(entry["unit"]) if entry["unit"] is not None else None

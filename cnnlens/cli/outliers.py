@@ -13,7 +13,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
 from cnnlens.errors import UsageError
 from cnnlens.settings import OutlierSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 D = OutlierSettings()
 
@@ -68,7 +68,7 @@ def outliers(
     if data is None and not noise:
         raise UsageError("neither images nor noise were asked for", "name images with -d DIR")
     settings = OutlierSettings(noise, seed)
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     run = RunSettings(device, batch_size, workers, seed)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     document = Work(screen, space, options, settings, run, force).run(data, layer)

@@ -19,7 +19,7 @@ _NETWORKS = ("ordinary", "interpretable")
 @one_thread()
 def finetune(tour: Tour) -> None:
     """Train one network on animals, then on from it: with ICNN, and the same way without."""
-    from cnnlens.data.synthetic_animals import make_animals
+    from cnnlens.data.animals import make_animals
 
     data = tour.out / "animals"
     if tour.force or not data.is_dir():

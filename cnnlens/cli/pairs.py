@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cnnlens.cli.given import GivenImage
 from cnnlens.cli.session import open_images
 from cnnlens.errors import CnnlensError
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class Pairs:
         """Pixels (N, C, H, W), uint8."""
         import torch
 
-        from cnnlens.data.images import DamagedImage
+        from cnnlens.data.decode import DamagedImage
 
         rows = []
         for image in self._images:

@@ -47,7 +47,7 @@ class Pictured:
 
 def of_data(model: Model, images: ImageSet) -> Pictured:
     """Take a data set's images, each read when it is needed."""
-    from cnnlens.data.images import DamagedImage
+    from cnnlens.data.decode import DamagedImage
 
     def pixels(number: int) -> np.ndarray:
         mode = "L" if model.preprocess.channels == 1 else "RGB"
@@ -65,7 +65,7 @@ def of_data(model: Model, images: ImageSet) -> Pictured:
 
 def of_files(model: Model, paths: list[Path]) -> Pictured:
     """Take the named images; damaged ones are listed."""
-    from cnnlens.data.images import DamagedImage
+    from cnnlens.data.decode import DamagedImage
 
     arrays, names, skipped, marks = [], [], [], []
     for image in given_images(paths):

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.cli.filters import parse_filters
+from cnnlens.study.addresses import parse_filters
 from cnnlens.cli.made import Made
 from cnnlens.cli.pictured import of_data, of_files
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, open_images, open_model
 from cnnlens.errors import UsageError
 from cnnlens.settings import DeconvSettings, ExtractSettings, RunSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.cli.project import Projected, Projections
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.measure.ranked import Ranked, Target
+    from cnnlens.measure.top import Ranked, Target
     from cnnlens.model.layers import Layer
     from cnnlens.model.model import Model
 
@@ -125,7 +125,7 @@ class Work:
 
     def _rank(self, wanted: list[Wanted], images: ImageSet | None) -> list[Ranked | None]:
         """Find the top images of every target that is to be made; None where none is."""
-        from cnnlens.measure.ranked import Ranked
+        from cnnlens.measure.top import Ranked
 
         ranked = [
             Ranked(one.todo, self.settings.top) if one.todo and images is not None else None

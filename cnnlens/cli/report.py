@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 
 def report(
@@ -16,7 +16,7 @@ def report(
     """
     from cnnlens.report.page import write_report
 
-    screen = Screen(json, quiet)
+    screen = Screen(json=json, quiet=quiet)
     page = write_report(Workspace(workspace).path)
     screen.document({"page": str(page), "bytes": page.stat().st_size})
     screen.say(str(page))

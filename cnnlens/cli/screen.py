@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from cnnlens.files import to_json
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-_NAMED = 5  # damaged images named on the screen
+from cnnlens.study.voice import Voice, is_styled, one_line, write_line
 
 
 class ReaderGone(Exception):  # noqa: N818  (a message, not a fault)
@@ -54,7 +48,7 @@ def _set_apart() -> TextIO:
 
 
 @dataclass
-class Screen:
+class Screen(Voice):
     """Where a command shows things.
 
     Attributes
@@ -87,19 +81,6 @@ class Screen:
         except BrokenPipeError:
             raise ReaderGone from None
 
-    def note(self, text: str) -> None:
-        """Say something once, on standard error."""
-        if not self.quiet and text not in self._said:
-            self._said.add(text)
-            _line(sys.stderr, text, style="dim")
-
-    def skipped(self, found: Sequence[Mapping[str, str]]) -> None:
-        """Name the first damaged images, and count the others."""
-        for bad in found[:_NAMED]:
-            self.note(f"skipped {bad['image']}: {bad['reason']}")
-        if len(found) > _NAMED:
-            self.note(f"skipped {len(found) - _NAMED} more; the summary lists all")
-
     def say(self, text: str) -> None:
         """Print a line of results."""
         if not self.json and not self.quiet:
@@ -116,7 +97,7 @@ class Screen:
             bool(rows) and all(isinstance(v, (int, float)) or v in ("", None) for v in values)
             for values in (zip(*rows, strict=True) if rows else [()] * len(columns))
         ]
-        if _is_styled(self._out):
+        if is_styled(self._out):
             _ruled(self._out, columns, cells, right, title)
             return
         lines = [title] if title else []
@@ -128,75 +109,6 @@ class Screen:
             )
             lines.append("  ".join(padded).rstrip())
         self._write("\n".join(lines) + "\n")
-
-    @contextmanager
-    def progress(self) -> Iterator[Bars]:
-        """Show progress bars while the block runs."""
-        if self.quiet or not _is_terminal(sys.stderr):
-            yield Bars(None)
-            return
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            transient=True,
-        ) as bars:
-            yield Bars(bars)
-
-
-class Bars:
-    """One bar per stage of a command; nothing where nobody looks."""
-
-    def __init__(self, bars: Progress | None) -> None:
-        self._bars = bars
-        self._tasks: dict[str, Any] = {}
-
-    def show(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Set how far a stage is; `note` takes the place of its speed."""
-        if self._bars is None:
-            return
-        if stage not in self._tasks:
-            # what an earlier run did must not count into the rate: the bar starts where it stands
-            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, rate=note)
-            return
-        task = self._tasks[stage]
-        speed = next(t.speed for t in self._bars.tasks if t.id == task)
-        rate = f"{speed:.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else ""
-        self._bars.update(task, completed=done, total=total, rate=note or rate)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _is_styled(stream: TextIO) -> bool:
-    return _is_terminal(stream) and not os.environ.get("NO_COLOR")
-
-
-def _line(stream: TextIO, text: str, style: str = "", label: str = "", indent: str = "") -> None:
-    """Print one line, dressed up on a terminal only."""
-    text = indent + one_line(text)
-    if not _is_styled(stream):
-        print(f"{label} {text}" if label else text, file=stream)
-        return
-    from rich.console import Console
-
-    console = Console(file=stream)
-    if label:
-        console.print(label, style="bold red", end=" ", highlight=False)
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _ruled(
@@ -225,16 +137,8 @@ def _cell(value: object) -> str:
     return "" if value is None else one_line(str(value))
 
 
-def one_line(text: str) -> str:
-    """Write text so that it stays on its line and cannot steer a terminal, whatever it names."""
-    text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
 def report_error(message: str, hint: str) -> None:
     """Print one clear line, and a way out, on standard error."""
-    _line(sys.stderr, message, label="error:")
+    write_line(sys.stderr, message, label="error:")
     if hint:
-        _line(sys.stderr, hint, style="dim", indent="  ")
+        write_line(sys.stderr, hint, style="dim", indent="  ")

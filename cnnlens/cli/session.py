@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import UsageError
-from cnnlens.workspace import Workspace, needs_model, portable
+from cnnlens.study.workspace import Workspace, needs_model, portable
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet

@@ -12,7 +12,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
 from cnnlens.cli.stabilizing import Chosen, Work
 from cnnlens.settings import RunSettings, StabilitySettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 S = StabilitySettings()
 
@@ -81,7 +81,7 @@ def stability(
     WORKSPACE/stability.
     """
     settings = StabilitySettings(quantile, wide, chance, category_by, top if page else 0, seed)
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     work = Work(
         screen,
         space,

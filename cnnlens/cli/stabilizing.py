@@ -11,7 +11,7 @@ from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, find_layers, open_images, open_model
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import ExtractSettings, RunSettings, StabilitySettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.measure.stability import Stability
@@ -154,7 +154,7 @@ class Work:
         from cnnlens.files import atomic_folder, write_json
         from cnnlens.measure.instability import FEWEST
         from cnnlens.report.stability_figures import where_units_look, write_peaks
-        from cnnlens.report.stability_tables import summarize, write_units
+        from cnnlens.report.stability_files import summarize, write_units
 
         self.screen.skipped(skipped)
         for name in found.unmeasured:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnlens.cli import options as o
-from cnnlens.cli.filters import FiltersOption
+from cnnlens.cli.options import FiltersOption
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, command_line, open_model
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
-from cnnlens.workspace import Workspace
+from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.cli.optimized import Folder
@@ -132,7 +132,7 @@ def visualize(
             "nothing was named to look at",
             "name units with -f LAYER:UNITS (conv5:0-15), or a class with --logit CLASS",
         )
-    screen, space = Screen(json, quiet), Workspace(workspace, force)
+    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace, force)
     options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
     run = RunSettings(device=device, batch_size=batch_size, seed=seed)
     work = Work(screen, space, options, settings, run, raw, force)
@@ -232,7 +232,7 @@ def _photo(model: Any, init: str) -> tuple[Any, str]:
     if init in ("noise", "mean"):
         return None, ""
     from cnnlens.cli.given import given_images
-    from cnnlens.data.images import DamagedImage
+    from cnnlens.data.decode import DamagedImage
 
     path = Path(init)
     if path.is_dir():

@@ -3,7 +3,7 @@
 from cnnlens.settings.attribution import CamSettings, DeconvSettings
 from cnnlens.settings.cluster import ClusterSettings, OutlierSettings
 from cnnlens.settings.measure import CompareSettings, DissectSettings, StabilitySettings
-from cnnlens.settings.run import ExtractSettings, RunSettings, Settings
+from cnnlens.settings.run import ExtractSettings, ModelSettings, RunSettings, Settings
 from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "DissectSettings",
     "ExtractSettings",
     "InvertSettings",
+    "ModelSettings",
     "OutlierSettings",
     "RunSettings",
     "Settings",

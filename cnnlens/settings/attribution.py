@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnlens.errors import UsageError
+from cnnlens.settings.option import option
 from cnnlens.settings.run import Settings
 
 
@@ -22,17 +22,15 @@ class DeconvSettings(Settings):
         Start from the unit's whole map, not from its peak alone.
     """
 
-    method: str = "deconvnet"
-    top: int = 9
-    whole_map: bool = False
-
-    def __post_init__(self) -> None:
-        if self.method not in ("deconvnet", "guided", "gradient"):
-            raise UsageError(
-                f"--method {self.method} is not known", "choose deconvnet, guided or gradient"
-            )
-        if self.top < 1:
-            raise UsageError(f"--top {self.top} is not at least 1", "9 is usual")
+    method: str = option(
+        "deconvnet",
+        "What a rectifier does to the signal on its way back.",
+        choices=("deconvnet", "guided", "gradient"),
+    )
+    top: int = option(9, "Images per unit, by activation, of those in -d.", least=1)
+    whole_map: bool = option(
+        False, "Project the unit's whole map, or its peak position alone.", off="peak"
+    )
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,10 @@ class CamSettings(Settings):
         Classes per image, by score, where none is named.
     """
 
-    method: str = "cam"
-    top: int = 1
-
-    def __post_init__(self) -> None:
-        if self.method not in ("cam", "gradcam"):
-            raise UsageError(f"--method {self.method} is not known", "choose cam or gradcam")
-        if self.top < 1:
-            raise UsageError(f"--top {self.top} is not at least 1", "1 shows the predicted class")
+    method: str = option(
+        "cam",
+        "cam: the class weights on the maps that they act on, where the network has such a head. "
+        "gradcam: the gradient's mean on any layer's maps.",
+        choices=("cam", "gradcam"),
+    )
+    top: int = option(1, "Classes per image, by score, where none is named.", least=1)

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.option import fields_of, option
+
+Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One method's settings."""
+    """One method's settings; what their options say of their values is checked."""
+
+    # values by field, by the preset's name; where there are some, ``--preset`` chooses
+    presets: ClassVar[Presets] = {}
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)):
+            field.check(getattr(self, field.attribute))
+
+    @classmethod
+    def of(cls, preset_name: str = "default", **given: Any) -> Self:
+        """Build a preset's settings, with those `given` in its place where they are not None.
+
+        Raises
+        ------
+        UsageError
+            When there is no preset of that name, or a value does not fit.
+        """
+        known = {"default": {}, **cls.presets}
+        return cls.chosen(preset(known, preset_name), **given)
 
     @classmethod
     def chosen(cls, preset: Mapping[str, Any], **given: Any) -> Self:
@@ -21,9 +44,6 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""
         return asdict(self)
-
-
-Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
 
 def preset(known: Presets, name: str) -> Mapping[str, Any]:
@@ -40,21 +60,107 @@ def preset(known: Presets, name: str) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """How to run, not what to compute: results do not depend on these (beyond rounding)."""
+class ModelSettings(Settings):
+    """How a model is opened.
 
-    device: str = "auto"
-    batch_size: int = 32
-    workers: int = 4
-    seed: int = 0
+    Attributes
+    ----------
+    arch : str or None
+        The architecture of a bare state dict.
+    allow_pickle : bool
+        Whether the file may be unpickled.
+    image_size, mean, std : str or None
+        ``224`` or ``224x320``; numbers per channel, joined by commas.
+    """
+
+    arch: str | None = option(
+        None,
+        "Architecture of a bare state dict, where it cannot be inferred.",
+        metavar="SPEC",
+        panel="Model",
+    )
+    allow_pickle: bool = option(
+        False,
+        "Unpickle the file. That can run any code: only for files you trust.",
+        panel="Model",
+        off="-",
+    )
+    image_size: str | None = option(
+        None, "Input size in pixels, instead of the model's.", metavar="H[xW]", panel="Model"
+    )
+    mean: str | None = option(
+        None, "Mean of the pixels, scaled to [0, 1].", metavar="R,G,B", panel="Model"
+    )
+    std: str | None = option(
+        None, "Standard deviation of the pixels.", metavar="R,G,B", panel="Model"
+    )
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Return `open_model`'s arguments, without spec and device."""
+        return {
+            "arch": self.arch,
+            "allow_pickle": self.allow_pickle,
+            "image_size": _size(self.image_size),
+            "mean": _numbers("--mean", self.mean),
+            "std": _numbers("--std", self.std),
+        }
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(p.isdigit() and 0 < int(p) <= 8192 for p in parts):
+        raise UsageError(f"--image-size {text} is not a size in pixels", "write 224 or 224x320")
+    return int(parts[0]), int(parts[-1])
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{flag} {text} is not a list of numbers", f"write {flag} 0.5,0.5,0.5")
+    if flag == "--std" and min(numbers) <= 0:
+        raise UsageError(f"--std {text} is not above 0", "pixels are divided by it")
+    return numbers
 
 
 @dataclass(frozen=True)
-class ExtractSettings:
+class RunSettings(Settings):
+    """How to run, not what to compute: results do not depend on these (beyond rounding).
+
+    Attributes
+    ----------
+    device : str
+        Where the network runs.
+    batch_size : int
+        Images that go through it at once.
+    workers : int
+        Threads that decode images.
+    seed : int
+        Of everything random.
+    """
+
+    device: str = option("auto", "Where to run.", metavar="auto|cpu|cuda[:N]|mps", panel="Run")
+    batch_size: int = option(
+        32,
+        "Images at once, rounded down to 1, 2, 4 … 32, 64, 96 …; halves itself when memory runs "
+        "out.",
+        least=1,
+        panel="Run",
+    )
+    workers: int = option(4, "Threads that read images.", least=0, panel="Run")
+    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+
+
+@dataclass(frozen=True)
+class ExtractSettings(Settings):
     """What an activation store holds."""
 
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.dtype not in ("float32", "float16"):
-            raise UsageError(f"--dtype {self.dtype} is not known", "choose float32 or float16")
+    dtype: str = option(
+        "float32", "Type of the stored activations.", choices=("float32", "float16")
+    )

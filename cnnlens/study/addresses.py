@@ -1,29 +1,15 @@
-"""Filter addresses on the command line: ``LAYER:UNITS``, with a position or without."""
+"""Addresses of units: ``LAYER:UNITS``, with a position or without."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnnlens.errors import UsageError
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layer, Layers
-
-FiltersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--filter",
-        "-f",
-        metavar="LAYER:UNITS",
-        help="Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
-        "at one position: conv5:12@6,6 (row, column); repeatable.",
-        show_default=False,
-    ),
-]
 
 _HOW = "write LAYER:UNITS, like conv5:12, conv5:0-15, conv5:3,7,9 or conv5:all"
 _UNITS = re.compile(r"(?P<units>all|[\d,\s-]+)(@(?P<at>.*))?")
@@ -69,9 +55,12 @@ def parse_filters(texts: Sequence[str], layers: Layers, vectors: bool = False) -
 
 def _parse(text: str, layers: Layers, vectors: bool) -> Filters:
     name, colon, rest = text.rpartition(":")
-    found = _UNITS.fullmatch(rest.strip())
     if not colon or name == "module":  # `module:conv1` is a layer's name
         return Filters(layers.resolve(text, vectors), None, None)
+    if not name.strip() or not rest.strip():
+        lacking = "layer" if not name.strip() else "unit"
+        raise UsageError(f"'{text}' names no {lacking}", _HOW)
+    found = _UNITS.fullmatch(rest.strip())
     if found is None:
         raise UsageError(f"'{rest}' in '{text}' names no units", _HOW)
     layer = layers.resolve(name, vectors)

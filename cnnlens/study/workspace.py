@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import make_folder, read_json, write_json
+from cnnlens.files import make_folder, read_json, write_json, writing_error
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -26,6 +28,7 @@ RESULTS = (
     *("outliers", "fool", "style", "evolve", "cluster", "net2vec", "report_files", "report.html"),
 )
 _FORMAT = 1
+_PATIENCE = 60.0  # seconds to wait for another process, which holds the file for an instant
 _EMPTY: dict[str, Any] = {
     "format": _FORMAT,
     "model": None,
@@ -83,6 +86,7 @@ class Workspace:
         if self.path.exists() and not self.path.is_dir():
             raise CnnlensError(f"the workspace {self.path} is a file", "name a folder with -w DIR")
         self._is_lost = False
+        self._memory: dict[str, ImageSet] = {}
         try:
             self.document: dict[str, Any] = self._read()
         except CnnlensError:
@@ -108,14 +112,47 @@ class Workspace:
             )
         return {**copy.deepcopy(_EMPTY), **document}
 
+    @contextmanager
+    def editing(self) -> Iterator[Workspace]:
+        """Change ``workspace.json``: it is read anew, changed in the block, and written whole.
+
+        Meanwhile other processes wait, so that nobody erases what another one has recorded.
+        """
+        make_folder(self.path)
+        with self._locked():
+            if not self._is_lost:
+                self.document = self._read()
+            yield self
+            self.document["versions"] = _versions()
+            write_json(self._file, self.document)
+            self._is_lost = False
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        import filelock
+
+        try:
+            with filelock.FileLock(self.path / ".workspace.lock", timeout=_PATIENCE):
+                yield
+        except filelock.Timeout:
+            raise CnnlensError(
+                f"{self._file} is held by another process", "wait for it, or use another -w DIR"
+            ) from None
+        except OSError as error:
+            raise writing_error(self._file, error) from error
+
     def save(self, command: str = "") -> None:
         """Write ``workspace.json``, with the command line that is being carried out."""
-        make_folder(self.path)
+        mine = self.document
+        with self.editing():
+            self.document = mine
+            self.add_command(command)
+
+    def add_command(self, command: str) -> None:
+        """Note a command line that was carried out."""
         commands = self.document["commands"]
         if command and command not in commands:
             commands.append(command)
-        self.document["versions"] = _versions()
-        write_json(self._file, self.document)
 
     # ---- the model
 
@@ -214,7 +251,22 @@ class Workspace:
         name = next(e["name"] for e in self.document["data"] if e["path"] == root)
         return self.path / "activations" / name
 
+    def keep_in_memory(self, images: ImageSet) -> None:
+        """Remember data that has no folder, for as long as this process lives."""
+        self._memory[str(images.root.resolve())] = images
+
+    def in_memory(self, path: str) -> ImageSet | None:
+        """Return data that was kept in memory, by its root."""
+        return self._memory.get(path)
+
     # ---- the layers
+
+    def first_named(self, layer: Layer) -> Layer:
+        """Return a layer under the name that was first typed for its place."""
+        for entry in self.document["layers"]:
+            if entry["place"] == layer.place.key and not layer.is_vector:
+                return replace(layer, name=entry["name"])
+        return layer
 
     def use_layer(self, layer: Layer) -> Layer:
         """Remember a layer as the last used; a place that is known keeps the name first typed.

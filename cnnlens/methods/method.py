@@ -1,0 +1,290 @@
+"""What a method is: the one shape of every command, of every method of `Investigation`, and of its
+part of the page.
+
+A subclass says what it asks for (`asks`, `settings_types`), opens it (`resolve`), makes what is
+missing (`work`), lists it (`close`), and shows it (`document`, `show`, `result`, `sections`). The
+order in which that happens is `carry_out`'s, the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from cnnlens.errors import CnnlensError
+from cnnlens.progress import Step
+from cnnlens.settings.option import Field, fields_of, option
+from cnnlens.settings.run import RunSettings, Settings
+from cnnlens.settings.run import preset as look_up
+from cnnlens.study.ledger import Item, Ledger
+
+if TYPE_CHECKING:
+    from cnnlens.report.blocks import Section
+    from cnnlens.study.session import Study
+
+# name of a section, and what gathers it from a workspace
+Gather = tuple[str, Callable[[Path], "Section | None"]]
+
+
+class Results(Protocol):
+    """Where a command's results are shown: the screen of the command line."""
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+    ) -> None:
+        """Show a table."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a method asks for beside its settings."""
+
+
+class Method:
+    """One method; its docstring is its help, its first line the summary.
+
+    Parameters
+    ----------
+    study : Study
+        What it works on.
+    asked : Inputs
+        Of the type `asks`.
+    settings : Settings or sequence of Settings
+        Of the types `settings_types`.
+    page : bool
+        Whether pictures for the page are wanted.
+
+    Attributes
+    ----------
+    name : str
+        The command.
+    panel : str
+        The heading it stands under in ``cnnlens --help``.
+    examples : tuple of str
+        Command lines for the end of its help.
+    asks : type
+        A dataclass of fields declared by `option`.
+    settings_types : tuple of type
+        Its settings, and those of what it is made of.
+    uses : tuple of str
+        What of `RunSettings` it depends on.
+    sections : tuple of (str, callable)
+        Its parts of the page.
+    """
+
+    name: ClassVar[str] = ""
+    panel: ClassVar[str] = "Other methods"
+    examples: ClassVar[tuple[str, ...]] = ()
+    asks: ClassVar[type[Inputs]] = Inputs
+    settings_types: ClassVar[tuple[type[Settings], ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers")
+    sections: ClassVar[tuple[Gather, ...]] = ()
+
+    def __init__(
+        self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
+    ) -> None:
+        self.study, self.page = study, page
+        self.asked: Any = self.asks() if asked is None else asked
+        given = settings if isinstance(settings, tuple) else (settings,) if settings else ()
+        self.all_settings: tuple[Any, ...] = given or tuple(t() for t in self.settings_types)
+        self.settings: Any = self.all_settings[0] if self.all_settings else None
+        self.summaries: dict[str, Any] = {}
+        self.failed: list[CnnlensError] = []
+
+    # ---- what a method says
+
+    def resolve(self) -> None:
+        """Open and look up everything that was named; raise before anything is written."""
+
+    def plan(self) -> str:
+        """Say what is about to be done, where that may take long; empty: nothing to say."""
+        return ""
+
+    def work(self) -> Iterator[Step]:
+        """Make what is missing, step by step."""
+        return iter(())
+
+    def close(self) -> None:
+        """List what was made; called after an interrupt, too."""
+
+    def document(self) -> Any:
+        """Return the summary file: one layer's as it is, several under ``layers``."""
+        one = next(iter(self.summaries.values()), {})
+        return one if len(self.summaries) == 1 else {"layers": self.summaries}
+
+    def show(self, results: Results) -> None:
+        """Show what was found."""
+
+    def result(self) -> Any:
+        """Return what Python gets: one layer's result, or several by layer."""
+        return self.document()
+
+    # ---- what methods share
+
+    def missing(
+        self, ledger: Ledger, items: Sequence[Item], noun: str = "picture", where: str = ""
+    ) -> list[Item]:
+        """Return what is still to be made; what is there already is said."""
+        todo = ledger.missing(items)
+        if done := len(items) - len(todo):
+            were = f"{noun} was" if done == 1 else f"{noun}s were"
+            self.study.voice.note(
+                f"{where}{': ' if where else ''}{done} {were} made before with these settings "
+                "(--force redoes them)"
+            )
+        return todo
+
+
+def carry_out(method: Method, command: str = "") -> None:
+    """Run a method: resolve or raise, commit, make and keep, close, record.
+
+    Raises
+    ------
+    CnnlensError
+        For what was named wrongly, before anything is written; for what fails on the way, after
+        everything else was made.
+    """
+    study = method.study
+    method.resolve()
+    study.commit()
+    if plan := method.plan():
+        study.voice.note(plan)
+    try:
+        with study.voice.progress() as bars, closing(_generator(method.work())) as steps:
+            for step in steps:
+                bars.show(step)
+    except BaseException:
+        with suppress(CnnlensError):  # the first error is the one to hear of
+            method.close()
+        raise
+    method.close()
+    study.record(command)
+
+
+def _generator(steps: Iterator[Step]) -> Any:
+    yield from steps
+
+
+# ---- inputs that several methods ask for, each written once
+
+
+def images_input(required: bool = True) -> Any:
+    """``-i``: images named one by one."""
+    return option(
+        (),
+        "An image, or a folder of images; repeatable.",
+        name="image",
+        short="i",
+        metavar="IMAGE",
+        panel="What",
+    )
+
+
+def filters_input() -> Any:
+    """``-f``: addresses of units."""
+    return option(
+        (),
+        "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
+        "at one position: conv5:12@6,6 (row, column); repeatable.",
+        name="filter",
+        short="f",
+        metavar="LAYER:UNITS",
+        panel="What",
+    )
+
+
+def layers_input() -> Any:
+    """``-l``: any number of layers."""
+    return option(
+        (),
+        "A module path (features.10) or alias (conv5, last); repeatable. "
+        "Default: the workspace's last one, else last.",
+        name="layer",
+        short="l",
+        metavar="LAYER",
+        panel="What",
+    )
+
+
+def layer_input(help: str) -> Any:
+    """``-l``: one layer."""
+    return option(None, help, short="l", metavar="LAYER", panel="What")
+
+
+def data_input(help: str = "") -> Any:
+    """``-d``: a data folder."""
+    return option(
+        None,
+        help
+        or "Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
+        "recognised by what is in it. Default: the workspace's last one that fits.",
+        short="d",
+        metavar="DIR",
+        panel="What",
+    )
+
+
+def raw_input() -> Any:
+    """``--raw``: arrays beside pictures."""
+    return option(
+        False, "Also write the arrays behind each picture, as .npz.", off="-", panel="Output"
+    )
+
+
+# ---- what the faces read
+
+
+def inputs_of(method: type[Method]) -> list[Field]:
+    """Fields of what a method asks for."""
+    return fields_of(method.asks)
+
+
+def settings_of(method: type[Method]) -> list[Field]:
+    """Fields of a method's settings; of equal flags the first one's."""
+    found: dict[str, Field] = {}
+    for kind in method.settings_types:
+        for field in fields_of(kind):
+            found.setdefault(field.flag, field)
+    return list(found.values())
+
+
+def run_of(method: type[Method]) -> list[Field]:
+    """Fields of `RunSettings` that a method depends on, those of its own settings aside."""
+    own = {field.flag for field in settings_of(method)}
+    return [
+        field
+        for field in fields_of(RunSettings)
+        if field.attribute in method.uses and field.flag not in own
+    ]
+
+
+def presets_of(method: type[Method]) -> tuple[str, ...]:
+    """Names of a method's presets, of any of its settings; empty where it has none."""
+    names = [name for kind in method.settings_types for name in kind.presets]
+    return tuple(dict.fromkeys(["default", *names])) if names else ()
+
+
+def build(method: type[Method], values: Mapping[str, Any]) -> tuple[Inputs, tuple[Settings, ...]]:
+    """Build inputs and settings from values by keyword; None means the default.
+
+    Raises
+    ------
+    UsageError
+        For a value that does not fit.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    asked = {f.attribute: given[f.keyword] for f in inputs_of(method) if f.keyword in given}
+    preset = given.get("preset", "default")
+    if known := presets_of(method):
+        look_up({name: {} for name in known}, preset)
+    settings = []
+    for kind in method.settings_types:
+        own = {f.attribute: given[f.keyword] for f in fields_of(kind) if f.keyword in given}
+        settings.append(kind.of(preset if preset in kind.presets else "default", **own))
+    return method.asks(**asked), tuple(settings)

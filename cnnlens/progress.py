@@ -1,0 +1,49 @@
+"""How far a long loop is; every loop that can be watched or stopped yields these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a long loop is.
+
+    Attributes
+    ----------
+    done, total : int
+        In the unit of the loop (images, damaged ones included; units; passes).
+    stage : str
+        Which of several stages is under way; empty where there is one.
+    limit : int
+        The largest batch that went through a network at once; 0 where none runs.
+    note : str
+        A figure worth watching, with its name: ``"error 0.12"``.
+    unit : str
+        What `done` counts, for people: "images", "pictures", "units".
+    """
+
+    done: int
+    total: int
+    stage: str = ""
+    limit: int = 0
+    note: str = ""
+    unit: str = "images"
+
+
+def followed(
+    steps: Generator[Step, None, Result], progress: Callable[[Step], None] | None
+) -> Result:
+    """Carry a loop out to its result, telling `progress` of every step."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if progress is not None:
+            progress(step)

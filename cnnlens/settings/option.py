@@ -1,0 +1,166 @@
+"""A setting and its option on the command line: default, words, bounds and choices in one place.
+
+    top: int = option(9, "Images per unit, by activation.", least=1)
+    method: str = option("deconvnet", "What a rectifier does.", choices=("deconvnet", "guided"))
+
+From such fields the door generates typer's signature, `Investigation` its keywords, and `Settings`
+its checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from keyword import iskeyword
+from typing import Any
+
+from cnnlens.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Option:
+    """The words and limits of one field.
+
+    Attributes
+    ----------
+    help : str
+        What it says, in a line or two.
+    name : str
+        Its option's name without dashes, where that is not the field's.
+    short : str
+        Its letter.
+    metavar : str
+        What stands for its value; left out: the choices, else N or X.
+    choices : tuple of str
+        All that it may be; empty: anything.
+    least, most, above, below : float or None
+        Bounds of a number, inclusive and exclusive.
+    hint : str
+        The way out of a value that does not fit.
+    panel : str
+        The heading it stands under in ``--help``.
+    off : str
+        The name of a switch's other side; left out: ``no-NAME``.
+    shown : str
+        What ``--help`` says of the default, where the value itself says little.
+    """
+
+    help: str
+    name: str = ""
+    short: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    hint: str = ""
+    panel: str = "Method"
+    off: str = ""
+    shown: str = ""
+
+    def check(self, flag: str, value: Any) -> None:
+        """Raise UsageError where a value does not fit; None means the preset's and fits."""
+        if value is None:
+            return
+        if self.choices and value not in self.choices:
+            known = did_you_mean(str(value), self.choices)
+            choose = f"choose {_listed(self.choices)}"
+            raise UsageError(
+                f"{flag} {value} is not known", self.hint or (f"{known} {choose}").strip()
+            )
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            self._check_number(flag, value)
+
+    def _check_number(self, flag: str, value: float) -> None:
+        too_low = (self.least is not None and value < self.least) or (
+            self.above is not None and value <= self.above
+        )
+        too_high = (self.most is not None and value > self.most) or (
+            self.below is not None and value >= self.below
+        )
+        if too_low or too_high or not math.isfinite(value):
+            raise UsageError(f"{flag} {value} is not {self._range()}", self.hint)
+
+    def _range(self) -> str:
+        low = self.least if self.above is None else self.above
+        high = self.most if self.below is None else self.below
+        if low is not None and high is not None:
+            return f"between {low:g} and {high:g}"
+        if self.above is not None:
+            return f"above {self.above:g}"
+        if low is not None:
+            return f"at least {low:g}"
+        return f"at most {high:g}" if self.below is None and high is not None else "a number"
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """Declare a field of a settings or inputs dataclass; keywords as in `Option`."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, **more)})
+
+
+@dataclass(frozen=True)
+class Field:
+    """One declared field, as the faces need it: attribute, keyword, flag, type, default, words."""
+
+    attribute: str
+    type: type
+    repeats: bool
+    optional: bool
+    default: Any
+    option: Option
+
+    @property
+    def keyword(self) -> str:
+        """Its name in Python: the option's, dashes become underscores; ``class_`` for ``class``."""
+        name = (self.option.name or self.attribute).replace("-", "_")
+        return f"{name}_" if iskeyword(name) else name
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{(self.option.name or self.attribute).replace('_', '-')}"
+
+    @property
+    def metavar(self) -> str:
+        """What stands for a value."""
+        numbers = {int: "N", float: "X"}
+        return (
+            self.option.metavar or "|".join(self.option.choices) or numbers.get(self.type, "TEXT")
+        )
+
+    def check(self, value: Any) -> None:
+        """Raise UsageError where a value, or one of several, does not fit."""
+        for one in value if self.repeats and value is not None else [value]:
+            self.option.check(self.flag, one)
+
+
+def fields_of(declared: type) -> list[Field]:
+    """List the fields of a dataclass that were declared by `option`, in their order."""
+    hints = typing.get_type_hints(declared)
+    found = []
+    for field in dataclasses.fields(declared):
+        if "option" in field.metadata:
+            kind, repeats, optional = _kind(hints[field.name])
+            option_ = field.metadata["option"]
+            found.append(Field(field.name, kind, repeats, optional, field.default, option_))
+    return found
+
+
+def _kind(hint: Any) -> tuple[type, bool, bool]:
+    """Type of one value, whether there may be several, and whether there may be none."""
+    arguments = [a for a in typing.get_args(hint) if a is not type(None)]
+    optional = type(None) in typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kind, repeats, _ = _kind(arguments[0])
+        return kind, repeats, optional
+    if typing.get_origin(hint) is tuple:
+        return arguments[0], True, False
+    return hint, False, False
+
+
+def _listed(choices: tuple[str, ...]) -> str:
+    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)

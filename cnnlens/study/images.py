@@ -1,0 +1,206 @@
+"""Images that were named one by one, and what the pictures made of them are called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.study.ledger import MADE_FROM, Ledger
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cnnlens.model.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class GivenImage:
+    """One image that was named.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        As typed, or found in the folder that was typed.
+    name : str
+        What a picture of it is called, without ending.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def mark(self) -> str:
+        """Where it is and which state it is in: equal marks, the same image.
+
+        The place is a hash, since what is shared says nothing of the machine it was made on.
+        """
+        stat = self.path.stat()
+        return f"{_place(self.path)}:{stat.st_size}:{stat.st_mtime_ns}"
+
+    @property
+    def shown(self) -> str:
+        """Its path for people and for files that are shared."""
+        return shown_path(self.path)
+
+    def pixels(self, preprocess: Preprocess) -> np.ndarray:
+        """Decode and resample, (C, H, W) uint8.
+
+        Raises
+        ------
+        DamagedImage
+            When it cannot be read.
+        """
+        from cnnlens.data.decode import load_image
+
+        image = load_image(self.path, "L" if preprocess.channels == 1 else "RGB")
+        pixels = preprocess.pixels(image, squash=False)  # (H, W, C)
+        return pixels.transpose(2, 0, 1).copy()
+
+
+@dataclass
+class GivenImages:
+    """The images of one run, each read when its turn comes; damaged ones are collected.
+
+    Attributes
+    ----------
+    images : list of GivenImage
+        All that were named.
+    skipped : list of dict
+        Those met so far that could not be read: "image" and "reason".
+    """
+
+    images: list[GivenImage]
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+    def read(
+        self, preprocess: Preprocess, some: Iterable[GivenImage] | None = None
+    ) -> Iterator[tuple[GivenImage, np.ndarray]]:
+        """Yield the readable ones of `some` (else of all) with their pixels (C, H, W) uint8.
+
+        Raises
+        ------
+        CnnlensError
+            When not one of all the images can be read.
+        """
+        from cnnlens.data.decode import DamagedImage
+
+        for image in self.images if some is None else some:
+            try:
+                yield image, image.pixels(preprocess)
+            except DamagedImage as damage:
+                self.skipped.append({"image": image.shown, "reason": damage.reason})
+        if self.skipped and len(self.skipped) == len(self.images):
+            bad = self.skipped[0]
+            raise CnnlensError(
+                f"{bad['image']} cannot be read: {bad['reason']}", "name another image with -i"
+            )
+
+
+def given_images(paths: Sequence[Path], ledgers: Iterable[Ledger] = ()) -> list[GivenImage]:
+    """List the images that were named, each once.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        Images and folders of images.
+    ledgers : iterable of Ledger
+        Of earlier runs: an image keeps the name that its picture has there.
+
+    Raises
+    ------
+    CnnlensError
+        When a folder holds no image.
+    UsageError
+        When a file does not exist, or none was named.
+    """
+    from cnnlens.data.dataset import open_folder
+
+    if not paths:
+        raise UsageError("no images were named", "name some with -i IMAGE")
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise _missing(path)
+        if path.is_dir():
+            images = open_folder(path)
+            found.update(dict.fromkeys(images.root / inside for inside in images.paths))
+        else:
+            found[path] = None
+    once = {path.resolve(): path for path in reversed(found)}
+    kept = [path for path in found if once[path.resolve()] == path]
+    names = picture_names(kept, names_in_use(ledgers))
+    return [GivenImage(p, n) for p, n in zip(kept, names, strict=True)]
+
+
+def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
+    """Names that pictures of earlier runs have, and the places of the images they show."""
+    found: dict[str, str] = {}
+    for ledger in ledgers:
+        for entry in ledger.entries.values():
+            made_from: Any = entry.get(MADE_FROM)
+            mark = made_from.get("image") if isinstance(made_from, dict) else None
+            if isinstance(mark, str) and isinstance(entry.get("file"), str):
+                found[Path(entry["file"]).stem] = mark.partition(":")[0]
+    return found
+
+
+def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[str]:
+    """Name pictures by their images' stems, with as many parent folders as make them unique.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        All different.
+    taken : mapping of str to str, optional
+        Names that are in use already, and the place (see `GivenImage.mark`) of each one's image.
+
+    Returns
+    -------
+    list of str
+        ``cat`` for ``a/cat.jpg``; ``a__cat`` where ``b/cat.jpg`` is there too. Where images differ
+        in nothing but their ending, it joins the name: ``cat.jpg``, ``cat.png``.
+    """
+    taken = taken or {}
+    real = [path.resolve() for path in paths]
+    known = {place: name for name, place in taken.items()}  # an image keeps the name it has
+    return [
+        known.get(_place(path)) or _unique(path, [p for p in real if p != path], taken)
+        for path in real
+    ]
+
+
+def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
+    depth = len(path.parts) - 1
+    for stem in (True, False):
+        for parents in range(depth):
+            name = _name(path, parents, stem)
+            clash = any(_name(other, parents, stem) == name for other in others)
+            if not clash and taken.get(name, _place(path)) == _place(path):
+                return name
+    return _name(path, depth, False)
+
+
+def _name(path: Path, parents: int, stem: bool) -> str:
+    folders = path.parts[1:-1]
+    above = folders[len(folders) - parents :] if parents else ()
+    return "__".join([*above, path.stem if stem else path.name])
+
+
+def _place(path: Path) -> str:
+    text = str(path.resolve()).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def shown_path(path: Path) -> str:
+    """Write a path without the machine it is on: as typed, or its last folder and its name."""
+    return str(path) if not path.is_absolute() else "/".join(path.parts[-2:]).lstrip("/")
+
+
+def _missing(path: Path) -> UsageError:
+    folder = path.parent
+    near = did_you_mean(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+    return UsageError(f"no image {path}", near or "name an image, or a folder of images, with -i")

@@ -1,0 +1,175 @@
+"""What a run has made so far, and from what: the one way to go on, and to leave finished things be.
+
+A ledger is the JSON of a folder of results. While it grows, one line per entry is appended to a
+hidden journal beside it, so that an entry costs the same however many there are; at the end the
+JSON is written whole and the journal goes. A run that was killed leaves the journal, and the next
+one takes it over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import make_folder, read_json, to_json, write_json, writing_error
+
+MADE_FROM = "made_from"  # of an entry: everything that it depends on
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to be made.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the ledger: a picture's file, a station of a tree.
+    made_from : mapping
+        Everything it depends on: equal, and it need not be made again.
+    files : tuple of str
+        Files that must be there too, below the ledger's folder.
+    subject : object
+        Whatever its maker needs to know.
+    serves : callable, optional
+        Says of what an earlier entry was made from whether that serves too: a sheet of nine images
+        where four are asked for. Left out: it must be equal.
+    """
+
+    name: str
+    made_from: Mapping[str, Any]
+    files: tuple[str, ...] = ()
+    subject: Any = None
+    serves: Callable[[Mapping[str, Any]], bool] | None = None
+
+
+@dataclass
+class Ledger:
+    """The entries of one folder of results.
+
+    Entries of earlier runs stay as long as their files are there; one that is made anew takes the
+    old one's place.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The JSON.
+    listed : str
+        The key under which it lists its entries, each with its "file"; empty: entries stand in the
+        document itself, by name.
+    force : bool
+        Make everything anew, and pass over a damaged JSON.
+    entries : dict of str to dict
+        By name, in the order they were first made.
+
+    Raises
+    ------
+    CnnlensError
+        When the JSON is damaged.
+    """
+
+    path: Path
+    listed: str = "pictures"
+    force: bool = False
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            known = self._read() if self.path.exists() else {}
+        except CnnlensError:
+            if not self.force:
+                raise
+            known = {}
+        known |= self._read_journal()
+        self.entries = {name: entry for name, entry in known.items() if self._is_there(name)}
+
+    @property
+    def folder(self) -> Path:
+        """Where the results are."""
+        return self.path.parent
+
+    @property
+    def _journal(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.journal")
+
+    def _is_there(self, name: str) -> bool:
+        return not self.listed or (self.folder / name).is_file()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        document = read_json(self.path)
+        entries = document.get(self.listed) if isinstance(document, dict) else None
+        if not self.listed and isinstance(document, dict):
+            return {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries
+        ):
+            raise CnnlensError(
+                f"{self.path} is damaged: it lists no {self.listed or 'results'}",
+                "--force makes it anew",
+            )
+        return {entry["file"]: entry for entry in entries}
+
+    def _read_journal(self) -> dict[str, dict[str, Any]]:
+        """Read what a killed run left, up to the line that it was writing."""
+        found: dict[str, dict[str, Any]] = {}
+        if not self._journal.is_file():
+            return found
+        for line in self._journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                name, entry = json.loads(line)
+            except (ValueError, TypeError):
+                break
+            if not isinstance(name, str) or not isinstance(entry, dict):
+                break
+            found[name] = entry
+        return found
+
+    def is_made(self, item: Item) -> bool:
+        """Whether it, and the files beside it, were made from just this."""
+        entry = self.entries.get(item.name)
+        if self.force or entry is None or not isinstance(entry.get(MADE_FROM), dict):
+            return False
+        if not all((self.folder / file).is_file() for file in item.files):
+            return False
+        earlier, mine = entry[MADE_FROM], _as_read(item.made_from)
+        return earlier == mine or (item.serves is not None and item.serves(earlier))
+
+    def missing(self, items: Iterable[Item]) -> list[Item]:
+        """Return what is still to be made."""
+        return [item for item in items if not self.is_made(item)]
+
+    def keep(self, item: Item, entry: Mapping[str, Any]) -> None:
+        """Note what has just been made; it is safe from now on."""
+        self.amend(item.name, {**entry, MADE_FROM: _as_read(item.made_from)})
+
+    def amend(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Put an entry in the place of the one of that name."""
+        self.entries[name] = dict(entry)
+        line = json.dumps([name, entry], ensure_ascii=True, allow_nan=False)
+        make_folder(self.folder)
+        try:
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise writing_error(self.path, error) from error
+
+    def document(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON: `summary`, then the entries."""
+        if not self.listed:
+            return {**summary, **self.entries}
+        return {**summary, self.listed: list(self.entries.values())}
+
+    def close(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the JSON, and return it."""
+        document = self.document(summary)
+        write_json(self.path, document)
+        self._journal.unlink(missing_ok=True)
+        return document
+
+
+def _as_read(made_from: Mapping[str, Any]) -> Any:
+    """Bring it to what a JSON gives back: lists for tuples, texts for keys."""
+    return json.loads(to_json(made_from))

@@ -1,0 +1,341 @@
+"""A study: everything that one run opens, each thing once, in any order, nothing written before
+`commit`.
+
+    study = Study(Workspace(path), "model.pt")
+    images = study.images("photos", ("images",))   # raises before the model is opened
+    (layer,) = study.layers(["conv5"])
+    study.commit()                                  # from here on the workspace knows them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import UsageError
+from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
+from cnnlens.study.images import GivenImages, given_images
+from cnnlens.study.ledger import Ledger
+from cnnlens.study.voice import Voice
+from cnnlens.study.workspace import Workspace, needs_model, portable
+
+if TYPE_CHECKING:
+    from cnnlens.activations.sources import Source
+    from cnnlens.activations.store import Store
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.model.layers import Layer, Layers
+    from cnnlens.model.model import Model
+    from cnnlens.progress import Step
+    from cnnlens.study.addresses import Filters
+
+ANY = ("images", "classes", "broden", "parts")  # kinds of data
+_KINDS = {"broden": "Broden-layout", "classes": "class-folder", "parts": "parts"}
+# what data of a kind has that others lack, and where it comes from
+_LACKING = {
+    "broden": (
+        "label maps",
+        "`cnnlens data download broden` fetches some, `cnnlens data make shapes` makes some",
+    ),
+    "classes": ("categories", "put the images into one subfolder per category"),
+    "images": ("images", "name a folder of images"),
+    "parts": (
+        "parts",
+        "CUB-200-2011, VOC-Part and Animal-Part have them, `cnnlens data make animals` makes some",
+    ),
+}
+
+
+@dataclass
+class Study:
+    """What one run works on.
+
+    Attributes
+    ----------
+    workspace : Workspace
+        Where results go, and what earlier runs worked on.
+    spec : str or Model or None
+        The MODEL that was named; None: the workspace's.
+    opening : ModelSettings
+        How to open it.
+    run : RunSettings
+        Device, batch size, workers, seed.
+    voice : Voice
+        Where notes and progress go.
+    force : bool
+        Redo what is made, clear the results of another model.
+    """
+
+    workspace: Workspace
+    spec: str | Model | None = None
+    opening: ModelSettings = field(default_factory=ModelSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    voice: Voice = field(default_factory=Voice)
+    force: bool = False
+    _layers: list[Layer] = field(default_factory=list)
+    _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
+    _options: dict[str, Any] = field(default_factory=dict)
+
+    # ---- the model
+
+    @cached_property
+    def model(self) -> Model:
+        """The named model, or the workspace's; what was assumed on opening is said.
+
+        Raises
+        ------
+        UsageError
+            When neither is known.
+        CnnlensError
+            When it cannot be opened.
+        """
+        from cnnlens.model.open import open_model
+
+        if self.spec is not None and not isinstance(self.spec, str):
+            return self.spec
+        known, given = self.workspace.model_options, self.opening.as_arguments()
+        given["arch"] = portable(given["arch"]) if given["arch"] else None
+        if self.spec is None:
+            if known is None:
+                raise needs_model(self.workspace)
+            spec = known["spec"]
+        else:
+            spec = portable(self.spec)  # as later commands open it: equal names, equal marks
+            known = known if known and known["spec"] == spec else None
+        if known:  # what was said of this model before still holds
+            given = {k: v or _tupled(known.get(k)) for k, v in given.items()}
+        model = open_model(spec, device=self.run.device, **given)
+        self._options = given
+        for line in (*model.notes, _preprocessing(model)):
+            self.voice.note(line)
+        return model
+
+    # ---- layers and units
+
+    @cached_property
+    def addresses(self) -> Layers:
+        """Everything that can be addressed in the model."""
+        from cnnlens.model.layers import find_layers
+
+        return find_layers(self.model)
+
+    def layers(self, names: Sequence[str] = (), vectors: bool = False) -> list[Layer]:
+        """Resolve the named layers, or the workspace's last one, or `last`; each place once.
+
+        With `vectors`, fully connected layers may be named too. A place that the workspace knows
+        keeps the name that was first typed.
+        """
+        last = self.workspace.last_layer if self.workspace.knows(self.model) else None
+        found: dict[object, Layer] = {}
+        for name in names or [last or "last"]:
+            layer = self.addresses.resolve(name, vectors)
+            found.setdefault(layer.place, self._used(layer))
+        return list(found.values())
+
+    def filters(self, texts: Sequence[str], vectors: bool = False) -> list[Filters]:
+        """Resolve addresses of units, in the order typed (see `addresses.parse_filters`)."""
+        from cnnlens.study.addresses import parse_filters
+
+        found = parse_filters(texts, self.addresses, vectors) if texts else []
+        return [one._replace(layer=self._used(one.layer)) for one in found]
+
+    def _used(self, layer: Layer) -> Layer:
+        self._layers.append(layer)
+        return self.workspace.first_named(layer) if self.workspace.knows(self.model) else layer
+
+    # ---- images
+
+    def images(
+        self,
+        data: Path | str | ImageSet | None,
+        kinds: tuple[str, ...] = ANY,
+        default: bool = True,
+        remember: bool = True,
+    ) -> ImageSet:
+        """Open the named data, or the workspace's last one of a fitting kind.
+
+        Parameters
+        ----------
+        data : path or ImageSet or None
+            As named.
+        kinds : tuple of str
+            Those that serve, the one that is wanted first.
+        default : bool
+            Whether it becomes the default of later commands.
+        remember : bool
+            Whether the workspace is to know it at all.
+
+        Raises
+        ------
+        UsageError
+            When there is none, or it is of another kind.
+        """
+        images = self._opened(data, kinds)
+        if images.kind not in kinds:
+            lacking, help_ = _LACKING[kinds[0]]
+            raise UsageError(
+                f"{images.root} holds no {lacking} (found: {images.kind})",
+                f"this command needs {_wanted(kinds)} data; {help_}",
+            )
+        if remember:
+            self._images.append((images, data is not None, default))
+        return images
+
+    def _opened(self, data: Path | str | ImageSet | None, kinds: tuple[str, ...]) -> ImageSet:
+        from cnnlens.data.open import open_data
+
+        path = self.workspace.data_path(kinds) if data is None else data
+        if path is None:
+            raise UsageError(
+                f"no data given, and the workspace {self.workspace.path} knows no "
+                f"{_wanted(kinds)} data",
+                "name a folder with -d DIR",
+            )
+        if isinstance(path, (str, Path)):
+            known = self.workspace.in_memory(str(path))
+            return open_data(path) if known is None else known
+        self.workspace.keep_in_memory(path)
+        return path
+
+    def given(self, paths: Sequence[Path], ledgers: Sequence[Ledger] = ()) -> GivenImages:
+        """List images that were named one by one; names agree with those in `ledgers`."""
+        return GivenImages(given_images([Path(p) for p in paths], ledgers))
+
+    # ---- what results depend on, and where they go
+
+    def key(
+        self, layer: Layer | None = None, images: ImageSet | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """Say everything a result depends on: equal keys, equal results.
+
+        The network, how it takes pixels, the place, the images with everything that labels them,
+        and `more`: settings, marks of images, other results.
+        """
+        preprocess = {k: v for k, v in self.model.preprocess.as_dict().items() if k != "source"}
+        key: dict[str, Any] = {"model": self.model.fingerprint, "preprocess": preprocess}
+        if layer is not None:
+            key["place"] = layer.place.key
+        if images is not None:
+            key["data"] = images.fingerprint
+            key["labels"] = images.labels_fingerprint
+            key["preprocess"] = {**preprocess, "squash": images.aligned}
+        return {**key, **more}
+
+    def folder(self, command: str, layer: Layer | None = None) -> Path:
+        """Where a command's results go, on a layer or on none."""
+        path = self.workspace.path / command
+        return path if layer is None else path / layer.folder
+
+    def ledger(
+        self, command: str, layer: Layer | None = None, file: str = "", listed: str = "pictures"
+    ) -> Ledger:
+        """Open the ledger of a command's results."""
+        return Ledger(self.folder(command, layer) / (file or f"{command}.json"), listed, self.force)
+
+    def commit(self) -> None:
+        """Let the workspace know what this run works on.
+
+        Raises
+        ------
+        CnnlensError
+            When it holds results of another model, and there is no `force`.
+        """
+        with self.workspace.editing() as workspace:
+            workspace.use_model(self.model, self._options, self.force)
+            for images, named, default in self._images:
+                workspace.use_data(images, named, default)
+            for layer in self._layers:
+                workspace.use_layer(layer)
+
+    def record(self, command: str) -> None:
+        """Let the workspace know that a command was carried out."""
+        with self.workspace.editing() as workspace:
+            workspace.add_command(command)
+
+    # ---- activations
+
+    def fill(
+        self,
+        images: ImageSet,
+        layers: Sequence[Layer],
+        settings: ExtractSettings | None = None,
+        logits: bool = False,
+        force: bool = False,
+    ) -> Iterator[Step]:
+        """Make the stores that are missing, in one forward pass for all of them."""
+        from cnnlens.activations.extract import extract
+
+        steps = extract(
+            self.model, images, layers, self.workspace.stores(images),
+            settings=settings, run=self.run, logits=logits, force=force,
+        )  # fmt: skip
+        limit = 0
+        for step in steps:
+            if limit and step.limit < limit:
+                self.voice.note(f"memory ran out: batches of {step.limit} from here on")
+            limit = step.limit
+            yield step
+
+    def store(self, images: ImageSet, layer: Layer) -> Store:
+        """Open a layer's store; it must be there."""
+        from cnnlens.activations.store import Store
+
+        return Store(self.store_path(images, layer))
+
+    def store_path(self, images: ImageSet, layer: Layer) -> Path:
+        """Where a layer's store is."""
+        from cnnlens.activations.extract import store_path
+
+        return store_path(self.workspace.stores(images), layer)
+
+    @contextmanager
+    def source(self, images: ImageSet, layers: Sequence[Layer]) -> Iterator[Source]:
+        """Give the layers' activations: from their stores where all fit, else from the model."""
+        from contextlib import ExitStack
+
+        from cnnlens.activations.sources import ModelSource, StoreSource
+
+        with ExitStack() as stack:
+            stores = [self.stored(images, layer) for layer in layers]
+            for store in stores:
+                if store is not None:
+                    stack.enter_context(store)
+            if all(store is not None for store in stores):
+                yield StoreSource([store for store in stores if store is not None])
+            else:
+                yield ModelSource(self.model, images, layers, self.run)
+
+    def stored(self, images: ImageSet, layer: Layer) -> Store | None:
+        """Open a layer's store where there is one of just this model and these images."""
+        from dataclasses import replace
+
+        from cnnlens.activations.extract import store_key
+        from cnnlens.activations.store import Store
+
+        path = self.store_path(images, layer)
+        if not path.exists():
+            return None
+        store = Store(path)
+        key = store_key(self.model, images, layer, ExtractSettings())
+        if replace(store.key, dtype=key.dtype) == key:
+            return store
+        store.close()
+        return None
+
+
+def _preprocessing(model: Model) -> str:
+    p = model.preprocess
+    size = "×".join(map(str, p.size))
+    mean, std = (",".join(f"{v:g}" for v in values) for values in (p.mean, p.std))
+    return f"{model.arch}: input {size}, mean {mean}, std {std} ({p.source})"
+
+
+def _wanted(kinds: Sequence[str]) -> str:
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

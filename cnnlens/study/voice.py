@@ -1,0 +1,167 @@
+"""What a run says while it works: notes, damaged images, how far it is. All on standard error."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from cnnlens.progress import Step
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_NAMED = 5  # damaged images that are named
+_LONG = 30.0  # seconds between two lines where there is no bar
+_FIRST = 5.0  # seconds after which the first of them may come
+
+
+@dataclass
+class Voice:
+    """Where a run says things.
+
+    Attributes
+    ----------
+    quiet : bool
+        Say nothing.
+    """
+
+    quiet: bool = False
+    _said: set[str] = field(default_factory=set)
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if not self.quiet and text not in self._said:
+            self._said.add(text)
+            write_line(sys.stderr, text, style="dim")
+
+    def skipped(self, found: Sequence[Mapping[str, str]]) -> None:
+        """Name the first damaged images, and count the others."""
+        for bad in found[:_NAMED]:
+            self.note(f"skipped {bad['image']}: {bad['reason']}")
+        if len(found) > _NAMED:
+            self.note(f"skipped {len(found) - _NAMED} more; the summary lists all")
+
+    @contextmanager
+    def progress(self) -> Iterator[Bars]:
+        """Show how far it is while the block runs: bars on a terminal, else a line now and then."""
+        if self.quiet or not is_terminal(sys.stderr):
+            yield Lines(None if self.quiet else sys.stderr)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            transient=True,
+        ) as bars:
+            yield TerminalBars(bars)
+
+
+class Bars:
+    """One bar per stage of a run; nothing where nobody looks."""
+
+    def show(self, step: Step | str, done: int = 0, total: int = 0, note: str = "") -> None:
+        """Set how far a stage is; the step's note takes the place of its speed."""
+        self.draw(Step(done, total, step, note=note) if isinstance(step, str) else step)
+
+    def draw(self, step: Step) -> None:
+        """Draw it."""
+
+
+class TerminalBars(Bars):
+    """Bars of rich."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def draw(self, step: Step) -> None:
+        """Move the stage's bar."""
+        if step.stage not in self._tasks:
+            # what an earlier run did must not count into the rate: the bar starts where it stands
+            self._tasks[step.stage] = self._bars.add_task(
+                step.stage, total=step.total, completed=step.done, rate=step.note, unit=step.unit
+            )
+            return
+        task = self._tasks[step.stage]
+        speed = next(t.speed for t in self._bars.tasks if t.id == task)
+        rate = f"{speed:.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else ""
+        self._bars.update(task, completed=step.done, total=step.total, rate=step.note or rate)
+
+
+class Lines(Bars):
+    """A plain line every half minute, for logs and pipes."""
+
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._stage, self._began, self._first = "", clock(), 0
+        self._last = self._began + _FIRST - _LONG
+
+    def draw(self, step: Step) -> None:
+        """Write a line where the last one is half a minute old, or a slow stage has just begun."""
+        now = self._clock()
+        if step.stage != self._stage:
+            self._stage, self._began, self._first = step.stage, now, step.done
+        if self._stream is None or now - self._last < _LONG or step.done >= step.total:
+            return
+        self._last = now
+        words = f"{step.stage}: {step.done} of {step.total} {step.unit}".strip()
+        left = self._left(step, now)
+        more = [text for text in (step.note, left and f"{left} to go") if text]
+        write_line(self._stream, ", ".join([words, *more]))
+
+    def _left(self, step: Step, now: float) -> str:
+        done, spent = step.done - self._first, now - self._began
+        return about(spent / done * (step.total - step.done)) if done > 0 else ""
+
+
+def about(seconds: float) -> str:
+    """Write a duration for people: ``about 12 min``."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at a stream, on something that can draw."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def is_styled(stream: TextIO | None) -> bool:
+    """Whether a stream may be coloured."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def one_line(text: str) -> str:
+    """Write text so that it stays on its line and cannot steer a terminal, whatever it names."""
+    text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def write_line(
+    stream: TextIO, text: str, style: str = "", label: str = "", indent: str = ""
+) -> None:
+    """Write one line, dressed up on a terminal only."""
+    text = indent + one_line(text)
+    if not is_styled(stream):
+        stream.write(f"{label} {text}\n" if label else f"{text}\n")
+        return
+    from rich.console import Console
+
+    console = Console(file=stream)
+    if label:
+        console.print(label, style="bold red", end=" ", highlight=False)
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
