@@ -272,7 +272,8 @@ BatchSizeOption = Annotated[
 ]
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Threads that read images.")
-]RawOption = Annotated[
+]
+RawOption = Annotated[
     bool, typer.Option("--raw", help="Also write the arrays behind each picture, as .npz.")
 ]
 
