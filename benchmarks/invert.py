@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 def read(model: Any, path: Path) -> Any:
     import torch
 
-    from cnnlens.data.images import load_image
+    from cnnlens.data.decode import load_image
     from cnnlens.synthesize.invert import input_plane
 
     pixels = model.preprocess.pixels(load_image(path), squash=False)  # (H, W, C)

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnlens.data.images import load_image
+from cnnlens.data.decode import load_image
 from cnnlens.data.open import open_data
+from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
-from cnnlens.model.read import read
 from cnnlens.report.optimized import SheetCell, as_picture, sheet
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.optimize import generators, optimize

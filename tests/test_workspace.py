@@ -12,7 +12,7 @@ import pytest
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.workspace import RESULTS, Workspace, needs_model, portable
+from cnnlens.study.workspace import RESULTS, Workspace, needs_model, portable
 
 
 def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> SimpleNamespace:

@@ -8,14 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cnnlens.activations.forward import Forward
-from cnnlens.activations.passes import Pass, passes
+from cnnlens.activations.forward import Forward, Pass, passes
 from cnnlens.activations.store import MOST_ROWS, Store, StoreKey
-from cnnlens.activations.stream import Step
 from cnnlens.activations.writer import StoreWriter, clear_leftovers
 from cnnlens.data.dataset import ImageSet
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, RunSettings
 
 
@@ -138,7 +137,7 @@ def _fill(
     total, size = len(images.paths), forward.limit
     blocks = min(writer.blocks for writer in writers)
     starts = [writer.resume_at(blocks) for writer in writers]  # all the same
-    yield Step(starts[0], total, forward.limit)
+    yield Step(starts[0], total, limit=forward.limit)
     with ThreadPoolExecutor(max_workers=1) as pool:  # compresses while the next batch is computed
         writing: Future[None] | None = None
         for one in passes(
@@ -152,7 +151,7 @@ def _fill(
             if writing is not None:
                 writing.result()
             writing = pool.submit(_add, writers, one)
-            yield Step(one.batch.next, total, forward.limit)
+            yield Step(one.batch.next, total, limit=forward.limit)
         if writing is not None:
             writing.result()
     for writer in writers:

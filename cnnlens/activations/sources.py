@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-from cnnlens.activations.forward import Forward
-from cnnlens.activations.passes import passes
+import numpy as np
+
+from cnnlens.activations.forward import Forward, passes
 from cnnlens.activations.store import Store
-from cnnlens.activations.stream import Observer, Step
 from cnnlens.data.dataset import ImageSet
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
+
+Observer = Callable[[np.ndarray, np.ndarray], None]  # positions (B,), maps (B, C, H, W)
+
+
+class Source(Protocol):
+    """Activations of some layers, to be looked at as often as needed.
+
+    Attributes
+    ----------
+    shapes : sequence of (int, int, int)
+        (C, H, W) of each layer.
+    limits : sequence of int
+        The most images each layer can have.
+    """
+
+    shapes: Sequence[tuple[int, int, int]]
+    limits: Sequence[int]
+
+    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
+        """Show each layer's observer all batches, in the data's order."""
+        ...
 
 
 class StoreSource:
@@ -73,4 +96,4 @@ class ModelSource:
             self.skipped += one.batch.skipped
             for observe, values in zip(observers, one.maps, strict=True):
                 observe(one.batch.indices, values)
-            yield Step(one.batch.next, total, self._forward.limit)
+            yield Step(one.batch.next, total, limit=self._forward.limit)

@@ -24,13 +24,14 @@ import filelock
 import h5py
 import numpy as np
 
-from cnnlens.activations.join import check_space, join
 from cnnlens.activations.store import (
     MOST_ROWS,
     WORDS,
     StoreKey,
+    check_space,
     create_activations,
     create_file,
+    join,
 )
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error

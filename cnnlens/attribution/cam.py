@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +25,10 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cnnlens.attribution.head import Ends, Head, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.classes import class_name, class_scores
+from cnnlens.model.hooks import read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
-from cnnlens.model.read import read_and_run, read_live
-from cnnlens.model.scores import class_scores
 from cnnlens.model.trace import Place, Trace, trace
 
 METHODS = ("cam", "gradcam")
@@ -53,6 +54,25 @@ class Found:
     classes: Tensor
     scores: Tensor
     probabilities: Tensor
+
+    def described(self, row: int, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Describe one image's classes: number, name, score, range and peak (y, x) of the map."""
+        found = []
+        for index, heat in enumerate(self.maps[row].float().cpu().numpy()):  # (H, W)
+            number = int(self.classes[row, index])
+            y, x = divmod(int(heat.argmax()), heat.shape[1])
+            found.append(
+                {
+                    "class": number,
+                    "name": class_name(number, names),
+                    "score": float(self.scores[row, index]),
+                    "probability": float(self.probabilities[row, index]),
+                    "lowest": float(heat.min()),
+                    "highest": float(heat.max()),
+                    "position": [y, x],
+                }
+            )
+        return found
 
 
 class ClassMaps:

@@ -23,10 +23,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnlens.attribution.rules import RULES, applying, undefined, writes_into_parts
-from cnnlens.attribution.views import Aside
+from cnnlens.attribution.rules import RULES, Aside, applying, undefined, writes_into_parts
 from cnnlens.errors import CnnlensError
-from cnnlens.model.read import Live, read_live
+from cnnlens.model.hooks import Live, read_live
 from cnnlens.model.trace import Place
 
 Position = tuple[int, int]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnlens.model.geometry import is_global_pool
+from cnnlens.model.receptive_field import is_global_pool
 from cnnlens.model.trace import Op, Place, Trace
 
 _VIEWS = {

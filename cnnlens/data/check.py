@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.batches import read_ahead
-from cnnlens.data.broden import Broden, open_broden
-from cnnlens.data.concepts import BadLabels, ConceptSpace
+from cnnlens.data.broden import BadLabels, Broden, ConceptSpace, open_broden
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.open import labelled_folder, open_data

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnlens.data.decode import ENDINGS
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.files import atomic_folder
+
 if TYPE_CHECKING:
     from PIL import Image
+
+HOME_VARIABLE = "CNNLENS_HOME"
 
 
 @dataclass(frozen=True)
@@ -65,3 +75,135 @@ class ImageSet:
                 state = "missing"
             digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def open_folder(root: Path | str) -> ImageSet:
+    """List a folder's images in a fixed order.
+
+    Parameters
+    ----------
+    root : path
+        A folder with images in it (kind "images"), or with class subfolders, nested as deep as
+        you like (kind "classes"; the class is the first folder's name). With both, the images
+        of all depths are one flat list. Hidden files, other files, and folders that cnnlens
+        wrote itself are passed over.
+
+    Raises
+    ------
+    CnnlensError
+        When it is missing, no folder, unreadable, or holds no image.
+    """
+    root = existing_folder(Path(root))
+    paths = tuple(sorted(_images(root)))
+    if not paths:
+        raise CnnlensError(
+            f"no images in {root}", f"images end in {' '.join(ENDINGS)} (in any case)"
+        )
+    if any("/" not in path for path in paths):
+        return ImageSet(root, paths, "images")
+    categories = tuple(path.split("/", 1)[0] for path in paths)
+    return ImageSet(root, paths, "classes", categories)
+
+
+def existing_folder(root: Path) -> Path:
+    """Return `root` when it is a folder that can be listed, else say what is wrong with it."""
+    try:
+        next(iter(os.scandir(root)), None)
+    except FileNotFoundError:
+        raise UsageError(f"no folder {root}", _near(root)) from None
+    except NotADirectoryError:
+        raise UsageError(f"{root} is a file, not a folder", "name the folder it is in") from None
+    except PermissionError:
+        raise CnnlensError(f"{root} cannot be read: permission denied") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CnnlensError(f"{root} cannot be read: {reason}") from error
+    return root
+
+
+def _near(root: Path) -> str:
+    """Offer folders beside the missing one, or name the first part of the path that is missing."""
+    parent = root.parent
+    try:
+        beside = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
+    except OSError:
+        return f"there is no folder {parent} either"
+    return did_you_mean(root.name, beside)
+
+
+def _images(root: Path) -> Iterator[str]:
+    """Walk the folder, level by level, real folders before links, none of them twice."""
+    waiting = deque([""])
+    seen: set[str] = set()
+    while waiting:
+        below = waiting.popleft()
+        folder = root / below
+        real = os.path.realpath(folder)
+        if real in seen or (below and (folder / "workspace.json").is_file()):
+            continue
+        seen.add(real)
+        for entry in sorted(_listed(folder), key=lambda e: (e.is_symlink(), e.name)):
+            if _is_folder(entry):
+                waiting.append(f"{below}{entry.name}/")
+            elif entry.name.lower().endswith(ENDINGS):
+                yield f"{below}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CnnlensError(f"{folder} cannot be read: {reason}") from error
+
+
+@contextmanager
+def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `out` when the block ends well, else vanishes.
+
+    Raises
+    ------
+    CnnlensError
+        When `out` is in the way: a file, or a folder with something in it. With `force` an
+        earlier data set (a folder with ``index.csv``) is replaced; anything else never is.
+    """
+    out = Path(os.path.abspath(out))  # so that "." and "x/.." have a name  # noqa: PTH100
+    _check_free(out, force)
+    with atomic_folder(out) as folder:
+        yield folder
+        _check_free(out, force)  # something may have come there meanwhile
+
+
+def _check_free(out: Path, force: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir() or out.is_symlink():
+        raise CnnlensError(f"{out} exists and is not a folder", "choose another place")
+    if not any(out.iterdir()):
+        return
+    if not force:
+        raise CnnlensError(
+            f"{out} is not empty", "choose another folder, or replace it with --force"
+        )
+    if not (out / "index.csv").is_file():
+        raise CnnlensError(
+            f"{out} is not empty and holds no data set that could be replaced",
+            "choose another folder",
+        )
+
+
+def home() -> Path:
+    """Folder of downloaded data sets: ``$CNNLENS_HOME``, else the platform's data folder."""
+    if os.environ.get(HOME_VARIABLE):
+        return Path(os.environ[HOME_VARIABLE]).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("cnnlens"))

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnlens.data.dataset import whole_folder
 from cnnlens.data.fetch import Progress, discard, fetch
-from cnnlens.data.landing import whole_folder
 from cnnlens.data.open import kind_of
 from cnnlens.data.unpack import DamagedArchive, unpack
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from cnnlens.data.animal_part import PATTERN as TRUTH
+from cnnlens.data.animal_part import open_truth
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
-from cnnlens.data.dataset import ImageSet
-from cnnlens.data.folder import existing_folder, open_folder
-from cnnlens.data.truth import PATTERN as TRUTH
-from cnnlens.data.truth import open_truth
+from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
 from cnnlens.data.voc_part import open_voc_part
 from cnnlens.errors import CnnlensError
 
-HOME_VARIABLE = "CNNLENS_HOME"
 BRODEN_FOLDERS = {224: "broden1_224", 227: "broden1_227", 384: "broden1_384"}
 
 # what shows that a folder is a data set of a certain kind: all of these must be in it
@@ -56,15 +53,6 @@ def labelled_folder(path: Path) -> tuple[Path, str | None]:
     if inner is not None and kind_of(inner) is not None:
         return inner, kind_of(inner)
     return root, kind
-
-
-def home() -> Path:
-    """Folder of downloaded data sets: ``$CNNLENS_HOME``, else the platform's data folder."""
-    if os.environ.get(HOME_VARIABLE):
-        return Path(os.environ[HOME_VARIABLE]).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("cnnlens"))
 
 
 def find_broden(size: int = 224) -> Broden:

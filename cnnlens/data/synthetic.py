@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.landing import whole_folder
+from cnnlens.data.dataset import whole_folder
 from cnnlens.data.shapes import (
     COLORS,
     FILLS,

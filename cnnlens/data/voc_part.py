@@ -10,6 +10,7 @@ Body Parts", CVPR 2014.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -23,9 +24,8 @@ import numpy as np
 
 from cnnlens.data.matlab import listed, read_mat
 from cnnlens.data.parts import Fault, Masks, PartSet, Thing, part_set
-from cnnlens.data.voc_part_merges import Merges, read_merges
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_json, write_json
+from cnnlens.files import read_csv, read_json, write_json
 
 ANNOTATIONS, PHOTOS = "Annotations_Part", "JPEGImages"
 
@@ -63,7 +63,7 @@ def open_voc_part(root: Path) -> PartSet:
 
 def _index(root: Path, files: Sequence[Path], merges: Merges) -> list[Any]:
     """Per file its objects (number, category, box, part centres), or why it has none."""
-    from cnnlens.data.open import home
+    from cnnlens.data.dataset import home
 
     states = [(f.name, f.stat().st_size, int(f.stat().st_mtime)) for f in files]
     made_from = json.dumps([str(root.resolve()), states, merges], sort_keys=True)
@@ -149,3 +149,83 @@ def _masks(
         return read
 
     return of
+
+
+TABLE = "part_merges.csv"  # a user's own, beside Annotations_Part: category, part, merged
+
+Merges = dict[str, dict[str, str]]  # category → part as annotated → part as counted
+
+_EYES = ("leye", "reye")
+_EARS = ("lear", "rear")
+_TORSO = ("torso", "neck")
+
+
+def _legs(side: str, *segments: str) -> list[str]:
+    """Left and right legs of one side, front (f) or back (b)."""
+    return [f"{lr}{side}{segment}" for lr in "lr" for segment in segments]
+
+
+def _with_paws() -> dict[str, list[str]]:
+    return {
+        "head": ["head", *_EYES, *_EARS, "nose", "muzzle"],
+        "torso": [*_TORSO],
+        "front legs": _legs("f", "leg", "pa"),
+        "back legs": _legs("b", "leg", "pa"),
+        "tail": ["tail"],
+    }
+
+
+def _with_hooves() -> dict[str, list[str]]:
+    return {
+        "head": ["head", *_EYES, *_EARS, "nose", "muzzle", "lhorn", "rhorn"],
+        "torso": [*_TORSO],
+        "front legs": _legs("f", "uleg", "lleg", "ho"),
+        "back legs": _legs("b", "uleg", "lleg", "ho"),
+    }
+
+
+_BIRD = {
+    "head": ["head", "beak", *_EYES],
+    "torso": [*_TORSO, "lwing", "rwing"],
+    "leg": ["lleg", "rleg", "lfoot", "rfoot"],
+    "tail": ["tail"],
+}
+_MERGED = {
+    "bird": _BIRD,
+    "cat": _with_paws(),
+    "cow": _with_hooves(),
+    "dog": _with_paws(),
+    "horse": _with_hooves(),
+    "sheep": _with_hooves(),
+}
+PAPER: Merges = {
+    category: {part: name for name, parts in merged.items() for part in parts}
+    for category, merged in _MERGED.items()
+}
+
+
+def read_merges(root: Path) -> Merges:
+    """Read a data set's own table where it has one, else the paper's.
+
+    Raises
+    ------
+    CnnlensError
+        When the table is damaged or empty.
+    """
+    path = root / TABLE
+    if not path.exists():
+        return PAPER
+    found: Merges = {}
+    for row in read_csv(path, ("category", "part", "merged")):
+        found.setdefault(row["category"], {})[row["part"]] = row["merged"]
+    if not found:
+        raise CnnlensError(f"{path} is empty", "remove it, and the paper's merges count")
+    return found
+
+
+def write_merges(path: Path) -> None:
+    """Write the paper's table, to be edited."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["category", "part", "merged"])
+        writer.writerows([c, p, m] for c, parts in PAPER.items() for p, m in parts.items())

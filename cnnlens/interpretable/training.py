@@ -15,7 +15,7 @@ from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Grouped, Method, Plain
 from cnnlens.interpretable.train import Trainer, split
-from cnnlens.model import registry
+from cnnlens.model.architectures import registry
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer

@@ -16,16 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cnnlens.activations.stream import Source
+from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissection import Concepts, Dissection
+from cnnlens.measure.iou import Counts, Extent, Lit, Truth, lit, slices
 from cnnlens.measure.labels import Deal, LabelBook, deals
-from cnnlens.measure.masks import Lit, lit
-from cnnlens.measure.progress import Progress, followed
-from cnnlens.measure.tally import Counts, Extent, Truth, slices
 from cnnlens.measure.threshold import TopValues
 from cnnlens.measure.top import Histogram, TopImages
+from cnnlens.progress import Step, followed
 from cnnlens.settings import DissectSettings
 
 
@@ -34,7 +33,7 @@ def dissect(
     data: Broden,
     settings: DissectSettings | None = None,
     workers: int = 4,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Step], None] | None = None,
 ) -> list[Dissection]:
     """Dissect layers, in two sweeps over their activations.
 
@@ -49,7 +48,7 @@ def dissect(
     workers : int
         Threads that read labels and count.
     progress : callable, optional
-        Called often with a Progress.
+        Called often with a Step.
 
     Returns
     -------
@@ -66,12 +65,12 @@ def dissect(
 
 def dissecting(
     source: Source, data: Broden, settings: DissectSettings, workers: int
-) -> Generator[Progress, None, list[Dissection]]:
+) -> Generator[Step, None, list[Dissection]]:
     """Do what `dissect` does, step by step, for callers that want to stop or draw in between."""
     pairs = zip(source.shapes, source.limits, strict=True)
     first = [_First(shape, limit, settings) for shape, limit in pairs]
     for step in source.sweep(first):
-        yield Progress("thresholds", step.done, step.total)
+        yield Step(step.done, step.total, "thresholds")
     seen = first[0].positions
     if not seen:
         raise CnnlensError("no image of the data could be read", "cnnlens data check DIR says why")
@@ -80,12 +79,12 @@ def dissecting(
     book = LabelBook(space, len(data.paths), keep=settings.chance > 0, by_concept=compat)
     if book.keep:
         for done in book.store_all(seen, workers):
-            yield Progress("labels", done, len(seen))
+            yield Step(done, len(seen), "labels")
     dealt = deals(book, settings.chance, settings.seed)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         second = [_Second(f, book, dealt, settings, pool, max(1, workers)) for f in first]
         for step in source.sweep(second):
-            yield Progress("counting", step.done, step.total)
+            yield Step(step.done, step.total, "counting")
     return [look.result(settings) for look in second]
 
 

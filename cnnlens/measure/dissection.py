@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.broden import Concept
-from cnnlens.measure.tally import Counts, iou
+from cnnlens.measure.iou import Counts, iou
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.settings import DissectSettings
 

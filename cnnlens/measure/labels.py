@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnlens.data.batches import check_skipped
 from cnnlens.data.broden import BadLabels, ConceptSpace
-from cnnlens.data.images import check_skipped
-from cnnlens.measure.tally import Truth
+from cnnlens.measure.iou import Truth
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnlens.data.parts import PartSet
-from cnnlens.measure.masks import lit
+from cnnlens.measure.iou import lit
 
 FITS = 0.2  # an IoU above this is an association
 

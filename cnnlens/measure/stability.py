@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.stats import rankdata
 
-from cnnlens.activations.stream import Observer, Source
+from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.instability import (
@@ -29,9 +29,9 @@ from cnnlens.measure.instability import (
     least,
 )
 from cnnlens.measure.part_iou import Associating, Association, MaskBook
-from cnnlens.measure.progress import Progress, followed
 from cnnlens.measure.threshold import TopValues
-from cnnlens.model.geometry import Fields
+from cnnlens.model.receptive_field import Fields
+from cnnlens.progress import Step, followed
 from cnnlens.settings import StabilitySettings
 
 
@@ -119,7 +119,7 @@ def stability(
     size: tuple[int, int],
     settings: StabilitySettings | None = None,
     negatives: Source | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Step], None] | None = None,
 ) -> list[Stability]:
     """Measure layers, in one sweep over their activations, or two where there are part masks.
 
@@ -138,7 +138,7 @@ def stability(
     negatives : Source, optional
         The same layers over images of no category.
     progress : callable, optional
-        Called often with a Progress.
+        Called often with a Step.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def measuring(
     size: tuple[int, int],
     settings: StabilitySettings,
     negatives: Source | None,
-) -> Generator[Progress, None, list[Stability]]:
+) -> Generator[Step, None, list[Stability]]:
     """Do what `stability` does, step by step, for callers that want to stop in between."""
     book = MaskBook(data, size) if data.masks is not None else None
     wide = settings.wide or (book.share() if book else 0.0)
@@ -171,13 +171,13 @@ def measuring(
         for shape, limit in zip(source.shapes, source.limits, strict=True)
     ]
     for step in source.sweep(firsts):
-        yield Progress("peaks", step.done, step.total)
+        yield Step(step.done, step.total, "peaks")
     others: list[Peaking | None] = [None] * len(firsts)
     if negatives is not None:
         pairs = zip(negatives.limits, negatives.shapes, strict=True)
         extra = [Peaking(limit, shape) for limit, shape in pairs]
         for step in negatives.sweep(extra):
-            yield Progress("negatives", step.done, step.total)
+            yield Step(step.done, step.total, "negatives")
         others = [*extra]
     layers = [
         _Layer(first, other, data, one, size, settings)
@@ -186,14 +186,14 @@ def measuring(
     for number, layer in enumerate(layers):
         for unit in range(layer.units):
             layer.measure(unit)
-            yield Progress("stability", number * layer.units + unit, len(layers) * layer.units)
+            yield Step(number * layer.units + unit, len(layers) * layer.units, "stability")
     observers: list[Observer] = []
     for layer in layers:
         layer.associate(book if shares else None, shares)
         observers.append(layer.observe)
     if shares:
         for step in source.sweep(observers):
-            yield Progress("parts", step.done, step.total)
+            yield Step(step.done, step.total, "parts")
     return [layer.result() for layer in layers]
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cnnlens.measure.compiled import compiled
+from cnnlens.measure.iou import compiled
 
 
 class TopValues:

@@ -1,10 +1,13 @@
-"""What a unit answers to: its top images by peak activation, and how its activations spread."""
+"""What excites a unit: its top images, its peak on every image, and how its activations spread."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from cnnlens.measure.compiled import compiled
+from cnnlens.measure.iou import compiled
 
 
 class TopImages:
@@ -90,3 +93,117 @@ def _spread(values, lowest, highest, counts):
             for position in range(positions):
                 at = int((values[image, unit, position] - low) * scale)
                 counts[unit, min(max(at, 0), bins - 1)] += 1
+
+
+Target = tuple[int, tuple[int, int] | None]  # unit, and (row, column) or None for its peak
+
+
+class Ranked:
+    """Keeps the `top` images of each target, and how far its activations reach.
+
+    Parameters
+    ----------
+    targets : sequence of (unit, (row, column) or None)
+        What to rank by.
+    top : int
+        Images to keep.
+
+    Attributes
+    ----------
+    lowest, highest : numpy.ndarray
+        (T,) float32, over all images and all that was ranked by.
+    images : int
+        How many were taken in.
+    """
+
+    def __init__(self, targets: Sequence[Target], top: int) -> None:
+        self._targets = list(targets)
+        self._top = TopImages((len(targets), 1, 1), top)
+        self.lowest = np.full(len(targets), np.inf, np.float32)
+        self.highest = np.full(len(targets), -np.inf, np.float32)
+        self.images = 0
+
+    def update(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        """Take in images at `positions` (B,) with maps (B, C, H, W)."""
+        reached = [self._reach(maps, *target) for target in self._targets]
+        low, high = (np.stack(side, axis=1) for side in zip(*reached, strict=True))  # (B, T)
+        self.lowest = np.minimum(self.lowest, low.min(0))
+        self.highest = np.maximum(self.highest, high.max(0))
+        self._top.update(positions, high[:, :, None, None])
+        self.images += len(positions)
+
+    @staticmethod
+    def _reach(
+        maps: np.ndarray, unit: int, at: tuple[int, int] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if at is not None:
+            values = maps[:, unit, at[0], at[1]]
+            return values, values
+        return maps[:, unit].min((1, 2)), maps[:, unit].max((1, 2))
+
+    def best(self, target: int) -> list[tuple[int, float]]:
+        """Top images of the `target`-th target: (position in the data, activation)."""
+        pairs = zip(self._top.positions[target], self._top.peaks[target], strict=True)
+        return [(int(place), float(peak)) for place, peak in pairs if place >= 0]
+
+    def dead(self, target: int) -> str:
+        """Say why a target has nothing to project; empty where it has."""
+        low, high = float(self.lowest[target]), float(self.highest[target])
+        if high <= 0:
+            return f"never above 0 on {_images(self.images)}"
+        if low == high and self._has_maps(target):
+            return f"the same value, {high:.4g}, all over {_images(self.images)}"
+        return ""
+
+    def _has_maps(self, target: int) -> bool:
+        return self.images > 1 or self._targets[target][1] is None
+
+
+def _images(count: int) -> str:
+    return "the image" if count == 1 else f"{count} images"
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peak activations of some units.
+
+    Attributes
+    ----------
+    units : tuple of int
+        Which.
+    positions : numpy.ndarray
+        (N,) int64, each image's place in the data's order.
+    values : numpy.ndarray
+        (U, N) float32.
+    """
+
+    units: tuple[int, ...]
+    positions: np.ndarray
+    values: np.ndarray
+
+    def of(self, unit: int) -> np.ndarray:
+        """Peaks of one unit, (N,)."""
+        return self.values[self.units.index(unit)]
+
+    def top(self, unit: int, count: int) -> list[int]:
+        """Places, in the data's order, of the images with the highest peaks; ties keep it."""
+        order = np.argsort(-self.of(unit), kind="stable")[:count]
+        return [int(position) for position in self.positions[order]]
+
+
+def peaks(batches: Iterable[tuple[np.ndarray, np.ndarray]], units: Sequence[int]) -> Peaks:
+    """Collect peaks.
+
+    Parameters
+    ----------
+    batches : iterable of (positions, maps)
+        (B,) and (B, C, H, W) float32, as `Store.batches` yields them.
+    units : sequence of int
+        Whose.
+    """
+    chosen = list(units)
+    found = [(p, maps[:, chosen].max(axis=(2, 3)).T) for p, maps in batches]
+    if not found:
+        return Peaks(tuple(chosen), np.empty(0, np.int64), np.empty((len(chosen), 0), np.float32))
+    positions = np.concatenate([p for p, _ in found])
+    return Peaks(tuple(chosen), positions, np.concatenate([v for _, v in found], axis=1))

@@ -1,10 +1,19 @@
-"""Classes by number or by name, as people type them."""
+"""A network's classes: their names, their scores in its output, and whether these are right."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from cnnlens.errors import UsageError, did_you_mean
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.model import Model
 
 
 def find_class(text: str, names: Sequence[str] | None, count: int) -> int:
@@ -77,3 +86,118 @@ def _near(wanted: str, names: list[str]) -> str:
     for low, name in folded.items():
         near = near.replace(low, name) if low in near else near
     return near or "a number works too, counted from 0"
+
+
+def class_scores(output: Any, count: int) -> Tensor:
+    """Find the class scores (N, K) in a network's output: its `logits`, or what is first.
+
+    Parameters
+    ----------
+    output : object
+        A tensor, or a tuple, mapping or dataclass that holds some.
+    count : int
+        N.
+
+    Raises
+    ------
+    CnnlensError
+        When its first tensor has not one row of numbers per image.
+    """
+    named = output.get("logits") if isinstance(output, Mapping) else None
+    named = getattr(output, "logits", None) if named is None else named
+    if named is None and is_dataclass(output):
+        output = [getattr(output, f.name) for f in fields(output)]
+    tensors = [t for t in tree_leaves(output if named is None else named) if isinstance(t, Tensor)]
+    first = tensors[0] if tensors else None
+    if first is None or first.shape[:1] != (count,) or math.prod(first.shape[2:]) != 1:
+        raise CnnlensError(
+            f"the network returns no class scores but a {type(output).__name__}",
+            "its layers can be read all the same; only its outputs cannot be used",
+        )
+    return first.reshape(count, -1)
+
+
+def gives_scores(model: Model) -> bool:
+    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
+    black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+    with torch.no_grad():
+        output = model.net(black.to(model.device))
+    try:
+        class_scores(output, len(black))
+    except CnnlensError:
+        return False
+    return True
+
+
+def class_bias(model: Model, classes: int) -> Tensor | None:
+    """Bias of the last layer, (K,): of the last linear layer or 1×1 convolution to K outputs.
+
+    None where there is none, or it has no bias.
+    """
+    for module in reversed(list(model.net.modules())):
+        linear = isinstance(module, nn.Linear) and module.out_features == classes
+        pointwise = (
+            isinstance(module, nn.Conv2d)
+            and module.out_channels == classes
+            and module.kernel_size == (1, 1)
+        )
+        if linear or pointwise:
+            bias = module.bias
+            return bias.detach().float().cpu() if isinstance(bias, Tensor) else None
+    return None
+
+
+def targets(categories: Sequence[str], classes: Sequence[str] | None, outputs: int) -> np.ndarray:
+    """Find the output that stands for each image's category.
+
+    Parameters
+    ----------
+    categories : sequence of str
+        One per image.
+    classes : sequence of str or None
+        Names of the model's outputs, where they are known.
+    outputs : int
+        Number of the model's outputs.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) int64. By name where all categories are
+        classes; else in alphabetical order, where there are as many of both. Of a single output,
+        1 for the category that it is named after (else the second one), 0 for the other.
+
+    Raises
+    ------
+    CnnlensError
+        When they do not fit.
+    """
+    names = sorted(set(categories))
+    if outputs == 1 and len(names) == 2:
+        positive = next((name for name in names if name in (classes or ())), names[1])
+        return np.array([int(name == positive) for name in categories])
+    if classes is not None and set(names) <= set(classes):
+        index = {name: list(classes).index(name) for name in names}
+    elif len(names) == outputs:
+        index = {name: number for number, name in enumerate(names)}
+    else:
+        foreign = [name for name in names if name not in (classes or ())]
+        raise CnnlensError(
+            f"the data's {len(names)} classes ({', '.join(foreign[:3])}, …) do not fit the "
+            f"model's {outputs} outputs",
+            "name class folders like the model's classes, or have as many of them",
+        )
+    return np.array([index[name] for name in categories])
+
+
+def right(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Say which images are classified rightly, (N,) bool.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray
+        (N, K); of one output, what is above 0 is class 1.
+    wanted : numpy.ndarray
+        (N,) int64 outputs.
+    """
+    said = logits.argmax(axis=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(np.int64)
+    return said == wanted

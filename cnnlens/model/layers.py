@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model.geometry import Fields, channels_last, is_global_pool, receptive_fields
 from cnnlens.model.model import Model
+from cnnlens.model.receptive_field import Fields, channels_last, is_global_pool, receptive_fields
 from cnnlens.model.trace import Call, Op, Place, Trace, trace
 
 NORMS = {

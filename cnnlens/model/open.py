@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model import factory, registry
+from cnnlens.model.architectures import registry
+from cnnlens.model.architectures.architecture import Opened, described, first_convolution, seeded
 from cnnlens.model.device import resolve_device
-from cnnlens.model.fingerprint import fingerprint
 from cnnlens.model.from_file import open_file
-from cnnlens.model.model import Model
-from cnnlens.model.opened import Opened, described
+from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.model.skeleton import first_convolution, seeded
 
 
 def open_model(
@@ -112,7 +110,7 @@ def _from_registry(spec: str) -> Opened:
         return replace(described(known, net, []), preprocess=preprocess)
     with seeded():
         net = known.make()
-    notes = [] if factory.is_factory(spec) else [f"{spec} has random weights"]
+    notes = [] if registry.is_factory(spec) else [f"{spec} has random weights"]
     return described(known, net, notes)
 
 

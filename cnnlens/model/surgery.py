@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.convolutions import find_convolutions
+from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
-from cnnlens.model.read import read
 
 INNER = "inner"
 

@@ -31,10 +31,10 @@ from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import InvertSettings
 from cnnlens.synthesize.image import Fourier
-from cnnlens.synthesize.lbfgs import LBFGS
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import Recipe, generators, optimize
 from cnnlens.synthesize.regularize import Penalty, alpha_norm, total_variation
+from cnnlens.synthesize.update import LBFGS
 
 BETA, ALPHA = 2.0, 6.0
 SHARE = 0.02

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cnnlens.model.classes import class_scores
+from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
-from cnnlens.model.read import read_and_run
-from cnnlens.model.scores import class_scores
 from cnnlens.model.trace import Place
 
 # what the network itself returns, beside the places inside it

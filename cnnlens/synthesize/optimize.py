@@ -18,10 +18,9 @@ from cnnlens.model.device import is_memory_error
 from cnnlens.model.model import Model
 from cnnlens.synthesize.image import Image
 from cnnlens.synthesize.objective import Objective, evaluate
-from cnnlens.synthesize.rectify import OpenRectifiers
 from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty
 from cnnlens.synthesize.transform import Transform
-from cnnlens.synthesize.update import Adam, Update, unit_size
+from cnnlens.synthesize.update import Adam, OpenRectifiers, Update, unit_size
 
 AWAKENING = 32  # first steps in which the gradient passes rectifiers where a unit is dead
 

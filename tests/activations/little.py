@@ -105,7 +105,7 @@ def die_inside_write(number: int) -> None:
 
 
 def main(folder: str, data: str, where: str, number: str) -> None:
-    from cnnlens.activations import join, writer
+    from cnnlens.activations import store, writer
 
     n = int(number)
     if where == "step":
@@ -123,7 +123,7 @@ def main(folder: str, data: str, where: str, number: str) -> None:
     elif where == "flush":
         die_at_call(writer.StoreWriter, "_flush", n)
     elif where == "join":
-        die_at_call(join, "_append_chunks", n)
+        die_at_call(store, "_append_chunks", n)
     elif where == "rename":
         die_at_call(Path, "replace", n)
     elif where == "discard":

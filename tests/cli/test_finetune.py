@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import cnnlens
-from cnnlens.data.synthetic_animals import make_animals
+from cnnlens.data.animals import make_animals
 from tests.cli.runner import cnnlens as run
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.activations.store import Store
-from cnnlens.data.synthetic_animals import make_animals
+from cnnlens.data.animals import make_animals
 from tests.reference import stability as literal
 
 from .runner import cnnlens, files

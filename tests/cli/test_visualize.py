@@ -59,8 +59,8 @@ def test_final_is_what_the_network_says_of_the_png(cli, tmp_path):
     cli("-f", "conv2:1", "--logit", "2", *STEPS)
     model = open_model("zoo:demo_net", device="cpu")
     folder = tmp_path / "visualize"
+    from cnnlens.model.hooks import read
     from cnnlens.model.layers import find_layers
-    from cnnlens.model.read import read
 
     def seen(path: Path) -> torch.Tensor:
         pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None]

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from cnnlens.data import decode
-from cnnlens.data.dataset import ImageSet
-from cnnlens.data.images import Batch, DamagedImage, batches, check_skipped, open_folder
+from cnnlens.data.batches import Batch, batches, check_skipped
+from cnnlens.data.dataset import ImageSet, open_folder
+from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError
 from cnnlens.model.preprocess import Preprocess
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data.images import DamagedImage, load_image
+from cnnlens.data.decode import DamagedImage, load_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -46,7 +46,7 @@ def test_a_png_is_read_before_any_other_format_was(tmp_path: Path) -> None:
     import sys
 
     Image.fromarray(corners()).save(tmp_path / "a.png")
-    code = "import sys; from pathlib import Path; from cnnlens.data.images import load_image; "
+    code = "import sys; from pathlib import Path; from cnnlens.data.decode import load_image; "
     code += "print(load_image(Path(sys.argv[1])).size, 'torch' in sys.modules)"
     run = [sys.executable, "-c", code, str(tmp_path / "a.png")]
     assert subprocess.check_output(run, text=True).split("\n")[0] == "(24, 16) False"

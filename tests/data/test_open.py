@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cnnlens.data.animals import make_animals
 from cnnlens.data.broden import Broden
 from cnnlens.data.open import find_broden, open_data
-from cnnlens.data.synthetic_animals import make_animals
 from cnnlens.errors import CnnlensError
 
 from .layout import write

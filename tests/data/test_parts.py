@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from cnnlens.data.animals import animals_arrays, make_animals
 from cnnlens.data.check import check
 from cnnlens.data.cub import MASKS
-from cnnlens.data.images import DamagedImage
+from cnnlens.data.decode import DamagedImage
 from cnnlens.data.open import open_data
 from cnnlens.data.parts import PartSet
-from cnnlens.data.synthetic_animals import animals_arrays, make_animals
 from cnnlens.errors import CnnlensError, UsageError
 
 

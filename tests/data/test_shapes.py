@@ -8,7 +8,7 @@ from PIL import Image
 
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.check import check
-from cnnlens.data.images import load_image
+from cnnlens.data.decode import load_image
 from cnnlens.data.synthetic import make_shapes, shapes_arrays
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv

@@ -9,7 +9,7 @@ from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissect import dissect, dissecting
 from cnnlens.measure.dissection import Dissection
-from cnnlens.measure.progress import Progress
+from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings
 
 from ..reference import dissect as reference
@@ -26,7 +26,7 @@ def measure(
     positions: list[int] | None = None,
 ) -> list[Dissection]:
     source = ArraySource(layers, batch, positions or range(len(layers[0])))
-    steps: list[Progress] = []
+    steps: list[Step] = []
     found = dissect(source, broden, settings, workers, steps.append)
     assert {step.stage for step in steps} >= {"thresholds", "counting"}
     return found

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlens.activations.stream import Step
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.stability import Stability, stability
-from cnnlens.model.geometry import Field
+from cnnlens.model.receptive_field import Field
+from cnnlens.progress import Step
 from cnnlens.settings import StabilitySettings
 from tests.reference import stability as literal
 

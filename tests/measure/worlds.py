@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.activations.stream import Step
 from cnnlens.data.broden import Broden, open_broden
+from cnnlens.progress import Step
 
 from ..reference.dissect import Picture, World
 

@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layers
-from cnnlens.model.read import read
 from cnnlens.model.trace import Place, trace
 
 

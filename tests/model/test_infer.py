@@ -5,10 +5,10 @@ import torch
 import torchvision
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model import timm_nets, torchvision_nets
-from cnnlens.model.fit import Fit, build, fit
-from cnnlens.model.infer import infer
-from cnnlens.model.skeleton import shapes_of, weightless
+from cnnlens.model.architectures import timm as timm_nets
+from cnnlens.model.architectures import torchvision as torchvision_nets
+from cnnlens.model.architectures.architecture import shapes_of, weightless
+from cnnlens.model.infer import Fit, build, fit, infer
 
 Shapes = dict[str, tuple[int, ...]]
 

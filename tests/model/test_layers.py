@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
+from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layers
-from cnnlens.model.read import read
 
 from .nets import filled, layers_of, network, pictures, value
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model import timm_nets
+from cnnlens.model.architectures import timm
 from cnnlens.model.open import open_model
 
 CODE = """
@@ -184,7 +184,7 @@ def test_unknown_names_are_wrong_usage_with_a_way_out(spec: str, message: str, h
 
 
 def test_timm_names_without_timm_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timm_nets, "names", tuple)
+    monkeypatch.setattr(timm, "names", tuple)
     with pytest.raises(UsageError) as caught:
         open_model("timm:resnet26d")
     assert caught.value.hint == 'pip install "cnnlens[timm]"'

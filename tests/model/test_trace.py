@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.read import read, read_and_run
+from cnnlens.model.hooks import read, read_and_run
 from cnnlens.model.trace import Place, trace
 
 from .nets import filled, layers_of, pictures

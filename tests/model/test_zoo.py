@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from cnnlens.model.architectures.architecture import shapes_of, weightless
 from cnnlens.model.infer import infer
-from cnnlens.model.skeleton import shapes_of, weightless
 from cnnlens.model.zoo import ZOO
 
 # side of the maps after each convolution and each pooling: Chatfield et al., Table 1, worked out

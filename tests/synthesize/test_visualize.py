@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cnnlens.errors import UsageError
-from cnnlens.model.read import read
+from cnnlens.model.hooks import read
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
 from cnnlens.synthesize.objective import answer, evaluate, logit, peak, whole
 from cnnlens.synthesize.visualize import TARGETS, image_size, visualize

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.read import read_live
+from cnnlens.model.hooks import read_live
 from cnnlens.model.trace import Place, trace
 
 from .nets import filled, layers_of, network, pictures

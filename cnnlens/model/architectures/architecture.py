@@ -1,15 +1,136 @@
-"""Networks without memory: the names and shapes of their tensors, in a moment and no RAM."""
+"""A network that can be built by name: how, how it is fed, and its shapes without memory."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from cnnlens.model.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+Options = dict[str, Any]
+
+
+def _no_options(_: Shapes) -> Iterable[Options]:
+    return ({},)
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that can be built by name.
+
+    Attributes
+    ----------
+    name : str
+        Its canonical spec, which opens it again: ``torchvision:resnet18``.
+    make : callable
+        Builds it with random weights; keyword arguments are the registry's own.
+    outputs : int or None
+        Number of classes `make` gives it unless told ``num_classes``; None: it cannot be told.
+    options : callable
+        Shapes of a state dict -> the keyword arguments worth trying to fit it.
+    preprocess : callable
+        The built network -> how to feed it, or None where nobody knows.
+    class_names : callable
+        Number of outputs -> their names, or None.
+    finish : callable
+        Sets what a state dict does not say; returns notes for the user.
+    lazy : bool
+        Whether it can be built without memory and then be given its weights.
+    source : str
+        What else decides how it computes (the text of a factory's file), for the fingerprint.
+    """
+
+    name: str
+    make: Callable[..., nn.Module]
+    outputs: int | None = None
+    options: Callable[[Shapes], Iterable[Options]] = _no_options
+    preprocess: Callable[[nn.Module], Preprocess | None] = _nothing
+    class_names: Callable[[int], list[str] | None] = _nothing
+    finish: Callable[[nn.Module], list[str]] = field(default=lambda net: [])
+    lazy: bool = False
+    source: str = ""
+
+
+@dataclass
+class Opened:
+    """A network and what is known about it.
+
+    Attributes
+    ----------
+    net : torch.nn.Module
+        On the CPU.
+    arch : str
+        Its architecture's name.
+    preprocess : Preprocess or None
+        None where nobody knows.
+    classes : list of str or None
+        Names of its outputs.
+    source : str
+        What else decides how it computes, for the fingerprint.
+    batch : int or None
+        The only batch size it accepts.
+    fixed_size : bool
+        Whether it takes pictures of the preprocessing's size only.
+    notes : sequence of str
+        For the user to read.
+    surgery : sequence of dict
+        Plans of what was done to the architecture, see `surgery`.
+    """
+
+    net: nn.Module
+    arch: str
+    preprocess: Preprocess | None = None
+    classes: list[str] | None = None
+    source: str = ""
+    batch: int | None = None
+    fixed_size: bool = False
+    notes: Sequence[str] = ()
+    surgery: Sequence[dict[str, Any]] = ()
+
+
+def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:
+    """Add what an architecture knows about a network built from it."""
+    outputs = count_outputs(net)
+    classes = known.class_names(outputs) if outputs else None
+    return Opened(
+        net,
+        known.name,
+        known.preprocess(net),
+        classes,
+        # GoogLeNet and Inception: a switch that changes the result and is in no state dict
+        known.source + ("transform_input" if getattr(net, "transform_input", False) else ""),
+        # vision transformers have one position embedding per patch
+        fixed_size=isinstance(getattr(net, "image_size", None), int),
+        notes=notes,
+    )
+
+
+def count_outputs(net: nn.Module) -> int | None:
+    """Number of classes a network gives, read off its last linear layer or convolution."""
+    last = None
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            last = module.out_features
+        elif isinstance(module, nn.Conv2d):
+            last = module.out_channels
+    return last
+
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _ALLOCATE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}

@@ -7,9 +7,10 @@ Gates (what comes back from a global pooling) scale maps as a whole and are left
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnlens.model.trace import Op, Trace
 
@@ -250,3 +251,48 @@ def _resampled(op: Op, field: Field, before: int, after: int) -> Field:
     if before % after == 0:  # space to depth, adaptive pooling
         return field.window(before // after, before // after, 0)
     return field.resampled(factor, reach=-(-before // after))
+
+
+class Box(NamedTuple):
+    """Rows `top` to `bottom` and columns `left` to `right`, the ends not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def field_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Receptive field of a position (row, column) on an input of `size`, clipped to it."""
+    (top, bottom), (left, right) = (
+        _clipped(*_span(field, at, length), length)
+        for field, at, length in zip(fields, position, size, strict=True)
+    )
+    return Box(top, left, bottom, right)
+
+
+def shown_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Return the field's box moved into the image where it sticks out, so that all are one size."""
+    (top, bottom), (left, right) = (
+        _moved(*_span(field, at, length), length)
+        for field, at, length in zip(fields, position, size, strict=True)
+    )
+    return Box(top, left, bottom, right)
+
+
+def _span(field: Field, at: int, length: int) -> tuple[int, int]:
+    if field.whole:
+        return 0, length
+    centre = field.centre(at)
+    return math.floor(centre - field.size / 2), math.ceil(centre + field.size / 2)
+
+
+def _clipped(first: int, last: int, length: int) -> tuple[int, int]:
+    first, last = max(first, 0), min(last, length)
+    return (first, last) if first < last else (0, length)  # a unit that sees padding alone
+
+
+def _moved(first: int, last: int, length: int) -> tuple[int, int]:
+    extent = min(last - first, length)
+    first = min(max(first, 0), length - extent)
+    return first, first + extent

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cnnlens.data.images import open_folder
+from cnnlens.data.dataset import open_folder
 from cnnlens.errors import CnnlensError
 
 

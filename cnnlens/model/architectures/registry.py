@@ -1,4 +1,4 @@
-"""Networks from the user's own code: ``file.py:factory`` and ``package.module:factory``."""
+"""Every name that stands for an architecture; ``file.py:factory`` is the user's own code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,72 @@ from typing import Any
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architecture import Architecture
+from cnnlens.model import zoo
+from cnnlens.model.architectures import timm, torchvision
+from cnnlens.model.architectures.architecture import Architecture
+from cnnlens.model.preprocess import Preprocess
+
+REGISTRIES = {
+    "torchvision": torchvision.architecture,
+    "timm": timm.architecture,
+    "zoo": zoo.architecture,
+}
+
+
+def is_spec(text: str) -> bool:
+    """Whether a text has the form of a registry name or a factory, rather than of a file."""
+    return text.startswith(tuple(f"{r}:" for r in REGISTRIES)) or is_factory(text)
+
+
+def architecture(spec: str) -> Architecture:
+    """Look up ``torchvision:NAME``, ``timm:NAME``, ``zoo:NAME``, a factory or a bare name.
+
+    Raises
+    ------
+    UsageError
+        When nothing of that name exists.
+    """
+    prefix, colon, name = spec.partition(":")
+    if colon and prefix in REGISTRIES:
+        return REGISTRIES[prefix](name)
+    if is_factory(spec):
+        return factory_architecture(spec)
+    return _bare(spec)
+
+
+def _bare(name: str) -> Architecture:
+    known = {
+        "torchvision": torchvision.names(),
+        "zoo": tuple(zoo.ZOO),
+        "timm": timm.names(),
+    }
+    for prefix, names in known.items():
+        if name in names:
+            return REGISTRIES[prefix](name)
+    everything = [n for names in known.values() for n in names]
+    raise UsageError(
+        f"no architecture '{name}'",
+        did_you_mean(name, everything)
+        or "give torchvision:NAME, timm:NAME, zoo:NAME or file.py:factory",
+    )
+
+
+def pretrained(spec: str, weights: str) -> tuple[nn.Module, Preprocess | None]:
+    """Build ``torchvision:NAME`` or ``timm:NAME`` with weights of the registry's own.
+
+    Raises
+    ------
+    UsageError
+        When there are no such weights, or the registry has none at all.
+    CnnlensError
+        When they cannot be downloaded.
+    """
+    prefix, _, name = architecture(spec).name.partition(":")
+    if prefix == "torchvision":
+        return torchvision.pretrained(name, weights)
+    if prefix == "timm":
+        return timm.pretrained(name, weights)
+    raise UsageError(f"{spec} has no weights to choose from", f"leave out @{weights}")
 
 
 def is_factory(spec: str) -> bool:
@@ -25,7 +90,7 @@ def is_factory(spec: str) -> bool:
     return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
 
 
-def architecture(spec: str) -> Architecture:
+def factory_architecture(spec: str) -> Architecture:
     """Import the code behind ``file.py:factory`` or ``package.module:factory``.
 
     Raises

@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model import torchvision_nets
-from cnnlens.model.architecture import Architecture, Options, Shapes
+from cnnlens.model.architectures.architecture import Architecture, Options, Shapes
+from cnnlens.model.architectures.torchvision import imagenet_classes
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "timm:"
@@ -110,4 +110,4 @@ def _preprocess(net: nn.Module) -> Preprocess:
 
 
 def _class_names(outputs: int) -> list[str] | None:
-    return torchvision_nets.imagenet_classes() if outputs == 1000 else None
+    return imagenet_classes() if outputs == 1000 else None

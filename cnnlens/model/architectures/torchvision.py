@@ -14,9 +14,13 @@ from torch import nn
 from torchvision import models
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architecture import Architecture, Options, Shapes
+from cnnlens.model.architectures.architecture import (
+    Architecture,
+    Options,
+    Shapes,
+    first_convolution,
+)
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.model.skeleton import first_convolution
 
 PREFIX = "torchvision:"
 _AUXILIARY = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}

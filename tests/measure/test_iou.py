@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnnlens.measure.masks import axis, lit, mask
+from cnnlens.measure.iou import axis, lit, mask
 
 from ..reference.dissect import upsampled
 

@@ -1,0 +1,1 @@
+"""Architectures by name: torchvision's, timm's, the papers', the user's own code."""
