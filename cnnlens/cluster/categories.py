@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.cluster.hierarchy import cophenet, leaves_list, linkage, optimal_leaf_ordering
 from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
 from scipy.spatial.distance import squareform
 
-from cnnlens.cluster.tree import clades
+from cnnlens.cluster.tree import clades, newick
 from cnnlens.cluster.vectors import Groups, MapSource, gram
 from cnnlens.errors import CnnlensError
 
@@ -63,6 +64,53 @@ class CategoryTree:
     edges: tuple[tuple[int, int, float], ...]
     centre: int
     excluded: tuple[str, ...]
+
+    def leaf_entries(self) -> list[dict[str, Any]]:
+        """What each leaf says in ``categories.json``."""
+        pairs = zip(self.names, self.images, strict=True)
+        return [{"name": name, "images": images} for name, images in pairs]
+
+    def node_entries(self) -> list[dict[str, Any]]:
+        """What each merge says in ``categories.json``."""
+        count = len(self.merges)
+        support = [None] * count if self.support is None else self.support.tolist()
+        pairs = zip(self.merges[:, 2].tolist(), support, strict=True)
+        return [{"distance": distance, "support": share} for distance, share in pairs]
+
+    def newick(self) -> str:
+        """The tree in Newick's format, with the support in per cent."""
+        labels = None if self.support is None else [f"{100 * s:.0f}" for s in self.support]
+        return newick(self.merges[:, :2], self.names, self.merges[:, 2].tolist(), labels)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Sum the tree up in plain numbers and strings, for JSON."""
+        first = [self.names[int(i)] for i in self.merges[0, :2]]  # a first merge is of two leaves
+        return {
+            "categories": len(self.names),
+            "images": sum(self.images),
+            "first_merge": first,
+            "first_distance": float(self.merges[0, 2]),
+            "first_support": None if self.support is None else float(self.support[0]),
+            "top_split": self._top_split(),
+            "cophenetic": self.cophenetic,
+            "centre": self.names[self.centre],
+            "excluded": list(self.excluded),
+        }
+
+    def _top_split(self) -> list[dict[str, Any]]:
+        """The two sets that the root joins: their categories and the support of each."""
+        count = len(self.names)
+        under = [*(1 << leaf for leaf in range(count)), *clades(self.merges[:, :2], count)]
+        merged = [None] * len(self.merges) if self.support is None else self.support.tolist()
+        support = [*[None] * count, *merged]
+        sides = [
+            {
+                "categories": [name for i, name in enumerate(self.names) if under[node] >> i & 1],
+                "support": support[node],
+            }
+            for node in map(int, self.merges[-1, :2])
+        ]
+        return sorted(sides, key=lambda side: len(side["categories"]))
 
 
 def category_tree(

@@ -8,15 +8,18 @@ vectors themselves and in their layouts, beside what shuffled categories give.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError
 
 FEWEST = 5  # images that a layout needs
+PIXELS = 64  # longest side at which raw pixels are compared
 _LARGE = 2**30  # bytes of float32 vectors from which they are projected
 _PROJECTED = 1024  # length of projected vectors
 _SAMPLED = 5000  # images above which the silhouette is that of a sample
@@ -61,6 +64,10 @@ class Layout:
     separation: dict[str, Separation]
     neighbours: int
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return how separated the categories are, as plain numbers for JSON."""
+        return {name: asdict(found) for name, found in self.separation.items()}
+
 
 def flat_vectors(source: MapSource, seed: int = 0) -> tuple[np.ndarray, int | None]:
     """Read all vectors of a source, (N, D) float32.
@@ -88,6 +95,37 @@ def _filled(count: int, length: int, parts: Iterator[np.ndarray]) -> np.ndarray:
         found[done : done + len(part)] = part
         done += len(part)
     return found
+
+
+def pixel_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width at which images of a size are compared: at most `PIXELS`."""
+    share = min(1.0, PIXELS / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
+
+
+def pixel_vectors(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Lay the raw pixels of images flat.
+
+    Parameters
+    ----------
+    images : iterable of numpy.ndarray
+        (H, W, C) uint8 each, all of one size; large ones are made smaller, see `pixel_size`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, h·w·C) float32 in [0, 1].
+    """
+    return np.stack([pixel_vector(pixels) for pixels in images])
+
+
+def pixel_vector(pixels: np.ndarray) -> np.ndarray:
+    """Do what `pixel_vectors` does, for one image."""
+    height, width = pixel_size((pixels.shape[0], pixels.shape[1]))
+    if pixels.shape[:2] != (height, width):
+        one = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+        pixels = np.asarray(one.resize((width, height), Image.Resampling.BOX))
+    return pixels.reshape(-1).astype(np.float32) / 255
 
 
 def lay_out(

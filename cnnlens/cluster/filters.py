@@ -12,11 +12,16 @@ product by u_F·v_F and the squared lengths by u_F² and v_F², so all filters c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from cnnlens.cluster.forest import Forest
+from cnnlens.cluster.tree import newick
+from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, read_categories
 from cnnlens.errors import CnnlensError
 
 NONE = -1  # in place of a critical filter, where both children reach none
@@ -51,13 +56,60 @@ class FilterTree:
     reachable: np.ndarray
     excluded: np.ndarray
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """(m,) int64: images below each merge."""
         sizes = [1] * len(self.leaves)
         for a, b in self.pairs.tolist():
             sizes.append(sizes[a] + sizes[b])
         return np.array(sizes[len(self.leaves) :], np.int64)
+
+    def top_filters(self, most: int = 5) -> list[int]:
+        """Critical filters of the last merges: those that decide first from the root down."""
+        found = [int(f) for f in self.critical[::-1] if f != NONE]
+        return list(dict.fromkeys(found))[:most]
+
+    def leaf_entries(self, images: Sequence[str], rows: np.ndarray) -> list[dict[str, Any]]:
+        """What each leaf says in ``filters/<category>.json``.
+
+        Parameters
+        ----------
+        images : sequence of str
+            Names of the images that the tree was grown from.
+        rows : numpy.ndarray
+            Their rows in the source.
+        """
+        return [{"image": images[leaf], "row": int(rows[leaf])} for leaf in self.leaves]
+
+    def node_entries(self, detects: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
+        """What each merge says there; `detects`: what filters detect, where that is known."""
+        detects = detects or {}
+        columns = (self.distances, self.critical, self.reachable, self.sizes)
+        return [
+            {
+                "distance": float(distance),
+                "critical_filter": int(f) if f != NONE else None,
+                "filters": int(count),
+                "images": int(size),
+                **({"detects": detects[int(f)]} if int(f) in detects else {}),
+            }
+            for distance, f, count, size in zip(*columns, strict=True)
+        ]
+
+    def newick(self, images: Sequence[str]) -> str:
+        """The tree in Newick's format; a merge is called after its critical filter."""
+        labels = [f"filter {f}" if f != NONE else "" for f in self.critical]
+        names = [images[leaf] for leaf in self.leaves]
+        return newick(self.pairs, names, self.distances.tolist(), labels)
+
+    def as_dict(self, images: Sequence[str]) -> dict[str, Any]:
+        """Sum the tree up in plain numbers and strings, for JSON; `images` as in `leaf_entries`."""
+        found = {
+            "leaves": len(self.leaves),
+            "merges": len(self.pairs),
+            "excluded": [images[i] for i in self.excluded],
+        }
+        return {**found, "top_filters": self.top_filters()} if len(self.leaves) else found
 
 
 @dataclass(frozen=True)
@@ -68,6 +120,41 @@ class Merge:
     distance: float
     critical: int
     reachable: int
+
+
+def filter_trees(
+    source: MapSource,
+    groups: Groups,
+    names: Sequence[str] | None = None,
+    rule: str = "argmin",
+) -> Iterator[tuple[CategoryMaps, FilterTree]]:
+    """Yield a tree of filters per category; the source is read once, where memory allows.
+
+    Parameters
+    ----------
+    source : MapSource
+        A store, or `Maps`: (N, C, H, W).
+    groups : Groups
+        The category of each image.
+    names : sequence of str, optional
+        The categories that are wanted. Default: all.
+    rule : {"argmin", "largest-change"}
+        See `filter_tree`.
+
+    Yields
+    ------
+    (CategoryMaps, FilterTree)
+        What a tree was grown from, and the tree. Where the layer answers nothing to any image of
+        a category, its tree has no leaves.
+    """
+    for given in read_categories(source, groups, names):
+        yield given, filter_tree(given.maps, rule) if given.maps.any() else _bare(len(given.rows))
+
+
+def _bare(images: int) -> FilterTree:
+    """A tree without leaves: every image is excluded."""
+    none, no_pairs = np.empty(0, np.int64), np.empty((0, 2), np.int64)
+    return FilterTree(none, no_pairs, np.empty(0), none, none, np.arange(images))
 
 
 def filter_tree(
@@ -121,7 +208,7 @@ def grow(maps: np.ndarray, rule: str = "argmin") -> Iterator[Merge]:
     count, units = maps.shape[:2]
     wide = maps.size * 8 <= _LARGE
     vectors = maps.reshape(count, -1).astype(np.float64 if wide else np.float32)  # (n, C·H·W)
-    forest = _Forest(vectors)
+    forest = Forest(vectors)
     reach = np.ones((count, units), bool)
     while forest.count > 1 and (reach[forest.active].sum(1) > 1).any():
         a, b, distance = forest.nearest()
@@ -187,87 +274,6 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray], int]] = {
     "argmin": _argmin,
     "largest-change": lambda without, whole: int(np.argmax(np.abs(without - whole))),
 }
-
-
-class _Forest:
-    """The nodes that nothing has merged yet, each in a slot, and who is nearest to whom.
-
-    The mean of two nodes may be nearer to a third than either was, so chains of nearest neighbours
-    do not lead to the nearest pair. Instead every slot keeps its nearest neighbour, and a bound
-    from below where that one is gone; it is searched anew only when its bound is the lowest.
-    """
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self._vectors = vectors
-        self._squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
-        self._alive = np.ones(len(vectors), bool)
-        self.number = list(range(len(vectors)))
-        self._next = len(vectors)
-        self._order = np.arange(len(vectors))  # number of each slot's node
-        self._distances = self._all()
-        self._near = self._distances.argmin(1) if len(vectors) > 1 else np.zeros(1, np.int64)
-        self._bound = self._distances.min(1)
-        self._stale = np.zeros(len(vectors), bool)
-
-    @property
-    def active(self) -> np.ndarray:
-        """Slots in use."""
-        return np.flatnonzero(self._alive)
-
-    @property
-    def count(self) -> int:
-        """How many nodes are left."""
-        return int(self._alive.sum())
-
-    def _all(self) -> np.ndarray:
-        dots = (self._vectors @ self._vectors.T).astype(np.float64)
-        distances = half_cosine(dots, np.outer(self._squares, self._squares))
-        np.fill_diagonal(distances, np.inf)
-        return distances
-
-    def nearest(self) -> tuple[int, int, float]:
-        """Slots of the nearest pair, the lower number first, and their distance."""
-        while True:
-            lowest = self._bound.min()
-            ties = np.flatnonzero(self._bound == lowest)
-            stale = ties[self._stale[ties]]
-            if not len(stale):
-                break
-            for slot in stale:
-                self._search(int(slot))
-        a = int(ties[self._order[ties].argmin()])
-        return a, int(self._near[a]), float(lowest)
-
-    def _search(self, slot: int) -> None:
-        row = self._distances[slot]
-        lowest = row.min()
-        ties = np.flatnonzero(row == lowest)
-        self._near[slot] = ties[self._order[ties].argmin()]
-        self._bound[slot], self._stale[slot] = lowest, False
-
-    def merge(self, a: int, b: int) -> None:
-        """Put the mean of two nodes into the first one's slot."""
-        self._vectors[a] = (self._vectors[a] + self._vectors[b]) / 2
-        self._squares[a] = np.dot(self._vectors[a].astype(np.float64), self._vectors[a])
-        self._alive[b] = False
-        self.number[a] = self._order[a] = self._next
-        self._next += 1
-        self._distances[b] = self._distances[:, b] = np.inf
-        self._bound[b] = np.inf
-        self._stale |= (self._near == a) | (self._near == b)
-        dots = (self._vectors @ self._vectors[a]).astype(np.float64)
-        fresh = half_cosine(dots, self._squares * self._squares[a])
-        fresh[~self._alive] = fresh[a] = np.inf
-        self._distances[a] = self._distances[:, a] = fresh
-        nearer = fresh < self._bound
-        self._near[nearer], self._bound[nearer], self._stale[nearer] = a, fresh[nearer], False
-        self._search(a)
-
-
-def half_cosine(dots: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """½(1 − cos), cos = dots / √squares; ½ where one of the two vectors is 0."""
-    cosines = np.where(squares > 0, dots / np.sqrt(np.where(squares > 0, squares, 1)), 0)
-    return np.maximum((1 - cosines) / 2, 0)
 
 
 def node_vectors(maps: np.ndarray, tree: FilterTree) -> np.ndarray:

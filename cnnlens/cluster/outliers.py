@@ -1,68 +1,34 @@
-"""What a network takes images for that belong to none of its classes (Dai 2020, §2.5, Table 1).
+"""What a network predicts for images that belong to none of its classes (Dai 2020, §2.5, Table 1).
+
+    found = outliers(model, {"birds": logits}, store, groups)
+    found.noise.number, found.noise.bias.rank
 
 Random images tend to fall to one class. Two guesses of the paper stand beside that class here: the
 highest bias of the last layer, and the largest region. And clusters of representatives, which know
-nothing of categories, are named after them: by optimal assignment, and as a stable marriage.
+nothing of categories, are named after them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
-from cnnlens.cluster.vectors import Groups
-from cnnlens.errors import CnnlensError
-
-NoiseMaker = Callable[[np.random.Generator, tuple[int, int, int, int]], np.ndarray]
-
-
-def _smooth(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """Noise whose frequencies fall off as natural images' do, 1/f."""
-    _, _, height, width = shape
-    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
-    spectrum = np.fft.rfft2(rng.standard_normal(shape)) / frequency
-    values = np.fft.irfft2(spectrum, s=(height, width))
-    spread = values.std(axis=(1, 2, 3), keepdims=True)
-    return np.asarray(0.5 + 0.25 * (values - values.mean((1, 2, 3), keepdims=True)) / spread)
-
-
-def _coarse(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """Squares of random colours, eight to a side."""
-    count, channels, height, width = shape
-    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
-    return np.asarray(rng.random((count, channels, 8, 8))[:, :, rows][:, :, :, columns])
-
-
-# each makes images (N, C, H, W), in [0, 1] once they are clipped
-NOISES: dict[str, NoiseMaker] = {
-    "uniform noise": lambda rng, shape: rng.random(shape),
-    "gaussian noise": lambda rng, shape: 0.5 + 0.25 * rng.standard_normal(shape),
-    "1/f noise": _smooth,
-    "coarse noise": _coarse,
-    "plain colours": lambda rng, shape: np.broadcast_to(rng.random((*shape[:2], 1, 1)), shape),
-}
-
-
-def noise_images(kind: str, shape: tuple[int, int, int, int], seed: int) -> np.ndarray:
-    """Make random images of a kind of `NOISES`, (N, C, H, W) uint8."""
-    rng = np.random.default_rng([seed, list(NOISES).index(kind)])
-    return np.rint(255 * np.clip(NOISES[kind](rng, shape), 0, 1)).astype(np.uint8)
-
-
-def shuffled_pixels(pixels: np.ndarray, seed: int) -> np.ndarray:
-    """Shuffle each image's pixels (N, C, H, W): its colours without any of its shapes."""
-    rng = np.random.default_rng(seed)
-    flat = pixels.reshape(*pixels.shape[:2], -1)
-    order = rng.permuted(np.tile(np.arange(flat.shape[2]), (len(flat), 1)), axis=1)  # (N, H·W)
-    return np.take_along_axis(flat, order[:, None], axis=2).reshape(pixels.shape)
+from cnnlens.activations.forward import Forward
+from cnnlens.cluster.noise import NOISES, noise_images
+from cnnlens.cluster.regions import Regions, find_regions
+from cnnlens.cluster.vectors import Groups, MapSource, category_of
+from cnnlens.model.classes import class_bias, class_name
+from cnnlens.model.model import Model
+from cnnlens.settings import OutlierSettings
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What the images of one source are taken for.
+class Predicted:
+    """What the images of one source are predicted as.
 
     Attributes
     ----------
@@ -86,146 +52,240 @@ class Taken:
 
     @property
     def first(self) -> int:
-        """The class that most of them are taken for."""
+        """The class that most of them are predicted as."""
         return int(self.shares.argmax())
 
 
-def taken_for(source: str, logits: np.ndarray) -> Taken:
-    """Sum up what images are taken for, from their scores (N, K) before the softmax."""
+def predicted_as(source: str, logits: np.ndarray) -> Predicted:
+    """Sum up what images are predicted as, from their scores (N, K) before the softmax."""
     if logits.ndim != 2 or not len(logits):
         raise ValueError(f"scores (N, K), not {logits.shape}")
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     confidence = 1 / np.exp(shifted).sum(1)  # of the highest: exp(0) over the sum
     shares = np.bincount(logits.argmax(1), minlength=logits.shape[1]) / len(logits)
-    return Taken(source, len(logits), shares, float(confidence.mean()), logits.mean(0))
-
-
-def radii(vectors: np.ndarray, groups: Groups) -> np.ndarray:
-    """Radius of each category's region, (K,): root mean square distance from its mean vector."""
-    found = np.full(len(groups.names), np.nan)
-    for category in range(len(groups.names)):
-        mine = vectors[groups.of_image == category].astype(np.float64)
-        if len(mine):
-            found[category] = np.sqrt(((mine - mine.mean(0)) ** 2).sum(1).mean())
-    return found
+    return Predicted(source, len(logits), shares, float(confidence.mean()), logits.mean(0))
 
 
 @dataclass(frozen=True)
-class Clusters:
-    """Clusters of representatives, and what they are called.
+class Guess:
+    """A value of every class, held against the shares of the noise.
 
     Attributes
     ----------
-    of_image : numpy.ndarray
-        (N,): the cluster of each image.
-    optimal, stable : numpy.ndarray
-        (K,): the category that each cluster is named after.
-    agreement : float
-        Share of clusters that both ways name alike.
-    optimal_accuracy, stable_accuracy : float
-        Share of images whose cluster bears their category's name.
-    purity : float
-        Share of images that belong to the most frequent category of their cluster.
-    radius : numpy.ndarray
-        (K,): each cluster's radius.
+    values : numpy.ndarray or None
+        (K,), NaN where it is not known; None where it is known of no class.
+    value : float or None
+        That of the class that noise falls to.
+    rank : int or None
+        Its rank among all, 1 for the largest.
+    correlation : dict or None
+        Spearman's, with its p-value: see `correlation`.
     """
 
-    of_image: np.ndarray
-    optimal: np.ndarray
-    stable: np.ndarray
-    agreement: float
-    optimal_accuracy: float
-    stable_accuracy: float
-    purity: float
-    radius: np.ndarray
+    values: np.ndarray | None
+    value: float | None
+    rank: int | None
+    correlation: dict[str, float] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers, for JSON."""
+        return {"value": self.value, "rank": self.rank, "correlation": self.correlation}
 
 
-def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Clusters:
-    """Cluster images by k-means, as many clusters as categories, and name the clusters.
+@dataclass(frozen=True)
+class NoiseClass:
+    """The class that noise falls to.
 
-    Both ways go by the distance of a cluster's centre to a category's mean vector: the optimal
-    assignment minimizes their sum; in the stable marriage no cluster and category are nearer to
-    each other than to their partners (Gale and Shapley 1962; clusters propose).
+    Attributes
+    ----------
+    number : int
+        The class.
+    shares : numpy.ndarray
+        (K,): share of each class, mean over the kinds of noise.
+    score : float
+        Mean score of the class on noise.
+    bias, radius : Guess
+        Bias of the last layer; radius of the class's region.
+    """
+
+    number: int
+    shares: np.ndarray
+    score: float
+    bias: Guess
+    radius: Guess
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """What `outliers` finds.
+
+    Attributes
+    ----------
+    predicted : tuple of Predicted
+        Out-of-sample images first, then the kinds of noise.
+    classes : sequence of str or None
+        Names of the K classes; None where they are not known.
+    noise : NoiseClass or None
+        None without noise.
+    regions : Regions or None
+        None without known images.
+    """
+
+    predicted: tuple[Predicted, ...]
+    classes: Sequence[str] | None
+    noise: NoiseClass | None
+    regions: Regions | None
+
+    @property
+    def names(self) -> list[str]:
+        """What to call each class: its name, else its number."""
+        return [class_name(i, self.classes) for i in range(len(self.predicted[0].shares))]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        return {
+            "sources": [self._source(one) for one in self.predicted],
+            "noise": self._noise(self.noise) if self.noise else None,
+            "regions": self.regions.as_dict() if self.regions else None,
+        }
+
+    def _source(self, one: Predicted) -> dict[str, Any]:
+        order = np.argsort(-one.shares, kind="stable")[:5]
+        return {
+            "source": one.source,
+            "noise": one.source in NOISES,
+            "images": one.images,
+            "confidence": one.confidence,
+            "taken_for": [
+                {"class": int(c), "name": self.names[c], "share": float(one.shares[c])}
+                for c in order
+                if one.shares[c] > 0
+            ],
+        }
+
+    def _noise(self, noise: NoiseClass) -> dict[str, Any]:
+        return {
+            "class": noise.number,
+            "name": self.names[noise.number],
+            "share": float(noise.shares[noise.number]),
+            "classes": len(noise.shares),
+            "score": noise.score,
+            "bias": noise.bias.as_dict(),
+            "radius": noise.radius.as_dict(),
+        }
+
+
+def outliers(
+    model: Model,
+    logits: Mapping[str, np.ndarray],
+    source: MapSource | None = None,
+    groups: Groups | None = None,
+    settings: OutlierSettings | None = None,
+    *,
+    batch_size: int = 32,
+) -> Outliers:
+    """See what out-of-sample images and noise are predicted as.
 
     Parameters
     ----------
-    vectors : numpy.ndarray
-        (N, D).
-    groups : Groups
-        K categories, each with an image.
-
-    Raises
-    ------
-    CnnlensError
-        When there are fewer different images than categories.
-    """
-    from scipy.optimize import linear_sum_assignment
-    from scipy.spatial.distance import cdist
-    from sklearn.cluster import KMeans
-
-    count = len(groups.names)
-    if len(np.unique(vectors, axis=0)) < count:
-        raise CnnlensError(
-            f"there are fewer different images than the {count} categories to cluster them into",
-            "name data with more images",
-        )
-    fitted = KMeans(count, n_init=10, random_state=seed).fit(vectors)
-    means = np.stack([vectors[groups.of_image == k].mean(0) for k in range(count)])
-    distances = cdist(fitted.cluster_centers_, means)  # (clusters, categories)
-    optimal = linear_sum_assignment(distances)[1]
-    stable = gale_shapley(
-        distances.argsort(1, kind="stable"), distances.argsort(0, kind="stable").T
-    )
-    of_image = fitted.labels_.astype(np.int64)
-    table = np.zeros((count, count), np.int64)
-    np.add.at(table, (of_image, groups.of_image), 1)
-    clusters = np.arange(count)
-    return Clusters(
-        of_image=of_image,
-        optimal=optimal,
-        stable=stable,
-        agreement=float((optimal == stable).mean()),
-        optimal_accuracy=float(table[clusters, optimal].sum() / len(vectors)),
-        stable_accuracy=float(table[clusters, stable].sum() / len(vectors)),
-        purity=float(table.max(1).sum() / len(vectors)),
-        radius=radii(vectors, Groups(tuple(map(str, clusters)), of_image)),
-    )
-
-
-def gale_shapley(proposers: np.ndarray, receivers: np.ndarray) -> np.ndarray:
-    """Marry as many receivers as proposers, stably.
-
-    Parameters
-    ----------
-    proposers, receivers : numpy.ndarray
-        (K, K): row i lists the other side from i's most to its least wanted.
+    model : Model
+        A classifier.
+    logits : mapping of str to numpy.ndarray
+        (N, K) scores before the softmax, for the out-of-sample images of each source; may be empty.
+    source, groups : MapSource, Groups, optional
+        A layer's answers to images of the classes, (N, C, H, W), and their categories: regions and
+        clusters are measured in them.
+    settings : OutlierSettings, optional
+        How much noise, and its seed.
+    batch_size : int
+        Images in the network at once.
 
     Returns
     -------
-    numpy.ndarray
-        (K,): each proposer's partner. Of all stable marriages the best for every proposer.
+    Outliers
+        Classes without names are called after the categories in alphabetical order, where there
+        are as many.
+
+    Raises
+    ------
+    ValueError
+        When there are neither images nor noise, or a source without its groups.
     """
-    if proposers.shape != receivers.shape or proposers.ndim != 2:
-        raise ValueError(f"two (K, K) rankings, not {proposers.shape} and {receivers.shape}")
-    count = len(proposers)
-    rank = np.empty_like(receivers)
-    np.put_along_axis(rank, receivers, np.arange(count)[None], axis=1)
-    partner = np.full(count, -1)  # of each receiver
-    asked = [0] * count
-    free = list(range(count - 1, -1, -1))
-    while free:
-        one = free.pop()
-        wanted = proposers[one, asked[one]]
-        asked[one] += 1
-        other = partner[wanted]
-        if other < 0 or rank[wanted, one] < rank[wanted, other]:
-            partner[wanted] = one
-            one = other
-        if one >= 0:
-            free.append(one)
-    found = np.empty(count, np.int64)
-    found[partner] = np.arange(count)
+    settings = settings or OutlierSettings()
+    if not logits and not settings.noise:
+        raise ValueError("neither scores of images nor noise to look at")
+    if (source is None) != (groups is None):
+        raise ValueError("a source of known images needs their groups, and the other way round")
+    noises = _noises(model, settings, batch_size)
+    predicted = (*(predicted_as(name, scores) for name, scores in logits.items()), *noises)
+    count = len(predicted[0].shares)
+    classes = _class_names(model, groups, count)
+    regions = None
+    if source is not None and groups is not None:
+        regions = find_regions(source, groups, settings.seed)
+    noise = None
+    if noises:
+        noise = _noise_class(noises, _bias(model, count), _radius_of(regions, classes, count))
+    return Outliers(predicted, classes, noise, regions)
+
+
+def _noises(model: Model, settings: OutlierSettings, batch_size: int) -> list[Predicted]:
+    """What every kind of noise is predicted as."""
+    if not settings.noise:
+        return []
+    shape = (settings.noise, model.preprocess.channels, *model.preprocess.size)
+    forward = Forward(model, [], logits=True, limit=batch_size)
+    found = []
+    for kind in NOISES:
+        _, logits = forward(torch.from_numpy(noise_images(kind, shape, settings.seed)))
+        assert logits is not None
+        found.append(predicted_as(kind, logits))
     return found
+
+
+def _class_names(model: Model, groups: Groups | None, count: int) -> Sequence[str] | None:
+    if model.classes or groups is None:
+        return model.classes
+    return sorted(groups.names) if len(groups.names) == count else None
+
+
+def _bias(model: Model, count: int) -> np.ndarray | None:
+    found = class_bias(model, count)
+    return None if found is None else found.numpy().astype(float)
+
+
+def _radius_of(
+    regions: Regions | None, classes: Sequence[str] | None, count: int
+) -> np.ndarray | None:
+    """Radius of the region of each class's category, (K,); None where none is known."""
+    if regions is None:
+        return None
+    names = regions.groups.names
+    found = np.full(count, np.nan)
+    for number in range(count):
+        category = category_of(number, classes, count, names)
+        if category is not None:
+            found[number] = regions.radius[names.index(category)]
+    return found if np.isfinite(found).any() else None
+
+
+def _noise_class(
+    noises: Sequence[Predicted], bias: np.ndarray | None, radius: np.ndarray | None
+) -> NoiseClass:
+    """The class that noise falls to, against its bias and its region's radius."""
+    shares = np.mean([one.shares for one in noises], axis=0)
+    first = int(shares.argmax())
+    score = float(np.mean([one.logits for one in noises], axis=0)[first])
+    return NoiseClass(
+        first, shares, score, _guess(bias, shares, first), _guess(radius, shares, first)
+    )
+
+
+def _guess(values: np.ndarray | None, shares: np.ndarray, first: int) -> Guess:
+    if values is None:
+        return Guess(None, None, None, None)
+    value = float(values[first]) if np.isfinite(values[first]) else None
+    return Guess(values, value, rank_of(values, first), correlation(shares, values))
 
 
 def rank_of(values: Sequence[float] | np.ndarray, number: int) -> int | None:

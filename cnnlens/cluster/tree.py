@@ -1,13 +1,13 @@
-"""Binary trees as tables of merges, and the forms they are written in: nested JSON and Newick.
+"""Binary trees as tables of merges, and the way they are written out: Newick.
 
 Merge i joins two earlier nodes, as in scipy's linkage matrices: numbers below n are leaves, n + i
-is merge i. Everything here goes bottom up along the table, so that no tree is too deep, and trees
-that have not grown together (several roots) are as good as any.
+is merge i. Nothing here recurses, so that no tree is too deep, and trees that have not grown
+together (several roots) are as good as any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,33 +21,25 @@ def roots(pairs: Pairs, leaves: int) -> list[int]:
     return [node for node in range(leaves + len(pairs)) if node not in joined]
 
 
-def nested(
-    pairs: Pairs, leaves: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Nest a tree as JSON does: what each node says, and its children.
+def spell(start: int | str, expand: Callable[[int], Sequence[int | str]]) -> str:
+    """Write out a tree from its root, without recursion and in linear time.
 
     Parameters
     ----------
-    pairs : numpy.ndarray
-        (merges, 2).
-    leaves : sequence of mapping
-        What each leaf says.
-    nodes : sequence of mapping
-        What each merge says.
-
-    Returns
-    -------
-    dict
-        The root. Where several subtrees remain, a node over all of them whose entries are None.
+    start : int
+        The root; a string is written as it is.
+    expand : callable
+        Gives what a node is written as: strings, and the numbers of its children between them.
     """
-    made: list[dict[str, Any]] = [dict(leaf) for leaf in leaves]
-    for (a, b), said in zip(np.asarray(pairs, int).tolist(), nodes, strict=True):
-        made.append({**said, "children": [made[a], made[b]]})
-    top = roots(pairs, len(leaves))
-    if len(top) == 1:
-        return made[top[0]]
-    unsaid: dict[str, Any] = dict.fromkeys(nodes[0] if len(nodes) else ("distance",))
-    return {**unsaid, "children": [made[node] for node in top]}
+    written: list[str] = []
+    waiting = [start]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            written.append(one)
+        else:
+            waiting += reversed(expand(one))
+    return "".join(written)
 
 
 def newick(
@@ -69,17 +61,29 @@ def newick(
     labels : sequence of str, optional
         Of the merges: their support.
     """
-    heights = [0.0] * len(names) + [float(d) for d in distances]
-    text = [quoted(name) for name in names]
-    for merge, (a, b) in enumerate(np.asarray(pairs, int).tolist()):
-        height = heights[len(names) + merge]
-        inside = ",".join(f"{text[c]}:{_length((height - heights[c]) / 2)}" for c in (a, b))
-        text[a] = text[b] = ""  # each is needed once; a chain of a thousand stays small
-        text.append(f"({inside}){quoted(labels[merge]) if labels else ''}")
-    top = roots(pairs, len(names))
-    if len(top) == 1:
-        return text[top[0]] + ";\n"
-    return "(" + ",".join(text[node] for node in top) + ");\n"
+    count = len(names)
+    heights = [0.0] * count + [float(d) for d in distances]
+    top = roots(pairs, count)
+
+    def expand(node: int) -> Sequence[int | str]:
+        if node < count:
+            return [quoted(names[node])]
+        if node == len(heights):  # over several roots
+            return ["(", *_between(top, ","), ")"]
+        a, b = map(int, pairs[node - count])
+        lengths = [f":{_length((heights[node] - heights[child]) / 2)}" for child in (a, b)]
+        label = quoted(labels[node - count]) if labels else ""
+        return ["(", a, f"{lengths[0]},", b, f"{lengths[1]}){label}"]
+
+    return spell(top[0] if len(top) == 1 else len(heights), expand) + ";\n"
+
+
+def _between(nodes: Sequence[int], text: str) -> list[int | str]:
+    """Put a text between any two nodes."""
+    found: list[int | str] = [nodes[0]]
+    for node in nodes[1:]:
+        found += [text, node]
+    return found
 
 
 def _length(value: float) -> str:

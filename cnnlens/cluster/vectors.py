@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 _BLOCK = 128 * 2**20  # bytes of sums held at once
+_HELD = 2**30  # bytes of maps of categories held at once
 
 
 class MapSource(Protocol):
@@ -58,6 +59,42 @@ def group(categories: Sequence[str]) -> Groups:
     names = sorted(set(categories))
     number = {name: index for index, name in enumerate(names)}
     return Groups(tuple(names), np.array([number[c] for c in categories], np.int64))
+
+
+def category_of(
+    number: int, classes: Sequence[str] | None, count: int, categories: Sequence[str]
+) -> str | None:
+    """Find the category of a data set that a class of the network means.
+
+    Parameters
+    ----------
+    number : int
+        The class.
+    classes : sequence of str or None
+        The network's class names, where they are known.
+    count : int
+        How many classes it has.
+    categories : sequence of str
+        The data's.
+
+    Returns
+    -------
+    str or None
+        The category of the class's name (or of one of its names, joined by commas), in any case,
+        with ``_`` or ``-`` for spaces. Without names, where there are as many categories as
+        classes: the one of that number in alphabetical order. Else None.
+    """
+    if classes is None:
+        ordered = sorted(categories)
+        return ordered[number] if len(ordered) == count else None
+    if number >= len(classes):
+        return None
+    wanted = [_plain(part) for part in (classes[number], *classes[number].split(","))]
+    return next((c for c in categories if _plain(c) in wanted), None)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 @dataclass(frozen=True)
@@ -110,27 +147,85 @@ def numbered(
         done += len(maps)
 
 
-def read_vectors(source: MapSource, rows: np.ndarray) -> np.ndarray:
-    """Read the vectors of some images.
+@dataclass(frozen=True)
+class CategoryMaps:
+    """A layer's maps of all images of one category.
+
+    Attributes
+    ----------
+    name : str
+        The category.
+    rows : numpy.ndarray
+        (n,) int64: the images' rows in the source, ascending.
+    maps : numpy.ndarray
+        (n, C, H, W) float32.
+    """
+
+    name: str
+    rows: np.ndarray
+    maps: np.ndarray = field(repr=False)
+
+
+def read_categories(
+    source: MapSource, groups: Groups, names: Sequence[str] | None = None
+) -> Iterator[CategoryMaps]:
+    """Read the maps of one category after the other, as many in one pass as 1 GiB holds.
 
     Parameters
     ----------
     source : MapSource
         (N, C, H, W).
-    rows : numpy.ndarray
-        (n,) row numbers, ascending.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n, C, H, W) float32.
+    groups : Groups
+        The category of each image.
+    names : sequence of str, optional
+        The categories that are wanted, in this order. Default: all.
     """
-    found = np.empty((len(rows), *source.shape[1:]), np.float32)
-    filled = 0
-    for at, maps in numbered(source):
-        wanted = maps[np.isin(at, rows, assume_unique=True)]
-        found[filled : filled + len(wanted)] = wanted
-        filled += len(wanted)
+    for portion in _portions(source, groups, groups.names if names is None else names):
+        found = _read_together(source, groups, portion)
+        while found:  # what was handed on is no longer held here
+            yield found.pop(0)
+
+
+def _portions(source: MapSource, groups: Groups, names: Sequence[str]) -> Iterator[list[str]]:
+    """Cut categories into portions whose maps fit into memory together, or are one category."""
+    each = 4 * int(np.prod(source.shape[1:]))
+    portion: list[str] = []
+    held = 0
+    for name in names:
+        size = each * len(groups.rows(name))
+        if portion and held + size > _HELD:
+            yield portion
+            portion, held = [], 0
+        portion.append(name)
+        held += size
+    if portion:
+        yield portion
+
+
+def _read_together(source: MapSource, groups: Groups, names: Sequence[str]) -> list[CategoryMaps]:
+    shape = source.shape[1:]
+    found = [
+        CategoryMaps(name, rows, np.empty((len(rows), *shape), np.float32))
+        for name in names
+        for rows in (groups.rows(name),)
+    ]
+    place = {groups.names.index(one.name): one for one in found}
+    for rows, maps in numbered(source):
+        mine = groups.of_image[rows]
+        for number in np.unique(mine):
+            if number in place:
+                here = mine == number
+                one = place[number]
+                one.maps[np.searchsorted(one.rows, rows[here])] = maps[here]
+    return found
+
+
+def unit_peaks(source: MapSource, units: Sequence[int]) -> np.ndarray:
+    """Highest activation of some units on every image, (U, N) float32."""
+    chosen = list(units)
+    found = np.empty((len(chosen), source.shape[0]), np.float32)
+    for rows, maps in numbered(source):
+        found[:, rows] = maps[:, chosen].max(axis=(2, 3)).T
     return found
 
 

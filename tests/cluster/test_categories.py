@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 
 from cnnlens.cluster.categories import bootstrap_weights, category_tree, spanning_tree
 from cnnlens.cluster.tree import clades
-from cnnlens.cluster.vectors import Groups, Joined, Maps, gram, group, read_vectors
+from cnnlens.cluster.vectors import Groups, Joined, Maps, gram, group
 from cnnlens.errors import CnnlensError
 from tests.reference.cluster import category_merges
 
@@ -144,9 +144,3 @@ def test_the_centre_has_the_shortest_ways_to_all() -> None:
     tree = category_tree(Maps(maps), group(list("abcde")))
     assert tree.names[tree.centre] == "c"
     assert {(a, b) for a, b, _ in tree.edges} == {(0, 1), (1, 2), (2, 3), (3, 4)}
-
-
-def test_reads_the_vectors_of_some_rows_in_order() -> None:
-    source, _ = world(0)
-    rows = np.array([3, 31, 33, 40])
-    np.testing.assert_array_equal(read_vectors(source, rows), source.values[rows])

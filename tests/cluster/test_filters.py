@@ -3,8 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlens.cluster.filters import NONE, critical_filter, filter_tree, node_vectors
+from cnnlens.cluster.filters import (
+    NONE,
+    critical_filter,
+    filter_tree,
+    filter_trees,
+    node_vectors,
+)
+from cnnlens.cluster.vectors import Groups, group, read_categories
 from cnnlens.errors import CnnlensError
+from tests.cluster.counting import Counting
 from tests.reference.cluster import filter_merges
 
 
@@ -104,3 +112,48 @@ def test_a_node_is_the_mean_of_its_two_children() -> None:
     for merge, (a, b) in enumerate(tree.pairs):
         np.testing.assert_allclose(vectors[9 + merge], (vectors[a] + vectors[b]) / 2, rtol=1e-6)
     assert tree.sizes[-1] == 9
+
+
+# ---- all categories
+
+
+def mixed(seed: int = 0) -> tuple[Counting, Groups]:
+    """Five categories in turn, over several batches of the source."""
+    maps = random_maps(seed, images=100, units=6).astype(np.float32)
+    return Counting(maps), group([f"c{i * i % 5}" for i in range(100)])
+
+
+def test_trees_of_all_categories_read_the_source_once() -> None:
+    source, groups = mixed()
+    trees = {given.name: tree for given, tree in filter_trees(source, groups)}
+    assert source.passes == 1
+    assert tuple(trees) == groups.names
+    for name, tree in trees.items():
+        wanted = filter_tree(source.values[groups.rows(name)])
+        np.testing.assert_array_equal(tree.pairs, wanted.pairs)
+        np.testing.assert_array_equal(tree.critical, wanted.critical)
+
+
+def test_as_many_categories_are_read_together_as_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, groups = mixed()
+    names = ["c4", "c0", "c1"]
+    each = 4 * 6 * 2 * 3
+    most = each * (len(groups.rows("c4")) + len(groups.rows("c0")))
+    monkeypatch.setattr("cnnlens.cluster.vectors._HELD", most)
+    found = list(read_categories(source, groups, names))
+    assert source.passes == 2
+    assert [one.name for one in found] == names
+    for one in found:
+        np.testing.assert_array_equal(one.rows, groups.rows(one.name))
+        np.testing.assert_array_equal(one.maps, source.values[one.rows])
+
+
+def test_a_category_without_answers_has_a_tree_without_leaves() -> None:
+    source, groups = mixed()
+    source.values[groups.rows("c1")] = 0
+    trees = {given.name: tree for given, tree in filter_trees(source, groups, ["c0", "c1"])}
+    images = [str(i) for i in groups.rows("c1")]
+    assert trees["c1"].as_dict(images) == {"leaves": 0, "merges": 0, "excluded": images}
+    assert len(trees["c0"].leaves) > 0

@@ -5,19 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from cnnlens.cluster.outliers import (
-    NOISES,
-    correlation,
-    gale_shapley,
-    name_clusters,
-    noise_images,
-    radii,
-    rank_of,
-    shuffled_pixels,
-    taken_for,
-)
-from cnnlens.cluster.vectors import group
+from cnnlens.cluster.noise import NOISES, noise_images
+from cnnlens.cluster.outliers import correlation, outliers, predicted_as, rank_of
+from cnnlens.cluster.regions import gale_shapley, name_clusters, radii
+from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
+from cnnlens.settings import OutlierSettings
+from tests.cluster.nets import classifier
 
 
 def is_stable(match: tuple[int, ...], proposers: np.ndarray, receivers: np.ndarray) -> bool:
@@ -50,7 +44,7 @@ def test_shares_and_confidence_of_planted_scores() -> None:
     logits = np.log(
         np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.9, 0.05, 0.05]])
     )
-    found = taken_for("strangers", logits + 5)
+    found = predicted_as("strangers", logits + 5)
     np.testing.assert_allclose(found.shares, [0.75, 0, 0.25])
     assert found.confidence == pytest.approx((0.7 + 0.6 + 0.5 + 0.9) / 4)
     assert (found.first, found.images) == (0, 4)
@@ -66,6 +60,27 @@ def test_planted_clusters_are_found_and_named_after_their_categories() -> None:
     assert (found.purity, found.agreement, found.optimal_accuracy) == (1, 1, 1)
     assert found.stable_accuracy == 1
     assert (found.optimal[found.of_image] == groups.of_image).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4, 5])
+def test_names_are_the_optimal_and_the_stable_ones_where_these_differ(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((60, 2))
+    groups = group([str(i % 5) for i in range(60)])
+    found = name_clusters(vectors, groups)
+    centres = [vectors[found.of_image == i].mean(0) for i in range(5)]
+    means = [vectors[groups.of_image == i].mean(0) for i in range(5)]
+    far = np.linalg.norm(np.array(centres)[:, None] - np.array(means), axis=2)
+    matches = list(itertools.permutations(range(5)))
+    best = min(matches, key=lambda match: sum(far[range(5), match]))
+    wanted, wanted_back = far.argsort(1), far.argsort(0).T
+    (stable,) = [match for match in matches if is_stable(match, wanted, wanted_back)]
+    assert best != stable
+    assert (tuple(found.optimal), tuple(found.stable)) == (best, stable)
+    assert found.agreement == np.mean(np.array(best) == stable)
+    mine = groups.of_image
+    assert found.optimal_accuracy == np.mean(np.array(best)[found.of_image] == mine)
+    assert found.stable_accuracy == np.mean(np.array(stable)[found.of_image] == mine)
 
 
 def test_naming_is_no_better_than_chance_where_categories_mean_nothing() -> None:
@@ -107,15 +122,6 @@ def test_natural_noise_has_its_power_at_low_frequencies() -> None:
     assert high["1/f noise"] < 0.2 * high["uniform noise"]
 
 
-def test_shuffled_pixels_keep_every_colour() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 5, 6), dtype=np.uint8)
-    mixed = shuffled_pixels(pixels, 0)
-    assert (mixed != pixels).any()
-    for before, after in zip(pixels, mixed, strict=True):
-        colours = [sorted(map(tuple, image.reshape(3, -1).T.tolist())) for image in (before, after)]
-        assert colours[0] == colours[1]
-
-
 def test_ranks_and_correlations_pass_over_what_is_not_known() -> None:
     values = np.array([1.0, np.nan, 3, 2, 5])
     assert (rank_of(values, 2), rank_of(values, 1)) == (2, None)
@@ -123,3 +129,56 @@ def test_ranks_and_correlations_pass_over_what_is_not_known() -> None:
     found = correlation(values, values**3)
     assert found is not None
     assert found["rho"] == pytest.approx(1)
+
+
+# ---- the whole
+
+
+def test_noise_stands_against_the_bias_and_the_regions_of_its_class() -> None:
+    model = classifier(bias=(0.0, 9.0, 0.0))
+    rng = np.random.default_rng(0)
+    spread = np.repeat([1.0, 4.0, 2.0], 10)[:, None, None, None]
+    source = Maps((spread * rng.standard_normal((30, 4, 1, 1))).astype(np.float32))
+    groups = group([name for name in "abc" for _ in range(10)])
+    logits = np.eye(3)[[0, 0, 0, 2]]
+    found = outliers(model, {"strangers": logits}, source, groups, OutlierSettings(noise=4))
+    assert [one.source for one in found.predicted] == ["strangers", *NOISES]
+    assert found.noise is not None
+    assert (found.noise.number, found.noise.shares.tolist()) == (1, [0, 1, 0])
+    assert (found.noise.bias.value, found.noise.bias.rank) == (9, 1)
+    assert found.noise.radius.rank == 1
+    assert found.regions is not None
+    np.testing.assert_array_equal(found.noise.radius.values, found.regions.radius)
+    document = found.as_dict()
+    assert found.names == ["a", "b", "c"]  # as many categories as classes without names
+    assert document["sources"][0]["taken_for"] == [
+        {"class": 0, "name": "a", "share": 0.75},
+        {"class": 2, "name": "c", "share": 0.25},
+    ]
+    assert (document["noise"]["name"], document["noise"]["share"]) == ("b", 1)
+    assert document["regions"]["clusters"]["purity"] == found.regions.clusters.purity
+    assert sum(c["images"] for c in document["regions"]["clusters"]["named"]) == 30
+
+
+def test_without_known_images_there_are_no_regions_and_without_noise_no_class() -> None:
+    model = classifier()
+    found = outliers(model, {}, settings=OutlierSettings(noise=2))
+    assert found.regions is None
+    assert found.names == ["0", "1", "2"]
+    assert found.noise is not None
+    assert found.noise.radius.as_dict() == {"value": None, "rank": None, "correlation": None}
+    logits = {"strangers": np.eye(3)}
+    assert outliers(model, logits, settings=OutlierSettings(noise=0)).noise is None
+    with pytest.raises(ValueError, match="neither"):
+        outliers(model, {}, settings=OutlierSettings(noise=0))
+
+
+def test_too_few_different_images_leave_out_the_clusters_and_say_why() -> None:
+    same = Maps(np.ones((6, 4, 1, 1), np.float32))
+    settings = OutlierSettings(noise=0)
+    logits = {"strangers": np.eye(3)}
+    found = outliers(classifier(), logits, same, group(list("aabbcc")), settings).regions
+    assert found is not None
+    assert found.clusters is None
+    assert "fewer different images" in found.unclustered
+    assert found.as_dict()["clusters"] is None

@@ -1,29 +1,56 @@
 from __future__ import annotations
 
 import json
+import random
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cnnlens.cluster.tree import clades, nested, newick, quoted, roots, walk
+from cnnlens.cluster.tree import clades, newick, quoted, roots, walk
 from cnnlens.errors import CnnlensError
-from cnnlens.report.trees import read_tree, room_for, write_tree
+from cnnlens.report.trees import parse_nested, read_tree, write_tree
 
 PAIRS = np.array([[0, 2], [1, 3]])  # (b, (a, c))
 
 
-def test_nests_children_under_what_each_node_says() -> None:
-    tree = nested(PAIRS, [{"name": n} for n in "abc"], [{"distance": 0.1}, {"distance": 0.3}])
+def written(folder: Path, pairs: np.ndarray, leaves: list[Any], nodes: list[Any]) -> Any:
+    write_tree(folder / "t.json", pairs, leaves, nodes)
+    return json.loads((folder / "t.json").read_text(encoding="utf-8"))
+
+
+def chain(count: int) -> np.ndarray:
+    return np.array([[0, 1], *([count + i, i + 2] for i in range(count - 2))])
+
+
+def test_nests_children_under_what_each_node_says(tmp_path: Path) -> None:
+    leaves, nodes = [{"name": n} for n in "abc"], [{"distance": 0.1}, {"distance": 0.3}]
     inner = {"distance": 0.1, "children": [{"name": "a"}, {"name": "c"}]}
+    tree = written(tmp_path, PAIRS, leaves, nodes)
     assert tree == {"distance": 0.3, "children": [{"name": "b"}, inner]}
+    assert list(tree) == ["distance", "children"]
+    assert read_tree(tmp_path / "t.json") == tree
+    assert written(tmp_path, PAIRS[:0], leaves[:1], []) == {"name": "a"}
 
 
-def test_several_subtrees_hang_under_a_root_that_says_nothing() -> None:
-    tree = nested(PAIRS[:1], [{"name": n} for n in "abc"], [{"distance": 0.1}])
-    assert tree["distance"] is None
+def test_several_subtrees_hang_under_a_root_that_says_nothing(tmp_path: Path) -> None:
+    leaves, nodes = [{"name": n} for n in "abc"], [{"distance": 0.1, "images": 2}]
+    tree = written(tmp_path, PAIRS[:1], leaves, nodes)
+    assert (tree["distance"], tree["images"]) == (None, None)
     assert [child.get("name") for child in tree["children"]] == ["b", None]
     assert roots(PAIRS[:1], 3) == [1, 3]
+    assert newick(PAIRS[:1], list("abc"), [0.1]) == "(b,(a:0.05,c:0.05));\n"
+
+
+def test_any_name_is_written_and_read_back(tmp_path: Path) -> None:
+    names = ['a "quoted" {brace}', "back\\slash}", "猫 NaN", "no Unicode \udcff {"]
+    leaves, nodes = [{"name": n} for n in names], [{"distance": d / 7} for d in range(3)]
+    tree = written(tmp_path, chain(4), leaves, nodes)
+    assert read_tree(tmp_path / "t.json") == tree
+    assert sorted(n["name"] for n in walk(tree) if "name" in n) == sorted(names)
 
 
 def test_newick_branches_are_half_the_difference_of_the_merges() -> None:
@@ -56,16 +83,20 @@ def test_clades_are_the_sets_of_leaves() -> None:
     assert clades(PAIRS, 3) == [0b101, 0b111]
 
 
-def test_a_chain_of_thousands_is_written_and_read(tmp_path: Path) -> None:
-    count = 3000
-    pairs = np.array([[0, 1], *([count + i, i + 2] for i in range(count - 2))])
+def test_a_chain_of_twenty_thousand_is_written_small_and_read_back(tmp_path: Path) -> None:
+    count = 20_000
     leaves = [{"name": str(i)} for i in range(count)]
-    write_tree(tmp_path / "t.json", pairs, leaves, [{"distance": 0.0}] * (count - 1))
+    nodes = [{"distance": i / 7} for i in range(count - 1)]
+    write_tree(tmp_path / "t.json", chain(count), leaves, nodes)
+    assert (tmp_path / "t.json").stat().st_size < 100 * count  # an indent would be 2 × depth more
     tree = read_tree(tmp_path / "t.json")
-    assert sum("name" in node for node in walk(tree)) == count
-    assert (
-        newick(pairs, [str(i) for i in range(count)], [0.0] * (count - 1)).count("(") == count - 1
-    )
+    inner, names = [], []
+    for node in walk(tree):
+        (inner if "children" in node else names).append(node)
+    assert [node["distance"] for node in inner] == [n["distance"] for n in reversed(nodes)]
+    assert {node["name"] for node in names} == {leaf["name"] for leaf in leaves}
+    text = newick(chain(count), [str(i) for i in range(count)], [0.0] * (count - 1))
+    assert text.count("(") == text.count(")") == count - 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"children": 3}', '{"children": []}'])
@@ -78,10 +109,54 @@ def test_a_damaged_tree_is_named(tmp_path: Path, text: str) -> None:
         read_tree(tmp_path / "none.json")
 
 
-def test_room_ends_with_the_block() -> None:
-    import sys
+DEEP = """
+import sys
+from pathlib import Path
+from cnnlens.errors import CnnlensError
+from cnnlens.report.trees import read_tree
+try:
+    read_tree(Path(sys.argv[1]))
+except CnnlensError as error:
+    print(error.message)
+"""
 
-    before = sys.getrecursionlimit()
-    with room_for(5000), pytest.raises(json.JSONDecodeError):
-        json.loads("[" * 3000)
-    assert sys.getrecursionlimit() == before
+
+@pytest.mark.parametrize("opening", ["[", '{"distance": 0, "children": [', '{"distance": [0, '])
+def test_two_hundred_thousand_nested_brackets_are_damage_and_no_crash(
+    tmp_path: Path, opening: str
+) -> None:
+    path = tmp_path / "categories.json"
+    path.write_text(opening * 200_000)
+    command = [sys.executable, "-c", DEEP, path]  # a segmentation fault would end the tests
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.returncode
+    assert "categories.json is damaged" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"a": 1', '{"a": 1}}', "}{", '{"a": NaN}', '{"a": Infinity}', '{"a": {}, "b": NaN}'),
+        *('{"a": "}', '{"a": {} {}}', "{{}: 1}", '{"a": {"b": }}', "{} {}", "NaN", '{"a" {}}'),
+    ],
+)
+def test_what_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_nested(text)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parses_as_python_does(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def drawn(depth: int) -> Any:
+        kind = rng.randrange(8 if depth else 5)
+        if kind < 5:
+            return [None, rng.random(), -3, 'a "b" {\\', True][kind]
+        if kind == 5:
+            return [drawn(depth - 1) for _ in range(rng.randrange(4))]
+        return {f"{{{i}": drawn(depth - 1) for i in range(rng.randrange(4))}
+
+    document = drawn(7)
+    for indent in (None, 2):
+        assert parse_nested(json.dumps(document, indent=indent)) == document

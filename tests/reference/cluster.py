@@ -78,3 +78,22 @@ def _critical(u, v, reach_u, reach_v, rule):
         if best is None or value < best - 1e-12:
             best, found = value, f
     return found
+
+
+def decision_path(maps, image, rule="argmin"):
+    """The way of an image to a leaf: [(merge, filter or None, near, far)], leaf, distance."""
+    maps, image = maps.astype(np.float64), image.astype(np.float64)
+    merges = filter_merges(maps, rule)
+    vector = dict(enumerate(maps))
+    for number, (u, v, *_) in enumerate(merges):
+        vector[len(maps) + number] = (vector[u] + vector[v]) / 2
+    joined = {node for u, v, *_ in merges for node in (u, v)}
+    node = min((n for n in vector if n not in joined), key=lambda n: distance(vector[n], image))
+    splits = []
+    while node >= len(maps):
+        u, v, _, critical, _ = merges[node - len(maps)]
+        to_u, to_v = distance(vector[u], image), distance(vector[v], image)
+        near = u if to_u < to_v or (to_u == to_v and u < v) else v
+        splits.append((node - len(maps), critical, min(to_u, to_v), max(to_u, to_v)))
+        node = near
+    return splits, node, distance(vector[node], image)

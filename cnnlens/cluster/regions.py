@@ -1,0 +1,202 @@
+"""Where categories lie in a layer: their regions, and clusters that are named after them.
+
+Clusters of representatives know nothing of categories (Dai 2020, §2.5). They are named by optimal
+assignment, and as a stable marriage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnlens.cluster.embed import flat_vectors
+from cnnlens.cluster.vectors import Groups, MapSource
+from cnnlens.errors import CnnlensError
+
+
+def radii(vectors: np.ndarray, groups: Groups) -> np.ndarray:
+    """Radius of each category's region, (K,): root mean square distance from its mean vector."""
+    found = np.full(len(groups.names), np.nan)
+    for category in range(len(groups.names)):
+        mine = vectors[groups.of_image == category].astype(np.float64)
+        if len(mine):
+            found[category] = np.sqrt(((mine - mine.mean(0)) ** 2).sum(1).mean())
+    return found
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters of representatives, and what they are called.
+
+    Attributes
+    ----------
+    of_image : numpy.ndarray
+        (N,): the cluster of each image.
+    optimal, stable : numpy.ndarray
+        (K,): the category that each cluster is named after.
+    agreement : float
+        Share of clusters that both ways name alike.
+    optimal_accuracy, stable_accuracy : float
+        Share of images whose cluster bears their category's name.
+    purity : float
+        Share of images that belong to the most frequent category of their cluster.
+    radius : numpy.ndarray
+        (K,): each cluster's radius.
+    """
+
+    of_image: np.ndarray
+    optimal: np.ndarray
+    stable: np.ndarray
+    agreement: float
+    optimal_accuracy: float
+    stable_accuracy: float
+    purity: float
+    radius: np.ndarray
+
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON; `names` of the K categories."""
+        keys = ("agreement", "optimal_accuracy", "stable_accuracy", "purity")
+        images = np.bincount(self.of_image, minlength=len(names))
+        columns = (self.optimal, self.stable, images, self.radius)
+        named = [
+            {"optimal": names[a], "stable": names[b], "images": int(n), "radius": float(r)}
+            for a, b, n, r in zip(*columns, strict=True)
+        ]
+        return {**{key: getattr(self, key) for key in keys}, "named": named}
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Where the categories of known images lie in a layer.
+
+    Attributes
+    ----------
+    groups : Groups
+        The categories.
+    radius : numpy.ndarray
+        (G,): of each category's region.
+    projected : int or None
+        Length of the vectors where they were projected, see `flat_vectors`.
+    clusters : Clusters or None
+        Clusters that are named after the categories.
+    unclustered : str
+        Why there are none.
+    """
+
+    groups: Groups
+    radius: np.ndarray
+    projected: int | None
+    clusters: Clusters | None
+    unclustered: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        names = self.groups.names
+        return {
+            "images": len(self.groups.of_image),
+            "projected": self.projected,
+            "radius": dict(zip(names, map(float, self.radius), strict=True)),
+            "clusters": self.clusters.as_dict(names) if self.clusters else None,
+        }
+
+
+def find_regions(source: MapSource, groups: Groups, seed: int = 0) -> Regions:
+    """Measure the categories' regions in a layer (N, C, H, W), and cluster the images."""
+    vectors, projected = flat_vectors(source, seed)
+    radius = radii(vectors, groups)
+    try:
+        clusters = name_clusters(vectors, groups, seed)
+    except CnnlensError as error:  # too few different images: the rest holds all the same
+        return Regions(groups, radius, projected, None, error.message)
+    return Regions(groups, radius, projected, clusters)
+
+
+def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Clusters:
+    """Cluster images by k-means, as many clusters as categories, and name the clusters.
+
+    Both ways go by the distance of a cluster's centre to a category's mean vector: the optimal
+    assignment minimizes their sum; in the stable marriage no cluster and category are nearer to
+    each other than to their partners (Gale and Shapley 1962; clusters propose).
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray
+        (N, D).
+    groups : Groups
+        K categories, each with an image.
+
+    Raises
+    ------
+    CnnlensError
+        When there are fewer different images than categories.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+    from sklearn.cluster import KMeans
+
+    count = len(groups.names)
+    if len(np.unique(vectors, axis=0)) < count:
+        raise CnnlensError(
+            f"there are fewer different images than the {count} categories to cluster them into",
+            "name data with more images",
+        )
+    fitted = KMeans(count, n_init=10, random_state=seed).fit(vectors)
+    means = np.stack([vectors[groups.of_image == k].mean(0) for k in range(count)])
+    distances = cdist(fitted.cluster_centers_, means)  # (clusters, categories)
+    optimal = linear_sum_assignment(distances)[1]
+    stable = gale_shapley(
+        distances.argsort(1, kind="stable"), distances.argsort(0, kind="stable").T
+    )
+    of_image = fitted.labels_.astype(np.int64)
+    table = np.zeros((count, count), np.int64)
+    np.add.at(table, (of_image, groups.of_image), 1)
+    clusters = np.arange(count)
+    return Clusters(
+        of_image=of_image,
+        optimal=optimal,
+        stable=stable,
+        agreement=float((optimal == stable).mean()),
+        optimal_accuracy=float(table[clusters, optimal].sum() / len(vectors)),
+        stable_accuracy=float(table[clusters, stable].sum() / len(vectors)),
+        purity=float(table.max(1).sum() / len(vectors)),
+        radius=radii(vectors, Groups(tuple(map(str, clusters)), of_image)),
+    )
+
+
+def gale_shapley(proposers: np.ndarray, receivers: np.ndarray) -> np.ndarray:
+    """Marry as many receivers as proposers, stably.
+
+    Parameters
+    ----------
+    proposers, receivers : numpy.ndarray
+        (K, K): row i lists the other side from i's most to its least wanted.
+
+    Returns
+    -------
+    numpy.ndarray
+        (K,): each proposer's partner. Of all stable marriages the best for every proposer.
+    """
+    if proposers.shape != receivers.shape or proposers.ndim != 2:
+        raise ValueError(f"two (K, K) rankings, not {proposers.shape} and {receivers.shape}")
+    count = len(proposers)
+    rank = np.empty_like(receivers)
+    np.put_along_axis(rank, receivers, np.arange(count)[None], axis=1)
+    partner = np.full(count, -1)  # of each receiver
+    asked = [0] * count
+    free = list(range(count - 1, -1, -1))
+    while free:
+        one = free.pop()
+        wanted = proposers[one, asked[one]]
+        asked[one] += 1
+        other = partner[wanted]
+        if other < 0 or rank[wanted, one] < rank[wanted, other]:
+            partner[wanted] = one
+            one = other
+        if one >= 0:
+            free.append(one)
+    found = np.empty(count, np.int64)
+    found[partner] = np.arange(count)
+    return found

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+import cnnlens
+from cnnlens.activations.forward import Forward
+from cnnlens.cluster.decision_path import decision_path
+from cnnlens.cluster.explain import explain, explanations, share_below
+from cnnlens.cluster.filters import filter_tree
+from cnnlens.cluster.vectors import Groups, group
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from tests.cluster.counting import Counting
+from tests.cluster.nets import classifier, last_layer
+
+NAMES = ("ant", "bee", "cat")
+
+
+@dataclass
+class World:
+    """Images of three categories, and a layer's answers to them."""
+
+    model: Model
+    layer: Layer
+    pixels: np.ndarray  # (N, 3, 20, 20) uint8
+    source: Counting
+    groups: Groups
+
+
+@cache
+def drawn() -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """Pixels, the last layer's answers, and a bias with which every class is predicted."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (45, 3, 5, 5), dtype=np.uint8)
+    pixels = coarse.repeat(4, axis=2).repeat(4, axis=3)
+    model = classifier()
+    forward = Forward(model, [last_layer(model)], logits=True, limit=9)
+    (maps,), logits = forward(torch.from_numpy(pixels))
+    assert logits is not None
+    return pixels, maps, tuple(-logits.mean(0).astype(float))
+
+
+@pytest.fixture
+def world() -> World:
+    pixels, maps, bias = drawn()
+    model = classifier(NAMES, bias)
+    groups = group([NAMES[i % 3] for i in range(45)])
+    return World(model, last_layer(model), pixels, Counting(maps.copy()), groups)
+
+
+def test_an_image_goes_down_the_tree_of_the_category_it_is_predicted_as(world: World) -> None:
+    pixels = world.pixels[7]
+    found = explain(world.model, world.layer, world.source, world.groups, pixels)
+    x = world.model.preprocess.normalize(torch.from_numpy(pixels)[None])
+    scores = world.model.net(x)[0].softmax(0)
+    assert found.prediction is not None
+    assert found.prediction.number == int(scores.argmax())
+    assert found.prediction.probability == pytest.approx(float(scores.max()), rel=1e-5)
+    assert found.category == found.prediction.name == NAMES[found.prediction.number]
+    assert found.prediction.heat.ndim == 2
+    maps = world.source.values[world.groups.rows(found.category)]
+    path = decision_path(maps, filter_tree(maps), world.source.values[7])
+    assert [s.merge for s in found.path.splits] == [s.merge for s in path.splits]
+    assert found.leaf == world.groups.rows(found.category)[path.leaf]
+
+
+def test_filters_are_held_against_the_category_and_all_data(world: World) -> None:
+    found = explain(
+        world.model, world.layer, world.source, world.groups, world.pixels[4], category="bee"
+    )
+    assert found.leaf == 4  # it is one of them
+    assert found.path.distance == pytest.approx(0, abs=1e-6)
+    peaks = world.source.values.max(axis=(2, 3))  # (N, C)
+    rows = world.groups.rows("bee")
+    assert len([e for e in found.evidence if e]) > 1
+    for split, evidence in zip(found.path.splits, found.evidence, strict=True):
+        if evidence is None:
+            assert split.filter is None
+            continue
+        mine = peaks[:, split.filter]
+        assert evidence.activation == pytest.approx(mine[4], rel=1e-4)
+        np.testing.assert_array_equal(evidence.peaks, mine[rows])
+        assert evidence.share_below_data == share_below(mine, evidence.activation)
+        assert evidence.top == tuple(np.argsort(-mine, kind="stable")[:5])
+
+
+def test_the_source_is_read_twice_however_many_images_there_are(world: World) -> None:
+    given = (world.model, world.layer, world.source, world.groups)
+    images = world.pixels[:9]
+    together = list(explanations(*given, images))
+    assert world.source.passes == 2
+    assert len({found.category for found in together}) > 1
+    for pixels, found in zip(images, together, strict=True):
+        alone = explain(*given, pixels)
+        names = [str(i) for i in range(45)]
+        assert alone.as_dict(names) == found.as_dict(names)
+
+
+def test_a_document_says_what_filters_detect(world: World) -> None:
+    found = explain(
+        world.model, world.layer, world.source, world.groups, world.pixels[0], category="ant"
+    )
+    images = [f"{i}.png" for i in range(45)]
+    number, unit = next((i, s.filter) for i, s in enumerate(found.path.splits) if s.filter)
+    document = found.as_dict(images, {unit: "stripes"})
+    keys = ["class", "class_name", "probability", "category", "path", "leaf"]
+    assert list(document) == keys
+    assert document["leaf"] == {"image": f"{found.leaf}.png", "distance": found.path.distance}
+    entry, evidence = document["path"][number], found.evidence[number]
+    assert evidence is not None
+    assert entry["top_images"] == [images[row] for row in evidence.top]
+    assert entry["images"] == found.tree.sizes[found.path.splits[number].merge]
+    labelled = [one["critical_filter"] for one in document["path"] if "detects" in one]
+    assert labelled == [unit]
+
+
+def test_what_cannot_be_explained_is_said_before_anything_is_read(world: World) -> None:
+    given = (world.model, world.layer, world.source)
+    with pytest.raises(UsageError, match="'bea'") as error:
+        explanations(*given, world.groups, world.pixels, category="bea")
+    assert "bee" in error.value.hint
+    others = group(["x"] * 20 + ["y"] * 25)
+    with pytest.raises(CnnlensError, match="called after the predicted class"):
+        explain(*given, others, world.pixels[0])
+    world.model.net = world.model.net[:4]  # maps, no scores
+    with pytest.raises(UsageError, match="no class scores"):
+        explanations(*given, world.groups, world.pixels)
+    assert world.source.passes == 0
+
+
+def test_without_class_scores_a_named_category_is_explained(world: World) -> None:
+    world.model.net = world.model.net[:4]
+    found = cnnlens.explain(
+        world.model, world.layer, world.source, world.groups, world.pixels[5], category="cat"
+    )
+    assert found.prediction is None
+    assert found.leaf == 5
+    assert found.as_dict([""] * 45)["class"] is None
+
+
+def test_a_layer_without_answers_is_named(world: World) -> None:
+    given = (world.model, world.layer, world.source, world.groups, world.pixels[0])
+    world.source.values[world.groups.rows("ant")] = 0
+    with pytest.raises(CnnlensError, match="nothing to any image of ant"):
+        explain(*given, category="ant")
+    world.model.net[2].bias.data.fill_(-1e6)
+    with pytest.raises(CnnlensError, match="nothing to the image"):
+        explain(*given, category="bee")
