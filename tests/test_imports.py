@@ -27,8 +27,9 @@ FLOORS = (
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# data knows how a network wants its pixels; a page says how photos were brought to size
-ALLOWED = {("data", "model.preprocess")}
+# data knows how a network wants its pixels; a page says how photos were brought to size; an
+# explanation begins with the class that is predicted, and where on the image that was seen
+ALLOWED = {("data", "model.preprocess"), ("cluster", "attribution.cam")}
 DOOR = {"__init__", "__main__"}  # they lead everywhere
 
 
