@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, open_model
 from cnnlens.cli.stations import Tour, one_thread
+from cnnlens.methods import carry_out
 from cnnlens.settings import CompareSettings, StabilitySettings
 from cnnlens.settings.finetune import FinetuneSettings
 
@@ -78,16 +76,9 @@ def stability(tour: Tour) -> None:
 
 def compare(tour: Tour) -> None:
     """Put both side by side on the demo's page."""
-    from cnnlens.report.beside import units_to_show
-    from cnnlens.report.comparison import compare_sides, write_comparison
-    from cnnlens.report.matched import match_layers
+    from cnnlens.methods.compare import Compare, CompareInputs
     from cnnlens.report.side_by_side import FOLDER
-    from cnnlens.report.sides import read_sides
 
-    settings = CompareSettings(top=6)
-    sides = read_sides([tour.out / name for name in _NETWORKS])
-    layers = match_layers(sides, [])
-    document: dict[str, Any] = compare_sides(sides, layers, settings=settings)
-    document["shown"] = {name: units_to_show(rows, settings.top) for name, rows in layers.items()}
-    folder: Path = tour.out / "trained" / FOLDER
-    write_comparison(folder, sides, layers, document, document["shown"])
+    first, other = _NETWORKS
+    asked = CompareInputs(others=(tour.out / other,), out=tour.out / "trained" / FOLDER)
+    carry_out(Compare(tour.study(first), asked, CompareSettings(top=6), page=False))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json
@@ -135,3 +136,55 @@ def local_path(path: str, workspace: Path) -> str:
     if not re.match(_ROOT, path):
         return path
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or path
+
+
+@contextmanager
+def reading(file: Path, redo: str = "redo the command with --force") -> Iterator[None]:
+    """Name a file as damaged where what was read of it is not as it should be."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CnnlensError(f"{file} is damaged: {error!r}", redo) from error
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """Write a number for people: thousands apart, a dash for what is not known."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def signed(value: float, digits: int = 0) -> str:
+    """Write a difference with its sign; one that rounds to 0 has none."""
+    text = f"{value:+,.{digits}f}"
+    return text[1:] if not text.strip("+-0.,") else text.replace("-", "−")
+
+
+def percent(value: Any) -> str:
+    """Write a share as per cent."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+class Clustering(NamedTuple):
+    """What ``cluster`` found of one kind on a layer, and the summary that says so."""
+
+    layer: str
+    folder: Path
+    file: Path
+    found: dict[str, Any]
+
+
+def read_clustering(workspace: Path, kind: str) -> list[Clustering]:
+    """Read what ``cluster`` found of a kind (categories, filters, embed) on every layer.
+
+    Raises
+    ------
+    CnnlensError
+        When a summary is damaged.
+    """
+    layers = []
+    for folder in finished(workspace, "cluster"):
+        document = read_object(
+            file := folder / "summary.json", redo="redo `cnnlens cluster --force`"
+        )
+        if isinstance(found := document.get(kind), dict):
+            layers.append(Clustering(str(document.get("layer", folder.name)), folder, file, found))
+    return layers

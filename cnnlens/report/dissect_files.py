@@ -264,7 +264,7 @@ def read_dissection(folder: Path) -> DissectResult:
     if (folder / "scores.h5").exists():
         scores, concepts = _scores(folder / "scores.h5", units, concepts)
     met = [*named, *(best.category for unit in units for best in unit.by_category)]
-    met += [found.category for found in (*units, *concepts)]
+    met += [*(unit.category for unit in units), *(concept.category for concept in concepts)]
     return DissectResult(
         name=str(summary.get("layer") or folder.name),
         folder=folder,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.dissect_files import (
     Best,
     Concept,
@@ -18,7 +19,6 @@ from cnnlens.report.dissect_files import (
 )
 from cnnlens.report.figures import chance_unique, format_p
 from cnnlens.report.palette import colours
-from cnnlens.report.section import Section
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
 NEAR = 8  # concepts shown per unit, and units per concept, at least
@@ -34,12 +34,11 @@ def dissection(workspace: Path) -> Section | None:
         return None
     categories = list(dict.fromkeys(name for layer in layers for name in layer.categories))
     number = {name: index for index, name in enumerate(categories)}
-    return Section(
+    explorer = Explorer(
         template="dissection.html",
         view={
             "layers": [_view(layer, number) for layer in layers],
             "bars": _bars(layers, categories),
-            "palette": list(colours(categories).values()),
         },
         data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
         pictures={
@@ -48,8 +47,10 @@ def dissection(workspace: Path) -> Section | None:
             for unit in layer.units
             if unit.picture and (key := picture_key(layer, unit))
         },
-        sources=tuple(layer.folder / "summary.json" for layer in layers),
     )
+    sources = [layer.folder / "summary.json" for layer in layers]
+    palette = list(colours(categories).values())
+    return Section("dissect", "What its units detect", "", [explorer], sources, palette)
 
 
 def picture_key(layer: DissectResult, unit: Unit) -> str | None:

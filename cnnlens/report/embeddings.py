@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv
-from cnnlens.report.clusters import read_summaries
+from cnnlens.report.blocks import Explorer, Section
+from cnnlens.report.contents import Clustering, read_clustering, reading
 from cnnlens.report.embedding_figures import COLUMNS, MOST, SIDE, hues
-from cnnlens.report.section import Section
 
+_REDO = "redo `cnnlens cluster --force`"
+_NOTE = (
+    "UMAP lays images out so that near ones stay near: from the layer’s activations, and from "
+    "their raw pixels. A picture of clusters proves little, so the table says how separated "
+    "categories are: the silhouette (−1 to 1), and the share of images whose nearest neighbours "
+    "are mostly of their own category, beside what shuffled categories give."
+)
 _FILES = {"flat": ("umap", "umap_pixels"), "deep": ("umap_3d", "umap_pixels_3d")}
 _WHERE = {"vectors": "the vectors themselves", "2d": "the layout in 2-D", "3d": "the one in 3-D"}
 
@@ -23,64 +29,49 @@ def embeddings(workspace: Path) -> Section | None:
     CnnlensError
         When a summary or a table is damaged.
     """
-    found = read_summaries(workspace, "embed")
+    found = read_clustering(workspace, "embed")
     if not found:
         return None
     pictures = {}
     for one in found:
         for name in ("umap.png", "umap.webp"):
-            if (one["folder"] / name).is_file():
-                pictures[f"cluster/{one['folder'].name}/{name}"] = one["folder"] / name
-    return Section(
-        template="embed.html",
-        view={"layers": [_view(one, pictures) for one in found]},
-        data={
-            "layers": [_layer(one, pictures) for one in found],
-            "side": SIDE,
-            "columns": COLUMNS,
-            "most": MOST,
-        },
-        pictures=pictures,
-        sources=tuple(one["folder"] / "summary.json" for one in found),
-    )
+            if (one.folder / name).is_file():
+                pictures[f"cluster/{one.folder.name}/{name}"] = one.folder / name
+    view = {"layers": [_view(one, pictures) for one in found]}
+    layers = [_layer(one, pictures) for one in found]
+    data = {"layers": layers, "side": SIDE, "columns": COLUMNS, "most": MOST}
+    explorer = Explorer("embed.html", view, data, pictures)
+    return Section("embed", "How the images lie", _NOTE, [explorer], [one.file for one in found])
 
 
-def _view(found: dict[str, Any], pictures: dict[str, Path]) -> dict[str, Any]:
-    picture = f"cluster/{found['folder'].name}/umap.png"
-    try:
+def _view(one: Clustering, pictures: dict[str, Path]) -> dict[str, Any]:
+    picture = f"cluster/{one.folder.name}/umap.png"
+    with reading(one.file, _REDO):
         rows = [
-            {
-                "where": where,
-                "layer": found["station"]["layer"][key],
-                "pixels": found["pixels"][key],
-            }
+            {"where": where, **{side: one.found[side][key] for side in ("layer", "pixels")}}
             for key, where in _WHERE.items()
         ]
-    except KeyError as error:
-        raise _damaged(found["folder"] / "summary.json", str(error)) from error
     return {
-        "layer": found["layer"],
+        "layer": one.layer,
         "rows": rows,
-        "neighbours": found.get("neighbours"),
+        "neighbours": one.found.get("neighbours"),
         "picture": picture if picture in pictures else None,
     }
 
 
-def _layer(found: dict[str, Any], pictures: dict[str, Path]) -> dict[str, Any]:
-    folder = found["folder"]
+def _layer(one: Clustering, pictures: dict[str, Path]) -> dict[str, Any]:
+    folder = one.folder
     layouts = {}
     for kind, files in _FILES.items():
         axes = ("x", "y", "z")[: 2 if kind == "flat" else 3]
         tables = [read_csv(folder / f"{f}.csv", ("image", "category", *axes)) for f in files]
-        try:
+        with reading(folder / f"{files[0]}.csv", _REDO):
             layouts[kind] = [_scaled(table, axes) for table in tables]
-        except ValueError as error:
-            raise _damaged(folder / f"{files[0]}.csv", str(error)) from error
     categories = sorted({row["category"] for row in tables[0]})
     number = {name: index for index, name in enumerate(categories)}
     sprite = f"cluster/{folder.name}/umap.webp"
     return {
-        "layer": found["layer"],
+        "layer": one.layer,
         "images": [row["image"] for row in tables[0]],
         "of": [number[row["category"]] for row in tables[0]],
         "categories": categories,
@@ -103,7 +94,3 @@ def _scaled(rows: list[dict[str, str]], axes: tuple[str, ...]) -> list[list[floa
         ]
         for at in zip(*columns, strict=True)
     ]
-
-
-def _damaged(file: Path, why: str) -> CnnlensError:
-    return CnnlensError(f"{file} is damaged: {why}", "redo `cnnlens cluster --force`")

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.report.clusters import read_summaries
+from cnnlens.report.blocks import Explorer, Section
+from cnnlens.report.contents import Clustering, read_clustering
 from cnnlens.report.filter_figures import CELL, COLUMNS, MOST
-from cnnlens.report.section import Section
 from cnnlens.report.trees import read_tree
 
 SHOWN = 40  # categories whose trees the page carries
 
+_NOTE = (
+    "A category’s images are merged pair by pair, the most alike first. The critical filter of a "
+    "merge is the one without which the two sides would be least alike; it then counts no more "
+    "above. Read from the left: what comes first holds for the whole category, what comes later "
+    "tells its kinds apart. The pictures at a node are the images below it that excite its filter "
+    "most."
+)
 _INNER = ("distance", "critical_filter", "filters")
 
 
@@ -24,7 +31,7 @@ def filter_trees(workspace: Path) -> Section | None:
     CnnlensError
         When a summary or a tree is damaged.
     """
-    found = read_summaries(workspace, "filters")
+    found = read_clustering(workspace, "filters")
     layers = [layer for one in found if (layer := _layer(one))]
     if not layers:
         return None
@@ -34,33 +41,30 @@ def filter_trees(workspace: Path) -> Section | None:
             for key in (category["sprite"], category["picture"], *layer["wants"].values()):
                 if key:
                     pictures[key] = workspace / key
-    return Section(
-        template="filters.html",
-        view={"layers": [_view(layer) for layer in layers], "shown": SHOWN},
-        data={"layers": layers, "cell": CELL, "columns": COLUMNS, "most": MOST},
-        pictures=pictures,
-        sources=tuple(one["folder"] / "summary.json" for one in found),
-    )
+    view = {"layers": [_view(layer) for layer in layers]}
+    data = {"layers": layers, "cell": CELL, "columns": COLUMNS, "most": MOST}
+    explorer = Explorer("filters.html", view, data, pictures)
+    sources = [one.file for one in found]
+    return Section("filters", "In which order its filters decide", _NOTE, [explorer], sources)
 
 
-def _layer(found: dict[str, Any]) -> dict[str, Any] | None:
-    folder = found["folder"] / "filters"
-    listed = found.get("categories")
+def _layer(one: Clustering) -> dict[str, Any] | None:
+    folder, listed = one.folder / "filters", one.found.get("categories")
     if not isinstance(listed, list) or not all(_is_entry(entry) for entry in listed):
         raise CnnlensError(
-            f"{found['folder'] / 'summary.json'} is damaged: it lists no categories",
+            f"{one.file} is damaged: it lists no categories",
             "redo `cnnlens cluster --force`",
         )
     whole = [entry for entry in listed if entry["leaves"]]
     if not whole:
         return None
-    categories = [_category(folder, found["folder"].name, e) for e in whole[:SHOWN]]
+    categories = [_category(folder, one.folder.name, e) for e in whole[:SHOWN]]
     return {
-        "layer": found["layer"],
-        "folder": f"cluster/{found['folder'].name}/filters",
+        "layer": one.layer,
+        "folder": f"cluster/{one.folder.name}/filters",
         "more": max(0, len(whole) - SHOWN),
         "categories": categories,
-        "wants": _wants(found["folder"], {node[1] for c in categories for node in c["nodes"]}),
+        "wants": _wants(one.folder, {node[1] for c in categories for node in c["nodes"]}),
     }
 
 

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
 from cnnlens.interpretable.group_report import GroupConcept, group_concepts
 from cnnlens.interpretable.groups import Groups
-from cnnlens.report.contents import read_workspace
+from cnnlens.report.blocks import Circle, Gallery, Section, Shot, Text
+from cnnlens.report.blocks import Layer as Block
+from cnnlens.report.compare_files import training_of
+from cnnlens.report.contents import number, percent, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissections
 from cnnlens.report.palette import colours
-from cnnlens.report.section import Section
-from cnnlens.report.sides import training_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,15 +64,48 @@ def concept_groups(workspace: Path) -> Section | None:
     found = read_groups(workspace)
     if not found:
         return None
-    categories = list(
-        dict.fromkeys(c for layer in read_dissections(workspace) for c in layer.categories)
+    met = [name for layer in read_dissections(workspace) for name in layer.categories]
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(met))}
+    parts = [_layer_block(layer, number_of) for layer in found]
+    alike = Text(
+        "“Alike” is the mean soft IoU of two members’ maps over the validation images: 1 where "
+        "they are equal."
     )
-    return Section(
-        template="groups.html",
-        view={"layers": [_view(layer, categories) for layer in found]},
-        data={},
-        sources=(),
-    )
+    title = "What its groups of filters stand for"
+    return Section("groups", title, _NOTE, [*parts, alike])
+
+
+_NOTE = (
+    "The filters of each layer were trained in groups whose members look at the same places. A "
+    "circle’s area is the group’s relevance (the norm of its weights), its colour the category of "
+    "its concept: the one that most members detect, weighted by their IoU. Grey groups stand for "
+    "no concept."
+)
+
+
+def _layer_block(layer: LayerGroups, number_of: Mapping[str, int]) -> Block:
+    most = max(layer.relevance, default=0.0) or 1.0
+    across = "" if layer.across is None else f" (across groups {number(layer.across, 2)})"
+    shots = []
+    for group, concept in enumerate(layer.concepts):
+        relevance, within = layer.relevance[group], layer.within[group]
+        what = "it" if concept.aligned else concept.label
+        said = [
+            f"group {group} · relevance {number(relevance, 2)}",
+            f"{concept.detectors} of {concept.members} detect {what}"
+            if concept.detectors
+            else "no detector",
+        ]
+        said += [] if within is None else [f"alike {number(within, 2)}{across}"]
+        colour = number_of[concept.category] if concept.aligned else None
+        circle = Circle(math.sqrt(relevance / most), colour)
+        title = concept.label if concept.aligned else "no concept"
+        shots.append(Shot(circle, title, Markup("<br>").join(said)))
+    few = "filter is" if layer.free == 1 else "filters are"
+    under = f"{layer.free} {few} in no group. " if layer.free else ""
+    if layer.unique_ratio is not None:
+        under += f"Unique detectors per unit: {percent(layer.unique_ratio)}."
+    return Block(layer.name, Gallery(shots), Text(under, "small"))
 
 
 def read_groups(workspace: Path) -> list[LayerGroups]:
@@ -120,35 +156,6 @@ def _layer(layer: DissectResult, entry: Mapping[str, Any]) -> LayerGroups:
     concepts = group_concepts(labels, [u.iou for u in layer.units], groups)
     ratio = layer.summary.get("ratio_unique_detectors")
     return LayerGroups(layer.name, concepts, relevance, within, across, groups.free, ratio)
-
-
-def _view(layer: LayerGroups, categories: Sequence[str]) -> dict[str, Any]:
-    most = max(layer.relevance, default=0.0) or 1.0
-    rows = [
-        {
-            "group": number,
-            "label": concept.label,
-            "colour": categories.index(concept.category) if concept.category else None,
-            "category": concept.category,
-            "score": concept.score,
-            "detectors": concept.detectors,
-            "members": concept.members,
-            "aligned": concept.aligned,
-            "relevance": relevance,
-            "size": math.sqrt(relevance / most),
-            "within": within,
-        }
-        for number, (concept, relevance, within) in enumerate(
-            zip(layer.concepts, layer.relevance, layer.within, strict=True)
-        )
-    ]
-    return {
-        "name": layer.name,
-        "groups": rows,
-        "across": layer.across,
-        "free": layer.free,
-        "unique_ratio": layer.unique_ratio,
-    }
 
 
 def write_groups(workspace: Path) -> Path | None:

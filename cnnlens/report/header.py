@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cnnlens.report.contents import local, local_path
 
-def header(document: Mapping[str, Any], sources: Iterable[Path]) -> dict[str, Any]:
+
+def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path) -> dict[str, Any]:
     """Turn ``workspace.json`` into what the head of the page shows.
 
     Parameters
@@ -18,29 +20,34 @@ def header(document: Mapping[str, Any], sources: Iterable[Path]) -> dict[str, An
         ``workspace.json``; any of it may be missing, unknown keys are passed over.
     sources : iterable of pathlib.Path
         Result files; the newest dates the page, so that equal results make equal pages.
+    workspace : pathlib.Path
+        Paths are given from the folder it is in (see `cnnlens.report.contents.local`).
     """
     model = _mapping(document.get("model"))
     spec = str(model.get("spec") or "")
+    facts = _facts(model, document, _date(sources), workspace)
+    commands = [_command(entry) for entry in _list(document.get("commands"))]
     return {
+        "eyebrow": "What the filters of a trained network have learned",
         "title": _short(spec) or "a model",
-        "facts": _facts(model, document, _date(sources)),
-        "commands": [_command(entry) for entry in _list(document.get("commands"))],
+        "facts": [(term, local(text, workspace)) for term, text in facts],
+        "commands": [local(line, workspace) for line in commands],
         "versions": [f"{name} {version}" for name, version in _versions(document)],
     }
 
 
 def _facts(
-    model: Mapping[str, Any], document: Mapping[str, Any], date: str
+    model: Mapping[str, Any], document: Mapping[str, Any], date: str, workspace: Path
 ) -> list[tuple[str, str]]:
     classes = model.get("classes")
     count = len(classes) if isinstance(classes, (list, dict)) else classes
     facts = [
-        ("Model", str(model.get("spec") or "")),
+        ("Model", local_path(str(model.get("spec") or ""), workspace)),
         ("Architecture", str(model.get("arch") or "")),
         ("Fingerprint", str(model.get("fingerprint") or "")),
         ("Input", preprocessing(_mapping(model.get("preprocess")))),
         ("Classes", str(count or "")),
-        *(("Data", data_line(entry)) for entry in _list(document.get("data"))),
+        *(("Data", data_line(entry, workspace)) for entry in _list(document.get("data"))),
         ("Results of", date),
     ]
     return [(term, text) for term, text in facts if text]
@@ -70,12 +77,14 @@ def preprocessing(settings: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def data_line(entry: Any) -> str:
+def data_line(entry: Any, workspace: Path) -> str:
     """Write a data set as one line: name, kind, number of images, folder."""
     if not isinstance(entry, Mapping):
-        return str(entry)
-    path = str(entry.get("path") or "")
-    parts = [str(entry.get("name") or _short(path)), str(entry.get("kind") or "")]
+        return local_path(str(entry), workspace)
+    path = local_path(str(entry.get("path") or ""), workspace)
+    name = str(entry.get("name") or _short(path))
+    path = "" if path == name else path
+    parts = [name, str(entry.get("kind") or "")]
     if isinstance(entry.get("images"), int):
         parts.append(f"{entry['images']:,} images")
     return " · ".join(part for part in [*parts, path] if part)

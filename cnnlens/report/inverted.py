@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from cnnlens.report.figures import _cut, _font
-from cnnlens.report.inversion import NAMES, Inverted, read_inversions, rows
+from cnnlens.report.invert_files import NAMES, Inverted, read_inversions, rows
 from cnnlens.report.optimized import _fitted, save_png
 
 _GAP, _MARGIN, _HEAD, _NAME, _LINE = 14, 20, 34, 22, 17

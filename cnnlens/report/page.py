@@ -5,65 +5,73 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
-from cnnlens.report.attribution import class_maps, projections
-from cnnlens.report.clusters import category_trees
-from cnnlens.report.contents import read_workspace
-from cnnlens.report.dissection import dissection
-from cnnlens.report.embeddings import embeddings
-from cnnlens.report.explanations import explanations
-from cnnlens.report.filter_trees import filter_trees
-from cnnlens.report.groups import concept_groups
+from cnnlens.report.blocks import Explorer, Section, Text, at_units, pictures
+from cnnlens.report.contents import local, number, percent, read_workspace
 from cnnlens.report.header import header
-from cnnlens.report.inversion import inversion
-from cnnlens.report.outliers import outliers
-from cnnlens.report.pictures import addresses
-from cnnlens.report.section import Section
-from cnnlens.report.side_by_side import side_by_side
-from cnnlens.report.stability import parts
-from cnnlens.report.visualizations import visualizations
+from cnnlens.report.pictures import NOTHING, addresses, damage
 
-# The page's sections in reading order: name to a function that gathers it, or None of it.
-SECTIONS: dict[str, Callable[[Path], Section | None]] = {
-    "dissect": dissection,
-    "stability": parts,
-    "groups": concept_groups,
-    "visualize": visualizations,
-    "deconv": projections,
-    "cam": class_maps,
-    "invert": inversion,
-    "categories": category_trees,
-    "filters": filter_trees,
-    "explain": explanations,
-    "embed": embeddings,
-    "outliers": outliers,
-    "compare": side_by_side,
-}
-
-_SCRIPTS = (
-    "dom.js",
-    "chart.js",
-    "table.js",
-    "panel.js",
-    "dissection.js",
-    "filters.js",
-    "embed.js",
-    "page.js",
-)
+Gather = Callable[[Path], Section | None]
+Tell = Callable[[CnnlensError], None]
 
 
-def write_report(workspace: Path) -> Path:
+def every_section() -> list[tuple[str, Gather]]:
+    """List the page's sections in reading order: name, and function that gathers one or None."""
+    from cnnlens.report import sections as known
+    from cnnlens.report.dissection import dissection
+    from cnnlens.report.embeddings import embeddings
+    from cnnlens.report.filter_trees import filter_trees
+    from cnnlens.report.groups import concept_groups
+    from cnnlens.report.side_by_side import side_by_side
+
+    return [
+        ("dissect", dissection),
+        ("stability", known.parts),
+        ("groups", concept_groups),
+        ("visualize", known.visualizations),
+        ("deconv", known.projections),
+        ("cam", known.class_maps),
+        ("invert", known.inversions),
+        ("categories", known.category_trees),
+        ("filters", filter_trees),
+        ("explain", known.explanations),
+        ("embed", embeddings),
+        ("outliers", known.outliers),
+        ("compare", side_by_side),
+    ]
+
+
+_SCRIPTS = ("dom", "chart", "table", "panel", "dissection", "filters", "embed", "page")
+
+
+def write_report(
+    workspace: Path,
+    sections: Iterable[tuple[str, Gather]] | None = None,
+    tell: Tell | None = None,
+) -> Path:
     """Write ``report.html`` over everything found in a workspace.
+
+    A section or a picture that is damaged is named on the page, in its place, and costs only
+    itself.
 
     Parameters
     ----------
     workspace : pathlib.Path
         The folder of one investigation.
+    sections : iterable of (str, callable), optional
+        What may stand on the page, in reading order: name, and a function that gathers the
+        section from the workspace, or None where there is nothing.
+    tell : callable, optional
+        Hears of everything damaged, once the page is written.
 
     Returns
     -------
@@ -74,68 +82,166 @@ def write_report(workspace: Path) -> Path:
     Raises
     ------
     CnnlensError
-        When there is nothing to report, a file is damaged, or the page cannot be written.
+        When there is nothing to report, ``workspace.json`` is damaged, or the page cannot be
+        written.
     """
-    found = {name: section for name, gather in SECTIONS.items() if (section := gather(workspace))}
+    document = read_workspace(workspace)
+    notes: list[CnnlensError] = []
+    found = list(_gather(workspace, sections or every_section(), notes.append))
     if not found:
         raise CnnlensError(
             f"{workspace} holds no results yet",
             "run `cnnlens dissect MODEL --broden` first, or name another workspace with -w DIR",
         )
-    pictures = {key: path for section in found.values() for key, path in section.pictures.items()}
+    sources = [path for section in found for path in section.sources]
     page = workspace / "report.html"
-    with addresses(workspace, pictures) as src:
-        write_text(page, render(read_workspace(workspace), found, src))
+    write_page(page, header(document, sources, workspace), found, notes.append)
+    for note in notes:
+        if tell is not None:
+            tell(note)
     return page
 
 
-def render(
-    document: Mapping[str, Any], sections: Mapping[str, Section], src: Mapping[str, str]
-) -> str:
-    """Render the page.
+def _gather(
+    workspace: Path, sections: Iterable[tuple[str, Gather]], tell: Tell
+) -> Iterator[Section]:
+    for name, gather in sections:
+        try:
+            section = gather(workspace)
+        except CnnlensError as error:
+            tell(error)
+            section = Section(name, name, parts=_warning(error, workspace))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            told = CnnlensError(
+                f"the results of {name} are damaged: {error!r}", "redo the command with --force"
+            )
+            tell(told)
+            section = Section(name, name, parts=_warning(told, workspace))
+        if section is not None:
+            yield section
+
+
+def _warning(error: CnnlensError, workspace: Path) -> list[Text]:
+    said = (error.message + (f"; {error.hint}" if error.hint else "")) + "."
+    for folder in dict.fromkeys((workspace, workspace.resolve())):
+        said = said.replace(f"{folder}{os.sep}", "")
+    return [Text(f"Left out: {local(said, workspace)}", "warning")]
+
+
+def write_page(
+    page: Path, head: Mapping[str, Any], sections: Sequence[Section], tell: Tell
+) -> None:
+    """Write some sections as a page; a damaged picture is named in its section.
 
     Parameters
     ----------
-    document : mapping
-        ``workspace.json``.
-    sections : mapping of str to Section
+    page : pathlib.Path
+        The HTML.
+    head : mapping
+        ``eyebrow, title, facts, commands, versions``.
+    sections : sequence of Section
         In reading order.
+    tell : callable
+        Hears of damaged pictures.
+    """
+    found: dict[str, Path] = {}
+    keys: dict[Path, str] = {}
+    damaged: set[str] = set()
+    shown = []
+    for section in sections:
+        mine = dict(_pictures(section, page.parent, keys))
+        errors = {key: error for key, path in mine.items() if (error := damage(path))}
+        warnings = [text for error in errors.values() for text in _warning(error, page.parent)]
+        shown.append(replace(section, parts=[*warnings, *section.parts]))
+        for error in errors.values():
+            tell(error)
+        found |= {key: path for key, path in mine.items() if key not in errors}
+        damaged |= errors.keys()
+    with addresses(page.parent, found) as src:
+        write_text(page, render(head, shown, keys, src | dict.fromkeys(damaged, NOTHING)))
+
+
+def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator[tuple[str, Path]]:
+    """Name every picture of a section: by its path in the folder, else by a number."""
+    for part in section.parts:
+        if isinstance(part, Explorer):
+            yield from part.pictures.items()
+    base = folder.absolute()
+    for path in pictures(section):
+        if path not in keys:
+            real = path.absolute()
+            inside = real.is_relative_to(base)
+            other = f"others/{len(keys)}/{real.name}"
+            keys[path] = real.relative_to(base).as_posix() if inside else other
+        yield keys[path], path
+
+
+def render(
+    head: Mapping[str, Any],
+    sections: Sequence[Section],
+    keys: Mapping[Path, str],
+    src: Mapping[str, str],
+) -> str:
+    """Render a page.
+
+    Parameters
+    ----------
+    head : mapping
+        ``eyebrow, title, facts, commands, versions``.
+    sections : sequence of Section
+        In reading order.
+    keys : mapping of pathlib.Path to str
+        Names of the pictures.
     src : mapping of str to str
-        Address of every picture by its key.
+        Address of every picture by its name.
 
     Returns
     -------
     str
         HTML. Equal arguments give equal text.
     """
+    explorers = {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
     templates = environment()
-    script = "\n".join(_template(templates, name) for name in _SCRIPTS)
+    script = "\n".join(_template(templates, f"{name}.js") for name in _SCRIPTS)
     in_html: set[str] = set()  # what the HTML shows, the script takes from there
 
-    def address(key: str) -> str:
+    def address(picture: Path | str) -> str:
+        key = picture if isinstance(picture, str) else keys[picture]
         in_html.add(key)
         return src[key]
 
     text = templates.get_template("page.html").render(
-        header=header(document, [path for s in sections.values() for path in s.sources]),
+        head=head,
         sections=sections,
-        palette=[colour for s in sections.values() for colour in s.view.get("palette", ())],
+        palette=[colour for section in sections for colour in section.palette],
         src=address,
+        key=keys.__getitem__,
         style=_template(templates, "style.css"),
-        script=script,
+        script=script if explorers else "",
         script_hash=_hash(script),
-        data=_embed({name: section.data for name, section in sections.items()}),
-        at_unit=_embed([vars(p) for section in sections.values() for p in section.at_unit]),
+        data=_embed({key: part.data for key, part in explorers.items()}),
+        at_unit=_embed(list(_at_units(sections, keys))),
         # Called where the template writes it: after everything that asks for an address.
         pictures=lambda: _embed({key: src[key] for key in src if key not in in_html}),
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half a character
 
 
-def environment() -> Any:
-    """Set jinja up as every page of cnnlens needs it."""
-    import jinja2
+def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
+    for section in sections:
+        for layer, shot in at_units(section):
+            if isinstance(picture := shot.large or shot.picture, Path):
+                yield {
+                    "layer": layer,
+                    "unit": shot.unit,
+                    "title": shot.heading or section.title,
+                    "caption": shot.words or shot.caption,
+                    "picture": keys[picture],
+                }
 
+
+def environment() -> jinja2.Environment:
+    """Set jinja up as every page of cnnlens needs it."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("cnnlens.report", "templates"),
         autoescape=True,
@@ -143,12 +249,13 @@ def environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {"number": _number, "percent": _percent, "signed": _signed}
+    found.filters |= {"number": number, "percent": percent}
     return found
 
 
-def _template(environment: Any, name: str) -> str:
-    return environment.loader.get_source(environment, name)[0]
+def _template(templates: jinja2.Environment, name: str) -> str:
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, name)[0]
 
 
 def _hash(script: str) -> str:
@@ -162,16 +269,3 @@ def _embed(document: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _number(value: Any, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def _signed(value: float, digits: int = 0) -> str:
-    text = f"{value:+,.{digits}f}"
-    return text[1:] if not text.strip("+-0.,") else text.replace("-", "−")
-
-
-def _percent(value: Any) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"

@@ -16,6 +16,7 @@ from cnnlens.files import atomic_folder
 
 INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
 FOLDER = "report_files"
+NOTHING = "data:,"  # address of a picture that cannot be shown
 _TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg"}
 
 
@@ -30,10 +31,9 @@ def addresses(workspace: Path, pictures: Mapping[str, Path]) -> Iterator[dict[st
     Raises
     ------
     CnnlensError
-        Naming a picture that is damaged, or when the folder cannot be written.
+        When the folder cannot be written.
     """
-    size = sum(_checked_size(path) for path in pictures.values())
-    if size <= INLINE_LIMIT:
+    if sum(path.stat().st_size for path in pictures.values()) <= INLINE_LIMIT:
         yield {key: _inline(path) for key, path in pictures.items()}
         shutil.rmtree(workspace / FOLDER, ignore_errors=True)
     else:
@@ -41,17 +41,19 @@ def addresses(workspace: Path, pictures: Mapping[str, Path]) -> Iterator[dict[st
         yield {key: quote(f"{FOLDER}/{key}") for key in pictures}
 
 
-def _checked_size(path: Path) -> int:
+def damage(path: Path) -> CnnlensError | None:
+    """Say what is wrong with a picture, from its header; None where nothing is."""
     try:
-        size = path.stat().st_size
-        with Image.open(path) as picture:  # reads the header only
-            if picture.format == "WEBP" and size < _webp_size(path):
+        with Image.open(path) as picture:
+            if picture.format == "WEBP" and path.stat().st_size < _webp_size(path):
                 raise ValueError("it is cut short")
     except (OSError, ValueError, SyntaxError) as error:
-        raise CnnlensError(
-            f"{path} is damaged: {error}", "remove it, or redo the command with --force"
-        ) from error
-    return size
+        # what PIL says repeats the path, as the machine knows it
+        why = "not a picture" if "cannot identify" in str(error) else str(error)
+        return CnnlensError(
+            f"{path} is damaged: {why}", "remove it, or redo the command with --force"
+        )
+    return None
 
 
 def _webp_size(path: Path) -> int:

@@ -1,44 +1,254 @@
-"""The section about other networks: a comparison that was written into the workspace."""
+"""Networks side by side: a page of its own, and a section of the first network's page."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cnnlens.errors import CnnlensError
-from cnnlens.files import read_json
-from cnnlens.report.comparison import comparison_view
-from cnnlens.report.matched import match_layers
-from cnnlens.report.section import Section
-from cnnlens.report.sides import read_sides
+from cnnlens.report.blocks import (
+    Cell,
+    Columns,
+    Facts,
+    Lanes,
+    Layer,
+    Network,
+    Section,
+    Shot,
+    Table,
+    Text,
+)  # fmt: skip
+from cnnlens.report.comparable import Rows, match_layers
+from cnnlens.report.compare_files import (
+    ComparedLayer,
+    ComparedModel,
+    data_name,
+    read_models,
+    write_comparison_files,
+)  # fmt: skip
+from cnnlens.report.compared import QUANTITIES
+from cnnlens.report.contents import number, percent, read_object, reading, signed
+from cnnlens.report.header import preprocessing
+from cnnlens.report.page import write_page
 
 FOLDER = "compare"  # `cnnlens compare A B --out A/compare` puts it on A's page
+Units = Mapping[str, Sequence[int]]  # whose pictures stand beside each other, by layer
+
+
+def write_comparison(
+    out: Path,
+    models: Sequence[ComparedModel],
+    layers: Mapping[str, Rows],
+    document: dict[str, Any],
+    units: Units,
+) -> Path:
+    """Write compare.json, compare.csv and compare.html into a folder; return the page.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The folder; it is made.
+    models : sequence of ComparedModel
+        The workspaces.
+    layers : mapping of str to list of ComparedLayer
+        From `match_layers`.
+    document : dict
+        From `compare_models`.
+    units : mapping of str to sequence of int
+        Units whose pictures stand beside each other, by layer.
+    """
+    write_comparison_files(out, document)
+    head = {
+        "eyebrow": f"What the filters of {len(models)} networks have learned, side by side",
+        "title": " · ".join(model.name for model in models),
+        "facts": (),
+        "commands": (),
+        "versions": (),
+    }
+    page = out / "compare.html"
+    section = comparison_section(models, layers, document, units)
+    write_page(page, head, [section], lambda damaged: None)
+    return page
 
 
 def side_by_side(workspace: Path) -> Section | None:
-    """Gather the section; None where nothing was compared, or a workspace has gone since.
-
-    Raises
-    ------
-    CnnlensError
-        When a file is damaged.
-    """
+    """Gather the section; None where nothing was compared, or a workspace has gone since."""
     file = workspace / FOLDER / "compare.json"
     if not file.exists():
         return None
-    document = read_json(file)
     keys = ("workspaces", "layers", "settings", "unlike", "remarks", "shown")
-    if not isinstance(document, dict) or any(key not in document for key in keys):
-        raise CnnlensError(f"{file} is damaged: it lacks some of its keys", "compare anew")
-    paths = [Path(who["path"]) for who in document["workspaces"]]
+    document = read_object(file, keys, "compare anew")
+    with reading(file, "compare anew"):
+        paths = [file.parent / who["path"] for who in document["workspaces"]]
     if not all(path.is_dir() for path in paths):
         return None
-    sides = read_sides(paths)
-    layers = match_layers(sides, list(document["layers"]))
-    pictures: dict[str, Path] = {}
-    view = comparison_view(sides, layers, document, document["shown"], pictures)
-    named = {f"{FOLDER}/{key}": path for key, path in pictures.items()}
-    for layer in view["layers"]:
-        for unit in layer["units"]:
-            for cell in unit["cells"]:
-                cell["pictures"] = [f"{FOLDER}/{key}" for key in cell["pictures"]]
-    return Section("compared.html", view, data={}, pictures=named, sources=(file,))
+    models = read_models(paths)
+    layers = match_layers(models, list(document["layers"]))
+    with reading(file, "compare anew"):
+        return comparison_section(models, layers, document, document["shown"], [file])
+
+
+def comparison_section(
+    models: Sequence[ComparedModel],
+    layers: Mapping[str, Rows],
+    document: Mapping[str, Any],
+    units: Units,
+    sources: Sequence[Path] = (),
+) -> Section:
+    """Lay out a comparison."""
+    networks = [Network(model.name, place) for place, model in enumerate(models)]
+    who = zip(networks, models, strict=True)
+    accuracies = [one["accuracy"] for one in document["workspaces"]]
+    accuracy = _row("Accuracy", 3, accuracies, [])
+    heads = [None, *networks, None]
+    parts = [
+        *(Text(f"Not measured alike: {line}.", "warning") for line in document["unlike"]),
+        Columns(*((network, Facts(_facts(model))) for network, model in who)),
+        *(Text(f"{line}.", "small") for line in document["remarks"]),
+        *([Table(heads, [accuracy], "Accuracy", "summary compared")] if any(accuracies) else ()),
+        *(
+            _layer(networks, rows, document["layers"][name], units.get(name, ()))
+            for name, rows in layers.items()
+        ),
+        Text(_NOTE.format(percent(document["settings"]["level"]))),
+    ]
+    names = " · ".join(network.name for network in networks)
+    return Section("compare", f"Side by side: {names}", "", parts, sources)
+
+
+_NOTE = (
+    "Ranges are {} intervals over a layer’s units (bootstrap), of an accuracy over its images. "
+    "Chance is what shuffled labels give; a grey line marks it. Below it stands the difference to "
+    "the first network, bold where its interval leaves out 0. Unit numbers are only numbers: the "
+    "same unit of two networks is the same filter where both come from the same weights."
+)
+
+
+def _facts(model: ComparedModel) -> list[tuple[str, str]]:
+    measured = [one for layer in model.layers.values() for one in (layer.dissect, layer.stability)]
+    datas = {Path(data_name(one.summary)).name for one in measured if one is not None}
+    return [
+        ("Model", Path(str(model.model.get("spec") or "")).name),
+        ("Architecture", str(model.model.get("arch") or "")),
+        ("Fine-tuned", model.method or ""),
+        ("Input", preprocessing(model.model.get("preprocess") or {})),
+        ("Measured on", ", ".join(sorted(filter(None, datas)))),
+        ("Folder", model.path.resolve().name),
+    ]
+
+
+def _layer(
+    networks: Sequence[Network], rows: Rows, of: Mapping[str, Any], units: Sequence[int]
+) -> Layer:
+    shown = [q for q in QUANTITIES if any(of[q.key]["values"])]
+    missing = ", ".join(q.title for q in QUANTITIES if q not in shown).lower()
+    table = [_row(q.title, q.digits, **of[q.key]) for q in shown]
+    heads = [None, *networks]
+    same = [[f"unit {unit}", *(_unit(layer, unit) for layer in rows)] for unit in units]
+    names = list(dict.fromkeys(of["names"]))
+    return Layer(
+        names[0] if len(names) == 1 else " / ".join(of["names"]),
+        Table([*heads, None], table, style="summary compared"),
+        *([Text(f"Not measured here: {missing}.", "small")] if missing else ()),
+        *([Table(heads, same, "The same units", "beside")] if same else ()),
+    )
+
+
+def _row(title: str, digits: int, values: Sequence[Any], differences: Sequence[Any]) -> list[Any]:
+    changes = [None, *differences, *[None] * len(values)]
+    cells = [_cell(value, digits, change) for value, change in zip(values, changes, strict=False)]
+    return [title, *cells, Lanes(_marks(values))]
+
+
+def _cell(value: Any, digits: int, difference: Any) -> Cell:
+    if not value:
+        return Cell("", note="not measured")
+    change = None
+    if difference:
+        low, high = difference["interval"]
+        span = f"{signed(low, digits)} to {signed(high, digits)}"
+        change = (signed(difference["value"], digits), span, low > 0 or high < 0)
+    ends = [number(end, digits) for end in value["interval"] or ()]
+    chance = "" if value["chance"] is None else number(value["chance"], digits or 1)
+    return Cell(number(value["value"], digits), True, " to ".join(ends), chance, change=change)
+
+
+def _marks(values: Sequence[Mapping[str, Any] | None]) -> list[Mapping[str, Any] | None]:
+    """Lay values, intervals and chance out on one line from 0 to 1."""
+    known = [(v["value"], v["chance"], *(v["interval"] or ())) for v in values if v]
+    ends = [end for one in known for end in one if end is not None]
+    low, high = min([0.0, *ends]), max(ends, default=1.0)
+    scale = (high - low) or 1.0
+
+    def at(end: float | None) -> float | None:
+        return None if end is None else (end - low) / scale
+
+    return [
+        v
+        and {
+            "at": at(v["value"]),
+            "chance": at(v["chance"]),
+            "ends": [at(end) for end in v["interval"] or ()],
+        }
+        for v in values
+    ]
+
+
+# -- units ---------------------------------------------------------------------------------------
+
+
+def _unit(layer: ComparedLayer, unit: int) -> list[Any]:
+    """Give a unit's words and pictures in one workspace."""
+    words = []
+    if layer.dissect is not None and unit < len(layer.dissect):
+        one = layer.dissect[unit]
+        words.append(f"{one.label or 'no concept'}, IoU {one.iou:.3f}")
+    if layer.stability is not None and unit < len(layer.stability):
+        found = layer.stability[unit].measures
+        names = {"location_instability": "instability", "selectivity": "selectivity",
+                 "part_interpretability": "part"}  # fmt: skip
+        words += [f"{n} {found[k]:.3f}" for k, n in names.items() if found.get(k) is not None]
+    shots = [Shot(p, alt=f"Pictures of unit {unit}") for p in unit_pictures(layer, unit).values()]
+    return [" · ".join(words) or "nothing", *shots]
+
+
+def unit_pictures(layer: ComparedLayer, unit: int) -> dict[str, Path]:
+    """Find a unit's pictures in its workspace, whichever command made them."""
+    measured = layer.dissect if layer.dissect is not None else layer.stability
+    assert measured is not None
+    workspace, folder = measured.folder.parents[1], measured.folder.name
+    found = {}
+    for command in ("dissect", "stability", "visualize"):
+        for pattern in (f"pictures/{unit}.webp", f"pictures/{unit}.png", f"{unit}.png"):
+            path = workspace / command / folder / pattern
+            if path.is_file():
+                found[f"{command}/{folder}/{pattern}"] = path
+                break
+    return found
+
+
+def units_to_show(rows: Rows, top: int) -> list[int]:
+    """Choose units that are worth a look: the best of each workspace in turn, those with pictures.
+
+    Parameters
+    ----------
+    rows : list of ComparedLayer
+        One layer of every workspace.
+    top : int
+        How many.
+    """
+    ranked = [_ranked(layer) for layer in rows]
+    chosen: dict[int, None] = {}
+    for place in range(max(map(len, ranked), default=0)):
+        for order in ranked:
+            fits = len(chosen) < top and place < len(order)
+            if fits and any(unit_pictures(layer, order[place]) for layer in rows):
+                chosen[order[place]] = None
+    return sorted(chosen)
+
+
+def _ranked(layer: ComparedLayer) -> list[int]:
+    if layer.dissect is not None:
+        return [unit.unit for unit in layer.dissect.best()]
+    assert layer.stability is not None
+    return [int(unit) for unit in layer.stability.instability.argsort(kind="stable")]  # NaN last

@@ -11,10 +11,11 @@ from PIL import Image
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.top import Ranked
 from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
-from cnnlens.report.attribution import class_maps, projections
+from cnnlens.report.blocks import at_units
 from cnnlens.report.heat import overlay
 from cnnlens.report.page import write_report
 from cnnlens.report.projections import Patch, as_colours, draw, masked, signed
+from cnnlens.report.sections import class_maps, projections
 
 from .fake_workspace import make_workspace
 
@@ -116,8 +117,8 @@ def test_pictures_stand_at_their_unit_and_in_their_sections(tmp_path: Path) -> N
     _with_pictures(tmp_path, layer)
     section = projections(tmp_path)
     assert section is not None
-    assert [(p.layer, p.unit, p.picture) for p in section.at_unit] == [
-        (layer, 3, f"deconv/{layer}/3.png")
+    assert [(name, shot.unit, shot.picture) for name, shot in at_units(section)] == [
+        (layer, 3, tmp_path / f"deconv/{layer}/3.png")
     ]
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert 'id="deconv"' in html and "dead: 7, 9" in html

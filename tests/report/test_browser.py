@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnlens.report import page as report_page
 from cnnlens.report import pictures
-from cnnlens.report.page import write_report
+from cnnlens.report.page import every_section, write_report
 
 from .fake_workspace import LABELS, make_workspace
 
@@ -351,11 +350,11 @@ def test_many_units_load_their_pictures_when_they_are_seen(visit, tmp_path, monk
     assert seen.evaluate(loaded) < 200
 
 
-def test_pictures_of_other_methods_stand_at_the_unit(visit, workspace, monkeypatch):
+def test_pictures_of_other_methods_stand_at_the_unit(visit, workspace):
     from .test_page import with_picture_at_unit
 
-    monkeypatch.setitem(report_page.SECTIONS, "dissect", with_picture_at_unit)
-    seen = visit(write_report(workspace), "#unit=features.12:7")
+    sections = [*every_section(), ("likes", with_picture_at_unit)]
+    seen = visit(write_report(workspace, sections), "#unit=features.12:7")
     extra = seen.locator("dialog .extra")
     assert extra.locator("h3").inner_text() == "What it <likes>"
     seen.until("document.querySelector('.extra img').naturalWidth > 0")

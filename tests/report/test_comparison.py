@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.report.beside import unit_pictures, units_to_show
-from cnnlens.report.comparison import (
-    compare,
-    compare_sides,
-    csv_rows,
-    write_comparison,
-)
-from cnnlens.report.matched import disagreements, match_layers, remarks
-from cnnlens.report.sides import read_sides, side_names, trained_accuracy
+from cnnlens.report.comparable import disagreements, match_layers, remarks
+from cnnlens.report.compare_files import csv_rows, read_models, short_names, trained_accuracy
+from cnnlens.report.compared import compare, compare_models
+from cnnlens.report.side_by_side import unit_pictures, units_to_show, write_comparison
 from cnnlens.settings import CompareSettings
 
 from .fake_workspace import make_layer, make_workspace
@@ -62,8 +57,8 @@ def pair(tmp_path) -> list[Path]:
 
 
 def of(paths: list[Path], **more: object) -> dict:
-    sides = read_sides(paths)
-    return compare_sides(sides, match_layers(sides), settings=FEW, **more)  # type: ignore[arg-type]
+    sides = read_models(paths)
+    return compare_models(sides, match_layers(sides), settings=FEW, **more)  # type: ignore[arg-type]
 
 
 # ---- numbers
@@ -134,7 +129,7 @@ def test_layers_match_by_name_then_by_alias(tmp_path):
     known = [{"name": "features.10", "place": "features.10#0", "alias": "conv5"}]
     one = make(tmp_path / "a", {"conv5": 6, "conv4": 5})
     other = make(tmp_path / "b", {"features.10": 6, "conv3": 4}, typed=known)
-    sides = read_sides([one, other])
+    sides = read_models([one, other])
     found = match_layers(sides)
     assert {k: [row.name for row in rows] for k, rows in found.items()} == {
         "conv5": ["conv5", "features.10"]
@@ -144,12 +139,12 @@ def test_layers_match_by_name_then_by_alias(tmp_path):
 def test_nothing_in_common_is_said_with_what_each_has(tmp_path):
     one, other = make(tmp_path / "a", {"conv5": 6}), make(tmp_path / "b", {"conv3": 4})
     with pytest.raises(CnnlensError, match="a has conv5; b has conv3"):
-        match_layers(read_sides([one, other]))
+        match_layers(read_models([one, other]))
 
 
 def test_one_layer_per_workspace_may_be_named(tmp_path):
     one, other = make(tmp_path / "a", {"conv5": 6}), make(tmp_path / "b", {"conv6": 6})
-    sides = read_sides([one, other])
+    sides = read_models([one, other])
     assert [row.name for row in match_layers(sides, ["conv5,conv6"])["conv5,conv6"]] == [
         "conv5", "conv6",
     ]  # fmt: skip
@@ -172,7 +167,7 @@ def test_other_data_is_an_error_unless_forced(pair):
 def test_fingerprints_tell_data_of_one_name_apart(pair):
     for path, mark in zip(pair, "ab", strict=True):
         change(path / "dissect/conv5/summary.json", made_from={"data": mark, "labels": "x"})
-    sides = read_sides(pair)
+    sides = read_models(pair)
     (said,) = disagreements(sides, match_layers(sides))
     assert "other images or labels of /data/broden_small" in said
 
@@ -181,7 +176,7 @@ def test_equal_fingerprints_of_moved_data_agree(pair):
     for path in pair:
         summary = path / "dissect/conv5/summary.json"
         change(summary, made_from={"data": "a", "labels": "x"}, data={"name": path.name})
-    sides = read_sides(pair)
+    sides = read_models(pair)
     assert disagreements(sides, match_layers(sides)) == []
 
 
@@ -189,7 +184,7 @@ def test_other_settings_are_named_but_other_pictures_do_not_matter(pair):
     for path, quantile in zip(pair, (0.005, 0.01), strict=True):
         settings = {"quantile": quantile, "top": int(quantile * 1000), "seed": 0}
         change(path / "dissect/conv5/summary.json", settings=settings)
-    sides = read_sides(pair)
+    sides = read_models(pair)
     assert disagreements(sides, match_layers(sides)) == [
         "dissect of conv5 used quantile 0.005 in plain, 0.01 in icnn"
     ]
@@ -201,7 +196,7 @@ def test_same_model_other_widths_and_other_places_are_remarked(tmp_path):
         make(tmp_path / name, {"last": units}, typed=known)
         for name, units, known in zip("ab", (6, 8), layers, strict=True)
     ]
-    sides = read_sides(paths)
+    sides = read_models(paths)
     found = "; ".join(remarks(sides, match_layers(sides)))
     assert "a and b look at the same model" in found
     assert "conv5 in a, conv6 in b" in found and "6 in a, 8 in b" in found
@@ -233,7 +228,7 @@ def test_accuracy_has_an_interval_where_the_number_of_images_is_known(pair, tmp_
 def test_a_foreign_json_beside_a_model_is_passed_over(pair, tmp_path):
     change(pair[0] / "workspace.json", model={"spec": str(tmp_path / "m.pt")})
     (tmp_path / "m.json").write_text("[1]")
-    assert trained_accuracy(read_sides(pair)[0]) is None
+    assert trained_accuracy(read_models(pair)[0]) is None
 
 
 # ---- bad input
@@ -241,14 +236,14 @@ def test_a_foreign_json_beside_a_model_is_passed_over(pair, tmp_path):
 
 def test_a_missing_workspace_a_file_and_a_single_one_are_refused(pair, tmp_path):
     with pytest.raises(UsageError, match="nowhere does not exist"):
-        read_sides([pair[0], tmp_path / "nowhere"])
+        read_models([pair[0], tmp_path / "nowhere"])
     with pytest.raises(UsageError, match="needs two"):
-        read_sides(pair[:1])
+        read_models(pair[:1])
     with pytest.raises(UsageError, match="named twice"):
-        read_sides([pair[0], pair[0] / "." / ""])
+        read_models([pair[0], pair[0] / "." / ""])
     (tmp_path / "empty").mkdir()
     with pytest.raises(CnnlensError, match="empty is no workspace"):
-        read_sides([pair[0], tmp_path / "empty"])
+        read_models([pair[0], tmp_path / "empty"])
 
 
 @pytest.mark.parametrize("file", ["workspace.json", "stability/conv5/summary.json"])
@@ -256,7 +251,7 @@ def test_damaged_json_is_named(pair, file):
     add_stability(pair[0], "conv5", [0.1] * 20)
     (pair[0] / file).write_text('{"model": ')
     with pytest.raises(CnnlensError, match=re.escape(file)):
-        read_sides(pair)
+        read_models(pair)
 
 
 def test_damaged_unit_tables_are_named(pair):
@@ -264,19 +259,19 @@ def test_damaged_unit_tables_are_named(pair):
     text = (folder / "units.csv").read_text().replace("0,cat,0.1,", "0,cat,soon,", 1)
     (folder / "units.csv").write_text(text)
     with pytest.raises(CnnlensError, match=r"units.csv is damaged: location_instability"):
-        read_sides(pair)
+        read_models(pair)
 
 
 # ---- names, units, files
 
 
 def test_workspaces_are_named_by_what_tells_them_apart():
-    assert side_names([Path("/a/one"), Path("/b/two")]) == ["one", "two"]
-    assert side_names([Path("/a/ws"), Path("/b/ws")]) == ["a/ws", "b/ws"]
+    assert short_names([Path("/a/one"), Path("/b/two")]) == ["one", "two"]
+    assert short_names([Path("/a/ws"), Path("/b/ws")]) == ["a/ws", "b/ws"]
 
 
 def test_units_shown_are_the_best_of_each(pair):
-    sides = read_sides(pair)
+    sides = read_models(pair)
     (rows,) = match_layers(sides).values()
     chosen = units_to_show(rows, 4)
     assert len(chosen) == 4
@@ -290,7 +285,7 @@ def test_pictures_of_all_commands_stand_at_the_unit(pair):
     drawn = pair[0] / "visualize" / "conv5"
     drawn.mkdir(parents=True)
     (drawn / "3.png").write_bytes((pair[0] / "dissect/conv5/pictures/3.webp").read_bytes())
-    layer = read_sides(pair)[0].layers["conv5"]
+    layer = read_models(pair)[0].layers["conv5"]
     assert list(unit_pictures(layer, 3)) == [
         "dissect/conv5/pictures/3.webp", "visualize/conv5/3.png",
     ]  # fmt: skip
@@ -298,9 +293,9 @@ def test_pictures_of_all_commands_stand_at_the_unit(pair):
 
 def test_files_agree_and_the_page_shows_both_sides(pair, tmp_path):
     add_stability(pair[0], "conv5", [0.1] * 20)
-    sides = read_sides(pair)
+    sides = read_models(pair)
     layers = match_layers(sides)
-    document = compare_sides(sides, layers, settings=FEW)
+    document = compare_models(sides, layers, settings=FEW)
     out = tmp_path / "out"
     page = write_comparison(out, sides, layers, document, {"conv5": [2, 5]}).read_text()
     assert json.loads((out / "compare.json").read_text()) == document
@@ -319,19 +314,19 @@ def test_files_agree_and_the_page_shows_both_sides(pair, tmp_path):
 def test_same_workspaces_same_bytes(pair, tmp_path):
     pages = []
     for name in ("one", "two"):
-        sides = read_sides(pair)
+        sides = read_models(pair)
         layers = match_layers(sides)
-        document = compare_sides(sides, layers, settings=FEW)
+        document = compare_models(sides, layers, settings=FEW)
         pages.append(write_comparison(tmp_path / name, sides, layers, document, {}).read_bytes())
     assert pages[0] == pages[1]
 
 
 def test_names_cannot_become_markup(tmp_path):
     paths = [make(tmp_path / "<b>x", {"conv5": 4}), make(tmp_path / "y", {"conv5": 4}, 1)]
-    sides = read_sides(paths)
+    sides = read_models(paths)
     layers = match_layers(sides)
     page = write_comparison(
-        tmp_path / "o", sides, layers, compare_sides(sides, layers, settings=FEW), {}
+        tmp_path / "o", sides, layers, compare_models(sides, layers, settings=FEW), {}
     )
     assert "<b>x" not in page.read_text()
 
@@ -340,4 +335,4 @@ def test_units_without_a_stability_value_are_no_zeros(pair):
     add_stability(pair[0], "conv5", [None] * 20)
     found = of(pair)["layers"]["conv5"]["location_instability"]["values"][0]
     assert found is None
-    assert np.isnan(read_sides(pair)[0].layers["conv5"].stability.instability).all()
+    assert np.isnan(read_models(pair)[0].layers["conv5"].stability.instability).all()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cnnlens.report.header import data_line, header, preprocessing
+
+HERE = Path("/d/study/out")
 
 
 def test_preprocessing_is_one_line_without_defaults():
@@ -27,26 +31,27 @@ def test_preprocessing_is_one_line_without_defaults():
 @pytest.mark.parametrize("strange", [None, "x", 3, [1], {"a": 1}])
 def test_a_strange_document_still_has_a_head(strange):
     keys = ("model", "data", "layers", "versions", "commands")
-    head = header(dict.fromkeys(keys, strange), [])
+    head = header(dict.fromkeys(keys, strange), [], HERE)
     assert head["title"] == "a model"
     assert all(isinstance(term, str) and isinstance(text, str) for term, text in head["facts"])
 
 
 def test_the_title_is_the_model_without_its_folder():
-    assert header({"model": {"spec": "a/b/model.pt"}}, [])["title"] == "model.pt"
-    assert header({"model": {"spec": "C:\\nets\\model.pt"}}, [])["title"] == "model.pt"
+    assert header({"model": {"spec": "a/b/model.pt"}}, [], HERE)["title"] == "model.pt"
+    assert header({"model": {"spec": "C:\\nets\\model.pt"}}, [], HERE)["title"] == "model.pt"
     assert (
-        header({"model": {"spec": "torchvision:resnet18"}}, [])["title"] == "torchvision:resnet18"
+        header({"model": {"spec": "torchvision:resnet18"}}, [], HERE)["title"]
+        == "torchvision:resnet18"
     )
 
 
 def test_data_says_what_it_knows():
     whole = {"path": "/d/broden", "name": "broden", "kind": "broden", "images": 63305}
-    assert data_line(whole) == "broden · broden · 63,305 images · /d/broden"
-    assert data_line({"path": "/d/photos"}) == "photos · /d/photos"
-    assert data_line("/d/photos") == "/d/photos"
+    assert data_line(whole, HERE) == "broden · broden · 63,305 images"
+    assert data_line({"path": "/d/study/data/photos"}, HERE) == "photos · data/photos"
+    assert data_line("/d/photos", HERE) == "photos"
 
 
 def test_commands_may_be_lines_or_words():
-    head = header({"commands": ["a b", ["c", "d"], {"command": "e f"}]}, [])
+    head = header({"commands": ["a b", ["c", "d"], {"command": "e f"}]}, [], HERE)
     assert head["commands"] == ["a b", "c d", "e f"]

@@ -4,19 +4,19 @@ import csv
 import json
 import os
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnlens.errors import CnnlensError
-from cnnlens.report import page, pictures
-from cnnlens.report.dissection import dissection, near_best
-from cnnlens.report.page import write_report
-from cnnlens.report.section import Section, UnitPicture
+from cnnlens.report import pictures
+from cnnlens.report.blocks import Gallery, Layer, Section, Shot
+from cnnlens.report.dissection import near_best
+from cnnlens.report.page import every_section, write_report
 
 from .fake_workspace import LABELS, make_layer, make_workspace
 
@@ -127,7 +127,7 @@ def test_summary_stands_on_the_page_beside_chance(read_only_workspace):
     for text in ("models/squeezenet1_0.pt", "9f3b2c1d8e7a6054", "224 × 224", "512 images"):
         assert text in tags.text
     assert "2025-06-15 15:06 UTC" in tags.text
-    assert "cnnlens dissect models/squeezenet1_0.pt -d /data/broden_small" in tags.text
+    assert "cnnlens dissect models/squeezenet1_0.pt -d broden_small" in tags.text
     assert "images/broken.jpg" in tags.text
 
 
@@ -218,17 +218,24 @@ def test_the_limit_is_thirty_megabytes():
     assert pictures.INLINE_LIMIT == 30_000_000
 
 
-def test_a_report_that_fails_leaves_the_old_one(workspace, monkeypatch):
-    old = write_report(workspace).read_bytes()
+def heard(workspace: Path) -> tuple[Tags, list[str]]:
+    """The page, and what was told of damage."""
+    told: list[str] = []
+    page = write_report(workspace, tell=lambda error: told.append(error.message))
+    return Tags(page.read_text(encoding="utf-8")), told
+
+
+def test_a_damaged_picture_is_named_and_costs_only_itself(workspace):
     (workspace / "dissect/features.9/pictures/3.webp").write_bytes(b"RIFF")
-    with pytest.raises(CnnlensError, match=r"3\.webp is damaged"):
-        write_report(workspace)
-    assert (workspace / "report.html").read_bytes() == old
-    assert sorted(p.name for p in workspace.iterdir()) == [
-        "dissect",
-        "report.html",
-        "workspace.json",
-    ]
+    tags, told = heard(workspace)
+    assert len(told) == 1 and told[0].endswith("not a picture") and "3.webp" in told[0]
+    assert "dissect/features.9/pictures/3.webp is damaged" in tags.text
+    assert len(tags.json("data")["dissect"]["layers"][1]["units"]) == 24
+    known = tags.json("pictures")
+    shown = {a["data-key"]: a["src"] for t, a in tags.tags if t == "img"}
+    assert {k for k, src in (known | shown).items() if src == "data:,"} == {
+        "dissect/features.9/pictures/3.webp"
+    }
 
 
 def test_what_may_be_missing_may_be_missing(tmp_path):
@@ -273,39 +280,86 @@ def test_layers_come_in_the_order_of_the_workspace_then_by_number(tmp_path):
 
 
 DAMAGE = {
-    "workspace.json": b"{",
     "dissect/features.12/summary.json": b"[1]",
     "dissect/features.12/units.csv": b"unit,label\n0,x\n",
     "dissect/features.12/concepts.csv": b"label,category,pixels\ndog,object,many\n",
     "dissect/features.12/scores.h5": b"not HDF5",
     "dissect/features.12/distributions.h5": b"\x89HDF\r\n\x1a\n but short",
     "dissect/features.12/top.csv": b"unit,rank\n0,0\n",
-    "dissect/features.12/pictures/0.webp": b"no picture",
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_file_is_named_and_left_alone(workspace, name):
+def test_a_damaged_file_is_named_and_costs_only_its_section(workspace, name):
+    cam(workspace)
     (workspace / name).write_bytes(DAMAGE[name])
-    with pytest.raises(CnnlensError, match=re.escape(name)):
-        write_report(workspace)
+    tags, told = heard(workspace)
+    assert len(told) == 1 and str(workspace / name) in told[0]
+    assert name in tags.text and "--force" in tags.text and str(workspace) not in tags.text
+    assert ("section", {"id": "dissect", "class": "overview"}) in tags.tags
+    assert any(attributes.get("alt") == "Class maps of cat.jpg" for _, attributes in tags.tags)
     assert (workspace / name).read_bytes() == DAMAGE[name]
+
+
+def cam(workspace: Path) -> None:
+    """What cam leaves, of a photo that lies outside."""
+    (workspace / "cam").mkdir()
+    Image.new("RGB", (30, 10), "teal").save(workspace / "cam" / "cat.png")
+    entry = {"file": "cat.png", "image": "/somewhere/else/cat.jpg"}
+    (workspace / "cam" / "cam.json").write_text(json.dumps({"pictures": [entry]}))
+
+
+def test_a_damaged_workspace_document_is_an_error(workspace):
+    (workspace / "workspace.json").write_bytes(b"{")
+    with pytest.raises(CnnlensError, match=r"workspace\.json is damaged"):
+        write_report(workspace)
     assert not (workspace / "report.html").exists()
+
+
+def test_a_section_of_another_package_that_fails_costs_only_itself(workspace):
+    def broken(root: Path) -> Section:
+        raise KeyError("colour")
+
+    told: list[str] = []
+    sections = [("style", broken), *every_section()]
+    page = write_report(workspace, sections, lambda error: told.append(error.message))
+    tags = Tags(page.read_text(encoding="utf-8"))
+    assert told == ["the results of style are damaged: KeyError('colour')"]
+    assert told[0] in tags.text and "dissect" in tags.json("data")
 
 
 @pytest.mark.parametrize("value", ["many", [1], float("nan"), {"a": 1}])
 def test_a_summary_with_something_else_for_a_number_is_named(workspace, value):
     path = workspace / "dissect/features.12/summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"detectors": value}))
-    with pytest.raises(CnnlensError, match="detectors is"):
-        write_report(workspace)
+    _, told = heard(workspace)
+    assert "detectors is" in told[0]
 
 
 def test_scores_of_other_units_are_named(workspace):
     with h5py.File(workspace / "dissect/features.12/scores.h5", "r+") as file:
         file["unit"][0] = 4711
-    with pytest.raises(CnnlensError, match=r"scores\.h5 does not fit"):
-        write_report(workspace)
+    _, told = heard(workspace)
+    assert "scores.h5 does not fit" in told[0]
+
+
+def test_the_page_shows_no_path_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    root = tmp_path / "study"
+    workspace = make_workspace(root / "out", {"features.12": 30})
+    document = json.loads((workspace / "workspace.json").read_text())
+    document["model"]["spec"] = "/srv/models/net.pt"
+    document["data"][0]["path"] = "/home/somebody/data/broden_small"
+    document["commands"] = [
+        f"cnnlens dissect /srv/models/net.pt -d '{root}/my data' -w {root}/out --image=/mnt/a.jpg"
+    ]
+    (workspace / "workspace.json").write_text(json.dumps(document))
+    cam(workspace)
+    html, tags = report(workspace)
+    assert "cnnlens dissect net.pt -d 'my data' -w out --image=a.jpg" in tags.text
+    assert "~/data/broden_small" in tags.text
+    for place in (str(root), "/srv", "/home/somebody", "/mnt", "/somewhere"):
+        assert place not in html
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path):
@@ -323,17 +377,22 @@ def test_a_folder_that_cannot_be_written_is_named(workspace):
 
 
 def with_picture_at_unit(root: Path) -> Section:
-    """The dissection section as if another method had made a picture of one of its units."""
-    key = "visualize/features.12/7.webp"
-    base = dissection(root)
-    more = {**base.pictures, key: root / "dissect/features.12/pictures/0.webp"}
-    at = UnitPicture("features.12", 7, "What it <likes>", "512 steps", key)
-    return replace(base, pictures=more, at_unit=(at,))
+    """A section of another method that made a picture of one of the dissected units."""
+    picture = root / "dissect/features.12/pictures/0.webp"
+    shot = Shot(picture, unit=7, heading="What it <likes>", words="512 steps")
+    return Section("likes", "Likes", "", [Layer("features.12", Gallery([shot]))])
 
 
-def test_a_method_may_add_pictures_at_a_unit(workspace, monkeypatch):
-    monkeypatch.setitem(page.SECTIONS, "dissect", with_picture_at_unit)
-    _, tags = report(workspace)
+def test_a_shot_with_a_unit_appears_at_that_unit(workspace):
+    sections = [*every_section(), ("likes", with_picture_at_unit)]
+    tags = Tags(write_report(workspace, sections).read_text(encoding="utf-8"))
     (at,) = tags.json("at-unit")
-    assert (at["layer"], at["unit"], at["title"]) == ("features.12", 7, "What it <likes>")
-    assert tags.json("pictures")[at["picture"]].startswith("data:image/webp")
+    assert at == {
+        "layer": "features.12",
+        "unit": 7,
+        "title": "What it <likes>",
+        "caption": "512 steps",
+        "picture": "dissect/features.12/pictures/0.webp",
+    }
+    shown = [a for t, a in tags.tags if t == "img" and a["data-key"] == at["picture"]]
+    assert shown and shown[-1]["src"].startswith("data:image/webp")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.report.blocks import at_units
 from cnnlens.report.optimized import (
     Beside,
     SheetCell,
@@ -17,7 +18,7 @@ from cnnlens.report.optimized import (
     sheet,
 )
 from cnnlens.report.page import write_report
-from cnnlens.report.visualizations import visualizations
+from cnnlens.report.sections import visualizations
 
 
 def entry(file: str, **more: object) -> dict:
@@ -43,12 +44,15 @@ def workspace(tmp_path):
 
 def test_pictures_are_in_their_section_and_at_their_units(workspace):
     section = visualizations(workspace)
-    (layer,) = section.view["layers"]
-    assert [p["name"] for p in layer["pictures"]] == ["unit 3 at 1,2", "unit 12", "the whole layer"]
-    at = {picture.unit: picture for picture in section.at_unit}
+    (layer,) = section.parts
+    (gallery,) = layer.blocks
+    assert [shot.title for shot in gallery.shots] == [
+        "unit 3 at 1,2", "unit 12", "the whole layer",
+    ]  # fmt: skip
+    at = {shot.unit: shot for name, shot in at_units(section) if name == "conv5"}
     assert at.keys() == {3, 12}
-    assert section.pictures[at[12].picture] == workspace / "visualize/conv5/beside/12.png"
-    assert "4.2 × the best image" in at[12].caption
+    assert at[12].large == workspace / "visualize/conv5/beside/12.png"
+    assert "4.2 × the best image" in at[12].words
 
 
 def test_the_page_shows_them(workspace):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import read_json
+from cnnlens.files import read_json, write_csv, write_json
 from cnnlens.measure.bootstrap import share
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import finished, natural, read_workspace
@@ -18,7 +18,7 @@ from cnnlens.settings import CompareSettings
 
 
 @dataclass(frozen=True)
-class SideLayer:
+class ComparedLayer:
     """One layer of one workspace.
 
     Attributes
@@ -45,7 +45,7 @@ class SideLayer:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedModel:
     """One workspace of a comparison.
 
     Attributes
@@ -58,7 +58,7 @@ class Side:
         Spec, architecture, fingerprint, preprocessing.
     training : mapping
         ``new.json`` of a fine-tuned model, else empty.
-    layers : dict of str to SideLayer
+    layers : dict of str to ComparedLayer
         By name.
     """
 
@@ -66,7 +66,7 @@ class Side:
     path: Path
     model: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
-    layers: Mapping[str, SideLayer] = field(default_factory=dict)
+    layers: Mapping[str, ComparedLayer] = field(default_factory=dict)
 
     @property
     def method(self) -> str | None:
@@ -75,7 +75,7 @@ class Side:
         return found if isinstance(found, str) else None
 
 
-def read_sides(paths: list[Path]) -> list[Side]:
+def read_models(paths: list[Path]) -> list[ComparedModel]:
     """Read workspaces.
 
     Raises
@@ -91,10 +91,10 @@ def read_sides(paths: list[Path]) -> list[Side]:
     for place, path in enumerate(real):
         if path in real[:place]:
             raise UsageError(f"{paths[place]} is named twice", "name different workspaces")
-    return [_read(path, name) for path, name in zip(paths, side_names(real), strict=True)]
+    return [_read(path, name) for path, name in zip(paths, short_names(real), strict=True)]
 
 
-def side_names(paths: list[Path]) -> list[str]:
+def short_names(paths: list[Path]) -> list[str]:
     """Name folders by as many of their last parts as make the names differ."""
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -103,7 +103,7 @@ def side_names(paths: list[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _read(path: Path, name: str) -> Side:
+def _read(path: Path, name: str) -> ComparedModel:
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise UsageError(f"the workspace {path} {what}", "name folders that cnnlens has filled")
@@ -117,7 +117,15 @@ def _read(path: Path, name: str) -> Side:
             f"run `cnnlens dissect -w {path}` or `cnnlens stability -w {path}` first",
         )
     model = model if isinstance(model, dict) else {}
-    return Side(name, path, model, training_of(model), layers)
+    return ComparedModel(name, path, model, training_of(model), layers)
+
+
+def data_name(summary: Mapping[str, Any]) -> str:
+    """Name what a summary was measured on; empty where it does not say."""
+    data = summary.get("data")
+    if isinstance(data, Mapping):
+        data = data.get("name") or data.get("path")
+    return str(data or "")
 
 
 def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -132,7 +140,7 @@ def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and "method" in found else {}
 
 
-def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, SideLayer]:
+def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, ComparedLayer]:
     aliases, named = {}, {}
     for entry in document.get("layers") or []:
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
@@ -147,21 +155,23 @@ def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, SideLayer]:
         dissect = read_dissection(dissected[key]) if key in dissected else None
         stability = read_stability(stable[key]) if key in stable else None
         name = named.get(key) or (dissect.name if dissect is not None else key)
-        found[name] = SideLayer(name, aliases.get(name, ""), dissect, stability)
+        found[name] = ComparedLayer(name, aliases.get(name, ""), dissect, stability)
     return found
 
 
-def trained_accuracy(side: Side, level: float = CompareSettings.level) -> dict[str, Any] | None:
+def trained_accuracy(
+    model: ComparedModel, level: float = CompareSettings.level
+) -> dict[str, Any] | None:
     """Look up the accuracy after fine-tuning, where ``new.json`` has it.
 
     Where it says on how many images, an interval over images joins it; where it names the
     classes, chance: that of guessing one of them.
     """
-    found = side.training.get("accuracy")
+    found = model.training.get("accuracy")
     value = found.get("after") if isinstance(found, Mapping) else None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    images, classes = side.training.get("images"), side.training.get("classes")
+    images, classes = model.training.get("images"), model.training.get("classes")
     count = images.get("validation") if isinstance(images, Mapping) else None
     known = isinstance(count, int) and count > 0 and 0 <= value <= 1
     interval = list(share(round(value * count), count, level)) if known and count else None
@@ -172,3 +182,37 @@ def trained_accuracy(side: Side, level: float = CompareSettings.level) -> dict[s
         "images": count if known else None,
         "source": "new.json",
     }
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def write_comparison_files(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write compare.json and compare.csv."""
+    write_json(folder / "compare.json", document)
+    write_csv(folder / "compare.csv", CSV_HEADER, csv_rows(document))
+
+
+CSV_HEADER = ("layer", "quantity", "workspace", "value", "chance", "low", "high", "units")
+
+
+def csv_rows(document: Mapping[str, Any]) -> list[list[object]]:
+    """One row per layer, quantity and workspace; accuracies have no layer."""
+    names = [who["name"] for who in document["workspaces"]]
+    rows = [
+        _csv_row("", "accuracy", who["name"], who["accuracy"]) for who in document["workspaces"]
+    ]
+    for layer, of in document["layers"].items():
+        for key, found in of.items():
+            if key != "names":
+                pairs = zip(names, found["values"], strict=True)
+                rows += [_csv_row(layer, key, name, value) for name, value in pairs]
+    return rows
+
+
+def _csv_row(layer: str, key: str, name: str, value: Mapping[str, Any] | None) -> list[object]:
+    value = value or {}
+    low, high = value.get("interval") or ("", "")
+    cells = [value.get(k) for k in ("value", "chance")]
+    known = ["" if c is None else c for c in cells]
+    return [layer, key, name, *known, low, high, value.get("units", "")]

@@ -1,0 +1,375 @@
+"""Sections of the page that are pictures and figures: each gathered from a workspace, as data.
+
+Every function gives None where its command has left nothing, and raises a `CnnlensError` that
+names a damaged file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from cnnlens.files import read_csv
+from cnnlens.report.blocks import (
+    Cell,
+    Facts,
+    Figure,
+    Gallery,
+    Layer,
+    Legend,
+    Section,
+    Shot,
+    Table,
+    Text,
+)  # fmt: skip
+from cnnlens.report.contents import (
+    Clustering,
+    finished,
+    listed,
+    listed_layers,
+    local,
+    natural,
+    number,
+    percent,
+    read_clustering,
+    read_object,
+    reading,
+)  # fmt: skip
+from cnnlens.report.invert_files import NAMES, read_inversions, rows
+from cnnlens.report.stability_figures import part_colours
+from cnnlens.report.stability_files import StabilityResult, read_stability
+
+
+def visualizations(workspace: Path) -> Section | None:
+    """Gather the section about activation maximization: what each unit wants to see."""
+    files, layers = [], []
+    for file, document, entries in listed_layers(workspace, "visualize"):
+        with reading(file):
+            name, shots = str(document["layer"]), [_optimized(e, path) for e, path in entries]
+        shots.sort(key=lambda s: (s.unit is None, s.unit or 0, natural(s.title)))
+        layers.append(Layer(name, Gallery(shots), heading="Classes" if name == "logits" else ""))
+        files.append(file)
+    note = (
+        "Each image was optimized until it excites one unit, one class or a whole layer as much as "
+        "it can (activation maximization). The numbers are the objective at the start and in the "
+        "end."
+    )
+    title = "What its units want to see"
+    return Section("visualize", title, note, layers, files) if layers else None
+
+
+def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
+    at, unit = entry.get("position"), entry.get("unit")
+    name = "the whole layer" if unit is None else f"unit {unit}"
+    name = str(entry.get("class") or name + (f" at {at[0]},{at[1]}" if at else ""))
+    init = str(entry.get("made_from", {}).get("settings", {}).get("init", "noise"))
+    start = {"noise": "noise", "mean": "the mean colour"}.get(init, Path(init).name)
+    caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
+    if times := entry.get("times_best"):
+        caption += f", peak {float(times):.1f} × the best image’s"
+    if entry.get("class") is None and float(entry["final"]) == 0:
+        caption = "stays at 0: dead, or too few steps"
+    beside = path.parent / str(entry.get("beside") or path.name)
+    return Shot(
+        path, name, caption, str(entry.get("label") or ""), alt=f"Image that excites {name}",
+        unit=None if unit is None else int(unit), heading="What it wants to see",
+        words=f"Optimized from {start}: {caption}.", large=beside if beside.is_file() else path,
+    )  # fmt: skip
+
+
+def projections(workspace: Path) -> Section | None:
+    """Gather the section about DeconvNet: what drove each unit."""
+    files, layers = [], []
+    for file, document, entries in listed_layers(workspace, "deconv"):
+        name = str(document.get("layer") or file.parent.name)
+        with reading(file):
+            shots = [_projected(name, entry, path) for entry, path in entries]
+        dead = ", ".join(map(str, document.get("dead_units") or ()))
+        count = f"{len(shots)} {'unit was' if len(shots) == 1 else 'units were'} projected"
+        said = Text(count + (f"; dead: {dead}." if dead else "."), "small")
+        layers.append(Layer(name, said, Gallery(shots, shown=8, wide=True)))
+        files.append(file)
+    note = (
+        "Each unit’s activation is projected back to the pixels of an image (DeconvNet): left the "
+        "image patches that the unit sees, in the middle what of them drove it (grey is zero, each "
+        "on its own scale), right the patches masked by it."
+    )
+    return Section("deconv", "What drove its units", note, layers, files) if layers else None
+
+
+def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
+    at, how = entry.get("position"), entry.get("method", "deconvnet")
+    where = f" at position {at[0]},{at[1]}" if at else ""
+    words = (
+        f"Image patches, their projections ({how}{where}; grey is 0), and the patches masked by "
+        "them."
+    )
+    if entry.get("dead"):
+        words = f"Dead: {entry['dead']}."
+    if not isinstance(entry["unit"], int):
+        raise ValueError("a picture names no unit")
+    alt = f"Projections of unit {path.stem} of {layer}"
+    return Shot(path, alt=alt, unit=entry["unit"], heading="What drove it", words=words)
+
+
+def class_maps(workspace: Path) -> Section | None:
+    """Gather the section about class activation maps: where the network sees a class."""
+    file = workspace / "cam" / "cam.json"
+    _, entries = listed(file) if file.exists() else ({}, [])
+    shots = [
+        Shot(path, alt=f"Class maps of {local(str(entry.get('image', path.stem)), workspace)}")
+        for entry, path in entries
+    ]
+    note = (
+        "The redder, the more a place speaks for the class; every map is on its own scale, from 0 "
+        "to its highest value."
+    )
+    parts = [Gallery(shots, wide=True)]
+    return Section("cam", "Where it sees a class", note, parts, [file]) if shots else None
+
+
+def inversions(workspace: Path) -> Section | None:
+    """Gather the section about inversion: images down, layers across."""
+    layers = read_inversions(workspace)
+    if not layers:
+        return None
+    names, table = [layer[0].layer for layer in layers], []
+    for (image, perturb), found in rows(layers).items():
+        first = next(iter(found.values()))
+        photo = Shot(first.original, image, NAMES.get(perturb, ""), alt=f"{image} as it was seen")
+        cells = [found.get(name) for name in names]
+        shown = [
+            Shot(one.picture, facts=one.errors, alt=f"{image} from {one.layer}") if one else None
+            for one in cells
+        ]
+        table.append([photo, *shown])
+    note = Markup(
+        "Each picture was searched for so that the layer responds to it as it responded to the "
+        "photo; what the picture lacks, the layer has forgotten. <em>Feature error</em>: distance "
+        "of the two responses over the length of the photo’s. <em>Of mean distance</em>: the same "
+        "distance over the mean one between different photos. <em>Pixel RMSE</em>: of the picture "
+        "against the photo, in units of the pixel range."
+    )
+    if any(perturb != "none" for _, perturb in rows(layers)):
+        note += (
+            " Where the activations were changed before they were inverted, the errors are still "
+            "those against the unchanged ones."
+        )
+    sources = [layer[0].folder / "invert.json" for layer in layers]
+    parts = [Table(["Photo", *names], table, style="inversions")]
+    return Section("invert", "What its layers still know of a photo", note, parts, sources)
+
+
+def explanations(workspace: Path) -> Section | None:
+    """Gather the section about explained images: their path down a tree of filters."""
+    shots, files = [], []
+    for file in sorted((workspace / "explain").glob("*.json")):
+        found = read_object(file, ("image",))
+        where = f"{found.get('category', '')} in {found.get('layer', '')}"
+        alt = f"The path of {local(str(found['image']), workspace)} down the filters of {where}"
+        if (picture := file.with_suffix(".png")).is_file():
+            shots.append(Shot(picture, alt=alt))
+            files.append(file)
+    note = (
+        "At every node of its category’s tree the image goes to the side whose images are more "
+        "like it. The bars are the filter’s activations on the category’s images, the line is this "
+        "image; beside them the images of the data that excite the filter most."
+    )
+    title, parts = "An image’s path down the filters", [Gallery(shots, wide=True)]
+    return Section("explain", title, note, parts, files) if shots else None
+
+
+def outliers(workspace: Path) -> Section | None:
+    """Gather the section about outliers: what the network takes strangers for."""
+    folder = workspace / "outliers"
+    if not (file := folder / "outliers.json").exists():
+        return None
+    found = read_object(file, ("layer", "sources", "noise", "regions"))
+    captions = {
+        "predictions.png": "Share of each source that is taken for each class.",
+        "noise.png": "Classes by their share of the noise, with their bias and their region’s "
+        "radius.",
+    }
+    figures = [
+        Figure(folder / name, caption)
+        for name, caption in captions.items()
+        if (folder / name).is_file()
+    ]
+    with reading(file):
+        facts = [Facts(_noise(found["noise"], found["regions"]))] if found["noise"] else []
+    note = Markup(
+        "Images that belong to none of the classes, and noise of several kinds, are taken for "
+        "something all the same. The class that noise falls to may be the one of the highest bias, "
+        "or of the largest region: the mean distance of a category’s images from their mean, in "
+        '<span class="name">{}</span>.'
+    ).format(found["layer"])
+    return Section("outliers", "What it takes strangers for", note, [*facts, *figures], [file])
+
+
+def _noise(noise: Mapping[str, Any], regions: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    facts = [("Noise falls to", f"{noise['name']} ({percent(noise['share'])})")]
+    for what in ("bias", "radius"):
+        found, said = noise[what], "not known"
+        if found["rank"]:
+            said = f"rank {found['rank']} of {noise['classes']}"
+            if over := found.get("correlation"):
+                rho, p = number(over["rho"], 2), number(over["p_value"], 3)
+                said += f"; over all classes ρ = {rho}, p = {p}"
+        facts.append((f"Its {what}", said))
+    if regions and (clusters := regions["clusters"]):
+        keys = ("purity", "optimal_accuracy", "stable_accuracy", "agreement")
+        share = {key: percent(clusters[key]) for key in keys}
+        said = (
+            f"k-means on {number(regions['images'])} images of {regions['data']}: purity "
+            f"{share['purity']}. Named by optimal assignment they are right for "
+            f"{share['optimal_accuracy']} of the images, as a stable marriage for "
+            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters."
+        )
+        facts.append(("Clusters", said))
+    return facts
+
+
+def category_trees(workspace: Path) -> Section | None:
+    """Gather the section about trees of categories, as `cluster` left them."""
+    found = read_clustering(workspace, "categories")
+    layers = []
+    for one in found:
+        with reading(one.file, "redo `cnnlens cluster --force`"):
+            layers.append(_categories(one))
+    note = (
+        "Each category is the mean of its images’ activations; the distance of two is ½(1 − cos). "
+        "The nearest pair is merged again and again. A tree drawn from few images may be chance, "
+        "so each merge bears its support: the share of trees from resampled images that have it "
+        "too."
+    )
+    sources = [one.file for one in found]
+    title = "Which categories it holds close"
+    return Section("categories", title, note, layers, sources) if found else None
+
+
+def _categories(one: Clustering) -> Layer:
+    folder, found = one.folder, one.found
+    count = found["categories"]
+    captions = {
+        "dendrogram.png": "Tree of categories. The number at a merge is how often, in a hundred "
+        "trees from images drawn anew, the same categories stood together; orange below 70.",
+        "mst.png": "Minimum spanning tree, drawn from its centre. The shorter an edge, the darker.",
+        "distances.png": "All distances, in the order of the tree.",
+    }
+    figures = [
+        Figure(folder / name, caption, tall=count > 60)
+        for name, caption in captions.items()
+        if (folder / name).is_file()
+    ]
+    top = " from ".join(_side(side) for side in found["top_split"])
+    facts = [
+        ("Categories", f"{number(count)} ({number(found['images'])} images)"),
+        ("First to merge", " + ".join(found["first_merge"]) + _support(found["first_support"])),
+        ("Centre of the spanning tree", found["centre"]),
+        ("Cophenetic correlation", number(found["cophenetic"], 2)),
+        ("Parted at the top", top if count > 2 else ""),
+        ("Left out (no activation)", ", ".join(found["excluded"])),
+    ]
+    nearest = [
+        [row["a"], row["b"], Cell(number(float(row["distance"]), 4))]
+        for row in read_csv(folder / "mst.csv", ("a", "b", "distance"))[:8]
+    ]
+    caption = "The nearest pairs along the spanning tree"
+    table = Table(["category", "category", "distance"], nearest, caption)
+    return Layer(one.layer, Facts(facts), *figures, table)
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    names = side["categories"]
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more + _support(side["support"])
+
+
+def _support(value: float | None) -> str:
+    return "" if value is None else f" (support {percent(value)})"
+
+
+def parts(workspace: Path) -> Section | None:
+    """Gather the section about parts: whether units follow them from object to object."""
+    folders = finished(workspace, "stability")
+    found = [read_stability(folder) for folder in folders]
+    if not found:
+        return None
+    measured = Table(
+        ["Layer", "Instability", "shuffled", "random", "centre", "Steadier than shuffled "
+         "(p < .05)", "Selectivity", "Peaks’ distance from the centre", "Dead", "Objects"],
+        [_measured(one) for one in found],
+    )  # fmt: skip
+    heads = ["Layer", "Share of activations in the mask", "Part interpretability", "by chance",
+             "at most"]  # fmt: skip
+    masks = [row for one in found for row in _masks(one)]
+    colours = part_colours([part["name"] for part in found[-1].summary["parts"]])
+    blocks = [
+        measured,
+        *([Text(_MASKS), Table(heads, masks)] if masks else []),
+        *(_peaks(one) for one in found),
+        Legend(colours),
+    ]
+    sources = [folder / "summary.json" for folder in folders]
+    return Section("stability", "Do its units follow an object’s parts?", _STEADY, blocks, sources)
+
+
+_STEADY = (
+    "Location instability is how much the distance between a unit’s peak and a part varies from "
+    "object to object, in shares of the diagonal: 0 for a unit that follows the part. It means "
+    "nothing alone: a unit that always fires at the centre is steady, too. So the same figure "
+    "stands beside it for the unit’s own places shuffled among the objects, for random places and "
+    "for the centre. Dead units, which are never above 0 on their category, are left out."
+)
+_MASKS = (
+    "Part interpretability is the share of objects on which a unit’s mask is its best part (IoU "
+    "above 0.2). The masks’ area bounds it; by chance is what the masks of other objects of the "
+    "category give."
+)
+
+
+def _measured(found: StabilityResult) -> list[Any]:
+    s = found.summary
+    with reading(found.folder / "summary.json", "redo `cnnlens stability` with --force"):
+        base = [Cell(number(s["baselines"][k], 4)) for k in ("shuffled", "uniform", "centre")]
+        steady, selective = s.get("steadier_than_shuffled"), s.get("selectivity")
+        return [
+            found.name,
+            Cell(number(s["location_instability"], 4), strong=True),
+            *base,
+            steady and Cell(f"{steady['units']} units",
+                            note=f"(by chance {steady['by_chance']:.0f})"),
+            Cell(number(selective, 3), note="" if selective is None else "(by chance .5)"),
+            Cell(number(s["centre_distance"], 4)),
+            Cell(f"{s['dead_units']} of {s['units']}"),
+            Cell(number(s["images"])),
+        ]  # fmt: skip
+
+
+def _masks(found: StabilityResult) -> list[list[Any]]:
+    rows = found.summary["interpretability"]
+    keys = ("quantile", "part_interpretability", "chance", "bound")
+    return [
+        [found.name, *(Cell(number(row[k], 4), strong=k == keys[1]) for k in keys)] for row in rows
+    ]
+
+
+def _peaks(found: StabilityResult) -> Layer:
+    where = found.folder / "where.png"
+    caption = (
+        "Where its units peak: on the object that excites them most, and on all objects of the "
+        "category. Dots are the parts."
+    )
+    steadiest = [unit.unit for unit in found.best()]
+    rank = {unit: place for place, unit in enumerate(steadiest)}
+    shots = [
+        Shot(u.picture, f"unit {u.unit}", u.words, alt=f"Unit {u.unit} on its top objects",
+             unit=u.unit, heading="Where it peaks on objects")
+        for u in sorted(found.units, key=lambda u: rank.get(u.unit, len(rank)))
+        if u.picture
+    ]  # fmt: skip
+    figure = [Figure(where, caption)] if where.is_file() else []
+    return Layer(found.name, *figure, Gallery(shots, shown=6, wide=True))
