@@ -91,7 +91,7 @@ def extract(
     ]
     if not missing:
         return
-    forward = Forward(model, missing, logits, even(run.batch_size))
+    forward = Forward(model, missing, logits, even_batch(run.batch_size))
     with ExitStack() as stack:
         writers = []
         for layer in missing:
@@ -103,7 +103,7 @@ def extract(
         yield from _fill(forward, images, writers, run)
 
 
-def even(batch: int) -> int:
+def even_batch(batch: int) -> int:
     """Round a batch size down to one that fills blocks of rows evenly: 1, 2, 4 … 32, 64, 96 …
 
     A store's blocks hold whole batches, so an odd size would make them, and the memory, large.
@@ -135,9 +135,12 @@ def _fill(
     forward: Forward, images: ImageSet, writers: list[StoreWriter], run: RunSettings
 ) -> Iterator[Step]:
     total, size = len(images.paths), forward.limit
-    blocks = min(writer.blocks for writer in writers)
-    starts = [writer.resume_at(blocks) for writer in writers]  # all the same
-    yield Step(starts[0], total, limit=forward.limit)
+    reached = [writer.reached for writer in writers]
+    if len(set(reached)) > 1:  # a kill met them between two batches
+        for writer in writers:
+            writer.go_back(min(blocks for blocks, _ in reached))
+    _, start = writers[0].reached
+    yield Step(start, total, "extracting", forward.limit)
     with ThreadPoolExecutor(max_workers=1) as pool:  # compresses while the next batch is computed
         writing: Future[None] | None = None
         for one in passes(
@@ -145,13 +148,13 @@ def _fill(
             images,
             batch_size=size,
             workers=run.workers,
-            start=starts[0],
+            start=start,
             skipped=writers[0].skipped(),
         ):
             if writing is not None:
                 writing.result()
             writing = pool.submit(_add, writers, one)
-            yield Step(one.batch.next, total, limit=forward.limit)
+            yield Step(one.batch.next, total, "extracting", forward.limit)
         if writing is not None:
             writing.result()
     for writer in writers:

@@ -1,8 +1,9 @@
-"""Filling a store so that a kill at any moment loses at most one block.
+"""Filling a store so that a kill at any moment loses at most one block, and an interrupt nothing.
 
 While a store grows it is a folder of small files beside it, one per block of rows, each written
 whole or not at all. When the last block is there, their compressed chunks are copied as they are
-into one HDF5 file, which then takes the store's name.
+into one HDF5 file, which then takes the store's name. Who is stopped leaves the batches of the
+block that was begun, too; the next run takes them up and completes it.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error
 
 _KEPT = "what was extracted is kept, repeat the command to go on; or use --no-store"
+_PENDING = "pending.h5"  # the block that an interrupted run had begun
 _BEGUN = {
     **WORDS,
     "shape": "another size of maps",
     "logits": "another choice of what to keep",
     "block": "another --batch-size",
 }
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # positions, activations, logits
 
 
 class StoreWriter:
@@ -80,14 +84,14 @@ class StoreWriter:
         force: bool = False,
     ) -> None:
         self.path, self.key, self.shape, self.logits = path, key, shape, logits
-        self._block = math.lcm(batch, MOST_ROWS)
+        self._batch, self._block = batch, math.lcm(batch, MOST_ROWS)
         self._parts = path.with_name(f".{path.name}.parts")
         make_folder(path.parent)
         self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+        self._pending: list[Rows] = []
         self._pending_rows = 0
         self._skipped: list[tuple[str, str]] = []
-        self._done = 0
+        self._done = self._next = 0
         self._acquire()
         try:
             self._take_over(force)
@@ -101,7 +105,12 @@ class StoreWriter:
             stale.unlink(missing_ok=True)
         if force:
             self.discard()
-        self._done = self._find_blocks()
+        blocks = self._find_blocks()
+        begun = self._read_pending(blocks)
+        self.go_back(blocks)
+        if begun is not None:
+            batch, self._skipped, self._next = begun
+            self._pending, self._pending_rows = [batch], len(batch[0])
 
     def _acquire(self) -> None:
         try:
@@ -145,26 +154,37 @@ class StoreWriter:
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:06d}.h5"
 
-    @property
-    def blocks(self) -> int:
-        """Blocks that are safely on disk."""
-        return self._done
+    def _read_pending(self, blocks: int) -> tuple[Rows, list[tuple[str, str]], int] | None:
+        """Read the block after `blocks` that an interrupted run had begun."""
+        try:
+            with h5py.File(self._parts / _PENDING, "r") as file:
+                made = json.loads(file.attrs["key"])
+                if made != self._made_from or file.attrs["blocks"] != blocks:
+                    return None
+                logits = file["logits"][:] if "logits" in file else None
+                skipped = [tuple(pair) for pair in json.loads(file.attrs["skipped"])]
+                rows = (file["positions"][:], file["activations"][:], logits)
+                if len(rows[0]) % self._batch:  # other batches would miss the block's end
+                    return None
+                return rows, skipped, int(file.attrs["next"])
+        except (OSError, RuntimeError, KeyError, ValueError):
+            return None  # there is none, or it is damaged: less than a block, and made again
 
-    def resume_at(self, blocks: int) -> int:
-        """Keep the first `blocks` blocks only; return the position in the data to go on from."""
-        self._done = min(self._done, blocks)
-        for part in sorted(self._parts.glob("*.h5")) if self._parts.exists() else []:
-            if int(part.stem) >= self._done:
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Blocks on disk, and the position in the data to go on from."""
+        return self._done, self._next
+
+    def go_back(self, blocks: int) -> None:
+        """Keep the first `blocks` blocks only."""
+        for part in self._parts.glob("*.h5") if self._parts.exists() else []:
+            if part.name == _PENDING or int(part.stem) >= blocks:
                 part.unlink()
-        if self._done == 0:
-            return 0
-        with h5py.File(self._part(self._done - 1), "r") as file:
-            return int(file.attrs["next"])
-
-    @property
-    def rows(self) -> int:
-        """Rows on disk or pending."""
-        return self._done * self._block + self._pending_rows
+        self._pending, self._pending_rows, self._skipped = [], 0, []
+        self._done, self._next = blocks, 0
+        if blocks:
+            with h5py.File(self._part(blocks - 1), "r") as file:
+                self._next = int(file.attrs["next"])
 
     def skipped(self) -> list[tuple[str, str]]:
         """Damaged images met so far, those of earlier runs included."""
@@ -197,11 +217,12 @@ class StoreWriter:
         following : int
             The position in the data after this batch.
         """
-        self._skipped += skipped
         self._pending.append((positions, self._converted(maps), logits))
         self._pending_rows += len(positions)
+        self._skipped += skipped
+        self._next = following
         if self._pending_rows >= self._block:
-            self._flush(following)
+            self._flush()
 
     def _converted(self, maps: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -213,25 +234,30 @@ class StoreWriter:
             )
         return converted
 
-    def _flush(self, following: int) -> None:
+    def _flush(self) -> None:
         if not self._pending_rows and not self._skipped:
             return
+        self._write(self._part(self._done))
+        self._pending, self._pending_rows, self._skipped = [], 0, []
+        self._done += 1
+
+    def _write(self, part: Path) -> None:
+        """Write what is pending."""
         with h5py.File(image := io.BytesIO(), "w") as file:
             self._fill(file)
             file.attrs.update(
                 key=json.dumps(self._made_from),
-                next=following,
+                blocks=self._done,
+                next=self._next,
                 skipped=json.dumps(self._skipped),
             )
         try:
-            with atomic(self._part(self._done)) as temporary:
+            with atomic(part) as temporary:
                 temporary.write_bytes(image.getbuffer())
         except OSError as error:
             raise self._writing_error(error) from error
         except CnnlensError as error:
             raise CnnlensError(error.message, f"{error.hint}; {_KEPT}") from error
-        self._pending, self._pending_rows, self._skipped = [], 0, []
-        self._done += 1
 
     def _fill(self, file: h5py.File) -> None:
         activations = create_activations(file, self._pending_rows, self.shape, self.key.dtype)
@@ -258,7 +284,8 @@ class StoreWriter:
         following : int
             The position in the data after the last batch.
         """
-        self._flush(following)
+        self._next = following
+        self._flush()
         skipped = self.skipped()
         try:
             blocks = [self._part(number) for number in range(self._done)]
@@ -284,8 +311,13 @@ class StoreWriter:
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def close(self) -> None:
-        """Let other processes write this store."""
-        self._lock.release()
+        """Keep what is pending, and let other processes write this store."""
+        try:
+            if 0 < self._pending_rows < self._block:
+                with suppress(CnnlensError):  # a full disk, say: less than a block is lost
+                    self._write(self._parts / _PENDING)
+        finally:
+            self._lock.release()
 
 
 def clear_leftovers(path: Path) -> None:

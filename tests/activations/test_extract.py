@@ -469,3 +469,62 @@ def test_forward_never_returns_views_of_one_another(data):
     pixels = torch.randint(0, 256, (3, 3, *little.SIZE), dtype=torch.uint8)
     (pre, post), _ = forward(pixels)
     assert (pre < 0).any() and np.array_equal(pre.clip(0), post)
+
+
+@pytest.mark.parametrize("batches", [1, 3, 5])
+def test_what_an_interrupted_run_has_computed_is_not_computed_again(data, tmp_path, batches):
+    """Three batches of 8 are less than a block of 32; five are a block and a begun one."""
+    net = Counting(little.little_model().net)
+    model = little.little_model(net=net)
+    layers = little.layers_of(model, ["net.0", "conv2"])
+    run = RunSettings(batch_size=8, workers=2)
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    list(extract(model, data, layers, unbroken, run=run, logits=True))
+    net.rows = 0
+    steps = extract(model, data, layers, broken, run=run, logits=True)
+    for _ in range(batches + 1):  # the first says where it begins
+        next(steps)
+    steps.close()
+    assert net.rows == 8 * batches
+    again = list(extract(model, data, layers, broken, run=run, logits=True))
+    assert again[0].done == 8 * batches + 1  # image 3 is damaged
+    assert net.rows == 68
+    for layer in layers:
+        one, other = store_path(unbroken, layer), store_path(broken, layer)
+        assert little.everything(one) == little.everything(other)
+    assert not list(broken.glob(".*.parts"))
+
+
+def test_a_begun_block_of_other_batches_is_made_again(data, tmp_path):
+    model = little.little_model()
+    layers = little.layers_of(model)
+    steps = extract(model, data, layers, tmp_path / "a", run=RunSettings(batch_size=8, workers=0))
+    for _ in range(4):
+        next(steps)
+    steps.close()  # 24 rows, which batches of 16 cannot fill up to 32
+    run = RunSettings(batch_size=16, workers=0)
+    assert next(iter(list(extract(model, data, layers, tmp_path / "a", run=run)))).done == 0
+    fill(data, tmp_path / "b", model)
+    for name in ("0.h5", "conv2.h5"):
+        assert little.everything(tmp_path / "a" / name) == little.everything(tmp_path / "b" / name)
+
+
+def test_layers_that_stopped_at_different_batches_go_on_together(data, tmp_path, monkeypatch):
+    from cnnlens.activations.writer import StoreWriter
+
+    real, calls = StoreWriter.add, []
+
+    def add(self: StoreWriter, *rows: object) -> None:
+        calls.append(self)
+        if len(calls) == 6:  # the second layer's third batch
+            raise KeyboardInterrupt
+        real(self, *rows)
+
+    monkeypatch.setattr(StoreWriter, "add", add)
+    with pytest.raises(KeyboardInterrupt):
+        fill(data, tmp_path / "a", batch=8)
+    monkeypatch.undo()
+    fill(data, tmp_path / "a", batch=8)
+    fill(data, tmp_path / "b", batch=8)
+    for name in ("0.h5", "conv2.h5"):
+        assert little.everything(tmp_path / "a" / name) == little.everything(tmp_path / "b" / name)
