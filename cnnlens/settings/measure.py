@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-from cnnlens.errors import UsageError
+from cnnlens.settings.option import option
 from cnnlens.settings.run import Settings
+
+
+def _quantile() -> Any:
+    words = "Share of a unit's activations above its threshold."
+    return option(0.005, words, above=0, below=1, metavar="SHARE", hint="try 0.005")
+
+
+def _chance(default: int) -> Any:
+    words = "Shuffles for the chance level and p-values; 0 for none."
+    return option(default, words, least=0, hint="0 leaves it out")
+
+
+def _top() -> Any:
+    return option(8, "Top images shown per unit.", least=0, hint="0 shows none", panel="Output")
+
+
+def _seed() -> Any:
+    return option(0, "Seed of everything random.", least=0, panel="Run")
 
 
 @dataclass(frozen=True)
@@ -29,22 +48,26 @@ class DissectSettings(Settings):
         Of the shuffles.
     """
 
-    quantile: float = 0.005
-    min_iou: float = 0.04
-    chance: int = 10
-    compat: str = ""
-    top: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1:
-            raise UsageError(f"--quantile {self.quantile} is not between 0 and 1", "try 0.005")
-        if not 0 <= self.min_iou <= 1:
-            raise UsageError(f"--min-iou {self.min_iou} is not between 0 and 1", "try 0.04")
-        if self.chance < 0 or self.top < 0:
-            raise UsageError("--chance and --top cannot be negative", "0 leaves them out")
-        if self.compat not in ("", "ndlite"):
-            raise UsageError(f"--compat {self.compat} is not known", "the only one is ndlite")
+    quantile: float = _quantile()
+    min_iou: float = option(
+        0.04,
+        "Best IoU from which a unit is a detector.",
+        least=0,
+        most=1,
+        hint="try 0.04",
+        metavar="IOU",
+    )
+    chance: int = _chance(10)
+    compat: str = option(
+        "",
+        "Count as NetDissect-Lite did.",
+        choices=("", "ndlite"),
+        hint="the only one is ndlite",
+        metavar="ndlite",
+        shown="as the paper says",
+    )
+    top: int = _top()
+    seed: int = _seed()
 
     @property
     def kept_share(self) -> Fraction:
@@ -70,18 +93,17 @@ class CompareSettings(Settings):
         Of the resamples.
     """
 
-    level: float = 0.95
-    resamples: int = 2000
-    top: int = 12
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UsageError(f"--level {self.level} is not between 0 and 1", "0.95 is usual")
-        if self.resamples < 100:
-            raise UsageError(f"--resamples {self.resamples} is too few", "2000 is usual")
-        if self.top < 0:
-            raise UsageError(f"--top {self.top} cannot be negative", "0 shows no pictures")
+    level: float = option(
+        0.95, "Level of the intervals.", above=0, below=1, metavar="SHARE", hint="0.95 is usual"
+    )
+    resamples: int = option(2000, "Resamples of the bootstrap.", least=100, hint="2000 is usual")
+    top: int = option(
+        12,
+        "Units shown side by side per layer, without -f.",
+        least=0,
+        hint="0 shows no pictures",
+    )
+    seed: int = _seed()
 
 
 @dataclass(frozen=True)
@@ -105,21 +127,21 @@ class StabilitySettings(Settings):
         Of shuffled and random places.
     """
 
-    quantile: float = 0.005
-    wide: float = 0.0
-    chance: int = 100
-    category: str = "mean"
-    top: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1:
-            raise UsageError(f"--quantile {self.quantile} is not between 0 and 1", "try 0.005")
-        if not 0 <= self.wide < 1:
-            raise UsageError(f"--wide {self.wide} is not between 0 and 1", "0: a mean part's share")
-        if self.chance < 0 or self.top < 0:
-            raise UsageError("--chance and --top cannot be negative", "0 leaves them out")
-        if self.category not in ("mean", "minimum"):
-            raise UsageError(
-                f"--category-by {self.category} is not known", "choose mean or minimum"
-            )
+    quantile: float = _quantile()
+    wide: float = option(
+        0.0,
+        "A second such share; 0: that of a mean part.",
+        least=0,
+        below=1,
+        hint="0: a mean part's share",
+        metavar="SHARE",
+    )
+    chance: int = _chance(100)
+    category: str = option(
+        "mean",
+        "A unit's category: of its largest mean activation, or its smallest instability.",
+        choices=("mean", "minimum"),
+        name="category-by",
+    )
+    top: int = _top()
+    seed: int = _seed()
