@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnlens.cli.screen import Screen
+from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import (
     Method,
     build,
@@ -33,6 +34,10 @@ ModelArgument = Annotated[
         "package.module:factory. Left out: the workspace's model.",
         show_default=False,
     ),
+]
+WorkspaceArgument = Annotated[
+    Path,
+    typer.Argument(metavar="WORKSPACE", help="The workspace that the others are held against."),
 ]
 WorkspaceOption = Annotated[
     Path | None,
@@ -100,19 +105,31 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
     if presets:
         text = _PRESET.format(", ".join(presets))
         more = [_parameter("preset", str, "default", _typer("--preset", help=text, metavar="NAME"))]
-    inputs = [_of_field(field) for field in inputs_of(method)]
+    inputs = [_of_field(f) for f in inputs_of(method) if not f.option.argument]
+    settings = [_of_field(field, bool(presets)) for field in settings_of(method)]
+    force = _typer("--force", help=f"Redo or overwrite; {method.forces}.", panel="Output")
+    model, workspace = (
+        (
+            [_parameter("model", ModelArgument, None)],
+            [_parameter("workspace", WorkspaceOption, None)],
+        )
+        if method.opens_model
+        else ([_parameter("workspace", WorkspaceArgument, inspect.Parameter.empty)], [])
+    )
     return [
-        _parameter("model", ModelArgument, None),
+        *model,
+        *(_of_argument(field) for field in inputs_of(method) if field.option.argument),
         *(one for one in inputs if _panel(one) == "What"),
         *more,
-        *(_of_field(field, bool(presets)) for field in settings_of(method)),
+        *(one for one in settings if _panel(one) != "Run"),
         *(one for one in inputs if _panel(one) != "What"),
-        *([_parameter("page", PageOption, True)] if method.sections else []),
-        _parameter("workspace", WorkspaceOption, None),
+        *([_parameter("page", PageOption, True)] if method.sections and method.opens_model else []),
+        *workspace,
         _parameter("json", JsonOption, False),
         _parameter("quiet", QuietOption, False),
-        _parameter("force", ForceOption, False),
-        *(_of_field(field) for field in fields_of(ModelSettings)),
+        _parameter("force", bool, False, force),
+        *(_of_field(field) for field in fields_of(ModelSettings) if method.opens_model),
+        *(one for one in settings if _panel(one) == "Run"),
         *(_of_field(field) for field in run_of(method)),
     ]
 
@@ -161,6 +178,13 @@ def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
     return _parameter(field.keyword, kind, default, info)
 
 
+def _of_argument(field: Field) -> inspect.Parameter:
+    """Make the argument of a field that may be left out."""
+    info = typer.Argument(metavar=field.metavar, help=field.option.help, show_default=False)
+    kind: Any = list[field.type] if field.repeats else field.type  # type: ignore[name-defined]
+    return _parameter(field.keyword, kind | None, None, info)
+
+
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -172,13 +196,15 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
 
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     asked, settings = build(method, plain)
-    opening = ModelSettings(**{f.attribute: plain[f.keyword] for f in fields_of(ModelSettings)})
+    opening = ModelSettings(
+        **{f.attribute: plain[f.keyword] for f in fields_of(ModelSettings) if f.keyword in plain}
+    )
     run = RunSettings(
         **{f.attribute: plain[f.keyword] for f in fields_of(RunSettings) if f.keyword in plain}
     )
     screen = Screen(json=plain["json"], quiet=plain["quiet"])
     space = Workspace(plain["workspace"], plain["force"])
-    study = Study(space, plain["model"], opening, run, screen, plain["force"])
+    study = Study(space, plain.get("model"), opening, run, screen, plain["force"])
     one = method(study, asked, settings, plain.get("page", False))
     try:
         carry_out(one, command_line())
@@ -193,9 +219,13 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
 
 def write_page(workspace: Path, screen: Screen) -> Path:
     """Write the page over everything in a workspace, and say where it is and what it lacks."""
+    from cnnlens.methods import sections
     from cnnlens.report.page import write_report
 
-    page = write_report(workspace)
+    def tell(fault: CnnlensError) -> None:
+        screen.note(f"not on the page: {fault.message}")
+
+    page = write_report(workspace, sections(), tell)
     screen.say(f"page: {page}")
     return page
 

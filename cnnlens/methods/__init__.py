@@ -18,7 +18,15 @@ GROUP = "cnnlens.methods"
 
 # in the order in which a user meets them, and in which the page shows them: name, class
 _BUILT_IN = {
+    "extract": "Extract",
+    "dissect": "Dissect",
+    "stability": "Stability",
+    "visualize": "Visualize",
+    "deconv": "Deconv",
     "cam": "Cam",
+    "invert": "Invert",
+    "style": "Style",
+    "compare": "Compare",
 }
 
 

@@ -60,6 +60,29 @@ class GivenImage:
         pixels = preprocess.pixels(image, squash=False)  # (H, W, C)
         return pixels.transpose(2, 0, 1).copy()
 
+    def scaled(self, side: int, channels: int) -> np.ndarray:
+        """Decode and bring the shorter side to `side`, (C, h, w) uint8, proportions kept.
+
+        Raises
+        ------
+        CnnlensError
+            When it cannot be read.
+        """
+        import numpy as np
+
+        from cnnlens.data.decode import DamagedImage, load_image
+
+        try:
+            image = load_image(self.path, "L" if channels == 1 else "RGB")
+        except DamagedImage as damage:
+            raise CnnlensError(
+                f"{self.shown} cannot be read: {damage.reason}", "name another image"
+            ) from damage
+        factor = side / min(image.size)
+        image = image.resize((round(image.width * factor), round(image.height * factor)))
+        array = np.asarray(image)
+        return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+
 
 @dataclass
 class GivenImages:

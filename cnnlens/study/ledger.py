@@ -59,7 +59,8 @@ class Ledger:
         The JSON.
     listed : str
         The key under which it lists its entries, each with its "file"; empty: entries stand in the
-        document itself, by name.
+        document itself, by name, and it is one of its own, by the file's name, where it says what
+        it was made from.
     force : bool
         Make everything anew, and pass over a damaged JSON.
     entries : dict of str to dict
@@ -102,7 +103,8 @@ class Ledger:
         document = read_json(self.path)
         entries = document.get(self.listed) if isinstance(document, dict) else None
         if not self.listed and isinstance(document, dict):
-            return {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
+            within = {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
+            return {self.path.name: document, **within} if MADE_FROM in document else within
         if not isinstance(entries, list) or not all(
             isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries
         ):

@@ -67,6 +67,8 @@ class Study:
         Where notes and progress go.
     force : bool
         Redo what is made, clear the results of another model.
+    options : dict
+        Arguments of `open_model`, beside spec and device, that opened the model.
     """
 
     workspace: Workspace
@@ -77,7 +79,7 @@ class Study:
     force: bool = False
     _layers: list[Layer] = field(default_factory=list)
     _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
-    _options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     # ---- the model
 
@@ -108,7 +110,7 @@ class Study:
         if known:  # what was said of this model before still holds
             given = {k: v or _tupled(known.get(k)) for k, v in given.items()}
         model = open_model(spec, device=self.run.device, **given)
-        self._options = given
+        self.options = given
         for line in (*model.notes, _preprocessing(model)):
             self.voice.note(line)
         return model
@@ -244,7 +246,7 @@ class Study:
             When it holds results of another model, and there is no `force`.
         """
         with self.workspace.editing() as workspace:
-            workspace.use_model(self.model, self._options, self.force)
+            workspace.use_model(self.model, self.options, self.force)
             for images, named, default in self._images:
                 workspace.use_data(images, named, default)
             for layer in self._layers:

@@ -94,6 +94,12 @@ class Workspace:
                 raise
             self.document, self._is_lost = copy.deepcopy(_EMPTY), True
 
+    def reopened(self, force: bool = False) -> Workspace:
+        """Return it as other processes may have left it meanwhile; data in memory stays."""
+        anew = Workspace(self.path, force)
+        anew._memory = self._memory
+        return anew
+
     @property
     def _file(self) -> Path:
         return self.path / "workspace.json"

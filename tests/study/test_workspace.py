@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,3 +138,30 @@ def test_models_in_files_are_found_from_anywhere(tmp_path, monkeypatch):
 def test_needing_a_model_is_wrong_usage(tmp_path):
     error = needs_model(Workspace(tmp_path / "ws"))
     assert error.exit_code == 2 and str(tmp_path / "ws") in error.message
+
+
+def test_two_processes_at_once_erase_nothing_of_each_other(tmp_path):
+    """Each reads what the other wrote before it adds its own."""
+    script = (
+        "import sys; from pathlib import Path; from cnnlens.study.workspace import Workspace\n"
+        "w = Workspace(Path(sys.argv[1]))\n"
+        "for i in range(15):\n"
+        "    with w.editing() as now: now.add_command(f'{sys.argv[2]} {i}')\n"
+    )
+    here = Path(__file__).parents[2]
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "ws"), name], cwd=here)
+        for name in "ab"
+    ]
+    assert [one.wait(120) for one in running] == [0, 0]
+    commands = Workspace(tmp_path / "ws").document["commands"]
+    assert sorted(commands) == sorted(f"{name} {i}" for name in "ab" for i in range(15))
+
+
+def test_what_was_opened_before_another_wrote_does_not_erase_it(tmp_path):
+    early, late = Workspace(tmp_path), Workspace(tmp_path)
+    with late.editing() as now:
+        now.add_command("first")
+    with early.editing() as now:
+        now.add_command("second")
+    assert Workspace(tmp_path).document["commands"] == ["first", "second"]

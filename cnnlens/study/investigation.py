@@ -1,0 +1,306 @@
+"""The Python face: every command is a method of one object, with the same names and defaults.
+
+import cnnlens
+
+lens = cnnlens.Investigation("model.pt", "out")
+found = lens.dissect(data="broden_real", layer="features.12")
+found.iou.max(), found.labels[323]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import UsageError, did_you_mean
+from cnnlens.settings.option import Field, fields_of
+from cnnlens.settings.run import ModelSettings, RunSettings
+from cnnlens.study.session import Study
+from cnnlens.study.voice import Voice
+from cnnlens.study.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.methods.method import Method
+    from cnnlens.model.layers import Layers
+    from cnnlens.model.model import Model
+    from cnnlens.model.preprocess import Preprocess
+
+_GIVEN = "given"  # folder of pictures that were named as arrays
+
+
+class Investigation:
+    """One model, one folder of results, every method.
+
+    A call writes the same files as the command of its name, resumes as it does, and returns what
+    it found. A module of the caller's leaves every call as it came: mode, device,
+    `requires_grad`, hooks, buffers; so does the global random state.
+
+    Parameters
+    ----------
+    model : str or path or torch.nn.Module or Model, optional
+        MODEL as on the command line, or a network in memory (DataParallel and compiled ones are
+        unwrapped). Left out: the workspace's.
+    workspace : path, optional
+        Where results go. Left out: a temporary folder for a network in memory, which goes with
+        this object; else as on the command line.
+    preprocess : Preprocess, optional
+        How pixels become input, for a network in memory: ours, torchvision's transforms of a
+        weights entry, or timm's data config. Left out: ImageNet's at 224 pixels, which is said.
+    classes : sequence of str, optional
+        Names of its outputs.
+    device : str
+        ``auto``, ``cpu``, ``cuda[:N]``, ``mps``; a network in memory stays where it is unless one
+        is named.
+    batch_size, workers : int
+        Images in the network at once; threads that read images.
+    quiet : bool
+        No notes and no progress.
+    **opening
+        ``arch``, ``allow_pickle``, ``image_size``, ``mean``, ``std``, as on the command line.
+
+    Raises
+    ------
+    UsageError
+        For an unknown keyword.
+    CnnlensError
+        When the workspace is damaged.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | Model | None = None,
+        workspace: str | Path | None = None,
+        *,
+        preprocess: Preprocess | Any = None,
+        classes: Sequence[str] | None = None,
+        device: str = "auto",
+        batch_size: int = RunSettings.batch_size,
+        workers: int = RunSettings.workers,
+        quiet: bool = False,
+        **opening: Any,
+    ) -> None:
+        _check_keywords("Investigation", opening, fields_of(ModelSettings))
+        self._opening = ModelSettings(**{k: _joined(v) for k, v in opening.items()})
+        self._run = RunSettings(device, batch_size, workers)
+        self._quiet = quiet
+        self._net: nn.Module | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
+        self._options: dict[str, Any] = {}
+        if isinstance(model, str):
+            self._spec = model
+        elif model is not None and not isinstance(model, Path):
+            self._take(model, preprocess, classes)
+            if workspace is None:
+                self._temporary = tempfile.TemporaryDirectory(prefix="cnnlens-")
+                workspace = self._temporary.name
+        self.workspace = Workspace(None if workspace is None else Path(workspace))
+
+    def _take(self, model: Any, preprocess: Any, classes: Sequence[str] | None) -> None:
+        """Take a network that is in memory already."""
+        from cnnlens.model.model import Model
+        from cnnlens.model.open import wrap_module
+
+        if isinstance(model, Model):
+            self._spec = model
+            return
+        device = None if self._run.device == "auto" else self._run.device
+        self._net = model
+        self._wrap = partial(wrap_module, model, preprocess, classes, device)
+
+    # ---- what it works on
+
+    @contextmanager
+    def _study(self, run: RunSettings, force: bool, command: str = "") -> Iterator[Study]:
+        """Open a study for one call; the caller's module and random state come back after it."""
+        from cnnlens.model.open import borrowed
+
+        study = Study(
+            self.workspace, self._spec, self._opening, run, Voice(quiet=self._quiet), force
+        )
+        with borrowed(self._net):
+            if self._net is not None:
+                study.spec = self._wrap()
+            else:
+                study.options = self._options
+            yield study
+            if isinstance(self._spec, str) and "model" in vars(study):
+                self._spec, self._options = study.model, study.options
+
+    @property
+    def model(self) -> Model:
+        """The network, as the methods see it."""
+        with self._study(self._run, False) as study:
+            return study.model
+
+    def layers(self) -> Layers:
+        """List what can be addressed: a `Layers`, which shows itself as a table."""
+        with self._study(self._run, False) as study:
+            return study.addresses
+
+    def report(self) -> Path:
+        """Write the page over all results; return where it is.
+
+        Raises
+        ------
+        CnnlensError
+            When there is nothing to report.
+        """
+        from cnnlens.methods import sections
+        from cnnlens.report.page import write_report
+
+        voice = Voice(quiet=self._quiet)
+        return write_report(
+            self.workspace.path,
+            sections(),
+            lambda fault: voice.note(f"not on the page: {fault.message}"),
+        )
+
+    # ---- the methods
+
+    def __getattr__(self, name: str) -> Any:
+        from cnnlens.methods import methods
+
+        if name.startswith("_") or name not in methods():
+            near = did_you_mean(name, [*methods(), "layers", "report"])
+            raise AttributeError(f"Investigation has no method '{name}'; {near}".rstrip("; "))
+        return _bound(self, methods()[name])
+
+    def __dir__(self) -> list[str]:
+        from cnnlens.methods import methods
+
+        return sorted({*super().__dir__(), *methods()})
+
+    def __repr__(self) -> str:
+        spec = self._spec if isinstance(self._spec, str) else getattr(self._spec, "spec", None)
+        named = spec or (type(self._net).__name__ if self._net is not None else "no model yet")
+        return f"Investigation({named}, workspace={str(self.workspace.path)!r})"
+
+    def _call(self, method: type[Method], values: Mapping[str, Any]) -> Any:
+        """Run a method with the given keywords."""
+        from cnnlens.methods.method import build, carry_out
+
+        given = dict(values)
+        force = bool(given.pop("force", False))
+        labels = given.pop("labels", None)
+        known = _fields(method)
+        _check_keywords(method.name, given, known, ("preset", "force", "labels"))
+        run = self._run
+        for field in fields_of(RunSettings):
+            if given.get(field.keyword) is not None:
+                run = RunSettings(**{**run.as_dict(), field.attribute: given[field.keyword]})
+        plain = {f.keyword: self._converted(f, given[f.keyword], labels) for f in known
+                 if f.keyword in given}  # fmt: skip
+        plain["preset"] = given.get("preset")
+        asked, settings = build(method, plain)
+        self.workspace = self.workspace.reopened(force)
+        with self._study(run, force) as study:
+            one = method(study, asked, settings, page=True)
+            carry_out(one, _as_typed(method.name, values))
+            if one.failed:
+                raise one.failed[0]
+            return one.result()
+
+    def _converted(self, field: Field, value: Any, labels: Any) -> Any:
+        """Bring a value to what the command line gives: tuples, paths, opened data."""
+        if field.keyword in ("data", "negatives") and not isinstance(
+            value, (str, Path, type(None))
+        ):
+            return _in_memory(value, labels)
+        if field.keyword == "image":
+            value = [value] if _is_one(value) else list(value)
+            return tuple(self._as_file(one) for one in value)
+        if field.repeats and value is not None:
+            return (value,) if isinstance(value, (str, Path)) else tuple(map(str, value))
+        return Path(value) if field.type is Path and isinstance(value, str) else value
+
+    def _as_file(self, image: Any) -> Path:
+        """Give a picture in memory a file, named after what it shows."""
+        if isinstance(image, (str, Path)):
+            return Path(image)
+        from cnnlens.data.memory import as_image
+        from cnnlens.files import atomic
+
+        buffer = io.BytesIO()
+        as_image(image).save(buffer, "PNG")
+        name = hashlib.sha256(buffer.getvalue()).hexdigest()[:12]
+        path = self.workspace.path / _GIVEN / f"{name}.png"
+        if not path.is_file():
+            with atomic(path) as temporary:
+                temporary.write_bytes(buffer.getvalue())
+        return path
+
+
+def _bound(lens: Investigation, method: type[Method]) -> Any:
+    """Make a method's callable: keywords alone, with a signature and the command's help."""
+
+    def call(**values: Any) -> Any:
+        return lens._call(method, values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(f.keyword, keyword, default=f.default) for f in _fields(method)]
+    parameters.append(inspect.Parameter("force", keyword, default=False))
+    call.__name__ = call.__qualname__ = method.name
+    call.__doc__ = _documentation(method)
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def _fields(method: type[Method]) -> list[Field]:
+    from cnnlens.methods.method import inputs_of, run_of, settings_of
+
+    own = [*inputs_of(method), *settings_of(method)]
+    return [*own, *(f for f in run_of(method) if f.keyword != "device")]
+
+
+def _documentation(method: type[Method]) -> str:
+    lines = [f"    {f.keyword} : {f.option.help}" for f in _fields(method)]
+    return "\n".join([inspect.getdoc(method) or "", "", "Keywords:", *lines])
+
+
+def _check_keywords(
+    name: str, given: Mapping[str, Any], known: Sequence[Field], more: Sequence[str] = ()
+) -> None:
+    names = [*(field.keyword for field in known), *more]
+    for keyword in given:
+        if keyword not in names:
+            near = did_you_mean(keyword, names) or f"there are {', '.join(names)}"
+            raise UsageError(f"{name} takes no keyword '{keyword}'", near)
+
+
+def _joined(value: Any) -> Any:
+    """Write numbers as the command line does: ``0.5,0.5,0.5``, ``224x320``."""
+    if isinstance(value, (list, tuple)):
+        return ("x" if all(isinstance(v, int) for v in value) else ",").join(map(str, value))
+    return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
+
+
+def _in_memory(value: Any, labels: Any) -> ImageSet:
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.data.memory import memory_images
+
+    return value if isinstance(value, ImageSet) else memory_images(value, labels)
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(value, (str, Path)) or not isinstance(value, (list, tuple))
+
+
+def _as_typed(name: str, values: Mapping[str, Any]) -> str:
+    """Write a call as one would type it; what is no plain value is named by its type."""
+    words = [
+        f"{k}={v!r}" if isinstance(v, (str, int, float, bool, list, tuple, Path)) else
+        f"{k}=<{type(v).__name__}>"
+        for k, v in values.items()
+    ]  # fmt: skip
+    return f"lens.{name}({', '.join(words)})"

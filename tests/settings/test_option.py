@@ -1,0 +1,89 @@
+"""Settings that declare their options: checks, keywords and flags follow from one place."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+import cnnlens.settings
+from cnnlens.errors import UsageError
+from cnnlens.settings.option import fields_of, option
+from cnnlens.settings.run import ModelSettings, Settings
+
+
+@dataclass(frozen=True)
+class Sample(Settings):
+    """For the tests."""
+
+    presets: ClassVar = {"tall": {"top": 7}}
+    top: int = option(3, "How many.", least=1, hint="3 is usual")
+    share: float = option(0.5, "Which share.", above=0, below=1)
+    method: str = option("plain", "How.", choices=("plain", "guided", "gradient"))
+    category: str = option("mean", "By what.", name="category-by")
+    switch: bool = option(False, "Whether.")
+    several: tuple[str, ...] = option((), "Names.", name="class")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"top": 0}, "--top 0 is not at least 1"),
+        ({"share": 0.0}, "--share 0.0 is not between 0 and 1"),
+        ({"share": 1.0}, "--share 1.0 is not between 0 and 1"),
+        ({"share": float("nan")}, "--share nan is not"),
+        ({"method": "guidet"}, "--method guidet is not known"),
+    ],
+)
+def test_what_does_not_fit_is_named_by_its_flag(given, message):
+    with pytest.raises(UsageError, match=message):
+        Sample(**given)
+
+
+def test_the_way_out_is_said():
+    with pytest.raises(UsageError) as error:
+        Sample(method="guidet")
+    assert error.value.hint.startswith("did you mean guided")
+    with pytest.raises(UsageError) as error:
+        Sample(top=0)
+    assert error.value.hint == "3 is usual"
+
+
+def test_presets_give_way_to_what_is_said():
+    assert Sample.of("tall").top == 7
+    assert Sample.of("tall", top=2, share=None) == Sample(top=2)
+    with pytest.raises(UsageError, match="no preset 'short'"):
+        Sample.of("short")
+
+
+def test_faces_read_names_types_and_metavars():
+    fields = {f.attribute: f for f in fields_of(Sample)}
+    assert fields["category"].flag == "--category-by"
+    assert fields["category"].keyword == "category_by"
+    assert fields["several"].keyword == "class_"  # a word of Python's
+    assert fields["several"].repeats
+    assert not fields["top"].repeats
+    assert fields["method"].metavar == "plain|guided|gradient"
+    assert fields["top"].metavar == "N"
+
+
+@pytest.mark.parametrize(
+    "given", [{"image_size": "big"}, {"mean": "a,b"}, {"std": "0.5,0"}, {"mean": "nan"}]
+)
+def test_a_model_is_opened_with_numbers(given):
+    with pytest.raises(UsageError):
+        ModelSettings(**given).as_arguments()
+
+
+def test_every_setting_says_what_it_is():
+    """A field without words would be an option without help."""
+    lacking = []
+    for module in pkgutil.iter_modules(cnnlens.settings.__path__):
+        found = importlib.import_module(f"cnnlens.settings.{module.name}")
+        for kind in vars(found).values():
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                lacking += [f.flag for f in fields_of(kind) if not f.option.help.endswith(".")]
+    assert lacking == []

@@ -1,0 +1,114 @@
+"""What is made already, and from what; what a killed run leaves; what an entry costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnlens.errors import CnnlensError
+from cnnlens.study.ledger import Item, Ledger
+
+
+def made(folder: Path, count: int, **more: object) -> Ledger:
+    ledger = Ledger(folder / "cam.json")
+    for number in range(count):
+        item = Item(f"{number}.png", {"image": number, **more})
+        (folder / item.name).write_bytes(b"picture")
+        ledger.keep(item, {"file": item.name, "score": number})
+    return ledger
+
+
+def test_what_is_made_is_not_missing(tmp_path):
+    made(tmp_path, 2).close({"settings": {}})
+    ledger = Ledger(tmp_path / "cam.json")
+    items = [Item(f"{number}.png", {"image": number}) for number in range(3)]
+    assert [item.name for item in ledger.missing(items)] == ["2.png"]
+    changed = [Item("0.png", {"image": "another"})]
+    assert ledger.missing(changed) == changed
+
+
+def test_force_makes_everything_anew(tmp_path):
+    made(tmp_path, 1).close({})
+    item = Item("0.png", {"image": 0})
+    assert not Ledger(tmp_path / "cam.json").missing([item])
+    assert Ledger(tmp_path / "cam.json", force=True).missing([item])
+
+
+def test_files_beside_it_must_be_there(tmp_path):
+    ledger = made(tmp_path, 1)
+    with_arrays = Item("0.png", {"image": 0}, ("0.npz",))
+    assert ledger.missing([with_arrays])
+    (tmp_path / "0.npz").write_bytes(b"arrays")
+    assert not ledger.missing([with_arrays])
+
+
+def test_a_picture_that_is_gone_is_missing(tmp_path):
+    made(tmp_path, 2).close({})
+    (tmp_path / "1.png").unlink()
+    assert list(Ledger(tmp_path / "cam.json").entries) == ["0.png"]
+
+
+def test_a_larger_one_serves_where_that_is_said(tmp_path):
+    made(tmp_path, 1, top=9).close({})
+    ledger = Ledger(tmp_path / "cam.json")
+    wanted = {"image": 0, "top": 4}
+    assert ledger.missing([Item("0.png", wanted)])
+    serves = lambda earlier: {**earlier, "top": 4} == wanted and earlier["top"] >= 4  # noqa: E731
+    assert not ledger.missing([Item("0.png", wanted, serves=serves)])
+
+
+def test_a_killed_run_is_taken_over(tmp_path):
+    made(tmp_path, 3)  # never closed
+    assert not (tmp_path / "cam.json").exists()
+    ledger = Ledger(tmp_path / "cam.json")
+    assert list(ledger.entries) == ["0.png", "1.png", "2.png"]
+    document = ledger.close({"settings": {"top": 1}})
+    assert json.loads((tmp_path / "cam.json").read_text()) == document
+    assert [entry["score"] for entry in document["pictures"]] == [0, 1, 2]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_line_cut_short_costs_only_itself(tmp_path):
+    made(tmp_path, 3)
+    (journal,) = tmp_path.glob(".cam.json.*")
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert list(Ledger(tmp_path / "cam.json").entries) == ["0.png", "1.png"]
+
+
+def test_an_entry_costs_the_same_however_many_there_are(tmp_path):
+    ledger = made(tmp_path, 1)
+    (journal,) = tmp_path.glob(".cam.json.*")
+    size = journal.stat().st_size
+    item = Item("0.png", {"image": 0})
+    for _ in range(199):
+        ledger.keep(item, {"file": "0.png", "score": 0})
+    assert journal.stat().st_size == 200 * size
+    assert not (tmp_path / "cam.json").exists()
+
+
+def test_an_entry_made_by_something_else_is_made_anew(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"picture")
+    (tmp_path / "cam.json").write_text('{"pictures": [{"file": "0.png"}]}')
+    item = Item("0.png", {"image": 0})
+    assert Ledger(tmp_path / "cam.json").missing([item]) == [item]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"pictures": 3}', '{"pictures": [{}]}', ""])
+def test_a_damaged_one_is_named_and_left(tmp_path, text):
+    file = tmp_path / "cam.json"
+    file.write_text(text)
+    with pytest.raises(CnnlensError, match="damaged"):
+        Ledger(file)
+    assert file.read_text() == text
+    assert Ledger(file, force=True).entries == {}
+
+
+def test_entries_by_name_stand_in_the_document(tmp_path):
+    ledger = Ledger(tmp_path / "summary.json", listed="")
+    ledger.keep(Item("trees", {"rule": ("argmin",)}), {"leaves": 4})
+    document = ledger.close({"layer": "conv5"})
+    assert document["trees"] == {"leaves": 4, "made_from": {"rule": ["argmin"]}}
+    again = Ledger(tmp_path / "summary.json", listed="")
+    assert not again.missing([Item("trees", {"rule": ("argmin",)})])

@@ -1,0 +1,47 @@
+"""What a run says where nobody looks at a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from cnnlens.progress import Step
+from cnnlens.study.voice import Lines, Voice, about
+
+
+def lines_of(seconds: list[float], total: int) -> list[str]:
+    """Lines of a stage whose steps end at these times."""
+    clock = iter([0.0, *seconds])
+    stream = io.StringIO()
+    bars = Lines(stream, lambda: next(clock))
+    for number in range(len(seconds)):
+        bars.show(Step(number + 1, total, "dissecting", note="error 0.1"))
+    return stream.getvalue().splitlines()
+
+
+def test_a_quick_run_says_nothing():
+    assert lines_of([0.1 * i for i in range(1, 40)], 40) == []
+
+
+def test_a_slow_run_says_a_line_every_half_minute():
+    lines = lines_of([10.0 * i for i in range(1, 13)], 100)
+    assert len(lines) == 4
+    assert lines[1] == "dissecting: 4 of 100 images, error 0.1, about 16 min to go"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "about 1 s"), (75, "about 75 s"), (600, "about 10 min"), (7200, "about 2.0 h")],
+)
+def test_durations(seconds, words):
+    assert about(seconds) == words
+
+
+def test_notes_are_said_once_and_on_standard_error(capsys):
+    voice = Voice()
+    voice.note("twice\nover")
+    voice.note("twice\nover")
+    assert capsys.readouterr() == ("", "twice over\n")
+    Voice(quiet=True).note("never")
+    assert capsys.readouterr().err == ""
