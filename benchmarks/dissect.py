@@ -117,7 +117,7 @@ class Case:
         from cnnlens.activations.sources import StoreSource
         from cnnlens.activations.store import Store
         from cnnlens.measure.dissect import dissect
-        from cnnlens.report.strips import write_strips
+        from cnnlens.report.figures.strips import write_strips
         from cnnlens.report.dissect_files import summarize, write_tables
         from cnnlens.settings import DissectSettings
 

@@ -98,8 +98,9 @@ def measure(model: Any, layer: Any, photo: Any, steps: int) -> tuple[Any, bool]:
 
 
 def save(path: Path, rows: list[list[tuple[str, Any]]]) -> None:
-    from cnnlens.report.inverted import Cell, draw_rows
-    from cnnlens.report.optimized import as_picture, save_png
+    from cnnlens.report.figures.invert import Cell, draw_rows
+    from cnnlens.report.figures.visualize import as_picture
+    from cnnlens.report.sheet import save_png
 
     cells = [[Cell(as_picture(x.cpu().numpy()), name) for name, x in row] for row in rows]
     save_png(path, draw_rows(cells, "Inversions at the default settings"))

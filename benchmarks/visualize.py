@@ -30,10 +30,11 @@ from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
-from cnnlens.report.optimized import SheetCell, as_picture, sheet
+from cnnlens.report.figures.visualize import SheetCell, as_picture, sheet
 from cnnlens.settings import RunSettings, VisualizeSettings
+from cnnlens.synthesize.goals import TARGETS
 from cnnlens.synthesize.optimize import generators, optimize
-from cnnlens.synthesize.visualize import TARGETS, image_of, recipe, visualize
+from cnnlens.synthesize.visualize import image_of, recipe, visualize
 
 SHIFT = 12  # pixels
 _NEAR = [s for s in itertools.product((-SHIFT, 0, SHIFT), repeat=2) if s != (0, 0)]

@@ -13,7 +13,7 @@ from cnnlens.data.batches import Batch, batches, check_skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
-from cnnlens.model.device import is_memory_error
+from cnnlens.model.device import in_batches
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
@@ -51,14 +51,9 @@ class Forward:
         pixels : torch.Tensor
             (N, C, H, W), uint8, on any device.
         """
-        parts = []
-        start = 0
-        while start < len(pixels):
-            try:
-                parts.append(self._run(pixels[start : start + self.limit]))
-                start += self.limit
-            except (RuntimeError, MemoryError) as error:
-                self._smaller(error)
+        parts, self.limit = in_batches(
+            len(pixels), self.limit, lambda rows: self._run(pixels[rows]), self.model
+        )
         maps = [
             np.concatenate(p) if len(p) > 1 else p[0]
             for p in zip(*(m for m, _ in parts), strict=True)
@@ -77,23 +72,6 @@ class Forward:
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
         maps = [_array(v, count) for v in values]
         return maps, _array(class_scores(output, len(x)), count) if self.logits else None
-
-    def _smaller(self, error: BaseException) -> None:
-        if not is_memory_error(error):
-            raise error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if self.limit == 1 or self.model.batch:
-            raise CnnlensError(
-                f"not enough memory on {self.model.device} for "
-                + (
-                    f"its fixed batch of {self.model.batch}"
-                    if self.model.batch
-                    else "even one image"
-                ),
-                "use --device cpu, a smaller --image-size, or close what else uses the memory",
-            ) from error
-        self.limit = max(1, self.limit // 2)
 
 
 def _array(value: Tensor, count: int) -> np.ndarray:

@@ -48,8 +48,8 @@ class StoreSource:
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = stores
-        self.limits = [store.shape[0] for store in stores]
-        self.shapes = [store.shape[1:] for store in stores]
+        self.limits: Sequence[int] = [store.shape[0] for store in stores]
+        self.shapes: Sequence[tuple[int, int, int]] = [store.shape[1:] for store in stores]
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
@@ -82,8 +82,8 @@ class ModelSource:
         self._forward = Forward(model, layers, logits=False, limit=run.batch_size)
         self._images, self._run = images, run
         self._size = self._forward.limit
-        self.limits = [len(images.paths)] * len(layers)
-        self.shapes = [layer.shape for layer in layers]
+        self.limits: Sequence[int] = [len(images.paths)] * len(layers)
+        self.shapes: Sequence[tuple[int, int, int]] = [layer.shape for layer in layers]
         self.skipped: list[tuple[str, str]] = []
 
     def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:

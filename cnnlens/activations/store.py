@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ class Store:
 
     Parameters
     ----------
-    path : pathlib.Path
+    path : path
         The ``.h5`` file.
     key : StoreKey or None
         What it must have been made from; None accepts any store.
@@ -115,8 +116,8 @@ class Store:
         When the file is missing, damaged, foreign, or was made from something else.
     """
 
-    def __init__(self, path: Path, key: StoreKey | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, key: StoreKey | None = None) -> None:
+        self.path = Path(path)
         self._file = self._open()
         try:
             self.key = self._read_key()
@@ -213,6 +214,33 @@ class Store:
             with self._reading(f" at row {start}"):
                 maps = self._activations[start : start + rows, units]
             yield positions[start : start + rows], np.asarray(maps, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice) -> np.ndarray:
+        """Return float32 maps: (C, H, W) of one row, (n, C, H, W) of several.
+
+        Raises
+        ------
+        IndexError
+            When there is no such row.
+        """
+        if not isinstance(rows, slice):
+            rows = range(len(self))[operator.index(rows)]  # counts from the end where it is below 0
+        elif rows.step is not None and rows.step < 0:
+            return self[::][rows]
+        with self._reading():
+            return np.asarray(self._activations[rows], dtype=np.float32)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return self.batches()
+
+    def __repr__(self) -> str:
+        images, units, height, width = self.shape
+        dtype = self._activations.dtype if self._file else "closed"
+        shape = f"{images} images × {units} units × {height}×{width}"
+        return f"Store({str(self.path)!r}: {shape}, {dtype})"
 
     def close(self) -> None:
         """Close the file."""

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from cnnlens.attribution.head import Ends, Head, find_head, places
+from cnnlens.attribution.head import Head, OutputGraph, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_name, class_scores
 from cnnlens.model.hooks import read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
-from cnnlens.model.trace import Place, Trace, trace
+from cnnlens.model.trace import Place, Trace, as_input, trace
 
 METHODS = ("cam", "gradcam")
 
@@ -114,7 +114,7 @@ class ClassMaps:
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
         x = model.preprocess.normalize(noise)
         passed = trace(model.net, x)
-        self._ends = Ends(passed, shape)
+        self._ends = OutputGraph(passed, shape)
         self._score_place = self._ends.score_place()
         self.count = self._count(x)
         named = Layers(passed, shape).resolve(layer) if layer else None
@@ -126,7 +126,7 @@ class ClassMaps:
 
     def _count(self, x: Tensor) -> int:
         with torch.no_grad():
-            output = self._model.net(x)
+            output = self._model.net(as_input(self._model.net, x))
         return class_scores(output, len(x)).shape[1]
 
     def _find_head(self, x: Tensor) -> Head:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnlens.attribution.rules import RULES, Aside, applying, undefined, writes_into_parts
+from cnnlens.attribution.rules import RULES, OutOfPlace, applying, undefined, writes_into_parts
 from cnnlens.errors import CnnlensError
 from cnnlens.model.hooks import Live, read_live
 from cnnlens.model.trace import Place
@@ -60,7 +60,7 @@ class Projector:
         self._x = x.detach().clone().requires_grad_(True)
         live = self._read(net, place)
         if live.edge is not None and writes_into_parts(live.edge):
-            with Aside():
+            with OutOfPlace():
                 live = self._read(net, place)
         if live.edge is None:
             raise CnnlensError(

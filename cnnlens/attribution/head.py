@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnlens.model.receptive_field import is_global_pool
-from cnnlens.model.trace import Op, Place, Trace
+from cnnlens.model.trace import Op, Place, Trace, as_input
 
 _VIEWS = {
     *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "squeeze", "unsqueeze"),
@@ -54,7 +54,7 @@ class Head:
     rectified: bool = False
 
 
-class Ends:
+class OutputGraph:
     """The end of a traced network, walked from its scores backwards.
 
     Parameters
@@ -196,12 +196,12 @@ class Ends:
         return None
 
 
-def find_head(ends: Ends, net: nn.Module, x: Tensor) -> Head | str:
+def find_head(ends: OutputGraph, net: nn.Module, x: Tensor) -> Head | str:
     """Find a head that has class activation maps; otherwise say why there is none.
 
     Parameters
     ----------
-    ends : Ends
+    ends : OutputGraph
         Of a trace of `net` on `x`.
     net : torch.nn.Module
         In evaluation mode.
@@ -216,11 +216,13 @@ def find_head(ends: Ends, net: nn.Module, x: Tensor) -> Head | str:
     operands = _operands(net, x, number)
     if op.name == "addmm":
         bias, _, weights = operands
-        return Head(maps, weights.t().detach(), bias.expand(weights.shape[1]).detach())
-    weights = operands[1].detach()
+        return Head(
+            maps, weights.t().detach().float(), bias.expand(weights.shape[1]).detach().float()
+        )
+    weights = operands[1].detach().float()
     if op.name == "mm":
         return Head(maps, weights.t(), None)
-    bias_or_none = operands[2].detach() if len(operands) > 2 else None
+    bias_or_none = operands[2].detach().float() if len(operands) > 2 else None
     return Head(maps, weights.reshape(weights.shape[:2]), bias_or_none, rectified)
 
 
@@ -251,7 +253,7 @@ class _Catch(TorchDispatchMode):
 def _operands(net: nn.Module, x: Tensor, number: int) -> list[Tensor]:
     catch = _Catch(number)
     with suppress(_Stop), torch.no_grad(), catch:
-        net(x)
+        net(as_input(net, x))
     return catch.operands
 
 

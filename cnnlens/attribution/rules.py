@@ -142,7 +142,7 @@ def _kind(node: Any) -> str:
     return str(node.name()).rpartition("::")[2].partition("Backward")[0]
 
 
-_ASIDE: dict[str, Any] = {
+_OUT_OF_PLACE: dict[str, Any] = {
     "relu": torch.relu,
     "relu6": F.relu6,
     "hardtanh": F.hardtanh,
@@ -155,17 +155,18 @@ _ASIDE: dict[str, Any] = {
 _PLACE = {"relu": 1, "relu6": 1, "hardtanh": 3, "threshold": 3}
 
 
-class Aside(TorchFunctionMode):
+class OutOfPlace(TorchFunctionMode):
     """While it is on, in-place rectifiers of views are computed aside and written back."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         x = args[0] if args else None
-        if name.removesuffix("_") not in _ASIDE or not isinstance(x, Tensor) or not x._is_view():
+        known = name.removesuffix("_") in _OUT_OF_PLACE
+        if not known or not isinstance(x, Tensor) or not x._is_view():
             return func(*args, **kwargs)
         place = len(args) if name.endswith("_") else _PLACE.get(name, len(args))
         wanted = name.endswith("_") or kwargs.pop("inplace", False) or any(args[place:])
         if not wanted:
             return func(*args, **kwargs)
-        return x.copy_(_ASIDE[name.removesuffix("_")](*args[:place], **kwargs))
+        return x.copy_(_OUT_OF_PLACE[name.removesuffix("_")](*args[:place], **kwargs))

@@ -93,9 +93,9 @@ def _write(job: Job, layer: Layout, raw: Layout) -> None:
 
 def _draw(job: Job, layer: Layout, raw: Layout) -> None:
     from cnnlens.files import atomic
-    from cnnlens.report.category_figures import save_figure
-    from cnnlens.report.embedding_figures import MOST, SIDE, draw_layouts, sprite
-    from cnnlens.report.strips import as_seen
+    from cnnlens.report.figures import save_figure
+    from cnnlens.report.figures.embedding import MOST, SIDE, draw_layouts, sprite
+    from cnnlens.report.figures.strips import as_seen
 
     figure = draw_layouts(layer, raw, job.groups, job.layer.name)
     save_figure(figure, job.folder / "umap.png")

@@ -91,8 +91,8 @@ def _draw(
 ) -> None:
     from cnnlens.files import atomic
     from cnnlens.report.dissect_files import detected
-    from cnnlens.report.filter_figures import TreePicture, draw_tree, sprite
-    from cnnlens.report.strips import as_seen
+    from cnnlens.report.figures.filters import TreePicture, draw_tree, sprite
+    from cnnlens.report.figures.strips import as_seen
 
     positions = job.store.positions[rows[tree.leaves]]
     seen: dict[int, np.ndarray] = {}

@@ -158,7 +158,7 @@ def _explain(
 ) -> dict[str, dict[str, Any]]:
     from cnnlens.cluster.explain import explanations
     from cnnlens.files import atomic, write_json
-    from cnnlens.report.explained import draw_explained
+    from cnnlens.report.figures.explain import draw_explained
 
     if not todo:
         return {}

@@ -61,8 +61,8 @@ class Explainer:
 
     def picture(self, image: GivenImage, pixels: np.ndarray, found: Explanation) -> Any:
         """What is drawn of the image; `pixels` (C, H, W) uint8."""
-        from cnnlens.report.explained import ExplainedPicture
-        from cnnlens.report.heat import overlay
+        from cnnlens.report.figures.explain import ExplainedPicture
+        from cnnlens.report.figures.cam import overlay
 
         rgb = (pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)).transpose(1, 2, 0)
         seen, predicted = [(rgb, "as the network saw it")], ""
@@ -85,7 +85,7 @@ class Explainer:
     def _split(self, found: Explanation, number: int) -> Any:
         import numpy as np
 
-        from cnnlens.report.explained import ForkPicture
+        from cnnlens.report.figures.explain import ForkPicture
 
         split, evidence = found.path.splits[number], found.evidence[number]
         words = (
@@ -106,7 +106,7 @@ class Explainer:
         )
 
     def _as_seen(self, row: int, side: int) -> np.ndarray:
-        from cnnlens.report.strips import as_seen
+        from cnnlens.report.figures.strips import as_seen
 
         position = int(self._positions[row])
         return as_seen(self.job.images, position, self.job.model.preprocess, side)

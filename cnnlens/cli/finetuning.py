@@ -207,7 +207,7 @@ def _finish(
     training: Training, out: Path, mark: str, history: History, document: dict[str, Any]
 ) -> None:
     from cnnlens.interpretable.method import Grouped
-    from cnnlens.report.curves import draw_history
+    from cnnlens.report.figures.training import draw_history
 
     method = training.trainer.method
     if isinstance(method, Grouped):

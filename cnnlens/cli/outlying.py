@@ -141,8 +141,8 @@ class Work:
         import numpy as np
 
         from cnnlens.files import write_json
-        from cnnlens.report.category_figures import save_figure
-        from cnnlens.report.outlier_figures import noise_against, predictions
+        from cnnlens.report.figures import save_figure
+        from cnnlens.report.figures.outliers import noise_against, predictions
 
         folder = self.space.path / "outliers"
         sources = [one.source for one in found.predicted]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.matlab import listed, read_mat
-from cnnlens.data.parts import Fault, PartSet, Thing, part_set
+from cnnlens.data.parts import Fault, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
 
 PATTERN = "truth_part*.mat"
@@ -28,7 +28,7 @@ _ENDINGS = ("", ".jpg", ".JPEG", ".jpeg", ".png")
 Key = tuple[str, int, str]  # category, the object's number, its file name
 
 
-def open_truth(root: Path) -> PartSet:
+def open_animal_part(root: Path) -> PartSet:
     """Open a folder with a folder of ``truth_partNN.mat`` per category.
 
     Raises
@@ -61,14 +61,14 @@ def open_truth(root: Path) -> PartSet:
             part: (top + y * height / _FRAME, left + x * width / _FRAME)
             for part, (y, x) in places[key].items()
         }
-        things.append(Thing(photo, key[0], box, at))
+        things.append(PartObject(photo, key[0], box, at))
     if not things:
         raise CnnlensError(
             f"{root} holds {len(objects)} annotated objects and none of their photos",
             "put Animal-Part's folders `<category>_obj` beside `<category>`, or PASCAL VOC's "
             "JPEGImages",
         )
-    return part_set(root, things, list(parts), None, faults)
+    return part_set(root, things, list(parts), faults=faults)
 
 
 def _rows(file: Path) -> Iterator[tuple[dict[str, Any], tuple[float, float]]]:

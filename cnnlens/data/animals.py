@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.data.cub import MASKS
-from cnnlens.data.dataset import whole_folder
+from cnnlens.data.dataset import new_dataset_folder
 
 KINDS = ("long neck", "trunk", "beak")
 PARTS = ("head", "body", "front leg", "back leg", "tail", "mark")  # mark: horns, tusks or beak
@@ -226,7 +226,7 @@ def make_animals(
     out, random = Path(out), np.random.default_rng(seed)
     folders = [f"{number:03d}.{kind.replace(' ', '_')}" for number, kind in enumerate(KINDS, 1)]
     total = images + images // _SHARE
-    with whole_folder(out, force) as folder:
+    with new_dataset_folder(out, force) as folder:
         for name in folders:
             (folder / "images" / name).mkdir(parents=True)
             (folder / MASKS / name).mkdir(parents=True)

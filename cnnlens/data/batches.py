@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnnlens.model.preprocess import Preprocess
 
 TOLERATED = 0.05  # share of damaged images that is skipped; more than this is fatal
+ALWAYS_TOLERATED = 3  # damaged images that are skipped whatever their share, while one is left
 
 AHEAD_BYTES = 1 << 28  # of decoded pixels at most, so that huge batches do not fill the memory
 
@@ -40,7 +41,8 @@ class Batch:
     indices : numpy.ndarray
         (B,) int64, positions in ``images.paths``.
     pixels : torch.Tensor
-        (B, C, H, W) uint8, contiguous. B is 0 only when not one image of all could be read.
+        (B, C, H, W), contiguous; uint8, or float32 in units of [0, 1] where the data is made of
+        floats. B is 0 only when not one image of all could be read.
     skipped : tuple of (path, reason)
         Damaged images met on the way.
     next : int
@@ -99,8 +101,11 @@ def batches(
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int) -> None:
-    """Raise CnnlensError when more than 5 % of `total` images are damaged, naming the first few."""
-    if len(skipped) <= TOLERATED * total:
+    """Raise CnnlensError when too many of `total` images are damaged, naming the first few.
+
+    Too many are more than 5 % and more than three; and all.
+    """
+    if len(skipped) <= max(TOLERATED * total, ALWAYS_TOLERATED) and len(skipped) < max(total, 1):
         return
     named = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
     more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
@@ -117,11 +122,9 @@ def _plane(preprocess: Preprocess) -> tuple[int, int, int]:
 def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
     path = images.paths[index]
     try:
-        image = images.load(index, "L" if preprocess.channels == 1 else "RGB")
+        return images.pixels(index, preprocess)
     except DamagedImage as damage:
         return path, damage.reason
-    pixels = preprocess.pixels(image, squash=images.aligned)  # (H, W, C)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
 
 
 def read_ahead(

@@ -7,7 +7,6 @@ semicolons. ``label.csv`` names the numbers and declares their categories.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.data.dataset import ImageSet
+from cnnlens.data.dataset import ImageSet, state_of
 from cnnlens.data.decode import reason_of
 from cnnlens.data.tables import (
     Counted,
@@ -261,12 +260,15 @@ class Broden(ImageSet):
 
     @cached_property
     def labels_fingerprint(self) -> str:
-        """Hash of the tables that say what is where: equal hash, same labels."""
-        digest = hashlib.sha256()
+        """Hash of the tables, and of the planes' sizes and times: equal hash, same labels."""
+        tables = b""
         for name in ("index.csv", "label.csv", *(f"c_{name}.csv" for name in self.category_names)):
             path = self.root / name
-            digest.update(name.encode() + (path.read_bytes() if path.exists() else b""))
-        return digest.hexdigest()[:16]
+            tables += name.encode() + (path.read_bytes() if path.exists() else b"")
+        cells = (item for row in self.rows for cell in row.cells for item in items(cell))
+        planes = (item for item in cells if isinstance(item, str))
+        files = ((plane, f"{self.root}/images/{plane}") for plane in planes)
+        return state_of(files, tables, exact=True)
 
     def concept_space(self, pooled: bool = False) -> ConceptSpace:
         """Number the concepts from 0 to K - 1, by category and then label number.

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cnnlens.data.parts import Fault, Masks, PartSet, Thing, part_set
+from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
 
 MASKS = "part_masks"
@@ -57,10 +57,11 @@ def open_cub(root: Path) -> PartSet:
             continue
         title = titles.get(kinds[number], kinds[number])
         kind = _NUMBERED.sub("", title, count=1).replace("_", " ")
-        things.append(Thing(f"images/{path}", kind, boxes[number], shown.get(number, {})))
+        things.append(PartObject(f"images/{path}", kind, boxes[number], shown.get(number, {})))
     numbers = {part: place for place, part in enumerate(parts)}
     masks = _masks(root, things, numbers) if (root / MASKS).is_dir() else None
-    return part_set(root, things, list(parts.values()), masks, faults)
+    files = [_mask_file(thing) for thing in things] if masks else []
+    return part_set(root, things, list(parts.values()), masks, faults, files)
 
 
 def _table(
@@ -112,8 +113,13 @@ def _is_inside(path: str) -> bool:
     return bool(parts) and not path.startswith("/") and ".." not in parts
 
 
+def _mask_file(thing: PartObject) -> str:
+    photo = PurePosixPath(thing.file.removeprefix("images/"))
+    return str(MASKS / photo.with_suffix(".png"))
+
+
 def _masks(
-    root: Path, things: Sequence[Thing], numbers: Mapping[str, int]
+    root: Path, things: Sequence[PartObject], numbers: Mapping[str, int]
 ) -> Callable[[Sequence[int]], Masks]:
     """Read the pictures of part numbers, those of `kept` objects by their new positions."""
 
@@ -121,8 +127,7 @@ def _masks(
         def read(index: int) -> dict[int, np.ndarray]:
             from cnnlens.data.decode import load_image
 
-            file = things[kept[index]].file.removeprefix("images/")
-            plane = np.asarray(load_image((root / MASKS / file).with_suffix(".png"), "L"))
+            plane = np.asarray(load_image(root / _mask_file(things[kept[index]]), "L"))
             present = set(np.unique(plane).tolist())
             return {n: plane == int(part) for part, n in numbers.items() if int(part) in present}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cnnlens.data.decode import ENDINGS
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
@@ -18,6 +20,8 @@ from cnnlens.files import atomic_folder
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from cnnlens.model.preprocess import Preprocess
 
 HOME_VARIABLE = "CNNLENS_HOME"
 
@@ -63,18 +67,60 @@ class ImageSet:
 
         return load_image(self.file(index), mode)
 
+    def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
+        """Bring an image to a network's input plane.
+
+        Returns
+        -------
+        numpy.ndarray
+            (C, H, W) uint8, or float32 in units of [0, 1] where the data is made of floats.
+
+        Raises
+        ------
+        DamagedImage
+            When it cannot be read.
+        """
+        image = self.load(index, "L" if preprocess.channels == 1 else "RGB")
+        pixels = preprocess.pixels(image, squash=self.aligned)  # (H, W, C)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Hash of all that says what is on the images, files included; empty where nothing does."""
+        if self.image_categories is None:
+            return ""
+        text = "\0".join(self.image_categories).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()[:16]
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the image list with sizes and modification times: equal hash, same images."""
-        digest = hashlib.sha256()
-        for index, path in enumerate(self.paths):
-            try:
-                stat = self.file(index).stat()
-                state = f"{stat.st_size}:{int(stat.st_mtime)}"
-            except OSError:
-                state = "missing"
-            digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:16]
+        return state_of((path, self.file(index)) for index, path in enumerate(self.paths))
+
+
+def state_of(
+    files: Iterable[tuple[str, Path | str]], before: bytes = b"", *, exact: bool = False
+) -> str:
+    """Hash names, and their files' sizes and modification times, after what came `before`.
+
+    Parameters
+    ----------
+    files : iterable of (str, path)
+        Names, and where they are.
+    before : bytes
+        What else the hash stands for.
+    exact : bool
+        Times in nanoseconds instead of seconds: a file written twice within one is told apart.
+    """
+    digest = hashlib.sha256(before)
+    for name, file in files:
+        try:
+            stat = os.stat(file)  # noqa: PTH116  (there may be hundreds of thousands)
+            state = f"{stat.st_size}:{stat.st_mtime_ns if exact else int(stat.st_mtime)}"
+        except (OSError, ValueError):
+            state = "missing"
+        digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def open_folder(root: Path | str) -> ImageSet:
@@ -166,7 +212,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 @contextmanager
-def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
+def new_dataset_folder(out: Path, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes `out` when the block ends well, else vanishes.
 
     Raises

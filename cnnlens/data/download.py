@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnlens.data.dataset import whole_folder
+from cnnlens.data.dataset import new_dataset_folder
 from cnnlens.data.fetch import Progress, discard, fetch
 from cnnlens.data.open import kind_of
 from cnnlens.data.unpack import DamagedArchive, unpack
@@ -154,7 +154,7 @@ def _bring(wanted: Downloadable, url: str, target: Path, progress: Progress | No
     part = fetch(url, target.with_name(f".{wanted.folder}.part"), progress)
     try:
         _check_sum(part, wanted, url, progress)
-        with whole_folder(target) as temporary:
+        with new_dataset_folder(target) as temporary:
             unpacked = temporary / ".unpacked"
             unpacked.mkdir()
             unpack(part, unpacked, progress)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnlens.data.animal_part import PATTERN as TRUTH
-from cnnlens.data.animal_part import open_truth
+from cnnlens.data.animal_part import PATTERN as ANIMAL_PART
+from cnnlens.data.animal_part import open_animal_part
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
 from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
@@ -85,7 +85,7 @@ def kind_of(root: Path) -> str | None:
         # half of Broden's pair is a damaged Broden, not a folder of images
         if all(present) or (kind == "broden" and present[0] and (root / "images").is_dir()):
             return kind
-    return "animal-part" if next(root.glob(f"*/{TRUTH}"), None) else None
+    return "animal-part" if next(root.glob(f"*/{ANIMAL_PART}"), None) else None
 
 
 def _only_folder(root: Path) -> Path | None:
@@ -97,6 +97,6 @@ _OPENERS: dict[str, Callable[[Path], ImageSet]] = {
     "broden": open_broden,
     "cub": open_cub,
     "voc-part": open_voc_part,
-    "animal-part": open_truth,
+    "animal-part": open_animal_part,
     "images": open_folder,
 }

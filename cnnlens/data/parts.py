@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.dataset import ImageSet
+from cnnlens.data.dataset import ImageSet, state_of
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 Masks = Callable[[int], Mapping[int, np.ndarray]]  # an object's: part → (h, w) bool, of the photo
@@ -30,7 +30,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Thing:
+class PartObject:
     """One object as its layout's reader found it.
 
     Attributes
@@ -68,6 +68,8 @@ class PartSet(ImageSet):
         part is not shown.
     masks : callable or None
         From an object's position to its parts' masks in the photo.
+    mask_files : tuple of str
+        The files below `root` that these are read from.
     faults : tuple of Fault
         Objects and parts that were left out.
     """
@@ -77,6 +79,7 @@ class PartSet(ImageSet):
     parts: tuple[str, ...] = ()
     centres: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 2)))
     masks: Masks | None = None
+    mask_files: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def file(self, index: int) -> Path:
@@ -101,11 +104,11 @@ class PartSet(ImageSet):
 
     @cached_property
     def labels_fingerprint(self) -> str:
-        """Hash of the categories and of where the parts are."""
+        """Hash of the categories, of where the parts are, and of the masks' sizes and times."""
         names = "\0".join([*self.parts, "", *(self.image_categories or ())])
-        masked = b"masks" if self.masks else b""
-        content = names.encode("utf-8", "surrogateescape") + self.centres.tobytes() + masked
-        return hashlib.sha256(content).hexdigest()[:16]
+        content = names.encode("utf-8", "surrogateescape") + self.centres.tobytes()
+        masks = ((file, self.root / file) for file in self.mask_files)
+        return state_of(masks, content, exact=True)
 
     def part_masks(self, index: int, size: tuple[int, int]) -> np.ndarray:
         """Return an object's part masks (P, height, width) bool, stretched as the crop is."""
@@ -153,10 +156,11 @@ class PartSet(ImageSet):
 
 def part_set(
     root: Path,
-    things: Sequence[Thing],
+    things: Sequence[PartObject],
     parts: Sequence[str],
     masks: Callable[[Sequence[int]], Masks] | None = None,
     faults: Sequence[Fault] = (),
+    mask_files: Sequence[str] = (),
 ) -> PartSet:
     """Put a data set together; objects without area are left out.
 
@@ -164,7 +168,7 @@ def part_set(
     ----------
     root : pathlib.Path
         The data folder.
-    things : sequence of Thing
+    things : sequence of PartObject
         All objects, in the data's order.
     parts : sequence of str
         Names of all parts.
@@ -172,6 +176,8 @@ def part_set(
         From the positions in `things` that were kept to a reader of their masks.
     faults : sequence of Fault
         What the layout's reader left out.
+    mask_files : sequence of str
+        Files below `root` that `masks` reads.
 
     Raises
     ------
@@ -202,6 +208,7 @@ def part_set(
         parts=tuple(parts),
         centres=centres,
         masks=masks(kept) if masks else None,
+        mask_files=tuple(dict.fromkeys(mask_files)),
     )
     return replace(found, faults=(*faults, *lost, *_strays(found)))
 

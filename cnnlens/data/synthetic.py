@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.dataset import whole_folder
+from cnnlens.data.dataset import new_dataset_folder
 from cnnlens.data.shapes import (
     COLORS,
     FILLS,
@@ -85,7 +85,7 @@ def make_shapes(
     """
     out = Path(out)
     drawn = scenes(images, size, seed)
-    with whole_folder(out, force) as folder:
+    with new_dataset_folder(out, force) as folder:
         (folder / "images" / "shapes").mkdir(parents=True)
         tally = _Tally(size)
         rows, classes = [], []
@@ -148,7 +148,7 @@ def make_kinds(out: Path | str, each: int = 30, size: int = 64, seed: int = 0) -
     pathlib.Path
         `out`.
     """
-    with whole_folder(Path(out), force=True) as folder:
+    with new_dataset_folder(Path(out), force=True) as folder:
         for number, (shape, color) in enumerate(KINDS):
             below = folder / f"{color} {shape}"
             below.mkdir()

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.matlab import listed, read_mat
-from cnnlens.data.parts import Fault, Masks, PartSet, Thing, part_set
+from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv, read_json, write_json
 
@@ -55,10 +55,11 @@ def open_voc_part(root: Path) -> PartSet:
             at = {name: (y, x) for name, (y, x) in parts.items()}
             left, top, width, height = box
             photo = f"{PHOTOS}/{file.stem}.jpg"
-            things.append(Thing(photo, category, (left, top, width, height), at))
+            things.append(PartObject(photo, category, (left, top, width, height), at))
             places.append((file, number))
     names = list(dict.fromkeys(m for c in merges.values() for m in c.values()))
-    return part_set(root, things, names, _masks(places, names, merges), faults)
+    masks = [f"{ANNOTATIONS}/{file.name}" for file, _ in places]
+    return part_set(root, things, names, _masks(places, names, merges), faults, [*masks, TABLE])
 
 
 def _index(root: Path, files: Sequence[Path], merges: Merges) -> list[Any]:

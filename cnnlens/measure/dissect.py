@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissection import Concepts, Dissection
-from cnnlens.measure.iou import Counts, Extent, Lit, Truth, lit, slices
-from cnnlens.measure.labels import Deal, LabelBook, deals
+from cnnlens.measure.iou import Counts, Extent, GroundTruth, MaskPixels, mask_pixels, slices
+from cnnlens.measure.labels import LabelCache, Permutation, permutations
 from cnnlens.measure.threshold import TopValues
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.progress import Step, followed
@@ -60,10 +61,10 @@ def dissect(
     CnnlensError
         When no image is left, or more than 5 % have unusable labels.
     """
-    return followed(dissecting(source, data, settings or DissectSettings(), workers), progress)
+    return followed(dissect_steps(source, data, settings or DissectSettings(), workers), progress)
 
 
-def dissecting(
+def dissect_steps(
     source: Source, data: Broden, settings: DissectSettings, workers: int
 ) -> Generator[Step, None, list[Dissection]]:
     """Do what `dissect` does, step by step, for callers that want to stop or draw in between."""
@@ -76,13 +77,13 @@ def dissecting(
         raise CnnlensError("no image of the data could be read", "cnnlens data check DIR says why")
     compat = settings.compat == "ndlite"
     space = data.concept_space(pooled=compat)
-    book = LabelBook(space, len(data.paths), keep=settings.chance > 0, by_concept=compat)
+    book = LabelCache(space, len(data.paths), keep=settings.chance > 0, by_concept=compat)
     if book.keep:
         for done in book.store_all(seen, workers):
             yield Step(done, len(seen), "labels")
-    dealt = deals(book, settings.chance, settings.seed)
+    permuted = permutations(book, settings.chance, settings.seed)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        second = [_Second(f, book, dealt, settings, pool, max(1, workers)) for f in first]
+        second = [_Second(f, book, permuted, settings, pool, max(1, workers)) for f in first]
         for step in source.sweep(second):
             yield Step(step.done, step.total, "counting")
     return [look.result(settings) for look in second]
@@ -109,8 +110,8 @@ class _Second:
     def __init__(
         self,
         first: _First,
-        book: LabelBook,
-        dealt: list[Deal],
+        book: LabelCache,
+        permuted: list[Permutation],
         settings: DissectSettings,
         pool: ThreadPoolExecutor,
         parts: int,
@@ -121,11 +122,11 @@ class _Second:
         self._top, self._images = first.top, len(first.positions)
         self._range = first.values.lowest, first.values.highest
         self._histogram = Histogram(*self._range) if settings.top else None
-        self._book, self._dealt, self._pool = book, dealt, pool
+        self._book, self._permuted, self._pool = book, permuted, pool
         compat = settings.compat == "ndlite"
         self._counts, *self._null = (
             Counts(len(self.thresholds), space.category_of, book.categories, compat)
-            for _ in range(1 + len(dealt))
+            for _ in range(1 + len(permuted))
         )
         self._extent = Extent(len(space.concepts))
 
@@ -136,28 +137,28 @@ class _Second:
                 self._extent.add(truth)
         masks: list[_Masks] = [_Masks(maps, self.thresholds, units) for units in self._units]
         self._add(self._counts, masks, [[t] if t is not None else [] for t in truths])
-        for deal, counts in zip(self._dealt, self._null, strict=True):
-            dealt = list(self._pool.map(lambda p, d=deal: self._shuffled(p, d), positions.tolist()))
-            self._add(counts, masks, dealt)
+        for permutation, counts in zip(self._permuted, self._null, strict=True):
+            shuffled = partial(self._shuffled, permutation)
+            self._add(counts, masks, list(self._pool.map(shuffled, positions.tolist())))
         if self._histogram:
             self._histogram.update(maps)
 
-    def _truth(self, position: int) -> Truth | None:
+    def _truth(self, position: int) -> GroundTruth | None:
         if position in self._book.bad:
             return None
         return self._book.whole(position) if self._book.keep else self._book.read(position)
 
-    def _shuffled(self, position: int, deal: Deal) -> list[Truth]:
+    def _shuffled(self, permutation: Permutation, position: int) -> list[GroundTruth]:
         carried = self._book.carried(position)
-        return [self._book.part(deal(position, c), c) for c in carried]
+        return [self._book.part(permutation(position, c), c) for c in carried]
 
-    def _add(self, counts: Counts, masks: list[_Masks], truths: list[list[Truth]]) -> None:
+    def _add(self, counts: Counts, masks: list[_Masks], truths: list[list[GroundTruth]]) -> None:
         """Count every image's masks against its truths; each thread has units of its own."""
 
         def some(mine: _Masks) -> None:
             for image, of_image in enumerate(truths):
                 for truth in of_image:
-                    counts.add(mine.lit(image, truth.size), truth, mine.units)
+                    counts.add(mine.mask_pixels(image, truth.size), truth, mine.units)
 
         list(self._pool.map(some, masks))
 
@@ -191,10 +192,10 @@ class _Masks:
     def __init__(self, maps: np.ndarray, thresholds: np.ndarray, units: slice) -> None:
         self.units = units
         self._maps, self._thresholds = maps[:, units], thresholds[units]
-        self._found: dict[tuple[int, tuple[int, int]], Lit] = {}
+        self._found: dict[tuple[int, tuple[int, int]], MaskPixels] = {}
 
-    def lit(self, image: int, size: tuple[int, int]) -> Lit:
+    def mask_pixels(self, image: int, size: tuple[int, int]) -> MaskPixels:
         key = (image, size)
         if key not in self._found:
-            self._found[key] = lit(self._maps[image], self._thresholds, size)
+            self._found[key] = mask_pixels(self._maps[image], self._thresholds, size)
         return self._found[key]

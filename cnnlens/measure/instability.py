@@ -93,7 +93,7 @@ def deviations(
 
 
 @dataclass(frozen=True)
-class Steadiness:
+class Instability:
     """One unit on one category, in shares of the diagonal.
 
     Attributes
@@ -115,7 +115,7 @@ class Steadiness:
     centre: float
 
 
-class Chance:
+class Baselines:
     """Places to hold a unit's against: shuffled, random, and the centre.
 
     Parameters
@@ -138,15 +138,19 @@ class Chance:
         self._diagonal = float(np.hypot(*size))
         self._drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def steadiness(self, places: np.ndarray, scores: np.ndarray, category: Category) -> Steadiness:
+    def instability(
+        self, places: np.ndarray, scores: np.ndarray, category: Category
+    ) -> Instability:
         """Measure a unit's places (n, 2) on a category's images, and the baselines."""
-        deals, random = self._draw(len(places))
+        permutations, random = self._draw(len(places))
         middle = np.broadcast_to(np.array(self._size) / 2, places.shape)
-        every = np.concatenate([places[None], places[deals], random, middle[None]])  # (S+…, n, 2)
+        every = np.concatenate(
+            [places[None], places[permutations], random, middle[None]]
+        )  # (S+…, n, 2)
         parts = deviations(every, scores, category) / self._diagonal
         values = np.nanmean(parts, axis=1)
         first = 1 + self._shuffles
-        return Steadiness(
+        return Instability(
             float(values[0]),
             parts[0],
             values[1:first],
@@ -158,16 +162,16 @@ class Chance:
         """Permutations (S, n) and random places (R, n, 2), the same for all units."""
         if images not in self._drawn:
             random = np.random.default_rng([self._seed, images])
-            deals = [random.permutation(images) for _ in range(self._shuffles)]
+            permutations = [random.permutation(images) for _ in range(self._shuffles)]
             chosen = self._grid[random.integers(len(self._grid), size=(RANDOM, images))]
-            self._drawn[images] = np.array(deals, np.int64).reshape(-1, images), chosen
+            self._drawn[images] = np.array(permutations, np.int64).reshape(-1, images), chosen
         return self._drawn[images]
 
 
-def least(found: list[Steadiness]) -> Steadiness:
+def smallest(found: list[Instability]) -> Instability:
     """Take the smallest of several categories, the chance levels' smallest likewise."""
     best = min(found, key=lambda one: one.value)
-    return Steadiness(
+    return Instability(
         best.value,
         best.parts,
         np.min([one.shuffled for one in found], axis=0),

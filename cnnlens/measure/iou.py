@@ -55,7 +55,7 @@ def axis(source: int, out: int) -> Axis:
 
 
 @dataclass(frozen=True)
-class Lit:
+class MaskPixels:
     """The mask pixels of several units on one image.
 
     Attributes
@@ -70,7 +70,7 @@ class Lit:
     ends: np.ndarray
 
 
-def lit(maps: np.ndarray, thresholds: np.ndarray, size: tuple[int, int]) -> Lit:
+def mask_pixels(maps: np.ndarray, thresholds: np.ndarray, size: tuple[int, int]) -> MaskPixels:
     """Find the pixels where each unit's upsampled map exceeds its threshold, strictly.
 
     Parameters
@@ -84,31 +84,31 @@ def lit(maps: np.ndarray, thresholds: np.ndarray, size: tuple[int, int]) -> Lit:
 
     Returns
     -------
-    Lit
+    MaskPixels
     """
     rows, columns = axis(maps.shape[1], size[0]), axis(maps.shape[2], size[1])
     ends = np.zeros(len(maps) + 1, np.int64)
     room = max(1024, maps.shape[0] * size[0] * size[1] // 32)
     while True:
         pixels = np.empty(room, np.int32)
-        needed = _lit(
+        needed = _fill(
             maps, thresholds, rows.first, rows.weight, columns.first, columns.weight, pixels, ends
         )
         if needed <= room:
-            return Lit(pixels[:needed], ends)
+            return MaskPixels(pixels[:needed], ends)
         room = needed
 
 
 def mask(map_: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
     """Return one unit's mask, (size) bool, from its map (H, W) float32."""
-    found = lit(np.ascontiguousarray(map_[None]), np.array([threshold], np.float32), size)
+    found = mask_pixels(np.ascontiguousarray(map_[None]), np.array([threshold], np.float32), size)
     out = np.zeros(size[0] * size[1], bool)
     out[found.pixels] = True
     return out.reshape(size)
 
 
 @compiled
-def _lit(maps, thresholds, row_first, row_weight, column_first, column_weight, pixels, ends):
+def _fill(maps, thresholds, row_first, row_weight, column_first, column_weight, pixels, ends):
     """Write mask pixels, as far as there is room; return how many there are."""
     units, height, width = maps.shape
     out_width = len(column_weight)
@@ -139,7 +139,7 @@ def _lit(maps, thresholds, row_first, row_weight, column_first, column_weight, p
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What is known about an image, or about one category of it.
 
     Attributes
@@ -181,7 +181,7 @@ class Counts:
         self.area = np.zeros((units, categories), np.int64)
         self._category_of, self._touched = category_of, touched
 
-    def add(self, found: Lit, truth: Truth, units: slice) -> None:
+    def add(self, found: MaskPixels, truth: GroundTruth, units: slice) -> None:
         """Count one image's masks of some units against its labels."""
         _count(
             found.pixels,
@@ -232,7 +232,7 @@ class Extent:
         self.pixels = np.zeros(concepts, np.int64)
         self.images = np.zeros(concepts, np.int64)
 
-    def add(self, truth: Truth) -> None:
+    def add(self, truth: GroundTruth) -> None:
         """Count one image's labels."""
         here = np.bincount(truth.planes.ravel(), minlength=len(self.pixels) + 1)[1:]
         here[truth.whole] += truth.size[0] * truth.size[1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlens.data.batches import check_skipped
 from cnnlens.data.broden import BadLabels, ConceptSpace
-from cnnlens.measure.iou import Truth
+from cnnlens.measure.iou import GroundTruth
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Part:
     size: tuple[int, int]
 
 
-class LabelBook:
+class LabelCache:
     """The labels of a data set's images.
 
     Parameters
@@ -48,7 +48,7 @@ class LabelBook:
         self._parts: dict[int, dict[int, _Part]] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
 
-    def read(self, position: int) -> Truth | None:
+    def read(self, position: int) -> GroundTruth | None:
         """Read one image's labels; None, and a note in `bad`, where they are unusable."""
         try:
             labels = self.space.labels(position)
@@ -64,7 +64,7 @@ class LabelBook:
                 True
             )
             present[self.space.category_of[labels.whole]] = True
-        return Truth(np.ascontiguousarray(planes), labels.whole, present, labels.size)
+        return GroundTruth(np.ascontiguousarray(planes), labels.whole, present, labels.size)
 
     def store(self, position: int) -> None:
         """Read one image's labels and keep them by category."""
@@ -74,7 +74,7 @@ class LabelBook:
             self._sizes[position] = truth.size
             self._parts[position] = {int(c): self._part(truth, int(c)) for c in carried}
 
-    def _part(self, truth: Truth, category: int) -> _Part:
+    def _part(self, truth: GroundTruth, category: int) -> _Part:
         of = np.concatenate([[-1], self.space.category_of])
         mine = np.where(of[truth.planes] == category, truth.planes, 0).astype(np.uint16)
         mine = mine[mine.any(axis=1)]
@@ -93,13 +93,13 @@ class LabelBook:
             sorted(p for p, parts in self._parts.items() if category in parts), np.int64
         )
 
-    def part(self, position: int, category: int) -> Truth:
+    def part(self, position: int, category: int) -> GroundTruth:
         """Return one category's labels on one image."""
         part = self._parts[position][category]
         planes = np.frombuffer(zlib.decompress(part.planes), np.uint16)
         present = np.zeros(self.categories, bool)
         present[category] = True
-        return Truth(
+        return GroundTruth(
             planes.reshape(part.count, part.size[0] * part.size[1]), part.whole, present, part.size
         )
 
@@ -107,18 +107,18 @@ class LabelBook:
         """Categories that an image carries; none where its labels are unusable."""
         return list(self._parts.get(position, ()))
 
-    def whole(self, position: int) -> Truth:
+    def whole(self, position: int) -> GroundTruth:
         """Return all labels of an image that were kept."""
         parts = [self.part(position, c) for c in self._parts[position]]
         if not parts:
             size = self._sizes[position]
-            return Truth(
+            return GroundTruth(
                 np.zeros((0, size[0] * size[1]), np.uint16),
                 np.zeros(0, np.int64),
                 np.zeros(self.categories, bool),
                 size,
             )
-        return Truth(
+        return GroundTruth(
             np.concatenate([p.planes for p in parts]),
             np.concatenate([p.whole for p in parts]),
             np.any([p.present for p in parts], axis=0),
@@ -131,15 +131,15 @@ class LabelBook:
         return len(self.space.category_names)
 
 
-Deal = Callable[[int, int], int]  # position, category -> whose labels this image gets
+Permutation = Callable[[int, int], int]  # position, category -> whose labels this image gets
 
 
-def deals(book: LabelBook, shuffles: int, seed: int) -> list[Deal]:
+def permutations(book: LabelCache, shuffles: int, seed: int) -> list[Permutation]:
     """Permute each category's labels among the images that carry it, `shuffles` times."""
-    return [_deal(book, seed, number) for number in range(shuffles)]
+    return [_permutation(book, seed, number) for number in range(shuffles)]
 
 
-def _deal(book: LabelBook, seed: int, number: int) -> Deal:
+def _permutation(book: LabelCache, seed: int, number: int) -> Permutation:
     donors: list[dict[int, int]] = []
     for category in range(book.categories):
         carriers = book.carriers(category)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnlens.data.parts import PartSet
-from cnnlens.measure.iou import lit
+from cnnlens.measure.iou import mask_pixels
 
 FITS = 0.2  # an IoU above this is an association
 
 
-class MaskBook:
+class PartMaskCache:
     """All part masks of a data set, one bit a pixel, at the network's input size."""
 
     def __init__(self, data: PartSet, size: tuple[int, int]) -> None:
@@ -42,7 +42,7 @@ class MaskBook:
 
 
 @dataclass(frozen=True)
-class Association:
+class PartInterpretability:
     """Part interpretability of a layer's units at one quantile.
 
     Attributes
@@ -70,12 +70,12 @@ class Association:
         return found
 
 
-class Associating:
+class PartCounter:
     """Counts, image by image, which units' masks fit which parts.
 
     Parameters
     ----------
-    book : MaskBook
+    book : PartMaskCache
         The parts.
     thresholds : numpy.ndarray
         (C,) float32.
@@ -91,7 +91,7 @@ class Associating:
 
     def __init__(
         self,
-        book: MaskBook,
+        book: PartMaskCache,
         thresholds: np.ndarray,
         quantile: float,
         category: np.ndarray,
@@ -102,7 +102,7 @@ class Associating:
         self._category, self._labels, self._partner = category, labels, partner
         shape = len(thresholds), len(book.masks(0))
         self._fits, self._by_chance = np.zeros(shape), np.zeros(shape)
-        self._lit = np.zeros(shape)
+        self._mask_area = np.zeros(shape)
         self._shown, self._paired = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._smallest = np.full(shape, np.inf)
 
@@ -112,14 +112,14 @@ class Associating:
             units = np.flatnonzero(self._category == self._labels[position])
             if not len(units):
                 continue
-            bright = lit(
+            bright = mask_pixels(
                 np.ascontiguousarray(found[units]), self._thresholds[units], self._book.size
             )
             own = self._book.masks(position)
             fits, shown, area = _fits(own, bright.pixels, bright.ends)
             self._fits[units] += fits
             self._shown[units] += shown
-            self._lit[units] += area[:, None] * shown
+            self._mask_area[units] += area[:, None] * shown
             sizes = np.where(shown, own.sum(axis=1), np.inf)
             self._smallest[units] = np.minimum(self._smallest[units], sizes)
             other = self._book.masks(int(self._partner[position]))
@@ -127,11 +127,11 @@ class Associating:
             self._by_chance[units] += fits
             self._paired[units] += shown
 
-    def result(self, fewest: int) -> Association:
+    def result(self, fewest: int) -> PartInterpretability:
         """Shares over the images; parts on fewer images than `fewest` do not count."""
         counts = self._shown >= fewest
-        limit = self._lit / (FITS * self._smallest * np.maximum(self._shown, 1))
-        return Association(
+        limit = self._mask_area / (FITS * self._smallest * np.maximum(self._shown, 1))
+        return PartInterpretability(
             self._quantile,
             np.where(counts, self._fits / np.maximum(self._shown, 1), np.nan),
             np.where(counts, np.minimum(limit, 1.0), np.nan),

@@ -22,13 +22,13 @@ from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.instability import (
     FEWEST,
+    Baselines,
     Category,
-    Chance,
-    Steadiness,
+    Instability,
     categories,
-    least,
+    smallest,
 )
-from cnnlens.measure.part_iou import Associating, Association, MaskBook
+from cnnlens.measure.part_iou import PartCounter, PartInterpretability, PartMaskCache
 from cnnlens.measure.threshold import TopValues
 from cnnlens.model.receptive_field import Fields
 from cnnlens.progress import Step, followed
@@ -60,7 +60,7 @@ class Stability:
         (C, P) instability per part.
     uniform, centre, shuffled : float
         Mean instability over units of the three baselines.
-    associations : tuple of Association
+    associations : tuple of PartInterpretability
         At both quantiles; empty where the data has no masks.
     scores, places : numpy.ndarray
         (N, C) float32 and (N, C, 2) float32: how high and where each unit peaks, the latter y and
@@ -83,7 +83,7 @@ class Stability:
     uniform: float
     centre: float
     shuffled: float
-    associations: tuple[Association, ...]
+    associations: tuple[PartInterpretability, ...]
     scores: np.ndarray
     places: np.ndarray
     seen: np.ndarray
@@ -94,7 +94,7 @@ class Stability:
         return len(self.category)
 
 
-class Peaking:
+class PeakLocations:
     """Notes how high and where every unit peaks on every image, and its sum over the map."""
 
     def __init__(self, images: int, shape: tuple[int, int, int]) -> None:
@@ -150,11 +150,11 @@ def stability(
     CnnlensError
         When no part is shown on ten images of a category.
     """
-    steps = measuring(source, data, fields, size, settings or StabilitySettings(), negatives)
+    steps = stability_steps(source, data, fields, size, settings or StabilitySettings(), negatives)
     return followed(steps, progress)
 
 
-def measuring(
+def stability_steps(
     source: Source,
     data: PartSet,
     fields: Sequence[Fields],
@@ -163,7 +163,7 @@ def measuring(
     negatives: Source | None,
 ) -> Generator[Step, None, list[Stability]]:
     """Do what `stability` does, step by step, for callers that want to stop in between."""
-    book = MaskBook(data, size) if data.masks is not None else None
+    book = PartMaskCache(data, size) if data.masks is not None else None
     wide = settings.wide or (book.share() if book else 0.0)
     shares = [settings.quantile, wide] if book and wide else []
     firsts = [
@@ -172,10 +172,10 @@ def measuring(
     ]
     for step in source.sweep(firsts):
         yield Step(step.done, step.total, "peaks")
-    others: list[Peaking | None] = [None] * len(firsts)
+    others: list[PeakLocations | None] = [None] * len(firsts)
     if negatives is not None:
         pairs = zip(negatives.limits, negatives.shapes, strict=True)
-        extra = [Peaking(limit, shape) for limit, shape in pairs]
+        extra = [PeakLocations(limit, shape) for limit, shape in pairs]
         for step in negatives.sweep(extra):
             yield Step(step.done, step.total, "negatives")
         others = [*extra]
@@ -189,7 +189,7 @@ def measuring(
             yield Step(number * layer.units + unit, len(layers) * layer.units, "stability")
     observers: list[Observer] = []
     for layer in layers:
-        layer.associate(book if shares else None, shares)
+        layer.prepare_parts(book if shares else None, shares)
         observers.append(layer.observe)
     if shares:
         for step in source.sweep(observers):
@@ -204,7 +204,7 @@ class _First:
         self, shape: tuple[int, int, int], limit: int, images: int, shares: Sequence[float]
     ) -> None:
         self.shape = shape
-        self.peaking = Peaking(images, shape)
+        self.peaking = PeakLocations(images, shape)
         values = limit * shape[1] * shape[2]
         self.values = [
             TopValues(Fraction(str(round(share, 6))), shape[0], values) for share in shares
@@ -222,7 +222,7 @@ class _Layer:
     def __init__(
         self,
         first: _First,
-        others: Peaking | None,
+        others: PeakLocations | None,
         data: PartSet,
         fields: Fields,
         size: tuple[int, int],
@@ -246,10 +246,10 @@ class _Layer:
             )
         grid = _grid(fields, first.shape[1:])  # (HW, 2)
         self._places = grid[peaking.at[self._seen]]  # (n, C, 2)
-        self._chance = Chance(grid, size, settings.chance, settings.seed)
+        self._chance = Baselines(grid, size, settings.chance, settings.seed)
         self._chosen = self._choose(peaking.sums[self._seen])
-        self._steady: dict[int, Steadiness] = {}
-        self._associating: list[Associating] = []
+        self._measured: dict[int, Instability] = {}
+        self._part_counters: list[PartCounter] = []
 
     def _choose(self, sums: np.ndarray) -> np.ndarray:
         """Each unit's category: that with the largest mean sum over the map, (C,)."""
@@ -260,25 +260,25 @@ class _Layer:
     def measure(self, unit: int) -> None:
         """Measure a unit's steadiness; nothing where it is dead."""
         if self._settings.category == "minimum":
-            found = {c: self._steadiness(unit, one) for c, one in self._categories.items()}
+            found = {c: self._instability_of(unit, one) for c, one in self._categories.items()}
             alive = {c: one for c, one in found.items() if one is not None}
             if alive:
                 self._chosen[unit] = min(alive, key=lambda c: alive[c].value)
-                self._steady[unit] = least(list(alive.values()))
+                self._measured[unit] = smallest(list(alive.values()))
             return
-        steady = self._steadiness(unit, self._categories[int(self._chosen[unit])])
+        steady = self._instability_of(unit, self._categories[int(self._chosen[unit])])
         if steady is not None:
-            self._steady[unit] = steady
+            self._measured[unit] = steady
 
-    def _steadiness(self, unit: int, category: Category) -> Steadiness | None:
+    def _instability_of(self, unit: int, category: Category) -> Instability | None:
         scores = self._scores[category.images, unit]
         if not (scores > 0).any():
             return None
-        return self._chance.steadiness(self._places[category.images, unit], scores, category)
+        return self._chance.instability(self._places[category.images, unit], scores, category)
 
     # ---- parts
 
-    def associate(self, book: MaskBook | None, shares: Sequence[float]) -> None:
+    def prepare_parts(self, book: PartMaskCache | None, shares: Sequence[float]) -> None:
         """Get ready for the second look."""
         if book is None:
             return
@@ -290,23 +290,23 @@ class _Layer:
             rows = self._seen[one.images]
             order = np.random.default_rng(self._settings.seed).permutation(rows)
             partner[order] = np.roll(order, 1)
-        self._associating = [
-            Associating(book, values.thresholds(), share, category, labels, partner)
+        self._part_counters = [
+            PartCounter(book, values.thresholds(), share, category, labels, partner)
             for values, share in zip(self._first.values, shares, strict=True)
         ]
 
     def observe(self, positions: np.ndarray, maps: np.ndarray) -> None:
         """Take the second look."""
-        for one in self._associating:
+        for one in self._part_counters:
             one(positions, maps)
 
     # ---- the result
 
     def _dead(self) -> np.ndarray:
-        return np.array([unit not in self._steady for unit in range(self.units)])
+        return np.array([unit not in self._measured for unit in range(self.units)])
 
     def result(self) -> Stability:
-        steady = [self._steady.get(unit) for unit in range(self.units)]
+        steady = [self._measured.get(unit) for unit in range(self.units)]
         alive = [one for one in steady if one is not None]
         parts = len(self._data.parts)
         blank = np.full(parts, np.nan)
@@ -325,7 +325,7 @@ class _Layer:
             uniform=_mean([one.uniform for one in alive]),
             centre=_mean([one.centre for one in alive]),
             shuffled=_mean([float(one.shuffled.mean()) for one in alive if len(one.shuffled)]),
-            associations=tuple(one.result(FEWEST) for one in self._associating),
+            associations=tuple(one.result(FEWEST) for one in self._part_counters),
             scores=self._scores,
             places=(self._places / np.array(self._size)).astype(np.float32),
             seen=self._seen,
@@ -336,14 +336,14 @@ class _Layer:
         away = self._places - np.array(self._size) / 2  # (n, C, 2)
         away = np.sqrt((away**2).sum(axis=2)) / np.hypot(*self._size)
         found = np.full(self.units, np.nan)
-        for unit in self._steady:
+        for unit in self._measured:
             images = self._categories[int(self._chosen[unit])].images
             found[unit] = away[images, unit][self._scores[images, unit] > 0].mean()
         return found
 
     def _selectivities(self) -> np.ndarray:
         found = np.full(self.units, np.nan)
-        for unit in self._steady:
+        for unit in self._measured:
             own = self._labels == self._chosen[unit]
             others = self._scores[~own, unit]
             if self._others is not None:
@@ -368,7 +368,7 @@ def _grid(fields: Fields, shape: tuple[int, int] | tuple[int, ...]) -> np.ndarra
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def _p_value(one: Steadiness) -> float:
+def _p_value(one: Instability) -> float:
     if not len(one.shuffled):
         return float("nan")
     return float((1 + (one.shuffled <= one.value).sum()) / (1 + len(one.shuffled)))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.attribution.cam import Found
-    from cnnlens.report.section import Section
+    from cnnlens.report.blocks import Section
 
 _WORDS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
 
@@ -53,7 +53,7 @@ class CamInputs(Inputs):
 
 def class_maps(workspace: Path) -> Section | None:
     """Gather the page's part about class maps."""
-    from cnnlens.report.attribution import class_maps as gather
+    from cnnlens.report.sections import class_maps as gather
 
     return gather(workspace)
 
@@ -133,8 +133,8 @@ class Cam(Method):
         self, image: GivenImage, pixels: np.ndarray, found: Found, row: int
     ) -> dict[str, Any]:
         """Draw one image's maps; return its entry in the JSON."""
-        from cnnlens.report.heat import ClassHeat, draw
-        from cnnlens.report.optimized import save_png
+        from cnnlens.report.figures.cam import ClassHeat, draw
+        from cnnlens.report.sheet import save_png
 
         maps = found.maps[row].float().cpu().numpy()  # (K, h, w)
         classes = found.described(row, self.study.model.classes)

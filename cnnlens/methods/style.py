@@ -160,7 +160,8 @@ class Style(Method):
     def _write(
         self, item: Item, entry: dict[str, Any], content: Tensor, style: Tensor, made: Tensor
     ) -> None:
-        from cnnlens.report.optimized import SheetCell, as_picture, save_png, sheet
+        from cnnlens.report.figures.visualize import SheetCell, as_picture, sheet
+        from cnnlens.report.sheet import save_png
 
         picture, folder = as_picture(made.cpu().numpy()), self.ledger.folder
         save_png(folder / item.name, picture)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.model import Model
+from cnnlens.model.trace import as_input
 
 
 def find_class(text: str, names: Sequence[str] | None, count: int) -> int:
@@ -114,14 +115,14 @@ def class_scores(output: Any, count: int) -> Tensor:
             f"the network returns no class scores but a {type(output).__name__}",
             "its layers can be read all the same; only its outputs cannot be used",
         )
-    return first.reshape(count, -1)
+    return first.reshape(count, -1).float()
 
 
 def gives_scores(model: Model) -> bool:
     """Whether the network answers with class scores (N, K): it is run once, on a black image."""
     black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
     with torch.no_grad():
-        output = model.net(black.to(model.device))
+        output = model.net(as_input(model.net, black.to(model.device)))
     try:
         class_scores(output, len(black))
     except CnnlensError:
@@ -147,7 +148,9 @@ def class_bias(model: Model, classes: int) -> Tensor | None:
     return None
 
 
-def targets(categories: Sequence[str], classes: Sequence[str] | None, outputs: int) -> np.ndarray:
+def target_outputs(
+    categories: Sequence[str], classes: Sequence[str] | None, outputs: int
+) -> np.ndarray:
     """Find the output that stands for each image's category.
 
     Parameters
@@ -189,7 +192,7 @@ def targets(categories: Sequence[str], classes: Sequence[str] | None, outputs: i
     return np.array([index[name] for name in categories])
 
 
-def right(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def is_correct(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Say which images are classified rightly, (N,) bool.
 
     Parameters

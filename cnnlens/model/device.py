@@ -1,13 +1,19 @@
-"""Which machine a network runs on."""
+"""Where a network runs, in batches that memory allows, and how a caller's module is given back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import CnnlensError, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from cnnlens.model.model import Model
+
+Result = TypeVar("Result")
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -52,6 +58,75 @@ def _check_cuda(device: torch.device) -> None:
             f"device '{device}' does not exist: this machine has {count}",
             f"choose cuda:0 to cuda:{count - 1}",
         )
+
+
+def in_batches(
+    count: int,
+    limit: int,
+    run: Callable[[slice], Result],
+    model: Model,
+    before_retry: Callable[[slice], None] | None = None,
+) -> tuple[list[Result], int]:
+    """Run `count` rows, at most `limit` at once; half as many whenever memory runs out.
+
+    Parameters
+    ----------
+    count, limit : int
+        Rows in all; rows at once.
+    run : callable
+        From a slice of the rows to its result.
+    model : Model
+        Says where, and whether it takes one size of batch only.
+    before_retry : callable, optional
+        Undoes what a run that failed has left, given its slice: lets go of tensors, sets random
+        states back.
+
+    Returns
+    -------
+    (list, int)
+        The results in order, and the limit that served.
+
+    Raises
+    ------
+    CnnlensError
+        When memory does not suffice for one row, or for the only batch that the network takes.
+    """
+    parts: list[Result] = []
+    start = 0
+    while start < count:
+        rows = slice(start, start + limit)
+        try:
+            parts.append(run(rows))
+            start += limit
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not is_memory_error(error):
+                raise
+            if limit == 1 or model.batch:
+                raise _no_memory(model) from error
+        # only here, when the error is gone and with it the frames that held the tensors
+        limit = max(1, limit // 2)
+        if before_retry is not None:
+            before_retry(rows)
+        free_memory()
+    return parts, limit
+
+
+def _no_memory(model: Model) -> CnnlensError:
+    what = f"its fixed batch of {model.batch}" if model.batch else "even one image"
+    return CnnlensError(
+        f"not enough memory on {model.device} for {what}",
+        "use --device cpu, a smaller --image-size, or close what else uses the memory",
+    )
+
+
+def free_memory() -> None:
+    """Give back to the device what nothing refers to any more."""
+    import torch
+
+    gc.collect()  # frames of an error may stand in a circle
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_memory_error(error: BaseException) -> bool:

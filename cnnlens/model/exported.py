@@ -32,6 +32,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.architectures.architecture import Opened
 from cnnlens.model.preprocess import Preprocess
 
+ARCH = "torch.export"
 _OPERATORS = (
     "add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|xor|not_|invert"
     "|getitem"
@@ -73,7 +74,7 @@ def open_exported(path: Path, allow_pickle: bool = False) -> Opened:
     settings = Preprocess(size=(size[2], size[3])).with_channels(size[1])
     return Opened(
         net,
-        arch="torch.export",
+        arch=ARCH,
         preprocess=settings,
         source=str(program.graph),
         batch=batch,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.trace import Place, op_name, tensors
+from cnnlens.model.trace import Place, as_input, op_name, tensors
 
 
 def read(
@@ -51,7 +51,7 @@ def read_and_run(
             value = value if gradient else value.detach()
             if not stop or len(values) + 1 < wanted:  # the network runs on, and may write into it
                 value = value.clone()
-            values[place] = place.as_maps(value)
+            values[place] = place.as_maps(value.float())
 
     output = _run(net, x, places, take, stop, live=gradient)
     return [values[place] for place in places], output
@@ -64,7 +64,7 @@ class Live:
     Attributes
     ----------
     value : torch.Tensor
-        A copy without history, as the network laid it out.
+        A float32 copy without history, as the network laid it out.
     edge : torch.autograd.graph.GradientEdge or None
         Where gradients of this value enter the graph; None when it does not depend on the input.
         It stays what it was when the network later overwrites the tensor in place.
@@ -104,7 +104,7 @@ def read_live(
 
     def take(place: Place, value: Tensor) -> None:
         with _disable_current_modes(), torch.no_grad():
-            copy = value.clone()
+            copy = value.float() if value.dtype != torch.float32 else value.clone()
         edge = get_gradient_edge(value) if value.requires_grad else None
         lives[place] = Live(copy, edge)
 
@@ -128,9 +128,10 @@ def _run(
             raise Stop
 
     output = None
+    x = as_input(net, x)
     with (
         _counting_alike(missing),
-        watching_places(net, set(places), once, x if live else None),
+        placing_hooks(net, set(places), once, x if live else None),
         suppress(Stop),
     ):
         # a tensor made in inference mode cannot be changed in place outside of it
@@ -162,7 +163,7 @@ class Stop(BaseException):
 
 
 @contextmanager
-def watching_places(
+def placing_hooks(
     net: nn.Module, places: set[Place], take: Take, live: Tensor | None = None
 ) -> Iterator[None]:
     """Have `take` called with every place's value; `live` is the input where history is wanted."""
@@ -176,7 +177,7 @@ def watching_places(
         for path, wanted in by_path.items()
     ]
     try:
-        with _watching_operations(net, [place for place in places if place.op >= 0], take, live):
+        with _reading_operations(net, [place for place in places if place.op >= 0], take, live):
             yield
     finally:
         for handle in handles:
@@ -184,7 +185,7 @@ def watching_places(
 
 
 @contextmanager
-def _watching_operations(
+def _reading_operations(
     net: nn.Module, places: Sequence[Place], take: Take, live: Tensor | None
 ) -> Iterator[None]:
     if not places:
@@ -272,16 +273,24 @@ class _Ordinals(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+Ordinals = dict[tuple[str, int], list[Place]]
 # what is known of a network's operations, once it was looked for
-_ordinals: WeakKeyDictionary[nn.Module, dict[frozenset[Place], dict[tuple[str, int], list[Place]]]]
-_ordinals = WeakKeyDictionary()
+_ordinals: WeakKeyDictionary[nn.Module, dict[Any, Ordinals]] = WeakKeyDictionary()
+
+
+def _state(net: nn.Module) -> tuple[tuple[str, ref[nn.Module], bool], ...]:
+    """What decides which operations come: the modules themselves (surgery) and their mode."""
+    return tuple((name, ref(module), module.training) for name, module in net.named_modules())
 
 
 def _find_ordinals(
     net: nn.Module, x: Tensor, places: Sequence[Place]
 ) -> dict[tuple[str, int], list[Place]]:
     known = _ordinals.setdefault(net, {})
-    key = frozenset(places)
+    state = _state(net)
+    for stale in [key for key in known if key[0] != state]:
+        del known[stale]
+    key = (state, tuple(x.shape[1:]), frozenset(places))
     if key not in known:
         finder, plain = _Ordinals(places), x.detach().clone()
         with torch.no_grad(), suppress(Stop), finder:

@@ -21,9 +21,9 @@ from cnnlens.model.architectures import timm, torchvision
 from cnnlens.model.architectures.architecture import (
     Architecture,
     Options,
+    ShapeMatcher,
     Shapes,
     UnlikeError,
-    Watch,
     blank,
     first_convolution,
     seeded,
@@ -196,7 +196,7 @@ def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, i
     """
     alike = 0
     for options in architecture.options(shapes):
-        watch = Watch(shapes, options.get("num_classes", architecture.outputs))
+        watch = ShapeMatcher(shapes, options.get("num_classes", architecture.outputs))
         try:
             with weightless(watch):
                 net = architecture.make(**options)

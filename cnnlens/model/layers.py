@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -50,7 +51,7 @@ _ACTIVATIONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """A place in a network, under the name it was asked for.
 
@@ -79,6 +80,10 @@ class Layer:
     fields: Fields
     place: Place
     depth: int
+
+    def __repr__(self) -> str:
+        alias = f", {self.alias}" if self.alias not in (None, self.name) else ""
+        return f"Layer({self.name}{alias}: {self.kind}, {_times(self.shape)})"
 
     @property
     def units(self) -> int:
@@ -126,7 +131,36 @@ class Layers:
         self._paths = self._find_paths()
         self._vectors = self._find_vectors()
 
-    @property
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.rows)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a layer can be addressed by a name, fully connected ones included."""
+        try:
+            self.resolve(str(name), vectors=True)
+        except UsageError:
+            return False
+        return True
+
+    def __getitem__(self, key: int | str) -> Layer:
+        """Return a layer by its place in the forward pass, or by a name (see `resolve`)."""
+        return self.rows[key] if isinstance(key, int) else self.resolve(key, vectors=True)
+
+    def __repr__(self) -> str:
+        rows = [layer.as_row() for layer in self.rows]
+        cells = [list(rows[0])] if rows else []
+        cells += [[_cell(value) for value in row.values()] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in cells
+        )
+        return "\n".join(line.rstrip() for line in lines)
+
+    @cached_property
     def rows(self) -> list[Layer]:
         """One entry per place: modules that return maps, and aliases that no module returns."""
         by_place = {layer.place: layer for layer in self._paths.values()}
@@ -288,3 +322,9 @@ def _whole_number(value: float) -> int | float:
 
 def _times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape)) or "one number"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return _times(value)
+    return "" if value is None else str(value)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """An opened network.
 
@@ -51,6 +51,14 @@ class Model:
     batch: int | None = None
     notes: list[str] = field(default_factory=list)
     surgery: list[dict[str, Any]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        height, width = self.preprocess.size
+        known = f"{len(self.classes)} classes" if self.classes else "classes without names"
+        return (
+            f"Model({self.arch}, input {self.preprocess.channels}×{height}×{width}, {known}, "
+            f"fingerprint {self.fingerprint})"
+        )
 
     @property
     def device(self) -> torch.device:

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures.architecture import Opened, described, first_convolution, seeded
 from cnnlens.model.device import resolve_device
+from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import open_file
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.preprocess import Preprocess
@@ -61,7 +65,8 @@ def open_model(
     preprocess = _override(_settings(opened), image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
-    net = opened.net.eval().requires_grad_(False)
+    net, notes = _single(opened)
+    net = net.eval().requires_grad_(False)
     mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
     return Model(
         net=net.to(place),
@@ -71,9 +76,20 @@ def open_model(
         classes=opened.classes,
         fingerprint=mark,
         batch=opened.batch,
-        notes=list(opened.notes),
+        notes=[*opened.notes, *notes],
         surgery=list(opened.surgery),
     )
+
+
+def _single(opened: Opened) -> tuple[nn.Module, list[str]]:
+    """Compute in float32, whatever the weights were kept in; an exported program cannot."""
+    kept = {t.dtype for t in opened.net.state_dict().values() if t.is_floating_point()}
+    other = [
+        str(d).removeprefix("torch.") for d in kept & {torch.float16, torch.bfloat16, torch.float64}
+    ]
+    if not other or opened.arch == EXPORTED:
+        return opened.net, []
+    return opened.net.float(), [f"weights kept in {', '.join(sorted(other))}, computed in float32"]
 
 
 def _from_anywhere(arch: str) -> str:

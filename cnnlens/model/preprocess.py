@@ -33,6 +33,9 @@ class Preprocess:
         Factor after scaling to [0, 1]: 255 for networks of the Caffe era.
     bgr : bool
         Channels in the order blue, green, red (Caffe); mean and std are then in that order too.
+    done : bool
+        Tensors of data in memory are normalised already, by these mean and std (and scale, bgr).
+        They reach the network as they are; pictures, which are not, are normalised as ever.
     source : str
         Where these settings come from, for people: "torchvision", "checkpoint", "assumed".
     """
@@ -44,6 +47,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     scale: float = 1.0
     bgr: bool = False
+    done: bool = False
     source: str = "assumed"
 
     @property
@@ -110,13 +114,27 @@ class Preprocess:
             x = x.repeat(1, -(-self.channels // x.shape[1]), 1, 1)[:, : self.channels]
         if self.bgr:
             x = x.flip(1)
-        mean = torch.tensor(self.mean, device=x.device)[:, None, None]
-        std = torch.tensor(self.std, device=x.device)[:, None, None]
+        mean, std = self._plane(x)
         return (x * self.scale - mean) / std
+
+    def unnormalize(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn network input (N, C, H, W) back into pixels, in units of [0, 1]."""
+        mean, std = self._plane(x)
+        pixels = (x * std + mean) / self.scale
+        return pixels.flip(1) if self.bgr else pixels
+
+    def _plane(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (self.mean, self.std))
+        return mean, std
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON, HDF5 attributes and checkpoints."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if not self.done:  # as it was before there was such a thing, for stores made then
+            del settings["done"]
+        return settings
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Preprocess:

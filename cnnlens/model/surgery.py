@@ -22,6 +22,7 @@ from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
+from cnnlens.model.trace import as_input
 
 INNER = "inner"
 
@@ -172,7 +173,7 @@ def head_of(model: Model) -> tuple[str, int]:
     ]
     try:
         with torch.no_grad():
-            logits = model.net(model.preprocess.normalize(x))
+            logits = model.net(as_input(model.net, model.preprocess.normalize(x)))
     finally:
         for handle in handles:
             handle.remove()

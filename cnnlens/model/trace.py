@@ -8,6 +8,8 @@ passes.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +22,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.device import is_memory_error
+
+# number types that weights are computed in; others (8 bits) are unpacked by the network itself
+_COMPUTED = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
+# words of errors that another size of input may mend (another number of channels does not)
+_ABOUT_SIZES = re.compile(r"^(?!.*channels).*\b(sizes?|shapes?|height|width|too small)\b", re.I)
+# sides of the inputs that published networks take
+_USUAL_SIZES = (224, 32, 28, 64, 96, 128, 227, 256, 299, 384)
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,7 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
         When the network does not accept the input.
     """
     recorder = _Recorder(net)
+    x = as_input(net, x)
     source = recorder.number(x)
     try:
         with torch.no_grad(), recorder.listening(), recorder:
@@ -125,13 +136,44 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
     except CnnlensError:
         raise
     except Exception as error:
-        shape = "×".join(map(str, x.shape[1:]))
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CnnlensError(
-            f"the network does not run on a {shape} input: {reason}",
-            "give the input it was trained on with --image-size H[xW]",
-        ) from error
+        raise _failed(net, x, error) from error
     return Trace(tuple(recorder.ops), tuple(recorder.calls), source, recorder.silent())
+
+
+def as_input(net: nn.Module, x: Tensor) -> Tensor:
+    """Return `x` in the number type that a network computes in: that of its first weights."""
+    tensors = itertools.chain(net.parameters(), net.buffers())
+    dtype = next((t.dtype for t in tensors if t.dtype in _COMPUTED), x.dtype)
+    return x.to(dtype) if x.is_floating_point() else x
+
+
+def _failed(net: nn.Module, x: Tensor, error: Exception) -> CnnlensError:
+    """Say what is wrong; the size of the input is blamed only where another size is accepted."""
+    shape = "×".join(map(str, x.shape[1:]))
+    if is_memory_error(error):
+        return CnnlensError(
+            f"not enough memory on {x.device} for a {shape} input", "use --device cpu"
+        )
+    text = (str(error).strip().splitlines() or [""])[0]
+    known = isinstance(error, RuntimeError | ValueError | AssertionError) and text
+    reason = text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
+    size = next((size for size in _USUAL_SIZES if _runs(net, x, size)), None)
+    if size is not None:
+        hint = f"give the input it was trained on with --image-size H[xW]; it does run on {size}"
+    elif _ABOUT_SIZES.search(text):
+        hint = "if it was trained on another size of input, name that with --image-size H[xW]"
+    else:
+        hint = "the error comes from the network's own code; run it in Python to see where"
+    return CnnlensError(f"the network does not run on a {shape} input: {reason}", hint)
+
+
+def _runs(net: nn.Module, x: Tensor, size: int) -> bool:
+    try:
+        with torch.no_grad():
+            net(x.new_zeros((*x.shape[:2], size, size)))
+    except Exception:  # whatever it is, it was not the size that the first error was about
+        return False
+    return True
 
 
 class _Recorder(TorchDispatchMode):

@@ -14,8 +14,9 @@ from cnnlens.measure.top import Peaks, peaks
 from cnnlens.model.convolutions import first_filters
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
-from cnnlens.report.optimized import Beside, beside, save_png
-from cnnlens.report.strips import as_seen
+from cnnlens.report.figures.strips import as_seen
+from cnnlens.report.figures.visualize import Beside, beside
+from cnnlens.report.sheet import save_png
 
 _TOP = 8  # of the data's images
 

@@ -17,7 +17,7 @@ from cnnlens.report.dissect_files import (
     Unit,
     read_dissections,
 )
-from cnnlens.report.figures import chance_unique, format_p
+from cnnlens.report.figures.dissect import chance_unique, format_p
 from cnnlens.report.palette import colours
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see

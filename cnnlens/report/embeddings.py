@@ -8,7 +8,7 @@ from typing import Any
 from cnnlens.files import read_csv
 from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.contents import Clustering, read_clustering, reading
-from cnnlens.report.embedding_figures import COLUMNS, MOST, SIDE, hues
+from cnnlens.report.figures.embedding import COLUMNS, MOST, SIDE, hues
 
 _REDO = "redo `cnnlens cluster --force`"
 _NOTE = (

@@ -8,7 +8,7 @@ from typing import Any
 from cnnlens.errors import CnnlensError
 from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.contents import Clustering, read_clustering
-from cnnlens.report.filter_figures import CELL, COLUMNS, MOST
+from cnnlens.report.figures.filters import CELL, COLUMNS, MOST
 from cnnlens.report.trees import read_tree
 
 SHOWN = 40  # categories whose trees the page carries

@@ -38,8 +38,8 @@ from cnnlens.report.contents import (
     read_object,
     reading,
 )  # fmt: skip
+from cnnlens.report.figures.stability import part_colours
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
-from cnnlens.report.stability_figures import part_colours
 from cnnlens.report.stability_files import StabilityResult, read_stability
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import Step
 from cnnlens.settings import InvertSettings
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.objective import Objective, custom, read_images
@@ -42,14 +43,12 @@ _NOISE = 0.01  # deviation of the code that the search starts from
 _ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
 
 
-@dataclass(frozen=True)
-class Step:
-    """Where the search stands.
+@dataclass(frozen=True, kw_only=True)
+class InversionStep(Step):
+    """Where the search stands: `done` and `total` count passes through the network, at most.
 
     Attributes
     ----------
-    number, total : int
-        Passes through the network done, and to be done at most.
     error : float
         ‖Φ(x) − Φ0‖/‖Φ0‖ of the best picture so far, before this step where `taken` is False.
     objective : float
@@ -60,8 +59,6 @@ class Step:
         Gives the best picture so far, (C, H, W) in [0, 1]; nothing is computed before.
     """
 
-    number: int
-    total: int
     error: float
     objective: float
     taken: bool
@@ -116,7 +113,7 @@ def check_target(target: Tensor, layer: str, image: str) -> None:
 
 def invert(
     model: Model, layer: Layer, target: Tensor, photo: Tensor, settings: InvertSettings
-) -> Iterator[Step]:
+) -> Iterator[InversionStep]:
     """Search for the picture that a layer answers with `target`.
 
     Parameters
@@ -134,7 +131,7 @@ def invert(
 
     Yields
     ------
-    Step
+    InversionStep
         After every pass through the network; ends early where no step is better any more.
 
     Raises
@@ -164,8 +161,15 @@ def invert(
     error = math.nan
     for step in optimize(model, [goal], image, start, randomness, recipe, rule):
         error = _root(-float(step.values[0])) if rule.took[0] else error
-        yield Step(
-            step.number, step.total, error, -rule.values[0], rule.took[0], _Best(image, rule)
+        yield InversionStep(
+            step.done,
+            step.total,
+            unit="steps",
+            note=f"error {error:.3f}",
+            error=error,
+            objective=-rule.values[0],
+            taken=rule.took[0],
+            image=_Best(image, rule),
         )
         if rule.is_done:
             return

@@ -126,7 +126,7 @@ def channel(layer: Layer, number: int) -> Objective:
     )
 
 
-def answer(layer: Layer, number: int) -> Objective:
+def response(layer: Layer, number: int) -> Objective:
     """A unit's answer as a whole: the mean of its rectified map, and its highest activation.
 
     The mean alone leaves single positions weak, and of a unit without rectifier it is the mean

@@ -7,15 +7,17 @@ becomes of it does not depend on the others, nor on how many go through the netw
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.device import is_memory_error
+from cnnlens.model.device import in_batches
 from cnnlens.model.model import Model
+from cnnlens.progress import Step
 from cnnlens.synthesize.image import Image
 from cnnlens.synthesize.objective import Objective, evaluate
 from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty
@@ -25,14 +27,12 @@ from cnnlens.synthesize.update import Adam, OpenRectifiers, Update, unit_size
 AWAKENING = 32  # first steps in which the gradient passes rectifiers where a unit is dead
 
 
-@dataclass(frozen=True)
-class Step:
-    """Where the climb stands.
+@dataclass(frozen=True, kw_only=True)
+class AscentStep(Step):
+    """Where the ascent stands: `done` and `total` count steps.
 
     Attributes
     ----------
-    number, total : int
-        Steps done, and to be done.
     values : torch.Tensor
         (N,): what each image's objective was, at the view that this step saw.
     alive : torch.Tensor
@@ -41,14 +41,15 @@ class Step:
         Gives the images after this step, (N, C, H, W) in [0, 1]; nothing is computed before.
     code : torch.Tensor
         (N, …), what they are decoded from.
+    state : callable
+        Gives what an equal ascent needs to go on from here; nothing is computed before.
     """
 
-    number: int
-    total: int
     values: Tensor
     alive: Tensor
     images: Callable[[], Tensor]
     code: Tensor
+    state: Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def optimize(
     recipe: Recipe,
     update: Update | None = None,
     batch_size: int = 32,
-) -> Iterator[Step]:
+    state: Mapping[str, Any] | None = None,
+) -> Iterator[AscentStep]:
     """Let images climb their objectives.
 
     Parameters
@@ -120,10 +122,13 @@ def optimize(
         How gradients are followed; Adam at a rate of 0.05 by default.
     batch_size : int
         Images in the network at once; halves itself when memory runs out, with the same result.
+    state : mapping, optional
+        Where an equal climb stopped (see `AscentStep.state`): it goes on from there, and ends as
+        one that never stopped.
 
     Yields
     ------
-    Step
+    AscentStep
         After every step.
 
     Raises
@@ -138,17 +143,64 @@ def optimize(
     update = update or Adam(0.05)
     limit = model.batch or batch_size
     backs_off = getattr(update, "backs_off", False)
-    climb = _Climb(model, objectives, image, randomness, recipe, limit, backs_off)
+    ascent = _Ascent(model, objectives, image, randomness, recipe, limit, backs_off)
     code = image.kept(start.to(model.device))
     alive = torch.zeros(len(start), dtype=torch.bool, device=code.device)
-    for number in range(1, recipe.steps + 1):
-        slope = climb.slope(code, number)
+    done = 0
+    if state is not None:
+        done, code, alive = _resumed(state, code, randomness, update)
+    for number in range(done + 1, recipe.steps + 1):
+        slope = ascent.slope(code, number)
         alive = alive | slope.alive
         code = image.kept(update(code, slope.code, slope.totals))
         if recipe.edits.is_due(number):
-            code = climb.edited(code, slope.images, number)
+            code = ascent.edited(code, slope.images, number)
         decode = _Decoding(image, code)
-        yield Step(number, recipe.steps, slope.values, alive, decode, code)
+        kept = _State(number, code, alive, randomness, update)
+        yield AscentStep(
+            number,
+            recipe.steps,
+            unit="steps",
+            values=slope.values,
+            alive=alive,
+            images=decode,
+            code=code,
+            state=kept,
+        )
+
+
+@dataclass(frozen=True)
+class _State:
+    number: int
+    code: Tensor
+    alive: Tensor
+    randomness: Sequence[torch.Generator]
+    update: Any
+
+    def __call__(self) -> dict[str, Any]:
+        rows = {
+            "code": self.code,
+            "alive": self.alive,
+            "generators": torch.stack([generator.get_state() for generator in self.randomness]),
+            **{f"update.{name}": value for name, value in self.update.state().items()},
+        }
+        rows = {name: value.detach().cpu().clone() for name, value in rows.items()}
+        return {"step": self.number, "rows": rows}
+
+
+def _resumed(
+    state: Mapping[str, Any], start: Tensor, randomness: Sequence[torch.Generator], update: Any
+) -> tuple[int, Tensor, Tensor]:
+    """Bring generators and rule to where they were; return steps done, codes, which are alive."""
+    rows: Mapping[str, Tensor] = state["rows"]
+    if rows["code"].shape != start.shape:
+        raise ValueError(f"a state of {tuple(rows['code'].shape)}, codes {tuple(start.shape)}")
+    code = rows["code"].to(start)
+    for generator, known in zip(randomness, rows["generators"], strict=True):
+        generator.set_state(known)
+    marks = {k.removeprefix("update."): v for k, v in rows.items() if k.startswith("update.")}
+    update.resume(code, marks, state["step"])
+    return state["step"], code, rows["alive"].to(start.device)
 
 
 @dataclass(frozen=True)
@@ -162,7 +214,7 @@ class _Decoding:
 
 
 @dataclass(frozen=True)
-class _Slope:
+class _Gradients:
     """Values (N,) without penalties and with them (as far as these count in the value's own units),
     gradients with respect to codes and to images, and which are not all 0."""
 
@@ -174,7 +226,7 @@ class _Slope:
 
 
 @dataclass
-class _Climb:
+class _Ascent:
     model: Model
     objectives: Sequence[Objective]
     image: Image
@@ -183,34 +235,35 @@ class _Climb:
     limit: int
     backs_off: bool = False
 
-    def slope(self, code: Tensor, number: int) -> _Slope:
+    def slope(self, code: Tensor, number: int) -> _Gradients:
         """Go through the rows in as many parts as memory asks for."""
-        parts: list[_Slope] = []
-        begin = 0
-        while begin < len(code):
-            rows = slice(begin, begin + self.limit)
-            states = [generator.get_state() for generator in self.randomness[rows]]
-            try:
-                parts.append(self._part(code[rows], rows, number))
-                begin += self.limit
-            except (RuntimeError, MemoryError) as error:
-                self._smaller(error)
-                for generator, state in zip(self.randomness[rows], states, strict=True):
-                    generator.set_state(state)
+        states = [generator.get_state() for generator in self.randomness]
+
+        def rewind(rows: slice) -> None:
+            for generator, state in zip(self.randomness[rows], states[rows], strict=True):
+                generator.set_state(state)
+
+        parts, self.limit = in_batches(
+            len(code),
+            self.limit,
+            lambda rows: self._part(code[rows], rows, number),
+            self.model,
+            rewind,
+        )
         columns = zip(
             *((p.values, p.totals, p.code, p.images, p.alive) for p in parts), strict=True
         )
-        return _Slope(*(torch.cat(column) for column in columns))
+        return _Gradients(*(torch.cat(column) for column in columns))
 
-    def _part(self, code: Tensor, rows: slice, number: int) -> _Slope:
+    def _part(self, code: Tensor, rows: slice, number: int) -> _Gradients:
         objectives, randomness = self.objectives[rows], self.randomness[rows]
         code = code.detach().requires_grad_()
         images = self.image.decode(code)  # (N, C, h, w)
         values, gradient, alive = self._followed(images.detach(), objectives, randomness, number)
         self._check(values, gradient, objectives, number)
-        climbed, penalties = self._regularized(images.detach(), gradient, randomness)
-        (slope,) = torch.autograd.grad(images, code, climbed)
-        return _Slope(values, values - penalties, slope, gradient, alive)
+        followed, penalties = self._regularized(images.detach(), gradient, randomness)
+        (slope,) = torch.autograd.grad(images, code, followed)
+        return _Gradients(values, values - penalties, slope, gradient, alive)
 
     def _followed(
         self,
@@ -277,18 +330,6 @@ class _Climb:
             images = self.image.decode(code)
             mean = mean_colour(self.model).to(images)
             return self.image.encode(self.recipe.edits(images, gradient, mean, number))
-
-    def _smaller(self, error: BaseException) -> None:
-        if not is_memory_error(error):
-            raise error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if self.limit == 1 or self.model.batch:
-            raise CnnlensError(
-                f"not enough memory on {self.model.device} for one image",
-                "use --device cpu, a smaller --image-size, or close what else uses the memory",
-            ) from error
-        self.limit = max(1, self.limit // 2)
 
 
 def _gradient(values: Tensor, images: Tensor) -> Tensor:

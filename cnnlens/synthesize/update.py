@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +17,8 @@ class Update(Protocol):
     """A rule that makes the next code; it may remember what it has seen.
 
     A rule whose attribute ``backs_off`` is true is handed values that are not finite, too: it tries
-    codes before it takes them (see `lbfgs`).
+    codes before it takes them (see `LBFGS`). One that has the methods ``state`` and ``resume``, as
+    `Adam` has, can go on where an earlier climb stopped.
     """
 
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
@@ -25,6 +27,9 @@ class Update(Protocol):
         Values are less the penalties, unless these are relative.
         """
         ...
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names of what Adam remembers of each number
 
 
 class Adam:
@@ -40,15 +45,31 @@ class Adam:
         self._lr = lr
         self._code: Tensor | None = None
 
+    def _begin(self, code: Tensor) -> Tensor:
+        self._code = code.detach().clone().requires_grad_()
+        self._optimizer = torch.optim.Adam([self._code], lr=self._lr, maximize=True)
+        return self._code
+
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
         """Return a new code."""
-        if self._code is None:
-            self._code = code.detach().clone().requires_grad_()
-            self._optimizer = torch.optim.Adam([self._code], lr=self._lr, maximize=True)
-        self._code.data.copy_(code)  # it may have been edited since
-        self._code.grad = gradient
+        known = self._begin(code) if self._code is None else self._code
+        known.data.copy_(code)  # it may have been edited since
+        known.grad = gradient
         self._optimizer.step()
-        return self._code.detach().clone()
+        return known.detach().clone()
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what it remembers, a row per image: both moments, (N, …)."""
+        if self._code is None:
+            return {}
+        remembered = self._optimizer.state[self._code]
+        return {name: remembered[name] for name in _MOMENTS}
+
+    def resume(self, code: Tensor, state: Mapping[str, Tensor], steps: int) -> None:
+        """Go on from what it remembered after some steps, at codes (N, …)."""
+        known = self._begin(code)
+        moments = {name: state[name].to(code).clone() for name in _MOMENTS}
+        self._optimizer.state[known] = {"step": torch.tensor(float(steps)), **moments}
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,13 @@ class Ascent:
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
         """Return a new code."""
         return code + self.lr * unit_size(gradient)
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what it remembers: nothing."""
+        return {}
+
+    def resume(self, code: Tensor, state: Mapping[str, Tensor], steps: int) -> None:
+        """Go on."""
 
 
 def unit_size(gradient: Tensor) -> Tensor:

@@ -6,20 +6,21 @@ network sees them: at its input's size, in 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import Step
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import Fourier, Image, Pixels
-from cnnlens.synthesize.objective import Objective, answer, channel, evaluate, peak, unit
-from cnnlens.synthesize.optimize import Recipe, generators, mean_colour, optimize
+from cnnlens.synthesize.objective import Objective, evaluate
+from cnnlens.synthesize.optimize import AscentStep, Recipe, generators, mean_colour, optimize
 from cnnlens.synthesize.regularize import (
     Edits,
     GradientFilter,
@@ -58,23 +59,17 @@ class Picture:
     alive: bool
 
 
-@dataclass(frozen=True)
-class Step:
-    """Progress of a request: steps of all images, the mean objective, and what is finished."""
+@dataclass(frozen=True, kw_only=True)
+class PictureStep(Step):
+    """Steps of all images so far; their mean objective, and the pictures that this one finished.
 
-    done: int
-    total: int
+    `number` is the steps of each image; `state` gives what these need to go on from here.
+    """
+
     value: float
     pictures: tuple[Picture, ...] = ()
-
-
-# what of a unit is made large
-TARGETS: dict[str, Callable[[Layer, int], Objective]] = {
-    "map": answer,
-    "mean": channel,
-    "max": peak,
-    "centre": unit,
-}
+    number: int = 0
+    state: Callable[[], dict[str, Any]] | None = None
 
 
 def visualize(
@@ -84,7 +79,8 @@ def visualize(
     run: RunSettings | None = None,
     photo: np.ndarray | None = None,
     activations: Sequence[Objective] | None = None,
-) -> Iterator[Step]:
+    state: Mapping[str, Any] | None = None,
+) -> Iterator[PictureStep]:
     """Optimize an image for each objective.
 
     Parameters
@@ -101,10 +97,13 @@ def visualize(
         (C, H, W) uint8: where to start, whatever `settings.init` names.
     activations : sequence of Objective, optional
         What is measured of each picture in the end; the objectives themselves by default.
+    state : mapping, optional
+        Where the images of an earlier request stopped, a row per objective (see
+        `PictureStep.state`, `rows_of`). They go on from there and become the same pictures.
 
     Yields
     ------
-    Step
+    PictureStep
         After every step; the last one of each batch carries its pictures.
 
     Raises
@@ -117,17 +116,24 @@ def visualize(
     measured = objectives if activations is None else activations
     for begin in range(0, len(objectives), run.batch_size):
         rows = slice(begin, begin + run.batch_size)
-        for step in _climb(model, objectives[rows], measured[rows], settings, photo):
+        part = None if state is None else rows_of(state, rows)
+        for step in _ascend(model, objectives[rows], measured[rows], settings, photo, part):
             yield replace(step, done=step.done + begin * settings.steps, total=total)
 
 
-def _climb(
+def rows_of(state: Mapping[str, Any], rows: slice | Sequence[int]) -> dict[str, Any]:
+    """Take the state of some of the images, by their places among all."""
+    return {**state, "rows": {name: values[rows] for name, values in state["rows"].items()}}
+
+
+def _ascend(
     model: Model,
     objectives: Sequence[Objective],
     measured: Sequence[Objective],
     settings: VisualizeSettings,
     photo: np.ndarray | None,
-) -> Iterator[Step]:
+    state: Mapping[str, Any] | None,
+) -> Iterator[PictureStep]:
     image = image_of(model, settings)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
@@ -140,12 +146,14 @@ def _climb(
         recipe(model, settings),
         UPDATES[settings.update](settings.lr),
         batch_size=len(objectives),
+        state=state,
     )
-    traces = []
+    traces = [] if state is None else list(state["rows"]["trace"].unbind(1))
     for step in steps:
         traces.append(step.values.cpu())
-        if step.number < step.total:
-            yield Step(step.number * len(objectives), 0, float(step.values.mean()))
+        if step.done < step.total:
+            state_now = partial(_with_trace, step.state, traces)
+            yield replace(_step(step, len(objectives)), state=state_now)
     ends = [as_seen(model, x) for x in (image.decode(start), step.images().cpu())]
     before, after = (activation(model, measured, x) for x in ends)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
@@ -155,7 +163,26 @@ def _climb(
             objectives, ends[1].numpy(), before, after, climbs, step.alive.tolist(), strict=True
         )
     )
-    yield Step(len(objectives) * settings.steps, 0, float(step.values.mean()), pictures)
+    yield _step(step, len(objectives), pictures)
+
+
+def _with_trace(state: Callable[[], dict[str, Any]], traces: Sequence[Tensor]) -> dict[str, Any]:
+    found = state()
+    return {**found, "rows": {**found["rows"], "trace": torch.stack(list(traces), 1)}}
+
+
+def _step(step: AscentStep, images: int, pictures: tuple[Picture, ...] = ()) -> PictureStep:
+    value = float(step.values.mean())
+    done = step.done * images
+    return PictureStep(
+        done,
+        0,
+        unit="steps",
+        note=f"{value:.3g}",
+        value=value,
+        pictures=pictures,
+        number=step.done,
+    )
 
 
 def recipe(model: Model, settings: VisualizeSettings) -> Recipe:

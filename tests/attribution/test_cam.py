@@ -237,10 +237,10 @@ def test_what_is_not_finite_is_said() -> None:
 
 
 def test_scores_that_do_not_depend_on_a_layer_are_named() -> None:
-    class Aside(Head):
+    class OutOfPlace(Head):
         def forward(self, x: Tensor) -> Tensor:
             self.wide(self.stem(x))
             return self._mean(self.stem(x))
 
     with pytest.raises(CnnlensError, match="do not depend on wide"):
-        ClassMaps(model_of(filled(Aside("mean"))), "gradcam", "wide")(pictures(1))
+        ClassMaps(model_of(filled(OutOfPlace("mean"))), "gradcam", "wide")(pictures(1))

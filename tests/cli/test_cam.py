@@ -13,7 +13,7 @@ from cnnlens.cli import app
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.open import open_model
 from cnnlens.model.zoo import ZOO
-from cnnlens.report import heat
+from cnnlens.report.figures import cam as heat
 
 from .photos import write_nets, write_photos
 

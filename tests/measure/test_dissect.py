@@ -7,7 +7,7 @@ import pytest
 
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.dissect import dissect, dissecting
+from cnnlens.measure.dissect import dissect, dissect_steps
 from cnnlens.measure.dissection import Dissection
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings
@@ -279,7 +279,7 @@ def test_stopping_early_leaves_no_thread_behind(tmp_path):
     source = ArraySource([adversarial_maps(rng, 12, 3, 3)], 2, range(12))
     before = threading.active_count()
     for stage in ("thresholds", "labels", "counting"):
-        run = dissecting(source, broden, DissectSettings(chance=1), workers=2)
+        run = dissect_steps(source, broden, DissectSettings(chance=1), workers=2)
         for step in run:
             if step.stage == stage:
                 break

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnnlens.measure.iou import axis, lit, mask
+from cnnlens.measure.iou import axis, mask, mask_pixels
 
 from ..reference.dissect import upsampled
 
@@ -42,7 +42,7 @@ def test_sparse_masks_equal_dense_ones_pixel_for_pixel(source, out):
     maps[10:15] = np.clip(maps[10:15] * 3, 0, 6)
     thresholds = np.array([rng.choice(m.ravel()) for m in maps], np.float32)
     thresholds[0] = -1e30  # everything: the buffer must grow
-    found = lit(maps, thresholds, out)
+    found = mask_pixels(maps, thresholds, out)
     assert found.ends[0] == 0 and found.ends[-1] == len(found.pixels)
     for unit, map_ in enumerate(maps):
         dense = np.flatnonzero(upsampled(map_, out) > float(thresholds[unit]))

@@ -12,9 +12,9 @@ from cnnlens.errors import CnnlensError
 from cnnlens.measure.top import Ranked
 from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
 from cnnlens.report.blocks import at_units
-from cnnlens.report.heat import overlay
+from cnnlens.report.figures.cam import overlay
+from cnnlens.report.figures.deconv import Patch, as_colours, draw, masked, signed
 from cnnlens.report.page import write_report
-from cnnlens.report.projections import Patch, as_colours, draw, masked, signed
 from cnnlens.report.sections import class_maps, projections
 
 from .fake_workspace import make_workspace

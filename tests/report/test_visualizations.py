@@ -8,17 +8,17 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.blocks import at_units
-from cnnlens.report.optimized import (
+from cnnlens.report.figures.visualize import (
     Beside,
     SheetCell,
     as_picture,
     beside,
     of_weights,
-    save_png,
     sheet,
 )
 from cnnlens.report.page import write_report
 from cnnlens.report.sections import visualizations
+from cnnlens.report.sheet import save_png
 
 
 def entry(file: str, **more: object) -> dict:

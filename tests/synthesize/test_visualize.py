@@ -7,8 +7,9 @@ import torch
 from cnnlens.errors import UsageError
 from cnnlens.model.hooks import read
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
-from cnnlens.synthesize.objective import answer, evaluate, logit, peak, whole
-from cnnlens.synthesize.visualize import TARGETS, image_size, visualize
+from cnnlens.synthesize.goals import TARGETS
+from cnnlens.synthesize.objective import evaluate, logit, peak, response, whole
+from cnnlens.synthesize.visualize import image_size, visualize
 from tests.synthesize.nets import Small, layer_of, model_of
 
 
@@ -25,7 +26,7 @@ def pictures(model, objectives, **settings):
 
 def test_pictures_excite_their_units_more_than_noise_does(model):
     layer = layer_of(model, "conv2")
-    made = pictures(model, [answer(layer, u) for u in range(5)])
+    made = pictures(model, [response(layer, u) for u in range(5)])
     assert len(made) == 5
     for u, picture in enumerate(made):
         assert picture.objective.name == f"conv2:{u}"
@@ -37,7 +38,7 @@ def test_pictures_excite_their_units_more_than_noise_does(model):
 def test_the_activation_is_measured_on_the_picture_itself(model):
     layer = layer_of(model, "conv2")
     steps = visualize(
-        model, [answer(layer, 1)], VisualizeSettings(steps=5), activations=[peak(layer, 1)]
+        model, [response(layer, 1)], VisualizeSettings(steps=5), activations=[peak(layer, 1)]
     )
     (picture,) = list(steps)[-1].pictures
     x = model.preprocess.normalize(torch.from_numpy(picture.image)[None])
@@ -64,7 +65,7 @@ def test_every_target_is_what_it_says(model, target):
 
 def test_progress_counts_the_whole_request_and_pictures_come_batch_by_batch(model):
     layer = layer_of(model, "conv2")
-    objectives = [answer(layer, u) for u in range(5)]
+    objectives = [response(layer, u) for u in range(5)]
     steps = list(
         visualize(model, objectives, VisualizeSettings(steps=4), RunSettings(batch_size=2))
     )
@@ -98,11 +99,11 @@ def test_the_image_keeps_the_inputs_proportions():
 
 def test_presets_are_settings_and_what_is_given_comes_first():
     for name in PRESETS:
-        VisualizeSettings.preset(name)
-    assert VisualizeSettings.preset("yosinski", steps=7, blur=None).steps == 7
-    assert VisualizeSettings.preset("yosinski", blur=None).blur == 1.0
+        VisualizeSettings.of(name)
+    assert VisualizeSettings.of("yosinski", steps=7, blur=None).steps == 7
+    assert VisualizeSettings.of("yosinski", blur=None).blur == 1.0
     with pytest.raises(UsageError, match="no preset 'x'"):
-        VisualizeSettings.preset("x")
+        VisualizeSettings.of("x")
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ class _Weightless(TorchFunctionMode):
     widths or index tables (RegNet, Swin), which then cannot be read.
     """
 
-    def __init__(self, watch: Watch | None) -> None:
+    def __init__(self, watch: ShapeMatcher | None) -> None:
         super().__init__()
         self.watch = watch
 
@@ -182,7 +182,7 @@ class _Weightless(TorchFunctionMode):
         return result
 
 
-class Watch:
+class ShapeMatcher:
     """Stops the building of a network as soon as its layers are not those of a state dict.
 
     That makes a thousand candidates affordable: most differ within their first few layers.
@@ -229,7 +229,7 @@ class Watch:
 
 
 @contextmanager
-def weightless(watch: Watch | None = None) -> Iterator[None]:
+def weightless(watch: ShapeMatcher | None = None) -> Iterator[None]:
     """Within this block, new layers hold shapes but no numbers."""
     with _Weightless(watch):
         yield

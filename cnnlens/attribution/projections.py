@@ -1,0 +1,141 @@
+"""Projections of units on chosen images, in batches that memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlens.attribution.deconv import Position, Projector
+from cnnlens.errors import CnnlensError
+from cnnlens.model.device import in_batches
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.settings import DeconvSettings
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A unit on one image.
+
+    Attributes
+    ----------
+    image : int
+        Its place among the images.
+    pixels : numpy.ndarray
+        (C, H, W) uint8.
+    projection : numpy.ndarray
+        (C, H, W) float32, in the network's input plane.
+    position : (int, int)
+        Row and column that was projected from: the peak, or the one asked for.
+    activation : float
+        There.
+    """
+
+    image: int
+    pixels: np.ndarray
+    projection: np.ndarray
+    position: Position
+    activation: float
+
+
+class Projections:
+    """Projects units of one layer.
+
+    Units that are asked for on the same images share their forward pass.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    layer : Layer
+        Where the units are.
+    pixels : callable
+        From an image's number to (C, H, W) uint8.
+    name : callable
+        From an image's number to what it is called in messages.
+    settings : DeconvSettings
+        The method.
+    limit : int
+        Images at once; halves itself when memory runs out.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layer: Layer,
+        pixels: Callable[[int], np.ndarray],
+        name: Callable[[int], str],
+        settings: DeconvSettings,
+        limit: int,
+    ) -> None:
+        self._model, self._layer, self._settings = model, layer, settings
+        self._pixels, self._name = lru_cache(maxsize=64)(pixels), name
+        self.limit = model.batch or limit
+        self.undefined: list[str] = []
+        self._images: tuple[int, ...] = ()
+        self._seen: Projector | None = None
+
+    def of(self, unit: int, images: Sequence[int], at: Position | None = None) -> list[Projected]:
+        """Project a unit on images, from its peak or from one position.
+
+        Raises
+        ------
+        CnnlensError
+            When activations or the projection are not finite, or memory does not suffice.
+        """
+        parts, self.limit = in_batches(
+            len(images),
+            self.limit,
+            lambda rows: self._batch(unit, tuple(images[rows]), at),
+            self._model,
+            self._forget,
+        )
+        return [one for part in parts for one in part]
+
+    def _forget(self, rows: slice) -> None:
+        self._seen = None
+
+    def _batch(self, unit: int, images: tuple[int, ...], at: Position | None) -> list[Projected]:
+        seen = self._forward(images)
+        rows = len(seen.maps)
+        self._check(seen.maps[:, unit], images, "its activations are")
+        positions = seen.peaks(unit) if at is None else [at] * rows
+        arrays = seen.project(
+            [unit], positions, method=self._settings.method, whole=self._settings.whole_map
+        )
+        self._check(arrays, images, f"the projection of unit {unit} is")
+        return [
+            Projected(
+                image,
+                self._pixels(image),
+                arrays[row].float().cpu().numpy(),
+                positions[row],
+                float(seen.maps[row, unit, positions[row][0], positions[row][1]]),
+            )
+            for row, image in enumerate(images)
+        ]
+
+    def _forward(self, images: tuple[int, ...]) -> Projector:
+        if self._seen is None or self._images != images:
+            self._seen = None  # frees the graph before the next one is built
+            rows = [self._pixels(image) for image in images]
+            rows += rows[-1:] * ((self._model.batch or 0) - len(rows))  # a fixed batch is filled up
+            pixels = torch.from_numpy(np.stack(rows)).to(self._model.device)
+            x = self._model.preprocess.normalize(pixels)  # (N, C, H, W)
+            self._seen = Projector(self._model.net, x, self._layer.place)
+            self._images, self.undefined = images, self._seen.undefined
+        return self._seen
+
+    def _check(self, values: Tensor, images: tuple[int, ...], what: str) -> None:
+        finite = values[: len(images)].isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            bad = self._name(images[int(finite.int().argmin())])
+            raise CnnlensError(
+                f"layer '{self._layer.name}': {what} not finite on {bad}",
+                "the network overflows there: check its weights, and --mean and --std",
+            )

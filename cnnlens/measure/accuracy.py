@@ -1,0 +1,100 @@
+"""How often a network is right, beside chance and with an interval over the images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnlens.activations.forward import Forward, passes
+from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.measure.bootstrap import share
+from cnnlens.model.classes import is_correct, target_outputs
+from cnnlens.model.model import Model
+from cnnlens.progress import Step, followed
+from cnnlens.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of a network on labelled images.
+
+    Attributes
+    ----------
+    value : float
+        Share of the images that are classified rightly.
+    chance : float
+        That of who always says the most frequent class.
+    low, high : float
+        Wilson's interval of `value`.
+    images : int
+        Those that could be read.
+    """
+
+    value: float
+    chance: float
+    low: float
+    high: float
+    images: int
+
+
+def accuracy(
+    model: Model,
+    images: ImageSet,
+    level: float = 0.95,
+    run: RunSettings | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> Accuracy:
+    """Measure a network's accuracy, in one pass over the images.
+
+    Parameters
+    ----------
+    model : Model
+        Its classes are matched with the data's by name, else in order (see
+        `model.classes.target_outputs`).
+    images : ImageSet
+        With classes.
+    level : float
+        Of the interval.
+    run : RunSettings, optional
+        Batch size and workers.
+    progress : callable, optional
+        Called after every batch with a Step.
+
+    Raises
+    ------
+    UsageError
+        When the data has no classes.
+    CnnlensError
+        When they do not fit the network's, it gives no class scores, or too many images are
+        damaged.
+    """
+    return followed(accuracy_steps(model, images, level, run or RunSettings()), progress)
+
+
+def accuracy_steps(
+    model: Model, images: ImageSet, level: float, run: RunSettings
+) -> Generator[Step, None, Accuracy]:
+    """Do what `accuracy` does, step by step, for callers that want to stop or draw in between."""
+    categories = images.image_categories
+    if categories is None:
+        raise UsageError(
+            f"{images.root} has no classes (found: {images.kind})",
+            "accuracy needs one subfolder per class",
+        )
+    forward = Forward(model, [], logits=True, limit=run.batch_size)
+    correct: list[np.ndarray] = []
+    for one in passes(forward, images, batch_size=run.batch_size, workers=run.workers):
+        assert one.logits is not None  # (B, K)
+        wanted = target_outputs(categories, model.classes, one.logits.shape[1])
+        correct.append(is_correct(one.logits, wanted[one.batch.indices]))
+        yield Step(one.batch.next, len(images.paths), limit=forward.limit)
+    if not correct:
+        raise CnnlensError(f"no image of {images.root} could be read")
+    found = np.concatenate(correct)
+    low, high = share(int(found.sum()), len(found), level)
+    chance = Counter(categories).most_common(1)[0][1] / len(categories)
+    return Accuracy(float(found.mean()), chance, low, high, len(found))

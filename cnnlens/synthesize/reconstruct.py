@@ -1,0 +1,149 @@
+"""A photo made again from one layer: target, search, and by how much the picture misses it.
+
+    search = reconstruct(model, layer, photo, InvertSettings(perturb="dropout"))
+
+yields the steps of `invert` and returns a `Reconstruction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnnlens.activations.forward import Forward
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.settings import InvertSettings
+from cnnlens.synthesize import perturb
+from cnnlens.synthesize.invert import (
+    Errors,
+    InversionStep,
+    check_target,
+    compare,
+    features,
+    invert,
+    length,
+    pair_distance,
+)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a layer still knew of a photo.
+
+    Attributes
+    ----------
+    image : torch.Tensor
+        (C, H, W) in [0, 1].
+    errors : Errors
+        Against the photo and what the layer answers to it, whole.
+    trace, objective : list of float
+        After every step: ‖Φ(x) − Φ0‖/‖Φ0‖ against the target, and what is minimized.
+    norm : float
+        ‖Φ‖ of the photo.
+    effects : torch.Tensor
+        (C',), see `perturb.effects`.
+    """
+
+    image: Tensor
+    errors: Errors
+    trace: list[float]
+    objective: list[float]
+    norm: float
+    effects: Tensor
+
+
+def reconstruct(
+    model: Model,
+    layer: Layer,
+    photo: Tensor,
+    settings: InvertSettings,
+    effects: Tensor | None = None,
+    pairs: float | None = None,
+    name: str = "this image",
+) -> Generator[InversionStep, None, Reconstruction]:
+    """Invert what a layer answers to a photo, whole or perturbed.
+
+    Parameters
+    ----------
+    model, layer : Model, Layer
+        The network, and where it is read.
+    photo : torch.Tensor
+        (C, H, W) in [0, 1], see `invert.input_plane`.
+    settings : InvertSettings
+        Of the search; `perturb` says what becomes of the answer first.
+    effects : torch.Tensor, optional
+        (C',) of the reconstruction without perturbation; "drop-least" needs them.
+    pairs : float, optional
+        Mean distance of pairs of images, see `mean_distance`.
+    name : str
+        What errors call the photo.
+
+    Yields
+    ------
+    InversionStep
+        Of `invert`.
+
+    Raises
+    ------
+    CnnlensError
+        When the layer's answer leaves nothing to invert, or `invert` fails.
+    ValueError
+        When "drop-least" has no effects.
+    """
+    answer = features(model, layer, photo)
+    check_target(answer, layer.name, name)
+    target = perturbed(answer, settings, effects)
+    trace, objective = [], []
+    for step in invert(model, layer, target, photo, settings):
+        trace.append(step.error)
+        objective.append(step.objective)
+        yield step
+    image = step.image()
+    return Reconstruction(
+        image,
+        compare(model, layer, image, photo, answer, pairs),
+        trace,
+        objective,
+        length(answer),
+        perturb.effects(answer, features(model, layer, image)),
+    )
+
+
+def perturbed(answer: Tensor, settings: InvertSettings, effects: Tensor | None = None) -> Tensor:
+    """Perturb a layer's answer (C', H', W') as the settings say; `effects` as in `reconstruct`."""
+    if settings.perturb == "binarize":
+        return perturb.binarize(answer)
+    if settings.perturb == "dropout":
+        return perturb.dropout(answer, torch.Generator().manual_seed(settings.seed))
+    if settings.perturb == "drop-least":
+        if effects is None:
+            raise ValueError("drop-least needs the effects of the reconstruction it is held to")
+        return perturb.drop_least(answer, effects)
+    return answer
+
+
+def mean_distance(model: Model, layer: Layer, pixels: Tensor, limit: int = 32) -> float | None:
+    """Mean of ‖Φ(a) − Φ(b)‖ over all pairs of images: the measure that errors are held to.
+
+    Parameters
+    ----------
+    model, layer : Model, Layer
+        The network, and where it is read.
+    pixels : torch.Tensor
+        (N, C, H, W) uint8.
+    limit : int
+        Images in the network at once.
+
+    Returns
+    -------
+    float or None
+        None for fewer than two images.
+    """
+    if len(pixels) < 2:
+        return None
+    (maps,), _ = Forward(model, [layer], logits=False, limit=limit)(pixels)
+    return pair_distance(maps)
