@@ -18,21 +18,18 @@ from cnnlens.cli.help import GroupedCommands, sister, with_examples
 from cnnlens.cli.options import command
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
-from cnnlens.methods import methods
+from cnnlens.methods import faults, methods
+from cnnlens.study.voice import write_line
 
 # commands that are no method: each a function of its own name in its own file, and its heading
 _SERVICES = {
     "layers": "Find your way",
-    "extract": "Find your way",
     "report": "Results",
     "demo": "Find your way",
     # not carried over yet
-    **dict.fromkeys(("dissect", "stability"), "Measure units"),
-    **dict.fromkeys(("visualize", "deconv"), "Look at units"),
-    **dict.fromkeys(("invert", "explain"), "Look at images"),
+    **dict.fromkeys(("explain",), "Look at images"),
     **dict.fromkeys(("cluster", "outliers"), "Look at a layer"),
     "finetune": "Train",
-    "compare": "Results",
 }
 # headings in the order in which the help shows them
 _PANELS = (
@@ -154,6 +151,8 @@ def _terminate(number: int, frame: object) -> None:
 
 def _run(arguments: list[str], debug: bool = False) -> int:
     try:
+        for fault in faults:
+            write_line(sys.stderr, f"note: {fault.message} ({fault.hint})", style="dim")
         with results_apart():
             result = app(args=arguments, prog_name="cnnlens", standalone_mode=False)
         if sys.stdout is not None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
-from cnnlens.cli.session import ModelOptions, open_model
 from cnnlens.errors import CnnlensError
+from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cnnlens.model.model import Model
+    from cnnlens.study.session import Study
 
 
 def layers(
@@ -31,27 +31,27 @@ def layers(
     Dotted module paths and aliases (conv1 … convN, last), with units, output size, receptive
     field and stride.
     """
-    from cnnlens.model.layers import find_layers
+    from cnnlens.study.session import Study
 
-    screen, space = Screen(json=json, quiet=quiet), Workspace(workspace)
-    options = ModelOptions(model, arch, allow_pickle, image_size, mean, std, device)
-    opened, given = open_model(options, space, screen)
-    _remember(screen, space, opened, given)
-    rows = [layer.as_row() for layer in find_layers(opened).rows]
+    screen = Screen(json=json, quiet=quiet)
+    opening = ModelSettings(arch, allow_pickle, image_size, mean, std)
+    study = Study(Workspace(workspace), model, opening, RunSettings(device), screen)
+    rows = [layer.as_row() for layer in study.addresses.rows]
+    _remember(study)
     screen.document(rows)
     columns = ["name", "alias", "kind", "units", "size", "receptive field", "stride"]
     screen.table(columns, [_cells(row) for row in rows])
 
 
-def _remember(screen: Screen, space: Workspace, model: Model, given: dict[str, Any]) -> None:
+def _remember(study: Study) -> None:
     """Record the model where that changes nothing: a listing never disturbs earlier results."""
-    before = space.document["model"]
+    known = study.workspace.document["model"]
+    if known and study.spec is None:
+        return
     try:
-        space.use_model(model, given)
-        if space.document["model"] != before:
-            space.save()
+        study.commit()
     except CnnlensError as error:
-        screen.note(f"this model is not remembered: {error.message}")
+        study.voice.note(f"this model is not remembered: {error.message}")
 
 
 def _cells(row: dict[str, object]) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnlens.cli.options import command_line
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions, open_model
 from cnnlens.cli.stations import Tour, one_thread
@@ -60,18 +61,15 @@ def _train(
 @one_thread()
 def stability(tour: Tour) -> None:
     """Measure whether the units of both follow the animals' parts."""
-    from cnnlens.cli.stabilizing import Chosen, Work
+    from cnnlens.methods.stability import Stability, StabilityInputs
+    from cnnlens.report.page import write_report
 
+    data = tour.out / "animals"
+    asked = StabilityInputs(data=data, layer=(_AT,), negatives=data / "negatives")
+    settings = StabilitySettings(top=6, seed=tour.seed)
     for name in _NETWORKS:
-        work = Work(
-            tour.screen,
-            tour.space(name),
-            tour.model(name),
-            StabilitySettings(top=6, seed=tour.seed),
-            Chosen(negatives=tour.out / "animals" / "negatives"),
-            tour.run_settings,
-        )
-        work.run(tour.out / "animals", [_AT], page=True, force=tour.force)
+        carry_out(Stability(tour.study(name), asked, settings), command_line())
+        write_report(tour.out / name)
 
 
 def compare(tour: Tour) -> None:

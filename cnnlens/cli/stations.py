@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnnlens.cli.options import command_line
 from cnnlens.cli.screen import Screen
 from cnnlens.cli.session import ModelOptions
+from cnnlens.methods import carry_out
 from cnnlens.settings import (
     CamSettings,
     ClusterSettings,
@@ -20,6 +22,7 @@ from cnnlens.settings import (
     RunSettings,
     VisualizeSettings,
 )
+from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
 LAYERS = ("conv1", "conv2", "conv3")
@@ -76,6 +79,11 @@ class Tour:
     def space(self, name: str = "trained") -> Workspace:
         """Open a network's workspace."""
         return Workspace(self.out / name, self.force)
+
+    def study(self, name: str = "trained") -> Study:
+        """Open a study of a network."""
+        spec, space = str(self.out / f"{name}.pt"), self.space(name)
+        return Study(space, spec, run=self.run_settings, voice=self.screen, force=self.force)
 
     @property
     def run_settings(self) -> RunSettings:
@@ -163,19 +171,16 @@ def _train(tour: Tour, path: Path, epochs: int) -> None:
 
 def dissect(tour: Tour) -> None:
     """Dissect both, and put the twin's figures beside the trained network's."""
-    from cnnlens.cli.dissect import Work
+    from cnnlens.methods.dissect import Dissect, DissectInputs
+    from cnnlens.report.page import write_report
 
+    asked = DissectInputs(data=tour.data, layer=LAYERS)
     for name in ("untrained", "trained"):
-        settings = DissectSettings(min_iou=MIN_IOU, seed=tour.seed)
-        work = Work(
-            tour.screen,
-            tour.space(name),
-            tour.model(name),
-            settings,
-            ExtractSettings(),
-            RunSettings(),
-        )
-        tour.summaries[name] = work.run(False, tour.data, list(LAYERS), page=True, force=tour.force)
+        settings = (DissectSettings(min_iou=MIN_IOU, seed=tour.seed), ExtractSettings())
+        method = Dissect(tour.study(name), asked, settings)
+        carry_out(method, command_line())
+        tour.summaries[name] = method.summaries
+        write_report(tour.out / name)
     _compare(tour)
 
 
@@ -195,37 +200,22 @@ def _compare(tour: Tour) -> None:
 @one_thread()
 def visualize(tour: Tour) -> None:
     """Draw what excites the best detectors, the first filters and some classes most."""
-    from cnnlens.cli.visualize import Work
+    from cnnlens.methods.visualize import Visualize, VisualizeInputs
 
     # figures are small: one that a unit sees at one place says more than a map full of them
     settings = VisualizeSettings(steps=128, target="centre", tv=0.5, seed=tour.seed)
-    work = Work(
-        tour.screen,
-        tour.space(),
-        tour.model(),
-        settings,
-        tour.run_settings,
-        raw=False,
-        force=tour.force,
-    )
-    work.run([_units(tour), f"{LAYERS[0]}:0-{_FIRST - 1}"], list(_CLASSES))
+    units = (_units(tour), f"{LAYERS[0]}:0-{_FIRST - 1}")
+    asked = VisualizeInputs(filters=units, logit=_CLASSES)
+    carry_out(Visualize(tour.study(), asked, settings, page=False), command_line())
 
 
 @one_thread()
 def deconv(tour: Tour) -> None:
     """Project the same detectors back to the pixels that drove them."""
-    from cnnlens.cli.deconv import Work
+    from cnnlens.methods.deconv import Deconv, DeconvInputs
 
-    work = Work(
-        tour.screen,
-        tour.space(),
-        tour.model(),
-        DeconvSettings(),
-        tour.run_settings,
-        raw=False,
-        force=tour.force,
-    )
-    work.run([_units(tour)], None, tour.data)
+    asked = DeconvInputs(filters=(_units(tour),), data=tour.data)
+    carry_out(Deconv(tour.study(), asked, DeconvSettings(), page=False), command_line())
 
 
 def _units(tour: Tour) -> str:
@@ -234,36 +224,21 @@ def _units(tour: Tour) -> str:
 
 def cam(tour: Tour) -> None:
     """Show where two pictures speak for the two likeliest classes."""
-    from cnnlens.cli.cam import Work
+    from cnnlens.methods.cam import Cam, CamInputs
 
-    work = Work(
-        tour.screen,
-        tour.space(),
-        tour.model(),
-        CamSettings(method="gradcam", top=2),
-        tour.run_settings,
-        raw=False,
-        force=tour.force,
-    )
-    work.run(tour.photos, None, LAYERS[-1])
+    asked = CamInputs(image=tuple(tour.photos), layer=LAYERS[-1])
+    settings = CamSettings(method="gradcam", top=2)
+    carry_out(Cam(tour.study(), asked, settings, page=False), command_line())
 
 
 @one_thread()
 def invert(tour: Tour) -> None:
     """Make the same two pictures again, from each layer's answer alone."""
-    from cnnlens.cli.inverting import Work
+    from cnnlens.methods.invert import Invert, InvertInputs
 
-    work = Work(
-        tour.screen,
-        tour.space(),
-        tour.model(),
-        InvertSettings(steps=150, seed=tour.seed),
-        tour.run_settings.batch_size,
-        raw=False,
-        force=tour.force,
-    )
-    work.run(list(LAYERS), tour.photos, tour.data)
-    work.finish(page=False)
+    asked = InvertInputs(image=tuple(tour.photos), layer=LAYERS, data=tour.data)
+    settings = InvertSettings(steps=150, seed=tour.seed)
+    carry_out(Invert(tour.study(), asked, settings, page=False), command_line())
 
 
 @one_thread()

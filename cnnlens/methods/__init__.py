@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Gather, Inputs, Method, Results, carry_out
@@ -34,34 +34,42 @@ _BUILT_IN = {
 def methods() -> dict[str, type[Method]]:
     """All methods by name, ours first; none of them imports anything heavy.
 
-    Raises
-    ------
-    CnnlensError
-        When another package's method cannot be imported, or takes a name that is in use.
+    Another package's method that cannot be loaded is left out, and stands in `faults`.
     """
     found = {
         name: getattr(import_module(f"cnnlens.methods.{name}"), kind)
         for name, kind in _BUILT_IN.items()
     }
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        if entry.name in found:
-            raise CnnlensError(
-                f"the package {_package(entry)} brings a method '{entry.name}', which is taken",
-                f"uninstall it, or give its entry point in {GROUP} another name",
-            )
-        try:
-            found[entry.name] = entry.load()
-        except Exception as error:
-            raise CnnlensError(
-                f"the method '{entry.name}' of the package {_package(entry)} cannot be loaded: "
-                f"{type(error).__name__}: {error}",
-                "upgrade it, or uninstall it",
-            ) from error
+        method = _loaded(entry, taken=entry.name in found)
+        if isinstance(method, CnnlensError):
+            faults.append(method)
+        else:
+            found[entry.name] = method
     return found
 
 
-def _package(entry: object) -> str:
-    return str(getattr(getattr(entry, "dist", None), "name", "?"))
+faults: list[CnnlensError] = []  # what is wrong with methods of other packages
+
+
+def _loaded(entry: EntryPoint, taken: bool) -> type[Method] | CnnlensError:
+    package = entry.dist.name if entry.dist else "?"
+    if taken:
+        return CnnlensError(
+            f"the package {package} brings a method '{entry.name}', which is taken",
+            f"its entry point in {GROUP} needs another name",
+        )
+    try:
+        method = entry.load()
+        if not (isinstance(method, type) and issubclass(method, Method)):
+            raise TypeError(f"{entry.value} is no Method")
+    except Exception as error:
+        return CnnlensError(
+            f"the method '{entry.name}' of the package {package} cannot be loaded: "
+            f"{type(error).__name__}: {error}",
+            "upgrade that package, or uninstall it",
+        )
+    return method
 
 
 def sections() -> list[Gather]:

@@ -1,0 +1,93 @@
+"""``cnnlens extract``: run the model once, keep what its layers answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.methods.method import Inputs, Method, Results, data_input, layers_input
+from cnnlens.progress import Step
+from cnnlens.settings import ExtractSettings
+from cnnlens.settings.option import option
+
+if TYPE_CHECKING:
+    from cnnlens.activations.store import Store
+
+
+@dataclass(frozen=True)
+class ExtractInputs(Inputs):
+    """Which images, which layers."""
+
+    data: Path | None = data_input()
+    layer: tuple[str, ...] = layers_input()
+    logits: bool = option(
+        True, "Keep the class scores too, where the model has classes.", panel="Output"
+    )
+
+
+class Extract(Method):
+    """Run the model once; fill activation stores.
+
+    Each layer gets one HDF5 file in WORKSPACE/activations. An interrupted run is resumed by the
+    same command.
+    """
+
+    name, panel = "extract", "Find your way"
+    asks, settings_types = ExtractInputs, (ExtractSettings,)
+    examples = (
+        "cnnlens extract model.pt -d photos/ -l conv4 -l conv5",
+        "cnnlens extract -d photos/ -l last --dtype float16 --no-logits",
+    )
+
+    def resolve(self) -> None:
+        """Find images and layers."""
+        self.images = self.study.images(self.asked.data)
+        self.layers = self.study.layers(self.asked.layer)
+
+    def work(self) -> Iterator[Step]:
+        """Fill the stores that are missing."""
+        from cnnlens.model.classes import gives_scores
+
+        study = self.study
+        logits = self.asked.logits and gives_scores(study.model)
+        yield from study.fill(
+            self.images, self.layers, self.settings, logits=logits, force=study.force
+        )
+
+    def close(self) -> None:
+        """List the stores."""
+        for layer in self.layers:
+            store = self.study.stored(self.images, layer)
+            if store is not None:
+                with store:
+                    self.summaries[layer.name] = {"layer": layer.name, **_described(store)}
+        for summary in self.summaries.values():
+            self.study.voice.skipped(summary["skipped"])
+
+    def show(self, results: Results) -> None:
+        """Show what each store holds, and how large it is."""
+        rows = [
+            (s["layer"], "×".join(map(str, s["shape"])), f"{s['bytes'] / 1e6:.1f} MB", s["store"])
+            for s in self.summaries.values()
+        ]
+        columns = ["layer", "images × units × height × width", "on disk", "store"]
+        results.table(columns, rows)
+
+    def result(self) -> Any:
+        """Return one layer's store, or several by layer, open for reading."""
+        found = {layer.name: self.study.store(self.images, layer) for layer in self.layers}
+        return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+
+
+def _described(store: Store) -> dict[str, Any]:
+    count, units, height, width = store.shape
+    return {
+        "store": str(store.path),
+        "shape": [count, units, height, width],
+        "dtype": store.key.dtype,
+        "bytes": store.path.stat().st_size,
+        "raw_float32_bytes": count * units * height * width * 4,
+        "skipped": [{"image": p, "reason": r} for p, r in store.skipped],
+    }
