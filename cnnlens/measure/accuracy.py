@@ -18,6 +18,16 @@ from cnnlens.progress import Step, followed
 from cnnlens.settings import RunSettings
 
 
+def classes_of(images: ImageSet) -> tuple[str, ...]:
+    """Return the class of every image; raise UsageError where the data has none."""
+    if images.image_categories is None:
+        raise UsageError(
+            f"{images.root} has no classes (found: {images.kind})",
+            "accuracy needs one subfolder per class",
+        )
+    return images.image_categories
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Of a network on labelled images.
@@ -79,12 +89,7 @@ def accuracy_steps(
     model: Model, images: ImageSet, level: float, run: RunSettings
 ) -> Generator[Step, None, Accuracy]:
     """Do what `accuracy` does, step by step, for callers that want to stop or draw in between."""
-    categories = images.image_categories
-    if categories is None:
-        raise UsageError(
-            f"{images.root} has no classes (found: {images.kind})",
-            "accuracy needs one subfolder per class",
-        )
+    categories = classes_of(images)
     forward = Forward(model, [], logits=True, limit=run.batch_size)
     correct: list[np.ndarray] = []
     for one in passes(forward, images, batch_size=run.batch_size, workers=run.workers):

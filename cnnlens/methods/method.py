@@ -76,6 +76,11 @@ class Method:
         What of `RunSettings` it depends on.
     sections : tuple of (str, callable)
         Its parts of the page.
+    opens_model : bool
+        Whether it works on the workspace's model. Else it works on finished workspaces, of which
+        the first is named in MODEL's place, and leaves them as they are.
+    forces : str
+        What ``--force`` does beside redoing.
     """
 
     name: ClassVar[str] = ""
@@ -85,6 +90,8 @@ class Method:
     settings_types: ClassVar[tuple[type[Settings], ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers")
     sections: ClassVar[tuple[Gather, ...]] = ()
+    opens_model: ClassVar[bool] = True
+    forces: ClassVar[str] = "clear the workspace's results of another model"
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
@@ -152,7 +159,8 @@ def carry_out(method: Method, command: str = "") -> None:
     """
     study = method.study
     method.resolve()
-    study.commit()
+    if method.opens_model:
+        study.commit()
     if plan := method.plan():
         study.voice.note(plan)
     try:
@@ -164,7 +172,8 @@ def carry_out(method: Method, command: str = "") -> None:
             method.close()
         raise
     method.close()
-    study.record(command)
+    if method.opens_model:
+        study.record(command)
 
 
 def _generator(steps: Iterator[Step]) -> Any:

@@ -46,6 +46,8 @@ class Option:
         The name of a switch's other side; left out: ``no-NAME``.
     shown : str
         What ``--help`` says of the default, where the value itself says little.
+    argument : bool
+        Whether it is named by its place on the command line, not by a flag.
     """
 
     help: str
@@ -61,6 +63,7 @@ class Option:
     panel: str = "Method"
     off: str = ""
     shown: str = ""
+    argument: bool = False
 
     def check(self, flag: str, value: Any) -> None:
         """Raise UsageError where a value does not fit; None means the preset's and fits."""

@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from cnnlens.errors import UsageError
-from cnnlens.settings.run import Settings, preset
+from cnnlens.settings.option import option
+from cnnlens.settings.run import Presets, Settings
+
+_REGULARIZERS = "Regularizers"
+_PLAIN: dict[str, Any] = {
+    "basis": "pixels",
+    "target": "mean",
+    "update": "ascent",
+    "noise": 0.05,
+    "jitter": 0.0,
+    "rotate": 0.0,
+    "scale": 0.0,
+    "lr": 0.01,
+}
+
+# The papers' settings, in steps of one size so that they mean the same on any network.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Erhan et al. 2009: ascent from noise, nothing else
+    "erhan": {**_PLAIN},
+    # Simonyan et al. 2013: from the mean image, L2 decay
+    "simonyan": {**_PLAIN, "init": "mean", "l2": 0.01},
+    # Yosinski et al. 2015: decay, blur every few steps, small pixels and contributions clipped
+    "yosinski": {**_PLAIN, "l2": 0.0001, "blur": 1.0, "blur_every": 4, "steps": 512}
+    | {"clip": 0.2, "clip_contributions": 0.2, "lr": 0.02},
+    # Mahendran and Vedaldi 2015: total variation, 6-norm, jitter
+    "mahendran": {**_PLAIN, "tv": 2.0, "alpha": 0.5, "jitter": 4.0},
+    # Mordvintsev et al. 2015: jitter, from a photo where --init names one
+    "deepdream": {**_PLAIN, "jitter": 32.0, "lr": 0.006, "steps": 128},
+    # Dai 2020: the gradient is blurred, shifted and turned a little in each step
+    "lifelike": {**_PLAIN, "noise": 0.02, "gradient_blur": 4.0}
+    | {"gradient_shift": 2.0, "gradient_rotate": 3.0},
+}
 
 
 @dataclass(frozen=True)
@@ -59,94 +90,76 @@ class VisualizeSettings(Settings):
         Of everything random.
     """
 
-    steps: int = 256
-    lr: float = 0.1
-    size: int = 0
-    target: str = "map"
-    basis: str = "fourier"
-    falloff: float = 1.5
-    update: str = "adam"
-    init: str = "noise"
-    noise: float = 0.01
-    jitter: float | None = None
-    rotate: float = 10.0
-    scale: float = 0.1
-    tv: float = 0.0
-    beta: float = 2.0
-    alpha: float = 0.0
-    l2: float = 0.0
-    blur: float = 0.0
-    blur_every: int = 4
-    clip: float = 0.0
-    clip_contributions: float = 0.0
-    gradient_blur: float = 0.0
-    gradient_shift: float = 0.0
-    gradient_rotate: float = 0.0
-    seed: int = 0
+    presets: ClassVar[Presets] = PRESETS
 
-    def __post_init__(self) -> None:
-        for name, known in _VISUALIZE_CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UsageError(
-                    f"--{name} {getattr(self, name)} is not known", f"choose {' or '.join(known)}"
-                )
-        for name, value in self.as_dict().items():
-            if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-                raise UsageError(f"--{_dashed(name)} {value} is not a number from 0 up")
-        for name in ("clip", "clip_contributions", "l2", "scale"):
-            if getattr(self, name) >= 1:
-                raise UsageError(
-                    f"--{_dashed(name)} {getattr(self, name)} is a share and must be below 1"
-                )
-        if self.steps < 1 or self.lr == 0 or self.blur_every < 1:
-            raise UsageError("--steps, --lr and --blur-every must be above 0")
-        if self.size > 4096:
-            raise UsageError(f"--size {self.size} is too large", "4096 is the most")
-
-    @classmethod
-    def preset(cls, name: str, **given: Any) -> VisualizeSettings:
-        """Build a preset's settings, with those `given` in its place where they are not None."""
-        return cls.chosen(preset(PRESETS, name), **given)
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
-_VISUALIZE_CHOICES = {
-    "target": ("map", "mean", "max", "centre"),
-    "basis": ("fourier", "pixels"),
-    "update": ("adam", "ascent"),
-}
-_PLAIN: dict[str, Any] = {
-    "basis": "pixels",
-    "target": "mean",
-    "update": "ascent",
-    "noise": 0.05,
-    "jitter": 0.0,
-    "rotate": 0.0,
-    "scale": 0.0,
-    "lr": 0.01,
-}
-
-# The papers' settings, in steps of one size so that they mean the same on any network.
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    # Erhan et al. 2009: ascent from noise, nothing else
-    "erhan": {**_PLAIN},
-    # Simonyan et al. 2013: from the mean image, L2 decay
-    "simonyan": {**_PLAIN, "init": "mean", "l2": 0.01},
-    # Yosinski et al. 2015: decay, blur every few steps, small pixels and contributions clipped
-    "yosinski": {**_PLAIN, "l2": 0.0001, "blur": 1.0, "blur_every": 4, "steps": 512}
-    | {"clip": 0.2, "clip_contributions": 0.2, "lr": 0.02},
-    # Mahendran and Vedaldi 2015: total variation, 6-norm, jitter
-    "mahendran": {**_PLAIN, "tv": 2.0, "alpha": 0.5, "jitter": 4.0},
-    # Mordvintsev et al. 2015: jitter, from a photo where --init names one
-    "deepdream": {**_PLAIN, "jitter": 32.0, "lr": 0.006, "steps": 128},
-    # Dai 2020: the gradient is blurred, shifted and turned a little in each step
-    "lifelike": {**_PLAIN, "noise": 0.02, "gradient_blur": 4.0}
-    | {"gradient_shift": 2.0, "gradient_rotate": 3.0},
-}
+    steps: int = option(256, "Steps of the climb.", least=1, panel="Steps")
+    lr: float = option(0.1, "Learning rate.", above=0, panel="Steps")
+    size: int = option(
+        0,
+        "Shorter side of the image, in pixels; 0: the input's.",
+        least=0,
+        most=4096,
+        panel="Steps",
+    )
+    target: str = option(
+        "map",
+        "What of a unit's map is made large: its mean and its highest activation (map), one of "
+        "them, or the activation at its centre.",
+        choices=("map", "mean", "max", "centre"),
+    )
+    basis: str = option("fourier", "What the image is made of.", choices=("fourier", "pixels"))
+    falloff: float = option(
+        1.5, "Exponent of the frequency that the Fourier basis is divided by.", least=0
+    )
+    update: str = option(
+        "adam",
+        "How the gradient is followed; ascent: as it is, at one step size.",
+        choices=("adam", "ascent"),
+        panel="Steps",
+    )
+    init: str = option("noise", "Where to start.", metavar="noise|mean|IMAGE")
+    noise: float = option(0.01, "Deviation of the noise.", least=0)
+    jitter: float | None = option(
+        None,
+        "Largest shift of a view, in pixels.",
+        least=0,
+        shown="a fourteenth of the input's side, or the preset's",
+        panel="Views",
+    )
+    rotate: float = option(10.0, "Largest turn of a view, in degrees.", least=0, panel="Views")
+    scale: float = option(
+        0.1, "Largest change of size of a view, as a share.", least=0, below=1, panel="Views"
+    )
+    tv: float = option(0.0, "Weight of the total variation.", least=0, panel=_REGULARIZERS)
+    beta: float = option(2.0, "Its exponent.", least=0, panel=_REGULARIZERS)
+    alpha: float = option(0.0, "Weight of the α-norm (α = 6).", least=0, panel=_REGULARIZERS)
+    l2: float = option(
+        0.0, "Share of the contrast taken off per step.", least=0, below=1, panel=_REGULARIZERS
+    )
+    blur: float = option(
+        0.0, "Gaussian blur of the image, in pixels.", least=0, panel=_REGULARIZERS
+    )
+    blur_every: int = option(4, "Steps between blurs and clippings.", least=1, panel=_REGULARIZERS)
+    clip: float = option(
+        0.0, "Share of the palest pixels that are wiped out.", least=0, below=1, panel=_REGULARIZERS
+    )
+    clip_contributions: float = option(
+        0.0,
+        "Share of the least contributing pixels wiped out.",
+        least=0,
+        below=1,
+        panel=_REGULARIZERS,
+    )
+    gradient_blur: float = option(
+        0.0, "Largest random blur of the gradient, in pixels.", least=0, panel=_REGULARIZERS
+    )
+    gradient_shift: float = option(
+        0.0, "Largest random shift of the gradient, in pixels.", least=0, panel=_REGULARIZERS
+    )
+    gradient_rotate: float = option(
+        0.0, "Largest random turn of the gradient, in degrees.", least=0, panel=_REGULARIZERS
+    )
+    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
 
 
 @dataclass(frozen=True)
@@ -169,28 +182,27 @@ class InvertSettings(Settings):
         Of the noise that the search starts from, and of the dropout.
     """
 
-    method: str = "regularized"
-    perturb: str = "none"
-    steps: int = 400
-    lr: float = 0.1
-    tv: float = 1.0
-    alpha: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method != "regularized":
-            raise UsageError(f"--method {self.method} is not known", "the only one is regularized")
-        if self.perturb not in ("none", "binarize", "dropout", "drop-least"):
-            raise UsageError(
-                f"--perturb {self.perturb} is not known",
-                "choose none, binarize, dropout or drop-least",
-            )
-        if self.steps < 1:
-            raise UsageError(f"--steps {self.steps} is not at least 1", "400 is usual")
-        if not 0 < self.lr <= 10:  # beyond, the first step leaves black and white pixels alone
-            raise UsageError(f"--lr {self.lr} is not between 0 and 10", "0.1 is usual")
-        for name in ("tv", "alpha"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(
-                    f"--{name} {getattr(self, name)} is no factor", "1 is usual, 0 leaves it out"
-                )
+    method: str = option("regularized", "How the picture is found.", choices=("regularized",))
+    perturb: str = option(
+        "none",
+        "Also invert the layer's answer with signs alone kept, half its values dropped at random, "
+        "or half its maps, the least important ones.",
+        choices=("none", "binarize", "dropout", "drop-least"),
+    )
+    steps: int = option(400, "Passes through the network.", least=1, hint="400 is usual")
+    lr: float = option(  # beyond the most, the first step leaves black and white pixels alone
+        0.1, "Length of the first step; others follow.", above=0, most=10, hint="0.1 is usual"
+    )
+    tv: float = option(
+        1.0,
+        "Factor on the automatic weight of total variation.",
+        least=0,
+        hint="1 is usual, 0 leaves it out",
+    )
+    alpha: float = option(
+        1.0,
+        "Factor on the automatic weight of the α-norm.",
+        least=0,
+        hint="1 is usual, 0 leaves it out",
+    )
+    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")

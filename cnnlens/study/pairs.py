@@ -39,6 +39,9 @@ class _OfData:
         return f"{self.images.paths[self.index]}:{stat.st_size}:{stat.st_mtime_ns}"
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
+        if not self.images.aligned:
+            return self.images.pixels(self.index, preprocess)
+        # labels do not count here: cropped, as the photos are
         image = self.images.load(self.index, "L" if preprocess.channels == 1 else "RGB")
         return preprocess.pixels(image, squash=False).transpose(2, 0, 1)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.report.fake_workspace import make_layer, make_workspace
 
-from .runner import cnnlens
+from .runner import cnnlens, files
 
 
 @pytest.fixture
@@ -84,18 +84,71 @@ def test_other_data_is_refused_and_with_force_said(pair):
 
 
 def test_accuracy_is_measured_on_named_data(pair, tmp_path):
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        file = tmp_path / "photos" / f"c{number % 2}" / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(file)
-    for path in pair:
-        document = json.loads((path / "workspace.json").read_text())
-        document["model"] = {"spec": "zoo:shapes_net", "fingerprint": "x"}
-        (path / "workspace.json").write_text(json.dumps(document))
+    make_classes(tmp_path / "photos")
+    know_network(pair)
     said = cnnlens("compare", *pair, "-d", tmp_path / "photos", "--json").json
     one, other = (who["accuracy"] for who in said["workspaces"])
     assert one == other
     assert (one["images"], one["chance"]) == (12, 0.5)
     assert one["value"] in np.arange(13) / 12
     assert one["interval"][0] <= one["value"] <= one["interval"][1]
+
+
+def test_units_need_a_layer_units_and_no_position(pair):
+    assert "'conv5' names no units" in cnnlens("compare", *pair, "-f", "conv5").error
+    assert "'conv5:3@1,1' names a position" in cnnlens("compare", *pair, "-f", "conv5:3@1,1").error
+
+
+def test_nothing_says_which_machine_it_was_made_on(pair, tmp_path):
+    known = json.loads((pair[0] / "workspace.json").read_text())
+    known["model"] = {"spec": str(tmp_path / "nets" / "net.pt"), "fingerprint": "x"}
+    (pair[0] / "workspace.json").write_text(json.dumps(known))
+    out = pair[0] / "compare"
+    assert cnnlens("compare", *pair, "--out", out, "-q").code == 0
+    text = (out / "compare.json").read_text()
+    assert str(tmp_path) not in text + (out / "compare.html").read_text()
+    assert json.loads(text)["workspaces"][0]["model"] == "nets/net.pt"
+    assert cnnlens("report", "-w", pair[0]).code == 0
+    assert "Side by side" in (pair[0] / "report.html").read_text()  # found from where it lies
+
+
+def test_the_workspaces_stay_as_they_are(pair):
+    before = [files(path) for path in pair]
+    assert cnnlens("compare", *pair, "-q").code == 0
+    assert [files(path) for path in pair] == before
+
+
+def test_what_was_not_measured_alike_is_refused_before_anything_is_measured(pair, tmp_path):
+    make_classes(tmp_path / "photos")
+    know_network(pair)
+    file = pair[1] / "dissect/conv5/summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data": "other"}))
+    said = cnnlens("compare", *pair, "-d", tmp_path / "photos")
+    assert said.code == 1 and "on other in icnn" in said.error
+    assert "input 64×64" not in said.err  # no network was opened
+
+
+def test_data_without_classes_and_a_workspace_without_a_model_are_refused(pair, tmp_path):
+    make_classes(tmp_path / "photos")
+    know_network(pair)
+    know_network(pair[1:], None)
+    said = cnnlens("compare", *pair, "-d", tmp_path / "photos")
+    assert said.code == 1 and "icnn knows no model to measure" in said.error
+    said = cnnlens("compare", *pair, "-d", tmp_path / "photos" / "c0")
+    assert said.code == 2 and "has no classes" in said.error
+    assert not Path("cnnlens-compare").exists()
+
+
+def make_classes(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        file = folder / f"c{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(file)
+
+
+def know_network(pair: list[Path], spec: str | None = "zoo:shapes_net") -> None:
+    for path in pair:
+        document = json.loads((path / "workspace.json").read_text())
+        document["model"] = {"spec": spec, "fingerprint": "x"} if spec else None
+        (path / "workspace.json").write_text(json.dumps(document))

@@ -6,9 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cnnlens.cli import app
+from cnnlens.methods import carry_out
+from cnnlens.methods.invert import Invert, InvertInputs
+from cnnlens.model.checkpoint import save_checkpoint
+from cnnlens.model.zoo import ZOO
+from cnnlens.settings import InvertSettings
+from cnnlens.study.session import Study
+from cnnlens.study.voice import Voice
+from cnnlens.study.workspace import Workspace
 
 STEPS = ["--steps", "6"]
 
@@ -42,7 +51,7 @@ def test_layers_and_images_in_one_call(photos: Path, tmp_path: Path) -> None:
         for entry, name in zip(listed(tmp_path, layer), ("cat", "dog"), strict=True):
             assert entry["file"] == f"{name}.png"
             assert (entry["layer"], entry["perturb"]) == (layer, "none")
-            assert Path(entry["image"]) == photos / f"{name}.png"
+            assert entry["image"] == f"{photos.name}/{name}.png"  # nothing of the machine
             assert entry["initial"] == entry["trace"][0] > entry["trace"][-1] == entry["final"]
             assert len(entry["trace"]) == 6
             assert entry["final"] == pytest.approx(entry["errors"]["features"], rel=1e-4)
@@ -99,7 +108,7 @@ def test_errors_are_held_against_the_data_where_there_is_some(photos: Path, tmp_
 def test_an_interrupt_keeps_what_is_finished(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnlens.synthesize import invert as arithmetic
+    from cnnlens.synthesize import reconstruct as arithmetic
 
     plain, begun = arithmetic.invert, []
 
@@ -235,7 +244,7 @@ def test_a_damaged_image_is_passed_over_and_named(photos: Path, tmp_path: Path) 
         (["-i", "cat.png", "-l", "conv9"], 2, "conv9"),
         (["-i", "cat.png", "--perturb", "halve"], 2, "--perturb halve is not known"),
         (["-i", "cat.png", "--method", "magic"], 2, "--method magic is not known"),
-        (["-i", "cat.png", "--tv", "-1"], 2, "--tv -1.0 is no factor"),
+        (["-i", "cat.png", "--tv", "-1"], 2, "--tv -1.0 is not at least 0"),
         (["-i", "cat.png", "--steps", "0"], 2, "--steps 0"),
         (["-i", "cat.png", "--lr", "nan"], 2, "--lr nan"),
     ],
@@ -279,3 +288,159 @@ def test_a_dead_layer_is_named(tmp_path: Path, photos: Path, capsys: Any) -> Non
     assert (
         run(tmp_path / "w", *image, "-l", "0", model=model) == 0
     )  # before the rectifier it speaks
+
+
+def test_what_will_be_done_is_said_before_it_begins(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ["-l", "conv1", "-l", "conv2", "-i", photos / "cat.png", "-i", photos / "dog.png"]
+    assert run(tmp_path, *images) == 0
+    assert "2 photos × 2 layers, 6 steps each" in capsys.readouterr().err
+    assert run(tmp_path, *images, "--perturb", "binarize") == 0
+    said = capsys.readouterr().err
+    assert "2 photos × 2 layers, 6 steps each" in said  # the clean ones are there
+    assert "conv1: 2 pictures were made before" in said
+    assert run(tmp_path, *images, "--force", "--perturb", "dropout") == 0
+    assert "2 layers, whole and perturbed (dropout), 6 steps" in capsys.readouterr().err
+    assert run(tmp_path, *images, "-i", photos / "more/cat.png", "-l", "conv3") == 0
+    assert "5 pictures of 3 photos, 6 steps each" in capsys.readouterr().err
+
+
+@pytest.fixture
+def made(photos: Path, tmp_path: Path) -> Path:
+    """A workspace with one inverted picture of an image that may be changed."""
+    (tmp_path / "cat.png").write_bytes((photos / "cat.png").read_bytes())
+    assert run(tmp_path / "w", "-l", "conv2", "-i", tmp_path / "cat.png") == 0
+    return tmp_path / "w"
+
+
+def is_redone(
+    made: Path, *words: object, layer: str = "conv2", model: str = "zoo:demo_net"
+) -> bool:
+    picture = made / "invert" / layer / "pictures" / "cat.png"
+    before = picture.stat().st_mtime_ns
+    words = words if "--steps" in words else (*words, *STEPS)
+    arguments = ["invert", model, "-l", layer, "-i", made.parent / "cat.png", *words, "-w", made]
+    assert app._run([*map(str, arguments), "--no-page"]) == 0
+    return picture.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--steps", 5], ["--lr", 0.2], ["--tv", 2], ["--alpha", 0], ["--seed", 1], ["--force"]],
+)
+def test_other_settings_make_it_anew(made: Path, words: list[object]) -> None:
+    assert not is_redone(made)
+    assert is_redone(made, *words)
+
+
+def test_another_image_of_the_same_name_makes_it_anew(made: Path, photos: Path) -> None:
+    (made.parent / "cat.png").write_bytes((photos / "dog.png").read_bytes())
+    assert is_redone(made)
+
+
+def test_another_network_or_preprocessing_or_place_makes_it_anew(made: Path) -> None:
+    torch.manual_seed(5)
+    entry = ZOO["demo_net"]
+    other = made.parent / "other.pt"
+    save_checkpoint(other, entry.make(9), "zoo:demo_net", entry.preprocess, list("abcdefghi"))
+    (made / "workspace.json").unlink()  # results without their owner
+    assert is_redone(made, model=str(other))
+    (made / "workspace.json").unlink()
+    assert is_redone(made, "--mean", "0.4,0.5,0.5", model=str(other))
+    (made / "invert/conv2").rename(made / "invert/conv1")
+    assert is_redone(made, layer="conv1", model=str(other))
+
+
+@pytest.mark.parametrize("gone", ["cat.png", "pictures/cat.png", "originals/cat.png"])
+def test_a_lost_file_is_made_anew(made: Path, gone: str) -> None:
+    (made / "invert/conv2" / gone).unlink()
+    (made / "invert/conv2/pictures/cat.png").touch()
+    assert is_redone(made)
+    assert (made / "invert/conv2" / gone).stat().st_size
+
+
+def test_an_entry_that_does_not_say_what_it_was_made_from_is_made_anew(made: Path) -> None:
+    file = made / "invert/conv2/invert.json"
+    document = json.loads(file.read_text())
+    del document["pictures"][0]["made_from"]
+    file.write_text(json.dumps(document))
+    assert is_redone(made)
+
+
+def test_changed_data_changes_the_measure_not_the_picture(photos: Path, made: Path) -> None:
+    data = made.parent / "data"
+    data.mkdir()
+    for name in ("cat.png", "dog.png"):
+        (data / name).write_bytes((photos / name).read_bytes())
+    assert not is_redone(made, "-d", data)
+    first = listed(made)[0]
+    (data / "dog.png").write_bytes((photos / "more/cat.png").read_bytes())
+    assert not is_redone(made)
+    second = listed(made)[0]
+    assert second["errors"]["pairs"] != first["errors"]["pairs"]
+    ratio = second["mean_distance"] / first["mean_distance"]
+    assert second["errors"]["pairs"] * ratio == pytest.approx(first["errors"]["pairs"])
+
+
+def test_one_failure_stops_no_other_picture(tmp_path: Path, photos: Path, capsys: Any) -> None:
+    (tmp_path / "half_dead.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())\n"
+        "    torch.nn.init.constant_(net[0].weight, 0.01)\n"
+        "    torch.nn.init.constant_(net[0].bias, -1)\n"
+        "    return net\n"
+    )
+    model, space = f"{tmp_path / 'half_dead.py'}:make", tmp_path / "w"
+    images = ["-i", photos / "cat.png", "-i", photos / "dog.png", "--image-size", "32"]
+    assert run(space, *images, "-l", "1", "-l", "0", "--json", model=model) == 1
+    said = capsys.readouterr()
+    assert "every activation of 1 is 0" in said.err and "cat.png" in said.err
+    assert json.loads(said.out)["layer"] == "0"
+    assert [e["file"] for e in listed(space, "0")] == ["cat.png", "dog.png"]
+    assert (space / "invert/sheet.png").exists()
+
+
+def test_a_damaged_neighbour_costs_the_sheet_alone(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "-l", "conv1", "-i", photos / "cat.png") == 0
+    file = tmp_path / "invert/conv1/invert.json"
+    file.write_text(file.read_text()[:100])
+    capsys.readouterr()
+    assert run(tmp_path, "-l", "conv2", "-i", photos / "cat.png", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["layer"] == "conv2"
+    assert "sheet.png is not drawn" in said.err and "conv1/invert.json" in said.err
+
+
+def test_nothing_says_which_machine_it_was_made_on(photos: Path, tmp_path: Path) -> None:
+    images = ["-i", photos / "broken.png", "-i", photos / "dog.png"]
+    assert run(tmp_path, "-l", "conv2", *images, "-d", photos) == 0
+    text = (tmp_path / "invert/conv2/invert.json").read_text()
+    assert "broken.png" in text and str(photos.parent) not in text
+
+
+def test_steps_are_counted_in_pictures_and_results_are_pictures(
+    photos: Path, tmp_path: Path
+) -> None:
+    images = (photos / "cat.png", photos / "dog.png")
+
+    def method(*layers: str) -> Invert:
+        study = Study(Workspace(tmp_path), "zoo:demo_net", voice=Voice(quiet=True))
+        return Invert(study, InvertInputs(image=images, layer=layers), InvertSettings(steps=3))
+
+    one = method("conv2")
+    one.resolve()
+    one.study.commit()
+    steps = list(one.work())
+    one.close()
+    assert {step.unit for step in steps} == {"pictures"}
+    assert [step.done for step in steps] == [0, 0, 0, 1, 1, 1, 1, 2]
+    assert "step 2 of 3, error 0." in steps[1].note
+    assert one.result()["dog"].size == Image.open(tmp_path / "invert/conv2/dog.png").size
+    two = method("conv1", "conv2")
+    carry_out(two)
+    assert list(two.result()) == ["conv1", "conv2"]
+    assert [len(found) for found in two.result().values()] == [2, 2]
