@@ -9,23 +9,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle as Disk
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic
+from cnnlens.interpretable.cgl import Groups
 from cnnlens.interpretable.group_report import GroupConcept, group_concepts
-from cnnlens.interpretable.groups import Groups
 from cnnlens.report.blocks import Circle, Gallery, Section, Shot, Text
 from cnnlens.report.blocks import Layer as Block
 from cnnlens.report.compare_files import training_of
 from cnnlens.report.contents import number, percent, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissections
+from cnnlens.report.figures import new_figure, save_figure, short
 from cnnlens.report.palette import colours
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,7 @@ def write_groups(workspace: Path) -> Path | None:
     if not layers:
         return None
     path = workspace / "dissect" / "concept_groups.png"
-    with atomic(path) as temporary:
-        group_circles(layers).savefig(temporary, format="png", metadata={"Software": None})
+    save_figure(group_circles(layers), path)
     return path
 
 
@@ -185,36 +183,27 @@ def group_circles(layers: Sequence[LayerGroups]) -> Figure:
     matplotlib.figure.Figure
         With its own Agg canvas.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     widest = max(len(layer.concepts) for layer in layers)
-    figure = Figure(figsize=(1.6 + 1.25 * widest, 0.6 + 1.45 * len(layers)), dpi=144)
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.6 + 1.25 * widest, 0.6 + 1.45 * len(layers), dpi=144)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-1.1, widest - 0.3), ylim=(-0.55, len(layers) - 0.45), aspect="equal")
     axes.axis("off")
     names = list(dict.fromkeys(c.category for layer in layers for c in layer.concepts))
     paint = {name: colour.light for name, colour in colours([n for n in names if n]).items()}
     for row, layer in enumerate(layers):
-        axes.text(-1.05, row, _plain(layer.name), va="center", fontsize=10, weight="bold")
+        axes.text(-1.05, row, _two_lines(layer.name), va="center", fontsize=10, weight="bold")
         most = max(layer.relevance) or 1.0
         for column, (concept, weight) in enumerate(
             zip(layer.concepts, layer.relevance, strict=True)
         ):
             colour = paint[concept.category] if concept.aligned else "#c9c9c4"
-            axes.add_patch(_circle((column, row), 0.46 * math.sqrt(weight / most), colour))
-            said = _plain(concept.label) if concept.aligned else "–"
+            radius, style = 0.46 * math.sqrt(weight / most), {"facecolor": colour, "alpha": 0.45}
+            style |= {"edgecolor": colour, "linewidth": 1.5}
+            axes.add_patch(Disk((column, row), radius, **style))
+            said = _two_lines(concept.label) if concept.aligned else "–"
             axes.text(column, row, said, ha="center", va="center", fontsize=8.5)
     return figure
 
 
-def _circle(at: tuple[float, float], radius: float, colour: str) -> Any:
-    from matplotlib.patches import Circle
-
-    return Circle(at, radius, facecolor=colour, alpha=0.45, edgecolor=colour, linewidth=1.5)
-
-
-def _plain(text: str) -> str:
-    short = text if len(text) <= 16 else text[:15] + "…"  # $ would begin a formula
-    return short.replace("$", r"\$").replace(" ", "\n", 1)
+def _two_lines(text: str) -> str:
+    return short(text, 16).replace(" ", "\n", 1)

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.report.sheet import opened
 
 LIMIT = 1_000_000  # characters that a result puts into a notebook
 _STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
@@ -81,14 +82,6 @@ def _inlined(picture: Path | Image.Image, side: int = 420) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def opened(picture: Path | Image.Image) -> Image.Image:
-    """Open a picture as RGB, a copy where it is open already."""
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
-    with Image.open(picture) as found:
-        return found.convert("RGB")
 
 
 class PictureResults(Shown):

@@ -13,7 +13,7 @@ from cnnlens.attribution.deconv import project
 from cnnlens.cli import app
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
-from cnnlens.report import projections
+from cnnlens.report.figures import deconv as projections
 
 from .photos import write_nets, write_photos
 
@@ -113,7 +113,7 @@ def test_given_images_are_all_projected_in_their_order(world: Path, tmp_path: Pa
     assert run(world, tmp_path, "rgb", "-f", "conv2:1@2,3", *words, "--raw", "--top", 1) == 0
     (entry,) = read(tmp_path)["pictures"]
     assert entry["file"] == "1@2,3.png" and entry["position"] == [2, 3]
-    assert [i["image"] for i in entry["images"]] == [str(photo) for photo in photos]
+    assert [i["image"] for i in entry["images"]] == ["b/05.png", "a/cat.png", "b/cat.png"]
     assert all(i["position"] == [2, 3] for i in entry["images"])
     raw = np.load(tmp_path / "deconv" / "conv2" / "1@2,3.npz")
     assert raw["projections"].shape == (3, 3, 48, 48)

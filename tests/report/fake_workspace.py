@@ -8,8 +8,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from PIL import Image
 
-from cnnlens.report.figures import strip
+from cnnlens.report.figures.strips import lit
 
 CATEGORIES = ["object", "part", "scene", "texture", "color"]
 LABELS = {
@@ -20,6 +21,12 @@ LABELS = {
     "color": ["red-c", "green-c", "blue-c"],
 }
 WHEN = 1_750_000_000  # 2025-06-15 15:06 UTC
+
+
+def strip(images: list[np.ndarray], masks: list[np.ndarray]) -> Image.Image:
+    """Images side by side, each lit where its mask is."""
+    cells = [lit(image, mask) for image, mask in zip(images, masks, strict=True)]
+    return Image.fromarray(np.concatenate(cells, axis=1))
 
 
 def concept_list(labels: dict[str, list[str]]) -> list[tuple[str, str]]:

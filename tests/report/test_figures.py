@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.report.figures import SheetUnit, category_bars, contact_sheet, format_p, lit, strip
+from cnnlens.report.figures.dissect import SheetUnit, category_bars, contact_sheet, format_p
+from cnnlens.report.figures.strips import lit
 from cnnlens.report.palette import colours
 
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
@@ -38,23 +39,6 @@ def test_lit_of_everything_is_the_image_and_of_nothing_has_no_line():
 def test_lit_refuses_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"\(20, 30, 3\), \(7, 7\)"):
         lit(IMAGE, np.ones((7, 7), bool))
-
-
-def test_strip_sets_cells_side_by_side_whatever_the_sizes():
-    left = np.zeros((7, 7), bool)
-    left[:, :3] = True
-    red = np.zeros((50, 40, 3), np.uint8)
-    red[..., 0] = 255
-    picture = np.asarray(strip([IMAGE, red], [square(), left], cell=64))
-    assert picture.shape == (64, 128, 3)
-    assert picture[32, 64 + 5].tolist() == [255, 0, 0]
-    assert picture[32, 64 + 60, 0] < 128
-    assert picture[32, 27].tolist() == [200] * 3
-
-
-def test_strip_refuses_unequal_lists():
-    with pytest.raises(ValueError, match="2 images and 1 masks"):
-        strip([IMAGE, IMAGE], [square()])
 
 
 def summary(unique: dict[str, int], chance: dict | None) -> dict:

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
-from cnnlens.report.sheets import write_detectors, write_summary_bars
+from cnnlens.report.figures.dissect import write_detectors, write_summary_bars
 
 
 def test_the_sheet_and_the_bars_are_written_the_same_twice(workspace):
@@ -36,7 +36,7 @@ def test_units_without_a_strip_are_left_out_and_none_makes_no_sheet(workspace):
 def test_distinct_shows_each_concept_once(workspace, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "cnnlens.report.sheets.contact_sheet",
+        "cnnlens.report.figures.dissect.contact_sheet",
         lambda units, **_: shown.append(units) or Image.new("RGB", (9, 9)),
     )
     for distinct in (False, True):

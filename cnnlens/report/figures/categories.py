@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
-from cnnlens.files import atomic
+from cnnlens.cluster.categories import CategoryTree
+from cnnlens.report.figures import new_figure, short
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from cnnlens.cluster.categories import CategoryTree
-
-_DPI = 110
-_NAME = 26  # characters of a category's name that are drawn
 _STAR = 24  # categories up to which the spanning tree is drawn around its centre
 _NAMED = 120  # categories up to which the heat map bears names
 _FIRM, _WEAK, _LINE = "#0072b2", "#c95400", "#444444"
 FIRM = 0.7  # support from which a merge counts as firm (Hillis and Bull 1993)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
-    with atomic(path) as temporary, warnings.catch_warnings():
-        # scripts that no font at hand has are drawn as boxes; JSON and page have them whole
-        warnings.filterwarnings("ignore", message=".*missing from font")
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
 def _figure(wide: float, high: float) -> tuple[Figure, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(wide, high), dpi=_DPI)
-    FigureCanvasAgg(figure)
+    figure = new_figure(wide, high)
     return figure, figure.add_subplot()
-
-
-def short(name: str, most: int = _NAME) -> str:
-    """Cut a name to what fits, and keep matplotlib from reading it as mathematics."""
-    text = "".join(c if c.isprintable() else "�" for c in name)
-    text = text if len(text) <= most else text[: most - 1] + "…"
-    return text.replace("$", r"\$")
 
 
 def dendrogram(tree: CategoryTree) -> Figure:
@@ -101,8 +77,6 @@ def _coordinates(tree: CategoryTree) -> tuple[list[float], list[float]]:
 
 
 def _draw_merges(axes: Any, tree: CategoryTree, xs: list[float], ys: list[float]) -> None:
-    from matplotlib.collections import LineCollection
-
     count = len(tree.names)
     lines = []
     for merge, (a, b) in enumerate(tree.merges[:, :2].astype(int)):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from cnnlens.report.figures import _cut, _font, framed
+from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Text, sheet
 
 _TILE = 300  # pixels: longer side of a picture
-_GAP, _MARGIN, _HEAD, _CAPTION = 16, 20, 62, 46
 _MOST = 0.8  # opacity of the heat where it is highest
 _COLUMNS = 4
 
@@ -50,8 +50,6 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     numpy.ndarray
         (H, W, 3) uint8; the grey image where nothing is positive.
     """
-    import matplotlib
-
     height, width = image.shape[:2]
     large = Image.fromarray(heat.astype(np.float32)).resize(
         (width, height), Image.Resampling.BICUBIC
@@ -84,26 +82,17 @@ def draw(image: np.ndarray, classes: Sequence[ClassHeat], title: str, note: str)
     """
     factor = _TILE / max(image.shape[:2])
     wide, high = (max(1, round(side * factor)) for side in (image.shape[1], image.shape[0]))
-    columns = min(len(classes) + 1, _COLUMNS)
-    rows = -(-(len(classes) + 1) // columns)
-    size = (
-        max(2 * _MARGIN + columns * (wide + _GAP) - _GAP, 2 * _MARGIN + 2 * _TILE),
-        _HEAD + rows * (high + _CAPTION) + _MARGIN,
-    )
-    sheet = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(sheet)
-    bold, small = _font("DejaVuSans-Bold.ttf", 16), _font("DejaVuSans.ttf", 12)
-    room = size[0] - 2 * _MARGIN
-    pen.text((_MARGIN, 12), _cut(pen, title, bold, room), fill="#1a1a1a", font=bold)
-    pen.text((_MARGIN, 36), _cut(pen, note, small, room), fill="#555555", font=small)
     tiles = [(image, "the image", "as the network saw it")]
     tiles += [(overlay(image, one.heat), one.name, one.words) for one in classes]
-    for index, (array, name, words) in enumerate(tiles):
-        x = _MARGIN + index % columns * (wide + _GAP)
-        y = _HEAD + index // columns * (high + _CAPTION)
-        picture = Image.fromarray(array).resize((wide, high), Image.Resampling.BICUBIC)
-        framed(sheet, picture, (x, y))
-        strong = _font("DejaVuSans-Bold.ttf", 13)
-        pen.text((x, y + high + 5), _cut(pen, name, strong, wide), fill="#1a1a1a", font=strong)
-        pen.text((x, y + high + 23), _cut(pen, words, small, wide), fill="#555555", font=small)
-    return sheet
+    shown = [
+        Column(
+            Picture(Image.fromarray(array).resize((wide, high), Image.Resampling.BICUBIC)),
+            Drawing(wide, 5),
+            Text(name, 13, 18, bold=True),
+            Text(words, 12, 23),
+        )
+        for array, name, words in tiles
+    ]
+    head = Text(title, 16, 24, bold=True), Text(note, 12, 26)
+    grid = Grid(shown, min(len(shown), _COLUMNS), (16, 0))
+    return sheet(Column(*head, grid, least=(2 * _TILE, 0)), top=12)

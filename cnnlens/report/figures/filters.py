@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.tree import roots
-from cnnlens.report.figures import _cut, _font, framed
+from cnnlens.report.sheet import Picture, Text
 
 LEVELS = 5
 CELL = 40  # pixels: side of a thumbnail in the sprite
@@ -22,7 +22,7 @@ _SIDE, _GAP, _MARGIN, _HEAD = 44, 4, 20, 40
 _WIDE, _HIGH, _ACROSS = _SHOWN * (_SIDE + _GAP), _SIDE + 40, 36
 _FEW = 0.02  # share of a category's images that are too few for a branch of the picture
 _ROOTS = 12  # subtrees shown where many remain
-_INK, _SOFT, _LINE = "#1a1a1a", "#555555", "#9aa7b0"
+_LINE = "#9aa7b0"
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,17 @@ def draw_tree(picture: TreePicture) -> Image.Image:
     wide = 2 * _MARGIN + levels * (_WIDE + _ACROSS) - _ACROSS
     sheet = Image.new("RGB", (max(wide, 420), int(_MARGIN + _HEAD + rows * _HIGH)), "white")
     pen = ImageDraw.Draw(sheet)
-    bold = _font("DejaVuSans-Bold.ttf", 15)
-    title = _cut(pen, picture.title, bold, sheet.width - 2 * _MARGIN)
-    pen.text((_MARGIN, _MARGIN - 6), title, fill=_INK, font=bold)
+    head = Text(picture.title, 15, bold=True)
+    head.draw(sheet, _MARGIN, _MARGIN - 6, sheet.width - 2 * _MARGIN)
     for box in boxes:
         for child in box.below:
             _connect(pen, box, child)
     for box in boxes:
-        _draw_box(sheet, pen, picture, box)
+        _draw_box(sheet, picture, box)
     left = len(roots(picture.tree.pairs, len(picture.tree.leaves))) - len(tops)
     if left > 0:
-        small = _font("DejaVuSans.ttf", 11)
-        text = f"and {left} smaller subtrees"
-        pen.text((_MARGIN, sheet.height - 16), text, fill=_SOFT, font=small)
+        text = Text(f"and {left} smaller subtrees", 11)
+        text.draw(sheet, _MARGIN, sheet.height - 16, sheet.width)
     return sheet
 
 
@@ -133,23 +131,20 @@ def _connect(pen: ImageDraw.ImageDraw, box: _Box, child: _Box) -> None:
     pen.line([start, (middle, start[1]), (middle, end[1]), end], fill=_LINE, width=2)
 
 
-def _draw_box(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: TreePicture, box: _Box
-) -> None:
+def _draw_box(sheet: Image.Image, picture: TreePicture, box: _Box) -> None:
     x, y = _corner(box)
     count = len(picture.tree.leaves)
-    bold, small = _font("DejaVuSans-Bold.ttf", 12), _font("DejaVuSans.ttf", 11)
     merge = box.node - count
     filter_ = int(picture.tree.critical[merge]) if merge >= 0 else -1
     head = "one image" if merge < 0 else f"filter {filter_}" if filter_ >= 0 else "no filter left"
     if filter_ in picture.detects:
         head += f" · {picture.detects[filter_]}"
-    pen.text((x, y), _cut(pen, head, bold, _WIDE), fill=_INK, font=bold)
+    Text(head, 12, bold=True).draw(sheet, x, y, _WIDE)
     leaves = below(picture.tree, box.node)
     if merge >= 0:
         under = f"{len(leaves)} images" + (f" ({box.apart} set apart)" if box.apart else "")
         under += f" · d {picture.tree.distances[merge]:.3f}"
-        pen.text((x, y + 15), under, fill=_SOFT, font=small)
+        Text(under, 11).draw(sheet, x, y + 15, sheet.width)
     order = (
         leaves
         if filter_ < 0
@@ -157,7 +152,7 @@ def _draw_box(
     )
     for place, leaf in enumerate(order[:_SHOWN]):
         cell = Image.fromarray(picture.thumbnail(int(leaf))).resize((_SIDE, _SIDE))
-        framed(sheet, cell, (x + place * (_SIDE + _GAP), y + 31))
+        Picture(cell).draw(sheet, x + place * (_SIDE + _GAP), y + 31, _SIDE)
 
 
 def below(tree: FilterTree, node: int) -> np.ndarray:

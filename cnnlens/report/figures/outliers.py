@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from cnnlens.report.category_figures import short
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from cnnlens.report.figures import new_figure, short
 
 _CLASSES = 24  # classes with a column of their own
 _SOURCES = 60
@@ -31,7 +29,8 @@ def predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[st
     sources, shares = list(sources)[:_SOURCES], shares[:_SOURCES]
     chosen = np.sort(np.argsort(-shares.max(0), kind="stable")[:_CLASSES])
     wide, high = 3.4 + 0.46 * len(chosen), 1.6 + 0.3 * len(sources)
-    figure, axes = _axes(wide, high)
+    figure = new_figure(wide, high)
+    axes = figure.add_subplot()
     shown = axes.imshow(shares[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
     names = [short(classes[c], 18) for c in chosen]
     axes.set_xticks(range(len(chosen)), names, rotation=60, ha="right", fontsize=8)
@@ -40,8 +39,8 @@ def predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[st
         for column, number in enumerate(chosen):
             if (value := shares[row, number]) >= 0.05:
                 colour = "white" if value > 0.6 else "#1a1a1a"
-                style = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
-                axes.text(column, row, f"{value:.0%}", **style)
+                said = f"{value:.0%}"
+                axes.text(column, row, said, fontsize=7, color=colour, ha="center", va="center")
     bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("share of the images", fontsize=8)
@@ -70,8 +69,7 @@ def noise_against(
     chosen = np.argsort(-share, kind="stable")[:_CLASSES]
     panels = [("share of the noise", share), ("bias", bias), ("radius of its region", radius)]
     drawn = [(title, values) for title, values in panels if values is not None]
-    figure, axes = _axes(2.0 + 2.6 * len(drawn), 1.2 + 0.26 * len(chosen))
-    figure.delaxes(axes)
+    figure = new_figure(2.0 + 2.6 * len(drawn), 1.2 + 0.26 * len(chosen))
     for number, (title, values) in enumerate(drawn):
         one: Any = figure.add_subplot(1, len(drawn), number + 1)
         rows = np.arange(len(chosen))
@@ -85,12 +83,3 @@ def noise_against(
             one.spines[side].set_visible(False)
     figure.tight_layout()
     return figure
-
-
-def _axes(wide: float, high: float) -> tuple[Figure, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(wide, high), dpi=110)
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()

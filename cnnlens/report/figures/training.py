@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from cnnlens.files import atomic
+from cnnlens.report.figures import new_figure
 from cnnlens.report.palette import colours
 
 _TOGETHER = (("task_loss", "validation_loss"), ("accuracy", "validation_accuracy"))
@@ -31,15 +34,12 @@ def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -
     title : str
         Above the panels.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     if not history:
         return
     shown = panels([name for name in history[-1] if name != "epoch"])
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(3.6 * columns, 0.4 + 2.7 * rows), dpi=144, layout="constrained")
+    figure = new_figure(3.6 * columns, 0.4 + 2.7 * rows, dpi=144, layout="constrained")
     figure.suptitle(title, fontsize=10)
     epochs = [entry["epoch"] for entry in history]
     ink = [colour.light for colour in colours(["object", "texture"]).values()]

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
-from cnnlens.report.category_figures import short
+from cnnlens.report.figures import new_figure, short
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+if TYPE_CHECKING:  # umap, which it imports, is slow to load
     from cnnlens.cluster.embed import Layout
     from cnnlens.cluster.vectors import Groups
 
@@ -24,9 +26,6 @@ _LEGEND = 20  # categories with a line in the legend
 
 def hues(count: int) -> list[str]:
     """One colour per category: far apart while they are few."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
     if count <= 10:
         return [to_hex(colormaps["tab10"](i)) for i in range(count)]
     if count <= 20:
@@ -46,11 +45,7 @@ def draw_layouts(layer: Layout, raw: Layout, groups: Groups | None, name: str) -
     name : str
         The layer.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 10.4), dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 10.4)
     colours = _colours(groups, len(layer.flat))
     for row, (places, key) in enumerate((("flat", "2d"), ("deep", "3d"))):
         for column, (layout, what) in enumerate(((layer, f"layer {name}"), (raw, "raw pixels"))):
@@ -88,8 +83,6 @@ def _words(layout: Layout, key: str) -> str:
 
 
 def _legend(figure: Figure, groups: Groups) -> None:
-    from matplotlib.lines import Line2D
-
     palette = hues(len(groups.names))
     shown = list(zip(groups.names, palette, strict=True))[:_LEGEND]
     handles = [

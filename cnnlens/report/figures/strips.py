@@ -15,8 +15,10 @@ from cnnlens.data.decode import DamagedImage
 from cnnlens.measure.iou import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.report.figures import CELL, lit
 
+CELL = 112  # pixels: side of one image in a strip
+_DARK = 0.4  # brightness left outside the mask
+_CONTOUR = np.array([255, 225, 80], np.uint8)
 _GROUP = 256  # units drawn at once: their strips stay in memory until all their images were read
 
 
@@ -102,3 +104,38 @@ def _save(folder: Path, unit: int, cells: dict[int, np.ndarray]) -> None:
     if cells:
         strip = np.concatenate([cells[rank] for rank in sorted(cells)], axis=1)
         Image.fromarray(strip).save(folder / f"{unit}.webp", quality=72, method=2)
+
+
+def lit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Darken an image outside a mask and outline the mask, as the papers show a unit.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) uint8.
+    mask : numpy.ndarray
+        (H, W) bool, True where the unit is above its threshold.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8, a new array.
+
+    Raises
+    ------
+    ValueError
+        When the shapes do not fit.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != mask.shape:
+        raise ValueError(f"an (H, W, 3) image and an (H, W) mask, not {image.shape}, {mask.shape}")
+    inside = mask.astype(bool)
+    shown = np.where(inside[..., None], image, (image * _DARK).astype(np.uint8))  # (H, W, 3)
+    shown[inside & ~_eroded(inside)] = _CONTOUR
+    return shown
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    # The frame counts as inside: a mask that runs off the image has no line along its border.
+    padded = np.pad(mask, 1, constant_values=True)
+    vertical = padded[:-2, 1:-1] & padded[2:, 1:-1]
+    return mask & vertical & padded[1:-1, :-2] & padded[1:-1, 2:]

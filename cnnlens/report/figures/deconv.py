@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-from cnnlens.files import atomic
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, Fields, field_box, shown_box
-from cnnlens.report.figures import _cut, _font, framed
+from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, save_png, sheet
 
 _SIDE = 456  # pixels: one block
-_GAP, _MARGIN, _HEAD, _FOOT = 24, 20, 62, 26
 _LINE = 3  # between cells
 _GREY = 128
 _DIM = 0.12  # what is left of an image where nothing drove the unit
@@ -81,8 +80,7 @@ def save_unit(
         image = np.broadcast_to(pixels, (3, *size)).transpose(1, 2, 0)
         colours = as_colours(projection, preprocess.bgr)
         patches.append(Patch(image[rows, columns], colours[rows, columns]))
-    with atomic(path) as temporary:
-        draw(patches, title, notes).save(temporary, "PNG")
+    save_png(path, draw(patches, title, notes))
     return boxes
 
 
@@ -118,8 +116,6 @@ def signed(projection: np.ndarray) -> np.ndarray:
 
 def masked(image: np.ndarray, projection: np.ndarray) -> np.ndarray:
     """Let an image (h, w, 3) uint8 fade to grey where a projection (h, w, 3) is weak."""
-    from scipy.ndimage import gaussian_filter
-
     weight = np.abs(projection).max(axis=2)  # (h, w)
     weight = gaussian_filter(weight, max(weight.shape) / 40, mode="constant")
     scale = float(np.quantile(weight[weight > 0], 0.97)) if weight.any() else 0.0
@@ -151,35 +147,21 @@ def draw(patches: Sequence[Patch], title: str, notes: Sequence[str]) -> Image.Im
         RGB.
     """
     columns = max(1, math.ceil(math.sqrt(len(patches))))
-    rows = max(1, -(-len(patches) // columns))
     cell = (_SIDE - _LINE * (columns - 1)) // columns
-    high = rows * (cell + _LINE) - _LINE
-    wide = 3 * _SIDE + 2 * _GAP
-    sheet = Image.new("RGB", (wide + 2 * _MARGIN, _HEAD + 26 + high + _FOOT + _MARGIN), "white")
-    _write_head(sheet, title, notes, wide)
     kinds = (
         [p.image for p in patches],
         [signed(p.projection) for p in patches],
         [masked(p.image, p.projection) for p in patches],
     )
-    for block, (name, cells) in enumerate(zip(TITLES, kinds, strict=True)):
-        left = _MARGIN + block * (_SIDE + _GAP)
-        pen = ImageDraw.Draw(sheet)
-        pen.text((left, _HEAD), name, fill="#555555", font=_font("DejaVuSans.ttf", 13))
-        for index, array in enumerate(cells):
-            x = left + index % columns * (cell + _LINE)
-            y = _HEAD + 26 + index // columns * (cell + _LINE)
-            framed(sheet, _fitted(array, cell), (x, y))
-    return sheet
-
-
-def _write_head(sheet: Image.Image, title: str, notes: Sequence[str], wide: int) -> None:
-    pen = ImageDraw.Draw(sheet)
-    bold, small = _font("DejaVuSans-Bold.ttf", 18), _font("DejaVuSans.ttf", 13)
-    pen.text((_MARGIN, 12), _cut(pen, title, bold, wide), fill="#1a1a1a", font=bold)
-    places = (37, sheet.height - _FOOT - 4)
-    for note, y in zip(notes, places, strict=False):
-        pen.text((_MARGIN, y), _cut(pen, note, small, wide), fill="#555555", font=small)
+    blocks = []
+    for name, arrays in zip(TITLES, kinds, strict=True):
+        cells = [Picture(_fitted(array, cell)) for array in arrays]
+        grid = Column(Grid(cells, columns, (_LINE, _LINE)), least=(_SIDE, cell))
+        blocks.append(Column(Text(name, 13, 26), grid))
+    above, below = notes
+    head = Text(title, 18, 25, bold=True), Text(above, 13, 25)
+    foot = Drawing(0, 16), Text(below, 13, 30)
+    return sheet(Column(*head, Row(*blocks, gap=24), *foot), top=12, bottom=0)
 
 
 def _fitted(array: np.ndarray, cell: int) -> Image.Image:

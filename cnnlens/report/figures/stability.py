@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
 
 from cnnlens.data.parts import PartSet
 from cnnlens.files import atomic
 from cnnlens.measure.stability import Stability
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields
-from cnnlens.report.strips import as_seen
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from cnnlens.report.figures import new_figure
+from cnnlens.report.figures.strips import as_seen
 
 _CELL = 128  # pixels: side of one image in a unit's strip
 _GAP = 4
@@ -119,14 +120,10 @@ def where_units_look(
     preprocess : Preprocess
         How the network sees an object.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     labels = np.array([found.names.index(c) for c in data.image_categories or ()])[found.seen]
     shown = [k for k in range(len(found.names)) if ((found.category == k) & ~found.dead).any()]
     shown = shown[:_SHOWN]
-    figure = Figure(figsize=(2.1 * max(len(shown), 2), 4.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.1 * max(len(shown), 2), 4.9, dpi=100, layout="constrained")
     axes = figure.subplots(2, max(len(shown), 1), squeeze=False)
     for column, kind in enumerate(shown):
         units = np.flatnonzero((found.category == kind) & ~found.dead)
@@ -173,8 +170,6 @@ def _mean_centres(centres: np.ndarray) -> np.ndarray:
 
 def _heat(axes: Any, picture: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> None:
     """Lay the share of peaks around each position over a picture."""
-    from scipy.ndimage import gaussian_filter
-
     grain = 112
     bins = [np.linspace(0, 1, grain + 1)] * 2
     count, _, _ = np.histogram2d(places[:, 0], places[:, 1], bins=bins)
@@ -196,8 +191,6 @@ def _dots(axes: Any, data: PartSet, centres: np.ndarray) -> None:
 
 
 def _legend(figure: Figure, data: PartSet) -> None:
-    from matplotlib.lines import Line2D
-
     marks = [
         Line2D([], [], marker="o", linestyle="", color=c, markeredgecolor="black", label=part)
         for part, c in part_colours(data.parts).items()

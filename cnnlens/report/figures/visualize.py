@@ -1,0 +1,161 @@
+"""Pictures of optimized images: alone, on a sheet, and beside what the data set holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.report.figures import new_figure
+from cnnlens.report.sheet import (
+    MARK,
+    Column,
+    Drawing,
+    Grid,
+    Part,
+    Picture,
+    Row,
+    Text,
+    fitted,
+)  # fmt: skip
+from cnnlens.report.sheet import sheet as on_sheet
+
+_CELL = 176  # pixels: side of an image on a sheet
+
+
+def as_picture(image: np.ndarray) -> Image.Image:
+    """Show an image of any number of channels: colours where they come in threes, else greys.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (C, H, W) float in [0, 1].
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, or L for one channel; several groups of channels stand side by side.
+    """
+    pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if len(pixels) % 3:
+        return Image.fromarray(np.concatenate(list(pixels), axis=1))
+    threes = [pixels[at : at + 3].transpose(1, 2, 0) for at in range(0, len(pixels), 3)]
+    return Image.fromarray(np.concatenate(threes, axis=1))  # (H, n * W, 3)
+
+
+def of_weights(weights: np.ndarray, side: int = _CELL) -> Image.Image:
+    """Draw a filter (C, h, w) as it is: grey is zero, the largest weight reaches full range."""
+    largest = float(np.abs(weights).max()) or 1.0
+    small = as_picture(0.5 + weights / (2 * largest)).convert("RGB")
+    wide = round(side * small.width / small.height)
+    return small.resize((wide, side), Image.Resampling.NEAREST)
+
+
+@dataclass(frozen=True)
+class SheetCell:
+    """One picture of a sheet, with a bold and a plain line under it."""
+
+    picture: Image.Image | Path
+    name: str
+    label: str = ""
+
+
+def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = _CELL) -> Image.Image:
+    """Lay pictures out on a white sheet, about twice as wide as high.
+
+    Parameters
+    ----------
+    cells : sequence of SheetCell
+        In reading order.
+    title : str
+        Above them.
+    cell : int
+        Side of a picture, in pixels.
+    """
+    columns = max(1, min(len(cells), 12, math.ceil((2 * len(cells)) ** 0.5)))
+    shown = [
+        Column(
+            Picture(fitted(one.picture, cell)),
+            Drawing(cell, 3),
+            Text(one.name, 13, 17, bold=True),
+            Text(one.label, 12, 20),
+        )
+        for one in cells
+    ]
+    head = Text(title, 17, 36 if title else 6, bold=True)
+    return on_sheet(Column(head, Grid(shown, columns, (12, 12))), top=14, bottom=12)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside an optimized image.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray or None
+        (C, h, w) of a first-layer filter.
+    images : sequence of numpy.ndarray
+        The data set's top images, (h, w, 3) uint8.
+    peaks : numpy.ndarray or None
+        The unit's peak on every image of the data set.
+    value : float
+        Its peak on the optimized image.
+    data : str
+        The data set's name.
+    """
+
+    weights: np.ndarray | None = None
+    images: Sequence[np.ndarray] = ()
+    peaks: np.ndarray | None = None
+    value: float = 0.0
+    data: str = ""
+
+
+def beside(picture: Image.Image, title: str, found: Beside) -> Image.Image:
+    """Compose one unit's row: optimized image, its weights, top images, the histogram."""
+    parts = [_captioned("optimized", _square(picture))]
+    if found.weights is not None:
+        parts.append(_captioned("its weights", _square(of_weights(found.weights))))
+    if found.images:
+        small = [Picture(fitted(Image.fromarray(i), _CELL // 2 - 4)) for i in found.images]
+        grid = Row(Drawing(1, 1), Grid(small, -(-len(small) // 2), (6, 6)), Drawing(1, 1))
+        parts.append(_captioned(f"top images of {found.data}", Column(Drawing(0, 1), grid)))
+    if found.peaks is not None and found.peaks.size:
+        histogram = Picture(_histogram(found.peaks, found.value), frame=False)
+        parts.append(_captioned("its peak on each image", histogram))
+    head = Text(title, 15, 24, bold=True)
+    return on_sheet(Column(head, Row(*parts, gap=12)), top=10)
+
+
+def _square(picture: Image.Image) -> Picture:
+    return Picture(fitted(picture, _CELL), frame=False)
+
+
+def _captioned(words: str, part: Part) -> Part:
+    """Put words under a part, at one height for all."""
+    wide = part.size[0]
+    return Column(Column(part, least=(wide, _CELL + 3)), Text(words, 12, 17, wide=wide))
+
+
+def _histogram(peaks: np.ndarray, value: float) -> Image.Image:
+    """Draw how peaks spread over the data set, with the optimized image's marked."""
+    figure = new_figure(2.9, _CELL / 100, dpi=100)
+    axes = figure.add_axes((0.02, 0.17, 0.94, 0.68))
+    low, high = min(float(peaks.min()), value), max(float(peaks.max()), value)
+    edges = np.linspace(low, high if high > low else low + 1, 49)
+    axes.hist(peaks, bins=edges, color="#3390c7", log=len(peaks) > 50)  # type: ignore[arg-type]
+    axes.axvline(value, color=MARK, lw=1.6)
+    best = float(peaks.max())
+    times = f"optimized: {value:.3g}" + (f" = {value / best:.1f} × best" if best > 0 else "")
+    axes.set_title(times, fontsize=8, color=MARK, pad=3, loc="right")
+    axes.set_yticks([])
+    axes.minorticks_off()
+    axes.tick_params(labelsize=7, length=2)
+    axes.locator_params(axis="x", nbins=5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())  # type: ignore[attr-defined]
