@@ -47,7 +47,7 @@ class VisualizeSettings(Settings):
     Attributes
     ----------
     steps : int
-        Steps of the climb.
+        Ascent steps.
     lr : float
         Adam's learning rate; for plain ascent the root mean square of a step, in units of the
         pixel range.
@@ -92,7 +92,7 @@ class VisualizeSettings(Settings):
 
     presets: ClassVar[Presets] = PRESETS
 
-    steps: int = option(256, "Steps of the climb.", least=1, panel="Steps")
+    steps: int = option(256, "Ascent steps.", least=1, panel="Steps")
     lr: float = option(0.1, "Learning rate.", above=0, panel="Steps")
     size: int = option(
         0,

@@ -123,7 +123,7 @@ def optimize(
     batch_size : int
         Images in the network at once; halves itself when memory runs out, with the same result.
     state : mapping, optional
-        Where an equal climb stopped (see `AscentStep.state`): it goes on from there, and ends as
+        Where an equal ascent stopped (see `AscentStep.state`): it goes on from there, and ends as
         one that never stopped.
 
     Yields
@@ -141,32 +141,33 @@ def optimize(
             f"{len(objectives)} objectives, {len(start)} codes, {len(randomness)} RNGs"
         )
     update = update or Adam(0.05)
-    limit = model.batch or batch_size
-    backs_off = getattr(update, "backs_off", False)
-    ascent = _Ascent(model, objectives, image, randomness, recipe, limit, backs_off)
-    code = image.kept(start.to(model.device))
-    alive = torch.zeros(len(start), dtype=torch.bool, device=code.device)
-    done = 0
-    if state is not None:
-        done, code, alive = _resumed(state, code, randomness, update)
-    for number in range(done + 1, recipe.steps + 1):
-        slope = ascent.slope(code, number)
-        alive = alive | slope.alive
-        code = image.kept(update(code, slope.code, slope.totals))
-        if recipe.edits.is_due(number):
-            code = ascent.edited(code, slope.images, number)
-        decode = _Decoding(image, code)
-        kept = _State(number, code, alive, randomness, update)
-        yield AscentStep(
-            number,
-            recipe.steps,
-            unit="steps",
-            values=slope.values,
-            alive=alive,
-            images=decode,
-            code=code,
-            state=kept,
-        )
+    with model.in_use():
+        limit = model.batch or batch_size
+        backs_off = getattr(update, "backs_off", False)
+        ascent = _Ascent(model, objectives, image, randomness, recipe, limit, backs_off)
+        code = image.kept(start.to(model.device))
+        alive = torch.zeros(len(start), dtype=torch.bool, device=code.device)
+        done = 0
+        if state is not None:
+            done, code, alive = _resumed(state, code, randomness, update)
+        for number in range(done + 1, recipe.steps + 1):
+            slope = ascent.slope(code, number)
+            alive = alive | slope.alive
+            code = image.kept(update(code, slope.code, slope.totals))
+            if recipe.edits.is_due(number):
+                code = ascent.edited(code, slope.images, number)
+            decode = _Decoding(image, code)
+            kept = _State(number, code, alive, randomness, update)
+            yield AscentStep(
+                number,
+                recipe.steps,
+                unit="steps",
+                values=slope.values,
+                alive=alive,
+                images=decode,
+                code=code,
+                state=kept,
+            )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class Update(Protocol):
 
     A rule whose attribute ``backs_off`` is true is handed values that are not finite, too: it tries
     codes before it takes them (see `LBFGS`). One that has the methods ``state`` and ``resume``, as
-    `Adam` has, can go on where an earlier climb stopped.
+    `Adam` has, can go on where an earlier ascent stopped.
     """
 
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:

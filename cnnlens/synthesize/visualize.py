@@ -6,7 +6,7 @@ network sees them: at its input's size, in 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -80,7 +80,7 @@ def visualize(
     photo: np.ndarray | None = None,
     activations: Sequence[Objective] | None = None,
     state: Mapping[str, Any] | None = None,
-) -> Iterator[PictureStep]:
+) -> Generator[PictureStep, None, None]:
     """Optimize an image for each objective.
 
     Parameters
@@ -114,11 +114,12 @@ def visualize(
     settings, run = settings or VisualizeSettings(), run or RunSettings()
     total = len(objectives) * settings.steps
     measured = objectives if activations is None else activations
-    for begin in range(0, len(objectives), run.batch_size):
-        rows = slice(begin, begin + run.batch_size)
-        part = None if state is None else rows_of(state, rows)
-        for step in _ascend(model, objectives[rows], measured[rows], settings, photo, part):
-            yield replace(step, done=step.done + begin * settings.steps, total=total)
+    with model.in_use():
+        for begin in range(0, len(objectives), run.batch_size):
+            rows = slice(begin, begin + run.batch_size)
+            part = None if state is None else rows_of(state, rows)
+            for step in _ascend(model, objectives[rows], measured[rows], settings, photo, part):
+                yield replace(step, done=step.done + begin * settings.steps, total=total)
 
 
 def rows_of(state: Mapping[str, Any], rows: slice | Sequence[int]) -> dict[str, Any]:

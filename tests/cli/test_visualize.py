@@ -92,22 +92,22 @@ def test_what_is_there_is_not_redone(cli, tmp_path):
 
 
 def test_an_interrupt_keeps_what_is_finished(cli, tmp_path, monkeypatch):
-    from cnnlens.cli import optimized
+    from cnnlens.methods.visualize import Visualize
 
-    keep, kept = optimized.Folder.keep, []
+    keep, kept = Visualize._keep, []
 
-    def interrupted(self, one, picture):
+    def interrupted(self, folder, item, picture):
         if kept:
             raise KeyboardInterrupt
-        kept.append(one.stem)
-        keep(self, one, picture)
+        kept.append(item.name)
+        keep(self, folder, item, picture)
 
-    monkeypatch.setattr(optimized.Folder, "keep", interrupted)
+    monkeypatch.setattr(Visualize, "_keep", interrupted)
     code, _, _ = cli("-f", "conv2:0-3", "--batch-size", "1", *STEPS)
     assert code == 130
     folder = tmp_path / "visualize" / "conv2"
     assert [e["file"] for e in listed(folder)["pictures"]] == ["0.png"]
-    monkeypatch.setattr(optimized.Folder, "keep", keep)
+    monkeypatch.setattr(Visualize, "_keep", keep)
     _, _, err = cli("-f", "conv2:0-3", *STEPS)
     assert "1 picture was made before" in err
 

@@ -1,0 +1,109 @@
+"""From a unit, a position, a layer or a class to the objectives of its picture.
+
+A unit's picture is optimized for one thing (`TARGETS`) and measured by another: its highest
+activation, which can be compared with photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnlens.model.classes import class_name, find_class
+from cnnlens.model.layers import Layer, file_name
+from cnnlens.model.model import Model
+from cnnlens.synthesize.objective import (
+    Objective,
+    channel,
+    logit,
+    peak,
+    response,
+    scores,
+    unit,
+    whole,
+)
+
+# what of a unit is made large
+TARGETS: dict[str, Callable[[Layer, int], Objective]] = {
+    "map": response,
+    "mean": channel,
+    "max": peak,
+    "centre": unit,
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What one picture is to show.
+
+    Attributes
+    ----------
+    name : str
+        The picture's: ``12``, ``12@6,6``, ``layer``, ``logit-tiger``.
+    objective : Objective
+        What it is optimized for.
+    activation : Objective
+        What is measured of it in the end.
+    about : dict
+        "unit" (None for a layer or a class); "position", "class" and "class_index" where they are.
+    """
+
+    name: str
+    objective: Objective
+    activation: Objective
+    about: dict[str, Any]
+
+
+def unit_goals(
+    layer: Layer,
+    units: Sequence[int] | None,
+    position: tuple[int, int] | None = None,
+    target: str = "map",
+) -> list[Goal]:
+    """Make the goals of an address.
+
+    Parameters
+    ----------
+    layer : Layer
+        Where.
+    units : sequence of int or None
+        Which; None: the layer as a whole.
+    position : (int, int), optional
+        Row and column in the layer's maps; left out: what `target` says.
+    target : str
+        One of `TARGETS`.
+    """
+    if units is None:
+        return [Goal("layer", whole(layer), whole(layer), {"unit": None})]
+    if position is None:
+        return [Goal(str(u), TARGETS[target](layer, u), peak(layer, u), {"unit": u}) for u in units]
+    name, goals = f"{position[0]},{position[1]}", []
+    for number in units:
+        here = unit(layer, number, position)
+        about = {"unit": number, "position": list(position)}
+        goals.append(Goal(f"{number}@{name}", here, here, about))
+    return goals
+
+
+def class_goals(model: Model, classes: Sequence[str]) -> list[Goal]:
+    """Make the goals of classes, by name or number, each once.
+
+    Raises
+    ------
+    UsageError
+        For a class that the network does not have.
+    """
+    count = scores(model) if classes else 0
+    numbers = dict.fromkeys(find_class(text, model.classes, count) for text in classes)
+    return [_class_goal(model, number) for number in numbers]
+
+
+def _class_goal(model: Model, number: int) -> Goal:
+    name = class_name(number, model.classes)
+    file = file_name(name)
+    if [file_name(other) for other in model.classes or ()].count(file) > 1:
+        file = f"{file}-{number}"  # other classes' names look the same
+    score = logit(number, name)
+    about = {"unit": None, "class": name, "class_index": number}
+    return Goal(f"logit-{file}", score, score, about)
