@@ -11,6 +11,10 @@ from typing import Any
 from cnnlens.errors import CnnlensError, UsageError
 
 _HOMES = {
+    "Investigation": "cnnlens.study.investigation",
+    "Preprocess": "cnnlens.model.preprocess",
+    "wrap_module": "cnnlens.model.open",
+    "memory_images": "cnnlens.data.memory",
     "open_model": "cnnlens.model.open",
     "save_checkpoint": "cnnlens.model.checkpoint",
     "find_layers": "cnnlens.model.layers",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cnnlens.attribution.cam import Found
     from cnnlens.report.blocks import Section
+    from cnnlens.report.shown import PictureResults
 
 _WORDS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
 
@@ -173,6 +174,10 @@ class Cam(Method):
         ]
         results.table(["picture", "class", "number", "score", "probability"], rows)
         results.say(f"pictures: {self.ledger.folder}")
+
+    def result(self) -> PictureResults:
+        """Return the pictures that were asked for."""
+        return self.pictures(self.ledger, self.items)
 
 
 def _write_raw(

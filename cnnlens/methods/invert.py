@@ -299,13 +299,10 @@ class Invert(Method):
 
     def result(self) -> Any:
         """Return the pictures that were asked for, of one layer or by layer."""
-        from cnnlens.report.shown import PictureResults
-
-        found = {}
-        for layer, ledger in self.ledgers.items():
-            names = {item.name for item in self.items[layer]}
-            entries = [entry for name, entry in ledger.entries.items() if name in names]
-            found[layer.name] = PictureResults(ledger.folder, entries)
+        found = {
+            layer.name: self.pictures(ledger, self.items[layer])
+            for layer, ledger in self.ledgers.items()
+        }
         return found if len(self.asked.layer) > 1 else next(iter(found.values()))
 
 

@@ -23,6 +23,7 @@ from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from cnnlens.report.blocks import Section
+    from cnnlens.report.shown import PictureResults
     from cnnlens.study.session import Study
 
 # name of a section, and what gathers it from a workspace
@@ -122,7 +123,7 @@ class Method:
 
     def document(self) -> Any:
         """Return the summary file: one layer's as it is, several under ``layers``."""
-        one = next(iter(self.summaries.values()), {})
+        one: Any = next(iter(self.summaries.values()), {})
         return one if len(self.summaries) == 1 else {"layers": self.summaries}
 
     def show(self, results: Results) -> None:
@@ -146,6 +147,15 @@ class Method:
                 "(--force redoes them)"
             )
         return todo
+
+    @staticmethod
+    def pictures(ledger: Ledger, items: Sequence[Item]) -> PictureResults:
+        """Return the pictures of these items, as a notebook shows them."""
+        from cnnlens.report.shown import PictureResults
+
+        names = {item.name for item in items}
+        entries = [entry for name, entry in ledger.entries.items() if name in names]
+        return PictureResults(ledger.folder, entries)
 
 
 def carry_out(method: Method, command: str = "") -> None:
@@ -183,7 +193,7 @@ def _generator(steps: Iterator[Step]) -> Any:
 # ---- inputs that several methods ask for, each written once
 
 
-def images_input(required: bool = True) -> Any:
+def images_input() -> Any:
     """``-i``: images named one by one."""
     return option(
         (),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnnlens.report.blocks import Section
+    from cnnlens.report.shown import PictureResults
 
 _LAYERS = "repeatable. Default: the papers' on VGG, else evenly spaced convolutions."
 
@@ -186,3 +187,7 @@ class Style(Method):
         columns = ["picture", "content loss at first", "in the end", "style loss at first"]
         results.table([*columns, "in the end"], rows)
         results.say(f"pictures: {self.ledger.folder}")
+
+    def result(self) -> PictureResults:
+        """Return the pictures that were asked for."""
+        return self.pictures(self.ledger, self.items)

@@ -97,6 +97,7 @@ class Investigation:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
         self._options: dict[str, Any] = {}
+        self._said: set[str] = set()
         if isinstance(model, str):
             self._spec = model
         elif model is not None and not isinstance(model, Path):
@@ -121,21 +122,29 @@ class Investigation:
     # ---- what it works on
 
     @contextmanager
-    def _study(self, run: RunSettings, force: bool, command: str = "") -> Iterator[Study]:
+    def _study(self, run: RunSettings, force: bool) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
-        from cnnlens.model.open import borrowed
+        from contextlib import nullcontext
 
-        study = Study(
-            self.workspace, self._spec, self._opening, run, Voice(quiet=self._quiet), force
-        )
-        with borrowed(self._net):
-            if self._net is not None:
-                study.spec = self._wrap()
-            else:
-                study.options = self._options
+        from cnnlens.model.device import random_states
+
+        voice = Voice(quiet=self._quiet)
+        spec = self._spec if self._net is None else self._wrap()
+        study = Study(self.workspace, spec, self._opening, run, voice, force)
+        study.options = self._options
+        in_use = nullcontext() if spec is None or isinstance(spec, str) else spec.in_use()
+        for note in spec.notes if self._net is not None and not isinstance(spec, str) else ():
+            self._say(voice, note)
+        with random_states(), in_use:
             yield study
-            if isinstance(self._spec, str) and "model" in vars(study):
-                self._spec, self._options = study.model, study.options
+        if isinstance(self._spec, str) and "model" in vars(study):
+            self._spec, self._options = study.model, study.options
+
+    def _say(self, voice: Voice, note: str) -> None:
+        """Say what was assumed, once."""
+        if note not in self._said:
+            self._said.add(note)
+            voice.note(note)
 
     @property
     def model(self) -> Model:
@@ -219,21 +228,21 @@ class Investigation:
             return _in_memory(value, labels)
         if field.keyword == "image":
             value = [value] if _is_one(value) else list(value)
-            return tuple(self._as_file(one) for one in value)
+            return tuple(self._as_file(one, number) for number, one in enumerate(value))
         if field.repeats and value is not None:
             return (value,) if isinstance(value, (str, Path)) else tuple(map(str, value))
         return Path(value) if field.type is Path and isinstance(value, str) else value
 
-    def _as_file(self, image: Any) -> Path:
-        """Give a picture in memory a file, named after what it shows."""
+    def _as_file(self, image: Any, number: int) -> Path:
+        """Give a picture in memory a file, named by its place and by what it shows."""
         if isinstance(image, (str, Path)):
             return Path(image)
-        from cnnlens.data.memory import as_image
+        from cnnlens.data.memory import picture_of
         from cnnlens.files import atomic
 
         buffer = io.BytesIO()
-        as_image(image).save(buffer, "PNG")
-        name = hashlib.sha256(buffer.getvalue()).hexdigest()[:12]
+        picture_of(image).save(buffer, "PNG")
+        name = f"{number:04d}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:6]}"
         path = self.workspace.path / _GIVEN / f"{name}.png"
         if not path.is_file():
             with atomic(path) as temporary:

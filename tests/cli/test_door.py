@@ -1,0 +1,107 @@
+"""The door's manners: help that can be read, and words that point on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cnnlens.cli.app import app
+from cnnlens.methods import methods
+
+from .runner import cnnlens, process
+
+
+def help_of(*command: str) -> str:
+    answer = cnnlens(*command, "--help")
+    assert answer.code == 0
+    return answer.out
+
+
+def test_commands_stand_under_headings_and_every_summary_is_whole():
+    text = process("--help", COLUMNS="80").out
+    assert "Measure units:" in text
+    assert "Look at images:" in text
+    assert "..." not in text.replace("[ARGS]...", "")
+    rows = re.findall(r"^  ([a-z]+)  +(\S.*)$", text, re.M)
+    assert {name for name, _ in rows} >= set(methods())
+    assert [name for name, words in rows if len(f"  {name:<10}{words}") > 80] == []
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_options_stand_under_headings_with_examples_at_the_end(name):
+    text = help_of(name)
+    headings = re.findall(r"^(\S[^:\n]*):$", text, re.M)
+    assert headings[-1] == "Examples"
+    assert {"Output", "Help"} <= set(headings)
+    assert 2 <= len(re.findall(rf"^  cnnlens {name}\b", text, re.M)) <= 4
+    assert "range>" not in text
+    assert "<int" not in text
+    assert "<str" not in text
+    assert "TEXT" not in text
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_example_parses(name):
+    """An example is a command line that typer takes: its options exist and have their values."""
+    import shlex
+
+    import typer
+
+    group = typer.main.get_command(app)
+    command = group.commands[name]
+    for line in methods()[name].examples:
+        words = shlex.split(line)[2:]
+        context = command.make_context(name, words, resilient_parsing=False)
+        assert context.params
+
+
+@pytest.mark.parametrize("words", [("-w", "--json"), ("-i",), ("-i", "-w", "x"), ("--class", "-q")])
+def test_an_option_without_its_value_is_named(words):
+    answer = cnnlens("cam", *words)
+    assert answer.code == 2
+    assert f"{words[0]} has no value" in answer.error
+
+
+def test_a_value_may_begin_with_a_dash_where_it_is_no_option(tmp_path):
+    answer = cnnlens("cam", "zoo:demo_net", "-i", "-1.png", "-w", tmp_path)
+    assert "no image -1.png" in answer.error
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(("deconv", "-l", "conv5"), "-f LAYER:UNITS"), (("cam", "-d", "photos"), "-i IMAGE"),
+     (("dissect", "-f", "conv5:1"), "-l LAYER")],
+)  # fmt: skip
+def test_a_sister_commands_option_points_on(words, meant):
+    answer = cnnlens(*words)
+    assert answer.code == 2
+    assert f"takes {meant}" in answer.err
+
+
+@pytest.mark.parametrize("address", ["conv1:", ":3", ":"])
+def test_half_an_address_says_what_is_missing(address, model, tmp_path):
+    answer = cnnlens("visualize", model, "-f", address, "-w", tmp_path)
+    assert answer.code == 2
+    assert "names no unit" in answer.error or "names no layer" in answer.error
+
+
+@pytest.mark.parametrize("name", ["dissect", "stability", "cluster", "deconv", "extract"])
+def test_a_missing_data_folder_is_said_before_the_model_is_opened(name, tmp_path):
+    more = ("-f", "conv1:0") if name == "deconv" else ()
+    answer = cnnlens(name, tmp_path / "no.pt", "-d", tmp_path / "no-data", *more, "-w", tmp_path)
+    assert "no-data" in answer.error
+
+
+def test_a_damaged_neighbour_costs_neither_document_nor_page(workspace, shapes):
+    """The picture, its document and the page are there, and the page names what is damaged."""
+    summary = workspace / "dissect/conv2/summary.json"
+    summary.write_text(summary.read_text()[:40])
+    image = next(iter((shapes / "images").glob("*.png")))
+    answer = cnnlens("cam", "-i", image, "-w", workspace, "--json", "--method", "gradcam")
+    assert answer.code == 0, answer.err
+    assert answer.json["pictures"]
+    assert "dissect/conv2/summary.json" in answer.err
+    page = (workspace / "report.html").read_text()
+    assert "summary.json" in page
+    assert "damaged" in page

@@ -1,0 +1,86 @@
+"""A method of another package: a command, a method of `Investigation`, a section of the page."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[2]
+
+# as docs/add-a-method.md has it
+METHOD = '''
+from cnnlens.methods import Method
+from cnnlens.report.blocks import Section, Text
+
+
+def section(workspace):
+    return Section("names", "Names", "", [Text("three layers")])
+
+
+class Names(Method):
+    """Names of layers, as somebody else's paper wants them."""
+
+    name, sections, examples = "names", (("names", section),), ("cnnlens names model.pt",)
+
+    def work(self):
+        self.summaries = {"names": [layer.name for layer in self.study.layers(["conv1", "last"])]}
+        yield from ()
+'''
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A folder on the path with an installed package: its module and its metadata."""
+    site = tmp_path / "site"
+    metadata = site / "their_paper-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (site / "their_paper.py").write_text(METHOD)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-paper\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[cnnlens.methods]\nnames = their_paper:Names\n")
+    return {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{site}", "NO_COLOR": "1"}
+
+
+def run(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+def test_it_is_a_command_in_python_and_on_the_page(environment, tmp_path):
+    ws = tmp_path / "ws"
+    done = run(environment, "-m", "cnnlens", "names", "zoo:demo_net", "-w", ws, "--json")
+    assert done.returncode == 0, done.stderr
+    assert '"conv1"' in done.stdout
+    assert "Names" in (ws / "report.html").read_text()
+    assert "three layers" in (ws / "report.html").read_text()
+    assert "names" in run(environment, "-m", "cnnlens", "--help").stdout
+    script = (
+        "import cnnlens, sys\n"
+        f"lens = cnnlens.Investigation('zoo:demo_net', {str(tmp_path / 'py')!r}, quiet=True)\n"
+        "assert 'names' in dir(lens)\n"
+        "print(lens.names())\n"
+    )
+    done = run(environment, "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert "conv1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("names =", "cam =", "'cam', which is taken"), (":Names", ":Lost", "cannot be loaded")],
+)
+def test_one_that_does_not_fit_is_left_out_and_named_with_its_package(
+    environment, tmp_path, old, new, said
+):
+    file = tmp_path / "site/their_paper-1.0.dist-info/entry_points.txt"
+    file.write_text(file.read_text().replace(old, new))
+    done = run(environment, "-m", "cnnlens", "--help")
+    assert done.returncode == 0  # all other methods work
+    assert said in done.stderr
+    assert "their-paper" in done.stderr
+    assert "Traceback" not in done.stderr

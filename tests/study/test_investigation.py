@@ -1,0 +1,202 @@
+"""The Python face: the commands' names and defaults, over files and memory; nothing of the
+caller's is changed."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import cnnlens
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods import methods
+from cnnlens.methods.method import inputs_of, settings_of
+
+
+def small_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3),
+    )  # fmt: skip
+    net[0].bias.requires_grad_(False)
+    net[1].eval()  # a mixture of modes, as a training script may have it
+    return net
+
+
+PREPROCESS = cnnlens.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.fixture
+def photos() -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(9)]
+
+
+@pytest.fixture
+def lens(tmp_path: Path) -> cnnlens.Investigation:
+    return cnnlens.Investigation(
+        small_net(), tmp_path / "ws", preprocess=PREPROCESS, classes=["a", "b", "c"], quiet=True
+    )
+
+
+def state_of(net: nn.Module) -> dict[str, object]:
+    return {
+        "modes": [m.training for m in net.modules()],
+        "gradients": [(p.requires_grad, p.grad) for p in net.parameters()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in net.modules()],
+        "weights": [p.detach().clone() for p in net.parameters()],
+        "buffers": [b.clone() for b in net.buffers()],
+        "devices": [p.device for p in net.parameters()],
+    }
+
+
+def assert_same(before: dict[str, object], after: dict[str, object]) -> None:
+    torch.testing.assert_close(before.pop("weights"), after.pop("weights"), rtol=0, atol=0)
+    torch.testing.assert_close(before.pop("buffers"), after.pop("buffers"), rtol=0, atol=0)
+    assert before == after
+
+
+def random_numbers() -> tuple[float, float, float]:
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+CALLS = {
+    "cam": lambda lens, photos: lens.cam(image=photos[:2], method="gradcam", layer="conv1"),
+    "visualize": lambda lens, photos: lens.visualize(filter="conv1:0", steps=2),
+    "deconv": lambda lens, photos: lens.deconv(filter="conv1:1", data=photos, top=2),
+    "extract": lambda lens, photos: lens.extract(data=photos, layer="conv1"),
+    "invert": lambda lens, photos: lens.invert(layer="conv1", image=photos[0], steps=2),
+    "layers": lambda lens, photos: lens.layers(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_module_and_random_states_leave_as_they_came(name, lens, photos):
+    net = lens._net
+    before = state_of(net)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random_numbers()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    CALLS[name](lens, photos)
+    assert random_numbers() == expected
+    assert_same(before, state_of(net))
+
+
+def test_also_after_an_error(lens, photos):
+    net = lens._net
+    before = state_of(net)
+    with pytest.raises(CnnlensError):
+        lens.visualize(filter="conv9:0")
+    with pytest.raises(CnnlensError):
+        lens.cam(image="missing.jpg")
+    assert_same(before, state_of(net))
+
+
+def test_labels_of_the_callers_data_stay(lens, photos):
+    labels = [0, 1, 2] * 3
+    kept = list(labels)
+    lens.extract(data=photos, labels=labels, layer="conv1")
+    assert labels == kept
+
+
+@pytest.mark.parametrize("kind", ["array", "pil", "uint8 tensor", "float tensor", "dataset"])
+def test_images_in_memory_of_every_kind_give_the_same_activations(kind, photos, tmp_path):
+    tensors = [torch.from_numpy(p).permute(2, 0, 1) for p in photos]
+    data = {
+        "array": photos,
+        "pil": [Image.fromarray(p) for p in photos],
+        "uint8 tensor": tensors,
+        "float tensor": [t.float() / 255 for t in tensors],
+        "dataset": torch.utils.data.TensorDataset(
+            torch.stack(tensors), torch.tensor([0, 1, 2] * 3)
+        ),
+    }[kind]
+    net = small_net()
+    lens = cnnlens.Investigation(net, tmp_path, preprocess=PREPROCESS, quiet=True)
+    store = lens.extract(data=data, layer="conv1")
+    x = PREPROCESS.normalize(torch.stack(tensors))
+    with torch.no_grad():
+        expected = net.eval()[:3](x)
+    torch.testing.assert_close(torch.from_numpy(store[0:9]), expected, rtol=1e-4, atol=1e-5)
+    if kind == "dataset":
+        assert store.categories is not None
+        assert len(set(store.categories)) == 3
+
+
+def test_wrappers_are_taken_off(tmp_path, photos):
+    net = small_net()
+    for wrapped in (nn.DataParallel(net), torch.compile(net)):
+        lens = cnnlens.Investigation(wrapped, preprocess=PREPROCESS, quiet=True)
+        assert [row.name for row in lens.layers()][:2] == ["0", "1"]
+
+
+def test_what_is_assumed_is_said(capsys):
+    cnnlens.Investigation(small_net()).layers()
+    assert "224" in capsys.readouterr().err
+
+
+def test_names_and_defaults_are_the_commands():
+    lens = cnnlens.Investigation("zoo:demo_net")
+    assert set(methods()) <= set(dir(lens))
+    for name, method in methods().items():
+        parameters = inspect.signature(getattr(lens, name)).parameters
+        for field in [*inputs_of(method), *settings_of(method)]:
+            assert parameters[field.keyword].default == field.default, (name, field.keyword)
+
+
+def test_unknown_names_point_on(lens):
+    with pytest.raises(AttributeError, match="did you mean dissect"):
+        lens.disect  # noqa: B018
+    with pytest.raises(UsageError) as error:
+        lens.visualize(filters="conv1:0")
+    assert "did you mean filter" in error.value.hint
+
+
+def test_results_show_themselves_within_a_megabyte(lens, photos):
+    found = lens.visualize(filter="conv1:0-3", steps=2)
+    html = found._repr_html_()
+    assert html.count("<img") == 4
+    assert len(html) <= 1_000_000
+    assert [row["unit"] for row in found.table()] == [0, 1, 2, 3]
+    assert found[2].size == (16, 16)
+
+
+def test_files_and_commands_agree_with_the_command_line(tmp_path):
+    """A notebook's call and the command write the same bytes, and take each other's results."""
+    from tests.cli.runner import cnnlens as command
+
+    lens = cnnlens.Investigation("zoo:demo_net", tmp_path / "py", image_size=24, quiet=True)
+    lens.visualize(filter="conv1:0-1", steps=3)
+    words = ("zoo:demo_net", "--image-size", 24, "-f", "conv1:0-1", "--steps", 3, "--no-page")
+    assert command("visualize", *words, "-w", tmp_path / "cli").code == 0
+    for name in ("0.png", "1.png", "visualize.json"):
+        ours, theirs = (tmp_path / w / "visualize/conv1" / name for w in ("py", "cli"))
+        assert ours.read_bytes() == theirs.read_bytes()
+    again = command("visualize", *words[3:], "-w", tmp_path / "py")
+    assert "made before" in again.err
+
+
+def test_the_page(lens, photos):
+    lens.cam(image=photos[0], method="gradcam", layer="conv1")
+    page = lens.report()
+    assert page.is_file()
+    assert str(Path.home()) not in page.read_text()
+
+
+def test_import_stays_light():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, cnnlens; lens = cnnlens.Investigation('m.pt', 'ws');"
+        "print([m for m in ('torch', 'matplotlib', 'h5py', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
