@@ -1,4 +1,4 @@
-"""Models model by model, number by number: each with chance and with an interval over units."""
+"""Models side by side, number by number: each with chance and with an interval over units."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from cnnlens.report.compare_files import (
     trained_accuracy,
 )  # fmt: skip
 from cnnlens.report.contents import finite
+from cnnlens.report.dissect_files import DissectResult
+from cnnlens.report.shown import Shown
 from cnnlens.settings import CompareSettings
 
 
@@ -149,113 +151,91 @@ class Quantity:
     chance: Callable[[ComparedLayer], float | None]
 
 
-def _detectors(layer: ComparedLayer, s: CompareSettings) -> Estimate | None:
-    if layer.dissect is None:
-        return None
-    return bootstrap.count(layer.dissect.is_detector, s)
+def _look_up(found: Shown | None, *keys: str | int) -> float | None:
+    """Follow keys into a result's summary; None where they lead to no number."""
+    value: Any = getattr(found, "summary", None)
+    for key in keys:
+        try:
+            value = value[key]
+        except (LookupError, TypeError):
+            return None
+    return finite(value) if isinstance(value, (int, float)) else None
 
 
-def _unique(layer: ComparedLayer, s: CompareSettings) -> Estimate | None:
-    if layer.dissect is None:
-        return None
+def _codes(found: DissectResult) -> np.ndarray:
+    """(C,) a number per distinct concept, -1 for units that are no detectors."""
     codes: dict[tuple[str, str], int] = {}
-    labels = [
-        codes.setdefault((u.label, u.category), len(codes)) if u.is_detector else -1
-        for u in layer.dissect.units
-    ]
-    return bootstrap.distinct(np.array(labels), s)
+    return np.array(
+        [
+            codes.setdefault((u.label, u.category), len(codes)) if u.is_detector else -1
+            for u in found.units
+        ]
+    )
 
 
-def _iou(layer: ComparedLayer, s: CompareSettings) -> Estimate | None:
-    if layer.dissect is None:
-        return None
-    return bootstrap.mean(layer.dissect.iou, s)
+def _dead(layer: ComparedLayer, settings: CompareSettings) -> Estimate | None:
+    dead = _look_up(layer.stability or layer.dissect, "dead_units")
+    return None if dead is None else bootstrap.count(np.arange(layer.units) < dead, settings)
 
 
-def _dead(layer: ComparedLayer, s: CompareSettings) -> Estimate | None:
-    found = layer.stability or layer.dissect
-    dead = finite(found.summary.get("dead_units")) if found else None
-    if dead is None:
-        return None
-    return bootstrap.count(np.arange(layer.units) < dead, s)
+def _of_dissection(
+    key: str,
+    title: str,
+    digits: int,
+    estimate: Callable[[np.ndarray, CompareSettings], Estimate | None],
+    values: Callable[[DissectResult], np.ndarray],
+) -> Quantity:
+    return Quantity(
+        key,
+        title,
+        digits,
+        lambda layer, s: estimate(values(layer.dissect), s) if layer.dissect else None,
+        lambda layer: _look_up(layer.dissect, "chance", key),
+    )
 
 
-def _column(name: str) -> Callable[[ComparedLayer, CompareSettings], Estimate | None]:
-    def estimate(layer: ComparedLayer, s: CompareSettings) -> Estimate | None:
-        return bootstrap.mean(layer.stability.column(name), s) if layer.stability else None
+def _of_stability(
+    key: str, title: str, digits: int, chance: Callable[[ComparedLayer], float | None]
+) -> Quantity:
+    def estimate(layer: ComparedLayer, settings: CompareSettings) -> Estimate | None:
+        found = layer.stability
+        return bootstrap.mean(found.column(key), settings) if found else None
 
-    return estimate
-
-
-def _dissect_chance(key: str) -> Callable[[ComparedLayer], float | None]:
-    def chance(layer: ComparedLayer) -> float | None:
-        found = layer.dissect.summary.get("chance") if layer.dissect else None
-        return finite((found or {}).get(key))
-
-    return chance
+    return Quantity(key, title, digits, estimate, chance)
 
 
 def _shuffled(key: str) -> Callable[[ComparedLayer], float | None]:
-    """Look up the null of a stability measure: a number, or one number per measure."""
+    """Look up the null of a measure: by its name, or the one number that is the instability's."""
 
     def chance(layer: ComparedLayer) -> float | None:
-        baselines = layer.stability.summary.get("baselines") if layer.stability else None
-        found = (baselines or {}).get("shuffled")
-        if isinstance(found, Mapping):
-            found = found.get(key)
-        elif key != "location_instability":
-            return None
-        return finite(found) if isinstance(found, (int, float)) else None
+        own = _look_up(layer.stability, "baselines", "shuffled", key)
+        if own is None and key == "location_instability":
+            return _look_up(layer.stability, "baselines", "shuffled")
+        return own
 
     return chance
 
 
 def _other_masks(layer: ComparedLayer) -> float | None:
     """Part interpretability with the masks of another object."""
-    quantiles = layer.stability.summary.get("interpretability") if layer.stability else None
-    first = quantiles[0] if isinstance(quantiles, list) and quantiles else None
-    if isinstance(first, Mapping):
-        return finite(first.get("chance"))
-    return _shuffled("part_interpretability")(layer)
-
-
-def _none(layer: ComparedLayer) -> float | None:
-    return None
-
-
-def _half(layer: ComparedLayer) -> float | None:
-    return 0.5 if layer.stability else None
+    found = _look_up(layer.stability, "interpretability", 0, "chance")
+    return _shuffled("part_interpretability")(layer) if found is None else found
 
 
 QUANTITIES = (
-    Quantity("detectors", "Detectors", 0, _detectors, _dissect_chance("detectors")),
-    Quantity(
-        "unique_detectors", "Unique detectors", 0, _unique, _dissect_chance("unique_detectors")
+    _of_dissection("detectors", "Detectors", 0, bootstrap.count, lambda d: d.is_detector),
+    _of_dissection("unique_detectors", "Unique detectors", 0, bootstrap.distinct, _codes),
+    _of_dissection("mean_iou", "Mean best IoU", 4, bootstrap.mean, lambda d: d.iou),
+    *(
+        _of_stability(*row)
+        for row in (
+            ("location_instability", "Location instability", 4, _shuffled("location_instability")),
+            ("part_interpretability", "Part interpretability", 4, _other_masks),
+            ("selectivity", "Selectivity", 3, lambda layer: 0.5 if layer.stability else None),
+            ("centre_distance", "Peaks’ distance from the centre", 4, _shuffled("centre_distance")),
+        )
     ),
-    Quantity("mean_iou", "Mean best IoU", 4, _iou, _dissect_chance("mean_iou")),
-    Quantity(
-        "location_instability",
-        "Location instability",
-        4,
-        _column("location_instability"),
-        _shuffled("location_instability"),
-    ),
-    Quantity(
-        "part_interpretability",
-        "Part interpretability",
-        4,
-        _column("part_interpretability"),
-        _other_masks,
-    ),
-    Quantity("selectivity", "Selectivity", 3, _column("selectivity"), _half),
-    Quantity(
-        "centre_distance",
-        "Peaks’ distance from the centre",
-        4,
-        _column("centre_distance"),
-        _shuffled("centre_distance"),
-    ),
-    Quantity("dead_units", "Dead units", 0, _dead, _none),
+    Quantity("dead_units", "Dead units", 0, _dead, lambda layer: None),
 )
 
 

@@ -7,7 +7,7 @@ read every file but the summary and the units may be missing, none may be damage
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv, write_csv, write_json
 from cnnlens.measure.dissection import Detectors, Dissection
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import finished, finite, in_order, read_object
+from cnnlens.report.contents import finished, finite, in_order, read_object, reading
 from cnnlens.report.shown import Fact, Picture, Shown
 
 _WITHIN = ("label", "iou")
@@ -255,7 +255,8 @@ def read_dissection(folder: Path) -> DissectResult:
     CnnlensError
         Naming the file that is damaged.
     """
-    summary = _summary(folder / "summary.json")
+    summary = read_object(folder / "summary.json", redo=_REDO)
+    _check(folder / "summary.json", summary)
     named = summary.get("categories") or summary.get("per_category") or []
     units = _units(folder / "units.csv", [str(name) for name in named])
     if summary.get("units") not in (None, len(units)):
@@ -276,31 +277,22 @@ def read_dissection(folder: Path) -> DissectResult:
     )
 
 
-_COUNTS = ("units", "images", "detectors", "unique_detectors")
-_NUMBERS = (*_COUNTS, "quantile", "min_iou", "ratio_unique_detectors", "mean_iou")
+_NUMBERS = (
+    "units", "images", "detectors", "unique_detectors", "quantile", "min_iou",
+    "ratio_unique_detectors", "mean_iou",
+)  # fmt: skip
 
 
-def _summary(path: Path) -> dict[str, Any]:
-    summary = read_object(path, redo=_REDO)
-    chance = _mapping(path, summary.get("chance") or {})
-    groups = [_mapping(path, part.get("per_category") or {}) for part in (summary, chance)]
-    rows = [_mapping(path, row) for group in groups for row in group.values()]
-    for row in (summary, chance, *rows):
-        for key in _NUMBERS:
-            _check_number(path, key, row.get(key))
-    return summary
-
-
-def _mapping(path: Path, found: Any) -> Mapping[str, Any]:
-    if not isinstance(found, dict):
-        raise CnnlensError(f"{path} is damaged: not a JSON object", _REDO)
-    return found
-
-
-def _check_number(path: Path, key: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value)):
-        raise CnnlensError(f"{path} is damaged: {key} is {value!r}, not a number", _REDO)
+def _check(path: Path, summary: dict[str, Any]) -> None:
+    """Refuse a summary that has something else where people expect a number."""
+    with reading(path, _REDO):
+        for part in (summary, summary.get("chance") or {}):
+            for found in (part, *(part.get("per_category") or {}).values()):
+                for key in _NUMBERS:
+                    value = found.get(key)
+                    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                    if value is not None and not (number and math.isfinite(value)):
+                        raise ValueError(f"{key} is {value!r}, not a number")
 
 
 def _rows(path: Path, read: Callable[[dict[str, str]], T], columns: tuple[str, ...]) -> list[T]:
