@@ -17,8 +17,8 @@ import torch
 
 import cnnlens
 from cnnlens.data.labelled import Labelled
-from cnnlens.interpretable.train import Step
-from cnnlens.interpretable.training import Request, prepare
+from cnnlens.interpretable.finetune import finetune
+from cnnlens.interpretable.trainer import Step
 from cnnlens.settings.finetune import FinetuneSettings
 
 
@@ -33,8 +33,7 @@ def steps(method: str, args: argparse.Namespace):
     data = Labelled(pixels, labels, classes, [], model.preprocess, model.device)
     settings = FinetuneSettings(epochs=10_000, batch_size=args.batch, trunk=1.0, lr=1e-5)
     layers = (args.layer,) if args.layer else ()
-    training = prepare(model, data, Request(method, layers, True, settings))
-    for event in training.trainer.run():
+    for event in finetune(model, data, method, layers, insert=True, settings=settings):
         if isinstance(event, Step):  # every term was read: the device has finished
             yield event
 

@@ -36,7 +36,7 @@ import cnnlens
 from cnnlens.data.shapes import PAIRS, paint, scenes, shows_square
 from cnnlens.files import write_json
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
-from cnnlens.interpretable.group_record import record_groups
+from cnnlens.interpretable.group_report import record_groups
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
 from cnnlens.settings.cgl import CglSettings
@@ -98,7 +98,7 @@ def train(
     optimize = optimizer(net, groups, args.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimize, args.lr, steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(args.seed)
-    with groups.listening(net) if groups else nullcontext():
+    with groups.hooks(net) if groups else nullcontext():
         for _ in range(args.epochs):
             order = torch.randperm(len(pictures.x), generator=generator)
             for batch in order.split(args.batch)[: steps // args.epochs]:
@@ -173,8 +173,8 @@ def one_run(name: str, args: argparse.Namespace, folder: Path) -> dict[str, obje
         for terms in train(model, pictures, groups, args):
             history.append(terms)
             if len(history) % 50 == 0:
-                said = ", ".join(f"{k} {v:.3f}" for k, v in terms.items())
-                print(f"  seed {args.seed} {name}, step {len(history)}: {said}", flush=True)
+                shown = ", ".join(f"{k} {v:.3f}" for k, v in terms.items())
+                print(f"  seed {args.seed} {name}, step {len(history)}: {shown}", flush=True)
     found: dict[str, object] = {"seed": args.seed, "variant": name, "method": "none"}
     if groups:
         x = model.preprocess.normalize(fresh.x[:256].to(model.device)).split(32)

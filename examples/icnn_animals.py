@@ -19,9 +19,9 @@ from icnn_criteria import measure, report
 import cnnlens
 from cnnlens.data.labelled import Labelled, read_labelled
 from cnnlens.data.parts import PartSet
-from cnnlens.interpretable.method import Plain
-from cnnlens.interpretable.train import Epoch, Trainer, split
-from cnnlens.interpretable.training import Request, prepare
+from cnnlens.interpretable.finetune import finetune
+from cnnlens.interpretable.method import Plain, evaluate, split
+from cnnlens.interpretable.trainer import Epoch, Trainer
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
@@ -55,12 +55,12 @@ def pretrain(args: argparse.Namespace) -> Path:
     trainer = Trainer(model.net, data, training, validation, Plain(), settings)
     for event in trainer.run():
         if isinstance(event, Epoch):
-            print("  base", event.epoch, _said(event), flush=True)
+            print("  base", event.epoch, _terms(event), flush=True)
     save_checkpoint(path, model.net, model.arch, model.preprocess, data.classes)
     return path
 
 
-def _said(event: Epoch) -> str:
+def _terms(event: Epoch) -> str:
     return ", ".join(f"{k} {v:.3f}" for k, v in event.terms.items())
 
 
@@ -69,20 +69,16 @@ def one_run(name: str, seed: int, base: Path, args: argparse.Namespace) -> dict:
     _, data = animals(args.images, 100 + seed, model, args)
     settings = FinetuneSettings(epochs=args.epochs, lr=args.lr, trunk=args.trunk, seed=seed)
     icnn = IcnnSettings(filter_weight=args.lambda_filter, position=args.position, ramp=args.ramp)
-    training = prepare(model, data, Request(name, ("conv4",), True, settings, icnn))
-    for event in training.trainer.run():
+    run = finetune(model, data, name, ("conv4",), insert=True, settings=settings, icnn=icnn)
+    for event in run:
         if isinstance(event, Epoch):
-            print(f"  {name} seed {seed} epoch {event.epoch}: {_said(event)}", flush=True)
-    method, classes = training.trainer.method, training.classes
-    save_checkpoint(
-        args.out / f"{name}_seed{seed}.pt", model.net, model.arch, model.preprocess, classes,
-        interpretable=method.record(), surgery=training.surgery,
-    )  # fmt: skip
+            print(f"  {name} seed {seed} epoch {event.epoch}: {_terms(event)}", flush=True)
+    save_checkpoint(args.out / f"{name}_seed{seed}.pt", **run.checkpoint())
     fresh, labelled = animals(args.measured, 999, model, args)  # the same for all, seen by none
-    training.trainer.examples = labelled
-    accuracy = training.trainer.evaluate(torch.arange(args.measured))[1]
-    layer = method.record()["layers"][-1]
-    return {"method": name, "seed": seed, **measure(model, layer, fresh), "accuracy": accuracy}
+    accuracy = evaluate(run.net, labelled, torch.arange(args.measured), settings)[1]
+    layer = run.document()["layers"][-1]
+    found = measure(run.trained, layer, fresh)
+    return {"method": name, "seed": seed, **found, "accuracy": accuracy}
 
 
 def main() -> None:

@@ -21,8 +21,10 @@ import cnnlens
 from cnnlens.data.labelled import Labelled, read_labelled
 from cnnlens.data.parts import PartSet
 from cnnlens.interpretable.icnn import Icnn
-from cnnlens.interpretable.method import Method, Plain
-from cnnlens.interpretable.train import Epoch, Trainer, split
+from cnnlens.interpretable.method import Method, Plain, split, unmirrored
+from cnnlens.interpretable.optimizer import Rates
+from cnnlens.interpretable.prepare import start_inserted
+from cnnlens.interpretable.trainer import Epoch, Trainer
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, operate
@@ -79,18 +81,21 @@ def one_run(
     net = Tail(model.net).to(model.device)
     settings = FinetuneSettings(epochs=args.epochs, lr=args.lr, seed=seed)
     training, validation = split(labelled.labels, settings.validation, 0)
-    share = torch.bincount(labelled.labels[training]).float() / len(training)
+    frequency = torch.bincount(labelled.labels[training]).float() / len(training)
     # the frozen layer's own maps are masked, too, but no loss could change them
     method: Method = Plain({"layers": plan.maps})
     if name == "icnn":
         icnn = IcnnSettings(filter_weight=args.lambda_filter, position=args.position)
-        method = Icnn(["at.conv_mask"], [512], share, icnn, {"layers": plan.maps})
+        method = Icnn(["at.conv_mask"], [512], frequency, icnn, {"layers": plan.maps})
     cached = Cached(maps.to(model.device), labelled.labels)
-    trainer = Trainer(net, cached, training, validation, method, settings)
+    sample = unmirrored(cached, training[:: -(-len(training) // 64)])
+    factor = start_inserted(net.eval(), "at.conv", HEAD, sample, seed)
+    rates = Rates(factors={"at.conv": factor})
+    trainer = Trainer(net, cached, training, validation, method, settings, rates)
     for event in trainer.run():
         if isinstance(event, Epoch):
-            said = ", ".join(f"{k} {v:.3f}" for k, v in event.terms.items())
-            print(f"  {name} seed {seed} epoch {event.epoch}: {said}", flush=True)
+            terms = ", ".join(f"{k} {v:.3f}" for k, v in event.terms.items())
+            print(f"  {name} seed {seed} epoch {event.epoch}: {terms}", flush=True)
     model.net.eval()
     if args.out:
         save_checkpoint(

@@ -169,8 +169,6 @@ def finetune(
         block_weight=lambda_block,
     )
 
-    from cnnlens.interpretable.training import Request
-
     rank = _join()
     screen, space = Screen(json=json and not rank, quiet=quiet or rank > 0), Workspace(workspace)
     opened, _ = open_model(
@@ -178,8 +176,6 @@ def finetune(
     )
     images = open_images(data, space, ("classes", "parts"))
     others = None if negatives is None else _folder(negatives)
-    inserts = (method == "icnn") if insert is None else insert
-    request = Request(method, tuple(layer or ()), inserts, settings, icnn, cgl)
     with screen.progress() as bars:
         from cnnlens.data.labelled import read_labelled
 
@@ -190,14 +186,15 @@ def finetune(
         )  # fmt: skip
     screen.skipped([{"image": p, "reason": r} for p, r in labelled.skipped])
 
-    from cnnlens.interpretable.training import prepare
-
-    training = prepare(opened, labelled, request)
-    for line in training.notes:
-        screen.note(line)
     from cnnlens.cli.finetuning import carry_out
+    from cnnlens.interpretable.finetune import finetune as prepared
 
-    document = carry_out(training, out, images, screen, rank == 0, force)
+    run = prepared(
+        opened, labelled, method, layer or (), insert=insert, settings=settings, icnn=icnn, cgl=cgl
+    )
+    for line in run.notes:
+        screen.note(line)
+    document = carry_out(run, out, screen, rank == 0, force)
     screen.document(document)
     _show(screen, document, out)
 

@@ -43,7 +43,7 @@ def _train(
     from cnnlens.cli.finetuning import carry_out
     from cnnlens.data.labelled import read_labelled
     from cnnlens.data.open import open_data
-    from cnnlens.interpretable.training import Request, prepare
+    from cnnlens.interpretable.finetune import finetune
 
     out = tour.out / f"{name}.pt"
     if out.exists() and not tour.force:
@@ -53,8 +53,8 @@ def _train(
     opened, _ = open_model(ModelOptions(model), None, quiet)
     labelled = read_labelled(images, opened.preprocess)
     layers = (_AT,) if insert else ()
-    training = prepare(opened, labelled, Request(method, layers, insert, settings))
-    found = carry_out(training, out, images, tour.screen, first=True, force=tour.force)
+    run = finetune(opened, labelled, method, layers, insert=insert, settings=settings)
+    found = carry_out(run, out, tour.screen, first=True, force=tour.force)
     tour.screen.note(f"{name}: {found['accuracy']['after']:.1%} of its answers are right")
 
 

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,12 @@ class Labelled:
         Names of the labels.
     skipped : list of (path, reason)
         Images that could not be read.
+    preprocess : Preprocess
+        How the network takes pixels.
+    device : torch.device, optional
+        Where inputs go; left out: where the pixels are.
+    source : str
+        Hash of the images, where they were read from files.
     """
 
     pixels: Tensor
@@ -47,6 +54,13 @@ class Labelled:
     skipped: list[Skipped]
     preprocess: Preprocess
     device: torch.device | None = None
+    source: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal fingerprints, the same images and labels."""
+        images = self.source or sha256(self.pixels.numpy().tobytes()).hexdigest()
+        return f"{images} {sha256(self.labels.numpy().tobytes()).hexdigest()}"
 
     def inputs(self, indices: Tensor, mirrored: Tensor) -> Tensor:
         """Return network inputs (B, C, H, W), those of `mirrored` (B,) bool flipped."""
@@ -99,7 +113,7 @@ def read_labelled(
         )
     sets = [images] if negatives is None else [images, negatives]
     total = sum(len(one.paths) for one in sets)
-    pixels = _room(total, preprocess)
+    pixels = _allocate(total, preprocess)
     kept: list[np.ndarray] = []
     skipped: list[Skipped] = []
     done = seen = 0
@@ -114,7 +128,9 @@ def read_labelled(
                 progress(seen + batch.next, total)
         seen += len(one.paths)
     check_skipped(skipped, total)
-    return _made(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
+    found = _checked(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
+    found.source = " ".join(one.fingerprint for one in sets)
+    return found
 
 
 def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarray]:
@@ -134,7 +150,7 @@ def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarr
     return names, np.array([names.index(c) for c in images.image_categories])
 
 
-def _room(total: int, preprocess: Preprocess) -> np.ndarray:
+def _allocate(total: int, preprocess: Preprocess) -> np.ndarray:
     shape = (total, 1 if preprocess.channels == 1 else 3, *preprocess.size)
     if math.prod(shape) <= IN_MEMORY:
         return np.empty(shape, np.uint8)
@@ -142,7 +158,7 @@ def _room(total: int, preprocess: Preprocess) -> np.ndarray:
     return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def _made(
+def _checked(
     pixels: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],

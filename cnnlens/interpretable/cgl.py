@@ -10,27 +10,107 @@ Varshneya et al., "Learning Interpretable Concept Groups in CNNs", IJCAI 2021, �
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cnnlens.interpretable.groups import Groups
+from cnnlens.errors import UsageError
+from cnnlens.interpretable.distributed import Reduce, identity
 
-Sum = Callable[[Tensor], Tensor]  # adds up a tensor over the processes that share the minibatch
-
+PAIRS_PER_MEMBER = 3  # the paper's r = 3·N_g
 _EPS = 1e-12
 _GAMMA = 1e-3  # the batch-norm scale is kept this far off 0
 _AT_ONCE = 1 << 20  # values that are compared at a time: more than a cache holds is slow
 
 
-def alone(value: Tensor) -> Tensor:
-    """Return the sum over one process: the value."""
-    return value
+@dataclass(frozen=True)
+class Groups:
+    """The concept groups of one layer.
+
+    Attributes
+    ----------
+    units : int
+        Filters of the layer.
+    number : int
+        Groups.
+    """
+
+    units: int
+    number: int
+
+    @property
+    def size(self) -> int:
+        """Filters per group."""
+        return self.units // self.number
+
+    @property
+    def grouped(self) -> int:
+        """Filters in groups: the first ones; those from here on are free."""
+        return self.size * self.number
+
+    @property
+    def free(self) -> int:
+        """Filters that belong to no group."""
+        return self.units - self.grouped
+
+    def members(self, group: int) -> slice:
+        """Return the units of a group."""
+        return slice(group * self.size, (group + 1) * self.size)
+
+    def of_units(self) -> list[int]:
+        """Return each unit's group, -1 for free ones."""
+        return [u // self.size if u < self.grouped else -1 for u in range(self.units)]
 
 
-def soft_field(a: Tensor, p1: Tensor, p2: Tensor, total: Sum = alone) -> Tensor:
+def split(units: int, number: int, layer: str = "") -> Groups:
+    """Split a layer's filters into equal groups; what does not divide stays free.
+
+    Raises
+    ------
+    UsageError
+        When there are more groups than filters, or fewer than one.
+    """
+    if number < 1:
+        raise UsageError(f"--groups {number} is not at least 1", "5 is usual")
+    if number > units:
+        where = f"layer '{layer}'" if layer else "the layer"
+        raise UsageError(
+            f"--groups {number} is more than the {units} filters of {where}",
+            f"choose at most {max(units // 2, 1)}, or leave that layer out with -l",
+        )
+    return Groups(units, number)
+
+
+def draw_pairs(groups: Groups, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw pairs of different members, equally many in every group.
+
+    A group of n has 3·n pairs, or all n(n − 1)/2 where those are fewer; none is drawn twice.
+
+    Parameters
+    ----------
+    groups : Groups
+        Of one layer.
+    generator : torch.Generator
+        On the CPU, so that every device and process draws alike.
+
+    Returns
+    -------
+    first, second : torch.Tensor
+        (G, r) int64 each, units of the layer, first < second.
+    """
+    size = groups.size
+    below, above = torch.triu_indices(size, size, offset=1)  # (n(n - 1)/2,) each
+    pairs = min(PAIRS_PER_MEMBER * size, len(below))
+    drawn = torch.stack(
+        [torch.randperm(len(below), generator=generator)[:pairs] for _ in range(groups.number)]
+    )  # (G, r)
+    start = torch.arange(groups.number)[:, None] * size
+    return below[drawn] + start, above[drawn] + start
+
+
+def soft_field(a: Tensor, p1: Tensor, p2: Tensor, reduce: Reduce = identity) -> Tensor:
     """Soft receptive fields from pre-activations (eq. 1).
 
     Parameters
@@ -39,7 +119,7 @@ def soft_field(a: Tensor, p1: Tensor, p2: Tensor, total: Sum = alone) -> Tensor:
         (N, C, H, W) what the convolution gives, before any rectifier.
     p1, p2 : torch.Tensor
         Scale and offset, shared by the network.
-    total : callable
+    reduce : callable
         Adds up over processes, with gradient; S is the deviation over the whole minibatch.
 
     Returns
@@ -47,9 +127,9 @@ def soft_field(a: Tensor, p1: Tensor, p2: Tensor, total: Sum = alone) -> Tensor:
     torch.Tensor
         (N, C, H, W) in (0, 1).
     """
-    count = total(a.new_tensor(float(a.numel() // a.shape[1])))
-    mean = total(a.sum(dim=(0, 2, 3))) / count  # (C,)
-    square = total((a - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
+    count = reduce(a.new_tensor(float(a.numel() // a.shape[1])))
+    mean = reduce(a.sum(dim=(0, 2, 3))) / count  # (C,)
+    square = reduce((a - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
     scale = p1 / (square + _EPS).sqrt()  # (C,)
     return torch.sigmoid(a * scale[:, None, None] + p2)
 
@@ -73,11 +153,11 @@ def soft_field_of_norm(y: Tensor, gamma: Tensor, p1: Tensor, p2: Tensor) -> Tens
     torch.Tensor
         (N, C, H, W) in (0, 1).
     """
-    away = torch.where(gamma < 0, gamma.clamp(max=-_GAMMA), gamma.clamp(min=_GAMMA))
-    return torch.sigmoid(y * (p1 / away)[:, None, None] + p2)
+    scale = torch.where(gamma < 0, gamma.clamp(max=-_GAMMA), gamma.clamp(min=_GAMMA))
+    return torch.sigmoid(y * (p1 / scale)[:, None, None] + p2)
 
 
-def soft_jaccard(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone) -> Tensor:
+def soft_jaccard(psi: Tensor, first: Tensor, second: Tensor, reduce: Reduce = identity) -> Tensor:
     """Soft Jaccard distance of pairs of units over a minibatch (eq. 2).
 
     Parameters
@@ -86,7 +166,7 @@ def soft_jaccard(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone)
         (N, C, H, W) soft receptive fields.
     first, second : torch.Tensor
         (P,) int64 units.
-    total : callable
+    reduce : callable
         Adds up over processes, with gradient.
 
     Returns
@@ -94,18 +174,18 @@ def soft_jaccard(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone)
     torch.Tensor
         (P,) 0 for equal fields, 1 for disjoint ones.
     """
-    area = total(psi.sum(dim=(0, 2, 3)))  # (C,)
-    distance = total(apart(psi, first, second))  # (P,)
+    area = reduce(psi.sum(dim=(0, 2, 3)))  # (C,)
+    distance = reduce(l1_distance(psi, first, second))  # (P,)
     return 2 * distance / (area[first] + area[second] + distance + _EPS)
 
 
-def apart(psi: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def l1_distance(psi: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """L1 distance of pairs of fields (N, C, H, W) over a minibatch, (P,)."""
-    found: Tensor = _Apart.apply(psi.flatten(2), first, second)
+    found: Tensor = _L1Distance.apply(psi.flatten(2), first, second)
     return found
 
 
-def group_loss(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone) -> Tensor:
+def group_loss(psi: Tensor, first: Tensor, second: Tensor, reduce: Reduce = identity) -> Tensor:
     """Mean distance of the drawn pairs, summed over the groups of a layer (eq. 5, first term).
 
     Parameters
@@ -114,17 +194,17 @@ def group_loss(psi: Tensor, first: Tensor, second: Tensor, total: Sum = alone) -
         (N, C, H, W) soft receptive fields.
     first, second : torch.Tensor
         (G, r) units, see `draw_pairs`.
-    total : callable
+    reduce : callable
         Adds up over processes, with gradient.
     """
     if first.numel() == 0:  # groups of one have no pairs
         return psi.new_zeros(())
-    distances = soft_jaccard(psi, first.flatten(), second.flatten(), total)
+    distances = soft_jaccard(psi, first.flatten(), second.flatten(), reduce)
     return distances.view(first.shape).mean(dim=1).sum()
 
 
 def sliding_loss(
-    lower: Tensor, upper: Tensor, of_lower: Groups, of_upper: Groups, total: Sum = alone
+    lower: Tensor, upper: Tensor, of_lower: Groups, of_upper: Groups, reduce: Reduce = identity
 ) -> Tensor:
     """Distance of a group to the same group one layer up, summed over groups (eq. 5, second term).
 
@@ -137,7 +217,7 @@ def sliding_loss(
         (N, C, H, W) soft receptive fields of two layers that follow each other.
     of_lower, of_upper : Groups
         Theirs.
-    total : callable
+    reduce : callable
         Adds up over processes, with gradient.
     """
     size = (min(lower.shape[2], upper.shape[2]), min(lower.shape[3], upper.shape[3]))
@@ -146,17 +226,17 @@ def sliding_loss(
     start = torch.arange(min(of_lower.number, of_upper.number))[:, None]
     below = (start * of_lower.size + members).to(lower.device)  # (G, n)
     above = (start * of_upper.size + members).to(lower.device) + lower.shape[1]
-    return group_loss(torch.cat([lower, upper], dim=1), below, above, total)
+    return group_loss(torch.cat([lower, upper], dim=1), below, above, reduce)
 
 
-def spatial_loss(psi: Tensor, total: Sum = alone) -> Tensor:
+def spatial_loss(psi: Tensor, reduce: Reduce = identity) -> Tensor:
     """Mean distance of a field's mass from its centre, in positions; mean over images and units.
 
     Parameters
     ----------
     psi : torch.Tensor
         (N, C, H, W) soft receptive fields.
-    total : callable
+    reduce : callable
         Adds up over processes, with gradient.
     """
     rows = torch.arange(psi.shape[2], dtype=psi.dtype, device=psi.device)[:, None]  # (H, 1)
@@ -166,7 +246,7 @@ def spatial_loss(psi: Tensor, total: Sum = alone) -> Tensor:
     x = ((psi.sum(dim=2) * columns).sum(dim=2) / mass)[..., None, None]
     distance = ((rows - y).square() + (columns - x).square() + _EPS).sqrt()  # (N, C, H, W)
     spread = (psi * distance).sum(dim=(2, 3)) / mass  # (N, C)
-    return total(spread.sum()) / total(psi.new_tensor(float(spread.numel())))
+    return reduce(spread.sum()) / reduce(psi.new_tensor(float(spread.numel())))
 
 
 def relevance(weight: Tensor, groups: Groups) -> Tensor:
@@ -193,16 +273,16 @@ def block_norm(weight: Tensor, groups: Groups) -> Tensor:
     return relevance(weight, groups).sum()
 
 
-class _Apart(torch.autograd.Function):
+class _L1Distance(torch.autograd.Function):
     """L1 distance of pairs of fields, without keeping their differences: pairs outnumber units."""
 
     @staticmethod
     def forward(ctx: Any, psi: Tensor, first: Tensor, second: Tensor) -> Tensor:
         ctx.save_for_backward(psi, first, second)
-        apart = psi.new_zeros(len(first))
+        distance = psi.new_zeros(len(first))
         for part in _parts(psi, len(first)):
-            apart += _difference(part, first, second).abs_().sum(dim=(0, 2))
-        return apart
+            distance += _difference(part, first, second).abs_().sum(dim=(0, 2))
+        return distance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.interpretable import cgl
-from cnnlens.interpretable.groups import Groups, draw_pairs, split
+from cnnlens.interpretable.cgl import Groups, draw_pairs, split
+from cnnlens.interpretable.distributed import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
 from cnnlens.model.model import Model
 from cnnlens.settings.cgl import CglSettings
@@ -90,13 +91,13 @@ class ConceptGroups(nn.Module):
         self.p1 = nn.Parameter(torch.tensor(1.0), requires_grad=settings.learn_field)
         self.p2 = nn.Parameter(torch.tensor(0.0), requires_grad=settings.learn_field)
         self.generator = torch.Generator().manual_seed(seed)
-        self._heard: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
 
     @contextmanager
-    def listening(self, net: nn.Module) -> Iterator[None]:
+    def hooks(self, net: nn.Module) -> Iterator[None]:
         """Keep what the grouped layers give during forward passes of `net`."""
         handles = [
-            net.get_submodule(layer.read_at).register_forward_hook(partial(self._hear, layer.path))
+            net.get_submodule(layer.read_at).register_forward_hook(partial(self._keep, layer.path))
             for layer in self.layers
             if self._needs_fields
         ]
@@ -105,30 +106,30 @@ class ConceptGroups(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
-            self._heard.clear()
+            self._outputs.clear()
 
     @property
     def _needs_fields(self) -> bool:
         s = self.settings
         return s.group_weight > 0 or s.spatial_weight > 0
 
-    def _hear(self, path: str, module: nn.Module, args: Any, output: Tensor) -> None:
+    def _keep(self, path: str, module: nn.Module, args: Any, output: Tensor) -> None:
         if torch.is_grad_enabled():
             # a rectifier may overwrite it in place; and sums of half precision run over
-            self._heard[path] = output.float() if output.dtype.itemsize < 4 else output.clone()
+            self._outputs[path] = output.float() if output.dtype.itemsize < 4 else output.clone()
 
-    def fields(self, net: nn.Module, total: cgl.Sum = cgl.alone) -> list[Tensor]:
+    def fields(self, net: nn.Module, reduce: Reduce = identity) -> list[Tensor]:
         """Soft receptive fields (N, C, H, W) per layer, of the last forward pass."""
         self._keep_apart()
         found = []
         for layer in self.layers:
-            value = self._heard.pop(layer.path)
+            value = self._outputs.pop(layer.path)
             if layer.norm:
                 gamma: Any = net.get_submodule(layer.norm).weight  # None where it does not scale
                 gamma = value.new_ones(value.shape[1]) if gamma is None else gamma
                 found.append(cgl.soft_field_of_norm(value, gamma, self.p1, self.p2))
             else:
-                found.append(cgl.soft_field(value, self.p1, self.p2, total))
+                found.append(cgl.soft_field(value, self.p1, self.p2, reduce))
         return found
 
     @torch.no_grad()
@@ -141,14 +142,14 @@ class ConceptGroups(nn.Module):
         self.p1.clamp_(min=1.0)
         self.p2.clamp_(max=0.0)
 
-    def terms(self, net: nn.Module, total: cgl.Sum = cgl.alone) -> dict[str, Tensor]:
+    def terms(self, net: nn.Module, reduce: Reduce = identity) -> dict[str, Tensor]:
         """Return the losses of the last forward pass, before their weights.
 
         Parameters
         ----------
         net : torch.nn.Module
             The network that has just run.
-        total : callable
+        reduce : callable
             Adds up over the processes that share the minibatch, with gradient.
 
         Returns
@@ -159,25 +160,25 @@ class ConceptGroups(nn.Module):
         """
         found: dict[str, Tensor] = {}
         if self._needs_fields:
-            psi = self.fields(net, total)
+            psi = self.fields(net, reduce)
             if self.settings.group_weight > 0:
-                found["group_loss"] = self._group_loss(psi, total)
+                found["group_loss"] = self._group_loss(psi, reduce)
             if self.settings.spatial_weight > 0:
-                found["spatial_loss"] = sum_of([cgl.spatial_loss(p, total) for p in psi])
+                found["spatial_loss"] = sum_of([cgl.spatial_loss(p, reduce) for p in psi])
         found["block_norm"] = sum_of(
             [cgl.block_norm(_weight(net, layer), layer.groups) for layer in self.layers]
         )
         return found
 
-    def _group_loss(self, psi: list[Tensor], total: cgl.Sum) -> Tensor:
+    def _group_loss(self, psi: list[Tensor], reduce: Reduce) -> Tensor:
         found = []
         for field, layer in zip(psi, self.layers, strict=True):
             first, second = draw_pairs(layer.groups, self.generator)
             device = field.device
-            found.append(cgl.group_loss(field, first.to(device), second.to(device), total))
+            found.append(cgl.group_loss(field, first.to(device), second.to(device), reduce))
         if self.settings.sliding_weight > 0:
             slide = [
-                cgl.sliding_loss(psi[i], psi[i + 1], one.groups, other.groups, total)
+                cgl.sliding_loss(psi[i], psi[i + 1], one.groups, other.groups, reduce)
                 for i, (one, other) in enumerate(zip(self.layers, self.layers[1:], strict=False))
             ]
             found += [self.settings.sliding_weight * s for s in slide]

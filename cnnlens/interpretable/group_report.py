@@ -5,14 +5,16 @@ Varshneya et al., "Learning Interpretable Concept Groups in CNNs", IJCAI 2021, Â
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.interpretable import cgl
-from cnnlens.interpretable.groups import Groups, draw_pairs
+from cnnlens.interpretable.cgl import Groups, draw_pairs
+from cnnlens.interpretable.concept_groups import ConceptGroups
 
 ALIGNED = 0.02  # as where half of a group's members detect one concept at IoU 0.04
 
@@ -100,7 +102,7 @@ class Likeness:
         self._first = torch.cat([first.flatten(), across[0]])
         self._second = torch.cat([second.flatten(), across[1]])
         self._area = torch.zeros(groups.units, dtype=torch.float64)
-        self._apart = torch.zeros(len(self._first), dtype=torch.float64)
+        self._distance = torch.zeros(len(self._first), dtype=torch.float64)
 
     def update(self, a: Tensor) -> None:
         """Take in pre-activations (N, C, H, W); a minibatch is standardized as in training."""
@@ -115,12 +117,12 @@ class Likeness:
         """Take in soft receptive fields (N, C, H, W)."""
         first, second = self._first.to(psi.device), self._second.to(psi.device)
         self._area += psi.sum(dim=(0, 2, 3)).double().cpu()
-        self._apart += cgl.apart(psi, first, second).double().cpu()
+        self._distance += cgl.l1_distance(psi, first, second).double().cpu()
 
     @property
     def _iou(self) -> Tensor:
-        total = self._area[self._first] + self._area[self._second] + self._apart
-        return 1 - 2 * self._apart / total.clamp(min=1e-12)
+        total = self._area[self._first] + self._area[self._second] + self._distance
+        return 1 - 2 * self._distance / total.clamp(min=1e-12)
 
     @property
     def within(self) -> list[float | None]:
@@ -146,3 +148,66 @@ def _across(groups: Groups, pairs: int, generator: torch.Generator) -> tuple[Ten
     inside = torch.randint(groups.size, (pairs,), generator=generator)
     second = (first // groups.size * groups.size + step + inside) % groups.grouped
     return first, second
+
+
+@torch.no_grad()
+def record_groups(
+    groups: ConceptGroups, net: nn.Module, batches: Iterable[Tensor]
+) -> list[dict[str, Any]]:
+    """Describe the groups of a trained network.
+
+    Parameters
+    ----------
+    groups : ConceptGroups
+        As trained.
+    net : torch.nn.Module
+        In evaluation mode.
+    batches : iterable of torch.Tensor
+        (N, C, H, W) inputs, normalized: the validation images.
+
+    Returns
+    -------
+    list of dict
+        Per layer ``layer, path, number, size, free``, the groups' ``relevance``, the mean soft
+        IoU of each group's members ``within``, and of members of different groups ``across``
+        (P1 = 1 and P2 = 0, so that networks compare).
+    """
+    alike = {layer.path: Likeness(layer.groups) for layer in groups.layers}
+    handles = [
+        net.get_submodule(layer.read_at).register_forward_hook(
+            _likeness_hook(alike[layer.path], layer.norm)
+        )
+        for layer in groups.layers
+    ]
+    try:
+        for batch in batches:
+            net(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    relevance = groups.relevance(net)
+    return [
+        {
+            "layer": layer.name,
+            "path": layer.path,
+            "number": layer.groups.number,
+            "size": layer.groups.size,
+            "free": layer.groups.free,
+            "relevance": relevance[layer.name],
+            "within": alike[layer.path].within,
+            "across": alike[layer.path].across,
+        }
+        for layer in groups.layers
+    ]
+
+
+def _likeness_hook(found: Likeness, norm: str) -> Any:
+    def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+        if not norm:
+            found.update(output.float())
+            return
+        gamma: Any = module.weight  # None where the norm does not scale
+        ones = output.new_ones(output.shape[1]).float()
+        found.update_norm(output.float(), ones if gamma is None else gamma.float())
+
+    return hook

@@ -15,6 +15,7 @@ that of the authors' later program, the paper's own is `mutual`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,9 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnlens.interpretable.cgl import Sum, alone
-from cnnlens.interpretable.mutual import mutual_information
-from cnnlens.interpretable.processes import highest
+from cnnlens.interpretable.distributed import Reduce, identity, reduce_max
 from cnnlens.model.mask import positions, template
 from cnnlens.settings.finetune import IcnnSettings
 
@@ -37,7 +36,7 @@ _EPS = 1e-6
 
 
 def filter_loss(
-    x: Tensor, shape: Tensor, own: Tensor, weight: Tensor, peak: Tensor, total: Sum = alone
+    x: Tensor, shape: Tensor, own: Tensor, weight: Tensor, peak: Tensor, reduce: Reduce = identity
 ) -> Tensor:
     """Filter loss of a layer: its mean over images and units.
 
@@ -53,15 +52,59 @@ def filter_loss(
         (N, C) of mean 1 over images, without gradient.
     peak : torch.Tensor
         (C,) the unit's usual peak, without gradient.
-    total : callable
+    reduce : callable
         Adds up over processes, with gradient.
     """
     cells = x.shape[2] * x.shape[3]
     pull = (x * shape).sum(dim=(2, 3))
     push = x.sum(dim=(2, 3))
     each = weight * torch.where(own, -pull, push) / ((peak + _EPS) * cells)  # (N, C)
-    count = total(each.new_tensor(float(len(each))))
-    return total(each.sum()) / (count * each.shape[1])
+    count = reduce(each.new_tensor(float(len(each))))
+    return reduce(each.sum()) / (count * each.shape[1])
+
+
+def _templates(size: tuple[int, int], tau: float, beta: float, like: Tensor) -> Tensor:
+    """All templates of a map, (H·W + 1, H·W): one per position, then the negative one."""
+    height, width = size
+    place = torch.arange(height * width, device=like.device)
+    rows, columns = (place // width).to(like.dtype), (place % width).to(like.dtype)
+    slope = like.new_full((height * width,), beta)
+    positive = template(rows[None], columns[None], size, slope, floor=-1.0)[0].flatten(1)
+    return tau * torch.cat([positive, -torch.ones_like(positive[:1])])
+
+
+def mutual_information(
+    x: Tensor, tau: float, beta: float = 4.0, prior: float | None = None, reduce: Reduce = identity
+) -> Tensor:
+    """Mutual information of each filter's maps and the templates.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        (N, C, H, W), none below 0.
+    tau, beta : float
+        Height and fall-off of the templates.
+    prior : float, optional
+        Probability α of all positive templates together; default n²/(n² + 1).
+    reduce : callable
+        Adds up over processes, with gradient.
+
+    Returns
+    -------
+    torch.Tensor
+        (C,) in nats.
+    """
+    cells = x.shape[2] * x.shape[3]
+    shapes = _templates((x.shape[2], x.shape[3]), tau, beta, x)  # (T, HW)
+    alpha = cells / (cells + 1) if prior is None else prior
+    logs = x.new_full((cells + 1,), math.log(alpha / cells))
+    logs[-1] = math.log(1 - alpha)
+    score = x.flatten(2) @ shapes.T  # (N, C, T)
+    top = reduce_max(score.amax(dim=0))  # (C, T)
+    log_z = top + reduce((score - top).exp().sum(dim=0)).log()
+    given = score - log_z  # log p(x|T)
+    marginal = torch.logsumexp(given + logs, dim=2, keepdim=True)  # log p(x)
+    return reduce(((given + logs).exp() * (given - marginal)).sum(dim=(0, 2)))
 
 
 class Assignment(nn.Module):
@@ -89,18 +132,18 @@ class Assignment(nn.Module):
         return self.mean.argmax(dim=0)
 
     @torch.no_grad()
-    def update(self, x: Tensor, labels: Tensor, total: Sum = alone) -> None:
+    def update(self, x: Tensor, labels: Tensor, reduce: Reduce = identity) -> None:
         """Take in a minibatch's maps (N, C, H, W) and labels (N,), -1 for no category."""
         kinds = torch.arange(len(self.mean), device=labels.device)
         belongs = (labels[:, None] == kinds).to(x.dtype)  # (N, K)
-        count = total(belongs.sum(dim=0))  # (K,)
-        sums = total(belongs.T @ x.mean(dim=(2, 3)))  # (K, C)
+        count = reduce(belongs.sum(dim=0))  # (K,)
+        sums = reduce(belongs.T @ x.mean(dim=(2, 3)))  # (K, C)
         there = count > 0
         found = sums / count.clamp_min(1)[:, None]
         first = (there & (self.seen == 0))[:, None]
         moved = torch.where(there[:, None], _MEMORY * self.mean + (1 - _MEMORY) * found, self.mean)
         self.mean = torch.where(first, found, moved)
-        top = highest(x.amax(dim=(0, 2, 3)))
+        top = reduce_max(x.amax(dim=(0, 2, 3)))
         new = not bool(self.seen.any())
         self.peak = top if new else _MEMORY * self.peak + (1 - _MEMORY) * top
         self.seen = self.seen + count
@@ -115,7 +158,7 @@ class Icnn:
         Modules that mask, in order; where there is no mask, those that return the maps.
     units : sequence of int
         Of each.
-    share : torch.Tensor
+    frequency : torch.Tensor
         (K,) share of each category among the training images.
     settings : IcnnSettings
         Weights.
@@ -129,23 +172,23 @@ class Icnn:
         self,
         masked: Sequence[str],
         units: Sequence[int],
-        share: Tensor,
+        frequency: Tensor,
         settings: IcnnSettings,
         record: dict[str, Any] | None = None,
     ) -> None:
         self.masked, self.settings = tuple(masked), settings
-        self.assignments = nn.ModuleList(Assignment(number, len(share)) for number in units)
-        self.share, self._record = share, record or {}
-        self._heard: dict[str, Tensor] = {}
+        self.assignments = nn.ModuleList(Assignment(number, len(frequency)) for number in units)
+        self.frequency, self._record = frequency, record or {}
+        self._outputs: dict[str, Tensor] = {}
 
     @contextmanager
-    def listening(self, net: nn.Module) -> Iterator[None]:
+    def hooks(self, net: nn.Module) -> Iterator[None]:
         """Keep each layer's maps, before their masks, during forward passes of `net`."""
         device = next(net.parameters()).device
         self.assignments.to(device)
-        self.share = self.share.to(device)
+        self.frequency = self.frequency.to(device)
         handles = [
-            net.get_submodule(path).register_forward_hook(partial(self._hear, path))
+            net.get_submodule(path).register_forward_hook(partial(self._keep, path))
             for path in self.masked
         ]
         try:
@@ -153,25 +196,25 @@ class Icnn:
         finally:
             for handle in handles:
                 handle.remove()
-            self._heard.clear()
+            self._outputs.clear()
 
-    def _hear(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def _keep(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if torch.is_grad_enabled():
-            self._heard[path] = (args[0] if self.settings.mask else output).float()
+            self._outputs[path] = (args[0] if self.settings.mask else output).float()
 
-    def terms(self, net: nn.Module, labels: Tensor, total: Sum = alone) -> dict[str, Tensor]:
+    def terms(self, net: nn.Module, labels: Tensor, reduce: Reduce = identity) -> dict[str, Tensor]:
         """Return ``filter_loss``, per 64 filters and summed over layers, and the last layer's
         ``mutual_information``.
         """
         losses, information = [], labels.new_zeros(()).float()
         for path, assignment in zip(self.masked, self.assignments, strict=True):
             assert isinstance(assignment, Assignment)
-            x = self._heard.pop(path)
-            assignment.update(x.detach(), labels, total)
-            loss = self._filter_loss(net, path, x, labels, assignment, total)
+            x = self._outputs.pop(path)
+            assignment.update(x.detach(), labels, reduce)
+            loss = self._filter_loss(net, path, x, labels, assignment, reduce)
             losses.append(loss * (x.shape[1] / _PER))
             if path == self.masked[-1]:
-                information = self._information(x, assignment, total)
+                information = self._information(x, assignment, reduce)
         found = {"filter_loss": torch.stack(losses).sum()}
         return found | {"mutual_information": information}
 
@@ -182,7 +225,7 @@ class Icnn:
         x: Tensor,
         labels: Tensor,
         assignment: Assignment,
-        total: Sum,
+        reduce: Reduce,
     ) -> Tensor:
         rows, columns = positions(x.detach(), self.settings.position)
         beta = net.get_submodule(path).beta if self.settings.mask else None
@@ -192,24 +235,24 @@ class Icnn:
         shape = template(rows, columns, size, slope.clamp_min(0.1), floor=-1.0)
         category = assignment.category
         own = labels[:, None] == category  # (N, C)
-        weight = self._weights(x.detach(), own, category, total)
-        return filter_loss(x, shape, own, weight, assignment.peak, total)
+        weight = self._weights(x.detach(), own, category, reduce)
+        return filter_loss(x, shape, own, weight, assignment.peak, reduce)
 
     @torch.no_grad()
-    def _weights(self, x: Tensor, own: Tensor, category: Tensor, total: Sum) -> Tensor:
+    def _weights(self, x: Tensor, own: Tensor, category: Tensor, reduce: Reduce) -> Tensor:
         """Weigh images by their maps' strength, own and other ones alike in sum, (N, C)."""
         peak = x.amax(dim=(2, 3))  # (N, C)
-        count = total(peak.new_tensor(float(len(peak))))
-        strength = (peak / (total(peak.sum(dim=0)) / count + _EPS)).clamp(*_STRENGTH)
-        strength = strength / (total(strength.sum(dim=0)) / count)
-        share = self.share[category].clamp(0.01, 0.99)  # (C,)
-        return strength * torch.where(own, 0.5 / share, 0.5 / (1 - share))
+        count = reduce(peak.new_tensor(float(len(peak))))
+        strength = (peak / (reduce(peak.sum(dim=0)) / count + _EPS)).clamp(*_STRENGTH)
+        strength = strength / (reduce(strength.sum(dim=0)) / count)
+        frequency = self.frequency[category].clamp(0.01, 0.99)  # (C,)
+        return strength * torch.where(own, 0.5 / frequency, 0.5 / (1 - frequency))
 
-    def _information(self, x: Tensor, assignment: Assignment, total: Sum) -> Tensor:
+    def _information(self, x: Tensor, assignment: Assignment, reduce: Reduce) -> Tensor:
         learned = self.settings.filter_loss == "mi"
         scaled = (x if learned else x.detach()) / (assignment.peak + _EPS)[:, None, None]
         with torch.set_grad_enabled(learned):
-            return mutual_information(scaled, _TAU, self.settings.beta, total=total).mean()
+            return mutual_information(scaled, _TAU, self.settings.beta, reduce=reduce).mean()
 
     def weighted(self, terms: dict[str, Tensor], progress: float) -> Tensor:
         """Return the loss at its weight, which grows from 0 over the ramp."""

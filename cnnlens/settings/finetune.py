@@ -11,6 +11,7 @@ from cnnlens.settings.run import Settings
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("onecycle", "constant", "steps")
 LOSSES = ("softmax", "logistic")
+STARTS = ("scaled", "normal")
 POSITIONS = ("argmax", "centroid")
 FILTER_LOSSES = ("filter", "mi")
 
@@ -39,6 +40,9 @@ class FinetuneSettings(Settings):
         Stop when the validation loss has not fallen for this many epochs; 0 never does.
     amp : bool
         Mixed precision (bfloat16).
+    start : str
+        Weights of an inserted convolution: "scaled" to the maps below it, or "normal", the paper's
+        N(0, 0.01) at the full rate.
     seed : int
         Of the split, the order, mirroring, new weights and dropout.
     """
@@ -55,6 +59,7 @@ class FinetuneSettings(Settings):
     mirror: bool = True
     patience: int = 0
     amp: bool = False
+    start: str = "scaled"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +78,7 @@ class FinetuneSettings(Settings):
         _among("optimizer", self.optimizer, OPTIMIZERS)
         _among("schedule", self.schedule, SCHEDULES)
         _among("loss", self.loss, LOSSES)
+        _among("start", self.start, STARTS)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,9 @@ def _among(option: str, value: str, choices: tuple[str, ...]) -> None:
 # happens (the authors' program scales it by the maps); it is here to be compared with.
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "paper": {"optimizer": "sgd", "lr": 0.01, "trunk": 1.0, "weight_decay": 5e-4},
+    "paper": {
+        "optimizer": "sgd", "lr": 0.01, "trunk": 1.0, "weight_decay": 5e-4, "start": "normal",
+    },
     "shapes": {"optimizer": "sgd", "lr": 0.1, "trunk": 1.0, "weight_decay": 0.0},
 }
 ICNN_PRESETS: dict[str, dict[str, Any]] = {

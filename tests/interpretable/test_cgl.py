@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 
 from cnnlens.errors import UsageError
 from cnnlens.interpretable import cgl
-from cnnlens.interpretable.groups import Groups, draw_pairs, split
+from cnnlens.interpretable.cgl import Groups, draw_pairs, split
 from tests.reference import cgl as literal
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.interpretable import cgl
+from cnnlens.interpretable.cgl import draw_pairs, split
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.group_report import Likeness
-from cnnlens.interpretable.groups import draw_pairs, split
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
@@ -56,7 +56,7 @@ def pictures() -> torch.Tensor:
 
 def run(model: Model, settings: CglSettings, layers: slice = slice(2), seed: int = 0):
     groups = ConceptGroups(model.layers[layers], settings, seed).double()
-    with groups.listening(model.net):
+    with groups.hooks(model.net):
         model.net(pictures())
         return groups, groups.terms(model.net)
 
@@ -129,7 +129,7 @@ def test_scales_cannot_make_all_fields_alike(model):
     settings = CglSettings(3, group_weight=1.0, spatial_weight=0.0)
     groups = ConceptGroups(model.layers[:2], settings).double()
     optimizer = torch.optim.SGD(groups.parameters(), lr=5.0)
-    with groups.listening(model.net):
+    with groups.hooks(model.net):
         for _ in range(5):
             model.net(pictures())
             terms = groups.terms(model.net)
@@ -144,7 +144,7 @@ def test_the_forward_pass_stays_as_it_is(model):
     net = model.net.eval()
     before = net(pictures())
     groups = ConceptGroups(model.layers, ALL).double()
-    with groups.listening(net):
+    with groups.hooks(net):
         assert torch.equal(net(pictures()), before)
     assert not any(m._forward_hooks for m in net.modules())
     assert list(net.state_dict()) == list(Small().state_dict())
@@ -165,7 +165,7 @@ def test_pairs_are_drawn_anew_each_step_and_alike_for_a_seed():
     def losses(seed: int) -> list[float]:
         groups = ConceptGroups(layers, ALL, seed)
         found = []
-        with groups.listening(model.net):
+        with groups.hooks(model.net):
             for _ in range(2):
                 model.net(torch.ones(2, 3, 64, 64).cumsum(3) / 64)
                 found.append(groups.terms(model.net)["group_loss"].item())
@@ -190,7 +190,7 @@ def test_block_norm_replaces_the_decay_of_its_weights_alone(model):
 def test_half_precision_is_lifted(model):
     net = model.net.float()
     groups = ConceptGroups(model.layers[:2], ALL)
-    with groups.listening(net):
+    with groups.hooks(net):
         with torch.autocast("cpu", torch.bfloat16):
             net(pictures().float())
         terms = groups.terms(net)

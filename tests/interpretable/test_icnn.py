@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.interpretable.icnn import Assignment, Icnn, filter_loss
-from cnnlens.interpretable.mutual import mutual_information
+from cnnlens.interpretable.icnn import Assignment, Icnn, filter_loss, mutual_information
 from cnnlens.model.mask import Mask, positions, template
 from cnnlens.settings.finetune import IcnnSettings
 from tests.reference import icnn as reference
@@ -104,7 +103,7 @@ def test_training_for_the_filter_loss_lowers_it_and_the_mean_of_other_images():
     x[labels == 0, 0, 2:4, 2:4] += 2.0
     before = copy.deepcopy(net.state_dict())
     optimizer, seen = torch.optim.Adam(net.parameters(), 0.01), []
-    with method.listening(net):
+    with method.hooks(net):
         for _ in range(60):
             net(x)
             terms = method.terms(net, labels)
@@ -119,7 +118,7 @@ def test_training_for_the_filter_loss_lowers_it_and_the_mean_of_other_images():
 def test_state_goes_on_where_it_stood():
     method = Icnn(["2"], [6], torch.tensor([0.5, 0.5]), IcnnSettings())
     net = little()
-    with method.listening(net):
+    with method.hooks(net):
         net(torch.rand(4, 3, 8, 8))
         method.terms(net, torch.tensor([0, 1, 0, 1]))
     other = Icnn(["2"], [6], torch.tensor([0.5, 0.5]), IcnnSettings())

@@ -10,9 +10,9 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cnnlens.interpretable.cgl import split
 from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
-from cnnlens.interpretable.groups import split
-from cnnlens.interpretable.processes import summed
+from cnnlens.interpretable.distributed import reduce_sum
 from cnnlens.settings.cgl import CglSettings
 
 SETTINGS = CglSettings(2, group_weight=0.5, spatial_weight=0.1, block_weight=0.02)
@@ -37,14 +37,14 @@ def train(model: nn.Module, inner: nn.Module, x: torch.Tensor) -> dict[str, torc
     groups = ConceptGroups(LAYERS, SETTINGS, 0).double()
     parameters = [*inner.parameters(), *groups.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
-    with groups.listening(inner):
+    with groups.hooks(inner):
         for _ in range(3):
             task = model(x).square().mean()
-            loss = task + groups.weighted(groups.terms(inner, summed))
+            loss = task + groups.weighted(groups.terms(inner, reduce_sum))
             optimizer.zero_grad()
             loss.backward()
             for own in groups.parameters():  # which no data-parallel wrapper averages
-                own.grad = summed(own.grad) / (
+                own.grad = reduce_sum(own.grad) / (
                     dist.get_world_size() if dist.is_initialized() else 1
                 )
             optimizer.step()
@@ -65,7 +65,7 @@ def half(rank: int, folder: str) -> None:
 
 def test_one_process_adds_up_nothing():
     value = torch.ones(3)
-    assert summed(value) is value
+    assert reduce_sum(value) is value
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")

@@ -9,16 +9,9 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.icnn import Icnn
-from cnnlens.interpretable.method import Plain
-from cnnlens.interpretable.train import (
-    Epoch,
-    Step,
-    Trainer,
-    is_right,
-    learning_rate,
-    split,
-    task_losses,
-)
+from cnnlens.interpretable.method import Plain, is_right, split, task_losses
+from cnnlens.interpretable.optimizer import Rates, learning_rate
+from cnnlens.interpretable.trainer import Epoch, Step, Trainer
 from cnnlens.model.mask import Mask
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 
@@ -95,7 +88,7 @@ def test_what_is_frozen_stays_and_the_new_part_learns():
     trainer = build(trunk=0.0)
     trainer = Trainer(
         trainer.net, trainer.examples, trainer.training, trainer.validation, Plain(),
-        trainer.settings, fresh=["6"],
+        trainer.settings, Rates(["6"]),
     )  # fmt: skip
     before = copy.deepcopy(trainer.net.state_dict())
     finished(trainer)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.icnn import Icnn
-from cnnlens.interpretable.method import Grouped, Method, Plain
-from cnnlens.interpretable.train import Trainer, split
+from cnnlens.interpretable.method import Grouped, Method, Plain, evaluate, split, unmirrored
+from cnnlens.interpretable.optimizer import Rates
+from cnnlens.interpretable.trainer import Trainer
 from cnnlens.model.architectures import registry
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
 from cnnlens.settings.cgl import CglSettings
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
+
+_IDENTITY = 0.3  # share of the identity in an inserted convolution: no unit starts dead
+_NOISE = 0.5  # variance of the rest, times its inputs: N(0, 0.01) at 512 maps, as in the paper
+_USUAL = 0.5  # mean of what a head is given, up to which the usual rate is right
+_SAMPLE = 64  # training images that tell it
 
 
 @dataclass(frozen=True)
@@ -60,16 +67,16 @@ class Request:
         }
 
 
-@dataclass
-class Training:
+@dataclass(frozen=True)
+class Prepared:
     """A network that is ready to be trained.
 
     Attributes
     ----------
     model : Model
-        Operated on.
+        The caller's, with a copy of its network that was operated on.
     trainer : Trainer
-        Trains it in place.
+        Trains that copy in place.
     request : Request
         As it is carried out.
     plans : list of Plan
@@ -90,14 +97,11 @@ class Training:
     before: float | None
     notes: list[str]
 
-    @property
-    def surgery(self) -> list[dict[str, Any]]:
-        """All that was done to the architecture, earlier trainings included."""
-        return [*self.model.surgery, *(plan.as_dict() for plan in self.plans)]
 
+def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
+    """Operate on a copy of a network and set its training up.
 
-def prepare(model: Model, labelled: Labelled, request: Request) -> Training:
-    """Operate on a network and set its training up.
+    Neither the model nor the images are changed.
 
     Raises
     ------
@@ -105,21 +109,21 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Training:
         When a layer or the network cannot be trained like this.
     """
     _check(model)
+    model = replace(model, net=copy.deepcopy(model.net))
     notes: list[str] = []
     if any("random weights" in note for note in model.notes) and request.settings.trunk < 1:
         request = replace(request, settings=replace(request.settings, trunk=1.0))
         notes.append("all layers learn at the full rate, as the weights are random")
     s = request.settings
-    labelled.device = model.device
     training, validation = split(labelled.labels, s.validation, s.seed)
     head, outputs = head_of(model)
     classes, fits = _fitting(model, labelled, outputs)
-    before = None
+    examples = replace(labelled, device=model.device)
     if fits:
-        labelled.labels = _renumbered(labelled, classes)
-        plain = Trainer(model.net, labelled, training, validation, Plain(), s)
-        before = plain.evaluate(validation)[1]
+        examples.labels = _renumbered(labelled, classes)
+        before = evaluate(model.net, examples, validation, s)[1]
     else:
+        before = None
         notes.append(f"the model's {outputs} outputs are not the data's classes: a new head")
     plans = _plans(model, request, head)
     if not fits:
@@ -127,15 +131,66 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Training:
     for plan in plans:
         operate(model.net, plan, s.seed)
     model.net.to(model.device).to(memory_format=torch.channels_last)  # a third quicker on a CPU
-    share = _shares(labelled.labels[training], len(classes))
-    method = _method(model, request, plans, share)
-    fresh = [name for plan in plans for name in plan.fresh]
-    if not fresh and s.trunk == 0:
+    factors = {}
+    for plan in plans:
+        if plan.insert and s.start == "scaled":
+            x = unmirrored(examples, training[:: -(-len(training) // _SAMPLE)])
+            conv = f"{plan.at}.conv"
+            factors[conv] = start_inserted(model.net, conv, head, x, s.seed)
+    frequency = _frequencies(examples.labels[training], len(classes))
+    method = _method(model, request, plans, frequency)
+    new = [name for plan in plans for name in plan.fresh]
+    if not new and s.trunk == 0:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
-    trainer = Trainer(
-        model.net, labelled, training, validation, method, s, None if s.trunk == 1 else fresh
+    rates = Rates(None if s.trunk == 1 else new, factors)
+    trainer = Trainer(model.net, examples, training, validation, method, s, rates)
+    return Prepared(model, trainer, request, plans, classes, before, notes)
+
+
+@torch.no_grad()
+def start_inserted(net: nn.Module, conv: str, head: str, x: Tensor, seed: int) -> float:
+    """Start an inserted convolution at the scale of the maps; return the factor on its rate.
+
+    It passes on a share of each map, so that no unit starts dead, and mixes maps as N(0, 0.01)
+    does at 512 of them. Adam moves a unit by the rate times the sum of its inputs: where maps are
+    strong (SqueezeNet's have a mean of 13) a few steps kill it, and every logit behind a rectifier
+    with it. Weights and rate are therefore divided by that mean.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode.
+    conv, head : str
+        The convolution, as wide as its input, and the module that gives the logits.
+    x : torch.Tensor
+        (N, …) some of the network's inputs.
+    seed : int
+        Of the weights.
+    """
+    layer = net.get_submodule(conv)
+    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+    nn.init.dirac_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    mean = _mean_input(net, head, x)  # of the maps as they are, where the head takes them
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(layer.weight.shape, generator=generator)
+    noise *= (_NOISE / layer.weight[0].numel()) ** 0.5
+    start = (_IDENTITY * layer.weight + noise.to(layer.weight.device)) / max(1.0, mean)
+    layer.weight.copy_(start)
+    return min(1.0, _USUAL / max(mean, 1e-12))
+
+
+def _mean_input(net: nn.Module, path: str, x: Tensor) -> float:
+    """Mean size of what a module is given."""
+    found: list[float] = []
+    handle = net.get_submodule(path).register_forward_pre_hook(
+        lambda module, args: found.append(float(args[0].abs().mean()))
     )
-    return Training(model, trainer, request, plans, classes, before, notes)
+    try:
+        net(x)
+    finally:
+        handle.remove()
+    return found[-1]
 
 
 def _check(model: Model) -> None:
@@ -161,7 +216,7 @@ def _renumbered(labelled: Labelled, classes: Sequence[str]) -> Tensor:
     return numbers[labelled.labels]
 
 
-def _shares(labels: Tensor, classes: int) -> Tensor:
+def _frequencies(labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels[labels >= 0], minlength=classes).float() / len(labels)
 
 
@@ -212,11 +267,11 @@ def _last(model: Model, head: str) -> str:
     raise UsageError(f"{model.spec} has no rectified convolution", "name a block with -l")
 
 
-def _method(model: Model, request: Request, plans: list[Plan], share: Tensor) -> Method:
+def _method(model: Model, request: Request, plans: list[Plan], frequency: Tensor) -> Method:
     maps = [(name, plan.units) for plan in plans for name in plan.maps]
     record = {"layers": [name for name, _ in maps], "inserted": request.insert}
     if request.method == "icnn":
-        return Icnn([n for n, _ in maps], [u for _, u in maps], share, request.icnn, record)
+        return Icnn([n for n, _ in maps], [u for _, u in maps], frequency, request.icnn, record)
     if request.method == "cgl":
         layers = grouped_layers(model, request.layers, request.cgl.groups)
         return Grouped(ConceptGroups(layers, request.cgl, request.settings.seed))

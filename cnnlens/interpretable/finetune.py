@@ -1,0 +1,313 @@
+"""Training a network further, with or without a method that makes its filters stand for something.
+
+    run = finetune(model, read_labelled(images, model.preprocess), "icnn", ("features.12",))
+    for step in run:
+        ...                     # Step after each update, Epoch after each pass
+    run.trained                 # a Model, which every other function takes
+    run.document()              # accuracy before and after, the history, what went wrong
+
+The caller's model, images and random state stay as they are. Nothing is written: who wants to go
+on after an interruption keeps `Finetuning.state` after each epoch and hands it to `resume`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlens.data.labelled import Labelled
+from cnnlens.interpretable.group_report import record_groups
+from cnnlens.interpretable.method import Grouped, unmirrored
+from cnnlens.interpretable.prepare import Prepared, Request, prepare
+from cnnlens.interpretable.trainer import Epoch, Step
+from cnnlens.model.hooks import read
+from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.trace import Place
+from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
+
+
+def finetune(
+    model: Model,
+    labelled: Labelled,
+    method: str = "none",
+    layers: Sequence[str] = (),
+    *,
+    insert: bool | None = None,
+    settings: FinetuneSettings | None = None,
+    icnn: IcnnSettings | None = None,
+    cgl: CglSettings | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> Finetuning:
+    """Prepare a training; iterating the result carries it out.
+
+    Parameters
+    ----------
+    model : Model
+        A known architecture; it is copied.
+    labelled : Labelled
+        Decoded images with labels, see `cnnlens.data.labelled.read_labelled`.
+    method : {"none", "icnn", "cgl"}
+        What to train for besides the task.
+    layers : sequence of str
+        Where; left out: the last convolution (icnn, insert), or all of them (cgl).
+    insert : bool, optional
+        Another convolution above the last layer. Default: for icnn.
+    settings, icnn, cgl
+        Of the training and of the methods.
+    resume : mapping, optional
+        State of an earlier run of the same training, see `Finetuning.resume`.
+
+    Returns
+    -------
+    Finetuning
+        Not yet begun.
+
+    Raises
+    ------
+    UsageError
+        When a layer or the network cannot be trained like this.
+    ValueError
+        When `resume` is another training's.
+    """
+    request = Request(
+        method,
+        tuple(layers),
+        method == "icnn" if insert is None else insert,
+        settings or FinetuneSettings(),
+        icnn or IcnnSettings(),
+        cgl or CglSettings(),
+    )
+    run = Finetuning(prepare(model, labelled, request))
+    if resume is not None:
+        run.resume(resume)
+    return run
+
+
+class Finetuning:
+    """A training: iterate it, keep its state after each epoch, read its document at the end.
+
+    Who keeps files does it in this order::
+
+        run = finetune(model, labelled, method, layers, settings=settings)
+        say(run.notes)
+        if out exists and belongs to it: run.resume(content)    # run.belongs(content)
+        for step in run:                                        # nothing where it is done
+            if isinstance(step, Epoch):
+                save_checkpoint(out, **run.checkpoint())
+        document = run.document()
+        say(run.warnings)
+        save_checkpoint(out, **run.checkpoint())                # says that it is done
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What `prepare` gives.
+
+    Attributes
+    ----------
+    history : list of dict
+        ``epoch`` and the terms of each epoch done.
+    done : bool
+        Whether the last epoch is behind it.
+    mark : str
+        Hash of all that decides the result: equal marks, the same training.
+    notes : list of str
+        What was decided for the user in preparing it.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.model, self.trainer = prepared.model, prepared.trainer
+        self.request, self.classes = prepared.request, prepared.classes
+        self.before, self.notes = prepared.before, prepared.notes
+        self.history: list[dict[str, Any]] = []
+        self.done = False
+        self.mark = _mark(prepared)
+        self._warnings: list[str] | None = None
+
+    @property
+    def net(self) -> nn.Module:
+        """The network in training, a copy of the caller's."""
+        return self.trainer.net
+
+    @property
+    def surgery(self) -> list[dict[str, Any]]:
+        """All that was done to the architecture, earlier trainings included."""
+        return [*self.model.surgery, *(plan.as_dict() for plan in self.prepared.plans)]
+
+    @property
+    def trained(self) -> Model:
+        """The network as it stands, as every other function takes it."""
+        net = copy.deepcopy(self.net).eval().requires_grad_(False)
+        plans = "".join(str(plan) for plan in self.surgery)
+        return replace(
+            self.model,
+            net=net,
+            classes=list(self.classes),
+            fingerprint=fingerprint(self.model.arch, net, plans),
+            surgery=self.surgery,
+            notes=[],
+        )
+
+    def belongs(self, content: Any) -> bool:
+        """Whether a checkpoint's content is of this very training."""
+        known = isinstance(content, Mapping) and content.get("training")
+        return isinstance(known, Mapping) and known.get("mark") == self.mark
+
+    def resume(self, content: Mapping[str, Any]) -> None:
+        """Go on from an earlier run's `state`, or from the content of its checkpoint.
+
+        Raises
+        ------
+        ValueError
+            When it is another training's.
+        """
+        if not self.belongs(content):
+            raise ValueError("the state is not of this training")
+        known = content["training"]
+        self.net.load_state_dict(content["state_dict"])
+        self.before, self.done = known["before"], known["done"]
+        self.history = copy.deepcopy(known["history"])
+        if self.done:
+            self.net.eval()
+        else:
+            self.trainer.load_state_dict(copy.deepcopy(known["state"]))
+
+    def __iter__(self) -> Iterator[Step | Epoch]:
+        """Train on from where it stands, `Step` by `Step`, with an `Epoch` after each pass.
+
+        Raises
+        ------
+        CnnlensError
+            When training diverges.
+        """
+        if self.done:
+            return
+        for step in self.trainer.run():
+            if isinstance(step, Epoch):
+                self.history.append({"epoch": step.epoch, **step.terms})
+            yield step
+        self.done = True
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what `cnnlens.model.checkpoint.save_checkpoint` takes, for the epoch just done.
+
+        It shares the network's tensors: write it before going on.
+        """
+        return {
+            "net": self.net,
+            "arch": self.model.arch,
+            "preprocess": self.model.preprocess,
+            "classes": self.classes,
+            "interpretable": self.trainer.method.record(),
+            "surgery": self.surgery,
+            "training": {
+                **self.request.as_dict(),
+                "mark": self.mark,
+                "done": self.done,
+                "before": self.before,
+                "history": self.history,
+                "state": None if self.done else self.trainer.state_dict(),
+            },
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of what `resume` needs, to keep in memory."""
+        training = self.checkpoint()["training"]
+        return copy.deepcopy({"state_dict": self.net.state_dict(), "training": training})
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the trained network: dead layers, answers that tell nothing."""
+        if self._warnings is None:
+            self._warnings = [*self._dead_layers(), *self._answers()]
+        return self._warnings
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``new.json`` holds; `warnings` stand under ``notes`` where there are any."""
+        trainer, record = self.trainer, self.trainer.method.record()
+        found = {
+            "method": record["method"],
+            "layers": record["layers"],
+            "epochs": len(self.history),
+            "accuracy": {
+                "before": self.before,
+                "after": trainer.evaluate(trainer.validation)[1],
+            },
+            "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
+            "classes": self.classes,
+            "settings": self.request.as_dict(),
+            "history": self.history,
+        }
+        if self.done and isinstance(trainer.method, Grouped):
+            found["groups"] = record_groups(trainer.method.groups, self.net, self._batches())
+        return found | ({"notes": self.warnings} if self.done and self.warnings else {})
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Yield the validation images as inputs."""
+        trainer = self.trainer
+        for part in trainer.validation.split(trainer.settings.batch_size):
+            yield unmirrored(trainer.examples, part)
+
+    @torch.no_grad()
+    def _dead_layers(self) -> list[str]:
+        layers = [name for plan in self.prepared.plans for name in plan.maps]
+        peaks: list[Tensor] = []
+        for x in self._batches() if layers else ():
+            maps = read(self.net, x, [Place(path=name) for name in layers])
+            found = [m.amax(dim=(0, 2, 3)) for m in maps]  # (C,) each
+            peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
+        said = []
+        for name, peak in zip(layers, peaks, strict=True):
+            dead, units = int((peak <= 0).sum()), len(peak)
+            if 2 * dead > units:
+                said.append(
+                    f"{dead} of {units} filters of {name} went silent: start from a trained "
+                    "network, or try a smaller --lr or --lambda-filter"
+                )
+        return said
+
+    @torch.no_grad()
+    def _answers(self) -> list[str]:
+        """Say where the answers do not depend on the image, or are no better than chance."""
+        trainer = self.trainer
+        logits = torch.cat([self.net(x).cpu() for x in self._batches()])  # (N, K)
+        labels = trainer.examples.labels[trainer.validation]
+        named = labels[labels >= 0].unique()
+        constant = int((logits[:, named] == logits[:1, named]).all(dim=0).sum())
+        said = []
+        if constant:
+            said.append(
+                f"the scores of {constant} of {len(named)} classes are the same for every image "
+                "held out: try a smaller --lr, or more --epochs"
+            )
+        accuracy = trainer.evaluate(trainer.validation)[1]
+        chance = float(labels.unique(return_counts=True)[1].max()) / len(labels)
+        spread = (chance * (1 - chance) / len(labels)) ** 0.5  # of guesses, over so many images
+        if accuracy <= chance + spread:
+            said.append(
+                f"the accuracy of {accuracy:.3f} is what chance gives ({chance:.3f}): try more "
+                "--epochs, another --lr, or a --trunk above 0"
+            )
+        return said
+
+
+def _mark(prepared: Prepared) -> str:
+    examples = prepared.trainer.examples
+    assert isinstance(examples, Labelled)
+    decides = {
+        **prepared.request.as_dict(),
+        "model": prepared.model.fingerprint,
+        "preprocess": prepared.model.preprocess.as_dict(),
+        "data": examples.fingerprint,
+        "classes": prepared.classes,
+    }
+    text = repr(sorted(decides.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
