@@ -93,6 +93,7 @@ def extract(
         return
     forward = Forward(model, missing, logits, even_batch(run.batch_size))
     with ExitStack() as stack:
+        stack.enter_context(model.in_use())
         writers = []
         for layer in missing:
             key = store_key(model, images, layer, settings)

@@ -51,9 +51,10 @@ class Forward:
         pixels : torch.Tensor
             (N, C, H, W), uint8, on any device.
         """
-        parts, self.limit = in_batches(
-            len(pixels), self.limit, lambda rows: self._run(pixels[rows]), self.model
-        )
+        with self.model.in_use():
+            parts, self.limit = in_batches(
+                len(pixels), self.limit, lambda rows: self._run(pixels[rows]), self.model
+            )
         maps = [
             np.concatenate(p) if len(p) > 1 else p[0]
             for p in zip(*(m for m, _ in parts), strict=True)

@@ -90,10 +90,11 @@ class ModelSource:
         """Show every observer all batches of its layer, in one forward pass for all layers."""
         total = len(self._images.paths)
         self.skipped = []
-        for one in passes(
-            self._forward, self._images, batch_size=self._size, workers=self._run.workers
-        ):
-            self.skipped += one.batch.skipped
-            for observe, values in zip(observers, one.maps, strict=True):
-                observe(one.batch.indices, values)
-            yield Step(one.batch.next, total, limit=self._forward.limit)
+        with self._forward.model.in_use():
+            for one in passes(
+                self._forward, self._images, batch_size=self._size, workers=self._run.workers
+            ):
+                self.skipped += one.batch.skipped
+                for observe, values in zip(observers, one.maps, strict=True):
+                    observe(one.batch.indices, values)
+                yield Step(one.batch.next, total, limit=self._forward.limit)

@@ -111,8 +111,7 @@ class ClassMaps:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
         self._model, self.method = model, method
         shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
-        x = model.preprocess.normalize(noise)
+        x = model.example()
         passed = trace(model.net, x)
         self._ends = OutputGraph(passed, shape)
         self._score_place = self._ends.score_place()

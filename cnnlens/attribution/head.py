@@ -251,9 +251,9 @@ class _Catch(TorchDispatchMode):
 
 
 def _operands(net: nn.Module, x: Tensor, number: int) -> list[Tensor]:
-    catch = _Catch(number)
+    catch, x = _Catch(number), as_input(net, x)
     with suppress(_Stop), torch.no_grad(), catch:
-        net(as_input(net, x))
+        net(x)
     return catch.operands
 
 

@@ -61,8 +61,8 @@ class Explainer:
 
     def picture(self, image: GivenImage, pixels: np.ndarray, found: Explanation) -> Any:
         """What is drawn of the image; `pixels` (C, H, W) uint8."""
-        from cnnlens.report.figures.explain import ExplainedPicture
         from cnnlens.report.figures.cam import overlay
+        from cnnlens.report.figures.explain import ExplainedPicture
 
         rgb = (pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)).transpose(1, 2, 0)
         seen, predicted = [(rgb, "as the network saw it")], ""

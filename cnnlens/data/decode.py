@@ -74,7 +74,7 @@ def load_image(path: Path, mode: str = "RGB") -> Image.Image:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             image.load()
-            return _flat(_upright(image), mode)
+            return flat(_upright(image), mode)
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise DamagedImage(path, reason_of(error)) from error
 
@@ -117,8 +117,8 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _flat(image: Image.Image, mode: str) -> Image.Image:
-    """Bring any of Pillow's pixel modes to `mode`."""
+def flat(image: Image.Image, mode: str) -> Image.Image:
+    """Bring any of Pillow's pixel modes to ``RGB`` or ``L``, opaque, 8 bits per channel."""
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode == "F" or image.mode.startswith("I"):

@@ -121,7 +121,7 @@ def class_scores(output: Any, count: int) -> Tensor:
 def gives_scores(model: Model) -> bool:
     """Whether the network answers with class scores (N, K): it is run once, on a black image."""
     black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    with torch.no_grad():
+    with torch.no_grad(), model.in_use():
         output = model.net(as_input(model.net, black.to(model.device)))
     try:
         class_scores(output, len(black))

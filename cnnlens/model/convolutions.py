@@ -46,9 +46,8 @@ def find_convolutions(model: Model) -> list[Convolution]:
     CnnlensError
         When the network does not run on its input size.
     """
-    shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
-    passed = trace(model.net, model.preprocess.normalize(x))
+    with model.in_use():
+        passed = trace(model.net, model.example())
     modules = dict(model.net.named_modules())
     found = []
     for count, number in enumerate(convolution_ops(passed), 1):
@@ -116,8 +115,8 @@ def first_filters(model: Model, layer: Layer) -> np.ndarray | None:
         (units, C, h, w) float32 in units of the pixels' own channels and range; None where the
         layer is not the first convolution, read before or after its norm and activation.
     """
-    size = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    passed = trace(model.net, torch.zeros(size, device=model.device))
+    with model.in_use():
+        passed = trace(model.net, model.example())
     seen = {passed.source}  # the input, and what is made of it without a convolution
     for number, op in enumerate(passed.ops):
         if op.name == "convolution" and seen & set(op.inputs):

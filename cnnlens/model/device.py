@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from cnnlens.errors import CnnlensError, UsageError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from cnnlens.model.model import Model
 
@@ -137,3 +141,119 @@ def is_memory_error(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+@contextmanager
+def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterator[nn.Module]:
+    """Use a caller's module: in evaluation mode, frozen, on a device; then put everything back.
+
+    Back go, also after an error or when a generator is abandoned: the mode of every submodule,
+    `requires_grad` and `grad` of every parameter, devices, hooks, buffers, submodules that were
+    replaced, and the global random states of torch, NumPy and Python. Weights are not copied:
+    nothing changes them while they are frozen. A module may be borrowed several times at once;
+    the last to let go puts it back.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Whatever state it is in.
+    device : device, optional
+        Where to run; by default it stays where it is.
+    """
+    if net not in _loans:
+        _loans[net] = _Loan(net)
+    loan = _loans[net]
+    loan.borrowers += 1
+    try:
+        if loan.borrowers == 1:
+            net.eval().requires_grad_(False)
+            if device is not None:
+                net.to(device)
+        yield net
+    finally:
+        loan.borrowers -= 1
+        if not loan.borrowers:
+            del _loans[net]
+            loan.put_back()
+
+
+class _Loan:
+    """A module as it was, and how many have it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        import torch
+
+        self.borrowers = 0
+        self._modules = [(module, module.training, _tables(module)) for module in net.modules()]
+        self._parameters = [
+            (p, p.data, p.requires_grad, p.grad, None if p.grad is None else p.grad.data)
+            for p in net.parameters()
+        ]
+        with torch.no_grad():
+            self._buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+        self._random = _random_states()
+
+    def put_back(self) -> None:
+        import torch
+
+        for module, training, tables in self._modules:
+            module.training = training
+            for name, table in tables.items():
+                current = vars(module)[name]
+                current.clear()
+                current.update(table)
+        for parameter, data, needs, gradient, values in self._parameters:
+            parameter.grad = None  # of another type or device, it would be in the way
+            parameter.data = data
+            parameter.requires_grad_(needs)
+            if gradient is not None and values is not None:
+                gradient.data = values
+                parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, value in self._buffers:
+                buffer.copy_(value)
+        _set_random_states(self._random)
+
+
+# modules in use, and what they were before
+_loans: WeakKeyDictionary[nn.Module, _Loan] = WeakKeyDictionary()
+
+
+def _tables(module: nn.Module) -> dict[str, dict[Any, Any]]:
+    """What a module keeps in dicts: parameters, buffers, submodules and all kinds of hooks."""
+    kept = {"_parameters", "_buffers", "_modules"}
+    return {
+        name: dict(value)
+        for name, value in vars(module).items()
+        if isinstance(value, dict) and (name in kept or "_hooks" in name)
+    }
+
+
+@contextmanager
+def random_states() -> Iterator[None]:
+    """Leave the global random states of torch, NumPy and Python as they were before the block."""
+    states = _random_states()
+    try:
+        yield
+    finally:
+        _set_random_states(states)
+
+
+def _random_states() -> tuple[Any, ...]:
+    import numpy as np
+    import torch
+
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def _set_random_states(states: tuple[Any, ...]) -> None:
+    import numpy as np
+    import torch
+
+    python, numpy, cpu, cuda = states
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)

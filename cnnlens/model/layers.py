@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
-
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.model import Model
 from cnnlens.model.receptive_field import Fields, channels_last, is_global_pool, receptive_fields
@@ -285,9 +283,9 @@ def find_layers(model: Model) -> Layers:
     CnnlensError
         When it does not run on its input size.
     """
-    shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
-    return Layers(trace(model.net, model.preprocess.normalize(x)), shape)
+    with model.in_use():
+        x = model.example()
+        return Layers(trace(model.net, x), tuple(x.shape))
 
 
 def convolution_ops(passed: Trace) -> Iterable[int]:

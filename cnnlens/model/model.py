@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from cnnlens.model.device import borrowed
 from cnnlens.model.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class Model:
         What was inferred or assumed while opening, one line each, for the user to read.
     surgery : list of dict
         Plans of what fine-tuning did to the architecture, see `cnnlens.model.surgery`.
+    lent_to : torch.device or None
+        Where a caller's own module is to run while it is in use; None for a network of ours.
     """
 
     net: nn.Module
@@ -51,6 +55,7 @@ class Model:
     batch: int | None = None
     notes: list[str] = field(default_factory=list)
     surgery: list[dict[str, Any]] = field(default_factory=list)
+    lent_to: torch.device | None = None
 
     def __repr__(self) -> str:
         height, width = self.preprocess.size
@@ -59,6 +64,18 @@ class Model:
             f"Model({self.arch}, input {self.preprocess.channels}×{height}×{width}, {known}, "
             f"fingerprint {self.fingerprint})"
         )
+
+    def example(self, seed: int = 0) -> torch.Tensor:
+        """Return an input of noise, (N, C, H, W), the same every time: to see what happens."""
+        import torch
+
+        size = (self.batch or 1, self.preprocess.channels, *self.preprocess.size)
+        x = torch.rand(size, generator=torch.Generator().manual_seed(seed))
+        return self.preprocess.normalize(x.to(self.device))
+
+    def in_use(self) -> AbstractContextManager[object]:
+        """Within this block the network is ready; a caller's own is then put back as it was."""
+        return nullcontext() if self.lent_to is None else borrowed(self.net, self.lent_to)
 
     @property
     def device(self) -> torch.device:

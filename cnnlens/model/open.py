@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model.architectures import registry
-from cnnlens.model.architectures.architecture import Opened, described, first_convolution, seeded
+from cnnlens.model.architectures import registry, timm, torchvision
+from cnnlens.model.architectures.architecture import (
+    Opened,
+    count_outputs,
+    described,
+    first_convolution,
+    seeded,
+)
+from cnnlens.model.architectures.torchvision import imagenet_classes
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import open_file
@@ -79,6 +88,87 @@ def open_model(
         notes=[*opened.notes, *notes],
         surgery=list(opened.surgery),
     )
+
+
+def wrap_module(
+    net: nn.Module,
+    preprocess: Any = None,
+    classes: Sequence[str] | None = None,
+    device: torch.device | str | None = None,
+) -> Model:
+    """Describe a caller's own module, without touching it.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        DataParallel, DistributedDataParallel and compiled ones are unwrapped.
+    preprocess : Preprocess, transforms or mapping, optional
+        How pixels become its input: a `Preprocess`, the ``transforms()`` of a weights entry of
+        torchvision, or a data config of timm. ImageNet's at 224 where it is left out.
+    classes : sequence of str, optional
+        Names of its outputs.
+    device : device, optional
+        Where it is to run; by default where it is.
+
+    Returns
+    -------
+    Model
+        To be used ``with model.in_use():``, which puts the module back as it was.
+
+    Raises
+    ------
+    UsageError
+        When there is no such device.
+    ValueError
+        When `net` is no module, or `preprocess` is nothing that can be read.
+    """
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
+    net = _unwrapped(net)
+    kind = f"{type(net).__module__}.{type(net).__qualname__}"
+    settings, notes = _described(net, preprocess)
+    if classes is None and count_outputs(net) == len(imagenet_classes()):
+        classes = imagenet_classes()
+        notes.append("its thousand outputs are taken for ImageNet's classes")
+    source = re.sub(r" at 0x[0-9a-f]+", "", repr(net))  # what no state dict says: strides, sizes
+    model = Model(
+        net=net,
+        spec=kind,
+        arch=kind,
+        preprocess=settings,
+        classes=None if classes is None else [str(name) for name in classes],
+        fingerprint=fingerprint(kind, net, source),
+        notes=notes,
+    )
+    model.lent_to = model.device if device is None else resolve_device(str(device))
+    return model
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            net = net.module
+        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):  # torch.compile
+            net = net._orig_mod  # type: ignore[assignment]
+        else:
+            return net
+
+
+def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
+    if isinstance(preprocess, Preprocess):
+        return preprocess, []
+    if isinstance(preprocess, Mapping) and {"input_size", "mean", "std"} <= preprocess.keys():
+        return timm.from_config(preprocess), []
+    if all(hasattr(preprocess, name) for name in ("crop_size", "resize_size", "mean", "std")):
+        return torchvision.from_transforms(preprocess), []
+    if preprocess is not None:
+        raise ValueError(
+            f"preprocess is a {type(preprocess).__name__}; it may be a cnnlens.Preprocess, the "
+            "transforms() of a weights entry of torchvision, or a data config of timm"
+        )
+    first = first_convolution(net)
+    settings = Preprocess() if first is None else Preprocess().with_channels(first[1].in_channels)
+    return settings, ["how it is fed is not known: ImageNet's mean and std at 224 are assumed"]
 
 
 def _single(opened: Opened) -> tuple[nn.Module, list[str]]:

@@ -161,10 +161,6 @@ def head_of(model: Model) -> tuple[str, int]:
     UsageError
         When no linear layer or convolution does.
     """
-    x = torch.rand(
-        (model.batch or 1, model.preprocess.channels, *model.preprocess.size),
-        generator=torch.Generator().manual_seed(0),
-    ).to(model.device)
     called: list[str] = []
     handles = [
         module.register_forward_hook(lambda *_, path=path: called.append(path))
@@ -173,7 +169,7 @@ def head_of(model: Model) -> tuple[str, int]:
     ]
     try:
         with torch.no_grad():
-            logits = model.net(as_input(model.net, model.preprocess.normalize(x)))
+            logits = model.net(as_input(model.net, model.example()))
     finally:
         for handle in handles:
             handle.remove()
@@ -187,10 +183,8 @@ def head_of(model: Model) -> tuple[str, int]:
 
 
 def _maps(model: Model, layer: Layer) -> Tensor:
-    shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(model.device)
     with torch.no_grad():
-        return read(model.net, model.preprocess.normalize(x), [layer.place])[0]
+        return read(model.net, model.example(seed=1), [layer.place])[0]
 
 
 def _outputs(module: nn.Module) -> int:

@@ -29,7 +29,7 @@ from cnnlens.report.compare_files import (
 from cnnlens.report.compared import QUANTITIES
 from cnnlens.report.contents import number, percent, read_object, reading, signed
 from cnnlens.report.header import preprocessing
-from cnnlens.report.page import write_page
+from cnnlens.report.html import write_page
 
 FOLDER = "compare"  # `cnnlens compare A B --out A/compare` puts it on A's page
 Units = Mapping[str, Sequence[int]]  # whose pictures stand beside each other, by layer

@@ -93,7 +93,7 @@ def input_plane(model: Model, pixels: Tensor) -> Tensor:
 
 def features(model: Model, layer: Layer, image: Tensor) -> Tensor:
     """Read a layer's answer (C', H', W') to a picture (C, H, W) in [0, 1]."""
-    with torch.no_grad():
+    with torch.no_grad(), model.in_use():
         x = model.preprocess.normalize(image.to(model.device)[None])
         return read_images(model, [layer.place], x)[0][layer.place].detach().clone()
 

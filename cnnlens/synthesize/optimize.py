@@ -198,7 +198,7 @@ def _resumed(
         raise ValueError(f"a state of {tuple(rows['code'].shape)}, codes {tuple(start.shape)}")
     code = rows["code"].to(start)
     for generator, known in zip(randomness, rows["generators"], strict=True):
-        generator.set_state(known)
+        generator.set_state(known.clone())  # torch reads it where a tensor of its own would lie
     marks = {k.removeprefix("update."): v for k, v in rows.items() if k.startswith("update.")}
     update.resume(code, marks, state["step"])
     return state["step"], code, rows["alive"].to(start.device)

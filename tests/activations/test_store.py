@@ -125,3 +125,23 @@ def test_chunks_are_of_moderate_size_and_serve_both_ways_of_reading(shape):
         assert (height, width) == shape[1:]
         assert 32 % rows == 0 and 1 <= units <= shape[0]
         assert rows * units * height * width * itemsize <= max(2**20, height * width * itemsize)
+
+
+def test_a_store_is_used_as_a_pytorch_user_expects(made):
+    with Store(str(made)) as store:  # a path as it is typed
+        every = np.concatenate([maps for _, maps in store])
+        assert len(store) == len(every) == 40
+        assert np.array_equal(store[3], every[3]) and store[3].shape == store.shape[1:]
+        assert np.array_equal(store[-1], every[-1])
+        assert np.array_equal(store[np.int64(2)], every[2])
+        for rows in (slice(2, 35), slice(None, None, 7), slice(5, None), slice(8, 2, -2)):
+            assert np.array_equal(store[rows], every[rows])
+        assert store[3].dtype == np.float32
+        for wrong in (40, -41):
+            with pytest.raises(IndexError):
+                store[wrong]
+        with pytest.raises(TypeError):
+            store["conv2"]
+        text = repr(store)
+        assert str(made) in text and "40 images × 5 units × 8×6" in text
+    assert "closed" in repr(store)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
 from cnnlens.cli.filters import parse_filters
+
 from cnnlens.errors import UsageError
 from tests.model.nets import layers_of, network
 

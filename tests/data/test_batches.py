@@ -190,6 +190,17 @@ def test_one_in_twenty_may_be_damaged_and_not_more() -> None:
     assert "3 more" in caught.value.message
 
 
+def test_three_damaged_images_are_never_too_many_while_one_is_left() -> None:
+    skipped = [(f"{n}.jpg", "truncated") for n in range(4)]
+    check_skipped(skipped[:1], 4)
+    check_skipped(skipped[:3], 4)
+    with pytest.raises(CnnlensError, match="4 of 10"):
+        check_skipped(skipped, 10)
+    for count in (1, 3):
+        with pytest.raises(CnnlensError, match=f"{count} of {count}"):
+            check_skipped(skipped[:count], count)
+
+
 def test_damage_keeps_its_path_and_reason() -> None:
     damage = DamagedImage(Path("a/b.jpg"), "truncated")
     assert str(damage) == "a/b.jpg: truncated"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -332,3 +333,23 @@ def test_threads_may_read_labels_together(tmp_path: Path) -> None:
         thread.join()
     for index in range(20):
         np.testing.assert_array_equal(together[index], alone[index])
+
+
+def fingerprint(root: Path) -> str:
+    return open_broden(root).labels_fingerprint
+
+
+def test_labels_fingerprint_changes_with_the_planes(tmp_path: Path) -> None:
+    one(tmp_path, "part", "p.png", p=plane(np.ones((2, 3), int)))
+    first = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == first
+    file = tmp_path / "images" / "p.png"
+    stat = file.stat()
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1000))  # within the same second
+    touched = fingerprint(tmp_path)
+    assert touched != first
+    file.write_bytes(file.read_bytes() + b" ")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1000))  # of another size alone
+    assert fingerprint(tmp_path) not in (first, touched)
+    file.unlink()
+    assert fingerprint(tmp_path) not in (first, touched)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,15 @@ def test_a_folder_that_fails_while_it_is_listed_is_named(
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(CnnlensError, match="permission denied"):
         open_folder(tmp_path)
+
+
+def test_classes_are_labels_that_have_a_fingerprint(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    images = open_folder(tmp_path)
+    assert images.labels_fingerprint
+    assert replace(images, image_categories=("b", "a")).labels_fingerprint != (
+        images.labels_fingerprint
+    )
+    assert replace(images, kind="images", image_categories=None).labels_fingerprint == ""

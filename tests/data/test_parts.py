@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,26 @@ def test_animal_part_without_its_photos(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CnnlensError, match="no MATLAB file"):
         opened(tmp_path / "d")
+
+
+def rewritten(path: Path) -> None:
+    """Write a file anew, as long as before, within the same second."""
+    stat = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1000))
+
+
+def test_labels_fingerprint_changes_with_the_masks_and_not_with_the_photos(animals: Path) -> None:
+    first = opened(animals)
+    photo_file = animals / first.files[3]
+    rewritten(photo_file)
+    assert opened(animals).labels_fingerprint == first.labels_fingerprint
+    rewritten(animals / MASKS / Path(first.files[3]).relative_to("images"))
+    assert opened(animals).labels_fingerprint != first.labels_fingerprint
+    assert opened(animals).fingerprint == first.fingerprint  # the same crops
+
+
+def test_labels_fingerprint_changes_with_voc_part_s_annotations(voc: Path) -> None:
+    first = opened(voc).labels_fingerprint
+    rewritten(next((voc / "Annotations_Part").glob("*.mat")))
+    assert opened(voc).labels_fingerprint != first

@@ -90,3 +90,36 @@ def test_a_place_that_is_never_reached_is_named() -> None:
     net, x = filled(InPlace()), pictures(1, (12, 12)).requires_grad_()
     with pytest.raises(CnnlensError, match="never reached one"):
         read_live(net, x, [Place(path="one", call=1)])
+
+
+class Two(nn.Module):
+    """Two rectified convolutions, and something in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.between, self.two = nn.Conv2d(3, 6, 3), nn.Identity(), nn.Conv2d(6, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.two(self.between(F.relu(self.one(x)))))
+
+
+class Scaled(nn.Module):
+    """Rectifies a table of its own, and scales by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.tensor([-1.0, 2.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.relu(self.table).sum()
+
+
+def test_places_are_found_anew_after_surgery() -> None:
+    net, x = filled(Two()), pictures(1, (12, 12)).requires_grad_()
+    place = op(net, x, "relu", -1)
+    assert place.op == 3
+    read_live(net, x, [place])  # it is the second rectifier
+    net.between = nn.Sequential(nn.ReLU(), Scaled())
+    assert [o.name for o in trace(net, x).ops][:4] == ["convolution", "relu", "relu", "relu"]
+    (live,), _ = read_live(net, x, [place])  # now the third: of the table
+    assert live.value.tolist() == [0, 2]

@@ -367,3 +367,27 @@ def test_rows_read_as_json_and_stand_in_the_order_of_the_forward_pass():
         "receptive_field": 163,
         "stride": 16,
     }
+
+
+def test_layers_are_a_sequence_and_a_mapping() -> None:
+    layers = layers_of(network("squeezenet1_0"))
+    assert len(layers) == len(list(layers)) == len(layers.rows) > 20
+    assert layers[0] is next(iter(layers)) and layers[-1] is layers.rows[-1]
+    assert layers["conv2"] == layers.resolve("conv2")
+    assert "conv2" in layers and "features.3" in layers and "conv99" not in layers
+    with pytest.raises(UsageError, match="no layer 'conv99'"):
+        layers["conv99"]
+
+
+def test_layers_are_printed_as_a_table_and_a_layer_in_a_line() -> None:
+    layers = layers_of(network("squeezenet1_0"))
+    lines = repr(layers).splitlines()
+    assert len(lines) == 1 + len(layers)
+    assert lines[0].split() == [
+        *("name", "alias", "kind", "units", "size", "receptive_field", "stride"),
+    ]
+    row = next(line for line in lines if " conv2 " in line)
+    conv = layers["conv2"]
+    assert row.split()[3:5] == [str(conv.units), "×".join(map(str, conv.shape[1:]))]
+    text = repr(conv)
+    assert "conv2" in text and "×".join(map(str, conv.shape)) in text and len(text) < 80

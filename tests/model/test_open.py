@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import timm
-from cnnlens.model.open import open_model
+from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.preprocess import Preprocess
 
 CODE = """
 import torch
@@ -294,3 +296,96 @@ def test_a_vision_transformer_keeps_its_picture_size() -> None:
 def test_devices_that_do_not_exist_are_wrong_usage(device: str) -> None:
     with pytest.raises(UsageError, match="device"):
         open_model("zoo:shapes_net", device=device)
+
+
+def little() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Compiled(nn.Module):
+    """What torch.compile makes of a module, as far as it matters here."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = net
+
+
+@pytest.mark.parametrize(
+    "wrapper", [nn.DataParallel, Compiled, lambda n: Compiled(nn.DataParallel(n))]
+)
+def test_a_module_in_memory_is_unwrapped(wrapper: Callable[[nn.Module], nn.Module]) -> None:
+    net = little()
+    model = wrap_module(wrapper(net))
+    assert model.net is net
+    assert model.fingerprint == wrap_module(net).fingerprint
+
+
+def test_torch_compile_is_unwrapped() -> None:
+    net = little()
+    assert wrap_module(torch.compile(net)).net is net
+
+
+def test_a_module_in_memory_is_not_touched_by_opening_it() -> None:
+    net = little().train()
+    model = wrap_module(net, classes=["a", "b", "c", "d"])
+    assert net.training and all(p.requires_grad for p in net.parameters())
+    assert model.classes == ["a", "b", "c", "d"] and model.notes
+
+
+def test_modules_that_compute_otherwise_have_another_fingerprint() -> None:
+    net, other = little(), little()
+    assert wrap_module(net).fingerprint == wrap_module(other).fingerprint
+    other[0].stride = (2, 2)
+    assert wrap_module(net).fingerprint != wrap_module(other).fingerprint
+    other = little()
+    other[0].weight.data[0, 0, 0, 0] += 1
+    assert wrap_module(net).fingerprint != wrap_module(other).fingerprint
+
+
+def test_preprocessing_left_out_is_imagenet_s_and_said() -> None:
+    model = wrap_module(nn.Conv2d(1, 4, 3))
+    assert model.preprocess.size == (224, 224) and model.preprocess.channels == 1
+    assert any("224" in note for note in model.notes)
+
+
+def test_preprocessing_of_torchvision_and_timm_is_read() -> None:
+    preset = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
+    model = wrap_module(little(), preset)
+    assert (model.preprocess.size, model.preprocess.resize) == ((224, 224), 232)
+    config = {
+        "input_size": (3, 64, 96),
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.2, 0.2, 0.2),
+        "interpolation": "bicubic",
+        "crop_pct": 0.8,
+    }
+    found = wrap_module(little(), config).preprocess
+    assert (found.size, found.mean, found.std) == ((64, 96), (0.5,) * 3, (0.2,) * 3)
+    assert (found.interpolation, found.resize) == ("bicubic", 80)
+    given = Preprocess((32, 32))
+    assert (
+        wrap_module(little(), given).preprocess == given and not wrap_module(little(), given).notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("net", "preprocess"), [("resnet18", None), (nn.Conv2d(3, 4, 3), "imagenet")]
+)
+def test_what_is_no_module_or_no_preprocessing_is_a_caller_s_mistake(
+    net: object, preprocess: object
+) -> None:
+    with pytest.raises(ValueError, match=r"str"):
+        wrap_module(net, preprocess)  # type: ignore[arg-type]
+
+
+def test_a_thousand_outputs_without_names_are_taken_for_imagenet_s() -> None:
+    model = wrap_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 1000)))
+    assert model.classes is not None and model.classes[0] == "tench"
+    assert any("ImageNet" in note for note in model.notes)
+
+
+def test_a_model_is_printed_short() -> None:
+    text = repr(wrap_module(little(), Preprocess((32, 48)), classes=["a", "b"]))
+    assert "input 3×32×48" in text and "2 classes" in text and "\n" not in text
+    assert len(text) < 160

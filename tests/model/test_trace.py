@@ -149,3 +149,45 @@ def test_whatever_a_network_returns_its_layers_can_be_read(form):
     for stop in (True, False):
         (value,), _ = read_and_run(net, x, [layers.resolve("conv1").place], stop)
         assert torch.equal(value, truth)
+
+
+class Broken(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("expected scalar type Half but found Float"), "scalar type Half"),
+        (KeyError("stem"), "KeyError: 'stem'"),
+        (AttributeError("no attribute 'blocks'"), "AttributeError: no attribute 'blocks'"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (
+            RuntimeError("expected input[1, 3, 9, 9] to have 4 channels, weight of size [2]"),
+            "4 chan",
+        ),
+    ],
+)
+def test_what_is_no_matter_of_size_is_not_blamed_on_it(error: Exception, said: str) -> None:
+    with pytest.raises(CnnlensError) as caught:
+        trace(Broken(error), torch.rand(1, 3, 9, 9))
+    assert said in caught.value.message
+    assert "--image-size" not in caught.value.hint
+
+
+def test_a_size_that_the_network_takes_is_offered() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 30 * 30, 2))
+    with pytest.raises(CnnlensError, match="3×9×9") as caught:
+        trace(net, torch.rand(1, 3, 9, 9))
+    assert "--image-size" in caught.value.hint and "32" in caught.value.hint
+
+
+def test_want_of_memory_is_said_as_such() -> None:
+    with pytest.raises(CnnlensError, match="not enough memory") as caught:
+        trace(Broken(torch.OutOfMemoryError("CUDA out of memory")), torch.rand(1, 3, 9, 9))
+    assert "--device cpu" in caught.value.hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -96,14 +96,18 @@ def _options(_: Shapes) -> Iterable[Options]:
 def _preprocess(net: nn.Module) -> Preprocess:
     from timm.data import resolve_model_data_config
 
-    settings = resolve_model_data_config(net)
+    return from_config(resolve_model_data_config(net))
+
+
+def from_config(settings: Mapping[str, Any]) -> Preprocess:
+    """Read a data config of timm's: input_size, mean, std, interpolation, crop_pct."""
     height, width = settings["input_size"][-2:]
-    wanted = settings["interpolation"]
+    wanted = settings.get("interpolation", "bilinear")
     return Preprocess(
         size=(height, width),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        resize=math.floor(min(height, width) / settings["crop_pct"]),
+        resize=math.floor(min(height, width) / (settings.get("crop_pct") or 1)),
         interpolation=wanted if wanted in _FILTERS else "bilinear",
         source="timm",
     )

@@ -107,7 +107,7 @@ def pretrained(name: str, weights: str) -> tuple[nn.Module, Preprocess]:
             f"cannot get the weights {name}@{weights}: {error}",
             "download them elsewhere and give the file as MODEL",
         ) from error
-    return net, _from_transforms(entry)
+    return net, from_transforms(entry.transforms())
 
 
 def _make(name: str, **options: Any) -> nn.Module:
@@ -131,8 +131,8 @@ def _options(name: str, shapes: Shapes) -> Iterable[Options]:
     return ({},)
 
 
-def _from_transforms(weights: Any) -> Preprocess:
-    settings = weights.transforms()
+def from_transforms(settings: Any) -> Preprocess:
+    """Read what a weights entry's ``transforms()`` do to a picture."""
     crop = int(settings.crop_size[0])
     return Preprocess(
         size=(crop, crop),
@@ -145,7 +145,7 @@ def _from_transforms(weights: Any) -> Preprocess:
 
 
 def _preprocess(name: str, net: nn.Module) -> Preprocess:
-    known = [_from_transforms(weights) for weights in models.get_model_weights(name)]
+    known = [from_transforms(weights.transforms()) for weights in models.get_model_weights(name)]
     fixed = getattr(net, "image_size", None)
     if not isinstance(fixed, int):
         return known[0]

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import Dataset
+
+from cnnlens.activations.sources import ModelSource
+from cnnlens.data.batches import batches
+from cnnlens.data.decode import DamagedImage
+from cnnlens.data.memory import memory_images
+from cnnlens.model.layers import find_layers
+from cnnlens.model.open import wrap_module
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.settings import RunSettings
+
+SIZE = (8, 10)
+PLAIN = Preprocess(SIZE)
+
+
+def photos(count: int = 5, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(count)]
+
+
+FORMS = {
+    "pil": Image.fromarray,
+    "array": lambda a: a,
+    "bytes": lambda a: torch.from_numpy(a).permute(2, 0, 1),
+    "floats": lambda a: torch.from_numpy(a).permute(2, 0, 1) / 255,
+}
+
+
+class Pairs(Dataset):
+    """As torchvision's data sets are: pairs, `classes`, and `targets` where it lists them."""
+
+    classes = ("ant", "bee")
+
+    def __init__(self, targets: bool = True) -> None:
+        self.images, self.read = photos(), []
+        if targets:
+            self.targets = [0, 1, 1, 0, 1]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if index >= len(self):
+            raise IndexError
+        self.read.append(index)
+        return self.images[index], [0, 1, 1, 0, 1][index]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_of_an_image_are_the_same_image(form: str) -> None:
+    images = memory_images([FORMS[form](a) for a in photos()], name="mine")
+    assert images.paths == tuple(f"{n:04d}.png" for n in range(5))
+    assert (images.name, images.kind, images.image_categories) == ("mine", "images", None)
+    for index, wanted in enumerate(photos()):
+        assert np.array_equal(np.asarray(images.load(index)), wanted)
+    (batch,) = batches(images, PLAIN, batch_size=8, workers=2)
+    wanted = torch.from_numpy(np.stack(photos())).permute(0, 3, 1, 2)
+    assert batch.pixels.dtype == (torch.float32 if form == "floats" else torch.uint8)
+    assert torch.equal(PLAIN.normalize(batch.pixels), PLAIN.normalize(wanted))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_sizes_are_resampled_alike(form: str) -> None:
+    images = memory_images([FORMS[form](a) for a in photos(size=(30, 40))])
+    (batch,) = batches(images, PLAIN, batch_size=8, workers=0)
+    (wanted,) = batches(memory_images(photos(size=(30, 40))), PLAIN, batch_size=8, workers=0)
+    assert torch.allclose(PLAIN.normalize(batch.pixels), PLAIN.normalize(wanted.pixels))
+
+
+def test_floats_keep_what_eight_bits_would_lose() -> None:
+    exact = torch.rand(3, *SIZE)
+    pixels = memory_images([exact]).pixels(0, PLAIN)
+    assert np.array_equal(pixels, exact.numpy())
+
+
+def test_grey_and_transparent_images_are_shown() -> None:
+    grey = np.full(SIZE, 7, np.uint8)
+    images = memory_images([grey, grey[:, :, None], Image.new("RGBA", SIZE[::-1], (0, 0, 0, 0))])
+    assert [images.load(n).getpixel((0, 0))[0] for n in range(3)] == [7, 7, 255]
+    assert images.pixels(0, PLAIN.with_channels(1)).shape == (1, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (np.zeros((3, 8, 10), np.uint8), r"uint8 \(3, 8, 10\)"),
+        (np.zeros((8, 10, 3)), "float64"),
+        (torch.zeros(8, 10), r"not \(C, H, W\)"),
+        (torch.full((3, 8, 10), -2.0), r"from -2 to -2.*done=True"),
+        (torch.full((3, 8, 10), torch.nan), "nan"),
+        ("cat.jpg", "image 0"),
+    ],
+)
+def test_what_is_no_image_is_named_with_its_shape(item: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        memory_images([item]).pixels(0, PLAIN)
+
+
+def test_labels_are_names_or_numbers() -> None:
+    named = memory_images(photos(3), ["b", "a", "b"])
+    assert named.kind == "classes" and named.image_categories == ("b", "a", "b")
+    assert memory_images(photos(2), torch.tensor([3, 1])).image_categories == ("3", "1")
+    assert named.labels_fingerprint != memory_images(photos(3), ["b", "a", "a"]).labels_fingerprint
+    with pytest.raises(ValueError, match="2 labels for 3 images"):
+        memory_images(photos(3), ["a", "b"])
+    with pytest.raises(ValueError, match="no images"):
+        memory_images([])
+
+
+@pytest.mark.parametrize("targets", [True, False])
+def test_pairs_of_a_dataset_have_its_classes(targets: bool) -> None:
+    data = Pairs(targets)
+    images = memory_images(data)
+    assert images.image_categories == ("ant", "bee", "bee", "ant", "bee")
+    assert (set(data.read) == {0}) == targets  # listed, they need not be read for
+    assert np.array_equal(np.asarray(images.load(3)), photos()[3])
+
+
+def test_a_dataset_is_read_item_by_item_when_it_is_needed() -> None:
+    data = Pairs()
+    images = memory_images(data)
+    data.read.clear()
+    images.load(4)
+    assert data.read == [4]
+
+
+def test_an_item_that_fails_is_damaged_and_named() -> None:
+    class Failing(Pairs):
+        def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+            if index == 2:
+                raise OSError("no such file")
+            return super().__getitem__(index)
+
+    images = memory_images(Failing())
+    with pytest.raises(DamagedImage, match="OSError: no such file"):
+        images.load(2)
+    (batch,) = batches(images, PLAIN, batch_size=8, workers=0)
+    assert batch.indices.tolist() == [0, 1, 3, 4] and batch.skipped[0][0] == "0002.png"
+
+
+def test_equal_content_has_an_equal_fingerprint_and_other_content_another() -> None:
+    first = memory_images(photos()).fingerprint
+    assert memory_images(photos(), name="other").fingerprint == first
+    changed = photos()
+    changed[4][7, 9, 2] ^= 1
+    assert memory_images(changed).fingerprint != first
+    assert memory_images(photos(4)).fingerprint != first
+    data = Pairs()
+    assert memory_images(data).fingerprint == memory_images(Pairs()).fingerprint
+    data.images[4][0, 0, 0] ^= 1
+    assert memory_images(data).fingerprint != memory_images(Pairs()).fingerprint
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess(SIZE, done=True),
+        Preprocess(SIZE, mean=(100.0, 90.0, 80.0), std=(1.0,) * 3, scale=255, bgr=True, done=True),
+        Preprocess(SIZE, mean=(0.0,) * 3, std=(1.0,) * 3, done=True),
+    ],
+)
+def test_tensors_that_are_done_reach_the_network_as_they_are(preprocess: Preprocess) -> None:
+    tensors = list(3 * torch.randn(4, 3, *SIZE))
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Tanh())
+    model = wrap_module(net, preprocess)
+    layer = find_layers(model).resolve("conv1")
+    seen: list[np.ndarray] = []
+    source = ModelSource(model, memory_images(tensors), [layer], RunSettings(workers=0))
+    for _ in source.sweep([lambda _, maps: seen.append(maps)]):
+        pass
+    with torch.no_grad():
+        wanted = net(torch.stack(tensors)).numpy()
+    np.testing.assert_allclose(np.concatenate(seen), wanted, atol=2e-5)
+
+
+def test_tensors_that_are_done_are_shown_as_pictures() -> None:
+    done = Preprocess(SIZE, done=True)
+    pixels = torch.from_numpy(photos(1)[0]).permute(2, 0, 1)
+    images = memory_images([done.normalize(pixels[None])[0]], preprocess=done)
+    assert np.array_equal(np.asarray(images.load(0)), photos(1)[0])
+
+
+def test_tensors_that_are_done_are_not_resampled() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 9, 9\).*\(3, 8, 10\)"):
+        memory_images([torch.zeros(3, 9, 9)]).pixels(0, Preprocess(SIZE, done=True))
+
+
+def test_settings_that_are_not_done_are_written_as_before() -> None:
+    assert "done" not in PLAIN.as_dict()
+    done = Preprocess(SIZE, done=True)
+    assert Preprocess.from_dict(done.as_dict()) == done
