@@ -1,0 +1,175 @@
+"""Sections as one HTML page: blocks over one template, pictures and script inside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import write_text
+from cnnlens.report.blocks import Explorer, Section, Text, at_units, pictures
+from cnnlens.report.contents import local, number, percent
+from cnnlens.report.pictures import NOTHING, addresses, damage
+
+Tell = Callable[[CnnlensError], None]
+
+_SCRIPTS = ("dom", "chart", "table", "panel", "dissection", "filters", "embed", "page")
+
+
+def write_page(
+    page: Path, head: Mapping[str, Any], sections: Sequence[Section], tell: Tell
+) -> None:
+    """Write some sections as a page; a damaged picture is named in its section.
+
+    Parameters
+    ----------
+    page : pathlib.Path
+        The HTML.
+    head : mapping
+        ``eyebrow, title, facts, commands, versions``.
+    sections : sequence of Section
+        In reading order.
+    tell : callable
+        Hears of damaged pictures.
+    """
+    found: dict[str, Path] = {}
+    keys: dict[Path, str] = {}
+    damaged: set[str] = set()
+    shown = []
+    for section in sections:
+        mine = dict(_pictures(section, page.parent, keys))
+        errors = {key: error for key, path in mine.items() if (error := damage(path))}
+        warnings = [text for error in errors.values() for text in warning(error, page.parent)]
+        shown.append(replace(section, parts=[*warnings, *section.parts]))
+        for error in errors.values():
+            tell(error)
+        found |= {key: path for key, path in mine.items() if key not in errors}
+        damaged |= errors.keys()
+    with addresses(page.parent, found) as src:
+        write_text(page, render(head, shown, keys, src | dict.fromkeys(damaged, NOTHING)))
+
+
+def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator[tuple[str, Path]]:
+    """Name every picture of a section: by its path in the folder, else by a number."""
+    for part in section.parts:
+        if isinstance(part, Explorer):
+            yield from part.pictures.items()
+    base = folder.absolute()
+    for path in pictures(section):
+        if path not in keys:
+            real = path.absolute()
+            inside = real.is_relative_to(base)
+            other = f"others/{len(keys)}/{real.name}"
+            keys[path] = real.relative_to(base).as_posix() if inside else other
+        yield keys[path], path
+
+
+def render(
+    head: Mapping[str, Any],
+    sections: Sequence[Section],
+    keys: Mapping[Path, str],
+    src: Mapping[str, str],
+) -> str:
+    """Render a page.
+
+    Parameters
+    ----------
+    head : mapping
+        ``eyebrow, title, facts, commands, versions``.
+    sections : sequence of Section
+        In reading order.
+    keys : mapping of pathlib.Path to str
+        Names of the pictures.
+    src : mapping of str to str
+        Address of every picture by its name.
+
+    Returns
+    -------
+    str
+        HTML. Equal arguments give equal text.
+    """
+    explorers = {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
+    templates = environment()
+    script = "\n".join(_template(templates, f"{name}.js") for name in _SCRIPTS)
+    in_html: set[str] = set()  # what the HTML shows, the script takes from there
+
+    def address(picture: Path | str) -> str:
+        key = picture if isinstance(picture, str) else keys[picture]
+        in_html.add(key)
+        return src[key]
+
+    text = templates.get_template("page.html").render(
+        head=head,
+        sections=sections,
+        palette=[colour for section in sections for colour in section.palette],
+        src=address,
+        key=keys.__getitem__,
+        style=_template(templates, "style.css"),
+        script=script if explorers else "",
+        script_hash=_hash(script),
+        data=_embed({key: part.data for key, part in explorers.items()}),
+        at_unit=_embed(list(_at_units(sections, keys))),
+        # Called where the template writes it: after everything that asks for an address.
+        pictures=lambda: _embed({key: src[key] for key in src if key not in in_html}),
+    )
+    return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half a character
+
+
+def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
+    for section in sections:
+        for layer, shot in at_units(section):
+            if isinstance(picture := shot.large or shot.picture, Path):
+                yield {
+                    "layer": layer,
+                    "unit": shot.unit,
+                    "title": shot.heading or section.title,
+                    "caption": shot.words or shot.caption,
+                    "picture": keys[picture],
+                }
+
+
+def environment() -> jinja2.Environment:
+    """Set jinja up as every page of cnnlens needs it."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("cnnlens.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters |= {"number": number, "percent": percent}
+    return found
+
+
+def _template(templates: jinja2.Environment, name: str) -> str:
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, name)[0]
+
+
+def _hash(script: str) -> str:
+    """Name the page's one script, so that the page's policy runs no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _embed(document: Any) -> str:
+    """Write JSON that no HTML parser can mistake for markup, whatever names it carries."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def warning(error: CnnlensError, workspace: Path) -> list[Text]:
+    """Say on the page what was left out and why, with paths from the workspace on."""
+    said = (error.message + (f"; {error.hint}" if error.hint else "")) + "."
+    for folder in dict.fromkeys((workspace, workspace.resolve())):
+        said = said.replace(f"{folder}{os.sep}", "")
+    return [Text(f"Left out: {local(said, workspace)}", "warning")]
