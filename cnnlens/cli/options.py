@@ -6,6 +6,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -208,11 +209,15 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
     one = method(study, asked, settings, plain.get("page", False))
     try:
         carry_out(one, command_line())
-        screen.document(one.document())
-        one.show(screen)
-    finally:
-        if one.page and one.summaries:
-            write_page(space.path, screen)
+    except BaseException:
+        with suppress(CnnlensError):  # what was finished stands on the page, too
+            if one.page and one.summaries:
+                write_page(space.path, screen)
+        raise
+    screen.document(one.document())
+    one.show(screen)
+    if one.page:
+        write_page(space.path, screen)
     if one.failed:
         raise one.failed[0]
 

@@ -29,7 +29,7 @@ class StyleSettings(Settings):
     """
 
     content_weight: float = option(1.0, "Weight of the content.", least=0)
-    style_weight: float = option(1.0, "Weight of the style.", least=0)
+    style_weight: float = option(15.0, "Weight of the style.", least=0)
     tv: float = option(1.0, "Factor on the automatic weight of total variation.", least=0)
     steps: int = option(200, "Passes through the network.", least=1)
     init: str = option("content", "Where to start.", choices=("content", "noise"))

@@ -187,7 +187,9 @@ def transfer(
     CnnlensError
         Where a layer answers nothing to one of the pictures, or memory does not suffice.
     """
-    sized = replace(model, preprocess=replace(model.preprocess, size=tuple(content.shape[1:])))
+    sized = replace(
+        model, preprocess=replace(model.preprocess, size=(content.shape[1], content.shape[2]))
+    )
     of_content, of_style = aims(sized, content, style, content_layers, style_layers)
     goal = settings.content_weight * of_content + settings.style_weight * of_style
     image = Fourier((content.shape[0], content.shape[1], content.shape[2]))
