@@ -161,6 +161,12 @@ class Compare(Method):
             chosen.setdefault(key, []).extend(one.units)
         return chosen
 
+    def result(self) -> Any:
+        """Return the comparison."""
+        from cnnlens.report.compare_files import Comparison
+
+        return Comparison(self.found)
+
     def show(self, results: Results) -> None:
         """Show every quantity, model by model."""
         from cnnlens.report.compared import QUANTITIES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from cnnlens.measure.bootstrap import share
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import finished, natural, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissection
+from cnnlens.report.shown import Fact, Shown
 from cnnlens.report.stability_files import StabilityResult, read_stability
 from cnnlens.settings import CompareSettings
 
@@ -216,3 +217,34 @@ def _csv_row(layer: str, key: str, name: str, value: Mapping[str, Any] | None) -
     cells = [value.get(k) for k in ("value", "chance")]
     known = ["" if c is None else c for c in cells]
     return [layer, key, name, *known, low, high, value.get("units", "")]
+
+
+# -- for notebooks -------------------------------------------------------------------------------
+
+
+class Comparison(Shown):
+    """Models side by side.
+
+    Parameters
+    ----------
+    document : mapping
+        As in ``compare.json``; a layer's part is found by its name.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+
+    def __getitem__(self, layer: str) -> Any:
+        return self.document["layers"][layer]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give one row per layer, quantity and workspace, as in ``compare.csv``."""
+        return [dict(zip(CSV_HEADER, row, strict=True)) for row in csv_rows(self.document)]
+
+    def _facts(self) -> Iterator[Fact]:
+        for row in self.table():
+            known = {k: f"{row[k]:.4g}" for k in ("value", "low", "high", "chance") if row[k] != ""}
+            if "value" in known:
+                names = (row["workspace"], row["layer"], row["quantity"].replace("_", " "))
+                ends = f" ({known['low']} to {known['high']})" if "low" in known else ""
+                yield " ".join(filter(None, names)), known["value"] + ends, known.get("chance", "")

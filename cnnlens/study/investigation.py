@@ -251,13 +251,21 @@ class Investigation:
 
 
 def _bound(lens: Investigation, method: type[Method]) -> Any:
-    """Make a method's callable: keywords alone, with a signature and the command's help."""
+    """Make a method's callable: keywords, and what the command names by its place, too."""
+    placed = [field.keyword for field in _fields(method) if field.option.argument]
 
-    def call(**values: Any) -> Any:
-        return lens._call(method, values)
+    def call(*given: Any, **values: Any) -> Any:
+        if given and not placed:
+            raise UsageError(f"{method.name} takes keywords alone", f"help(lens.{method.name})")
+        return lens._call(method, {**values, placed[0]: given} if given else values)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(f.keyword, keyword, default=f.default) for f in _fields(method)]
+    parameters = [inspect.Parameter(n, inspect.Parameter.VAR_POSITIONAL) for n in placed]
+    parameters += [
+        inspect.Parameter(f.keyword, keyword, default=f.default)
+        for f in _fields(method)
+        if f.keyword not in placed
+    ]
     parameters.append(inspect.Parameter("force", keyword, default=False))
     call.__name__ = call.__qualname__ = method.name
     call.__doc__ = _documentation(method)

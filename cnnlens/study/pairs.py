@@ -43,7 +43,7 @@ class _OfData:
             return self.images.pixels(self.index, preprocess)
         # labels do not count here: cropped, as the photos are
         image = self.images.load(self.index, "L" if preprocess.channels == 1 else "RGB")
-        return preprocess.pixels(image, squash=False).transpose(2, 0, 1)
+        return preprocess.pixels(image, squash=False).transpose(2, 0, 1).copy()  # (C, H, W)
 
 
 class Pairs:

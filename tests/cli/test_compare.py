@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.errors import UsageError
+from cnnlens.study.investigation import Investigation
 from tests.report.fake_workspace import make_layer, make_workspace
 
 from .runner import cnnlens, files
@@ -152,3 +154,17 @@ def know_network(pair: list[Path], spec: str | None = "zoo:shapes_net") -> None:
         document = json.loads((path / "workspace.json").read_text())
         document["model"] = {"spec": spec, "fingerprint": "x"} if spec else None
         (path / "workspace.json").write_text(json.dumps(document))
+
+
+def test_it_is_a_method_of_an_investigation_too(pair, tmp_path):
+    lens = Investigation(workspace=pair[0], quiet=True)
+    found = lens.compare(pair[1], layer="conv5", out=tmp_path / "there", resamples=200)
+    document = json.loads((tmp_path / "there" / "compare.json").read_text())
+    assert found["conv5"] == document["layers"]["conv5"]
+    rows = found.table()
+    assert {row["workspace"] for row in rows} == {"plain", "icnn"}
+    detectors = next(row for row in rows if row["quantity"] == "detectors")
+    assert f"<b>{detectors['value']:.0f}" in found._repr_html_()
+    assert lens.compare(others=pair[1:], out=tmp_path / "again").table()
+    with pytest.raises(UsageError, match="keywords alone"):
+        lens.cam("photo.png")
