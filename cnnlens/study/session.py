@@ -191,6 +191,7 @@ class Study:
 
         path = self.workspace.data_path(kinds) if data is None else data
         if path is None:
+            _ = self.model  # who has neither hears of the model first
             raise UsageError(
                 f"no data given, and the workspace {self.workspace.path} knows no "
                 f"{_wanted(kinds)} data",
