@@ -366,8 +366,8 @@ def test_readers_keep_their_store_while_it_is_made_anew(data, tmp_path):
 
 
 def test_too_many_damaged_images_are_fatal(tmp_path):
-    data = open_data(little.write_pictures(tmp_path / "d", 40, damaged=(0, 1, 2)))
-    with pytest.raises(CnnlensError, match="3 of 40 images"):
+    data = open_data(little.write_pictures(tmp_path / "d", 40, damaged=(0, 1, 2, 3)))
+    with pytest.raises(CnnlensError, match="4 of 40 images"):
         fill(data, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.h5"))
 

@@ -91,6 +91,28 @@ def test_an_image_does_not_depend_on_the_others(model, image):
     torch.testing.assert_close(alone.images()[0], together.images()[3], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("update", [Adam, Ascent])
+def test_an_ascent_goes_on_where_an_equal_one_stopped(model, update):
+    layer = layer_of(model, "conv2")
+    made = [channel(layer, u) for u in range(3)]
+    whole = climb(model, made, EVERYTHING, update=update(0.05))
+    image = Fourier((3, *model.preprocess.size))
+    randomness = generators(0, made)
+    start = image.noise(randomness, 0.01)
+    steps = optimize(model, made, image, start, randomness, EVERYTHING, update(0.05))
+    state = next(step.state() for step in steps if step.done == 4)
+    next(steps)  # what goes on after it was asked for does not change it
+    fresh = generators(0, made)
+    rest = list(
+        optimize(model, made, image, start, fresh, EVERYTHING, update(0.05), state=state)
+    )
+    assert [step.done for step in rest] == [5, 6]
+    assert torch.equal(rest[-1].images(), whole[-1].images())
+    assert torch.equal(rest[-1].values, whole[-1].values)
+    with pytest.raises(ValueError, match="a state of"):
+        next(optimize(model, made[:2], image, start[:2], fresh[:2], EVERYTHING, state=state))
+
+
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing(model):
     layer = layer_of(model, "conv2")
     made = [channel(layer, u) for u in range(4)]

@@ -81,6 +81,18 @@ def test_edits_come_when_they_are_due():
     assert Edits(decay=0.1).is_due(1)
 
 
+def test_between_blurs_and_clippings_nothing_but_decay_happens():
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    edits = Edits(decay=0.25, blur=1.0, every=3, small_pixels=0.2, small_contributions=0.2)
+    decayed = MEAN + 0.75 * (images - MEAN)
+    for step in (1, 2, 4, 5):
+        assert edits.is_due(step)
+        torch.testing.assert_close(edits(images, images, MEAN, step), decayed)
+    for more in ({"blur": 1.0}, {"small_pixels": 0.2}, {"small_contributions": 0.2}):
+        edited = Edits(decay=0.25, every=3, **more)(images, images, MEAN, 3)
+        assert (edited - decayed).abs().max() > 0.01
+
+
 def test_the_palest_pixels_are_wiped_out():
     images = 0.5 + torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4) / 40
     edited = Edits(small_pixels=0.25, every=1)(images, images, MEAN, step=1)
