@@ -67,13 +67,18 @@ class ImageSet:
 
         return load_image(self.file(index), mode)
 
+    @property
+    def pixel_type(self) -> str:
+        """What `pixels` gives: "uint8", or "float32" in units of [0, 1]."""
+        return "uint8"
+
     def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
         """Bring an image to a network's input plane.
 
         Returns
         -------
         numpy.ndarray
-            (C, H, W) uint8, or float32 in units of [0, 1] where the data is made of floats.
+            (C, H, W) of `pixel_type`.
 
         Raises
         ------

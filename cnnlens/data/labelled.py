@@ -33,7 +33,7 @@ class Labelled:
     Attributes
     ----------
     pixels : torch.Tensor
-        (N, C, H, W) uint8.
+        (N, C, H, W) uint8, or float32 in units of [0, 1].
     labels : torch.Tensor
         (N,) int64, -1 for negatives.
     classes : list of str
@@ -113,14 +113,17 @@ def read_labelled(
         )
     sets = [images] if negatives is None else [images, negatives]
     total = sum(len(one.paths) for one in sets)
-    pixels = _allocate(total, preprocess)
+    floats = any(one.pixel_type == "float32" for one in sets)
+    pixels = _allocate(total, preprocess, np.float32 if floats else np.uint8)
     kept: list[np.ndarray] = []
     skipped: list[Skipped] = []
     done = seen = 0
     for number, one in enumerate(sets):
         of = labels if number == 0 else np.full(len(one.paths), -1)
         for batch in batches(one, preprocess, batch_size=batch_size, workers=workers):
-            pixels[done : done + len(batch.indices)] = batch.pixels.numpy()
+            found = batch.pixels.numpy()
+            found = found / np.float32(255) if floats and found.dtype == np.uint8 else found
+            pixels[done : done + len(batch.indices)] = found
             done += len(batch.indices)
             kept.append(of[batch.indices])
             skipped += batch.skipped
@@ -128,9 +131,9 @@ def read_labelled(
                 progress(seen + batch.next, total)
         seen += len(one.paths)
     check_skipped(skipped, total)
-    found = _checked(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
-    found.source = " ".join(one.fingerprint for one in sets)
-    return found
+    made = _checked(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
+    made.source = " ".join(one.fingerprint for one in sets)
+    return made
 
 
 def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarray]:
@@ -150,12 +153,12 @@ def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarr
     return names, np.array([names.index(c) for c in images.image_categories])
 
 
-def _allocate(total: int, preprocess: Preprocess) -> np.ndarray:
+def _allocate(total: int, preprocess: Preprocess, dtype: type[np.generic]) -> np.ndarray:
     shape = (total, 1 if preprocess.channels == 1 else 3, *preprocess.size)
-    if math.prod(shape) <= IN_MEMORY:
-        return np.empty(shape, np.uint8)
+    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype)
     file = tempfile.TemporaryFile(prefix="cnnlens-pixels-")  # noqa: SIM115  (lives with the array)
-    return np.memmap(file, np.uint8, "w+", shape=shape)
+    return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _checked(

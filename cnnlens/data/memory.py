@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,14 @@ class MemoryImages(ImageSet):
             return item
         return self.preprocess.unnormalize(_planes(item, index)[None].float())[0].clamp(0, 1)
 
+    @cached_property
+    def pixel_type(self) -> str:
+        """What `pixels` gives: "float32" where the first readable image is made of floats."""
+        for index in range(len(self.paths)):
+            with suppress(DamagedImage):
+                return "float32" if _is_float(self.item(index)) else "uint8"
+        return "uint8"
+
     def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
         """Bring an image to a network's input plane; floats keep their precision.
 
@@ -82,8 +91,10 @@ class MemoryImages(ImageSet):
         then undoes: what reaches the network is the tensor, to float32's rounding.
         """
         item = self.item(index)
-        if not _is_float(item):
+        if self.pixel_type == "uint8":
             return super().pixels(index, preprocess)
+        if not _is_float(item):
+            return super().pixels(index, preprocess).astype(np.float32) / 255
         tensor = _planes(item, index).float()  # (C, H, W)
         if preprocess.done:
             if tuple(tensor.shape) != (preprocess.channels, *preprocess.size):

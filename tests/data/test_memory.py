@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from cnnlens.activations.sources import ModelSource
 from cnnlens.data.batches import batches
 from cnnlens.data.decode import DamagedImage
+from cnnlens.data.labelled import read_labelled
 from cnnlens.data.memory import memory_images
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import wrap_module
@@ -78,6 +79,24 @@ def test_floats_keep_what_eight_bits_would_lose() -> None:
     exact = torch.rand(3, *SIZE)
     pixels = memory_images([exact]).pixels(0, PLAIN)
     assert np.array_equal(pixels, exact.numpy())
+
+
+def test_one_data_set_gives_one_type_of_pixels() -> None:
+    mixed = [FORMS["floats"](photos()[0]), photos()[1], FORMS["pil"](photos()[2])]
+    for images in (memory_images(mixed), memory_images(mixed[1:] + mixed[:1])):
+        (batch,) = batches(images, PLAIN, batch_size=8, workers=0)
+        wanted = np.stack([np.asarray(images.load(n)).transpose(2, 0, 1) for n in range(3)])
+        assert str(batch.pixels.dtype) == f"torch.{images.pixel_type}"
+        assert torch.equal(PLAIN.normalize(batch.pixels), PLAIN.normalize(torch.from_numpy(wanted)))
+
+
+def test_floats_are_trained_on_as_they_are() -> None:
+    every = [FORMS["floats"](photos()[n % 5]) for n in range(10)]
+    floats = memory_images(every[:8], [n % 2 for n in range(8)])
+    negatives = memory_images(photos(2))
+    found = read_labelled(floats, PLAIN, negatives=negatives)
+    wanted = torch.stack([*every[:8], *map(FORMS["floats"], photos(2))])
+    assert torch.equal(found.pixels, wanted)
 
 
 def test_grey_and_transparent_images_are_shown() -> None:

@@ -103,9 +103,7 @@ def test_an_ascent_goes_on_where_an_equal_one_stopped(model, update):
     state = next(step.state() for step in steps if step.done == 4)
     next(steps)  # what goes on after it was asked for does not change it
     fresh = generators(0, made)
-    rest = list(
-        optimize(model, made, image, start, fresh, EVERYTHING, update(0.05), state=state)
-    )
+    rest = list(optimize(model, made, image, start, fresh, EVERYTHING, update(0.05), state=state))
     assert [step.done for step in rest] == [5, 6]
     assert torch.equal(rest[-1].images(), whole[-1].images())
     assert torch.equal(rest[-1].values, whole[-1].values)
