@@ -112,3 +112,10 @@ def test_entries_by_name_stand_in_the_document(tmp_path):
     assert document["trees"] == {"leaves": 4, "made_from": {"rule": ["argmin"]}}
     again = Ledger(tmp_path / "summary.json", listed="")
     assert not again.missing([Item("trees", {"rule": ("argmin",)})])
+
+
+def test_a_document_may_be_its_own_entry(tmp_path):
+    (tmp_path / "summary.json").write_text('{"units": 3, "made_from": {"layer": "conv1"}}')
+    ledger = Ledger(tmp_path / "summary.json", listed="")
+    assert ledger.is_made(Item("summary.json", {"layer": "conv1"}))
+    assert not ledger.is_made(Item("summary.json", {"layer": "conv2"}))
