@@ -14,7 +14,7 @@ import inspect
 import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,17 +124,17 @@ class Investigation:
     @contextmanager
     def _study(self, run: RunSettings, force: bool) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
-        from contextlib import nullcontext
-
         from cnnlens.model.device import random_states
 
         voice = Voice(quiet=self._quiet)
         spec = self._spec if self._net is None else self._wrap()
         study = Study(self.workspace, spec, self._opening, run, voice, force)
         study.options = self._options
-        in_use = nullcontext() if spec is None or isinstance(spec, str) else spec.in_use()
-        for note in spec.notes if self._net is not None and not isinstance(spec, str) else ():
-            self._say(voice, note)
+        in_use: AbstractContextManager[object] = nullcontext()
+        if spec is not None and not isinstance(spec, str):
+            in_use = spec.in_use()
+            for note in spec.notes if self._net is not None else ():
+                self._say(voice, note)
         with random_states(), in_use:
             yield study
         if isinstance(self._spec, str) and "model" in vars(study):
