@@ -27,8 +27,6 @@ _SERVICES = {
     "report": "Results",
     "demo": "Find your way",
     # not carried over yet
-    **dict.fromkeys(("explain",), "Look at images"),
-    **dict.fromkeys(("cluster", "outliers"), "Look at a layer"),
     "finetune": "Train",
 }
 # headings in the order in which the help shows them

@@ -10,7 +10,6 @@ from typing import Any
 
 from cnnlens.cli.options import command_line
 from cnnlens.cli.screen import Screen
-from cnnlens.cli.session import ModelOptions
 from cnnlens.methods import carry_out
 from cnnlens.settings import (
     CamSettings,
@@ -71,10 +70,6 @@ class Tour:
     def kinds(self) -> Path:
         """Pictures in class folders, one per kind of figure."""
         return self.out / "kinds"
-
-    def model(self, name: str = "trained") -> ModelOptions:
-        """Name a network's checkpoint."""
-        return ModelOptions(str(self.out / f"{name}.pt"))
 
     def space(self, name: str = "trained") -> Workspace:
         """Open a network's workspace."""
@@ -244,23 +239,21 @@ def invert(tour: Tour) -> None:
 @one_thread()
 def cluster(tour: Tour) -> None:
     """Show which kinds of figure the last layer holds close, and in which order it decides."""
-    from cnnlens.cli.cluster import Work
     from cnnlens.data.synthetic import make_kinds
+    from cnnlens.methods.cluster import Cluster, ClusterInputs
 
     if tour.force or not tour.kinds.is_dir():
         make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
     settings = ClusterSettings(bootstrap=100, seed=tour.seed)
-    work = Work(
-        tour.screen, tour.space(), tour.model(), settings, tour.run_settings, force=tour.force
-    )
-    work.run(tour.kinds, [LAYERS[-1]], ["categories", "filters"])
+    for part in ("categories", "filters"):
+        asked = ClusterInputs(data=tour.kinds, layer=(LAYERS[-1],), only=part)
+        carry_out(Cluster(tour.study(), asked, settings, page=False), command_line())
 
 
 @one_thread()
 def explain(tour: Tour) -> None:
     """Let a picture that the trees have not seen go down the filters of its kind."""
-    from cnnlens.cli.explain import Work
+    from cnnlens.methods.explain import Explain, ExplainInputs
 
-    settings = ClusterSettings(seed=tour.seed)
-    work = Work(tour.screen, tour.space(), tour.model(), settings, tour.run_settings, tour.force)
-    work.run(tour.kinds, LAYERS[-1], tour.photos[:1], None)
+    asked = ExplainInputs(image=tuple(tour.photos[:1]), data=tour.kinds, layer=LAYERS[-1])
+    carry_out(Explain(tour.study(), asked, page=False), command_line())

@@ -7,7 +7,7 @@ scipy calls "weighted" linkage.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy.spatial.distance import squareform
 from cnnlens.cluster.tree import clades, newick
 from cnnlens.cluster.vectors import Groups, MapSource, gram
 from cnnlens.errors import CnnlensError
+from cnnlens.progress import Step, followed
 
 _PRODUCTS = 256 * 2**20  # bytes of dot products held at once
 _ORDERED = 400  # categories up to which the best order of leaves is searched for (cubic time)
@@ -119,7 +120,7 @@ def category_tree(
     *,
     resamples: int = 100,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[Step], None] | None = None,
 ) -> CategoryTree:
     """Build the tree of categories of a layer (Dai 2020, §2.5, algorithm 1).
 
@@ -142,6 +143,13 @@ def category_tree(
     CnnlensError
         When fewer than two categories have a direction.
     """
+    return followed(category_steps(source, groups, resamples, seed), progress)
+
+
+def category_steps(
+    source: MapSource, groups: Groups, resamples: int = 100, seed: int = 0
+) -> Generator[Step, None, CategoryTree]:
+    """Do what `category_tree` does, a step for every tree."""
     once = np.ones((1, source.shape[0]))
     products = gram(source, groups, once)[0]
     lengths = np.diag(products)
@@ -152,10 +160,10 @@ def category_tree(
     distances = cosine_distances(products[np.ix_(kept, kept)])
     merges = wpgma(distances)
     total = resamples + 1 if groups.sizes.max() > 1 and resamples else 1
-    progress(1, total)
+    yield Step(1, total, unit="trees")
     support = None
     if total > 1:
-        support = _support(source, groups, kept, merges, resamples, seed, progress)
+        support = yield from _support(source, groups, kept, merges, resamples, seed)
     edges = spanning_tree(distances)
     return CategoryTree(
         names=tuple(groups.names[i] for i in kept),
@@ -234,8 +242,7 @@ def _support(
     merges: np.ndarray,
     resamples: int,
     seed: int,
-    progress: Callable[[int, int], None],
-) -> np.ndarray:
+) -> Generator[Step, None, np.ndarray]:
     wanted = clades(merges[:, :2], len(kept))
     seen = np.zeros(len(wanted))
     rng = np.random.default_rng(seed)
@@ -245,7 +252,7 @@ def _support(
         for number, products in enumerate(gram(source, groups, weights)):
             found = _resampled(products[np.ix_(kept, kept)])
             seen += [clade in found for clade in wanted]
-            progress(start + number + 2, resamples + 1)
+            yield Step(start + number + 2, resamples + 1, unit="trees")
     return seen / resamples
 
 

@@ -104,10 +104,12 @@ def cluster(
         found["filters"] = {given.name: tree for given, tree in trees}
     if "embed" in only:
         vectors, found["projected"] = flat_vectors(source, settings.seed)
-        wanted = (groups, settings.neighbours, settings.seed, progress)
-        found["layer"] = lay_out(vectors, *wanted)
+        k, seed = settings.neighbours, settings.seed
+        found["layer"] = lay_out(vectors, groups, k, seed, lambda step: progress(step.note))
         if pixels is not None:
-            found["pixels"] = lay_out(pixel_vectors(pixels), *wanted)
+            found["pixels"] = lay_out(
+                pixel_vectors(pixels), groups, k, seed, lambda step: progress(step.note)
+            )
     return Clustering(groups, **found)
 
 

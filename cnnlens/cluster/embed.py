@@ -8,7 +8,7 @@ vectors themselves and in their layouts, beside what shuffled categories give.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError
+from cnnlens.progress import Step, followed
 
 FEWEST = 5  # images that a layout needs
 PIXELS = 64  # longest side at which raw pixels are compared
@@ -133,7 +134,7 @@ def lay_out(
     groups: Groups | None,
     neighbours: int = 15,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda stage: None,
+    progress: Callable[[Step], None] | None = None,
 ) -> Layout:
     """Lay vectors out in two and in three dimensions, and measure how separated they are.
 
@@ -148,28 +149,39 @@ def lay_out(
     seed : int
         Equal seeds, equal layouts.
     progress : callable
-        Told what begins.
+        Told what begins, in a step's note.
 
     Raises
     ------
     CnnlensError
         When there are fewer than five images.
     """
+    return followed(layout_steps(vectors, groups, neighbours, seed), progress)
+
+
+def layout_steps(
+    vectors: np.ndarray, groups: Groups | None, neighbours: int = 15, seed: int = 0
+) -> Generator[Step, None, Layout]:
+    """Do what `lay_out` does; each step says what begins."""
     if len(vectors) < FEWEST:
         raise CnnlensError(
             f"{len(vectors)} images are too few for a layout", f"{FEWEST} or more are needed"
         )
     k = min(neighbours, len(vectors) - 1)
-    progress("neighbours")
+    yield _begins(0, "neighbours")
     near = nearest(vectors, k)
     found = {}
-    for name, dimensions in (("2d", 2), ("3d", 3)):
-        progress(f"UMAP {name}")
+    for number, (name, dimensions) in enumerate(((("2d", 2), ("3d", 3))), 1):
+        yield _begins(number, f"UMAP {name}")
         found[name] = _umap(vectors, near, dimensions, seed)
-    progress("separation")
+    yield _begins(3, "separation")
     separation = {"vectors": separate(vectors, groups, k, seed, near)}
     separation |= {name: separate(places, groups, k, seed) for name, places in found.items()}
     return Layout(found["2d"], found["3d"], separation, k)
+
+
+def _begins(number: int, what: str) -> Step:
+    return Step(number, 4, note=what, unit="stages")
 
 
 def nearest(vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,8 @@ Dai 2020, §3.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,12 @@ from cnnlens.attribution.cam import ClassMaps
 from cnnlens.cluster.decision_path import DecisionPath, descend
 from cnnlens.cluster.explanation import Evidence, Explanation, Prediction
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
-from cnnlens.cluster.vectors import Groups, MapSource, category_of, unit_peaks
+from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, category_of, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import Step, followed
 
 TOP = 5  # images of the data per filter
 
@@ -84,7 +86,7 @@ def explanations(
     category: str | None = None,
     rule: str = "argmin",
     top: int = TOP,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Callable[[Step], None] | None = None,
 ) -> Iterator[Explanation]:
     """Explain images, in their order; the source is read twice, however many there are.
 
@@ -93,32 +95,67 @@ def explanations(
     images : sequence of numpy.ndarray
         (C, H, W) uint8 each.
     progress : callable
-        Told what is done ("predictions", "trees"), how many, and of how many.
+        Told what is done before the first is explained: predictions, trees.
 
     See `explain` for the others, and for what is raised.
     """
-    look = _class_maps(model)
-    if category is not None and category not in groups.names:
-        near = did_you_mean(category, groups.names)
-        raise UsageError(
-            f"no category '{category}' in the data",
-            near or f"there are {', '.join(groups.names[:8])}",
-        )
-    if category is None and look is None:
-        raise UsageError(
-            "the network returns no class scores, so it predicts no category",
-            "name the category with --class",
-        )
-    run = _Run(model, layer, source, groups, look, category, rule, top, progress)
-    return run.explain(images)
+    steps = explain_steps(
+        model, layer, source, groups, images, category=category, rule=rule, top=top
+    )
+
+    def every() -> Iterator[Explanation]:
+        for _, found in followed(steps, progress):
+            yield found
+
+    return every()
 
 
-def _class_maps(model: Model) -> ClassMaps | None:
-    """Grad-CAM of the network; None where it gives no class scores."""
+def explain_steps(
+    model: Model,
+    layer: Layer,
+    source: MapSource,
+    groups: Groups,
+    images: Sequence[np.ndarray],
+    *,
+    category: str | None = None,
+    rule: str = "argmin",
+    top: int = TOP,
+    skip: Callable[[int, CnnlensError], None] | None = None,
+) -> Generator[Step, None, Iterator[tuple[int, Explanation]]]:
+    """Do what `explanations` does: steps first, then each image's number and its explanation.
+
+    Parameters
+    ----------
+    skip : callable, optional
+        Given an image that cannot be explained, by its number, and why; the others are explained
+        all the same. Left out: that is raised.
+    """
+    look = predictor(model, groups.names, category)
+    return _Run(model, layer, source, groups, look, category, rule, top, skip).steps(images)
+
+
+def predictor(model: Model, names: Sequence[str], category: str | None) -> ClassMaps | None:
+    """Give what predicts classes, Grad-CAM with it; None where the network has no scores.
+
+    Raises
+    ------
+    UsageError
+        When the category named is none of `names`, or none was named and nothing predicts one.
+    """
+    if category is not None and category not in names:
+        near = did_you_mean(category, names)
+        raise UsageError(
+            f"no category '{category}' in the data", near or f"there are {', '.join(names[:8])}"
+        )
     try:
         return ClassMaps(model, "gradcam")
     except CnnlensError:
-        return None
+        if category is not None:
+            return None
+    raise UsageError(
+        "the network returns no class scores, so it predicts no category",
+        "name the category with --class",
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +171,7 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Run:
-    """One call of `explanations`."""
+    """One call of `explain_steps`."""
 
     model: Model
     layer: Layer
@@ -144,20 +181,36 @@ class _Run:
     named: str | None
     rule: str
     top: int
-    progress: Callable[[str, int, int], None]
+    skip: Callable[[int, CnnlensError], None] | None
 
-    def explain(self, images: Sequence[np.ndarray]) -> Iterator[Explanation]:
-        predictions = []
+    def steps(
+        self, images: Sequence[np.ndarray]
+    ) -> Generator[Step, None, Iterator[tuple[int, Explanation]]]:
+        predictions: dict[int, Prediction | None] = {}
         for number, pixels in enumerate(images):
-            self.progress("predictions", number, len(images))
-            predictions.append(self._predict(pixels) if self.look else None)
-        wanted = [self.named or (p.category if p else None) for p in predictions]
-        walks = dict(self._walks(images, [name for name in wanted if name is not None]))
+            yield Step(number, len(images), "predictions")
+            with self._spared(number):
+                predictions[number] = self._predict(pixels) if self.look else None
+        wanted = {n: self.named or (p.category if p else None) for n, p in predictions.items()}
+        walks = yield from self._walks(images, {n: name for n, name in wanted.items() if name})
         splits = (split for walk in walks.values() for split in walk.path.splits)
         units = sorted({split.filter for split in splits if split.filter is not None})
-        peaks = dict(zip(units, unit_peaks(self.source, units), strict=True))  # (N,) each
-        for number, prediction in enumerate(predictions):
-            yield self._explanation(prediction, walks[number], peaks)
+        every = unit_peaks(self.source, units) if units else np.empty((0, 0), np.float32)
+        peaks = dict(zip(units, every, strict=True))  # (N,) each
+        return (
+            (number, self._explanation(predictions[number], walks[number], peaks))
+            for number in sorted(walks)
+        )
+
+    @contextmanager
+    def _spared(self, number: int) -> Iterator[None]:
+        """Let an image that cannot be explained cost only itself, where that is wanted."""
+        try:
+            yield
+        except CnnlensError as error:
+            if self.skip is None:
+                raise
+            self.skip(number, error)
 
     def _predict(self, pixels: np.ndarray) -> Prediction:
         assert self.look is not None
@@ -182,23 +235,32 @@ class _Run:
         )
 
     def _walks(
-        self, images: Sequence[np.ndarray], wanted: Sequence[str]
-    ) -> Iterator[tuple[int, _Walk]]:
+        self, images: Sequence[np.ndarray], wanted: Mapping[int, str]
+    ) -> Generator[Step, None, dict[int, _Walk]]:
         """Grow every wanted tree, and let its images go down while its maps are in memory."""
-        names = sorted(set(wanted))
+        names = sorted(set(wanted.values()))
+        yield Step(0, len(names), "trees", unit="categories")
+        walks = {}
         trees = filter_trees(self.source, self.groups, names, self.rule)
-        for done, (given, tree) in enumerate(trees):
-            self.progress("trees", done, len(names))
-            if not len(tree.leaves):
-                raise CnnlensError(
-                    f"{self.layer.name} answers nothing to any image of {given.name}",
-                    "name another layer",
-                )
+        for done, (given, tree) in enumerate(trees, 1):
             vectors = node_vectors(given.maps, tree)
-            for number in (i for i, name in enumerate(wanted) if name == given.name):
-                maps = self._maps(images[number])
-                path = descend(vectors, tree, maps)
-                yield number, _Walk(given.name, given.rows, tree, path, maps.max(axis=(1, 2)))
+            for number in (n for n, name in wanted.items() if name == given.name):
+                with self._spared(number):
+                    walks[number] = self._walk(given, tree, vectors, images[number])
+            yield Step(done, len(names), "trees", note=given.name, unit="categories")
+        return walks
+
+    def _walk(
+        self, given: CategoryMaps, tree: FilterTree, vectors: np.ndarray, pixels: np.ndarray
+    ) -> _Walk:
+        if not len(tree.leaves):
+            raise CnnlensError(
+                f"{self.layer.name} answers nothing to any image of {given.name}",
+                "name another layer",
+            )
+        maps = self._maps(pixels)
+        path = descend(vectors, tree, maps)
+        return _Walk(given.name, given.rows, tree, path, maps.max(axis=(1, 2)))
 
     def _maps(self, pixels: np.ndarray) -> np.ndarray:
         """The layer's answer, (C, H, W)."""

@@ -278,7 +278,7 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray], int]] = {
 
 def node_vectors(maps: np.ndarray, tree: FilterTree) -> np.ndarray:
     """Vectors of all nodes, leaves first: (n + m, C·H·W) float32, each the mean of its children."""
-    count, flat = len(tree.leaves), maps[tree.leaves].reshape(len(tree.leaves), -1)
+    count, flat = len(tree.leaves), maps.reshape(len(maps), -1)[tree.leaves]
     found = np.empty((count + len(tree.pairs), flat.shape[1]), np.float32)
     found[:count] = flat
     for merge, (a, b) in enumerate(tree.pairs):

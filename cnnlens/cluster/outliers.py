@@ -10,7 +10,7 @@ nothing of categories, are named after them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from cnnlens.cluster.regions import Regions, find_regions
 from cnnlens.cluster.vectors import Groups, MapSource, category_of
 from cnnlens.model.classes import class_bias, class_name
 from cnnlens.model.model import Model
+from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings
 
 
@@ -183,6 +184,7 @@ def outliers(
     settings: OutlierSettings | None = None,
     *,
     batch_size: int = 32,
+    progress: Callable[[Step], None] | None = None,
 ) -> Outliers:
     """See what out-of-sample images and noise are predicted as.
 
@@ -199,6 +201,8 @@ def outliers(
         How much noise, and its seed.
     batch_size : int
         Images in the network at once.
+    progress : callable, optional
+        Told what begins.
 
     Returns
     -------
@@ -211,17 +215,30 @@ def outliers(
     ValueError
         When there are neither images nor noise, or a source without its groups.
     """
+    return followed(outlier_steps(model, logits, source, groups, settings, batch_size), progress)
+
+
+def outlier_steps(
+    model: Model,
+    logits: Mapping[str, np.ndarray],
+    source: MapSource | None = None,
+    groups: Groups | None = None,
+    settings: OutlierSettings | None = None,
+    batch_size: int = 32,
+) -> Generator[Step, None, Outliers]:
+    """Do what `outliers` does; each step says what begins."""
     settings = settings or OutlierSettings()
     if not logits and not settings.noise:
         raise ValueError("neither scores of images nor noise to look at")
     if (source is None) != (groups is None):
         raise ValueError("a source of known images needs their groups, and the other way round")
-    noises = _noises(model, settings, batch_size)
+    noises = yield from _noises(model, settings, batch_size)
     predicted = (*(predicted_as(name, scores) for name, scores in logits.items()), *noises)
     count = len(predicted[0].shares)
     classes = _class_names(model, groups, count)
     regions = None
     if source is not None and groups is not None:
+        yield Step(0, 1, "regions and clusters", unit="")
         regions = find_regions(source, groups, settings.seed)
     noise = None
     if noises:
@@ -229,14 +246,17 @@ def outliers(
     return Outliers(predicted, classes, noise, regions)
 
 
-def _noises(model: Model, settings: OutlierSettings, batch_size: int) -> list[Predicted]:
+def _noises(
+    model: Model, settings: OutlierSettings, batch_size: int
+) -> Generator[Step, None, list[Predicted]]:
     """What every kind of noise is predicted as."""
     if not settings.noise:
         return []
     shape = (settings.noise, model.preprocess.channels, *model.preprocess.size)
     forward = Forward(model, [], logits=True, limit=batch_size)
     found = []
-    for kind in NOISES:
+    for number, kind in enumerate(NOISES):
+        yield Step(number, len(NOISES), "noise", note=kind, unit="kinds")
         _, logits = forward(torch.from_numpy(noise_images(kind, shape, settings.seed)))
         assert logits is not None
         found.append(predicted_as(kind, logits))

@@ -26,6 +26,9 @@ _BUILT_IN = {
     "cam": "Cam",
     "invert": "Invert",
     "style": "Style",
+    "cluster": "Cluster",
+    "explain": "Explain",
+    "outliers": "Outliers",
     "compare": "Compare",
 }
 

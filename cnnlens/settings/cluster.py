@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from cnnlens.errors import UsageError
+from cnnlens.settings.option import option
 from cnnlens.settings.run import Settings
+
+
+def _rule() -> Any:
+    return option(
+        "argmin",
+        "Which filter is critical at a merge: of the smallest masked cosine (the paper's "
+        "pseudocode), or of the one changed most (its text).",
+        choices=("argmin", "largest-change"),
+    )
+
+
+def _seed() -> Any:
+    return option(0, "Seed of everything random.", least=0, panel="Run")
 
 
 @dataclass(frozen=True)
@@ -27,24 +41,36 @@ class ClusterSettings(Settings):
         Of the bootstrap, the noise and the embedding.
     """
 
-    bootstrap: int = 100
-    noise: bool = False
-    rule: str = "argmin"
-    neighbours: int = 15
-    seed: int = 0
+    bootstrap: int = option(
+        100,
+        "Trees from resampled images, for each merge's support; 0 for none.",
+        least=0,
+        hint="0 leaves it out",
+    )
+    noise: bool = option(False, "Add random images as one more category.", off="-")
+    rule: str = _rule()
+    neighbours: int = option(
+        15, "Neighbours of an image in the embedding.", least=2, hint="15 is usual"
+    )
+    seed: int = _seed()
 
-    def __post_init__(self) -> None:
-        if self.bootstrap < 0:
-            raise UsageError("--bootstrap cannot be negative", "0 leaves it out")
-        if self.rule not in ("argmin", "largest-change"):
-            raise UsageError(f"--rule {self.rule} is not known", "choose argmin or largest-change")
-        if self.neighbours < 2:
-            raise UsageError(f"--neighbours {self.neighbours} is not at least 2", "15 is usual")
+
+@dataclass(frozen=True)
+class ExplainSettings(Settings):
+    """Paths down trees of filters.
+
+    Attributes
+    ----------
+    rule : str
+        Which filter is critical, as in `ClusterSettings`.
+    """
+
+    rule: str = _rule()
 
 
 @dataclass(frozen=True)
 class OutlierSettings(Settings):
-    """What images are taken for that belong to none of the classes.
+    """What images are predicted as that belong to none of the classes.
 
     Attributes
     ----------
@@ -54,9 +80,7 @@ class OutlierSettings(Settings):
         Of the noise and the clusters.
     """
 
-    noise: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.noise < 0:
-            raise UsageError("--noise cannot be negative", "0 leaves it out")
+    noise: int = option(
+        200, "Random images of each kind; 0 for none.", least=0, hint="0 leaves it out"
+    )
+    seed: int = _seed()

@@ -1,0 +1,264 @@
+"""``cnnlens explain``: an image's path down its category's tree of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.methods.method import Inputs, Method, Results, data_input, images_input, layer_input
+from cnnlens.methods.stored import detected, fill, groups_of, mark, store_key
+from cnnlens.progress import Step
+from cnnlens.settings.cluster import ExplainSettings
+from cnnlens.settings.option import option
+from cnnlens.study.images import GivenImage
+from cnnlens.study.ledger import MADE_FROM, Item, Ledger
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cnnlens.activations.store import Store
+    from cnnlens.cluster.explanation import Explanation
+    from cnnlens.report.blocks import Section
+    from cnnlens.report.shown import PictureResults
+
+
+@dataclass(frozen=True)
+class ExplainInputs(Inputs):
+    """Which images, whose filters."""
+
+    image: tuple[Path, ...] = images_input()
+    data: Path | None = data_input()
+    layer: str | None = layer_input("Whose filters. Default: the workspace's last one, else last.")
+    category: str | None = option(
+        None,
+        "The category whose tree to go down; where it is not the predicted one, its name joins "
+        "the picture's, so that both stay.",
+        name="class",
+        metavar="CATEGORY",
+        shown="the predicted class's",
+        panel="What",
+    )
+
+
+def explanations(workspace: Path) -> Section | None:
+    """Gather the page's part about explained images."""
+    from cnnlens.report.sections import explanations as gather
+
+    return gather(workspace)
+
+
+class Explain(Method):
+    """Walk an image down its category's filters.
+
+    At every split the image goes to the nearer side; shown are the critical filter, its activation
+    among the category's images, and the images of the data that excite it most. Each image gets a
+    picture and a JSON of its name; of a category named with --class that is not the predicted one,
+    NAME-CATEGORY.
+    """
+
+    name, panel = "explain", "Look at images"
+    asks, settings_types = ExplainInputs, (ExplainSettings,)
+    sections = (("explain", explanations),)
+    examples = (
+        "cnnlens explain -i dog.jpg",
+        "cnnlens explain model.pt -d photos/ -l layer4 -i dog.jpg --class cat",
+    )
+
+    def resolve(self) -> None:
+        """Find images, categories, the layer, and what predicts classes."""
+        from cnnlens.cluster.explain import predictor
+
+        study, asked = self.study, self.asked
+        self.folder = study.folder("explain")
+        self.known = {file.stem: self._ledger(file) for file in sorted(self.folder.glob("*.json"))}
+        predicted = [one for name, one in self.known.items() if self._named(name) is None]
+        self.given = study.given(asked.image, predicted)
+        self.images = study.images(asked.data, ("classes", "parts"))
+        (self.layer,) = study.layers([asked.layer] if asked.layer else [])
+        names = sorted(set(self.images.image_categories or ()))
+        predictor(study.model, names, asked.category)
+
+    def _ledger(self, file: Path) -> Ledger:
+        return Ledger(file, listed="", force=self.study.force)
+
+    # ---- what is there
+
+    def _document(self, name: str) -> dict[str, Any]:
+        """What an earlier run found; {} where there is no such file."""
+        ledger = self.known.get(name)
+        return ledger.entries.get(ledger.path.name, {}) if ledger else {}
+
+    def _made_from(self, name: str) -> dict[str, Any]:
+        found = self._document(name).get(MADE_FROM)
+        return found if isinstance(found, dict) else {}
+
+    def _named(self, name: str) -> Any:
+        """The category that was named against the prediction; None where it was predicted."""
+        return self._made_from(name).get("category")
+
+    def _name(self, image: GivenImage, category: str | None) -> str:
+        """Name the picture of an image, down a category's tree or the predicted one's."""
+        from cnnlens.report.names import file_names
+
+        more = "" if category is None else f"-{file_names([category])[category]}"
+        place, number = image.mark.partition(":")[0], 1
+        while True:
+            name = f"{image.name}{more}" + (f"-{number}" if number > 1 else "")
+            there = str(self._made_from(name).get("image", "")).partition(":")[0]
+            if not there or (there, self._named(name)) == (place, category):
+                return name
+            number += 1
+
+    @cached_property
+    def _key(self) -> dict[str, Any]:
+        """Everything that every explanation of this run depends on."""
+        return store_key(
+            self.study,
+            self.images,
+            self.layer,
+            settings=self.settings.as_dict(),
+            classes=mark(self.study.model.classes),
+            detects=mark(self._detects),
+        )
+
+    @cached_property
+    def _detects(self) -> dict[int, str]:
+        return detected(self.study, self.layer)
+
+    def _item(self, image: GivenImage, category: str | None) -> Item:
+        name = self._name(image, category)
+        made_from = {**self._key, "category": category, "image": image.mark}
+        return Item(f"{name}.json", made_from, (f"{name}.png",))
+
+    def _made(self, image: GivenImage) -> str | None:
+        """Name of the picture that shows just this already; None where there is none."""
+        for category in dict.fromkeys((None, self.asked.category)):
+            item = self._item(image, category)
+            name = item.name.removesuffix(".json")
+            ledger = self.known.get(name)
+            wanted = (None, self._document(name).get("category"), category)
+            if ledger and ledger.is_made(item) and self.asked.category in wanted:
+                return name
+        return None
+
+    # ---- what is made
+
+    def plan(self) -> str:
+        """Say how many images are explained, and which were before."""
+        made = {image: self._made(image) for image in self.given.images}
+        self.names = {image: name for image, name in made.items() if name is not None}
+        for name in self.names.values():
+            self.study.voice.note(f"{name}: explained before (--force redoes it)")
+        count = len(made) - len(self.names)
+        images = "1 image" if count == 1 else f"{count} images"
+        return f"{images}, down the filters of {self.layer.name}" if count else ""
+
+    def work(self) -> Iterator[Step]:
+        """Explain what was not explained before; each is kept as soon as it is drawn."""
+        study, todo = self.study, [i for i in self.given.images if i not in self.names]
+        read: list[tuple[GivenImage, np.ndarray]] = []
+        for one in self.given.read(study.model.preprocess, todo):
+            read.append(one)
+            yield Step(len(read), len(todo), "images")
+        if not read:
+            return
+        yield from fill(study, self.images, self.layer)
+        with study.store(self.images, self.layer) as store:
+            yield from self._explain(read, store)
+        if study.model.classes is None and self.asked.category is None:
+            study.voice.note(
+                "the network's classes have no names: they are taken for the categories in "
+                "alphabetical order"
+            )
+        if self.failed and not self.names:
+            raise self.failed.pop(0)
+
+    def _explain(self, read: list[tuple[GivenImage, np.ndarray]], store: Store) -> Iterator[Step]:
+        from cnnlens.cluster.explain import explain_steps
+
+        def skip(number: int, error: CnnlensError) -> None:
+            if len(read) > 1:
+                self.study.voice.note(f"{read[number][0].shown}: {error.message}")
+            self.failed.append(error)
+
+        groups = groups_of(self.images, store)
+        assert groups is not None  # `resolve` asked for data that has categories
+        found = yield from explain_steps(
+            self.study.model, self.layer, store, groups, [pixels for _, pixels in read],
+            category=self.asked.category, rule=self.settings.rule, skip=skip,
+        )  # fmt: skip
+        for done, (number, one) in enumerate(found, 1):
+            self._keep(*read[number], one, store)
+            yield Step(done, len(read), "explanations", note=read[number][0].path.name)
+
+    def _keep(
+        self, image: GivenImage, pixels: np.ndarray, found: Explanation, store: Store
+    ) -> None:
+        """Draw an explanation; write its picture and its JSON."""
+        from cnnlens.files import atomic, write_json
+        from cnnlens.report.figures.explain import draw_explained, explained_picture
+        from cnnlens.report.figures.strips import as_seen
+
+        predicted = found.prediction is not None and found.prediction.category == found.category
+        item = self._item(image, None if predicted else found.category)
+        name = item.name.removesuffix(".json")
+        picture = explained_picture(
+            found, pixels, image.path.name, self.layer.name, self._detects,
+            lambda row, side: as_seen(
+                self.images, int(store.positions[row]), self.study.model.preprocess, side
+            ),
+        )  # fmt: skip
+        with atomic(self.folder / f"{name}.png") as temporary:
+            draw_explained(picture).save(temporary, "PNG", optimize=True)
+        write_json(
+            self.folder / item.name,
+            {
+                "image": image.shown,
+                "file": f"{name}.png",
+                "layer": self.layer.name,
+                **found.as_dict(store.images, self._detects),
+                MADE_FROM: item.made_from,
+            },
+        )
+        self.known[name] = self._ledger(self.folder / item.name)
+        self.names[image] = name
+
+    # ---- what is shown
+
+    def close(self) -> None:
+        """List what was explained."""
+        self.study.voice.skipped(self.given.skipped)
+        named = [self.names[image] for image in self.given.images if image in self.names]
+        self.summaries = {name: self._document(name) for name in named}
+
+    def document(self) -> Any:
+        """Return the one image's JSON, or those of several by the names of their pictures."""
+        found = super().document()
+        return {"images": self.summaries} if len(self.summaries) > 1 else found
+
+    def show(self, results: Results) -> None:
+        """Show each image's path."""
+        rows = [
+            (
+                name,
+                found["class_name"],
+                found["probability"],
+                found["category"],
+                len(found["path"]),
+                " ".join(str(split["critical_filter"]) for split in found["path"][:6]),
+            )
+            for name, found in self.summaries.items()
+        ]
+        columns = ["image", "predicted", "probability", "category", "splits", "first filters"]
+        results.table(columns, rows)
+        results.say(f"pictures: {self.folder}")
+
+    def result(self) -> PictureResults:
+        """Return the pictures, and what is known of each."""
+        from cnnlens.report.shown import PictureResults
+
+        return PictureResults(self.folder, list(self.summaries.values()))

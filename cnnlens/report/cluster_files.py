@@ -1,0 +1,251 @@
+"""``WORKSPACE/cluster/<layer>``: trees and layouts, written with their pictures and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlens.cluster.categories import CategoryTree
+from cnnlens.cluster.embed import Layout
+from cnnlens.cluster.filters import FilterTree
+from cnnlens.cluster.vectors import CategoryMaps, Groups
+from cnnlens.errors import CnnlensError
+from cnnlens.files import atomic, read_csv, write_csv, write_text
+from cnnlens.report.contents import read_object, reading
+from cnnlens.report.figures import embedding, filters, save_figure
+from cnnlens.report.figures.categories import dendrogram, heat_map, spanning_tree_figure
+from cnnlens.report.shown import Fact, Picture, Shown
+from cnnlens.report.trees import read_tree, write_tree
+
+CATEGORIES = (
+    *("categories.json", "categories.nwk", "mst.csv", "distances.csv"),
+    *("dendrogram.png", "mst.png", "distances.png"),
+)
+_TABLES = ("umap.csv", "umap_3d.csv", "umap_pixels.csv", "umap_pixels_3d.csv")
+EMBED = (*_TABLES, "umap.png", "umap.webp")
+_REDO = "redo `cnnlens cluster` with --force"
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterResult(Shown):
+    """What cluster found on one layer; ``found["cat"]`` is the tree of that category's filters.
+
+    Trees are nested mappings: leaves, and nodes with "distance" and "children".
+
+    Attributes
+    ----------
+    name : str
+        The layer as it was typed.
+    folder : pathlib.Path
+        ``WORKSPACE/cluster/<layer>``.
+    summary : dict
+        ``summary.json``: of "categories", "filters" and "embed" those that were made.
+    """
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+
+    @cached_property
+    def categories(self) -> dict[str, Any]:
+        """The tree of categories."""
+        return read_tree(self.folder / "categories.json")
+
+    @property
+    def names(self) -> list[str]:
+        """The categories, in the order of `distances`: near ones side by side."""
+        return [row["category"] for row in self._distances]
+
+    @property
+    def distances(self) -> np.ndarray:
+        """(K, K) float64: ½(1 − cos) of the categories' mean vectors."""
+        with reading(self.folder / "distances.csv", _REDO):
+            return np.array([[float(row[name]) for name in self.names] for row in self._distances])
+
+    @cached_property
+    def _distances(self) -> list[dict[str, str]]:
+        return read_csv(self.folder / "distances.csv", ("category",))
+
+    def __getitem__(self, category: str) -> dict[str, Any]:
+        for one in self._trees:
+            if one["category"] == category and one["leaves"]:
+                return read_tree(self.folder / "filters" / f"{one['file']}.json")
+        known = ", ".join(one["category"] for one in self._trees if one["leaves"])
+        raise KeyError(f"no tree of filters for {category!r}; there are {known or 'none'}")
+
+    @property
+    def _trees(self) -> list[dict[str, Any]]:
+        return list(self.summary.get("filters", {}).get("categories", []))
+
+    def layout(self, of: str = "layer", dimensions: int = 2) -> np.ndarray:
+        """Read where the images lie, (N, 2) or (N, 3) float64; `of` the "layer" or the "pixels"."""
+        if of not in ("layer", "pixels") or dimensions not in (2, 3):
+            raise ValueError(f"a layout of layer or pixels in 2 or 3, not of {of} in {dimensions}")
+        file = self.folder / _TABLES[2 * (of == "pixels") + (dimensions == 3)]
+        axes = "xyz"[:dimensions]
+        with reading(file, _REDO):
+            return np.array([[float(row[a]) for a in axes] for row in read_csv(file, tuple(axes))])
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give a row per category: images, and the filters that decide first for it."""
+        return [
+            {
+                "category": one["category"],
+                "images": one["images"],
+                "merges": one["merges"],
+                "top_filters": " ".join(map(str, one.get("top_filters", ()))),
+            }
+            for one in self._trees
+        ]
+
+    def _title(self) -> str:
+        return f"How {self.name} organizes what it knows"
+
+    def _facts(self) -> Iterable[Fact]:
+        if found := self.summary.get("categories"):
+            support = found["first_support"]
+            yield "categories", str(found["categories"]), ""
+            yield "first to merge", " + ".join(found["first_merge"]), ""
+            yield "support", "–" if support is None else f"{support:.0%}", ""
+        if found := self.summary.get("embed"):
+            for side in ("layer", "pixels"):
+                near = found[side]["vectors"]
+                if near["neighbours"] is not None:
+                    words = f"neighbours of one category ({side})"
+                    yield words, f"{near['neighbours']:.0%}", f"{near['chance']:.0%}"
+
+    def _shots(self) -> Iterable[tuple[str, Picture]]:
+        names = {"tree of categories": "dendrogram.png", "layouts": "umap.png"}
+        trees = {one["category"]: f"filters/{one['file']}.png" for one in self._trees}
+        for words, file in {**names, **trees}.items():
+            if (self.folder / file).is_file():
+                yield words, self.folder / file
+
+
+def read_clusters(folder: Path) -> ClusterResult:
+    """Read what cluster left of one layer.
+
+    Raises
+    ------
+    CnnlensError
+        Naming the file that is damaged.
+    """
+    summary = read_object(folder / "summary.json", redo=_REDO)
+    for part in ("categories", "filters", "embed"):
+        if not isinstance(summary.get(part, {}), dict):
+            raise CnnlensError(f"{folder / 'summary.json'} is damaged: {part}", _REDO)
+    return ClusterResult(str(summary.get("layer") or folder.name), folder, summary)
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def write_categories(folder: Path, tree: CategoryTree) -> None:
+    """Write the tree of categories in all its forms: `CATEGORIES`."""
+    pairs = tree.merges[:, :2].astype(int)
+    write_tree(folder / "categories.json", pairs, tree.leaf_entries(), tree.node_entries())
+    write_text(folder / "categories.nwk", tree.newick())
+    edges = [(tree.names[a], tree.names[b], d) for a, b, d in tree.edges]
+    write_csv(folder / "mst.csv", ("a", "b", "distance"), edges)
+    names = [tree.names[i] for i in tree.order]
+    rows = tree.distances[tree.order][:, tree.order].tolist()
+    table = ([name, *row] for name, row in zip(names, rows, strict=True))
+    write_csv(folder / "distances.csv", ("category", *names), table)
+    draws = (dendrogram, spanning_tree_figure, heat_map)
+    for file, draw in zip(CATEGORIES[4:], draws, strict=True):
+        save_figure(draw(tree), folder / file)
+
+
+def filter_files(file: str) -> tuple[str, ...]:
+    """List the files of a category's tree of filters, below the layer's folder."""
+    return tuple(f"filters/{file}.{ending}" for ending in ("json", "nwk", "png", "webp"))
+
+
+def write_filters(
+    folder: Path,
+    file: str,
+    given: CategoryMaps,
+    tree: FilterTree,
+    images: Sequence[str],
+    detects: Mapping[int, str],
+    title: str,
+    thumbnail: Callable[[int], np.ndarray],
+) -> None:
+    """Write the tree of one category's filters in all its forms: `filter_files`.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The layer's.
+    file : str
+        What the category's files are called, without ending.
+    given, tree : CategoryMaps, FilterTree
+        What the tree was grown from, and the tree.
+    images : sequence of str
+        Names of the category's n images.
+    detects : mapping of int to str
+        What filters detect, where that is known.
+    title : str
+        Of the picture.
+    thumbnail : callable
+        Gives an image as the network sees it, by its row in the source: (64, 64, 3) uint8.
+    """
+    as_json, as_newick, picture, sprite = (folder / name for name in filter_files(file))
+    rows = given.rows[tree.leaves].tolist()
+    cells: dict[int, np.ndarray] = {}
+
+    def cell(leaf: int) -> np.ndarray:
+        if leaf not in cells:
+            cells[leaf] = thumbnail(rows[leaf])
+        return cells[leaf]
+
+    leaves = tree.leaf_entries(images, given.rows)
+    write_tree(as_json, tree.pairs, leaves, tree.node_entries(detects))
+    write_text(as_newick, tree.newick(images))
+    peaks = given.maps[tree.leaves].max(axis=(2, 3))  # (n, C)
+    drawn = filters.draw_tree(filters.TreePicture(title, tree, peaks, cell, detects))
+    with atomic(picture) as temporary:
+        drawn.save(temporary, "PNG", optimize=True)
+    with atomic(sprite) as temporary:
+        filters.sprite(len(rows), cell).save(temporary, "WEBP", quality=70, method=2)
+
+
+def write_layouts(
+    folder: Path,
+    layouts: tuple[Layout, Layout],
+    images: Sequence[str],
+    groups: Groups | None,
+    layer: str,
+    thumbnails: Sequence[np.ndarray],
+) -> None:
+    """Write where images lie, by a layer and by their pixels: `EMBED`.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The layer's.
+    layouts : (Layout, Layout)
+        By the layer's vectors, by raw pixels.
+    images : sequence of str
+        Names of the N images.
+    groups : Groups or None
+        Their categories.
+    layer : str
+        Its name.
+    thumbnails : sequence of numpy.ndarray
+        The first `figures.embedding.MOST` images, (SIDE, SIDE, 3) uint8.
+    """
+    known = [groups.names[i] for i in groups.of_image] if groups else [""] * len(images)
+    places = [places for one in layouts for places in (one.flat, one.deep)]
+    for file, place in zip(_TABLES, places, strict=True):
+        header = ("image", "category", *"xyz"[: place.shape[1]])
+        rows = zip(images, known, place.tolist(), strict=True)
+        write_csv(folder / file, header, ([i, c, *at] for i, c, at in rows))
+    save_figure(embedding.draw_layouts(*layouts, groups, layer), folder / "umap.png")
+    with atomic(folder / "umap.webp") as temporary:
+        embedding.sprite(thumbnails).save(temporary, "WEBP", quality=65, method=2)
