@@ -44,7 +44,11 @@ class Results(Protocol):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method asks for beside its settings."""
+    """What a method asks for beside its settings; what its options say of values is checked."""
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)):
+            field.check(getattr(self, field.attribute))
 
 
 class Method:
@@ -80,6 +84,8 @@ class Method:
     opens_model : bool
         Whether it works on the workspace's model. Else it works on finished workspaces, of which
         the first is named in MODEL's place, and leaves them as they are.
+    remembers : bool
+        Whether the workspace then knows model, data and command. Else it is left as it is.
     forces : str
         What ``--force`` does beside redoing.
     """
@@ -92,6 +98,7 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers")
     sections: ClassVar[tuple[Gather, ...]] = ()
     opens_model: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
     forces: ClassVar[str] = "clear the workspace's results of another model"
 
     def __init__(
@@ -167,9 +174,9 @@ def carry_out(method: Method, command: str = "") -> None:
         For what was named wrongly, before anything is written; for what fails on the way, after
         everything else was made.
     """
-    study = method.study
+    study, remembers = method.study, method.opens_model and method.remembers
     method.resolve()
-    if method.opens_model:
+    if remembers:
         study.commit()
     if plan := method.plan():
         study.voice.note(plan)
@@ -182,8 +189,8 @@ def carry_out(method: Method, command: str = "") -> None:
             method.close()
         raise
     method.close()
-    if method.opens_model:
-        study.record(command)
+    if remembers:
+        study.record(command, method.name)
 
 
 def _generator(steps: Iterator[Step]) -> Any:

@@ -253,10 +253,10 @@ class Study:
             for layer in self._layers:
                 workspace.use_layer(layer)
 
-    def record(self, command: str) -> None:
-        """Let the workspace know that a command was carried out."""
+    def record(self, command: str, folder: str) -> None:
+        """Let the workspace know that a command was carried out, and where its results are."""
         with self.workspace.editing() as workspace:
-            workspace.add_command(command)
+            workspace.add_command(command, folder)
 
     # ---- activations
 

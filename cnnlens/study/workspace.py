@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,11 +155,12 @@ class Workspace:
             self.document = mine
             self.add_command(command)
 
-    def add_command(self, command: str) -> None:
-        """Note a command line that was carried out."""
-        commands = self.document["commands"]
-        if command and command not in commands:
-            commands.append(command)
+    def add_command(self, command: str, folder: str = "") -> None:
+        """Note a command line that was carried out, and the folder that its results are in."""
+        for name, new in (("commands", command), ("folders", folder)):
+            known = self.document.setdefault(name, [])
+            if new and new not in known:
+                known.append(new)
 
     # ---- the model
 
@@ -217,14 +219,20 @@ class Workspace:
         self.clear()
 
     def _has_results(self) -> bool:
-        return any((self.path / name).exists() for name in RESULTS)
+        return any((self.path / name).exists() for name in self._folders())
+
+    def _folders(self) -> list[str]:
+        """Everything that commands write, also those of other packages' methods."""
+        known = self.document.get("folders", [])
+        mine = [n for n in known if isinstance(n, str) and re.fullmatch(r"\w[\w-]*", n)]
+        return list(dict.fromkeys([*RESULTS, *mine]))
 
     def clear(self) -> None:
         """Remove all results, and what is remembered of layers and command lines."""
-        for name in RESULTS:
+        for name in self._folders():
             target = self.path / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        self.document.update(layers=[], commands=[])
+        self.document.update(layers=[], commands=[], folders=[])
 
     # ---- the data
 

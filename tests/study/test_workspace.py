@@ -165,3 +165,19 @@ def test_what_was_opened_before_another_wrote_does_not_erase_it(tmp_path):
     with early.editing() as now:
         now.add_command("second")
     assert Workspace(tmp_path).document["commands"] == ["first", "second"]
+
+
+def test_another_model_clears_the_results_of_other_packages_methods_too(tmp_path):
+    space = Workspace(tmp_path)
+    with space.editing() as now:
+        now.use_model(model("a"), {})
+        now.add_command("cnnlens names", "names")
+        for hostile in ("..", ".", "../elsewhere", "/etc", ""):
+            now.add_command("cnnlens odd", hostile)
+    (tmp_path / "names").mkdir()
+    with pytest.raises(CnnlensError, match="results of another model"), space.editing() as now:
+        now.use_model(model("b"), {})
+    with space.editing() as now:
+        now.use_model(model("b"), {}, force=True)
+    assert not (tmp_path / "names").exists()
+    assert (tmp_path / "workspace.json").is_file()
