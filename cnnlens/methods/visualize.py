@@ -72,7 +72,7 @@ class _Folder:
         return [known[item.name] for item in self.items if item.name in known]
 
     def batches(self, size: int) -> Iterator[tuple[list[Item], dict[str, Any] | None]]:
-        """Yield what is optimized together: first what an earlier run has begun, from where it was."""
+        """Yield what is optimized together: first what was begun, from where it was."""
         from cnnlens.synthesize.visualize import rows_of
 
         begun = {item.name for item in self.begun}

@@ -1,0 +1,337 @@
+"""``visualize``: what a picture depends on, what is kept of a stopped run, what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnlens.methods import visualize as method
+from cnnlens.model.checkpoint import save_checkpoint
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.zoo import ZOO
+from cnnlens.study import ledger
+from cnnlens.synthesize import visualize as science
+from tests.cli.runner import Answer, cnnlens, files
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def save_net(path: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    net = ZOO["demo_net"].make(3).eval()
+    save_checkpoint(path, net, "zoo:demo_net", Preprocess((24, 24), HALF, HALF), list("abc"))
+    return path
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    return save_net(tmp_path / "net.pt")
+
+
+def run(net: Path, space: Path, *words: object) -> Answer:
+    return cnnlens("visualize", net, "-w", space, "--no-page", *words)
+
+
+def listed(space: Path, layer: str = "conv2") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(
+        (space / "visualize" / layer / "visualize.json").read_text()
+    )
+    return document
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Stop a run after some steps in all, and write down which it makes."""
+    real = science.optimize
+
+    def stop(after: int = 0) -> list[int]:
+        made: list[int] = []
+
+        def optimize(*given: Any, **named: Any) -> Iterator[Any]:
+            for step in real(*given, **named):
+                made.append(step.done)
+                yield step
+                if len(made) == after:
+                    raise KeyboardInterrupt
+
+        monkeypatch.setattr(science, "optimize", optimize)
+        return made
+
+    return stop
+
+
+# ---- a stopped run
+
+ASCENTS = {
+    "adam": [],
+    "ascent": ["--update", "ascent", "--basis", "pixels", "--lr", 0.02],
+    "all": [
+        "--tv",
+        "0.1",
+        "--alpha",
+        "0.1",
+        "--l2",
+        "0.01",
+        "--blur",
+        "0.5",
+        "--clip",
+        "0.1",
+        "--clip-contributions",
+        "0.1",
+        "--gradient-blur",
+        "1",
+        "--gradient-shift",
+        "1",
+        "--gradient-rotate",
+        "2",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ASCENTS)
+def test_a_stopped_ascent_goes_on_and_ends_with_the_same_bytes(net, tmp_path, steps, name):
+    words = ["-f", "conv2:0-2", "--logit", "b", "--steps", 80, "--raw", *ASCENTS[name]]
+    assert run(net, tmp_path / "whole", *words).code == 0
+    steps(70)
+    stopped = tmp_path / "stopped"
+    assert run(net, stopped, *words).code == 130
+    assert not list(stopped.rglob("*.png"))
+    made = steps()
+    answer = run(net, stopped, *words)
+    assert answer.code == 0, answer.err
+    assert made == [*range(65, 81), *range(1, 81)]  # the units from where they were, then the class
+    assert "3 of them from step 64 on" in answer.err
+    one, two = (files(tmp_path / space / "visualize") for space in ("whole", "stopped"))
+    assert one == two
+
+
+def test_a_stopped_batch_goes_on_after_those_that_are_finished(net, tmp_path, steps):
+    words = ["-f", "conv2:0-3", "--steps", 40, "--batch-size", 2]
+    whole = tmp_path / "whole"
+    assert run(net, whole, *words).code == 0
+    steps(40 + 35)
+    assert run(net, tmp_path, *words).code == 130
+    assert [e["file"] for e in listed(tmp_path)["pictures"]] == ["0.png", "1.png"]
+    made = steps()
+    # unit 5 is new, and has nothing to go on from
+    assert run(net, tmp_path, *words[:-2], "-f", "conv2:5").code == 0
+    assert made == [*range(33, 41), *range(1, 41)]
+    for name in ("2.png", "3.png"):
+        one, two = (
+            np.array(Image.open(space / "visualize" / "conv2" / name)).astype(int)
+            for space in (whole, tmp_path)
+        )
+        assert np.abs(one - two).max() <= 1
+
+
+def test_a_stopped_ascent_with_other_settings_begins_anew(net, tmp_path, steps):
+    words = ["-f", "conv2:0", "--steps", 40]
+    steps(39)
+    assert run(net, tmp_path, *words).code == 130
+    for more in (["--seed", 1], ["--force"]):
+        made = steps()
+        assert run(net, tmp_path, *words, *more).code == 0
+        assert made == [*range(1, 41)]
+        steps(39)
+        assert run(net, tmp_path, *words, *more, "--force").code == 130
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"x" * 99])
+def test_a_damaged_state_costs_no_more_than_the_steps(net, tmp_path, steps, spoil):
+    words = ["-f", "conv2:0", "--steps", 40]
+    steps(39)
+    assert run(net, tmp_path, *words).code == 130
+    (state,) = (tmp_path / "visualize" / "conv2").glob(".*")
+    state.write_bytes(spoil(state.read_bytes()))
+    made = steps()
+    assert run(net, tmp_path, *words).code == 0
+    assert made == [*range(1, 41)]
+    assert not state.exists()
+
+
+def test_what_is_written_grows_with_the_pictures_not_with_their_square(net, tmp_path, monkeypatch):
+    written = 0
+    write_json, amend = ledger.write_json, ledger.Ledger.amend
+
+    def counted(path: Path, document: Any) -> None:
+        nonlocal written
+        write_json(path, document)
+        written += path.stat().st_size
+
+    def appended(self: ledger.Ledger, name: str, entry: Any) -> None:
+        nonlocal written
+        before = self._journal.stat().st_size if self._journal.exists() else 0
+        amend(self, name, entry)
+        written += self._journal.stat().st_size - before
+
+    monkeypatch.setattr(ledger, "write_json", counted)
+    monkeypatch.setattr(ledger.Ledger, "amend", appended)
+    sizes = []
+    for count in (4, 16):
+        written = 0
+        words = ["-f", f"conv2:0-{count - 1}", "--steps", 3, "--batch-size", 1]
+        assert run(net, tmp_path / str(count), *words).code == 0
+        sizes.append(written)
+    assert sizes[1] < 4.2 * sizes[0]
+
+
+# ---- what a picture depends on
+
+
+def photo(path: Path, seed: int) -> Path:
+    rows = np.random.default_rng(seed).integers(0, 255, (30, 40, 3), np.uint8)
+    Image.fromarray(rows).save(path)
+    return path
+
+
+CHANGES = {
+    "target": ["--target", "max"],
+    "basis": ["--basis", "pixels"],
+    "falloff": ["--falloff", 1],
+    "noise": ["--noise", 0.02],
+    "steps": ["--steps", 3],
+    "lr": ["--lr", 0.2],
+    "size": ["--size", 20],
+    "update": ["--update", "ascent"],
+    "jitter": ["--jitter", 1],
+    "rotate": ["--rotate", 1],
+    "scale": ["--scale", 0.2],
+    "tv": ["--tv", 1],
+    "alpha": ["--alpha", 1],
+    "l2": ["--l2", 0.1],
+    "blur": ["--blur", 1],
+    "clip": ["--clip", 0.1],
+    "clip_contributions": ["--clip-contributions", 0.1],
+    "gradient_blur": ["--gradient-blur", 1],
+    "gradient_shift": ["--gradient-shift", 1],
+    "gradient_rotate": ["--gradient-rotate", 1],
+    "seed": ["--seed", 1],
+    "preset": ["--preset", "simonyan"],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_settings_make_the_picture_anew(net, tmp_path, name):
+    words = ["-f", "conv2:1", "--steps", 2]
+    assert run(net, tmp_path, *words).code == 0
+    assert "made before" in run(net, tmp_path, *words).err
+    assert "made before" not in run(net, tmp_path, *words, *CHANGES[name]).err
+
+
+@pytest.mark.parametrize("option", ["beta", "blur_every", "init", "init's content"])
+def test_other_parts_of_a_setting_make_the_picture_anew(net, tmp_path, option):
+    start = photo(tmp_path / "a.png", 0)
+    words = ["-f", "conv2:1", "--steps", 2, "--tv", 1, "--blur", 1, "--init", start]
+    assert run(net, tmp_path, *words).code == 0
+    assert "made before" in run(net, tmp_path, *words).err
+    if option == "init's content":
+        photo(start, 1)
+    more = {
+        "beta": ["--beta", 1],
+        "blur_every": ["--blur-every", 1],
+        "init": ["--init", photo(tmp_path / "b.png", 0)],
+    }
+    assert "made before" not in run(net, tmp_path, *words, *more.get(option, [])).err
+
+
+def test_another_network_another_preprocessing_another_class_make_it_anew(net, tmp_path):
+    words = ["-f", "conv2:1", "--logit", "b", "--steps", 2]
+    first = tmp_path / "first"
+    assert run(net, first, *words).code == 0
+    assert "made before" in run(net, first, *words).err
+    for other, more in ((save_net(tmp_path / "other.pt", 1), []), (net, ["--mean", "0.4,0.5,0.5"])):
+        answer = run(other, first, *words, *more)
+        assert answer.code == 1 and "--force" in answer.err  # never mixed in one folder
+    names = Preprocess((24, 24), HALF, HALF)
+    torch.manual_seed(0)
+    save_checkpoint(net, ZOO["demo_net"].make(3).eval(), "zoo:demo_net", names, ["b", "a", "c"])
+    answer = run(net, first, *words)  # the same weights: class b is another output now
+    assert "conv2: 1 picture was made before" in answer.err
+    assert "logits: 1 picture" not in answer.err
+    assert listed(first, "logits")["pictures"][0]["class_index"] == 0
+
+
+def test_raw_arrays_that_are_missing_are_made(net, tmp_path):
+    words = ["-f", "conv2:1", "--steps", 2]
+    assert run(net, tmp_path, *words).code == 0
+    assert run(net, tmp_path, *words, "--raw").code == 0
+    assert (tmp_path / "visualize" / "conv2" / "1.npz").is_file()
+
+
+def test_an_entry_that_says_nothing_of_how_it_was_made_is_made_anew(net, tmp_path):
+    words = ["-f", "conv2:1", "--steps", 2]
+    assert run(net, tmp_path, *words).code == 0
+    document = listed(tmp_path)
+    del document["pictures"][0]["made_from"]
+    (tmp_path / "visualize" / "conv2" / "visualize.json").write_text(json.dumps(document))
+    answer = run(net, tmp_path, *words)
+    assert answer.code == 0 and "made before" not in answer.err
+
+
+# ---- what is said
+
+
+def test_what_will_be_done_is_said_before_it_is(net, tmp_path):
+    answer = run(net, tmp_path, "-f", "conv2:0-5", "-f", "conv1", "--logit", "a", "--steps", 2)
+    assert "6 pictures of conv2, 1 picture of conv1, 1 picture of logits: 2 steps each" in (
+        answer.err
+    )
+    again = run(net, tmp_path, "-f", "conv2:1", "--steps", 2)
+    assert "steps each" not in again.err
+
+
+@pytest.mark.parametrize(("text", "lacking"), [("conv2:", "unit"), (":3", "layer")])
+def test_an_address_that_lacks_something_says_what(net, tmp_path, text, lacking):
+    answer = run(net, tmp_path, "-f", text)
+    assert answer.code == 2
+    assert f"names no {lacking}" in answer.error
+    assert not (tmp_path / "visualize").exists()
+
+
+def test_a_missing_image_is_said_before_the_model_is_opened(tmp_path):
+    answer = run(tmp_path / "no.pt", tmp_path, "-f", "conv2:1", "--init", "gone.png")
+    assert answer.code == 2 and "gone.png" in answer.error
+
+
+def test_nothing_that_is_shared_names_the_machine(net, tmp_path):
+    start = photo(tmp_path / "start.png", 0)
+    space = tmp_path / "space"
+    assert run(net, space, "-f", "conv2:1", "--steps", 2, "--init", start).code == 0
+    text = (space / "visualize" / "conv2" / "visualize.json").read_text()
+    assert listed(space)["settings"]["init"] == f"{tmp_path.name}/start.png"
+    assert f"{tmp_path.parent}/" not in text
+
+
+def write_units(space: Path, text: str) -> None:
+    folder = space / "dissect" / "conv2"
+    folder.mkdir(parents=True, exist_ok=True)
+    head = "unit,threshold,label,category,iou,is_detector\n"
+    (folder / "units.csv").write_text(head + text)
+
+
+def test_labels_are_those_that_the_dissection_has_now(net, tmp_path):
+    words = ["-f", "conv2:0,1", "--steps", 2]
+    write_units(tmp_path, "0,1.0,cat,object,0.2,true\n1,1.0,dog,object,0.3,true\n")
+    assert run(net, tmp_path, *words).code == 0
+    assert [e.get("label") for e in listed(tmp_path)["pictures"]] == ["cat", "dog"]
+    write_units(tmp_path, "0,1.0,sky,object,0.2,true\n1,1.0,dog,object,0.01,false\n")
+    assert run(net, tmp_path, *words).code == 0
+    assert [e.get("label") for e in listed(tmp_path)["pictures"]] == ["sky", None]
+
+
+def test_a_damaged_dissection_costs_the_labels_alone(net, tmp_path):
+    write_units(tmp_path, "0,what\n")
+    answer = run(net, tmp_path, "-f", "conv2:0", "--steps", 2)
+    assert answer.code == 0
+    assert "no labels beside the pictures" in answer.err and "units.csv" in answer.err
+
+
+def test_the_kept_state_is_no_older_than_32_steps():
+    assert method.KEPT_EVERY <= 32
