@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ class Step:
         A figure worth watching, with its name: ``"error 0.12"``.
     unit : str
         What `done` counts, for people: "images", "pictures", "units".
+    milestone : bool
+        Whether it is worth a line where no bars are shown: an epoch is done.
     """
 
     done: int
@@ -33,6 +36,7 @@ class Step:
     limit: int = 0
     note: str = ""
     unit: str = "images"
+    milestone: bool = False
 
 
 def followed(
@@ -47,3 +51,17 @@ def followed(
             return result
         if progress is not None:
             progress(step)
+
+
+def relayed(
+    steps: Generator[Step, None, Result], change: Callable[[Step], Step]
+) -> Generator[Step, None, Result]:
+    """Pass a loop's steps on, each as `change` makes it; return what the loop returns."""
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield change(step)

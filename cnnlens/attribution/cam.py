@@ -6,6 +6,7 @@ mean of the score's gradient and keeps what is positive.
 
     seen = ClassMaps(model, method="cam")
     found = seen(x, classes=[281])      # found.maps (N, 1, H, W)
+    found = seen.look(pixels, top=3)    # of (N, C, H, W) uint8
 
 References
 ----------
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
@@ -187,6 +189,22 @@ class ClassMaps:
             )
         shares = scores.sigmoid() if self._ends.link == "sigmoid" else scores.softmax(1)
         return Found(found, chosen, scores.gather(1, chosen), shares.gather(1, chosen))
+
+    def look(self, pixels: np.ndarray, classes: Sequence[int] | None = None, top: int = 1) -> Found:
+        """Look at images as they were read.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray
+            (N, C, H, W) uint8, at the size of the network's input; where an exported program takes
+            batches of one size, the last image fills them up.
+        classes, top
+            As when called; `top` is at most the number of classes.
+        """
+        model = self._model
+        rows = np.concatenate([pixels, *[pixels[-1:]] * ((model.batch or 0) - len(pixels))])
+        x = model.preprocess.normalize(torch.from_numpy(rows).to(model.device))  # (N, C, H, W)
+        return self(x, classes, min(top, self.count))
 
     def _choose(self, scores: Tensor, classes: Sequence[int] | None, top: int) -> Tensor:
         if classes is not None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.methods.method import (
-    Inputs,
-    Method,
-    Results,
-    images_input,
-    layer_input,
-    raw_input,
-)
+from cnnlens.methods.method import Inputs, images_input, layer_input, raw_input
+from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
 from cnnlens.settings.option import option
@@ -27,7 +21,6 @@ if TYPE_CHECKING:
 
     from cnnlens.attribution.cam import Found
     from cnnlens.report.blocks import Section
-    from cnnlens.report.shown import PictureResults
 
 _WORDS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
 
@@ -59,7 +52,7 @@ def class_maps(workspace: Path) -> Section | None:
     return gather(workspace)
 
 
-class Cam(Method):
+class Cam(Pictured):
     """Class maps: where on an image the network saw a class.
 
     Class activation maps (CAM) where the network has such a head, Grad-CAM on any layer's maps.
@@ -69,6 +62,8 @@ class Cam(Method):
     name, panel = "cam", "Look at images"
     asks, settings_types, uses = CamInputs, (CamSettings,), ("device", "batch_size")
     sections = (("cam", class_maps),)
+    columns = ("picture", "class", "number", "score", "probability")
+    pictures: Part
     examples = (
         "cnnlens cam model.pt -i dog.jpg --top 3",
         "cnnlens cam -i photos/ --class tiger --method gradcam -l layer3",
@@ -76,17 +71,16 @@ class Cam(Method):
 
     def resolve(self) -> None:
         """Find images and classes; see whether the network has the head that CAM needs."""
-        self.ledger = self.study.ledger("cam")
-        self.images = self.study.given(self.asked.image, [self.ledger])
+        ledger = self.study.ledger("cam")
+        self.images = self.study.given(self.asked.image, [ledger])
         from cnnlens.attribution.cam import ClassMaps
         from cnnlens.model.classes import find_class
 
         model = self.study.model
         self.maps = ClassMaps(model, self.settings.method, self.asked.layer)
-        self.classes = [
-            find_class(text, model.classes, self.maps.count) for text in self.asked.classes
-        ] or None
-        self.items = [self._item(image) for image in self.images.images]
+        found = [find_class(text, model.classes, self.maps.count) for text in self.asked.classes]
+        self.classes = found or None
+        self.pictures = self.add(ledger, [self._item(image) for image in self.images.images])
 
     def _item(self, image: GivenImage) -> Item:
         made_from = self.study.key(
@@ -100,39 +94,21 @@ class Cam(Method):
 
     def work(self) -> Iterator[Step]:
         """Draw one picture per image."""
-        todo = {item.subject: item for item in self.missing(self.ledger, self.items)}
-        done = 0
+        import numpy as np
+
+        todo, done = {item.subject: item for item in self.pictures.todo}, 0
+        size = self.study.model.batch or self.study.run.batch_size
+        read = self.images.read(self.study.model.preprocess, todo)
         yield Step(0, len(todo), "class maps")
-        images = self.images.read(self.study.model.preprocess, todo)
-        while batch := list(islice(images, self.study.model.batch or self.study.run.batch_size)):
-            found = self._look([pixels for _, pixels in batch])
+        while batch := list(islice(read, size)):
+            stacked = np.stack([pixels for _, pixels in batch])  # (N, C, H, W)
+            found = self.maps.look(stacked, self.classes, self.settings.top)
             for row, (image, pixels) in enumerate(batch):
-                self.ledger.keep(todo[image], self._picture(image, pixels, found, row))
+                self.pictures.ledger.keep(todo[image], self._draw(todo[image], pixels, found, row))
                 done += 1
                 yield Step(done, len(todo), "class maps")
 
-    def close(self) -> None:
-        """List the pictures."""
-        self.study.voice.skipped(self.images.skipped)
-        settings = {**self.settings.as_dict(), "layer": self.maps.layer, "classes": self.classes}
-        summary = {"settings": settings, "skipped": self.images.skipped}
-        self.summaries = {"cam": self.ledger.close(summary)}
-
-    # ---- one picture
-
-    def _look(self, pixels: list[np.ndarray]) -> Found:
-        """Run the network on images (C, H, W); a fixed batch is filled up with the last one."""
-        import numpy as np
-        import torch
-
-        model = self.study.model
-        rows = pixels + pixels[-1:] * ((model.batch or 0) - len(pixels))
-        x = model.preprocess.normalize(torch.from_numpy(np.stack(rows)).to(model.device))
-        return self.maps(x, self.classes, min(self.settings.top, self.maps.count))
-
-    def _picture(
-        self, image: GivenImage, pixels: np.ndarray, found: Found, row: int
-    ) -> dict[str, Any]:
+    def _draw(self, item: Item, pixels: np.ndarray, found: Found, row: int) -> dict[str, Any]:
         """Draw one image's maps; return its entry in the JSON."""
         from cnnlens.report.figures.cam import ClassHeat, draw
         from cnnlens.report.sheet import save_png
@@ -145,15 +121,14 @@ class Cam(Method):
         ]
         rgb = (pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)).transpose(1, 2, 0)
         words = f"{_WORDS[self.settings.method]} at {self.maps.layer}"
-        file = self.ledger.folder / f"{image.name}.png"
-        save_png(file, draw(rgb, shown, image.path.name, words))
+        save_png(self.pictures.file(item), draw(rgb, shown, item.subject.path.name, words))
         if self.asked.raw:
-            _write_raw(file.with_suffix(".npz"), rgb, maps, classes)
+            _write_raw(self.pictures.file(item, ".npz"), rgb, maps, classes)
         score = classes[0]["score"]
         return {
-            "file": file.name,
+            "file": item.name,
             "layer": self.maps.layer,
-            "image": image.shown,
+            "image": item.subject.shown,
             "class": classes[0]["class"],
             "class_name": classes[0]["name"],
             "method": self.settings.method,
@@ -163,21 +138,21 @@ class Cam(Method):
             "classes": classes,
         }
 
-    def show(self, results: Results) -> None:
-        """Show the classes of every picture that was asked for."""
-        names = {item.name for item in self.items}
-        rows = [
-            (entry["file"], c["name"], c["class"], round(c["score"], 4), round(c["probability"], 4))
-            for entry in self.ledger.entries.values()
-            if entry["file"] in names
-            for c in entry["classes"]
-        ]
-        results.table(["picture", "class", "number", "score", "probability"], rows)
-        results.say(f"pictures: {self.ledger.folder}")
+    def close(self) -> None:
+        """List the pictures; say which images could not be read."""
+        self.study.voice.skipped(self.images.skipped)
+        super().close()
 
-    def result(self) -> PictureResults:
-        """Return the pictures that were asked for."""
-        return self.pictures(self.ledger, self.items)
+    def summary(self, part: Part) -> dict[str, Any]:
+        """Say where was looked for what."""
+        settings = {**self.settings.as_dict(), "layer": self.maps.layer, "classes": self.classes}
+        return {"settings": settings, "skipped": self.images.skipped}
+
+    def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
+        """Give a row per class."""
+        for c in entry["classes"]:
+            numbers = round(c["score"], 4), round(c["probability"], 4)
+            yield entry["file"], c["name"], c["class"], *numbers
 
 
 def _write_raw(

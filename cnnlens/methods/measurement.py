@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnnlens.methods.method import Method
-from cnnlens.progress import Step
+from cnnlens.progress import Step, relayed
 from cnnlens.study.ledger import Item
 
 if TYPE_CHECKING:
@@ -85,14 +84,7 @@ class Measurement(Method):
 
     def named(self, name: str, steps: Generator[Step, None, Found]) -> Generator[Step, None, Found]:
         """Pass on steps with the layer's name before their stage; return what they return."""
-        with closing(steps):
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    found: Found = end.value
-                    return found
-                yield replace(step, stage=f"{name}: {step.stage}")
+        return relayed(steps, lambda step: replace(step, stage=f"{name}: {step.stage}"))
 
     def close(self) -> None:
         """Read the summaries of the layers that are measured."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnnlens.files import to_json
-from cnnlens.progress import Step
+from cnnlens.progress import Step, relayed
 
 if TYPE_CHECKING:
     from cnnlens.activations.store import Store
@@ -71,11 +70,4 @@ def groups_of(images: ImageSet, store: Store) -> Groups | None:
 
 def staged(stage: str, steps: Generator[Step, None, Found]) -> Generator[Step, None, Found]:
     """Pass on steps under one name; return what they return."""
-    with closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                found: Found = end.value
-                return found
-            yield replace(step, stage=stage)
+    return relayed(steps, lambda step: replace(step, stage=stage))
