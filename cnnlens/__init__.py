@@ -58,7 +58,11 @@ _HOMES = {
     "CompareSettings": "cnnlens.settings",
     "ConceptGroups": "cnnlens.interpretable.concept_groups",
     "grouped_layers": "cnnlens.interpretable.concept_groups",
-    "CglSettings": "cnnlens.settings.cgl",
+    "read_labelled": "cnnlens.data.labelled",
+    "finetune": "cnnlens.interpretable.finetune",
+    "FinetuneSettings": "cnnlens.settings.finetune",
+    "IcnnSettings": "cnnlens.settings.finetune",
+    "CglSettings": "cnnlens.settings.finetune",
 }
 
 __all__ = ["CnnlensError", "UsageError", *_HOMES]  # noqa: PLE0604

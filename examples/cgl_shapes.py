@@ -39,7 +39,7 @@ from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.group_report import record_groups
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
-from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import CglSettings
 
 PAPER = {"decay": (7, 10), "block": (9, 12), "all": (11, 14)}  # unique detectors, conv1 and conv2
 LAYERS = ("conv1", "conv2")
@@ -58,9 +58,9 @@ class Variant:
 VARIANTS = {
     "untrained": Variant(trained=False),
     "decay": Variant(),
-    "block": Variant(CglSettings.preset("shapes", group_weight=0.0, spatial_weight=0.0)),
-    "all": Variant(CglSettings.preset("shapes")),
-    "groups": Variant(CglSettings.preset("shapes", group_weight=0.01)),  # at which groups form
+    "block": Variant(CglSettings.of("shapes", group_weight=0.0, spatial_weight=0.0)),
+    "all": Variant(CglSettings.of("shapes")),
+    "groups": Variant(CglSettings.of("shapes", group_weight=0.01)),  # at which groups form
 }
 
 

@@ -6,11 +6,11 @@ import re
 import pytest
 import torch
 
-from cnnlens import demo
 from cnnlens.cli.app import _run
+from cnnlens.cli.demo import Tour
 from cnnlens.cli.screen import Screen
-from cnnlens.cli.stations import Tour
 from cnnlens.files import read_csv
+from cnnlens.interpretable import demo_net
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 
@@ -22,7 +22,7 @@ def test_training_is_the_same_for_a_seed_and_leaves_the_network_in_evaluation_mo
     for _ in range(2):
         torch.manual_seed(3)
         net = ZOO["demo_net"].make(9)
-        steps = list(demo.train(net, SMALL, images=100, epochs=1, seed=5))
+        steps = list(demo_net.train(net, SMALL, images=100, epochs=1, seed=5))
         nets.append(net)
     assert [step.done for step in steps] == [1, 2]
     assert not net.training
@@ -31,10 +31,10 @@ def test_training_is_the_same_for_a_seed_and_leaves_the_network_in_evaluation_mo
 
 
 def test_pictures_say_which_of_the_nine_kinds_they_show():
-    pixels, shown = demo.pictures(45, 64, seed=0)
+    pixels, shown = demo_net.pictures(45, 64, seed=0)
     assert pixels.shape == (45, 3, 64, 64)
     assert set(shown.sum(dim=1).tolist()) == {1.0, 2.0}  # two figures, of one kind or of two
-    red = torch.tensor([name.startswith("red") for name in demo.CLASSES])
+    red = torch.tensor([name.startswith("red") for name in demo_net.CLASSES])
     reddish = (pixels[:, 0] > 120) & (pixels[:, 1] < 50)  # (45, 64, 64)
     assert torch.equal(reddish.any(dim=2).any(dim=1), shown[:, red].any(dim=1))
 

@@ -26,8 +26,6 @@ _SERVICES = {
     "layers": "Find your way",
     "report": "Results",
     "demo": "Find your way",
-    # not carried over yet
-    "finetune": "Train",
 }
 # headings in the order in which the help shows them
 _PANELS = (

@@ -10,6 +10,7 @@ import typer
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.progress import Step
 
 app = typer.Typer(
     help="Data sets: list, download, make, check.", no_args_is_help=True, rich_markup_mode=None
@@ -71,7 +72,9 @@ def download(
         path = fetch(
             name,
             home(),
-            progress=lambda stage, done, total: bars.show(stage, done, total or max(done, 1)),
+            progress=lambda stage, done, total: bars.show(
+                Step(done, total or max(done, 1), stage, unit="")
+            ),
             url_override=url,
         )
     screen.document({"name": name, "path": str(path)})
@@ -108,15 +111,8 @@ def make(
 
     makers = {"shapes": make_shapes, "animals": make_animals}
     screen = Screen(json=json, quiet=quiet)
-    with screen.progress() as bars:
-        path = makers[name](
-            out or Path(name),
-            images,
-            size,
-            seed,
-            progress=lambda done, total: bars.show("drawing", done, total),
-            force=force,
-        )
+    with screen.counted("drawing") as progress:
+        path = makers[name](out or Path(name), images, size, seed, progress=progress, force=force)
     screen.document({"name": name, "path": str(path), "images": images})
     screen.say(str(path))
 
@@ -134,8 +130,8 @@ def check(
     from cnnlens.data.check import check as check_
 
     screen = Screen(json=json, quiet=quiet)
-    with screen.progress() as bars:
-        found = check_(folder, progress=lambda done, total: bars.show("checking", done, total))
+    with screen.counted("checking") as progress:
+        found = check_(folder, progress=progress)
     screen.document(found.as_dict())
     screen.table(["where", "what"], [(p.where, p.what) for p in found.problems])
     for note in found.notes:

@@ -1,50 +1,253 @@
-"""``cnnlens demo``: everything once, on a synthetic set, without a download."""
+"""``cnnlens demo``: everything once, on synthetic sets, without a download."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from cnnlens.cli import options as o
-from cnnlens.cli.pair import compare, finetune, stability
 from cnnlens.cli.screen import Screen
-from cnnlens.cli.stations import (
-    LAYERS,
-    MIN_IOU,
-    Tour,
-    cam,
-    cluster,
-    deconv,
-    dissect,
-    draw,
-    explain,
-    invert,
-    train,
-    visualize,
-)
+from cnnlens.methods import carry_out, methods
+from cnnlens.methods.method import Method, build
+from cnnlens.settings import RunSettings
+from cnnlens.settings.option import fields_of, option
+from cnnlens.study.session import Study
+from cnnlens.study.workspace import Workspace
+
+LAYERS = ("conv1", "conv2", "conv3")
+# at the usual 0.04 even untrained filters detect a red figure on white; from here on few do
+MIN_IOU = 0.15
+_SHOWN = 6  # units that are looked at closely, each the best detector of another concept
+_FIRST = 4  # filters of the first layer, drawn beside their weights
+_CLASSES = ("red square", "green circle", "blue triangle")
+_PHOTOS = 2
+_EACH = 30  # pictures of each kind of figure, for the trees
+_ANIMALS = 900
+_NETWORKS = ("ordinary", "interpretable")
+_AT = "relu4"  # where a convolution is inserted into them, and looked at
+
+
+@dataclass
+class Tour:
+    """What the stations share: the demo's folder, and the dissections' summaries."""
+
+    screen: Screen
+    out: Path = option(  # noqa: RUF009
+        Path("cnnlens-demo"), "Folder of data, models, results.", metavar="DIR", panel="Output"
+    )
+    images: int = option(600, "Images to dissect on.", least=90, panel="What")
+    epochs: int = option(4, "Epochs of training.", least=1, panel="What")
+    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+    force: bool = False
+    summaries: dict[str, Any] = field(default_factory=dict)  # network, layer, summary.json
+
+    def __post_init__(self) -> None:
+        for known in fields_of(Tour):
+            known.check(getattr(self, known.attribute))
+        self.data = self.out / "shapes"  # labelled
+        self.kinds = self.out / "kinds"  # class folders, one per kind of figure
+        self.animals = self.out / "animals"  # with parts
+
+    def run(
+        self, command: str, name: str = "trained", model: str = "", page: bool = False, **asked: Any
+    ) -> Method:
+        """Carry a command out on a network, in its workspace; keywords as in `Investigation`."""
+        study = Study(
+            Workspace(self.out / name, self.force), model or str(self.out / f"{name}.pt"),
+            run=RunSettings(seed=self.seed), voice=self.screen, force=self.force,
+        )  # fmt: skip
+        kind = methods()[command]
+        method = kind(study, *build(kind, {"seed": self.seed, **asked}), page)
+        carry_out(method, o.command_line())
+        return method
+
+    @property
+    def photos(self) -> tuple[Path, ...]:
+        """A few pictures of the set."""
+        from cnnlens.data.open import open_data
+
+        images = open_data(self.data)
+        return tuple(images.root / name for name in images.paths[:_PHOTOS])
+
+    @property
+    def detectors(self) -> list[int]:
+        """The best units of the last layer, one per concept."""
+        from cnnlens.report.dissect_files import read_dissection
+
+        layer = read_dissection(self.out / "trained" / "dissect" / LAYERS[-1])
+        best: dict[str, int] = {}
+        for unit in layer.best():
+            best.setdefault(unit.label, unit.unit)
+        return list(best.values())[:_SHOWN]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On so small a network several threads only wait for each other, on busy cores for long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---- the stations, one command each
+
+
+def draw(tour: Tour) -> None:
+    """Draw the labelled set."""
+    from cnnlens.data.synthetic import make_shapes
+
+    if (tour.data / "index.csv").exists() and not tour.force:
+        return
+    with tour.screen.counted("drawing shapes") as progress:
+        seed = tour.seed + 1
+        make_shapes(tour.data, tour.images, seed=seed, progress=progress, force=tour.force)
+    tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
+
+
+@one_thread()
+def train(tour: Tour) -> None:
+    """Make two networks that differ in nothing but their training."""
+    for name, epochs in (("untrained", 0), ("trained", tour.epochs)):
+        if tour.force or not (tour.out / f"{name}.pt").exists():
+            _train(tour, tour.out / f"{name}.pt", epochs)
+
+
+def _train(tour: Tour, path: Path, epochs: int) -> None:
+    import torch
+
+    from cnnlens.interpretable import demo_net
+    from cnnlens.model.checkpoint import save_checkpoint
+    from cnnlens.model.zoo import ZOO
+
+    torch.manual_seed(tour.seed)
+    entry = ZOO["demo_net"]
+    net = entry.make(len(demo_net.CLASSES))
+    if epochs:
+        with tour.screen.progress() as bars:
+            for step in demo_net.train(net, entry.preprocess, epochs=epochs, seed=tour.seed):
+                bars.show(step)
+    right = demo_net.accuracy(net, entry.preprocess)
+    tour.screen.note(f"{path.stem}: {right:.1%} of its answers are right")
+    save_checkpoint(
+        path, net, "zoo:demo_net", entry.preprocess, demo_net.CLASSES, training={"accuracy": right}
+    )
+
+
+def dissect(tour: Tour) -> None:
+    """Dissect both, and put the twin's figures beside the trained network's."""
+    from cnnlens.files import write_json
+
+    for name in ("untrained", "trained"):
+        method = tour.run("dissect", name, page=True, data=tour.data, layer=LAYERS, min_iou=MIN_IOU)
+        tour.summaries[name] = method.summaries
+        o.write_page(tour.out / name, tour.screen)
+    for layer in LAYERS:
+        twin = tour.summaries["untrained"][layer]
+        keys = ("detectors", "unique_detectors", "mean_iou")
+        summary = {
+            **tour.summaries["trained"][layer],
+            "twin": {"name": "untrained twin", **{k: twin[k] for k in keys}},
+        }
+        write_json(tour.out / "trained" / "dissect" / layer / "summary.json", summary)
+
+
+@one_thread()
+def look(tour: Tour) -> None:
+    """Draw what excites the best detectors, the first filters and some classes; what drove them."""
+    best = f"{LAYERS[-1]}:{','.join(map(str, tour.detectors))}"
+    units = (best, f"{LAYERS[0]}:0-{_FIRST - 1}")
+    # figures are small: one that a unit sees at one place says more than a map full of them
+    tour.run("visualize", filter=units, logit=_CLASSES, steps=128, target="centre", tv=0.5)
+    tour.run("deconv", filter=(best,), data=tour.data)
+
+
+def cam(tour: Tour) -> None:
+    """Show where two pictures speak for the two likeliest classes."""
+    tour.run("cam", image=tour.photos, layer=LAYERS[-1], method="gradcam", top=2)
+
+
+@one_thread()
+def invert(tour: Tour) -> None:
+    """Make the same two pictures again, from each layer's answer alone."""
+    tour.run("invert", image=tour.photos, layer=LAYERS, data=tour.data, steps=150)
+
+
+@one_thread()
+def cluster(tour: Tour) -> None:
+    """Show which kinds of figure the last layer holds close, and in which order it decides.
+
+    A picture that the trees have not seen then goes down the filters of its kind.
+    """
+    from cnnlens.data.synthetic import make_kinds
+
+    if tour.force or not tour.kinds.is_dir():
+        make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
+    for part in ("categories", "filters"):
+        tour.run("cluster", data=tour.kinds, layer=(LAYERS[-1],), only=part, bootstrap=100)
+    tour.run("explain", image=tour.photos[:1], data=tour.kinds, layer=LAYERS[-1])
+
+
+@one_thread()
+def finetune(tour: Tour) -> None:
+    """Train one network on animals, then on from it: with ICNN, and the same way without."""
+    from cnnlens.data.animals import make_animals
+
+    if tour.force or not tour.animals.is_dir():
+        with tour.screen.counted("drawing animals") as progress:
+            seed = tour.seed
+            make_animals(tour.animals, _ANIMALS, seed=seed, progress=progress, force=tour.force)
+    start = {"method": "none", "epochs": 10, "lr": 3e-3, "trunk": 1.0}
+    _finetune(tour, "animals", "zoo:animal_net", **start)
+    for name, method in zip(_NETWORKS, ("none", "icnn"), strict=True):
+        further = {"method": method, "layer": (_AT,), "insert": True, "epochs": 6}
+        _finetune(tour, name, str(tour.out / "animals.pt"), **further)
+
+
+def _finetune(tour: Tour, name: str, model: str, **asked: Any) -> None:
+    out = tour.out / f"{name}.pt"
+    if out.with_suffix(".json").exists() and not tour.force:  # written when it was done
+        return
+    found = tour.run("finetune", model=model, data=tour.animals, out=out, **asked).document()
+    tour.screen.note(f"{name}: {found['accuracy']['after']:.1%} of its answers are right")
+
+
+@one_thread()
+def stability(tour: Tour) -> None:
+    """Measure whether the units of both follow the animals' parts."""
+    for name in _NETWORKS:
+        tour.run(
+            "stability", name, page=True, data=tour.animals, layer=(_AT,),
+            negatives=tour.animals / "negatives", top=6,
+        )  # fmt: skip
+        o.write_page(tour.out / name, tour.screen)
+
+
+def compare(tour: Tour) -> None:
+    """Put both side by side on the demo's page."""
+    from cnnlens.report.side_by_side import FOLDER
+
+    first, other = _NETWORKS
+    tour.run("compare", first, others=(tour.out / other,), out=tour.out / "trained" / FOLDER, top=6)
+
 
 # in the order of the page
-STATIONS = (
-    *(draw, train, dissect),
-    *(visualize, deconv, cam, invert),
-    *(cluster, explain),
-    *(finetune, stability, compare),
-)
+STATIONS = (draw, train, dissect, look, cam, invert, cluster, finetune, stability, compare)
 
 
+@o.with_fields(*fields_of(Tour))
 def demo(
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder of the demo: data, models, results."),
-    ] = Path("cnnlens-demo"),
-    images: Annotated[int, typer.Option(min=90, metavar="N", help="Images to dissect on.")] = 600,
-    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Epochs of training.")] = 4,
-    seed: o.SeedOption = o.RUN.seed,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
     force: o.OverwriteOption = False,
+    **asked: Any,
 ) -> None:
     """Show all of it on a synthetic set.
 
@@ -52,38 +255,23 @@ def demo(
     closer at its best units, its classes and two pictures; ends with an ordinary and an
     interpretable network side by side. No download, under three minutes on two cores.
     """
-    from cnnlens.report.page import write_report
-
-    tour = Tour(Screen(json=json, quiet=quiet), out, images, epochs, seed, force)
+    tour = Tour(Screen(json=json, quiet=quiet), force=force, **asked)
     for station in STATIONS:
         station(tour)
-    page = write_report(out / "trained")
+    page = o.write_page(tour.out / "trained", tour.screen)
     tour.screen.document({"page": str(page), **tour.summaries})
     _show(tour.screen, tour.summaries)
     tour.screen.say(f"page: {page}")
 
 
 def _show(screen: Screen, summaries: dict[str, Any]) -> None:
-    rows = [
-        (
-            layer,
-            name,
-            s["units"],
-            s["detectors"],
-            s["chance"]["detectors"],
-            s["unique_detectors"],
-            s["mean_iou"],
-        )
-        for layer in LAYERS
-        for name, s in ((name, found[layer]) for name, found in summaries.items())
-    ]
-    columns = [
-        "layer",
-        "network",
-        "units",
-        "detectors",
-        "by chance",
-        "unique detectors",
-        "mean IoU",
-    ]
-    screen.table(columns, rows, title=f"units whose best IoU reaches {MIN_IOU}")
+    keys = ("units", "detectors", "unique_detectors", "mean_iou")
+    rows = []
+    for layer in LAYERS:
+        for name, found in summaries.items():
+            units, detectors, unique, iou = (found[layer][key] for key in keys)
+            chance = found[layer]["chance"]["detectors"]
+            rows.append((layer, name, units, detectors, chance, unique, iou))
+    columns = ["layer", "network", "units", "detectors", "by chance", "unique detectors"]
+    title = f"units whose best IoU reaches {MIN_IOU}"
+    screen.table([*columns, "mean IoU"], rows, title=title)

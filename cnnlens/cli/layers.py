@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError
+from cnnlens.settings.option import fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.workspace import Workspace
 
@@ -14,17 +16,16 @@ if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
 
+_DEVICE = next(f for f in fields_of(RunSettings) if f.attribute == "device")
+
+
+@o.with_fields(*fields_of(ModelSettings), replace(_DEVICE, default="cpu"))
 def layers(
     model: o.ModelArgument = None,
     workspace: o.WorkspaceOption = None,
-    arch: o.ArchOption = None,
-    allow_pickle: o.PickleOption = False,
-    image_size: o.ImageSizeOption = None,
-    mean: o.MeanOption = None,
-    std: o.StdOption = None,
-    device: o.DeviceOption = "cpu",
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
+    **opening: Any,
 ) -> None:
     """List what can be addressed.
 
@@ -34,8 +35,8 @@ def layers(
     from cnnlens.study.session import Study
 
     screen = Screen(json=json, quiet=quiet)
-    opening = ModelSettings(arch, allow_pickle, image_size, mean, std)
-    study = Study(Workspace(workspace), model, opening, RunSettings(device), screen)
+    run = RunSettings(opening.pop("device"))
+    study = Study(Workspace(workspace), model, ModelSettings(**opening), run, screen)
     rows = [layer.as_row() for layer in study.addresses.rows]
     _remember(study)
     screen.document(rows)

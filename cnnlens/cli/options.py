@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -23,7 +23,7 @@ from cnnlens.methods.method import (
     run_of,
     settings_of,
 )
-from cnnlens.settings.option import Field, fields_of, option
+from cnnlens.settings.option import Field, fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 
 ModelArgument = Annotated[
@@ -93,10 +93,30 @@ def command(method: type[Method]) -> Callable[..., None]:
         _run(method, values)
 
     run.__name__, run.__doc__ = method.name, inspect.getdoc(method)
-    parameters = signature(method)
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return run
+    return _takes(run, signature(method))
+
+
+def with_fields(*fields: Field) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that is no method the options of declared fields, as further keywords."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = [
+            _parameter(p.name, hints[p.name], p.default)
+            for p in inspect.signature(function).parameters.values()
+            if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        return _takes(function, [*own, *map(_of_field, fields)])
+
+    return decorate
+
+
+def _takes(
+    function: Callable[..., None], parameters: list[inspect.Parameter]
+) -> Callable[..., None]:
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
 
 
 def signature(method: type[Method]) -> list[inspect.Parameter]:
@@ -107,7 +127,8 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
         text = _PRESET.format(", ".join(presets))
         more = [_parameter("preset", str, "default", _typer("--preset", help=text, metavar="NAME"))]
     inputs = [_of_field(f) for f in inputs_of(method) if not f.option.argument]
-    settings = [_of_field(field, bool(presets)) for field in settings_of(method)]
+    preset = {name for kind in method.settings_types for p in kind.presets.values() for name in p}
+    settings = [_of_field(field, field.attribute in preset) for field in settings_of(method)]
     force = _typer("--force", help=f"Redo or overwrite; {method.forces}.", panel="Output")
     model, workspace = (
         (
@@ -153,7 +174,7 @@ def _parameter(name: str, kind: Any, default: Any, info: Any = None) -> inspect.
 
 
 def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
-    """Make the option of a field; where presets are, its default is the preset's."""
+    """Make the option of a field; where a preset sets it, its default is the preset's."""
     words = field.option
     kind: Any = field.type
     default = field.default
@@ -212,124 +233,27 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
     except BaseException:
         with suppress(CnnlensError):  # what was finished stands on the page, too
             if one.page and one.summaries:
-                write_page(space.path, screen)
+                screen.say(f"page: {write_page(space.path, screen)}")
         raise
     screen.document(one.document())
     one.show(screen)
     if one.page:
-        write_page(space.path, screen)
+        screen.say(f"page: {write_page(space.path, screen)}")
     if one.failed:
         raise one.failed[0]
 
 
 def write_page(workspace: Path, screen: Screen) -> Path:
-    """Write the page over everything in a workspace, and say where it is and what it lacks."""
+    """Write the page over everything in a workspace; say what it lacks."""
     from cnnlens.methods import sections
     from cnnlens.report.page import write_report
 
     def tell(fault: CnnlensError) -> None:
         screen.note(f"not on the page: {fault.message}")
 
-    page = write_report(workspace, sections(), tell)
-    screen.say(f"page: {page}")
-    return page
+    return write_report(workspace, sections(), tell)
 
 
 def command_line() -> str:
     """Return the command line being carried out, as one would type it."""
     return shlex.join(["cnnlens", *sys.argv[1:]])
-
-
-__all__ = ["command", "option", "signature", "write_page"]
-
-
-# ---- for the commands that are not carried over yet
-RUN = RunSettings()
-ArchOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPEC", help="Architecture of a bare state dict, where it cannot be inferred."
-    ),
-]
-PickleOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-pickle", help="Unpickle the file. That can run any code: only for files you trust."
-    ),
-]
-LayersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--layer",
-        "-l",
-        metavar="LAYER",
-        help="A module path (features.10) or alias (conv5, last); repeatable. "
-        "Default: the workspace's last one, else last.",
-        show_default=False,
-    ),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        "-d",
-        metavar="DIR",
-        help="Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
-        "recognised by what is in it. Default: the workspace's last one that fits.",
-        show_default=False,
-    ),
-]
-ImageSizeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--image-size", metavar="H[xW]", help="Input size in pixels, instead of the model's."
-    ),
-]
-MeanOption = Annotated[
-    str | None,
-    typer.Option("--mean", metavar="R,G,B", help="Mean of the pixels, scaled to [0, 1]."),
-]
-StdOption = Annotated[
-    str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation of the pixels.")
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to run.")
-]
-BatchSizeOption = Annotated[
-    int,
-    typer.Option(
-        "--batch-size",
-        min=1,
-        metavar="N",
-        help="Images at once, rounded down to 1, 2, 4 … 32, 64, 96 …; halves itself when "
-        "memory runs out.",
-    ),
-]
-WorkersOption = Annotated[
-    int, typer.Option("--workers", min=0, metavar="N", help="Threads that read images.")
-]
-RawOption = Annotated[
-    bool, typer.Option("--raw", help="Also write the arrays behind each picture, as .npz.")
-]
-
-ImagesOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--image",
-        "-i",
-        metavar="IMAGE",
-        help="An image, or a folder of images; repeatable.",
-        show_default=False,
-    ),
-]
-FiltersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--filter",
-        "-f",
-        metavar="LAYER:UNITS",
-        help="Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
-        "at one position: conv5:12@6,6 (row, column); repeatable.",
-        show_default=False,
-    ),
-]

@@ -14,9 +14,7 @@ def report(
 
     WORKSPACE/report.html holds everything in the workspace and needs no network.
     """
-    from cnnlens.report.page import write_report
-
     screen = Screen(json=json, quiet=quiet)
-    page = write_report(Workspace(workspace).path)
+    page = o.write_page(Workspace(workspace).path, screen)
     screen.document({"page": str(page), "bytes": page.stat().st_size})
     screen.say(str(page))

@@ -64,6 +64,10 @@ class Screen(Voice):
     _said: set[str] = field(default_factory=set)
     _out: TextIO = field(default_factory=_set_apart)
 
+    def hush(self) -> None:
+        """Say nothing from here on, no document either."""
+        self.quiet, self.json = True, False
+
     def document(self, document: Any) -> None:
         """Print the command's one JSON document, where it was asked for."""
         if self.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from cnnlens.data.batches import Skipped, batches, check_skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.progress import Step, followed
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,7 @@ def read_labelled(
     category: str | None = None,
     batch_size: int = 32,
     workers: int = 4,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Step], None] | None = None,
 ) -> Labelled:
     """Decode all images of a data set with categories, and of a folder of negatives.
 
@@ -96,7 +97,7 @@ def read_labelled(
     batch_size, workers : int
         Of decoding.
     progress : callable, optional
-        Called with (images decoded, images in all).
+        Called with every `Step`.
 
     Raises
     ------
@@ -105,6 +106,23 @@ def read_labelled(
     CnnlensError
         When a category has too few images, or too many images cannot be read.
     """
+    steps = labelled_steps(
+        images, preprocess, negatives=negatives, category=category,
+        batch_size=batch_size, workers=workers,
+    )  # fmt: skip
+    return followed(steps, progress)
+
+
+def labelled_steps(
+    images: ImageSet,
+    preprocess: Preprocess,
+    *,
+    negatives: ImageSet | None = None,
+    category: str | None = None,
+    batch_size: int = 32,
+    workers: int = 4,
+) -> Generator[Step, None, Labelled]:
+    """Do what `read_labelled` does, step by step."""
     classes, labels = _labels(images, category)
     if len(classes) == 1 and negatives is None and (labels >= 0).all():
         raise UsageError(
@@ -127,8 +145,7 @@ def read_labelled(
             done += len(batch.indices)
             kept.append(of[batch.indices])
             skipped += batch.skipped
-            if progress is not None:
-                progress(seen + batch.next, total)
+            yield Step(seen + batch.next, total, "reading images")
         seen += len(one.paths)
     check_skipped(skipped, total)
     made = _checked(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)

@@ -20,7 +20,7 @@ from cnnlens.interpretable.cgl import Groups, draw_pairs, split
 from cnnlens.interpretable.distributed import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
 from cnnlens.model.model import Model
-from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import CglSettings
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.hooks import read
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.trace import Place
-from cnnlens.settings.cgl import CglSettings
-from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
 
 def finetune(
@@ -257,16 +256,28 @@ class Finetuning:
             yield unmirrored(trainer.examples, part)
 
     @torch.no_grad()
-    def _dead_layers(self) -> list[str]:
+    def silent(self) -> dict[str, tuple[int, int]]:
+        """Count, in each inserted or masked layer, units that no image held out excites, and all.
+
+        Returns
+        -------
+        dict of str to (int, int)
+            By the module's name.
+        """
         layers = [name for plan in self.prepared.plans for name in plan.maps]
         peaks: list[Tensor] = []
         for x in self._batches() if layers else ():
             maps = read(self.net, x, [Place(path=name) for name in layers])
             found = [m.amax(dim=(0, 2, 3)) for m in maps]  # (C,) each
             peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
+        return {
+            name: (int((peak <= 0).sum()), len(peak))
+            for name, peak in zip(layers, peaks, strict=True)
+        }
+
+    def _dead_layers(self) -> list[str]:
         said = []
-        for name, peak in zip(layers, peaks, strict=True):
-            dead, units = int((peak <= 0).sum()), len(peak)
+        for name, (dead, units) in self.silent().items():
             if 2 * dead > units:
                 said.append(
                     f"{dead} of {units} filters of {name} went silent: start from a trained "

@@ -21,8 +21,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
-from cnnlens.settings.cgl import CglSettings
-from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
 _IDENTITY = 0.3  # share of the identity in an inserted convolution: no unit starts dead
 _NOISE = 0.5  # variance of the rest, times its inputs: N(0, 0.01) at 512 maps, as in the paper
@@ -108,8 +107,8 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     UsageError
         When a layer or the network cannot be trained like this.
     """
-    _check(model)
-    model = replace(model, net=copy.deepcopy(model.net))
+    _check_name(model)
+    model = replace(model, net=copy.deepcopy(model.net), lent_to=None)
     notes: list[str] = []
     if any("random weights" in note for note in model.notes) and request.settings.trunk < 1:
         request = replace(request, settings=replace(request.settings, trunk=1.0))
@@ -193,10 +192,30 @@ def _mean_input(net: nn.Module, path: str, x: Tensor) -> float:
     return found[-1]
 
 
-def _check(model: Model) -> None:
+def check(model: Model, request: Request) -> None:
+    """See whether a network can be trained as asked, before images are read.
+
+    Raises
+    ------
+    UsageError
+        As `prepare` does for the network and its layers.
+    """
+    _check_name(model)
+    _plans(model, request, head_of(model)[0])
+    if request.method == "cgl":
+        grouped_layers(model, request.layers, request.cgl.groups)
+
+
+def _check_name(model: Model) -> None:
     try:
         registry.architecture(model.arch)
     except CnnlensError:
+        if model.lent_to is not None:
+            raise UsageError(
+                f"a module in memory ({model.arch}) has no name by which a checkpoint's reader "
+                "could build it",
+                "name a factory in its place, file.py:make",
+            ) from None
         raise UsageError(
             f"{model.spec} ({model.arch}) cannot be built again from a checkpoint",
             "name weights of a known architecture, or code: file.py:factory",

@@ -29,6 +29,7 @@ _BUILT_IN = {
     "cluster": "Cluster",
     "explain": "Explain",
     "outliers": "Outliers",
+    "finetune": "Finetune",
     "compare": "Compare",
 }
 

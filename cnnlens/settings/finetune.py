@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from cnnlens.errors import UsageError
-from cnnlens.settings.run import Settings
+from cnnlens.settings.option import Option, option
+from cnnlens.settings.run import Presets, Settings
 
-OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("onecycle", "constant", "steps")
 LOSSES = ("softmax", "logistic")
-STARTS = ("scaled", "normal")
-POSITIONS = ("argmax", "centroid")
-FILTER_LOSSES = ("filter", "mi")
+
+
+def _training(default: Any, help: str, **more: Any) -> Any:
+    return option(default, help, panel="Training", **more)
+
+
+def _icnn(default: Any, help: str, **more: Any) -> Any:
+    return option(default, help, panel="ICNN", **more)
+
+
+def _cgl(default: Any, help: str, **more: Any) -> Any:
+    return option(default, help, panel="CGL", **more)
+
+
+def _weight(name: str) -> dict[str, Any]:
+    return {"name": f"lambda-{name}", "least": 0, "hint": "0 leaves it out"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class FinetuneSettings(Settings):
     trunk : float
         Factor on the rate of layers that were there before; 0 freezes them.
     optimizer, schedule, loss : str
-        One of `OPTIMIZERS`, `SCHEDULES`, `LOSSES`.
+        The rule of steps, the course of the rate, and the loss of the task.
     weight_decay : float
         Of weights, not of biases and norms.
     validation : float
@@ -47,38 +58,44 @@ class FinetuneSettings(Settings):
         Of the split, the order, mirroring, new weights and dropout.
     """
 
-    epochs: int = 10
-    batch_size: int = 32
-    lr: float = 1e-3
-    trunk: float = 0.1
-    optimizer: str = "adamw"
-    schedule: str = "onecycle"
-    loss: str = "softmax"
-    weight_decay: float = 5e-4
-    validation: float = 0.25
-    mirror: bool = True
-    patience: int = 0
-    amp: bool = False
-    start: str = "scaled"
-    seed: int = 0
+    # "paper" trains as the papers of ICNN and CGL do, "shapes" as CGL's synthetic experiment
+    presets: ClassVar[Presets] = {
+        "paper": {
+            "optimizer": "sgd", "lr": 0.01, "trunk": 1.0, "weight_decay": 5e-4, "start": "normal",
+        },
+        "shapes": {"optimizer": "sgd", "lr": 0.1, "trunk": 1.0, "weight_decay": 0.0},
+    }  # fmt: skip
+
+    epochs: int = _training(10, "Passes over the images.", least=1, hint="try 10")
+    batch_size: int = _training(32, "Images per step, over all processes.", least=1, hint="try 32")
+    lr: float = _training(1e-3, "Highest rate of new layers.", above=0, hint="0.001 is usual")
+    trunk: float = _training(
+        0.1, "Factor on it for other layers; 0 freezes them.", least=0, most=1, hint="0 freezes it"
+    )
+    optimizer: str = _training("adamw", "The rule of steps.", choices=("adamw", "sgd"))
+    schedule: str = _training(
+        "onecycle", "Course of the rate.", choices=("onecycle", "constant", "steps")
+    )
+    loss: str = "softmax"  # asked for with the images: it follows from them
+    weight_decay: float = _training(5e-4, "Of weights.", least=0, hint="0 is none")
+    validation: float = _training(
+        0.25, "Share of the images held out.", above=0, below=1, hint="try 0.25"
+    )
+    mirror: bool = _training(True, "Show images mirrored half of the time.")
+    patience: int = _training(
+        0, "Stop after N epochs without progress; 0: never.", least=0, hint="0 is none"
+    )
+    amp: bool = _training(False, "Mixed precision.", off="-")
+    start: str = _training(
+        "scaled",
+        "Weights of an inserted convolution: scaled to its maps, or the paper's N(0, 0.01).",
+        choices=("scaled", "normal"),
+    )
+    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} {getattr(self, name)} is not at least 1", "try 10")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"--lr {self.lr} is not above 0", "0.001 is usual")
-        if not 0 < self.validation < 1:
-            raise UsageError(f"--validation {self.validation} is not between 0 and 1", "try 0.25")
-        if not 0 <= self.trunk <= 1:
-            raise UsageError(f"--trunk {self.trunk} is not between 0 and 1", "0 freezes it")
-        if self.weight_decay < 0 or self.patience < 0:
-            raise UsageError("--weight-decay and --patience cannot be negative", "0 is none")
-        _among("optimizer", self.optimizer, OPTIMIZERS)
-        _among("schedule", self.schedule, SCHEDULES)
-        _among("loss", self.loss, LOSSES)
-        _among("start", self.start, STARTS)
+        super().__post_init__()
+        Option("", choices=LOSSES).check("--loss", self.loss)
 
 
 @dataclass(frozen=True)
@@ -103,43 +120,57 @@ class IcnnSettings(Settings):
         Whether maps are masked; without, only the loss is left.
     """
 
-    position: str = "argmax"
-    beta: float = 4.0
-    learn_beta: bool = False
-    filter_weight: float = 0.25
-    ramp: float = 0.3
-    filter_loss: str = "filter"
-    mask: bool = True
+    # At the printed weight of the mutual information nothing measurable happens (the authors'
+    # program scales it by the maps); it is here to be compared with.
+    presets: ClassVar[Presets] = {
+        "paper": {"filter_loss": "mi", "filter_weight": 5e-6, "ramp": 0.0}
+    }
 
-    def __post_init__(self) -> None:
-        _among("position", self.position, POSITIONS)
-        _among("filter-loss", self.filter_loss, FILTER_LOSSES)
-        if not 0 < self.beta < float("inf"):
-            raise UsageError(f"--beta {self.beta} is not above 0", "4 is usual")
-        if not 0 <= self.filter_weight < float("inf"):
-            raise UsageError(
-                f"--lambda-filter {self.filter_weight} is not a number from 0 up",
-                "0 leaves the loss out",
-            )
-        if not 0 <= self.ramp <= 1:
-            raise UsageError(f"--ramp {self.ramp} is not between 0 and 1", "0.3 is usual")
-
-
-def _among(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"--{option} {value} is not known", f"choose {' or '.join(choices)}")
+    position: str = _icnn("argmax", "Where a map's part is.", choices=("argmax", "centroid"))
+    beta: float = _icnn(4.0, "Fall-off of masks.", above=0, hint="4 is usual")
+    learn_beta: bool = _icnn(False, "Learn one per filter.", off="-")
+    filter_weight: float = _icnn(
+        0.25, "Weight of the filter loss, per 64 filters.",
+        **{**_weight("filter"), "hint": "0 leaves the loss out"},
+    )  # fmt: skip
+    ramp: float = _icnn(
+        0.3, "Share of the training over which that weight grows from 0.",
+        least=0, most=1, hint="0.3 is usual",
+    )  # fmt: skip
+    filter_loss: str = _icnn("filter", "The loss; mi needs no labels.", choices=("filter", "mi"))
+    mask: bool = _icnn(True, "Mask the maps; without, only the loss is left.")
 
 
-# The papers' trainings. At ICNN's printed weight of the mutual information nothing measurable
-# happens (the authors' program scales it by the maps); it is here to be compared with.
-TRAINING_PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {
-        "optimizer": "sgd", "lr": 0.01, "trunk": 1.0, "weight_decay": 5e-4, "start": "normal",
-    },
-    "shapes": {"optimizer": "sgd", "lr": 0.1, "trunk": 1.0, "weight_decay": 0.0},
-}
-ICNN_PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {"filter_loss": "mi", "filter_weight": 5e-6, "ramp": 0.0},
-}
+@dataclass(frozen=True)
+class CglSettings(Settings):
+    """Concept group learning.
+
+    Attributes
+    ----------
+    groups : int
+        Groups per layer; filters that do not divide stay free.
+    group_weight, spatial_weight, block_weight : float
+        Weights of the group activation loss, the spatial loss and the block norm. At the paper's
+        1e-3 groups hardly form on a small network; from 0.03 on, all units of a layer grow alike.
+    sliding_weight : float
+        Weight of the likeness of a group to the same group one layer up, within the group
+        loss (the paper's λ₂).
+    learn_field : bool
+        Learn P1 and P2, else they stay 1 and 0.
+    """
+
+    presets: ClassVar[Presets] = {
+        # the authors' program on ImageNet and Places; 1e-3 to 5e-3 for the block norm
+        "paper": {"group_weight": 1e-3, "spatial_weight": 1e-2, "block_weight": 1e-3},
+        # the paper's synthetic experiment
+        "shapes": {"group_weight": 1e-3, "spatial_weight": 1e-2, "block_weight": 1e-2},
+    }
+
+    groups: int = _cgl(5, "Groups per layer.", least=1, hint="5 is usual")
+    group_weight: float = _cgl(0.01, "Weight of the group loss.", **_weight("group"))
+    spatial_weight: float = _cgl(1e-2, "Weight of the spatial loss.", **_weight("spatial"))
+    block_weight: float = _cgl(1e-3, "Weight of the block norm.", **_weight("block"))
+    sliding_weight: float = _cgl(
+        0.0, "Weight of a group's likeness to itself one layer up.", **_weight("sliding")
+    )
+    learn_field: bool = _cgl(True, "Learn how a group's field falls off.", off="fixed-field")

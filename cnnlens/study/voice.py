@@ -47,6 +47,16 @@ class Voice:
         if len(found) > _NAMED:
             self.note(f"skipped {len(found) - _NAMED} more; the summary lists all")
 
+    def hush(self) -> None:
+        """Say nothing from here on: another process speaks for all."""
+        self.quiet = True
+
+    @contextmanager
+    def counted(self, stage: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far one stage is, to be called with images done and in all."""
+        with self.progress() as bars:
+            yield lambda done, total: bars.show(Step(done, total, stage))
+
     @contextmanager
     def progress(self) -> Iterator[Bars]:
         """Show how far it is while the block runs: bars on a terminal, else a line now and then."""
@@ -71,12 +81,8 @@ class Voice:
 class Bars:
     """One bar per stage of a run; nothing where nobody looks."""
 
-    def show(self, step: Step | str, done: int = 0, total: int = 0, note: str = "") -> None:
-        """Set how far a stage is; the step's note takes the place of its speed."""
-        self.draw(Step(done, total, step, note=note) if isinstance(step, str) else step)
-
-    def draw(self, step: Step) -> None:
-        """Draw it."""
+    def show(self, step: Step) -> None:
+        """Show how far a stage is."""
 
 
 class TerminalBars(Bars):
@@ -86,8 +92,8 @@ class TerminalBars(Bars):
         self._bars = bars
         self._tasks: dict[str, Any] = {}
 
-    def draw(self, step: Step) -> None:
-        """Move the stage's bar."""
+    def show(self, step: Step) -> None:
+        """Move the stage's bar; the step's note takes the place of its speed."""
         if step.stage not in self._tasks:
             # what an earlier run did must not count into the rate: the bar starts where it stands
             self._tasks[step.stage] = self._bars.add_task(
@@ -101,19 +107,20 @@ class TerminalBars(Bars):
 
 
 class Lines(Bars):
-    """A plain line every half minute, for logs and pipes."""
+    """A plain line every half minute, and for every milestone, for logs and pipes."""
 
     def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._stage, self._began, self._first = "", clock(), 0
         self._last = self._began + _FIRST - _LONG
 
-    def draw(self, step: Step) -> None:
+    def show(self, step: Step) -> None:
         """Write a line where the last one is half a minute old, or a slow stage has just begun."""
         now = self._clock()
         if step.stage != self._stage:
             self._stage, self._began, self._first = step.stage, now, step.done
-        if self._stream is None or now - self._last < _LONG or step.done >= step.total:
+        due = now - self._last >= _LONG and step.done < step.total
+        if self._stream is None or not (due or step.milestone):
             return
         self._last = now
         words = f"{step.stage}: {step.done} of {step.total} {step.unit}".strip()
@@ -123,7 +130,8 @@ class Lines(Bars):
 
     def _left(self, step: Step, now: float) -> str:
         done, spent = step.done - self._first, now - self._began
-        return about(spent / done * (step.total - step.done)) if done > 0 else ""
+        left = step.total - step.done
+        return about(spent / done * left) if done > 0 and left > 0 else ""
 
 
 def about(seconds: float) -> str:

@@ -59,7 +59,7 @@ def test_methods_leave_what_every_command_opens(tmp_path, classes, method):
 
 def test_a_stopped_run_is_taken_up_and_ends_alike(tmp_path, classes, monkeypatch):
     finetune(tmp_path, classes, out="whole.pt")
-    from cnnlens.cli import finetuning
+    from cnnlens.methods import finetune as finetuning
 
     def dies(*arguments, **more):
         raise KeyboardInterrupt
@@ -153,7 +153,7 @@ def test_too_few_images_of_a_category_are_named(tmp_path, classes):
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, classes, monkeypatch):
-    from cnnlens.cli import finetuning
+    from cnnlens.methods import finetune as finetuning
 
     save, saves = finetuning._save, []
 

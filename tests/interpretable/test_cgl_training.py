@@ -14,8 +14,7 @@ from cnnlens.interpretable.method import Grouped, Plain, split
 from cnnlens.interpretable.trainer import Epoch, Trainer
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
-from cnnlens.settings.cgl import CglSettings
-from cnnlens.settings.finetune import FinetuneSettings
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings
 
 SETTINGS = FinetuneSettings(epochs=3, batch_size=16, lr=0.003, trunk=1.0)
 

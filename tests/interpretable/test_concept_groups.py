@@ -15,7 +15,7 @@ from cnnlens.interpretable.group_report import Likeness
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.settings.cgl import CGL_PRESETS, CglSettings
+from cnnlens.settings.finetune import CglSettings
 from tests.reference import cgl as literal
 
 
@@ -239,8 +239,8 @@ def test_settings_that_cannot_be_are_refused(wrong):
 
 
 def test_presets_hold_and_give_way_to_what_is_given():
-    assert CglSettings.preset("paper").group_weight == 1e-3
-    assert CglSettings.preset("paper", group_weight=0.5, groups=None).group_weight == 0.5
-    assert all(CglSettings.preset(name) for name in CGL_PRESETS)
+    assert CglSettings.of("paper").group_weight == 1e-3
+    assert CglSettings.of("paper", group_weight=0.5, groups=None).group_weight == 0.5
+    assert all(CglSettings.of(name) for name in CglSettings.presets)
     with pytest.raises(UsageError, match="no preset 'papers'"):
-        CglSettings.preset("papers")
+        CglSettings.of("papers")

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cnnlens.interpretable.cgl import split
 from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
 from cnnlens.interpretable.distributed import reduce_sum
-from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import CglSettings
 
 SETTINGS = CglSettings(2, group_weight=0.5, spatial_weight=0.1, block_weight=0.02)
 LAYERS = [GroupedLayer("conv1", "0", "", split(8, 2)), GroupedLayer("conv2", "2", "", split(9, 2))]

@@ -7,7 +7,7 @@ from cnnlens.interpretable.cgl import Groups, soft_field, soft_field_of_norm, sp
 from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
 from cnnlens.interpretable.group_report import Likeness, group_concepts, record_groups
 from cnnlens.model.open import open_model
-from cnnlens.settings.cgl import CglSettings
+from cnnlens.settings.finetune import CglSettings
 
 RED, DOG = ("red", "color"), ("dog", "object")
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from cnnlens.cli.filters import parse_filters
 
 from cnnlens.errors import UsageError
+from cnnlens.study.addresses import parse_filters
 from tests.model.nets import layers_of, network
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnlens.cli.given import given_images, picture_names
 from cnnlens.errors import UsageError
-
-from .photos import write_photos
+from cnnlens.study.images import given_images, picture_names
+from tests.cli.photos import write_photos
 
 
 def names(*paths: str, taken: dict[str, str] | None = None) -> list[str]:

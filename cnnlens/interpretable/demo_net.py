@@ -8,7 +8,6 @@ untrained: what it scores, any filters score.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,18 +16,10 @@ from torch.nn import functional as F
 
 from cnnlens.data.shapes import KINDS, paint, scenes
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.progress import Step
 
 CLASSES = [f"{color} {shape}" for shape, color in KINDS]
 _BATCH = 50
-
-
-@dataclass(frozen=True)
-class Step:
-    """One training step: which of how many, and the loss."""
-
-    done: int
-    total: int
-    loss: float
 
 
 def pictures(images: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,7 +59,7 @@ def train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        yield Step(step + 1, total, float(loss.detach()))
+        yield Step(step + 1, total, "training", note=f"loss {loss.detach():.3f}", unit="steps")
     net.eval()
 
 

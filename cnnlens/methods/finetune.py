@@ -1,0 +1,215 @@
+"""``cnnlens finetune``: train a network further, with or without a method that makes it speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods.method import Inputs, Method, Results, data_input
+from cnnlens.progress import Step
+from cnnlens.settings.finetune import LOSSES, CglSettings, FinetuneSettings, IcnnSettings
+from cnnlens.settings.option import option
+
+if TYPE_CHECKING:
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.interpretable.finetune import Finetuning
+    from cnnlens.report.trained import Training
+
+METHODS = ("icnn", "cgl", "none")
+
+
+@dataclass(frozen=True)
+class FinetuneInputs(Inputs):
+    """On which images, for what, and where to."""
+
+    data: Path | None = data_input(
+        "Images to train on: class subfolders, or a parts dataset, of which the objects are cut "
+        "out. Default: the workspace's last one that fits."
+    )
+    layer: tuple[str, ...] = option(
+        (),
+        "Which layers stand for something; repeatable. "
+        "Default: the last convolution (icnn, --insert), or all of them (cgl).",
+        short="l",
+        metavar="LAYER",
+        panel="What",
+    )
+    category: str | None = option(
+        None, "Tell this category alone from all other images.", metavar="NAME", panel="What"
+    )
+    negatives: Path | None = option(
+        None, "Images that show none of the categories.", metavar="DIR", panel="What"
+    )
+    method: str = option("icnn", "What to train for besides the task.", choices=METHODS)
+    insert: bool | None = option(None, "Another convolution above the layer.", shown="for icnn")
+    loss: str | None = option(
+        None,
+        "Of the task.",
+        choices=LOSSES,
+        shown="softmax; logistic for one category or with negatives",
+        panel="Training",
+    )
+    out: Path = option(
+        Path("new.pt"),
+        "The checkpoint; FILE.json and FILE.png beside it.",
+        metavar="FILE",
+        panel="Output",
+    )
+
+
+class Finetune(Method):
+    """Train a network further, so that its filters mean something.
+
+    icnn masks a layer's maps and pulls each filter to one part; cgl makes groups of filters look
+    at one place; none is the same training without a method, the fair baseline (none --insert for
+    icnn). Every other command opens the result. An interrupted run is resumed by the same command;
+    torchrun runs it on several processes. The workspace is left as it is.
+    """
+
+    name, panel = "finetune", "Train"
+    asks, settings_types = FinetuneInputs, (FinetuneSettings, IcnnSettings, CglSettings)
+    uses = ("device", "workers")
+    remembers = False
+    forces = "train anew"
+    examples = (
+        "cnnlens finetune model.pt -d birds/ -l features.12 --out icnn.pt",
+        "cnnlens finetune model.pt -d birds/ -l features.12 --method none --insert --out plain.pt",
+        "torchrun --nproc-per-node 2 -m cnnlens finetune model.pt -d birds/ --method cgl",
+    )
+
+    def resolve(self) -> None:
+        """Find images; see whether the network and the layers can be trained as asked."""
+        from cnnlens.interpretable.distributed import join
+        from cnnlens.interpretable.prepare import check
+
+        self.rank = join()
+        if self.rank:
+            self.study.voice.hush()
+        asked, study = self.asked, self.study
+        self.request = self._request()
+        self.images = study.images(asked.data, ("classes", "parts"), remember=False)
+        self.negatives: ImageSet | None = None
+        if asked.negatives is not None:
+            self.negatives = study.images(asked.negatives, remember=False)
+        check(study.model, self.request)
+
+    def _request(self) -> Any:
+        from cnnlens.interpretable.prepare import Request
+
+        asked, (settings, icnn, cgl) = self.asked, self.all_settings
+        one = asked.category is not None or asked.negatives is not None
+        if one and asked.loss == "softmax":
+            raise UsageError("--loss softmax has no place for negatives", "leave it out")
+        settings = replace(settings, loss=asked.loss or ("logistic" if one else "softmax"))
+        insert = asked.method == "icnn" if asked.insert is None else asked.insert
+        return Request(asked.method, tuple(asked.layer), insert, settings, icnn, cgl)
+
+    def plan(self) -> str:
+        """Say how many images are looked at how often."""
+        count = sum(len(one.paths) for one in (self.images, self.negatives) if one is not None)
+        return f"{self.asked.method}: {count} images, {self.settings.epochs} epochs"
+
+    def work(self) -> Iterator[Step]:
+        """Train from where an earlier run stopped, else from the start; write what it found."""
+        from cnnlens.data.labelled import labelled_steps
+        from cnnlens.interpretable.finetune import Finetuning
+        from cnnlens.interpretable.prepare import prepare
+
+        study, voice = self.study, self.study.voice
+        labelled = yield from labelled_steps(
+            self.images, study.model.preprocess,
+            negatives=self.negatives, category=self.asked.category,
+            batch_size=study.run.batch_size, workers=study.run.workers,
+        )  # fmt: skip
+        voice.skipped([{"image": path, "reason": reason} for path, reason in labelled.skipped])
+        self.run = run = Finetuning(prepare(study.model, labelled, self.request))
+        for line in run.notes:
+            voice.note(line)
+        if self.asked.out.exists() and not study.force:
+            self._resume(run)
+        if run.done:
+            voice.note(f"{self.asked.out} is trained already; --force trains it anew")
+            self.summaries["finetune"] = run.document()
+            return
+        yield from self._train(run)
+        self.summaries["finetune"] = run.document()
+        for line in run.warnings:
+            voice.note(line)
+        if not self.rank:
+            _finish(run, self.asked.out, self.summaries["finetune"])
+
+    def _resume(self, run: Finetuning) -> None:
+        from cnnlens.model.checkpoint import read_torch
+
+        out = self.asked.out
+        content: Any = read_torch(out) if out.is_file() else None
+        if not run.belongs(content):
+            raise CnnlensError(
+                f"{out} is there already, and is not this training's",
+                "choose another file with --out, or replace it with --force",
+            )
+        run.resume(content)
+        if not run.done:
+            self.study.voice.note(f"going on after epoch {run.trainer.epoch}")
+
+    def _train(self, run: Finetuning) -> Iterator[Step]:
+        from cnnlens.interpretable.trainer import Epoch
+
+        steps, out = run.trainer.steps, self.asked.out
+        total = self.settings.epochs * steps
+        try:
+            for event in run:
+                ended = isinstance(event, Epoch)
+                if ended and not self.rank:
+                    _save(run, out)
+                done = (event.epoch - 1) * steps
+                done += steps if isinstance(event, Epoch) else event.step
+                note = f"epoch {event.epoch}, {_words(event.terms)}"
+                yield Step(done, total, "training", note=note, unit="steps", milestone=ended)
+        except CnnlensError as error:
+            if not run.history:
+                raise
+            kept = f"{out} holds the network after epoch {run.history[-1]['epoch']}"
+            raise CnnlensError(error.message, f"{kept}; {error.hint}") from error
+
+    def show(self, results: Results) -> None:
+        """Show all terms of every epoch."""
+        found = self.summaries["finetune"]
+        terms = [k for k in found["history"][-1] if k != "epoch"]
+        rows = [[entry["epoch"], *(entry.get(k) for k in terms)] for entry in found["history"]]
+        results.table(["epoch", *terms], rows)
+        before, after = (found["accuracy"][k] for k in ("before", "after"))
+        was = "" if before is None else f" (before: {before:.3f})"
+        results.say(
+            f"accuracy on images held out: {after:.3f}{was}; "
+            f"{self.asked.out} opens in every command"
+        )
+
+    def result(self) -> Training:
+        """Return accuracy, history, dead units, and where the checkpoint is."""
+        from cnnlens.report.trained import Training
+
+        return Training(self.asked.out, self.summaries["finetune"], self.run.silent())
+
+
+def _words(terms: Mapping[str, float]) -> str:
+    """Name every number of a step or an epoch."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in terms.items())
+
+
+def _save(run: Finetuning, out: Path) -> None:
+    from cnnlens.model.checkpoint import save_checkpoint
+
+    save_checkpoint(out, **run.checkpoint())
+
+
+def _finish(run: Finetuning, out: Path, document: Mapping[str, Any]) -> None:
+    from cnnlens.files import write_json
+    from cnnlens.report.figures.training import draw_history
+
+    write_json(out.with_suffix(".json"), document)
+    draw_history(run.history, out.with_suffix(".png"), f"{run.model.arch}, {document['method']}")
+    _save(run, out)  # says that it is done
