@@ -81,8 +81,8 @@ class Outliers(Method):
 
     def _strange(self, data: Any) -> ImageSet:
         """Open the out-of-sample images; they never become the data of other commands."""
-        root = str(Path(getattr(data, "root", data)).resolve())
-        known = any(entry["path"] == root for entry in self.study.workspace.document["data"])
+        root = Path(data if isinstance(data, (str, Path)) else data.root).resolve()
+        known = any(entry["path"] == str(root) for entry in self.study.workspace.document["data"])
         return self.study.images(data, ANY, default=False, remember=not known)
 
     def _own(self) -> ImageSet | None:

@@ -163,7 +163,7 @@ def test_hostile_names_reach_no_other_place_and_collide_nowhere(
         answer = cnnlens("cluster", *model, "--only", only, "--bootstrap", 5)
         assert answer.code == 0, answer.err
     folder = results(tmp_path / "w")
-    trees = sorted(p.name for p in (folder / "filters").glob("*.json") if ".done" not in p.name)
+    trees = sorted(p.name for p in (folder / "filters").glob("*.json"))
     assert len(trees) == 6
     assert len({name.casefold() for name in trees}) == 6
     tree = json.loads((folder / "categories.json").read_text(encoding="utf-8"))
@@ -233,8 +233,11 @@ def test_layouts_are_written_measured_and_the_same_again(world: Path, tmp_path: 
 # ---- explain
 
 
-def explained(space: Path, name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((space / "explain" / f"{name}.json").read_text())
+def explained(space: Path, file: str) -> dict[str, Any]:
+    """What stands beside a picture."""
+    document: dict[str, Any] = json.loads(
+        (space / "explain" / file).with_suffix(".json").read_text()
+    )
     return document
 
 
@@ -242,19 +245,19 @@ def test_an_image_of_the_tree_ends_at_itself(world: Path, done: Path) -> None:
     image = world / "kinds" / "bee" / "03.png"
     answer = cnnlens("explain", "-i", image, "-w", done, "--class", "bee", "--json")
     assert answer.code == 0, answer.err
-    found = explained(done, "03")
+    found = explained(done, answer.json["file"])
     assert found["leaf"] == {"image": "bee/03.png", "distance": pytest.approx(0, abs=1e-6)}
     assert answer.json == found
     tree = json.loads((results(done) / "filters" / "bee.json").read_text())
     node: Any = tree
-    for fork in found["path"]:
+    for split in found["path"]:
         while node["distance"] is None:  # several subtrees: the one that the image is in
             node = next(c for c in node["children"] if _holds(c, "bee/03.png"))
-        assert fork["critical_filter"] == node["critical_filter"]
-        assert fork["distance"] == pytest.approx(node["distance"])
-        assert fork["to_chosen"] <= fork["to_other"]
+        assert split["critical_filter"] == node["critical_filter"]
+        assert split["distance"] == pytest.approx(node["distance"])
+        assert split["to_chosen"] <= split["to_other"]
         node = next(c for c in node["children"] if _holds(c, "bee/03.png"))
-    assert (done / "explain" / "03.png").is_file()
+    assert (done / "explain" / found["file"]).is_file()
     assert 'id="explain"' in (done / "report.html").read_text()
 
 
@@ -264,19 +267,19 @@ def _holds(tree: Any, image: str) -> bool:
 
 def test_activations_stand_against_those_of_the_data(world: Path, done: Path) -> None:
     image = world / "kinds" / "cat" / "01.png"
-    assert cnnlens("explain", "-i", image, "-w", done, "--class", "cat").code == 0
+    answer = cnnlens("explain", "-i", image, "-w", done, "--class", "cat", "--json")
     (path,) = (done / "activations").rglob("*.h5")
     with Store(path) as store:
         maps = np.concatenate([m for _, m in store.batches()])
         mine = store.images.index("cat/01.png")
         images = np.array(store.images)
-    for fork in explained(done, "01")["path"]:
-        if fork["critical_filter"] is None:
+    for split in explained(done, answer.json["file"])["path"]:
+        if split["critical_filter"] is None:
             continue
-        peaks = maps[:, fork["critical_filter"]].max(axis=(1, 2))
-        assert fork["activation"] == pytest.approx(peaks[mine], rel=1e-4)
-        top = images[np.argsort(-peaks, kind="stable")[: len(fork["top_images"])]]
-        assert fork["top_images"] == top.tolist()
+        peaks = maps[:, split["critical_filter"]].max(axis=(1, 2))
+        assert split["activation"] == pytest.approx(peaks[mine], rel=1e-4)
+        top = images[np.argsort(-peaks, kind="stable")[: len(split["top_images"])]]
+        assert split["top_images"] == top.tolist()
 
 
 def test_classes_without_names_are_the_folders_in_order(world: Path, done: Path) -> None:
@@ -284,7 +287,7 @@ def test_classes_without_names_are_the_folders_in_order(world: Path, done: Path)
     answer = cnnlens("explain", "-i", image, "-w", done)
     assert answer.code == 0, answer.err
     assert "alphabetical order" in answer.err
-    found = explained(done, "02")
+    found = explained(done, "02.png")
     assert found["category"] == sorted(["ant", "bee", "cat"])[found["class"]]
 
 
