@@ -129,6 +129,11 @@ class Ledger:
             found[name] = entry
         return found
 
+    def forget_cleared(self) -> None:
+        """Forget entries whose lists were removed meanwhile: they were another model's."""
+        if not self.path.exists() and not self._journal.exists():
+            self.entries = {}
+
     def is_made(self, item: Item) -> bool:
         """Whether it, and the files beside it, were made from just this."""
         entry = self.entries.get(item.name)

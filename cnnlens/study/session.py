@@ -78,6 +78,7 @@ class Study:
     voice: Voice = field(default_factory=Voice)
     force: bool = False
     _layers: list[Layer] = field(default_factory=list)
+    _ledgers: list[Ledger] = field(default_factory=list)
     _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -236,7 +237,9 @@ class Study:
         self, command: str, layer: Layer | None = None, file: str = "", listed: str = "pictures"
     ) -> Ledger:
         """Open the ledger of a command's results."""
-        return Ledger(self.folder(command, layer) / (file or f"{command}.json"), listed, self.force)
+        path = self.folder(command, layer) / (file or f"{command}.json")
+        self._ledgers.append(Ledger(path, listed, self.force))
+        return self._ledgers[-1]
 
     def commit(self) -> None:
         """Let the workspace know what this run works on.
@@ -252,6 +255,8 @@ class Study:
                 workspace.use_data(images, named, default)
             for layer in self._layers:
                 workspace.use_layer(layer)
+        for ledger in self._ledgers:
+            ledger.forget_cleared()
 
     def record(self, command: str, folder: str) -> None:
         """Let the workspace know that a command was carried out, and where its results are."""

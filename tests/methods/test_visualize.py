@@ -258,6 +258,15 @@ def test_another_network_another_preprocessing_another_class_make_it_anew(net, t
     assert listed(first, "logits")["pictures"][0]["class_index"] == 0
 
 
+def test_another_network_by_force_leaves_nothing_of_the_first(net, tmp_path):
+    space = tmp_path / "space"
+    assert run(net, space, "-f", "conv2:0", "--steps", 2).code == 0
+    other = save_net(tmp_path / "other.pt", 1)
+    answer = run(other, space, "-f", "conv2:1", "--steps", 2, "--force")
+    assert answer.code == 0, answer.err
+    assert [e["file"] for e in listed(space)["pictures"]] == ["1.png"]
+
+
 def test_raw_arrays_that_are_missing_are_made(net, tmp_path):
     words = ["-f", "conv2:1", "--steps", 2]
     assert run(net, tmp_path, *words).code == 0
