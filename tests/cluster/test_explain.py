@@ -10,12 +10,13 @@ import torch
 import cnnlens
 from cnnlens.activations.forward import Forward
 from cnnlens.cluster.decision_path import decision_path
-from cnnlens.cluster.explain import explain, explanations, share_below
+from cnnlens.cluster.explain import explain, explain_steps, explanations, share_below
 from cnnlens.cluster.filters import filter_tree
 from cnnlens.cluster.vectors import Groups, group
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import followed
 from tests.cluster.counting import Counting
 from tests.cluster.nets import classifier, last_layer
 
@@ -132,6 +133,25 @@ def test_what_cannot_be_explained_is_said_before_anything_is_read(world: World) 
     with pytest.raises(UsageError, match="no class scores"):
         explanations(*given, world.groups, world.pixels)
     assert world.source.passes == 0
+
+
+def test_an_image_that_cannot_be_explained_costs_only_itself_where_that_is_wanted(
+    world: World,
+) -> None:
+    images = world.pixels[:9]
+    x = world.model.preprocess.normalize(torch.from_numpy(images))
+    predicted = world.model.net(x).argmax(1).tolist()
+    assert len(set(predicted)) > 1
+    lost = predicted[0]
+    names = ["zebra" if name == NAMES[lost] else name for name in NAMES]
+    groups = group([names[i % 3] for i in range(45)])
+    given = (world.model, world.layer, world.source, groups, images)
+    skipped: dict[int, CnnlensError] = {}
+    found = followed(explain_steps(*given, skip=skipped.__setitem__), None)
+    numbers = [number for number, _ in found]
+    assert numbers == [n for n, c in enumerate(predicted) if c != lost]
+    assert sorted(skipped) == [n for n, c in enumerate(predicted) if c == lost]
+    assert all("called after the predicted class" in e.message for e in skipped.values())
 
 
 def test_without_class_scores_a_named_category_is_explained(world: World) -> None:

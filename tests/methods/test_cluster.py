@@ -109,6 +109,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def said_to_be_made(part: Any, item: Any) -> Any:
     for file in EMBED:
         (part.folder / file).write_text("")
+    Image.new("RGB", (4, 4)).save(part.folder / "umap.png")
     apart = {"vectors": {"silhouette": 0.1, "neighbours": 0.5, "chance": 0.3}}
     return {"images": 12, "layer": apart, "pixels": apart}
     yield
@@ -447,7 +448,7 @@ def test_a_layer_s_trees_are_read_back(world: Path) -> None:
     page = result._repr_html_()
     assert "first to merge" in page
     assert "chance 30%" in page
-    assert page.count("data:image/webp") == 4  # the dendrogram, three trees
+    assert page.count("data:image/webp") == 5  # the dendrogram, layouts, three trees
     with pytest.raises(KeyError, match="ant, bee, cat"):
         result["dog"]
 
