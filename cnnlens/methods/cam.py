@@ -63,7 +63,7 @@ class Cam(Pictured):
     asks, settings_types, uses = CamInputs, (CamSettings,), ("device", "batch_size")
     sections = (("cam", class_maps),)
     columns = ("picture", "class", "number", "score", "probability")
-    pictures: Part
+    part: Part
     examples = (
         "cnnlens cam model.pt -i dog.jpg --top 3",
         "cnnlens cam -i photos/ --class tiger --method gradcam -l layer3",
@@ -80,7 +80,7 @@ class Cam(Pictured):
         self.maps = ClassMaps(model, self.settings.method, self.asked.layer)
         found = [find_class(text, model.classes, self.maps.count) for text in self.asked.classes]
         self.classes = found or None
-        self.pictures = self.add(ledger, [self._item(image) for image in self.images.images])
+        self.part = self.add(ledger, [self._item(image) for image in self.images.images])
 
     def _item(self, image: GivenImage) -> Item:
         made_from = self.study.key(
@@ -96,7 +96,7 @@ class Cam(Pictured):
         """Draw one picture per image."""
         import numpy as np
 
-        todo, done = {item.subject: item for item in self.pictures.todo}, 0
+        todo, done = {item.subject: item for item in self.part.todo}, 0
         size = self.study.model.batch or self.study.run.batch_size
         read = self.images.read(self.study.model.preprocess, todo)
         yield Step(0, len(todo), "class maps")
@@ -104,7 +104,7 @@ class Cam(Pictured):
             stacked = np.stack([pixels for _, pixels in batch])  # (N, C, H, W)
             found = self.maps.look(stacked, self.classes, self.settings.top)
             for row, (image, pixels) in enumerate(batch):
-                self.pictures.ledger.keep(todo[image], self._draw(todo[image], pixels, found, row))
+                self.part.ledger.keep(todo[image], self._draw(todo[image], pixels, found, row))
                 done += 1
                 yield Step(done, len(todo), "class maps")
 
@@ -121,9 +121,9 @@ class Cam(Pictured):
         ]
         rgb = (pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)).transpose(1, 2, 0)
         words = f"{_WORDS[self.settings.method]} at {self.maps.layer}"
-        save_png(self.pictures.file(item), draw(rgb, shown, item.subject.path.name, words))
+        save_png(self.part.file(item), draw(rgb, shown, item.subject.path.name, words))
         if self.asked.raw:
-            _write_raw(self.pictures.file(item, ".npz"), rgb, maps, classes)
+            _write_raw(self.part.file(item, ".npz"), rgb, maps, classes)
         score = classes[0]["score"]
         return {
             "file": item.name,

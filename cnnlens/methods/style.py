@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError
-from cnnlens.methods.method import Inputs, Method, Results
+from cnnlens.methods.method import Inputs
+from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.option import option
 from cnnlens.settings.style import StyleSettings
-from cnnlens.study.images import GivenImage
+from cnnlens.study.images import GivenImage, readable
 from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cnnlens.report.blocks import Section
-    from cnnlens.report.shown import PictureResults
 
 _LAYERS = "repeatable. Default: the papers' on VGG, else evenly spaced convolutions."
 
@@ -45,20 +45,20 @@ def style_section(workspace: Path) -> Section | None:
     from cnnlens.report.blocks import Gallery, Section, Shot
 
     ledger = Ledger(workspace / "style" / "style.json")
+    title = "{content} in the style of {style}"
+    losses = (
+        "content {content_loss[0]:.3g} → {content_loss[1]:.3g}, "
+        "style {style_loss[0]:.3g} → {style_loss[1]:.3g} (1: unlike)"
+    )
     shots = [
-        Shot(
-            ledger.folder / entry["sheet"],
-            f"{entry['content']} in the style of {entry['style']}",
-            f"content {entry['content_loss'][0]:.3g} → {entry['content_loss'][1]:.3g}, "
-            f"style {entry['style_loss'][0]:.3g} → {entry['style_loss'][1]:.3g} (1: unlike)",
-        )
+        Shot(ledger.folder / entry["sheet"], title.format(**entry), losses.format(**entry))
         for entry in ledger.entries.values()
     ]
     note = "Maps of deep layers keep what a picture shows, Gram matrices how it is painted."
     return Section("style", "Style transfer", note, [Gallery(shots)]) if shots else None
 
 
-class Style(Method):
+class Style(Pictured):
     """Style transfer: one picture's content in another's style.
 
     Minimizes the distance of deep maps from the content's and of Gram matrices from the style's,
@@ -68,6 +68,13 @@ class Style(Method):
     name, panel = "style", "Look at images"
     asks, settings_types, uses = StyleInputs, (StyleSettings,), ("device",)
     sections = (("style", style_section),)
+    columns = (
+        "picture",
+        "content loss at first",
+        "in the end",
+        "style loss at first",
+        "in the end",
+    )
     examples = (
         "cnnlens style torchvision:vgg19@IMAGENET1K_V1 --content cat.jpg --style monet.jpg",
         "cnnlens style --content cat.jpg --style monet.jpg --style-weight 3 --size 384",
@@ -75,19 +82,18 @@ class Style(Method):
 
     def resolve(self) -> None:
         """Find the pictures and the layers."""
-        if self.asked.content is None or not self.asked.style:
-            lacking = "content" if self.asked.content is None else "style"
+        asked, study = self.asked, self.study
+        if asked.content is None or not asked.style:
+            lacking = "content" if asked.content is None else "style"
             raise UsageError(f"no {lacking} image was named", f"name one with --{lacking} IMAGE")
-        if self.asked.content.is_dir():
-            raise UsageError(f"{self.asked.content} is a folder", "name one image with --content")
-        self.ledger = self.study.ledger("style")
-        (self.content,) = self.study.given([self.asked.content]).images
-        self.styles = self.study.given(self.asked.style).images
+        if asked.content.is_dir():
+            raise UsageError(f"{asked.content} is a folder", "name one image with --content")
+        (self.content,) = study.given([asked.content]).images
+        styles = study.given(asked.style).images
         self._choose_layers()
-        self.items = [self._item(image) for image in self.styles]
-        model = self.study.model
-        if any("random weights" in note for note in model.notes):
-            self.study.voice.note("the weights are random: the picture says little of any style")
+        self.part = self.add(study.ledger("style"), [self._item(image) for image in styles])
+        if any("random weights" in note for note in study.model.notes):
+            study.voice.note("the weights are random: the picture says little of any style")
 
     def _choose_layers(self) -> None:
         from cnnlens.synthesize.style import content_and_style_layers
@@ -111,28 +117,25 @@ class Style(Method):
 
     def plan(self) -> str:
         """Say how many pictures take how many passes."""
-        return f"{len(self.items)} pictures, up to {self.settings.steps} passes each"
+        words = self.to_make()
+        return f"{words}, up to {self.settings.steps} passes each" if words else ""
 
     def work(self) -> Iterator[Step]:
         """Make a picture per style."""
-        todo = self.missing(self.ledger, self.items)
-        for number, item in enumerate(todo):
-            yield from self._make(item, number, len(todo))
+        for number, item in enumerate(self.part.todo):
+            yield from self._make(item, number)
 
-    def _make(self, item: Item, number: int, total: int) -> Iterator[Step]:
+    def _make(self, item: Item, number: int) -> Iterator[Step]:
         from cnnlens.synthesize.style import transfer
 
         content, style = self._read(self.content), self._read(item.subject)
-        steps = self.settings.steps
-        first = None
+        steps, first = self.settings.steps, None
         for step in transfer(
             self.study.model, content, style, self.contents, self.style_layers, self.settings
         ):
             first = first or step.losses()
-            note = f"loss {step.loss:.3f}"
-            yield Step(
-                number * steps + step.number, total * steps, "style", note=note, unit="steps"
-            )
+            note, done = f"loss {step.loss:.3f}", number * steps + step.number
+            yield Step(done, len(self.part.todo) * steps, "style", note=note, unit="steps")
         assert first is not None
         last = step.losses()
         entry = {
@@ -146,17 +149,14 @@ class Style(Method):
             "style_loss": [first.style, last.style],
         }
         self._write(item, entry, content, style, step.image())
-        self.ledger.keep(item, entry)
+        self.part.ledger.keep(item, entry)
 
     def _read(self, image: GivenImage) -> Tensor:
-        """A picture (C, h, w) in [0, 1] at the asked size, its proportions kept."""
-        import torch
+        from cnnlens.synthesize.style import picture
 
-        from cnnlens.synthesize.invert import input_plane
-
-        model = self.study.model
-        side = self.settings.size or min(model.preprocess.size)
-        return input_plane(model, torch.from_numpy(image.scaled(side, model.preprocess.channels)))
+        with readable("name another image"):
+            loaded = image.load(self.study.model.preprocess.channels)
+        return picture(self.study.model, loaded, self.settings.size)
 
     def _write(
         self, item: Item, entry: dict[str, Any], content: Tensor, style: Tensor, made: Tensor
@@ -164,30 +164,20 @@ class Style(Method):
         from cnnlens.report.figures.visualize import SheetCell, as_picture, sheet
         from cnnlens.report.sheet import save_png
 
-        picture, folder = as_picture(made.cpu().numpy()), self.ledger.folder
-        save_png(folder / item.name, picture)
         loss = "content loss {content_loss[1]:.3g}, style loss {style_loss[1]:.3g}"
-        cells = [
-            SheetCell(as_picture(content.cpu().numpy()), "content", self.content.path.name),
-            SheetCell(as_picture(style.cpu().numpy()), "style", item.subject.path.name),
-            SheetCell(picture, "together", loss.format(**entry)),
-        ]
-        save_png(folder / item.files[0], sheet(cells, self.study.model.arch, cell=320))
+        shown = [as_picture(planes.cpu().numpy()) for planes in (content, style, made)]
+        names = self.content.path.name, item.subject.path.name, loss.format(**entry)
+        heads = "content", "style", "together"
+        cells = [SheetCell(*cell) for cell in zip(shown, heads, names, strict=True)]
+        save_png(self.part.file(item), shown[-1])
+        laid_out = sheet(cells, self.study.model.arch, cell=320)
+        save_png(self.part.ledger.folder / item.files[0], laid_out)
 
-    def close(self) -> None:
-        """List the pictures."""
-        self.summaries = {"style": self.ledger.close({"settings": self.settings.as_dict()})}
+    def summary(self, part: Part) -> dict[str, Any]:
+        """Say how pictures are made now."""
+        return {"settings": self.settings.as_dict()}
 
-    def show(self, results: Results) -> None:
-        """Show both losses, at the start and in the end."""
-        rows = [
-            (name, *(round(v, 4) for v in (*entry["content_loss"], *entry["style_loss"])))
-            for name, entry in self.ledger.entries.items()
-        ]
-        columns = ["picture", "content loss at first", "in the end", "style loss at first"]
-        results.table([*columns, "in the end"], rows)
-        results.say(f"pictures: {self.ledger.folder}")
-
-    def result(self) -> PictureResults:
-        """Return the pictures that were asked for."""
-        return self.pictures(self.ledger, self.items)
+    def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
+        """Give both losses, at the start and in the end."""
+        losses = (round(value, 4) for value in (*entry["content_loss"], *entry["style_loss"]))
+        yield entry["file"], *losses

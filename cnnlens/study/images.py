@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from cnnlens.study.ledger import MADE_FROM, Ledger
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
     from cnnlens.model.preprocess import Preprocess
 
@@ -54,34 +56,32 @@ class GivenImage:
         DamagedImage
             When it cannot be read.
         """
-        from cnnlens.data.decode import load_image
-
-        image = load_image(self.path, "L" if preprocess.channels == 1 else "RGB")
-        pixels = preprocess.pixels(image, squash=False)  # (H, W, C)
+        pixels = preprocess.pixels(self.load(preprocess.channels), squash=False)  # (H, W, C)
         return pixels.transpose(2, 0, 1).copy()
 
-    def scaled(self, side: int, channels: int) -> np.ndarray:
-        """Decode and bring the shorter side to `side`, (C, h, w) uint8, proportions kept.
+    def load(self, channels: int) -> Image.Image:
+        """Decode in colours, or (one channel) in greys.
 
         Raises
         ------
-        CnnlensError
+        DamagedImage
             When it cannot be read.
         """
-        import numpy as np
+        from cnnlens.data.decode import load_image
 
-        from cnnlens.data.decode import DamagedImage, load_image
+        return load_image(self.path, "L" if channels == 1 else "RGB")
 
-        try:
-            image = load_image(self.path, "L" if channels == 1 else "RGB")
-        except DamagedImage as damage:
-            raise CnnlensError(
-                f"{self.shown} cannot be read: {damage.reason}", "name another image"
-            ) from damage
-        factor = side / min(image.size)
-        image = image.resize((round(image.width * factor), round(image.height * factor)))
-        array = np.asarray(image)
-        return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+
+@contextmanager
+def readable(hint: str = "") -> Iterator[None]:
+    """Make an error of an image that cannot be read: of one that nothing goes without."""
+    from cnnlens.data.decode import DamagedImage
+
+    try:
+        yield
+    except DamagedImage as damage:
+        where = shown_path(Path(damage.path))
+        raise CnnlensError(f"{where} cannot be read: {damage.reason}", hint) from damage
 
 
 @dataclass

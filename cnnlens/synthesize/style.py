@@ -24,7 +24,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError
@@ -32,7 +34,7 @@ from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.settings.style import StyleSettings
 from cnnlens.synthesize.image import Fourier
-from cnnlens.synthesize.invert import automatic
+from cnnlens.synthesize.invert import automatic, input_plane
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import Recipe, generators, optimize
 from cnnlens.synthesize.update import LBFGS
@@ -100,6 +102,29 @@ def content_and_style_layers(layers: Layers, arch: str) -> tuple[list[str], list
     style = [aliases[i] for i in sorted(at)]
     content = aliases[round((count - 1) * 0.55)]
     return [content], style, f"content {content}, style {', '.join(style)}: evenly spaced"
+
+
+def picture(model: Model, image: Image.Image, side: int = 0) -> Tensor:
+    """Bring an image to what `transfer` takes.
+
+    Parameters
+    ----------
+    model : Model
+        Whose channels it gets.
+    image : PIL.Image.Image
+        RGB or L.
+    side : int
+        Its shorter side then, in pixels; 0: that of the network's input. Proportions are kept.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, h, w) in [0, 1].
+    """
+    factor = (side or min(model.preprocess.size)) / min(image.size)
+    array = np.array(image.resize((round(image.width * factor), round(image.height * factor))))
+    planes = array.reshape(*array.shape[:2], -1).transpose(2, 0, 1)  # (c, h, w)
+    return input_plane(model, torch.from_numpy(planes.copy()))
 
 
 def gram(maps: Tensor) -> Tensor:

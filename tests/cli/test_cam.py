@@ -61,7 +61,7 @@ def test_raw_map_averages_to_the_score_less_its_bias(world: Path, tmp_path: Path
     assert np.allclose(raw["map"], by_hand, atol=1e-5 * np.abs(by_hand).max())
     assert raw["map"].mean() + float(head.bias[2]) == pytest.approx(float(logits[2]), rel=1e-5)
     (entry,) = read(tmp_path)["pictures"]
-    assert (entry["file"], entry["class"], entry["image"]) == ("cat.png", 2, str(photo))
+    assert (entry["file"], entry["class"], entry["image"]) == ("cat.png", 2, "a/cat.png")
     assert entry["final"] == pytest.approx(float(logits[2]), rel=1e-5)
     probability = float(logits.softmax(0)[2])
     assert entry["classes"][0]["probability"] == pytest.approx(probability, rel=1e-5)
@@ -117,7 +117,7 @@ def test_several_images_have_pictures_of_their_own(
     document = read(tmp_path)
     files = {p["file"] for p in document["pictures"]}
     assert len(files) == 22 and {"a__cat.png", "b__cat.png", "07.png"} <= files
-    assert document["skipped"] == [{"image": str(photos / "b/bad.png"), "reason": "truncated"}]
+    assert document["skipped"] == [{"image": "b/bad.png", "reason": "truncated"}]
     assert all((tmp_path / "cam" / file).is_file() for file in files)
     assert "skipped" in capsys.readouterr().err
 
