@@ -127,9 +127,10 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     plans = _plans(model, request, head)
     if not fits:
         plans.append(Plan(head=head, classes=len(classes)))
-    for plan in plans:
-        operate(model.net, plan, s.seed)
-    model.net.to(model.device).to(memory_format=torch.channels_last)  # a third quicker on a CPU
+    with torch.random.fork_rng([]):  # a new module draws weights before it is given its own
+        for plan in plans:
+            operate(model.net, plan, s.seed)
+    model.net.eval().to(model.device).to(memory_format=torch.channels_last)  # a third quicker on a CPU
     factors = {}
     for plan in plans:
         if plan.insert and s.start == "scaled":
@@ -214,7 +215,7 @@ def _check_name(model: Model) -> None:
             raise UsageError(
                 f"a module in memory ({model.arch}) has no name by which a checkpoint's reader "
                 "could build it",
-                "name a factory in its place, file.py:make",
+                "name a factory, file.py:make, in its place",
             ) from None
         raise UsageError(
             f"{model.spec} ({model.arch}) cannot be built again from a checkpoint",

@@ -115,6 +115,29 @@ def test_training_for_the_filter_loss_lowers_it_and_the_mean_of_other_images():
     assert not torch.equal(before["0.weight"], net.state_dict()["0.weight"])
 
 
+def test_the_loss_of_a_training_is_the_literal_one_minibatch_by_minibatch():
+    generator = torch.Generator().manual_seed(4)
+    frequency = [0.3, 0.7]
+    method = Icnn(["0"], [5], torch.tensor(frequency), IcnnSettings(ramp=0.0))
+    net, batches, found = nn.Sequential(Mask(5, learned=True)), [], []
+    with method.hooks(net):
+        for scale in (1.0, 4.0, 0.5):  # peaks that change, so that their running mean lags
+            strengths = torch.tensor([0.02, 1.0, 5.0, 0.4])[:, None, None, None]
+            x = torch.rand(4, 5, 3, 4, generator=generator) * strengths * scale
+            labels = torch.tensor([0, 1, 1, 0])
+            net(x.requires_grad_())
+            found.append(float(method.terms(net, labels)["filter_loss"].detach()))
+            batches.append((x.tolist(), labels.tolist()))
+    assert found == pytest.approx(reference.filter_losses(batches, frequency, 4.0), rel=1e-4)
+
+
+def test_the_weight_of_the_loss_grows_over_the_ramp():
+    method = Icnn(["2"], [6], torch.ones(2) / 2, IcnnSettings(ramp=0.4, filter_weight=0.5))
+    terms = {"filter_loss": torch.tensor(3.0), "mutual_information": torch.tensor(7.0)}
+    found = [float(method.weighted(terms, progress)) for progress in (0.0, 0.1, 0.2, 0.4, 0.9)]
+    assert found == pytest.approx([0.0, 3 * 0.125, 3 * 0.25, 3 * 0.5, 3 * 0.5])
+
+
 def test_state_goes_on_where_it_stood():
     method = Icnn(["2"], [6], torch.tensor([0.5, 0.5]), IcnnSettings())
     net = little()

@@ -31,16 +31,16 @@ class Pictures:
         return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
-def build(method="icnn", dropout=0.0, **settings):
+def build(method="icnn", dropout=0.0, rates=None, examples=None, **settings):
     torch.manual_seed(3)
     layers = [nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), Mask(6), nn.AvgPool2d(4)]
     net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(24, 2))
-    known = Pictures()
+    known = examples or Pictures()
     given = FinetuneSettings(**{"epochs": 4, "batch_size": 5, "trunk": 1.0, "lr": 0.01} | settings)
     training, validation = split(known.labels, 0.25, 0)
     icnn = Icnn(["2"], [6], torch.tensor([0.5, 0.5]), IcnnSettings(ramp=0.0, filter_weight=0.5))
     chosen = icnn if method == "icnn" else Plain()
-    return Trainer(net, known, training, validation, chosen, given)
+    return Trainer(net, known, training, validation, chosen, given, rates)
 
 
 def finished(trainer):
@@ -103,43 +103,189 @@ def test_divergence_is_named():
         finished(trainer)
 
 
+class Misled(Pictures):
+    """What is held out has the wrong labels: the better the training, the higher their loss."""
+
+    def __init__(self):
+        super().__init__()
+        held = split(self.labels, 0.25, 0)[1]
+        self.labels[held] = 1 - self.labels[held]
+
+
 def test_patience_keeps_the_best():
-    trainer = build("none", lr=0.5, optimizer="sgd", schedule="constant", patience=2, epochs=40)
-    epochs = finished(trainer)
+    trainer = build("none", patience=3, epochs=40, lr=0.03, schedule="constant", examples=Misled())
+    epochs, kept = [], []
+    for event in trainer.run():
+        if isinstance(event, Epoch):
+            epochs.append(event)
+            kept.append(weights(trainer))
     losses = [e.terms["validation_loss"] for e in epochs]
-    assert len(epochs) < 40 and epochs[-1].stopped
-    assert trainer.evaluate(trainer.validation)[0] == pytest.approx(min(losses))
+    best = losses.index(min(losses))
+    assert len(epochs) == best + 4 and epochs[-1].stopped and losses[-1] > losses[best] + 0.02
+    assert torch.equal(weights(trainer), kept[best])
+    assert not torch.equal(weights(trainer), kept[-1])
+
+
+class Mirrors(Pictures):
+    """Remembers which images were shown mirrored."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def inputs(self, indices, mirrored):
+        self.shown += list(zip(indices.tolist(), mirrored.tolist(), strict=True))
+        return super().inputs(indices, mirrored)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_shown_mirrored_half_of_the_time(mirror):
+    examples = Mirrors()
+    trainer = build("none", epochs=12, mirror=mirror, examples=examples)
+    finished(trainer)
+    training = set(trainer.training.tolist())
+    shown = [flipped for index, flipped in examples.shown if index in training]
+    assert len(shown) == 12 * len(training)
+    assert 0.4 < sum(shown) / len(shown) < 0.6 if mirror else sum(shown) == 0
+    held = [flipped for index, flipped in examples.shown if index not in training]
+    assert held and not any(held)
+
+
+def normed(method="none", rates=None, **settings):
+    """The usual network with a batch norm in its trunk and one in its new part."""
+    trainer = build(method, **settings)
+    layers = list(trainer.net)
+    net = nn.Sequential(layers[0], nn.BatchNorm2d(6), *layers[1:6], nn.BatchNorm1d(24), layers[6])
+    return Trainer(
+        net, trainer.examples, trainer.training, trainer.validation, Plain(), trainer.settings,
+        rates,
+    )  # fmt: skip
+
+
+def test_batch_norms_of_a_frozen_trunk_keep_their_statistics():
+    trainer = normed(trunk=0.0, rates=Rates(["7", "8"]))
+    finished(trainer)
+    frozen, new = trainer.net[1], trainer.net[7]
+    assert torch.equal(frozen.running_mean, torch.zeros(6)) and frozen.num_batches_tracked == 0
+    assert torch.equal(frozen.running_var, torch.ones(6))
+    assert not torch.equal(new.running_mean, torch.zeros(24))
+
+
+def test_old_layers_learn_at_the_trunks_share_of_the_rate():
+    def step(trunk, rates):
+        """How far one step moves the first and the last layer."""
+        trainer = build(
+            "none", epochs=1, batch_size=99, optimizer="sgd", schedule="constant", trunk=trunk,
+            weight_decay=0.0, rates=rates,
+        )  # fmt: skip
+        before = copy.deepcopy(trainer.net.state_dict())
+        finished(trainer)
+        return [trainer.net.state_dict()[k] - before[k] for k in ("0.weight", "6.weight")]
+
+    old, new = step(1.0, None)
+    assert old.abs().max() > 1e-5
+    for trunk, factor in ((0.1, 1.0), (0.1, 0.5), (1.0, 0.5)):
+        found = step(trunk, Rates(["6"], {"6": factor}))
+        assert torch.allclose(found[0], trunk * old, rtol=1e-3, atol=1e-8)
+        assert torch.allclose(found[1], factor * new, rtol=1e-3, atol=1e-8)
+
+
+def test_the_method_is_told_how_much_of_the_training_is_done():
+    trainer, seen = build(epochs=2), []
+    weighted = trainer.method.weighted
+    trainer.method.weighted = lambda terms, progress: (
+        seen.append(progress) or weighted(terms, progress)
+    )
+    finished(trainer)
+    assert seen == [number / 8 for number in range(8)]
+
+
+@pytest.mark.parametrize("ends", ["abandoned", "failed", "done"])
+def test_a_run_leaves_the_mode_and_the_random_state_as_they_came(ends):
+    trainer = build(dropout=0.5, epochs=2)
+    trainer.net.eval()
+    trainer.net[3].train()
+    modes = [module.training for module in trainer.net.modules()]
+    state = torch.get_rng_state()
+    run = trainer.run()
+    for _ in range(3):
+        next(run)
+        assert torch.equal(torch.get_rng_state(), state)
+    if ends == "abandoned":
+        run.close()
+    elif ends == "failed":
+        trainer.net[0].weight.data.fill_(float("nan"))
+        with pytest.raises(CnnlensError, match="diverged"):
+            list(run)
+    else:
+        list(run)
+        modes = [False] * len(modes)
+    assert [module.training for module in trainer.net.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module._forward_hooks for module in trainer.net.modules())
+
+
+def test_what_a_caller_draws_between_steps_does_not_change_the_training():
+    quiet, disturbed = build(dropout=0.5), build(dropout=0.5)
+    finished(quiet)
+    for _ in disturbed.run():
+        torch.rand(3)
+    assert torch.equal(weights(quiet), weights(disturbed))
 
 
 def test_mixed_precision_learns():
     assert finished(build(amp=True, epochs=12))[-1].terms["validation_accuracy"] == 1.0
 
 
-def _one_of_two(rank, port, folder):
+def _one_of_two(rank, port, folder, trains):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    trainer = build(optimizer="sgd")  # Adam makes steps of what is but rounding
-    epochs = finished(trainer)
-    torch.save(
-        (weights(trainer), epochs[-1].terms, trainer.method.state_dict()), f"{folder}/{rank}"
-    )
+    torch.save(trains(), f"{folder}/{rank}")
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
+def two_processes(folder, trains):
+    """What `trains` returns on each of two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
-    alone = build(optimizer="sgd")
-    epochs = finished(alone)
-    for rank in (0, 1):
-        found, terms, state = torch.load(tmp_path / str(rank))
-        assert torch.allclose(found, weights(alone), atol=2e-5)
-        assert terms == pytest.approx(epochs[-1].terms, abs=1e-4)
-        for name, value in alone.method.state_dict().items():
-            assert torch.allclose(state[name], value, atol=1e-4)
+    context = mp.spawn(_one_of_two, (port, str(folder), trains), nprocs=2, join=False)
+    for process in context.processes:
+        process.join(60)
+    hung = [process for process in context.processes if process.is_alive()]
+    for process in hung:
+        process.kill()
+    assert not hung, "a process waits for one that has gone"
+    assert context.join()
+    return [torch.load(folder / str(rank)) for rank in (0, 1)]
+
+
+def _trains():
+    trainer = build(optimizer="sgd")  # Adam makes steps of what is but rounding
+    epochs = finished(trainer)
+    return weights(trainer), epochs[-1].terms, trainer.method.state_dict()
+
+
+def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
+    whole, terms, state = _trains()
+    for found, its_terms, its_state in two_processes(tmp_path, _trains):
+        assert torch.allclose(found, whole, atol=2e-5)
+        assert its_terms == pytest.approx(terms, abs=1e-4)
+        for name, value in state.items():
+            assert torch.allclose(its_state[name], value, atol=1e-4)
+
+
+def _trains_norms(**more):
+    trainer = normed(optimizer="sgd", batch_size=8, epochs=12, patience=1, lr=0.3, **more)
+    losses = [epoch.terms["validation_loss"] for epoch in finished(trainer)]
+    return losses, trainer.net.state_dict()
+
+
+def test_processes_share_the_statistics_of_norms_and_stop_together(tmp_path):
+    (losses, state), (others, its_state) = two_processes(tmp_path, _trains_norms)
+    assert losses == others and len(losses) < 12  # and it was patience that ended it
+    assert all(torch.equal(value, its_state[name]) for name, value in state.items())
 
 
 def test_splits_hold_out_a_share_of_every_class():

@@ -90,3 +90,49 @@ def masked(x: list[list[float]], beta: float) -> list[list[float]]:
                 mu, best = (i, j), x[i][j]
     m = template(mu, (height, width), beta)
     return [[max(x[i][j] * m[i][j], 0) for j in range(width)] for i in range(height)]
+
+
+def filter_losses(
+    batches: list[tuple[list[list[list[list[float]]]], list[int]]],
+    frequency: list[float],
+    beta: float,
+) -> list[float]:
+    """Filter loss of every minibatch, per 64 filters, of (images × filters × rows × columns).
+
+    A filter's category and its peak are running means that keep 0.9; an image weighs by its peak
+    (0.1 to 3 times the mean one, then of mean 1), and its category by 0.5 over its density.
+    """
+    filters = len(batches[0][0][0])
+    means: list[list[float | None]] = [[None] * len(frequency) for _ in range(filters)]
+    peaks: list[float | None] = [None] * filters
+    found = []
+    for maps, labels in batches:
+        total = 0.0
+        for f in range(filters):
+            of = [image[f] for image in maps]
+            highest = [max(max(row) for row in x) for x in of]
+            for k in set(labels):
+                own = [x for x, label in zip(of, labels, strict=True) if label == k]
+                value = sum(sum(sum(row) for row in x) / (len(x) * len(x[0])) for x in own)
+                value /= len(own)
+                before = means[f][k]
+                means[f][k] = value if before is None else 0.9 * before + 0.1 * value
+            usual = peaks[f]
+            peak = max(highest) if usual is None else 0.9 * usual + 0.1 * max(highest)
+            peaks[f] = peak
+            known = [-1.0 if m is None else m for m in means[f]]
+            category = known.index(max(known))
+            average = sum(highest) / len(highest)
+            strength = [min(max(h / average, 0.1), 3.0) for h in highest]
+            strength = [s / (sum(strength) / len(strength)) for s in strength]
+            for x, label, s in zip(of, labels, strength, strict=True):
+                size = (len(x), len(x[0]))
+                places = [(i, j) for i in range(size[0]) for j in range(size[1])]
+                mu = max(places, key=lambda p: x[p[0]][p[1]])
+                if label == category:
+                    each = -0.5 / frequency[category] * inner(x, template(mu, size, beta))
+                else:
+                    each = 0.5 / (1 - frequency[category]) * sum(sum(row) for row in x)
+                total += s * each / (peak * size[0] * size[1])
+        found.append(total / (len(maps) * filters) * filters / 64)
+    return found

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import copy
+from itertools import islice
+
+import pytest
+import torch
+
+from cnnlens.data.labelled import Labelled
+from cnnlens.errors import CnnlensError
+from cnnlens.interpretable.finetune import Epoch, finetune
+from cnnlens.interpretable.method import is_right
+from cnnlens.model.open import open_model
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings
+
+SETTINGS = FinetuneSettings(epochs=3, batch_size=16, seed=1)
+
+
+@pytest.fixture
+def model():
+    return open_model("zoo:demo_net", image_size=(32, 32), device="cpu")
+
+
+def pictures(preprocess, number=48, size=32, side=12, classes=("red", "green", "blue")):
+    """A bright square of each class's colour, somewhere in noise."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(number) % len(classes)
+    pixels = torch.randint(0, 120, (number, 3, size, size), generator=generator)
+    for image, label in zip(pixels, labels.tolist(), strict=True):
+        row, column = torch.randint(0, size - side, (2,), generator=generator).tolist()
+        image[label % 3, row : row + side, column : column + side] += 135
+    return Labelled(pixels.to(torch.uint8), labels, list(classes), [], preprocess)
+
+
+def trained(*arguments, **more):
+    run = finetune(*arguments, **more)
+    list(run)
+    return run
+
+
+@pytest.mark.parametrize("method", ["none", "icnn", "cgl"])
+def test_a_notebook_trains_without_files_and_keeps_its_model(model, method):
+    data = pictures(model.preprocess)
+    before = copy.deepcopy(model.net.state_dict())
+    modules, gradients = str(model.net), [p.requires_grad for p in model.net.parameters()]
+    state = torch.get_rng_state()
+    run = finetune(model, data, method, settings=SETTINGS, cgl=CglSettings(groups=4))
+    events = list(run)
+    assert sum(isinstance(e, Epoch) for e in events) == 3 and run.done
+    assert torch.equal(torch.get_rng_state(), state)
+    assert str(model.net) == modules and not any(m.training for m in model.net.modules())
+    assert [p.requires_grad for p in model.net.parameters()] == gradients
+    assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
+    document = run.document()
+    assert document["method"] == method and document["epochs"] == 3
+    assert document["images"] == {"training": 36, "validation": 12}
+    assert ("groups" in document) == (method == "cgl")
+    other = run.trained
+    held = run.trainer.validation
+    with torch.no_grad():
+        logits = other.net(data.inputs(held, torch.zeros(len(held), dtype=torch.bool)))
+    right = is_right(logits, data.labels[held], "softmax").float().mean()
+    assert float(right) == pytest.approx(document["accuracy"]["after"])
+    assert other.classes == data.classes and other.fingerprint != model.fingerprint
+
+
+def test_preparing_leaves_the_callers_labels_and_trains_a_second_time_alike(model):
+    model.classes = ["blue", "green", "red", *"abcdef"]  # its own order of outputs
+    data = pictures(model.preprocess)
+    before = data.labels.clone()
+    first = trained(model, data, settings=SETTINGS)
+    assert torch.equal(data.labels, before) and data.device is None
+    second = trained(model, data, settings=SETTINGS)
+    assert second.before == first.before is not None
+    assert second.document() == first.document() and second.mark == first.mark
+    held = first.trainer.validation
+    numbers = [first.classes.index(data.classes[k]) for k in before[held].tolist()]
+    assert first.trainer.examples.labels[held].tolist() == numbers
+
+
+@pytest.mark.parametrize("method", ["icnn", "cgl"])
+def test_a_run_goes_on_from_a_state_and_ends_as_an_unbroken_one(model, method):
+    data = pictures(model.preprocess)
+    asked = {"settings": SETTINGS, "cgl": CglSettings(groups=4)}
+    whole = trained(model, data, method, **asked)
+    broken = finetune(model, data, method, **asked)
+    kept = next(broken.state() for event in broken if isinstance(event, Epoch))
+    for _ in islice(broken, 2):  # whatever it does after that, the state stays
+        pass
+    again = finetune(model, data, method, **asked, resume=kept)
+    assert sum(isinstance(event, Epoch) for event in again) == 2
+    assert again.document() == whole.document()
+    ended = finetune(model, data, method, **asked, resume=whole.state())
+    assert ended.done and list(ended) == [] and ended.document() == whole.document()
+
+
+def test_a_state_of_another_training_is_refused(model):
+    data = pictures(model.preprocess)
+    state = finetune(model, data, settings=SETTINGS).state()
+    other = pictures(model.preprocess)
+    other.pixels[0, 0, 0, 0] += 1
+    for changed in (
+        {"labelled": other, "settings": SETTINGS},
+        {"labelled": data, "settings": FinetuneSettings(epochs=4, batch_size=16, seed=1)},
+    ):
+        with pytest.raises(ValueError, match="not of this training"):
+            finetune(model, resume=state, **changed)
+
+
+def test_a_training_that_diverges_is_named_and_leaves_the_mode(model):
+    wild = FinetuneSettings(lr=1e30, optimizer="sgd", schedule="constant")
+    run = finetune(model, pictures(model.preprocess), settings=wild)
+    with pytest.raises(CnnlensError, match="diverged"):
+        list(run)
+    assert not any(module.training for module in run.net.modules())
+
+
+STRONG = """
+import torch
+from torch import nn
+
+
+def make(num_classes=4):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 512, 3, stride=2, padding=1)
+    with torch.no_grad():
+        conv.weight *= 100
+    head = nn.Sequential(nn.Conv2d(512, num_classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(nn.Sequential(conv, nn.ReLU()), head, nn.Flatten())
+"""
+
+
+@pytest.fixture
+def strong(tmp_path):
+    """As SqueezeNet: maps far above 1, class convolution, rectifier, global pooling."""
+    (tmp_path / "strong.py").write_text(STRONG)
+    return open_model(f"{tmp_path}/strong.py:make", image_size=(8, 8), device="cpu")
+
+
+def frozen(model, seed, **more):
+    """Train the new layers alone; return the accuracy after, and the run."""
+    data = pictures(model.preprocess, 90, 8, 3)
+    insert, start = more.get("insert", False), more.get("start", "scaled")
+    settings = FinetuneSettings(epochs=5, trunk=0.0, seed=seed, start=start)
+    run = trained(model, data, insert=insert, settings=settings)
+    return run.document()["accuracy"]["after"], run
+
+
+def test_an_inserted_layer_does_not_collapse_where_maps_are_strong(strong):
+    plain = [frozen(strong, seed)[0] for seed in range(3)]
+    inserted = [frozen(strong, seed, insert=True) for seed in range(3)]
+    assert sum(a for a, _ in inserted) / 3 > sum(plain) / 3 - 0.03
+    assert not any("silent" in line for _, run in inserted for line in run.warnings)
+
+
+def test_a_run_that_ends_at_chance_says_so(strong):
+    accuracy, run = frozen(strong, 0, insert=True, start="normal")
+    assert accuracy == pytest.approx(1 / 3, abs=0.05)
+    assert any("scores of" in line for line in run.warnings)
+    assert any("what chance gives" in line for line in run.warnings)
+    assert run.document()["notes"] == run.warnings
+
+
+def test_dead_layers_are_named_without_a_method_too(model):
+    data = pictures(model.preprocess)
+    run = trained(model, data, insert=True, settings=SETTINGS)
+    assert run.warnings == [] and "notes" not in run.document()
+    with torch.no_grad():
+        run.net.get_submodule("relu3.conv").bias.fill_(-1e6)
+    run._warnings = None
+    assert any("64 of 64 filters of relu3.relu went silent" in line for line in run.warnings)
