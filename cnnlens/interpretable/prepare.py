@@ -130,7 +130,8 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     with torch.random.fork_rng([]):  # a new module draws weights before it is given its own
         for plan in plans:
             operate(model.net, plan, s.seed)
-    model.net.eval().to(model.device).to(memory_format=torch.channels_last)  # a third quicker on a CPU
+    # channels last: a third quicker on a CPU
+    model.net.eval().to(model.device).to(memory_format=torch.channels_last)
     factors = {}
     for plan in plans:
         if plan.insert and s.start == "scaled":
