@@ -27,10 +27,17 @@ class Source(Protocol):
         (C, H, W) of each layer.
     limits : sequence of int
         The most images each layer can have.
+    skipped : sequence of (str, str)
+        Images that could not be read, with the reason, once a sweep is over.
     """
 
     shapes: Sequence[tuple[int, int, int]]
     limits: Sequence[int]
+
+    @property
+    def skipped(self) -> Sequence[tuple[str, str]]:
+        """See above."""
+        ...
 
     def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
         """Show each layer's observer all batches, in the data's order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,45 @@ class Projected:
     position: Position
     activation: float
 
+    def as_dict(self, name: str, box: Sequence[int]) -> dict[str, Any]:
+        """Describe it for a list, with the image's name and the unit's receptive field on it."""
+        return {
+            "image": name,
+            "activation": self.activation,
+            "position": list(self.position),
+            "box": list(box),
+            "strength": float(abs(self.projection).max()),
+        }
+
+
+def why_dead(seen: Sequence[Projected]) -> str:
+    """Say why a unit has nothing to project on these images; empty where it has."""
+    if max(one.activation for one in seen) > 0:
+        return ""
+    return "never above 0 on " + ("the image" if len(seen) == 1 else f"the {len(seen)} images")
+
+
+def arrays_of(seen: Sequence[Projected]) -> dict[str, np.ndarray]:
+    """Stack what a picture of a unit is drawn from.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        "images" (N, 3, H, W) float32 in [0, 1], "projections" (N, C, H, W) float32, the first of
+        each as "image" and "projection", "positions" (N, 2), "activations" (N,) float32.
+    """
+    images = np.stack([np.broadcast_to(p.pixels, (3, *p.pixels.shape[1:])) for p in seen])
+    images = images.astype(np.float32) / 255
+    projections = np.stack([p.projection for p in seen])
+    return {
+        "image": images[0],
+        "projection": projections[0],
+        "images": images,
+        "projections": projections,
+        "positions": np.array([p.position for p in seen]),
+        "activations": np.array([p.activation for p in seen], np.float32),
+    }
+
 
 class Projections:
     """Projects units of one layer.
@@ -55,7 +95,7 @@ class Projections:
     layer : Layer
         Where the units are.
     pixels : callable
-        From an image's number to (C, H, W) uint8.
+        From an image's number to (C, H, W) uint8, or float32 in [0, 1].
     name : callable
         From an image's number to what it is called in messages.
     settings : DeconvSettings
@@ -112,7 +152,7 @@ class Projections:
         return [
             Projected(
                 image,
-                self._pixels(image),
+                _as_bytes(self._pixels(image)),
                 arrays[row].float().cpu().numpy(),
                 positions[row],
                 float(seen.maps[row, unit, positions[row][0], positions[row][1]]),
@@ -139,3 +179,9 @@ class Projections:
                 f"layer '{self._layer.name}': {what} not finite on {bad}",
                 "the network overflows there: check its weights, and --mean and --std",
             )
+
+
+def _as_bytes(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)

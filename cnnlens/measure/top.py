@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnnlens.activations.sources import Source
 from cnnlens.measure.iou import compiled
+from cnnlens.progress import Step
 
 
 class TopImages:
@@ -157,6 +159,36 @@ class Ranked:
 
     def _has_maps(self, target: int) -> bool:
         return self.images > 1 or self._targets[target][1] is None
+
+
+def rank_steps(
+    source: Source, targets: Sequence[Sequence[Target]], top: int
+) -> Generator[Step, None, list[Ranked]]:
+    """Find the top images of targets in every layer of a source, in one sweep.
+
+    Parameters
+    ----------
+    source : Source
+        The layers' activations.
+    targets : sequence of sequence of (unit, (row, column) or None)
+        Of each layer.
+    top : int
+        Images per target.
+
+    Yields
+    ------
+    Step
+        Of the sweep.
+
+    Returns
+    -------
+    list of Ranked
+        One per layer.
+    """
+    ranks = [Ranked(some, top) for some in targets]
+    for step in source.sweep([one.update for one in ranks]):
+        yield replace(step, stage="looking for top images")
+    return ranks
 
 
 def _images(count: int) -> str:
