@@ -148,13 +148,6 @@ class Workspace:
         except OSError as error:
             raise writing_error(self._file, error) from error
 
-    def save(self, command: str = "") -> None:
-        """Write ``workspace.json``, with the command line that is being carried out."""
-        mine = self.document
-        with self.editing():
-            self.document = mine
-            self.add_command(command)
-
     def add_command(self, command: str, folder: str = "") -> None:
         """Note a command line that was carried out, and the folder that its results are in."""
         for name, new in (("commands", command), ("folders", folder)):

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from cnnlens.errors import UsageError
-from cnnlens.study.images import given_images, picture_names
+from cnnlens.study.images import _place, given_images, picture_names
 from tests.cli.photos import write_photos
 
 
 def names(*paths: str, taken: dict[str, str] | None = None) -> list[str]:
-    return picture_names([Path(path) for path in paths], taken)
+    places = {name: _place(Path(path)) for name, path in (taken or {}).items()}
+    return picture_names([Path(path) for path in paths], places)
 
 
 def test_stems_name_pictures() -> None:

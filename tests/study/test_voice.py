@@ -45,3 +45,23 @@ def test_notes_are_said_once_and_on_standard_error(capsys):
     assert capsys.readouterr() == ("", "twice over\n")
     Voice(quiet=True).note("never")
     assert capsys.readouterr().err == ""
+
+
+def test_a_milestone_has_a_line_of_its_own():
+    stream = io.StringIO()
+    bars = Lines(stream, lambda: 0.0)
+    bars.show(Step(4, 8, "training", note="epoch 1, loss 0.5", unit="steps"))
+    bars.show(Step(4, 8, "training", note="epoch 1, loss 0.4", unit="steps", milestone=True))
+    bars.show(Step(8, 8, "training", note="epoch 2, loss 0.3", unit="steps", milestone=True))
+    first, last = stream.getvalue().splitlines()
+    assert first.startswith("training: 4 of 8 steps, epoch 1, loss 0.4")
+    assert last == "training: 8 of 8 steps, epoch 2, loss 0.3"
+
+
+def test_who_is_hushed_says_nothing(capsys):
+    voice = Voice()
+    voice.hush()
+    voice.note("never")
+    with voice.progress() as bars:
+        bars.show(Step(1, 2, "training", milestone=True))
+    assert capsys.readouterr().err == ""

@@ -46,16 +46,17 @@ def test_a_new_workspace_writes_nothing_until_it_is_saved(tmp_path):
     space.use_model(model(), {})
     assert (space.last_layer, space.data_path(("broden",))) == (None, None)
     assert not (tmp_path / "ws").exists()
-    space.save("cnnlens dissect")
+    with space.editing():
+        space.add_command("cnnlens dissect")
     assert Workspace(tmp_path / "ws").document["commands"] == ["cnnlens dissect"]
 
 
 def test_what_is_saved_is_read_back(tmp_path):
     space = Workspace(tmp_path / "ws")
-    space.use_model(model(), {"arch": "zoo:net", "image_size": (8, 9), "mean": None})
-    space.use_data(images(tmp_path / "data"))
-    space.use_layer(Layer("conv1", "relu#0"))
-    space.save()
+    with space.editing():
+        space.use_model(model(), {"arch": "zoo:net", "image_size": (8, 9), "mean": None})
+        space.use_data(images(tmp_path / "data"))
+        space.use_layer(Layer("conv1", "relu#0"))
     again = Workspace(tmp_path / "ws")
     assert again.model_options == {"spec": "zoo:net", "arch": "zoo:net", "image_size": [8, 9]}
     assert again.data_path(("classes", "broden")) == (tmp_path / "data").resolve()
@@ -65,7 +66,8 @@ def test_what_is_saved_is_read_back(tmp_path):
 
 def test_unknown_keys_survive(tmp_path):
     (tmp_path / "workspace.json").write_text('{"format": 1, "later": {"a": 1}}')
-    Workspace(tmp_path).save()
+    with Workspace(tmp_path).editing():
+        pass
     assert json.loads((tmp_path / "workspace.json").read_text())["later"] == {"a": 1}
 
 

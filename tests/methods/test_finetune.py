@@ -1,0 +1,223 @@
+"""What a training depends on, what it leaves alone, and what a notebook gets of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import cnnlens
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods.finetune import Finetune
+from cnnlens.methods.method import build, carry_out
+from cnnlens.model.open import wrap_module
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.zoo import ZOO
+from cnnlens.study.session import Study
+from cnnlens.study.workspace import Workspace
+from tests.cli.runner import cnnlens as command
+from tests.cli.runner import environment, process
+
+SMALL = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3)
+QUICK = {"method": "none", "epochs": 2, "batch_size": 8}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes that differ in colour."""
+    random = np.random.default_rng(0)
+    for name, shift in (("red", 0), ("blue", 2)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for image in range(10):
+            pixels = random.integers(0, 120, (40, 40, 3))
+            pixels[..., shift] += 120
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{image}.png")
+    return tmp_path / "photos"
+
+
+def lens(folder: Path, model: object = "zoo:demo_net", **more: object) -> cnnlens.Investigation:
+    size = {"image_size": 32} if isinstance(model, str) else {}
+    return cnnlens.Investigation(model, folder / "ws", quiet=True, **size, **more)
+
+
+def words(photos: Path, out: Path, *more: object) -> tuple[object, ...]:
+    start = ("zoo:demo_net", "-d", photos, "--out", out, "--image-size", 32, "--epochs", 2)
+    return ("finetune", *start, "--batch-size", 8, "-w", out.parent / "w", *more)
+
+
+def test_a_notebook_gets_accuracy_history_and_dead_units(photos, tmp_path):
+    out = tmp_path / "new.pt"
+    found = lens(tmp_path).finetune(data=photos, out=out, **{**QUICK, "method": "icnn"})
+    document = json.loads((tmp_path / "new.json").read_text())
+    assert found.accuracy == document["accuracy"]["after"]
+    assert found.accuracy_before is None  # nine outputs, two classes
+    assert [row["epoch"] for row in found.table()] == [1, 2]
+    assert found.history[1]["filter_loss"] == document["history"][1]["filter_loss"]
+    assert found.path == out and cnnlens.open_model(str(out)).classes == ["blue", "red"]
+    assert list(found.silent) == ["relu3.mask", "relu3.conv_mask"]
+    assert found.dead_units == sum(dead for dead, _ in found.silent.values())
+    html = found._repr_html_()
+    assert f"{found.accuracy:.3f}" in html and "of 64" in html and "<img" in html
+
+
+def test_silent_units_are_counted(photos, tmp_path):
+    settings = {**QUICK, "method": "icnn", "lambda_filter": 3000.0, "lr": 0.05}
+    found = lens(tmp_path).finetune(data=photos, out=tmp_path / "new.pt", **settings)
+    assert found.dead_units > 32
+
+
+def state(net: nn.Module) -> tuple[object, ...]:
+    values = {name: value.clone() for name, value in net.state_dict().items()}
+    modes = [module.training for module in net.modules()]
+    return values, modes, [p.requires_grad for p in net.parameters()]
+
+
+def assert_as_it_came(net: nn.Module, before: tuple[object, ...]) -> None:
+    values, modes, learning = state(net)
+    assert all(torch.equal(value, before[0][name]) for name, value in values.items())
+    assert values.keys() == before[0].keys() and (modes, learning) == before[1:]
+
+
+def test_a_module_of_the_callers_is_refused_with_a_way_out_and_left_alone(photos, tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net.train()
+    before = state(net)
+    with pytest.raises(UsageError, match="a module in memory") as refused:
+        lens(tmp_path, net, preprocess=SMALL).finetune(data=photos, **QUICK, out=tmp_path / "n.pt")
+    assert "factory, file.py:make" in refused.value.hint
+    assert_as_it_came(net, before)
+
+
+def test_a_callers_network_that_can_be_named_is_trained_as_a_copy(photos, tmp_path):
+    net = ZOO["demo_net"].make(2).train()
+    model = wrap_module(net, SMALL, ["blue", "red"])
+    model.arch = "zoo:demo_net"
+    before, random = state(net), torch.get_rng_state()
+    found = lens(tmp_path, model).finetune(data=photos, **QUICK, insert=True, out=tmp_path / "n.pt")
+    assert_as_it_came(net, before)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert found.accuracy_before is not None  # its own two outputs served
+    trained = torch.load(found.path, weights_only=True)["state_dict"]
+    assert "relu3.conv.weight" in trained
+    assert not torch.equal(trained["fc.weight"], before[0]["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.02}, {"seed": 1}, {"epochs": 3}, {"batch_size": 4},
+        {"optimizer": "sgd"}, {"mirror": False}, {"validation": 0.4}, {"insert": True},
+        {"method": "icnn"}, {"method": "cgl"}, {"method": "cgl", "groups": 4}, {"preset": "paper"},
+        {"loss": "logistic"}, {"category": "red"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_another_training_does_not_take_a_checkpoint_for_its_own(photos, tmp_path, change):
+    asked = {"data": photos, **QUICK, "epochs": 1, "out": tmp_path / "new.pt"}
+    trained = {**asked, "method": change["method"]} if len(change) == 2 else asked
+    lens(tmp_path).finetune(**trained)
+    before = (tmp_path / "new.pt").read_bytes()
+    lens(tmp_path).finetune(**trained)  # the same one is not trained again
+    assert (tmp_path / "new.pt").read_bytes() == before
+    with pytest.raises(CnnlensError, match="not this training's"):
+        lens(tmp_path).finetune(**{**asked, **change})
+
+
+def test_other_images_are_another_training(photos, tmp_path):
+    asked = {"data": photos, **QUICK, "epochs": 1, "out": tmp_path / "new.pt"}
+    lens(tmp_path).finetune(**asked)
+    Image.new("RGB", (40, 40), "red").save(photos / "red" / "0.png")
+    with pytest.raises(CnnlensError, match="not this training's"):
+        lens(tmp_path).finetune(**asked)
+
+
+def test_the_workspace_is_left_as_it_is(photos, tmp_path):
+    """It may hold another model's results, which a training has nothing to do with."""
+    image = photos / "red" / "0.png"
+    space = ("-w", tmp_path / "w")
+    assert (
+        command(
+            "cam", "zoo:animal_net", "-i", image, "--method", "gradcam", "--no-page", *space
+        ).code
+        == 0
+    )
+    before = (tmp_path / "w" / "workspace.json").read_bytes()
+    done = command(*words(photos, tmp_path / "new.pt", "--method", "none"))
+    assert done.code == 0, done.err
+    assert (tmp_path / "w" / "workspace.json").read_bytes() == before
+
+
+def test_a_run_without_a_terminal_says_a_line_each_epoch(photos, tmp_path):
+    done = process(*words(photos, tmp_path / "new.pt", "--method", "none"))
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("training: ")]
+    assert len(lines) == 2
+    assert "2 of 4 steps, epoch 1, task loss " in lines[0]
+    assert "validation accuracy " in lines[0] and "to go" in lines[0]
+    assert "4 of 4 steps, epoch 2, task loss " in lines[1] and "to go" not in lines[1]
+    assert "none: 20 images, 2 epochs" in done.err
+
+
+def test_what_is_wrong_with_a_layer_is_said_before_images_are_read(photos, tmp_path, monkeypatch):
+    from cnnlens.data import labelled
+
+    def read(*given: object, **more: object) -> None:
+        raise AssertionError("images were read")
+
+    monkeypatch.setattr(labelled, "labelled_steps", read)
+    for more in (("-l", "pool1"), ("--method", "cgl", "--groups", "900")):
+        done = command(*words(photos, tmp_path / "new.pt", *more))
+        assert done.code == 2 and "images were read" not in done.err, done.err
+
+
+def test_an_interrupt_keeps_the_epoch_and_the_same_training_goes_on(photos, tmp_path):
+    asked, settings = build(Finetune, {**QUICK, "data": photos, "out": tmp_path / "new.pt"})
+    study = Study(Workspace(tmp_path / "w"), "zoo:demo_net")
+    study.voice.quiet = True
+    method = Finetune(study, asked, settings)
+    whole = build(Finetune, {**QUICK, "data": photos, "out": tmp_path / "whole.pt"})
+    method.resolve()
+    for step in method.work():
+        if step.milestone:
+            break
+    assert torch.load(tmp_path / "new.pt", weights_only=True)["training"]["state"]["epoch"] == 1
+    assert not (tmp_path / "new.json").exists()
+    carry_out(Finetune(study, asked, settings))
+    carry_out(Finetune(study, *whole))
+    new, once = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in ("new", "whole"))
+    assert all(torch.equal(once["state_dict"][k], v) for k, v in new["state_dict"].items())
+    assert (tmp_path / "new.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_of_two_processes_one_speaks_and_writes(photos, tmp_path):
+    run = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+    arguments = [*run, "-m", "cnnlens", *words(photos, tmp_path / "new.pt", "--json")]
+    env = environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
+    done = subprocess.run(
+        [str(word) for word in arguments],
+        capture_output=True, text=True, env={**env, "PATH": os.environ["PATH"]}, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)  # one document, not two
+    assert document == json.loads((tmp_path / "new.json").read_text())
+    assert done.stderr.count("icnn: 20 images, 2 epochs") == 1
+    assert cnnlens.open_model(str(tmp_path / "new.pt")).classes == ["blue", "red"]
+
+
+def test_the_function_below_it_is_public(photos):
+    model = cnnlens.open_model("zoo:demo_net", image_size=(32, 32), device="cpu")
+    labelled = cnnlens.read_labelled(cnnlens.open_data(photos), model.preprocess)
+    settings = cnnlens.FinetuneSettings(epochs=1, batch_size=8)
+    run = cnnlens.finetune(model, labelled, "cgl", settings=settings)
+    assert list(run)[-1].terms["group_loss"] >= 0
+    assert run.document()["epochs"] == 1
