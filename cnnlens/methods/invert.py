@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.methods.method import (
-    Inputs,
-    Method,
-    Results,
-    data_input,
-    images_input,
-    layers_input,
-    raw_input,
-)
-from cnnlens.progress import Step
+from cnnlens.methods.method import Inputs, data_input, images_input, layers_input, raw_input
+from cnnlens.methods.pictured import Part, Pictured, counted
+from cnnlens.progress import Step, relayed
 from cnnlens.settings.synthesize import InvertSettings
 from cnnlens.study.images import GivenImage, given_images
-from cnnlens.study.ledger import Item
+from cnnlens.study.ledger import Item, Ledger
 from cnnlens.study.pairs import Pairs
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from cnnlens.model.layers import Layer
-    from cnnlens.model.model import Model
     from cnnlens.report.blocks import Section
     from cnnlens.report.invert_files import Inverted
     from cnnlens.synthesize.reconstruct import Reconstruction
-
-_ROWS = 40  # of the table
 
 
 @dataclass(frozen=True)
@@ -51,17 +40,34 @@ class InvertInputs(Inputs):
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to be made."""
+    """One picture to be made: of an image, from a layer's answer, whole or perturbed."""
 
     layer: Layer
+    ledger: Ledger
     image: GivenImage
     perturb: str
 
     @property
-    def file(self) -> str:
-        """Below the layer's folder."""
+    def name(self) -> str:
+        """Its file, below the layer's folder."""
         name = f"{self.image.name}.png"
         return name if self.perturb == "none" else f"{self.perturb}/{name}"
+
+    @property
+    def clean(self) -> Job:
+        """The same without perturbation."""
+        return replace(self, perturb="none")
+
+    def entry(self) -> dict[str, Any] | None:
+        """What is known of it; None before it is made."""
+        return self.ledger.entries.get(self.name)
+
+    def inverted(self, entry: dict[str, Any]) -> Inverted:
+        """Describe it to those who draw it."""
+        from cnnlens.report.invert_files import Inverted
+
+        folder = self.ledger.folder
+        return Inverted(self.layer.name, self.image.name, self.perturb, folder, entry)
 
 
 def inversions(workspace: Path) -> Section | None:
@@ -71,7 +77,7 @@ def inversions(workspace: Path) -> Section | None:
     return gather(workspace)
 
 
-class Invert(Method):
+class Invert(Pictured):
     """Invert layers: what is left of a photo in their activations.
 
     Searches for the picture that a layer answers as it answered the photo; what the picture lacks,
@@ -81,6 +87,7 @@ class Invert(Method):
     name, panel = "invert", "Look at images"
     asks, settings_types, uses = InvertInputs, (InvertSettings,), ("device", "batch_size")
     sections = (("invert", inversions),)
+    columns = ("layer", "image", "perturbed", "feature error", "of mean distance", "pixel RMSE")
     examples = (
         "cnnlens invert model.pt -l conv1 -l conv3 -l conv5 -i dog.jpg",
         "cnnlens invert -l conv5 -i photos/ --perturb binarize",
@@ -92,171 +99,129 @@ class Invert(Method):
         given_images([Path(path) for path in self.asked.image])  # a missing one is an error first
         if self.asked.data is not None:
             study.images(self.asked.data)
-        self.layers = study.layers(self.asked.layer, vectors=True)
-        self.ledgers = {layer: study.ledger("invert", layer) for layer in self.layers}
-        self.images = study.given(self.asked.image, list(self.ledgers.values()))
-        kinds = list(dict.fromkeys(("none", self.settings.perturb)))
-        self.items = {
-            layer: [self._item(Job(layer, image, k)) for image in self.images.images for k in kinds]
-            for layer in self.layers
-        }
+        layers = study.layers(self.asked.layer, vectors=True)
+        ledgers = [study.ledger("invert", layer) for layer in layers]
+        self.images = study.given(self.asked.image, ledgers)
         self.pairs = Pairs(study, self.images.images)
         self.changed = False
+        kinds = dict.fromkeys(("none", self.settings.perturb))
+        for layer, ledger in zip(layers, ledgers, strict=True):
+            jobs = [Job(layer, ledger, image, k) for image in self.images.images for k in kinds]
+            self.add(ledger, [self._item(job) for job in jobs], layer)
 
     def _item(self, job: Job) -> Item:
-        from cnnlens.report.invert_files import original_file, picture_file
-
         settings = replace(self.settings, perturb=job.perturb).as_dict()
         made_from = self.study.key(job.layer, settings=settings, image=job.image.mark)
-        folder, name = self.ledgers[job.layer].folder, job.image.name
-        beside = [original_file(folder, name), picture_file(folder, name, job.perturb)]
+        one, folder = job.inverted({}), job.ledger.folder
+        beside = [one.original, one.picture]
         if self.asked.raw:
-            beside.append((folder / job.file).with_suffix(".npz"))
+            beside.append((folder / job.name).with_suffix(".npz"))
         files = tuple(path.relative_to(folder).as_posix() for path in beside)
-        return Item(job.file, made_from, files, job)
+        return Item(job.name, made_from, files, job)
 
     def plan(self) -> str:
         """Say how many pictures are to be searched for."""
-        todo = [
-            item.subject
-            for layer, items in self.items.items()
-            for item in self.ledgers[layer].missing(items)
-        ]
-        photos, layers, kinds = (
-            len({part(job) for job in todo})
-            for part in (lambda j: j.image, lambda j: j.layer, lambda j: j.perturb)
-        )
+        todo: list[Job] = [item.subject for part in self.parts for item in part.todo]
         if not todo:
             return ""
-        words = f"{_count(photos, 'photo')} × {_count(layers, 'layer')}"
+        photos, layers, kinds = (
+            len(set(these))
+            for these in zip(*((job.image, job.layer, job.perturb) for job in todo), strict=True)
+        )
+        words = f"{counted(photos, 'photo')} × {counted(layers, 'layer')}"
         if kinds > 1:
             words += f", whole and perturbed ({self.settings.perturb})"
         if len(todo) < photos * layers * kinds:
-            words = f"{_count(len(todo), 'picture')} of {_count(photos, 'photo')}"
+            words = f"{counted(len(todo), 'picture')} of {counted(photos, 'photo')}"
         return f"{words}, {self.settings.steps} steps each"
 
     # ---- the pictures
 
     def work(self) -> Iterator[Step]:
-        """Search for one picture per image, layer and perturbation."""
-        todo = self._todo()
+        """Search for one picture per image, layer and perturbation; each image is read once."""
+        import torch
+
+        from cnnlens.synthesize.invert import input_plane
+
+        self._compare_anew()
+        todo: dict[GivenImage, list[Item]] = {}
+        for item in (item for part in self.parts for item in part.todo):
+            todo.setdefault(item.subject.image, []).append(item)
         model, total, done = self.study.model, sum(map(len, todo.values())), 0
         for image, pixels in self.images.read(model.preprocess, todo):
-            photo = _plane(model, pixels)
+            photo = input_plane(model, torch.from_numpy(pixels))
             for item in todo[image]:
                 try:
-                    yield from self._make(item, photo, done, total)
+                    yield from self._make(
+                        item, photo, Step(done, total, "inverting", unit="pictures")
+                    )
                 except CnnlensError as error:  # the other pictures are made all the same
                     self.failed.append(error)
                 done += 1
                 yield Step(done, total, "inverting", unit="pictures")
-        if self.failed and not any(ledger.entries for ledger in self.ledgers.values()):
+        if self.failed and not any(part.ledger.entries for part in self.parts):
             raise self.failed.pop(0)
 
-    def _todo(self) -> dict[GivenImage, list[Item]]:
-        """List what is missing, by image; hold what is there against the images of now."""
-        todo: dict[GivenImage, list[Item]] = {}
-        for layer, items in self.items.items():
-            where = layer.name if len(self.layers) > 1 else ""
-            missing = self.missing(self.ledgers[layer], items, where=where)
-            for item in items:
-                if item in missing:
-                    todo.setdefault(item.subject.image, []).append(item)
-                else:
-                    self._compare_anew(item.subject)
-        return todo
-
-    def _make(self, item: Item, photo: Tensor, done: int, total: int) -> Iterator[Step]:
+    def _make(self, item: Item, photo: Tensor, now: Step) -> Iterator[Step]:
         job: Job = item.subject
-        pairs = self.pairs.distance(job.layer)
-        found = yield from self._search(job, photo, pairs, done, total)
+        found = yield from relayed(
+            self._search(job, photo),
+            lambda step: replace(now, note=f"step {step.done} of {step.total}, {step.note}"),
+        )
         entry = {
-            "file": job.file,
+            "file": job.name,
             "layer": job.layer.name,
             "image": job.image.shown,
             "name": job.image.name,
             "perturb": job.perturb,
-            "initial": found.trace[0],
-            "final": found.trace[-1],
-            "errors": asdict(found.errors),
-            "norm": found.norm,
-            "mean_distance": pairs,
-            "mean_distance_of": self.pairs.mark,
-            "trace": found.trace,
-            "objective": found.objective,
-            "effects": found.effects.tolist(),
+            **found.as_dict(self.pairs.mark),
         }
-        self._write(job, entry, found.image, photo)
-        self.ledgers[job.layer].keep(item, entry)
+        self._write(job, entry, found, photo)
+        job.ledger.keep(item, entry)
         self.changed = True
 
-    def _search(
-        self, job: Job, photo: Tensor, pairs: float | None, done: int, total: int
-    ) -> Generator[Step, None, Reconstruction]:
+    def _search(self, job: Job, photo: Tensor) -> Generator[Step, None, Reconstruction]:
         import torch
 
         from cnnlens.synthesize.reconstruct import reconstruct
 
         settings, effects = replace(self.settings, perturb=job.perturb), None
         if job.perturb == "drop-least":
-            if (clean := self._clean(job)) is None:
+            if (clean := job.clean.entry()) is None:
                 raise CnnlensError(f"{job.image.path} was not inverted at {job.layer.name}")
             effects = torch.tensor(clean["effects"])
-        name = str(job.image.path)
-        search = reconstruct(self.study.model, job.layer, photo, settings, effects, pairs, name)
-        while True:
-            try:
-                step = next(search)
-            except StopIteration as end:
-                return end.value
-            note = f"step {step.done} of {step.total}, {step.note}"
-            yield Step(done, total, "inverting", note=note, unit="pictures")
+        pairs, name = self.pairs.distance(job.layer), str(job.image.path)
+        return reconstruct(self.study.model, job.layer, photo, settings, effects, pairs, name)
 
-    def _clean(self, job: Job) -> dict[str, Any] | None:
-        """What is known of the inversion without perturbation."""
-        return self.ledgers[job.layer].entries.get(replace(job, perturb="none").file)
-
-    def _write(self, job: Job, entry: dict[str, Any], image: Tensor, photo: Tensor) -> None:
+    def _write(self, job: Job, entry: dict[str, Any], found: Reconstruction, photo: Tensor) -> None:
+        from cnnlens.files import write_npz
         from cnnlens.report.figures.visualize import as_picture
         from cnnlens.report.sheet import save_png
 
-        one = self._inverted(job, entry)
-        save_png(one.original, as_picture(photo.cpu().numpy()))
-        save_png(one.picture, as_picture(image.cpu().numpy()))
+        one = job.inverted(entry)
+        planes, original = found.image.cpu().numpy(), photo.cpu().numpy()  # (C, H, W)
+        save_png(one.original, as_picture(original))
+        save_png(one.picture, as_picture(planes))
         if self.asked.raw:
-            _write_raw((one.folder / job.file).with_suffix(".npz"), image, photo)
-        self._draw(job, entry)
+            path = (job.ledger.folder / job.name).with_suffix(".npz")
+            write_npz(path, image=found.colours(), input=planes, photo=original)
+        _draw(job, entry)
 
-    def _inverted(self, job: Job, entry: dict[str, Any]) -> Inverted:
-        from cnnlens.report.invert_files import Inverted
+    def _compare_anew(self) -> None:
+        """Hold pictures made before against the images of now, where these are others."""
+        from cnnlens.synthesize.reconstruct import held_against
 
-        folder = self.ledgers[job.layer].folder
-        return Inverted(job.layer.name, job.image.name, job.perturb, folder, entry)
-
-    def _draw(self, job: Job, entry: dict[str, Any]) -> None:
-        """Set the photo, its inversion and the perturbed one side by side."""
-        from cnnlens.report.figures.invert import save_figure
-
-        one, clean = self._inverted(job, entry), self._clean(job)
-        path = one.folder / job.file
-        if job.perturb == "none" or clean is None:
-            save_figure(path, one)
-        else:
-            save_figure(path, self._inverted(replace(job, perturb="none"), clean), one)
-
-    def _compare_anew(self, job: Job) -> None:
-        """Hold a picture made before against the images of now, where these are others."""
-        ledger = self.ledgers[job.layer]
-        entry = ledger.entries[job.file]
-        if entry.get("mean_distance_of") == self.pairs.mark:
-            return
-        if (pairs := self.pairs.distance(job.layer)) is None:
-            return
-        errors = {**entry["errors"], "pairs": entry["errors"]["features"] * entry["norm"] / pairs}
-        now = {"errors": errors, "mean_distance": pairs, "mean_distance_of": self.pairs.mark}
-        self._draw(job, {**entry, **now})
-        ledger.amend(job.file, {**entry, **now})
-        self.changed = True
+        for part in self.parts:
+            todo = {item.name for item in part.todo}
+            for job in (item.subject for item in part.items if item.name not in todo):
+                entry = part.ledger.entries[job.name]
+                if entry.get("mean_distance_of") == self.pairs.mark:
+                    continue
+                if pairs := self.pairs.distance(job.layer):
+                    entry = held_against(entry, pairs, self.pairs.mark)
+                    _draw(job, entry)
+                    part.ledger.amend(job.name, entry)
+                    self.changed = True
 
     # ---- what was made
 
@@ -265,68 +230,32 @@ class Invert(Method):
         from cnnlens.report.figures.invert import SHEET, write_sheet
 
         self.study.voice.skipped(self.images.skipped)
-        for layer, ledger in self.ledgers.items():
-            if ledger.entries:
-                about = {"layer": layer.name, "depth": layer.depth}
-                about |= {"settings": self.settings.as_dict(), "skipped": self.images.skipped}
-                self.summaries[layer.name] = ledger.close(about)
+        super().close()
         if self.changed or not (self.study.folder("invert") / SHEET).exists():
             try:
                 write_sheet(self.study.workspace.path)
             except CnnlensError as error:  # another layer's list, which costs the sheet alone
                 self.study.voice.note(f"{SHEET} is not drawn: {error.message}")
 
-    def show(self, results: Results) -> None:
-        """Show the errors of every picture."""
-        rows = [
-            (
-                name,
-                entry["name"],
-                entry["perturb"],
-                *(v if v is None else round(v, 4) for v in entry["errors"].values()),
-            )
-            for name, summary in self.summaries.items()
-            for entry in summary["pictures"]
-        ]
-        results.table(
-            ["layer", "image", "perturbed", "feature error", "of mean distance", "pixel RMSE"],
-            rows[:_ROWS],
-            title="inversions",
-        )
-        if len(rows) > _ROWS:
-            results.say(f"… and {len(rows) - _ROWS} more in invert.json")
-        results.say(f"pictures: {self.study.folder('invert')}")
+    def summary(self, part: Part) -> dict[str, Any]:
+        """Say how deep the layer lies, and which images could not be read."""
+        assert part.layer is not None
+        about = {"layer": part.name, "depth": part.layer.depth}
+        return {**about, "settings": self.settings.as_dict(), "skipped": self.images.skipped}
 
-    def result(self) -> Any:
-        """Return the pictures that were asked for, of one layer or by layer."""
-        found = {
-            layer.name: self.pictures(ledger, self.items[layer])
-            for layer, ledger in self.ledgers.items()
-        }
-        return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+    def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
+        """Give the picture's errors."""
+        errors = (v if v is None else round(v, 4) for v in entry["errors"].values())
+        yield entry["layer"], entry["name"], entry["perturb"], *errors
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _draw(job: Job, entry: dict[str, Any]) -> None:
+    """Set the photo, its inversion and the perturbed one side by side."""
+    from cnnlens.report.figures.invert import save_figure
 
-
-def _plane(model: Model, pixels: np.ndarray) -> Tensor:
-    import torch
-
-    from cnnlens.synthesize.invert import input_plane
-
-    return input_plane(model, torch.from_numpy(pixels))
-
-
-def _write_raw(path: Path, image: Tensor, photo: Tensor) -> None:
-    """Write the picture in colours, and what the network was given, channel by channel."""
-    import numpy as np
-
-    from cnnlens.files import write_npz
-
-    planes = image.cpu().numpy().astype(np.float32)  # (C, H, W)
-    if len(planes) % 3:
-        rgb = np.repeat(planes.mean(0, keepdims=True), 3, axis=0)
-    else:  # groups of three channels are averaged
-        rgb = planes.reshape(-1, 3, *planes.shape[1:]).mean(0)
-    write_npz(path, image=rgb, input=planes, photo=photo.cpu().numpy())
+    one, path = job.inverted(entry), job.ledger.folder / job.name
+    clean = job.clean.entry()
+    if job.perturb == "none" or clean is None:
+        save_figure(path, one)
+    else:
+        save_figure(path, job.clean.inverted(clean), one)

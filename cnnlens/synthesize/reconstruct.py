@@ -7,9 +7,11 @@ yields the steps of `invert` and returns a `Reconstruction`.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +48,8 @@ class Reconstruction:
         ‖Φ‖ of the photo.
     effects : torch.Tensor
         (C',), see `perturb.effects`.
+    mean_distance : float or None
+        That of pairs of images, which the errors are held against.
     """
 
     image: Tensor
@@ -54,6 +58,42 @@ class Reconstruction:
     objective: list[float]
     norm: float
     effects: Tensor
+    mean_distance: float | None = None
+
+    def as_dict(self, of: str = "") -> dict[str, Any]:
+        """Describe all but the picture for a list; `of` says of which images the distance is."""
+        return {
+            "initial": self.trace[0],
+            "final": self.trace[-1],
+            "errors": asdict(self.errors),
+            "norm": self.norm,
+            "mean_distance": self.mean_distance,
+            "mean_distance_of": of,
+            "trace": self.trace,
+            "objective": self.objective,
+            "effects": self.effects.tolist(),
+        }
+
+    def colours(self) -> np.ndarray:
+        """Give the picture in colours.
+
+        Returns
+        -------
+        numpy.ndarray
+            (3, H, W) float32 in [0, 1]: the mean of its groups of three channels, or of all.
+        """
+        planes = self.image.cpu().numpy().astype(np.float32)  # (C, H, W)
+        if len(planes) % 3:
+            return np.repeat(planes.mean(0, keepdims=True), 3, axis=0)
+        return planes.reshape(-1, 3, *planes.shape[1:]).mean(0)
+
+
+def held_against(entry: Mapping[str, Any], mean_distance: float, of: str) -> dict[str, Any]:
+    """Hold errors that `Reconstruction.as_dict` listed against another mean distance."""
+    distance = entry["errors"]["features"] * entry["norm"]
+    errors = {**entry["errors"], "pairs": distance / mean_distance}
+    now = {"errors": errors, "mean_distance": mean_distance, "mean_distance_of": of}
+    return {**entry, **now}
 
 
 def reconstruct(
@@ -110,6 +150,7 @@ def reconstruct(
         objective,
         length(answer),
         perturb.effects(answer, features(model, layer, image)),
+        pairs,
     )
 
 
