@@ -252,19 +252,15 @@ def measured(world: Path, **values: Any) -> bool:
     return bool(one.made)
 
 
-def no_categories(world: Path) -> None:
-    file = world / "ws" / "workspace.json"
-    document = json.loads(file.read_text())
-    document["data"] = [one for one in document["data"] if one["kind"] != "classes"]
-    file.write_text(json.dumps(document))
-
-
 OUTLIERS: dict[str, Change] = {
     **MODEL,
     "layer": {"layer": "conv3"},
     "noise": {"noise": 3},
     "seed": {"seed": 1},
     "out-of-sample images": touch("strange/u/0.png"),
+    "their categories": lambda world: {
+        "data": replace(open_data(world / "strange"), image_categories=tuple("uuvv"))
+    },
     "none of them": {"data": None},
     "own images": touch("kinds/ant/0.png"),
     "type of the own store": as_half,
@@ -276,6 +272,14 @@ OUTLIERS: dict[str, Change] = {
 def test_outliers_are_measured_anew_when_an_input_changed(world: Path, change: Change) -> None:
     assert measured(world)
     assert not measured(world, **applied(change, world))
+
+
+def test_outliers_are_measured_anew_when_classes_are_called_otherwise(world: Path) -> None:
+    one = method(Outliers, world, noise=2)
+    one.study.model.classes = ["hen", "bee", "cat"]
+    one.resolve()
+    one.plan()
+    assert not one.made
 
 
 def test_outliers_that_were_measured_are_left_alone(world: Path) -> None:
