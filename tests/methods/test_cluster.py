@@ -366,14 +366,14 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = sorted((world / "strange" / "u").glob("*.png"))
-    drawn: list[str] = []
+    drawn: list[Image.Image] = []
     real = explain_figures.draw_explained
 
-    def stopped(picture: Any, top: int = 5) -> Image.Image:
+    def stopped(*what: Any) -> Image.Image:
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        drawn.append(picture.title)
-        return real(picture, top)
+        drawn.append(real(*what))
+        return drawn[-1]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(explain_figures, "draw_explained", stopped)
