@@ -23,7 +23,6 @@ from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from cnnlens.report.blocks import Section
-    from cnnlens.report.shown import PictureResults
     from cnnlens.study.session import Study
 
 # name of a section, and what gathers it from a workspace
@@ -154,15 +153,6 @@ class Method:
                 "(--force redoes them)"
             )
         return todo
-
-    @staticmethod
-    def pictures(ledger: Ledger, items: Sequence[Item]) -> PictureResults:
-        """Return the pictures of these items, as a notebook shows them."""
-        from cnnlens.report.shown import PictureResults
-
-        names = {item.name for item in items}
-        entries = [entry for name, entry in ledger.entries.items() if name in names]
-        return PictureResults(ledger.folder, entries)
 
 
 def carry_out(method: Method, command: str = "") -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlens.measure.top import Histogram, TopImages, peaks
+from cnnlens.measure.top import Histogram, TopImages, peaks, rank_steps
+from tests.measure.worlds import ArraySource
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
@@ -60,3 +61,22 @@ def test_peaks_are_those_of_the_whole_array_however_it_comes():
 def test_an_empty_store_has_no_top():
     found = peaks(iter([]), [1])
     assert found.top(1, 3) == []
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_targets_of_several_layers_are_ranked_in_one_sweep(batch):
+    draw = np.random.default_rng(1)
+    layers = [draw.standard_normal((9, c, 3, 3)).astype(np.float32) for c in (4, 2)]
+    layers[1][:, 1] = -1  # dead
+    targets = [[(2, None), (0, (1, 2))], [(1, None)]]
+    source = ArraySource(layers, batch, range(10, 19))
+    steps = rank_steps(source, targets, 3)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            assert next(steps).stage == "looking for top images"
+    first, second = end.value.value
+    for number, values in enumerate((layers[0][:, 2].max((1, 2)), layers[0][:, 0, 1, 2])):
+        order = np.argsort(-values, kind="stable")[:3]
+        assert first.best(number) == [(10 + i, float(values[i])) for i in order]
+        assert first.dead(number) == ""
+    assert second.dead(0) == "never above 0 on 9 images"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlens import Investigation, Preprocess
 from cnnlens.attribution.projections import Projections
 from cnnlens.model import device
 from cnnlens.model.layers import find_layers
@@ -202,3 +203,17 @@ def test_projections_do_not_depend_on_the_batch(
     assert found.limit == 2 and sizes == [5, 2, 2, 1]
     assert np.abs(halved - whole).max() <= 1e-6 * np.abs(whole).max()
     assert device.is_memory_error(MemoryError())
+
+
+def test_images_of_floats_are_projected_as_the_network_sees_them(tmp_path: Path) -> None:
+    """Rounded to 8 bits, the faint pattern would be gone, and with it the activation."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 3, padding=1, bias=False), torch.nn.ReLU())
+    torch.nn.init.constant_(net[0].weight, 1 / 27)
+    faint = torch.full((3, 8, 8), 0.5 + 0.3 / 255)  # between two steps of 8 bits
+    lens = Investigation(
+        net, tmp_path / "ws", preprocess=Preprocess((8, 8), (0.5,) * 3, (1.0,) * 3), quiet=True
+    )
+    found = lens.deconv(filter="0:0", data=[faint], method="gradient")
+    (entry,) = found.entries
+    by_hand = float(net((faint - 0.5)[None]).detach().max())
+    assert entry["images"][0]["activation"] == pytest.approx(by_hand, rel=1e-4)
