@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.methods.method import Inputs, Method, Results, filters_input, raw_input
+from cnnlens.methods.method import Inputs, filters_input, raw_input
+from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import VisualizeSettings
-from cnnlens.study.images import GivenImage, given_images
-from cnnlens.study.ledger import Item, Ledger
+from cnnlens.study.images import GivenImage, given_images, readable
+from cnnlens.study.ledger import Item
 from cnnlens.study.unfinished import Unfinished
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
-    from cnnlens.report.besides import Besides
     from cnnlens.report.blocks import Section
     from cnnlens.synthesize.goals import Goal
-    from cnnlens.synthesize.visualize import Picture
+    from cnnlens.synthesize.visualize import Picture, PictureStep
 
 LOGITS = "logits"  # the folder of pictures of classes
 KEPT_EVERY = 32  # steps after which the state of an ascent is kept
-_SHOWN = ("initial", "final", "times_best", "label")  # of an entry of the JSON, in the table
 
 
 @dataclass(frozen=True)
@@ -51,40 +50,16 @@ def visualizations(workspace: Path) -> Section | None:
 
 
 @dataclass
-class _Folder:
-    """One layer's pictures (the classes', where `layer` is None), made and to be made."""
+class _Ascents(Part):
+    """Pictures of one layer (of classes, where there is none), and how far they have come."""
 
-    name: str
-    layer: Layer | None
-    ledger: Ledger
-    items: list[Item]
-    todo: list[Item]
     unreachable: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.unfinished = Unfinished(self.ledger)
-        self.begun, self.state = self.unfinished.read(self.todo)
-
-    @property
-    def entries(self) -> list[dict[str, Any]]:
-        """Entries of what was asked for, in that order."""
-        known = self.ledger.entries
-        return [known[item.name] for item in self.items if item.name in known]
-
-    def batches(self, size: int) -> Iterator[tuple[list[Item], dict[str, Any] | None]]:
-        """Yield what is optimized together: first what was begun, from where it was."""
-        from cnnlens.synthesize.visualize import rows_of
-
-        begun = {item.name for item in self.begun}
-        rest = [item for item in self.todo if item.name not in begun]
-        for start in range(0, len(self.begun), size):
-            rows = slice(start, start + size)
-            yield self.begun[rows], rows_of(self.state, rows) if self.state else None
-        for start in range(0, len(rest), size):
-            yield rest[start : start + size], None
+        self.unfinished = Unfinished(self.ledger, self.todo)
 
 
-class Visualize(Method):
+class Visualize(Pictured):
     """Draw the input that excites a unit, class or layer most.
 
     Activation maximization: an image is optimized until it excites a unit, a class (--logit) or a
@@ -94,6 +69,8 @@ class Visualize(Method):
     name, panel = "visualize", "Look at units"
     asks, settings_types, uses = VisualizeInputs, (VisualizeSettings,), ("device", "batch_size")
     sections = (("visualize", visualizations),)
+    columns = ("layer", "picture", "at first", "in the end", "× best image", "label")
+    part_type = _Ascents
     examples = (
         "cnnlens visualize model.pt -f conv5:0-15",
         "cnnlens visualize --logit tiger --preset mahendran",
@@ -107,11 +84,16 @@ class Visualize(Method):
                 "nothing was named to look at",
                 "name units with -f LAYER:UNITS (conv5:0-15), or a class with --logit CLASS",
             )
-        start = _named(self.settings.init)
-        self.photo = self._pixels(start) if start else None
+        start, self.photo = _named(self.settings.init), None
+        if start:
+            with readable("start from another image"):
+                self.photo = start.pixels(self.study.model.preprocess)
         self.shown = self.settings.as_dict() | ({"init": start.shown} if start else {})
         self.mark = start.mark if start else ""
-        self.folders = [self._folder(layer, goals) for layer, goals in self._goals()]
+        for layer, goals in self._goals():
+            command, name = ("visualize", "") if layer else (f"visualize/{LOGITS}", LOGITS)
+            ledger = self.study.ledger(command, layer, "visualize.json")
+            self.add(ledger, [self._item(layer, goal) for goal in goals], layer, name)
 
     def _goals(self) -> list[tuple[Layer | None, list[Goal]]]:
         """List what was named, each place and each picture once; None stands for the classes."""
@@ -127,13 +109,6 @@ class Visualize(Method):
             found[LOGITS] = (None, {goal.name: goal for goal in of_classes})
         return [(layer, list(goals.values())) for layer, goals in found.values()]
 
-    def _folder(self, layer: Layer | None, goals: list[Goal]) -> _Folder:
-        name = layer.name if layer else LOGITS
-        command = "visualize" if layer else f"visualize/{LOGITS}"
-        ledger = self.study.ledger(command, layer, "visualize.json")
-        items = [self._item(layer, goal) for goal in goals]
-        return _Folder(name, layer, ledger, items, self.missing(ledger, items, where=name))
-
     def _item(self, layer: Layer | None, goal: Goal) -> Item:
         made_from = self.study.key(
             layer,
@@ -145,75 +120,61 @@ class Visualize(Method):
         others = (f"{goal.name}.npz",) if self.asked.raw else ()
         return Item(f"{goal.name}.png", made_from, others, goal)
 
-    def _pixels(self, image: GivenImage) -> np.ndarray:
-        from cnnlens.data.decode import DamagedImage
-
-        try:
-            return image.pixels(self.study.model.preprocess)
-        except DamagedImage as damage:
-            raise CnnlensError(
-                f"{image.shown} cannot be read: {damage.reason}", "start from another image"
-            ) from damage
-
     def plan(self) -> str:
         """Say how many pictures of what, in how many steps."""
-        counts = [(len(folder.todo), folder.name) for folder in self.folders if folder.todo]
-        if not counts:
-            return ""
-        pictures = [f"{n} picture{'' if n == 1 else 's'} of {name}" for n, name in counts]
-        text = f"{', '.join(pictures)}: {self.settings.steps} steps each"
-        begun = [(len(f.begun), f.state["step"]) for f in self.folders if f.state]
-        return "; ".join([text, *(f"{n} of them from step {step} on" for n, step in begun)])
+        words = [f"{made}: {self.settings.steps} steps each"] if (made := self.to_make()) else []
+        begun = [part.unfinished for part in self.parts if part.unfinished.begun]
+        words += [f"{len(one.begun)} of them from step {one.step} on" for one in begun]
+        return "; ".join(words)
 
     # ---- making
 
     def work(self) -> Iterator[Step]:
-        """Optimize layer after layer, since a pass ends at its layer; then set beside, and lay out.
+        """Optimize layer after layer, since a pass ends at its layer; then set beside, lay out."""
+        from cnnlens.report.figures.visualize import write_sheet
 
-        One bar for the whole request counts the steps of all pictures.
-        """
-        count = sum(len(folder.todo) for folder in self.folders)
-        steps, done = self.settings.steps, 0
+        yield from self._optimize()
+        self._check_reached()
+        for part in self.parts:
+            if part.layer:
+                self._label(part)
+                yield from self._set_beside(part, part.layer)
+            title = f"{part.name} · {self.study.model.arch}"
+            write_sheet(part.ledger.folder, part.ledger.entries.values(), title)
+
+    def _optimize(self) -> Iterator[Step]:
+        """Make the pictures; one bar for the whole request counts the steps of all."""
+        steps, count, done = self.settings.steps, sum(len(part.todo) for part in self.parts), 0
         yield Step(0, count * steps, "optimizing", unit="steps")
-        for folder in self.folders:
-            for batch, state in folder.batches(self.study.run.batch_size):
+        for part in self.parts:
+            for batch, state in part.unfinished.batches(self.study.run.batch_size):
                 which = _which(done, len(batch), count)
-                for number, value in self._ascend(folder, batch, state):
-                    now, note = done * steps + number * len(batch), f"{which}activation {value:.3g}"
+                for step in self._ascend(part, batch, state):
+                    now, note = done * steps + step.done, f"{which}activation {step.value:.3g}"
                     yield Step(now, count * steps, "optimizing", note=note, unit="steps")
                 done += len(batch)
-        self._check_reached()
-        for folder in self.folders:
-            self._label(folder)
-            yield from self._set_beside(folder)
-            self._lay_out(folder)
 
     def _ascend(
-        self, folder: _Folder, batch: list[Item], state: dict[str, Any] | None
-    ) -> Iterator[tuple[int, float]]:
-        """Optimize some pictures together; yield steps done and the mean objective."""
+        self, part: _Ascents, batch: list[Item], state: dict[str, Any] | None
+    ) -> Iterator[PictureStep]:
+        """Optimize some pictures together; keep where they are, and each that is finished."""
         from cnnlens.synthesize.visualize import visualize
 
         goals: list[Goal] = [item.subject for item in batch]
-        steps = visualize(
-            self.study.model,
-            [goal.objective for goal in goals],
-            self.settings,
-            self.study.run,
-            self.photo,
-            [goal.activation for goal in goals],
-            state,
-        )
+        objectives = [goal.objective for goal in goals]
+        activations = [goal.activation for goal in goals]
+        model, run = self.study.model, self.study.run
+        steps = visualize(model, objectives, self.settings, run, self.photo, activations, state)
         with closing(steps):
             for step in steps:
                 if step.state is not None and step.number % KEPT_EVERY == 0:
-                    folder.unfinished.keep(batch, step.state())
+                    part.unfinished.keep(batch, step.state())
                 for item, picture in zip(batch, step.pictures, strict=False):  # only at the end
-                    self._keep(folder, item, picture)
-                yield step.number, step.value
-        folder.unfinished.remove()
+                    self._keep(part, item, picture)
+                yield step
+        part.unfinished.remove()
 
-    def _keep(self, folder: _Folder, item: Item, picture: Picture) -> None:
+    def _keep(self, part: _Ascents, item: Item, picture: Picture) -> None:
         """Write a finished picture and list it; a unit that nothing reaches has none."""
         import numpy as np
 
@@ -223,35 +184,24 @@ class Visualize(Method):
 
         goal: Goal = item.subject
         if not picture.alive:
-            folder.unreachable.append(goal.name)
+            part.unreachable.append(goal.name)
             return
-        file = folder.ledger.folder / item.name
-        save_png(file, as_picture(picture.image))
+        save_png(part.file(item), as_picture(picture.image))
         if self.asked.raw:
-            write_npz(file.with_suffix(".npz"), image=picture.image.astype(np.float32))
-        entry = {
-            "file": item.name,
-            "layer": folder.name,
-            **goal.about,
-            "objective": goal.objective.name,
-            "initial": picture.initial,
-            "final": picture.final,
-            "trace": [float(f"{value:.6g}") for value in picture.trace],
-        }
-        folder.ledger.keep(item, entry)
+            write_npz(part.file(item, ".npz"), image=picture.image.astype(np.float32))
+        about = {"file": item.name, "layer": part.name, **goal.about}
+        part.ledger.keep(item, about | picture.as_dict())
 
     def _check_reached(self) -> None:
-        for folder in self.folders:
-            silent = [Path(e["file"]).stem for e in folder.entries if e["final"] == 0]
-            if silent and folder.layer:
-                self.study.voice.note(
-                    f"{folder.name}:{','.join(silent)} stays at 0 on its picture: dead, or too few "
-                    "steps"
-                )
-        lost = [f"{folder.name}:{name}" for folder in self.folders for name in folder.unreachable]
+        for part in self.parts:
+            silent = [Path(e["file"]).stem for e in part.entries if e["final"] == 0]
+            if silent and part.layer:
+                units = f"{part.name}:{','.join(silent)}"
+                self.study.voice.note(f"{units} stays at 0 on its picture: dead, or too few steps")
+        lost = [f"{part.name}:{name}" for part in self.parts for name in part.unreachable]
         for name in lost:
             self.study.voice.note(f"{name} does not depend on the input: no picture")
-        if lost and len(lost) == sum(len(folder.items) for folder in self.folders):
+        if lost and len(lost) == sum(len(part.items) for part in self.parts):
             raise CnnlensError(
                 f"{', '.join(lost[:5])} cannot be reached from the input: no gradient comes back",
                 "its activation is the same on every image; look at other units",
@@ -259,98 +209,55 @@ class Visualize(Method):
 
     # ---- what stands beside the pictures
 
-    def _label(self, folder: _Folder) -> None:
+    def _label(self, part: _Ascents) -> None:
         """Bring the labels of all pictures of a layer to what the dissection says now."""
         from cnnlens.report.dissect_files import labels
 
-        if folder.layer is None:
-            return
         try:
-            known = labels(self.study.workspace.path, folder.name)
+            known = labels(self.study.workspace.path, part.name)
         except CnnlensError as error:
             self.study.voice.note(f"no labels beside the pictures: {error.message}")
             return
-        for entry in folder.ledger.entries.values():
+        for entry in part.ledger.entries.values():
             if entry["unit"] in known:
                 entry["label"] = known[entry["unit"]][0]
             else:
                 entry.pop("label", None)
 
-    def _set_beside(self, folder: _Folder) -> Iterator[Step]:
+    def _set_beside(self, part: _Ascents, layer: Layer) -> Iterator[Step]:
         """Draw a row per unit: its picture, its weights, the data's top images, the peaks."""
-        entries = [entry for entry in folder.entries if entry["unit"] is not None]
-        if folder.layer is None or not entries:
-            return
-        besides = self._besides(folder.layer, [entry["unit"] for entry in entries])
+        from cnnlens.report.besides import Besides
+        from cnnlens.report.figures.visualize import title_of
+
+        entries = [entry for entry in part.entries if entry["unit"] is not None]
+        besides = Besides(self.study.model, layer, [entry["unit"] for entry in entries])
+        try:
+            besides.read_stores(self._stores(layer) if entries else ())
+        except CnnlensError as error:
+            self.study.voice.note(f"no top images beside the pictures: {error.message}")
         for number, entry in enumerate(entries):
             yield Step(number, len(entries), "setting beside", unit="pictures")
             label = f" · {entry['label']}" if entry.get("label") else ""
-            title = f"{folder.name} {_words(entry)}{label}"
-            entry.update(besides.write(folder.ledger.folder, entry, title))
+            title = f"{part.name} {title_of(entry)}{label}"
+            entry.update(besides.write(part.ledger.folder, entry, title))
 
-    def _besides(self, layer: Layer, units: list[int]) -> Besides:
-        """Read the store of the data that was used last, of those that have one."""
-        from cnnlens.data.open import open_data
-        from cnnlens.report.besides import Besides
-
+    def _stores(self, layer: Layer) -> Iterator[tuple[Path, Callable[[], ImageSet]]]:
+        """Say where stores of the layer may be, of the data that was used last first."""
         space = self.study.workspace
-        found = Besides(self.study.model, layer, units)
-        stores = [
-            (
-                space.path / "activations" / entry["name"] / f"{layer.folder}.h5",
-                lambda path=entry["path"]: space.in_memory(path) or open_data(Path(path)),
-            )
-            for entry in reversed(space.document["data"])
-        ]
-        try:
-            found.read_stores(stores)
-        except CnnlensError as error:
-            self.study.voice.note(f"no top images beside the pictures: {error.message}")
-        return found
-
-    def _lay_out(self, folder: _Folder) -> None:
-        from cnnlens.report.figures.visualize import SheetCell, sheet
-        from cnnlens.report.sheet import save_png
-
-        entries = sorted(
-            folder.ledger.entries.values(),
-            key=lambda e: (e["unit"] is None, e["unit"] or 0, e["file"]),
-        )
-        place = folder.ledger.folder
-        cells = [SheetCell(place / e["file"], _words(e), e.get("label", "")) for e in entries]
-        if cells:
-            save_png(place / "sheet.png", sheet(cells, f"{folder.name} · {self.study.model.arch}"))
+        for data in reversed(space.document["data"]):
+            store = space.path / "activations" / data["name"] / f"{layer.folder}.h5"
+            yield store, partial(self.study.images, data["path"], remember=False)
 
     # ---- what is said
 
-    def close(self) -> None:
-        """List each layer's pictures."""
-        for folder in self.folders:
-            if folder.ledger.entries:
-                summary = {
-                    "layer": folder.name,
-                    "settings": self.shown,
-                    "unreachable": folder.unreachable,
-                }
-                self.summaries[folder.name] = folder.ledger.close(summary)
+    def summary(self, part: _Ascents) -> dict[str, Any]:
+        """Say how pictures are made now, and what has none."""
+        return {"layer": part.name, "settings": self.shown, "unreachable": part.unreachable}
 
-    def show(self, results: Results) -> None:
-        """Show every picture of the layers that were asked for."""
-        rows = [
-            (folder.name, Path(entry["file"]).stem, *map(entry.get, _SHOWN))
-            for folder in self.folders
-            for entry in folder.ledger.entries.values()
-        ]
-        columns = ["layer", "picture", "at first", "in the end", "× best image", "label"]
-        results.table(columns, rows)
-        results.say(f"pictures: {self.study.folder('visualize')}")
-
-    def result(self) -> Any:
-        """Return the pictures that were asked for; of several layers, by layer."""
-        from cnnlens.report.shown import PictureResults
-
-        found = {f.name: PictureResults(f.ledger.folder, f.entries) for f in self.folders}
-        return next(iter(found.values())) if len(found) == 1 else found
+    def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
+        """Give the activation at first and in the end, and how it compares with the data's."""
+        numbers = entry["initial"], entry["final"], entry.get("times_best")
+        yield entry["layer"], Path(entry["file"]).stem, *numbers, entry.get("label")
 
 
 def _named(init: str) -> GivenImage | None:
@@ -370,13 +277,3 @@ def _which(before: int, count: int, total: int) -> str:
     last = before + count
     names = f"picture {last}" if count == 1 else f"pictures {before + 1} to {last}"
     return f"{names} of {total}, "
-
-
-def _words(entry: dict[str, Any]) -> str:
-    """Name what a picture shows, for people."""
-    if entry.get("class") is not None:
-        return str(entry["class"])
-    if entry["unit"] is None:
-        return "the whole layer"
-    at = entry.get("position")
-    return f"unit {entry['unit']}" + (f" at {at[0]},{at[1]}" if at else "")

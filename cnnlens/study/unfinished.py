@@ -5,7 +5,8 @@ ledger, so that a run that was stopped in the middle goes on there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cnnlens.files import atomic, to_json
@@ -16,40 +17,52 @@ class Unfinished:
     """The state of the items that are being made together.
 
     A state is a mapping: "step", how many steps were done, and "rows", tensors (N, …) by name, a
-    row per item. It counts for an item only where that is still to be made from the same things.
+    row per item. It counts for an item only where that is still to be made from the same things;
+    a damaged file counts as none.
 
     Parameters
     ----------
     ledger : Ledger
         Where the items are listed once they are finished.
+    items : sequence of Item
+        What is still to be made.
+
+    Attributes
+    ----------
+    begun : list of Item
+        Those that an earlier run has begun.
+    step : int
+        How many steps of these were done.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._force = ledger.force
+    def __init__(self, ledger: Ledger, items: Sequence[Item]) -> None:
         self.path = ledger.path.with_name(f".{ledger.path.stem}.unfinished.pt")
+        self.begun: list[Item] = []
+        self.step = 0
+        self._rows: dict[str, Any] = {}
+        if items and self.path.is_file() and not ledger.force:
+            with suppress(Exception):  # whatever torch makes of a file cut short
+                self.begun, self.step, self._rows = self._read(items)
+        begun = {item.name for item in self.begun}
+        self._rest = [item for item in items if item.name not in begun]
 
-    def read(self, items: Sequence[Item]) -> tuple[list[Item], dict[str, Any] | None]:
-        """Find those of the items that were begun, and their rows; a damaged file counts as none.
-
-        Returns
-        -------
-        list of Item, dict or None
-            The items in the order of the rows; the state, None where none was begun.
-        """
-        if self._force or not self.path.is_file():
-            return [], None
+    def _read(self, items: Sequence[Item]) -> tuple[list[Item], int, dict[str, Any]]:
         import torch
 
-        try:
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
-            wanted = {_mark(item): item for item in items}
-            rows = [row for row, mark in enumerate(found["items"]) if mark in wanted]
-            begun = [wanted[found["items"][row]] for row in rows]
-            state = {name: values[rows] for name, values in found["rows"].items()}
-            step = int(found["step"])
-        except Exception:  # whatever torch makes of a file cut short
-            return [], None
-        return begun, {"step": step, "rows": state} if begun else None
+        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        wanted = {_mark(item): item for item in items}
+        rows = [row for row, mark in enumerate(found["items"]) if mark in wanted]
+        state = {name: values[rows] for name, values in found["rows"].items()}
+        return [wanted[found["items"][row]] for row in rows], int(found["step"]), state
+
+    def batches(self, size: int) -> Iterator[tuple[list[Item], dict[str, Any] | None]]:
+        """Yield what is made together: first what was begun, with its state, then the rest."""
+        for start in range(0, len(self.begun), size):
+            part = slice(start, start + size)
+            rows = {name: values[part] for name, values in self._rows.items()}
+            yield self.begun[part], {"step": self.step, "rows": rows}
+        for start in range(0, len(self._rest), size):
+            yield self._rest[start : start + size], None
 
     def keep(self, items: Sequence[Item], state: Mapping[str, Any]) -> None:
         """Keep how far the items are, in the place of what was kept before."""

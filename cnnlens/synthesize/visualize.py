@@ -58,6 +58,15 @@ class Picture:
     trace: Sequence[float]
     alive: bool
 
+    def as_dict(self) -> dict[str, Any]:
+        """Describe all but the image for a list; the trace to six digits."""
+        return {
+            "objective": self.objective.name,
+            "initial": self.initial,
+            "final": self.final,
+            "trace": [float(f"{value:.6g}") for value in self.trace],
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureStep(Step):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,7 @@ from cnnlens.report.sheet import (
     Row,
     Text,
     fitted,
+    save_png,
 )  # fmt: skip
 from cnnlens.report.sheet import sheet as on_sheet
 
@@ -88,6 +90,24 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = _CELL) -> Ima
     ]
     head = Text(title, 17, 36 if title else 6, bold=True)
     return on_sheet(Column(head, Grid(shown, columns, (12, 12))), top=14, bottom=12)
+
+
+def title_of(entry: Mapping[str, Any]) -> str:
+    """Name what an entry of ``visualize.json`` shows, for people."""
+    if entry.get("class") is not None:
+        return str(entry["class"])
+    if entry["unit"] is None:
+        return "the whole layer"
+    at = entry.get("position")
+    return f"unit {entry['unit']}" + (f" at {at[0]},{at[1]}" if at else "")
+
+
+def write_sheet(folder: Path, entries: Iterable[Mapping[str, Any]], title: str) -> None:
+    """Write ``sheet.png``: a layer's pictures by unit, with the names of what these detect."""
+    ordered = sorted(entries, key=lambda e: (e["unit"] is None, e["unit"] or 0, e["file"]))
+    cells = [SheetCell(folder / e["file"], title_of(e), e.get("label", "")) for e in ordered]
+    if cells:
+        save_png(folder / "sheet.png", sheet(cells, title))
 
 
 @dataclass(frozen=True)
