@@ -118,7 +118,7 @@ class Case:
         from cnnlens.activations.store import Store
         from cnnlens.measure.dissect import dissect
         from cnnlens.report.dissect_files import summarize, write_tables
-        from cnnlens.report.figures.strips import write_strips
+        from cnnlens.report.figures.dissect import write_strips
         from cnnlens.settings import DissectSettings
 
         for _ in extract(self.model, self.images, [self.layer], folder):

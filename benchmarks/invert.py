@@ -98,7 +98,7 @@ def measure(model: Any, layer: Any, photo: Any, steps: int) -> tuple[Any, bool]:
 
 
 def save(path: Path, rows: list[list[tuple[str, Any]]]) -> None:
-    from cnnlens.report.figures.invert import Cell, draw_rows
+    from cnnlens.report.invert_files import Cell, draw_rows
     from cnnlens.report.figures.visualize import as_picture
     from cnnlens.report.sheet import save_png
 

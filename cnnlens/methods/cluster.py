@@ -46,21 +46,21 @@ class ClusterInputs(Inputs):
 
 def category_trees(workspace: Path) -> Section | None:
     """Gather the page's part about trees of categories."""
-    from cnnlens.report.sections import category_trees as gather
+    from cnnlens.report.clusters import category_trees as gather
 
     return gather(workspace)
 
 
 def filter_trees(workspace: Path) -> Section | None:
     """Gather the page's part about trees of filters."""
-    from cnnlens.report.filter_trees import filter_trees as gather
+    from cnnlens.report.clusters import filter_trees as gather
 
     return gather(workspace)
 
 
 def embeddings(workspace: Path) -> Section | None:
     """Gather the page's part about layouts."""
-    from cnnlens.report.embeddings import embeddings as gather
+    from cnnlens.report.clusters import embeddings as gather
 
     return gather(workspace)
 

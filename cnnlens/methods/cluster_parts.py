@@ -57,7 +57,7 @@ class Part:
 
     def _as_seen(self, row: int, side: int) -> np.ndarray:
         """An image as the network sees it, by its row in the store."""
-        from cnnlens.report.figures.strips import as_seen
+        from cnnlens.report.figures import as_seen
 
         at = int(self.store.positions[row])
         return as_seen(self.images, at, self.study.model.preprocess, side)
@@ -84,7 +84,7 @@ class Part:
     def _filters(self, item: Item) -> Making:
         """Grow a tree per category; who is stopped keeps those that are finished."""
         from cnnlens.cluster.filters import filter_trees
-        from cnnlens.report.names import file_names
+        from cnnlens.report.words import file_names
 
         ledger = Ledger(self.folder / ".filters.json", "", self.study.force)
         items = {

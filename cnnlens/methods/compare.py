@@ -21,8 +21,7 @@ from cnnlens.study.workspace import Workspace
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layers
     from cnnlens.report.blocks import Section
-    from cnnlens.report.comparable import Rows
-    from cnnlens.report.compare_files import ComparedLayer
+    from cnnlens.report.compare_files import ComparedLayer, Rows
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ class Compare(Method):
     def resolve(self) -> None:
         """Read what every workspace holds; compare what was measured there."""
         from cnnlens.measure.accuracy import classes_of
-        from cnnlens.report.comparable import match_layers
-        from cnnlens.report.compare_files import read_models
+        from cnnlens.report.compare_files import match_layers, read_models
         from cnnlens.report.compared import compare_models
 
         first = self.study
@@ -163,7 +161,7 @@ class Compare(Method):
 
     def result(self) -> Any:
         """Return the comparison."""
-        from cnnlens.report.compare_files import Comparison
+        from cnnlens.report.compared import Comparison
 
         return Comparison(self.found)
 

@@ -102,7 +102,7 @@ class Explain(Method):
 
     def _name(self, image: GivenImage, category: str | None) -> str:
         """Name the picture of an image, down a category's tree or the predicted one's."""
-        from cnnlens.report.names import file_names
+        from cnnlens.report.words import file_names
 
         more = "" if category is None else f"-{file_names([category])[category]}"
         place, number = image.mark.partition(":")[0], 1
@@ -200,20 +200,20 @@ class Explain(Method):
     ) -> None:
         """Draw an explanation; write its picture and its JSON."""
         from cnnlens.files import atomic, write_json
-        from cnnlens.report.figures.explain import draw_explained, explained_picture
-        from cnnlens.report.figures.strips import as_seen
+        from cnnlens.report.figures import as_seen
+        from cnnlens.report.figures.explain import draw_explained
 
         predicted = found.prediction is not None and found.prediction.category == found.category
         item = self._item(image, None if predicted else found.category)
         name = item.name.removesuffix(".json")
-        picture = explained_picture(
+        picture = draw_explained(
             found, pixels, image.path.name, self.layer.name, self._detects,
             lambda row, side: as_seen(
                 self.images, int(store.positions[row]), self.study.model.preprocess, side
             ),
         )  # fmt: skip
         with atomic(self.folder / f"{name}.png") as temporary:
-            draw_explained(picture).save(temporary, "PNG", optimize=True)
+            picture.save(temporary, "PNG", optimize=True)
         write_json(
             self.folder / item.name,
             {

@@ -208,7 +208,7 @@ def _save(run: Finetuning, out: Path) -> None:
 
 def _finish(run: Finetuning, out: Path, document: Mapping[str, Any]) -> None:
     from cnnlens.files import write_json
-    from cnnlens.report.figures.training import draw_history
+    from cnnlens.report.trained import draw_history
 
     write_json(out.with_suffix(".json"), document)
     draw_history(run.history, out.with_suffix(".png"), f"{run.model.arch}, {document['method']}")

@@ -227,7 +227,7 @@ class Invert(Pictured):
 
     def close(self) -> None:
         """List the pictures of every layer, and show all of them on one sheet."""
-        from cnnlens.report.figures.invert import SHEET, write_sheet
+        from cnnlens.report.invert_files import SHEET, write_sheet
 
         self.study.voice.skipped(self.images.skipped)
         super().close()
@@ -251,7 +251,7 @@ class Invert(Pictured):
 
 def _draw(job: Job, entry: dict[str, Any]) -> None:
     """Set the photo, its inversion and the perturbed one side by side."""
-    from cnnlens.report.figures.invert import save_figure
+    from cnnlens.report.invert_files import save_figure
 
     one, path = job.inverted(entry), job.ledger.folder / job.name
     clean = job.clean.entry()

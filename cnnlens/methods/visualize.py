@@ -226,8 +226,7 @@ class Visualize(Pictured):
 
     def _set_beside(self, part: _Ascents, layer: Layer) -> Iterator[Step]:
         """Draw a row per unit: its picture, its weights, the data's top images, the peaks."""
-        from cnnlens.report.besides import Besides
-        from cnnlens.report.figures.visualize import title_of
+        from cnnlens.report.figures.visualize import Besides, title_of
 
         entries = [entry for entry in part.entries if entry["unit"] is not None]
         besides = Besides(self.study.model, layer, [entry["unit"] for entry in entries])

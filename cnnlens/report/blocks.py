@@ -13,15 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from markupsafe import Markup
+
 from cnnlens.report.palette import Colour
-
-
-@dataclass(frozen=True)
-class Circle:
-    """A circle in place of a picture: its diameter in [0, 1], its category's number or None."""
-
-    size: float
-    category: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,8 +24,8 @@ class Shot:
 
     Attributes
     ----------
-    picture : pathlib.Path or Circle
-        A file, in the workspace or elsewhere.
+    picture : pathlib.Path or markupsafe.Markup
+        A file, in the workspace or elsewhere; or what is drawn in HTML.
     title, label : str
         In bold below it, and what stands beside that.
     caption : str
@@ -50,7 +44,7 @@ class Shot:
         What the panel shows in its place.
     """
 
-    picture: Path | Circle
+    picture: Path | Markup
     title: str = ""
     caption: str = ""
     label: str = ""
@@ -103,21 +97,21 @@ class Lanes:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network's name with the colour that it has in a comparison."""
-
-    name: str
-    number: int
-    kind: ClassVar[str] = "network"
-
-
-@dataclass(frozen=True)
 class Text:
-    """A paragraph: a "note", a "warning", or "small"."""
+    """A paragraph: a "note", a "warning", "small", or a "legend"."""
 
     text: str
     style: str = "note"
     kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph of ``templates/notes.html``: the macro's name, and what it is told."""
+
+    name: str
+    told: Mapping[str, Any] = field(default_factory=dict)
+    kind: ClassVar[str] = "prose"
 
 
 @dataclass(frozen=True)
@@ -134,7 +128,7 @@ class Table:
 
     Attributes
     ----------
-    heads : sequence of str or Network
+    heads : sequence of str or None
         One per column.
     rows : sequence of sequence
         Of names (str), `Cell`, `Shot`, lists of these, `Lanes`, or None. The first names the row.
@@ -182,37 +176,13 @@ class Gallery:
     kind: ClassVar[str] = "gallery"
 
 
-@dataclass(frozen=True)
-class Legend:
-    """Colours and what they stand for."""
-
-    colours: Mapping[str, str]
-    kind: ClassVar[str] = "legend"
-
-
-@dataclass(frozen=True, init=False)
 class Layer:
     """Blocks about one layer, under its name or another heading."""
 
-    name: str
-    blocks: tuple[Any, ...]
-    heading: str
-    kind: ClassVar[str] = "layer"
+    kind = "layer"
 
     def __init__(self, name: str, *blocks: Any, heading: str = "") -> None:
-        for key, value in (("name", name), ("blocks", blocks), ("heading", heading)):
-            object.__setattr__(self, key, value)
-
-
-@dataclass(frozen=True, init=False)
-class Columns:
-    """Blocks side by side, each under the name of a network."""
-
-    blocks: tuple[tuple[Network, Any], ...]
-    kind: ClassVar[str] = "columns"
-
-    def __init__(self, *blocks: tuple[Network, Any]) -> None:
-        object.__setattr__(self, "blocks", blocks)
+        self.name, self.blocks, self.heading = name, blocks, heading
 
 
 @dataclass(frozen=True)
@@ -246,8 +216,10 @@ class Section:
     ----------
     key : str
         The command's name: the section's address on the page.
-    title, note : str
-        Heading, and what the reader has to know.
+    title : str
+        Heading.
+    note : str or Note
+        What the reader has to know.
     parts : sequence of block
         In reading order.
     sources : sequence of pathlib.Path
@@ -258,7 +230,7 @@ class Section:
 
     key: str
     title: str
-    note: str = ""
+    note: str | Note = ""
     parts: Sequence[Any] = ()
     sources: Sequence[Path] = ()
     palette: Sequence[Colour] = ()
@@ -270,8 +242,6 @@ def walk(parts: Any, layer: str = "") -> Iterator[tuple[str, Any]]:
         yield layer, part
         if isinstance(part, Layer):
             yield from walk(part.blocks, part.name)
-        elif isinstance(part, Columns):
-            yield from walk([block for _, block in part.blocks], layer)
         elif isinstance(part, Gallery):
             yield from walk(part.shots, layer)
         elif isinstance(part, Table):

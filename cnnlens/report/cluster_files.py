@@ -19,7 +19,7 @@ from cnnlens.files import atomic, read_csv, write_csv, write_text
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import embedding, filters, save_figure
 from cnnlens.report.figures.categories import dendrogram, heat_map, spanning_tree_figure
-from cnnlens.report.shown import Fact, Picture, Shown
+from cnnlens.report.shown import Fact, LayerResult, Picture
 from cnnlens.report.trees import read_tree, write_tree
 
 CATEGORIES = (
@@ -32,24 +32,12 @@ _REDO = "redo `cnnlens cluster` with --force"
 
 
 @dataclass(frozen=True, eq=False)
-class ClusterResult(Shown):
+class ClusterResult(LayerResult):
     """What cluster found on one layer; ``found["cat"]`` is the tree of that category's filters.
 
-    Trees are nested mappings: leaves, and nodes with "distance" and "children".
-
-    Attributes
-    ----------
-    name : str
-        The layer as it was typed.
-    folder : pathlib.Path
-        ``WORKSPACE/cluster/<layer>``.
-    summary : dict
-        ``summary.json``: of "categories", "filters" and "embed" those that were made.
+    Trees are nested mappings: leaves, and nodes with "distance" and "children". The summary has
+    of "categories", "filters" and "embed" those that were made.
     """
-
-    name: str
-    folder: Path
-    summary: dict[str, Any]
 
     @cached_property
     def categories(self) -> dict[str, Any]:

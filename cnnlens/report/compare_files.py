@@ -1,21 +1,18 @@
-"""What a comparison reads of each workspace: unit by unit, what dissect and stability found."""
+"""What a comparison reads of each workspace: its layers, those that belong together, how alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import read_json, write_csv, write_json
-from cnnlens.measure.bootstrap import share
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.files import read_json
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import finished, natural, read_workspace
+from cnnlens.report.contents import data_name, finished, natural, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissection
-from cnnlens.report.shown import Fact, Shown
 from cnnlens.report.stability_files import StabilityResult, read_stability
-from cnnlens.settings import CompareSettings
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,15 @@ class ComparedLayer:
     stability: StabilityResult | None
 
     @property
+    def measured(self) -> dict[str, DissectResult | StabilityResult]:
+        """What there is, by command."""
+        both = {"dissect": self.dissect, "stability": self.stability}
+        return {command: found for command, found in both.items() if found is not None}
+
+    @property
     def units(self) -> int:
         """Number of units."""
-        return len(self.dissect if self.dissect is not None else self.stability or ())
+        return len(next(iter(self.measured.values())))
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class ComparedModel:
 
 
 def read_models(paths: list[Path]) -> list[ComparedModel]:
-    """Read workspaces.
+    """Read two or more workspaces.
 
     Raises
     ------
@@ -121,14 +124,6 @@ def _read(path: Path, name: str) -> ComparedModel:
     return ComparedModel(name, path, model, training_of(model), layers)
 
 
-def data_name(summary: Mapping[str, Any]) -> str:
-    """Name what a summary was measured on; empty where it does not say."""
-    data = summary.get("data")
-    if isinstance(data, Mapping):
-        data = data.get("name") or data.get("path")
-    return str(data or "")
-
-
 def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read what lies beside a fine-tuned checkpoint: ``new.json`` beside ``new.pt``, else {}."""
     spec = model.get("spec")
@@ -160,91 +155,145 @@ def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, ComparedLayer]
     return found
 
 
-def trained_accuracy(
-    model: ComparedModel, level: float = CompareSettings.level
-) -> dict[str, Any] | None:
-    """Look up the accuracy after fine-tuning, where ``new.json`` has it.
+# -- layers that belong together ----------------------------------------------------------------
 
-    Where it says on how many images, an interval over images joins it; where it names the
-    classes, chance: that of guessing one of them.
-    """
-    found = model.training.get("accuracy")
-    value = found.get("after") if isinstance(found, Mapping) else None
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    images, classes = model.training.get("images"), model.training.get("classes")
-    count = images.get("validation") if isinstance(images, Mapping) else None
-    known = isinstance(count, int) and count > 0 and 0 <= value <= 1
-    interval = list(share(round(value * count), count, level)) if known and count else None
-    return {
-        "value": float(value),
-        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
-        "interval": interval,
-        "images": count if known else None,
-        "source": "new.json",
-    }
+Rows = list[ComparedLayer]  # the same layer of every workspace
 
 
-# -- writing -------------------------------------------------------------------------------------
-
-
-def write_comparison_files(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write compare.json and compare.csv."""
-    write_json(folder / "compare.json", document)
-    write_csv(folder / "compare.csv", CSV_HEADER, csv_rows(document))
-
-
-CSV_HEADER = ("layer", "quantity", "workspace", "value", "chance", "low", "high", "units")
-
-
-def csv_rows(document: Mapping[str, Any]) -> list[list[object]]:
-    """One row per layer, quantity and workspace; accuracies have no layer."""
-    names = [who["name"] for who in document["workspaces"]]
-    rows = [
-        _csv_row("", "accuracy", who["name"], who["accuracy"]) for who in document["workspaces"]
-    ]
-    for layer, of in document["layers"].items():
-        for key, found in of.items():
-            if key != "names":
-                pairs = zip(names, found["values"], strict=True)
-                rows += [_csv_row(layer, key, name, value) for name, value in pairs]
-    return rows
-
-
-def _csv_row(layer: str, key: str, name: str, value: Mapping[str, Any] | None) -> list[object]:
-    value = value or {}
-    low, high = value.get("interval") or ("", "")
-    cells = [value.get(k) for k in ("value", "chance")]
-    known = ["" if c is None else c for c in cells]
-    return [layer, key, name, *known, low, high, value.get("units", "")]
-
-
-# -- for notebooks -------------------------------------------------------------------------------
-
-
-class Comparison(Shown):
-    """Models side by side.
+def match_layers(models: Sequence[ComparedModel], names: Sequence[str] = ()) -> dict[str, Rows]:
+    """Find the layers that all workspaces have, by name or alias.
 
     Parameters
     ----------
-    document : mapping
-        As in ``compare.json``; a layer's part is found by its name.
+    models : sequence of ComparedModel
+        The workspaces.
+    names : sequence of str
+        Which ones, else all; ``conv5,conv6`` names one per workspace.
+
+    Raises
+    ------
+    UsageError
+        When a named layer is missing somewhere.
+    CnnlensError
+        When there is no common layer.
     """
+    if names:
+        return {name: _named(models, name) for name in names}
+    found: dict[str, Rows] = {}
+    for name, layer in models[0].layers.items():
+        others = [_find(model, name) or _find(model, layer.alias) for model in models[1:]]
+        rows = [one for one in others if one is not None]
+        if len(rows) == len(others):
+            found[name] = [layer, *rows]
+    if not found:
+        has = "; ".join(f"{model.name} has {', '.join(model.layers)}" for model in models)
+        raise CnnlensError(
+            f"the workspaces have no measured layer in common: {has}",
+            "measure the same layer in each, or name one per workspace: -l conv5,conv6",
+        )
+    return found
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.document = document
 
-    def __getitem__(self, layer: str) -> Any:
-        return self.document["layers"][layer]
+def _named(models: Sequence[ComparedModel], name: str) -> Rows:
+    each = name.split(",") if "," in name else [name] * len(models)
+    if len(each) != len(models):
+        raise UsageError(
+            f"-l {name} names {len(each)} layers for {len(models)} workspaces",
+            "name one that all have, or one per workspace",
+        )
+    return [_known(model, one.strip()) for model, one in zip(models, each, strict=True)]
 
-    def table(self) -> list[dict[str, Any]]:
-        """Give one row per layer, quantity and workspace, as in ``compare.csv``."""
-        return [dict(zip(CSV_HEADER, row, strict=True)) for row in csv_rows(self.document)]
 
-    def _facts(self) -> Iterator[Fact]:
-        for row in self.table():
-            known = {k: f"{row[k]:.4g}" for k in ("value", "low", "high", "chance") if row[k] != ""}
-            if "value" in known:
-                names = (row["workspace"], row["layer"], row["quantity"].replace("_", " "))
-                ends = f" ({known['low']} to {known['high']})" if "low" in known else ""
-                yield " ".join(filter(None, names)), known["value"] + ends, known.get("chance", "")
+def _known(model: ComparedModel, name: str) -> ComparedLayer:
+    found = _find(model, name)
+    if found is None:
+        near = did_you_mean(name, model.layers)
+        raise UsageError(
+            f"{model.name} has no measured layer '{name}'" + (f"; {near}" if near else ""),
+            f"it has {', '.join(model.layers)}",
+        )
+    return found
+
+
+def _find(model: ComparedModel, name: str) -> ComparedLayer | None:
+    if name in model.layers:
+        return model.layers[name]
+    return next((one for one in model.layers.values() if name and one.alias == name), None)
+
+
+# -- measured alike? -----------------------------------------------------------------------------
+
+
+def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:
+    """Say, in sentences, where workspaces were not measured alike: other data, other settings."""
+    found: dict[str, None] = {}
+    for name, rows in layers.items():
+        for command in ("dissect", "stability"):
+            known = [
+                (model.name, layer.measured[command].summary)
+                for model, layer in zip(models, rows, strict=True)
+                if command in layer.measured
+            ]
+            for other in known[1:]:
+                found |= dict.fromkeys(_differ(f"{command} of {name}", *known[0], *other))
+    return list(found)
+
+
+_MARKS = ("data", "labels")  # fingerprints of images and of their labels
+_APART = ("seed", "top", "batch_size")  # settings that do not change what is measured
+_Summary = Mapping[str, Any]
+
+
+def _differ(what: str, name: str, mine: _Summary, other: str, its: _Summary) -> Iterator[str]:
+    """Compare how two summaries were made."""
+    made = [_part(summary, "made_from") for summary in (mine, its)]
+    datas = [data_name(summary) or "unnamed data" for summary in (mine, its)]
+    marked = [[one.get(mark) for mark in _MARKS] for one in made]
+    if any(a and b and a != b for a, b in zip(*marked, strict=True)):
+        same = datas[0] == datas[1]
+        on = f"other images or labels of {datas[0]}" if same else f"{datas[0]} and {datas[1]}"
+        yield f"{what} was measured on {on} in {name} and {other}"
+    elif all(map(any, marked)) and made[0].get("negatives") != made[1].get("negatives"):
+        yield f"{what} was measured on other negatives of {datas[0]} in {name} and {other}"
+    elif not all(any(marks) for marks in marked) and datas[0] != datas[1]:
+        yield f"{what} was measured on {datas[0]} in {name}, on {datas[1]} in {other}"
+    elif len({one["negatives"] for one in made if "negatives" in one}) > 1:
+        yield f"{what} was measured against other negatives in {name} and {other}"
+    else:
+        first, second = (
+            _part(one, "settings") or _part(summary, "settings")
+            for one, summary in zip(made, (mine, its), strict=True)
+        )
+        for key in first:
+            if key in second and key not in _APART and first[key] != second[key]:
+                yield f"{what} used {key} {first[key]} in {name}, {second[key]} in {other}"
+
+
+def _part(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = document.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def remarks(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:
+    """Say what else differs and is worth knowing: places, units, preprocessing, models."""
+    found, first = [], models[0]
+    for model in models[1:]:
+        one, other = (model.model.get("fingerprint") for model in (first, model))
+        if one and one == other:
+            found.append(f"{first.name} and {model.name} look at the same model")
+        size, its = (_part(one.model, "preprocess").get("size") for one in (first, model))
+        if size != its:
+            sizes = f"{_size(size)} in {first.name}, {_size(its)} in {model.name}"
+            found.append(f"the input is {sizes}")
+    for name, rows in layers.items():
+        for what in ("alias", "units"):
+            values = [getattr(row, what) for row in rows]
+            if all(values) and len(set(values)) > 1:
+                said = ", ".join(f"{v} in {s.name}" for v, s in zip(values, models, strict=True))
+                words = "stands for" if what == "alias" else "has units:"
+                found.append(f"{name} {words} {said}")
+    return found
+
+
+def _size(size: Any) -> str:
+    return "×".join(map(str, size)) if isinstance(size, (list, tuple)) else "unknown"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files import write_csv, write_json
 from cnnlens.measure import bootstrap
 from cnnlens.measure.bootstrap import Estimate
-from cnnlens.report.comparable import Rows, disagreements, match_layers, remarks
 from cnnlens.report.compare_files import (
     ComparedLayer,
     ComparedModel,
+    Rows,
+    disagreements,
+    match_layers,
     read_models,
-    trained_accuracy,
+    remarks,
 )  # fmt: skip
 from cnnlens.report.contents import finite
 from cnnlens.report.dissect_files import DissectResult
-from cnnlens.report.shown import Shown
+from cnnlens.report.shown import Fact, Shown
 from cnnlens.settings import CompareSettings
 
 
@@ -66,25 +69,14 @@ def compare_models(
     settings: CompareSettings | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Compare workspaces that have been read.
+    """Compare workspaces that have been read (`read_models`, `match_layers`), as `compare` does.
 
     Parameters
     ----------
-    models : sequence of ComparedModel
-        From `read_models`.
-    layers : mapping of str to list of ComparedLayer
-        From `match_layers`.
+    models, layers, settings, force
+        What is compared, and how.
     accuracies : sequence of mapping or None, optional
         ``value, chance, interval, images`` per workspace; else those of ``new.json``.
-    settings : CompareSettings, optional
-        Level and number of the resamples.
-    force : bool
-        Compare what was measured on other data or with other settings, and say so.
-
-    Returns
-    -------
-    dict
-        As in ``compare.json``.
 
     Raises
     ------
@@ -102,30 +94,55 @@ def compare_models(
         accuracies = [trained_accuracy(model, settings.level) for model in models]
     return {
         "workspaces": [
-            _who(model, accuracy) for model, accuracy in zip(models, accuracies, strict=True)
+            {
+                "name": model.name,
+                "path": str(model.path.resolve()),
+                "model": model.model.get("spec"),
+                "arch": model.model.get("arch"),
+                "method": model.method,
+                "accuracy": None if accuracy is None else dict(accuracy),
+            }
+            for model, accuracy in zip(models, accuracies, strict=True)
         ],
         "settings": settings.as_dict(),
         "unlike": unlike,
         "remarks": remarks(models, layers),
         "layers": {
-            name: {"names": [row.name for row in rows], **compare_layer(rows, settings)}
+            name: {
+                "names": [row.name for row in rows],
+                **{one.key: one.compare(rows, settings) for one in QUANTITIES},
+            }
             for name, rows in layers.items()
         },
     }
 
 
-def _who(model: ComparedModel, accuracy: Mapping[str, Any] | None) -> dict[str, Any]:
+def trained_accuracy(
+    model: ComparedModel, level: float = CompareSettings.level
+) -> dict[str, Any] | None:
+    """Look up the accuracy after fine-tuning, where ``new.json`` has it.
+
+    Where it says on how many images, an interval over images joins it; where it names the
+    classes, chance: that of guessing one of them.
+    """
+    found = model.training.get("accuracy")
+    value = found.get("after") if isinstance(found, Mapping) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    images, classes = model.training.get("images"), model.training.get("classes")
+    count = images.get("validation") if isinstance(images, Mapping) else None
+    known = isinstance(count, int) and count > 0 and 0 <= value <= 1
+    right = round(value * count) if known and count else 0
     return {
-        "name": model.name,
-        "path": str(model.path.resolve()),
-        "model": model.model.get("spec"),
-        "arch": model.model.get("arch"),
-        "method": model.method,
-        "accuracy": None if accuracy is None else dict(accuracy),
+        "value": float(value),
+        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
+        "interval": list(bootstrap.share(right, count, level)) if known and count else None,
+        "images": count if known else None,
+        "source": "new.json",
     }
 
 
-# -- number by number ------------------------------------------------------------------------------
+# -- number by number ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -138,28 +155,70 @@ class Quantity:
         In JSON, and on the page.
     digits : int
         Decimals that are shown.
+    commands : tuple of str
+        Whose results it is taken from: the first that there is.
     estimate : callable
-        Of a layer: the statistic, or None where it was not measured.
+        Of a result: the statistic, or None where it was not measured.
     chance : callable
-        Of a layer: what chance gives, or None where that is not known.
+        Of a summary: what chance gives, or None where that is not known.
     """
 
     key: str
     title: str
     digits: int
-    estimate: Callable[[ComparedLayer, CompareSettings], Estimate | None]
-    chance: Callable[[ComparedLayer], float | None]
+    commands: tuple[str, ...]
+    estimate: Callable[[Any, CompareSettings], Estimate | None]
+    chance: Callable[[Mapping[str, Any]], float | None]
+
+    def compare(self, rows: Rows, settings: CompareSettings) -> dict[str, list[Any]]:
+        """Give ``values``, one entry per workspace, and ``differences`` to the first of them.
+
+        An entry has ``value, chance, interval, units``; it is None where nothing was measured.
+        """
+        found = [self._measured(layer) for layer in rows]
+        estimates = [None if one is None else self.estimate(one, settings) for one in found]
+        first, *others = estimates
+        return {
+            "values": [
+                e and _entry(e, self.chance(one.summary))
+                for e, one in zip(estimates, found, strict=True)
+            ],
+            "differences": [
+                first and e and _entry(bootstrap.difference(first, e, settings), None)
+                for e in others
+            ],
+        }
+
+    def _measured(self, layer: ComparedLayer) -> Any:
+        found = (layer.measured[c] for c in self.commands if c in layer.measured)
+        return next(found, None)
 
 
-def _look_up(found: Shown | None, *keys: str | int) -> float | None:
-    """Follow keys into a result's summary; None where they lead to no number."""
-    value: Any = getattr(found, "summary", None)
-    for key in keys:
-        try:
-            value = value[key]
-        except (LookupError, TypeError):
-            return None
-    return finite(value) if isinstance(value, (int, float)) else None
+def _entry(estimate: Estimate, chance: float | None) -> dict[str, Any]:
+    return {
+        "value": estimate.value,
+        "chance": chance,
+        "interval": [estimate.low, estimate.high],
+        "units": estimate.units,
+    }
+
+
+def _at(*paths: tuple[str | int, ...]) -> Callable[[Mapping[str, Any]], float | None]:
+    """Look a number up: at the first of some paths of keys that leads to one."""
+
+    def look_up(summary: Mapping[str, Any]) -> float | None:
+        for path in paths:
+            value: Any = summary
+            try:
+                for key in path:
+                    value = value[key]
+            except (LookupError, TypeError):
+                continue
+            if isinstance(value, (int, float)):
+                return finite(value)
+        return None
+
+    return look_up
 
 
 def _codes(found: DissectResult) -> np.ndarray:
@@ -173,104 +232,107 @@ def _codes(found: DissectResult) -> np.ndarray:
     )
 
 
-def _dead(layer: ComparedLayer, settings: CompareSettings) -> Estimate | None:
-    dead = _look_up(layer.stability or layer.dissect, "dead_units")
-    return None if dead is None else bootstrap.count(np.arange(layer.units) < dead, settings)
+def _dead(found: Any, settings: CompareSettings) -> Estimate | None:
+    dead = _at(("dead_units",))(found.summary)
+    return None if dead is None else bootstrap.count(np.arange(len(found)) < dead, settings)
 
 
-def _of_dissection(
-    key: str,
-    title: str,
-    digits: int,
-    estimate: Callable[[np.ndarray, CompareSettings], Estimate | None],
-    values: Callable[[DissectResult], np.ndarray],
+def _dissected(
+    key: str, title: str, digits: int, estimate: Callable[[Any, CompareSettings], Estimate | None]
 ) -> Quantity:
-    return Quantity(
-        key,
-        title,
-        digits,
-        lambda layer, s: estimate(values(layer.dissect), s) if layer.dissect else None,
-        lambda layer: _look_up(layer.dissect, "chance", key),
-    )
+    return Quantity(key, title, digits, ("dissect",), estimate, _at(("chance", key)))
 
 
-def _of_stability(
-    key: str, title: str, digits: int, chance: Callable[[ComparedLayer], float | None]
+def _stable(
+    key: str, title: str, digits: int, chance: Callable[[Mapping[str, Any]], float | None]
 ) -> Quantity:
-    def estimate(layer: ComparedLayer, settings: CompareSettings) -> Estimate | None:
-        found = layer.stability
-        return bootstrap.mean(found.column(key), settings) if found else None
+    def mean(found: Any, settings: CompareSettings) -> Estimate | None:
+        return bootstrap.mean(found.column(key), settings)
 
-    return Quantity(key, title, digits, estimate, chance)
-
-
-def _shuffled(key: str) -> Callable[[ComparedLayer], float | None]:
-    """Look up the null of a measure: by its name, or the one number that is the instability's."""
-
-    def chance(layer: ComparedLayer) -> float | None:
-        own = _look_up(layer.stability, "baselines", "shuffled", key)
-        if own is None and key == "location_instability":
-            return _look_up(layer.stability, "baselines", "shuffled")
-        return own
-
-    return chance
+    return Quantity(key, title, digits, ("stability",), mean, chance)
 
 
-def _other_masks(layer: ComparedLayer) -> float | None:
-    """Part interpretability with the masks of another object."""
-    found = _look_up(layer.stability, "interpretability", 0, "chance")
-    return _shuffled("part_interpretability")(layer) if found is None else found
-
-
+_NULL = ("baselines", "shuffled")  # one number, that of the instability, or one for each measure
 QUANTITIES = (
-    _of_dissection("detectors", "Detectors", 0, bootstrap.count, lambda d: d.is_detector),
-    _of_dissection("unique_detectors", "Unique detectors", 0, bootstrap.distinct, _codes),
-    _of_dissection("mean_iou", "Mean best IoU", 4, bootstrap.mean, lambda d: d.iou),
-    *(
-        _of_stability(*row)
-        for row in (
-            ("location_instability", "Location instability", 4, _shuffled("location_instability")),
-            ("part_interpretability", "Part interpretability", 4, _other_masks),
-            ("selectivity", "Selectivity", 3, lambda layer: 0.5 if layer.stability else None),
-            ("centre_distance", "Peaks’ distance from the centre", 4, _shuffled("centre_distance")),
-        )
+    _dissected("detectors", "Detectors", 0, lambda d, s: bootstrap.count(d.is_detector, s)),
+    _dissected(
+        "unique_detectors", "Unique detectors", 0, lambda d, s: bootstrap.distinct(_codes(d), s)
     ),
-    Quantity("dead_units", "Dead units", 0, _dead, lambda layer: None),
+    _dissected("mean_iou", "Mean best IoU", 4, lambda d, s: bootstrap.mean(d.iou, s)),
+    _stable(
+        "location_instability",
+        "Location instability",
+        4,
+        _at((*_NULL, "location_instability"), _NULL),
+    ),
+    _stable(
+        "part_interpretability",
+        "Part interpretability",
+        4,
+        _at(("interpretability", 0, "chance"), (*_NULL, "part_interpretability")),
+    ),
+    _stable("selectivity", "Selectivity", 3, lambda summary: 0.5),
+    _stable(
+        "centre_distance", "Peaks’ distance from the centre", 4, _at((*_NULL, "centre_distance"))
+    ),
+    Quantity("dead_units", "Dead units", 0, ("stability", "dissect"), _dead, lambda summary: None),
 )
 
 
-def compare_layer(rows: list[ComparedLayer], settings: CompareSettings) -> dict[str, Any]:
-    """Compare one layer across workspaces.
+# -- compare.json, compare.csv, and for notebooks ------------------------------------------------
 
-    Returns
-    -------
-    dict
-        By the quantity's key: ``values``, one entry per workspace (``value, chance, interval,
-        units``, or None where it was not measured), and ``differences`` to the first one.
+
+CSV_HEADER = ("layer", "quantity", "workspace", "value", "chance", "low", "high", "units")
+
+
+def write_comparison_files(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write compare.json and compare.csv."""
+    write_json(folder / "compare.json", document)
+    write_csv(folder / "compare.csv", CSV_HEADER, csv_rows(document))
+
+
+def csv_rows(document: Mapping[str, Any]) -> list[list[object]]:
+    """One row per layer, quantity and workspace; accuracies have no layer."""
+    who = document["workspaces"]
+    found = [("", "accuracy", [one["accuracy"] for one in who])]
+    for layer, of in document["layers"].items():
+        found += [(layer, key, one["values"]) for key, one in of.items() if key != "names"]
+    return [
+        [layer, key, one["name"], *_cells(value or {})]
+        for layer, key, values in found
+        for one, value in zip(who, values, strict=True)
+    ]
+
+
+def _cells(value: Mapping[str, Any]) -> list[object]:
+    low, high = value.get("interval") or ("", "")
+    known = [value.get(key) for key in ("value", "chance")]
+    return [*("" if one is None else one for one in known), low, high, value.get("units", "")]
+
+
+class Comparison(Shown):
+    """Models side by side.
+
+    Parameters
+    ----------
+    document : mapping
+        As in ``compare.json``; a layer's part is found by its name.
     """
-    found = {}
-    for quantity in QUANTITIES:
-        estimates = [quantity.estimate(layer, settings) for layer in rows]
-        values = [
-            _entry(e, quantity.chance(layer)) for e, layer in zip(estimates, rows, strict=True)
-        ]
-        first = estimates[0]
-        differences = [
-            None
-            if first is None or e is None
-            else _entry(bootstrap.difference(first, e, settings), None)
-            for e in estimates[1:]
-        ]
-        found[quantity.key] = {"values": values, "differences": differences}
-    return found
 
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
 
-def _entry(estimate: Estimate | None, chance: float | None) -> dict[str, Any] | None:
-    if estimate is None:
-        return None
-    return {
-        "value": estimate.value,
-        "chance": chance,
-        "interval": [estimate.low, estimate.high],
-        "units": estimate.units,
-    }
+    def __getitem__(self, layer: str) -> Any:
+        return self.document["layers"][layer]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give one row per layer, quantity and workspace, as in ``compare.csv``."""
+        return [dict(zip(CSV_HEADER, row, strict=True)) for row in csv_rows(self.document)]
+
+    def _facts(self) -> Iterator[Fact]:
+        for row in self.table():
+            known = {k: f"{row[k]:.4g}" for k in ("value", "low", "high", "chance") if row[k] != ""}
+            if "value" in known:
+                names = (row["workspace"], row["layer"], row["quantity"].replace("_", " "))
+                ends = f" ({known['low']} to {known['high']})" if "low" in known else ""
+                yield " ".join(filter(None, names)), known["value"] + ends, known.get("chance", "")

@@ -7,30 +7,37 @@ read every file but the summary and the units may be missing, none may be damage
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_csv, write_csv, write_json
+from cnnlens.files import write_json
 from cnnlens.measure.dissection import Detectors, Dissection
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import finished, finite, in_order, read_object, reading
-from cnnlens.report.shown import Fact, Picture, Shown
+from cnnlens.report.contents import (
+    columns,
+    finished,
+    finite,
+    in_order,
+    read_object,
+    read_rows,
+    reading,
+    write_rows,
+)  # fmt: skip
+from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
-_WITHIN = ("label", "iou")
 _REDO = "redo `cnnlens dissect` with --force"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Best:
-    """A unit's best concept within one category."""
+    """A unit's best concept within one category; `label` is empty where nothing overlaps."""
 
     label: str
     category: str
@@ -39,10 +46,26 @@ class Best:
 
 @dataclass(frozen=True)
 class TopImage:
-    """One row of ``top.csv``: an image that excites a unit, and its peak activation."""
+    """One row of ``top.csv``: an image that excites a unit, its peak, and where on the map."""
 
+    unit: int
+    rank: int
     image: str
     peak: float | None
+    y: int | None
+    x: int | None
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One row of ``concepts.csv``: how much there is of a concept, and its best unit."""
+
+    label: str
+    category: str
+    pixels: int | None = None
+    images: int | None = None
+    best_unit: int | None = None
+    best_iou: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,65 +125,42 @@ class Unit(Shown):
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
-        names = ("unit", "threshold", "label", "category", "iou", "is_detector")
-        within = {f"{b.category}_{k}": getattr(b, k) for b in self.by_category for k in _WITHIN}
-        return [{**{n: getattr(self, n) for n in names}, **within, "p_value": self.p_value}]
+        row = {name: getattr(self, name) for name in columns(Unit)}
+        p_value = row.pop("p_value")
+        for best in self.by_category:
+            row |= {f"{best.category}_label": best.label, f"{best.category}_iou": best.iou}
+        return [{**row, "p_value": p_value}]
 
     def _title(self) -> str:
         return self.words
 
     def _facts(self) -> Iterable[Fact]:
-        return [(f"best {b.category}", f"{b.label} {b.iou:.3f}", "") for b in self.by_category]
+        found = [best for best in self.by_category if best.label]
+        return [(f"best {best.category}", f"{best.label} {best.iou:.3f}", "") for best in found]
 
     def _shots(self) -> Iterable[tuple[str, Picture]]:
         return [("", self.picture)] if self.picture else []
 
 
-@dataclass(frozen=True)
-class Concept:
-    """One row of ``concepts.csv``."""
-
-    label: str
-    category: str
-    pixels: int | None = None
-    images: int | None = None
-    best_unit: int | None = None
-    best_iou: float | None = None
-
-
 @dataclass(frozen=True, eq=False)
-class DissectResult(Shown):
+class DissectResult(UnitResults[Unit]):
     """Everything dissect found on one layer; ``found[12]`` is its unit 12.
 
     Attributes
     ----------
-    name : str
-        The layer as it was typed.
-    folder : pathlib.Path
-        ``WORKSPACE/dissect/<layer>``.
-    summary : dict
-        ``summary.json``.
+    name, folder, summary, units
+        The layer, its folder, ``summary.json``, rows of ``units.csv``.
     categories : list of str
         In the data's order.
-    units, concepts : list
-        Rows of ``units.csv`` and ``concepts.csv``.
+    concepts : list of Concept
+        Rows of ``concepts.csv``.
     scores : numpy.ndarray or None
         (units, concepts) float32: every IoU, in the order of `units` and `concepts`.
     """
 
-    name: str
-    folder: Path
-    summary: dict[str, Any]
     categories: list[str]
-    units: list[Unit]
     concepts: list[Concept]
     scores: np.ndarray | None
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def __getitem__(self, unit: int) -> Unit:
-        return self.units[unit]
 
     @cached_property
     def iou(self) -> np.ndarray:
@@ -180,7 +180,12 @@ class DissectResult(Shown):
     @property
     def p_value(self) -> np.ndarray:
         """(C,) float64: NaN where chance was not computed."""
-        return np.array([np.nan if u.p_value is None else u.p_value for u in self.units])
+        return np.array([unit.p_value for unit in self.units], float)
+
+    @property
+    def has_p(self) -> bool:
+        """Whether the units were held against chance."""
+        return any(unit.p_value is not None for unit in self.units)
 
     def best(self, count: int | None = None) -> list[Unit]:
         """List the units of highest IoU; ties go to the lower number."""
@@ -237,7 +242,7 @@ def labels(workspace: Path, layer: str) -> dict[int, tuple[str, str, float]]:
         When the table is damaged.
     """
     path = workspace / "dissect" / file_name(layer) / "units.csv"
-    units = _units(path, []) if path.exists() else []
+    units = read_rows(path, Unit, _REDO) if path.exists() else []
     return {u.unit: (u.label, u.category, u.iou) for u in units if u.is_detector}
 
 
@@ -256,22 +261,24 @@ def read_dissection(folder: Path) -> DissectResult:
         Naming the file that is damaged.
     """
     summary = read_object(folder / "summary.json", redo=_REDO)
-    _check(folder / "summary.json", summary)
-    named = summary.get("categories") or summary.get("per_category") or []
-    units = _units(folder / "units.csv", [str(name) for name in named])
+    with reading(folder / "summary.json", _REDO):
+        _check_numbers(summary)
+        listed = [str(n) for n in summary.get("categories") or summary.get("per_category") or []]
+    units = _units(folder, listed)
     if summary.get("units") not in (None, len(units)):
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
-    concepts, scores = _rows(folder / "concepts.csv", _concept, ("label", "category")), None
+    path = folder / "concepts.csv"
+    concepts, scores = read_rows(path, Concept, _REDO) if path.exists() else [], None
     if (folder / "scores.h5").exists():
         scores, concepts = _scores(folder / "scores.h5", units, concepts)
-    met = [*named, *(best.category for unit in units for best in unit.by_category)]
+    met = [*listed, *(best.category for unit in units for best in unit.by_category if best.label)]
     met += [*(unit.category for unit in units), *(concept.category for concept in concepts)]
     return DissectResult(
         name=str(summary.get("layer") or folder.name),
         folder=folder,
         summary=summary,
-        categories=[str(name) for name in dict.fromkeys(met) if name],
-        units=_with_more(folder, units),
+        units=units,
+        categories=[name for name in dict.fromkeys(met) if name],
         concepts=concepts,
         scores=scores,
     )
@@ -283,58 +290,34 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-def _check(path: Path, summary: dict[str, Any]) -> None:
+def _check_numbers(summary: dict[str, Any]) -> None:
     """Refuse a summary that has something else where people expect a number."""
-    with reading(path, _REDO):
-        for part in (summary, summary.get("chance") or {}):
-            for found in (part, *(part.get("per_category") or {}).values()):
-                for key in _NUMBERS:
-                    value = found.get(key)
-                    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-                    if value is not None and not (number and math.isfinite(value)):
-                        raise ValueError(f"{key} is {value!r}, not a number")
+    for part in (summary, summary.get("chance") or {}):
+        for found in (part, *(part.get("per_category") or {}).values()):
+            for key in _NUMBERS:
+                value = found.get(key)
+                number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                if value is not None and not (number and math.isfinite(value)):
+                    raise ValueError(f"{key} is {value!r}, not a number")
 
 
-def _rows(path: Path, read: Callable[[dict[str, str]], T], columns: tuple[str, ...]) -> list[T]:
-    """Read the rows of a table; none where there is no such file."""
-    result = []
-    for number, row in enumerate(read_csv(path, columns) if path.exists() else [], start=2):
-        try:  # line 1 is the header
-            result.append(read(row))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CnnlensError(f"{path} is damaged: line {number}: {error!r}", _REDO) from error
-    return result
+def _units(folder: Path, categories: Sequence[str]) -> list[Unit]:
+    """Read the units with all that is known of them."""
 
-
-def _units(path: Path, categories: list[str]) -> list[Unit]:
-    """Read ``units.csv``: the one place that does."""
-
-    def read(row: dict[str, str]) -> Unit:
-        flag = row["is_detector"].lower()
-        if flag not in ("true", "false"):
-            raise ValueError(f"is_detector is {flag!r}")
+    def more(row: dict[str, str]) -> dict[str, Any]:
         known = [name.removesuffix("_label") for name in row if name and name.endswith("_label")]
-        names = dict.fromkeys([*categories, *(n for n in known if f"{n}_iou" in row)])
-        found = [(row.get(f"{n}_label"), n, finite(row.get(f"{n}_iou")) or 0.0) for n in names]
-        return Unit(
-            unit=int(row["unit"]),
-            threshold=finite(row.get("threshold")),
-            label=row["label"],
-            category=row["category"],
-            iou=finite(row["iou"]) or 0.0,
-            is_detector=flag == "true",
-            p_value=finite(row.get("p_value")),
-            by_category=tuple(Best(label, name, iou) for label, name, iou in found if label),
-        )
+        names = dict.fromkeys([*categories, *known])
+        ious = {name: finite(row[f"{name}_iou"]) for name in names if f"{name}_iou" in row}
+        found = [Best(row[f"{name}_label"], name, iou or 0.0) for name, iou in ious.items()]
+        return {"by_category": tuple(found)}
 
-    if not path.exists():
-        raise CnnlensError(f"{path} does not exist", "redo the command with --force")
-    return _rows(path, read, ("unit", "label", "category", "iou", "is_detector"))
-
-
-def _with_more(folder: Path, units: list[Unit]) -> list[Unit]:
-    """Add each unit's top images, its histogram and its picture."""
-    top, histograms = _top(folder / "top.csv"), _histograms(folder / "distributions.h5", units)
+    units = read_rows(folder / "units.csv", Unit, _REDO, more)
+    top: dict[int, list[TopImage]] = {}
+    if (path := folder / "top.csv").exists():
+        images = read_rows(path, TopImage, _REDO)
+        for image in sorted(images, key=lambda image: (image.unit, image.rank)):
+            top.setdefault(image.unit, []).append(image)
+    histograms = _histograms(folder / "distributions.h5", units)
     pictures = {path.stem: path for path in (folder / "pictures").glob("*.webp")}
     return [
         replace(
@@ -347,69 +330,41 @@ def _with_more(folder: Path, units: list[Unit]) -> list[Unit]:
     ]
 
 
-def _whole(value: str | None) -> int | None:
-    return int(value) if value else None
-
-
-def _concept(row: dict[str, str]) -> Concept:
-    pixels, images, unit = (_whole(row.get(key)) for key in ("pixels", "images", "best_unit"))
-    best = finite(row.get("best_iou"))
-    return Concept(row["label"], row["category"], pixels, images, unit, best)
-
-
-def _top(path: Path) -> dict[int, list[TopImage]]:
-    def read(row: dict[str, str]) -> tuple[int, int, TopImage]:
-        return int(row["unit"]), int(row["rank"]), TopImage(row["image"], finite(row.get("peak")))
-
-    found: dict[int, list[TopImage]] = {}
-    rows = _rows(path, read, ("unit", "rank", "image"))
-    for unit, _, image in sorted(rows, key=lambda row: row[:2]):
-        found.setdefault(unit, []).append(image)
-    return found
-
-
-def _datasets(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with h5py.File(path, "r") as file:
-            return {name: file[name][()] for name in names if name in file}
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
-        raise CnnlensError(f"{path} is damaged: {error}", _REDO) from error
-
-
 def _scores(
     path: Path, units: list[Unit], concepts: list[Concept]
 ) -> tuple[np.ndarray, list[Concept]]:
-    data = _datasets(path, ("iou", "unit", "concept"))
-    if set(data) != {"iou", "unit", "concept"}:
-        raise CnnlensError(f"{path} is damaged: it lacks iou, unit or concept", _REDO)
-    names = [
-        n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in data["concept"]
-    ]
-    if data["iou"].shape != (len(data["unit"]), len(names)):
-        raise CnnlensError(f"{path} is damaged: its shapes do not fit", _REDO)
-    if not concepts:
-        parts = [name.partition(":") for name in names]
-        concepts = [Concept(label, category) for category, _, label in parts]
-    row_of = {int(unit): index for index, unit in enumerate(data["unit"])}
-    column_of = {name: index for index, name in enumerate(names)}
+    """Read every IoU, (units, concepts), and the concepts where they are not known yet."""
+    with reading(path, _REDO), h5py.File(path, "r") as file:
+        iou, numbers = file["iou"][()], file["unit"][()].tolist()
+        names = [
+            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+            for name in file["concept"][()]
+        ]
+        if iou.shape != (len(numbers), len(names)):
+            raise ValueError("its shapes do not fit")
+        if not concepts:
+            parts = [name.partition(":") for name in names]
+            concepts = [Concept(label, category) for category, _, label in parts]
+    row_of = {unit: row for row, unit in enumerate(numbers)}
+    column_of = {name: column for column, name in enumerate(names)}
     try:
         rows = [row_of[unit.unit] for unit in units]
-        columns = [column_of[f"{concept.category}:{concept.label}"] for concept in concepts]
+        known = [column_of[f"{concept.category}:{concept.label}"] for concept in concepts]
     except KeyError as error:
         raise CnnlensError(f"{path} does not fit its tables: {error} is missing", _REDO) from None
-    return data["iou"][np.ix_(rows, columns)], concepts
+    return iou[np.ix_(rows, known)], concepts
 
 
 def _histograms(path: Path, units: list[Unit]) -> dict[int, Histogram]:
     if not path.exists():
         return {}
-    data = _datasets(path, ("histogram", "edges", "unit"))
-    counts, edges = data.get("histogram"), data.get("edges")
-    numbers = [int(n) for n in data.get("unit", [unit.unit for unit in units])]
-    shape = None if edges is None else (len(numbers), edges.shape[-1] - 1)
-    if counts is None or edges is None or counts.shape != shape or len(edges) != len(numbers):
-        raise CnnlensError(f"{path} is damaged: its shapes do not fit", _REDO)
-    return {n: Histogram(counts[row], edges[row]) for row, n in enumerate(numbers)}
+    with reading(path, _REDO), h5py.File(path, "r") as file:
+        counts, edges = file["histogram"][()], file["edges"][()]
+        numbers = file["unit"][()].tolist() if "unit" in file else [unit.unit for unit in units]
+        bins = edges.shape[-1] - 1
+        if counts.shape != (len(numbers), bins) or len(edges) != len(numbers):
+            raise ValueError("its shapes do not fit")
+        return {n: Histogram(counts[row], edges[row]) for row, n in enumerate(numbers)}
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -432,15 +387,83 @@ def write_tables(
         Images of the data set, in its order.
     """
     write_units(folder / "units.csv", dissection)
-    write_concepts(folder / "concepts.csv", dissection)
-    write_scores(folder / "scores.h5", dissection)
+    concepts = [vars(concept) for concept in _concepts_of(dissection)]
+    write_rows(folder / "concepts.csv", columns(Concept), concepts)
+    _write_scores(folder / "scores.h5", dissection)
     if dissection.top is not None:
-        write_top(folder / "top.csv", dissection, paths)
+        top = [vars(image) for image in _top_of(dissection, paths)]
+        write_rows(folder / "top.csv", columns(TopImage), top)
     if dissection.histogram is not None:
         with h5py.File(folder / "distributions.h5", "w") as file:
             file["histogram"] = dissection.histogram.counts
             file["edges"] = dissection.histogram.edges
     write_json(folder / "summary.json", summary)
+
+
+def write_units(path: Path, dissection: Dissection) -> None:
+    """Write ``units.csv``: one row per unit, p-values where chance was computed."""
+    rows = [row for unit in _units_of(dissection) for row in unit.table()]
+    header = [name for name in rows[0] if name != "p_value" or dissection.p_values is not None]
+    write_rows(path, header, rows)
+
+
+def _units_of(dissection: Dissection) -> Iterable[Unit]:
+    names, p_values = dissection.concepts.names, dissection.p_values
+    categories = dissection.concepts.categories
+    within = [dissection.best_within(number) for number in range(len(categories))]
+    for unit in range(dissection.units):
+        best, iou = int(dissection.best[unit]), float(dissection.best_iou[unit])
+        yield Unit(
+            unit=unit,
+            threshold=float(dissection.thresholds[unit]),
+            label=names[best].label if best >= 0 else "",
+            category=names[best].category if best >= 0 else "",
+            iou=iou,
+            is_detector=best >= 0 and iou >= dissection.settings.min_iou,
+            p_value=None if p_values is None else float(p_values[unit]),
+            by_category=tuple(
+                Best(names[won[unit]].label if won[unit] >= 0 else "", name, float(scores[unit]))
+                for name, (won, scores) in zip(categories, within, strict=True)
+            ),
+        )
+
+
+def _concepts_of(dissection: Dissection) -> Iterable[Concept]:
+    known, scores = dissection.concepts, dissection.iou
+    for k, (concept, best) in enumerate(zip(known.names, scores.argmax(axis=0), strict=True)):
+        iou = float(scores[best, k])
+        yield Concept(
+            concept.label,
+            concept.category,
+            pixels=int(known.pixels[k]),
+            images=int(known.images[k]),
+            best_unit=int(best) if iou > 0 else None,
+            best_iou=iou,
+        )
+
+
+def _top_of(dissection: Dissection, paths: list[str]) -> Iterable[TopImage]:
+    top = dissection.top
+    assert top is not None
+    for unit in range(dissection.units):
+        for rank, position in enumerate(top.positions[unit]):
+            if position >= 0:
+                y, x = np.unravel_index(top.maps[unit, rank].argmax(), top.maps.shape[2:])
+                peak = float(top.peaks[unit, rank])
+                yield TopImage(unit, rank, paths[position], peak, int(y), int(x))
+
+
+def _write_scores(path: Path, dissection: Dissection) -> None:
+    """Write the table of IoU, units × concepts, with its scales."""
+    names = [f"{c.category}:{c.label}" for c in dissection.concepts.names]
+    with h5py.File(path, "w") as file:
+        iou = file.create_dataset("iou", data=dissection.iou.astype(np.float32))
+        file["unit"] = np.arange(dissection.units)
+        file.create_dataset("concept", data=names, dtype=h5py.string_dtype())
+        for axis, name in enumerate(("unit", "concept")):
+            file[name].make_scale(name)
+            iou.dims[axis].attach_scale(file[name])
+            iou.dims[axis].label = name
 
 
 def summarize(dissection: Dissection, layer: str, **more: Any) -> dict[str, Any]:
@@ -482,71 +505,3 @@ def _by(found: Detectors, which: str) -> dict[str, dict[str, int]]:
 def _beyond_chance(dissection: Dissection, p_values: np.ndarray | None) -> int:
     reached = dissection.best_iou >= dissection.settings.min_iou
     return int((reached & (p_values < 0.05)).sum()) if p_values is not None else 0
-
-
-def write_units(path: Path, dissection: Dissection) -> None:
-    """Write ``units.csv``: one row per unit."""
-    concepts = dissection.concepts
-    within = [dissection.best_within(c) for c in range(len(concepts.categories))]
-    header = ["unit", "threshold", "label", "category", "iou", "is_detector"]
-    for category in concepts.categories:
-        header += [f"{category}_label", f"{category}_iou"]
-    p_values = dissection.p_values
-    rows = []
-    for unit in range(dissection.units):
-        best, score = int(dissection.best[unit]), float(dissection.best_iou[unit])
-        name = concepts.names[best] if best >= 0 else None
-        detects = name is not None and score >= dissection.settings.min_iou
-        row: list[object] = [unit, float(dissection.thresholds[unit])]
-        row += [name.label, name.category] if name else ["", ""]
-        row += [score, "true" if detects else "false"]
-        for winners, scores in within:
-            winner = int(winners[unit])
-            row += [concepts.names[winner].label if winner >= 0 else "", float(scores[unit])]
-        rows.append([*row, float(p_values[unit])] if p_values is not None else row)
-    write_csv(path, [*header, "p_value"] if p_values is not None else header, rows)
-
-
-def write_concepts(path: Path, dissection: Dissection) -> None:
-    """Write ``concepts.csv``: how much there is of each concept, and its best unit."""
-    scores, concepts = dissection.iou, dissection.concepts
-    best = scores.argmax(axis=0)
-    rows = [
-        (
-            concept.label,
-            concept.category,
-            int(concepts.pixels[k]),
-            int(concepts.images[k]),
-            int(best[k]) if scores[best[k], k] > 0 else "",
-            float(scores[best[k], k]),
-        )
-        for k, concept in enumerate(concepts.names)
-    ]
-    write_csv(path, ["label", "category", "pixels", "images", "best_unit", "best_iou"], rows)
-
-
-def write_scores(path: Path, dissection: Dissection) -> None:
-    """Write ``scores.h5``: the table of IoU, units × concepts, with its scales."""
-    names = [f"{c.category}:{c.label}" for c in dissection.concepts.names]
-    with h5py.File(path, "w") as file:
-        iou = file.create_dataset("iou", data=dissection.iou.astype(np.float32))
-        file["unit"] = np.arange(dissection.units)
-        file.create_dataset("concept", data=names, dtype=h5py.string_dtype())
-        for axis, name in enumerate(("unit", "concept")):
-            file[name].make_scale(name)
-            iou.dims[axis].attach_scale(file[name])
-            iou.dims[axis].label = name
-
-
-def write_top(path: Path, dissection: Dissection, paths: list[str]) -> None:
-    """Write ``top.csv``: each unit's top images, their peak, and where on the map it is."""
-    top = dissection.top
-    assert top is not None
-    rows = []
-    for unit in range(dissection.units):
-        for rank, position in enumerate(top.positions[unit]):
-            if position >= 0:
-                y, x = np.unravel_index(top.maps[unit, rank].argmax(), top.maps.shape[2:])
-                peak = float(top.peaks[unit, rank])
-                rows.append((unit, rank, paths[position], peak, int(y), int(x)))
-    write_csv(path, ["unit", "rank", "image", "peak", "y", "x"], rows)

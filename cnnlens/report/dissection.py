@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnlens.report.blocks import Explorer, Section
+from cnnlens.report.contents import data_name
 from cnnlens.report.dissect_files import (
     Best,
     Concept,
@@ -17,7 +19,7 @@ from cnnlens.report.dissect_files import (
     Unit,
     read_dissections,
 )
-from cnnlens.report.figures.dissect import chance_unique, format_p
+from cnnlens.report.figures.dissect import chance_unique
 from cnnlens.report.palette import colours
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
@@ -37,8 +39,13 @@ def dissection(workspace: Path) -> Section | None:
     explorer = Explorer(
         template="dissection.html",
         view={
-            "layers": [_view(layer, number) for layer in layers],
+            "layers": layers,
             "bars": _bars(layers, categories),
+            "number": number,
+            "most": TABLE_UNITS,
+            "key": picture_key,
+            "summed": _summed,
+            "data": lambda summary: Path(data_name(summary)).name,
         },
         data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
         pictures={
@@ -58,92 +65,29 @@ def picture_key(layer: DissectResult, unit: Unit) -> str | None:
     return f"dissect/{layer.folder.name}/pictures/{unit.unit}.webp" if unit.picture else None
 
 
-# -- what the template shows ---------------------------------------------------------------------
-
-
-def _view(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
-    summary, chance = layer.summary, layer.summary.get("chance") or {}
-    return {
-        "name": layer.name,
-        "summary": summary,
-        "chance": chance,
-        "sure": _sure(layer),
-        "per_category_sum": _per_category_sum(summary),
-        "chance_per_category_sum": _per_category_sum(chance),
-        "data": data_name(summary.get("data")),
-        "skipped": [_skipped(entry) for entry in summary.get("skipped") or []],
-        "top": [_table_row(layer, unit, number) for unit in layer.best(TABLE_UNITS)],
-        "has_p": has_p(layer),
-    }
-
-
-def data_name(data: Any) -> str:
-    """Name a summary's data set, whether it is given as a path, a list or an object."""
-    if isinstance(data, Mapping):
-        return str(data.get("name") or data.get("path") or "")
-    if isinstance(data, Sequence) and not isinstance(data, str):
-        return ", ".join(data_name(entry) for entry in data)
-    return Path(str(data)).name if data else ""
-
-
-def has_p(layer: DissectResult) -> bool:
-    """Whether the layer was held against chance unit by unit."""
-    return any(unit.p_value is not None for unit in layer.units)
-
-
-def _sure(layer: DissectResult) -> int | None:
-    if not has_p(layer):
-        return None
-    return sum(u.is_detector and u.p_value is not None and u.p_value < 0.05 for u in layer.units)
-
-
-def _per_category_sum(counts: Mapping[str, Any]) -> float | None:
+def _summed(counts: Mapping[str, Any]) -> int | None:
     rows = counts.get("per_category")
     return sum(row.get("unique_detectors") or 0 for row in rows.values()) if rows else None
 
 
-def _skipped(entry: Any) -> str:
-    if not isinstance(entry, Mapping):
-        return str(entry)
-    name = entry.get("image") or entry.get("path") or ""
-    return f"{name}: {entry['reason']}" if entry.get("reason") else str(name)
-
-
-def _table_row(layer: DissectResult, unit: Unit, number: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "unit": unit.unit,
-        "label": unit.label,
-        "category": unit.category,
-        "colour": number.get(unit.category),
-        "iou": unit.iou,
-        "is_detector": unit.is_detector,
-        "p": None if unit.p_value is None else format_p(unit.p_value),
-        "picture": picture_key(layer, unit),
-    }
-
-
 def _bars(layers: list[DissectResult], categories: list[str]) -> dict[str, Any]:
     """Lay out the papers' bars: categories down, layers across."""
-    shown = [c for c in categories if any(c in _per_category(layer) for layer in layers)]
-    rows = [(name, [_cell(layer, name) for layer in layers]) for name in shown]
-    total = [_cell(layer, None) for layer in layers]
-    cells = [cell for _, row in rows for cell in row] + total
-    longest = max((max(cell["unique"], cell["chance"] or 0) for cell in cells), default=0) or 1
+    known = {name for layer in layers for name in layer.summary.get("per_category") or {}}
+    rows = {name: [_bar(layer, name) for layer in layers] for name in categories if name in known}
+    total = [_bar(layer, None) for layer in layers]
+    bars = [bar for row in (*rows.values(), total) for bar in row]
+    longest = max(max(bar["unique"], bar["chance"] or 0) for bar in bars)
     return {
-        "layers": [layer.name for layer in layers],
-        "rows": [(name, categories.index(name), row) for name, row in rows],
+        "rows": rows,
         "total": total,
-        "longest": longest,
-        "chance": any(cell["chance"] is not None for cell in cells),
+        "longest": longest or 1,
+        "chance": any(bar["chance"] is not None for bar in bars),
     }
 
 
-def _per_category(layer: DissectResult) -> Mapping[str, Any]:
-    return layer.summary.get("per_category") or {}
-
-
-def _cell(layer: DissectResult, category: str | None) -> dict[str, Any]:
-    source = layer.summary if category is None else _per_category(layer).get(category) or {}
+def _bar(layer: DissectResult, category: str | None) -> dict[str, Any]:
+    per_category = layer.summary.get("per_category") or {}
+    source = layer.summary if category is None else per_category.get(category) or {}
     return {
         "unique": source.get("unique_detectors") or 0,
         "detectors": source.get("detectors") or 0,
@@ -158,42 +102,39 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
     names = dict.fromkeys(top.image for unit in layer.units for top in unit.top)
     images = {name: index for index, name in enumerate(names)}
     concept_of = {(c.label, c.category): index for index, c in enumerate(layer.concepts)}
-    units = []
-    for row, unit in enumerate(layer.units):
-        units.append(
-            {
-                "unit": unit.unit,
-                "threshold": unit.threshold,
-                **_best(unit, number, concept_of),
-                "detector": unit.is_detector,
-                "p": unit.p_value,
-                "dead": deadness(unit),
-                "best": [_best(best, number, concept_of) for best in unit.by_category],
-                "near": [] if layer.scores is None else near_best(layer.scores[row]),
-                "top": [(images[top.image], top.peak) for top in unit.top],
-                "histogram": _histogram(unit.histogram),
-                "picture": picture_key(layer, unit),
-            }
-        )
+
+    def best(found: Best | Unit) -> dict[str, Any]:
+        return {
+            "label": found.label,
+            "category": number.get(found.category),
+            "iou": found.iou,
+            "concept": concept_of.get((found.label, found.category)),
+        }
+
+    units = [
+        {
+            "unit": unit.unit,
+            "threshold": unit.threshold,
+            **best(unit),
+            "detector": unit.is_detector,
+            "p": unit.p_value,
+            "dead": deadness(unit),
+            "best": [best(one) for one in unit.by_category if one.label],
+            "near": [] if layer.scores is None else near_best(layer.scores[row]),
+            "top": [(images[top.image], top.peak) for top in unit.top],
+            "histogram": _histogram(unit.histogram),
+            "picture": picture_key(layer, unit),
+        }
+        for row, unit in enumerate(layer.units)
+    ]
     return {
         "name": layer.name,
         "minIou": layer.summary.get("min_iou"),
         "quantile": layer.summary.get("quantile"),
-        "hasP": has_p(layer),
+        "hasP": layer.has_p,
         "images": list(images),
         "units": units,
         "concepts": _concepts(layer, number),
-    }
-
-
-def _best(
-    best: Best | Unit, number: Mapping[str, int], concept_of: Mapping[tuple[str, str], int]
-) -> dict[str, Any]:
-    return {
-        "label": best.label,
-        "category": number.get(best.category),
-        "iou": best.iou,
-        "concept": concept_of.get((best.label, best.category)),
     }
 
 
@@ -205,12 +146,7 @@ def deadness(unit: Unit) -> str:
 
 
 def near_best(scores: np.ndarray) -> list[tuple[int, float]]:
-    """Choose the highest scores of a row: the first `NEAR`, and all within reach of the best.
-
-    Parameters
-    ----------
-    scores : numpy.ndarray
-        (n,) IoU values.
+    """Choose the highest of (n,) IoU values: the first `NEAR`, and all within reach of the best.
 
     Returns
     -------
@@ -232,19 +168,12 @@ def _histogram(histogram: Histogram | None) -> dict[str, Any] | None:
     group = -(-len(histogram.counts) // BINS)
     starts = np.arange(0, len(histogram.counts), group)
     counts = np.add.reduceat(histogram.counts, starts)
-    edges = np.append(histogram.edges[starts], histogram.edges[-1])
-    return {
-        "counts": [int(count) for count in counts],
-        "edges": [float(f"{edge:.5g}") for edge in edges],
-    }
+    edges = [*histogram.edges[starts], histogram.edges[-1]]
+    return {"counts": counts.tolist(), "edges": [float(f"{edge:.5g}") for edge in edges]}
 
 
 def _concepts(layer: DissectResult, number: Mapping[str, int]) -> list[dict[str, Any]]:
-    detectors: dict[tuple[str, str], int] = {}
-    for unit in layer.units:
-        if unit.is_detector:
-            key = (unit.label, unit.category)
-            detectors[key] = detectors.get(key, 0) + 1
+    detected = Counter((unit.label, unit.category) for unit in layer.units if unit.is_detector)
     return [
         {
             "label": concept.label,
@@ -253,7 +182,7 @@ def _concepts(layer: DissectResult, number: Mapping[str, int]) -> list[dict[str,
             "images": concept.images,
             "bestUnit": concept.best_unit,
             "iou": concept.best_iou,
-            "detectors": detectors.get((concept.label, concept.category), 0),
+            "detectors": detected[concept.label, concept.category],
             "top": _top_units(layer, column, concept),
         }
         for column, concept in enumerate(layer.concepts)

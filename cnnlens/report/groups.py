@@ -13,18 +13,18 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle as Disk
+from matplotlib.patches import Circle
 
 from cnnlens.errors import CnnlensError
 from cnnlens.interpretable.cgl import Groups
 from cnnlens.interpretable.group_report import GroupConcept, group_concepts
-from cnnlens.report.blocks import Circle, Gallery, Section, Shot, Text
-from cnnlens.report.blocks import Layer as Block
+from cnnlens.report.blocks import Gallery, Layer, Note, Section, Shot, Text
 from cnnlens.report.compare_files import training_of
-from cnnlens.report.contents import number, percent, read_workspace
+from cnnlens.report.contents import read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissections
 from cnnlens.report.figures import new_figure, save_figure, short
 from cnnlens.report.palette import colours
+from cnnlens.report.words import number, percent
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class LayerGroups:
 
     Attributes
     ----------
-    name : str
+    layer : DissectResult
         The layer.
-    concepts : list of GroupConcept
-        One per group.
-    relevance : list of float
-        One per group.
-    within : list of float or None
-        Mean soft IoU of each group's members.
+    concepts, relevance, within : list
+        One per group: its concept, its weight in the layer, and the mean soft IoU of its members,
+        None where it has one only.
     across : float or None
         Mean soft IoU of members of different groups.
     free : int
         Filters without a group.
-    unique_ratio : float or None
-        Unique detectors per unit.
     """
 
-    name: str
+    layer: DissectResult
     concepts: list[GroupConcept]
     relevance: list[float]
     within: list[float | None]
     across: float | None
     free: int
-    unique_ratio: float | None
+
+    @property
+    def shares(self) -> list[float]:
+        """Each group's relevance, in shares of the highest."""
+        most = max(self.relevance, default=0.0) or 1.0
+        return [value / most for value in self.relevance]
 
 
 def concept_groups(workspace: Path) -> Section | None:
@@ -63,48 +63,41 @@ def concept_groups(workspace: Path) -> Section | None:
     found = read_groups(workspace)
     if not found:
         return None
-    met = [name for layer in read_dissections(workspace) for name in layer.categories]
+    met = [name for one in read_dissections(workspace) for name in one.categories]
     number_of = {name: number for number, name in enumerate(dict.fromkeys(met))}
-    parts = [_layer_block(layer, number_of) for layer in found]
-    alike = Text(
-        "“Alike” is the mean soft IoU of two members’ maps over the validation images: 1 where "
-        "they are equal."
+    parts = [*(_block(one, number_of) for one in found), Note("alike")]
+    return Section("groups", "What its groups of filters stand for", Note("groups"), parts)
+
+
+def _block(found: LayerGroups, number_of: Mapping[str, int]) -> Layer:
+    few = "filter is" if found.free == 1 else "filters are"
+    under = f"{found.free} {few} in no group. " if found.free else ""
+    ratio = found.layer.summary.get("ratio_unique_detectors")
+    if ratio is not None:
+        under += f"Unique detectors per unit: {percent(ratio)}."
+    shots = [_shot(found, group, number_of) for group in range(len(found.concepts))]
+    return Layer(found.layer.name, Gallery(shots), Text(under, "small"))
+
+
+def _shot(found: LayerGroups, group: int, number_of: Mapping[str, int]) -> Shot:
+    """Show a group as a circle, with its concept."""
+    concept, within = found.concepts[group], found.within[group]
+    colour = f"var(--cat-{number_of[concept.category]})" if concept.aligned else "var(--muted)"
+    circle = Markup('<div class="circle{}"><i style="--size: {}; --c: {}"></i></div>').format(
+        "" if concept.aligned else " none", math.sqrt(found.shares[group]), colour
     )
-    title = "What its groups of filters stand for"
-    return Section("groups", title, _NOTE, [*parts, alike])
-
-
-_NOTE = (
-    "The filters of each layer were trained in groups whose members look at the same places. A "
-    "circle’s area is the group’s relevance (the norm of its weights), its colour the category of "
-    "its concept: the one that most members detect, weighted by their IoU. Grey groups stand for "
-    "no concept."
-)
-
-
-def _layer_block(layer: LayerGroups, number_of: Mapping[str, int]) -> Block:
-    most = max(layer.relevance, default=0.0) or 1.0
-    across = "" if layer.across is None else f" (across groups {number(layer.across, 2)})"
-    shots = []
-    for group, concept in enumerate(layer.concepts):
-        relevance, within = layer.relevance[group], layer.within[group]
-        what = "it" if concept.aligned else concept.label
-        said = [
-            f"group {group} · relevance {number(relevance, 2)}",
-            f"{concept.detectors} of {concept.members} detect {what}"
-            if concept.detectors
-            else "no detector",
-        ]
-        said += [] if within is None else [f"alike {number(within, 2)}{across}"]
-        colour = number_of[concept.category] if concept.aligned else None
-        circle = Circle(math.sqrt(relevance / most), colour)
-        title = concept.label if concept.aligned else "no concept"
-        shots.append(Shot(circle, title, Markup("<br>").join(said)))
-    few = "filter is" if layer.free == 1 else "filters are"
-    under = f"{layer.free} {few} in no group. " if layer.free else ""
-    if layer.unique_ratio is not None:
-        under += f"Unique detectors per unit: {percent(layer.unique_ratio)}."
-    return Block(layer.name, Gallery(shots), Text(under, "small"))
+    what = "it" if concept.aligned else concept.label
+    said = [
+        f"group {group} · relevance {number(found.relevance[group], 2)}",
+        f"{concept.detectors} of {concept.members} detect {what}"
+        if concept.detectors
+        else "no detector",
+    ]
+    if within is not None:
+        across = "" if found.across is None else f" (across groups {number(found.across, 2)})"
+        said.append(f"alike {number(within, 2)}{across}")
+    title = concept.label if concept.aligned else "no concept"
+    return Shot(circle, title, Markup("<br>").join(said))
 
 
 def read_groups(workspace: Path) -> list[LayerGroups]:
@@ -133,12 +126,12 @@ def read_groups(workspace: Path) -> list[LayerGroups]:
         names = {layer.name, *known.get(layer.name, ())}
         for entry in training.get("groups") or []:
             if isinstance(entry, Mapping) and names & {entry.get("layer"), entry.get("path")}:
-                found.append(_layer(layer, entry))
+                found.append(_groups_of(layer, entry))
                 break
     return found
 
 
-def _layer(layer: DissectResult, entry: Mapping[str, Any]) -> LayerGroups:
+def _groups_of(layer: DissectResult, entry: Mapping[str, Any]) -> LayerGroups:
     try:
         groups = Groups(len(layer.units), int(entry["number"]))
         relevance = [float(v) for v in entry["relevance"]]
@@ -153,8 +146,7 @@ def _layer(layer: DissectResult, entry: Mapping[str, Any]) -> LayerGroups:
         ) from error
     labels = [(u.label, u.category) if u.is_detector else None for u in layer.units]
     concepts = group_concepts(labels, [u.iou for u in layer.units], groups)
-    ratio = layer.summary.get("ratio_unique_detectors")
-    return LayerGroups(layer.name, concepts, relevance, within, across, groups.free, ratio)
+    return LayerGroups(layer, concepts, relevance, within, across, groups.free)
 
 
 def write_groups(workspace: Path) -> Path | None:
@@ -163,43 +155,28 @@ def write_groups(workspace: Path) -> Path | None:
     if not layers:
         return None
     path = workspace / "dissect" / "concept_groups.png"
-    save_figure(group_circles(layers), path)
+    save_figure(_circles(layers), path)
     return path
 
 
-def group_circles(layers: Sequence[LayerGroups]) -> Figure:
-    """Draw a circle per group, as the paper does.
+def _circles(layers: Sequence[LayerGroups]) -> Figure:
+    """Draw a circle per group: by area its relevance in its layer, by colour its category.
 
-    Its area is the group's relevance in its layer, its colour the category of its concept; grey
-    where it stands for none.
-
-    Parameters
-    ----------
-    layers : sequence of LayerGroups
-        One row each, the last one on top.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With its own Agg canvas.
+    Grey ones stand for no concept; a row is a layer, the last one on top.
     """
-    widest = max(len(layer.concepts) for layer in layers)
+    widest = max(len(one.concepts) for one in layers)
     figure = new_figure(1.6 + 1.25 * widest, 0.6 + 1.45 * len(layers), dpi=144)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-1.1, widest - 0.3), ylim=(-0.55, len(layers) - 0.45), aspect="equal")
     axes.axis("off")
-    names = list(dict.fromkeys(c.category for layer in layers for c in layer.concepts))
-    paint = {name: colour.light for name, colour in colours([n for n in names if n]).items()}
-    for row, layer in enumerate(layers):
-        axes.text(-1.05, row, _two_lines(layer.name), va="center", fontsize=10, weight="bold")
-        most = max(layer.relevance) or 1.0
-        for column, (concept, weight) in enumerate(
-            zip(layer.concepts, layer.relevance, strict=True)
-        ):
+    names = list(dict.fromkeys(c.category for one in layers for c in one.concepts if c.category))
+    paint = {name: colour.light for name, colour in colours(names).items()}
+    for row, one in enumerate(layers):
+        axes.text(-1.05, row, _two_lines(one.layer.name), va="center", fontsize=10, weight="bold")
+        for column, (concept, share) in enumerate(zip(one.concepts, one.shares, strict=True)):
             colour = paint[concept.category] if concept.aligned else "#c9c9c4"
-            radius, style = 0.46 * math.sqrt(weight / most), {"facecolor": colour, "alpha": 0.45}
-            style |= {"edgecolor": colour, "linewidth": 1.5}
-            axes.add_patch(Disk((column, row), radius, **style))
+            style = {"facecolor": colour, "alpha": 0.45, "edgecolor": colour, "linewidth": 1.5}
+            axes.add_patch(Circle((column, row), 0.46 * math.sqrt(share), **style))
             said = _two_lines(concept.label) if concept.aligned else "–"
             axes.text(column, row, said, ha="center", va="center", fontsize=8.5)
     return figure

@@ -6,21 +6,29 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
+from PIL import Image
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import write_text
+from cnnlens.files import atomic_folder, write_text
 from cnnlens.report.blocks import Explorer, Section, Text, at_units, pictures
-from cnnlens.report.contents import local, number, percent
-from cnnlens.report.pictures import NOTHING, addresses, damage
+from cnnlens.report.contents import REDO
+from cnnlens.report.words import format_p, local, number, percent
 
 Tell = Callable[[CnnlensError], None]
 
+INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
+FOLDER = "report_files"
+_NOTHING = "data:,"  # address of a picture that cannot be shown
+_TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg"}
 _SCRIPTS = ("dom", "chart", "table", "panel", "dissection", "filters", "embed", "page")
 
 
@@ -46,15 +54,15 @@ def write_page(
     shown = []
     for section in sections:
         mine = dict(_pictures(section, page.parent, keys))
-        errors = {key: error for key, path in mine.items() if (error := damage(path))}
+        errors = {key: error for key, path in mine.items() if (error := _damage(path))}
         warnings = [text for error in errors.values() for text in warning(error, page.parent)]
         shown.append(replace(section, parts=[*warnings, *section.parts]))
         for error in errors.values():
             tell(error)
         found |= {key: path for key, path in mine.items() if key not in errors}
         damaged |= errors.keys()
-    with addresses(page.parent, found) as src:
-        write_text(page, render(head, shown, keys, src | dict.fromkeys(damaged, NOTHING)))
+    with _addresses(page.parent, found) as src:
+        write_text(page, _render(head, shown, keys, src | dict.fromkeys(damaged, _NOTHING)))
 
 
 def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator[tuple[str, Path]]:
@@ -72,32 +80,15 @@ def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator
         yield keys[path], path
 
 
-def render(
+def _render(
     head: Mapping[str, Any],
     sections: Sequence[Section],
     keys: Mapping[Path, str],
     src: Mapping[str, str],
 ) -> str:
-    """Render a page.
-
-    Parameters
-    ----------
-    head : mapping
-        ``eyebrow, title, facts, commands, versions``.
-    sections : sequence of Section
-        In reading order.
-    keys : mapping of pathlib.Path to str
-        Names of the pictures.
-    src : mapping of str to str
-        Address of every picture by its name.
-
-    Returns
-    -------
-    str
-        HTML. Equal arguments give equal text.
-    """
+    """Render a page, given the name of every picture and the address of every name."""
     explorers = {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
-    templates = environment()
+    templates = _environment()
     script = "\n".join(_template(templates, f"{name}.js") for name in _SCRIPTS)
     in_html: set[str] = set()  # what the HTML shows, the script takes from there
 
@@ -114,10 +105,11 @@ def render(
         key=keys.__getitem__,
         style=_template(templates, "style.css"),
         script=script if explorers else "",
-        script_hash=_hash(script),
+        # names the page's one script, so that the page's policy runs no other
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         data=_embed({key: part.data for key, part in explorers.items()}),
         at_unit=_embed(list(_at_units(sections, keys))),
-        # Called where the template writes it: after everything that asks for an address.
+        # called where the template writes it: after everything that asks for an address
         pictures=lambda: _embed({key: src[key] for key in src if key not in in_html}),
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half a character
@@ -136,8 +128,7 @@ def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator
                 }
 
 
-def environment() -> jinja2.Environment:
-    """Set jinja up as every page of cnnlens needs it."""
+def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("cnnlens.report", "templates"),
         autoescape=True,
@@ -145,18 +136,13 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {"number": number, "percent": percent}
+    found.filters |= {"number": number, "percent": percent, "p_value": format_p}
     return found
 
 
 def _template(templates: jinja2.Environment, name: str) -> str:
     assert templates.loader is not None
     return templates.loader.get_source(templates, name)[0]
-
-
-def _hash(script: str) -> str:
-    """Name the page's one script, so that the page's policy runs no other."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _embed(document: Any) -> str:
@@ -173,3 +159,49 @@ def warning(error: CnnlensError, workspace: Path) -> list[Text]:
     for folder in dict.fromkeys((workspace, workspace.resolve())):
         said = said.replace(f"{folder}{os.sep}", "")
     return [Text(f"Left out: {local(said, workspace)}", "warning")]
+
+
+# -- pictures: inside the page while they are few, beside it once they are many -------------------
+
+
+@contextmanager
+def _addresses(workspace: Path, pictures: Mapping[str, Path]) -> Iterator[dict[str, str]]:
+    """Yield the address of every picture, for the block that writes the page.
+
+    Up to `INLINE_LIMIT` bytes they are ``data:`` addresses. Beyond it they are copied to
+    ``report_files/``, which takes its place whole just before the block runs. A folder that an
+    earlier page needed and this one does not is removed when the block ends well.
+    """
+    if sum(path.stat().st_size for path in pictures.values()) <= INLINE_LIMIT:
+        yield {key: _inline(path) for key, path in pictures.items()}
+        shutil.rmtree(workspace / FOLDER, ignore_errors=True)
+    else:
+        with atomic_folder(workspace / FOLDER) as folder:
+            for key, path in pictures.items():
+                (folder / key).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / key)
+        yield {key: quote(f"{FOLDER}/{key}") for key in pictures}
+
+
+def _damage(path: Path) -> CnnlensError | None:
+    """Say what is wrong with a picture, from its header; None where nothing is."""
+    try:
+        with Image.open(path) as picture:
+            if picture.format == "WEBP" and path.stat().st_size < _webp_size(path):
+                raise ValueError("it is cut short")
+    except (OSError, ValueError, SyntaxError) as error:
+        # what PIL says repeats the path, as the machine knows it
+        why = "not a picture" if "cannot identify" in str(error) else str(error)
+        return CnnlensError(f"{path} is damaged: {why}", f"remove it, or {REDO}")
+    return None
+
+
+def _webp_size(path: Path) -> int:
+    # A RIFF file states its own length, less the 8 bytes that state it.
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(8)[4:], "little") + 8
+
+
+def _inline(path: Path) -> str:
+    kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -1,21 +1,23 @@
-"""``WORKSPACE/outliers``: outliers.json and its pictures, written and read back."""
+"""``WORKSPACE/outliers``: outliers.json and its pictures, drawn, written and read back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from cnnlens.cluster.outliers import Outliers
 from cnnlens.files import write_json
 from cnnlens.report.contents import read_object, reading
-from cnnlens.report.figures import save_figure
-from cnnlens.report.figures.outliers import noise_against, predictions
+from cnnlens.report.figures import new_figure, save_figure, short
 from cnnlens.report.shown import Fact, Picture, Shown
 
+_CLASSES = 24  # of many, those that draw most
+_SOURCES = 60
 _REDO = "redo `cnnlens outliers` with --force"
 
 
@@ -62,12 +64,8 @@ class OutlierResult(Shown):
         """Give a row per source and class that its images are predicted as."""
         return [
             {
-                "source": one["source"],
-                "images": one["images"],
-                "confidence": one["confidence"],
-                "class": found["class"],
-                "name": found["name"],
-                "share": found["share"],
+                **{key: one[key] for key in ("source", "images", "confidence")},
+                **{key: found[key] for key in ("class", "name", "share")},
             }
             for one in self.sources
             for found in one["taken_for"]
@@ -107,10 +105,61 @@ def write_outliers(folder: Path, found: Outliers, document: Mapping[str, Any]) -
     """Write the pictures of what was found, then the JSON."""
     sources = [one.source for one in found.predicted]
     shares = np.stack([one.shares for one in found.predicted])
-    save_figure(predictions(sources, shares, found.names), folder / "predictions.png")
+    save_figure(_predictions(sources, shares, found.names), folder / "predictions.png")
     if noise := found.noise:
         values = (noise.shares, noise.bias.values, noise.radius.values)
-        save_figure(noise_against(*values, found.names), folder / "noise.png")
+        save_figure(_noise(*values, found.names), folder / "noise.png")
     else:
         (folder / "noise.png").unlink(missing_ok=True)
     write_json(folder / "outliers.json", dict(document))
+
+
+def _predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draw the (S, K) share of each source (rows) that is taken for each class (columns)."""
+    sources, shares = list(sources)[:_SOURCES], shares[:_SOURCES]
+    chosen = np.sort(np.argsort(-shares.max(0), kind="stable")[:_CLASSES])
+    wide, high = 3.4 + 0.46 * len(chosen), 1.6 + 0.3 * len(sources)
+    figure = new_figure(wide, high)
+    axes = figure.add_subplot()
+    shown = axes.imshow(shares[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    names = [short(classes[c], 18) for c in chosen]
+    axes.set_xticks(range(len(chosen)), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(sources)), [short(s, 26) for s in sources], fontsize=8)
+    for row in range(len(sources)):
+        for column, number in enumerate(chosen):
+            if (value := shares[row, number]) >= 0.05:
+                colour = "white" if value > 0.6 else "#1a1a1a"
+                said = f"{value:.0%}"
+                axes.text(column, row, said, fontsize=7, color=colour, ha="center", va="center")
+    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("share of the images", fontsize=8)
+    if len(chosen) < shares.shape[1]:
+        axes.set_xlabel(
+            f"the {len(chosen)} of {shares.shape[1]} classes that draw most", fontsize=8
+        )
+    figure.tight_layout()
+    return figure
+
+
+def _noise(
+    share: np.ndarray, bias: np.ndarray | None, radius: np.ndarray | None, classes: Sequence[str]
+) -> Figure:
+    """Draw each class's share of the noise beside its bias and its region's radius, all (K,)."""
+    chosen = np.argsort(-share, kind="stable")[:_CLASSES]
+    panels = [("share of the noise", share), ("bias", bias), ("radius of its region", radius)]
+    drawn = [(title, values) for title, values in panels if values is not None]
+    figure = new_figure(2.0 + 2.6 * len(drawn), 1.2 + 0.26 * len(chosen))
+    for number, (title, values) in enumerate(drawn):
+        one: Any = figure.add_subplot(1, len(drawn), number + 1)
+        rows = np.arange(len(chosen))
+        one.barh(rows, np.nan_to_num(values[chosen]), color="#3390c7" if number else "#c95400")
+        one.set_ylim(len(chosen) - 0.5, -0.5)
+        names = [short(classes[c], 20) for c in chosen] if number == 0 else [""] * len(chosen)
+        one.set_yticks(rows, names, fontsize=8)
+        one.tick_params(axis="x", labelsize=7)
+        one.set_title(title, fontsize=9)
+        for side in ("top", "right"):
+            one.spines[side].set_visible(False)
+    figure.tight_layout()
+    return figure

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.blocks import Section
-from cnnlens.report.contents import read_workspace
-from cnnlens.report.header import header
+from cnnlens.report.contents import REDO, read_workspace
 from cnnlens.report.html import Tell, warning, write_page
+from cnnlens.report.words import last_part, local, local_path
 
 Gather = Callable[[Path], Section | None]
 
 
-def every_section() -> list[tuple[str, Gather]]:
-    """List the page's sections in reading order: name, and function that gathers one or None."""
-    from cnnlens.report import sections as known
-    from cnnlens.report.dissection import dissection
-    from cnnlens.report.embeddings import embeddings
-    from cnnlens.report.filter_trees import filter_trees
-    from cnnlens.report.groups import concept_groups
-    from cnnlens.report.side_by_side import side_by_side
-
-    return [
-        ("dissect", dissection),
-        ("stability", known.parts),
-        ("groups", concept_groups),
-        ("visualize", known.visualizations),
-        ("deconv", known.projections),
-        ("cam", known.class_maps),
-        ("invert", known.inversions),
-        ("categories", known.category_trees),
-        ("filters", filter_trees),
-        ("explain", known.explanations),
-        ("embed", embeddings),
-        ("outliers", known.outliers),
-        ("compare", side_by_side),
-    ]
-
-
 def write_report(
-    workspace: Path,
-    sections: Iterable[tuple[str, Gather]] | None = None,
-    tell: Tell | None = None,
+    workspace: Path, sections: Iterable[tuple[str, Gather]], tell: Tell | None = None
 ) -> Path:
     """Write ``report.html`` over everything found in a workspace.
 
@@ -54,16 +28,17 @@ def write_report(
     ----------
     workspace : pathlib.Path
         The folder of one investigation.
-    sections : iterable of (str, callable), optional
+    sections : iterable of (str, callable)
         What may stand on the page, in reading order: name, and a function that gathers the
-        section from the workspace, or None where there is nothing.
+        section from the workspace, or None where there is nothing. `cnnlens.methods.sections`
+        lists those of all methods.
     tell : callable, optional
         Hears of everything damaged, once the page is written.
 
     Returns
     -------
     pathlib.Path
-        The page. Pictures are inside it up to `pictures.INLINE_LIMIT` bytes, beyond that in
+        The page. Pictures are inside it up to `html.INLINE_LIMIT` bytes, beyond that in
         ``report_files/`` beside it.
 
     Raises
@@ -74,7 +49,7 @@ def write_report(
     """
     document = read_workspace(workspace)
     notes: list[CnnlensError] = []
-    found = list(_gather(workspace, sections or every_section(), notes.append))
+    found = list(_gather(workspace, sections, notes.append))
     if not found:
         raise CnnlensError(
             f"{workspace} holds no results yet",
@@ -95,14 +70,95 @@ def _gather(
     for name, gather in sections:
         try:
             section = gather(workspace)
-        except CnnlensError as error:
+        except (CnnlensError, LookupError, TypeError, ValueError, AttributeError) as error:
+            if not isinstance(error, CnnlensError):
+                error = CnnlensError(f"the results of {name} are damaged: {error!r}", REDO)
             tell(error)
             section = Section(name, name, parts=warning(error, workspace))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            told = CnnlensError(
-                f"the results of {name} are damaged: {error!r}", "redo the command with --force"
-            )
-            tell(told)
-            section = Section(name, name, parts=warning(told, workspace))
         if section is not None:
             yield section
+
+
+# -- the head: which model, which data, when, and the command lines that made it -----------------
+
+
+def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path) -> dict[str, Any]:
+    """Turn ``workspace.json`` into what the head of the page shows.
+
+    Parameters
+    ----------
+    document : mapping
+        ``workspace.json``; any of it may be missing, unknown keys are passed over.
+    sources : iterable of pathlib.Path
+        Result files; the newest dates the page, so that equal results make equal pages.
+    workspace : pathlib.Path
+        Paths are given from the folder it is in (see `cnnlens.report.words.local`).
+    """
+    model, versions = _mapping(document.get("model")), _mapping(document.get("versions"))
+    spec, classes = str(model.get("spec") or ""), model.get("classes")
+    times = [path.stat().st_mtime for path in sources if path.exists()]
+    date = f"{datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M} UTC" if times else ""
+    facts = [
+        ("Model", local_path(spec, workspace)),
+        ("Architecture", str(model.get("arch") or "")),
+        ("Fingerprint", str(model.get("fingerprint") or "")),
+        ("Input", preprocessing(_mapping(model.get("preprocess")))),
+        ("Classes", str((len(classes) if isinstance(classes, (list, dict)) else classes) or "")),
+        *(("Data", data_line(entry, workspace)) for entry in _list(document.get("data"))),
+        ("Results of", date),
+    ]
+    return {
+        "eyebrow": "What the filters of a trained network have learned",
+        "title": last_part(spec) or "a model",
+        "facts": [(term, local(text, workspace)) for term, text in facts if text],
+        "commands": [
+            local(_command(entry), workspace) for entry in _list(document.get("commands"))
+        ],
+        "versions": [f"{name} {version}" for name, version in versions.items()],
+    }
+
+
+def preprocessing(settings: Mapping[str, Any]) -> str:
+    """Write preprocessing as one line: size first, what is at its default left out."""
+    known = {key: value for key, value in settings.items() if value not in (None, False, "")}
+    parts = [" × ".join(map(_plain, _list(known.pop("size", None))))]
+    parts += [f"{key} {_plain(known.pop(key))}" for key in ("mean", "std") if key in known]
+    if resize := known.pop("resize", None):
+        parts.append(f"photos: shorter side {_plain(resize)}, centre crop; with labels: squashed")
+    source, scale = known.pop("source", None), known.pop("scale", 1)
+    parts += [key if value is True else f"{key} {_plain(value)}" for key, value in known.items()]
+    parts += [f"scale {_plain(scale)}"] if scale != 1 else []
+    parts += [f"({source})"] if source else []
+    return " · ".join(filter(None, parts))
+
+
+def data_line(entry: Any, workspace: Path) -> str:
+    """Write a data set as one line: name, kind, number of images, folder."""
+    if not isinstance(entry, Mapping):
+        return local_path(str(entry), workspace)
+    path = local_path(str(entry.get("path") or ""), workspace)
+    name, images = str(entry.get("name") or last_part(path)), entry.get("images")
+    count = f"{images:,} images" if isinstance(images, int) else ""
+    parts = [name, str(entry.get("kind") or ""), count, "" if path == name else path]
+    return " · ".join(filter(None, parts))
+
+
+def _command(entry: Any) -> str:
+    if isinstance(entry, Mapping):
+        entry = entry.get("command") or entry.get("line") or ""
+    return " ".join(map(str, _list(entry)))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _plain(value: Any) -> str:
+    items = _list(value)
+    return ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)

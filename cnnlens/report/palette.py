@@ -1,4 +1,4 @@
-"""One colour per category, the same on the page and in every figure, for every kind of sight."""
+"""Colours of categories and of parts, the same on the page and in every figure, for all sight."""
 
 from __future__ import annotations
 
@@ -61,3 +61,14 @@ def colours(categories: Sequence[str]) -> dict[str, Colour]:
     rest = [name for name in categories if name not in chosen]
     chosen |= {name: free[index % len(free)] for index, name in enumerate(rest)}
     return {name: chosen[name] for name in categories}
+
+
+# distinct on photos, after Okabe and Ito
+_PARTS = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff",
+)  # fmt: skip
+
+
+def part_colours(parts: Sequence[str]) -> dict[str, str]:
+    """A colour for each part of an object; they repeat after eight."""
+    return {part: _PARTS[k % len(_PARTS)] for k, part in enumerate(parts)}

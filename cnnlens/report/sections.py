@@ -6,41 +6,37 @@ names a damaged file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from cnnlens.files import read_csv
 from cnnlens.report.blocks import (
     Cell,
     Facts,
     Figure,
     Gallery,
     Layer,
-    Legend,
+    Note,
     Section,
     Shot,
     Table,
     Text,
 )  # fmt: skip
 from cnnlens.report.contents import (
-    Clustering,
     finished,
     listed,
     listed_layers,
-    local,
     natural,
-    number,
-    percent,
-    read_clustering,
     read_object,
     reading,
 )  # fmt: skip
-from cnnlens.report.figures.stability import part_colours
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
+from cnnlens.report.outlier_files import read_outliers
+from cnnlens.report.palette import part_colours
 from cnnlens.report.stability_files import StabilityResult, read_stability
+from cnnlens.report.words import local, number, percent
 
 
 def visualizations(workspace: Path) -> Section | None:
@@ -52,13 +48,8 @@ def visualizations(workspace: Path) -> Section | None:
         shots.sort(key=lambda s: (s.unit is None, s.unit or 0, natural(s.title)))
         layers.append(Layer(name, Gallery(shots), heading="Classes" if name == "logits" else ""))
         files.append(file)
-    note = (
-        "Each image was optimized until it excites one unit, one class or a whole layer as much as "
-        "it can (activation maximization). The numbers are the objective at the start and in the "
-        "end."
-    )
     title = "What its units want to see"
-    return Section("visualize", title, note, layers, files) if layers else None
+    return Section("visualize", title, Note("visualize"), layers, files) if layers else None
 
 
 def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
@@ -92,12 +83,8 @@ def projections(workspace: Path) -> Section | None:
         said = Text(count + (f"; dead: {dead}." if dead else "."), "small")
         layers.append(Layer(name, said, Gallery(shots, shown=8, wide=True)))
         files.append(file)
-    note = (
-        "Each unit’s activation is projected back to the pixels of an image (DeconvNet): left the "
-        "image patches that the unit sees, in the middle what of them drove it (grey is zero, each "
-        "on its own scale), right the patches masked by it."
-    )
-    return Section("deconv", "What drove its units", note, layers, files) if layers else None
+    title = "What drove its units"
+    return Section("deconv", title, Note("deconv"), layers, files) if layers else None
 
 
 def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
@@ -123,12 +110,8 @@ def class_maps(workspace: Path) -> Section | None:
         Shot(path, alt=f"Class maps of {local(str(entry.get('image', path.stem)), workspace)}")
         for entry, path in entries
     ]
-    note = (
-        "The redder, the more a place speaks for the class; every map is on its own scale, from 0 "
-        "to its highest value."
-    )
     parts = [Gallery(shots, wide=True)]
-    return Section("cam", "Where it sees a class", note, parts, [file]) if shots else None
+    return Section("cam", "Where it sees a class", Note("cam"), parts, [file]) if shots else None
 
 
 def inversions(workspace: Path) -> Section | None:
@@ -146,18 +129,8 @@ def inversions(workspace: Path) -> Section | None:
             for one in cells
         ]
         table.append([photo, *shown])
-    note = Markup(
-        "Each picture was searched for so that the layer responds to it as it responded to the "
-        "photo; what the picture lacks, the layer has forgotten. <em>Feature error</em>: distance "
-        "of the two responses over the length of the photo’s. <em>Of mean distance</em>: the same "
-        "distance over the mean one between different photos. <em>Pixel RMSE</em>: of the picture "
-        "against the photo, in units of the pixel range."
-    )
-    if any(perturb != "none" for _, perturb in rows(layers)):
-        note += (
-            " Where the activations were changed before they were inverted, the errors are still "
-            "those against the unchanged ones."
-        )
+    perturbed = any(perturb != "none" for _, perturb in rows(layers))
+    note = Note("invert", {"perturbed": perturbed})
     sources = [layer[0].folder / "invert.json" for layer in layers]
     parts = [Table(["Photo", *names], table, style="inversions")]
     return Section("invert", "What its layers still know of a photo", note, parts, sources)
@@ -173,13 +146,8 @@ def explanations(workspace: Path) -> Section | None:
         if (picture := file.with_suffix(".png")).is_file():
             shots.append(Shot(picture, alt=alt))
             files.append(file)
-    note = (
-        "At every node of its category’s tree the image goes to the side whose images are more "
-        "like it. The bars are the filter’s activations on the category’s images, the line is this "
-        "image; beside them the images of the data that excite the filter most."
-    )
     title, parts = "An image’s path down the filters", [Gallery(shots, wide=True)]
-    return Section("explain", title, note, parts, files) if shots else None
+    return Section("explain", title, Note("explain"), parts, files) if shots else None
 
 
 def outliers(workspace: Path) -> Section | None:
@@ -187,7 +155,8 @@ def outliers(workspace: Path) -> Section | None:
     folder = workspace / "outliers"
     if not (file := folder / "outliers.json").exists():
         return None
-    found = read_object(file, ("layer", "sources", "noise", "regions"))
+    layer = read_object(file, ("layer",))["layer"]
+    found = read_outliers(folder)
     captions = {
         "predictions.png": "Share of each source that is taken for each class.",
         "noise.png": "Classes by their share of the noise, with their bias and their region’s "
@@ -199,18 +168,15 @@ def outliers(workspace: Path) -> Section | None:
         if (folder / name).is_file()
     ]
     with reading(file):
-        facts = [Facts(_noise(found["noise"], found["regions"]))] if found["noise"] else []
-    note = Markup(
-        "Images that belong to none of the classes, and noise of several kinds, are taken for "
-        "something all the same. The class that noise falls to may be the one of the highest bias, "
-        "or of the largest region: the mean distance of a category’s images from their mean, in "
-        '<span class="name">{}</span>.'
-    ).format(found["layer"])
-    return Section("outliers", "What it takes strangers for", note, [*facts, *figures], [file])
+        facts = [Facts(list(_noise(found.noise, found.regions)))] if found.noise else []
+    title, note = "What it takes strangers for", Note("outliers", {"layer": layer})
+    return Section("outliers", title, note, [*facts, *figures], [file])
 
 
-def _noise(noise: Mapping[str, Any], regions: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    facts = [("Noise falls to", f"{noise['name']} ({percent(noise['share'])})")]
+def _noise(
+    noise: Mapping[str, Any], regions: Mapping[str, Any] | None
+) -> Iterable[tuple[str, str]]:
+    yield "Noise falls to", f"{noise['name']} ({percent(noise['share'])})"
     for what in ("bias", "radius"):
         found, said = noise[what], "not known"
         if found["rank"]:
@@ -218,78 +184,17 @@ def _noise(noise: Mapping[str, Any], regions: Mapping[str, Any] | None) -> list[
             if over := found.get("correlation"):
                 rho, p = number(over["rho"], 2), number(over["p_value"], 3)
                 said += f"; over all classes ρ = {rho}, p = {p}"
-        facts.append((f"Its {what}", said))
+        yield f"Its {what}", said
     if regions and (clusters := regions["clusters"]):
         keys = ("purity", "optimal_accuracy", "stable_accuracy", "agreement")
         share = {key: percent(clusters[key]) for key in keys}
-        said = (
+        yield (
+            "Clusters",
             f"k-means on {number(regions['images'])} images of {regions['data']}: purity "
             f"{share['purity']}. Named by optimal assignment they are right for "
             f"{share['optimal_accuracy']} of the images, as a stable marriage for "
-            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters."
+            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters.",
         )
-        facts.append(("Clusters", said))
-    return facts
-
-
-def category_trees(workspace: Path) -> Section | None:
-    """Gather the section about trees of categories, as `cluster` left them."""
-    found = read_clustering(workspace, "categories")
-    layers = []
-    for one in found:
-        with reading(one.file, "redo `cnnlens cluster --force`"):
-            layers.append(_categories(one))
-    note = (
-        "Each category is the mean of its images’ activations; the distance of two is ½(1 − cos). "
-        "The nearest pair is merged again and again. A tree drawn from few images may be chance, "
-        "so each merge bears its support: the share of trees from resampled images that have it "
-        "too."
-    )
-    sources = [one.file for one in found]
-    title = "Which categories it holds close"
-    return Section("categories", title, note, layers, sources) if found else None
-
-
-def _categories(one: Clustering) -> Layer:
-    folder, found = one.folder, one.found
-    count = found["categories"]
-    captions = {
-        "dendrogram.png": "Tree of categories. The number at a merge is how often, in a hundred "
-        "trees from images drawn anew, the same categories stood together; orange below 70.",
-        "mst.png": "Minimum spanning tree, drawn from its centre. The shorter an edge, the darker.",
-        "distances.png": "All distances, in the order of the tree.",
-    }
-    figures = [
-        Figure(folder / name, caption, tall=count > 60)
-        for name, caption in captions.items()
-        if (folder / name).is_file()
-    ]
-    top = " from ".join(_side(side) for side in found["top_split"])
-    facts = [
-        ("Categories", f"{number(count)} ({number(found['images'])} images)"),
-        ("First to merge", " + ".join(found["first_merge"]) + _support(found["first_support"])),
-        ("Centre of the spanning tree", found["centre"]),
-        ("Cophenetic correlation", number(found["cophenetic"], 2)),
-        ("Parted at the top", top if count > 2 else ""),
-        ("Left out (no activation)", ", ".join(found["excluded"])),
-    ]
-    nearest = [
-        [row["a"], row["b"], Cell(number(float(row["distance"]), 4))]
-        for row in read_csv(folder / "mst.csv", ("a", "b", "distance"))[:8]
-    ]
-    caption = "The nearest pairs along the spanning tree"
-    table = Table(["category", "category", "distance"], nearest, caption)
-    return Layer(one.layer, Facts(facts), *figures, table)
-
-
-def _side(side: Mapping[str, Any]) -> str:
-    names = side["categories"]
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return ", ".join(names[:12]) + more + _support(side["support"])
-
-
-def _support(value: float | None) -> str:
-    return "" if value is None else f" (support {percent(value)})"
 
 
 def parts(workspace: Path) -> Section | None:
@@ -306,29 +211,18 @@ def parts(workspace: Path) -> Section | None:
     heads = ["Layer", "Share of activations in the mask", "Part interpretability", "by chance",
              "at most"]  # fmt: skip
     masks = [row for one in found for row in _masks(one)]
-    colours = part_colours([part["name"] for part in found[-1].summary["parts"]])
+    colours = part_colours([part["name"] for part in found[-1].summary["parts"]]).items()
+    dot = Markup('<span><span class="dot" style="--dot: {}"></span> {}</span>')
+    legend = Markup("").join(dot.format(colour, part) for part, colour in colours)
     blocks = [
         measured,
-        *([Text(_MASKS), Table(heads, masks)] if masks else []),
+        *([Note("masks"), Table(heads, masks)] if masks else []),
         *(_peaks(one) for one in found),
-        Legend(colours),
+        Text(legend, "legend"),
     ]
     sources = [folder / "summary.json" for folder in folders]
-    return Section("stability", "Do its units follow an object’s parts?", _STEADY, blocks, sources)
-
-
-_STEADY = (
-    "Location instability is how much the distance between a unit’s peak and a part varies from "
-    "object to object, in shares of the diagonal: 0 for a unit that follows the part. It means "
-    "nothing alone: a unit that always fires at the centre is steady, too. So the same figure "
-    "stands beside it for the unit’s own places shuffled among the objects, for random places and "
-    "for the centre. Dead units, which are never above 0 on their category, are left out."
-)
-_MASKS = (
-    "Part interpretability is the share of objects on which a unit’s mask is its best part (IoU "
-    "above 0.2). The masks’ area bounds it; by chance is what the masks of other objects of the "
-    "category give."
-)
+    title, note = "Do its units follow an object’s parts?", Note("stability")
+    return Section("stability", title, note, blocks, sources)
 
 
 def _measured(found: StabilityResult) -> list[Any]:

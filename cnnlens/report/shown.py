@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from markupsafe import Markup, escape
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 from cnnlens.errors import CnnlensError
 from cnnlens.report.sheet import opened
 
+U = TypeVar("U")
 LIMIT = 1_000_000  # characters that a result puts into a notebook
 _STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
 
@@ -82,6 +84,44 @@ def _inlined(picture: Path | Image.Image, side: int = 420) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+@dataclass(frozen=True, eq=False)
+class LayerResult(Shown):
+    """What a method found on one layer.
+
+    Attributes
+    ----------
+    name : str
+        The layer as it was typed.
+    folder : pathlib.Path
+        ``WORKSPACE/<method>/<layer>``.
+    summary : dict
+        ``summary.json``.
+    """
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class UnitResults(LayerResult, Generic[U]):
+    """What a method found on the units of a layer; ``found[12]`` is unit 12.
+
+    Attributes
+    ----------
+    units : list
+        Rows of ``units.csv``.
+    """
+
+    units: list[U]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, unit: int) -> U:
+        return self.units[unit]
 
 
 class PictureResults(Shown):

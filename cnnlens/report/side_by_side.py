@@ -6,30 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnlens.report.blocks import (
-    Cell,
-    Columns,
-    Facts,
-    Lanes,
-    Layer,
-    Network,
-    Section,
-    Shot,
-    Table,
-    Text,
-)  # fmt: skip
-from cnnlens.report.comparable import Rows, match_layers
+from markupsafe import Markup
+
+from cnnlens.report.blocks import Cell, Lanes, Layer, Note, Section, Shot, Table, Text
 from cnnlens.report.compare_files import (
     ComparedLayer,
     ComparedModel,
-    data_name,
+    Rows,
+    match_layers,
     read_models,
-    write_comparison_files,
 )  # fmt: skip
-from cnnlens.report.compared import QUANTITIES
-from cnnlens.report.contents import number, percent, read_object, reading, signed
-from cnnlens.report.header import preprocessing
+from cnnlens.report.compared import QUANTITIES, write_comparison_files
+from cnnlens.report.contents import data_name, read_object, reading
 from cnnlens.report.html import write_page
+from cnnlens.report.page import preprocessing
+from cnnlens.report.words import number, percent, signed
 
 FOLDER = "compare"  # `cnnlens compare A B --out A/compare` puts it on A's page
 Units = Mapping[str, Sequence[int]]  # whose pictures stand beside each other, by layer
@@ -96,62 +87,65 @@ def comparison_section(
     sources: Sequence[Path] = (),
 ) -> Section:
     """Lay out a comparison."""
-    networks = [Network(model.name, place) for place, model in enumerate(models)]
-    who = zip(networks, models, strict=True)
+    swatch = Markup('<i class="swatch side-{}"></i><span class="name">{}</span>')
+    networks = [swatch.format(place % 6, model.name) for place, model in enumerate(models)]
     accuracies = [one["accuracy"] for one in document["workspaces"]]
     accuracy = _row("Accuracy", 3, accuracies, [])
-    heads = [None, *networks, None]
     parts = [
         *(Text(f"Not measured alike: {line}.", "warning") for line in document["unlike"]),
-        Columns(*((network, Facts(_facts(model))) for network, model in who)),
+        Table([None, *networks], _about(models), style="plain about"),
         *(Text(f"{line}.", "small") for line in document["remarks"]),
-        *([Table(heads, [accuracy], "Accuracy", "summary compared")] if any(accuracies) else ()),
+        *([_table(networks, [accuracy], "Accuracy")] if any(accuracies) else ()),
         *(
             _layer(networks, rows, document["layers"][name], units.get(name, ()))
             for name, rows in layers.items()
         ),
-        Text(_NOTE.format(percent(document["settings"]["level"]))),
+        Note("compare", {"level": percent(document["settings"]["level"])}),
     ]
-    names = " · ".join(network.name for network in networks)
+    names = " · ".join(model.name for model in models)
     return Section("compare", f"Side by side: {names}", "", parts, sources)
 
 
-_NOTE = (
-    "Ranges are {} intervals over a layer’s units (bootstrap), of an accuracy over its images. "
-    "Chance is what shuffled labels give; a grey line marks it. Below it stands the difference to "
-    "the first network, bold where its interval leaves out 0. Unit numbers are only numbers: the "
-    "same unit of two networks is the same filter where both come from the same weights."
-)
-
-
-def _facts(model: ComparedModel) -> list[tuple[str, str]]:
-    measured = [one for layer in model.layers.values() for one in (layer.dissect, layer.stability)]
-    datas = {Path(data_name(one.summary)).name for one in measured if one is not None}
-    return [
-        ("Model", Path(str(model.model.get("spec") or "")).name),
-        ("Architecture", str(model.model.get("arch") or "")),
-        ("Fine-tuned", model.method or ""),
-        ("Input", preprocessing(model.model.get("preprocess") or {})),
-        ("Measured on", ", ".join(sorted(filter(None, datas)))),
-        ("Folder", model.path.resolve().name),
+def _about(models: Sequence[ComparedModel]) -> list[list[str]]:
+    """Say what is known of each model, a row per fact that is known of any."""
+    facts = [
+        {
+            "Model": Path(str(model.model.get("spec") or "")).name,
+            "Architecture": str(model.model.get("arch") or ""),
+            "Fine-tuned": model.method or "",
+            "Input": preprocessing(model.model.get("preprocess") or {}),
+            "Measured on": ", ".join(_data_of(model)),
+            "Folder": model.path.resolve().name,
+        }
+        for model in models
     ]
+    rows = [[term, *(one[term] for one in facts)] for term in facts[0]]
+    return [row for row in rows if any(row[1:])]
+
+
+def _data_of(model: ComparedModel) -> list[str]:
+    results = [found for layer in model.layers.values() for found in layer.measured.values()]
+    names = {Path(data_name(found.summary)).name for found in results}
+    return sorted(filter(None, names))
 
 
 def _layer(
-    networks: Sequence[Network], rows: Rows, of: Mapping[str, Any], units: Sequence[int]
+    networks: Sequence[str], rows: Rows, of: Mapping[str, Any], units: Sequence[int]
 ) -> Layer:
     shown = [q for q in QUANTITIES if any(of[q.key]["values"])]
     missing = ", ".join(q.title for q in QUANTITIES if q not in shown).lower()
-    table = [_row(q.title, q.digits, **of[q.key]) for q in shown]
-    heads = [None, *networks]
     same = [[f"unit {unit}", *(_unit(layer, unit) for layer in rows)] for unit in units]
     names = list(dict.fromkeys(of["names"]))
     return Layer(
         names[0] if len(names) == 1 else " / ".join(of["names"]),
-        Table([*heads, None], table, style="summary compared"),
+        _table(networks, [_row(q.title, q.digits, **of[q.key]) for q in shown]),
         *([Text(f"Not measured here: {missing}.", "small")] if missing else ()),
-        *([Table(heads, same, "The same units", "beside")] if same else ()),
+        *([Table([None, *networks], same, "The same units", "beside")] if same else ()),
     )
+
+
+def _table(networks: Sequence[str], rows: Sequence[Any], caption: str = "") -> Table:
+    return Table([None, *networks, None], rows, caption, "summary compared")
 
 
 def _row(title: str, digits: int, values: Sequence[Any], differences: Sequence[Any]) -> list[Any]:
@@ -197,6 +191,13 @@ def _marks(values: Sequence[Mapping[str, Any] | None]) -> list[Mapping[str, Any]
 # -- units ---------------------------------------------------------------------------------------
 
 
+_MEASURES = {
+    "location_instability": "instability",
+    "selectivity": "selectivity",
+    "part_interpretability": "part",
+}
+
+
 def _unit(layer: ComparedLayer, unit: int) -> list[Any]:
     """Give a unit's words and pictures in one workspace."""
     words = []
@@ -204,18 +205,15 @@ def _unit(layer: ComparedLayer, unit: int) -> list[Any]:
         one = layer.dissect[unit]
         words.append(f"{one.label or 'no concept'}, IoU {one.iou:.3f}")
     if layer.stability is not None and unit < len(layer.stability):
-        found = layer.stability[unit].measures
-        names = {"location_instability": "instability", "selectivity": "selectivity",
-                 "part_interpretability": "part"}  # fmt: skip
-        words += [f"{n} {found[k]:.3f}" for k, n in names.items() if found.get(k) is not None]
+        row = layer.stability[unit].row()
+        words += [f"{n} {row[k]:.3f}" for k, n in _MEASURES.items() if row[k] is not None]
     shots = [Shot(p, alt=f"Pictures of unit {unit}") for p in unit_pictures(layer, unit).values()]
     return [" · ".join(words) or "nothing", *shots]
 
 
 def unit_pictures(layer: ComparedLayer, unit: int) -> dict[str, Path]:
     """Find a unit's pictures in its workspace, whichever command made them."""
-    measured = layer.dissect if layer.dissect is not None else layer.stability
-    assert measured is not None
+    measured = next(iter(layer.measured.values()))
     workspace, folder = measured.folder.parents[1], measured.folder.name
     found = {}
     for command in ("dissect", "stability", "visualize"):

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_csv, write_csv
 from cnnlens.measure.stability import Stability
-from cnnlens.report.contents import finite, read_object
-from cnnlens.report.shown import Fact, Picture, Shown
+from cnnlens.report.contents import columns, finite, read_object, read_rows, write_rows
+from cnnlens.report.shown import Fact, Picture, UnitResults
 
 _REDO = "redo `cnnlens stability` with --force"
-MEASURES = (
-    "location_instability", "p_value", "centre_distance", "selectivity", "part_interpretability",
-)  # fmt: skip
-COLUMNS = ("unit", "category", *MEASURES[:4], "part", MEASURES[4])
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,71 +27,56 @@ class StabilityUnit:
         Counted from 0.
     category : str
         The category that it was measured on.
+    location_instability, p_value, centre_distance, selectivity, part_interpretability
+        See `cnnlens.measure.stability.Stability`.
     part : str
         The part that its mask is most often, or that it follows steadiest; empty where dead.
-    measures : mapping of str to float or None
-        By the names in `MEASURES` and ``<part>_deviation``.
+    more : mapping of str to float or None
+        ``<part>_deviation`` of each part, and ``part_interpretability_wide``.
     picture : pathlib.Path or None
         Its peaks on its top objects.
     """
 
     unit: int
     category: str
+    location_instability: float | None
+    p_value: float | None
+    centre_distance: float | None
+    selectivity: float | None
     part: str
-    measures: Mapping[str, float | None]
+    part_interpretability: float | None
+    more: Mapping[str, float | None] = field(default_factory=dict)
     picture: Path | None = None
 
     @property
     def words(self) -> str:
         """What was found of it, for people."""
-        found = self.measures
-        said = [f"{self.category}: instability {_fixed(found['location_instability'], 3)}"]
-        if found.get("p_value") is not None:
-            said.append(f"p = {_fixed(found['p_value'], 2)} against its shuffled places")
-        if found.get("selectivity") is not None:
-            said.append(f"selectivity {_fixed(found['selectivity'], 2)}")
-        if share := found.get("part_interpretability"):
-            said.append(f"its mask is the {self.part} in {share:.0%}")
+        said = [f"{self.category}: instability {_fixed(self.location_instability, 3)}"]
+        if self.p_value is not None:
+            said.append(f"p = {_fixed(self.p_value, 2)} against its shuffled places")
+        if self.selectivity is not None:
+            said.append(f"selectivity {_fixed(self.selectivity, 2)}")
+        if self.part_interpretability:
+            said.append(f"its mask is the {self.part} in {self.part_interpretability:.0%}")
         elif self.part:
             said.append(f"steadiest from the {self.part}")
         return ", ".join(said) + "."
+
+    def row(self) -> dict[str, Any]:
+        """Give its row of ``units.csv``."""
+        return {name: getattr(self, name) for name in columns(StabilityUnit)} | dict(self.more)
 
 
 def _fixed(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-@dataclass(frozen=True, eq=False)
-class StabilityResult(Shown):
-    """Everything stability found on one layer; ``found[12]`` is its unit 12.
-
-    Attributes
-    ----------
-    name : str
-        The layer as it was typed.
-    folder : pathlib.Path
-        ``WORKSPACE/stability/<layer>``.
-    summary : dict
-        ``summary.json``.
-    units : list of StabilityUnit
-        Rows of ``units.csv``.
-    """
-
-    name: str
-    folder: Path
-    summary: dict[str, Any]
-    units: list[StabilityUnit]
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def __getitem__(self, unit: int) -> StabilityUnit:
-        return self.units[unit]
+class StabilityResult(UnitResults[StabilityUnit]):
+    """Everything stability found on one layer; ``found[12]`` is its unit 12."""
 
     def column(self, name: str) -> np.ndarray:
-        """Give one of `MEASURES`, (C,) float64, NaN where a unit has no value."""
-        values = [unit.measures.get(name) for unit in self.units]
-        return np.array([np.nan if value is None else value for value in values], float)
+        """Give a measure of all units, (C,) float64, NaN where one has no value."""
+        return np.array([unit.row().get(name) for unit in self.units], float)
 
     @property
     def instability(self) -> np.ndarray:
@@ -106,15 +85,12 @@ class StabilityResult(Shown):
 
     def best(self, count: int | None = None) -> list[StabilityUnit]:
         """List the steadiest units; dead ones are left out."""
-        alive = [u for u in self.units if u.measures["location_instability"] is not None]
-        return sorted(alive, key=lambda u: u.measures["location_instability"] or 0.0)[:count]
+        alive = [unit for unit in self.units if unit.location_instability is not None]
+        return sorted(alive, key=lambda unit: unit.location_instability or 0.0)[:count]
 
     def table(self) -> list[dict[str, Any]]:
         """Give one row per unit, the columns of ``units.csv``."""
-        return [
-            {"unit": u.unit, "category": u.category, "part": u.part, **u.measures}
-            for u in self.units
-        ]
+        return [unit.row() for unit in self.units]
 
     def _title(self) -> str:
         return f"Where the units of {self.name} look on an object"
@@ -141,27 +117,18 @@ def read_stability(folder: Path) -> StabilityResult:
     CnnlensError
         Naming the file that is damaged.
     """
-    summary = read_object(folder / "summary.json", redo=_REDO)
-    file = folder / "units.csv"
-    rows = read_csv(file, ("unit", "category", "location_instability"))
-    if not rows:
+    summary, file = read_object(folder / "summary.json", redo=_REDO), folder / "units.csv"
+
+    def more(row: dict[str, str]) -> dict[str, Any]:
+        others = {name: finite(cell) for name, cell in row.items() if name not in known}
+        picture = folder / "pictures" / f"{row['unit']}.webp"
+        return {"more": others, "picture": picture if picture.is_file() else None}
+
+    known = columns(StabilityUnit)
+    units = read_rows(file, StabilityUnit, _REDO, more)
+    if not units:
         raise CnnlensError(f"{file} is damaged: it has no rows", _REDO)
-    units = [_unit(file, row) for row in rows]
     return StabilityResult(str(summary.get("layer") or folder.name), folder, summary, units)
-
-
-def _unit(file: Path, row: dict[str, str]) -> StabilityUnit:
-    measures, name = {}, "unit"
-    try:
-        unit = int(row["unit"])
-        for name, cell in row.items():
-            if name not in ("unit", "category", "part"):
-                measures[name] = finite(cell)
-    except (TypeError, ValueError) as error:
-        raise CnnlensError(f"{file} is damaged: {name}: {error}", _REDO) from error
-    picture = file.parent / "pictures" / f"{unit}.webp"
-    shown = picture if picture.is_file() else None
-    return StabilityUnit(unit, row["category"], row.get("part") or "", measures, shown)
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -169,34 +136,32 @@ def _unit(file: Path, row: dict[str, str]) -> StabilityUnit:
 
 def write_units(path: Path, found: Stability) -> None:
     """Write units.csv: one row per unit, cells of dead units empty."""
-    more = ["part_interpretability_wide"] if len(found.associations) > 1 else []
-    header = [*COLUMNS, *(f"{part}_deviation" for part in found.parts), *more]
-    write_csv(path, header, (_row(found, unit, bool(more)) for unit in range(found.units)))
+    rows = [_unit(found, unit).row() for unit in range(found.units)]
+    write_rows(path, rows[0], rows)
 
 
-def _row(found: Stability, unit: int, wide: bool) -> list[object]:
-    part = best_part(found, unit)
-    measured = (found.instability, found.p_value, found.centre_distance, found.selectivity)
-    row: list[object] = [
-        unit,
-        found.names[found.category[unit]],
-        *(_cell(values[unit]) for values in measured),
-        "" if part is None else found.parts[part],
-        _cell(interpretability(found, 0)[unit]),
-        *(_cell(v) for v in found.deviations[unit]),
-    ]
-    return [*row, _cell(interpretability(found, 1)[unit])] if wide else row
+def _unit(found: Stability, unit: int) -> StabilityUnit:
+    part, wide = _best_part(found, unit), _interpretability(found, 1)
+    more = dict(
+        zip((f"{part}_deviation" for part in found.parts), found.deviations[unit], strict=True)
+    )
+    if len(found.associations) > 1:
+        more["part_interpretability_wide"] = wide[unit]
+    return StabilityUnit(
+        unit=unit,
+        category=found.names[found.category[unit]],
+        location_instability=finite(found.instability[unit]),
+        p_value=finite(found.p_value[unit]),
+        centre_distance=finite(found.centre_distance[unit]),
+        selectivity=finite(found.selectivity[unit]),
+        part="" if part is None else found.parts[part],
+        part_interpretability=finite(_interpretability(found, 0)[unit]),
+        more={name: finite(value) for name, value in more.items()},
+    )
 
 
-def _cell(value: float) -> object:
-    return "" if math.isnan(value) else float(value)
-
-
-def best_part(found: Stability, unit: int) -> int | None:
-    """The part a unit is associated with most often; without masks, the one it follows steadiest.
-
-    None for dead units.
-    """
+def _best_part(found: Stability, unit: int) -> int | None:
+    """The part its mask is most often, else the one it follows steadiest; None where dead."""
     if found.dead[unit]:
         return None
     if found.associations:
@@ -206,7 +171,7 @@ def best_part(found: Stability, unit: int) -> int | None:
     return int(np.nanargmin(found.deviations[unit]))
 
 
-def interpretability(found: Stability, which: int) -> np.ndarray:
+def _interpretability(found: Stability, which: int) -> np.ndarray:
     """(C,) P_f at one of the quantiles; NaN without masks."""
     if which >= len(found.associations):
         return np.full(found.units, np.nan)
@@ -223,14 +188,14 @@ def summarize(found: Stability, layer: str, **more: Any) -> dict[str, Any]:
         "units": found.units,
         "dead_units": int(found.dead.sum()),
         "images": found.images,
-        "location_instability": mean(found.instability),
-        "part_interpretability": mean(interpretability(found, 0)),
-        "selectivity": mean(found.selectivity),
-        "centre_distance": mean(found.centre_distance),
+        "location_instability": _mean(found.instability),
+        "part_interpretability": _mean(_interpretability(found, 0)),
+        "selectivity": _mean(found.selectivity),
+        "centre_distance": _mean(found.centre_distance),
         "baselines": {
-            "uniform": mean(np.array([found.uniform])),
-            "centre": mean(np.array([found.centre])),
-            "shuffled": mean(np.array([found.shuffled])),
+            "uniform": _mean(np.array([found.uniform])),
+            "centre": _mean(np.array([found.centre])),
+            "shuffled": _mean(np.array([found.shuffled])),
         },
         "steadier_than_shuffled": {
             "units": significant,
@@ -250,23 +215,23 @@ def _quantiles(found: Stability) -> Iterator[dict[str, Any]]:
     for one in found.associations:
         yield {
             "quantile": one.quantile,
-            "part_interpretability": mean(one.best(one.by_part)),
-            "bound": mean(one.best(one.bound)),
-            "chance": mean(one.best(one.chance)),
+            "part_interpretability": _mean(one.best(one.by_part)),
+            "bound": _mean(one.best(one.bound)),
+            "chance": _mean(one.best(one.chance)),
         }
 
 
 def _parts(found: Stability) -> Iterator[dict[str, Any]]:
-    best = [best_part(found, unit) for unit in range(found.units)]
+    best = [_best_part(found, unit) for unit in range(found.units)]
     for number, name in enumerate(found.parts):
         yield {
             "name": name,
-            "deviation": mean(found.deviations[:, number]),
+            "deviation": _mean(found.deviations[:, number]),
             "units": best.count(number),
         }
 
 
-def mean(values: np.ndarray) -> float | None:
+def _mean(values: np.ndarray) -> float | None:
     """Mean of what is known; None where nothing is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

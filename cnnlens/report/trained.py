@@ -1,12 +1,17 @@
-"""What fine-tuning found, as a notebook shows it."""
+"""What fine-tuning found: its history as a picture, and as a notebook shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
+from cnnlens.files import atomic
+from cnnlens.report.figures import new_figure
+from cnnlens.report.palette import colours
 from cnnlens.report.shown import Fact, Picture, Shown
 
 
@@ -69,3 +74,52 @@ class Training(Shown):
     def _shots(self) -> Iterable[tuple[str, Picture]]:
         drawn = self.path.with_suffix(".png")
         yield "", drawn if drawn.is_file() else None
+
+
+_TOGETHER = (("task_loss", "validation_loss"), ("accuracy", "validation_accuracy"))
+
+
+def panels(terms: Sequence[str]) -> list[list[str]]:
+    """Put terms that are to be compared into one panel each, the others into their own."""
+    together = [[term for term in group if term in terms] for group in _TOGETHER]
+    known = {term for group in together for term in group}
+    return [group for group in together if group] + [[t] for t in terms if t not in known]
+
+
+def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Draw the terms of a training, one panel for each kind.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        One per epoch: ``epoch`` and the terms.
+    path : pathlib.Path
+        A PNG, written whole or not at all.
+    title : str
+        Above the panels.
+    """
+    if not history:
+        return
+    shown = panels([name for name in history[-1] if name != "epoch"])
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = new_figure(3.6 * columns, 0.4 + 2.7 * rows, dpi=144, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    epochs = [entry["epoch"] for entry in history]
+    ink = [colour.light for colour in colours(["object", "texture"]).values()]
+    for place, terms in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, columns, place)
+        for term, colour in zip(terms, ink, strict=False):
+            values = [entry.get(term, float("nan")) for entry in history]
+            name = "held out" if term.startswith("validation") else "training"
+            axes.plot(epochs, values, marker="o", markersize=3, color=colour, label=name)
+        axes.set_title(terms[0].replace("_", " "), fontsize=9)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(terms) > 1:
+            axes.legend(fontsize=8, frameon=False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png")

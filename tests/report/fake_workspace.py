@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from cnnlens.report.figures.strips import lit
+from cnnlens.report.figures.dissect import lit
 
 CATEGORIES = ["object", "part", "scene", "texture", "color"]
 LABELS = {

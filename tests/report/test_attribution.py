@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.top import Ranked
+from cnnlens.methods import sections
 from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
 from cnnlens.report.blocks import at_units
 from cnnlens.report.figures.cam import overlay
@@ -120,14 +121,14 @@ def test_pictures_stand_at_their_unit_and_in_their_sections(tmp_path: Path) -> N
     assert [(name, shot.unit, shot.picture) for name, shot in at_units(section)] == [
         (layer, 3, tmp_path / f"deconv/{layer}/3.png")
     ]
-    html = write_report(tmp_path).read_text(encoding="utf-8")
+    html = write_report(tmp_path, sections()).read_text(encoding="utf-8")
     assert 'id="deconv"' in html and "dead: 7, 9" in html
     assert 'id="cam"' in html and "Class maps of photos/cat.jpg" in html
 
 
 def test_a_page_of_projections_alone(tmp_path: Path) -> None:
     _with_pictures(tmp_path, "conv2")
-    assert 'id="deconv"' in write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'id="deconv"' in write_report(tmp_path, sections()).read_text(encoding="utf-8")
     shutil.rmtree(tmp_path / "deconv")
     assert projections(tmp_path) is None and class_maps(tmp_path) is not None
 

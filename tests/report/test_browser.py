@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnlens.report import pictures
-from cnnlens.report.page import every_section, write_report
+from cnnlens.methods import sections
+from cnnlens.report import html as pages
+from cnnlens.report.page import write_report
 
 from .fake_workspace import LABELS, make_workspace
 
@@ -91,7 +92,7 @@ def small(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("small") / "cnnlens-out"
     labels = {**LABELS, "object": [*LABELS["object"], HOSTILE, "собака:犬 %41#"]}
     make_workspace(root, {"features.12": 60, "module:conv1": 24}, labels=labels, images=4)
-    return write_report(root)
+    return write_report(root, sections())
 
 
 @pytest.fixture
@@ -333,9 +334,9 @@ def test_the_narrow_page_does_not_scroll_sideways(visit, small):
 @pytest.mark.parametrize("inline", [True, False])
 def test_many_units_load_their_pictures_when_they_are_seen(visit, tmp_path, monkeypatch, inline):
     if not inline:
-        monkeypatch.setattr(pictures, "INLINE_LIMIT", 0)
+        monkeypatch.setattr(pages, "INLINE_LIMIT", 0)
     root = make_workspace(tmp_path / "many", {"layer4": 2048}, images=2)
-    seen = visit(write_report(root))
+    seen = visit(write_report(root, sections()))
     loaded = "[...document.querySelectorAll('.many img')].filter((i) => i.naturalWidth > 0).length"
     shown = "document.querySelectorAll('.units-table tbody tr').length"
     seen.until(f"{shown} == 2048")
@@ -353,8 +354,8 @@ def test_many_units_load_their_pictures_when_they_are_seen(visit, tmp_path, monk
 def test_pictures_of_other_methods_stand_at_the_unit(visit, workspace):
     from .test_page import with_picture_at_unit
 
-    sections = [*every_section(), ("likes", with_picture_at_unit)]
-    seen = visit(write_report(workspace, sections), "#unit=features.12:7")
+    more = [*sections(), ("likes", with_picture_at_unit)]
+    seen = visit(write_report(workspace, more), "#unit=features.12:7")
     extra = seen.locator("dialog .extra")
     assert extra.locator("h3").inner_text() == "What it <likes>"
     seen.until("document.querySelector('.extra img').naturalWidth > 0")

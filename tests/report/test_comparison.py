@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.report.comparable import disagreements, match_layers, remarks
-from cnnlens.report.compare_files import csv_rows, read_models, short_names, trained_accuracy
-from cnnlens.report.compared import compare, compare_models
+from cnnlens.report.compare_files import (
+    disagreements,
+    match_layers,
+    read_models,
+    remarks,
+    short_names,
+)
+from cnnlens.report.compared import compare, compare_models, csv_rows, trained_accuracy
 from cnnlens.report.side_by_side import unit_pictures, units_to_show, write_comparison
 from cnnlens.settings import CompareSettings
 
@@ -170,6 +175,16 @@ def test_fingerprints_tell_data_of_one_name_apart(pair):
     sides = read_models(pair)
     (said,) = disagreements(sides, match_layers(sides))
     assert "other images or labels of /data/broden_small" in said
+
+
+@pytest.mark.parametrize("negatives", [None, "b"])
+def test_other_negatives_are_named(pair, negatives):
+    for path, mark in zip(pair, ("a", negatives), strict=True):
+        made_from = {"data": "x", "labels": "x", "negatives": mark}
+        change(path / "dissect/conv5/summary.json", made_from=made_from)
+    sides = read_models(pair)
+    (said,) = disagreements(sides, match_layers(sides))
+    assert "against other negatives in plain and icnn" in said
 
 
 def test_equal_fingerprints_of_moved_data_agree(pair):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.report.figures.dissect import SheetUnit, category_bars, contact_sheet, format_p
-from cnnlens.report.figures.strips import lit
+from cnnlens.report.dissect_files import Unit
+from cnnlens.report.figures.dissect import category_bars, contact_sheet, lit
 from cnnlens.report.palette import colours
+from cnnlens.report.words import format_p
 
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
 
@@ -71,13 +72,13 @@ def test_chance_by_category_is_drawn_where_the_summary_has_it():
     assert {line.get_segments()[0][0][1] for line in axes.collections} == {1.5, 2.5}
 
 
-def test_contact_sheet_shows_each_strip_unscaled():
-    red = Image.new("RGB", (336, 112), (255, 0, 0))
-    blue = Image.new("RGB", (336, 112), (0, 0, 255))
+def test_contact_sheet_shows_each_strip_unscaled(tmp_path):
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        Image.new("RGB", (336, 112), colour).save(tmp_path / f"{name}.png")
     units = [
-        SheetUnit(3, "x" * 200, "object", 0.2, 0.001, red),
-        SheetUnit(4, "собака\n犬", "</b>", 0.1, None, blue),
-        SheetUnit(5, "", "", 0.0),
+        Unit(3, 1.0, "x" * 200, "object", 0.2, True, 0.001, picture=tmp_path / "red.png"),
+        Unit(4, 1.0, "собака\n犬", "</b>", 0.1, True, None, picture=tmp_path / "blue.png"),
+        Unit(5, 1.0, "", "", 0.0, False, None),
     ]
     pixels = np.asarray(contact_sheet(units, columns=2, images=2)).reshape(-1, 3)
     for colour in ([255, 0, 0], [0, 0, 255]):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.methods import sections
 from cnnlens.report.dissect_files import read_dissection
 from cnnlens.report.groups import concept_groups, read_groups, write_groups
 from cnnlens.report.page import write_report
@@ -40,7 +41,7 @@ def test_groups_are_those_of_the_dissected_layer_under_either_name(grouped, tmp_
     for named in (entry(), entry(layer="conv9"), entry(path="x"), entry(path="features.11")):
         write(tmp_path, named)
         (layer,) = read_groups(grouped)
-        assert (layer.name, layer.free, layer.across) == ("features.10", 2, 0.4)
+        assert (layer.layer.name, layer.free, layer.across) == ("features.10", 2, 0.4)
         assert [c.members for c in layer.concepts] == [5] * 4
     write(tmp_path, entry(layer="conv9", path="x"))
     assert read_groups(grouped) == []
@@ -65,7 +66,7 @@ def test_other_methods_have_no_groups(grouped, tmp_path):
 def test_a_foreign_file_beside_the_model_does_not_cost_the_page(grouped, tmp_path):
     (tmp_path / "new.json").write_text("no JSON")
     assert concept_groups(grouped) is None
-    assert write_report(grouped).exists()
+    assert write_report(grouped, sections()).exists()
 
 
 @pytest.mark.parametrize("wrong", [{"number": "?"}, {"relevance": [1]}, {"within": None}])
@@ -76,7 +77,7 @@ def test_damaged_groups_are_named(grouped, tmp_path, wrong):
 
 
 def test_the_page_shows_every_group(grouped):
-    page = write_report(grouped).read_text()
+    page = write_report(grouped, sections()).read_text()
     assert page.count('class="circle') - page.count('class="circles"') == 4
     assert "relevance 4.00" in page and "alike 0.90" in page and "2 filters are in no group" in page
 

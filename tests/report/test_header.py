@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnlens.report.header import data_line, header, preprocessing
+from cnnlens.report.page import data_line, header, preprocessing
 
 HERE = Path("/d/study/out")
 

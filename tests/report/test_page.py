@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
-from cnnlens.report import pictures
+from cnnlens.methods import sections
+from cnnlens.report import html as pages
 from cnnlens.report.blocks import Gallery, Layer, Section, Shot
 from cnnlens.report.dissection import near_best
-from cnnlens.report.page import every_section, write_report
+from cnnlens.report.page import write_report
 
 from .fake_workspace import LABELS, make_layer, make_workspace
 
@@ -57,7 +58,7 @@ class Tags(HTMLParser):
 
 
 def report(workspace: Path) -> tuple[str, Tags]:
-    html = write_report(workspace).read_text(encoding="utf-8")
+    html = write_report(workspace, sections()).read_text(encoding="utf-8")
     return html, Tags(html)
 
 
@@ -185,15 +186,17 @@ def test_nothing_points_outside(read_only_workspace):
 
 
 def test_the_same_results_make_the_same_bytes(workspace):
-    first = write_report(workspace).read_bytes()
-    assert write_report(workspace).read_bytes() == first
+    first = write_report(workspace, sections()).read_bytes()
+    assert write_report(workspace, sections()).read_bytes() == first
     os.utime(workspace / "dissect/features.9/summary.json", (1_760_000_000, 1_760_000_000))
-    assert write_report(workspace).read_bytes() != first  # the date is that of the results
+    assert (
+        write_report(workspace, sections()).read_bytes() != first
+    )  # the date is that of the results
 
 
 def test_pictures_move_out_of_the_page_when_they_are_many_and_back(workspace, monkeypatch):
     sizes = sum(p.stat().st_size for p in workspace.glob("dissect/*/pictures/*.webp"))
-    monkeypatch.setattr(pictures, "INLINE_LIMIT", sizes - 1)
+    monkeypatch.setattr(pages, "INLINE_LIMIT", sizes - 1)
     html, tags = report(workspace)
     assert "base64" not in html
     addresses = [*tags.json("pictures").values(), *(a["src"] for t, a in tags.tags if t == "img")]
@@ -202,7 +205,7 @@ def test_pictures_move_out_of_the_page_when_they_are_many_and_back(workspace, mo
         copy = workspace / address
         original = workspace / Path(address).relative_to("report_files")
         assert copy.read_bytes() == original.read_bytes()
-    monkeypatch.setattr(pictures, "INLINE_LIMIT", sizes)
+    monkeypatch.setattr(pages, "INLINE_LIMIT", sizes)
     html, tags = report(workspace)
     assert not (workspace / "report_files").exists()
     inline = [*tags.json("pictures").values(), *(a["src"] for t, a in tags.tags if t == "img")]
@@ -215,13 +218,13 @@ def test_pictures_move_out_of_the_page_when_they_are_many_and_back(workspace, mo
 
 
 def test_the_limit_is_thirty_megabytes():
-    assert pictures.INLINE_LIMIT == 30_000_000
+    assert pages.INLINE_LIMIT == 30_000_000
 
 
 def heard(workspace: Path) -> tuple[Tags, list[str]]:
     """The page, and what was told of damage."""
     told: list[str] = []
-    page = write_report(workspace, tell=lambda error: told.append(error.message))
+    page = write_report(workspace, sections(), lambda error: told.append(error.message))
     return Tags(page.read_text(encoding="utf-8")), told
 
 
@@ -253,7 +256,7 @@ def test_what_may_be_missing_may_be_missing(tmp_path):
     assert "chance level was not computed" in " ".join(tags.text.split())
     assert len(tags.json("data")["dissect"]["layers"][0]["units"]) == 30
     (layer / "summary.json").write_text("{}")
-    write_report(workspace)
+    write_report(workspace, sections())
 
 
 def test_a_layer_without_summary_is_not_finished_and_left_out(workspace):
@@ -312,7 +315,7 @@ def cam(workspace: Path) -> None:
 def test_a_damaged_workspace_document_is_an_error(workspace):
     (workspace / "workspace.json").write_bytes(b"{")
     with pytest.raises(CnnlensError, match=r"workspace\.json is damaged"):
-        write_report(workspace)
+        write_report(workspace, sections())
     assert not (workspace / "report.html").exists()
 
 
@@ -321,8 +324,8 @@ def test_a_section_of_another_package_that_fails_costs_only_itself(workspace):
         raise KeyError("colour")
 
     told: list[str] = []
-    sections = [("style", broken), *every_section()]
-    page = write_report(workspace, sections, lambda error: told.append(error.message))
+    more = [("style", broken), *sections()]
+    page = write_report(workspace, more, lambda error: told.append(error.message))
     tags = Tags(page.read_text(encoding="utf-8"))
     assert told == ["the results of style are damaged: KeyError('colour')"]
     assert told[0] in tags.text and "dissect" in tags.json("data")
@@ -364,7 +367,7 @@ def test_the_page_shows_no_path_of_the_machine(tmp_path, monkeypatch):
 
 def test_an_empty_workspace_says_what_to_do(tmp_path):
     with pytest.raises(CnnlensError, match="no results yet") as caught:
-        write_report(tmp_path)
+        write_report(tmp_path, sections())
     assert "cnnlens dissect" in caught.value.hint
 
 
@@ -372,7 +375,7 @@ def test_a_folder_that_cannot_be_written_is_named(workspace):
     (workspace / "report.html").mkdir()
     (workspace / "report.html" / "x").touch()
     with pytest.raises(CnnlensError, match="a folder is in the way"):
-        write_report(workspace)
+        write_report(workspace, sections())
     assert not list(workspace.glob(".*"))
 
 
@@ -384,8 +387,8 @@ def with_picture_at_unit(root: Path) -> Section:
 
 
 def test_a_shot_with_a_unit_appears_at_that_unit(workspace):
-    sections = [*every_section(), ("likes", with_picture_at_unit)]
-    tags = Tags(write_report(workspace, sections).read_text(encoding="utf-8"))
+    more = [*sections(), ("likes", with_picture_at_unit)]
+    tags = Tags(write_report(workspace, more).read_text(encoding="utf-8"))
     (at,) = tags.json("at-unit")
     assert at == {
         "layer": "features.12",

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.methods import sections
 from cnnlens.report.blocks import at_units
 from cnnlens.report.figures.visualize import (
-    Beside,
     SheetCell,
     as_picture,
     beside,
@@ -56,7 +56,7 @@ def test_pictures_are_in_their_section_and_at_their_units(workspace):
 
 
 def test_the_page_shows_them(workspace):
-    html = write_report(workspace).read_text()
+    html = write_report(workspace, sections()).read_text()
     assert html.count('alt="Image that excites') == 3
     assert "hair" in html
     assert "0.5 → 12.2" in html
@@ -100,16 +100,16 @@ def test_a_sheet_holds_every_picture():
 
 
 def test_what_stands_beside_marks_the_optimized_value():
-    found = Beside(
-        weights=np.ones((3, 5, 5)),
-        images=[np.full((20, 30, 3), 7, np.uint8)] * 8,
-        peaks=np.linspace(0, 10, 200),
-        value=40.0,
-        data="photos",
-    )
+    known = {
+        "weights": np.ones((3, 5, 5)),
+        "top": [np.full((20, 30, 3), 7, np.uint8)] * 8,
+        "data": "photos",
+        "values": np.linspace(0, 10, 200),
+        "value": 40.0,
+    }
     picture = Image.new("RGB", (16, 16), "blue")
-    wide = np.asarray(beside(picture, "conv5 unit 1", found)).astype(int)
-    bare = np.asarray(beside(picture, "conv5 unit 1", Beside())).astype(int)
+    wide = np.asarray(beside(picture, "conv5 unit 1", **known)).astype(int)
+    bare = np.asarray(beside(picture, "conv5 unit 1")).astype(int)
     assert wide.shape[1] > bare.shape[1] + 3 * 176
     mark = np.abs(wide[60:180] - [0xC9, 0x54, 0x00]).sum(2).min(0) < 60  # columns with its colour
     assert mark[-60:].any()  # far right: four times the best image

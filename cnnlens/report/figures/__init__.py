@@ -6,10 +6,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decode import DamagedImage
 from cnnlens.files import atomic
+from cnnlens.model.preprocess import Preprocess
+
+CELL = 112  # pixels: side of one image in a unit's strip
 
 
 def new_figure(wide: float, high: float, dpi: int = 110, **more: Any) -> Figure:
@@ -32,3 +39,17 @@ def short(name: str, most: int = 26) -> str:
     text = "".join(c if c.isprintable() else "�" for c in name)
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")
+
+
+def as_seen(
+    images: ImageSet, position: int, preprocess: Preprocess, cell: int = CELL
+) -> np.ndarray:
+    """Return an image as the network sees it, (cell, cell, 3) uint8; grey where it is gone."""
+    try:
+        image = images.load(position)
+    except DamagedImage:
+        return np.full((cell, cell, 3), 128, np.uint8)
+    pixels = preprocess.pixels(image, images.aligned)  # (H, W, C)
+    if pixels.shape[2] == 1:
+        pixels = pixels.repeat(3, axis=2)
+    return np.asarray(Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BILINEAR))

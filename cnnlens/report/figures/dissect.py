@@ -1,9 +1,10 @@
-"""Still pictures of a dissection: the papers' bar chart, the sheet of detectors."""
+"""Pictures of a dissection: a strip per unit, the sheet of detectors, the papers' bar chart."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,114 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
+from cnnlens.data.dataset import ImageSet
 from cnnlens.files import atomic
-from cnnlens.report.dissect_files import read_dissection, read_dissections
-from cnnlens.report.figures import new_figure, save_figure, short
-from cnnlens.report.figures.strips import CELL
+from cnnlens.measure.iou import mask
+from cnnlens.measure.top import TopImages
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.report.dissect_files import Unit, read_dissection, read_dissections
+from cnnlens.report.figures import CELL, as_seen, new_figure, save_figure, short
 from cnnlens.report.palette import colours
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, cut, opened, sheet
+from cnnlens.report.words import format_p
 
 SHEET_UNITS = 12
+_DARK = 0.4  # brightness left outside the mask
+_CONTOUR = np.array([255, 225, 80], np.uint8)
+_GROUP = 256  # units drawn at once: their strips stay in memory until all their images were read
+
+
+def write_strips(
+    folder: Path,
+    images: ImageSet,
+    top: TopImages,
+    thresholds: np.ndarray,
+    preprocess: Preprocess,
+    workers: int = 4,
+) -> Iterator[int]:
+    """Write ``<unit>.webp`` for every unit; yield how many are there, after each group of units.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the pictures go.
+    images : ImageSet
+        The data.
+    top : TopImages
+        Top images and their maps.
+    thresholds : numpy.ndarray
+        (C,).
+    preprocess : Preprocess
+        How the network saw the images: cropped or squashed.
+    workers : int
+        Threads.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    units = len(thresholds)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, units, _GROUP):
+            group = range(start, min(start + _GROUP, units))
+            cells = _cells(pool, images, top, thresholds, preprocess, group)
+            list(pool.map(lambda unit, drawn=cells: _save(folder, unit, drawn[unit]), group))
+            yield group.stop
+
+
+Cells = dict[int, dict[int, np.ndarray]]  # unit -> rank -> (CELL, CELL, 3) uint8
+
+
+def _cells(
+    pool: ThreadPoolExecutor,
+    images: ImageSet,
+    top: TopImages,
+    thresholds: np.ndarray,
+    preprocess: Preprocess,
+    group: range,
+) -> Cells:
+    """Draw all cells of a group of units, reading every image once."""
+    wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for unit in group:
+        for rank, position in enumerate(top.positions[unit]):
+            if position >= 0:
+                wanted[int(position)].append((unit, rank))
+    cells: Cells = {unit: {} for unit in group}
+
+    def draw(position: int) -> None:
+        seen = as_seen(images, position, preprocess)
+        for unit, rank in wanted[position]:
+            bright = mask(top.maps[unit, rank], float(thresholds[unit]), (CELL, CELL))
+            cells[unit][rank] = lit(seen, bright)
+
+    list(pool.map(draw, sorted(wanted)))
+    return cells
+
+
+def _save(folder: Path, unit: int, cells: dict[int, np.ndarray]) -> None:
+    if cells:
+        strip = np.concatenate([cells[rank] for rank in sorted(cells)], axis=1)
+        Image.fromarray(strip).save(folder / f"{unit}.webp", quality=72, method=2)
+
+
+def lit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Darken an image (H, W, 3) outside a mask (H, W) and outline it, as the papers show a unit.
+
+    Raises
+    ------
+    ValueError
+        When the shapes do not fit.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != mask.shape:
+        raise ValueError(f"an (H, W, 3) image and an (H, W) mask, not {image.shape}, {mask.shape}")
+    inside = mask.astype(bool)
+    shown = np.where(inside[..., None], image, (image * _DARK).astype(np.uint8))  # (H, W, 3)
+    shown[inside & ~_eroded(inside)] = _CONTOUR
+    return shown
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    # The frame counts as inside: a mask that runs off the image has no line along its border.
+    padded = np.pad(mask, 1, constant_values=True)
+    vertical = padded[:-2, 1:-1] & padded[2:, 1:-1]
+    return mask & vertical & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = False) -> Path | None:
@@ -44,11 +145,7 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = Fal
         When a file is damaged or the picture cannot be written.
     """
     layer = read_dissection(folder)
-    shown = [
-        SheetUnit(u.unit, u.label, u.category, u.iou, u.p_value, u.picture)
-        for u in layer.best()
-        if u.label and u.picture
-    ]
+    shown = [unit for unit in layer.best() if unit.label and unit.picture]
     if distinct:
         best = {(unit.label, unit.category): unit for unit in reversed(shown)}
         shown = [unit for unit in shown if best[unit.label, unit.category] is unit]
@@ -78,56 +175,21 @@ def write_summary_bars(workspace: Path) -> Path | None:
     return path
 
 
-@dataclass(frozen=True)
-class SheetUnit:
-    """One unit of a contact sheet; `strip` is a picture or a path to one, or None."""
-
-    unit: int
-    label: str
-    category: str
-    iou: float
-    p_value: float | None = None
-    strip: Image.Image | Path | None = None
-
-
 def contact_sheet(
-    units: Sequence[SheetUnit],
-    columns: int = 2,
-    images: int = 5,
-    cell: int = CELL,
-    categories: Sequence[str] = (),
+    units: Sequence[Unit], columns: int = 2, images: int = 5, categories: Sequence[str] = ()
 ) -> Image.Image:
-    """Lay out units with label, IoU, p-value and top images on one white sheet.
-
-    Parameters
-    ----------
-    units : sequence of SheetUnit
-        In reading order.
-    columns : int
-        Units side by side.
-    images : int
-        Cells of each strip that are shown.
-    cell : int
-        Side of a cell in pixels, in the strips and on the sheet.
-    categories : sequence of str
-        All categories in the data's order, so that colours agree with other figures.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-    """
+    """Lay out units on a white sheet, with so many top images each; `categories` fix colours."""
     names = list(dict.fromkeys([*categories, *(unit.category for unit in units)]))
     paint = {name: colour.light for name, colour in colours(names).items()}
-    size = images * cell, cell
+    size = images * CELL, CELL
     shown = [
-        Column(_caption(unit, paint[unit.category], size[0]), _strip(unit.strip, *size))
+        Column(_caption(unit, paint[unit.category], size[0]), _strip(unit.picture, *size))
         for unit in units
     ]
     return sheet(Grid(shown, max(1, min(columns, len(units))), (28, 28)))
 
 
-def _strip(source: Image.Image | Path | None, wide: int, high: int) -> Column:
+def _strip(source: Path | None, wide: int, high: int) -> Column:
     """Show as much of a strip as there is room for."""
     parts = []
     if source is not None:
@@ -137,7 +199,7 @@ def _strip(source: Image.Image | Path | None, wide: int, high: int) -> Column:
     return Column(*parts, least=(wide, high))
 
 
-def _caption(unit: SheetUnit, colour: str, wide: int) -> Row:
+def _caption(unit: Unit, colour: str, wide: int) -> Row:
     numbers = f"unit {unit.unit}   IoU {unit.iou:.3f}"
     if unit.p_value is not None:
         numbers += f"   p {format_p(unit.p_value)}"
@@ -151,24 +213,11 @@ def _caption(unit: SheetUnit, colour: str, wide: int) -> Row:
     return Row(Drawing(18, 46, swatch), Column(*lines))
 
 
-def format_p(value: float) -> str:
-    """Write a p-value as papers do: two significant digits, and never 0."""
-    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
-
-
 def category_bars(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draw unique detectors by category, one group of bars per layer, as in the papers.
 
-    Parameters
-    ----------
-    summaries : mapping of str to mapping
-        Layer to its ``summary.json``. ``per_category`` gives the bars; ``chance`` gives the lines:
-        per category where it says so, else one for the layer's distinct concepts.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With its own Agg canvas; pyplot and its global state stay untouched.
+    Of each layer's ``summary.json``, ``per_category`` gives the bars and ``chance`` the lines: per
+    category where it says so, else one for the layer's distinct concepts.
     """
     names = category_names(summaries.values())
     bars = len(names) + 1

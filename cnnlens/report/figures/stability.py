@@ -18,22 +18,13 @@ from cnnlens.files import atomic
 from cnnlens.measure.stability import Stability
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields
-from cnnlens.report.figures import new_figure
-from cnnlens.report.figures.strips import as_seen
+from cnnlens.report.figures import as_seen, new_figure
+from cnnlens.report.palette import part_colours
 
 _CELL = 128  # pixels: side of one image in a unit's strip
 _GAP = 4
 _PEAK = (255, 225, 80)
 _SHOWN = 12  # categories that the heat map shows
-# distinct on photos, and for every kind of sight: after Okabe and Ito
-PART_COLOURS = (
-    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff",
-)  # fmt: skip
-
-
-def part_colours(parts: Sequence[str]) -> dict[str, str]:
-    """A colour for each part; they repeat after eight."""
-    return {part: PART_COLOURS[k % len(PART_COLOURS)] for k, part in enumerate(parts)}
 
 
 def write_peaks(

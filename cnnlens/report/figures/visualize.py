@@ -1,9 +1,9 @@
-"""Pictures of optimized images: alone, on a sheet, and beside what the data set holds."""
+"""Pictures of optimized images: alone, on a sheet, beside the unit's weights and top images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.report.figures import new_figure
+from cnnlens.activations.store import Store
+from cnnlens.data.dataset import ImageSet
+from cnnlens.measure.top import Peaks, peaks
+from cnnlens.model.convolutions import first_filters
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.report.figures import as_seen, new_figure
 from cnnlens.report.sheet import (
     MARK,
     Column,
@@ -27,6 +33,7 @@ from cnnlens.report.sheet import (
 from cnnlens.report.sheet import sheet as on_sheet
 
 _CELL = 176  # pixels: side of an image on a sheet
+_TOP = 8  # of the data's images beside an optimized one
 
 
 def as_picture(image: np.ndarray) -> Image.Image:
@@ -110,42 +117,108 @@ def write_sheet(folder: Path, entries: Iterable[Mapping[str, Any]], title: str) 
         save_png(folder / "sheet.png", sheet(cells, title))
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What stands beside an optimized image.
+class Besides:
+    """Sets optimized images beside what is known of their units.
 
-    Attributes
+    Parameters
     ----------
-    weights : numpy.ndarray or None
-        (C, h, w) of a first-layer filter.
-    images : sequence of numpy.ndarray
-        The data set's top images, (h, w, 3) uint8.
-    peaks : numpy.ndarray or None
-        The unit's peak on every image of the data set.
-    value : float
-        Its peak on the optimized image.
-    data : str
-        The data set's name.
+    model : Model
+        The network.
+    layer : Layer
+        Whose units.
+    units : sequence of int
+        Which.
     """
 
-    weights: np.ndarray | None = None
-    images: Sequence[np.ndarray] = ()
-    peaks: np.ndarray | None = None
-    value: float = 0.0
-    data: str = ""
+    def __init__(self, model: Model, layer: Layer, units: Sequence[int]) -> None:
+        self._model, self._layer, self._units = model, layer, sorted(set(units))
+        self._weights = first_filters(model, layer)
+        self._peaks: Peaks | None = None
+        self._images: ImageSet | None = None
+
+    def read_stores(self, stores: Iterable[tuple[Path, Callable[[], ImageSet]]]) -> None:
+        """Take peaks and images from the first store that is there and is this network's.
+
+        Parameters
+        ----------
+        stores : iterable of (pathlib.Path, callable)
+            Where a store of the layer may be, and what opens its images.
+
+        Raises
+        ------
+        CnnlensError
+            When it is damaged, or its images are gone.
+        """
+        for path, opened in stores:
+            if not path.exists():
+                continue
+            with Store(path) as store:
+                key = store.key
+                if (key.model, key.place) != (self._model.fingerprint, self._layer.place.key):
+                    continue
+                self._peaks = peaks(store.batches(), self._units)
+            images = opened()
+            if images.fingerprint == key.data:  # else positions may mean other images
+                self._images = images
+            return
+
+    def write(self, folder: Path, entry: dict[str, Any], title: str) -> dict[str, Any]:
+        """Draw a unit's row under ``beside/``; return what its entry in the JSON gains."""
+        unit, value, images, found = entry["unit"], entry["final"], self._images, self._peaks
+        if self._weights is None and found is None:
+            return {}
+        top = found.top(unit, _TOP) if found and images else []
+        values = None if found is None else found.of(unit)
+        with Image.open(folder / entry["file"]) as picture:
+            drawn = beside(
+                picture.convert("RGB"),
+                title,
+                weights=None if self._weights is None else self._weights[unit],
+                top=[as_seen(images, at, self._model.preprocess) for at in top] if images else [],
+                data=images.name if images else "",
+                values=values,
+                value=value,
+            )
+        save_png(folder / "beside" / entry["file"], drawn)
+        gained: dict[str, Any] = {"beside": f"beside/{entry['file']}"}
+        if values is not None and values.size and float(values.max()) > 0:
+            gained["times_best"] = value / float(values.max())
+        return gained
 
 
-def beside(picture: Image.Image, title: str, found: Beside) -> Image.Image:
-    """Compose one unit's row: optimized image, its weights, top images, the histogram."""
+def beside(
+    picture: Image.Image,
+    title: str,
+    weights: np.ndarray | None = None,
+    top: Sequence[np.ndarray] = (),
+    data: str = "",
+    values: np.ndarray | None = None,
+    value: float = 0.0,
+) -> Image.Image:
+    """Compose one unit's row: optimized image, its weights, top images, the histogram.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        The optimized image.
+    title : str
+        Above all.
+    weights : numpy.ndarray, optional
+        (C, h, w) of a first-layer filter.
+    top : sequence of numpy.ndarray
+        The top images of the data set called `data`, (h, w, 3) uint8.
+    values : numpy.ndarray, optional
+        The unit's peak on every image of the data set; `value` is that on the optimized one.
+    """
     parts = [_captioned("optimized", _square(picture))]
-    if found.weights is not None:
-        parts.append(_captioned("its weights", _square(of_weights(found.weights))))
-    if found.images:
-        small = [Picture(fitted(Image.fromarray(i), _CELL // 2 - 4)) for i in found.images]
+    if weights is not None:
+        parts.append(_captioned("its weights", _square(of_weights(weights))))
+    if top:
+        small = [Picture(fitted(Image.fromarray(one), _CELL // 2 - 4)) for one in top]
         grid = Row(Drawing(1, 1), Grid(small, -(-len(small) // 2), (6, 6)), Drawing(1, 1))
-        parts.append(_captioned(f"top images of {found.data}", Column(Drawing(0, 1), grid)))
-    if found.peaks is not None and found.peaks.size:
-        histogram = Picture(_histogram(found.peaks, found.value), frame=False)
+        parts.append(_captioned(f"top images of {data}", Column(Drawing(0, 1), grid)))
+    if values is not None and values.size:
+        histogram = Picture(_histogram(values, value), frame=False)
         parts.append(_captioned("its peak on each image", histogram))
     head = Text(title, 15, 24, bold=True)
     return on_sheet(Column(head, Row(*parts, gap=12)), top=10)
