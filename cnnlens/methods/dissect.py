@@ -113,7 +113,6 @@ class Dissect(Measurement):
             source = ModelSource(study.model, self.images, self.todo, study.run)
             yield from self._measure(self.todo, source)
         if self.page:
-            yield Step(0, 1, "page", unit="")
             self._draw_overview()
 
     def _measure(self, layers: list[Layer], source: Any) -> Iterator[Step]:
@@ -130,8 +129,7 @@ class Dissect(Measurement):
     ) -> Iterator[Step]:
         from cnnlens.files import atomic_folder
         from cnnlens.report.dissect_files import summarize, write_tables
-        from cnnlens.report.figures.dissect import write_detectors
-        from cnnlens.report.figures.strips import write_strips
+        from cnnlens.report.figures.dissect import write_detectors, write_strips
 
         summary = summarize(
             result,
@@ -155,8 +153,8 @@ class Dissect(Measurement):
 
     def _draw_overview(self) -> None:
         """Draw the figures over all dissected layers; a damaged neighbour costs only these."""
-        from cnnlens.report.groups import write_groups
         from cnnlens.report.figures.dissect import write_summary_bars
+        from cnnlens.report.groups import write_groups
 
         workspace = self.study.workspace.path
         try:

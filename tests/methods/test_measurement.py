@@ -27,7 +27,7 @@ from cnnlens.model.zoo import ZOO
 from cnnlens.progress import Step
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
-from cnnlens.study.voice import Bars, Voice
+from cnnlens.study.voice import Lines, Voice
 from cnnlens.study.workspace import Workspace
 from tests.cli.runner import cnnlens
 
@@ -269,15 +269,15 @@ def test_layers_that_were_finished_before_an_interrupt_are_kept(
 ) -> None:
     shutil.rmtree(world / "ws" / kind.name)
     names = ("conv1", "conv3")
-    real = Bars.show
+    real = Lines.show
 
-    def show(self: Bars, step: Step) -> None:
+    def show(self: Lines, step: Step) -> None:
         real(self, step)
         if step.stage.startswith("conv3"):
             raise KeyboardInterrupt
 
     stopped = method(kind, world, layer=names, **MADE)
-    with mock.patch.object(Bars, "show", show), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(Lines, "show", show), pytest.raises(KeyboardInterrupt):
         carry_out(stopped)
     assert list(stopped.summaries) == ["conv1"]
     assert todo(kind, world, layer=names, **MADE) == ["conv3"]
@@ -319,15 +319,15 @@ def test_one_layer_gives_its_result(made: Path) -> None:
 def test_extract_gives_stores_and_goes_on_where_it_stopped(world: Path) -> None:
     shutil.rmtree(world / "ws" / "activations")
     values = {"layer": ("conv1", "conv2"), "batch_size": 4}
-    real, met = Bars.show, []
+    real, met = Lines.show, []
 
-    def show(self: Bars, step: Step) -> None:
+    def show(self: Lines, step: Step) -> None:
         real(self, step)
         met.append(step.done)
         if len(met) == 4:  # the first says where it begins
             raise KeyboardInterrupt
 
-    with mock.patch.object(Bars, "show", show):
+    with mock.patch.object(Lines, "show", show):
         with pytest.raises(KeyboardInterrupt):
             carry_out(method(Extract, world, **values))
         whole = method(Extract, world, **values)
