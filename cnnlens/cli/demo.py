@@ -107,8 +107,7 @@ def draw(tour: Tour) -> None:
     if (tour.data / "index.csv").exists() and not tour.force:
         return
     with tour.screen.counted("drawing shapes") as progress:
-        seed = tour.seed + 1
-        make_shapes(tour.data, tour.images, seed=seed, progress=progress, force=tour.force)
+        make_shapes(tour.data, tour.images, 64, tour.seed + 1, progress, tour.force)
     tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
 
 
@@ -150,12 +149,9 @@ def dissect(tour: Tour) -> None:
         tour.summaries[name] = method.summaries
         o.write_page(tour.out / name, tour.screen)
     for layer in LAYERS:
-        twin = tour.summaries["untrained"][layer]
-        keys = ("detectors", "unique_detectors", "mean_iou")
-        summary = {
-            **tour.summaries["trained"][layer],
-            "twin": {"name": "untrained twin", **{k: twin[k] for k in keys}},
-        }
+        found, other = (tour.summaries[name][layer] for name in ("trained", "untrained"))
+        figures = {k: other[k] for k in ("detectors", "unique_detectors", "mean_iou")}
+        summary = {**found, "twin": {"name": "untrained twin", **figures}}
         write_json(tour.out / "trained" / "dissect" / layer / "summary.json", summary)
 
 
@@ -202,13 +198,11 @@ def finetune(tour: Tour) -> None:
 
     if tour.force or not tour.animals.is_dir():
         with tour.screen.counted("drawing animals") as progress:
-            seed = tour.seed
-            make_animals(tour.animals, _ANIMALS, seed=seed, progress=progress, force=tour.force)
-    start = {"method": "none", "epochs": 10, "lr": 3e-3, "trunk": 1.0}
-    _finetune(tour, "animals", "zoo:animal_net", **start)
+            make_animals(tour.animals, _ANIMALS, 64, tour.seed, progress, tour.force)
+    _finetune(tour, "animals", "zoo:animal_net", method="none", epochs=10, lr=3e-3, trunk=1.0)
+    start, further = str(tour.out / "animals.pt"), {"layer": (_AT,), "insert": True, "epochs": 6}
     for name, method in zip(_NETWORKS, ("none", "icnn"), strict=True):
-        further = {"method": method, "layer": (_AT,), "insert": True, "epochs": 6}
-        _finetune(tour, name, str(tour.out / "animals.pt"), **further)
+        _finetune(tour, name, start, method=method, **further)
 
 
 def _finetune(tour: Tour, name: str, model: str, **asked: Any) -> None:
@@ -222,11 +216,9 @@ def _finetune(tour: Tour, name: str, model: str, **asked: Any) -> None:
 @one_thread()
 def stability(tour: Tour) -> None:
     """Measure whether the units of both follow the animals' parts."""
+    data, others = tour.animals, tour.animals / "negatives"
     for name in _NETWORKS:
-        tour.run(
-            "stability", name, page=True, data=tour.animals, layer=(_AT,),
-            negatives=tour.animals / "negatives", top=6,
-        )  # fmt: skip
+        tour.run("stability", name, page=True, data=data, negatives=others, layer=(_AT,), top=6)
         o.write_page(tour.out / name, tour.screen)
 
 
@@ -265,13 +257,12 @@ def demo(
 
 
 def _show(screen: Screen, summaries: dict[str, Any]) -> None:
-    keys = ("units", "detectors", "unique_detectors", "mean_iou")
-    rows = []
-    for layer in LAYERS:
-        for name, found in summaries.items():
-            units, detectors, unique, iou = (found[layer][key] for key in keys)
-            chance = found[layer]["chance"]["detectors"]
-            rows.append((layer, name, units, detectors, chance, unique, iou))
+    rows = [
+        (layer, name, s["units"], s["detectors"], s["chance"]["detectors"],
+         s["unique_detectors"], s["mean_iou"])
+        for layer in LAYERS
+        for name, s in ((name, found[layer]) for name, found in summaries.items())
+    ]  # fmt: skip
     columns = ["layer", "network", "units", "detectors", "by chance", "unique detectors"]
     title = f"units whose best IoU reaches {MIN_IOU}"
     screen.table([*columns, "mean IoU"], rows, title=title)
