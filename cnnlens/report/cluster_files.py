@@ -16,8 +16,8 @@ from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.vectors import CategoryMaps, Groups
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, read_csv, write_csv, write_text
-from cnnlens.report.contents import read_object, reading
-from cnnlens.report.figures import embedding, filters, save_figure
+from cnnlens.report.contents import finished, read_object, reading
+from cnnlens.report.figures import embedding, filters, save_figure, sprite
 from cnnlens.report.figures.categories import dendrogram, heat_map, spanning_tree_figure
 from cnnlens.report.shown import Fact, LayerResult, Picture
 from cnnlens.report.trees import read_tree, write_tree
@@ -116,18 +116,18 @@ class ClusterResult(LayerResult):
 
 
 def read_clusters(folder: Path) -> ClusterResult:
-    """Read what cluster left of one layer.
-
-    Raises
-    ------
-    CnnlensError
-        Naming the file that is damaged.
-    """
+    """Read what cluster left of one layer; a damaged file is named (`CnnlensError`)."""
     summary = read_object(folder / "summary.json", redo=_REDO)
     for part in ("categories", "filters", "embed"):
         if not isinstance(summary.get(part, {}), dict):
             raise CnnlensError(f"{folder / 'summary.json'} is damaged: {part}", _REDO)
     return ClusterResult(str(summary.get("layer") or folder.name), folder, summary)
+
+
+def read_all_clusters(workspace: Path, part: str) -> list[ClusterResult]:
+    """Read every layer of which cluster made a part: "categories", "filters", or "embed"."""
+    found = [read_clusters(folder) for folder in finished(workspace, "cluster")]
+    return [one for one in found if part in one.summary]
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def write_filters(
     thumbnail : callable
         Gives an image as the network sees it, by its row in the source: (64, 64, 3) uint8.
     """
-    as_json, as_newick, picture, sprite = (folder / name for name in filter_files(file))
+    as_json, as_newick, picture, thumbnails = (folder / name for name in filter_files(file))
     rows = given.rows[tree.leaves].tolist()
     cells: dict[int, np.ndarray] = {}
 
@@ -196,11 +196,12 @@ def write_filters(
     write_tree(as_json, tree.pairs, leaves, tree.node_entries(detects))
     write_text(as_newick, tree.newick(images))
     peaks = given.maps[tree.leaves].max(axis=(2, 3))  # (n, C)
-    drawn = filters.draw_tree(filters.TreePicture(title, tree, peaks, cell, detects))
+    drawn = filters.draw_tree(title, tree, peaks, cell, detects)
     with atomic(picture) as temporary:
         drawn.save(temporary, "PNG", optimize=True)
-    with atomic(sprite) as temporary:
-        filters.sprite(len(rows), cell).save(temporary, "WEBP", quality=70, method=2)
+    with atomic(thumbnails) as temporary:
+        cut = [cell(leaf) for leaf in range(min(len(rows), filters.MOST))]
+        sprite(cut, filters.CELL, filters.COLUMNS).save(temporary, "WEBP", quality=70, method=2)
 
 
 def write_layouts(
@@ -236,4 +237,5 @@ def write_layouts(
         write_csv(folder / file, header, ([i, c, *at] for i, c, at in rows))
     save_figure(embedding.draw_layouts(*layouts, groups, layer), folder / "umap.png")
     with atomic(folder / "umap.webp") as temporary:
-        embedding.sprite(thumbnails).save(temporary, "WEBP", quality=65, method=2)
+        drawn = sprite(thumbnails, embedding.SIDE, embedding.COLUMNS)
+        drawn.save(temporary, "WEBP", quality=65, method=2)

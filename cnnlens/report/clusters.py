@@ -10,7 +10,8 @@ import numpy as np
 
 from cnnlens.files import read_csv
 from cnnlens.report.blocks import Cell, Explorer, Facts, Figure, Layer, Note, Section, Table
-from cnnlens.report.contents import Clustering, read_clustering, reading
+from cnnlens.report.cluster_files import ClusterResult, read_all_clusters
+from cnnlens.report.contents import reading
 from cnnlens.report.figures import embedding as layouts
 from cnnlens.report.figures import filters
 from cnnlens.report.trees import read_tree
@@ -30,12 +31,12 @@ def _existing(folder: Path, names: Mapping[str, str]) -> dict[str, str]:
 
 def category_trees(workspace: Path) -> Section | None:
     """Gather the section about trees of categories; None where there are none."""
-    found, layers = read_clustering(workspace, "categories"), []
+    found, layers = read_all_clusters(workspace, "categories"), []
     for one in found:
-        with reading(one.file, _REDO):
+        with reading(one.folder / "summary.json", _REDO):
             layers.append(_categories(one))
     title, note = "Which categories it holds close", Note("categories")
-    sources = [one.file for one in found]
+    sources = [one.folder / "summary.json" for one in found]
     return Section("categories", title, note, layers, sources) if found else None
 
 
@@ -47,8 +48,9 @@ _CAPTIONS = {
 }
 
 
-def _categories(one: Clustering) -> Layer:
-    found, count = one.found, one.found["categories"]
+def _categories(one: ClusterResult) -> Layer:
+    found = one.summary["categories"]
+    count = found["categories"]
     figures = [
         Figure(one.folder / name, caption, tall=count > 60)
         for name, caption in _existing(one.folder, _CAPTIONS).items()
@@ -68,7 +70,7 @@ def _categories(one: Clustering) -> Layer:
     ]
     caption = "The nearest pairs along the spanning tree"
     table = Table(["category", "category", "distance"], nearest, caption)
-    return Layer(one.layer, Facts(facts), *figures, table)
+    return Layer(one.name, Facts(facts), *figures, table)
 
 
 def _side(side: Mapping[str, Any]) -> str:
@@ -88,10 +90,10 @@ _SAID = ("distance", "critical_filter", "filters")  # of every merge
 
 def filter_trees(workspace: Path) -> Section | None:
     """Gather the section about trees of filters, opened node by node; None without any."""
-    found, layers = read_clustering(workspace, "filters"), []
+    found, layers = read_all_clusters(workspace, "filters"), []
     for one in found:
-        with reading(one.file, _REDO):
-            whole = [entry for entry in one.found["categories"] if entry["leaves"]]
+        with reading(one.folder / "summary.json", _REDO):
+            whole = [entry for entry in one.summary["filters"]["categories"] if entry["leaves"]]
             files = [(str(entry["category"]), str(entry["file"])) for entry in whole]
         if files:
             layers.append(_filters(one, files))
@@ -106,11 +108,14 @@ def filter_trees(workspace: Path) -> Section | None:
         data={"layers": layers, **sizes},
         pictures={key: workspace / key for key in keys},
     )
-    title, sources = "In which order its filters decide", [one.file for one in found]
+    title, sources = (
+        "In which order its filters decide",
+        [one.folder / "summary.json" for one in found],
+    )
     return Section("filters", title, Note("filters"), [explorer], sources) if layers else None
 
 
-def _filters(one: Clustering, files: list[tuple[str, str]]) -> dict[str, Any]:
+def _filters(one: ClusterResult, files: list[tuple[str, str]]) -> dict[str, Any]:
     folder = f"cluster/{one.folder.name}/filters"
     categories = []
     for name, file in files[:SHOWN]:
@@ -125,7 +130,7 @@ def _filters(one: Clustering, files: list[tuple[str, str]]) -> dict[str, Any]:
         one.folder.parents[1] / wanted, {f"{unit}.png": str(unit) for unit in sorted(critical)}
     )
     return {
-        "layer": one.layer,
+        "layer": one.name,
         "folder": folder,
         "more": max(0, len(files) - SHOWN),
         "categories": categories,
@@ -172,24 +177,25 @@ _WHERE = {"vectors": "the vectors themselves", "2d": "the layout in 2-D", "3d": 
 
 def embeddings(workspace: Path) -> Section | None:
     """Gather the section about layouts, whose points can be pointed at; None without any."""
-    found = read_clustering(workspace, "embed")
+    found = read_all_clusters(workspace, "embed")
     view, data = [], []
     pictures: dict[str, Path] = {}
     for one in found:
         there = _existing(one.folder, {"umap.png": "picture", "umap.webp": "sprite"})
         keys = {what: f"cluster/{one.folder.name}/{name}" for name, what in there.items()}
         pictures |= {key: workspace / key for key in keys.values()}
-        with reading(one.file, _REDO):
+        made = one.summary["embed"]
+        with reading(one.folder / "summary.json", _REDO):
             rows = [
-                {"where": where, **{side: one.found[side][key] for side in ("layer", "pixels")}}
+                {"where": where, **{side: made[side][key] for side in ("layer", "pixels")}}
                 for key, where in _WHERE.items()
             ]
-        about = {"layer": one.layer, "rows": rows, "neighbours": one.found.get("neighbours")}
+        about = {"layer": one.name, "rows": rows, "neighbours": made.get("neighbours")}
         view.append({**about, "picture": keys.get("picture")})
-        data.append({"layer": one.layer, **_layout(one.folder), "sprite": keys.get("sprite")})
+        data.append({"layer": one.name, **_layout(one.folder), "sprite": keys.get("sprite")})
     sizes = {"side": layouts.SIDE, "columns": layouts.COLUMNS, "most": layouts.MOST}
     explorer = Explorer("embed.html", {"layers": view}, {"layers": data, **sizes}, pictures)
-    title, sources = "How the images lie", [one.file for one in found]
+    title, sources = "How the images lie", [one.folder / "summary.json" for one in found]
     return Section("embed", title, Note("embed"), [explorer], sources) if found else None
 
 

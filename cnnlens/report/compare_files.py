@@ -257,8 +257,6 @@ def _differ(what: str, name: str, mine: _Summary, other: str, its: _Summary) -> 
         yield f"{what} was measured on other negatives of {datas[0]} in {name} and {other}"
     elif not all(any(marks) for marks in marked) and datas[0] != datas[1]:
         yield f"{what} was measured on {datas[0]} in {name}, on {datas[1]} in {other}"
-    elif len({one["negatives"] for one in made if "negatives" in one}) > 1:
-        yield f"{what} was measured against other negatives in {name} and {other}"
     else:
         first, second = (
             _part(one, "settings") or _part(summary, "settings")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv, read_json, write_csv
@@ -213,28 +213,3 @@ def listed_layers(
         document, entries = listed(folder / name)
         if entries:
             yield folder / name, document, entries
-
-
-class Clustering(NamedTuple):
-    """What ``cluster`` found of one kind on a layer, and the summary that says so."""
-
-    layer: str
-    folder: Path
-    file: Path
-    found: dict[str, Any]
-
-
-def read_clustering(workspace: Path, kind: str) -> list[Clustering]:
-    """Read what ``cluster`` found of a kind (categories, filters, embed) on every layer.
-
-    Raises
-    ------
-    CnnlensError
-        When a summary is damaged.
-    """
-    layers = []
-    for folder in finished(workspace, "cluster"):
-        document = read_object(file := folder / "summary.json", redo=REDO)
-        if isinstance(found := document.get(kind), dict):
-            layers.append(Clustering(str(document.get("layer", folder.name)), folder, file, found))
-    return layers

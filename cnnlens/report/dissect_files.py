@@ -253,13 +253,7 @@ def detected(workspace: Path, layer: str) -> dict[int, str]:
 
 
 def read_dissection(folder: Path) -> DissectResult:
-    """Read the files of one layer.
-
-    Raises
-    ------
-    CnnlensError
-        Naming the file that is damaged.
-    """
+    """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
     summary = read_object(folder / "summary.json", redo=_REDO)
     with reading(folder / "summary.json", _REDO):
         _check_numbers(summary)

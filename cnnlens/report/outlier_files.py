@@ -86,13 +86,7 @@ class OutlierResult(Shown):
 
 
 def read_outliers(folder: Path) -> OutlierResult:
-    """Read what outliers left.
-
-    Raises
-    ------
-    CnnlensError
-        Naming the file when it is damaged.
-    """
+    """Read what outliers left; a damaged file is named (`CnnlensError`)."""
     file = folder / "outliers.json"
     found = read_object(file, ("sources", "noise", "regions"), _REDO)
     with reading(file, _REDO):

@@ -93,7 +93,7 @@ def comparison_section(
     accuracy = _row("Accuracy", 3, accuracies, [])
     parts = [
         *(Text(f"Not measured alike: {line}.", "warning") for line in document["unlike"]),
-        Table([None, *networks], _about(models), style="plain about"),
+        Table([None, *networks], _about(models), style="about"),
         *(Text(f"{line}.", "small") for line in document["remarks"]),
         *([_table(networks, [accuracy], "Accuracy")] if any(accuracies) else ()),
         *(

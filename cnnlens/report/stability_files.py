@@ -110,13 +110,7 @@ class StabilityResult(UnitResults[StabilityUnit]):
 
 
 def read_stability(folder: Path) -> StabilityResult:
-    """Read what stability left of one layer.
-
-    Raises
-    ------
-    CnnlensError
-        Naming the file that is damaged.
-    """
+    """Read what stability left of one layer; a damaged file is named (`CnnlensError`)."""
     summary, file = read_object(folder / "summary.json", redo=_REDO), folder / "units.csv"
 
     def more(row: dict[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,12 @@ def as_seen(
     if pixels.shape[2] == 1:
         pixels = pixels.repeat(3, axis=2)
     return np.asarray(Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BILINEAR))
+
+
+def sprite(thumbnails: Sequence[np.ndarray], side: int, columns: int) -> Image.Image:
+    """Put thumbnails (s, s, 3) uint8 into one picture, so many to a row, for the page's script."""
+    sheet = Image.new("RGB", (columns * side, -(-len(thumbnails) // columns) * side), "white")
+    for number, thumbnail in enumerate(thumbnails):
+        cell = Image.fromarray(thumbnail).resize((side, side), Image.Resampling.BILINEAR)
+        sheet.paste(cell, (number % columns * side, number // columns * side))
+    return sheet

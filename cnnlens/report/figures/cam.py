@@ -36,19 +36,9 @@ class ClassHeat:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay what is positive of a map over an image.
+    """Lay what is positive of a map (h, w) over an image (H, W, 3) uint8, both as they are.
 
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (H, W, 3) uint8.
-    heat : numpy.ndarray
-        (h, w) float32, resampled to the image.
-
-    Returns
-    -------
-    numpy.ndarray
-        (H, W, 3) uint8; the grey image where nothing is positive.
+    The map is resampled; what is not positive stays grey.
     """
     height, width = image.shape[:2]
     large = Image.fromarray(heat.astype(np.float32)).resize(

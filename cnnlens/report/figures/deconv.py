@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,17 +26,8 @@ _DIM = 0.12  # what is left of an image where nothing drove the unit
 TITLES = ("image patches", "what drove the unit", "patches masked by it")
 
 
-@dataclass(frozen=True)
-class Patch:
-    """One image at a unit's receptive field.
-
-    Attributes
-    ----------
-    image : numpy.ndarray
-        (h, w, 3) uint8.
-    projection : numpy.ndarray
-        (h, w, 3) float32, in the order of the image's channels; sign and scale as they are.
-    """
+class Patch(NamedTuple):
+    """An image at a unit's receptive field, (h, w, 3) uint8, and its projection, float32."""
 
     image: np.ndarray
     projection: np.ndarray
@@ -85,20 +76,10 @@ def save_unit(
 
 
 def as_colours(projection: np.ndarray, bgr: bool = False) -> np.ndarray:
-    """Bring a projection (C, H, W) in a network's input plane to the colours of a picture.
+    """Bring a projection (C, H, W) in a network's input plane to colours (H, W, 3) float32.
 
-    Parameters
-    ----------
-    projection : numpy.ndarray
-        (C, H, W): one grey channel, three colours, or colours repeated to fill more channels, whose
-        shares are then added up.
-    bgr : bool
-        Whether the network takes blue first.
-
-    Returns
-    -------
-    numpy.ndarray
-        (H, W, 3) float32.
+    One channel is grey; colours that are repeated to fill more channels are added up. A network
+    may take blue first.
     """
     planes = projection[::-1] if bgr else projection
     if len(planes) < 3:
@@ -130,21 +111,9 @@ def _strength(values: np.ndarray) -> float:
 
 
 def draw(patches: Sequence[Patch], title: str, notes: Sequence[str]) -> Image.Image:
-    """Lay out a unit's patches in three square blocks.
+    """Lay out a unit's patches in three square blocks; nine make blocks of 3 × 3.
 
-    Parameters
-    ----------
-    patches : sequence of Patch
-        In reading order; nine make blocks of 3 × 3.
-    title : str
-        The unit.
-    notes : sequence of str
-        A line under the title, and one under the blocks.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
+    `notes` are a line under the title, and one under the blocks.
     """
     columns = max(1, math.ceil(math.sqrt(len(patches))))
     cell = (_SIDE - _LINE * (columns - 1)) // columns

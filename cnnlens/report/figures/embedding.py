@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from cnnlens.report.figures import new_figure, short
 
@@ -93,13 +90,3 @@ def _legend(figure: Figure, groups: Groups) -> None:
     if more:
         handles.append(Line2D([], [], linestyle="", label=f"and {more} more"))
     figure.legend(handles=handles, loc="lower center", ncols=8, fontsize=8, frameon=False)
-
-
-def sprite(thumbnails: Sequence[np.ndarray]) -> Image.Image:
-    """Put thumbnails (SIDE, SIDE, 3) uint8 into one picture, `COLUMNS` to a row, for the page."""
-    rows = -(-len(thumbnails) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * SIDE, rows * SIDE), "white")
-    for number, thumbnail in enumerate(thumbnails):
-        at = (number % COLUMNS * SIDE, number // COLUMNS * SIDE)
-        sheet.paste(Image.fromarray(thumbnail), at)
-    return sheet

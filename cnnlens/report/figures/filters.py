@@ -26,10 +26,27 @@ _LINE = "#9aa7b0"
 
 
 @dataclass(frozen=True)
-class TreePicture:
-    """A tree and what is drawn at its nodes.
+class _Box:
+    node: int
+    level: int
+    row: float
+    below: tuple[_Box, ...]
+    apart: int = 0
 
-    Attributes
+
+def draw_tree(
+    title: str,
+    tree: FilterTree,
+    peaks: np.ndarray,
+    thumbnail: Callable[[int], np.ndarray],
+    detects: Mapping[int, str],
+) -> Image.Image:
+    """Draw the top levels of a tree from left to right (as Dai 2020, Fig. 10).
+
+    Each node names its critical filter and shows the images below it that excite the filter most.
+    Merges that only set a few images apart are passed over and counted.
+
+    Parameters
     ----------
     title : str
         Above all.
@@ -42,43 +59,27 @@ class TreePicture:
     detects : mapping of int to str
         What filters detect, where that is known.
     """
-
-    title: str
-    tree: FilterTree
-    peaks: np.ndarray
-    thumbnail: Callable[[int], np.ndarray]
-    detects: Mapping[int, str]
-
-
-@dataclass(frozen=True)
-class _Box:
-    node: int
-    level: int
-    row: float
-    below: tuple[_Box, ...]
-    apart: int = 0
-
-
-def draw_tree(picture: TreePicture) -> Image.Image:
-    """Draw the top levels of a tree from left to right (as Dai 2020, Fig. 10).
-
-    Each node names its critical filter and shows the images below it that excite the filter most.
-    Merges that only set a few images apart are passed over and counted.
-    """
-    tops, boxes = _layout(picture.tree)
+    tops, boxes = _layout(tree)
     rows = max(box.row for box in boxes) + 1
     levels = max(box.level for box in boxes) + 1
     wide = 2 * _MARGIN + levels * (_WIDE + _ACROSS) - _ACROSS
     sheet = Image.new("RGB", (max(wide, 420), int(_MARGIN + _HEAD + rows * _HIGH)), "white")
     pen = ImageDraw.Draw(sheet)
-    head = Text(picture.title, 15, bold=True)
+    head = Text(title, 15, bold=True)
     head.draw(sheet, _MARGIN, _MARGIN - 6, sheet.width - 2 * _MARGIN)
     for box in boxes:
         for child in box.below:
             _connect(pen, box, child)
     for box in boxes:
-        _draw_box(sheet, picture, box)
-    left = len(roots(picture.tree.pairs, len(picture.tree.leaves))) - len(tops)
+        leaves, filter_ = below(tree, box.node), _critical(tree, box.node)
+        if filter_ is not None:
+            leaves = leaves[np.argsort(-peaks[leaves, filter_], kind="stable")]
+        _write_box(sheet, tree, box, len(leaves), detects)
+        x, y = _corner(box)
+        for place, leaf in enumerate(leaves[:_SHOWN]):
+            cell = Image.fromarray(thumbnail(int(leaf))).resize((_SIDE, _SIDE))
+            Picture(cell).draw(sheet, x + place * (_SIDE + _GAP), y + 31, _SIDE)
+    left = len(roots(tree.pairs, len(tree.leaves))) - len(tops)
     if left > 0:
         text = Text(f"and {left} smaller subtrees", 11)
         text.draw(sheet, _MARGIN, sheet.height - 16, sheet.width)
@@ -131,28 +132,23 @@ def _connect(pen: ImageDraw.ImageDraw, box: _Box, child: _Box) -> None:
     pen.line([start, (middle, start[1]), (middle, end[1]), end], fill=_LINE, width=2)
 
 
-def _draw_box(sheet: Image.Image, picture: TreePicture, box: _Box) -> None:
-    x, y = _corner(box)
-    count = len(picture.tree.leaves)
-    merge = box.node - count
-    filter_ = int(picture.tree.critical[merge]) if merge >= 0 else -1
-    head = "one image" if merge < 0 else f"filter {filter_}" if filter_ >= 0 else "no filter left"
-    if filter_ in picture.detects:
-        head += f" · {picture.detects[filter_]}"
+def _critical(tree: FilterTree, node: int) -> int | None:
+    merge = node - len(tree.leaves)
+    return int(tree.critical[merge]) if merge >= 0 and tree.critical[merge] >= 0 else None
+
+
+def _write_box(
+    sheet: Image.Image, tree: FilterTree, box: _Box, images: int, detects: Mapping[int, str]
+) -> None:
+    (x, y), merge, filter_ = _corner(box), box.node - len(tree.leaves), _critical(tree, box.node)
+    head = "one image" if merge < 0 else "no filter left"
+    if filter_ is not None:
+        head = " · ".join(filter(None, (f"filter {filter_}", detects.get(filter_))))
     Text(head, 12, bold=True).draw(sheet, x, y, _WIDE)
-    leaves = below(picture.tree, box.node)
     if merge >= 0:
-        under = f"{len(leaves)} images" + (f" ({box.apart} set apart)" if box.apart else "")
-        under += f" · d {picture.tree.distances[merge]:.3f}"
+        under = f"{images} images" + (f" ({box.apart} set apart)" if box.apart else "")
+        under += f" · d {tree.distances[merge]:.3f}"
         Text(under, 11).draw(sheet, x, y + 15, sheet.width)
-    order = (
-        leaves
-        if filter_ < 0
-        else leaves[np.argsort(-picture.peaks[leaves, filter_], kind="stable")]
-    )
-    for place, leaf in enumerate(order[:_SHOWN]):
-        cell = Image.fromarray(picture.thumbnail(int(leaf))).resize((_SIDE, _SIDE))
-        Picture(cell).draw(sheet, x + place * (_SIDE + _GAP), y + 31, _SIDE)
 
 
 def below(tree: FilterTree, node: int) -> np.ndarray:
@@ -165,14 +161,3 @@ def below(tree: FilterTree, node: int) -> np.ndarray:
         else:
             waiting += tree.pairs[one - count].tolist()
     return np.array(sorted(found), np.int64)
-
-
-def sprite(count: int, thumbnail: Callable[[int], np.ndarray]) -> Image.Image:
-    """Put the leaves' images into one picture, `COLUMNS` to a row, for the page."""
-    count = min(count, MOST)
-    rows = -(-count // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
-    for leaf in range(count):
-        cell = Image.fromarray(thumbnail(leaf)).resize((CELL, CELL), Image.Resampling.BILINEAR)
-        sheet.paste(cell, (leaf % COLUMNS * CELL, leaf // COLUMNS * CELL))
-    return sheet
