@@ -98,8 +98,8 @@ def measure(model: Any, layer: Any, photo: Any, steps: int) -> tuple[Any, bool]:
 
 
 def save(path: Path, rows: list[list[tuple[str, Any]]]) -> None:
-    from cnnlens.report.invert_files import Cell, draw_rows
     from cnnlens.report.figures.visualize import as_picture
+    from cnnlens.report.invert_files import Cell, draw_rows
     from cnnlens.report.sheet import save_png
 
     cells = [[Cell(as_picture(x.cpu().numpy()), name) for name, x in row] for row in rows]
