@@ -72,7 +72,7 @@ def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times,
     sound(tmp_path)
 
 
-WRITERS = ["write_units", "write_concepts", "write_scores", "write_top", "write_json"]
+WRITERS = ["write_units", "_concepts_of", "_write_scores", "_top_of", "write_json"]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
