@@ -97,7 +97,7 @@ class Compare(Method):
         self.models = read_models(paths)
         self.layers = match_layers(self.models, self.asked.layer)
         shown = self._units()
-        self.found = compare_models(self.models, self.layers, None, self.settings, first.force)
+        self.found = compare_models(self.models, self.layers, self.settings, first.force)
         self.found["shown"] = shown
         if self.images is not None:
             classes_of(self.images)

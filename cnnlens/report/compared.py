@@ -59,24 +59,16 @@ def compare(
         measured alike.
     """
     models = read_models([Path(path) for path in workspaces])
-    return compare_models(models, match_layers(models, names), None, settings, force)
+    return compare_models(models, match_layers(models, names), settings, force)
 
 
 def compare_models(
     models: Sequence[ComparedModel],
     layers: Mapping[str, Rows],
-    accuracies: Sequence[Mapping[str, Any] | None] | None = None,
     settings: CompareSettings | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Compare workspaces that have been read (`read_models`, `match_layers`), as `compare` does.
-
-    Parameters
-    ----------
-    models, layers, settings, force
-        What is compared, and how.
-    accuracies : sequence of mapping or None, optional
-        ``value, chance, interval, images`` per workspace; else those of ``new.json``.
 
     Raises
     ------
@@ -90,8 +82,6 @@ def compare_models(
         raise CnnlensError(
             unlike[0] + more, "measure both alike, or compare all the same with --force"
         )
-    if accuracies is None:
-        accuracies = [trained_accuracy(model, settings.level) for model in models]
     return {
         "workspaces": [
             {
@@ -100,9 +90,9 @@ def compare_models(
                 "model": model.model.get("spec"),
                 "arch": model.model.get("arch"),
                 "method": model.method,
-                "accuracy": None if accuracy is None else dict(accuracy),
+                "accuracy": trained_accuracy(model, settings.level),
             }
-            for model, accuracy in zip(models, accuracies, strict=True)
+            for model in models
         ],
         "settings": settings.as_dict(),
         "unlike": unlike,

@@ -19,7 +19,7 @@ from cnnlens.report.dissect_files import (
     Unit,
     read_dissections,
 )
-from cnnlens.report.figures.dissect import chance_unique
+from cnnlens.report.figures.dissect import count_of
 from cnnlens.report.palette import colours
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
@@ -86,12 +86,10 @@ def _bars(layers: list[DissectResult], categories: list[str]) -> dict[str, Any]:
 
 
 def _bar(layer: DissectResult, category: str | None) -> dict[str, Any]:
-    per_category = layer.summary.get("per_category") or {}
-    source = layer.summary if category is None else per_category.get(category) or {}
     return {
-        "unique": source.get("unique_detectors") or 0,
-        "detectors": source.get("detectors") or 0,
-        "chance": chance_unique(layer.summary, category),
+        "unique": count_of(layer.summary, category) or 0,
+        "detectors": count_of(layer.summary, category, "detectors") or 0,
+        "chance": count_of(layer.summary.get("chance"), category),
     }
 
 

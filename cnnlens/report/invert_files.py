@@ -49,12 +49,13 @@ class Inverted:
     @property
     def picture(self) -> Path:
         """The inverted picture alone."""
-        return picture_file(self.folder, self.image, self.perturb)
+        folder = self.folder if self.perturb == "none" else self.folder / self.perturb
+        return folder / "pictures" / f"{self.image}.png"
 
     @property
     def original(self) -> Path:
         """The photo as the network saw it."""
-        return original_file(self.folder, self.image)
+        return self.folder / "originals" / f"{self.image}.png"
 
     @property
     def errors(self) -> list[tuple[str, str]]:
@@ -62,16 +63,6 @@ class Inverted:
         names = {"features": "feature error", "pairs": "of mean distance", "pixels": "pixel RMSE"}
         found = self.entry["errors"]
         return [(name, number(found.get(key), 3)) for key, name in names.items()]
-
-
-def picture_file(folder: Path, name: str, perturb: str = "none") -> Path:
-    """Where an inverted picture alone is."""
-    return (folder if perturb == "none" else folder / perturb) / "pictures" / f"{name}.png"
-
-
-def original_file(folder: Path, name: str) -> Path:
-    """Where the photo is, as the network saw it."""
-    return folder / "originals" / f"{name}.png"
 
 
 def read_inversions(workspace: Path) -> list[list[Inverted]]:

@@ -219,7 +219,8 @@ def category_bars(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     Of each layer's ``summary.json``, ``per_category`` gives the bars and ``chance`` the lines: per
     category where it says so, else one for the layer's distinct concepts.
     """
-    names = category_names(summaries.values())
+    every = (name for summary in summaries.values() for name in summary.get("per_category") or {})
+    names = list(dict.fromkeys(every))
     bars = len(names) + 1
     figure = new_figure(max(5.0, 1.2 + 0.38 * bars * len(summaries)), 3.6, dpi=144)
     axes = figure.add_subplot()
@@ -227,11 +228,11 @@ def category_bars(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     width = 0.8 / bars
     for index, (name, colour) in enumerate(series):
         places = np.arange(len(summaries)) - 0.4 + width * (index + 0.5)
-        heights = [_unique(summary, name) for summary in summaries.values()]
+        heights = [count_of(summary, name) or 0 for summary in summaries.values()]
         label = name if name is not None else "all, distinct best labels"
         drawn = axes.bar(places, heights, width * 0.86, color=colour, label=short(label, 40))
         axes.bar_label(drawn, fmt="%d", fontsize=7, padding=2, color="#444444")
-        levels = [chance_unique(summary, name) for summary in summaries.values()]
+        levels = [count_of(summary.get("chance"), name) for summary in summaries.values()]
         _chance_lines(axes, places, levels, width)
     _finish_bars(axes, list(summaries))
     figure.tight_layout()
@@ -257,24 +258,10 @@ def _chance_lines(axes: Any, places: np.ndarray, levels: list[float | None], wid
                 line.set_label("chance")
 
 
-def category_names(summaries: Any) -> list[str]:
-    """List the categories of several summaries, each once, in the order they are met."""
-    names: dict[str, None] = {}
-    for summary in summaries:
-        names.update(dict.fromkeys(summary.get("per_category") or {}))
-    return list(names)
-
-
-def _unique(summary: Mapping[str, Any], category: str | None) -> int:
-    if category is None:
-        return int(summary.get("unique_detectors") or 0)
-    row = (summary.get("per_category") or {}).get(category) or {}
-    return int(row.get("unique_detectors") or 0)
-
-
-def chance_unique(summary: Mapping[str, Any], category: str | None) -> float | None:
-    """Look up the chance level of unique detectors, of a category or (None) of all together."""
-    chance = summary.get("chance") or {}
-    if category is not None:
-        chance = (chance.get("per_category") or {}).get(category) or {}
-    return chance.get("unique_detectors")
+def count_of(
+    counts: Mapping[str, Any] | None, category: str | None, what: str = "unique_detectors"
+) -> float | None:
+    """Look up a count in a summary or its chance: of a category, or (None) of all together."""
+    if counts and category is not None:
+        counts = (counts.get("per_category") or {}).get(category)
+    return (counts or {}).get(what)
