@@ -77,7 +77,7 @@ class Finetune(Method):
     examples = (
         "cnnlens finetune model.pt -d birds/ -l features.12 --out icnn.pt",
         "cnnlens finetune model.pt -d birds/ -l features.12 --method none --insert --out plain.pt",
-        "torchrun --nproc-per-node 2 -m cnnlens finetune model.pt -d birds/ --method cgl",
+        "cnnlens finetune model.pt -d birds/ --method cgl --groups 8 --out cgl.pt",
     )
 
     def resolve(self) -> None:
