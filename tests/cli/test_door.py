@@ -86,7 +86,7 @@ def test_half_an_address_says_what_is_missing(address, model, tmp_path):
     assert "names no unit" in answer.error or "names no layer" in answer.error
 
 
-@pytest.mark.parametrize("name", ["dissect", "stability", "cluster", "deconv", "extract"])
+@pytest.mark.parametrize("name", ["dissect", "stability", "cluster", "deconv", "extract", "finetune"])
 def test_a_missing_data_folder_is_said_before_the_model_is_opened(name, tmp_path):
     more = ("-f", "conv1:0") if name == "deconv" else ()
     answer = cnnlens(name, tmp_path / "no.pt", "-d", tmp_path / "no-data", *more, "-w", tmp_path)
@@ -97,7 +97,7 @@ def test_a_damaged_neighbour_costs_neither_document_nor_page(workspace, shapes):
     """The picture, its document and the page are there, and the page names what is damaged."""
     summary = workspace / "dissect/conv2/summary.json"
     summary.write_text(summary.read_text()[:40])
-    image = next(iter((shapes / "images").glob("*.png")))
+    image = next(iter((shapes / "images").rglob("*.png")))
     answer = cnnlens("cam", "-i", image, "-w", workspace, "--json", "--method", "gradcam")
     assert answer.code == 0, answer.err
     assert answer.json["pictures"]
