@@ -86,7 +86,9 @@ def test_half_an_address_says_what_is_missing(address, model, tmp_path):
     assert "names no unit" in answer.error or "names no layer" in answer.error
 
 
-@pytest.mark.parametrize("name", ["dissect", "stability", "cluster", "deconv", "extract", "finetune"])
+@pytest.mark.parametrize(
+    "name", ["dissect", "stability", "cluster", "deconv", "extract", "finetune"]
+)
 def test_a_missing_data_folder_is_said_before_the_model_is_opened(name, tmp_path):
     more = ("-f", "conv1:0") if name == "deconv" else ()
     answer = cnnlens(name, tmp_path / "no.pt", "-d", tmp_path / "no-data", *more, "-w", tmp_path)
