@@ -128,11 +128,16 @@ def _ruled(
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    for name, to_right in zip(columns, right, strict=True):
-        table.add_column(name, justify="right" if to_right else "left", overflow="fold")
+    console, room = Console(file=stream), 0
+    for place, (name, to_right) in enumerate(zip(columns, right, strict=True)):
+        paths = [row[place] for row in rows if "/" in row[place]]
+        whole = max(map(len, paths), default=0)  # a path that is broken cannot be copied
+        justify: Any = "right" if to_right else "left"
+        table.add_column(name, justify=justify, overflow="fold", min_width=whole or None)
+        room += max(whole, len(name)) + 2
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(file=stream).print(table)
+    console.print(table, width=max(console.width, room), crop=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ class Cam(Pictured):
             image=image.mark,
         )
         others = (f"{image.name}.npz",) if self.asked.raw else ()
-        return Item(f"{image.name}.png", made_from, others, image)
+        return Item(f"{image.name}.png", made_from, others, image, partial(_serves, made_from))
 
     def work(self) -> Iterator[Step]:
         """Draw one picture per image."""
@@ -153,6 +154,16 @@ class Cam(Pictured):
         for c in entry["classes"]:
             numbers = round(c["score"], 4), round(c["probability"], 4)
             yield entry["file"], c["name"], c["class"], *numbers
+
+
+def _serves(wanted: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Whether a picture of more classes, but for that made alike, is there already."""
+    if {**earlier, "classes": wanted["classes"]} != wanted:
+        return False
+    mine, theirs = wanted["classes"], earlier["classes"]
+    if isinstance(mine, str) and isinstance(theirs, str):
+        return int(mine.split()[1]) <= int(theirs.split()[1])
+    return not isinstance(mine, str) and not isinstance(theirs, str) and set(mine) <= set(theirs)
 
 
 def _write_raw(

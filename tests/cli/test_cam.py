@@ -16,6 +16,7 @@ from cnnlens.model.zoo import ZOO
 from cnnlens.report.figures import cam as heat
 
 from .photos import write_nets, write_photos
+from .runner import cnnlens
 
 SIZE = ["--image-size", "48"]
 
@@ -193,3 +194,22 @@ def test_a_network_without_such_a_head_is_told_of_gradcam(
     assert "--method gradcam" in capsys.readouterr().err
     assert app._run(["cam", f"{path}:net", *words, "--method", "gradcam"]) == 0
     assert read(tmp_path)["pictures"][0]["layer"] == "last"
+
+
+def test_a_smaller_request_leaves_the_larger_picture(model, shapes, tmp_path):
+    """A picture of three classes serves who asks for one of them, not who asks for another."""
+    image = shapes / "images/shapes/00000.png"
+    words = ("-i", image, "--method", "gradcam", "-w", tmp_path)
+    assert cnnlens("cam", model, *words, "--top", 2).code == 0
+    picture = next((tmp_path / "cam").glob("*.png"))
+    large = picture.read_bytes()
+    answer = cnnlens("cam", *words, "--top", 1)
+    assert "made before" in answer.err
+    assert picture.read_bytes() == large
+    assert cnnlens("cam", *words, "--top", 3).code == 0
+    assert picture.read_bytes() != large
+    assert cnnlens("cam", *words, "--class", "a", "--class", "b").code == 0
+    both = picture.read_bytes()
+    assert "made before" in cnnlens("cam", *words, "--class", "b").err
+    assert picture.read_bytes() == both
+    assert "made before" not in cnnlens("cam", *words, "--class", "c").err

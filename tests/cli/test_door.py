@@ -107,3 +107,22 @@ def test_a_damaged_neighbour_costs_neither_document_nor_page(workspace, shapes):
     page = (workspace / "report.html").read_text()
     assert "summary.json" in page
     assert "damaged" in page
+
+
+def test_a_path_in_a_table_is_never_broken(monkeypatch):
+    """Who copies it from a terminal of 80 columns gets all of it."""
+    import io
+
+    from cnnlens.cli.screen import Screen
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = Terminal()
+    path = "out/" + "a-long-name-of-a-folder/" * 4 + "features.12.h5"
+    rows = [("features.12", "520 × 512 × 13 × 13", path)]
+    Screen(_out=stream).table(["layer", "images × units", "store"], rows)
+    assert path in stream.getvalue()

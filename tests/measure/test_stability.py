@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,26 @@ def test_the_papers_minimum_over_categories():
     assert found.shuffled < measure(data, maps).shuffled
 
 
+def of_two_sizes(data: PartSet) -> PartSet:
+    """Cut part masks of every fourth object, the last ones aside, to their upper half.
+
+    The smallest part then is neither the first nor the last that is met.
+    """
+    plain = data.masks
+
+    def read(index: int) -> dict[int, np.ndarray]:
+        found = plain(index)
+        if index % 4 < 2 and 4 < index < len(data.paths) - 4:
+            for plane in found.values():
+                rows = np.flatnonzero(plane.any(axis=1))
+                plane[rows[len(rows) // 2] :] = False
+        return found
+
+    return replace(data, masks=read)
+
+
 def test_part_interpretability_bound_and_quantiles():
-    data, random = things(40, 2, masks=True), np.random.default_rng(7)
+    data, random = of_two_sizes(things(40, 2, masks=True)), np.random.default_rng(7)
     maps = random.uniform(0, 0.5, (40, 3, SIDE, SIDE))
     on = cells_of(data, 0)
     for image, (y, x) in enumerate(on):
@@ -218,7 +237,7 @@ def test_part_interpretability_bound_and_quantiles():
                 assert one.by_part[unit, part] == pytest.approx(share)
                 assert one.bound[unit, part] == pytest.approx(bound)
     first = found.associations[0]
-    assert first.best(first.by_part)[0] == first.by_part[0, 0] > 0.9
+    assert first.best(first.by_part)[0] == first.by_part[0, 0] > 0.5
     assert first.best(first.chance)[0] < 0.5  # the parts of other objects lie elsewhere
 
 
