@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnlens.cluster.filters import NONE, FilterTree, node_vectors
-from cnnlens.cluster.forest import half_cosine
-from cnnlens.cluster.tree import roots
+from cnnlens.cluster.tree import half_cosine, roots
 
 _FEW = 0.02  # share of a category that is too few to count as a branch
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.cluster.forest import Forest
-from cnnlens.cluster.tree import newick
+from cnnlens.cluster.tree import Forest, newick
 from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, read_categories
 from cnnlens.errors import CnnlensError
 

@@ -12,7 +12,7 @@ from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.option import option
-from cnnlens.settings.style import StyleSettings
+from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.study.images import GivenImage, readable
 from cnnlens.study.ledger import Item, Ledger
 

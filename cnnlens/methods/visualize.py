@@ -16,8 +16,7 @@ from cnnlens.progress import Step
 from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import VisualizeSettings
 from cnnlens.study.images import GivenImage, given_images, readable
-from cnnlens.study.ledger import Item
-from cnnlens.study.unfinished import Unfinished
+from cnnlens.study.ledger import Item, Unfinished
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet

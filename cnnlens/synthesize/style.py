@@ -32,7 +32,7 @@ from torch import Tensor
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
-from cnnlens.settings.style import StyleSettings
+from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.invert import automatic, input_plane
 from cnnlens.synthesize.objective import Objective, custom, read_images

@@ -11,7 +11,7 @@ from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.settings.style import StyleSettings
+from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize.style import aims, content_and_style_layers, gram, transfer
 from tests.reference import style as literal
 
