@@ -33,7 +33,8 @@ class GroupedCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Notice an option whose value was left out before it swallows the next option."""
         known = {flag: p for p in self.get_params(ctx) for flag in (*p.opts, *p.secondary_opts)}
-        for word, following in zip(args, [*args[1:], None], strict=True):
+        for number, word in enumerate(args):
+            following = args[number + 1] if number + 1 < len(args) else None
             parameter = known.get(word)
             if parameter is None or getattr(parameter, "is_flag", False) or word == "--":
                 continue

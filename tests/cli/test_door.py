@@ -126,3 +126,11 @@ def test_a_path_in_a_table_is_never_broken(monkeypatch):
     rows = [("features.12", "520 × 512 × 13 × 13", path)]
     Screen(_out=stream).table(["layer", "images × units", "store"], rows)
     assert path in stream.getvalue()
+
+
+def test_a_command_may_stand_alone():
+    """No word after the command: it says what it needs, by its own words."""
+    for name in (*methods(), "report", "layers"):
+        answer = cnnlens(name)
+        assert answer.code in (1, 2), name
+        assert answer.error
