@@ -70,10 +70,11 @@ def explain(
     CnnlensError
         When no category is called after the predicted class, or the layer answers nothing.
     """
-    found = explanations(
-        model, layer, source, groups, [pixels], category=category, rule=rule, top=top
-    )
-    return next(found)
+    with model.in_use():
+        found = explanations(
+            model, layer, source, groups, [pixels], category=category, rule=rule, top=top
+        )
+        return next(found)
 
 
 def explanations(

@@ -166,7 +166,7 @@ def memory_images(
         raise ValueError(f"{len(labels)} labels for {count} images")
     digits = max(4, len(str(count - 1)))
     paths = tuple(f"{index:0{digits}d}.png" for index in range(count))
-    categories = None if labels is None else _names(labels, getattr(images, "classes", None))
+    categories = None if labels is None else _names(labels, _listed(images, "classes"))
     kind = "images" if categories is None else "classes"
     return MemoryImages(Path(name), paths, kind, categories, images, preprocess)
 
@@ -175,10 +175,19 @@ def _labels(images: Any, count: int) -> list[Any] | None:
     """The labels of pairs; a Dataset that lists its targets need not be read through for them."""
     if not _is_pair(images[0]):
         return None
-    targets = getattr(images, "targets", None)
+    targets = _listed(images, "targets")
     if targets is not None and len(targets) == count:
         return list(targets)
     return [images[index][1] for index in range(count)]
+
+
+def _listed(images: Any, what: str) -> Any:
+    """The `classes` or `targets` of a Dataset, or of the one that a Subset is taken from."""
+    whole, indices = getattr(images, "dataset", None), getattr(images, "indices", None)
+    if whole is None or indices is None:
+        return getattr(images, what, None)
+    found = _listed(whole, what)
+    return found if found is None or what == "classes" else [found[index] for index in indices]
 
 
 def _names(labels: Sequence[Any], classes: Sequence[str] | None) -> tuple[str, ...]:

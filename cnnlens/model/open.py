@@ -130,6 +130,11 @@ def wrap_module(
     if classes is None and count_outputs(net) == len(imagenet_classes()):
         classes = imagenet_classes()
         notes.append("its thousand outputs are taken for ImageNet's classes")
+    if isinstance(classes, str):
+        raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
+    outputs = count_outputs(net)
+    if classes is not None and outputs and len(classes) != outputs:
+        raise ValueError(f"{len(classes)} names of classes for {outputs} outputs")
     source = re.sub(r" at 0x[0-9a-f]+", "", repr(net))  # what no state dict says: strides, sizes
     model = Model(
         net=net,

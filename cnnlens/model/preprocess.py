@@ -50,6 +50,17 @@ class Preprocess:
     done: bool = False
     source: str = "assumed"
 
+    def __post_init__(self) -> None:
+        """Take one side for both, and lists for tuples."""
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        object.__setattr__(self, "size", tuple(size))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.size) != 2 or len(self.mean) != len(self.std):
+            raise ValueError(
+                f"size {self.size}, {len(self.mean)} means, {len(self.std)} deviations"
+            )
+
     @property
     def channels(self) -> int:
         """Number of input channels."""

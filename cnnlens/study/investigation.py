@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cnnlens.model.preprocess import Preprocess
 
 _GIVEN = "given"  # folder of pictures that were named as arrays
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # of investigations without one
 
 
 class Investigation:
@@ -51,8 +52,8 @@ class Investigation:
         MODEL as on the command line, or a network in memory (DataParallel and compiled ones are
         unwrapped). Left out: the workspace's.
     workspace : path, optional
-        Where results go. Left out: a temporary folder for a network in memory, which goes with
-        this object; else as on the command line.
+        Where results go. Left out: a temporary folder for a network in memory, which goes when
+        Python ends; else as on the command line.
     preprocess : Preprocess, optional
         How pixels become input, for a network in memory: ours, torchvision's transforms of a
         weights entry, or timm's data config. Left out: ImageNet's at 224 pixels, which is said.
@@ -94,7 +95,6 @@ class Investigation:
         self._run = RunSettings(device, batch_size, workers)
         self._quiet = quiet
         self._net: nn.Module | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
         self._options: dict[str, Any] = {}
         self._said: set[str] = set()
@@ -103,8 +103,9 @@ class Investigation:
         elif model is not None and not isinstance(model, Path):
             self._take(model, preprocess, classes)
             if workspace is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="cnnlens-")
-                workspace = self._temporary.name
+                folder = tempfile.TemporaryDirectory(prefix="cnnlens-")
+                _FOLDERS.append(folder)  # results outlive this object; the folder goes at exit
+                workspace = folder.name
         self.workspace = Workspace(None if workspace is None else Path(workspace))
 
     def _take(self, model: Any, preprocess: Any, classes: Sequence[str] | None) -> None:
@@ -222,16 +223,15 @@ class Investigation:
 
     def _converted(self, field: Field, value: Any, labels: Any) -> Any:
         """Bring a value to what the command line gives: tuples, paths, opened data."""
-        if field.keyword in ("data", "negatives") and not isinstance(
-            value, (str, Path, type(None))
-        ):
-            return _in_memory(value, labels)
-        if field.keyword == "image":
-            value = [value] if _is_one(value) else list(value)
-            return tuple(self._as_file(one, number) for number, one in enumerate(value))
-        if field.repeats and value is not None:
-            return (value,) if isinstance(value, (str, Path)) else tuple(map(str, value))
-        return Path(value) if field.type is Path and isinstance(value, str) else value
+        if value is None:
+            return None
+        if field.keyword in ("data", "negatives"):
+            return Path(value) if isinstance(value, (str, Path)) else _in_memory(value, labels)
+        several = [value] if _is_one(value) else list(value)
+        if field.type is Path:
+            files = tuple(self._as_file(one, number) for number, one in enumerate(several))
+            return files if field.repeats else files[0]
+        return tuple(map(str, several)) if field.repeats else value
 
     def _as_file(self, image: Any, number: int) -> Path:
         """Give a picture in memory a file, named by its place and by what it shows."""
@@ -306,7 +306,11 @@ def _in_memory(value: Any, labels: Any) -> ImageSet:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.memory import memory_images
 
-    return value if isinstance(value, ImageSet) else memory_images(value, labels)
+    if isinstance(value, ImageSet):
+        return value
+    images = memory_images(value, labels)
+    # each has stores of its own, whatever others are in memory
+    return memory_images(value, labels, name=f"images-{images.fingerprint[:6]}")
 
 
 def _is_one(value: Any) -> bool:

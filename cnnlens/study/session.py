@@ -105,6 +105,11 @@ class Study:
             if known is None:
                 raise needs_model(self.workspace)
             spec = known["spec"]
+            if known.get("in_memory"):
+                raise UsageError(
+                    f"the workspace {self.workspace.path} is about a network in memory ({spec})",
+                    "in Python: Investigation(net, workspace); or name a model, with another -w",
+                )
         else:
             spec = portable(self.spec)  # as later commands open it: equal names, equal marks
             known = known if known and known["spec"] == spec else None

@@ -189,6 +189,8 @@ class Workspace:
             "classes": model.classes,
             "options": {k: v for k, v in options.items() if v},
         }
+        if getattr(model, "lent_to", None) is not None:
+            entry["options"] = {"in_memory": True}
         known = self.document["model"]
         if self._is_lost:
             self.clear()

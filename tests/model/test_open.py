@@ -386,6 +386,6 @@ def test_a_thousand_outputs_without_names_are_taken_for_imagenet_s() -> None:
 
 
 def test_a_model_is_printed_short() -> None:
-    text = repr(wrap_module(little(), Preprocess((32, 48)), classes=["a", "b"]))
-    assert "input 3×32×48" in text and "2 classes" in text and "\n" not in text
+    text = repr(wrap_module(little(), Preprocess((32, 48)), classes=list("abcd")))
+    assert "input 3×32×48" in text and "4 classes" in text and "\n" not in text
     assert len(text) < 160

@@ -204,3 +204,59 @@ def test_import_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_several_sets_in_memory_have_stores_of_their_own(lens, photos):
+    first = lens.extract(data=photos[:4], layer="conv1")
+    second = lens.extract(data=photos[4:], layer="conv1")
+    assert (len(first), len(second)) == (4, 5)
+    assert len(lens.extract(data=photos[:4], layer="conv1")) == 4
+
+
+def test_results_outlive_what_made_them(photos):
+    found = cnnlens.Investigation(small_net(), preprocess=PREPROCESS, quiet=True).cam(
+        image=photos[0], method="gradcam", layer="conv1"
+    )
+    assert found._repr_html_().count("<img") == 1
+
+
+def test_numbers_serve_where_names_do(lens, photos):
+    one = lens.cam(image=photos[0], method="gradcam", layer="conv1", class_=2)
+    assert one.entries[0]["class_name"] == "c"
+
+
+def test_style_takes_pictures_in_memory(lens, photos):
+    found = lens.style(content=photos[0], style=photos[1], steps=2)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("classes", ["imagenet", ["a", "b"]])
+def test_wrong_names_of_classes_are_refused(classes):
+    with pytest.raises(ValueError, match=r"names? "):
+        cnnlens.Investigation(small_net(), preprocess=PREPROCESS, classes=classes).layers()
+
+
+def test_a_subset_keeps_the_names_of_its_classes(lens, photos):
+    class Set(torch.utils.data.Dataset):
+        classes, targets = ["cat", "dog"], [0, 1] * 3
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            return Image.fromarray(photos[index]), self.targets[index]
+
+    store = lens.extract(data=torch.utils.data.Subset(Set(), [1, 2, 3]), layer="conv1")
+    assert store.categories == ["dog", "cat", "dog"]
+
+
+def test_a_workspace_about_a_network_in_memory_says_so(lens, photos):
+    lens.cam(image=photos[0], method="gradcam", layer="conv1")
+    with pytest.raises(UsageError, match="network in memory"):
+        cnnlens.Investigation(workspace=lens.workspace.path).layers()
+
+
+def test_one_side_serves_for_both():
+    assert cnnlens.Preprocess(32, [0.5] * 3, [0.5] * 3).size == (32, 32)
+    with pytest.raises(ValueError, match="3 means, 1 deviations"):
+        cnnlens.Preprocess(32, [0.5] * 3, [0.5])
