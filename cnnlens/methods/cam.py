@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.methods.method import Inputs, images_input, layer_input, raw_input
 from cnnlens.methods.pictured import Part, Pictured
+from cnnlens.methods.stored import mark
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
 from cnnlens.settings.option import option
@@ -88,6 +90,7 @@ class Cam(Pictured):
             method=self.settings.method,
             place=self.maps.place.key,
             classes=self.classes or f"top {self.settings.top}",
+            names=mark(self.study.model.classes),
             image=image.mark,
         )
         others = (f"{image.name}.npz",) if self.asked.raw else ()
@@ -157,13 +160,14 @@ class Cam(Pictured):
 
 
 def _serves(wanted: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
-    """Whether a picture of more classes, but for that made alike, is there already."""
-    if {**earlier, "classes": wanted["classes"]} != wanted:
+    """Whether a picture that begins with the same classes, but for that alike, is there already."""
+    mine, theirs = wanted["classes"], earlier.get("classes")
+    if {**earlier, "classes": mine} != dict(wanted):
         return False
-    mine, theirs = wanted["classes"], earlier["classes"]
-    if isinstance(mine, str) and isinstance(theirs, str):
-        return int(mine.split()[1]) <= int(theirs.split()[1])
-    return not isinstance(mine, str) and not isinstance(theirs, str) and set(mine) <= set(theirs)
+    if isinstance(mine, list):
+        return isinstance(theirs, list) and theirs[: len(mine)] == mine
+    more = re.fullmatch(r"top (\d+)", theirs) if isinstance(theirs, str) else None
+    return more is not None and int(mine.removeprefix("top ")) <= int(more[1])
 
 
 def _write_raw(

@@ -89,6 +89,11 @@ class Finetune(Method):
         if self.rank:
             self.study.voice.hush()
         asked, study = self.asked, self.study
+        if asked.out.suffix in (".json", ".png") or asked.out.is_dir():
+            raise UsageError(
+                f"--out {asked.out} is no place for a checkpoint",
+                "name a file such as new.pt; new.json and new.png are written beside it",
+            )
         self.request = self._request()
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
         self.negatives: ImageSet | None = None

@@ -91,7 +91,8 @@ class Style(Pictured):
         (self.content,) = study.given([asked.content]).images
         styles = study.given(asked.style).images
         self._choose_layers()
-        self.part = self.add(study.ledger("style"), [self._item(image) for image in styles])
+        self.ledger = study.ledger("style")
+        self.part = self.add(self.ledger, [self._item(image) for image in styles])
         if any("random weights" in note for note in study.model.notes):
             study.voice.note("the weights are random: the picture says little of any style")
 
@@ -107,13 +108,18 @@ class Style(Pictured):
 
     def _item(self, image: GivenImage) -> Item:
         name = f"{self.content.name}--{image.name}"
+        pair, taken = [self.content.place, image.place], self.ledger.entries
+        number, free = 2, name
+        while taken.get(f"{free}.png", {}).get("pair", pair) != pair:  # other images of these names
+            free, number = f"{name}-{number}", number + 1
+        name = free
         made_from = self.study.key(
             content=self.content.mark,
             image=image.mark,
             places=[[one.place.key for one in some] for some in (self.contents, self.style_layers)],
             settings=self.settings.as_dict(),
         )
-        return Item(f"{name}.png", made_from, (f"{name}-sheet.png",), image)
+        return Item(f"{name}.png", made_from, (f"sheets/{name}.png",), image)
 
     def plan(self) -> str:
         """Say how many pictures take how many passes."""
@@ -141,6 +147,7 @@ class Style(Pictured):
         entry = {
             "file": item.name,
             "sheet": item.files[0],
+            "pair": [self.content.place, item.subject.place],
             "content": self.content.shown,
             "style": item.subject.shown,
             "content_layers": [layer.name for layer in self.contents],

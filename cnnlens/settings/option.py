@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from dataclasses import dataclass
@@ -130,15 +131,22 @@ class Field:
     @property
     def metavar(self) -> str:
         """What stands for a value."""
-        numbers = {int: "N", float: "X"}
-        return (
-            self.option.metavar or "|".join(self.option.choices) or numbers.get(self.type, "TEXT")
-        )
+        usual = {int: "N", float: "X"}.get(self.type, "TEXT")
+        return self.option.metavar or "|".join(self.option.choices) or usual
 
     def check(self, value: Any) -> None:
         """Raise UsageError where a value, or one of several, does not fit."""
         for one in value if self.repeats and value is not None else [value]:
+            self._check_type(one)
             self.option.check(self.flag, one)
+
+    def _check_type(self, value: Any) -> None:
+        """Numbers where numbers belong: Python, other than a shell, may give anything."""
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        fits = {int: whole, float: whole or isinstance(value, numbers.Real)}.get(self.type, True)
+        if value is not None and not fits:
+            kind = "whole number" if self.type is int else "number"
+            raise UsageError(f"{self.flag} {value!r} is no {kind}", self.option.hint)
 
 
 def fields_of(declared: type) -> list[Field]:

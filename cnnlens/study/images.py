@@ -44,6 +44,11 @@ class GivenImage:
         return f"{_place(self.path)}:{stat.st_size}:{stat.st_mtime_ns}"
 
     @property
+    def place(self) -> str:
+        """A hash of where it is."""
+        return _place(self.path)
+
+    @property
     def shown(self) -> str:
         """Its path for people and for files that are shared."""
         return shown_path(self.path)

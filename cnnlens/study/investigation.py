@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cnnlens.model.preprocess import Preprocess
 
 _GIVEN = "given"  # folder of pictures that were named as arrays
+_FEW = 8  # items of a list that are written out
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # of investigations without one
 
 
@@ -226,7 +227,9 @@ class Investigation:
         if value is None:
             return None
         if field.keyword in ("data", "negatives"):
-            return Path(value) if isinstance(value, (str, Path)) else _in_memory(value, labels)
+            if isinstance(value, (str, Path)):
+                return Path(value)
+            return _in_memory(value, labels if field.keyword == "data" else None)
         several = [value] if _is_one(value) else list(value)
         if field.type is Path:
             files = tuple(self._as_file(one, number) for number, one in enumerate(several))
@@ -319,9 +322,18 @@ def _is_one(value: Any) -> bool:
 
 def _as_typed(name: str, values: Mapping[str, Any]) -> str:
     """Write a call as one would type it; what is no plain value is named by its type."""
-    words = [
-        f"{k}={v!r}" if isinstance(v, (str, int, float, bool, list, tuple, Path)) else
-        f"{k}=<{type(v).__name__}>"
-        for k, v in values.items()
-    ]  # fmt: skip
+    words = [f"{k}={_word(v)}" for k, v in values.items()]
     return f"lens.{name}({', '.join(words)})"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and (
+        len(value) > _FEW or not all(isinstance(v, (str, int, float, Path)) for v in value)
+    ):
+        return f"<{len(value)} items>"
+    plain = isinstance(value, (str, int, float, Path, list, tuple))
+    return (
+        repr(str(value) if isinstance(value, Path) else value)
+        if plain
+        else (f"<{type(value).__name__}>")
+    )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,10 @@ class Ledger:
         for line in self._journal.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 name, entry = json.loads(line)
-            except (ValueError, TypeError):
-                break
-            if not isinstance(name, str) or not isinstance(entry, dict):
-                break
-            found[name] = entry
+            except (ValueError, TypeError):  # cut short by a kill
+                continue
+            if isinstance(name, str) and isinstance(entry, dict):
+                found[name] = entry
         return found
 
     def forget_cleared(self) -> None:
@@ -161,7 +161,7 @@ class Ledger:
         make_folder(self.folder)
         try:
             with self._journal.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+                file.write(f"\n{line}\n")  # on a line of its own, whatever a kill left
         except OSError as error:
             raise writing_error(self.path, error) from error
 
@@ -172,11 +172,38 @@ class Ledger:
         return {**summary, self.listed: list(self.entries.values())}
 
     def close(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the JSON, and return it."""
-        document = self.document(summary)
-        write_json(self.path, document)
-        self._journal.unlink(missing_ok=True)
+        """Write the JSON, and return it; what another process has listed meanwhile stays."""
+        make_folder(self.folder)
+        with _alone_in(self.folder):
+            self.entries = {**self._on_disk(), **self.entries}
+            document = self.document(summary)
+            write_json(self.path, document)
+            self._journal.unlink(missing_ok=True)
         return document
+
+    def _on_disk(self) -> dict[str, dict[str, Any]]:
+        try:
+            known = self._read() if self.path.exists() else {}
+        except CnnlensError:  # it was passed over when this run began
+            known = {}
+        known |= self._read_journal()
+        return {name: entry for name, entry in known.items() if self._is_there(name)}
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for an instant, so that two processes do not list over each other."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _as_read(made_from: Mapping[str, Any]) -> Any:

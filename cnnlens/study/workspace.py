@@ -52,13 +52,28 @@ def _is_sound(document: Any) -> bool:
         return False
     if not isinstance(document.get("format", _FORMAT), int):
         return False
-    if not isinstance(document.get("commands", []), list):
+    if not all(isinstance(document.get(name, []), list) for name in ("commands", "folders")):
+        return False
+    if not all(_is_name(entry.get("name")) for entry in _entries(document)):
         return False
     return all(
         isinstance(entries := document.get(name, []), list)
         and all(_has_texts(entry, keys) for entry in entries)
         for name, keys in _ENTRIES.items()
     )
+
+
+def _entries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Data sets and layers, which name folders."""
+    found = [document.get(name, []) for name in _ENTRIES]
+    return [
+        e for entries in found if isinstance(entries, list) for e in entries if isinstance(e, dict)
+    ]
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a name stays in the folder it names something in."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
 
 
 def _has_texts(entry: Any, keys: tuple[str, ...]) -> bool:
@@ -226,7 +241,8 @@ class Workspace:
         """Remove all results, and what is remembered of layers and command lines."""
         for name in self._folders():
             target = self.path / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+            is_folder = target.is_dir() and not target.is_symlink()
+            shutil.rmtree(target) if is_folder else target.unlink(missing_ok=True)
         self.document.update(layers=[], commands=[], folders=[])
 
     # ---- the data

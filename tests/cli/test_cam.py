@@ -210,6 +210,7 @@ def test_a_smaller_request_leaves_the_larger_picture(model, shapes, tmp_path):
     assert picture.read_bytes() != large
     assert cnnlens("cam", *words, "--class", "a", "--class", "b").code == 0
     both = picture.read_bytes()
-    assert "made before" in cnnlens("cam", *words, "--class", "b").err
+    assert "made before" in cnnlens("cam", *words, "--class", "a").err
     assert picture.read_bytes() == both
+    assert cnnlens("cam", *words, "--class", "b", "--json").json["pictures"][0]["class"] == 1
     assert "made before" not in cnnlens("cam", *words, "--class", "c").err

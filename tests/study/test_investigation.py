@@ -260,3 +260,20 @@ def test_one_side_serves_for_both():
     assert cnnlens.Preprocess(32, [0.5] * 3, [0.5] * 3).size == (32, 32)
     with pytest.raises(ValueError, match="3 means, 1 deviations"):
         cnnlens.Preprocess(32, [0.5] * 3, [0.5])
+
+
+@pytest.mark.parametrize(("value", "said"), [("2", "whole number"), (2.5, "whole number")])
+def test_values_of_another_type_are_named(lens, photos, value, said):
+    with pytest.raises(UsageError, match=said):
+        lens.cam(image=photos[0], top=value)
+
+
+def test_other_names_of_classes_are_shown(tmp_path, photos):
+    shown = []
+    for classes in (["a", "b", "c"], ["x", "y", "z"]):
+        lens = cnnlens.Investigation(
+            small_net(), tmp_path, preprocess=PREPROCESS, classes=classes, quiet=True
+        )
+        found = lens.cam(image=photos[0], method="gradcam", layer="conv1", class_=0)
+        shown.append(found.entries[0]["class_name"])
+    assert shown == ["a", "x"]

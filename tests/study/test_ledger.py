@@ -74,7 +74,22 @@ def test_a_line_cut_short_costs_only_itself(tmp_path):
     made(tmp_path, 3)
     (journal,) = tmp_path.glob(".cam.json.*")
     journal.write_bytes(journal.read_bytes()[:-20])
-    assert list(Ledger(tmp_path / "cam.json").entries) == ["0.png", "1.png"]
+    again = Ledger(tmp_path / "cam.json")
+    assert list(again.entries) == ["0.png", "1.png"]
+    again.keep(Item("2.png", {"image": 2}), {"file": "2.png"})  # and what comes after it is read
+    assert list(Ledger(tmp_path / "cam.json").entries) == ["0.png", "1.png", "2.png"]
+
+
+def test_two_runs_at_once_list_what_both_have_made(tmp_path):
+    slow = made(tmp_path, 1)
+    quick = Ledger(tmp_path / "cam.json")
+    (tmp_path / "quick.png").write_bytes(b"picture")
+    quick.keep(Item("quick.png", {"image": "q"}), {"file": "quick.png"})
+    quick.close({})
+    (tmp_path / "late.png").write_bytes(b"picture")
+    slow.keep(Item("late.png", {"image": "l"}), {"file": "late.png"})
+    document = slow.close({})
+    assert {e["file"] for e in document["pictures"]} == {"0.png", "quick.png", "late.png"}
 
 
 def test_an_entry_costs_the_same_however_many_there_are(tmp_path):

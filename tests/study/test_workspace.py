@@ -183,3 +183,32 @@ def test_another_model_clears_the_results_of_other_packages_methods_too(tmp_path
         now.use_model(model("b"), {}, force=True)
     assert not (tmp_path / "names").exists()
     assert (tmp_path / "workspace.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"folders": 5},
+        {"data": [{"path": "/x", "name": "../../evil", "kind": "images"}]},
+        {"data": [{"path": "/x", "name": "..", "kind": "images"}]},
+        {"layers": [{"name": "..", "place": "conv1#0"}]},
+    ],
+)
+def test_a_hostile_one_is_refused(tmp_path, part):
+    (tmp_path / "workspace.json").write_text(json.dumps(part))
+    with pytest.raises(CnnlensError, match="damaged"):
+        Workspace(tmp_path)
+
+
+def test_a_linked_folder_is_unlinked_and_what_it_leads_to_stays(tmp_path):
+    elsewhere = tmp_path / "scratch"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    space = Workspace(tmp_path / "ws")
+    with space.editing() as now:
+        now.use_model(model("a"), {})
+    (tmp_path / "ws/activations").symlink_to(elsewhere)
+    with space.editing() as now:
+        now.use_model(model("b"), {}, force=True)
+    assert not (tmp_path / "ws/activations").exists()
+    assert (elsewhere / "kept").exists()
