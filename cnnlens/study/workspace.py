@@ -176,7 +176,11 @@ class Workspace:
     def model_options(self) -> dict[str, Any] | None:
         """How to open the model again: `open_model`'s arguments; None when there is none."""
         model = self.document.get("model")
-        return {"spec": model["spec"], **model.get("options", {})} if model else None
+        if not model:
+            return None
+        # leave to run code is given on the command line, not by a folder that came from elsewhere
+        options = {k: v for k, v in model.get("options", {}).items() if k != "allow_pickle"}
+        return {"spec": model["spec"], **options}
 
     def use_model(self, model: Model, options: dict[str, Any], force: bool = False) -> None:
         """Make `model` this workspace's model.
@@ -202,7 +206,7 @@ class Workspace:
             "fingerprint": model.fingerprint,
             "preprocess": preprocess,
             "classes": model.classes,
-            "options": {k: v for k, v in options.items() if v},
+            "options": {k: v for k, v in options.items() if v and k != "allow_pickle"},
         }
         if getattr(model, "lent_to", None) is not None:
             entry["options"] = {"in_memory": True}

@@ -214,3 +214,36 @@ def test_a_smaller_request_leaves_the_larger_picture(model, shapes, tmp_path):
     assert picture.read_bytes() == both
     assert cnnlens("cam", *words, "--class", "b", "--json").json["pictures"][0]["class"] == 1
     assert "made before" not in cnnlens("cam", *words, "--class", "c").err
+
+
+def _touched(image: Path) -> tuple[()]:
+    with Image.open(image) as opened:
+        pixels = opened.convert("RGB").rotate(180)
+    pixels.save(image)
+    return ()
+
+
+CHANGES = {
+    "method": lambda image: ("--method", "gradcam"),
+    "layer": lambda image: ("--method", "gradcam", "-l", "conv1"),
+    "class": lambda image: ("--class", 2),
+    "more classes": lambda image: ("--top", 2),
+    "the image": _touched,
+    "force": lambda image: ("--force",),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_picture_depends_on_makes_it_anew(name: str, world: Path, tmp_path: Path) -> None:
+    """Every input of the key but two: another model or preprocessing is the workspace's to refuse,
+    and names of classes are told apart in tests/study."""
+    image = tmp_path / "photo.png"
+    image.write_bytes((world / "photos/a/cat.png").read_bytes())
+    words = ("cam", f"{world / 'nets.py'}:rgb", *SIZE, "-i", image, "-w", tmp_path / "ws")
+    if name == "layer":
+        words = (*words, "--method", "gradcam")
+    assert cnnlens(*words, "--no-page").code == 0
+    assert "made before" in cnnlens(*words, "--no-page").err
+    answer = cnnlens(*words, "--no-page", *CHANGES[name](image))
+    assert answer.code == 0, answer.err
+    assert "made before" not in answer.err

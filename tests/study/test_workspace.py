@@ -212,3 +212,14 @@ def test_a_linked_folder_is_unlinked_and_what_it_leads_to_stays(tmp_path):
         now.use_model(model("b"), {}, force=True)
     assert not (tmp_path / "ws/activations").exists()
     assert (elsewhere / "kept").exists()
+
+
+def test_a_folder_cannot_give_leave_to_unpickle(tmp_path):
+    space = Workspace(tmp_path)
+    with space.editing() as now:
+        now.use_model(model("a"), {"allow_pickle": True, "arch": "zoo:net"})
+    assert "allow_pickle" not in (tmp_path / "workspace.json").read_text()
+    document = json.loads((tmp_path / "workspace.json").read_text())
+    document["model"]["options"]["allow_pickle"] = True  # as a stranger's may say
+    (tmp_path / "workspace.json").write_text(json.dumps(document))
+    assert Workspace(tmp_path).model_options == {"spec": "zoo:net", "arch": "zoo:net"}
