@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.methods.method import Inputs, images_input, layer_input, raw_input
+from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.methods.stored import mark
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import images_input, layer_input, option, raw_input
 from cnnlens.study.images import GivenImage
 from cnnlens.study.ledger import Item
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.attribution.cam import Found
-    from cnnlens.report.blocks import Section
 
 _WORDS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
 
@@ -48,13 +47,6 @@ class CamInputs(Inputs):
     raw: bool = raw_input()
 
 
-def class_maps(workspace: Path) -> Section | None:
-    """Gather the page's part about class maps."""
-    from cnnlens.report.sections import class_maps as gather
-
-    return gather(workspace)
-
-
 class Cam(Pictured):
     """Class maps: where on an image the network saw a class.
 
@@ -64,7 +56,7 @@ class Cam(Pictured):
 
     name, panel = "cam", "Look at images"
     asks, settings_types, uses = CamInputs, (CamSettings,), ("device", "batch_size")
-    sections = (("cam", class_maps),)
+    sections = (("cam", page_part("sections.class_maps")),)
     columns = ("picture", "class", "number", "score", "probability")
     part: Part
     examples = (

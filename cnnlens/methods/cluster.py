@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.methods.cluster_parts import Part
-from cnnlens.methods.method import Inputs, Method, Results, data_input, layers_input
+from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.stored import detected, fill, groups_of, mark, store_key
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ClusterSettings
-from cnnlens.settings.option import fields_of, option
+from cnnlens.settings.option import data_input, fields_of, layers_input, option
 from cnnlens.study.ledger import Item, Ledger
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
-    from cnnlens.report.blocks import Section
 
 # what can be found about a layer, and the settings that each depends on
 PARTS = {
@@ -44,27 +43,6 @@ class ClusterInputs(Inputs):
             field.check(getattr(self, field.attribute))
 
 
-def category_trees(workspace: Path) -> Section | None:
-    """Gather the page's part about trees of categories."""
-    from cnnlens.report.clusters import category_trees as gather
-
-    return gather(workspace)
-
-
-def filter_trees(workspace: Path) -> Section | None:
-    """Gather the page's part about trees of filters."""
-    from cnnlens.report.clusters import filter_trees as gather
-
-    return gather(workspace)
-
-
-def embeddings(workspace: Path) -> Section | None:
-    """Gather the page's part about layouts."""
-    from cnnlens.report.clusters import embeddings as gather
-
-    return gather(workspace)
-
-
 @dataclass(frozen=True)
 class _Layer:
     """One layer: what is known of it, and what is still to be made."""
@@ -84,9 +62,9 @@ class Cluster(Method):
     name, panel = "cluster", "Look at a layer"
     asks, settings_types = ClusterInputs, (ClusterSettings,)
     sections = (
-        ("categories", category_trees),
-        ("filters", filter_trees),
-        ("embed", embeddings),
+        ("categories", page_part("clusters.category_trees")),
+        ("filters", page_part("clusters.filter_trees")),
+        ("embed", page_part("clusters.embeddings")),
     )
     examples = (
         "cnnlens cluster model.pt -d photos/ -l layer4",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.methods.method import Inputs, Method, Results, data_input
+from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings.measure import CompareSettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import data_input, option
 from cnnlens.study.addresses import parse_filters
 from cnnlens.study.images import shown_path
 from cnnlens.study.session import Study
@@ -20,7 +20,6 @@ from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layers
-    from cnnlens.report.blocks import Section
     from cnnlens.report.compare_files import ComparedLayer, Rows
 
 
@@ -60,13 +59,6 @@ class CompareInputs(Inputs):
     )
 
 
-def side_by_side(workspace: Path) -> Section | None:
-    """Gather the page's part about other networks."""
-    from cnnlens.report.side_by_side import side_by_side as gather
-
-    return gather(workspace)
-
-
 class Compare(Method):
     """Compare models side by side.
 
@@ -77,7 +69,7 @@ class Compare(Method):
 
     name, panel = "compare", "Results"
     asks, settings_types = CompareInputs, (CompareSettings,)
-    sections = (("compare", side_by_side),)
+    sections = (("compare", page_part("side_by_side.side_by_side")),)
     opens_model = False
     forces = "compare what was measured on other data, too"
     examples = (

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError
-from cnnlens.methods.method import Inputs, data_input, filters_input, images_input, raw_input
+from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import DeconvSettings
+from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
 from cnnlens.study.images import readable
 from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from cnnlens.attribution.projections import Projected, Projections
     from cnnlens.measure.top import Ranked, Target
     from cnnlens.model.layers import Layer
-    from cnnlens.report.blocks import Section
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,6 @@ class DeconvInputs(Inputs):
     raw: bool = raw_input()
 
 
-def projections(workspace: Path) -> Section | None:
-    """Gather the page's part about projections."""
-    from cnnlens.report.sections import projections as gather
-
-    return gather(workspace)
-
-
 class Deconv(Pictured):
     """Project units back to pixels: what of an image drove them.
 
@@ -49,7 +42,7 @@ class Deconv(Pictured):
 
     name, panel = "deconv", "Look at units"
     asks, settings_types = DeconvInputs, (DeconvSettings,)
-    sections = (("deconv", projections),)
+    sections = (("deconv", page_part("sections.projections")),)
     noun, columns = "unit", ("layer", "picture", "activation", "first image")
     examples = (
         "cnnlens deconv model.pt -f conv5:0-15 -d photos/",

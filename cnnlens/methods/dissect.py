@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.measurement import Measurement
-from cnnlens.methods.method import Inputs, Results, data_input, layers_input
+from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings, ExtractSettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
     from cnnlens.data.broden import Broden
     from cnnlens.measure.dissection import Dissection
     from cnnlens.model.layers import Layer
-    from cnnlens.report.blocks import Section
     from cnnlens.report.dissect_files import DissectResult
 
 
@@ -37,20 +36,6 @@ class DissectInputs(Inputs):
     store: bool = option(True, "Cache activations, or run the model twice instead.", panel="Output")
 
 
-def dissection(workspace: Path) -> Section | None:
-    """Gather the page's part about what units detect."""
-    from cnnlens.report.dissection import dissection as gather
-
-    return gather(workspace)
-
-
-def concept_groups(workspace: Path) -> Section | None:
-    """Gather the page's part about concept groups."""
-    from cnnlens.report.groups import concept_groups as gather
-
-    return gather(workspace)
-
-
 class Dissect(Measurement):
     """Network Dissection: label units by concept.
 
@@ -61,7 +46,10 @@ class Dissect(Measurement):
 
     name, panel = "dissect", "Measure units"
     asks, settings_types = DissectInputs, (DissectSettings, ExtractSettings)
-    sections = (("dissect", dissection), ("groups", concept_groups))
+    sections = (
+        ("dissect", page_part("dissection.dissection")),
+        ("groups", page_part("groups.concept_groups")),
+    )
     examples = (
         "cnnlens dissect model.pt --broden -l conv5",
         "cnnlens dissect -d labelled/ -l layer3 -l layer4 --chance 100",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.methods.method import Inputs, Method, Results, data_input, images_input, layer_input
+from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.stored import detected, fill, groups_of, mark, store_key
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import data_input, images_input, layer_input, option
 from cnnlens.study.images import GivenImage
 from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from cnnlens.activations.store import Store
     from cnnlens.cluster.explanation import Explanation
-    from cnnlens.report.blocks import Section
     from cnnlens.report.shown import PictureResults
 
 
@@ -44,13 +43,6 @@ class ExplainInputs(Inputs):
     )
 
 
-def explanations(workspace: Path) -> Section | None:
-    """Gather the page's part about explained images."""
-    from cnnlens.report.sections import explanations as gather
-
-    return gather(workspace)
-
-
 class Explain(Method):
     """Walk an image down its category's filters.
 
@@ -62,7 +54,7 @@ class Explain(Method):
 
     name, panel = "explain", "Look at images"
     asks, settings_types = ExplainInputs, (ExplainSettings,)
-    sections = (("explain", explanations),)
+    sections = (("explain", page_part("sections.explanations")),)
     examples = (
         "cnnlens explain -i dog.jpg",
         "cnnlens explain model.pt -d photos/ -l layer4 -i dog.jpg --class cat",

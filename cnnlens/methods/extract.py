@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.methods.method import Inputs, Method, Results, data_input, layers_input
+from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
     from cnnlens.activations.store import Store

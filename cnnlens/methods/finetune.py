@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.methods.method import Inputs, Method, Results, data_input
+from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import LOSSES, CglSettings, FinetuneSettings, IcnnSettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import data_input, option
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet

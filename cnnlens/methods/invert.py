@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.methods.method import Inputs, data_input, images_input, layers_input, raw_input
+from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step, relayed
+from cnnlens.settings.option import data_input, images_input, layers_input, raw_input
 from cnnlens.settings.synthesize import InvertSettings
 from cnnlens.study.images import GivenImage, given_images
 from cnnlens.study.ledger import Item, Ledger
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnnlens.model.layers import Layer
-    from cnnlens.report.blocks import Section
     from cnnlens.report.invert_files import Inverted
     from cnnlens.synthesize.reconstruct import Reconstruction
 
@@ -70,13 +70,6 @@ class Job:
         return Inverted(self.layer.name, self.image.name, self.perturb, folder, entry)
 
 
-def inversions(workspace: Path) -> Section | None:
-    """Gather the page's part about inversion."""
-    from cnnlens.report.sections import inversions as gather
-
-    return gather(workspace)
-
-
 class Invert(Pictured):
     """Invert layers: what is left of a photo in their activations.
 
@@ -86,7 +79,7 @@ class Invert(Pictured):
 
     name, panel = "invert", "Look at images"
     asks, settings_types, uses = InvertInputs, (InvertSettings,), ("device", "batch_size")
-    sections = (("invert", inversions),)
+    sections = (("invert", page_part("sections.inversions")),)
     columns = ("layer", "image", "perturbed", "feature error", "of mean distance", "pixel RMSE")
     examples = (
         "cnnlens invert model.pt -l conv1 -l conv3 -l conv5 -i dog.jpg",

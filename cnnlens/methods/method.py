@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Step
-from cnnlens.settings.option import Field, fields_of, option
+from cnnlens.settings.option import Field, fields_of
 from cnnlens.settings.run import RunSettings, Settings
 from cnnlens.settings.run import preset as look_up
 from cnnlens.study.ledger import Item, Ledger
@@ -63,41 +64,23 @@ class Method:
         Of the types `settings_types`.
     page : bool
         Whether pictures for the page are wanted.
-
-    Attributes
-    ----------
-    name : str
-        The command.
-    panel : str
-        The heading it stands under in ``cnnlens --help``.
-    examples : tuple of str
-        Command lines for the end of its help.
-    asks : type
-        A dataclass of fields declared by `option`.
-    settings_types : tuple of type
-        Its settings, and those of what it is made of.
-    uses : tuple of str
-        What of `RunSettings` it depends on.
-    sections : tuple of (str, callable)
-        Its parts of the page.
-    opens_model : bool
-        Whether it works on the workspace's model. Else it works on finished workspaces, of which
-        the first is named in MODEL's place, and leaves them as they are.
-    remembers : bool
-        Whether the workspace then knows model, data and command. Else it is left as it is.
-    forces : str
-        What ``--force`` does beside redoing.
     """
 
-    name: ClassVar[str] = ""
-    panel: ClassVar[str] = "Other methods"
-    examples: ClassVar[tuple[str, ...]] = ()
-    asks: ClassVar[type[Inputs]] = Inputs
+    name: ClassVar[str] = ""  # the command
+    panel: ClassVar[str] = "Other methods"  # the heading it stands under in ``cnnlens --help``
+    examples: ClassVar[tuple[str, ...]] = ()  # command lines for the end of its help
+    asks: ClassVar[type[Inputs]] = Inputs  # a dataclass of fields declared by `option`
+    #: its settings, and those of what it is made of
     settings_types: ClassVar[tuple[type[Settings], ...]] = ()
+    #: what of `RunSettings` it depends on
     uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers")
-    sections: ClassVar[tuple[Gather, ...]] = ()
+    sections: ClassVar[tuple[Gather, ...]] = ()  # its parts of the page
+    #: whether it works on the workspace's model; else it works on finished workspaces, of which
+    #: the first is named in MODEL's place, and leaves them as they are
     opens_model: ClassVar[bool] = True
+    #: whether the workspace then knows model, data and command; else it is left as it is
     remembers: ClassVar[bool] = True
+    #: what ``--force`` does beside redoing
     forces: ClassVar[str] = "clear the workspace's results of another model"
 
     def __init__(
@@ -187,70 +170,19 @@ def _generator(steps: Iterator[Step]) -> Any:
     yield from steps
 
 
-# ---- inputs that several methods ask for, each written once
+def page_part(name: str) -> Callable[[Path], Section | None]:
+    """Name what gathers a part of the page: a function of `cnnlens.report`, with its module.
 
+    It is loaded when a page is written.
+    """
+    module, _, function = name.rpartition(".")
 
-def images_input() -> Any:
-    """``-i``: images named one by one."""
-    return option(
-        (),
-        "An image, or a folder of images; repeatable.",
-        name="image",
-        short="i",
-        metavar="IMAGE",
-        panel="What",
-    )
+    def gather(workspace: Path) -> Section | None:
+        found: Callable[[Path], Section | None]
+        found = getattr(import_module(f"cnnlens.report.{module}"), function)
+        return found(workspace)
 
-
-def filters_input() -> Any:
-    """``-f``: addresses of units."""
-    return option(
-        (),
-        "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
-        "at one position: conv5:12@6,6 (row, column); repeatable.",
-        name="filter",
-        short="f",
-        metavar="LAYER:UNITS",
-        panel="What",
-    )
-
-
-def layers_input() -> Any:
-    """``-l``: any number of layers."""
-    return option(
-        (),
-        "A module path (features.10) or alias (conv5, last); repeatable. "
-        "Default: the workspace's last one, else last.",
-        name="layer",
-        short="l",
-        metavar="LAYER",
-        panel="What",
-    )
-
-
-def layer_input(help: str) -> Any:
-    """``-l``: one layer."""
-    return option(None, help, short="l", metavar="LAYER", panel="What")
-
-
-def data_input(help: str = "") -> Any:
-    """``-d``: a data folder."""
-    return option(
-        None,
-        help
-        or "Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
-        "recognised by what is in it. Default: the workspace's last one that fits.",
-        short="d",
-        metavar="DIR",
-        panel="What",
-    )
-
-
-def raw_input() -> Any:
-    """``--raw``: arrays beside pictures."""
-    return option(
-        False, "Also write the arrays behind each picture, as .npz.", off="-", panel="Output"
-    )
+    return gather
 
 
 # ---- what the faces read

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.methods.method import Inputs, Method, Results, data_input, layer_input
+from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.stored import fill, groups_of, mark, stored_type
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
+from cnnlens.settings.option import data_input, layer_input
 from cnnlens.study.ledger import MADE_FROM, Item
 from cnnlens.study.session import ANY
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from cnnlens.cluster.outliers import Outliers as Found
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.report.blocks import Section
     from cnnlens.report.outlier_files import OutlierResult
 
 FILE = "outliers.json"
@@ -41,13 +41,6 @@ class OutlierInputs(Inputs):
     )
 
 
-def outliers(workspace: Path) -> Section | None:
-    """Gather the page's part about outliers."""
-    from cnnlens.report.sections import outliers as gather
-
-    return gather(workspace)
-
-
 class Outliers(Method):
     """What out-of-sample images and noise are predicted as.
 
@@ -57,7 +50,7 @@ class Outliers(Method):
 
     name, panel = "outliers", "Look at a layer"
     asks, settings_types = OutlierInputs, (OutlierSettings,)
-    sections = (("outliers", outliers),)
+    sections = (("outliers", page_part("sections.outliers")),)
     examples = (
         "cnnlens outliers model.pt --noise 500",
         "cnnlens outliers -d strangers/ -l layer4",

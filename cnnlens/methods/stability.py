@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.methods.measurement import SUMMARY, Measurement
-from cnnlens.methods.method import Inputs, Results, data_input, layers_input
+from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import StabilitySettings
-from cnnlens.settings.option import option
+from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.parts import PartSet
     from cnnlens.measure.stability import Stability as Found
     from cnnlens.model.layers import Layer
-    from cnnlens.report.blocks import Section
     from cnnlens.report.stability_files import StabilityResult
 
 
@@ -39,13 +38,6 @@ class StabilityInputs(Inputs):
     )
 
 
-def parts(workspace: Path) -> Section | None:
-    """Gather the page's part about parts."""
-    from cnnlens.report.sections import parts as gather
-
-    return gather(workspace)
-
-
 class Stability(Measurement):
     """Whether units follow an object's parts, with chance.
 
@@ -57,7 +49,7 @@ class Stability(Measurement):
 
     name, panel = "stability", "Measure units"
     asks, settings_types = StabilityInputs, (StabilitySettings,)
-    sections = (("stability", parts),)
+    sections = (("stability", page_part("sections.parts")),)
     examples = (
         "cnnlens stability model.pt -d CUB_200_2011 -l conv5",
         "cnnlens stability -d animals/ --negatives animals/negatives --parts head",

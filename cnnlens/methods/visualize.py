@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.methods.method import Inputs, filters_input, raw_input
+from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
-from cnnlens.settings.option import option
+from cnnlens.settings.option import filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
 from cnnlens.study.images import GivenImage, given_images, readable
 from cnnlens.study.ledger import Item, Unfinished
@@ -21,7 +21,6 @@ from cnnlens.study.ledger import Item, Unfinished
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
-    from cnnlens.report.blocks import Section
     from cnnlens.synthesize.goals import Goal
     from cnnlens.synthesize.visualize import Picture, PictureStep
 
@@ -39,13 +38,6 @@ class VisualizeInputs(Inputs):
     )
     method: str = option("pixels", "What is optimized.", choices=("pixels",))
     raw: bool = raw_input()
-
-
-def visualizations(workspace: Path) -> Section | None:
-    """Gather the page's part about optimized images."""
-    from cnnlens.report.sections import visualizations as gather
-
-    return gather(workspace)
 
 
 @dataclass
@@ -67,7 +59,7 @@ class Visualize(Pictured):
 
     name, panel = "visualize", "Look at units"
     asks, settings_types, uses = VisualizeInputs, (VisualizeSettings,), ("device", "batch_size")
-    sections = (("visualize", visualizations),)
+    sections = (("visualize", page_part("sections.visualizations")),)
     columns = ("layer", "picture", "at first", "in the end", "× best image", "label")
     part_type = _Ascents
     examples = (

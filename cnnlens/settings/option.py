@@ -4,7 +4,7 @@
     method: str = option("deconvnet", "What a rectifier does.", choices=("deconvnet", "guided"))
 
 From such fields the door generates typer's signature, `Investigation` its keywords, and `Settings`
-its checks.
+its checks. What several methods ask for is declared here, once.
 """
 
 from __future__ import annotations
@@ -175,3 +175,69 @@ def _kind(hint: Any) -> tuple[type, bool, bool]:
 
 def _listed(choices: tuple[str, ...]) -> str:
     return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
+
+
+# ---- inputs that several methods ask for, each written once
+
+
+def images_input() -> Any:
+    """``-i``: images named one by one."""
+    return option(
+        (),
+        "An image, or a folder of images; repeatable.",
+        name="image",
+        short="i",
+        metavar="IMAGE",
+        panel="What",
+    )
+
+
+def filters_input() -> Any:
+    """``-f``: addresses of units."""
+    return option(
+        (),
+        "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
+        "at one position: conv5:12@6,6 (row, column); repeatable.",
+        name="filter",
+        short="f",
+        metavar="LAYER:UNITS",
+        panel="What",
+    )
+
+
+def layers_input() -> Any:
+    """``-l``: any number of layers."""
+    return option(
+        (),
+        "A module path (features.10) or alias (conv5, last); repeatable. "
+        "Default: the workspace's last one, else last.",
+        name="layer",
+        short="l",
+        metavar="LAYER",
+        panel="What",
+    )
+
+
+def layer_input(help: str) -> Any:
+    """``-l``: one layer."""
+    return option(None, help, short="l", metavar="LAYER", panel="What")
+
+
+def data_input(help: str = "") -> Any:
+    """``-d``: a data folder."""
+    return option(
+        None,
+        help
+        or "Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
+        "recognised by what is in it. Default: the workspace's last one that fits.",
+        short="d",
+        metavar="DIR",
+        panel="What",
+    )
+
+
+def raw_input() -> Any:
+    """``--raw``: arrays beside pictures."""
+    return option(
+        False, "Also write the arrays behind each picture, as .npz.", off="-", panel="Output"
+    )

@@ -84,3 +84,10 @@ def test_one_that_does_not_fit_is_left_out_and_named_with_its_package(
     assert said in done.stderr
     assert "their-paper" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_part_of_the_page_is_there_to_be_loaded(tmp_path):
+    from cnnlens.methods import sections
+
+    assert len(sections()) > 10
+    assert [gather(tmp_path) for _, gather in sections()] == [None] * len(sections())
