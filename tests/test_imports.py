@@ -25,6 +25,7 @@ FLOORS = (
     ("measure", "synthesize", "attribution", "cluster", "interpretable"),
     ("activations",),
     ("data", "model"),
+    ("voice",),
     ("settings", "files", "progress"),
     ("errors",),
 )
@@ -165,7 +166,7 @@ def test_only_the_command_line_prints():
 
 def test_typer_stays_in_the_command_line():
     users = {room(m) for m in modules() for name in imports(m) if room(name) in ("typer", "rich")}
-    assert users == {"cli", "study"}  # notes and bars are said by a run, results by the screen
+    assert users == {"cli", "voice"}  # notes and bars are said by a run, results by the screen
 
 
 HEAVY = ("torch", "torchvision", "h5py", "matplotlib", "numba", "pandas", "scipy", "PIL", "numpy")

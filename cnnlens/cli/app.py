@@ -19,7 +19,7 @@ from cnnlens.cli.options import command
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
 from cnnlens.methods import faults, methods
-from cnnlens.study.voice import write_line
+from cnnlens.voice import write_line
 
 # commands that are no method: each a function of its own name in its own file, and its heading
 _SERVICES = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from cnnlens.files import to_json
-from cnnlens.study.voice import Voice, is_styled, one_line, write_line
+from cnnlens.voice import Voice, is_styled, one_line, write_line
 
 
 class ReaderGone(Exception):  # noqa: N818  (a message, not a fault)

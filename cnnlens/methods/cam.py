@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.given import GivenImage
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.methods.stored import mark
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
 from cnnlens.settings.option import images_input, layer_input, option, raw_input
-from cnnlens.study.images import GivenImage
 from cnnlens.study.ledger import Item
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from cnnlens.data.given import shown_path
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.methods.method import Inputs, Method, Results, page_part
+from cnnlens.model.addresses import parse_filters
 from cnnlens.progress import Step
 from cnnlens.settings.measure import CompareSettings
 from cnnlens.settings.option import data_input, option
-from cnnlens.study.addresses import parse_filters
-from cnnlens.study.images import shown_path
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.given import readable
 from cnnlens.errors import UsageError
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import DeconvSettings
 from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
-from cnnlens.study.images import readable
 from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
 if TYPE_CHECKING:

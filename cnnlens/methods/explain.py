@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.stored import detected, fill, groups_of, mark, store_key
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option
-from cnnlens.study.images import GivenImage
 from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
 if TYPE_CHECKING:

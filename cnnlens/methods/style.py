@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.given import GivenImage, readable
 from cnnlens.errors import UsageError
 from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import StyleSettings
-from cnnlens.study.images import GivenImage, readable
 from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:

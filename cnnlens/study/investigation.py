@@ -23,8 +23,8 @@ from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.settings.option import Field, fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
-from cnnlens.study.voice import Voice
 from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
     from torch import nn

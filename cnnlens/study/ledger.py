@@ -190,6 +190,18 @@ class Ledger:
         return {name: entry for name, entry in known.items() if self._is_there(name)}
 
 
+def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
+    """Names that pictures of earlier runs have, and the places of the images they show."""
+    found: dict[str, str] = {}
+    for ledger in ledgers:
+        for entry in ledger.entries.values():
+            made_from: Any = entry.get(MADE_FROM)
+            mark = made_from.get("image") if isinstance(made_from, dict) else None
+            if isinstance(mark, str) and isinstance(entry.get("file"), str):
+                found[Path(entry["file"]).stem] = mark.partition(":")[0]
+    return found
+
+
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold a folder for an instant, so that two processes do not list over each other."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
-from cnnlens.study.images import GivenImage
 
 if TYPE_CHECKING:
     import numpy as np

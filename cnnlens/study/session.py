@@ -16,21 +16,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.given import GivenImages, given_images
 from cnnlens.errors import UsageError
 from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
-from cnnlens.study.images import GivenImages, given_images
-from cnnlens.study.ledger import Ledger
-from cnnlens.study.voice import Voice
+from cnnlens.study.ledger import Ledger, names_in_use
 from cnnlens.study.workspace import Workspace, needs_model, portable
+from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
     from cnnlens.activations.store import Store
     from cnnlens.data.dataset import ImageSet
+    from cnnlens.model.addresses import Filters
     from cnnlens.model.layers import Layer, Layers
     from cnnlens.model.model import Model
     from cnnlens.progress import Step
-    from cnnlens.study.addresses import Filters
 
 ANY = ("images", "classes", "broden", "parts")  # kinds of data
 _KINDS = {"broden": "Broden-layout", "classes": "class-folder", "parts": "parts"}
@@ -145,7 +145,7 @@ class Study:
 
     def filters(self, texts: Sequence[str], vectors: bool = False) -> list[Filters]:
         """Resolve addresses of units, in the order typed (see `addresses.parse_filters`)."""
-        from cnnlens.study.addresses import parse_filters
+        from cnnlens.model.addresses import parse_filters
 
         found = parse_filters(texts, self.addresses, vectors) if texts else []
         return [one._replace(layer=self._used(one.layer)) for one in found]
@@ -211,7 +211,7 @@ class Study:
 
     def given(self, paths: Sequence[Path], ledgers: Sequence[Ledger] = ()) -> GivenImages:
         """List images that were named one by one; names agree with those in `ledgers`."""
-        return GivenImages(given_images([Path(p) for p in paths], ledgers))
+        return GivenImages(given_images([Path(p) for p in paths], names_in_use(ledgers)))
 
     # ---- what results depend on, and where they go
 

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from cnnlens.progress import Step
-from cnnlens.study.voice import Lines
+from cnnlens.voice import Lines
 
 from .conftest import SIDE
 from .runner import cnnlens, command, environment, files, leftovers, process

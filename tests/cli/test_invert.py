@@ -16,8 +16,8 @@ from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.zoo import ZOO
 from cnnlens.settings import InvertSettings
 from cnnlens.study.session import Study
-from cnnlens.study.voice import Voice
 from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 STEPS = ["--steps", "6"]
 

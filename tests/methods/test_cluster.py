@@ -35,8 +35,8 @@ from cnnlens.report.trees import read_tree
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
-from cnnlens.study.voice import Voice
 from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 SIDE = 24
 KINDS = ("ant", "bee", "cat")

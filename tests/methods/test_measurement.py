@@ -27,8 +27,8 @@ from cnnlens.model.zoo import ZOO
 from cnnlens.progress import Step
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
-from cnnlens.study.voice import Lines, Voice
 from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Lines, Voice
 from tests.cli.runner import cnnlens
 
 SIDE = 24

@@ -14,8 +14,8 @@ from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step
 from cnnlens.study.ledger import Item
 from cnnlens.study.session import Study
-from cnnlens.study.voice import Voice
 from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 
 class Numbers(Pictured):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cnnlens.errors import UsageError
-from cnnlens.study.addresses import parse_filters
+from cnnlens.model.addresses import parse_filters
 from tests.model.nets import layers_of, network
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cnnlens.data.given import GivenImages, given_images, picture_names, shown_path
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.study.images import GivenImages, given_images, picture_names, shown_path
-from cnnlens.study.ledger import Item, Ledger
+from cnnlens.study.ledger import Item, Ledger, names_in_use
 
 
 def draw(path: Path, colour: int = 0) -> Path:
@@ -28,11 +28,11 @@ def test_stems_with_as_many_folders_as_make_them_unique(tmp_path):
 def test_an_image_keeps_the_name_that_its_picture_has(tmp_path):
     first, second = draw(tmp_path / "a/cat.png"), draw(tmp_path / "b/cat.png")
     ledger = Ledger(tmp_path / "out/cam.json")
-    (given,) = given_images([first], [ledger])
+    (given,) = given_images([first], names_in_use([ledger]))
     draw(tmp_path / "out/cat.png")
     ledger.keep(Item("cat.png", {"image": given.mark}), {"file": "cat.png"})
-    assert [g.name for g in given_images([first], [ledger])] == ["cat"]
-    assert [g.name for g in given_images([second], [ledger])] == ["b__cat"]
+    assert [g.name for g in given_images([first], names_in_use([ledger]))] == ["cat"]
+    assert [g.name for g in given_images([second], names_in_use([ledger]))] == ["b__cat"]
 
 
 def test_a_mark_changes_with_the_image_and_names_no_folder(tmp_path):

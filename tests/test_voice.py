@@ -7,7 +7,7 @@ import io
 import pytest
 
 from cnnlens.progress import Step
-from cnnlens.study.voice import Lines, Voice, about
+from cnnlens.voice import Lines, Voice, about
 
 
 def lines_of(seconds: list[float], total: int) -> list[str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnlens.data.given import _place, given_images, picture_names
 from cnnlens.errors import UsageError
-from cnnlens.study.images import _place, given_images, picture_names
 from tests.cli.photos import write_photos
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.study.ledger import MADE_FROM, Ledger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,15 +127,15 @@ class GivenImages:
             )
 
 
-def given_images(paths: Sequence[Path], ledgers: Iterable[Ledger] = ()) -> list[GivenImage]:
+def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[GivenImage]:
     """List the images that were named, each once.
 
     Parameters
     ----------
     paths : sequence of pathlib.Path
         Images and folders of images.
-    ledgers : iterable of Ledger
-        Of earlier runs: an image keeps the name that its picture has there.
+    taken : mapping of str to str, optional
+        As in `picture_names`: an image keeps the name that a picture of it has already.
 
     Raises
     ------
@@ -160,20 +159,8 @@ def given_images(paths: Sequence[Path], ledgers: Iterable[Ledger] = ()) -> list[
             found[path] = None
     once = {path.resolve(): path for path in reversed(found)}
     kept = [path for path in found if once[path.resolve()] == path]
-    names = picture_names(kept, names_in_use(ledgers))
+    names = picture_names(kept, taken)
     return [GivenImage(p, n) for p, n in zip(kept, names, strict=True)]
-
-
-def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
-    """Names that pictures of earlier runs have, and the places of the images they show."""
-    found: dict[str, str] = {}
-    for ledger in ledgers:
-        for entry in ledger.entries.values():
-            made_from: Any = entry.get(MADE_FROM)
-            mark = made_from.get("image") if isinstance(made_from, dict) else None
-            if isinstance(mark, str) and isinstance(entry.get("file"), str):
-                found[Path(entry["file"]).stem] = mark.partition(":")[0]
-    return found
 
 
 def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[str]:
