@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from cnnlens.data.dataset import ImageSet
     from cnnlens.model.preprocess import Preprocess
 
 
@@ -74,6 +75,36 @@ class GivenImage:
         from cnnlens.data.decode import load_image
 
         return load_image(self.path, "L" if channels == 1 else "RGB")
+
+
+@dataclass(frozen=True)
+class ImageOfSet:
+    """One image of a data set, as `GivenImage` is one that was named."""
+
+    images: ImageSet
+    index: int
+
+    @property
+    def mark(self) -> str:
+        """Which image it is, and in which state: equal marks, the same image."""
+        try:
+            stat = self.images.file(self.index).stat()
+        except OSError:  # in memory
+            return f"{self.images.fingerprint}:{self.index}"
+        return f"{self.images.paths[self.index]}:{stat.st_size}:{stat.st_mtime_ns}"
+
+    def pixels(self, preprocess: Preprocess) -> np.ndarray:
+        """Decode and resample, (C, H, W) uint8: cropped, as photos are, since labels do not count.
+
+        Raises
+        ------
+        DamagedImage
+            When it cannot be read.
+        """
+        if not self.images.aligned:
+            return self.images.pixels(self.index, preprocess)
+        image = self.images.load(self.index, "L" if preprocess.channels == 1 else "RGB")
+        return preprocess.pixels(image, squash=False).transpose(2, 0, 1).copy()
 
 
 @contextmanager

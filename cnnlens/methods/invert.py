@@ -15,7 +15,6 @@ from cnnlens.progress import Step, relayed
 from cnnlens.settings.option import data_input, images_input, layers_input, raw_input
 from cnnlens.settings.synthesize import InvertSettings
 from cnnlens.study.ledger import Item, Ledger
-from cnnlens.study.pairs import Pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +94,6 @@ class Invert(Pictured):
         layers = study.layers(self.asked.layer, vectors=True)
         ledgers = [study.ledger("invert", layer) for layer in layers]
         self.images = study.given(self.asked.image, ledgers)
-        self.pairs = Pairs(study, self.images.images)
         self.changed = False
         kinds = dict.fromkeys(("none", self.settings.perturb))
         for layer, ledger in zip(layers, ledgers, strict=True):
@@ -135,7 +133,10 @@ class Invert(Pictured):
         import torch
 
         from cnnlens.synthesize.invert import input_plane
+        from cnnlens.synthesize.reconstruct import Pairs
 
+        examples = self.study.examples(self.images.images)
+        self.pairs = Pairs(self.study.model, examples, self.study.run.batch_size)
         self._compare_anew()
         todo: dict[GivenImage, list[Item]] = {}
         for item in (item for part in self.parts for item in part.todo):

@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImages, given_images
-from cnnlens.errors import UsageError
+from cnnlens.data.given import GivenImage, GivenImages, ImageOfSet, given_images
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
 from cnnlens.study.ledger import Ledger, names_in_use
 from cnnlens.study.workspace import Workspace, needs_model, portable
@@ -212,6 +212,20 @@ class Study:
     def given(self, paths: Sequence[Path], ledgers: Sequence[Ledger] = ()) -> GivenImages:
         """List images that were named one by one; names agree with those in `ledgers`."""
         return GivenImages(given_images([Path(p) for p in paths], names_in_use(ledgers)))
+
+    def examples(
+        self, given: Sequence[GivenImage], most: int = 24
+    ) -> Sequence[GivenImage | ImageOfSet]:
+        """Choose evenly spaced images of the workspace's data, where it is there and holds two;
+        else of the given.
+        """
+        try:
+            images = self.images(None, remember=False)
+        except CnnlensError:  # there is none, or it was moved away
+            return given[:most]
+        count = len(images.paths)
+        spaced = [ImageOfSet(images, index) for index in range(0, count, -(-count // most))]
+        return spaced if count > 1 else given[:most]
 
     # ---- what results depend on, and where they go
 

@@ -7,8 +7,11 @@ yields the steps of `invert` and returns a `Reconstruction`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import hashlib
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,8 @@ import torch
 from torch import Tensor
 
 from cnnlens.activations.forward import Forward
+from cnnlens.data.decode import DamagedImage
+from cnnlens.data.given import GivenImage, ImageOfSet
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import InvertSettings
@@ -188,3 +193,45 @@ def mean_distance(model: Model, layer: Layer, pixels: Tensor, limit: int = 32) -
         return None
     (maps,), _ = Forward(model, [layer], logits=False, limit=limit)(pixels)
     return pair_distance(maps)
+
+
+class Pairs:
+    """Mean distance of pairs of images, at any layer; each layer is measured once.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    images : sequence
+        Each with its `mark` (equal marks, the same image) and `pixels(preprocess)`, uint8
+        (C, H, W); those that cannot be read are passed over.
+    limit : int
+        Images in the network at once.
+    """
+
+    def __init__(
+        self, model: Model, images: Sequence[GivenImage | ImageOfSet], limit: int = 32
+    ) -> None:
+        self._model, self._images, self._limit = model, images, limit
+        self._known: dict[Layer, float | None] = {}
+
+    @cached_property
+    def mark(self) -> str:
+        """Equal marks, equal images."""
+        marks = "\0".join(image.mark for image in self._images)
+        return hashlib.sha256(marks.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    def distance(self, layer: Layer) -> float | None:
+        """Give what `mean_distance` gives."""
+        if layer not in self._known:
+            self._known[layer] = mean_distance(self._model, layer, self._pixels, self._limit)
+        return self._known[layer]
+
+    @cached_property
+    def _pixels(self) -> Tensor:
+        """Those that can be read, (N, C, H, W) uint8."""
+        rows = []
+        for image in self._images:
+            with suppress(DamagedImage):  # one of many that only serve as a measure
+                rows.append(image.pixels(self._model.preprocess))
+        return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0)
