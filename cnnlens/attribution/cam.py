@@ -57,6 +57,12 @@ class Found:
     scores: Tensor
     probabilities: Tensor
 
+    def arrays(self, row: int) -> dict[str, np.ndarray]:
+        """One image's "map" of its first class (H, W), all "maps" (K, H, W), classes and scores."""
+        maps, scores = (one[row].float().cpu().numpy() for one in (self.maps, self.scores))
+        classes = self.classes[row].cpu().numpy()
+        return {"map": maps[0], "maps": maps, "classes": classes, "scores": scores}
+
     def described(self, row: int, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """Describe one image's classes: number, name, score, range and peak (y, x) of the map."""
         found = []

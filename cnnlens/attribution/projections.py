@@ -21,27 +21,13 @@ from cnnlens.settings import DeconvSettings
 
 @dataclass(frozen=True)
 class Projected:
-    """A unit on one image.
+    """A unit on one image."""
 
-    Attributes
-    ----------
-    image : int
-        Its place among the images.
-    pixels : numpy.ndarray
-        (C, H, W) uint8.
-    projection : numpy.ndarray
-        (C, H, W) float32, in the network's input plane.
-    position : (int, int)
-        Row and column that was projected from: the peak, or the one asked for.
-    activation : float
-        There.
-    """
-
-    image: int
-    pixels: np.ndarray
-    projection: np.ndarray
-    position: Position
-    activation: float
+    image: int  #: its place among the images
+    pixels: np.ndarray  #: (C, H, W) uint8
+    projection: np.ndarray  #: (C, H, W) float32, in the network's input plane
+    position: Position  #: row and column that was projected from: the peak, or the one asked for
+    activation: float  #: there
 
     def as_dict(self, name: str, box: Sequence[int]) -> dict[str, Any]:
         """Describe it for a list, with the image's name and the unit's receptive field on it."""
@@ -54,33 +40,65 @@ class Projected:
         }
 
 
+@dataclass(frozen=True)
+class UnitProjections:
+    """A unit on its images, of which there is one at least."""
+
+    unit: int
+    at: Position | None  #: the position that was asked for; None: each image's peak
+    settings: DeconvSettings
+    seen: Sequence[Projected]
+    dead: str  #: why there is nothing to project; empty where there is something
+    undefined: Sequence[str]  #: nonlinearities on the way that have no rule but the gradient
+
+    @property
+    def unruled(self) -> str:
+        """The nonlinearities that the method has no rule for, for people."""
+        return "" if self.settings.method == "gradient" else ", ".join(self.undefined)
+
+    def as_dict(self, names: Sequence[str], boxes: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Describe it for a list, with names of the images and receptive fields on them."""
+        peak = max(one.activation for one in self.seen)
+        each = zip(self.seen, names, boxes, strict=True)
+        return {
+            "unit": self.unit,
+            **({"position": list(self.at)} if self.at else {}),
+            "method": self.settings.method,
+            "initial": peak,
+            "final": peak,
+            "trace": [peak],
+            "dead": self.dead or None,
+            **({"undefined": list(self.undefined)} if self.undefined else {}),
+            "images": [one.as_dict(name, box) for one, name, box in each],
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Stack what a picture of the unit is drawn from.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            "images" (N, 3, H, W) float32 in [0, 1], "projections" (N, C, H, W) float32, the first
+            of each as "image" and "projection", "positions" (N, 2), "activations" (N,) float32.
+        """
+        images = np.stack([np.broadcast_to(p.pixels, (3, *p.pixels.shape[1:])) for p in self.seen])
+        images = images.astype(np.float32) / 255
+        projections = np.stack([p.projection for p in self.seen])
+        return {
+            "image": images[0],
+            "projection": projections[0],
+            "images": images,
+            "projections": projections,
+            "positions": np.array([p.position for p in self.seen]),
+            "activations": np.array([p.activation for p in self.seen], np.float32),
+        }
+
+
 def why_dead(seen: Sequence[Projected]) -> str:
     """Say why a unit has nothing to project on these images; empty where it has."""
     if max(one.activation for one in seen) > 0:
         return ""
     return "never above 0 on " + ("the image" if len(seen) == 1 else f"the {len(seen)} images")
-
-
-def arrays_of(seen: Sequence[Projected]) -> dict[str, np.ndarray]:
-    """Stack what a picture of a unit is drawn from.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        "images" (N, 3, H, W) float32 in [0, 1], "projections" (N, C, H, W) float32, the first of
-        each as "image" and "projection", "positions" (N, 2), "activations" (N,) float32.
-    """
-    images = np.stack([np.broadcast_to(p.pixels, (3, *p.pixels.shape[1:])) for p in seen])
-    images = images.astype(np.float32) / 255
-    projections = np.stack([p.projection for p in seen])
-    return {
-        "image": images[0],
-        "projection": projections[0],
-        "images": images,
-        "projections": projections,
-        "positions": np.array([p.position for p in seen]),
-        "activations": np.array([p.activation for p in seen], np.float32),
-    }
 
 
 class Projections:
@@ -119,6 +137,14 @@ class Projections:
         self.undefined: list[str] = []
         self._images: tuple[int, ...] = ()
         self._seen: Projector | None = None
+
+    def unit(
+        self, unit: int, images: Sequence[int], at: Position | None = None, dead: str | None = None
+    ) -> UnitProjections:
+        """Project a unit as `of` does; `dead`: why it is, where that is known from elsewhere."""
+        seen = self.of(unit, images, at)
+        dead = why_dead(seen) if dead is None else dead
+        return UnitProjections(unit, at, self._settings, seen, dead, self.undefined)
 
     def of(self, unit: int, images: Sequence[int], at: Position | None = None) -> list[Projected]:
         """Project a unit on images, from its peak or from one position.

@@ -106,20 +106,17 @@ class Cam(Pictured):
 
     def _draw(self, item: Item, pixels: np.ndarray, found: Found, row: int) -> dict[str, Any]:
         """Draw one image's maps; return its entry in the JSON."""
-        from cnnlens.report.figures.cam import ClassHeat, draw
+        from cnnlens.files import write_npz
+        from cnnlens.report.figures.attribution import as_rgb, draw_classes
         from cnnlens.report.sheet import save_png
 
-        maps = found.maps[row].float().cpu().numpy()  # (K, h, w)
-        classes = found.described(row, self.study.model.classes)
-        shown = [
-            ClassHeat(heat, c["name"], f"score {c['score']:.4g}   {c['probability']:.1%}")
-            for heat, c in zip(maps, classes, strict=True)
-        ]
-        rgb = (pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)).transpose(1, 2, 0)
-        words = f"{_WORDS[self.settings.method]} at {self.maps.layer}"
-        save_png(self.part.file(item), draw(rgb, shown, item.subject.path.name, words))
+        arrays, classes = found.arrays(row), found.described(row, self.study.model.classes)
+        image, words = as_rgb(pixels), f"{_WORDS[self.settings.method]} at {self.maps.layer}"
+        drawn = draw_classes(image, arrays["maps"], classes, item.subject.path.name, words)
+        save_png(self.part.file(item), drawn)
         if self.asked.raw:
-            _write_raw(self.part.file(item, ".npz"), rgb, maps, classes)
+            shown = image.transpose(2, 0, 1).astype("float32") / 255
+            write_npz(self.part.file(item, ".npz"), image=shown, **arrays)
         score = classes[0]["score"]
         return {
             "file": item.name,
@@ -160,21 +157,3 @@ def _serves(wanted: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
         return isinstance(theirs, list) and theirs[: len(mine)] == mine
     more = re.fullmatch(r"top (\d+)", theirs) if isinstance(theirs, str) else None
     return more is not None and int(mine.removeprefix("top ")) <= int(more[1])
-
-
-def _write_raw(
-    path: Path, rgb: np.ndarray, maps: np.ndarray, classes: list[dict[str, Any]]
-) -> None:
-    """Write what the picture was drawn from: the first class's map, and all of them."""
-    import numpy as np
-
-    from cnnlens.files import write_npz
-
-    write_npz(
-        path,
-        image=rgb.transpose(2, 0, 1).astype(np.float32) / 255,
-        map=maps[0],
-        maps=maps,
-        classes=np.array([c["class"] for c in classes]),
-        scores=np.array([c["score"] for c in classes], np.float32),
-    )

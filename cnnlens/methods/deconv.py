@@ -19,7 +19,8 @@ from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnlens.attribution.projections import Projected, Projections
+    from cnnlens.attribution.projections import UnitProjections
+    from cnnlens.data.given import GivenImages
     from cnnlens.measure.top import Ranked, Target
     from cnnlens.model.layers import Layer
 
@@ -51,24 +52,25 @@ class Deconv(Pictured):
 
     def resolve(self) -> None:
         """Find images and units, and what is to be made."""
-        asked = self.asked
+        asked, study = self.asked, self.study
         if not asked.filters:
             raise UsageError(
                 "no units were named", "name some with -f LAYER:UNITS, like -f conv5:0-15"
             )
         if asked.image and asked.data is not None:
             raise UsageError("-i and -d both name images", "give one of them")
-        self.given = self.study.given(asked.image) if asked.image else None
-        self.images = None if asked.data is None else self.study.images(asked.data)
+        given = study.given(asked.image) if asked.image else None
+        images = None if asked.data is None else study.images(asked.data)
         targets = self._targets()
-        if self.images is None and self.given is None:
-            self.images = self.study.images(None)
-        self._read_given()
+        if images is None and given is None:
+            images = study.images(None)
+        self.images = images
+        self._read(given)
+        # of the data, pictures alone count: a changed label changes no projection
+        squash = self.images is not None and self.images.aligned
         for layer, some in targets:
-            ledger = self.study.ledger("deconv", layer)
-            # of the data, pictures alone count: a changed label changes no projection
-            squash = self.images is not None and self.images.aligned
-            key = self.study.key(layer, of=self.about, squash=squash)
+            ledger = study.ledger("deconv", layer)
+            key = study.key(layer, of=self.about, squash=squash)
             self.add(ledger, [self._item(ledger, key, target) for target in some], layer)
 
     def _targets(self) -> list[tuple[Layer, list[Target]]]:
@@ -83,27 +85,27 @@ class Deconv(Pictured):
             targets.update(dict.fromkeys((unit, position) for unit in units))
         return [(layer, list(targets)) for layer, targets in found.values()]
 
-    def _read_given(self) -> None:
+    def _read(self, given: GivenImages | None) -> None:
         """Read the given images; say what the images are, in the JSON and for people."""
         self.skipped: list[dict[str, str]] | None = None  # not known before all were read
         self.about: dict[str, Any]
-        if self.given is None:
-            assert self.images is not None
+        if self.images is not None:
             self.names = [str(path) for path in self.images.paths]
             self.about = {"name": self.images.name, "fingerprint": self.images.fingerprint}
             self.words = f"{len(self.names)} images in {self.images.name}"
-            return
-        read = list(self.given.read(self.study.model.preprocess))
-        self.skipped = self.given.skipped
-        self.study.voice.skipped(self.skipped)
-        self.names = [image.shown for image, _ in read]
-        self.pixels = [pixels for _, pixels in read]
-        self.about = {"given": [image.mark for image, _ in read]}
-        self.words = counted(len(read), "given image")
+        elif given is not None:
+            read = list(given.read(self.study.model.preprocess))
+            self.skipped = given.skipped
+            self.study.voice.skipped(self.skipped)
+            self.names = [image.shown for image, _ in read]
+            self.pixels = [pixels for _, pixels in read]
+            self.about = {"given": [image.mark for image, _ in read]}
+            self.words = counted(len(read), "given image")
 
     def _item(self, ledger: Ledger, key: Mapping[str, Any], target: Target) -> Item:
         """Describe a unit's picture; one of more images that is there already is meant instead."""
-        name, top = _stem(target), self.settings.top
+        (unit, at), top = target, self.settings.top
+        name = f"{unit}@{at[0]},{at[1]}" if at else str(unit)
         file, others = f"{name}.png", (f"{name}.npz",) if self.asked.raw else ()
         larger = _top_of(ledger.entries.get(file, {}))
         if larger > top and ledger.is_made(Item(file, self._made_from(key, larger))):
@@ -112,13 +114,13 @@ class Deconv(Pictured):
 
     def _made_from(self, key: Mapping[str, Any], top: int) -> dict[str, Any]:
         settings = self.settings.as_dict() | {"top": top}
-        if self.given:
+        if self.images is None:
             del settings["top"]  # plays no part on given images
         return {**key, "settings": settings}
 
     def plan(self) -> str:
         """Say how many units of what, on which images."""
-        top = "" if self.given else f"the top {self.settings.top} of "
+        top = "" if self.images is None else f"the top {self.settings.top} of "
         return f"{words}, on {top}{self.words}" if (words := self.to_make()) else ""
 
     # ---- making
@@ -134,9 +136,18 @@ class Deconv(Pictured):
             count, stage = len(part.todo), f"{part.name}: projecting"
             for number, item in enumerate(part.todo):
                 yield Step(number, count, stage, unit="units")
-                seen, dead = self._project(projections, item, number, ranks.get(part.name))
-                part.ledger.keep(item, self._draw(part, item, seen, dead, projections.undefined))
-                self._warn(projections.undefined)
+                (unit, at), top = item.subject
+                if ranked := ranks.get(part.name):
+                    best = [image for image, _ in ranked.best(number)[:top]]
+                    found = projections.unit(unit, best, at, ranked.dead(number))
+                else:
+                    found = projections.unit(unit, range(len(self.names)), at)
+                part.ledger.keep(item, self._draw(part, item, found))
+                if found.unruled:
+                    self.study.voice.note(
+                        f"{self.settings.method} defines no rule for {found.unruled}: "
+                        "the plain gradient passes there"
+                    )
                 yield Step(number + 1, count, stage, unit="units")
 
     def _rank(self) -> Generator[Step, None, dict[str, Ranked]]:
@@ -160,79 +171,20 @@ class Deconv(Pictured):
         with readable():
             return self.images.pixels(number, self.study.model.preprocess)
 
-    def _project(
-        self, projections: Projections, item: Item, number: int, ranked: Ranked | None
-    ) -> tuple[list[Projected], str]:
-        """Project a unit on its top images, or on the given ones; say why it is dead, if it is."""
-        from cnnlens.attribution.projections import why_dead
-
-        (unit, at), top = item.subject
-        if ranked is None:
-            seen = projections.of(unit, range(len(self.pixels)), at)
-            return seen, why_dead(seen)
-        best = [image for image, _ in ranked.best(number)[:top]]
-        return projections.of(unit, best, at), ranked.dead(number)
-
-    def _draw(
-        self, part: Part, item: Item, seen: list[Projected], dead: str, undefined: list[str]
-    ) -> dict[str, Any]:
+    def _draw(self, part: Part, item: Item, found: UnitProjections) -> dict[str, Any]:
         """Draw one unit; return its entry in the JSON."""
-        from cnnlens.attribution.projections import arrays_of
         from cnnlens.files import write_npz
-        from cnnlens.report.figures.deconv import save_unit
+        from cnnlens.report.figures.attribution import save_unit
 
         assert part.layer is not None
-        (unit, at), _ = item.subject
-        title = f"{part.name} unit {unit}" + (f" at {at[0]},{at[1]}" if at else "")
+        top = "" if self.images is None else f"top {len(found.seen)} of "
         boxes = save_unit(
-            part.file(item),
-            part.layer.fields,
-            self.study.model.preprocess,
-            [(p.pixels, p.projection, p.position) for p in seen],
-            title + (" — dead" if dead else ""),
-            [self._head(seen, dead), self._foot(undefined, at)],
+            part.file(item), found, part.layer, self.study.model.preprocess, top + self.words
         )
-        names = [self.names[p.image] for p in seen]
+        names = [self.names[one.image] for one in found.seen]
         if self.asked.raw:
-            write_npz(part.file(item, ".npz"), **arrays_of(seen), paths=names)
-        peak = max(p.activation for p in seen)
-        return {
-            "file": item.name,
-            "layer": part.name,
-            "unit": unit,
-            **({"position": list(at)} if at else {}),
-            "method": self.settings.method,
-            "initial": peak,
-            "final": peak,
-            "trace": [peak],
-            "dead": dead or None,
-            **({"undefined": undefined} if undefined else {}),
-            "images": [
-                one.as_dict(name, box) for one, name, box in zip(seen, names, boxes, strict=True)
-            ],
-        }
-
-    def _head(self, seen: list[Projected], dead: str) -> str:
-        if dead:
-            return f"{dead}: there is nothing to project"
-        reach = " to ".join(f"{p.activation:.3g}" for p in (seen[0], *seen[1:][-1:]))
-        which = "" if self.given else f"top {len(seen)} of "
-        return f"{which}{self.words}   activation {reach}"
-
-    def _foot(self, undefined: list[str], at: tuple[int, int] | None) -> str:
-        start = "that position" if at else "the peak"
-        start = "the whole map" if self.settings.whole_map else start
-        text = f"{self.settings.method} from {start}; grey is 0, each projection on its own scale"
-        if undefined and self.settings.method != "gradient":
-            text += f"; plain gradient through {', '.join(undefined)}"
-        return text
-
-    def _warn(self, undefined: list[str]) -> None:
-        if undefined and self.settings.method != "gradient":
-            self.study.voice.note(
-                f"{self.settings.method} defines no rule for {', '.join(undefined)}: "
-                "the plain gradient passes there"
-            )
+            write_npz(part.file(item, ".npz"), **found.arrays(), paths=names)
+        return {"file": item.name, "layer": part.name, **found.as_dict(names, boxes)}
 
     # ---- what is said
 
@@ -263,11 +215,6 @@ class Deconv(Pictured):
         """Give the unit's activation on its first image, or why it is dead."""
         peak = f"dead: {entry['dead']}" if entry["dead"] else round(entry["final"], 4)
         yield entry["layer"], entry["file"], peak, entry["images"][0]["image"]
-
-
-def _stem(target: Target) -> str:
-    unit, at = target
-    return f"{unit}@{at[0]},{at[1]}" if at else str(unit)
 
 
 def _top_of(entry: Mapping[str, Any]) -> int:

@@ -13,7 +13,7 @@ from cnnlens.cli import app
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.open import open_model
 from cnnlens.model.zoo import ZOO
-from cnnlens.report.figures import cam as heat
+from cnnlens.report.figures import attribution
 
 from .photos import write_nets, write_photos
 from .runner import cnnlens
@@ -128,15 +128,15 @@ def test_an_interrupted_run_keeps_its_pictures_and_goes_on(
 ) -> None:
     words = [w for n in (1, 2, 3) for w in ("-i", world / "photos" / "b" / f"0{n}.png")]
     drawn: list[str] = []
-    draw = heat.draw
+    draw = attribution.draw_classes
 
-    def interrupted(image: Any, classes: Any, title: str, note: str) -> Any:
+    def interrupted(image: Any, maps: Any, classes: Any, title: str, note: str) -> Any:
         drawn.append(title)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return draw(image, classes, title, note)
+        return draw(image, maps, classes, title, note)
 
-    monkeypatch.setattr(heat, "draw", interrupted)
+    monkeypatch.setattr(attribution, "draw_classes", interrupted)
     assert run(world, tmp_path, "rgb", *words) == 130
     assert [p["file"] for p in read(tmp_path)["pictures"]] == ["01.png"]
     assert sorted(p.name for p in (tmp_path / "cam").iterdir()) == ["01.png", "cam.json"]

@@ -13,7 +13,7 @@ from cnnlens.attribution.deconv import project
 from cnnlens.cli import app
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
-from cnnlens.report.figures import deconv as projections
+from cnnlens.report.figures import attribution
 
 from .photos import write_nets, write_photos
 
@@ -154,7 +154,7 @@ def test_an_interrupted_run_keeps_its_pictures_and_goes_on(
 ) -> None:
     words = ["-f", "conv2:0-2", "-d", world / "photos", "--top", 2]
     drawn: list[str] = []
-    draw = projections.draw
+    draw = attribution.draw_unit
 
     def interrupted(patches: Any, title: str, notes: Any) -> Any:
         drawn.append(title)
@@ -162,7 +162,7 @@ def test_an_interrupted_run_keeps_its_pictures_and_goes_on(
             raise KeyboardInterrupt
         return draw(patches, title, notes)
 
-    monkeypatch.setattr(projections, "draw", interrupted)
+    monkeypatch.setattr(attribution, "draw_unit", interrupted)
     assert run(world, tmp_path, "rgb", *words) == 130
     folder = tmp_path / "deconv" / "conv2"
     assert sorted(p.name for p in folder.iterdir()) == ["0.png", "deconv.json"]

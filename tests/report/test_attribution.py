@@ -13,8 +13,14 @@ from cnnlens.measure.top import Ranked
 from cnnlens.methods import sections
 from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
 from cnnlens.report.blocks import at_units
-from cnnlens.report.figures.cam import overlay
-from cnnlens.report.figures.deconv import Patch, as_colours, draw, masked, signed
+from cnnlens.report.figures.attribution import (
+    Patch,
+    as_colours,
+    draw_unit,
+    masked,
+    overlay,
+    signed,
+)
 from cnnlens.report.page import write_report
 from cnnlens.report.sections import class_maps, projections
 
@@ -69,7 +75,7 @@ def test_nine_patches_make_three_blocks_of_three_by_three() -> None:
         Patch(np.full((8, 8, 3), 20 * n, np.uint8), np.zeros((8, 8, 3), np.float32))
         for n in range(9)
     ]
-    picture = np.asarray(draw(patches, "unit", ["", ""]).convert("L"))
+    picture = np.asarray(draw_unit(patches, "unit", ("", "")).convert("L"))
     row = picture[120]
     first = [20 * n for n in range(3)]
     assert [v for v in dict.fromkeys(row.tolist()) if v in first] == first

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.cluster.explanation import Evidence, Explanation
-from cnnlens.report.figures.cam import overlay
+from cnnlens.report.figures.attribution import as_rgb, overlay
 from cnnlens.report.sheet import (
     MARK,
     PALE,
@@ -58,7 +58,7 @@ def draw_explained(
     PIL.Image.Image
         RGB.
     """
-    rgb = (pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)).transpose(1, 2, 0)
+    rgb = as_rgb(pixels)
     seen, predicted = [*_tile(rgb, "as the network saw it")], ""
     if prediction := found.prediction:
         seen += _tile(overlay(rgb, prediction.heat), f"Grad-CAM: {prediction.name}")
