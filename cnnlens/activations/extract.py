@@ -1,4 +1,4 @@
-"""Running a model over a data set once, into activation stores."""
+"""Running a model over a data set once, into activation stores; and out of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from cnnlens.activations.forward import Forward, Pass, passes
+from cnnlens.activations.sources import Forward, ModelSource, Pass, Source, StoreSource, passes
 from cnnlens.activations.store import MOST_ROWS, Store, StoreKey
 from cnnlens.activations.writer import StoreWriter, clear_leftovers
 from cnnlens.data.dataset import ImageSet
@@ -33,6 +34,33 @@ def store_key(model: Model, images: ImageSet, layer: Layer, settings: ExtractSet
 def store_path(folder: Path, layer: Layer) -> Path:
     """Return where a layer's store stands in a folder of stores."""
     return folder / f"{layer.folder}.h5"
+
+
+def stored(model: Model, images: ImageSet, layer: Layer, folder: Path) -> Store | None:
+    """Open a layer's store where there is one of just this model and these images, of any type."""
+    path = store_path(folder, layer)
+    if not path.exists():
+        return None
+    store = Store(path)
+    key = store_key(model, images, layer, ExtractSettings())
+    if replace(store.key, dtype=key.dtype) == key:
+        return store
+    store.close()
+    return None
+
+
+@contextmanager
+def open_source(
+    model: Model, images: ImageSet, layers: Sequence[Layer], folder: Path, run: RunSettings
+) -> Iterator[Source]:
+    """Give the layers' activations: from the stores in a folder where all fit, else the model's."""
+    with ExitStack() as stack:
+        stores = [stored(model, images, layer, folder) for layer in layers]
+        there = [stack.enter_context(store) for store in stores if store is not None]
+        if len(there) == len(layers):
+            yield StoreSource(there)
+        else:
+            yield ModelSource(model, images, layers, run)
 
 
 def extract(

@@ -1,19 +1,159 @@
-"""Where activations come from: stores, or the model itself, run anew for every sweep."""
+"""Where activations come from: a network that is run over images, or stores.
+
+`Forward` reads layers for a batch of pixels, in whatever batches the memory allows; `passes` runs
+it over a data set. A `Source` gives the same to whoever measures, from stores or from the model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from cnnlens.activations.forward import Forward, passes
 from cnnlens.activations.store import Store
+from cnnlens.data.batches import Batch, batches, check_skipped
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
+from cnnlens.model.classes import class_scores
+from cnnlens.model.device import in_batches
+from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
+
+
+@dataclass
+class Forward:
+    """Reads layers of a model for batches of pixels.
+
+    Attributes
+    ----------
+    model : Model
+        The network.
+    layers : sequence of Layer
+        What to read; the forward pass stops at the deepest, unless `logits`.
+    logits : bool
+        Run to the end and return the network's output too.
+    limit : int
+        The largest batch that goes through at once; halves itself when memory runs out.
+    """
+
+    model: Model
+    layers: Sequence[Layer]
+    logits: bool
+    limit: int
+
+    def __post_init__(self) -> None:
+        self.limit = self.model.batch or self.limit
+
+    def __call__(self, pixels: Tensor) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Return each layer's maps (N, C, H, W) and the logits (N, K), as float32 arrays.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            (N, C, H, W), uint8, on any device.
+        """
+        with self.model.in_use():
+            parts, self.limit = in_batches(
+                len(pixels), self.limit, lambda rows: self._run(pixels[rows]), self.model
+            )
+        maps = [
+            np.concatenate(p) if len(p) > 1 else p[0]
+            for p in zip(*(m for m, _ in parts), strict=True)
+        ]
+        return maps, np.concatenate([o for _, o in parts]) if self.logits else None
+
+    def _run(self, pixels: Tensor) -> tuple[list[np.ndarray], np.ndarray | None]:
+        count = len(pixels)
+        if self.model.batch and count < self.model.batch:  # a fixed batch is filled up
+            filler = pixels[-1:].expand(self.model.batch - count, -1, -1, -1)
+            pixels = torch.cat([pixels, filler])
+        x = self.model.preprocess.normalize(pixels.to(self.model.device, non_blocking=True))
+        places = [layer.place for layer in self.layers]
+        # not inference mode: what a network caches must serve gradients later
+        with torch.no_grad():
+            values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
+        maps = [_array(v, count) for v in values]
+        return maps, _array(class_scores(output, len(x)), count) if self.logits else None
+
+
+def _array(value: Tensor, count: int) -> np.ndarray:
+    return value[:count].float().cpu().contiguous().numpy()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A batch, each layer's maps (B, C, H, W) float32, and the logits (B, K) where asked for."""
+
+    batch: Batch
+    maps: list[np.ndarray]
+    logits: np.ndarray | None
+
+
+def passes(
+    forward: Forward,
+    images: ImageSet,
+    *,
+    batch_size: int,
+    workers: int,
+    start: int = 0,
+    skipped: Sequence[tuple[str, str]] = (),
+) -> Iterator[Pass]:
+    """Run a network over the images from position `start` on.
+
+    Parameters
+    ----------
+    forward : Forward
+        The network and its layers.
+    images : ImageSet
+        The data.
+    batch_size, workers : int
+        Images per batch; threads that decode.
+    start : int
+        Where to go on.
+    skipped : sequence of (path, reason)
+        Images before `start` that were damaged.
+
+    Raises
+    ------
+    CnnlensError
+        When more than 5 % of all images are damaged, or activations are not finite.
+    """
+    damaged = list(skipped)
+    for batch in batches(
+        images, forward.model.preprocess, batch_size=batch_size, workers=workers, start=start
+    ):
+        if batch.skipped:
+            damaged += batch.skipped
+            check_skipped(damaged, len(images.paths))
+        if len(batch.indices) == 0:  # all that was left was damaged
+            continue
+        maps, logits = forward(batch.pixels)
+        for layer, values in zip(forward.layers, maps, strict=True):
+            if values.shape[1:] != layer.shape:
+                raise CnnlensError(f"layer '{layer.name}' changes its output size between images")
+            _check_finite(layer.name, values, [images.paths[i] for i in batch.indices])
+        yield Pass(batch, maps, logits)
+
+
+def _check_finite(layer: str, values: np.ndarray, paths: list[str]) -> None:
+    if np.isfinite(values.sum(dtype=np.float64)):  # one pass; a single bad value spoils the sum
+        return
+    finite = np.isfinite(values).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise CnnlensError(
+            f"layer '{layer}' is not finite on {paths[int(finite.argmin())]}",
+            "the network overflows there: check its weights, and --mean and --std",
+        )
+
+
+# ---- sources
 
 Observer = Callable[[np.ndarray, np.ndarray], None]  # positions (B,), maps (B, C, H, W)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnlens.activations.forward import Forward
+from cnnlens.activations.sources import Forward
 from cnnlens.attribution.cam import ClassMaps
 from cnnlens.cluster.decision_path import DecisionPath, descend
 from cnnlens.cluster.explanation import Evidence, Explanation, Prediction

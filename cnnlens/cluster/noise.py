@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from cnnlens.activations.forward import Forward
+from cnnlens.activations.sources import Forward
 from cnnlens.cluster.vectors import Groups, Joined, Maps, MapSource
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model

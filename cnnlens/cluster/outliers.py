@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnlens.activations.forward import Forward
+from cnnlens.activations.sources import Forward
 from cnnlens.cluster.noise import NOISES, noise_images
 from cnnlens.cluster.regions import Regions, find_regions
 from cnnlens.cluster.vectors import Groups, MapSource, category_of

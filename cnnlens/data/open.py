@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnlens.data.animal_part import PATTERN as ANIMAL_PART
@@ -11,7 +11,7 @@ from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
 from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
 from cnnlens.data.voc_part import open_voc_part
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 
 BRODEN_FOLDERS = {224: "broden1_224", 227: "broden1_227", 384: "broden1_384"}
 
@@ -20,6 +20,21 @@ _MARKS = {
     "broden": ("index.csv", "label.csv"),
     "cub": ("images.txt", "parts/part_locs.txt"),
     "voc-part": ("Annotations_Part",),
+}
+
+_KINDS = {"broden": "Broden-layout", "classes": "class-folder", "parts": "parts"}
+# what data of a kind has that others lack, and where it comes from
+_LACKING = {
+    "broden": (
+        "label maps",
+        "`cnnlens data download broden` fetches some, `cnnlens data make shapes` makes some",
+    ),
+    "classes": ("categories", "put the images into one subfolder per category"),
+    "images": ("images", "name a folder of images"),
+    "parts": (
+        "parts",
+        "CUB-200-2011, VOC-Part and Animal-Part have them, `cnnlens data make animals` makes some",
+    ),
 }
 
 
@@ -100,3 +115,18 @@ _OPENERS: dict[str, Callable[[Path], ImageSet]] = {
     "animal-part": open_animal_part,
     "images": open_folder,
 }
+
+
+def check_kind(images: ImageSet, kinds: Sequence[str]) -> None:
+    """Raise UsageError where data is of no kind that serves; the one that is wanted comes first."""
+    if images.kind not in kinds:
+        lacking, help_ = _LACKING[kinds[0]]
+        raise UsageError(
+            f"{images.root} holds no {lacking} (found: {images.kind})",
+            f"this command needs {wanted(kinds)} data; {help_}",
+        )
+
+
+def wanted(kinds: Sequence[str]) -> str:
+    """Name kinds of data for people."""
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlens.activations.forward import Forward, passes
+from cnnlens.activations.sources import Forward, passes
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.bootstrap import share

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic, make_folder, read_json, to_json, write_json, writing_error
+from cnnlens.files import (
+    alone_in,
+    atomic,
+    make_folder,
+    read_json,
+    to_json,
+    write_json,
+    writing_error,
+)
 
 MADE_FROM = "made_from"  # of an entry: everything that it depends on
 
@@ -174,7 +181,7 @@ class Ledger:
     def close(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Write the JSON, and return it; what another process has listed meanwhile stays."""
         make_folder(self.folder)
-        with _alone_in(self.folder):
+        with alone_in(self.folder):
             self.entries = {**self._on_disk(), **self.entries}
             document = self.document(summary)
             write_json(self.path, document)
@@ -200,22 +207,6 @@ def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
             if isinstance(mark, str) and isinstance(entry.get("file"), str):
                 found[Path(entry["file"]).stem] = mark.partition(":")[0]
     return found
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for an instant, so that two processes do not list over each other."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        yield
-        return
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def _as_read(made_from: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,20 +33,6 @@ if TYPE_CHECKING:
     from cnnlens.progress import Step
 
 ANY = ("images", "classes", "broden", "parts")  # kinds of data
-_KINDS = {"broden": "Broden-layout", "classes": "class-folder", "parts": "parts"}
-# what data of a kind has that others lack, and where it comes from
-_LACKING = {
-    "broden": (
-        "label maps",
-        "`cnnlens data download broden` fetches some, `cnnlens data make shapes` makes some",
-    ),
-    "classes": ("categories", "put the images into one subfolder per category"),
-    "images": ("images", "name a folder of images"),
-    "parts": (
-        "parts",
-        "CUB-200-2011, VOC-Part and Animal-Part have them, `cnnlens data make animals` makes some",
-    ),
-}
 
 
 @dataclass
@@ -181,26 +167,23 @@ class Study:
         UsageError
             When there is none, or it is of another kind.
         """
+        from cnnlens.data.open import check_kind
+
         images = self._opened(data, kinds)
-        if images.kind not in kinds:
-            lacking, help_ = _LACKING[kinds[0]]
-            raise UsageError(
-                f"{images.root} holds no {lacking} (found: {images.kind})",
-                f"this command needs {_wanted(kinds)} data; {help_}",
-            )
+        check_kind(images, kinds)
         if remember:
             self._images.append((images, data is not None, default))
         return images
 
     def _opened(self, data: Path | str | ImageSet | None, kinds: tuple[str, ...]) -> ImageSet:
-        from cnnlens.data.open import open_data
+        from cnnlens.data.open import open_data, wanted
 
         path = self.workspace.data_path(kinds) if data is None else data
         if path is None:
             _ = self.model  # who has neither hears of the model first
             raise UsageError(
                 f"no data given, and the workspace {self.workspace.path} knows no "
-                f"{_wanted(kinds)} data",
+                f"{wanted(kinds)} data",
                 "name a folder with -d DIR",
             )
         if isinstance(path, (str, Path)):
@@ -318,39 +301,17 @@ class Study:
 
         return store_path(self.workspace.stores(images), layer)
 
-    @contextmanager
-    def source(self, images: ImageSet, layers: Sequence[Layer]) -> Iterator[Source]:
+    def source(self, images: ImageSet, layers: Sequence[Layer]) -> AbstractContextManager[Source]:
         """Give the layers' activations: from their stores where all fit, else from the model."""
-        from contextlib import ExitStack
+        from cnnlens.activations.extract import open_source
 
-        from cnnlens.activations.sources import ModelSource, StoreSource
-
-        with ExitStack() as stack:
-            stores = [self.stored(images, layer) for layer in layers]
-            for store in stores:
-                if store is not None:
-                    stack.enter_context(store)
-            if all(store is not None for store in stores):
-                yield StoreSource([store for store in stores if store is not None])
-            else:
-                yield ModelSource(self.model, images, layers, self.run)
+        return open_source(self.model, images, layers, self.workspace.stores(images), self.run)
 
     def stored(self, images: ImageSet, layer: Layer) -> Store | None:
         """Open a layer's store where there is one of just this model and these images."""
-        from dataclasses import replace
+        from cnnlens.activations.extract import stored
 
-        from cnnlens.activations.extract import store_key
-        from cnnlens.activations.store import Store
-
-        path = self.store_path(images, layer)
-        if not path.exists():
-            return None
-        store = Store(path)
-        key = store_key(self.model, images, layer, ExtractSettings())
-        if replace(store.key, dtype=key.dtype) == key:
-            return store
-        store.close()
-        return None
+        return stored(self.model, images, layer, self.workspace.stores(images))
 
 
 def _preprocessing(model: Model) -> str:
@@ -358,10 +319,6 @@ def _preprocessing(model: Model) -> str:
     size = "×".join(map(str, p.size))
     mean, std = (",".join(f"{v:g}" for v in values) for values in (p.mean, p.std))
     return f"{model.arch}: input {size}, mean {mean}, std {std} ({p.source})"
-
-
-def _wanted(kinds: Sequence[str]) -> str:
-    return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
 
 
 def _tupled(value: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import cnnlens
-from cnnlens.activations.forward import Forward
+from cnnlens.activations.sources import Forward
 from cnnlens.cluster.decision_path import decision_path
 from cnnlens.cluster.explain import explain, explain_steps, explanations, share_below
 from cnnlens.cluster.filters import filter_tree
