@@ -117,7 +117,7 @@ class Case:
         from cnnlens.activations.sources import StoreSource
         from cnnlens.activations.store import Store
         from cnnlens.measure.dissect import dissect
-        from cnnlens.report.dissect_files import summarize, write_tables
+        from cnnlens.report.dissect_files import write_tables
         from cnnlens.report.figures.dissect import write_strips
         from cnnlens.settings import DissectSettings
 
@@ -128,8 +128,7 @@ class Case:
             result = dissect(StoreSource([store]), self.images, settings)[0]
         results = folder / "results"
         results.mkdir(exist_ok=True)
-        summary = summarize(result, self.layer.name)
-        write_tables(results, result, summary, list(self.images.paths))
+        write_tables(results, result, self.images.paths)
         if page:
             top, limit, p = result.top, result.thresholds, self.model.preprocess
             for _ in write_strips(results / "pictures", self.images, top, limit, p):

@@ -215,6 +215,37 @@ class Dissection:
         per = {c: _mean_pair(d.per_category[c] for d in found) for c in self.concepts.categories}
         return {**mean, "shuffles": len(found), "by_category": by, "per_category": per}
 
+    def summary(self) -> dict[str, Any]:
+        """Put the findings into one document, as ``summary.json`` and ``--json`` give them."""
+        found, settings = self.detectors, self.settings
+        summary: dict[str, Any] = {
+            "units": self.units,
+            "images": self.images,
+            "quantile": settings.quantile,
+            "min_iou": settings.min_iou,
+            "detectors": found.detectors,
+            "unique_detectors": found.unique,
+            "unique_detectors_per_category_summed": sum(u for _, u in found.per_category.values()),
+            "ratio_unique_detectors": found.unique / self.units,
+            "mean_iou": found.mean_iou,
+            "dead_units": int(self.dead.sum()),
+            "by_category": _counts(found.by_category),
+            "per_category": _counts(found.per_category),
+        }
+        if self.chance is not None and self.p_values is not None:
+            beyond = (self.best_iou >= settings.min_iou) & (self.p_values < 0.05)
+            summary |= {"chance": self.chance, "detectors_beyond_chance": int(beyond.sum())}
+        return {
+            **summary,
+            "categories": list(self.concepts.categories),
+            "skipped_labels": [list(pair) for pair in self.skipped],
+            "settings": settings.as_dict(),
+        }
+
+
+def _counts(pairs: dict[str, tuple[int, int]]) -> dict[str, dict[str, int]]:
+    return {name: {"detectors": d, "unique_detectors": u} for name, (d, u) in pairs.items()}
+
 
 def _mean(values: Any) -> float:
     return float(np.mean(list(values)))

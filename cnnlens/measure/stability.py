@@ -11,7 +11,6 @@ Zhang et al., "Interpretable Convolutional Neural Networks", CVPR 2018, §5.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -20,96 +19,22 @@ from scipy.stats import rankdata
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.instability import (
+from cnnlens.measure.part_measures import (
     FEWEST,
     Baselines,
     Category,
     Instability,
+    PartCounter,
+    PartMaskCache,
     categories,
     smallest,
 )
-from cnnlens.measure.part_iou import PartCounter, PartInterpretability, PartMaskCache
+from cnnlens.measure.stable_units import Stability
 from cnnlens.measure.threshold import TopValues
+from cnnlens.measure.top import PeakLocations
 from cnnlens.model.receptive_field import Fields
 from cnnlens.progress import Step, followed
 from cnnlens.settings import StabilitySettings
-
-
-@dataclass(frozen=True)
-class Stability:
-    """What was found on one layer; NaN throughout for dead units.
-
-    Attributes
-    ----------
-    names : list of str
-        Categories.
-    parts : tuple of str
-        Names.
-    unmeasured : list of str
-        Categories on which no part is shown often enough.
-    images : int
-        Objects that were measured.
-    category : numpy.ndarray
-        (C,) int64, each unit's; of dead units too.
-    dead : numpy.ndarray
-        (C,) bool: never above 0 on an image of its category.
-    instability, p_value, centre_distance, selectivity : numpy.ndarray
-        (C,); the second is the share of shuffles that are as steady, the third in shares of the
-        diagonal, the last the area under the ROC curve of the peaks, NaN with one category.
-    deviations : numpy.ndarray
-        (C, P) instability per part.
-    uniform, centre, shuffled : float
-        Mean instability over units of the three baselines.
-    associations : tuple of PartInterpretability
-        At both quantiles; empty where the data has no masks.
-    scores, places : numpy.ndarray
-        (N, C) float32 and (N, C, 2) float32: how high and where each unit peaks, the latter y and
-        x in shares of the input.
-    seen : numpy.ndarray
-        (N,) int64, positions of those objects in the data.
-    """
-
-    names: list[str]
-    parts: tuple[str, ...]
-    unmeasured: list[str]
-    images: int
-    category: np.ndarray
-    dead: np.ndarray
-    instability: np.ndarray
-    p_value: np.ndarray
-    centre_distance: np.ndarray
-    selectivity: np.ndarray
-    deviations: np.ndarray
-    uniform: float
-    centre: float
-    shuffled: float
-    associations: tuple[PartInterpretability, ...]
-    scores: np.ndarray
-    places: np.ndarray
-    seen: np.ndarray
-
-    @property
-    def units(self) -> int:
-        """C."""
-        return len(self.category)
-
-
-class PeakLocations:
-    """Notes how high and where every unit peaks on every image, and its sum over the map."""
-
-    def __init__(self, images: int, shape: tuple[int, int, int]) -> None:
-        self.scores = np.full((images, shape[0]), -np.inf, np.float32)
-        self.sums = np.zeros((images, shape[0]), np.float32)
-        self.at = np.zeros((images, shape[0]), np.int32)
-        self.seen = np.zeros(images, bool)
-
-    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
-        """Take in maps (B, C, H, W)."""
-        flat = maps.reshape(*maps.shape[:2], -1)  # (B, C, HW)
-        self.at[positions] = at = flat.argmax(axis=2)
-        self.scores[positions] = np.take_along_axis(flat, at[:, :, None], axis=2)[:, :, 0]
-        self.sums[positions] = flat.sum(axis=2)
-        self.seen[positions] = True
 
 
 def stability(
@@ -329,6 +254,7 @@ class _Layer:
             scores=self._scores,
             places=(self._places / np.array(self._size)).astype(np.float32),
             seen=self._seen,
+            labels=self._labels,
         )
 
     def _distances(self) -> np.ndarray:

@@ -55,6 +55,24 @@ class TopImages:
             self.peaks[unit], self.positions[unit] = both[order], places[order]
 
 
+class PeakLocations:
+    """Notes how high and where every unit peaks on every image, and its sum over the map."""
+
+    def __init__(self, images: int, shape: tuple[int, int, int]) -> None:
+        self.scores = np.full((images, shape[0]), -np.inf, np.float32)
+        self.sums = np.zeros((images, shape[0]), np.float32)
+        self.at = np.zeros((images, shape[0]), np.int32)
+        self.seen = np.zeros(images, bool)
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        """Take in maps (B, C, H, W)."""
+        flat = maps.reshape(*maps.shape[:2], -1)  # (B, C, HW)
+        self.at[positions] = at = flat.argmax(axis=2)
+        self.scores[positions] = np.take_along_axis(flat, at[:, :, None], axis=2)[:, :, 0]
+        self.sums[positions] = flat.sum(axis=2)
+        self.seen[positions] = True
+
+
 class Histogram:
     """Counts each unit's activations in equal bins between its lowest and its highest.
 

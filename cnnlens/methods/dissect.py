@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ from cnnlens.settings import DissectSettings, ExtractSettings
 from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
+    from cnnlens.activations.sources import Source
     from cnnlens.data.broden import Broden
     from cnnlens.measure.dissection import Dissection
     from cnnlens.model.layers import Layer
-    from cnnlens.report.dissect_files import DissectResult
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Dissect(Measurement):
         "cnnlens dissect model.pt --broden -l conv5",
         "cnnlens dissect -d labelled/ -l layer3 -l layer4 --chance 100",
     )
+    reader = "dissect_files.read_dissection"
     images: Broden
 
     def resolve(self) -> None:
@@ -72,72 +73,39 @@ class Dissect(Measurement):
         return self.study.images(data, ("broden",))
 
     @property
-    def stored(self) -> ExtractSettings:
-        """How activations are kept; without a store, as they come."""
-        return self.all_settings[1] if self.asked.store else ExtractSettings()
+    def stored(self) -> ExtractSettings | None:
+        """How activations are kept; without a store the model runs twice."""
+        return self.all_settings[1] if self.asked.store else None
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name the labels and their images, the network, the settings."""
-        settings = self.settings.as_dict()
-        return self.study.key(layer, self.images, dtype=self.stored.dtype, settings=settings)
+        dtype = (self.stored or ExtractSettings()).dtype
+        return self.study.key(layer, self.images, dtype=dtype, settings=self.settings.as_dict())
 
-    def read(self, folder: Path) -> DissectResult:
-        """Read a layer's results."""
-        from cnnlens.report.dissect_files import read_dissection
-
-        return read_dissection(folder)
-
-    def work(self) -> Iterator[Step]:
-        """Dissect what is missing, layer by layer where there are stores, else all at once."""
-        from cnnlens.activations.sources import ModelSource, StoreSource
-
-        study = self.study
-        if self.todo and self.asked.store:
-            yield from study.fill(self.images, self.todo, self.stored, force=study.force)
-            for layer in self.todo:
-                with study.store(self.images, layer) as store:
-                    yield from self._measure([layer], StoreSource([store]))
-        elif self.todo:
-            source = ModelSource(study.model, self.images, self.todo, study.run)
-            yield from self._measure(self.todo, source)
-        if self.page:
-            self._draw_overview()
-
-    def _measure(self, layers: list[Layer], source: Any) -> Iterator[Step]:
+    def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
+        """Hold masks against label maps, in two sweeps."""
         from cnnlens.measure.dissect import dissect_steps
 
-        names = ", ".join(layer.name for layer in layers)
-        steps = dissect_steps(source, self.images, self.settings, self.study.run.workers)
-        results = yield from self.named(names, steps)
-        for layer, result in zip(layers, results, strict=True):
-            yield from self._write(layer, result, source.skipped)
+        return dissect_steps(source, self.images, self.settings, self.study.run.workers)
 
-    def _write(
-        self, layer: Layer, result: Dissection, skipped: list[tuple[str, str]]
-    ) -> Iterator[Step]:
-        from cnnlens.files import atomic_folder
-        from cnnlens.report.dissect_files import summarize, write_tables
+    def write(self, folder: Path, layer: Layer, found: Dissection) -> Iterator[int]:
+        """Write the tables, a strip of top images per unit, the sheet of detectors."""
+        from cnnlens.report.dissect_files import write_tables
         from cnnlens.report.figures.dissect import write_detectors, write_strips
 
-        summary = summarize(
-            result,
-            layer.name,
-            skipped=[{"image": p, "reason": r} for p, r in [*skipped, *result.skipped]],
-            data={"name": self.images.name},
-            made_from=self.made_from(layer),
-        )
-        self.study.voice.skipped(summary["skipped"])
-        with atomic_folder(self.folder(layer)) as folder:
-            write_tables(folder, result, summary, list(self.images.paths))
-            if result.top is not None:
-                drawn = write_strips(
-                    folder / "pictures", self.images, result.top, result.thresholds,
-                    self.study.model.preprocess, self.study.run.workers,
-                )  # fmt: skip
-                for done in drawn:
-                    yield Step(done, result.units, f"{layer.name}: pictures", unit="units")
-                write_detectors(folder, distinct=True)
-        self.written.append(layer)
+        write_tables(folder, found, self.images.paths)
+        if found.top is not None:
+            yield from write_strips(
+                folder / "pictures", self.images, found.top, found.thresholds,
+                self.study.model.preprocess, self.study.run.workers,
+            )  # fmt: skip
+            write_detectors(folder, distinct=True)
+
+    def work(self) -> Iterator[Step]:
+        """Dissect what is missing; draw the figures over all layers."""
+        yield from super().work()
+        if self.page:
+            self._draw_overview()
 
     def _draw_overview(self) -> None:
         """Draw the figures over all dissected layers; a damaged neighbour costs only these."""

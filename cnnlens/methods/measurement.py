@@ -2,58 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from cnnlens.methods.method import Method
+from cnnlens.methods.method import Method, page_part
 from cnnlens.progress import Step, relayed
+from cnnlens.settings import ExtractSettings
 from cnnlens.study.ledger import Item
 
 if TYPE_CHECKING:
-    from cnnlens.data.dataset import ImageSet
+    from cnnlens.activations.sources import Source
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
 
 SUMMARY = "summary.json"
-Found = TypeVar("Found")
 
 
 class Measurement(Method):
     """A method whose results on a layer are a folder, written whole, with a summary in it.
 
-    A subclass opens `images` and `layers`, says what a layer's results are `made_from`, writes
-    them, and reads them back. Without a page no pictures are wanted: the setting `top` is 0.
-
-    Attributes
-    ----------
-    images : ImageSet
-        What is measured on.
-    layers : list of Layer
-        What is measured.
-    written : list of Layer
-        Those that this run has measured.
+    A subclass opens `images` and `layers`, says what a layer's results are `made_from`, measures
+    and writes them. What it finds of a layer has `units`, images `skipped`, and a `summary`.
+    Without a page no pictures are wanted: the setting `top` is 0.
     """
 
-    images: ImageSet
-    layers: list[Layer]
+    images: Any  # what is measured on
+    layers: list[Layer]  # what is measured
+    reader: ClassVar[str]  # the function of `cnnlens.report` that reads a layer's folder
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
     ) -> None:
         super().__init__(study, asked, settings, page)
         self.settings = self.settings if page else replace(self.settings, top=0)
-        self.written: list[Layer] = []
+        self.written: list[Layer] = []  # those that this run has measured
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Say everything that a layer's results depend on, the settings under "settings"."""
         raise NotImplementedError
 
+    def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
+        """Measure layers, one of them or all, on what a source gives of them."""
+        raise NotImplementedError
+
+    def write(self, folder: Path, layer: Layer, found: Any) -> Iterator[int]:
+        """Write a layer's files beside its summary; yield how many of its units are drawn."""
+        raise NotImplementedError
+
+    def summary(self, found: Any) -> dict[str, Any]:
+        """Say what stands in a layer's summary beside what every measurement says."""
+        return {**found.summary()}
+
+    @property
+    def stored(self) -> ExtractSettings | None:
+        """How activations are kept; None: they are measured as they come."""
+        return ExtractSettings()
+
     def read(self, folder: Path) -> Any:
         """Read a layer's results; raise where they are damaged."""
-        raise NotImplementedError
+        return page_part(self.reader)(folder)
 
     def folder(self, layer: Layer) -> Path:
         """Where a layer's results are."""
@@ -82,9 +92,43 @@ class Measurement(Method):
         units = [f"{layer.units} units of {layer.name}" for layer in self.todo]
         return f"{', '.join(units)}, on {len(self.images.paths)} images" if units else ""
 
-    def named(self, name: str, steps: Generator[Step, None, Found]) -> Generator[Step, None, Found]:
-        """Pass on steps with the layer's name before their stage; return what they return."""
-        return relayed(steps, lambda step: replace(step, stage=f"{name}: {step.stage}"))
+    def work(self) -> Iterator[Step]:
+        """Measure what is missing, layer by layer where activations are kept, else all at once."""
+        from cnnlens.activations.sources import ModelSource, StoreSource
+
+        study = self.study
+        if self.todo and self.stored is None:
+            source = ModelSource(study.model, self.images, self.todo, study.run)
+            yield from self._measure(source, self.todo)
+        elif self.todo:
+            yield from study.fill(self.images, self.todo, self.stored, force=study.force)
+            for layer in self.todo:
+                with study.store(self.images, layer) as store:
+                    yield from self._measure(StoreSource([store]), [layer])
+
+    def _measure(self, source: Source, layers: list[Layer]) -> Iterator[Step]:
+        names = ", ".join(layer.name for layer in layers)
+        steps = self.measure(source, layers)
+        results = yield from relayed(steps, lambda s: replace(s, stage=f"{names}: {s.stage}"))
+        for layer, found in zip(layers, results, strict=True):
+            yield from self._keep(layer, found, [*source.skipped, *found.skipped])
+
+    def _keep(self, layer: Layer, found: Any, skipped: list[tuple[str, str]]) -> Iterator[Step]:
+        from cnnlens.files import atomic_folder, write_json
+
+        summary = {
+            "layer": layer.name,
+            **self.summary(found),
+            "skipped": [{"image": path, "reason": reason} for path, reason in skipped],
+            "data": {"name": self.images.name},
+            "made_from": self.made_from(layer),
+        }
+        self.study.voice.skipped(summary["skipped"])
+        with atomic_folder(self.folder(layer)) as folder:
+            write_json(folder / SUMMARY, summary)
+            for done in self.write(folder, layer, found):
+                yield Step(done, found.units, f"{layer.name}: pictures", unit="units")
+        self.written.append(layer)
 
     def close(self) -> None:
         """Read the summaries of the layers that are measured."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.methods.measurement import SUMMARY, Measurement
+from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import StabilitySettings
 from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
+    from cnnlens.activations.sources import Source
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.parts import PartSet
-    from cnnlens.measure.stability import Stability as Found
+    from cnnlens.measure.stable_units import Stability as Found
     from cnnlens.model.layers import Layer
-    from cnnlens.report.stability_files import StabilityResult
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Stability(Measurement):
         "cnnlens stability model.pt -d CUB_200_2011 -l conv5",
         "cnnlens stability -d animals/ --negatives animals/negatives --parts head",
     )
+    reader = "stability_files.read_stability"
     images: PartSet
 
     def resolve(self) -> None:
@@ -75,80 +76,58 @@ class Stability(Measurement):
             settings=self.settings.as_dict(),
         )
 
-    def read(self, folder: Path) -> StabilityResult:
-        """Read a layer's results."""
-        from cnnlens.report.stability_files import read_stability
-
-        return read_stability(folder)
-
     def work(self) -> Iterator[Step]:
-        """Measure what is missing, layer by layer."""
-        from cnnlens.activations.sources import ModelSource, StoreSource
+        """Measure what is missing; objects with faults are reported."""
+        faults = self.images.faults
+        self.study.voice.skipped([{"image": one.where, "reason": one.what} for one in faults])
+        return super().work()
+
+    def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
+        """Hold peaks and masks against parts; peaks also against those on the negatives."""
+        from cnnlens.activations.sources import ModelSource
         from cnnlens.measure.stability import stability_steps
 
-        study = self.study
-        faults = [{"image": fault.where, "reason": fault.what} for fault in self.images.faults]
-        study.voice.skipped(faults)
-        if not self.todo:
-            return
-        yield from study.fill(self.images, self.todo, force=study.force)
-        for layer in self.todo:
-            others = None
-            if self.negatives is not None:
-                others = ModelSource(study.model, self.negatives, [layer], study.run)
-            with study.store(self.images, layer) as store:
-                steps = stability_steps(
-                    StoreSource([store]), self.images, [layer.fields],
-                    study.model.preprocess.size, self.settings, others,
-                )  # fmt: skip
-                (found,) = yield from self.named(layer.name, steps)
-                skipped = [{"image": p, "reason": r} for p, r in store.skipped]
-            yield from self._write(layer, found, skipped)
+        study, fields, others = self.study, [layer.fields for layer in layers], None
+        if self.negatives is not None:
+            others = ModelSource(study.model, self.negatives, layers, study.run)
+        size = study.model.preprocess.size
+        return stability_steps(source, self.images, fields, size, self.settings, others)
 
-    def _write(self, layer: Layer, found: Found, skipped: list[dict[str, str]]) -> Iterator[Step]:
-        from cnnlens.files import atomic_folder, write_json
-        from cnnlens.measure.instability import FEWEST
+    def summary(self, found: Found) -> dict[str, Any]:
+        """Give settings and faults beside the findings."""
+        faults = [asdict(fault) for fault in self.images.faults]
+        return {**found.summary(), "settings": self.settings.as_dict(), "left_out": faults}
+
+    def write(self, folder: Path, layer: Layer, found: Found) -> Iterator[int]:
+        """Write the table, where each unit peaks, and where all of them do."""
+        from cnnlens.measure.part_measures import FEWEST
         from cnnlens.report.figures.stability import where_units_look, write_peaks
-        from cnnlens.report.stability_files import summarize, write_units
+        from cnnlens.report.stability_files import write_units
 
-        voice, preprocess = self.study.voice, self.study.model.preprocess
-        voice.skipped(skipped)
+        preprocess, top = self.study.model.preprocess, self.settings.top
         for name in found.unmeasured:
-            voice.note(f"{name}: no part is shown on {FEWEST} of its images: no unit's own")
-        with atomic_folder(self.folder(layer)) as folder:
-            write_units(folder / "units.csv", found)
-            if self.settings.top:
-                drawn = write_peaks(
-                    folder / "pictures", self.images, found, layer.fields, preprocess,
-                    self.settings.top, self.study.run.workers,
-                )  # fmt: skip
-                for done in drawn:
-                    yield Step(done, found.units, f"{layer.name}: pictures", unit="units")
-            figure = where_units_look(self.images, found, layer.shape[1:], preprocess)
-            figure.savefig(folder / "where.png", dpi=150)
-            summary = summarize(
-                found,
-                layer.name,
-                settings=self.settings.as_dict(),
-                left_out=[asdict(fault) for fault in self.images.faults],
-                skipped=skipped,
-                data={"name": self.images.name},
-                made_from=self.made_from(layer),
+            self.study.voice.note(
+                f"{name}: no part is shown on {FEWEST} of its images: no unit's own"
             )
-            write_json(folder / SUMMARY, summary)
-        self.written.append(layer)
+        write_units(folder / "units.csv", found)
+        if top:
+            yield from write_peaks(
+                folder / "pictures", self.images, found, layer.fields, preprocess, top,
+                self.study.run.workers,
+            )  # fmt: skip
+        figure = where_units_look(self.images, found, layer.shape[1:], preprocess)
+        figure.savefig(folder / "where.png", dpi=150)
 
     def show(self, results: Results) -> None:
         """Show the layers beside each other, and beside chance."""
-        columns = ["layer", "instability", "shuffled", "uniform", "centre"]
-        results.table(
-            [*columns, "selectivity", "centre distance", "dead", "units"],
-            [_row(summary) for summary in self.summaries.values()],
-        )
+        found = self.summaries.values()
+        columns = ["layer", "instability", "shuffled", "uniform", "centre", "selectivity"]
+        columns += ["centre distance", "dead", "units"]
+        results.table(columns, [_row(summary) for summary in found])
         masks = ("quantile", "part_interpretability", "chance", "bound")
         rows = [
             [summary["layer"], *(_round(one[key]) for key in masks)]
-            for summary in self.summaries.values()
+            for summary in found
             for one in summary["interpretability"]
         ]
         if rows:
@@ -158,16 +137,11 @@ class Stability(Measurement):
 
 
 def _row(summary: dict[str, Any]) -> list[object]:
-    base = summary["baselines"]
-    return [
-        summary["layer"],
-        _round(summary["location_instability"]),
-        *(_round(base[name]) for name in ("shuffled", "uniform", "centre")),
-        _round(summary["selectivity"], 3),
-        _round(summary["centre_distance"]),
-        summary["dead_units"],
-        summary["units"],
-    ]
+    base, layer = summary["baselines"], summary["layer"]
+    chance = (_round(base[name]) for name in ("shuffled", "uniform", "centre"))
+    away, selective = _round(summary["centre_distance"]), _round(summary["selectivity"], 3)
+    steady = _round(summary["location_instability"])
+    return [layer, steady, *chance, selective, away, summary["dead_units"], summary["units"]]
 
 
 def _round(value: float | None, digits: int = 4) -> float | None:

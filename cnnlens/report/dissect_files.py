@@ -17,8 +17,16 @@ import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import write_json
-from cnnlens.measure.dissection import Detectors, Dissection
+from cnnlens.measure.dissected_units import (
+    Best,
+    ConceptExtent,
+    DissectedUnit,
+    TopImage,
+    concepts_of,
+    top_of,
+    units_of,
+)
+from cnnlens.measure.dissection import Dissection
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import (
     columns,
@@ -33,27 +41,6 @@ from cnnlens.report.contents import (
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens dissect` with --force"
-
-
-@dataclass(frozen=True)
-class Best:
-    """A unit's best concept within one category; `label` is empty where nothing overlaps."""
-
-    label: str
-    category: str
-    iou: float
-
-
-@dataclass(frozen=True)
-class TopImage:
-    """One row of ``top.csv``: an image that excites a unit, its peak, and where on the map."""
-
-    unit: int
-    rank: int
-    image: str
-    peak: float | None
-    y: int | None
-    x: int | None
 
 
 @dataclass(frozen=True)
@@ -77,25 +64,11 @@ class Histogram:
 
 
 @dataclass(frozen=True, eq=False)
-class Unit(Shown):
+class Unit(DissectedUnit, Shown):
     """One row of ``units.csv``, its numbers digit by digit, and what else is known of the unit.
 
     Attributes
     ----------
-    unit : int
-        Counted from 0.
-    threshold : float or None
-        Activations above it make the unit's mask.
-    label, category : str
-        Its best concept; empty where nothing overlaps.
-    iou : float
-        With that concept.
-    is_detector : bool
-        Whether the IoU reaches the limit.
-    p_value : float or None
-        Share of shuffled units that reach this IoU.
-    by_category : tuple of Best
-        Its best concept within each category.
     top : tuple of TopImage
         Images that excite it most, best first.
     histogram : Histogram or None
@@ -104,14 +77,6 @@ class Unit(Shown):
         Its top images side by side.
     """
 
-    unit: int
-    threshold: float | None
-    label: str
-    category: str
-    iou: float
-    is_detector: bool
-    p_value: float | None
-    by_category: tuple[Best, ...] = ()
     top: tuple[TopImage, ...] = ()
     histogram: Histogram | None = None
     picture: Path | None = None
@@ -125,11 +90,7 @@ class Unit(Shown):
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
-        row = {name: getattr(self, name) for name in columns(Unit)}
-        p_value = row.pop("p_value")
-        for best in self.by_category:
-            row |= {f"{best.category}_label": best.label, f"{best.category}_iou": best.iou}
-        return [{**row, "p_value": p_value}]
+        return [_cells(self)]
 
     def _title(self) -> str:
         return self.words
@@ -142,6 +103,14 @@ class Unit(Shown):
         return [("", self.picture)] if self.picture else []
 
 
+def _cells(unit: DissectedUnit) -> dict[str, Any]:
+    row = {name: getattr(unit, name) for name in columns(DissectedUnit)}
+    p_value = row.pop("p_value")
+    for best in unit.by_category:
+        row |= {f"{best.category}_label": best.label, f"{best.category}_iou": best.iou}
+    return {**row, "p_value": p_value}
+
+
 @dataclass(frozen=True, eq=False)
 class DissectResult(UnitResults[Unit]):
     """Everything dissect found on one layer; ``found[12]`` is its unit 12.
@@ -152,14 +121,14 @@ class DissectResult(UnitResults[Unit]):
         The layer, its folder, ``summary.json``, rows of ``units.csv``.
     categories : list of str
         In the data's order.
-    concepts : list of Concept
+    concepts : list of ConceptExtent
         Rows of ``concepts.csv``.
     scores : numpy.ndarray or None
         (units, concepts) float32: every IoU, in the order of `units` and `concepts`.
     """
 
     categories: list[str]
-    concepts: list[Concept]
+    concepts: list[ConceptExtent]
     scores: np.ndarray | None
 
     @cached_property
@@ -262,7 +231,7 @@ def read_dissection(folder: Path) -> DissectResult:
     if summary.get("units") not in (None, len(units)):
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     path = folder / "concepts.csv"
-    concepts, scores = read_rows(path, Concept, _REDO) if path.exists() else [], None
+    concepts, scores = read_rows(path, ConceptExtent, _REDO) if path.exists() else [], None
     if (folder / "scores.h5").exists():
         scores, concepts = _scores(folder / "scores.h5", units, concepts)
     met = [*listed, *(best.category for unit in units for best in unit.by_category if best.label)]
@@ -325,8 +294,8 @@ def _units(folder: Path, categories: Sequence[str]) -> list[Unit]:
 
 
 def _scores(
-    path: Path, units: list[Unit], concepts: list[Concept]
-) -> tuple[np.ndarray, list[Concept]]:
+    path: Path, units: list[Unit], concepts: list[ConceptExtent]
+) -> tuple[np.ndarray, list[ConceptExtent]]:
     """Read every IoU, (units, concepts), and the concepts where they are not known yet."""
     with reading(path, _REDO), h5py.File(path, "r") as file:
         iou, numbers = file["iou"][()], file["unit"][()].tolist()
@@ -338,7 +307,7 @@ def _scores(
             raise ValueError("its shapes do not fit")
         if not concepts:
             parts = [name.partition(":") for name in names]
-            concepts = [Concept(label, category) for category, _, label in parts]
+            concepts = [ConceptExtent(label, category) for category, _, label in parts]
     row_of = {unit: row for row, unit in enumerate(numbers)}
     column_of = {name: column for column, name in enumerate(names)}
     try:
@@ -364,87 +333,36 @@ def _histograms(path: Path, units: list[Unit]) -> dict[int, Histogram]:
 # -- writing -------------------------------------------------------------------------------------
 
 
-def write_tables(
-    folder: Path, dissection: Dissection, summary: dict[str, Any], paths: list[str]
-) -> None:
-    """Write units.csv, concepts.csv, scores.h5, top.csv, distributions.h5 and summary.json.
+def write_tables(folder: Path, dissection: Dissection, paths: Sequence[str]) -> None:
+    """Write units.csv, concepts.csv, scores.h5, top.csv and distributions.h5 of one layer.
 
     Parameters
     ----------
     folder : pathlib.Path
-        An empty folder.
+        Where they go.
     dissection : Dissection
-        One layer's.
-    summary : dict
-        From `summarize`.
-    paths : list of str
+        The layer's.
+    paths : sequence of str
         Images of the data set, in its order.
     """
     write_units(folder / "units.csv", dissection)
-    concepts = [vars(concept) for concept in _concepts_of(dissection)]
-    write_rows(folder / "concepts.csv", columns(Concept), concepts)
+    concepts = [vars(concept) for concept in concepts_of(dissection)]
+    write_rows(folder / "concepts.csv", columns(ConceptExtent), concepts)
     _write_scores(folder / "scores.h5", dissection)
     if dissection.top is not None:
-        top = [vars(image) for image in _top_of(dissection, paths)]
+        top = [vars(image) for image in top_of(dissection, paths)]
         write_rows(folder / "top.csv", columns(TopImage), top)
     if dissection.histogram is not None:
         with h5py.File(folder / "distributions.h5", "w") as file:
             file["histogram"] = dissection.histogram.counts
             file["edges"] = dissection.histogram.edges
-    write_json(folder / "summary.json", summary)
 
 
 def write_units(path: Path, dissection: Dissection) -> None:
     """Write ``units.csv``: one row per unit, p-values where chance was computed."""
-    rows = [row for unit in _units_of(dissection) for row in unit.table()]
+    rows = [_cells(unit) for unit in units_of(dissection)]
     header = [name for name in rows[0] if name != "p_value" or dissection.p_values is not None]
     write_rows(path, header, rows)
-
-
-def _units_of(dissection: Dissection) -> Iterable[Unit]:
-    names, p_values = dissection.concepts.names, dissection.p_values
-    categories = dissection.concepts.categories
-    within = [dissection.best_within(number) for number in range(len(categories))]
-    for unit in range(dissection.units):
-        best, iou = int(dissection.best[unit]), float(dissection.best_iou[unit])
-        yield Unit(
-            unit=unit,
-            threshold=float(dissection.thresholds[unit]),
-            label=names[best].label if best >= 0 else "",
-            category=names[best].category if best >= 0 else "",
-            iou=iou,
-            is_detector=best >= 0 and iou >= dissection.settings.min_iou,
-            p_value=None if p_values is None else float(p_values[unit]),
-            by_category=tuple(
-                Best(names[won[unit]].label if won[unit] >= 0 else "", name, float(scores[unit]))
-                for name, (won, scores) in zip(categories, within, strict=True)
-            ),
-        )
-
-
-def _concepts_of(dissection: Dissection) -> Iterable[Concept]:
-    known, scores = dissection.concepts, dissection.iou
-    for k, (concept, best) in enumerate(zip(known.names, scores.argmax(axis=0), strict=True)):
-        iou = float(scores[best, k])
-        yield Concept(
-            concept.label,
-            concept.category,
-            pixels=int(known.pixels[k]),
-            images=int(known.images[k]),
-            best_unit=int(best) if iou > 0 else None,
-            best_iou=iou,
-        )
-
-
-def _top_of(dissection: Dissection, paths: list[str]) -> Iterable[TopImage]:
-    top = dissection.top
-    assert top is not None
-    for unit in range(dissection.units):
-        for rank, position in enumerate(top.positions[unit]):
-            if position >= 0:
-                y, x = np.unravel_index(top.maps[unit, rank].argmax(), top.maps.shape[2:])
-                peak = float(top.peaks[unit, rank])
-                yield TopImage(unit, rank, paths[position], peak, int(y), int(x))
 
 
 def _write_scores(path: Path, dissection: Dissection) -> None:
@@ -458,44 +376,3 @@ def _write_scores(path: Path, dissection: Dissection) -> None:
             file[name].make_scale(name)
             iou.dims[axis].attach_scale(file[name])
             iou.dims[axis].label = name
-
-
-def summarize(dissection: Dissection, layer: str, **more: Any) -> dict[str, Any]:
-    """Put a layer's findings into one document, as ``summary.json`` and ``--json`` give them."""
-    found, settings = dissection.detectors, dissection.settings
-    summary: dict[str, Any] = {
-        "layer": layer,
-        "units": dissection.units,
-        "images": dissection.images,
-        "quantile": settings.quantile,
-        "min_iou": settings.min_iou,
-        "detectors": found.detectors,
-        "unique_detectors": found.unique,
-        "unique_detectors_per_category_summed": sum(u for _, u in found.per_category.values()),
-        "ratio_unique_detectors": found.unique / dissection.units,
-        "mean_iou": found.mean_iou,
-        "dead_units": int(dissection.dead.sum()),
-        "by_category": _by(found, "by_category"),
-        "per_category": _by(found, "per_category"),
-    }
-    if dissection.chance is not None:
-        p_values = dissection.p_values
-        summary["chance"] = dissection.chance
-        summary["detectors_beyond_chance"] = _beyond_chance(dissection, p_values)
-    return {
-        **summary,
-        "categories": list(dissection.concepts.categories),
-        "skipped_labels": [list(pair) for pair in dissection.skipped],
-        "settings": settings.as_dict(),
-        **more,
-    }
-
-
-def _by(found: Detectors, which: str) -> dict[str, dict[str, int]]:
-    pairs = getattr(found, which).items()
-    return {name: {"detectors": d, "unique_detectors": u} for name, (d, u) in pairs}
-
-
-def _beyond_chance(dissection: Dissection, p_values: np.ndarray | None) -> int:
-    reached = dissection.best_iou >= dissection.settings.min_iou
-    return int((reached & (p_values < 0.05)).sum()) if p_values is not None else 0

@@ -9,16 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.measure.dissected_units import Best, ConceptExtent
 from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.contents import data_name
-from cnnlens.report.dissect_files import (
-    Best,
-    Concept,
-    DissectResult,
-    Histogram,
-    Unit,
-    read_dissections,
-)
+from cnnlens.report.dissect_files import DissectResult, Histogram, Unit, read_dissections
 from cnnlens.report.figures.dissect import count_of
 from cnnlens.report.palette import colours
 
@@ -187,7 +181,9 @@ def _concepts(layer: DissectResult, number: Mapping[str, int]) -> list[dict[str,
     ]
 
 
-def _top_units(layer: DissectResult, column: int, concept: Concept) -> list[tuple[int, float]]:
+def _top_units(
+    layer: DissectResult, column: int, concept: ConceptExtent
+) -> list[tuple[int, float]]:
     if layer.scores is not None:
         best = near_best(layer.scores[:, column])[:NEAR]
         return [(layer.units[row].unit, iou) for row, iou in best]

@@ -72,13 +72,14 @@ def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times,
     sound(tmp_path)
 
 
-WRITERS = ["write_units", "_concepts_of", "_write_scores", "_top_of", "write_json"]
+TABLES = ("write_units", "concepts_of", "_write_scores", "top_of")
+WRITERS = [*(f"report.dissect_files.{name}" for name in TABLES), "files.write_json"]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_ctrl_c_while_tables_are_written_keeps_the_earlier_ones(workspace, writer):
     before = numbers(workspace)
-    with mock.patch(f"cnnlens.report.dissect_files.{writer}", side_effect=KeyboardInterrupt):
+    with mock.patch(f"cnnlens.{writer}", side_effect=KeyboardInterrupt):
         answer = cnnlens("dissect", "-w", workspace, "--chance", 1)
     assert answer.code == 130
     assert numbers(workspace) == before

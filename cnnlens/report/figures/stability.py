@@ -15,11 +15,12 @@ from scipy.ndimage import gaussian_filter
 
 from cnnlens.data.parts import PartSet
 from cnnlens.files import atomic
-from cnnlens.measure.stability import Stability
+from cnnlens.measure.stable_units import Stability
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields
 from cnnlens.report.figures import as_seen, new_figure
 from cnnlens.report.palette import part_colours
+from cnnlens.report.sheet import Picture, Row, sheet
 
 _CELL = 128  # pixels: side of one image in a unit's strip
 _GAP = 4
@@ -42,7 +43,6 @@ def write_peaks(
     centres marked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    labels = np.array([found.names.index(c) for c in data.image_categories or ()])[found.seen]
     colours = list(part_colours(data.parts).values())
     cells: dict[int, Image.Image] = {}
 
@@ -57,16 +57,14 @@ def write_peaks(
     def strip(unit: int) -> None:
         if found.dead[unit]:
             return
-        own = np.flatnonzero(labels == found.category[unit])
+        own = np.flatnonzero(found.labels == found.category[unit])
         best = own[np.argsort(-found.scores[own, unit], kind="stable")[:top]]
-        wide = len(best) * (_CELL + _GAP) - _GAP
-        sheet = Image.new("RGB", (max(wide, _CELL), _CELL), (255, 255, 255))
-        for place, row in enumerate(best.tolist()):
-            picture = cell(row)
+        pictures = [cell(row) for row in best.tolist()]
+        for row, picture in zip(best.tolist(), pictures, strict=True):
             _mark_peak(picture, found.places[row, unit], fields, preprocess.size)
-            sheet.paste(picture, (place * (_CELL + _GAP), 0))
+        shown = Row(*(Picture(one, frame=False) for one in pictures), gap=_GAP)
         with atomic(folder / f"{unit}.webp") as temporary:
-            sheet.save(temporary, "WEBP", quality=80, method=4)
+            sheet(shown, 0, 0, 0).save(temporary, "WEBP", quality=80, method=4)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for done, _ in enumerate(pool.map(strip, range(found.units)), 1):
@@ -111,14 +109,13 @@ def where_units_look(
     preprocess : Preprocess
         How the network sees an object.
     """
-    labels = np.array([found.names.index(c) for c in data.image_categories or ()])[found.seen]
     shown = [k for k in range(len(found.names)) if ((found.category == k) & ~found.dead).any()]
     shown = shown[:_SHOWN]
     figure = new_figure(2.1 * max(len(shown), 2), 4.9, dpi=100, layout="constrained")
     axes = figure.subplots(2, max(len(shown), 1), squeeze=False)
     for column, kind in enumerate(shown):
         units = np.flatnonzero((found.category == kind) & ~found.dead)
-        rows = np.flatnonzero(labels == kind)
+        rows = np.flatnonzero(found.labels == kind)
         example = _example(data, found, rows, units)
         picture = as_seen(data, int(found.seen[example]), preprocess, 224)
         mean = _mean_picture(data, found, rows, preprocess)

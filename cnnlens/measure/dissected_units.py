@@ -1,0 +1,124 @@
+"""What dissection says of each unit, of each concept and of top images: the rows of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnlens.measure.dissection import Dissection
+
+
+@dataclass(frozen=True)
+class Best:
+    """A unit's best concept within one category; `label` is empty where nothing overlaps."""
+
+    label: str
+    category: str
+    iou: float
+
+
+@dataclass(frozen=True)
+class TopImage:
+    """An image that excites a unit, its peak, and where on the map."""
+
+    unit: int
+    rank: int
+    image: str
+    peak: float | None
+    y: int | None
+    x: int | None
+
+
+@dataclass(frozen=True)
+class ConceptExtent:
+    """How much there is of a concept, and its best unit."""
+
+    label: str
+    category: str
+    pixels: int | None = None
+    images: int | None = None
+    best_unit: int | None = None
+    best_iou: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DissectedUnit:
+    """What was found of a unit.
+
+    Attributes
+    ----------
+    unit : int
+        Counted from 0.
+    threshold : float or None
+        Activations above it make the unit's mask.
+    label, category : str
+        Its best concept; empty where nothing overlaps.
+    iou : float
+        With that concept.
+    is_detector : bool
+        Whether the IoU reaches the limit.
+    p_value : float or None
+        Share of shuffled units that reach this IoU.
+    by_category : tuple of Best
+        Its best concept within each category.
+    """
+
+    unit: int
+    threshold: float | None
+    label: str
+    category: str
+    iou: float
+    is_detector: bool
+    p_value: float | None
+    by_category: tuple[Best, ...] = ()
+
+
+def units_of(dissection: Dissection) -> Iterator[DissectedUnit]:
+    """Give what was found of each unit."""
+    names, p_values = dissection.concepts.names, dissection.p_values
+    categories = dissection.concepts.categories
+    within = [dissection.best_within(number) for number in range(len(categories))]
+    for unit in range(dissection.units):
+        best, iou = int(dissection.best[unit]), float(dissection.best_iou[unit])
+        yield DissectedUnit(
+            unit=unit,
+            threshold=float(dissection.thresholds[unit]),
+            label=names[best].label if best >= 0 else "",
+            category=names[best].category if best >= 0 else "",
+            iou=iou,
+            is_detector=best >= 0 and iou >= dissection.settings.min_iou,
+            p_value=None if p_values is None else float(p_values[unit]),
+            by_category=tuple(
+                Best(names[won[unit]].label if won[unit] >= 0 else "", name, float(scores[unit]))
+                for name, (won, scores) in zip(categories, within, strict=True)
+            ),
+        )
+
+
+def concepts_of(dissection: Dissection) -> Iterator[ConceptExtent]:
+    """Give what was found of each concept."""
+    known, scores = dissection.concepts, dissection.iou
+    for k, (concept, best) in enumerate(zip(known.names, scores.argmax(axis=0), strict=True)):
+        iou = float(scores[best, k])
+        yield ConceptExtent(
+            concept.label,
+            concept.category,
+            pixels=int(known.pixels[k]),
+            images=int(known.images[k]),
+            best_unit=int(best) if iou > 0 else None,
+            best_iou=iou,
+        )
+
+
+def top_of(dissection: Dissection, paths: Sequence[str]) -> Iterator[TopImage]:
+    """Give each unit's top images, best first; `paths` names all images in the data's order."""
+    top = dissection.top
+    assert top is not None
+    for unit in range(dissection.units):
+        for rank, position in enumerate(top.positions[unit]):
+            if position >= 0:
+                y, x = np.unravel_index(top.maps[unit, rank].argmax(), top.maps.shape[2:])
+                peak = float(top.peaks[unit, rank])
+                yield TopImage(unit, rank, paths[position], peak, int(y), int(x))
