@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -65,3 +65,10 @@ def relayed(
                 result: Result = end.value
                 return result
             yield change(step)
+
+
+def staged(name: str, steps: Generator[Step, None, Result]) -> Generator[Step, None, Result]:
+    """Pass on steps with a name for their stage, or before the one they have."""
+    return relayed(
+        steps, lambda step: replace(step, stage=f"{name}: {step.stage}" if step.stage else name)
+    )

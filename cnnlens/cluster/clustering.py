@@ -6,22 +6,26 @@ found.categories.names, found.filters["cat"].top_filters(), found.layer.flat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
-from cnnlens.cluster.categories import CategoryTree, category_tree
-from cnnlens.cluster.embed import Layout, flat_vectors, lay_out, pixel_vectors
+from cnnlens.activations.sources import Forward
+from cnnlens.cluster.categories import CategoryTree, category_steps
+from cnnlens.cluster.embed import Layout, embed_steps, pixel_vectors
 from cnnlens.cluster.filters import FilterTree, filter_trees
-from cnnlens.cluster.noise import add_noise
-from cnnlens.cluster.vectors import Groups, MapSource
+from cnnlens.cluster.vectors import Groups, Joined, Maps, MapSource
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.progress import Step, followed
 from cnnlens.settings import ClusterSettings
 
 PARTS = ("categories", "filters", "embed")
+NOISE = "noise"  # the category of random images
+_MOST = 200  # random images
 
 
 @dataclass(frozen=True)
@@ -94,33 +98,66 @@ def cluster(
         raise ValueError(f"parts {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     if groups is None and set(only) != {"embed"}:
         raise ValueError("trees need the categories of the images; only=['embed'] works without")
+    if settings.noise and noise is None and "categories" in only:
+        raise ValueError("noise=(model, layer) is needed where the settings ask for noise")
     found: dict[str, Any] = dict.fromkeys(("categories", "filters", "layer", "pixels", "projected"))
     if groups is not None and "categories" in only:
         progress("tree of categories")
-        found["categories"] = _categories(source, groups, settings, noise)
+        found["categories"] = followed(tree_steps(source, groups, settings, noise), None)
     if groups is not None and "filters" in only:
         progress("trees of filters")
         trees = filter_trees(source, groups, rule=settings.rule)
         found["filters"] = {given.name: tree for given, tree in trees}
     if "embed" in only:
-        vectors, found["projected"] = flat_vectors(source, settings.seed)
-        k, seed = settings.neighbours, settings.seed
-        found["layer"] = lay_out(vectors, groups, k, seed, lambda step: progress(step.note))
-        if pixels is not None:
-            found["pixels"] = lay_out(
-                pixel_vectors(pixels), groups, k, seed, lambda step: progress(step.note)
-            )
+        read = None if pixels is None else lambda: pixel_vectors(pixels)
+        steps = embed_steps(source, groups, read, settings.neighbours, settings.seed)
+        laid = followed(steps, lambda step: progress(step.note))
+        found |= {"layer": laid.layer, "pixels": laid.pixels, "projected": laid.projected}
     return Clustering(groups, **found)
 
 
-def _categories(
+def tree_steps(
     source: MapSource,
     groups: Groups,
     settings: ClusterSettings,
     noise: tuple[Model, Layer] | None,
-) -> CategoryTree:
-    if settings.noise:
-        if noise is None:
-            raise ValueError("noise=(model, layer) is needed where the settings ask for noise")
-        source, groups = add_noise(source, groups, *noise, settings.seed)
-    return category_tree(source, groups, resamples=settings.bootstrap, seed=settings.seed)
+    batch_size: int = 32,
+) -> Generator[Step, None, CategoryTree]:
+    """Grow the tree of categories as the settings want it: with random images, resampled."""
+    if settings.noise and noise is not None:
+        source, groups = add_noise(source, groups, *noise, settings.seed, batch_size)
+    return (yield from category_steps(source, groups, settings.bootstrap, settings.seed))
+
+
+def add_noise(
+    source: MapSource, groups: Groups, model: Model, layer: Layer, seed: int, batch_size: int = 32
+) -> tuple[MapSource, Groups]:
+    """Add a category of random images, as many as the other categories have on average.
+
+    Parameters
+    ----------
+    source, groups
+        The images.
+    model, layer : Model, Layer
+        What answers the random images, uniform pixels of the network's input size.
+    seed : int
+        Of the images.
+    batch_size : int
+        Images in the network at once.
+
+    Returns
+    -------
+    (MapSource, Groups)
+        With the random images as the last rows; their category is called "noise", with as many
+        underscores behind as make it unique.
+    """
+    count = int(np.clip(round(groups.sizes.mean()), 2, _MOST))
+    generator = torch.Generator().manual_seed(seed)
+    size = (count, model.preprocess.channels, *model.preprocess.size)
+    pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    (maps,), _ = Forward(model, [layer], logits=False, limit=batch_size)(pixels)
+    name = NOISE
+    while name in groups.names:
+        name += "_"
+    of_image = np.concatenate([groups.of_image, np.full(count, len(groups.names))])
+    return Joined((source, Maps(maps))), Groups((*groups.names, name), of_image)

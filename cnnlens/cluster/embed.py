@@ -17,7 +17,7 @@ from PIL import Image
 
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError
-from cnnlens.progress import Step, followed
+from cnnlens.progress import Step, followed, staged
 
 FEWEST = 5  # images that a layout needs
 PIXELS = 64  # longest side at which raw pixels are compared
@@ -29,21 +29,12 @@ _SHUFFLES = 20
 
 @dataclass(frozen=True)
 class Separation:
-    """How well categories are separated somewhere.
+    """How well categories are separated somewhere; None where that is not defined."""
 
-    Attributes
-    ----------
-    silhouette : float or None
-        Mean silhouette (Euclidean), from −1 to 1; None where it is not defined.
-    neighbours : float or None
-        Share of images whose k nearest others are mostly of their own category.
-    chance : float or None
-        The same share after the categories were shuffled among the images.
-    """
-
-    silhouette: float | None
+    silhouette: float | None  #: mean silhouette (Euclidean), from −1 to 1
+    #: share of images whose k nearest others are mostly of their own category
     neighbours: float | None
-    chance: float | None
+    chance: float | None  #: that share after the categories were shuffled among the images
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,25 @@ class Layout:
     def as_dict(self) -> dict[str, Any]:
         """Return how separated the categories are, as plain numbers for JSON."""
         return {name: asdict(found) for name, found in self.separation.items()}
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """Where images lie, by a layer's vectors and (where they were given) by their raw pixels."""
+
+    layer: Layout
+    pixels: Layout | None
+    projected: int | None  #: length of the layer's vectors where they were projected
+
+    def as_dict(self) -> dict[str, Any]:
+        """Sum the layouts up in plain numbers, for JSON."""
+        return {
+            "images": len(self.layer.flat),
+            "neighbours": self.layer.neighbours,
+            "projected": self.projected,
+            "layer": self.layer.as_dict(),
+            "pixels": self.pixels.as_dict() if self.pixels else None,
+        }
 
 
 def flat_vectors(source: MapSource, seed: int = 0) -> tuple[np.ndarray, int | None]:
@@ -157,6 +167,25 @@ def lay_out(
         When there are fewer than five images.
     """
     return followed(layout_steps(vectors, groups, neighbours, seed), progress)
+
+
+def embed_steps(
+    source: MapSource,
+    groups: Groups | None,
+    pixels: Callable[[], np.ndarray] | None = None,
+    neighbours: int = 15,
+    seed: int = 0,
+) -> Generator[Step, None, Layouts]:
+    """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes."""
+    yield Step(0, 4, "embedding", note="UMAP compiles itself", unit="stages")
+    vectors, projected = flat_vectors(source, seed)
+    steps = layout_steps(vectors, groups, neighbours, seed)
+    layer = yield from staged("embedding", steps)
+    del vectors
+    if pixels is None:
+        return Layouts(layer, None, projected)
+    steps = layout_steps(pixels(), groups, neighbours, seed)
+    return Layouts(layer, (yield from staged("embedding of pixels", steps)), projected)
 
 
 def layout_steps(

@@ -87,6 +87,11 @@ class Explanation:
     evidence: tuple[Evidence | None, ...]
     leaf: int
 
+    @property
+    def of_predicted(self) -> bool:
+        """Whether it goes down the tree of the predicted class's category."""
+        return self.prediction is not None and self.prediction.category == self.category
+
     def as_dict(
         self, images: Sequence[str], detects: Mapping[int, str] | None = None
     ) -> dict[str, Any]:

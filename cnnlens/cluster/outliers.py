@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from cnnlens.activations.sources import Forward
-from cnnlens.cluster.noise import NOISES, noise_images
 from cnnlens.cluster.regions import Regions, find_regions
 from cnnlens.cluster.vectors import Groups, MapSource, category_of
 from cnnlens.model.classes import class_bias, class_name
@@ -26,30 +25,52 @@ from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings
 
+NoiseMaker = Callable[[np.random.Generator, tuple[int, int, int, int]], np.ndarray]
+
+
+def _smooth(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Noise whose frequencies fall off as natural images' do, 1/f."""
+    _, _, height, width = shape
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    spectrum = np.fft.rfft2(rng.standard_normal(shape)) / frequency
+    values = np.fft.irfft2(spectrum, s=(height, width))
+    spread = values.std(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(0.5 + 0.25 * (values - values.mean((1, 2, 3), keepdims=True)) / spread)
+
+
+def _coarse(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Squares of random colours, eight to a side."""
+    count, channels, height, width = shape
+    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
+    return np.asarray(rng.random((count, channels, 8, 8))[:, :, rows][:, :, :, columns])
+
+
+# each makes images (N, C, H, W), in [0, 1] once they are clipped
+NOISES: dict[str, NoiseMaker] = {
+    "uniform noise": lambda rng, shape: rng.random(shape),
+    "gaussian noise": lambda rng, shape: 0.5 + 0.25 * rng.standard_normal(shape),
+    "1/f noise": _smooth,
+    "coarse noise": _coarse,
+    "plain colours": lambda rng, shape: np.broadcast_to(rng.random((*shape[:2], 1, 1)), shape),
+}
+
+
+def noise_images(kind: str, shape: tuple[int, int, int, int], seed: int) -> np.ndarray:
+    """Make random images of a kind of `NOISES`, (N, C, H, W) uint8."""
+    rng = np.random.default_rng([seed, list(NOISES).index(kind)])
+    return np.rint(255 * np.clip(NOISES[kind](rng, shape), 0, 1)).astype(np.uint8)
+
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the images of one source are predicted as.
+    """What the images of one source are predicted as."""
 
-    Attributes
-    ----------
-    source : str
-        A category of the out-of-sample images, or a kind of noise.
-    images : int
-        How many.
-    shares : numpy.ndarray
-        (K,): share of them predicted as each class.
-    confidence : float
-        Mean probability of the predicted class.
-    logits : numpy.ndarray
-        (K,): mean scores.
-    """
-
-    source: str
-    images: int
-    shares: np.ndarray
-    confidence: float
-    logits: np.ndarray
+    source: str  #: a category of the out-of-sample images, or a kind of noise
+    images: int  #: how many
+    shares: np.ndarray  #: (K,): share of them predicted as each class
+    confidence: float  #: mean probability of the predicted class
+    logits: np.ndarray  #: (K,): mean scores
 
     @property
     def first(self) -> int:
@@ -69,24 +90,12 @@ def predicted_as(source: str, logits: np.ndarray) -> Predicted:
 
 @dataclass(frozen=True)
 class Guess:
-    """A value of every class, held against the shares of the noise.
+    """A value of every class, held against the shares of the noise."""
 
-    Attributes
-    ----------
-    values : numpy.ndarray or None
-        (K,), NaN where it is not known; None where it is known of no class.
-    value : float or None
-        That of the class that noise falls to.
-    rank : int or None
-        Its rank among all, 1 for the largest.
-    correlation : dict or None
-        Spearman's, with its p-value: see `correlation`.
-    """
-
-    values: np.ndarray | None
-    value: float | None
-    rank: int | None
-    correlation: dict[str, float] | None
+    values: np.ndarray | None  #: (K,), NaN where it is not known; None where it is of no class
+    value: float | None  #: that of the class that noise falls to
+    rank: int | None  #: its rank among all, 1 for the largest
+    correlation: dict[str, float] | None  #: Spearman's, with its p-value: see `correlation`
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, for JSON."""
@@ -95,25 +104,13 @@ class Guess:
 
 @dataclass(frozen=True)
 class NoiseClass:
-    """The class that noise falls to.
+    """The class that noise falls to."""
 
-    Attributes
-    ----------
-    number : int
-        The class.
-    shares : numpy.ndarray
-        (K,): share of each class, mean over the kinds of noise.
-    score : float
-        Mean score of the class on noise.
-    bias, radius : Guess
-        Bias of the last layer; radius of the class's region.
-    """
-
-    number: int
-    shares: np.ndarray
-    score: float
-    bias: Guess
-    radius: Guess
+    number: int  #: the class
+    shares: np.ndarray  #: (K,): share of each class, mean over the kinds of noise
+    score: float  #: mean score of the class on noise
+    bias: Guess  #: of the last layer
+    radius: Guess  #: of the class's region
 
 
 @dataclass(frozen=True)

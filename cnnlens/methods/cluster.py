@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.methods.cluster_parts import Part
+from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.stored import detected, fill, groups_of, mark, store_key
-from cnnlens.progress import Step
+from cnnlens.methods.stored import StoredLayer, mark
+from cnnlens.progress import Step, staged
 from cnnlens.settings.cluster import ClusterSettings
-from cnnlens.settings.option import data_input, fields_of, layers_input, option
-from cnnlens.study.ledger import Item, Ledger
+from cnnlens.settings.option import data_input, layers_input, option
+from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layer
+    import numpy as np
+
+    from cnnlens.activations.store import Store
+    from cnnlens.cluster.filters import FilterTree
+    from cnnlens.cluster.vectors import CategoryMaps, Groups
+
+    Making = Generator[Step, None, dict[str, Any]]
 
 # what can be found about a layer, and the settings that each depends on
 PARTS = {
@@ -37,19 +43,6 @@ class ClusterInputs(Inputs):
     only: str | None = option(
         None, "Make only one of them.", choices=tuple(PARTS), shown="all three", panel="What"
     )
-
-    def __post_init__(self) -> None:
-        for field in fields_of(type(self)):
-            field.check(getattr(self, field.attribute))
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer: what is known of it, and what is still to be made."""
-
-    layer: Layer
-    ledger: Ledger
-    todo: list[Item]
 
 
 class Cluster(Method):
@@ -79,26 +72,16 @@ class Cluster(Method):
         self.layers = self.study.layers(self.asked.layer)
 
     @cached_property
-    def found(self) -> list[_Layer]:
+    def found(self) -> list[ClusteredLayer]:
         """What is known of every layer; damaged summaries are reported and left."""
         found = []
         for layer in self.layers:
             ledger = self.study.ledger("cluster", layer, "summary.json", listed="")
-            key = store_key(self.study, self.images, layer)
-            items = [self._item(key, layer, part, ledger) for part in self.parts]
-            found.append(_Layer(layer, ledger, ledger.missing(items)))
+            one = ClusteredLayer(self.study, self.images, layer, self.settings, ledger)
+            key = one.key()
+            one.todo.extend(ledger.missing([one.item(key, part) for part in self.parts]))
+            found.append(one)
         return found
-
-    def _item(self, key: dict[str, Any], layer: Layer, part: str, ledger: Ledger) -> Item:
-        from cnnlens.report.cluster_files import CATEGORIES, EMBED
-
-        values = self.settings.as_dict()
-        made_from = {**key, "settings": {name: values[name] for name in PARTS[part]}}
-        if part == "filters":
-            files = ledger.entries.get(part, {}).get("files") or ()
-            made_from["detects"] = mark(detected(self.study, layer))
-            return Item(part, made_from, tuple(map(str, files)))
-        return Item(part, made_from, CATEGORIES if part == "categories" else EMBED)
 
     def plan(self) -> str:
         """Say which trees and layouts are made, and which were made before."""
@@ -111,27 +94,19 @@ class Cluster(Method):
         }
         plans = []
         for one in self.found:
-            todo = [item.name for item in one.todo]
-            for part in self.parts:
-                if part not in todo:
-                    self.study.voice.note(
-                        f"{one.layer.name}: {part} done before (--force redoes it)"
-                    )
+            name, todo = one.layer.name, [item.name for item in one.todo]
+            for part in (part for part in self.parts if part not in todo):
+                self.study.voice.note(f"{name}: {part} done before (--force redoes it)")
             if todo:
-                plans.append(f"{one.layer.name}: {', '.join(words[part] for part in todo)}")
+                plans.append(f"{name}: {', '.join(words[part] for part in todo)}")
         return "; ".join(plans)
 
     def work(self) -> Iterator[Step]:
         """Make what is missing, layer by layer."""
         for one in self.found:
-            if not one.todo:
-                continue
-            yield from fill(self.study, self.images, one.layer)
-            with self.study.store(self.images, one.layer) as store:
-                known = groups_of(self.images, store)
-                part = Part(self.study, self.settings, self.images, one.layer, store, known)
-                for item in one.todo:
-                    one.ledger.keep(item, (yield from part.make(item)))
+            if one.todo:
+                yield from one.fill()
+                yield from staged(one.layer.name, one.make())
 
     def close(self) -> None:
         """List what was made."""
@@ -141,19 +116,11 @@ class Cluster(Method):
 
     def show(self, results: Results) -> None:
         """Show each layer's tree of categories."""
-        rows = [
-            (
-                name,
-                found["categories"],
-                found["images"],
-                " + ".join(found["first_merge"]),
-                found["first_support"],
-                found["centre"],
-                found["cophenetic"],
-            )
-            for name, summary in self.summaries.items()
-            if (found := summary.get("categories"))
-        ]
+        trees = {name: found.get("categories") for name, found in self.summaries.items()}
+        keys = ("categories", "images", "first_merge", "first_support", "centre", "cophenetic")
+        rows = [[name, *(tree[key] for key in keys)] for name, tree in trees.items() if tree]
+        for row in rows:
+            row[3] = " + ".join(row[3])
         if rows:
             columns = ["layer", "categories", "images", "first to merge", "support", "centre"]
             results.table([*columns, "cophenetic r"], rows, title="categories")
@@ -165,3 +132,133 @@ class Cluster(Method):
 
         found = {one.layer.name: read_clusters(one.ledger.folder) for one in self.found}
         return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+
+
+@dataclass(frozen=True)
+class ClusteredLayer(StoredLayer):
+    """One layer: what is known of it, what is still to be made, and how that is made."""
+
+    settings: ClusterSettings
+    ledger: Ledger
+    todo: list[Item] = field(default_factory=list)
+
+    def item(self, key: dict[str, Any], part: str) -> Item:
+        """Describe a part of `PARTS`."""
+        from cnnlens.report.cluster_files import CATEGORIES, EMBED
+
+        values = self.settings.as_dict()
+        made_from = {**key, "settings": {name: values[name] for name in PARTS[part]}}
+        if part == "filters":
+            files = self.ledger.entries.get(part, {}).get("files") or ()
+            made_from["detects"] = mark(self.detects)
+            return Item(part, made_from, tuple(map(str, files)))
+        return Item(part, made_from, CATEGORIES if part == "categories" else EMBED)
+
+    def make(self) -> Generator[Step, None, None]:
+        """Make what is missing, part by part; each is safe once it is made."""
+        making = {
+            "categories": self._categories,
+            "filters": self._filters,
+            "embed": self._embed,
+        }
+        with self.opened() as (store, groups):
+            for item in self.todo:
+                found = yield from making[item.name](store, groups, item)
+                self.ledger.keep(item, found)
+
+    def _categories(self, store: Store, groups: Groups, item: Item) -> Making:
+        from cnnlens.cluster.clustering import tree_steps
+        from cnnlens.report.cluster_files import CATEGORIES, write_categories
+
+        noise, size = (self.study.model, self.layer), self.study.run.batch_size
+        steps = tree_steps(store, groups, self.settings, noise, size)
+        tree = yield from staged("tree of categories", steps)
+        write_categories(self.ledger.folder, tree)
+        for excluded in tree.excluded[:5]:
+            self.study.voice.note(f"left out {excluded}: the layer answers nothing to its images")
+        return {**tree.as_dict(), "files": list(CATEGORIES)}
+
+    def _filters(self, store: Store, groups: Groups, item: Item) -> Making:
+        """Grow a tree per category; who is stopped keeps those that are finished."""
+        from cnnlens.cluster.filters import filter_trees
+        from cnnlens.report.words import file_names
+
+        ledger = Ledger(self.ledger.folder / ".filters.json", "", self.study.force)
+        files = file_names(groups.names)
+        items = {name: self._tree_item(ledger, item, name, files[name]) for name in files}
+        missing = [one.subject for one in ledger.missing(items.values())]
+        stage, before = "filters of categories", len(items) - len(missing)
+        yield Step(before, len(items), stage, unit="categories")
+        trees = filter_trees(store, groups, missing, self.settings.rule)
+        for done, (given, tree) in enumerate(trees, before + 1):
+            ledger.keep(items[given.name], self._tree(store, given, tree, files[given.name]))
+            yield Step(done, len(items), stage, note=given.name, unit="categories")
+        ledger.close({})
+        known = [ledger.entries[one.name] for one in items.values()]
+        found = [{k: v for k, v in entry.items() if k != MADE_FROM} for entry in known]
+        for entry in found:
+            if entry["excluded"]:
+                self.study.voice.note(
+                    f"{entry['category']}: left out {len(entry['excluded'])} images to which the "
+                    "layer answers nothing"
+                )
+        written = [f"filters/{entry['file']}.json" for entry in found if entry["leaves"]]
+        return {"categories": found, "files": written}
+
+    def _tree_item(self, ledger: Ledger, part: Item, category: str, file: str) -> Item:
+        """One category's tree; where the layer answered nothing, there are no files of it."""
+        from cnnlens.report.cluster_files import filter_files
+
+        name, made_from = f"{file}.json", {**part.made_from, "category": category}
+        bare = ledger.entries.get(name, {}).get("leaves") == 0
+        return Item(name, made_from, () if bare else filter_files(file), category)
+
+    def _tree(
+        self, store: Store, given: CategoryMaps, tree: FilterTree, file: str
+    ) -> dict[str, Any]:
+        """Write a category's tree; return what is listed of it."""
+        from cnnlens.report.cluster_files import write_filters
+
+        images = [store.images[row] for row in given.rows]
+        if len(tree.leaves):
+            title = f"{given.name}: filters of {self.layer.name}"
+            write_filters(
+                self.ledger.folder, file, given, tree, images, self.detects, title,
+                lambda row: self.as_seen(store, row, 64),
+            )  # fmt: skip
+        about = {"category": given.name, "file": file, "images": len(images)}
+        return {**about, **tree.as_dict(images)}
+
+    def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
+        from cnnlens.cluster.embed import FEWEST, embed_steps, pixel_size
+        from cnnlens.report.cluster_files import EMBED, write_layouts
+        from cnnlens.report.figures.embedding import MOST, SIDE
+
+        if (count := store.shape[0]) < FEWEST:
+            raise CnnlensError(
+                f"{count} images are too few for a layout",
+                f"{FEWEST} or more are needed; --only categories or filters works without",
+            )
+        k, seed = self.settings.neighbours, self.settings.seed
+        found = yield from embed_steps(store, groups, lambda: self._pixels(store), k, seed)
+        small = [self.as_seen(store, row, SIDE) for row in range(min(count, MOST))]
+        write_layouts(self.ledger.folder, found, store.images, groups, self.layer.name, small)
+        size = pixel_size(self.study.model.preprocess.size)
+        return {**found.as_dict(), "pixels_size": list(size), "files": list(EMBED)}
+
+    def _pixels(self, store: Store) -> np.ndarray:
+        """Raw pixels (N, h·w·c) float32 in [0, 1] of the images as the network sees them."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        import numpy as np
+
+        from cnnlens.cluster.embed import pixel_vector
+
+        preprocess = self.study.model.preprocess
+
+        def read(at: int) -> np.ndarray:
+            image = self.images.load(int(at), "L" if preprocess.channels == 1 else "RGB")
+            return pixel_vector(preprocess.pixels(image, self.images.aligned))
+
+        with ThreadPoolExecutor(max(1, self.study.run.workers)) as pool:
+            return np.stack(list(pool.map(read, store.positions)))

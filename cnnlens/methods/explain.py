@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.stored import detected, fill, groups_of, mark, store_key
+from cnnlens.methods.pictured import counted
+from cnnlens.methods.stored import StoredLayer, mark
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from cnnlens.activations.store import Store
     from cnnlens.cluster.explanation import Explanation
+    from cnnlens.cluster.vectors import Groups
     from cnnlens.report.shown import PictureResults
 
 
@@ -67,12 +69,12 @@ class Explain(Method):
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
         self.known = {file.stem: self._ledger(file) for file in sorted(self.folder.glob("*.json"))}
-        predicted = [one for name, one in self.known.items() if self._named(name) is None]
+        predicted = [one for name, one in self.known.items() if self._origin(name)[1] is None]
         self.given = study.given(asked.image, predicted)
-        self.images = study.images(asked.data, ("classes", "parts"))
-        (self.layer,) = study.layers([asked.layer] if asked.layer else [])
-        names = sorted(set(self.images.image_categories or ()))
-        predictor(study.model, names, asked.category)
+        images = study.images(asked.data, ("classes", "parts"))
+        (layer,) = study.layers([asked.layer] if asked.layer else [])
+        self.stored = StoredLayer(study, images, layer)
+        predictor(study.model, sorted(set(images.image_categories or ())), asked.category)
 
     def _ledger(self, file: Path) -> Ledger:
         return Ledger(file, listed="", force=self.study.force)
@@ -84,57 +86,48 @@ class Explain(Method):
         ledger = self.known.get(name)
         return ledger.entries.get(ledger.path.name, {}) if ledger else {}
 
-    def _made_from(self, name: str) -> dict[str, Any]:
-        found = self._document(name).get(MADE_FROM)
-        return found if isinstance(found, dict) else {}
-
-    def _named(self, name: str) -> Any:
-        """The category that was named against the prediction; None where it was predicted."""
-        return self._made_from(name).get("category")
+    def _origin(self, name: str) -> tuple[str, Any]:
+        """Place of the image that a picture shows, "" where there is none; the category that was
+        named against the prediction, None where it was predicted.
+        """
+        made_from = self._document(name).get(MADE_FROM)
+        made_from = made_from if isinstance(made_from, dict) else {}
+        return str(made_from.get("image", "")).partition(":")[0], made_from.get("category")
 
     def _name(self, image: GivenImage, category: str | None) -> str:
         """Name the picture of an image, down a category's tree or the predicted one's."""
         from cnnlens.report.words import file_names
 
         more = "" if category is None else f"-{file_names([category])[category]}"
-        place, number = image.mark.partition(":")[0], 1
-        while True:
-            name = f"{image.name}{more}" + (f"-{number}" if number > 1 else "")
-            there = str(self._made_from(name).get("image", "")).partition(":")[0]
-            if not there or (there, self._named(name)) == (place, category):
-                return name
+        first = name = f"{image.name}{more}"
+        number = 1
+        while self._origin(name)[0] and self._origin(name) != (image.place, category):
             number += 1
+            name = f"{first}-{number}"
+        return name
 
     @cached_property
     def _key(self) -> dict[str, Any]:
         """Everything that every explanation of this run depends on."""
-        return store_key(
-            self.study,
-            self.images,
-            self.layer,
+        return self.stored.key(
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
-            detects=mark(self._detects),
+            detects=mark(self.stored.detects),
         )
-
-    @cached_property
-    def _detects(self) -> dict[int, str]:
-        return detected(self.study, self.layer)
 
     def _item(self, image: GivenImage, category: str | None) -> Item:
         name = self._name(image, category)
         made_from = {**self._key, "category": category, "image": image.mark}
-        return Item(f"{name}.json", made_from, (f"{name}.png",))
+        return Item(f"{name}.json", made_from, (f"{name}.png",), name)
 
     def _made(self, image: GivenImage) -> str | None:
         """Name of the picture that shows just this already; None where there is none."""
         for category in dict.fromkeys((None, self.asked.category)):
             item = self._item(image, category)
-            name = item.name.removesuffix(".json")
-            ledger = self.known.get(name)
-            wanted = (None, self._document(name).get("category"), category)
+            ledger = self.known.get(item.subject)
+            wanted = (None, self._document(item.subject).get("category"), category)
             if ledger and ledger.is_made(item) and self.asked.category in wanted:
-                return name
+                return str(item.subject)
         return None
 
     # ---- what is made
@@ -145,9 +138,8 @@ class Explain(Method):
         self.names = {image: name for image, name in made.items() if name is not None}
         for name in self.names.values():
             self.study.voice.note(f"{name}: explained before (--force redoes it)")
-        count = len(made) - len(self.names)
-        images = "1 image" if count == 1 else f"{count} images"
-        return f"{images}, down the filters of {self.layer.name}" if count else ""
+        images = counted(count := len(made) - len(self.names), "image")
+        return f"{images}, down the filters of {self.stored.layer.name}" if count else ""
 
     def work(self) -> Iterator[Step]:
         """Explain what was not explained before; each is kept as soon as it is drawn."""
@@ -158,9 +150,9 @@ class Explain(Method):
             yield Step(len(read), len(todo), "images")
         if not read:
             return
-        yield from fill(study, self.images, self.layer)
-        with study.store(self.images, self.layer) as store:
-            yield from self._explain(read, store)
+        yield from self.stored.fill()
+        with self.stored.opened() as (store, groups):
+            yield from self._explain(read, store, groups)
         if study.model.classes is None and self.asked.category is None:
             study.voice.note(
                 "the network's classes have no names: they are taken for the categories in "
@@ -169,7 +161,9 @@ class Explain(Method):
         if self.failed and not self.names:
             raise self.failed.pop(0)
 
-    def _explain(self, read: list[tuple[GivenImage, np.ndarray]], store: Store) -> Iterator[Step]:
+    def _explain(
+        self, read: list[tuple[GivenImage, np.ndarray]], store: Store, groups: Groups
+    ) -> Iterator[Step]:
         from cnnlens.cluster.explain import explain_steps
 
         def skip(number: int, error: CnnlensError) -> None:
@@ -177,10 +171,8 @@ class Explain(Method):
                 self.study.voice.note(f"{read[number][0].shown}: {error.message}")
             self.failed.append(error)
 
-        groups = groups_of(self.images, store)
-        assert groups is not None  # `resolve` asked for data that has categories
         found = yield from explain_steps(
-            self.study.model, self.layer, store, groups, [pixels for _, pixels in read],
+            self.study.model, self.stored.layer, store, groups, [pixels for _, pixels in read],
             category=self.asked.category, rule=self.settings.rule, skip=skip,
         )  # fmt: skip
         for done, (number, one) in enumerate(found, 1):
@@ -191,31 +183,18 @@ class Explain(Method):
         self, image: GivenImage, pixels: np.ndarray, found: Explanation, store: Store
     ) -> None:
         """Draw an explanation; write its picture and its JSON."""
-        from cnnlens.files import atomic, write_json
-        from cnnlens.report.figures import as_seen
-        from cnnlens.report.figures.explain import draw_explained
+        from cnnlens.files import write_json
+        from cnnlens.report.figures.explain import save_explained
 
-        predicted = found.prediction is not None and found.prediction.category == found.category
-        item = self._item(image, None if predicted else found.category)
-        name = item.name.removesuffix(".json")
-        picture = draw_explained(
-            found, pixels, image.path.name, self.layer.name, self._detects,
-            lambda row, side: as_seen(
-                self.images, int(store.positions[row]), self.study.model.preprocess, side
-            ),
-        )  # fmt: skip
-        with atomic(self.folder / f"{name}.png") as temporary:
-            picture.save(temporary, "PNG", optimize=True)
-        write_json(
-            self.folder / item.name,
-            {
-                "image": image.shown,
-                "file": f"{name}.png",
-                "layer": self.layer.name,
-                **found.as_dict(store.images, self._detects),
-                MADE_FROM: item.made_from,
-            },
+        item = self._item(image, None if found.of_predicted else found.category)
+        layer, detects, name = self.stored.layer.name, self.stored.detects, item.subject
+        seen = partial(self.stored.as_seen, store)
+        save_explained(
+            self.folder / f"{name}.png", found, pixels, image.path.name, layer, detects, seen
         )
+        about = {"image": image.shown, "file": f"{name}.png", "layer": layer}
+        rest = {**found.as_dict(store.images, detects), MADE_FROM: item.made_from}
+        write_json(self.folder / item.name, {**about, **rest})
         self.known[name] = self._ledger(self.folder / item.name)
         self.names[image] = name
 
@@ -234,17 +213,11 @@ class Explain(Method):
 
     def show(self, results: Results) -> None:
         """Show each image's path."""
-        rows = [
-            (
-                name,
-                found["class_name"],
-                found["probability"],
-                found["category"],
-                len(found["path"]),
-                " ".join(str(split["critical_filter"]) for split in found["path"][:6]),
-            )
-            for name, found in self.summaries.items()
-        ]
+        rows = []
+        for name, found in self.summaries.items():
+            said = (found[key] for key in ("class_name", "probability", "category"))
+            first = (str(split["critical_filter"]) for split in found["path"][:6])
+            rows.append([name, *said, len(found["path"]), " ".join(first)])
         columns = ["image", "predicted", "probability", "category", "splits", "first filters"]
         results.table(columns, rows)
         results.say(f"pictures: {self.folder}")

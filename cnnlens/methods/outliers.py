@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.stored import fill, groups_of, mark, stored_type
+from cnnlens.methods.stored import StoredLayer, mark
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
@@ -111,8 +111,11 @@ class Outliers(Method):
             "data": images.fingerprint,
             "labels": mark(images.image_categories),
             "squash": images.aligned,
-            "dtype": stored_type(self.study, images, self.layer) or "float32",
+            "dtype": self._stored(images).dtype or "float32",
         }
+
+    def _stored(self, images: ImageSet) -> StoredLayer:
+        return StoredLayer(self.study, images, self.layer)
 
     def plan(self) -> str:
         """Say what is predicted and measured, or that it was before."""
@@ -156,16 +159,16 @@ class Outliers(Method):
         logits = {} if self.strange is None else (yield from self._logits(self.strange))
         if self.own is None:
             return (yield from outlier_steps(study.model, logits, None, None, settings, batch))
-        yield from fill(study, self.own, self.layer)
-        with study.store(self.own, self.layer) as store:
-            groups = groups_of(self.own, store)
+        stored = self._stored(self.own)
+        yield from stored.fill()
+        with stored.opened() as (store, groups):
             return (yield from outlier_steps(study.model, logits, store, groups, settings, batch))
 
     def _logits(self, images: ImageSet) -> Generator[Step, None, dict[str, np.ndarray]]:
         """Scores of the strange images, by category."""
         import numpy as np
 
-        dtype = stored_type(self.study, images, self.layer) or "float32"
+        dtype = self._stored(images).dtype or "float32"
         yield from self.study.fill(images, [self.layer], ExtractSettings(dtype), logits=True)
         with self.study.store(images, self.layer) as store:
             logits, known = store.logits, images.image_categories

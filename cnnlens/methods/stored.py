@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.files import to_json
-from cnnlens.progress import Step, relayed
+from cnnlens.progress import Step
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cnnlens.activations.store import Store
-    from cnnlens.cluster.vectors import Groups
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
-
-Found = TypeVar("Found")
 
 
 def mark(value: Any) -> str:
@@ -25,49 +26,63 @@ def mark(value: Any) -> str:
     return hashlib.sha256(to_json(value, only_ascii=True).encode()).hexdigest()[:16]
 
 
-def stored_type(study: Study, images: ImageSet, layer: Layer) -> str | None:
-    """Type of the numbers in a layer's store; None where there is no store of just these images."""
-    store = study.stored(images, layer)
-    if store is None:
-        return None
-    with store:
-        return store.key.dtype
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer's activations on a data set, which are stored, or will be."""
 
+    study: Study
+    images: ImageSet
+    layer: Layer
 
-def store_key(study: Study, images: ImageSet, layer: Layer, **more: Any) -> dict[str, Any]:
-    """Say what results depend on that are found in a layer's store, and in nothing but
-    the categories of its images.
-    """
-    dtype = stored_type(study, images, layer) or "float32"
-    return study.key(layer, images, labels=mark(images.image_categories), dtype=dtype, **more)
+    @property
+    def dtype(self) -> str | None:
+        """Type of the stored numbers; None where there is no store of just these images."""
+        store = self.study.stored(self.images, self.layer)
+        if store is None:
+            return None
+        with store:
+            return store.key.dtype
 
+    def key(self, **more: Any) -> dict[str, Any]:
+        """Say what results depend on that are found in the store, and in nothing but the
+        categories of its images.
+        """
+        labels = mark(self.images.image_categories)
+        dtype = self.dtype or "float32"
+        return self.study.key(self.layer, self.images, labels=labels, dtype=dtype, **more)
 
-def detected(study: Study, layer: Layer) -> dict[int, str]:
-    """Say what the layer's units detect, as far as it was dissected."""
-    from cnnlens.report.dissect_files import detected as read
+    @cached_property
+    def detects(self) -> dict[int, str]:
+        """What the layer's units detect, as far as it was dissected."""
+        from cnnlens.report.dissect_files import detected
 
-    return read(study.workspace.path, layer.folder)
+        return detected(self.study.workspace.path, self.layer.folder)
 
+    def fill(self) -> Iterator[Step]:
+        """Make the store where there is none; the model is not run otherwise.
 
-def fill(study: Study, images: ImageSet, layer: Layer) -> Iterator[Step]:
-    """Make a layer's store where there is none; the model is not run otherwise.
+        A new one gets the class scores too, where there are some, for other commands.
+        """
+        from cnnlens.model.classes import gives_scores
 
-    A new one gets the class scores too, where there are some, for other commands.
-    """
-    from cnnlens.model.classes import gives_scores
+        if self.dtype is None:
+            scores = gives_scores(self.study.model)
+            yield from self.study.fill(self.images, [self.layer], logits=scores)
 
-    if stored_type(study, images, layer) is None:
-        yield from study.fill(images, [layer], logits=gives_scores(study.model))
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Store, Any]]:
+        """Open the store; with it come `Groups`: its rows by the categories that its images have
+        now, None without categories.
+        """
+        from cnnlens.cluster.vectors import group
 
+        known = self.images.image_categories
+        with self.study.store(self.images, self.layer) as store:
+            yield store, None if known is None else group([known[at] for at in store.positions])
 
-def groups_of(images: ImageSet, store: Store) -> Groups | None:
-    """Group a store's rows by the categories that its images have now; None without categories."""
-    from cnnlens.cluster.vectors import group
+    def as_seen(self, store: Store, row: int, side: int) -> np.ndarray:
+        """An image of the store as the network sees it, (side, side, 3) uint8."""
+        from cnnlens.report.figures import as_seen
 
-    categories = images.image_categories
-    return None if categories is None else group([categories[at] for at in store.positions])
-
-
-def staged(stage: str, steps: Generator[Step, None, Found]) -> Generator[Step, None, Found]:
-    """Pass on steps under one name; return what they return."""
-    return relayed(steps, lambda step: replace(step, stage=stage))
+        at = int(store.positions[row])
+        return as_seen(self.images, at, self.study.model.preprocess, side)

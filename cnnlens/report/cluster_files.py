@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.cluster.categories import CategoryTree
-from cnnlens.cluster.embed import Layout
+from cnnlens.cluster.embed import Layouts
 from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.vectors import CategoryMaps, Groups
 from cnnlens.errors import CnnlensError
@@ -206,7 +206,7 @@ def write_filters(
 
 def write_layouts(
     folder: Path,
-    layouts: tuple[Layout, Layout],
+    layouts: Layouts,
     images: Sequence[str],
     groups: Groups | None,
     layer: str,
@@ -218,8 +218,8 @@ def write_layouts(
     ----------
     folder : pathlib.Path
         The layer's.
-    layouts : (Layout, Layout)
-        By the layer's vectors, by raw pixels.
+    layouts : Layouts
+        By the layer's vectors and by raw pixels.
     images : sequence of str
         Names of the N images.
     groups : Groups or None
@@ -230,12 +230,14 @@ def write_layouts(
         The first `figures.embedding.MOST` images, (SIDE, SIDE, 3) uint8.
     """
     known = [groups.names[i] for i in groups.of_image] if groups else [""] * len(images)
-    places = [places for one in layouts for places in (one.flat, one.deep)]
+    assert layouts.pixels is not None
+    pair = layouts.layer, layouts.pixels
+    places = [places for one in pair for places in (one.flat, one.deep)]
     for file, place in zip(_TABLES, places, strict=True):
         header = ("image", "category", *"xyz"[: place.shape[1]])
         rows = zip(images, known, place.tolist(), strict=True)
         write_csv(folder / file, header, ([i, c, *at] for i, c, at in rows))
-    save_figure(embedding.draw_layouts(*layouts, groups, layer), folder / "umap.png")
+    save_figure(embedding.draw_layouts(*pair, groups, layer), folder / "umap.png")
     with atomic(folder / "umap.webp") as temporary:
         drawn = sprite(thumbnails, embedding.SIDE, embedding.COLUMNS)
         drawn.save(temporary, "WEBP", quality=65, method=2)

@@ -20,8 +20,8 @@ from cnnlens.cluster import filters as growing
 from cnnlens.cluster.tree import walk
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.open import open_data
-from cnnlens.methods import cluster_parts, stored
-from cnnlens.methods.cluster import Cluster
+from cnnlens.methods import stored
+from cnnlens.methods.cluster import Cluster, ClusteredLayer
 from cnnlens.methods.explain import Explain
 from cnnlens.methods.method import build, carry_out
 from cnnlens.methods.outliers import Outliers
@@ -99,17 +99,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw(world, ("photos",), each=2, seed=2)
     (world / "photos" / "0.png").rename(photo(world))
     one = method(Cluster, world, bootstrap=2)
-    with mock.patch.object(cluster_parts.Part, "_embed", said_to_be_made):
+    with mock.patch.object(ClusteredLayer, "_embed", said_to_be_made):
         carry_out(one)
     done(Explain, world, image=(photo(world),))
     done(Outliers, world, noise=2)
     return world
 
 
-def said_to_be_made(part: Any, item: Any) -> Any:
+def said_to_be_made(layer: Any, *given: Any) -> Any:
+    folder = layer.ledger.folder
     for file in EMBED:
-        (part.folder / file).write_text("")
-    Image.new("RGB", (4, 4)).save(part.folder / "umap.png")
+        (folder / file).write_text("")
+    Image.new("RGB", (4, 4)).save(folder / "umap.png")
     apart = {"vectors": {"silhouette": 0.1, "neighbours": 0.5, "chance": 0.3}}
     return {"images": 12, "layer": apart, "pixels": apart}
     yield

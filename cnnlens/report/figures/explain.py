@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.cluster.explanation import Evidence, Explanation
+from cnnlens.files import atomic
 from cnnlens.report.figures.attribution import as_rgb, overlay
 from cnnlens.report.sheet import (
     MARK,
@@ -28,6 +31,13 @@ _ROW, _TEXT, _CHART = _CELL + 26, 250, 170
 _BAR = "#b9c9d6"
 _BINS = 24
 _TOP = 5  # images of the data at a split
+
+
+def save_explained(path: Path, *what: Any) -> None:
+    """Write the picture of one explained image, see `draw_explained`."""
+    picture = draw_explained(*what)
+    with atomic(path) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
 
 
 def draw_explained(
