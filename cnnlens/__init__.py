@@ -54,7 +54,7 @@ _HOMES = {
     "ClusterSettings": "cnnlens.settings",
     "OutlierSettings": "cnnlens.settings",
     "write_report": "cnnlens.report.page",
-    "compare": "cnnlens.report.compared",
+    "compare": "cnnlens.report.compare_files",
     "CompareSettings": "cnnlens.settings",
     "ConceptGroups": "cnnlens.interpretable.concept_groups",
     "grouped_layers": "cnnlens.interpretable.concept_groups",

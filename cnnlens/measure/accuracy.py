@@ -11,7 +11,7 @@ import numpy as np
 from cnnlens.activations.sources import Forward, passes
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.measure.bootstrap import share
+from cnnlens.measure.comparison import share
 from cnnlens.model.classes import is_correct, target_outputs
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import shown_path
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.model.addresses import parse_filters
-from cnnlens.progress import Step
+from cnnlens.progress import Step, relayed
 from cnnlens.settings.measure import CompareSettings
 from cnnlens.settings.option import data_input, option
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layers
-    from cnnlens.report.compare_files import ComparedLayer, Rows
+    from cnnlens.data.dataset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -79,27 +76,35 @@ class Compare(Method):
 
     def resolve(self) -> None:
         """Read what every workspace holds; compare what was measured there."""
-        from cnnlens.measure.accuracy import classes_of
-        from cnnlens.report.compare_files import match_layers, read_models
-        from cnnlens.report.compared import compare_models
+        from cnnlens.report import compare_files as files
+        from cnnlens.report.side_by_side import units_to_show
 
-        first = self.study
-        self.images = None if self.asked.data is None else first.images(self.asked.data)
-        paths = [first.workspace.path, *map(Path, self.asked.others)]
-        self.models = read_models(paths)
-        self.layers = match_layers(self.models, self.asked.layer)
-        shown = self._units()
-        self.found = compare_models(self.models, self.layers, self.settings, first.force)
-        self.found["shown"] = shown
+        first, asked, top = self.study, self.asked, self.settings.top
+        self.images = None if asked.data is None else first.images(asked.data)
+        paths = [first.workspace.path, *map(Path, asked.others)]
+        self.models = files.read_models(paths)
+        self.layers = files.match_layers(self.models, asked.layer)
+        chosen = files.units_named(asked.filters, self.layers)
+        best = {name: units_to_show(rows, top) for name, rows in self.layers.items()}
+        self.found = files.compare_models(self.models, self.layers, self.settings, first.force)
+        self.found["shown"] = chosen if asked.filters else best
         if self.images is not None:
-            classes_of(self.images)
-            run, voice = first.run, first.voice
-            spaces = [Workspace(path) for path in paths[1:]]
-            self.studies = [first, *(Study(one, run=run, voice=voice) for one in spaces)]
-            for study in self.studies:
-                _check_model(study)
+            self._open(self.images, paths[1:])
         for line in (*self.found["unlike"], *self.found["remarks"]):
             first.voice.note(line)
+
+    def _open(self, images: ImageSet, others: list[Path]) -> None:
+        """Open every workspace, of which each must know its model."""
+        from cnnlens.measure.accuracy import classes_of
+
+        classes_of(images)
+        run, voice = self.study.run, self.study.voice
+        spaces = [Workspace(path) for path in others]
+        self.studies = [self.study, *(Study(one, run=run, voice=voice) for one in spaces)]
+        for study in self.studies:
+            space = study.workspace
+            if study.spec is None and space.model_options is None:
+                raise CnnlensError(f"{space.path} knows no model to measure", "leave out --data")
 
     def work(self) -> Iterator[Step]:
         """Measure accuracies where images were named; write the comparison."""
@@ -107,59 +112,36 @@ class Compare(Method):
 
         if self.images is not None:
             for who, study in zip(self.found["workspaces"], self.studies, strict=True):
-                who["accuracy"] = yield from self._accuracy(study, who["name"])
-        _leave_machine_out(self.found, self.asked.out)
-        shown = self.found["shown"]
-        self.html = write_comparison(self.asked.out, self.models, self.layers, self.found, shown)
+                who["accuracy"] = yield from self._accuracy(study, self.images, who["name"])
+        shown, out = self.found["shown"], self.asked.out
+        self.html = write_comparison(out, self.models, self.layers, self.found, shown)
         self.summaries = {"compare": self.found}
 
-    def _accuracy(self, study: Study, name: str) -> Generator[Step, None, dict[str, Any]]:
+    def _accuracy(
+        self, study: Study, images: ImageSet, name: str
+    ) -> Generator[Step, None, dict[str, Any]]:
         from cnnlens.measure.accuracy import accuracy_steps
 
-        assert self.images is not None
-        steps = accuracy_steps(study.model, self.images, self.settings.level, study.run)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                found = end.value
-                break
-            yield Step(step.done, step.total, f"accuracy of {name}")
+        steps = accuracy_steps(study.model, images, self.settings.level, study.run)
+        stage = f"accuracy of {name}"
+        found = yield from relayed(steps, lambda step: Step(step.done, step.total, stage))
         return {
             "value": found.value,
             "chance": found.chance,
             "interval": [found.low, found.high],
             "images": found.images,
-            "source": shown_path(self.images.root),
+            "source": shown_path(images.root),
         }
-
-    def _units(self) -> dict[str, list[int]]:
-        """Choose the units whose pictures are shown, by layer."""
-        from cnnlens.report.side_by_side import units_to_show
-
-        if not self.asked.filters:
-            top = self.settings.top
-            return {name: units_to_show(rows, top) for name, rows in self.layers.items()}
-        chosen: dict[str, list[int]] = {}
-        for text in self.asked.filters:
-            bare, at, _ = text.partition("@")
-            (one,) = parse_filters([bare], cast("Layers", _Compared(self.layers)))
-            if at or one.units is None:
-                wrong = "names a position" if at else "names no units"
-                raise UsageError(f"'{text}' {wrong}", "write LAYER:UNITS, like conv5:3,7")
-            key = next(k for k, rows in self.layers.items() if rows[0] is cast("Any", one.layer))
-            chosen.setdefault(key, []).extend(one.units)
-        return chosen
 
     def result(self) -> Any:
         """Return the comparison."""
-        from cnnlens.report.compared import Comparison
+        from cnnlens.report.side_by_side import Comparison
 
         return Comparison(self.found)
 
     def show(self, results: Results) -> None:
         """Show every quantity, model by model."""
-        from cnnlens.report.compared import QUANTITIES
+        from cnnlens.measure.comparison import QUANTITIES
 
         names = [who["name"] for who in self.found["workspaces"]]
         accuracies = [who["accuracy"] for who in self.found["workspaces"]]
@@ -175,35 +157,6 @@ class Compare(Method):
             against = [f"{other} - {names[0]}" for other in names[1:]]
             results.table(["", *names, *against], rows, title=name)
         results.say(f"page: {self.html}")
-
-
-class _Compared:
-    """Looks like the layers of a model to whoever parses filters."""
-
-    def __init__(self, layers: Mapping[str, Rows]) -> None:
-        self._layers = layers
-
-    def resolve(self, name: str, vectors: bool = False) -> ComparedLayer:
-        for known, rows in self._layers.items():
-            if name in (known, *(row.alias for row in rows), *(row.name for row in rows)):
-                return rows[0]
-        near = did_you_mean(name, self._layers)
-        raise UsageError(
-            f"no layer '{name}' is compared" + (f"; {near}" if near else ""),
-            f"compared are {', '.join(self._layers)}",
-        )
-
-
-def _check_model(study: Study) -> None:
-    if study.spec is None and study.workspace.model_options is None:
-        raise CnnlensError(f"{study.workspace.path} knows no model to measure", "leave out --data")
-
-
-def _leave_machine_out(document: dict[str, Any], out: Path) -> None:
-    """Name workspaces as seen from the comparison's folder, and models by their files."""
-    for who in document["workspaces"]:
-        who["path"] = Path(os.path.relpath(who["path"], out.resolve())).as_posix()
-        who["model"] = who["model"] and shown_path(Path(who["model"]))
 
 
 # ---- the screen

@@ -1,40 +1,32 @@
-"""What a comparison reads of each workspace: its layers, those that belong together, how alike."""
+"""Workspaces held against each other: read, their layers matched, their numbers compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.files import read_json
+from cnnlens.measure.comparison import QUANTITIES, Measured, unlike
+from cnnlens.model.addresses import parse_filters
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import data_name, finished, natural, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissection
 from cnnlens.report.stability_files import StabilityResult, read_stability
+from cnnlens.report.trained import trained_accuracy, training_of
+from cnnlens.settings import CompareSettings
 
 
 @dataclass(frozen=True)
 class ComparedLayer:
-    """One layer of one workspace.
+    """One layer of one workspace."""
 
-    Attributes
-    ----------
-    name : str
-        As it was typed there.
-    alias : str
-        Its ``convN``, where it is known, else empty.
-    dissect : DissectResult or None
-        What dissect found.
-    stability : StabilityResult or None
-        What stability found.
-    """
-
-    name: str
-    alias: str
-    dissect: DissectResult | None
-    stability: StabilityResult | None
+    name: str  # as it was typed there
+    alias: str  # its ``convN``, where it is known, else empty
+    dissect: DissectResult | None  # what dissect found
+    stability: StabilityResult | None  # what stability found
 
     @property
     def measured(self) -> dict[str, DissectResult | StabilityResult]:
@@ -50,33 +42,27 @@ class ComparedLayer:
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One workspace of a comparison.
+    """One workspace of a comparison."""
 
-    Attributes
-    ----------
-    name : str
-        What it is called on the page: its folder, as far up as tells it from the others.
-    path : pathlib.Path
-        The folder.
-    model : mapping
-        Spec, architecture, fingerprint, preprocessing.
-    training : mapping
-        ``new.json`` of a fine-tuned model, else empty.
-    layers : dict of str to ComparedLayer
-        By name.
-    """
-
-    name: str
-    path: Path
-    model: Mapping[str, Any]
+    name: str  # what it is called on the page: its folder, as far up as tells it from the others
+    path: Path  # the folder
+    model: Mapping[str, Any]  # spec, architecture, fingerprint, preprocessing
+    #: ``new.json`` of a fine-tuned model, else empty
     training: Mapping[str, Any] = field(default_factory=dict)
-    layers: Mapping[str, ComparedLayer] = field(default_factory=dict)
+    layers: Mapping[str, ComparedLayer] = field(default_factory=dict)  # by name
 
     @property
     def method(self) -> str | None:
         """How the model was fine-tuned; None where it was not, or nobody knows."""
         found = self.training.get("method")
         return found if isinstance(found, str) else None
+
+    @property
+    def size(self) -> str:
+        """Of the input: "224×224"."""
+        preprocess = self.model.get("preprocess")
+        found = preprocess.get("size") if isinstance(preprocess, Mapping) else None
+        return "×".join(map(str, found)) if isinstance(found, (list, tuple)) else "unknown"
 
 
 def read_models(paths: list[Path]) -> list[ComparedModel]:
@@ -124,18 +110,6 @@ def _read(path: Path, name: str) -> ComparedModel:
     return ComparedModel(name, path, model, training_of(model), layers)
 
 
-def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read what lies beside a fine-tuned checkpoint: ``new.json`` beside ``new.pt``, else {}."""
-    spec = model.get("spec")
-    if not isinstance(spec, str) or not spec.endswith(".pt"):
-        return {}
-    beside = Path(spec).with_suffix(".json")
-    if not beside.is_file():
-        return {}
-    found = read_json(beside)
-    return found if isinstance(found, dict) and "method" in found else {}
-
-
 def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, ComparedLayer]:
     aliases, named = {}, {}
     for entry in document.get("layers") or []:
@@ -163,12 +137,7 @@ Rows = list[ComparedLayer]  # the same layer of every workspace
 def match_layers(models: Sequence[ComparedModel], names: Sequence[str] = ()) -> dict[str, Rows]:
     """Find the layers that all workspaces have, by name or alias.
 
-    Parameters
-    ----------
-    models : sequence of ComparedModel
-        The workspaces.
-    names : sequence of str
-        Which ones, else all; ``conv5,conv6`` names one per workspace.
+    `names` say which ones, else all; ``conv5,conv6`` names one per workspace.
 
     Raises
     ------
@@ -205,13 +174,9 @@ def _named(models: Sequence[ComparedModel], name: str) -> Rows:
 
 
 def _known(model: ComparedModel, name: str) -> ComparedLayer:
-    found = _find(model, name)
-    if found is None:
-        near = did_you_mean(name, model.layers)
-        raise UsageError(
-            f"{model.name} has no measured layer '{name}'" + (f"; {near}" if near else ""),
-            f"it has {', '.join(model.layers)}",
-        )
+    if (found := _find(model, name)) is None:
+        said = f"{model.name} has no measured layer '{name}'"
+        raise _unknown(said, name, "it has", model.layers)
     return found
 
 
@@ -221,7 +186,122 @@ def _find(model: ComparedModel, name: str) -> ComparedLayer | None:
     return next((one for one in model.layers.values() if name and one.alias == name), None)
 
 
-# -- measured alike? -----------------------------------------------------------------------------
+def units_named(texts: Sequence[str], layers: Mapping[str, Rows]) -> dict[str, list[int]]:
+    """Choose units by address, ``conv5:3,7``, in layers that are compared.
+
+    Raises
+    ------
+    UsageError
+        When a layer is not compared, a unit is not there, or an address names something else.
+    """
+    known: Any = SimpleNamespace(resolve=lambda name, vectors: _compared(layers, name))
+    chosen: dict[str, list[int]] = {}
+    for text in texts:
+        bare, at, _ = text.partition("@")
+        (one,) = parse_filters([bare], known)
+        if at or one.units is None:
+            wrong = "names a position" if at else "names no units"
+            raise UsageError(f"'{text}' {wrong}", "write LAYER:UNITS, like conv5:3,7")
+        first: Any = one.layer
+        key = next(key for key, rows in layers.items() if rows[0] is first)
+        chosen.setdefault(key, []).extend(one.units)
+    return chosen
+
+
+def _compared(layers: Mapping[str, Rows], name: str) -> ComparedLayer:
+    for known, rows in layers.items():
+        if name in (known, *(row.alias for row in rows), *(row.name for row in rows)):
+            return rows[0]
+    raise _unknown(f"no layer '{name}' is compared", name, "compared are", layers)
+
+
+def _unknown(said: str, name: str, has: str, names: Iterable[str]) -> UsageError:
+    near = did_you_mean(name, names)
+    return UsageError(said + (f"; {near}" if near else ""), f"{has} {', '.join(names)}")
+
+
+# -- compared ------------------------------------------------------------------------------------
+
+
+def compare(
+    workspaces: Sequence[Path | str],
+    names: Sequence[str] = (),
+    settings: CompareSettings | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Compare two or more workspaces, without writing anything.
+
+    Parameters
+    ----------
+    workspaces : sequence of path
+        The first one is what the others are held against.
+    names : sequence of str
+        Layers; all that they have in common where none is named.
+    settings : CompareSettings, optional
+        Level and number of the resamples.
+    force : bool
+        Compare what was measured on other data or with other settings, too.
+
+    Returns
+    -------
+    dict
+        As in ``compare.json``.
+
+    Raises
+    ------
+    CnnlensError
+        When a workspace is missing or damaged, they have no layer in common, or they were not
+        measured alike.
+    """
+    models = read_models([Path(path) for path in workspaces])
+    return compare_models(models, match_layers(models, names), settings, force)
+
+
+def compare_models(
+    models: Sequence[ComparedModel],
+    layers: Mapping[str, Rows],
+    settings: CompareSettings | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Compare workspaces that have been read (`read_models`, `match_layers`), as `compare` does.
+
+    Raises
+    ------
+    CnnlensError
+        When the workspaces were not measured alike.
+    """
+    settings = settings or CompareSettings()
+    unlike = disagreements(models, layers)
+    if unlike and not force:
+        more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
+        raise CnnlensError(
+            unlike[0] + more, "measure both alike, or compare all the same with --force"
+        )
+    return {
+        "workspaces": [
+            {
+                "name": model.name,
+                "path": str(model.path.resolve()),
+                "model": model.model.get("spec"),
+                "arch": model.model.get("arch"),
+                "method": model.method,
+                "accuracy": trained_accuracy(model.training, settings.level),
+            }
+            for model in models
+        ],
+        "settings": settings.as_dict(),
+        "unlike": unlike,
+        "remarks": remarks(models, layers),
+        "layers": {
+            name: {
+                "names": [row.name for row in rows],
+                **{
+                    one.key: one.compare([r.measured for r in rows], settings) for one in QUANTITIES
+                },
+            }
+            for name, rows in layers.items()
+        },
+    }
 
 
 def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:
@@ -230,46 +310,13 @@ def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -
     for name, rows in layers.items():
         for command in ("dissect", "stability"):
             known = [
-                (model.name, layer.measured[command].summary)
+                Measured(model.name, data_name(one.summary) or "unnamed data", one.summary)
                 for model, layer in zip(models, rows, strict=True)
-                if command in layer.measured
+                if (one := layer.measured.get(command)) is not None
             ]
             for other in known[1:]:
-                found |= dict.fromkeys(_differ(f"{command} of {name}", *known[0], *other))
+                found |= dict.fromkeys(unlike(f"{command} of {name}", known[0], other))
     return list(found)
-
-
-_MARKS = ("data", "labels")  # fingerprints of images and of their labels
-_APART = ("seed", "top", "batch_size")  # settings that do not change what is measured
-_Summary = Mapping[str, Any]
-
-
-def _differ(what: str, name: str, mine: _Summary, other: str, its: _Summary) -> Iterator[str]:
-    """Compare how two summaries were made."""
-    made = [_part(summary, "made_from") for summary in (mine, its)]
-    datas = [data_name(summary) or "unnamed data" for summary in (mine, its)]
-    marked = [[one.get(mark) for mark in _MARKS] for one in made]
-    if any(a and b and a != b for a, b in zip(*marked, strict=True)):
-        same = datas[0] == datas[1]
-        on = f"other images or labels of {datas[0]}" if same else f"{datas[0]} and {datas[1]}"
-        yield f"{what} was measured on {on} in {name} and {other}"
-    elif all(map(any, marked)) and made[0].get("negatives") != made[1].get("negatives"):
-        yield f"{what} was measured on other negatives of {datas[0]} in {name} and {other}"
-    elif not all(any(marks) for marks in marked) and datas[0] != datas[1]:
-        yield f"{what} was measured on {datas[0]} in {name}, on {datas[1]} in {other}"
-    else:
-        first, second = (
-            _part(one, "settings") or _part(summary, "settings")
-            for one, summary in zip(made, (mine, its), strict=True)
-        )
-        for key in first:
-            if key in second and key not in _APART and first[key] != second[key]:
-                yield f"{what} used {key} {first[key]} in {name}, {second[key]} in {other}"
-
-
-def _part(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def remarks(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:
@@ -279,9 +326,8 @@ def remarks(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list
         one, other = (model.model.get("fingerprint") for model in (first, model))
         if one and one == other:
             found.append(f"{first.name} and {model.name} look at the same model")
-        size, its = (_part(one.model, "preprocess").get("size") for one in (first, model))
-        if size != its:
-            sizes = f"{_size(size)} in {first.name}, {_size(its)} in {model.name}"
+        if first.size != model.size:
+            sizes = f"{first.size} in {first.name}, {model.size} in {model.name}"
             found.append(f"the input is {sizes}")
     for name, rows in layers.items():
         for what in ("alias", "units"):
@@ -291,7 +337,3 @@ def remarks(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list
                 words = "stands for" if what == "alias" else "has units:"
                 found.append(f"{name} {words} {said}")
     return found
-
-
-def _size(size: Any) -> str:
-    return "×".join(map(str, size)) if isinstance(size, (list, tuple)) else "unknown"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from cnnlens.data.given import shown_path
+from cnnlens.files import write_csv, write_json
+from cnnlens.measure.comparison import QUANTITIES
 from cnnlens.report.blocks import Cell, Lanes, Layer, Note, Section, Shot, Table, Text
 from cnnlens.report.compare_files import (
     ComparedLayer,
@@ -16,10 +20,10 @@ from cnnlens.report.compare_files import (
     match_layers,
     read_models,
 )  # fmt: skip
-from cnnlens.report.compared import QUANTITIES, write_comparison_files
 from cnnlens.report.contents import data_name, read_object, reading
 from cnnlens.report.html import write_page
 from cnnlens.report.page import preprocessing
+from cnnlens.report.shown import Fact, Shown
 from cnnlens.report.words import number, percent, signed
 
 FOLDER = "compare"  # `cnnlens compare A B --out A/compare` puts it on A's page
@@ -35,20 +39,12 @@ def write_comparison(
 ) -> Path:
     """Write compare.json, compare.csv and compare.html into a folder; return the page.
 
-    Parameters
-    ----------
-    out : pathlib.Path
-        The folder; it is made.
-    models : sequence of ComparedModel
-        The workspaces.
-    layers : mapping of str to list of ComparedLayer
-        From `match_layers`.
-    document : dict
-        From `compare_models`.
-    units : mapping of str to sequence of int
-        Units whose pictures stand beside each other, by layer.
+    `layers` are from `match_layers`, `document` is from `compare_models`; from here on it names no
+    machine's paths.
     """
-    write_comparison_files(out, document)
+    _leave_machine_out(document, out)
+    write_json(out / "compare.json", document)
+    write_csv(out / "compare.csv", CSV_HEADER, csv_rows(document))
     head = {
         "eyebrow": f"What the filters of {len(models)} networks have learned, side by side",
         "title": " · ".join(model.name for model in models),
@@ -60,6 +56,13 @@ def write_comparison(
     section = comparison_section(models, layers, document, units)
     write_page(page, head, [section], lambda damaged: None)
     return page
+
+
+def _leave_machine_out(document: dict[str, Any], out: Path) -> None:
+    """Name workspaces as seen from the comparison's folder, and models by their files."""
+    for who in document["workspaces"]:
+        who["path"] = Path(os.path.relpath(who["path"], out.resolve())).as_posix()
+        who["model"] = who["model"] and shown_path(Path(who["model"]))
 
 
 def side_by_side(workspace: Path) -> Section | None:
@@ -226,14 +229,8 @@ def unit_pictures(layer: ComparedLayer, unit: int) -> dict[str, Path]:
 
 
 def units_to_show(rows: Rows, top: int) -> list[int]:
-    """Choose units that are worth a look: the best of each workspace in turn, those with pictures.
-
-    Parameters
-    ----------
-    rows : list of ComparedLayer
-        One layer of every workspace.
-    top : int
-        How many.
+    """Choose `top` units of a layer that are worth a look: the best of each workspace in turn,
+    those with pictures.
     """
     ranked = [_ranked(layer) for layer in rows]
     chosen: dict[int, None] = {}
@@ -250,3 +247,55 @@ def _ranked(layer: ComparedLayer) -> list[int]:
         return [unit.unit for unit in layer.dissect.best()]
     assert layer.stability is not None
     return [int(unit) for unit in layer.stability.instability.argsort(kind="stable")]  # NaN last
+
+
+# -- compare.csv, and for notebooks --------------------------------------------------------------
+
+CSV_HEADER = ("layer", "quantity", "workspace", "value", "chance", "low", "high", "units")
+
+
+def csv_rows(document: Mapping[str, Any]) -> list[list[object]]:
+    """One row per layer, quantity and workspace; accuracies have no layer."""
+    who = document["workspaces"]
+    found = [("", "accuracy", [one["accuracy"] for one in who])]
+    for layer, of in document["layers"].items():
+        found += [(layer, key, one["values"]) for key, one in of.items() if key != "names"]
+    return [
+        [layer, key, one["name"], *_cells(value or {})]
+        for layer, key, values in found
+        for one, value in zip(who, values, strict=True)
+    ]
+
+
+def _cells(value: Mapping[str, Any]) -> list[object]:
+    low, high = value.get("interval") or ("", "")
+    known = [value.get(key) for key in ("value", "chance")]
+    return [*("" if one is None else one for one in known), low, high, value.get("units", "")]
+
+
+class Comparison(Shown):
+    """Models side by side.
+
+    Parameters
+    ----------
+    document : mapping
+        As in ``compare.json``; a layer's part is found by its name.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+
+    def __getitem__(self, layer: str) -> Any:
+        return self.document["layers"][layer]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give one row per layer, quantity and workspace, as in ``compare.csv``."""
+        return [dict(zip(CSV_HEADER, row, strict=True)) for row in csv_rows(self.document)]
+
+    def _facts(self) -> Iterator[Fact]:
+        for row in self.table():
+            known = {k: f"{row[k]:.4g}" for k in ("value", "low", "high", "chance") if row[k] != ""}
+            if "value" in known:
+                names = (row["workspace"], row["layer"], row["quantity"].replace("_", " "))
+                ends = f" ({known['low']} to {known['high']})" if "low" in known else ""
+                yield " ".join(filter(None, names)), known["value"] + ends, known.get("chance", "")

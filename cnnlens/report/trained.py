@@ -9,7 +9,8 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from cnnlens.files import atomic
+from cnnlens.files import atomic, read_json
+from cnnlens.measure.comparison import share
 from cnnlens.report.figures import new_figure
 from cnnlens.report.palette import colours
 from cnnlens.report.shown import Fact, Picture, Shown
@@ -74,6 +75,41 @@ class Training(Shown):
     def _shots(self) -> Iterable[tuple[str, Picture]]:
         drawn = self.path.with_suffix(".png")
         yield "", drawn if drawn.is_file() else None
+
+
+def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what lies beside a fine-tuned checkpoint: ``new.json`` beside ``new.pt``, else {}."""
+    spec = model.get("spec")
+    if not isinstance(spec, str) or not spec.endswith(".pt"):
+        return {}
+    beside = Path(spec).with_suffix(".json")
+    if not beside.is_file():
+        return {}
+    found = read_json(beside)
+    return found if isinstance(found, dict) and "method" in found else {}
+
+
+def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:
+    """Look up the accuracy after fine-tuning, where ``new.json`` has it.
+
+    Where it says on how many images, an interval over images joins it; where it names the
+    classes, chance: that of guessing one of them.
+    """
+    found = training.get("accuracy")
+    value = found.get("after") if isinstance(found, Mapping) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    images, classes = training.get("images"), training.get("classes")
+    count = images.get("validation") if isinstance(images, Mapping) else None
+    known = isinstance(count, int) and count > 0 and 0 <= value <= 1
+    right = round(value * count) if known and count else 0
+    return {
+        "value": float(value),
+        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
+        "interval": list(share(right, count, level)) if known and count else None,
+        "images": count if known else None,
+        "source": "new.json",
+    }
 
 
 _TOGETHER = (("task_loss", "validation_loss"), ("accuracy", "validation_accuracy"))

@@ -10,14 +10,21 @@ import pytest
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.report.compare_files import (
+    compare,
+    compare_models,
     disagreements,
     match_layers,
     read_models,
     remarks,
     short_names,
 )
-from cnnlens.report.compared import compare, compare_models, csv_rows, trained_accuracy
-from cnnlens.report.side_by_side import unit_pictures, units_to_show, write_comparison
+from cnnlens.report.side_by_side import (
+    csv_rows,
+    unit_pictures,
+    units_to_show,
+    write_comparison,
+)
+from cnnlens.report.trained import trained_accuracy
 from cnnlens.settings import CompareSettings
 
 from .fake_workspace import make_layer, make_workspace
@@ -243,7 +250,7 @@ def test_accuracy_has_an_interval_where_the_number_of_images_is_known(pair, tmp_
 def test_a_foreign_json_beside_a_model_is_passed_over(pair, tmp_path):
     change(pair[0] / "workspace.json", model={"spec": str(tmp_path / "m.pt")})
     (tmp_path / "m.json").write_text("[1]")
-    assert trained_accuracy(read_models(pair)[0]) is None
+    assert trained_accuracy(read_models(pair)[0].training, 0.95) is None
 
 
 # ---- bad input

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipys
 
-from cnnlens.measure import bootstrap
+from cnnlens.measure import comparison
 from cnnlens.settings import CompareSettings
 
 S = CompareSettings()
@@ -12,7 +12,7 @@ S = CompareSettings()
 
 def test_interval_of_a_mean_is_scipys():
     values = np.random.default_rng(0).gamma(2, 0.1, 60)
-    found = bootstrap.mean(values, S)
+    found = comparison.mean(values, S)
     truth = scipys(
         (values,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
@@ -21,57 +21,57 @@ def test_interval_of_a_mean_is_scipys():
 
 
 def test_units_without_a_value_do_not_count():
-    found = bootstrap.mean(np.array([1.0, np.nan, 3.0]), S)
+    found = comparison.mean(np.array([1.0, np.nan, 3.0]), S)
     assert (found.value, found.units) == (2, 2)
-    assert bootstrap.mean(np.array([np.nan]), S) is None
+    assert comparison.mean(np.array([np.nan]), S) is None
 
 
 def test_interval_of_a_count_is_the_binomials():
     marked = np.arange(400) < 100
-    found = bootstrap.count(marked, S)
+    found = comparison.count(marked, S)
     assert found.value == 100
     spread = 1.96 * np.sqrt(400 * 0.25 * 0.75)
     assert (found.low, found.high) == pytest.approx((100 - spread, 100 + spread), abs=2)
 
 
 def test_a_count_stays_within_the_units():
-    assert bootstrap.distinct(np.arange(10), S).high == 10
-    assert bootstrap.count(np.zeros(10, bool), S).low == 0
+    assert comparison.distinct(np.arange(10), S).high == 10
+    assert comparison.count(np.zeros(10, bool), S).low == 0
 
 
 def test_distinct_labels_are_counted_without_those_that_have_none():
-    found = bootstrap.distinct(np.array([3, 3, -1, 5, -1, 3]), S)
+    found = comparison.distinct(np.array([3, 3, -1, 5, -1, 3]), S)
     assert found.value == 2
 
 
 def test_interval_of_distinct_labels_holds_their_number():
     labels = np.random.default_rng(0).integers(0, 60, 100)  # resamples lose a third of the labels
-    found = bootstrap.distinct(labels, S)
+    found = comparison.distinct(labels, S)
     assert found.low < found.value == len(np.unique(labels)) < found.high
-    one = bootstrap.distinct(np.zeros(50, int), S)
+    one = comparison.distinct(np.zeros(50, int), S)
     assert (one.low, one.value, one.high) == (1, 1, 1)
 
 
 def test_differences_are_paired_where_units_are():
     values = np.random.default_rng(0).normal(size=80)
-    one, other = bootstrap.mean(values, S), bootstrap.mean(values + 0.1, S)
-    found = bootstrap.difference(one, other, S)
+    one, other = comparison.mean(values, S), comparison.mean(values + 0.1, S)
+    found = comparison.difference(one, other, S)
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
-    fewer = bootstrap.difference(one, bootstrap.mean(values[:70] + 0.1, S), S)
+    fewer = comparison.difference(one, comparison.mean(values[:70] + 0.1, S), S)
     assert fewer.low < 0 < fewer.high
 
 
 def test_same_seed_same_interval_and_another_another():
     values = np.random.default_rng(0).normal(size=40)
-    one, same, other = (bootstrap.mean(values, CompareSettings(seed=s)) for s in (1, 1, 2))
+    one, same, other = (comparison.mean(values, CompareSettings(seed=s)) for s in (1, 1, 2))
     assert (one.low, one.high) == (same.low, same.high) != (other.low, other.high)
 
 
 def test_resamples_in_parts_are_as_many(monkeypatch):
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", 700)
-    found = bootstrap.mean(np.arange(7.0), S)
+    monkeypatch.setattr(comparison, "_AT_ONCE", 700)
+    found = comparison.mean(np.arange(7.0), S)
     assert len(found.draws) == S.resamples
 
 
 def test_wilson_interval_of_a_share():
-    assert bootstrap.share(8, 10, 0.95) == pytest.approx((0.4901625, 0.9433178))  # from tables
+    assert comparison.share(8, 10, 0.95) == pytest.approx((0.4901625, 0.9433178))  # from tables

@@ -1,0 +1,291 @@
+"""Networks side by side, number by number: how sure each is, what chance gives, how far apart.
+
+The units of a layer are taken as a sample. Resamples draw as many of them with replacement; the
+spread of the statistic over resamples, laid around the statistic itself, is the interval. (Laid
+around it, because a count of distinct labels is smaller on every resample than on the sample.)
+
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from cnnlens.settings import CompareSettings
+
+_AT_ONCE = 1 << 22  # drawn units held at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic of a layer."""
+
+    value: float  # on the units as they are
+    #: low, high: the interval
+    low: float
+    high: float
+    units: int  # units that it rests on
+    draws: np.ndarray  # (R,) the statistic on the resamples, moved so that their mean is `value`
+
+
+def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
+    """Estimate the mean over units.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (C,) NaN where a unit has no value.
+    settings : CompareSettings
+        Resamples, level, seed.
+
+    Returns
+    -------
+    Estimate or None
+        None where no unit has a value.
+    """
+    known = values[~np.isnan(values)].astype(float)
+    if known.size == 0:
+        return None
+    draws = [known[drawn].mean(axis=1) for drawn in _resamples(known.size, settings)]
+    return _estimate(float(known.mean()), np.concatenate(draws), known.size, settings)
+
+
+def count(marked: np.ndarray, settings: CompareSettings) -> Estimate:
+    """Estimate how many of the units are marked, (C,) bool."""
+    draws = [marked[drawn].sum(axis=1) for drawn in _resamples(marked.size, settings)]
+    found = _estimate(float(marked.sum()), np.concatenate(draws), marked.size, settings)
+    return _within(found, 0, marked.size)
+
+
+def distinct(labels: np.ndarray, settings: CompareSettings) -> Estimate:
+    """Estimate how many different labels there are among the units.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (C,) int, -1 for units without one.
+    settings : CompareSettings
+        Resamples, level, seed.
+    """
+    names, codes = np.unique(labels, return_inverse=True)
+    real = names >= 0
+    draws = []
+    for drawn in _resamples(labels.size, settings):
+        seen = np.zeros((len(drawn), len(names)), bool)
+        seen[np.arange(len(drawn))[:, None], codes[drawn]] = True
+        draws.append(seen[:, real].sum(axis=1))
+    found = _estimate(float(real.sum()), np.concatenate(draws), labels.size, settings)
+    return _within(found, 0, labels.size)
+
+
+def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Estimate:
+    """Estimate `other` − `one`; layers of as many units are drawn alike, unit by unit."""
+    draws = other.draws - one.draws
+    units = min(one.units, other.units)
+    return _estimate(other.value - one.value, draws, units, settings)
+
+
+def share(right: int, total: int, level: float) -> tuple[float, float]:
+    """Wilson's interval of a share, such as an accuracy over images."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, total).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _resamples(units: int, settings: CompareSettings) -> list[np.ndarray]:
+    """Draw units, (r, C) at a time; the same for every statistic of a layer of C units."""
+    if units < 1:
+        raise ValueError("there is no unit to draw")
+    rng = np.random.default_rng([settings.seed, units])
+    rows = max(1, _AT_ONCE // units)
+    sizes = [min(rows, settings.resamples - r) for r in range(0, settings.resamples, rows)]
+    return [rng.integers(0, units, (size, units)) for size in sizes]
+
+
+def _estimate(value: float, draws: np.ndarray, units: int, settings: CompareSettings) -> Estimate:
+    draws = draws - draws.mean() + value
+    tail = (1 - settings.level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), units, draws)
+
+
+def _within(found: Estimate, least: float, most: float) -> Estimate:
+    low, high = max(found.low, least), min(found.high, most)
+    return Estimate(found.value, low, high, found.units, found.draws)
+
+
+# -- what is compared ----------------------------------------------------------------------------
+
+Summary = Mapping[str, Any]  # ``summary.json`` of a layer
+Path = tuple[str | int, ...]  # keys that lead to a number in it
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A row of the comparison."""
+
+    #: key, title: in JSON, and on the page
+    key: str
+    title: str
+    digits: int  # decimals that are shown
+    chance: tuple[Path, ...] = ()  # where a summary says what chance gives: the first that is there
+    guess: float | None = None  # what chance gives where no summary says it
+    commands: tuple[str, ...] = ("stability",)  # whose results it is taken from: the first there is
+    #: of a result: the statistic, or None where it was not measured; left out: the column's mean
+    estimate: Callable[[Any, CompareSettings], Estimate | None] | None = None
+
+    def compare(
+        self, rows: Sequence[Mapping[str, Any]], settings: CompareSettings
+    ) -> dict[str, list[Any]]:
+        """Hold one layer of some networks against the first's.
+
+        Parameters
+        ----------
+        rows : sequence of mapping of str to result
+            What commands found, network by network.
+        settings : CompareSettings
+            Resamples, level, seed.
+
+        Returns
+        -------
+        dict
+            ``values``, one entry per network, and ``differences`` of the others to the first. An
+            entry has ``value, chance, interval, units``; None where nothing was measured.
+        """
+        found: list[Any] = [next((row[c] for c in self.commands if c in row), None) for row in rows]
+        estimates = [None if one is None else self._estimate(one, settings) for one in found]
+        first, *others = estimates
+        return {
+            "values": [
+                e and _entry(e, _number_at(one.summary, *self.chance, default=self.guess))
+                for e, one in zip(estimates, found, strict=True)
+            ],
+            "differences": [
+                first and e and _entry(difference(first, e, settings), None) for e in others
+            ],
+        }
+
+    def _estimate(self, found: Any, settings: CompareSettings) -> Estimate | None:
+        if self.estimate is None:
+            return mean(found.column(self.key), settings)
+        return self.estimate(found, settings)
+
+
+def _entry(estimate: Estimate, chance: float | None) -> dict[str, Any]:
+    interval = [estimate.low, estimate.high]
+    value = {"value": estimate.value, "chance": chance}
+    return {**value, "interval": interval, "units": estimate.units}
+
+
+def _number_at(summary: Summary, *paths: Path, default: float | None = None) -> float | None:
+    """Look a number up: at the first of some paths of keys that leads to one."""
+    for path in paths:
+        value: Any = summary
+        try:
+            for key in path:
+                value = value[key]
+        except (LookupError, TypeError):
+            continue
+        if isinstance(value, (int, float)):
+            return float(value) if isfinite(value) and not isinstance(value, bool) else None
+    return default
+
+
+def _codes(found: Any) -> np.ndarray:
+    """(C,) a number per distinct concept, -1 for units that are no detectors."""
+    codes: dict[tuple[str, str], int] = {}
+    return np.array(
+        [
+            codes.setdefault((u.label, u.category), len(codes)) if u.is_detector else -1
+            for u in found.units
+        ]
+    )
+
+
+def _dead(found: Any, settings: CompareSettings) -> Estimate | None:
+    dead = _number_at(found.summary, ("dead_units",))
+    return None if dead is None else count(np.arange(len(found)) < dead, settings)
+
+
+_NULL = ("baselines", "shuffled")  # one number, that of the instability, or one for each measure
+_DISSECT = ("dissect",)
+QUANTITIES = (
+    Quantity(
+        "detectors", "Detectors", 0, (("chance", "detectors"),), None, _DISSECT,
+        lambda found, s: count(found.is_detector, s),
+    ),
+    Quantity(
+        "unique_detectors", "Unique detectors", 0, (("chance", "unique_detectors"),), None,
+        _DISSECT, lambda found, s: distinct(_codes(found), s),
+    ),
+    Quantity(
+        "mean_iou", "Mean best IoU", 4, (("chance", "mean_iou"),), None, _DISSECT,
+        lambda found, s: mean(found.iou, s),
+    ),
+    Quantity(
+        "location_instability", "Location instability", 4,
+        ((*_NULL, "location_instability"), _NULL),
+    ),
+    Quantity(
+        "part_interpretability", "Part interpretability", 4,
+        (("interpretability", 0, "chance"), (*_NULL, "part_interpretability")),
+    ),
+    Quantity("selectivity", "Selectivity", 3, guess=0.5),
+    Quantity(
+        "centre_distance", "Peaks’ distance from the centre", 4, ((*_NULL, "centre_distance"),)
+    ),
+    Quantity("dead_units", "Dead units", 0, commands=("stability", "dissect"), estimate=_dead),
+)  # fmt: skip
+
+
+# -- measured alike? -----------------------------------------------------------------------------
+
+_MARKS = ("data", "labels")  # fingerprints of images and of their labels
+_APART = ("seed", "top", "batch_size")  # settings that do not change what is measured
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command's results on one layer: whose, on which data by name, and their summary."""
+
+    who: str
+    data: str
+    summary: Summary
+
+    def part(self, key: str) -> Mapping[str, Any]:
+        """Give a mapping in the summary; empty where there is none."""
+        return _mapping(self.summary.get(key))
+
+
+def unlike(what: str, mine: Measured, other: Measured) -> Iterator[str]:
+    """Say, in sentences, where two results were not measured alike: other data, other settings."""
+    both, datas = f"{mine.who} and {other.who}", (mine.data, other.data)
+    made = [one.part("made_from") for one in (mine, other)]
+    marked = [[one.get(mark) for mark in _MARKS] for one in made]
+    if any(a and b and a != b for a, b in zip(*marked, strict=True)):
+        same = datas[0] == datas[1]
+        on = f"other images or labels of {datas[0]}" if same else f"{datas[0]} and {datas[1]}"
+        yield f"{what} was measured on {on} in {both}"
+    elif all(map(any, marked)) and made[0].get("negatives") != made[1].get("negatives"):
+        yield f"{what} was measured on other negatives of {datas[0]} in {both}"
+    elif not all(any(marks) for marks in marked) and datas[0] != datas[1]:
+        yield f"{what} was measured on {datas[0]} in {mine.who}, on {datas[1]} in {other.who}"
+    else:
+        first, second = (
+            _mapping(one.get("settings")) or whole.part("settings")
+            for one, whole in zip(made, (mine, other), strict=True)
+        )
+        for key in first:
+            if key in second and key not in _APART and first[key] != second[key]:
+                ways = f"{first[key]} in {mine.who}, {second[key]} in {other.who}"
+                yield f"{what} used {key} {ways}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
