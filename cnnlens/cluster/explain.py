@@ -20,8 +20,13 @@ import torch
 
 from cnnlens.activations.sources import Forward
 from cnnlens.attribution.cam import ClassMaps
-from cnnlens.cluster.decision_path import DecisionPath, descend
-from cnnlens.cluster.explanation import Evidence, Explanation, Prediction
+from cnnlens.cluster.decision_path import (
+    DecisionPath,
+    Evidence,
+    Explanation,
+    Prediction,
+    descend,
+)
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
 from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, category_of, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean

@@ -24,6 +24,7 @@ from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, read_catego
 from cnnlens.errors import CnnlensError
 
 NONE = -1  # in place of a critical filter, where both children reach none
+_FEW = 0.02  # share of a category's images that is too few to count as a branch
 _LARGE = 2 * 2**30  # bytes of vectors from which they are kept in single precision
 
 
@@ -56,12 +57,22 @@ class FilterTree:
     excluded: np.ndarray
 
     @cached_property
-    def sizes(self) -> np.ndarray:
-        """(m,) int64: images below each merge."""
+    def node_sizes(self) -> list[int]:
+        """Images below each node, leaves first: (n + m,)."""
         sizes = [1] * len(self.leaves)
         for a, b in self.pairs.tolist():
             sizes.append(sizes[a] + sizes[b])
-        return np.array(sizes[len(self.leaves) :], np.int64)
+        return sizes
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(m,) int64: images below each merge."""
+        return np.array(self.node_sizes[len(self.leaves) :], np.int64)
+
+    @property
+    def few(self) -> int:
+        """Images that are too few to count as a branch: below 2 % of all, or below 2."""
+        return max(2, round(_FEW * len(self.leaves)))
 
     def top_filters(self, most: int = 5) -> list[int]:
         """Critical filters of the last merges: those that decide first from the root down."""

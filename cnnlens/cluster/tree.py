@@ -118,6 +118,37 @@ def walk(tree: Any) -> Iterator[Any]:
             waiting += reversed(node["children"])
 
 
+def flat(tree: dict[str, Any], said: Sequence[str]) -> dict[str, Any]:
+    """Lay a nested tree out in lists, as the page's script reads it.
+
+    Returns
+    -------
+    dict
+        ``images``: the leaves' images; ``nodes``: [what it has under `said`, what it detects,
+        numbers of its children] for every merge, children before parents; ``roots``.
+        Numbers below the count of images are leaves, the others merges.
+    """
+    order: list[dict[str, Any]] = []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        order.append(node)
+        waiting += node.get("children", [])
+    leaves = [node for node in order if "children" not in node]
+    leaves.sort(key=lambda leaf: leaf.get("row", 0))  # as they stand in the sprite
+    number = {id(node): index for index, node in enumerate(leaves)}
+    nodes: list[list[Any]] = []
+    for node in reversed(order):
+        if "children" not in node or (node is tree and node["distance"] is None):
+            continue
+        number[id(node)] = len(leaves) + len(nodes)
+        below = [number[id(child)] for child in node["children"]]
+        nodes.append([*(node[key] for key in said), node.get("detects"), below])
+    alone = tree["children"] if "children" in tree and tree["distance"] is None else [tree]
+    images = [str(leaf.get("image", "")) for leaf in leaves]
+    return {"images": images, "nodes": nodes, "roots": [number[id(node)] for node in alone]}
+
+
 def half_cosine(dots: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """½(1 − cos), cos = dots / √squares; ½ where one of the two vectors is 0."""
     cosines = np.where(squares > 0, dots / np.sqrt(np.where(squares > 0, squares, 1)), 0)

@@ -232,7 +232,7 @@ class ClusteredLayer(StoredLayer):
     def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import FEWEST, embed_steps, pixel_size
         from cnnlens.report.cluster_files import EMBED, write_layouts
-        from cnnlens.report.figures.embedding import MOST, SIDE
+        from cnnlens.report.figures.categories import MOST, SIDE
 
         if (count := store.shape[0]) < FEWEST:
             raise CnnlensError(

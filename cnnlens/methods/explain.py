@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.activations.store import Store
-    from cnnlens.cluster.explanation import Explanation
+    from cnnlens.cluster.decision_path import Explanation
     from cnnlens.cluster.vectors import Groups
     from cnnlens.report.shown import PictureResults
 

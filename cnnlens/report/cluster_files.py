@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from cnnlens.cluster.embed import Layouts
 from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.vectors import CategoryMaps, Groups
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic, read_csv, write_csv, write_text
+from cnnlens.files import read_csv, write_csv, write_text
 from cnnlens.report.contents import finished, read_object, reading
-from cnnlens.report.figures import embedding, filters, save_figure, sprite
-from cnnlens.report.figures.categories import dendrogram, heat_map, spanning_tree_figure
+from cnnlens.report.figures import categories, filters, save_figure, save_image, sprite
 from cnnlens.report.shown import Fact, LayerResult, Picture
 from cnnlens.report.trees import read_tree, write_tree
 
@@ -81,11 +80,10 @@ class ClusterResult(LayerResult):
 
     def table(self) -> list[dict[str, Any]]:
         """Give a row per category: images, and the filters that decide first for it."""
+        keys = ("category", "images", "merges")
         return [
             {
-                "category": one["category"],
-                "images": one["images"],
-                "merges": one["merges"],
+                **{k: one[k] for k in keys},
                 "top_filters": " ".join(map(str, one.get("top_filters", ()))),
             }
             for one in self._trees
@@ -144,9 +142,9 @@ def write_categories(folder: Path, tree: CategoryTree) -> None:
     rows = tree.distances[tree.order][:, tree.order].tolist()
     table = ([name, *row] for name, row in zip(names, rows, strict=True))
     write_csv(folder / "distances.csv", ("category", *names), table)
-    draws = (dendrogram, spanning_tree_figure, heat_map)
-    for file, draw in zip(CATEGORIES[4:], draws, strict=True):
-        save_figure(draw(tree), folder / file)
+    save_figure(categories.dendrogram(tree), folder / "dendrogram.png")
+    save_figure(categories.spanning_tree_figure(tree), folder / "mst.png")
+    save_figure(categories.heat_map(tree), folder / "distances.png")
 
 
 def filter_files(file: str) -> tuple[str, ...]:
@@ -166,42 +164,22 @@ def write_filters(
 ) -> None:
     """Write the tree of one category's filters in all its forms: `filter_files`.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The layer's.
-    file : str
-        What the category's files are called, without ending.
-    given, tree : CategoryMaps, FilterTree
-        What the tree was grown from, and the tree.
-    images : sequence of str
-        Names of the category's n images.
-    detects : mapping of int to str
-        What filters detect, where that is known.
-    title : str
-        Of the picture.
-    thumbnail : callable
-        Gives an image as the network sees it, by its row in the source: (64, 64, 3) uint8.
+    They are called `file`, below the layer's `folder`. `given` is what the tree was grown from, of
+    n images of these names; `detects` says what filters detect, where that is known. `thumbnail`
+    gives an image as the network sees it, by its row in the source: (64, 64, 3) uint8.
     """
     as_json, as_newick, picture, thumbnails = (folder / name for name in filter_files(file))
     rows = given.rows[tree.leaves].tolist()
-    cells: dict[int, np.ndarray] = {}
-
-    def cell(leaf: int) -> np.ndarray:
-        if leaf not in cells:
-            cells[leaf] = thumbnail(rows[leaf])
-        return cells[leaf]
-
+    cell = cache(lambda leaf: thumbnail(rows[leaf]))
     leaves = tree.leaf_entries(images, given.rows)
     write_tree(as_json, tree.pairs, leaves, tree.node_entries(detects))
     write_text(as_newick, tree.newick(images))
     peaks = given.maps[tree.leaves].max(axis=(2, 3))  # (n, C)
     drawn = filters.draw_tree(title, tree, peaks, cell, detects)
-    with atomic(picture) as temporary:
-        drawn.save(temporary, "PNG", optimize=True)
-    with atomic(thumbnails) as temporary:
-        cut = [cell(leaf) for leaf in range(min(len(rows), filters.MOST))]
-        sprite(cut, filters.CELL, filters.COLUMNS).save(temporary, "WEBP", quality=70, method=2)
+    save_image(picture, drawn, "PNG", optimize=True)
+    cut = [cell(leaf) for leaf in range(min(len(rows), filters.MOST))]
+    shown = sprite(cut, filters.CELL, filters.COLUMNS)
+    save_image(thumbnails, shown, "WEBP", quality=70, method=2)
 
 
 def write_layouts(
@@ -212,32 +190,18 @@ def write_layouts(
     layer: str,
     thumbnails: Sequence[np.ndarray],
 ) -> None:
-    """Write where images lie, by a layer and by their pixels: `EMBED`.
+    """Write where images lie, by a layer's vectors and by their pixels: `EMBED`.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The layer's.
-    layouts : Layouts
-        By the layer's vectors and by raw pixels.
-    images : sequence of str
-        Names of the N images.
-    groups : Groups or None
-        Their categories.
-    layer : str
-        Its name.
-    thumbnails : sequence of numpy.ndarray
-        The first `figures.embedding.MOST` images, (SIDE, SIDE, 3) uint8.
+    Files go to the layer's `folder`. `images` are the names of the N images, `groups` their
+    categories, `thumbnails` the first `categories.MOST` of them, (SIDE, SIDE, 3) uint8.
     """
     known = [groups.names[i] for i in groups.of_image] if groups else [""] * len(images)
-    assert layouts.pixels is not None
-    pair = layouts.layer, layouts.pixels
-    places = [places for one in pair for places in (one.flat, one.deep)]
+    both = (one for one in (layouts.layer, layouts.pixels) if one)
+    places = [places for one in both for places in (one.flat, one.deep)]
     for file, place in zip(_TABLES, places, strict=True):
         header = ("image", "category", *"xyz"[: place.shape[1]])
         rows = zip(images, known, place.tolist(), strict=True)
         write_csv(folder / file, header, ([i, c, *at] for i, c, at in rows))
-    save_figure(embedding.draw_layouts(*pair, groups, layer), folder / "umap.png")
-    with atomic(folder / "umap.webp") as temporary:
-        drawn = sprite(thumbnails, embedding.SIDE, embedding.COLUMNS)
-        drawn.save(temporary, "WEBP", quality=65, method=2)
+    save_figure(categories.draw_layouts(layouts, groups, layer), folder / "umap.png")
+    drawn = sprite(thumbnails, categories.SIDE, categories.COLUMNS)
+    save_image(folder / "umap.webp", drawn, "WEBP", quality=65, method=2)

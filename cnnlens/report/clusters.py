@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.cluster.tree import flat
 from cnnlens.files import read_csv
 from cnnlens.report.blocks import Cell, Explorer, Facts, Figure, Layer, Note, Section, Table
 from cnnlens.report.cluster_files import ClusterResult, read_all_clusters
 from cnnlens.report.contents import reading
-from cnnlens.report.figures import embedding as layouts
+from cnnlens.report.figures import categories as layouts
 from cnnlens.report.figures import filters
 from cnnlens.report.trees import read_tree
 from cnnlens.report.words import number, percent
@@ -119,7 +120,7 @@ def _filters(one: ClusterResult, files: list[tuple[str, str]]) -> dict[str, Any]
     folder = f"cluster/{one.folder.name}/filters"
     categories = []
     for name, file in files[:SHOWN]:
-        tree = flat(read_tree(one.folder / "filters" / f"{file}.json", _SAID))
+        tree = flat(read_tree(one.folder / "filters" / f"{file}.json", _SAID), _SAID)
         pictures = {f"{file}.webp": "sprite", f"{file}.png": "picture"}
         there = _existing(one.folder / "filters", pictures)
         keys = {what: f"{folder}/{picture}" for picture, what in there.items()}
@@ -136,37 +137,6 @@ def _filters(one: ClusterResult, files: list[tuple[str, str]]) -> dict[str, Any]
         "categories": categories,
         "wants": {unit: f"{wanted}/{picture}" for picture, unit in drawn.items()},
     }
-
-
-def flat(tree: dict[str, Any]) -> dict[str, Any]:
-    """Lay a nested tree out in lists, as the page's script reads it.
-
-    Returns
-    -------
-    dict
-        ``images``: the leaves' images; ``nodes``: [distance, filter, filters, what it detects,
-        numbers of its children] for every merge, children before parents; ``roots``.
-        Numbers below the count of images are leaves, the others merges.
-    """
-    order: list[dict[str, Any]] = []
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        order.append(node)
-        waiting += node.get("children", [])
-    leaves = [node for node in order if "children" not in node]
-    leaves.sort(key=lambda leaf: leaf.get("row", 0))  # as they stand in the sprite
-    number = {id(node): index for index, node in enumerate(leaves)}
-    nodes: list[list[Any]] = []
-    for node in reversed(order):
-        if "children" not in node or (node is tree and node["distance"] is None):
-            continue
-        number[id(node)] = len(leaves) + len(nodes)
-        below = [number[id(child)] for child in node["children"]]
-        nodes.append([*(node[key] for key in _SAID), node.get("detects"), below])
-    alone = tree["children"] if "children" in tree and tree["distance"] is None else [tree]
-    images = [str(leaf.get("image", "")) for leaf in leaves]
-    return {"images": images, "nodes": nodes, "roots": [number[id(node)] for node in alone]}
 
 
 # -- layouts -------------------------------------------------------------------------------------

@@ -35,6 +35,12 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
+def save_image(path: Path, picture: Image.Image, kind: str, **how: Any) -> None:
+    """Write a picture as PNG or WEBP, whole or not at all."""
+    with atomic(path) as temporary:
+        picture.save(temporary, kind, **how)
+
+
 def short(name: str, most: int = 26) -> str:
     """Cut a name to what fits, and keep matplotlib from reading it as mathematics."""
     text = "".join(c if c.isprintable() else "�" for c in name)

@@ -1,21 +1,33 @@
-"""Pictures of a tree of categories: the dendrogram, the spanning tree, the sorted distances."""
+"""Pictures of categories: their dendrogram, spanning tree and distances; how their images lie."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cnnlens.cluster.categories import CategoryTree
+from cnnlens.cluster.embed import Layout, Layouts
+from cnnlens.cluster.places import branches, dendrogram_places, radial
+from cnnlens.cluster.vectors import Groups
 from cnnlens.report.figures import new_figure, short
 
 _STAR = 24  # categories up to which the spanning tree is drawn around its centre
 _NAMED = 120  # categories up to which the heat map bears names
 _FIRM, _WEAK, _LINE = "#0072b2", "#c95400", "#444444"
 FIRM = 0.7  # support from which a merge counts as firm (Hillis and Bull 1993)
+
+SIDE = 32  # pixels: side of a thumbnail in the sprite of a layout
+COLUMNS = 50
+MOST = 6000  # thumbnails in the sprite
+_LEGEND = 20  # categories with a line in the legend of layouts
 
 
 def _figure(wide: float, high: float) -> tuple[Figure, Any]:
@@ -24,21 +36,16 @@ def _figure(wide: float, high: float) -> tuple[Figure, Any]:
 
 
 def dendrogram(tree: CategoryTree) -> Figure:
-    """Draw the tree on its side, a line of text per category, however many there are.
+    """Draw a tree of two categories or more on its side, a line of text each, however many.
 
     The dot at a merge shows its support: blue from 0.7 on, orange below, hollow where unknown.
-
-    Parameters
-    ----------
-    tree : CategoryTree
-        Two categories or more.
     """
     count = len(tree.names)
     line = 0.26 if count <= 40 else 0.2 if count <= 200 else 0.14  # inches per category
     high = 0.9 + line * count
     figure, axes = _figure(8.6, high)
     axes.set_position((0.03, 0.55 / high, 0.62, 1 - 0.9 / high))
-    xs, ys = _coordinates(tree)
+    xs, ys = dendrogram_places(tree)
     _draw_merges(axes, tree, xs, ys)
     widest = float(tree.merges[:, 2].max()) or 1.0
     size = 72 * line * 0.62
@@ -47,14 +54,8 @@ def dendrogram(tree: CategoryTree) -> Figure:
     if count <= 60 and tree.support is not None:
         for merge, value in enumerate(tree.support[:-1]):
             at = (xs[count + merge], ys[count + merge])
-            axes.annotate(
-                f"{100 * value:.0f}",
-                at,
-                (-3, 3),
-                textcoords="offset points",
-                fontsize=7,
-                ha="right",
-            )
+            style: Any = {"textcoords": "offset points", "fontsize": 7, "ha": "right"}
+            axes.annotate(f"{100 * value:.0f}", at, (-3, 3), **style)
     axes.set_xlim(1.04 * widest, 0)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_yticks([])
@@ -63,17 +64,6 @@ def dendrogram(tree: CategoryTree) -> Figure:
     axes.set_xlabel("distance ½(1 − cos) at which two groups merge", fontsize=8)
     axes.tick_params(labelsize=7)
     return figure
-
-
-def _coordinates(tree: CategoryTree) -> tuple[list[float], list[float]]:
-    """Distance and row of every node, leaves first."""
-    rows = np.empty(len(tree.names))
-    rows[tree.order] = np.arange(len(tree.names))
-    xs, ys = [0.0] * len(rows), rows.tolist()
-    for a, b, distance, _ in tree.merges:
-        xs.append(float(distance))
-        ys.append((ys[int(a)] + ys[int(b)]) / 2)
-    return xs, ys
 
 
 def _draw_merges(axes: Any, tree: CategoryTree, xs: list[float], ys: list[float]) -> None:
@@ -157,7 +147,7 @@ def _as_star(tree: CategoryTree) -> Figure:
 
 
 def _as_lines(tree: CategoryTree) -> Figure:
-    order, parent, depth = _from_centre(tree)
+    order, parent, depth = branches(tree)
     high = 0.5 + 0.17 * len(order)
     wide = 4.0 + 0.28 * max(depth.values())
     figure, axes = _figure(wide, high)
@@ -188,45 +178,62 @@ def _name(
     )  # fmt: skip
 
 
-def _from_centre(tree: CategoryTree) -> tuple[list[int], dict[int, int], dict[int, int]]:
-    """Nodes with every branch as a whole, the smaller branches first; parents; depths."""
-    beside: list[list[int]] = [[] for _ in tree.names]
-    for a, b, _ in tree.edges:
-        beside[a].append(b)
-        beside[b].append(a)
-    parent, depth, wave = {tree.centre: -1}, {tree.centre: 0}, [tree.centre]
-    for node in wave:  # grows while it is read: breadth first
-        for other in beside[node]:
-            if other not in parent:
-                parent[other], depth[other] = node, depth[node] + 1
-                wave.append(other)
-    size = dict.fromkeys(wave, 1)
-    for node in reversed(wave[1:]):
-        size[parent[node]] += size[node]
-    order, waiting = [], [tree.centre]
-    while waiting:
-        node = waiting.pop()
-        order.append(node)
-        below = [other for other in beside[node] if other != parent[node]]
-        waiting += sorted(below, key=lambda other: -size[other])
-    return order, parent, depth
+def hues(count: int) -> list[str]:
+    """One colour per category: far apart while they are few."""
+    if count <= 10:
+        return [to_hex(colormaps["tab10"](i)) for i in range(count)]
+    if count <= 20:
+        return [to_hex(colormaps["tab20"](i)) for i in range(count)]
+    return [to_hex(colormaps["hsv"](i / count)) for i in range(count)]
 
 
-def radial(tree: CategoryTree) -> np.ndarray:
-    """Place the spanning tree's nodes, (K, 2): rings around the centre, a sector per branch."""
-    order, parent, depth = _from_centre(tree)
-    ends = dict.fromkeys(order, 0.0)
-    for node in reversed(order):  # below before above
-        ends[node] = ends[node] or 1.0
-        if parent[node] >= 0:
-            ends[parent[node]] += ends[node]
-    places = np.zeros((len(order), 2))
-    begin = {tree.centre: 0.0}  # where the next branch below a node begins
-    width = {tree.centre: 2 * np.pi}
-    for node in order[1:]:
-        above = parent[node]
-        width[node] = width[above] * ends[node] / ends[above]
-        angle = begin[above] + width[node] / 2
-        begin[node], begin[above] = begin[above], begin[above] + width[node]
-        places[node] = depth[node] * np.cos(angle), depth[node] * np.sin(angle)
-    return places
+def draw_layouts(layouts: Layouts, groups: Groups | None, name: str) -> Figure:
+    """Draw layouts (as Dai 2020, Fig. 9), with how separated each is.
+
+    Side by side a layer's, by its `name`, and that of raw pixels; above flat, below deep. Each of
+    `groups` has a colour.
+    """
+    figure = new_figure(11, 10.4)
+    palette = hues(len(groups.names)) if groups else []
+    colours = [palette[i] for i in groups.of_image] if groups else "#3390c7"
+    sides = ((layouts.layer, f"layer {name}"), (layouts.pixels, "raw pixels"))
+    for column, (layout, what) in enumerate(sides, 1):
+        if layout is None:
+            continue
+        for below, (at, key) in enumerate(((layout.flat, "2d"), (layout.deep, "3d"))):
+            projection = "3d" if below else None
+            axes: Any = figure.add_subplot(2, 2, 2 * below + column, projection=projection)
+            axes.scatter(*at.T, s=5 if len(at) > 500 else 14, c=colours, linewidths=0, alpha=0.8)
+            axes.set_title(f"{short(what, 40)}, {key}\n{_words(layout, key)}", fontsize=9)
+            axes.tick_params(labelbottom=False, labelleft=False, length=0)
+            if below:
+                axes.tick_params(labelright=False)
+                axes.set_zticklabels([])
+    figure.subplots_adjust(left=0.03, right=0.97, top=0.94, bottom=0.09, hspace=0.16, wspace=0.06)
+    if groups is not None:
+        _legend(figure, groups.names, palette)
+    return figure
+
+
+def _words(layout: Layout, key: str) -> str:
+    found = layout.separation[key]
+    if found.neighbours is None:
+        return "no categories to measure by"
+    silhouette = "–" if found.silhouette is None else f"{found.silhouette:.2f}"
+    return (
+        f"silhouette {silhouette}, neighbours of the same category {found.neighbours:.0%} "
+        f"(chance {found.chance:.0%})"
+    )
+
+
+def _legend(figure: Figure, names: Sequence[str], palette: Sequence[str]) -> None:
+    dot = {"marker": "o", "markersize": 5}
+    shown = zip(names[:_LEGEND], palette, strict=False)
+    handles = [_line(label=short(name, 18), color=colour, **dot) for name, colour in shown]
+    if len(names) > _LEGEND:
+        handles.append(_line(label=f"and {len(names) - _LEGEND} more"))
+    figure.legend(handles=handles, loc="lower center", ncols=8, fontsize=8, frameon=False)
+
+
+def _line(**style: Any) -> Line2D:
+    return Line2D([], [], linestyle="", **style)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cnnlens.cluster.explanation import Evidence, Explanation
-from cnnlens.files import atomic
+from cnnlens.cluster.decision_path import Evidence, Explanation
+from cnnlens.report.figures import save_image
 from cnnlens.report.figures.attribution import as_rgb, overlay
 from cnnlens.report.sheet import (
     MARK,
@@ -35,9 +35,7 @@ _TOP = 5  # images of the data at a split
 
 def save_explained(path: Path, *what: Any) -> None:
     """Write the picture of one explained image, see `draw_explained`."""
-    picture = draw_explained(*what)
-    with atomic(path) as temporary:
-        picture.save(temporary, "PNG", optimize=True)
+    save_image(path, draw_explained(*what), "PNG", optimize=True)
 
 
 def draw_explained(
@@ -48,25 +46,11 @@ def draw_explained(
     detects: Mapping[int, str],
     as_seen: Callable[[int, int], np.ndarray],
 ) -> Image.Image:
-    """Lay out one explained image.
+    """Lay out one explained image, as RGB.
 
-    Parameters
-    ----------
-    found : Explanation
-        Of one image.
-    pixels : numpy.ndarray
-        The image, (C, H, W) uint8.
-    name, layer : str
-        The image's and the layer's.
-    detects : mapping of int to str
-        What filters detect, where that is known.
-    as_seen : callable
-        Gives an image of the data as the network sees it, by row and side: (side, side, 3) uint8.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
+    Its `pixels` are (C, H, W) uint8; image and layer have a `name`. `detects` says what filters
+    detect, where that is known; `as_seen` gives an image of the data as the network sees it, by
+    row and side: (side, side, 3) uint8.
     """
     rgb = as_rgb(pixels)
     seen, predicted = [*_tile(rgb, "as the network saw it")], ""
@@ -78,10 +62,8 @@ def draw_explained(
     chosen = found.path.main_splits(found.tree)
     splits = [_split(found, number, detects, as_seen) for number in chosen]
     wide = _TEXT + _CHART + _MARGIN + _TOP * (_CELL + _GAP)
-    left_out = len(found.path.splits) - len(chosen)
-    last = Text(
-        f"{left_out} further forks stand in the JSON" if left_out else "", 12, 26, wide=wide
-    )
+    more = len(found.path.splits) - len(chosen)
+    last = Text(f"{more} further forks stand in the JSON" if more else "", 12, 26, wide=wide)
     path = Column(*splits, Drawing(wide, 4), last, least=(wide, 0))
     note = (
         f"its way down the filters of {found.category} in {layer}; the line marks its activation "

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.cluster.filters import FilterTree
+from cnnlens.cluster.places import Box, below, top_levels
 from cnnlens.cluster.tree import roots
 from cnnlens.report.sheet import Picture, Text
 
-LEVELS = 5
 CELL = 40  # pixels: side of a thumbnail in the sprite
 COLUMNS = 25  # thumbnails in a row of the sprite
 MOST = 1000  # thumbnails in a sprite
@@ -20,18 +19,7 @@ MOST = 1000  # thumbnails in a sprite
 _SHOWN = 4  # images at a node
 _SIDE, _GAP, _MARGIN, _HEAD = 44, 4, 20, 40
 _WIDE, _HIGH, _ACROSS = _SHOWN * (_SIDE + _GAP), _SIDE + 40, 36
-_FEW = 0.02  # share of a category's images that are too few for a branch of the picture
-_ROOTS = 12  # subtrees shown where many remain
 _LINE = "#9aa7b0"
-
-
-@dataclass(frozen=True)
-class _Box:
-    node: int
-    level: int
-    row: float
-    below: tuple[_Box, ...]
-    apart: int = 0
 
 
 def draw_tree(
@@ -46,20 +34,10 @@ def draw_tree(
     Each node names its critical filter and shows the images below it that excite the filter most.
     Merges that only set a few images apart are passed over and counted.
 
-    Parameters
-    ----------
-    title : str
-        Above all.
-    tree : FilterTree
-        n leaves.
-    peaks : numpy.ndarray
-        (n, C): each filter's peak on each leaf's image.
-    thumbnail : callable
-        Gives a leaf's image, (s, s, 3) uint8.
-    detects : mapping of int to str
-        What filters detect, where that is known.
+    `peaks` (n, C) are each filter's on the image of each of n leaves, `thumbnail` gives a leaf's
+    image, (s, s, 3) uint8; `detects` says what filters detect, where that is known.
     """
-    tops, boxes = _layout(tree)
+    boxes = top_levels(tree)
     rows = max(box.row for box in boxes) + 1
     levels = max(box.level for box in boxes) + 1
     wide = 2 * _MARGIN + levels * (_WIDE + _ACROSS) - _ACROSS
@@ -79,53 +57,18 @@ def draw_tree(
         for place, leaf in enumerate(leaves[:_SHOWN]):
             cell = Image.fromarray(thumbnail(int(leaf))).resize((_SIDE, _SIDE))
             Picture(cell).draw(sheet, x + place * (_SIDE + _GAP), y + 31, _SIDE)
-    left = len(roots(tree.pairs, len(tree.leaves))) - len(tops)
+    left = len(roots(tree.pairs, len(tree.leaves))) - sum(box.level == 0 for box in boxes)
     if left > 0:
         text = Text(f"and {left} smaller subtrees", 11)
         text.draw(sheet, _MARGIN, sheet.height - 16, sheet.width)
     return sheet
 
 
-def _layout(tree: FilterTree) -> tuple[list[_Box], list[_Box]]:
-    """Place the top levels: the boxes of the roots, and all boxes."""
-    count = len(tree.leaves)
-    sizes = [1] * count + tree.sizes.tolist()
-    tops = sorted(roots(tree.pairs, count), key=lambda node: -sizes[node])[:_ROOTS]
-    levels = LEVELS if len(tops) == 1 else 3 if len(tops) < 5 else 2
-    boxes: list[_Box] = []
-    free = [0.0]
-
-    few = max(2, round(_FEW * count))
-
-    def place(node: int, level: int) -> _Box:
-        apart, end = 0, node
-        while level and end >= count and (pair := _uneven(tree, end, sizes, few)):
-            apart, end = apart + sizes[pair[0]], pair[1]
-        below: tuple[_Box, ...] = ()
-        if end >= count and level + 1 < levels:
-            below = tuple(place(int(child), level + 1) for child in tree.pairs[end - count])
-        if below:
-            row = (below[0].row + below[-1].row) / 2
-        else:
-            row = free[0]
-            free[0] += 1
-        boxes.append(_Box(end, level, row, below, apart))
-        return boxes[-1]
-
-    return [place(node, 0) for node in tops], boxes
-
-
-def _uneven(tree: FilterTree, node: int, sizes: list[int], few: int) -> tuple[int, int] | None:
-    """The smaller and the larger child of a node, where only the smaller one is below `few`."""
-    smaller, larger = sorted(map(int, tree.pairs[node - len(tree.leaves)]), key=sizes.__getitem__)
-    return (smaller, larger) if sizes[smaller] < few <= sizes[larger] else None
-
-
-def _corner(box: _Box) -> tuple[int, int]:
+def _corner(box: Box) -> tuple[int, int]:
     return _MARGIN + box.level * (_WIDE + _ACROSS), int(_MARGIN + _HEAD - 10 + box.row * _HIGH)
 
 
-def _connect(pen: ImageDraw.ImageDraw, box: _Box, child: _Box) -> None:
+def _connect(pen: ImageDraw.ImageDraw, box: Box, child: Box) -> None:
     (x, y), (cx, cy) = _corner(box), _corner(child)
     start, end = (x + _WIDE, y + _HIGH // 2 - 8), (cx - 4, cy + _HIGH // 2 - 8)
     middle = (start[0] + end[0]) // 2
@@ -138,7 +81,7 @@ def _critical(tree: FilterTree, node: int) -> int | None:
 
 
 def _write_box(
-    sheet: Image.Image, tree: FilterTree, box: _Box, images: int, detects: Mapping[int, str]
+    sheet: Image.Image, tree: FilterTree, box: Box, images: int, detects: Mapping[int, str]
 ) -> None:
     (x, y), merge, filter_ = _corner(box), box.node - len(tree.leaves), _critical(tree, box.node)
     head = "one image" if merge < 0 else "no filter left"
@@ -149,15 +92,3 @@ def _write_box(
         under = f"{images} images" + (f" ({box.apart} set apart)" if box.apart else "")
         under += f" · d {tree.distances[merge]:.3f}"
         Text(under, 11).draw(sheet, x, y + 15, sheet.width)
-
-
-def below(tree: FilterTree, node: int) -> np.ndarray:
-    """Leaves under a node, in ascending order."""
-    count, found, waiting = len(tree.leaves), [], [node]
-    while waiting:
-        one = waiting.pop()
-        if one < count:
-            found.append(one)
-        else:
-            waiting += tree.pairs[one - count].tolist()
-    return np.array(sorted(found), np.int64)
