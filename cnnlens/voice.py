@@ -1,4 +1,4 @@
-"""What a run says while it works: notes, damaged images, how far it is. All on standard error."""
+"""What a run says: notes, damaged images and how far it is, on standard error; and tables."""
 
 from __future__ import annotations
 
@@ -173,3 +173,62 @@ def write_line(
     if label:
         console.print(label, style="bold red", end=" ", highlight=False)
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+# ---- tables
+
+Rows = Sequence[Sequence[object]]
+
+
+def aligned(columns: Sequence[str], rows: Rows, title: str = "") -> str:
+    """Write a table with plain aligned columns, for a pipe."""
+    cells, to_right = _cells(rows), _to_right(columns, rows)
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [title] if title else []
+    for row in [columns, *cells]:
+        padded = (
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(row, widths, to_right, strict=True)
+        )
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def write_ruled(stream: TextIO, columns: Sequence[str], rows: Rows, title: str = "") -> None:
+    """Write a table with rules, on a terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    console, room, cells = Console(file=stream), 0, _cells(rows)
+    for place, (name, right) in enumerate(zip(columns, _to_right(columns, rows), strict=True)):
+        paths = [row[place] for row in cells if "/" in row[place]]
+        whole = max(map(len, paths), default=0)  # a path that is broken cannot be copied
+        justify: Any = "right" if right else "left"
+        table.add_column(name, justify=justify, overflow="fold", min_width=whole or None)
+        room += max(whole, len(name)) + 2
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.print(table, width=max(console.width, room), crop=False, soft_wrap=True)
+
+
+def _cells(rows: Rows) -> list[list[str]]:
+    return [[_cell(value) for value in row] for row in rows]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else one_line(str(value))
+
+
+def _to_right(columns: Sequence[str], rows: Rows) -> list[bool]:
+    """Columns of nothing but numbers, and of some."""
+    if not rows:
+        return [False] * len(columns)
+    return [
+        all(isinstance(v, (int, float)) or v in ("", None) for v in values)
+        for values in zip(*rows, strict=True)
+    ]

@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,24 +19,20 @@ from cnnlens.cli.help import GroupedCommands, sister, with_examples
 from cnnlens.cli.options import command
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
+from cnnlens.files import writing_error
 from cnnlens.methods import faults, methods
 from cnnlens.voice import write_line
 
-# commands that are no method: each a function of its own name in its own file, and its heading
+# commands that are no method: functions of their names, in files of the door, and their headings
 _SERVICES = {
-    "layers": "Find your way",
-    "report": "Results",
-    "demo": "Find your way",
+    "layers": ("services", "Find your way"),
+    "report": ("services", "Results"),
+    "demo": ("demo", "Find your way"),
 }
 # headings in the order in which the help shows them
 _PANELS = (
-    "Find your way",
-    "Measure units",
-    "Look at units",
-    "Look at images",
-    "Look at a layer",
-    "Train",
-    "Results",
+    *("Find your way", "Measure units", "Look at units", "Look at images", "Look at a layer"),
+    *("Train", "Results"),
 )
 
 app = typer.Typer(
@@ -75,30 +72,23 @@ def _main(
 
 
 def _register() -> None:
-    """Give every method and every service its command, under its heading."""
-    panels: dict[str, list[str]] = {panel: [] for panel in _PANELS}
-    for name, panel in {**_SERVICES, **{n: m.panel for n, m in methods().items()}}.items():
-        panels.setdefault(panel, []).append(name)
-    for panel, names in panels.items():
-        for name in names:
-            method = methods().get(name)
-            function = command(method) if method else _service(name)
-            examples = method.examples if method else getattr(function, "examples", ())
-            app.command(name, cls=with_examples(examples), rich_help_panel=panel)(function)
+    """Give every service and every method its command, under its heading."""
+    found: list[tuple[str, str, Any, Any]] = []
+    for name, (module, panel) in _SERVICES.items():
+        function = getattr(import_module(f"cnnlens.cli.{module}"), name)
+        found.append((panel, name, function, ()))
+    found += [(m.panel, name, command(m), m.examples) for name, m in methods().items()]
+    panels = dict.fromkeys([*_PANELS, *(panel for panel, *_ in found)])
+    for panel, name, function, examples in sorted(found, key=lambda one: [*panels].index(one[0])):
+        app.command(name, cls=with_examples(examples), rich_help_panel=panel)(function)
     data = import_module("cnnlens.cli.data").app
     app.add_typer(data, name="data", rich_help_panel=_PANELS[0])
-
-
-def _service(name: str) -> Any:
-    return getattr(import_module(f"cnnlens.cli.{name}"), name)
 
 
 _register()
 
 
 _INTERRUPTED = 130
-
-
 _heard: list[int] = []  # signals that came to end this process
 
 
@@ -112,6 +102,8 @@ class Terminated(BaseException):
         super().__init__()
         self.exit_code = 128 + number
 
+
+_INTERRUPTS = (KeyboardInterrupt, typer.Abort, Terminated)
 
 # libraries whose warnings say nothing to who looks at a model; a user's own code may still warn
 _WARNERS = ("PIL", "torch", "torchvision", "timm", "numba", "h5py", "matplotlib")
@@ -167,51 +159,48 @@ def _run(arguments: list[str], debug: bool = False) -> int:
 
 def _answer(error: BaseException) -> int:
     """Say what went wrong; return the exit status."""
-    if isinstance(error, CnnlensError):
-        report_error(error.message, error.hint)
-        return error.exit_code
-    if isinstance(error, (KeyboardInterrupt, typer.Abort, Terminated)):
-        report_error("interrupted", "what was finished is kept; the same command resumes")
-        return error.exit_code if isinstance(error, Terminated) else _INTERRUPTED
     gone = (ReaderGone, BrokenPipeError)  # typer turns the latter into SystemExit
-    if isinstance(error, gone) or isinstance(error.__context__, BrokenPipeError):
+    piped = isinstance(error, gone) or isinstance(error.__context__, BrokenPipeError)
+    if piped and not isinstance(error, (CnnlensError, *_INTERRUPTS)):
         _drop_output()
         return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    return _usage_or_unknown(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer's or click's; its message is the help
+        print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+        return _status(error)
+    report_error(*_in_words(error))
+    return _status(error)
+
+
+def _status(error: BaseException) -> int:
+    usual = _INTERRUPTED if isinstance(error, _INTERRUPTS) else 1
+    return int(getattr(error, "exit_code", usual))
+
+
+def _in_words(error: Any) -> tuple[str, str]:
+    """Say in a line what went wrong, and the way out."""
+    if isinstance(error, CnnlensError):
+        return error.message, error.hint
+    if isinstance(error, _INTERRUPTS):
+        return "interrupted", "what was finished is kept; the same command resumes"
+    if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "cnnlens"
+        return error.format_message(), sister(error) or f"`{path} --help` says what fits"
+    if isinstance(error, MemoryError):
+        return "not enough memory", "try a smaller --batch-size, fewer layers or --no-store"
+    if isinstance(error, OSError) and error.filename:
+        wrong = writing_error(Path(error.filename), error)
+        return wrong.message.replace("cannot write", "cannot use"), wrong.hint
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        _drop_output()
+        return f"cannot write: {(error.strerror or str(error)).lower()}", "free some space"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"unexpected {type(error).__name__}: {first}", "--debug shows where it arose"
 
 
 def _drop_output() -> None:
     """Let what is still buffered for standard output go nowhere, instead of failing at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _usage_or_unknown(error: Any) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":  # typer's or click's; its message is the help
-        print(error.format_message(), file=sys.stderr)
-        return int(error.exit_code)
-    if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "cnnlens"
-        report_error(error.format_message(), sister(error) or f"`{path} --help` says what fits")
-        return int(error.exit_code)
-    if isinstance(error, MemoryError):
-        report_error("not enough memory", "try a smaller --batch-size, fewer layers or --no-store")
-        return 1
-    if isinstance(error, OSError) and error.filename:
-        from pathlib import Path
-
-        from cnnlens.files import writing_error
-
-        wrong = writing_error(Path(error.filename), error)
-        report_error(wrong.message.replace("cannot write", "cannot use"), wrong.hint)
-        return 1
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        _drop_output()
-        report_error(f"cannot write: {(error.strerror or str(error)).lower()}", "free some space")
-        return 1
-    first = (str(error).strip().splitlines() or [""])[0]
-    report_error(f"unexpected {type(error).__name__}: {first}", "--debug shows where it arose")
-    return 1

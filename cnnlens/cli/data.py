@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,32 +23,21 @@ MADE = {  # the sets that `make` knows
 
 
 @app.command("list")
-def list_(json: o.JsonOption = False, quiet: o.QuietOption = False) -> None:
+@o.with_fields(*o.common("json", "quiet"))
+def list_(**said: Any) -> None:
     """List data sets, and which are there."""
     from cnnlens.data.dataset import home
-    from cnnlens.data.download import DATASETS
+    from cnnlens.data.download import listing
 
-    screen = Screen(json=json, quiet=quiet)
-    rows = []
-    for name, known in DATASETS.items():
-        folder = home() / known.folder
-        there = folder.is_dir() and any(folder.iterdir())
-        rows.append(
-            {
-                "name": name,
-                "title": known.title,
-                "licence": known.licence,
-                "path": str(folder) if there else None,
-            }
-        )
+    screen, rows = Screen(**said), listing(home())
     screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
-    columns = ["name", "what", "where"]
-    shown = [(str(r["name"]), str(r["title"]), r["path"] or "not downloaded") for r in rows]
+    shown = [(r["name"], r["title"], r["path"] or "not downloaded") for r in rows]
     shown += [(made, what, f"cnnlens data make {made}") for made, what in MADE.items()]
-    screen.table(columns, shown)
+    screen.table(["name", "what", "where"], shown)
 
 
 @app.command()
+@o.with_fields(*o.common("json", "quiet"))
 def download(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A name that `cnnlens data list` shows.")
@@ -56,8 +45,7 @@ def download(
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Take the archive from here instead.")
     ] = None,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
+    **said: Any,
 ) -> None:
     """Download a data set.
 
@@ -67,21 +55,19 @@ def download(
     from cnnlens.data.dataset import home
     from cnnlens.data.download import download as fetch
 
-    screen = Screen(json=json, quiet=quiet)
+    screen = Screen(**said)
     with screen.progress() as bars:
-        path = fetch(
-            name,
-            home(),
-            progress=lambda stage, done, total: bars.show(
-                Step(done, total or max(done, 1), stage, unit="")
-            ),
-            url_override=url,
-        )
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            bars.show(Step(done, total or max(done, 1), stage, unit=""))
+
+        path = fetch(name, home(), tell, url)
     screen.document({"name": name, "path": str(path)})
     screen.say(str(path))
 
 
 @app.command()
+@o.with_fields(*o.common("json", "quiet", "force"))
 def make(
     name: Annotated[
         str,
@@ -98,10 +84,9 @@ def make(
         int, typer.Option(min=1, metavar="N", help="Number of images (animals: a quarter more).")
     ] = 2000,
     size: Annotated[int, typer.Option(min=24, metavar="N", help="Side in pixels.")] = 64,
-    seed: o.SeedOption = 0,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    force: o.OverwriteOption = False,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    force: bool = False,
+    **said: Any,
 ) -> None:
     """Write a synthetic data set."""
     if name not in MADE:
@@ -109,19 +94,18 @@ def make(
     from cnnlens.data.animals import make_animals
     from cnnlens.data.synthetic import make_shapes
 
-    makers = {"shapes": make_shapes, "animals": make_animals}
-    screen = Screen(json=json, quiet=quiet)
+    screen, maker = Screen(**said), {"shapes": make_shapes, "animals": make_animals}[name]
     with screen.counted("drawing") as progress:
-        path = makers[name](out or Path(name), images, size, seed, progress=progress, force=force)
+        path = maker(out or Path(name), images, size, seed, progress=progress, force=force)
     screen.document({"name": name, "path": str(path), "images": images})
     screen.say(str(path))
 
 
 @app.command()
+@o.with_fields(*o.common("json", "quiet"))
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data folder of any kind.")],
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
+    **said: Any,
 ) -> None:
     """Report what is wrong with a data set.
 
@@ -129,17 +113,14 @@ def check(
     """
     from cnnlens.data.check import check as check_
 
-    screen = Screen(json=json, quiet=quiet)
+    screen = Screen(**said)
     with screen.counted("checking") as progress:
         found = check_(folder, progress=progress)
     screen.document(found.as_dict())
     screen.table(["where", "what"], [(p.where, p.what) for p in found.problems])
     for note in found.notes:
         screen.say(f"note: {note}")
-    screen.say(
-        f"{found.root}: {found.kind}, {found.checked} of {found.images} checked, "
-        f"{len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}"
-    )
+    screen.say(found.summary)
     if not found.ok:
         raise CnnlensError(
             f"{folder} has {len(found.problems)} problem(s)", "each is listed above with its row"

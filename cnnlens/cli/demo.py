@@ -234,20 +234,15 @@ def compare(tour: Tour) -> None:
 STATIONS = (draw, train, dissect, look, cam, invert, cluster, finetune, stability, compare)
 
 
-@o.with_fields(*fields_of(Tour))
-def demo(
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    force: o.OverwriteOption = False,
-    **asked: Any,
-) -> None:
+@o.with_fields(*o.common("json", "quiet", "force"), *fields_of(Tour))
+def demo(json: bool, quiet: bool, **asked: Any) -> None:
     """Show all of it on a synthetic set.
 
     Draws the set, trains a small CNN on it, dissects it beside its untrained twin, and looks
     closer at its best units, its classes and two pictures; ends with an ordinary and an
     interpretable network side by side. No download, under three minutes on two cores.
     """
-    tour = Tour(Screen(json=json, quiet=quiet), force=force, **asked)
+    tour = Tour(Screen(json=json, quiet=quiet), **asked)
     for station in STATIONS:
         station(tour)
     page = o.write_page(tour.out / "trained", tour.screen)

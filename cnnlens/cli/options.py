@@ -7,8 +7,9 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
@@ -23,67 +24,19 @@ from cnnlens.methods.method import (
     run_of,
     settings_of,
 )
-from cnnlens.settings.option import Field, fields_of
-from cnnlens.settings.run import ModelSettings, RunSettings
+from cnnlens.settings.option import Field, fields_of, values_of
+from cnnlens.settings.run import CommandSettings, ModelSettings, RunSettings
 
-ModelArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL",
-        help="What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), "
-        "torchvision:NAME[@WEIGHTS], timm:NAME, zoo:NAME, file.py:factory or "
-        "package.module:factory. Left out: the workspace's model.",
-        show_default=False,
-    ),
-]
-WorkspaceArgument = Annotated[
+_WORKSPACE = Annotated[
     Path,
     typer.Argument(metavar="WORKSPACE", help="The workspace that the others are held against."),
 ]
-WorkspaceOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--workspace",
-        "-w",
-        metavar="DIR",
-        help="Folder of this investigation. Default: $CNNLENS_WORKSPACE, else ./cnnlens-out.",
-        show_default=False,
-        rich_help_panel="Output",
-    ),
-]
-PageOption = Annotated[
-    bool, typer.Option("--page/--no-page", help="Write the page.", rich_help_panel="Output")
-]
-JsonOption = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print exactly one JSON document on standard output and nothing else.",
-        rich_help_panel="Output",
-    ),
-]
-QuietOption = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="No progress or tables.", rich_help_panel="Output"),
-]
-ForceOption = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Redo or overwrite; clear the workspace's results of another model.",
-        rich_help_panel="Output",
-    ),
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--force", help="Redo or overwrite.", rich_help_panel="Output")
-]
-SeedOption = Annotated[
-    int,
-    typer.Option(
-        "--seed", min=0, metavar="N", help="Seed of everything random.", rich_help_panel="Run"
-    ),
-]
-_PRESET = "A paper's settings: {}."
+_COMMON = {f.attribute: f for kind in (CommandSettings, RunSettings) for f in fields_of(kind)}
+
+
+def common(*names: str) -> list[Field]:
+    """Look up options that many commands have, as the settings declare them."""
+    return [_COMMON[name] for name in names]
 
 
 def command(method: type[Method]) -> Callable[..., None]:
@@ -97,14 +50,13 @@ def command(method: type[Method]) -> Callable[..., None]:
 
 
 def with_fields(*fields: Field) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command that is no method the options of declared fields, as further keywords."""
+    """Give a command that is no method the options of declared fields, after its annotated own."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(function, include_extras=True)
         own = [
-            _parameter(p.name, hints[p.name], p.default)
-            for p in inspect.signature(function).parameters.values()
-            if p.kind is not inspect.Parameter.VAR_KEYWORD
+            _parameter(name, kind, inspect.signature(function).parameters[name].default)
+            for name, kind in get_type_hints(function, include_extras=True).items()
+            if hasattr(kind, "__metadata__")
         ]
         return _takes(function, [*own, *map(_of_field, fields)])
 
@@ -121,36 +73,31 @@ def _takes(
 
 def signature(method: type[Method]) -> list[inspect.Parameter]:
     """List a command's parameters: what it looks at, its settings, output, model, run."""
-    presets = presets_of(method)
-    more = []
-    if presets:
-        text = _PRESET.format(", ".join(presets))
-        more = [_parameter("preset", str, "default", _typer("--preset", help=text, metavar="NAME"))]
+    named = [_of_field(f) for f in inputs_of(method) if f.option.argument]
     inputs = [_of_field(f) for f in inputs_of(method) if not f.option.argument]
-    preset = {name for kind in method.settings_types for p in kind.presets.values() for name in p}
-    settings = [_of_field(field, field.attribute in preset) for field in settings_of(method)]
-    force = _typer("--force", help=f"Redo or overwrite; {method.forces}.", panel="Output")
-    model, workspace = (
-        (
-            [_parameter("model", ModelArgument, None)],
-            [_parameter("workspace", WorkspaceOption, None)],
-        )
-        if method.opens_model
-        else ([_parameter("workspace", WorkspaceArgument, inspect.Parameter.empty)], [])
-    )
+    in_presets = {n for kind in method.settings_types for p in kind.presets.values() for n in p}
+    settings = [_of_field(field, field.attribute in in_presets) for field in settings_of(method)]
+    preset = []
+    if presets := presets_of(method):
+        text = f"A paper's settings: {', '.join(presets)}."
+        preset = [
+            _parameter("preset", str, "default", _typer("--preset", help=text, metavar="NAME"))
+        ]
+    force = replace(_COMMON["force"].option, help=f"Redo or overwrite; {method.forces}.")
+    model, page, workspace = map(_of_field, common("model", "page", "workspace"))
+    opened = method.opens_model
     return [
-        *model,
-        *(_of_argument(field) for field in inputs_of(method) if field.option.argument),
+        model if opened else _parameter("workspace", _WORKSPACE, inspect.Parameter.empty),
+        *named,
         *(one for one in inputs if _panel(one) == "What"),
-        *more,
+        *preset,
         *(one for one in settings if _panel(one) != "Run"),
         *(one for one in inputs if _panel(one) != "What"),
-        *([_parameter("page", PageOption, True)] if method.sections and method.opens_model else []),
-        *workspace,
-        _parameter("json", JsonOption, False),
-        _parameter("quiet", QuietOption, False),
-        _parameter("force", bool, False, force),
-        *(_of_field(field) for field in fields_of(ModelSettings) if method.opens_model),
+        *([page] if method.sections and opened else []),
+        *([workspace] if opened else []),
+        *map(_of_field, common("json", "quiet")),
+        _of_field(replace(_COMMON["force"], option=force)),
+        *(_of_field(field) for field in fields_of(ModelSettings) if opened),
         *(one for one in settings if _panel(one) == "Run"),
         *(_of_field(field) for field in run_of(method)),
     ]
@@ -174,12 +121,15 @@ def _parameter(name: str, kind: Any, default: Any, info: Any = None) -> inspect.
 
 
 def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
-    """Make the option of a field; where a preset sets it, its default is the preset's."""
-    words = field.option
-    kind: Any = field.type
-    default = field.default
+    """Make the option, or argument, of a field; one that a preset sets has the preset's default."""
+    words, kind, default = field.option, cast("Any", field.type), field.default
     if field.repeats:
-        kind, default = list[kind], None
+        kind = list[kind]  # type: ignore[valid-type]
+    if field.repeats or field.optional or of_preset:
+        kind, default = kind | None, None
+    if words.argument:
+        place = typer.Argument(metavar=field.metavar, help=words.help, show_default=False)
+        return _parameter(field.keyword, kind, default, place)
     help_ = words.help
     if of_preset and not words.shown:
         help_ = f"{help_} Default: {_shown(field.default)}, or the preset's."
@@ -194,17 +144,8 @@ def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
         flags, metavar = [field.flag], {"metavar": field.metavar}
     if words.short:
         flags.append(f"-{words.short}")
-    if field.repeats or field.optional or of_preset:
-        kind, default = kind | None, None
     info = _typer(*flags, panel=words.panel, help=help_, show_default=not silent, **metavar)
     return _parameter(field.keyword, kind, default, info)
-
-
-def _of_argument(field: Field) -> inspect.Parameter:
-    """Make the argument of a field that may be left out."""
-    info = typer.Argument(metavar=field.metavar, help=field.option.help, show_default=False)
-    kind: Any = list[field.type] if field.repeats else field.type  # type: ignore[name-defined]
-    return _parameter(field.keyword, kind | None, None, info)
 
 
 def _shown(value: Any) -> str:
@@ -218,15 +159,11 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
 
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     asked, settings = build(method, plain)
-    opening = ModelSettings(
-        **{f.attribute: plain[f.keyword] for f in fields_of(ModelSettings) if f.keyword in plain}
-    )
-    run = RunSettings(
-        **{f.attribute: plain[f.keyword] for f in fields_of(RunSettings) if f.keyword in plain}
-    )
-    screen = Screen(json=plain["json"], quiet=plain["quiet"])
-    space = Workspace(plain["workspace"], plain["force"])
-    study = Study(space, plain.get("model"), opening, run, screen, plain["force"])
+    screen, force = Screen(json=plain["json"], quiet=plain["quiet"]), plain["force"]
+    space, model = Workspace(plain["workspace"], force), plain.get("model")
+    opening = ModelSettings(**values_of(ModelSettings, plain))
+    run = RunSettings(**values_of(RunSettings, plain))
+    study = Study(space, model, opening, run, screen, force)
     one = method(study, asked, settings, plain.get("page", False))
     try:
         carry_out(one, command_line())

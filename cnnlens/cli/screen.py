@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from cnnlens.files import to_json
-from cnnlens.voice import Voice, is_styled, one_line, write_line
+from cnnlens.voice import Voice, aligned, is_styled, one_line, write_line, write_ruled
 
 
 class ReaderGone(Exception):  # noqa: N818  (a message, not a fault)
@@ -96,54 +96,10 @@ class Screen(Voice):
         """Print a table: ruled on a terminal, plain aligned columns in a pipe."""
         if self.json or self.quiet:
             return
-        cells = [[_cell(value) for value in row] for row in rows]
-        right = [
-            bool(rows) and all(isinstance(v, (int, float)) or v in ("", None) for v in values)
-            for values in (zip(*rows, strict=True) if rows else [()] * len(columns))
-        ]
         if is_styled(self._out):
-            _ruled(self._out, columns, cells, right, title)
-            return
-        lines = [title] if title else []
-        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        for row in [columns, *cells]:
-            padded = (
-                value.rjust(width) if to_right else value.ljust(width)
-                for value, width, to_right in zip(row, widths, right, strict=True)
-            )
-            lines.append("  ".join(padded).rstrip())
-        self._write("\n".join(lines) + "\n")
-
-
-def _ruled(
-    stream: TextIO,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    right: Sequence[bool],
-    title: str,
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    console, room = Console(file=stream), 0
-    for place, (name, to_right) in enumerate(zip(columns, right, strict=True)):
-        paths = [row[place] for row in rows if "/" in row[place]]
-        whole = max(map(len, paths), default=0)  # a path that is broken cannot be copied
-        justify: Any = "right" if to_right else "left"
-        table.add_column(name, justify=justify, overflow="fold", min_width=whole or None)
-        room += max(whole, len(name)) + 2
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table, width=max(console.width, room), crop=False, soft_wrap=True)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else one_line(str(value))
+            write_ruled(self._out, columns, rows, title)
+        else:
+            self._write(aligned(columns, rows, title))
 
 
 def report_error(message: str, hint: str) -> None:

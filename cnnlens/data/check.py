@@ -62,6 +62,15 @@ class Report:
         """Whether nothing is wrong."""
         return not self.problems
 
+    @property
+    def summary(self) -> str:
+        """The outcome in a line."""
+        count = len(self.problems)
+        return (
+            f"{self.root}: {self.kind}, {self.checked} of {self.images} checked, "
+            f"{count or 'no'} problem{'' if count == 1 else 's'}"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and strings, for JSON."""
         return {**asdict(self), "ok": self.ok}

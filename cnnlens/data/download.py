@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cnnlens.data.dataset import new_dataset_folder
 from cnnlens.data.fetch import Progress, discard, fetch
@@ -97,6 +98,16 @@ DATASETS = {
         "n01443537 … with truth_partNN.mat) from zqs1022/interpretableCNN beside its photos",
     ),
 }
+
+
+def listing(home: Path) -> list[dict[str, Any]]:
+    """List the data sets: name, title, licence, and the path of those that are in `home`."""
+    rows = []
+    for name, known in DATASETS.items():
+        folder = home / known.folder
+        path = str(folder) if folder.is_dir() and any(folder.iterdir()) else None
+        rows.append({"name": name, "title": known.title, "licence": known.licence, "path": path})
+    return rows
 
 
 def download(

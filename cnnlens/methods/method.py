@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Step
-from cnnlens.settings.option import Field, fields_of
+from cnnlens.settings.option import Field, fields_of, values_of
 from cnnlens.settings.run import RunSettings, Settings
 from cnnlens.settings.run import preset as look_up
 from cnnlens.study.ledger import Item, Ledger
@@ -227,12 +227,12 @@ def build(method: type[Method], values: Mapping[str, Any]) -> tuple[Inputs, tupl
         For a value that does not fit.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    asked = {f.attribute: given[f.keyword] for f in inputs_of(method) if f.keyword in given}
+    asked = values_of(method.asks, given)
     preset = given.get("preset", "default")
     if known := presets_of(method):
         look_up({name: {} for name in known}, preset)
     settings = []
     for kind in method.settings_types:
-        own = {f.attribute: given[f.keyword] for f in fields_of(kind) if f.keyword in given}
+        own = values_of(kind, given)
         settings.append(kind.of(preset if preset in kind.presets else "default", **own))
     return method.asks(**asked), tuple(settings)

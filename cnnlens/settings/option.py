@@ -14,6 +14,7 @@ import math
 import numbers
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
@@ -159,6 +160,11 @@ def fields_of(declared: type) -> list[Field]:
             option_ = field.metadata["option"]
             found.append(Field(field.name, kind, repeats, optional, field.default, option_))
     return found
+
+
+def values_of(declared: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the values of a dataclass's fields by attribute, of those `given` by keyword."""
+    return {f.attribute: given[f.keyword] for f in fields_of(declared) if f.keyword in given}
 
 
 def _kind(hint: Any) -> tuple[type, bool, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cnnlens.errors import UsageError
@@ -155,6 +156,36 @@ class RunSettings(Settings):
     )
     workers: int = option(4, "Threads that read images.", least=0, panel="Run")
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+
+
+@dataclass(frozen=True)
+class CommandSettings(Settings):
+    """What the command line takes beside a method's own: each written once."""
+
+    model: str | None = option(
+        None,
+        "What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), "
+        "torchvision:NAME[@WEIGHTS], timm:NAME, zoo:NAME, file.py:factory or "
+        "package.module:factory. Left out: the workspace's model.",
+        metavar="MODEL",
+        argument=True,
+    )
+    page: bool = option(True, "Write the page.", panel="Output")
+    workspace: Path | None = option(  # noqa: RUF009
+        None,
+        "Folder of this investigation. Default: $CNNLENS_WORKSPACE, else ./cnnlens-out.",
+        short="w",
+        metavar="DIR",
+        panel="Output",
+    )
+    json: bool = option(
+        False,
+        "Print exactly one JSON document on standard output and nothing else.",
+        off="-",
+        panel="Output",
+    )
+    quiet: bool = option(False, "No progress or tables.", short="q", off="-", panel="Output")
+    force: bool = option(False, "Redo or overwrite.", off="-", panel="Output")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``cnnlens layers``: what can be addressed in a model."""
+"""``cnnlens layers`` and ``cnnlens report``: what can be addressed; the page over all results."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from cnnlens.study.workspace import Workspace
 if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
+(_DEVICE,) = o.common("device")
 
-_DEVICE = next(f for f in fields_of(RunSettings) if f.attribute == "device")
 
-
-@o.with_fields(*fields_of(ModelSettings), replace(_DEVICE, default="cpu"))
+@o.with_fields(
+    *o.common("model", "workspace", "json", "quiet"),
+    *fields_of(ModelSettings),
+    replace(_DEVICE, default="cpu"),
+)
 def layers(
-    model: o.ModelArgument = None,
-    workspace: o.WorkspaceOption = None,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    **opening: Any,
+    model: Any, workspace: Any, json: bool, quiet: bool, device: str, **opening: Any
 ) -> None:
     """List what can be addressed.
 
@@ -35,8 +34,8 @@ def layers(
     from cnnlens.study.session import Study
 
     screen = Screen(json=json, quiet=quiet)
-    run = RunSettings(opening.pop("device"))
-    study = Study(Workspace(workspace), model, ModelSettings(**opening), run, screen)
+    opened = ModelSettings(**opening), RunSettings(device)
+    study = Study(Workspace(workspace), model, *opened, screen)
     rows = [layer.as_row() for layer in study.addresses.rows]
     _remember(study)
     screen.document(rows)
@@ -55,8 +54,18 @@ def _remember(study: Study) -> None:
         study.voice.note(f"this model is not remembered: {error.message}")
 
 
-def _cells(row: dict[str, object]) -> list[object]:
-    size = row["size"]
-    assert isinstance(size, list)
-    shown = {**row, "alias": row["alias"] or "", "size": "×".join(map(str, size))}
-    return list(shown.values())
+def _cells(row: dict[str, Any]) -> list[object]:
+    size = "×".join(map(str, row["size"]))
+    return list({**row, "alias": row["alias"] or "", "size": size}.values())
+
+
+@o.with_fields(*o.common("workspace", "json", "quiet"))
+def report(workspace: Any, json: bool, quiet: bool) -> None:
+    """Write the page over all results.
+
+    WORKSPACE/report.html holds everything in the workspace and needs no network.
+    """
+    screen = Screen(json=json, quiet=quiet)
+    page = o.write_page(Workspace(workspace).path, screen)
+    screen.document({"page": str(page), "bytes": page.stat().st_size})
+    screen.say(str(page))
