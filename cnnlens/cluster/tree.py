@@ -69,7 +69,7 @@ def newick(
         if node < count:
             return [quoted(names[node])]
         if node == len(heights):  # over several roots
-            return ["(", *_between(top, ","), ")"]
+            return ["(", *between(top, ","), ")"]
         a, b = map(int, pairs[node - count])
         lengths = [f":{_length((heights[node] - heights[child]) / 2)}" for child in (a, b)]
         label = quoted(labels[node - count]) if labels else ""
@@ -78,7 +78,7 @@ def newick(
     return spell(top[0] if len(top) == 1 else len(heights), expand) + ";\n"
 
 
-def _between(nodes: Sequence[int], text: str) -> list[int | str]:
+def between(nodes: Sequence[int], text: str) -> list[int | str]:
     """Put a text between any two nodes."""
     found: list[int | str] = [nodes[0]]
     for node in nodes[1:]:

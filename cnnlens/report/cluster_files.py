@@ -27,7 +27,7 @@ CATEGORIES = (
 )
 _TABLES = ("umap.csv", "umap_3d.csv", "umap_pixels.csv", "umap_pixels_3d.csv")
 EMBED = (*_TABLES, "umap.png", "umap.webp")
-_REDO = "redo `cnnlens cluster` with --force"
+REDO = "redo `cnnlens cluster` with --force"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class ClusterResult(LayerResult):
     @property
     def distances(self) -> np.ndarray:
         """(K, K) float64: ½(1 − cos) of the categories' mean vectors."""
-        with reading(self.folder / "distances.csv", _REDO):
+        with reading(self.folder / "distances.csv", REDO):
             return np.array([[float(row[name]) for name in self.names] for row in self._distances])
 
     @cached_property
@@ -75,19 +75,16 @@ class ClusterResult(LayerResult):
             raise ValueError(f"a layout of layer or pixels in 2 or 3, not of {of} in {dimensions}")
         file = self.folder / _TABLES[2 * (of == "pixels") + (dimensions == 3)]
         axes = "xyz"[:dimensions]
-        with reading(file, _REDO):
+        with reading(file, REDO):
             return np.array([[float(row[a]) for a in axes] for row in read_csv(file, tuple(axes))])
 
     def table(self) -> list[dict[str, Any]]:
         """Give a row per category: images, and the filters that decide first for it."""
-        keys = ("category", "images", "merges")
-        return [
-            {
-                **{k: one[k] for k in keys},
-                "top_filters": " ".join(map(str, one.get("top_filters", ()))),
-            }
-            for one in self._trees
-        ]
+        rows = []
+        for one in self._trees:
+            row = {key: one[key] for key in ("category", "images", "merges")}
+            rows.append({**row, "top_filters": " ".join(map(str, one.get("top_filters", ())))})
+        return rows
 
     def _title(self) -> str:
         return f"How {self.name} organizes what it knows"
@@ -115,10 +112,10 @@ class ClusterResult(LayerResult):
 
 def read_clusters(folder: Path) -> ClusterResult:
     """Read what cluster left of one layer; a damaged file is named (`CnnlensError`)."""
-    summary = read_object(folder / "summary.json", redo=_REDO)
+    summary = read_object(folder / "summary.json", redo=REDO)
     for part in ("categories", "filters", "embed"):
         if not isinstance(summary.get(part, {}), dict):
-            raise CnnlensError(f"{folder / 'summary.json'} is damaged: {part}", _REDO)
+            raise CnnlensError(f"{folder / 'summary.json'} is damaged: {part}", REDO)
     return ClusterResult(str(summary.get("layer") or folder.name), folder, summary)
 
 

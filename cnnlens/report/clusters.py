@@ -11,7 +11,7 @@ import numpy as np
 from cnnlens.cluster.tree import flat
 from cnnlens.files import read_csv
 from cnnlens.report.blocks import Cell, Explorer, Facts, Figure, Layer, Note, Section, Table
-from cnnlens.report.cluster_files import ClusterResult, read_all_clusters
+from cnnlens.report.cluster_files import REDO, ClusterResult, read_all_clusters
 from cnnlens.report.contents import reading
 from cnnlens.report.figures import categories as layouts
 from cnnlens.report.figures import filters
@@ -19,12 +19,16 @@ from cnnlens.report.trees import read_tree
 from cnnlens.report.words import number, percent
 
 SHOWN = 40  # categories whose trees of filters the page carries
-_REDO = "redo `cnnlens cluster` with --force"
 
 
 def _existing(folder: Path, names: Mapping[str, str]) -> dict[str, str]:
     """Choose those files of a folder that are there."""
     return {name: words for name, words in names.items() if (folder / name).is_file()}
+
+
+def _section(part: str, title: str, blocks: list[Any], found: list[ClusterResult]) -> Section:
+    sources = [one.folder / "summary.json" for one in found]
+    return Section(part, title, Note(part), blocks, sources)
 
 
 # -- trees of categories -------------------------------------------------------------------------
@@ -34,11 +38,10 @@ def category_trees(workspace: Path) -> Section | None:
     """Gather the section about trees of categories; None where there are none."""
     found, layers = read_all_clusters(workspace, "categories"), []
     for one in found:
-        with reading(one.folder / "summary.json", _REDO):
+        with reading(one.folder / "summary.json", REDO):
             layers.append(_categories(one))
-    title, note = "Which categories it holds close", Note("categories")
-    sources = [one.folder / "summary.json" for one in found]
-    return Section("categories", title, note, layers, sources) if found else None
+    title = "Which categories it holds close"
+    return _section("categories", title, layers, found) if found else None
 
 
 _CAPTIONS = {
@@ -50,8 +53,7 @@ _CAPTIONS = {
 
 
 def _categories(one: ClusterResult) -> Layer:
-    found = one.summary["categories"]
-    count = found["categories"]
+    found, count = one.summary["categories"], one.summary["categories"]["categories"]
     figures = [
         Figure(one.folder / name, caption, tall=count > 60)
         for name, caption in _existing(one.folder, _CAPTIONS).items()
@@ -93,7 +95,7 @@ def filter_trees(workspace: Path) -> Section | None:
     """Gather the section about trees of filters, opened node by node; None without any."""
     found, layers = read_all_clusters(workspace, "filters"), []
     for one in found:
-        with reading(one.folder / "summary.json", _REDO):
+        with reading(one.folder / "summary.json", REDO):
             whole = [entry for entry in one.summary["filters"]["categories"] if entry["leaves"]]
             files = [(str(entry["category"]), str(entry["file"])) for entry in whole]
         if files:
@@ -109,11 +111,8 @@ def filter_trees(workspace: Path) -> Section | None:
         data={"layers": layers, **sizes},
         pictures={key: workspace / key for key in keys},
     )
-    title, sources = (
-        "In which order its filters decide",
-        [one.folder / "summary.json" for one in found],
-    )
-    return Section("filters", title, Note("filters"), [explorer], sources) if layers else None
+    title = "In which order its filters decide"
+    return _section("filters", title, [explorer], found) if layers else None
 
 
 def _filters(one: ClusterResult, files: list[tuple[str, str]]) -> dict[str, Any]:
@@ -155,7 +154,7 @@ def embeddings(workspace: Path) -> Section | None:
         keys = {what: f"cluster/{one.folder.name}/{name}" for name, what in there.items()}
         pictures |= {key: workspace / key for key in keys.values()}
         made = one.summary["embed"]
-        with reading(one.folder / "summary.json", _REDO):
+        with reading(one.folder / "summary.json", REDO):
             rows = [
                 {"where": where, **{side: made[side][key] for side in ("layer", "pixels")}}
                 for key, where in _WHERE.items()
@@ -165,8 +164,7 @@ def embeddings(workspace: Path) -> Section | None:
         data.append({"layer": one.name, **_layout(one.folder), "sprite": keys.get("sprite")})
     sizes = {"side": layouts.SIDE, "columns": layouts.COLUMNS, "most": layouts.MOST}
     explorer = Explorer("embed.html", {"layers": view}, {"layers": data, **sizes}, pictures)
-    title, sources = "How the images lie", [one.folder / "summary.json" for one in found]
-    return Section("embed", title, Note("embed"), [explorer], sources) if found else None
+    return _section("embed", "How the images lie", [explorer], found) if found else None
 
 
 def _layout(folder: Path) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def _layout(folder: Path) -> dict[str, Any]:
     for kind, files in _FILES.items():
         axes = "xy" if kind == "flat" else "xyz"
         tables = [read_csv(folder / f"{f}.csv", ("image", "category", *axes)) for f in files]
-        with reading(folder / f"{files[0]}.csv", _REDO):
+        with reading(folder / f"{files[0]}.csv", REDO):
             places[kind] = [_scaled(table, axes) for table in tables]
     categories = sorted({row["category"] for row in tables[0]})
     number = {name: index for index, name in enumerate(categories)}

@@ -29,27 +29,14 @@ from cnnlens.report.words import number, percent
 
 @dataclass(frozen=True)
 class LayerGroups:
-    """The concept groups of one dissected layer.
-
-    Attributes
-    ----------
-    layer : DissectResult
-        The layer.
-    concepts, relevance, within : list
-        One per group: its concept, its weight in the layer, and the mean soft IoU of its members,
-        None where it has one only.
-    across : float or None
-        Mean soft IoU of members of different groups.
-    free : int
-        Filters without a group.
-    """
+    """The concept groups of one dissected layer."""
 
     layer: DissectResult
-    concepts: list[GroupConcept]
-    relevance: list[float]
-    within: list[float | None]
-    across: float | None
-    free: int
+    concepts: list[GroupConcept]  #: of each group
+    relevance: list[float]  #: of each group: its weight in the layer
+    within: list[float | None]  #: of each: mean soft IoU of its members, None where it has one only
+    across: float | None  #: mean soft IoU of members of different groups
+    free: int  #: filters without a group
 
     @property
     def shares(self) -> list[float]:
@@ -87,11 +74,11 @@ def _shot(found: LayerGroups, group: int, number_of: Mapping[str, int]) -> Shot:
         "" if concept.aligned else " none", math.sqrt(found.shares[group]), colour
     )
     what = "it" if concept.aligned else concept.label
+    detect = f"{concept.detectors} of {concept.members} detect {what}"
+    relevance = number(found.relevance[group], 2)
     said = [
-        f"group {group} · relevance {number(found.relevance[group], 2)}",
-        f"{concept.detectors} of {concept.members} detect {what}"
-        if concept.detectors
-        else "no detector",
+        f"group {group} · relevance {relevance}",
+        detect if concept.detectors else "no detector",
     ]
     if within is not None:
         across = "" if found.across is None else f" (across groups {number(found.across, 2)})"

@@ -128,10 +128,8 @@ def _predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[s
     bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("share of the images", fontsize=8)
-    if len(chosen) < shares.shape[1]:
-        axes.set_xlabel(
-            f"the {len(chosen)} of {shares.shape[1]} classes that draw most", fontsize=8
-        )
+    if len(chosen) < (count := shares.shape[1]):
+        axes.set_xlabel(f"the {len(chosen)} of {count} classes that draw most", fontsize=8)
     figure.tight_layout()
     return figure
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnlens.cluster.tree import Pairs, roots, spell, walk
+from cnnlens.cluster.tree import Pairs, between, roots, spell, walk
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_text
 
@@ -21,17 +21,9 @@ def write_tree(
 ) -> None:
     """Write a tree as nested JSON, a node to a line, whole or not at all.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    pairs : numpy.ndarray
-        (merges, 2), see `cnnlens.cluster.tree`.
-    leaves : sequence of mapping
-        What each leaf says.
-    nodes : sequence of mapping
-        What each merge says; its children join it. Where several subtrees remain, a node over all
-        of them is the root, whose entries are None.
+    `pairs` are (merges, 2), see `cnnlens.cluster.tree`; `leaves` and `nodes` are what each leaf and
+    each merge says, which its children join. Where several subtrees remain, a node over all of them
+    is the root, whose entries are None.
     """
     text = _nested(pairs, leaves, nodes)
     try:
@@ -54,10 +46,7 @@ def _nested(
         return json.dumps(dict(entry), ensure_ascii=only_ascii, allow_nan=False)
 
     def inner(entry: Mapping[str, Any], children: Sequence[int]) -> list[int | str]:
-        written: list[int | str] = [said(entry)[:-1] + ', "children": [']
-        for child in children:
-            written += ["\n", child, ","]
-        return [*written[:-1], "\n]}"]
+        return [said(entry)[:-1] + ', "children": [\n', *between(children, ",\n"), "\n]}"]
 
     def expand(node: int) -> Sequence[int | str]:
         if node < count:
@@ -144,6 +133,5 @@ def _shallow(text: str, inside: list[Any]) -> Any:
 
 
 def _damaged(path: Path, why: str) -> CnnlensError:
-    return CnnlensError(
-        f"{path} is damaged: {why}", "remove it, or redo `cnnlens cluster` with --force"
-    )
+    hint = "remove it, or redo `cnnlens cluster` with --force"
+    return CnnlensError(f"{path} is damaged: {why}", hint)
