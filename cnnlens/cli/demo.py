@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.methods import carry_out, methods
 from cnnlens.methods.method import Method, build
+from cnnlens.model.device import one_thread
 from cnnlens.settings import RunSettings
 from cnnlens.settings.option import fields_of, option
 from cnnlens.study.session import Study
@@ -64,6 +64,16 @@ class Tour:
         carry_out(method, o.command_line())
         return method
 
+    def drawn(
+        self, make: Callable[..., Path], folder: Path, mark: str, images: int, seed: int
+    ) -> bool:
+        """Draw a data set where there is none (`mark`: a file of it); say whether that was so."""
+        if (folder / mark).exists() and not self.force:
+            return False
+        with self.screen.counted(f"drawing {folder.name}") as progress:
+            make(folder, images, 64, seed, progress, self.force)
+        return True
+
     @property
     def photos(self) -> tuple[Path, ...]:
         """A few pictures of the set."""
@@ -84,19 +94,6 @@ class Tour:
         return list(best.values())[:_SHOWN]
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """On so small a network several threads only wait for each other, on busy cores for long."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # ---- the stations, one command each
 
 
@@ -104,40 +101,22 @@ def draw(tour: Tour) -> None:
     """Draw the labelled set."""
     from cnnlens.data.synthetic import make_shapes
 
-    if (tour.data / "index.csv").exists() and not tour.force:
-        return
-    with tour.screen.counted("drawing shapes") as progress:
-        make_shapes(tour.data, tour.images, 64, tour.seed + 1, progress, tour.force)
-    tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
+    if tour.drawn(make_shapes, tour.data, "index.csv", tour.images, tour.seed + 1):
+        tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
 
 
 @one_thread()
 def train(tour: Tour) -> None:
     """Make two networks that differ in nothing but their training."""
+    from cnnlens.interpretable.demo_net import save_trained
+    from cnnlens.progress import followed
+
     for name, epochs in (("untrained", 0), ("trained", tour.epochs)):
-        if tour.force or not (tour.out / f"{name}.pt").exists():
-            _train(tour, tour.out / f"{name}.pt", epochs)
-
-
-def _train(tour: Tour, path: Path, epochs: int) -> None:
-    import torch
-
-    from cnnlens.interpretable import demo_net
-    from cnnlens.model.checkpoint import save_checkpoint
-    from cnnlens.model.zoo import ZOO
-
-    torch.manual_seed(tour.seed)
-    entry = ZOO["demo_net"]
-    net = entry.make(len(demo_net.CLASSES))
-    if epochs:
-        with tour.screen.progress() as bars:
-            for step in demo_net.train(net, entry.preprocess, epochs=epochs, seed=tour.seed):
-                bars.show(step)
-    right = demo_net.accuracy(net, entry.preprocess)
-    tour.screen.note(f"{path.stem}: {right:.1%} of its answers are right")
-    save_checkpoint(
-        path, net, "zoo:demo_net", entry.preprocess, demo_net.CLASSES, training={"accuracy": right}
-    )
+        path = tour.out / f"{name}.pt"
+        if tour.force or not path.exists():
+            with tour.screen.progress() as bars:
+                right = followed(save_trained(path, epochs, tour.seed), bars.show)
+            tour.screen.note(f"{name}: {right:.1%} of its answers are right")
 
 
 def dissect(tour: Tour) -> None:
@@ -196,9 +175,7 @@ def finetune(tour: Tour) -> None:
     """Train one network on animals, then on from it: with ICNN, and the same way without."""
     from cnnlens.data.animals import make_animals
 
-    if tour.force or not tour.animals.is_dir():
-        with tour.screen.counted("drawing animals") as progress:
-            make_animals(tour.animals, _ANIMALS, 64, tour.seed, progress, tour.force)
+    tour.drawn(make_animals, tour.animals, "images.txt", _ANIMALS, tour.seed)
     _finetune(tour, "animals", "zoo:animal_net", method="none", epochs=10, lr=3e-3, trunk=1.0)
     start, further = str(tour.out / "animals.pt"), {"layer": (_AT,), "insert": True, "epochs": 6}
     for name, method in zip(_NETWORKS, ("none", "icnn"), strict=True):

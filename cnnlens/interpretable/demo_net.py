@@ -7,7 +7,8 @@ untrained: what it scores, any filters score.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlens.data.shapes import KINDS, paint, scenes
+from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.zoo import ZOO
 from cnnlens.progress import Step
 
 CLASSES = [f"{color} {shape}" for shape, color in KINDS]
@@ -69,3 +72,27 @@ def accuracy(net: nn.Module, preprocess: Preprocess, images: int = 450, seed: in
     with torch.no_grad():
         said = net.eval()(preprocess.normalize(x)) > 0
     return float((said == (y > 0)).float().mean())
+
+
+def save_trained(path: Path, epochs: int, seed: int) -> Generator[Step, None, float]:
+    """Train the zoo's `demo_net`, from weights of `seed` on, and write its checkpoint.
+
+    Yields
+    ------
+    Step
+        After every batch; none for 0 epochs, which leave the weights as they are drawn.
+
+    Returns
+    -------
+    float
+        Its `accuracy`.
+    """
+    torch.manual_seed(seed)
+    entry = ZOO["demo_net"]
+    net = entry.make(len(CLASSES))
+    if epochs:
+        yield from train(net, entry.preprocess, epochs=epochs, seed=seed)
+    right = accuracy(net, entry.preprocess)
+    training = {"accuracy": right}
+    save_checkpoint(path, net, "zoo:demo_net", entry.preprocess, CLASSES, training=training)
+    return right

@@ -257,3 +257,16 @@ def _set_random_states(states: tuple[Any, ...]) -> None:
     torch.set_rng_state(cpu)
     if cuda:
         torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On so small a network several threads only wait for each other, on busy cores for long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
