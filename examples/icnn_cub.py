@@ -21,8 +21,7 @@ import cnnlens
 from cnnlens.data.labelled import Labelled, read_labelled
 from cnnlens.data.parts import PartSet
 from cnnlens.interpretable.icnn import Icnn
-from cnnlens.interpretable.method import Method, Plain, split, unmirrored
-from cnnlens.interpretable.optimizer import Rates
+from cnnlens.interpretable.method import Method, Plain, Rates, split, unmirrored
 from cnnlens.interpretable.prepare import start_inserted
 from cnnlens.interpretable.trainer import Epoch, Trainer
 from cnnlens.model.checkpoint import save_checkpoint

@@ -27,18 +27,10 @@ _AT_ONCE = 1 << 20  # values that are compared at a time: more than a cache hold
 
 @dataclass(frozen=True)
 class Groups:
-    """The concept groups of one layer.
+    """The concept groups of one layer."""
 
-    Attributes
-    ----------
-    units : int
-        Filters of the layer.
-    number : int
-        Groups.
-    """
-
-    units: int
-    number: int
+    units: int  # filters of the layer
+    number: int  # groups
 
     @property
     def size(self) -> int:

@@ -6,8 +6,8 @@ convolutions while the network runs and turns them into the losses of `cgl`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,24 +25,12 @@ from cnnlens.settings.finetune import CglSettings
 
 @dataclass(frozen=True)
 class GroupedLayer:
-    """A convolution whose filters are grouped.
+    """A convolution whose filters are grouped."""
 
-    Attributes
-    ----------
-    name : str
-        As it was typed, or its alias.
-    path : str
-        The module that convolves.
-    norm : str
-        The batch norm after it, else empty.
-    groups : Groups
-        Of its filters.
-    """
-
-    name: str
-    path: str
-    norm: str
-    groups: Groups
+    name: str  # as it was typed, or its alias
+    path: str  # the module that convolves
+    norm: str  # the batch norm after it, else empty
+    groups: Groups  # of its filters
 
     @property
     def read_at(self) -> str:
@@ -225,3 +213,45 @@ def _weight(net: nn.Module, layer: GroupedLayer) -> nn.Parameter:
     weight = net.get_submodule(layer.path).weight
     assert isinstance(weight, nn.Parameter)
     return weight
+
+
+class Grouped:
+    """Concept groups as a method of the training loop."""
+
+    name = "cgl"
+
+    def __init__(self, groups: ConceptGroups, record: dict[str, Any] | None = None) -> None:
+        self.groups, self._record = groups, record or {}
+
+    def hooks(self, net: nn.Module) -> AbstractContextManager[None]:
+        """Keep pre-activations."""
+        return self.groups.hooks(net)
+
+    def terms(self, net: nn.Module, labels: Tensor, reduce: Reduce) -> dict[str, Tensor]:
+        """Return ``group_loss, spatial_loss, block_norm``."""
+        return self.groups.terms(net, reduce)
+
+    def weighted(self, terms: dict[str, Tensor], progress: float) -> Tensor:
+        """Weigh them as eq. 8."""
+        return self.groups.weighted(terms)
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return P1 and P2."""
+        return self.groups.parameters()
+
+    def undecayed(self, net: nn.Module) -> Iterable[nn.Parameter]:
+        """Return the weights that the block norm holds small."""
+        return self.groups.undecayed(net)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return P1, P2 and the state of the pairs' generator."""
+        return {"own": self.groups.state_dict(), "generator": self.groups.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them in."""
+        self.groups.load_state_dict(state["own"])
+        self.groups.generator.set_state(state["generator"])
+
+    def record(self) -> dict[str, Any]:
+        """Return the groups' record."""
+        return {**self.groups.record(), **self._record}

@@ -13,7 +13,6 @@ on after an interruption keeps `Finetuning.state` after each epoch and hands it 
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.data.labelled import Labelled
+from cnnlens.interpretable.concept_groups import Grouped
 from cnnlens.interpretable.group_report import record_groups
-from cnnlens.interpretable.method import Grouped, unmirrored
+from cnnlens.interpretable.method import unmirrored
 from cnnlens.interpretable.prepare import Prepared, Request, prepare
 from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.hooks import read
@@ -128,7 +128,7 @@ class Finetuning:
         self.before, self.notes = prepared.before, prepared.notes
         self.history: list[dict[str, Any]] = []
         self.done = False
-        self.mark = _mark(prepared)
+        self.mark = prepared.mark
         self._warnings: list[str] | None = None
 
     @property
@@ -308,17 +308,3 @@ class Finetuning:
                 "--epochs, another --lr, or a --trunk above 0"
             )
         return said
-
-
-def _mark(prepared: Prepared) -> str:
-    examples = prepared.trainer.examples
-    assert isinstance(examples, Labelled)
-    decides = {
-        **prepared.request.as_dict(),
-        "model": prepared.model.fingerprint,
-        "preprocess": prepared.model.preprocess.as_dict(),
-        "data": examples.fingerprint,
-        "classes": prepared.classes,
-    }
-    text = repr(sorted(decides.items()))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

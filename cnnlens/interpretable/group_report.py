@@ -23,28 +23,15 @@ Label = tuple[str, str] | None  # (label, category) of a detector, None for othe
 
 @dataclass(frozen=True)
 class GroupConcept:
-    """What a group detects.
+    """What a group detects."""
 
-    Attributes
-    ----------
-    label, category : str
-        The concept of the highest score; empty where no member is a detector.
-    score : float
-        Sum of the IoU of the members that detect it, divided by the number of members.
-    detectors : int
-        Members that detect it.
-    members : int
-        Filters of the group.
-    aligned : bool
-        Whether the score exceeds the threshold.
-    """
-
+    #: label, category: the concept of the highest score; empty where no member is a detector
     label: str
     category: str
-    score: float
-    detectors: int
-    members: int
-    aligned: bool
+    score: float  # sum of the IoU of the members that detect it, divided by the number of members
+    detectors: int  # members that detect it
+    members: int  # filters of the group
+    aligned: bool  # whether the score exceeds the threshold
 
 
 def group_concepts(

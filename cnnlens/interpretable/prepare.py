@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,10 +13,9 @@ from torch import Tensor, nn
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
+from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
 from cnnlens.interpretable.icnn import Icnn
-from cnnlens.interpretable.method import Grouped, Method, Plain, evaluate, split, unmirrored
-from cnnlens.interpretable.optimizer import Rates
+from cnnlens.interpretable.method import Method, Plain, Rates, evaluate, split, unmirrored
 from cnnlens.interpretable.trainer import Trainer
 from cnnlens.model.architectures import registry
 from cnnlens.model.convolutions import find_convolutions
@@ -31,26 +31,14 @@ _SAMPLE = 64  # training images that tell it
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """What is asked for."""
 
-    Attributes
-    ----------
-    method : str
-        "none", "icnn" or "cgl".
-    layers : tuple of str
-        Where; none means the last convolution (icnn, insert) or all of them (cgl).
-    insert : bool
-        Another convolution above the last of them.
-    settings : FinetuneSettings
-        The training.
-    icnn, cgl
-        The methods' own.
-    """
-
-    method: str = "none"
+    method: str = "none"  # "none", "icnn" or "cgl"
+    #: where; none means the last convolution (icnn, insert) or all of them (cgl)
     layers: tuple[str, ...] = ()
-    insert: bool = False
-    settings: FinetuneSettings = field(default_factory=FinetuneSettings)
+    insert: bool = False  # another convolution above the last of them
+    settings: FinetuneSettings = field(default_factory=FinetuneSettings)  # the training
+    #: icnn, cgl: the methods' own
     icnn: IcnnSettings = field(default_factory=IcnnSettings)
     cgl: CglSettings = field(default_factory=CglSettings)
 
@@ -68,33 +56,31 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network that is ready to be trained.
+    """A network that is ready to be trained."""
 
-    Attributes
-    ----------
-    model : Model
-        The caller's, with a copy of its network that was operated on.
-    trainer : Trainer
-        Trains that copy in place.
-    request : Request
-        As it is carried out.
-    plans : list of Plan
-        What was done to the architecture.
-    classes : list of str
-        Names of the outputs.
-    before : float or None
-        Accuracy on the validation images before; None where its classes did not fit.
-    notes : list of str
-        For the user.
-    """
-
-    model: Model
-    trainer: Trainer
-    request: Request
-    plans: list[Plan]
-    classes: list[str]
+    model: Model  # the caller's, with a copy of its network that was operated on
+    trainer: Trainer  # trains that copy in place
+    request: Request  # as it is carried out
+    plans: list[Plan]  # what was done to the architecture
+    classes: list[str]  # names of the outputs
+    #: accuracy on the validation images before; None where its classes did not fit
     before: float | None
-    notes: list[str]
+    notes: list[str]  # for the user
+
+    @property
+    def mark(self) -> str:
+        """Hash of all that decides the result: equal marks, the same training."""
+        examples = self.trainer.examples
+        assert isinstance(examples, Labelled)
+        decides = {
+            **self.request.as_dict(),
+            "model": self.model.fingerprint,
+            "preprocess": self.model.preprocess.as_dict(),
+            "data": examples.fingerprint,
+            "classes": self.classes,
+        }
+        text = repr(sorted(decides.items()))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:

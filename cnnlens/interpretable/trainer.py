@@ -26,50 +26,38 @@ from cnnlens.interpretable.distributed import (
 from cnnlens.interpretable.method import (
     Examples,
     Method,
+    Rates,
+    build_optimizer,
     evaluate,
+    freeze,
     is_right,
     keeping_modes,
+    learning_rate,
     task_losses,
 )
-from cnnlens.interpretable.optimizer import Rates, build_optimizer, freeze, learning_rate
+from cnnlens.progress import Step as Progress
 from cnnlens.settings.finetune import FinetuneSettings
 
 
 @dataclass(frozen=True)
 class Step:
-    """One update.
+    """One update."""
 
-    Attributes
-    ----------
-    epoch, step, steps : int
-        Epoch from 1, step in it from 1, steps per epoch.
-    terms : dict of str to float
-        ``task_loss``, the method's terms, and ``accuracy`` on the minibatch.
-    """
-
+    #: epoch, step, steps: epoch from 1, step in it from 1, steps per epoch
     epoch: int
     step: int
     steps: int
-    terms: dict[str, float]
+    terms: dict[str, float]  # ``task_loss``, the method's terms, and ``accuracy`` on the minibatch
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training images.
+    """One pass over the training images."""
 
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    terms : dict of str to float
-        Means of the steps' terms, with ``validation_loss`` and ``validation_accuracy``.
-    stopped : bool
-        Whether training ends here by early stopping.
-    """
-
-    epoch: int
+    epoch: int  # from 1
+    #: means of the steps' terms, with ``validation_loss`` and ``validation_accuracy``
     terms: dict[str, float]
-    stopped: bool = False
+    stopped: bool = False  # whether training ends here by early stopping
 
 
 class Trainer:
@@ -219,6 +207,15 @@ class Trainer:
             stopped = self.epoch - self.best[1] >= self.settings.patience
         found = {**terms, "validation_loss": loss, "validation_accuracy": accuracy}
         return Epoch(self.epoch, found, stopped)
+
+    def progress(self, event: Step | Epoch) -> Progress:
+        """Say how far the training is after a step or an epoch, with every number of it."""
+        total, ended = self.settings.epochs * self.steps, isinstance(event, Epoch)
+        done = (event.epoch - 1) * self.steps
+        done += self.steps if isinstance(event, Epoch) else event.step
+        terms = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in event.terms.items())
+        note = f"epoch {event.epoch}, {', '.join(terms)}"
+        return Progress(done, total, "training", note=note, unit="steps", milestone=ended)
 
     def evaluate(self, indices: Tensor) -> tuple[float, float]:
         """Return mean task loss and accuracy on some of the examples."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,8 +122,9 @@ class Finetune(Method):
         from cnnlens.data.labelled import labelled_steps
         from cnnlens.interpretable.finetune import Finetuning
         from cnnlens.interpretable.prepare import prepare
+        from cnnlens.report import trained
 
-        study, voice = self.study, self.study.voice
+        study, voice, out = self.study, self.study.voice, self.asked.out
         labelled = yield from labelled_steps(
             self.images, study.model.preprocess,
             negatives=self.negatives, category=self.asked.category,
@@ -133,51 +134,32 @@ class Finetune(Method):
         self.run = run = Finetuning(prepare(study.model, labelled, self.request))
         for line in run.notes:
             voice.note(line)
-        if self.asked.out.exists() and not study.force:
-            self._resume(run)
-        if run.done:
-            voice.note(f"{self.asked.out} is trained already; --force trains it anew")
-            self.summaries["finetune"] = run.document()
-            return
+        if out.exists() and not study.force:
+            trained.resume(run, out)
+        if made := run.done:
+            voice.note(f"{out} is trained already; --force trains it anew")
+        elif run.history:
+            voice.note(f"going on after epoch {run.trainer.epoch}")
         yield from self._train(run)
         self.summaries["finetune"] = run.document()
-        for line in run.warnings:
+        for line in () if made else run.warnings:
             voice.note(line)
-        if not self.rank:
-            _finish(run, self.asked.out, self.summaries["finetune"])
-
-    def _resume(self, run: Finetuning) -> None:
-        from cnnlens.model.checkpoint import read_torch
-
-        out = self.asked.out
-        content: Any = read_torch(out) if out.is_file() else None
-        if not run.belongs(content):
-            raise CnnlensError(
-                f"{out} is there already, and is not this training's",
-                "choose another file with --out, or replace it with --force",
-            )
-        run.resume(content)
-        if not run.done:
-            self.study.voice.note(f"going on after epoch {run.trainer.epoch}")
+        if not (made or self.rank):
+            trained.finish(run, out, self.summaries["finetune"])
 
     def _train(self, run: Finetuning) -> Iterator[Step]:
-        from cnnlens.interpretable.trainer import Epoch
+        from cnnlens.report import trained
 
-        steps, out = run.trainer.steps, self.asked.out
-        total = self.settings.epochs * steps
         try:
             for event in run:
-                ended = isinstance(event, Epoch)
-                if ended and not self.rank:
-                    _save(run, out)
-                done = (event.epoch - 1) * steps
-                done += steps if isinstance(event, Epoch) else event.step
-                note = f"epoch {event.epoch}, {_words(event.terms)}"
-                yield Step(done, total, "training", note=note, unit="steps", milestone=ended)
+                step = run.trainer.progress(event)
+                if step.milestone and not self.rank:
+                    trained.save(run, self.asked.out)
+                yield step
         except CnnlensError as error:
             if not run.history:
                 raise
-            kept = f"{out} holds the network after epoch {run.history[-1]['epoch']}"
+            kept = f"{self.asked.out} holds the network after epoch {run.history[-1]['epoch']}"
             raise CnnlensError(error.message, f"{kept}; {error.hint}") from error
 
     def show(self, results: Results) -> None:
@@ -198,23 +180,3 @@ class Finetune(Method):
         from cnnlens.report.trained import Training
 
         return Training(self.asked.out, self.summaries["finetune"], self.run.silent())
-
-
-def _words(terms: Mapping[str, float]) -> str:
-    """Name every number of a step or an epoch."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in terms.items())
-
-
-def _save(run: Finetuning, out: Path) -> None:
-    from cnnlens.model.checkpoint import save_checkpoint
-
-    save_checkpoint(out, **run.checkpoint())
-
-
-def _finish(run: Finetuning, out: Path, document: Mapping[str, Any]) -> None:
-    from cnnlens.files import write_json
-    from cnnlens.report.trained import draw_history
-
-    write_json(out.with_suffix(".json"), document)
-    draw_history(run.history, out.with_suffix(".png"), f"{run.model.arch}, {document['method']}")
-    _save(run, out)  # says that it is done

@@ -9,8 +9,11 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from cnnlens.files import atomic, read_json
+from cnnlens.errors import CnnlensError
+from cnnlens.files import atomic, read_json, write_json
+from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.measure.comparison import share
+from cnnlens.model.checkpoint import read_torch, save_checkpoint
 from cnnlens.report.figures import new_figure
 from cnnlens.report.palette import colours
 from cnnlens.report.shown import Fact, Picture, Shown
@@ -110,6 +113,38 @@ def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any
         "images": count if known else None,
         "source": "new.json",
     }
+
+
+# -- new.pt, new.json, new.png -------------------------------------------------------------------
+
+
+def save(run: Finetuning, out: Path) -> None:
+    """Write the checkpoint of the epoch just done."""
+    save_checkpoint(out, **run.checkpoint())
+
+
+def resume(run: Finetuning, out: Path) -> None:
+    """Let a training go on from the checkpoint that is there.
+
+    Raises
+    ------
+    CnnlensError
+        When it is another's.
+    """
+    content: Any = read_torch(out) if out.is_file() else None
+    if not run.belongs(content):
+        raise CnnlensError(
+            f"{out} is there already, and is not this training's",
+            "choose another file with --out, or replace it with --force",
+        )
+    run.resume(content)
+
+
+def finish(run: Finetuning, out: Path, document: Mapping[str, Any]) -> None:
+    """Write document and history beside the checkpoint, which then says that it is done."""
+    write_json(out.with_suffix(".json"), document)
+    draw_history(run.history, out.with_suffix(".png"), f"{run.model.arch}, {document['method']}")
+    save(run, out)
 
 
 _TOGETHER = (("task_loss", "validation_loss"), ("accuracy", "validation_accuracy"))

@@ -59,16 +59,16 @@ def test_methods_leave_what_every_command_opens(tmp_path, classes, method):
 
 def test_a_stopped_run_is_taken_up_and_ends_alike(tmp_path, classes, monkeypatch):
     finetune(tmp_path, classes, out="whole.pt")
-    from cnnlens.methods import finetune as finetuning
+    from cnnlens.report import trained
 
     def dies(*arguments, **more):
         raise KeyboardInterrupt
 
-    save = finetuning._save
+    save = trained.save
     with monkeypatch.context() as patch:
         saves = []
         patch.setattr(
-            finetuning, "_save", lambda *a, **k: dies() if saves else saves.append(save(*a, **k))
+            trained, "save", lambda *a, **k: dies() if saves else saves.append(save(*a, **k))
         )
         assert finetune(tmp_path, classes, out="new.pt").code == 130
     again = finetune(tmp_path, classes, out="new.pt")
@@ -153,9 +153,9 @@ def test_too_few_images_of_a_category_are_named(tmp_path, classes):
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, classes, monkeypatch):
-    from cnnlens.methods import finetune as finetuning
+    from cnnlens.report import trained
 
-    save, saves = finetuning._save, []
+    save, saves = trained.save, []
 
     def limited(*arguments, **more):
         saves.append(1)
@@ -170,7 +170,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, classes, monkeypatch):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, heard)
 
-    monkeypatch.setattr(finetuning, "_save", limited)
+    monkeypatch.setattr(trained, "save", limited)
     done = finetune(tmp_path, classes)
     assert done.code == 1 and "cannot write" in done.err
     kept = torch.load(tmp_path / "new.pt", weights_only=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cnnlens.data.shapes import paint, scenes, shows_square
 from cnnlens.errors import CnnlensError
-from cnnlens.interpretable.concept_groups import ConceptGroups, grouped_layers
-from cnnlens.interpretable.method import Grouped, Plain, split
+from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
+from cnnlens.interpretable.method import Plain, split
 from cnnlens.interpretable.trainer import Epoch, Trainer
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model

@@ -9,8 +9,14 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.icnn import Icnn
-from cnnlens.interpretable.method import Plain, is_right, split, task_losses
-from cnnlens.interpretable.optimizer import Rates, learning_rate
+from cnnlens.interpretable.method import (
+    Plain,
+    Rates,
+    is_right,
+    learning_rate,
+    split,
+    task_losses,
+)
 from cnnlens.interpretable.trainer import Epoch, Step, Trainer
 from cnnlens.model.mask import Mask
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
