@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files import columns, finite, read_rows, write_rows
 from cnnlens.measure.dissected_units import (
     Best,
     ConceptExtent,
@@ -28,16 +29,7 @@ from cnnlens.measure.dissected_units import (
 )
 from cnnlens.measure.dissection import Dissection
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import (
-    columns,
-    finished,
-    finite,
-    in_order,
-    read_object,
-    read_rows,
-    reading,
-    write_rows,
-)  # fmt: skip
+from cnnlens.report.contents import finished, in_order, read_object, reading
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens dissect` with --force"

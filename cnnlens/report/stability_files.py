@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files import columns, finite, read_rows, write_rows
 from cnnlens.measure.stable_units import Stability, UnitStability
-from cnnlens.report.contents import columns, finite, read_object, read_rows, write_rows
+from cnnlens.report.contents import read_object
 from cnnlens.report.shown import Fact, Picture, UnitResults
 from cnnlens.report.words import number
 
