@@ -20,78 +20,40 @@ from cnnlens.report.palette import Colour
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture with its words.
+    """A picture with its words."""
 
-    Attributes
-    ----------
-    picture : pathlib.Path or markupsafe.Markup
-        A file, in the workspace or elsewhere; or what is drawn in HTML.
-    title, label : str
-        In bold below it, and what stands beside that.
-    caption : str
-        Below that.
-    facts : sequence of (str, str)
-        Names and figures below all.
-    alt : str
-        For those who cannot see it.
-    unit : int, optional
-        The unit it shows: it appears in that unit's panel too.
-    layer : str, optional
-        The unit's layer; that of the `Layer` around it where it is left out.
-    heading, words : str
-        Above and below it in the panel; the section's title and `caption` where left out.
-    large : pathlib.Path, optional
-        What the panel shows in its place.
-    """
-
-    picture: Path | Markup
-    title: str = ""
-    caption: str = ""
-    label: str = ""
-    facts: Sequence[tuple[str, str]] = ()
-    alt: str = ""
-    unit: int | None = None
-    layer: str | None = None
-    heading: str = ""
-    words: str = ""
-    large: Path | None = None
+    picture: Path | Markup  # a file, in the workspace or elsewhere; or what is drawn in HTML
+    title: str = ""  # in bold below it
+    caption: str = ""  # below that
+    label: str = ""  # beside the title
+    facts: Sequence[tuple[str, str]] = ()  # names and figures below all
+    alt: str = ""  # for those who cannot see it
+    unit: int | None = None  # the unit it shows: it appears in that unit's panel too
+    layer: str | None = None  # the unit's; left out: that of the `Layer` around it
+    heading: str = ""  # above it in the panel; left out: the section's title
+    words: str = ""  # below it in the panel; left out: `caption`
+    large: Path | None = None  # what the panel shows in its place
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number in a table, with what it has to be read beside.
-
-    Attributes
-    ----------
-    text : str
-        The number.
-    strong : bool
-        Whether it is what the row is about.
-    interval, chance, note : str
-        Beside it, where they are known.
-    change : (str, str, bool), optional
-        Difference to the first column, its interval, and whether that leaves out 0.
-    """
+    """A number in a table, with what it has to be read beside, where that is known."""
 
     text: str
-    strong: bool = False
+    strong: bool = False  # whether it is what the row is about
     interval: str = ""
     chance: str = ""
     note: str = ""
+    #: difference to the first column, its interval, and whether that leaves out 0
     change: tuple[str, str, bool] | None = None
     kind: ClassVar[str] = "cell"
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """Values with interval and chance as dots on lines from 0 to 1, in a table's cell.
+    """Values with interval and chance as dots on lines from 0 to 1, in a table's cell."""
 
-    Attributes
-    ----------
-    marks : sequence of mapping or None
-        ``at``, ``chance``, ``ends``, each in [0, 1] or None.
-    """
-
+    #: ``at``, ``chance``, ``ends``, each in [0, 1] or None
     marks: Sequence[Mapping[str, Any] | None]
     kind: ClassVar[str] = "lanes"
 
@@ -124,23 +86,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under heads.
+    """Rows under heads."""
 
-    Attributes
-    ----------
-    heads : sequence of str or None
-        One per column.
-    rows : sequence of sequence
-        Of names (str), `Cell`, `Shot`, lists of these, `Lanes`, or None. The first names the row.
-    caption : str
-        Above it.
-    style : str
-        "plain", "compared", "inversions" or "beside": how large pictures are, where lines run.
-    """
-
-    heads: Sequence[Any]
+    heads: Sequence[Any]  # str or None, one per column
+    #: of names (str), `Cell`, `Shot`, lists of these, `Lanes`, or None; the first names the row
     rows: Sequence[Sequence[Any]]
-    caption: str = ""
+    caption: str = ""  # above it
+    #: "plain", "compared", "inversions" or "beside": how large pictures are, where lines run
     style: str = "plain"
     kind: ClassVar[str] = "table"
 
@@ -158,20 +110,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side, or (`wide`) one below the other.
-
-    Attributes
-    ----------
-    shots : sequence of Shot
-        All of them.
-    shown : int, optional
-        How many stand here; the others stand at their units alone.
-    wide : bool
-        Whether each has the page's width.
-    """
+    """Pictures side by side, or (`wide`) one below the other, each of the page's width."""
 
     shots: Sequence[Shot]
-    shown: int | None = None
+    shown: int | None = None  # how many stand here; the others stand at their units alone
     wide: bool = False
     kind: ClassVar[str] = "gallery"
 
@@ -187,53 +129,26 @@ class Layer:
 
 @dataclass(frozen=True)
 class Explorer:
-    """What has a template and a script of its own.
+    """What has a template and a script of its own."""
 
-    Attributes
-    ----------
-    template : str
-        File in ``templates/``; it sees `view` as ``view`` and ``src(key)``, a picture's address.
-    view : mapping
-        What the template shows, also without JavaScript and in print.
-    data : mapping
-        JSON-able; the page's script finds it under the section's key.
-    pictures : mapping of str to pathlib.Path
-        By the key that template and script know them by: the path in the workspace.
-    """
-
-    template: str
-    view: Mapping[str, Any]
-    data: Mapping[str, Any]
+    template: str  # file in ``templates/``; it sees ``view``, and ``src(key)``: a picture's address
+    view: Mapping[str, Any]  # what the template shows, also without JavaScript and in print
+    data: Mapping[str, Any]  # JSON-able; the page's script finds it under the section's key
+    #: the path in the workspace, by the key that template and script know a picture by
     pictures: Mapping[str, Path] = field(default_factory=dict)
     kind: ClassVar[str] = "explorer"
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page, gathered from a workspace.
+    """One section of the page, gathered from a workspace."""
 
-    Attributes
-    ----------
-    key : str
-        The command's name: the section's address on the page.
-    title : str
-        Heading.
-    note : str or Note
-        What the reader has to know.
-    parts : sequence of block
-        In reading order.
-    sources : sequence of pathlib.Path
-        Result files; the newest one dates the page.
-    palette : sequence of Colour
-        Colours of categories, by their number.
-    """
-
-    key: str
+    key: str  # the command's name: the section's address on the page
     title: str
-    note: str | Note = ""
-    parts: Sequence[Any] = ()
-    sources: Sequence[Path] = ()
-    palette: Sequence[Colour] = ()
+    note: str | Note = ""  # what the reader has to know
+    parts: Sequence[Any] = ()  # blocks in reading order
+    sources: Sequence[Path] = ()  # result files; the newest one dates the page
+    palette: Sequence[Colour] = ()  # colours of categories, by their number
 
 
 def walk(parts: Any, layer: str = "") -> Iterator[tuple[str, Any]]:

@@ -88,34 +88,18 @@ def _inlined(picture: Path | Image.Image, side: int = 420) -> str:
 
 @dataclass(frozen=True, eq=False)
 class LayerResult(Shown):
-    """What a method found on one layer.
+    """What a method found on one layer."""
 
-    Attributes
-    ----------
-    name : str
-        The layer as it was typed.
-    folder : pathlib.Path
-        ``WORKSPACE/<method>/<layer>``.
-    summary : dict
-        ``summary.json``.
-    """
-
-    name: str
-    folder: Path
-    summary: dict[str, Any]
+    name: str  # the layer as it was typed
+    folder: Path  # ``WORKSPACE/<method>/<layer>``
+    summary: dict[str, Any]  # ``summary.json``
 
 
 @dataclass(frozen=True, eq=False)
 class UnitResults(LayerResult, Generic[U]):
-    """What a method found on the units of a layer; ``found[12]`` is unit 12.
+    """What a method found on the units of a layer; ``found[12]`` is unit 12."""
 
-    Attributes
-    ----------
-    units : list
-        Rows of ``units.csv``.
-    """
-
-    units: list[U]
+    units: list[U]  # rows of ``units.csv``
 
     def __len__(self) -> int:
         return len(self.units)
