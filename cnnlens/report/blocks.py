@@ -151,6 +151,13 @@ class Section:
     palette: Sequence[Colour] = ()  # colours of categories, by their number
 
 
+def section_of(
+    key: str, title: str, parts: Sequence[Any], sources: Sequence[Path], **told: Any
+) -> Section | None:
+    """Make a section with the note of its key's name, and what that is told; None of no parts."""
+    return Section(key, title, Note(key, told), parts, sources) if parts else None
+
+
 def walk(parts: Any, layer: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every block and shot below some, with the name of the layer around it."""
     for part in parts:

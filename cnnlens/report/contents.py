@@ -12,6 +12,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json
 from cnnlens.model.layers import file_name
 
+Entries = list[tuple[dict[str, Any], Path]]  # of a list of pictures, each with its file
+
 REDO = "redo the command with --force"
 
 
@@ -57,7 +59,7 @@ def data_name(summary: Mapping[str, Any]) -> str:
     return str(data or "")
 
 
-def listed(file: Path) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Path]]]:
+def listed(file: Path) -> tuple[dict[str, Any], Entries]:
     """Read the JSON that lists a command's pictures, and those of them that are there.
 
     Returns
@@ -113,9 +115,7 @@ def in_order(workspace: Path, folders: list[Path]) -> list[Path]:
     return sorted(folders, key=lambda p: (order.get(p.name, len(order)), natural(p.name)))
 
 
-def listed_layers(
-    workspace: Path, command: str
-) -> Iterator[tuple[Path, dict[str, Any], list[tuple[dict[str, Any], Path]]]]:
+def listed_layers(workspace: Path, command: str) -> Iterator[tuple[Path, dict[str, Any], Entries]]:
     """Yield file, document and pictures of every layer that has some, in order."""
     name = f"{command}.json"
     for folder in in_order(workspace, finished(workspace, command, name)):

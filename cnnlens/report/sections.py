@@ -6,7 +6,7 @@ names a damaged file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,17 @@ from cnnlens.report.blocks import (
     Shot,
     Table,
     Text,
-)  # fmt: skip
+    section_of,
+)
 from cnnlens.report.contents import (
+    Entries,
     finished,
     listed,
     listed_layers,
     natural,
     read_object,
     reading,
-)  # fmt: skip
+)
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
 from cnnlens.report.outlier_files import read_outliers
 from cnnlens.report.palette import part_colours
@@ -41,15 +43,25 @@ from cnnlens.report.words import local, number, percent
 
 def visualizations(workspace: Path) -> Section | None:
     """Gather the section about activation maximization: what each unit wants to see."""
-    files, layers = [], []
-    for file, document, entries in listed_layers(workspace, "visualize"):
-        with reading(file):
-            name, shots = str(document["layer"]), [_optimized(e, path) for e, path in entries]
+
+    def block(document: Mapping[str, Any], entries: Entries, file: Path) -> Layer:
+        name, shots = str(document["layer"]), [_optimized(e, path) for e, path in entries]
         shots.sort(key=lambda s: (s.unit is None, s.unit or 0, natural(s.title)))
-        layers.append(Layer(name, Gallery(shots), heading="Classes" if name == "logits" else ""))
+        return Layer(name, Gallery(shots), heading="Classes" if name == "logits" else "")
+
+    return _by_layer(workspace, "visualize", "What its units want to see", block)
+
+
+def _by_layer(
+    workspace: Path, command: str, title: str, block: Callable[..., Layer]
+) -> Section | None:
+    """Gather a section with a block for every layer that a command has left pictures of."""
+    files, layers = [], []
+    for file, document, entries in listed_layers(workspace, command):
+        with reading(file):
+            layers.append(block(document, entries, file))
         files.append(file)
-    title = "What its units want to see"
-    return Section("visualize", title, Note("visualize"), layers, files) if layers else None
+    return section_of(command, title, layers, files)
 
 
 def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
@@ -73,18 +85,16 @@ def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
 
 def projections(workspace: Path) -> Section | None:
     """Gather the section about DeconvNet: what drove each unit."""
-    files, layers = [], []
-    for file, document, entries in listed_layers(workspace, "deconv"):
+
+    def block(document: Mapping[str, Any], entries: Entries, file: Path) -> Layer:
         name = str(document.get("layer") or file.parent.name)
-        with reading(file):
-            shots = [_projected(name, entry, path) for entry, path in entries]
+        shots = [_projected(name, entry, path) for entry, path in entries]
         dead = ", ".join(map(str, document.get("dead_units") or ()))
         count = f"{len(shots)} {'unit was' if len(shots) == 1 else 'units were'} projected"
         said = Text(count + (f"; dead: {dead}." if dead else "."), "small")
-        layers.append(Layer(name, said, Gallery(shots, shown=8, wide=True)))
-        files.append(file)
-    title = "What drove its units"
-    return Section("deconv", title, Note("deconv"), layers, files) if layers else None
+        return Layer(name, said, Gallery(shots, shown=8, wide=True))
+
+    return _by_layer(workspace, "deconv", "What drove its units", block)
 
 
 def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
@@ -110,15 +120,13 @@ def class_maps(workspace: Path) -> Section | None:
         Shot(path, alt=f"Class maps of {local(str(entry.get('image', path.stem)), workspace)}")
         for entry, path in entries
     ]
-    parts = [Gallery(shots, wide=True)]
-    return Section("cam", "Where it sees a class", Note("cam"), parts, [file]) if shots else None
+    parts = [Gallery(shots, wide=True)] if shots else []
+    return section_of("cam", "Where it sees a class", parts, [file])
 
 
 def inversions(workspace: Path) -> Section | None:
     """Gather the section about inversion: images down, layers across."""
     layers = read_inversions(workspace)
-    if not layers:
-        return None
     names, table = [layer[0].layer for layer in layers], []
     for (image, perturb), found in rows(layers).items():
         first = next(iter(found.values()))
@@ -130,10 +138,10 @@ def inversions(workspace: Path) -> Section | None:
         ]
         table.append([photo, *shown])
     perturbed = any(perturb != "none" for _, perturb in rows(layers))
-    note = Note("invert", {"perturbed": perturbed})
     sources = [layer[0].folder / "invert.json" for layer in layers]
-    parts = [Table(["Photo", *names], table, style="inversions")]
-    return Section("invert", "What its layers still know of a photo", note, parts, sources)
+    parts = [Table(["Photo", *names], table, style="inversions")] if table else []
+    title = "What its layers still know of a photo"
+    return section_of("invert", title, parts, sources, perturbed=perturbed)
 
 
 def explanations(workspace: Path) -> Section | None:
@@ -146,8 +154,8 @@ def explanations(workspace: Path) -> Section | None:
         if (picture := file.with_suffix(".png")).is_file():
             shots.append(Shot(picture, alt=alt))
             files.append(file)
-    title, parts = "An image’s path down the filters", [Gallery(shots, wide=True)]
-    return Section("explain", title, Note("explain"), parts, files) if shots else None
+    parts = [Gallery(shots, wide=True)] if shots else []
+    return section_of("explain", "An image’s path down the filters", parts, files)
 
 
 def outliers(workspace: Path) -> Section | None:
@@ -221,8 +229,7 @@ def parts(workspace: Path) -> Section | None:
         Text(legend, "legend"),
     ]
     sources = [folder / "summary.json" for folder in folders]
-    title, note = "Do its units follow an object’s parts?", Note("stability")
-    return Section("stability", title, note, blocks, sources)
+    return section_of("stability", "Do its units follow an object’s parts?", blocks, sources)
 
 
 def _measured(found: StabilityResult) -> list[Any]:
