@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,11 @@ class Accuracy:
     low: float
     high: float
     images: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as JSON has it: ``value, chance, interval, images``."""
+        known = {"value": self.value, "chance": self.chance}
+        return {**known, "interval": [self.low, self.high], "images": self.images}
 
 
 def accuracy(

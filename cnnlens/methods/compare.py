@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnlens.data.given import shown_path
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.progress import Step, relayed
+from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import CompareSettings
 from cnnlens.settings.option import data_input, option
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
-
-if TYPE_CHECKING:
-    from cnnlens.data.dataset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,7 @@ class Compare(Method):
 
     def resolve(self) -> None:
         """Read what every workspace holds; compare what was measured there."""
+        from cnnlens.measure.accuracy import classes_of
         from cnnlens.report import compare_files as files
         from cnnlens.report.side_by_side import units_to_show
 
@@ -84,54 +82,33 @@ class Compare(Method):
         paths = [first.workspace.path, *map(Path, asked.others)]
         self.models = files.read_models(paths)
         self.layers = files.match_layers(self.models, asked.layer)
-        chosen = files.units_named(asked.filters, self.layers)
-        best = {name: units_to_show(rows, top) for name, rows in self.layers.items()}
+        named = files.units_named(asked.filters, self.layers)
+        shown = named or {name: units_to_show(rows, top) for name, rows in self.layers.items()}
         self.found = files.compare_models(self.models, self.layers, self.settings, first.force)
-        self.found["shown"] = chosen if asked.filters else best
+        self.found["shown"] = shown
         if self.images is not None:
-            self._open(self.images, paths[1:])
+            classes_of(self.images)
+            run, voice, spaces = first.run, first.voice, map(Workspace, paths[1:])
+            self.studies = [first, *(Study(one, run=run, voice=voice) for one in spaces)]
+            for study in self.studies:
+                _check_model(study)
         for line in (*self.found["unlike"], *self.found["remarks"]):
             first.voice.note(line)
 
-    def _open(self, images: ImageSet, others: list[Path]) -> None:
-        """Open every workspace, of which each must know its model."""
-        from cnnlens.measure.accuracy import classes_of
-
-        classes_of(images)
-        run, voice = self.study.run, self.study.voice
-        spaces = [Workspace(path) for path in others]
-        self.studies = [self.study, *(Study(one, run=run, voice=voice) for one in spaces)]
-        for study in self.studies:
-            space = study.workspace
-            if study.spec is None and space.model_options is None:
-                raise CnnlensError(f"{space.path} knows no model to measure", "leave out --data")
-
     def work(self) -> Iterator[Step]:
         """Measure accuracies where images were named; write the comparison."""
+        from cnnlens.measure.accuracy import accuracy_steps
         from cnnlens.report.side_by_side import write_comparison
 
-        if self.images is not None:
-            for who, study in zip(self.found["workspaces"], self.studies, strict=True):
-                who["accuracy"] = yield from self._accuracy(study, self.images, who["name"])
-        shown, out = self.found["shown"], self.asked.out
-        self.html = write_comparison(out, self.models, self.layers, self.found, shown)
-        self.summaries = {"compare": self.found}
-
-    def _accuracy(
-        self, study: Study, images: ImageSet, name: str
-    ) -> Generator[Step, None, dict[str, Any]]:
-        from cnnlens.measure.accuracy import accuracy_steps
-
-        steps = accuracy_steps(study.model, images, self.settings.level, study.run)
-        stage = f"accuracy of {name}"
-        found = yield from relayed(steps, lambda step: Step(step.done, step.total, stage))
-        return {
-            "value": found.value,
-            "chance": found.chance,
-            "interval": [found.low, found.high],
-            "images": found.images,
-            "source": shown_path(images.root),
-        }
+        images, found = self.images, self.found
+        if images is not None:
+            for who, study in zip(found["workspaces"], self.studies, strict=True):
+                steps = accuracy_steps(study.model, images, self.settings.level, study.run)
+                accuracy = yield from staged(f"accuracy of {who['name']}", steps)
+                who["accuracy"] = {**accuracy.as_dict(), "source": shown_path(images.root)}
+        out, shown = self.asked.out, found["shown"]
+        self.html = write_comparison(out, self.models, self.layers, found, shown)
+        self.summaries = {"compare": found}
 
     def result(self) -> Any:
         """Return the comparison."""
@@ -147,31 +124,32 @@ class Compare(Method):
         accuracies = [who["accuracy"] for who in self.found["workspaces"]]
         if any(accuracies):
             results.table(["", *names], [["Accuracy", *(_cell(a, 3) for a in accuracies)]])
+        against = [f"{other} - {names[0]}" for other in names[1:]]
         for name, of in self.found["layers"].items():
             rows = [
                 [q.title.replace("’", "'"), *(_cell(v, q.digits) for v in of[q.key]["values"])]
-                + [_cell(v, q.digits, signed=True) for v in of[q.key]["differences"]]
+                + [_cell(v, q.digits, "+") for v in of[q.key]["differences"]]
                 for q in QUANTITIES
                 if any(of[q.key]["values"])
             ]
-            against = [f"{other} - {names[0]}" for other in names[1:]]
             results.table(["", *names, *against], rows, title=name)
         results.say(f"page: {self.html}")
 
 
-# ---- the screen
+def _check_model(study: Study) -> None:
+    if study.spec is None and study.workspace.model_options is None:
+        raise CnnlensError(f"{study.workspace.path} knows no model to measure", "leave out --data")
 
 
-def _cell(value: Mapping[str, Any] | None, digits: int, signed: bool = False) -> str:
+def _cell(value: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
     if value is None:
         return "-"
-    number = _number(value["value"], digits, "+" if signed else "")
+    said = _number(value["value"], digits, sign)
     if value["interval"] is not None:
-        low, high = (_number(end, digits) for end in value["interval"])
-        number += f" ({low} to {high})"
+        said += f" ({' to '.join(_number(end, digits) for end in value['interval'])})"
     if value["chance"] is not None:
-        number += f" chance {_number(value['chance'], digits or 1)}"
-    return number
+        said += f" chance {_number(value['chance'], digits or 1)}"
+    return said
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:

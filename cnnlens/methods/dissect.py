@@ -16,9 +16,14 @@ from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
-    from cnnlens.data.broden import Broden
     from cnnlens.measure.dissection import Dissection
     from cnnlens.model.layers import Layer
+
+COUNTED = {
+    "detectors": "detectors",
+    "unique detectors": "unique_detectors",
+    "mean IoU": "mean_iou",
+}
 
 
 @dataclass(frozen=True)
@@ -55,22 +60,18 @@ class Dissect(Measurement):
         "cnnlens dissect -d labelled/ -l layer3 -l layer4 --chance 100",
     )
     reader = "dissect_files.read_dissection"
-    images: Broden
 
     def resolve(self) -> None:
         """Find label maps and layers."""
-        if self.asked.broden and self.asked.data is not None:
-            raise UsageError("--broden and -d both name data", "give one of them")
-        self.images = self._images()
-        self.layers = self.study.layers(self.asked.layer)
-
-    def _images(self) -> Any:
-        data = self.asked.data
+        data: Any = self.asked.data
         if self.asked.broden:
             from cnnlens.data.open import find_broden
 
+            if data is not None:
+                raise UsageError("--broden and -d both name data", "give one of them")
             data = find_broden(max(self.study.model.preprocess.size))
-        return self.study.images(data, ("broden",))
+        self.images = self.study.images(data, ("broden",))
+        self.layers = self.study.layers(self.asked.layer)
 
     @property
     def stored(self) -> ExtractSettings | None:
@@ -102,20 +103,14 @@ class Dissect(Measurement):
             write_detectors(folder, distinct=True)
 
     def work(self) -> Iterator[Step]:
-        """Dissect what is missing; draw the figures over all layers."""
-        yield from super().work()
-        if self.page:
-            self._draw_overview()
-
-    def _draw_overview(self) -> None:
-        """Draw the figures over all dissected layers; a damaged neighbour costs only these."""
+        """Dissect what is missing; draw the figures over all layers, damaged neighbours aside."""
         from cnnlens.report.figures.dissect import write_summary_bars
         from cnnlens.report.groups import write_groups
 
-        workspace = self.study.workspace.path
+        yield from super().work()
         try:
-            write_summary_bars(workspace)
-            write_groups(workspace)
+            for write in (write_summary_bars, write_groups) if self.page else ():
+                write(self.study.workspace.path)
         except CnnlensError as error:
             self.study.voice.note(f"no figures over all layers: {error.message}")
 
@@ -123,36 +118,25 @@ class Dissect(Measurement):
         """Show each layer's best units, then layers beside each other."""
         for layer in self.layers:
             best = self.read(self.folder(layer)).best(10)
-            sure = best[0].p_value is not None
-            results.table(
-                ["unit", "label", "category", "IoU", *(["p"] if sure else [])],
-                [
-                    (u.unit, u.label, u.category, round(u.iou, 4)) + ((u.p_value,) if sure else ())
-                    for u in best
-                ],
-                title=f"{layer.name}: best units",
-            )
-        counted = ("detectors", "unique detectors", "mean IoU")
-        columns = ["layer", "units", *(c for name in counted for c in (name, "by chance"))]
-        rows = [_summary_row(summary) for summary in self.summaries.values()]
+            columns = ["unit", "label", "category", "IoU", "p"]
+            columns = columns if best[0].p_value is not None else columns[:-1]
+            units = [(u.unit, u.label, u.category, round(u.iou, 4), u.p_value) for u in best]
+            units = [row[: len(columns)] for row in units]
+            results.table(columns, units, title=f"{layer.name}: best units")
+        columns = ["layer", "units", *(c for name in COUNTED for c in (name, "by chance"))]
+        rows = [_beside_chance(summary) for summary in self.summaries.values()]
         results.table(columns, rows, title="summary")
-        if len(self.summaries) > 1:
-            _show_categories(results, self.summaries)
+        if len(rows) > 1:
+            counts = {name: summary["per_category"] for name, summary in self.summaries.items()}
+            kinds = list(dict.fromkeys(kind for of in counts.values() for kind in of))
+            said = "{unique_detectors} ({detectors})".format_map
+            rows = [[name, *(said(of[kind]) for kind in kinds)] for name, of in counts.items()]
+            title = "unique detectors (detectors) per category"
+            results.table(["layer", *kinds], rows, title=title)
         results.say(f"tables: {self.study.folder('dissect')}")
 
 
-def _summary_row(summary: dict[str, Any]) -> list[object]:
+def _beside_chance(summary: dict[str, Any]) -> list[object]:
     chance = summary.get("chance") or {}
-    keys = ("detectors", "unique_detectors", "mean_iou")
-    pairs = [(summary[k], chance.get(k)) for k in keys]
-    return [summary["layer"], summary["units"], *(v for pair in pairs for v in pair)]
-
-
-def _show_categories(results: Results, summaries: dict[str, Any]) -> None:
-    categories = list(dict.fromkeys(c for s in summaries.values() for c in s["per_category"]))
-    counts = "{unique_detectors} ({detectors})"
-    rows = [
-        [name, *(counts.format(**s["per_category"][c]) for c in categories)]
-        for name, s in summaries.items()
-    ]
-    results.table(["layer", *categories], rows, title="unique detectors (detectors) per category")
+    pairs = ((summary[key], chance.get(key)) for key in COUNTED.values())
+    return [summary["layer"], summary["units"], *(value for pair in pairs for value in pair)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,21 +51,17 @@ class Extract(Method):
         """Fill the stores that are missing."""
         from cnnlens.model.classes import gives_scores
 
-        study = self.study
+        study, images = self.study, self.images
         logits = self.asked.logits and gives_scores(study.model)
-        yield from study.fill(
-            self.images, self.layers, self.settings, logits=logits, force=study.force
-        )
+        yield from study.fill(images, self.layers, self.settings, logits, study.force)
 
     def close(self) -> None:
         """List the stores."""
         for layer in self.layers:
-            store = self.study.stored(self.images, layer)
-            if store is not None:
+            if (store := self.study.stored(self.images, layer)) is not None:
                 with store:
                     self.summaries[layer.name] = {"layer": layer.name, **_described(store)}
-        for summary in self.summaries.values():
-            self.study.voice.skipped(summary["skipped"])
+                self.study.voice.skipped(self.summaries[layer.name]["skipped"])
 
     def show(self, results: Results) -> None:
         """Show what each store holds, and how large it is."""
@@ -82,12 +79,11 @@ class Extract(Method):
 
 
 def _described(store: Store) -> dict[str, Any]:
-    count, units, height, width = store.shape
     return {
         "store": str(store.path),
-        "shape": [count, units, height, width],
+        "shape": list(store.shape),
         "dtype": store.key.dtype,
         "bytes": store.path.stat().st_size,
-        "raw_float32_bytes": count * units * height * width * 4,
+        "raw_float32_bytes": prod(store.shape) * 4,
         "skipped": [{"image": p, "reason": r} for p, r in store.skipped],
     }

@@ -80,15 +80,12 @@ class Measurement(Method):
             return False
         self.read(self.folder(layer))
         mine = self.made_from(layer)
-        return ledger.is_made(Item(SUMMARY, mine, serves=lambda earlier: _serves(earlier, mine)))
+        return ledger.is_made(Item(SUMMARY, mine, serves=lambda earlier: holds_more(earlier, mine)))
 
     def plan(self) -> str:
         """Say which layers are measured on what, and which were before."""
-        done = [layer.name for layer in self.layers if layer not in self.todo]
-        if done:
-            self.study.voice.note(
-                f"{', '.join(done)}: done before with these settings (--force redoes it)"
-            )
+        if done := ", ".join(layer.name for layer in self.layers if layer not in self.todo):
+            self.study.voice.note(f"{done}: done before with these settings (--force redoes it)")
         units = [f"{layer.units} units of {layer.name}" for layer in self.todo]
         return f"{', '.join(units)}, on {len(self.images.paths)} images" if units else ""
 
@@ -146,7 +143,7 @@ class Measurement(Method):
         return found if len(self.asked.layer) > 1 else next(iter(found.values()))
 
 
-def _serves(earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+def holds_more(earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
     """Whether results differ from those wanted in nothing but more pictures."""
     theirs, wanted = earlier.get("settings"), mine["settings"]
     if not isinstance(theirs, dict) or not isinstance(theirs.get("top"), int):

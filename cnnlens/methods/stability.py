@@ -69,12 +69,9 @@ class Stability(Measurement):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name objects, parts and their masks, negatives, the network, the settings."""
-        return self.study.key(
-            layer,
-            self.images,
-            negatives=None if self.negatives is None else self.negatives.fingerprint,
-            settings=self.settings.as_dict(),
-        )
+        others = None if self.negatives is None else self.negatives.fingerprint
+        settings = self.settings.as_dict()
+        return self.study.key(layer, self.images, negatives=others, settings=settings)
 
     def work(self) -> Iterator[Step]:
         """Measure what is missing; objects with faults are reported."""
