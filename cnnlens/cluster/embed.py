@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,6 +129,14 @@ def pixel_vectors(images: Iterable[np.ndarray]) -> np.ndarray:
         (N, h·w·C) float32 in [0, 1].
     """
     return np.stack([pixel_vector(pixels) for pixels in images])
+
+
+def read_pixels(
+    read: Callable[[int], np.ndarray], rows: Iterable[int], workers: int = 1
+) -> np.ndarray:
+    """Do what `pixel_vectors` does, for images that are read by their rows, several at once."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return np.stack(list(pool.map(lambda row: pixel_vector(read(row)), rows)))
 
 
 def pixel_vector(pixels: np.ndarray) -> np.ndarray:

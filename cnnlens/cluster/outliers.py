@@ -139,13 +139,26 @@ class Outliers:
         """What to call each class: its name, else its number."""
         return [class_name(i, self.classes) for i in range(len(self.predicted[0].shares))]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, for JSON."""
+    def as_dict(self, data: str = "") -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON; `data`: what the known images are called."""
+        regions = self.regions.as_dict() if self.regions else None
         return {
             "sources": [self._source(one) for one in self.predicted],
             "noise": self._noise(self.noise) if self.noise else None,
-            "regions": self.regions.as_dict() if self.regions else None,
+            "regions": {"data": data, **regions} if regions and data else regions,
         }
+
+    def notes(self, model: Model, data: str) -> list[str]:
+        """Say what a reader has to know; `data`: what the known images are called, "" for none."""
+        said = []
+        if data and self.classes and not model.classes:
+            said.append(
+                "the network's classes have no names: they are called after the categories of "
+                f"{data} in alphabetical order"
+            )
+        if self.regions and self.regions.unclustered:
+            said.append(f"no clusters: {self.regions.unclustered}")
+        return said
 
     def _source(self, one: Predicted) -> dict[str, Any]:
         order = np.argsort(-one.shares, kind="stable")[:5]

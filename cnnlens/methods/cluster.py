@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +230,7 @@ class ClusteredLayer(StoredLayer):
         return {**about, **tree.as_dict(images)}
 
     def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
-        from cnnlens.cluster.embed import FEWEST, embed_steps, pixel_size
+        from cnnlens.cluster.embed import FEWEST, embed_steps, pixel_size, read_pixels
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures.categories import MOST, SIDE
 
@@ -239,26 +239,17 @@ class ClusteredLayer(StoredLayer):
                 f"{count} images are too few for a layout",
                 f"{FEWEST} or more are needed; --only categories or filters works without",
             )
-        k, seed = self.settings.neighbours, self.settings.seed
-        found = yield from embed_steps(store, groups, lambda: self._pixels(store), k, seed)
-        small = [self.as_seen(store, row, SIDE) for row in range(min(count, MOST))]
-        write_layouts(self.ledger.folder, found, store.images, groups, self.layer.name, small)
-        size = pixel_size(self.study.model.preprocess.size)
-        return {**found.as_dict(), "pixels_size": list(size), "files": list(EMBED)}
-
-    def _pixels(self, store: Store) -> np.ndarray:
-        """Raw pixels (N, h·w·c) float32 in [0, 1] of the images as the network sees them."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        import numpy as np
-
-        from cnnlens.cluster.embed import pixel_vector
-
         preprocess = self.study.model.preprocess
 
         def read(at: int) -> np.ndarray:
             image = self.images.load(int(at), "L" if preprocess.channels == 1 else "RGB")
-            return pixel_vector(preprocess.pixels(image, self.images.aligned))
+            return preprocess.pixels(image, self.images.aligned)
 
-        with ThreadPoolExecutor(max(1, self.study.run.workers)) as pool:
-            return np.stack(list(pool.map(read, store.positions)))
+        found = yield from embed_steps(
+            store, groups, partial(read_pixels, read, store.positions, self.study.run.workers),
+            self.settings.neighbours, self.settings.seed,
+        )  # fmt: skip
+        small = [self.as_seen(store, row, SIDE) for row in range(min(count, MOST))]
+        write_layouts(self.ledger.folder, found, store.images, groups, self.layer.name, small)
+        size = list(pixel_size(preprocess.size))
+        return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}

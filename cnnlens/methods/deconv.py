@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import readable
 from cnnlens.errors import UsageError
+from cnnlens.methods.measurement import holds_more
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step
@@ -104,19 +105,17 @@ class Deconv(Pictured):
 
     def _item(self, ledger: Ledger, key: Mapping[str, Any], target: Target) -> Item:
         """Describe a unit's picture; one of more images that is there already is meant instead."""
-        (unit, at), top = target, self.settings.top
+        unit, at = target
         name = f"{unit}@{at[0]},{at[1]}" if at else str(unit)
-        file, others = f"{name}.png", (f"{name}.npz",) if self.asked.raw else ()
-        larger = _top_of(ledger.entries.get(file, {}))
-        if larger > top and ledger.is_made(Item(file, self._made_from(key, larger))):
-            top = larger
-        return Item(file, self._made_from(key, top), others, (target, top))
-
-    def _made_from(self, key: Mapping[str, Any], top: int) -> dict[str, Any]:
-        settings = self.settings.as_dict() | {"top": top}
+        earlier = ledger.entries.get(f"{name}.png", {}).get(MADE_FROM)
+        made_from: Mapping[str, Any] = {**key, "settings": self.settings.as_dict()}
         if self.images is None:
-            del settings["top"]  # plays no part on given images
-        return {**key, "settings": settings}
+            del made_from["settings"]["top"]  # plays no part on given images
+        elif isinstance(earlier, dict) and not ledger.force and holds_more(earlier, made_from):
+            made_from = earlier
+        others = (f"{name}.npz",) if self.asked.raw else ()
+        subject = target, made_from["settings"].get("top")
+        return Item(f"{name}.png", made_from, others, subject)
 
     def plan(self) -> str:
         """Say how many units of what, on which images."""
@@ -215,11 +214,3 @@ class Deconv(Pictured):
         """Give the unit's activation on its first image, or why it is dead."""
         peak = f"dead: {entry['dead']}" if entry["dead"] else round(entry["final"], 4)
         yield entry["layer"], entry["file"], peak, entry["images"][0]["image"]
-
-
-def _top_of(entry: Mapping[str, Any]) -> int:
-    """How many images a picture that is there was made for; 0 where that is not known."""
-    try:
-        return int(entry[MADE_FROM]["settings"]["top"])
-    except (KeyError, TypeError, ValueError):
-        return 0

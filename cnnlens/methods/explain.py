@@ -69,7 +69,14 @@ class Explain(Method):
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
         self.known = {file.stem: self._ledger(file) for file in sorted(self.folder.glob("*.json"))}
-        predicted = [one for name, one in self.known.items() if self._origin(name)[1] is None]
+        # what earlier pictures show: an image's place, and the category named against the predicted
+        made = {name: self._document(name).get(MADE_FROM) for name in self.known}
+        self.shown = {
+            name: (str(one["image"]).partition(":")[0], one.get("category"))
+            for name, one in made.items()
+            if isinstance(one, dict) and one.get("image")
+        }
+        predicted = [self.known[name] for name, (_, named) in self.shown.items() if named is None]
         self.given = study.given(asked.image, predicted)
         images = study.images(asked.data, ("classes", "parts"))
         (layer,) = study.layers([asked.layer] if asked.layer else [])
@@ -86,24 +93,15 @@ class Explain(Method):
         ledger = self.known.get(name)
         return ledger.entries.get(ledger.path.name, {}) if ledger else {}
 
-    def _origin(self, name: str) -> tuple[str, Any]:
-        """Place of the image that a picture shows, "" where there is none; the category that was
-        named against the prediction, None where it was predicted.
-        """
-        made_from = self._document(name).get(MADE_FROM)
-        made_from = made_from if isinstance(made_from, dict) else {}
-        return str(made_from.get("image", "")).partition(":")[0], made_from.get("category")
-
     def _name(self, image: GivenImage, category: str | None) -> str:
         """Name the picture of an image, down a category's tree or the predicted one's."""
         from cnnlens.report.words import file_names
 
         more = "" if category is None else f"-{file_names([category])[category]}"
-        first = name = f"{image.name}{more}"
-        number = 1
-        while self._origin(name)[0] and self._origin(name) != (image.place, category):
+        what, name, number = (image.place, category), f"{image.name}{more}", 1
+        while self.shown.get(name, what) != what:
             number += 1
-            name = f"{first}-{number}"
+            name = f"{image.name}{more}-{number}"
         return name
 
     @cached_property
@@ -196,6 +194,7 @@ class Explain(Method):
         rest = {**found.as_dict(store.images, detects), MADE_FROM: item.made_from}
         write_json(self.folder / item.name, {**about, **rest})
         self.known[name] = self._ledger(self.folder / item.name)
+        self.shown[name] = image.place, item.made_from["category"]
         self.names[image] = name
 
     # ---- what is shown

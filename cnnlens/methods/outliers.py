@@ -21,7 +21,6 @@ from cnnlens.study.session import ANY
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnlens.cluster.outliers import Outliers as Found
     from cnnlens.data.dataset import ImageSet
     from cnnlens.report.outlier_files import OutlierResult
 
@@ -60,17 +59,21 @@ class Outliers(Method):
         """Find images and the layer; see that the network gives scores."""
         from cnnlens.model.classes import gives_scores
 
-        if self.asked.data is None and not self.settings.noise:
+        study, asked = self.study, self.asked
+        if asked.data is None and not self.settings.noise:
             raise UsageError("neither images nor noise were asked for", "name images with -d DIR")
-        self.strange = None if self.asked.data is None else self._strange(self.asked.data)
-        if not gives_scores(self.study.model):
+        strange = None if asked.data is None else self._strange(asked.data)
+        if not gives_scores(study.model):
             raise CnnlensError(
-                f"{self.study.model.arch} returns no class scores, so it predicts nothing",
+                f"{study.model.arch} returns no class scores, so it predicts nothing",
                 "name a classifier",
             )
-        (self.layer,) = self.study.layers([self.asked.layer] if self.asked.layer else [])
-        self.own = self._own()
-        self.folder = self.study.folder("outliers")
+        (self.layer,) = study.layers([asked.layer] if asked.layer else [])
+        self.strange, self.own = (
+            None if images is None else StoredLayer(study, images, self.layer)
+            for images in (strange, self._own(strange))
+        )
+        self.folder = study.folder("outliers")
 
     def _strange(self, data: Any) -> ImageSet:
         """Open the out-of-sample images; they never become the data of other commands."""
@@ -78,13 +81,13 @@ class Outliers(Method):
         known = any(entry["path"] == str(root) for entry in self.study.workspace.document["data"])
         return self.study.images(data, ANY, default=False, remember=not known)
 
-    def _own(self) -> ImageSet | None:
+    def _own(self, strange: ImageSet | None) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
-        strange = None if self.strange is None else str(self.strange.root.resolve())
-        for entry in reversed(self.study.workspace.document["data"]):
+        root, workspace = strange and str(strange.root.resolve()), self.study.workspace
+        for entry in reversed(workspace.document["data"]):
             path = Path(entry["path"])
-            there = path.is_dir() or self.study.workspace.in_memory(str(path)) is not None
-            if entry["kind"] in ("classes", "parts") and str(path) != strange and there:
+            there = path.is_dir() or workspace.in_memory(str(path)) is not None
+            if entry["kind"] in ("classes", "parts") and str(path) != root and there:
                 images = self.study.images(path, remember=False)
                 return images if images.image_categories else None
         return None
@@ -96,44 +99,32 @@ class Outliers(Method):
             self.layer,
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
-            own=self._about(self.own),
-            strange=self._about(self.strange),
+            own=self.own and self.own.about(),
+            strange=self.strange and self.strange.about(),
         )
         noise = ("noise.png",) if self.settings.noise else ()
         return Item(FILE, made_from, ("predictions.png", *noise))
 
-    def _about(self, images: ImageSet | None) -> dict[str, Any] | None:
-        """Say everything that a result depends on of some images."""
-        if images is None:
-            return None
-        return {
-            "name": images.name,
-            "data": images.fingerprint,
-            "labels": mark(images.image_categories),
-            "squash": images.aligned,
-            "dtype": self._stored(images).dtype or "float32",
-        }
-
-    def _stored(self, images: ImageSet) -> StoredLayer:
-        return StoredLayer(self.study, images, self.layer)
-
     def plan(self) -> str:
         """Say what is predicted and measured, or that it was before."""
+        strange, own = self.strange, self.own
         self.made = self.study.ledger("outliers", file=FILE, listed="").is_made(self.item)
         if self.made:
             self.study.voice.note("outliers: done before with these settings (--force redoes it)")
             return ""
-        parts = []
-        if self.strange is not None:
-            parts.append(f"{len(self.strange.paths):,} images of {self.strange.name}")
-        if self.settings.noise:
-            parts.append(f"{self.settings.noise} random images of each kind")
-        if self.own is not None:
-            parts.append(f"regions of {len(self.own.paths):,} images of {self.own.name}")
-        return ", ".join(parts)
+        noise = f"{self.settings.noise} random images of each kind" if self.settings.noise else ""
+        parts = (
+            strange and f"{len(strange.images.paths):,} images of {strange.images.name}",
+            noise,
+            own and f"regions of {len(own.images.paths):,} images of {own.images.name}",
+        )
+        return ", ".join(part for part in parts if part)
 
     def work(self) -> Iterator[Step]:
         """Predict, measure, write."""
+        from cnnlens.cluster.outliers import outlier_steps
+        from cnnlens.report.outlier_files import write_outliers
+
         if self.own is None:
             self.study.voice.note(
                 "no class folders in the workspace: regions and clusters are left out "
@@ -141,54 +132,38 @@ class Outliers(Method):
             )
         if self.made:
             return
-        found = yield from self._find()
-        regions = found.regions
-        if self.own is not None and not self.study.model.classes and found.classes:
-            self.study.voice.note(
-                "the network's classes have no names: they are called after the categories of "
-                f"{self.own.name} in alphabetical order"
-            )
-        if regions and regions.unclustered:
-            self.study.voice.note(f"no clusters: {regions.unclustered}")
-        self._write(found)
-
-    def _find(self) -> Generator[Step, None, Found]:
-        from cnnlens.cluster.outliers import outlier_steps
-
-        study, settings, batch = self.study, self.settings, self.study.run.batch_size
-        logits = {} if self.strange is None else (yield from self._logits(self.strange))
+        model, settings, batch = self.study.model, self.settings, self.study.run.batch_size
+        logits = yield from self._logits()
         if self.own is None:
-            return (yield from outlier_steps(study.model, logits, None, None, settings, batch))
-        stored = self._stored(self.own)
-        yield from stored.fill()
-        with stored.opened() as (store, groups):
-            return (yield from outlier_steps(study.model, logits, store, groups, settings, batch))
+            found = yield from outlier_steps(model, logits, None, None, settings, batch)
+        else:
+            yield from self.own.fill()
+            with self.own.opened() as (store, groups):
+                found = yield from outlier_steps(model, logits, store, groups, settings, batch)
+        data = self.own.images.name if self.own else ""
+        for note in found.notes(model, data):
+            self.study.voice.note(note)
+        about = {
+            "layer": self.layer.name,
+            "data": self.strange and self.strange.images.name,
+            "settings": settings.as_dict(),
+        }
+        document = {**about, **found.as_dict(data), MADE_FROM: self.item.made_from}
+        write_outliers(self.folder, found, document)
 
-    def _logits(self, images: ImageSet) -> Generator[Step, None, dict[str, np.ndarray]]:
+    def _logits(self) -> Generator[Step, None, dict[str, np.ndarray]]:
         """Scores of the strange images, by category."""
         import numpy as np
 
-        dtype = self._stored(images).dtype or "float32"
-        yield from self.study.fill(images, [self.layer], ExtractSettings(dtype), logits=True)
+        if self.strange is None:
+            return {}
+        images, settings = self.strange.images, ExtractSettings(self.strange.dtype or "float32")
+        yield from self.study.fill(images, [self.layer], settings, logits=True)
         with self.study.store(images, self.layer) as store:
             logits, known = store.logits, images.image_categories
             named = [known[at] if known else images.name for at in store.positions]
         categories = np.array(named)
         return {name: logits[categories == name] for name in sorted(set(named))}
-
-    def _write(self, found: Found) -> None:
-        from cnnlens.report.outlier_files import write_outliers
-
-        document = found.as_dict()
-        if document["regions"] and self.own is not None:
-            document["regions"] = {"data": self.own.name, **document["regions"]}
-        about = {
-            "layer": self.layer.name,
-            "data": None if self.strange is None else self.strange.name,
-            "settings": self.settings.as_dict(),
-        }
-        made_from = {MADE_FROM: self.item.made_from}
-        write_outliers(self.folder, found, {**about, **document, **made_from})
 
     def close(self) -> None:
         """Read what was found."""
@@ -199,16 +174,11 @@ class Outliers(Method):
 
     def show(self, results: Results) -> None:
         """Show what each source is predicted as, and where noise falls."""
-        document = self.document()
-        rows = [
-            (
-                one["source"],
-                one["images"],
-                ", ".join(f"{t['name']} {t['share']:.0%}" for t in one["taken_for"][:3]),
-                round(one["confidence"], 3),
-            )
-            for one in document["sources"]
-        ]
+        rows = []
+        for one in self.document()["sources"]:
+            named = (f"{found['name']} {found['share']:.0%}" for found in one["taken_for"][:3])
+            said = ", ".join(named), round(one["confidence"], 3)
+            rows.append((one["source"], one["images"], *said))
         results.table(["images of", "how many", "predicted as", "confidence"], rows)
         for line in self.result().words:
             results.say(line)

@@ -51,6 +51,16 @@ class StoredLayer:
         dtype = self.dtype or "float32"
         return self.study.key(self.layer, self.images, labels=labels, dtype=dtype, **more)
 
+    def about(self) -> dict[str, Any]:
+        """Say what results depend on that are found in the store, among those of other images."""
+        return {
+            "name": self.images.name,
+            "data": self.images.fingerprint,
+            "labels": mark(self.images.image_categories),
+            "squash": self.images.aligned,
+            "dtype": self.dtype or "float32",
+        }
+
     @cached_property
     def detects(self) -> dict[int, str]:
         """What the layer's units detect, as far as it was dissected."""
