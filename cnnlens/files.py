@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import math
 import os
@@ -181,6 +182,11 @@ def write_npz(path: Path, **arrays: Any) -> None:
 def to_json(document: Any, only_ascii: bool = False) -> str:
     """Format a document as every JSON of cnnlens is formatted (and as ``--json`` prints it)."""
     return json.dumps(document, indent=2, ensure_ascii=only_ascii, allow_nan=False) + "\n"
+
+
+def mark(value: Any) -> str:
+    """Hash what may be long: equal marks, equal values."""
+    return hashlib.sha256(to_json(value, only_ascii=True).encode()).hexdigest()[:16]
 
 
 def read_json(path: Path) -> Any:

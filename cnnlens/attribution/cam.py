@@ -16,8 +16,9 @@ R. R. Selvaraju et al.: Grad-CAM, ICCV 2017.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -57,24 +58,31 @@ class Found:
     scores: Tensor
     probabilities: Tensor
 
-    def arrays(self, row: int) -> dict[str, np.ndarray]:
-        """One image's "map" of its first class (H, W), all "maps" (K, H, W), classes and scores."""
-        maps, scores = (one[row].float().cpu().numpy() for one in (self.maps, self.scores))
-        classes = self.classes[row].cpu().numpy()
+    def of(self, row: int) -> Found:
+        """Those of one image."""
+        parts = (self.maps, self.classes, self.scores, self.probabilities)
+        return Found(*(part[row : row + 1] for part in parts))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The first image's "map" of its first class (H, W), all "maps" (K, H, W), and of each
+        class its number ("classes") and its score.
+        """
+        maps, scores = (one[0].float().cpu().numpy() for one in (self.maps, self.scores))
+        classes = self.classes[0].cpu().numpy()
         return {"map": maps[0], "maps": maps, "classes": classes, "scores": scores}
 
-    def described(self, row: int, names: Sequence[str] | None) -> list[dict[str, Any]]:
-        """Describe one image's classes: number, name, score, range and peak (y, x) of the map."""
+    def described(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Describe the first image's classes: number, name, score, range and peak (y, x) of map."""
         found = []
-        for index, heat in enumerate(self.maps[row].float().cpu().numpy()):  # (H, W)
-            number = int(self.classes[row, index])
+        for index, heat in enumerate(self.maps[0].float().cpu().numpy()):  # (H, W)
+            number = int(self.classes[0, index])
             y, x = divmod(int(heat.argmax()), heat.shape[1])
             found.append(
                 {
                     "class": number,
                     "name": class_name(number, names),
-                    "score": float(self.scores[row, index]),
-                    "probability": float(self.probabilities[row, index]),
+                    "score": float(self.scores[0, index]),
+                    "probability": float(self.probabilities[0, index]),
                     "lowest": float(heat.min()),
                     "highest": float(heat.max()),
                     "position": [y, x],
@@ -211,6 +219,28 @@ class ClassMaps:
         rows = np.concatenate([pixels, *[pixels[-1:]] * ((model.batch or 0) - len(pixels))])
         x = model.preprocess.normalize(torch.from_numpy(rows).to(model.device))  # (N, C, H, W)
         return self(x, classes, min(top, self.count))
+
+    def each(
+        self,
+        images: Iterable[tuple[Any, np.ndarray]],
+        size: int,
+        classes: Sequence[int] | None = None,
+        top: int = 1,
+    ) -> Iterator[tuple[Any, np.ndarray, Found]]:
+        """Look at images in batches of `size`; yield what each is, its pixels, its maps (N = 1).
+
+        Parameters
+        ----------
+        images : iterable of (object, numpy.ndarray)
+            Anything, and (C, H, W) uint8.
+        size, classes, top
+            As in `look`.
+        """
+        waiting = iter(images)
+        while batch := list(islice(waiting, size)):
+            found = self.look(np.stack([pixels for _, pixels in batch]), classes, top)
+            for row, (what, pixels) in enumerate(batch):
+                yield what, pixels, found.of(row)
 
     def _choose(self, scores: Tensor, classes: Sequence[int] | None, top: int) -> Tensor:
         if classes is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
@@ -156,6 +156,39 @@ class GivenImages:
             raise CnnlensError(
                 f"{bad['image']} cannot be read: {bad['reason']}", "name another image with -i"
             )
+
+
+@dataclass
+class Photos:
+    """Images by their number, of a data set or named one by one, as a network takes them."""
+
+    names: Sequence[str]
+    words: str  #: what they are, for people
+    about: dict[str, Any]  #: what results depend on
+    read: Callable[[int], np.ndarray]  #: gives one of them, (C, H, W); raises `CnnlensError`
+    #: those that cannot be read, "image" and "reason"; None: not known before all were read
+    skipped: list[dict[str, str]] | None = None
+
+    @classmethod
+    def of_set(cls, images: ImageSet, preprocess: Preprocess) -> Photos:
+        """Take those of a data set, each read when it is needed."""
+
+        def read(number: int) -> np.ndarray:
+            with readable():
+                return images.pixels(number, preprocess)
+
+        names = [str(path) for path in images.paths]
+        about = {"name": images.name, "fingerprint": images.fingerprint}
+        return cls(names, f"{len(names)} images in {images.name}", about, read)
+
+    @classmethod
+    def of_given(cls, given: GivenImages, preprocess: Preprocess) -> Photos:
+        """Read those that were named one by one."""
+        read = list(given.read(preprocess))
+        names, pixels = [image.shown for image, _ in read], [pixels for _, pixels in read]
+        words = "1 given image" if len(read) == 1 else f"{len(read)} given images"
+        about = {"given": [image.mark for image, _ in read]}
+        return cls(names, words, about, pixels.__getitem__, given.skipped)
 
 
 def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[GivenImage]:

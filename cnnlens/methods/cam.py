@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
+from cnnlens.files import mark
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
-from cnnlens.methods.stored import mark
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
 from cnnlens.settings.option import images_input, layer_input, option, raw_input
@@ -90,27 +89,22 @@ class Cam(Pictured):
 
     def work(self) -> Iterator[Step]:
         """Draw one picture per image."""
-        import numpy as np
-
-        todo, done = {item.subject: item for item in self.part.todo}, 0
-        size = self.study.model.batch or self.study.run.batch_size
-        read = self.images.read(self.study.model.preprocess, todo)
+        todo, model = {item.subject: item for item in self.part.todo}, self.study.model
+        size = model.batch or self.study.run.batch_size
+        read = self.images.read(model.preprocess, todo)
         yield Step(0, len(todo), "class maps")
-        while batch := list(islice(read, size)):
-            stacked = np.stack([pixels for _, pixels in batch])  # (N, C, H, W)
-            found = self.maps.look(stacked, self.classes, self.settings.top)
-            for row, (image, pixels) in enumerate(batch):
-                self.part.ledger.keep(todo[image], self._draw(todo[image], pixels, found, row))
-                done += 1
-                yield Step(done, len(todo), "class maps")
+        looked = self.maps.each(read, size, self.classes, self.settings.top)
+        for done, (image, pixels, found) in enumerate(looked, 1):
+            self.part.ledger.keep(todo[image], self._draw(todo[image], pixels, found))
+            yield Step(done, len(todo), "class maps")
 
-    def _draw(self, item: Item, pixels: np.ndarray, found: Found, row: int) -> dict[str, Any]:
+    def _draw(self, item: Item, pixels: np.ndarray, found: Found) -> dict[str, Any]:
         """Draw one image's maps; return its entry in the JSON."""
         from cnnlens.files import write_npz
         from cnnlens.report.figures.attribution import as_rgb, draw_classes
         from cnnlens.report.sheet import save_png
 
-        arrays, classes = found.arrays(row), found.described(row, self.study.model.classes)
+        arrays, classes = found.arrays(), found.described(self.study.model.classes)
         image, words = as_rgb(pixels), f"{_WORDS[self.settings.method]} at {self.maps.layer}"
         drawn = draw_classes(image, arrays["maps"], classes, item.subject.path.name, words)
         save_png(self.part.file(item), drawn)

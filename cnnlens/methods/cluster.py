@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files import mark
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.stored import StoredLayer, mark
+from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step, staged
 from cnnlens.settings.cluster import ClusterSettings
 from cnnlens.settings.option import data_input, layers_input, option

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import readable
+from cnnlens.data.given import Photos
 from cnnlens.errors import UsageError
 from cnnlens.methods.measurement import holds_more
 from cnnlens.methods.method import Inputs, page_part
-from cnnlens.methods.pictured import Part, Pictured, counted
+from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import DeconvSettings
 from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
 from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cnnlens.attribution.projections import UnitProjections
-    from cnnlens.data.given import GivenImages
     from cnnlens.measure.top import Ranked, Target
     from cnnlens.model.layers import Layer
 
@@ -63,15 +60,19 @@ class Deconv(Pictured):
         given = study.given(asked.image) if asked.image else None
         images = None if asked.data is None else study.images(asked.data)
         targets = self._targets()
-        if images is None and given is None:
-            images = study.images(None)
+        preprocess = study.model.preprocess
+        if given is not None:
+            self.photos = Photos.of_given(given, preprocess)
+            study.voice.skipped(self.photos.skipped or [])
+        else:
+            images = images or study.images(None)
+            self.photos = Photos.of_set(images, preprocess)
         self.images = images
-        self._read(given)
         # of the data, pictures alone count: a changed label changes no projection
-        squash = self.images is not None and self.images.aligned
+        squash = images is not None and images.aligned
         for layer, some in targets:
             ledger = study.ledger("deconv", layer)
-            key = study.key(layer, of=self.about, squash=squash)
+            key = study.key(layer, of=self.photos.about, squash=squash)
             self.add(ledger, [self._item(ledger, key, target) for target in some], layer)
 
     def _targets(self) -> list[tuple[Layer, list[Target]]]:
@@ -85,23 +86,6 @@ class Deconv(Pictured):
             _, targets = found.setdefault(layer.place, (layer, {}))
             targets.update(dict.fromkeys((unit, position) for unit in units))
         return [(layer, list(targets)) for layer, targets in found.values()]
-
-    def _read(self, given: GivenImages | None) -> None:
-        """Read the given images; say what the images are, in the JSON and for people."""
-        self.skipped: list[dict[str, str]] | None = None  # not known before all were read
-        self.about: dict[str, Any]
-        if self.images is not None:
-            self.names = [str(path) for path in self.images.paths]
-            self.about = {"name": self.images.name, "fingerprint": self.images.fingerprint}
-            self.words = f"{len(self.names)} images in {self.images.name}"
-        elif given is not None:
-            read = list(given.read(self.study.model.preprocess))
-            self.skipped = given.skipped
-            self.study.voice.skipped(self.skipped)
-            self.names = [image.shown for image, _ in read]
-            self.pixels = [pixels for _, pixels in read]
-            self.about = {"given": [image.mark for image, _ in read]}
-            self.words = counted(len(read), "given image")
 
     def _item(self, ledger: Ledger, key: Mapping[str, Any], target: Target) -> Item:
         """Describe a unit's picture; one of more images that is there already is meant instead."""
@@ -120,7 +104,7 @@ class Deconv(Pictured):
     def plan(self) -> str:
         """Say how many units of what, on which images."""
         top = "" if self.images is None else f"the top {self.settings.top} of "
-        return f"{words}, on {top}{self.words}" if (words := self.to_make()) else ""
+        return f"{words}, on {top}{self.photos.words}" if (words := self.to_make()) else ""
 
     # ---- making
 
@@ -128,10 +112,11 @@ class Deconv(Pictured):
         """Find the images of all units in one sweep; then project unit after unit."""
         from cnnlens.attribution.projections import Projections
 
-        model, size, name = self.study.model, self.study.run.batch_size, self.names.__getitem__
+        model, photos, size = self.study.model, self.photos, self.study.run.batch_size
+        name = photos.names.__getitem__
         ranks = yield from self._rank()
         for part in self.parts:
-            projections = Projections(model, part.layer, self._pixels, name, self.settings, size)
+            projections = Projections(model, part.layer, photos.read, name, self.settings, size)
             count, stage = len(part.todo), f"{part.name}: projecting"
             for number, item in enumerate(part.todo):
                 yield Step(number, count, stage, unit="units")
@@ -140,7 +125,7 @@ class Deconv(Pictured):
                     best = [image for image, _ in ranked.best(number)[:top]]
                     found = projections.unit(unit, best, at, ranked.dead(number))
                 else:
-                    found = projections.unit(unit, range(len(self.names)), at)
+                    found = projections.unit(unit, range(len(photos.names)), at)
                 part.ledger.keep(item, self._draw(part, item, found))
                 if found.unruled:
                     self.study.voice.note(
@@ -160,15 +145,10 @@ class Deconv(Pictured):
         top = max(item.subject[1] for part in todo for item in part.todo)
         with self.study.source(self.images, [part.layer for part in todo]) as source:
             ranks = yield from rank_steps(source, targets, top)
-            self.skipped = [{"image": path, "reason": reason} for path, reason in source.skipped]
-        self.study.voice.skipped(self.skipped)
+            skipped = [{"image": path, "reason": reason} for path, reason in source.skipped]
+        self.photos.skipped = skipped
+        self.study.voice.skipped(skipped)
         return {part.name: ranked for part, ranked in zip(todo, ranks, strict=True)}
-
-    def _pixels(self, number: int) -> np.ndarray:
-        if self.images is None:
-            return self.pixels[number]
-        with readable():
-            return self.images.pixels(number, self.study.model.preprocess)
 
     def _draw(self, part: Part, item: Item, found: UnitProjections) -> dict[str, Any]:
         """Draw one unit; return its entry in the JSON."""
@@ -178,9 +158,9 @@ class Deconv(Pictured):
         assert part.layer is not None
         top = "" if self.images is None else f"top {len(found.seen)} of "
         boxes = save_unit(
-            part.file(item), found, part.layer, self.study.model.preprocess, top + self.words
+            part.file(item), found, part.layer, self.study.model.preprocess, top + self.photos.words
         )
-        names = [self.names[one.image] for one in found.seen]
+        names = [self.photos.names[one.image] for one in found.seen]
         if self.asked.raw:
             write_npz(part.file(item, ".npz"), **found.arrays(), paths=names)
         return {"file": item.name, "layer": part.name, **found.as_dict(names, boxes)}
@@ -193,7 +173,7 @@ class Deconv(Pictured):
         return {
             "layer": part.name,
             "settings": self.settings.as_dict(),
-            "images": self.about,
+            "images": self.photos.about,
             "skipped": self._skipped(part),
             "undefined": sorted({name for entry in entries for name in entry.get("undefined", ())}),
             "dead_units": sorted(
@@ -205,8 +185,8 @@ class Deconv(Pictured):
         """List damaged images: those met now, else those that an earlier run met."""
         from cnnlens.files import read_json
 
-        if self.skipped is not None:
-            return self.skipped
+        if self.photos.skipped is not None:
+            return self.photos.skipped
         path = part.ledger.path
         return read_json(path).get("skipped", []) if path.is_file() and not part.todo else []
 

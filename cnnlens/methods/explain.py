@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
+from cnnlens.files import mark
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.pictured import counted
-from cnnlens.methods.stored import StoredLayer, mark
+from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option

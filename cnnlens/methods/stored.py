@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.files import to_json
+from cnnlens.files import mark
 from cnnlens.progress import Step
 
 if TYPE_CHECKING:
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
-
-
-def mark(value: Any) -> str:
-    """Hash what may be long: equal marks, equal values."""
-    return hashlib.sha256(to_json(value, only_ascii=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cnnlens.cluster import filters as growing
 from cnnlens.cluster.tree import walk
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.open import open_data
-from cnnlens.methods import stored
+from cnnlens.files import mark
 from cnnlens.methods.cluster import Cluster, ClusteredLayer
 from cnnlens.methods.explain import Explain
 from cnnlens.methods.method import build, carry_out
@@ -492,6 +492,6 @@ def test_what_will_be_done_is_said(world: Path) -> None:
 
 
 def test_equal_values_have_equal_marks() -> None:
-    assert stored.mark({1: "a", 2: "b"}) == stored.mark({1: "a", 2: "b"})
-    assert stored.mark({1: "a"}) != stored.mark({1: "b"})
-    assert stored.mark(None) != stored.mark([])
+    assert mark({1: "a", 2: "b"}) == mark({1: "a", 2: "b"})
+    assert mark({1: "a"}) != mark({1: "b"})
+    assert mark(None) != mark([])
