@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cnnlens.measure.dissection import Dissection
+
+NEAR = 8  # concepts shown per unit, and units per concept, at least
+NEAR_SHARE = 0.8  # of the best IoU: every concept above it is shown too
+NEAR_LIMIT = 24
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,28 @@ class ConceptExtent:
     images: int | None = None
     best_unit: int | None = None
     best_iou: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """A unit's activations: counts per bin and the bins' edges, one more than counts."""
+
+    counts: np.ndarray
+    edges: np.ndarray
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is one value everywhere."""
+        return int(np.count_nonzero(self.counts)) <= 1
+
+    def merged(self, most: int) -> dict[str, list[Any]] | None:
+        """Give `counts` and `edges` of at most so many bins; None where an edge is not finite."""
+        if not np.isfinite(self.edges).all():
+            return None
+        starts = np.arange(0, len(self.counts), -(-len(self.counts) // most))
+        edges = [*self.edges[starts], self.edges[-1]]
+        counts = np.add.reduceat(self.counts, starts).tolist()
+        return {"counts": counts, "edges": [float(f"{edge:.5g}") for edge in edges]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,3 +149,20 @@ def top_of(dissection: Dissection, paths: Sequence[str]) -> Iterator[TopImage]:
                 y, x = np.unravel_index(top.maps[unit, rank].argmax(), top.maps.shape[2:])
                 peak = float(top.peaks[unit, rank])
                 yield TopImage(unit, rank, paths[position], peak, int(y), int(x))
+
+
+def near_best(scores: np.ndarray) -> list[tuple[int, float]]:
+    """Choose the highest of (n,) IoU values: the first `NEAR`, and all within reach of the best.
+
+    Returns
+    -------
+    list of (int, float)
+        Index and score, best first, ties by index, zeros left out, at most `NEAR_LIMIT`.
+    """
+    order = np.argsort(-scores, kind="stable")[:NEAR_LIMIT]
+    floor = NEAR_SHARE * float(scores[order[0]]) if len(order) else 0.0
+    return [
+        (int(index), float(f"{scores[index]:.6g}"))
+        for rank, index in enumerate(order)
+        if scores[index] > 0 and (rank < NEAR or scores[index] >= floor)
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -22,6 +22,7 @@ from cnnlens.measure.dissected_units import (
     Best,
     ConceptExtent,
     DissectedUnit,
+    Histogram,
     TopImage,
     concepts_of,
     top_of,
@@ -47,12 +48,7 @@ class Concept:
     best_iou: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Histogram:
-    """A unit's activations: counts per bin and the bins' edges, one more than counts."""
-
-    counts: np.ndarray
-    edges: np.ndarray
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +75,13 @@ class Unit(DissectedUnit, Shown):
         sure = "" if self.p_value is None else f", p {self.p_value:.2g}"
         kind = f" ({self.category})" if self.category else ""
         return f"unit {self.unit}: {self.label or 'no concept'}{kind}, IoU {self.iou:.3f}{sure}"
+
+    @property
+    def deadness(self) -> str:
+        """Whether it never or hardly ever fires: "dead", "nearly dead" or ""."""
+        if self.histogram is not None and self.histogram.is_constant:
+            return "dead"
+        return "nearly dead" if self.threshold == 0 else ""
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
@@ -176,34 +179,19 @@ class DissectResult(UnitResults[Unit]):
 
 
 def read_dissections(workspace: Path) -> list[DissectResult]:
-    """Read every dissected layer, in the workspace's order, then by name.
+    """Read every dissected layer, in the workspace's order, then by name (see `read_dissection`).
 
     A folder without ``summary.json`` is not finished and is left out.
-
-    Raises
-    ------
-    CnnlensError
-        Naming the file that is damaged.
     """
     folders = in_order(workspace, finished(workspace, "dissect"))
     return [read_dissection(folder) for folder in folders]
 
 
 def labels(workspace: Path, layer: str) -> dict[int, tuple[str, str, float]]:
-    """Look up what the detectors of a layer detect.
-
-    Returns
-    -------
-    dict of int to (str, str, float)
-        Unit to label, category and IoU; empty where the layer has not been dissected.
-
-    Raises
-    ------
-    CnnlensError
-        When the table is damaged.
+    """Look up label, category and IoU of a layer's detectors, by unit; none where the layer has not
+    been dissected. A damaged table is named (`CnnlensError`).
     """
-    path = workspace / "dissect" / file_name(layer) / "units.csv"
-    units = read_rows(path, Unit, _REDO) if path.exists() else []
+    units = _rows(workspace / "dissect" / file_name(layer) / "units.csv", DissectedUnit)
     return {u.unit: (u.label, u.category, u.iou) for u in units if u.is_detector}
 
 
@@ -222,8 +210,7 @@ def read_dissection(folder: Path) -> DissectResult:
     units = _units(folder, listed)
     if summary.get("units") not in (None, len(units)):
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
-    path = folder / "concepts.csv"
-    concepts, scores = read_rows(path, ConceptExtent, _REDO) if path.exists() else [], None
+    concepts, scores = _rows(folder / "concepts.csv", ConceptExtent), None
     if (folder / "scores.h5").exists():
         scores, concepts = _scores(folder / "scores.h5", units, concepts)
     met = [*listed, *(best.category for unit in units for best in unit.by_category if best.label)]
@@ -237,6 +224,11 @@ def read_dissection(folder: Path) -> DissectResult:
         concepts=concepts,
         scores=scores,
     )
+
+
+def _rows(path: Path, kind: type[T]) -> list[T]:
+    """Read a table that may be missing."""
+    return read_rows(path, kind, _REDO) if path.exists() else []
 
 
 _NUMBERS = (
@@ -268,10 +260,8 @@ def _units(folder: Path, categories: Sequence[str]) -> list[Unit]:
 
     units = read_rows(folder / "units.csv", Unit, _REDO, more)
     top: dict[int, list[TopImage]] = {}
-    if (path := folder / "top.csv").exists():
-        images = read_rows(path, TopImage, _REDO)
-        for image in sorted(images, key=lambda image: (image.unit, image.rank)):
-            top.setdefault(image.unit, []).append(image)
+    for image in sorted(_rows(folder / "top.csv", TopImage), key=lambda t: (t.unit, t.rank)):
+        top.setdefault(image.unit, []).append(image)
     histograms = _histograms(folder / "distributions.h5", units)
     pictures = {path.stem: path for path in (folder / "pictures").glob("*.webp")}
     return [
@@ -326,16 +316,8 @@ def _histograms(path: Path, units: list[Unit]) -> dict[int, Histogram]:
 
 
 def write_tables(folder: Path, dissection: Dissection, paths: Sequence[str]) -> None:
-    """Write units.csv, concepts.csv, scores.h5, top.csv and distributions.h5 of one layer.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where they go.
-    dissection : Dissection
-        The layer's.
-    paths : sequence of str
-        Images of the data set, in its order.
+    """Write units.csv, concepts.csv, scores.h5, top.csv and distributions.h5 of one layer; `paths`
+    are all images of the data set, in its order.
     """
     write_units(folder / "units.csv", dissection)
     concepts = [vars(concept) for concept in concepts_of(dissection)]

@@ -7,19 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cnnlens.measure.dissected_units import Best, ConceptExtent
+from cnnlens.measure.dissected_units import NEAR, Best, ConceptExtent, near_best
 from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.contents import data_name
-from cnnlens.report.dissect_files import DissectResult, Histogram, Unit, read_dissections
+from cnnlens.report.dissect_files import DissectResult, Unit, read_dissections
 from cnnlens.report.figures.dissect import count_of
 from cnnlens.report.palette import colours
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
-NEAR = 8  # concepts shown per unit, and units per concept, at least
-NEAR_SHARE = 0.8  # of the best IoU: every concept above it is shown too
-NEAR_LIMIT = 24
 BINS = 128  # finer histograms are merged to this
 
 
@@ -110,11 +105,11 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
             **best(unit),
             "detector": unit.is_detector,
             "p": unit.p_value,
-            "dead": deadness(unit),
+            "dead": unit.deadness,
             "best": [best(one) for one in unit.by_category if one.label],
             "near": [] if layer.scores is None else near_best(layer.scores[row]),
             "top": [(images[top.image], top.peak) for top in unit.top],
-            "histogram": _histogram(unit.histogram),
+            "histogram": unit.histogram and unit.histogram.merged(BINS),
             "picture": picture_key(layer, unit),
         }
         for row, unit in enumerate(layer.units)
@@ -128,40 +123,6 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
         "units": units,
         "concepts": _concepts(layer, number),
     }
-
-
-def deadness(unit: Unit) -> str:
-    """Say whether a unit never or hardly ever fires: "dead", "nearly dead" or ""."""
-    if unit.histogram is not None and np.count_nonzero(unit.histogram.counts) <= 1:
-        return "dead"  # one value everywhere
-    return "nearly dead" if unit.threshold == 0 else ""
-
-
-def near_best(scores: np.ndarray) -> list[tuple[int, float]]:
-    """Choose the highest of (n,) IoU values: the first `NEAR`, and all within reach of the best.
-
-    Returns
-    -------
-    list of (int, float)
-        Index and score, best first, ties by index, zeros left out, at most `NEAR_LIMIT`.
-    """
-    order = np.argsort(-scores, kind="stable")[:NEAR_LIMIT]
-    floor = NEAR_SHARE * float(scores[order[0]]) if len(order) else 0.0
-    return [
-        (int(index), float(f"{scores[index]:.6g}"))
-        for rank, index in enumerate(order)
-        if scores[index] > 0 and (rank < NEAR or scores[index] >= floor)
-    ]
-
-
-def _histogram(histogram: Histogram | None) -> dict[str, Any] | None:
-    if histogram is None or not np.isfinite(histogram.edges).all():
-        return None
-    group = -(-len(histogram.counts) // BINS)
-    starts = np.arange(0, len(histogram.counts), group)
-    counts = np.add.reduceat(histogram.counts, starts)
-    edges = [*histogram.edges[starts], histogram.edges[-1]]
-    return {"counts": counts.tolist(), "edges": [float(f"{edge:.5g}") for edge in edges]}
 
 
 def _concepts(layer: DissectResult, number: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -158,16 +158,8 @@ def panels(terms: Sequence[str]) -> list[list[str]]:
 
 
 def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Draw the terms of a training, one panel for each kind.
-
-    Parameters
-    ----------
-    history : sequence of dict
-        One per epoch: ``epoch`` and the terms.
-    path : pathlib.Path
-        A PNG, written whole or not at all.
-    title : str
-        Above the panels.
+    """Draw a training's terms into a PNG, one panel for each kind; `history` has ``epoch`` and the
+    terms of each epoch.
     """
     if not history:
         return

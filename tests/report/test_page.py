@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.measure.dissected_units import near_best
 from cnnlens.methods import sections
 from cnnlens.report import html as pages
 from cnnlens.report.blocks import Gallery, Layer, Section, Shot
-from cnnlens.report.dissection import near_best
 from cnnlens.report.page import write_report
 
 from .fake_workspace import LABELS, make_layer, make_workspace

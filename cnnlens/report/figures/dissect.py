@@ -39,20 +39,8 @@ def write_strips(
 ) -> Iterator[int]:
     """Write ``<unit>.webp`` for every unit; yield how many are there, after each group of units.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where the pictures go.
-    images : ImageSet
-        The data.
-    top : TopImages
-        Top images and their maps.
-    thresholds : numpy.ndarray
-        (C,).
-    preprocess : Preprocess
-        How the network saw the images: cropped or squashed.
-    workers : int
-        Threads.
+    Each shows the unit's top images as the network saw them (`preprocess`: cropped or squashed),
+    lit where its map exceeds its threshold; `thresholds` are (C,), `workers` are threads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     units = len(thresholds)
@@ -123,26 +111,11 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
 
 
 def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = False) -> Path | None:
-    """Write ``detectors.png``: the best units of one layer with their top images.
+    """Write ``detectors.png`` into the folder of a dissected layer: its best units, at most so
+    many, with their top images; of each concept the best unit alone where `distinct`.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        ``WORKSPACE/dissect/<layer>``, with its tables and pictures in place.
-    units : int
-        How many units to show at most.
-    distinct : bool
-        Only the best unit of each concept.
-
-    Returns
-    -------
-    pathlib.Path or None
-        The picture; None where no unit has both a label and a strip.
-
-    Raises
-    ------
-    CnnlensError
-        When a file is damaged or the picture cannot be written.
+    Returns the picture, None where no unit has both a label and a strip. Raises `CnnlensError`
+    when a file is damaged or the picture cannot be written.
     """
     layer = read_dissection(folder)
     shown = [unit for unit in layer.best() if unit.label and unit.picture]
@@ -159,19 +132,14 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = Fal
 
 
 def write_summary_bars(workspace: Path) -> Path | None:
-    """Write ``dissect/summary.png``: the papers' bar chart over all dissected layers.
-
-    Returns
-    -------
-    pathlib.Path or None
-        The picture; None where nothing has been dissected.
+    """Write ``dissect/summary.png``, the papers' bar chart over all dissected layers, and return
+    it; None where nothing has been dissected.
     """
-    layers = read_dissections(workspace)
-    if not layers:
+    found = {layer.name: layer.summary for layer in read_dissections(workspace)}
+    if not found:
         return None
     path = workspace / "dissect" / "summary.png"
-    figure = category_bars({layer.name: layer.summary for layer in layers})
-    save_figure(figure, path)
+    save_figure(category_bars(found), path)
     return path
 
 

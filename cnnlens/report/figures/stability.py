@@ -98,16 +98,7 @@ def where_units_look(
 ) -> Figure:
     """Draw, per category, where the live units peak: on one object, and over all of them.
 
-    Parameters
-    ----------
-    data : PartSet
-        The objects.
-    found : Stability
-        Where the units peak.
-    shape : (int, int)
-        Rows and columns of the layer's maps: the grain of the heat.
-    preprocess : Preprocess
-        How the network sees an object.
+    `shape` are rows and columns of the layer's maps: the grain of the heat.
     """
     shown = [k for k in range(len(found.names)) if ((found.category == k) & ~found.dead).any()]
     shown = shown[:_SHOWN]
