@@ -37,7 +37,6 @@ ALLOWED = {
     ("data", "model.preprocess"),
     ("cluster", "attribution.cam"),
     ("study.investigation", "methods"),
-    ("study.investigation", "report.page"),
 }
 DOOR = {"__init__", "__main__"}  # they lead everywhere
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
-from cnnlens.methods import carry_out, methods
+from cnnlens.methods import carry_out, methods, write_page
 from cnnlens.methods.method import Method, build
 from cnnlens.model.device import one_thread
 from cnnlens.settings import RunSettings
@@ -126,7 +126,7 @@ def dissect(tour: Tour) -> None:
     for name in ("untrained", "trained"):
         method = tour.run("dissect", name, page=True, data=tour.data, layer=LAYERS, min_iou=MIN_IOU)
         tour.summaries[name] = method.summaries
-        o.write_page(tour.out / name, tour.screen)
+        write_page(tour.out / name, tour.screen)
     for layer in LAYERS:
         found, other = (tour.summaries[name][layer] for name in ("trained", "untrained"))
         figures = {k: other[k] for k in ("detectors", "unique_detectors", "mean_iou")}
@@ -196,7 +196,7 @@ def stability(tour: Tour) -> None:
     data, others = tour.animals, tour.animals / "negatives"
     for name in _NETWORKS:
         tour.run("stability", name, page=True, data=data, negatives=others, layer=(_AT,), top=6)
-        o.write_page(tour.out / name, tour.screen)
+        write_page(tour.out / name, tour.screen)
 
 
 def compare(tour: Tour) -> None:
@@ -222,7 +222,7 @@ def demo(json: bool, quiet: bool, **asked: Any) -> None:
     tour = Tour(Screen(json=json, quiet=quiet), **asked)
     for station in STATIONS:
         station(tour)
-    page = o.write_page(tour.out / "trained", tour.screen)
+    page = write_page(tour.out / "trained", tour.screen)
     tour.screen.document({"page": str(page), **tour.summaries})
     _show(tour.screen, tour.summaries)
     tour.screen.say(f"page: {page}")

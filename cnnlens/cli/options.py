@@ -15,6 +15,7 @@ import typer
 
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError
+from cnnlens.methods import write_page
 from cnnlens.methods.method import (
     Method,
     build,
@@ -178,17 +179,6 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
         screen.say(f"page: {write_page(space.path, screen)}")
     if one.failed:
         raise one.failed[0]
-
-
-def write_page(workspace: Path, screen: Screen) -> Path:
-    """Write the page over everything in a workspace; say what it lacks."""
-    from cnnlens.methods import sections
-    from cnnlens.report.page import write_report
-
-    def tell(fault: CnnlensError) -> None:
-        screen.note(f"not on the page: {fault.message}")
-
-    return write_report(workspace, sections(), tell)
 
 
 def command_line() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError
+from cnnlens.methods import write_page
 from cnnlens.settings.option import fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.workspace import Workspace
@@ -66,6 +67,6 @@ def report(workspace: Any, json: bool, quiet: bool) -> None:
     WORKSPACE/report.html holds everything in the workspace and needs no network.
     """
     screen = Screen(json=json, quiet=quiet)
-    page = o.write_page(Workspace(workspace).path, screen)
+    page = write_page(Workspace(workspace).path, screen)
     screen.document({"page": str(page), "bytes": page.stat().st_size})
     screen.say(str(page))

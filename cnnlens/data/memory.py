@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage, flat
+from cnnlens.files import atomic
 from cnnlens.model.preprocess import Preprocess
 
 _WHOLE = 1 << 28  # bytes of pixels that are hashed whole; of more, a sample
@@ -169,6 +171,29 @@ def memory_images(
     categories = None if labels is None else _names(labels, _listed(images, "classes"))
     kind = "images" if categories is None else "classes"
     return MemoryImages(Path(name), paths, kind, categories, images, preprocess)
+
+
+def opened_images(value: Any, labels: Sequence[Any] | None = None) -> ImageSet:
+    """Make a data set of whatever images are given; one that is a data set already stays itself.
+
+    Each has a name, and so stores, of its own, whatever others are in memory.
+    """
+    if isinstance(value, ImageSet):
+        return value
+    images = memory_images(value, labels)
+    return memory_images(value, labels, name=f"images-{images.fingerprint[:6]}")
+
+
+def picture_file(image: Any, number: int, folder: Path) -> Path:
+    """Write an image as PNG, named by its place in a list and by what it shows; say where."""
+    buffer = io.BytesIO()
+    picture_of(image).save(buffer, "PNG")
+    name = f"{number:04d}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:6]}"
+    path = folder / f"{name}.png"
+    if not path.is_file():
+        with atomic(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+    return path
 
 
 def _labels(images: Any, count: int) -> list[Any] | None:

@@ -8,11 +8,22 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Gather, Inputs, Method, Results, carry_out
+from cnnlens.voice import Voice
 
-__all__ = ["Gather", "Inputs", "Method", "Results", "carry_out", "methods", "sections"]
+__all__ = [
+    "Gather",
+    "Inputs",
+    "Method",
+    "Results",
+    "carry_out",
+    "methods",
+    "sections",
+    "write_page",
+]
 
 GROUP = "cnnlens.methods"
 
@@ -79,3 +90,19 @@ def _loaded(entry: EntryPoint, taken: bool) -> type[Method] | CnnlensError:
 def sections() -> list[Gather]:
     """All parts of the page, in reading order."""
     return [section for method in methods().values() for section in method.sections]
+
+
+def write_page(workspace: Path, voice: Voice) -> Path:
+    """Write the page over everything in a workspace; say what it lacks.
+
+    Raises
+    ------
+    CnnlensError
+        When there is nothing to report.
+    """
+    from cnnlens.report.page import write_report
+
+    def tell(fault: CnnlensError) -> None:
+        voice.note(f"not on the page: {fault.message}")
+
+    return write_report(workspace, sections(), tell)

@@ -14,7 +14,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
@@ -165,6 +165,17 @@ def fields_of(declared: type) -> list[Field]:
 def values_of(declared: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Give the values of a dataclass's fields by attribute, of those `given` by keyword."""
     return {f.attribute: given[f.keyword] for f in fields_of(declared) if f.keyword in given}
+
+
+def check_keywords(
+    name: str, given: Mapping[str, Any], known: Sequence[Field], more: Sequence[str] = ()
+) -> None:
+    """Raise UsageError where something is `given` by a keyword that a function does not take."""
+    names = [*(field.keyword for field in known), *more]
+    for keyword in given:
+        if keyword not in names:
+            near = did_you_mean(keyword, names) or f"there are {', '.join(names)}"
+            raise UsageError(f"{name} takes no keyword '{keyword}'", near)
 
 
 def _kind(hint: Any) -> tuple[type, bool, bool]:

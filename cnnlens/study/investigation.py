@@ -9,9 +9,7 @@ found.iou.max(), found.labels[323]
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.settings.option import Field, fields_of
+from cnnlens.settings.option import Field, check_keywords, fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -29,7 +27,6 @@ from cnnlens.voice import Voice
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnnlens.data.dataset import ImageSet
     from cnnlens.methods.method import Method
     from cnnlens.model.layers import Layers
     from cnnlens.model.model import Model
@@ -91,7 +88,7 @@ class Investigation:
         quiet: bool = False,
         **opening: Any,
     ) -> None:
-        _check_keywords("Investigation", opening, fields_of(ModelSettings))
+        check_keywords("Investigation", opening, fields_of(ModelSettings))
         self._opening = ModelSettings(**{k: _joined(v) for k, v in opening.items()})
         self._run = RunSettings(device, batch_size, workers)
         self._quiet = quiet
@@ -167,15 +164,9 @@ class Investigation:
         CnnlensError
             When there is nothing to report.
         """
-        from cnnlens.methods import sections
-        from cnnlens.report.page import write_report
+        from cnnlens.methods import write_page
 
-        voice = Voice(quiet=self._quiet)
-        return write_report(
-            self.workspace.path,
-            sections(),
-            lambda fault: voice.note(f"not on the page: {fault.message}"),
-        )
+        return write_page(self.workspace.path, Voice(quiet=self._quiet))
 
     # ---- the methods
 
@@ -205,7 +196,7 @@ class Investigation:
         force = bool(given.pop("force", False))
         labels = given.pop("labels", None)
         known = _fields(method)
-        _check_keywords(method.name, given, known, ("preset", "force", "labels"))
+        check_keywords(method.name, given, known, ("preset", "force", "labels"))
         run = self._run
         for field in fields_of(RunSettings):
             if given.get(field.keyword) is not None:
@@ -229,28 +220,15 @@ class Investigation:
         if field.keyword in ("data", "negatives"):
             if isinstance(value, (str, Path)):
                 return Path(value)
-            return _in_memory(value, labels if field.keyword == "data" else None)
+            from cnnlens.data.memory import opened_images
+
+            return opened_images(value, labels if field.keyword == "data" else None)
         several = [value] if _is_one(value) else list(value)
         if field.type is Path:
-            files = tuple(self._as_file(one, number) for number, one in enumerate(several))
+            folder = self.workspace.path / _GIVEN
+            files = tuple(_as_file(one, number, folder) for number, one in enumerate(several))
             return files if field.repeats else files[0]
         return tuple(map(str, several)) if field.repeats else value
-
-    def _as_file(self, image: Any, number: int) -> Path:
-        """Give a picture in memory a file, named by its place and by what it shows."""
-        if isinstance(image, (str, Path)):
-            return Path(image)
-        from cnnlens.data.memory import picture_of
-        from cnnlens.files import atomic
-
-        buffer = io.BytesIO()
-        picture_of(image).save(buffer, "PNG")
-        name = f"{number:04d}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:6]}"
-        path = self.workspace.path / _GIVEN / f"{name}.png"
-        if not path.is_file():
-            with atomic(path) as temporary:
-                temporary.write_bytes(buffer.getvalue())
-        return path
 
 
 def _bound(lens: Investigation, method: type[Method]) -> Any:
@@ -288,16 +266,6 @@ def _documentation(method: type[Method]) -> str:
     return "\n".join([inspect.getdoc(method) or "", "", "Keywords:", *lines])
 
 
-def _check_keywords(
-    name: str, given: Mapping[str, Any], known: Sequence[Field], more: Sequence[str] = ()
-) -> None:
-    names = [*(field.keyword for field in known), *more]
-    for keyword in given:
-        if keyword not in names:
-            near = did_you_mean(keyword, names) or f"there are {', '.join(names)}"
-            raise UsageError(f"{name} takes no keyword '{keyword}'", near)
-
-
 def _joined(value: Any) -> Any:
     """Write numbers as the command line does: ``0.5,0.5,0.5``, ``224x320``."""
     if isinstance(value, (list, tuple)):
@@ -305,15 +273,11 @@ def _joined(value: Any) -> Any:
     return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
 
 
-def _in_memory(value: Any, labels: Any) -> ImageSet:
-    from cnnlens.data.dataset import ImageSet
-    from cnnlens.data.memory import memory_images
+def _as_file(image: Any, number: int, folder: Path) -> Path:
+    """Give a picture in memory a file."""
+    from cnnlens.data.memory import picture_file
 
-    if isinstance(value, ImageSet):
-        return value
-    images = memory_images(value, labels)
-    # each has stores of its own, whatever others are in memory
-    return memory_images(value, labels, name=f"images-{images.fingerprint[:6]}")
+    return Path(image) if isinstance(image, (str, Path)) else picture_file(image, number, folder)
 
 
 def _is_one(value: Any) -> bool:

@@ -32,27 +32,14 @@ MADE_FROM = "made_from"  # of an entry: everything that it depends on
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to be made.
+    """One thing to be made."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in the ledger: a picture's file, a station of a tree.
-    made_from : mapping
-        Everything it depends on: equal, and it need not be made again.
-    files : tuple of str
-        Files that must be there too, below the ledger's folder.
-    subject : object
-        Whatever its maker needs to know.
-    serves : callable, optional
-        Says of what an earlier entry was made from whether that serves too: a sheet of nine images
-        where four are asked for. Left out: it must be equal.
-    """
-
-    name: str
-    made_from: Mapping[str, Any]
-    files: tuple[str, ...] = ()
-    subject: Any = None
+    name: str  # in the ledger: a picture's file, a station of a tree
+    made_from: Mapping[str, Any]  # all it depends on: equal, and it need not be made again
+    files: tuple[str, ...] = ()  # that must be there too, below the ledger's folder
+    subject: Any = None  # whatever its maker needs to know
+    #: says of what an earlier entry was made from whether that serves too: a sheet of nine images
+    #: where four are asked for; left out: it must be equal
     serves: Callable[[Mapping[str, Any]], bool] | None = None
 
 
@@ -63,39 +50,23 @@ class Ledger:
     Entries of earlier runs stay as long as their files are there; one that is made anew takes the
     old one's place.
 
-    Attributes
-    ----------
-    path : pathlib.Path
-        The JSON.
-    listed : str
-        The key under which it lists its entries, each with its "file"; empty: entries stand in the
-        document itself, by name, and it is one of its own, by the file's name, where it says what
-        it was made from.
-    force : bool
-        Make everything anew, and pass over a damaged JSON.
-    entries : dict of str to dict
-        By name, in the order they were first made.
-
     Raises
     ------
     CnnlensError
         When the JSON is damaged.
     """
 
-    path: Path
+    path: Path  # the JSON
+    #: the key under which it lists its entries, each with its "file"; empty: entries stand in the
+    #: document itself, by name, and it is one of its own, by the file's name, where it says what
+    #: it was made from
     listed: str = "pictures"
-    force: bool = False
+    force: bool = False  # make everything anew, and pass over a damaged JSON
+    #: by name, in the order they were first made
     entries: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        try:
-            known = self._read() if self.path.exists() else {}
-        except CnnlensError:
-            if not self.force:
-                raise
-            known = {}
-        known |= self._read_journal()
-        self.entries = {name: entry for name, entry in known.items() if self._is_there(name)}
+        self.entries = self._on_disk(pass_over=self.force)
 
     @property
     def folder(self) -> Path:
@@ -182,16 +153,20 @@ class Ledger:
         """Write the JSON, and return it; what another process has listed meanwhile stays."""
         make_folder(self.folder)
         with alone_in(self.folder):
-            self.entries = {**self._on_disk(), **self.entries}
+            # damaged, it was passed over when this run began
+            self.entries = {**self._on_disk(pass_over=True), **self.entries}
             document = self.document(summary)
             write_json(self.path, document)
             self._journal.unlink(missing_ok=True)
         return document
 
-    def _on_disk(self) -> dict[str, dict[str, Any]]:
+    def _on_disk(self, pass_over: bool) -> dict[str, dict[str, Any]]:
+        """Read what is listed and what a killed run left, of which the files are there."""
         try:
             known = self._read() if self.path.exists() else {}
-        except CnnlensError:  # it was passed over when this run began
+        except CnnlensError:
+            if not pass_over:
+                raise
             known = {}
         known |= self._read_journal()
         return {name: entry for name, entry in known.items() if self._is_there(name)}
@@ -227,19 +202,12 @@ class Unfinished:
         Where the items are listed once they are finished.
     items : sequence of Item
         What is still to be made.
-
-    Attributes
-    ----------
-    begun : list of Item
-        Those that an earlier run has begun.
-    step : int
-        How many steps of these were done.
     """
 
     def __init__(self, ledger: Ledger, items: Sequence[Item]) -> None:
         self.path = ledger.path.with_name(f".{ledger.path.stem}.unfinished.pt")
-        self.begun: list[Item] = []
-        self.step = 0
+        self.begun: list[Item] = []  # those that an earlier run has begun
+        self.step = 0  # how many steps of these were done
         self._rows: dict[str, Any] = {}
         if items and self.path.is_file() and not ledger.force:
             with suppress(Exception):  # whatever torch makes of a file cut short

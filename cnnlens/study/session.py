@@ -37,35 +37,18 @@ ANY = ("images", "classes", "broden", "parts")  # kinds of data
 
 @dataclass
 class Study:
-    """What one run works on.
+    """What one run works on."""
 
-    Attributes
-    ----------
-    workspace : Workspace
-        Where results go, and what earlier runs worked on.
-    spec : str or Model or None
-        The MODEL that was named; None: the workspace's.
-    opening : ModelSettings
-        How to open it.
-    run : RunSettings
-        Device, batch size, workers, seed.
-    voice : Voice
-        Where notes and progress go.
-    force : bool
-        Redo what is made, clear the results of another model.
-    options : dict
-        Arguments of `open_model`, beside spec and device, that opened the model.
-    """
-
-    workspace: Workspace
-    spec: str | Model | None = None
-    opening: ModelSettings = field(default_factory=ModelSettings)
+    workspace: Workspace  # where results go, and what earlier runs worked on
+    spec: str | Model | None = None  # the MODEL that was named; None: the workspace's
+    opening: ModelSettings = field(default_factory=ModelSettings)  # how to open it
     run: RunSettings = field(default_factory=RunSettings)
-    voice: Voice = field(default_factory=Voice)
-    force: bool = False
+    voice: Voice = field(default_factory=Voice)  # where notes and progress go
+    force: bool = False  # redo what is made, clear the results of another model
     _layers: list[Layer] = field(default_factory=list)
     _ledgers: list[Ledger] = field(default_factory=list)
     _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
+    #: arguments of `open_model`, beside spec and device, that opened the model
     options: dict[str, Any] = field(default_factory=dict)
 
     # ---- the model

@@ -43,37 +43,27 @@ _ENTRIES = {"data": ("path", "name", "kind"), "layers": ("name", "place")}
 
 
 def _is_sound(document: Any) -> bool:
-    if not isinstance(document, dict):
+    """Whether what a ``workspace.json`` holds is what code here relies on."""
+    if not isinstance(document, dict) or not isinstance(document.get("format", _FORMAT), int):
+        return False
+    lists = ("commands", "folders", *_ENTRIES)
+    if not all(isinstance(document.get(name, []), list) for name in lists):
         return False
     model = document.get("model")
-    if model is not None and not _has_texts(model, ("spec", "fingerprint")):
-        return False
-    if model is not None and not isinstance(model.get("options", {}), dict):
-        return False
-    if not isinstance(document.get("format", _FORMAT), int):
-        return False
-    if not all(isinstance(document.get(name, []), list) for name in ("commands", "folders")):
-        return False
-    if not all(_is_name(entry.get("name")) for entry in _entries(document)):
+    if model is not None and not (
+        _has_texts(model, ("spec", "fingerprint")) and isinstance(model.get("options", {}), dict)
+    ):
         return False
     return all(
-        isinstance(entries := document.get(name, []), list)
-        and all(_has_texts(entry, keys) for entry in entries)
+        _has_texts(entry, keys) and _is_inside(entry["name"])
         for name, keys in _ENTRIES.items()
+        for entry in document.get(name, [])
     )
 
 
-def _entries(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Data sets and layers, which name folders."""
-    found = [document.get(name, []) for name in _ENTRIES]
-    return [
-        e for entries in found if isinstance(entries, list) for e in entries if isinstance(e, dict)
-    ]
-
-
-def _is_name(name: Any) -> bool:
-    """Whether a name stays in the folder it names something in."""
-    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+def _is_inside(name: str) -> bool:
+    """Whether a name stays in the folder that it names something in."""
+    return name not in ("", ".", "..") and "/" not in name
 
 
 def _has_texts(entry: Any, keys: tuple[str, ...]) -> bool:
@@ -318,10 +308,6 @@ class Workspace:
         """Name of the last used layer; None when there is none."""
         layers = self.document["layers"]
         return layers[-1]["name"] if layers else None
-
-    def results(self, command: str, layer: Layer) -> Path:
-        """Folder of a command's results on a layer."""
-        return self.path / command / layer.folder
 
 
 def portable(spec: str) -> str:
