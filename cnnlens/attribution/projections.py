@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,16 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.receptive_field import Fields, shown_box
 from cnnlens.settings import DeconvSettings
+
+
+class Patch(NamedTuple):
+    """An image at a unit's receptive field, (h, w, 3) uint8, and its projection, float32."""
+
+    image: np.ndarray
+    projection: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,14 @@ class Projected:
             "box": list(box),
             "strength": float(abs(self.projection).max()),
         }
+
+    def patch(self, fields: Fields, preprocess: Preprocess) -> Patch:
+        """Cut out what lies in the receptive field of the position, moved into the image."""
+        box = shown_box(fields, self.position, preprocess.size)
+        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+        image = np.broadcast_to(self.pixels, (3, *preprocess.size)).transpose(1, 2, 0)
+        colours = as_colours(self.projection, preprocess.bgr)
+        return Patch(image[rows, columns], colours[rows, columns])
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,19 @@ class UnitProjections:
             "positions": np.array([p.position for p in self.seen]),
             "activations": np.array([p.activation for p in self.seen], np.float32),
         }
+
+
+def as_colours(projection: np.ndarray, bgr: bool = False) -> np.ndarray:
+    """Bring a projection (C, H, W) in a network's input plane to colours (H, W, 3) float32.
+
+    One channel is grey; colours that are repeated to fill more channels are added up. A network
+    may take blue first.
+    """
+    planes = projection[::-1] if bgr else projection
+    if len(planes) < 3:
+        planes = np.repeat(planes.mean(0, keepdims=True), 3, axis=0)
+    colours = np.stack([planes[c::3].sum(0) for c in range(3)], axis=-1)
+    return colours.astype(np.float32)
 
 
 def why_dead(seen: Sequence[Projected]) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.attribution.deconv import Projector, project
+from cnnlens.attribution.projections import as_colours
 from cnnlens.attribution.rules import RULES
 from cnnlens.errors import CnnlensError
 from cnnlens.model.trace import Place
@@ -279,3 +280,11 @@ def test_unknown_methods_and_wrong_counts_are_the_callers_mistake() -> None:
         seen.project([0], method="lrp")
     with pytest.raises(ValueError, match="2 units for 3 images"):
         seen.project([0, 1])
+
+
+def test_colours_of_other_numbers_of_channels() -> None:
+    planes = np.arange(6, dtype=np.float32)[:, None, None] * np.ones((6, 2, 2), np.float32)
+    assert as_colours(planes[:3])[0, 0].tolist() == [0, 1, 2]
+    assert as_colours(planes[:3], bgr=True)[0, 0].tolist() == [2, 1, 0]
+    assert as_colours(planes)[0, 0].tolist() == [3, 5, 7]  # repeated colours add
+    assert as_colours(planes[4:5])[0, 0].tolist() == [4, 4, 4]

@@ -8,19 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.attribution.projections import Patch
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.top import Ranked
 from cnnlens.methods import sections
 from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
 from cnnlens.report.blocks import at_units
-from cnnlens.report.figures.attribution import (
-    Patch,
-    as_colours,
-    draw_unit,
-    masked,
-    overlay,
-    signed,
-)
+from cnnlens.report.figures.attribution import draw_unit, masked, overlay, signed
 from cnnlens.report.page import write_report
 from cnnlens.report.sections import class_maps, projections
 
@@ -34,14 +28,6 @@ def test_zero_is_grey_and_signs_go_both_ways() -> None:
     shown = signed(projection)
     assert shown[0, 0, 0] == 255 and shown[0, 1, 0] == 1 and 185 < shown[1, 0, 0] < 200
     assert (shown[5:] == 128).all()
-
-
-def test_colours_of_other_numbers_of_channels() -> None:
-    planes = np.arange(6, dtype=np.float32)[:, None, None] * np.ones((6, 2, 2), np.float32)
-    assert as_colours(planes[:3])[0, 0].tolist() == [0, 1, 2]
-    assert as_colours(planes[:3], bgr=True)[0, 0].tolist() == [2, 1, 0]
-    assert as_colours(planes)[0, 0].tolist() == [3, 5, 7]  # repeated colours add
-    assert as_colours(planes[4:5])[0, 0].tolist() == [4, 4, 4]
 
 
 def test_the_mask_keeps_what_drove_the_unit_and_nothing_else() -> None:

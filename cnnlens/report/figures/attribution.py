@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cnnlens.attribution.projections import Projected, UnitProjections
+from cnnlens.attribution.projections import Patch, UnitProjections
 from cnnlens.model.layers import Layer
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.model.receptive_field import Box, field_box, shown_box
+from cnnlens.model.receptive_field import Box, field_box
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, save_png, sheet
 
 _SIDE = 456  # pixels: one block of projections
@@ -34,13 +34,6 @@ _COLUMNS = 4
 
 
 # -- projections of a unit -----------------------------------------------------------------------
-
-
-class Patch(NamedTuple):
-    """An image at a unit's receptive field, (h, w, 3) uint8, and its projection, float32."""
-
-    image: np.ndarray
-    projection: np.ndarray
 
 
 def save_unit(
@@ -62,30 +55,9 @@ def save_unit(
     foot = f"{found.settings.method} from {start}; grey is 0, each projection on its own scale"
     if found.unruled:
         foot += f"; plain gradient through {found.unruled}"
-    patches = [_patch(one, layer, preprocess) for one in found.seen]
+    patches = [one.patch(layer.fields, preprocess) for one in found.seen]
     save_png(path, draw_unit(patches, title, (head, foot)))
     return [field_box(layer.fields, one.position, preprocess.size) for one in found.seen]
-
-
-def _patch(one: Projected, layer: Layer, preprocess: Preprocess) -> Patch:
-    shown = shown_box(layer.fields, one.position, preprocess.size)
-    rows, columns = slice(shown.top, shown.bottom), slice(shown.left, shown.right)
-    image = np.broadcast_to(one.pixels, (3, *preprocess.size)).transpose(1, 2, 0)
-    colours = as_colours(one.projection, preprocess.bgr)
-    return Patch(image[rows, columns], colours[rows, columns])
-
-
-def as_colours(projection: np.ndarray, bgr: bool = False) -> np.ndarray:
-    """Bring a projection (C, H, W) in a network's input plane to colours (H, W, 3) float32.
-
-    One channel is grey; colours that are repeated to fill more channels are added up. A network
-    may take blue first.
-    """
-    planes = projection[::-1] if bgr else projection
-    if len(planes) < 3:
-        planes = np.repeat(planes.mean(0, keepdims=True), 3, axis=0)
-    colours = np.stack([planes[c::3].sum(0) for c in range(3)], axis=-1)
-    return colours.astype(np.float32)
 
 
 def signed(projection: np.ndarray) -> np.ndarray:
