@@ -21,9 +21,16 @@ from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissection import Concepts, Dissection
-from cnnlens.measure.iou import Counts, Extent, GroundTruth, MaskPixels, mask_pixels, slices
-from cnnlens.measure.labels import LabelCache, Permutation, permutations
-from cnnlens.measure.threshold import TopValues
+from cnnlens.measure.iou import (
+    Counts,
+    Extent,
+    GroundTruth,
+    LabelCache,
+    Permutation,
+    permutations,
+    slices,
+)
+from cnnlens.measure.masks import MaskPixels, TopValues, mask_pixels
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.progress import Step, followed
 from cnnlens.settings import DissectSettings

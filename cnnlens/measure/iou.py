@@ -1,163 +1,33 @@
-"""A unit's mask on an image: its map, interpolated to the label map's size, above its threshold.
+"""What masks and labels share: an image's labels, and the pixels that units' masks have in common
+with them.
 
-Bilinear with half-pixel centres (`align_corners=False`), in float64, edges clamped. Interpolation
-never leaves the range of a cell's four corners, so only cells with a corner above the threshold are
-evaluated: about one in a hundred at the usual quantile, with the same result as all of them.
+Labels of images in any order are read once, kept compressed, and handed out whole or by category.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
-import numba
 import numpy as np
 
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function of arrays; it runs without the interpreter's lock.
-
-    The compiled code is cached beside the module or in the user's cache folder; where neither can
-    be written (a read-only installation without a home), it is compiled in every process.
-    """
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True)(function)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """How output positions along one axis fall into the cells between source positions.
-
-    Attributes
-    ----------
-    first : numpy.ndarray
-        (source + 1,) int64: outputs first[i] … first[i + 1] - 1 lie between sources i and i + 1.
-    weight : numpy.ndarray
-        (out,) float64: how far each output lies towards the later source.
-    """
-
-    first: np.ndarray
-    weight: np.ndarray
-
-
-@lru_cache(maxsize=64)
-def axis(source: int, out: int) -> Axis:
-    """Place `out` half-pixel centres among `source` ones."""
-    at = np.maximum((np.arange(out) + 0.5) * source / out - 0.5, 0.0)
-    low = at.astype(np.int64)
-    first = np.searchsorted(low, np.arange(source + 1)).astype(np.int64)
-    return Axis(first, at - low)
-
-
-@dataclass(frozen=True)
-class MaskPixels:
-    """The mask pixels of several units on one image.
-
-    Attributes
-    ----------
-    pixels : numpy.ndarray
-        (M,) int32, row-major positions; unit c's are pixels[ends[c]] … pixels[ends[c + 1] - 1].
-    ends : numpy.ndarray
-        (C + 1,) int64.
-    """
-
-    pixels: np.ndarray
-    ends: np.ndarray
-
-
-def mask_pixels(maps: np.ndarray, thresholds: np.ndarray, size: tuple[int, int]) -> MaskPixels:
-    """Find the pixels where each unit's upsampled map exceeds its threshold, strictly.
-
-    Parameters
-    ----------
-    maps : numpy.ndarray
-        (C, H, W) float32.
-    thresholds : numpy.ndarray
-        (C,) float32.
-    size : (int, int)
-        Height and width of the mask.
-
-    Returns
-    -------
-    MaskPixels
-    """
-    rows, columns = axis(maps.shape[1], size[0]), axis(maps.shape[2], size[1])
-    ends = np.zeros(len(maps) + 1, np.int64)
-    room = max(1024, maps.shape[0] * size[0] * size[1] // 32)
-    while True:
-        pixels = np.empty(room, np.int32)
-        needed = _fill(
-            maps, thresholds, rows.first, rows.weight, columns.first, columns.weight, pixels, ends
-        )
-        if needed <= room:
-            return MaskPixels(pixels[:needed], ends)
-        room = needed
-
-
-def mask(map_: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
-    """Return one unit's mask, (size) bool, from its map (H, W) float32."""
-    found = mask_pixels(np.ascontiguousarray(map_[None]), np.array([threshold], np.float32), size)
-    out = np.zeros(size[0] * size[1], bool)
-    out[found.pixels] = True
-    return out.reshape(size)
-
-
-@compiled
-def _fill(maps, thresholds, row_first, row_weight, column_first, column_weight, pixels, ends):
-    """Write mask pixels, as far as there is room; return how many there are."""
-    units, height, width = maps.shape
-    out_width = len(column_weight)
-    count = 0
-    for unit in range(units):
-        limit = thresholds[unit]
-        for y in range(height):
-            below = min(y + 1, height - 1)
-            if row_first[y] == row_first[y + 1]:
-                continue
-            for x in range(width):
-                right = min(x + 1, width - 1)
-                a, b = maps[unit, y, x], maps[unit, y, right]
-                c, d = maps[unit, below, x], maps[unit, below, right]
-                if not (a > limit or b > limit or c > limit or d > limit):
-                    continue
-                for row in range(row_first[y], row_first[y + 1]):
-                    down = row_weight[row]
-                    start = a + (np.float64(c) - a) * down
-                    slope = b + (np.float64(d) - b) * down - start
-                    for column in range(column_first[x], column_first[x + 1]):
-                        if start + slope * column_weight[column] > limit:
-                            if count < len(pixels):
-                                pixels[count] = row * out_width + column
-                            count += 1
-        ends[unit + 1] = count
-    return count
+from cnnlens.data.batches import check_skipped
+from cnnlens.data.broden import BadLabels, ConceptSpace
+from cnnlens.measure.masks import MaskPixels, compiled
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known about an image, or about one category of it.
+    """What is known about an image, or about one category of it."""
 
-    Attributes
-    ----------
-    planes : numpy.ndarray
-        (P, h · w) uint16, concept index + 1, 0 = nothing; no concept twice at one pixel.
-    whole : numpy.ndarray
-        int64 indices of concepts that cover the whole image.
-    present : numpy.ndarray
-        (n_categories,) bool.
-    size : (int, int)
-        (h, w).
-    """
-
+    #: (P, h · w) uint16, concept index + 1, 0 = nothing; no concept twice at one pixel
     planes: np.ndarray
-    whole: np.ndarray
-    present: np.ndarray
-    size: tuple[int, int]
+    whole: np.ndarray  # int64 indices of concepts that cover the whole image
+    present: np.ndarray  # (n_categories,) bool
+    size: tuple[int, int]  # (h, w)
 
 
 class Counts:
@@ -260,3 +130,141 @@ def slices(units: int, parts: int) -> Sequence[slice]:
     """Cut the units into at most `parts` runs of nearly equal length."""
     borders = np.linspace(0, units, min(parts, units) + 1).astype(int)
     return [slice(a, b) for a, b in pairwise(borders)]
+
+
+# -- labels ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One category's labels on one image, compressed."""
+
+    planes: bytes
+    count: int
+    whole: np.ndarray
+    size: tuple[int, int]
+
+
+class LabelCache:
+    """The labels of a data set's images.
+
+    Parameters
+    ----------
+    space : ConceptSpace
+        Where labels come from.
+    images : int
+        Images in the data set.
+    keep : bool
+        Keep every image's labels, compressed (some kilobytes an image), for the shuffles.
+    by_concept : bool
+        An image carries a category when it has a concept of it, not when its cell is filled
+        (the older tool's way).
+    """
+
+    def __init__(self, space: ConceptSpace, images: int, keep: bool, by_concept: bool) -> None:
+        self.space = space
+        self.keep = keep
+        self.bad: dict[int, tuple[str, str]] = {}
+        self._images, self._by_concept = images, by_concept
+        self._parts: dict[int, dict[int, _Part]] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    def read(self, position: int) -> GroundTruth | None:
+        """Read one image's labels; None, and a note in `bad`, where they are unusable."""
+        try:
+            labels = self.space.labels(position)
+        except BadLabels as error:
+            self.bad[position] = (error.path, error.reason)
+            check_skipped(sorted(self.bad.values()), self._images)
+            return None
+        planes = labels.planes.reshape(len(labels.planes), labels.size[0] * labels.size[1])
+        present = labels.present
+        if self._by_concept:
+            present = np.zeros(len(present), bool)
+            present[self.space.category_of[np.unique(planes[planes > 0]).astype(np.int64) - 1]] = (
+                True
+            )
+            present[self.space.category_of[labels.whole]] = True
+        return GroundTruth(np.ascontiguousarray(planes), labels.whole, present, labels.size)
+
+    def store(self, position: int) -> None:
+        """Read one image's labels and keep them by category."""
+        truth = self.read(position)
+        if truth is not None:
+            carried = np.flatnonzero(truth.present)
+            self._sizes[position] = truth.size
+            self._parts[position] = {int(c): self._part(truth, int(c)) for c in carried}
+
+    def _part(self, truth: GroundTruth, category: int) -> _Part:
+        of = np.concatenate([[-1], self.space.category_of])
+        mine = np.where(of[truth.planes] == category, truth.planes, 0).astype(np.uint16)
+        mine = mine[mine.any(axis=1)]
+        whole = truth.whole[self.space.category_of[truth.whole] == category]
+        return _Part(zlib.compress(mine.tobytes(), 1), len(mine), whole, truth.size)
+
+    def store_all(self, positions: Sequence[int], workers: int) -> Iterator[int]:
+        """Keep the labels of many images; yield after each."""
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for done, _ in enumerate(pool.map(self.store, positions), 1):
+                yield done
+
+    def carriers(self, category: int) -> np.ndarray:
+        """Positions of the images that carry a category, ascending."""
+        return np.array(
+            sorted(p for p, parts in self._parts.items() if category in parts), np.int64
+        )
+
+    def part(self, position: int, category: int) -> GroundTruth:
+        """Return one category's labels on one image."""
+        part = self._parts[position][category]
+        planes = np.frombuffer(zlib.decompress(part.planes), np.uint16)
+        present = np.zeros(self.categories, bool)
+        present[category] = True
+        return GroundTruth(
+            planes.reshape(part.count, part.size[0] * part.size[1]), part.whole, present, part.size
+        )
+
+    def carried(self, position: int) -> list[int]:
+        """Categories that an image carries; none where its labels are unusable."""
+        return list(self._parts.get(position, ()))
+
+    def whole(self, position: int) -> GroundTruth:
+        """Return all labels of an image that were kept."""
+        parts = [self.part(position, c) for c in self._parts[position]]
+        if not parts:
+            size = self._sizes[position]
+            return GroundTruth(
+                np.zeros((0, size[0] * size[1]), np.uint16),
+                np.zeros(0, np.int64),
+                np.zeros(self.categories, bool),
+                size,
+            )
+        return GroundTruth(
+            np.concatenate([p.planes for p in parts]),
+            np.concatenate([p.whole for p in parts]),
+            np.any([p.present for p in parts], axis=0),
+            parts[0].size,
+        )
+
+    @property
+    def categories(self) -> int:
+        """Number of categories, those without concepts included."""
+        return len(self.space.category_names)
+
+
+Permutation = Callable[[int, int], int]  # position, category -> whose labels this image gets
+
+
+def permutations(book: LabelCache, shuffles: int, seed: int) -> list[Permutation]:
+    """Permute each category's labels among the images that carry it, `shuffles` times."""
+    return [_permutation(book, seed, number) for number in range(shuffles)]
+
+
+def _permutation(book: LabelCache, seed: int, number: int) -> Permutation:
+    donors: list[dict[int, int]] = []
+    for category in range(book.categories):
+        carriers = book.carriers(category)
+        generator = np.random.default_rng([seed, number, category])
+        shuffled = generator.permutation(carriers)
+        donors.append(dict(zip(carriers.tolist(), shuffled.tolist(), strict=True)))
+    return lambda position, category: donors[category][position]

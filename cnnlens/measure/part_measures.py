@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnlens.data.parts import PartSet
-from cnnlens.measure.iou import mask_pixels
+from cnnlens.measure.masks import mask_pixels
 
 TOP = 100  # images per unit and part
 FEWEST = 10  # images with a part below which it does not count

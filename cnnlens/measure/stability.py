@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
+from cnnlens.measure.masks import TopValues
 from cnnlens.measure.part_measures import (
     FEWEST,
     Baselines,
@@ -30,7 +31,6 @@ from cnnlens.measure.part_measures import (
     smallest,
 )
 from cnnlens.measure.stable_units import Stability
-from cnnlens.measure.threshold import TopValues
 from cnnlens.measure.top import PeakLocations
 from cnnlens.model.receptive_field import Fields
 from cnnlens.progress import Step, followed

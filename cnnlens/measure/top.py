@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnlens.activations.sources import Source
-from cnnlens.measure.iou import compiled
+from cnnlens.measure.masks import compiled
 from cnnlens.progress import Step
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.files import atomic
-from cnnlens.measure.iou import mask
+from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.dissect_files import Unit, read_dissection, read_dissections
