@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
