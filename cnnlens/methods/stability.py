@@ -98,8 +98,7 @@ class Stability(Measurement):
     def write(self, folder: Path, layer: Layer, found: Found) -> Iterator[int]:
         """Write the table, where each unit peaks, and where all of them do."""
         from cnnlens.measure.part_measures import FEWEST
-        from cnnlens.report.figures.stability import where_units_look, write_peaks
-        from cnnlens.report.stability_files import write_units
+        from cnnlens.report.stability_files import where_units_look, write_peaks, write_units
 
         preprocess, top = self.study.model.preprocess, self.settings.top
         for name in found.unmeasured:

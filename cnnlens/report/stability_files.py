@@ -1,22 +1,39 @@
-"""``WORKSPACE/stability/<layer>``: units.csv and summary.json, written and read back."""
+"""``WORKSPACE/stability/<layer>``: units.csv and summary.json, written and read back; pictures/ and
+where.png, drawn: where units look on an object, a unit on its top images, a layer on all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
 
+from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
-from cnnlens.files import columns, finite, read_rows, write_rows
+from cnnlens.files import atomic, columns, finite, read_rows, write_rows
 from cnnlens.measure.stable_units import Stability, UnitStability
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.receptive_field import Fields
+from cnnlens.report import sheet as kit
 from cnnlens.report.contents import read_object
+from cnnlens.report.figures import as_seen, new_figure
+from cnnlens.report.palette import part_colours
 from cnnlens.report.shown import Fact, Picture, UnitResults
 from cnnlens.report.words import number
 
 _REDO = "redo `cnnlens stability` with --force"
+_CELL = 128  # pixels: side of one image in a unit's strip
+_GAP = 4
+_PEAK = (255, 225, 80)
+_SHOWN = 12  # categories that the heat map shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,3 +123,155 @@ def read_stability(folder: Path) -> StabilityResult:
     if not units:
         raise CnnlensError(f"{file} is damaged: it has no rows", _REDO)
     return StabilityResult(str(summary.get("layer") or folder.name), folder, summary, units)
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def write_peaks(
+    folder: Path,
+    data: PartSet,
+    found: Stability,
+    fields: Fields,
+    preprocess: Preprocess,
+    top: int,
+    workers: int = 4,
+) -> Iterator[int]:
+    """Write ``<unit>.webp`` for every live unit; yield how many units are done.
+
+    Each shows the unit's top images with the receptive field of its peak framed and the parts'
+    centres marked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = list(part_colours(data.parts).values())
+    cells: dict[int, Image.Image] = {}
+
+    def cell(row: int) -> Image.Image:
+        if row not in cells:
+            index = int(found.seen[row])
+            seen = Image.fromarray(as_seen(data, index, preprocess, _CELL))
+            _mark_parts(seen, data.centres[index], colours)
+            cells[row] = seen
+        return cells[row].copy()
+
+    def strip(unit: int) -> None:
+        if found.dead[unit]:
+            return
+        own = np.flatnonzero(found.labels == found.category[unit])
+        best = own[np.argsort(-found.scores[own, unit], kind="stable")[:top]]
+        pictures = [cell(row) for row in best.tolist()]
+        for row, picture in zip(best.tolist(), pictures, strict=True):
+            _mark_peak(picture, found.places[row, unit], fields, preprocess.size)
+        shown = kit.Row(*(kit.Picture(one, frame=False) for one in pictures), gap=_GAP)
+        with atomic(folder / f"{unit}.webp") as temporary:
+            kit.sheet(shown, 0, 0, 0).save(temporary, "WEBP", quality=80, method=4)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for done, _ in enumerate(pool.map(strip, range(found.units)), 1):
+            yield done
+
+
+def _mark_parts(picture: Image.Image, centres: np.ndarray, colours: Sequence[str]) -> None:
+    pen = ImageDraw.Draw(picture)
+    for (y, x), colour in zip(centres * _CELL, colours, strict=True):
+        if not np.isnan(y):
+            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour, outline="#000000")
+
+
+def _mark_peak(
+    picture: Image.Image, place: np.ndarray, fields: Fields, size: tuple[int, int]
+) -> None:
+    """Frame the peak's receptive field, as far as it is in the picture, and cross its centre."""
+    pen = ImageDraw.Draw(picture)
+    y, x = place * _CELL
+    high, wide = (f.size / n * _CELL for f, n in zip(fields, size, strict=True))
+    top, bottom = max(y - high / 2, 0), min(y + high / 2, _CELL - 1)
+    left, right = max(x - wide / 2, 0), min(x + wide / 2, _CELL - 1)
+    pen.rectangle((left, top, right, bottom), outline=_PEAK, width=2)
+    for dx, dy in ((5, 0), (0, 5)):
+        pen.line((x - dx, y - dy, x + dx, y + dy), fill="#000000", width=4)
+        pen.line((x - dx, y - dy, x + dx, y + dy), fill=_PEAK, width=2)
+
+
+def where_units_look(
+    data: PartSet, found: Stability, shape: tuple[int, int], preprocess: Preprocess
+) -> Figure:
+    """Draw, per category, where the live units peak: on one object, and over all of them.
+
+    `shape` are rows and columns of the layer's maps: the grain of the heat.
+    """
+    shown = [k for k in range(len(found.names)) if ((found.category == k) & ~found.dead).any()]
+    shown = shown[:_SHOWN]
+    figure = new_figure(2.1 * max(len(shown), 2), 4.9, dpi=100, layout="constrained")
+    axes = figure.subplots(2, max(len(shown), 1), squeeze=False)
+    for column, kind in enumerate(shown):
+        units = np.flatnonzero((found.category == kind) & ~found.dead)
+        rows = np.flatnonzero(found.labels == kind)
+        example = _example(data, found, rows, units)
+        picture = as_seen(data, int(found.seen[example]), preprocess, 224)
+        mean = _mean_picture(data, found, rows, preprocess)
+        _heat(axes[0, column], picture, found.places[example, units], shape)
+        _dots(axes[0, column], data, data.centres[int(found.seen[example])])
+        places = found.places[np.ix_(rows, units)][found.scores[np.ix_(rows, units)] > 0]
+        _heat(axes[1, column], mean, places, shape)
+        _dots(axes[1, column], data, _mean_centres(data.centres[found.seen[rows]]))
+        axes[0, column].set_title(
+            f"{found.names[kind]}\n{len(units)} units, {len(rows)} objects", fontsize=8
+        )
+    if shown:
+        axes[0, 0].set_ylabel("one object", fontsize=8)
+        axes[1, 0].set_ylabel("all, on their mean", fontsize=8)
+        _legend(figure, data)
+    return figure
+
+
+def _example(data: PartSet, found: Stability, rows: np.ndarray, units: np.ndarray) -> int:
+    """Of the objects that show most parts the one that excites the units most."""
+    parts = (~np.isnan(data.centres[found.seen[rows], :, 0])).sum(axis=1)
+    full = rows[parts == parts.max()]
+    return int(full[np.argmax(found.scores[np.ix_(full, units)].mean(axis=1))])
+
+
+def _mean_picture(
+    data: PartSet, found: Stability, rows: np.ndarray, preprocess: Preprocess
+) -> np.ndarray:
+    some = rows[:: max(len(rows) // 40, 1)]
+    seen = [as_seen(data, int(found.seen[row]), preprocess, 224).astype(float) for row in some]
+    return np.mean(seen, axis=0).astype(np.uint8)
+
+
+def _mean_centres(centres: np.ndarray) -> np.ndarray:
+    """(P, 2) means over the objects (n, P, 2) that show a part; NaN where none does."""
+    shown = ~np.isnan(centres)
+    total = np.where(shown, centres, 0).sum(axis=0)
+    return np.where(shown.any(axis=0), total / np.maximum(shown.sum(axis=0), 1), np.nan)
+
+
+def _heat(axes: Any, picture: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> None:
+    """Lay the share of peaks around each position over a picture."""
+    grain = 112
+    bins = [np.linspace(0, 1, grain + 1)] * 2
+    count, _, _ = np.histogram2d(places[:, 0], places[:, 1], bins=bins)
+    dense = gaussian_filter(count, [0.6 * grain / n for n in shape])
+    dense = dense / dense.max() if dense.max() > 0 else dense
+    axes.imshow(picture.mean(axis=2), cmap="gray", extent=(0, 1, 1, 0), vmin=0, vmax=255)
+    axes.imshow(dense, cmap="inferno", extent=(0, 1, 1, 0), alpha=0.75 * dense**0.7, vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _dots(axes: Any, data: PartSet, centres: np.ndarray) -> None:
+    for (y, x), colour in zip(centres, part_colours(data.parts).values(), strict=True):
+        if 0 <= y <= 1 and 0 <= x <= 1:
+            style = {"color": colour, "markeredgecolor": "black", "markeredgewidth": 0.6}
+            axes.plot(x, y, "o", markersize=4.5, **style)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(1, 0)
+
+
+def _legend(figure: Figure, data: PartSet) -> None:
+    marks = [
+        Line2D([], [], marker="o", linestyle="", color=c, markeredgecolor="black", label=part)
+        for part, c in part_colours(data.parts).items()
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=8, fontsize=7, frameon=False)
