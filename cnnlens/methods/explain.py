@@ -183,7 +183,7 @@ class Explain(Method):
     ) -> None:
         """Draw an explanation; write its picture and its JSON."""
         from cnnlens.files import write_json
-        from cnnlens.report.figures.explain import save_explained
+        from cnnlens.report.figures.filters import save_explained
 
         item = self._item(image, None if found.of_predicted else found.category)
         layer, detects, name = self.stored.layer.name, self.stored.detects, item.subject

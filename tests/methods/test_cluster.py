@@ -30,7 +30,7 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
 from cnnlens.report.cluster_files import EMBED
-from cnnlens.report.figures import explain as explain_figures
+from cnnlens.report.figures import filters as filter_figures
 from cnnlens.report.trees import read_tree
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
@@ -368,7 +368,7 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
 ) -> None:
     photos = sorted((world / "strange" / "u").glob("*.png"))
     drawn: list[Image.Image] = []
-    real = explain_figures.draw_explained
+    real = filter_figures.draw_explained
 
     def stopped(*what: Any) -> Image.Image:
         if len(drawn) == 2:
@@ -377,7 +377,7 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
         return drawn[-1]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(explain_figures, "draw_explained", stopped)
+        patch.setattr(filter_figures, "draw_explained", stopped)
         done(Explain, world, image=photos)
     drawn.clear()
     one = method(Explain, world, image=photos)
