@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from cnnlens.cli import services
+from cnnlens.cli.demo import demo
 from cnnlens.cli.help import GroupedCommands, sister, with_examples
 from cnnlens.cli.options import command
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
@@ -23,12 +24,12 @@ from cnnlens.files import writing_error
 from cnnlens.methods import faults, methods
 from cnnlens.voice import write_line
 
-# commands that are no method: functions of their names, in files of the door, and their headings
-_SERVICES = {
-    "layers": ("services", "Find your way"),
-    "report": ("services", "Results"),
-    "demo": ("demo", "Find your way"),
-}
+# commands that are no method, and their headings
+_SERVICES = (
+    (services.layers, "Find your way"),
+    (services.report, "Results"),
+    (demo, "Find your way"),
+)
 # headings in the order in which the help shows them
 _PANELS = (
     *("Find your way", "Measure units", "Look at units", "Look at images", "Look at a layer"),
@@ -73,16 +74,13 @@ def _main(
 
 def _register() -> None:
     """Give every service and every method its command, under its heading."""
-    found: list[tuple[str, str, Any, Any]] = []
-    for name, (module, panel) in _SERVICES.items():
-        function = getattr(import_module(f"cnnlens.cli.{module}"), name)
-        found.append((panel, name, function, ()))
+    found: list[tuple[str, str, Any, tuple[str, ...]]]
+    found = [(panel, function.__name__, function, ()) for function, panel in _SERVICES]
     found += [(m.panel, name, command(m), m.examples) for name, m in methods().items()]
     panels = dict.fromkeys([*_PANELS, *(panel for panel, *_ in found)])
     for panel, name, function, examples in sorted(found, key=lambda one: [*panels].index(one[0])):
         app.command(name, cls=with_examples(examples), rich_help_panel=panel)(function)
-    data = import_module("cnnlens.cli.data").app
-    app.add_typer(data, name="data", rich_help_panel=_PANELS[0])
+    app.add_typer(services.data, name="data", rich_help_panel=_PANELS[0])
 
 
 _register()

@@ -1,14 +1,18 @@
-"""``cnnlens layers`` and ``cnnlens report``: what can be addressed; the page over all results."""
+"""Commands that are no method: ``layers``, ``report``, and ``data`` with its own."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods import write_page
+from cnnlens.progress import Step
 from cnnlens.settings.option import fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.workspace import Workspace
@@ -70,3 +74,120 @@ def report(workspace: Any, json: bool, quiet: bool) -> None:
     page = write_page(Workspace(workspace).path, screen)
     screen.document({"page": str(page), "bytes": page.stat().st_size})
     screen.say(str(page))
+
+
+# ---- cnnlens data: data sets to list, download, make and check
+
+data = typer.Typer(
+    help="Data sets: list, download, make, check.", no_args_is_help=True, rich_markup_mode=None
+)
+
+MADE = {  # the sets that `make` knows
+    "shapes": "synthetic color and shape concepts",
+    "animals": "synthetic animals with parts, and backgrounds without",
+}
+
+
+@data.command("list")
+@o.with_fields(*o.common("json", "quiet"))
+def list_(**said: Any) -> None:
+    """List data sets, and which are there."""
+    from cnnlens.data.dataset import home
+    from cnnlens.data.download import listing
+
+    screen, rows = Screen(**said), listing(home())
+    screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
+    shown = [(r["name"], r["title"], r["path"] or "not downloaded") for r in rows]
+    shown += [(made, what, f"cnnlens data make {made}") for made, what in MADE.items()]
+    screen.table(["name", "what", "where"], shown)
+
+
+@data.command()
+@o.with_fields(*o.common("json", "quiet"))
+def download(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name that `cnnlens data list` shows.")
+    ],
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take the archive from here instead.")
+    ] = None,
+    **said: Any,
+) -> None:
+    """Download a data set.
+
+    A broken download is resumed by the same command; the data set lands in $CNNLENS_HOME
+    (default: the platform's data folder), whole or not at all.
+    """
+    from cnnlens.data.dataset import home
+    from cnnlens.data.download import download as fetch
+
+    screen = Screen(**said)
+    with screen.progress() as bars:
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            bars.show(Step(done, total or max(done, 1), stage, unit=""))
+
+        path = fetch(name, home(), tell, url)
+    screen.document({"name": name, "path": str(path)})
+    screen.say(str(path))
+
+
+@data.command()
+@o.with_fields(*o.common("json", "quiet", "force"))
+def make(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="shapes|animals",
+            help="shapes: colored figures, labelled in Broden's layout. animals: three kinds with "
+            "their parts, in CUB-200-2011's, and backgrounds without.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./NAME.")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of images (animals: a quarter more).")
+    ] = 2000,
+    size: Annotated[int, typer.Option(min=24, metavar="N", help="Side in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    force: bool = False,
+    **said: Any,
+) -> None:
+    """Write a synthetic data set."""
+    if name not in MADE:
+        raise UsageError(f"no synthetic set '{name}'", f"known are: {', '.join(MADE)}")
+    from cnnlens.data.animals import make_animals
+    from cnnlens.data.synthetic import make_shapes
+
+    screen, maker = Screen(**said), {"shapes": make_shapes, "animals": make_animals}[name]
+    with screen.counted("drawing") as progress:
+        path = maker(out or Path(name), images, size, seed, progress=progress, force=force)
+    screen.document({"name": name, "path": str(path), "images": images})
+    screen.say(str(path))
+
+
+@data.command()
+@o.with_fields(*o.common("json", "quiet"))
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data folder of any kind.")],
+    **said: Any,
+) -> None:
+    """Report what is wrong with a data set.
+
+    Reads all of it and reports row by row; exit status 1 where anything is wrong.
+    """
+    from cnnlens.data.check import check as check_
+
+    screen = Screen(**said)
+    with screen.counted("checking") as progress:
+        found = check_(folder, progress=progress)
+    screen.document(found.as_dict())
+    screen.table(["where", "what"], [(p.where, p.what) for p in found.problems])
+    for note in found.notes:
+        screen.say(f"note: {note}")
+    screen.say(found.summary)
+    if not found.ok:
+        raise CnnlensError(
+            f"{folder} has {len(found.problems)} problem(s)", "each is listed above with its row"
+        )

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.matlab import listed, read_mat
+from cnnlens.data.animal_part import listed, read_mat
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_csv, read_json, write_json

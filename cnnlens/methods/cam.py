@@ -14,7 +14,7 @@ from cnnlens.files import mark
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
-from cnnlens.settings.attribution import CamSettings
+from cnnlens.settings.measure import CamSettings
 from cnnlens.settings.option import images_input, layer_input, option, raw_input
 from cnnlens.study.ledger import Item
 

@@ -13,7 +13,7 @@ from cnnlens.methods.measurement import holds_more
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
-from cnnlens.settings.attribution import DeconvSettings
+from cnnlens.settings.measure import DeconvSettings
 from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
 from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 

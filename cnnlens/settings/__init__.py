@@ -1,8 +1,13 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
-from cnnlens.settings.attribution import CamSettings, DeconvSettings
 from cnnlens.settings.cluster import ClusterSettings, ExplainSettings, OutlierSettings
-from cnnlens.settings.measure import CompareSettings, DissectSettings, StabilitySettings
+from cnnlens.settings.measure import (
+    CamSettings,
+    CompareSettings,
+    DeconvSettings,
+    DissectSettings,
+    StabilitySettings,
+)
 from cnnlens.settings.run import ExtractSettings, ModelSettings, RunSettings, Settings
 from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
 
