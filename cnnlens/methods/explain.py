@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage
+from cnnlens.data.given import GivenImage, GivenImages, given_images
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.methods.method import Inputs, Method, Results, page_part
@@ -69,30 +69,29 @@ class Explain(Method):
 
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
-        self.known = {file.stem: self._ledger(file) for file in sorted(self.folder.glob("*.json"))}
         # what earlier pictures show: an image's place, and the category named against the predicted
-        made = {name: self._document(name).get(MADE_FROM) for name in self.known}
+        files = sorted(self.folder.glob("*.json"))
+        made = {file.stem: self._document(file.stem).get(MADE_FROM) for file in files}
         self.shown = {
             name: (str(one["image"]).partition(":")[0], one.get("category"))
             for name, one in made.items()
             if isinstance(one, dict) and one.get("image")
         }
-        predicted = [self.known[name] for name, (_, named) in self.shown.items() if named is None]
-        self.given = study.given(asked.image, predicted)
+        predicted = {name: place for name, (place, named) in self.shown.items() if named is None}
+        self.given = GivenImages(given_images([Path(p) for p in asked.image], predicted))
         images = study.images(asked.data, ("classes", "parts"))
         (layer,) = study.layers([asked.layer] if asked.layer else [])
         self.stored = StoredLayer(study, images, layer)
         predictor(study.model, sorted(set(images.image_categories or ())), asked.category)
 
-    def _ledger(self, file: Path) -> Ledger:
-        return Ledger(file, listed="", force=self.study.force)
-
     # ---- what is there
+
+    def _ledger(self, name: str) -> Ledger:
+        return Ledger(self.folder / f"{name}.json", listed="", force=self.study.force)
 
     def _document(self, name: str) -> dict[str, Any]:
         """What an earlier run found; {} where there is no such file."""
-        ledger = self.known.get(name)
-        return ledger.entries.get(ledger.path.name, {}) if ledger else {}
+        return self._ledger(name).entries.get(f"{name}.json", {})
 
     def _name(self, image: GivenImage, category: str | None) -> str:
         """Name the picture of an image, down a category's tree or the predicted one's."""
@@ -123,9 +122,8 @@ class Explain(Method):
         """Name of the picture that shows just this already; None where there is none."""
         for category in dict.fromkeys((None, self.asked.category)):
             item = self._item(image, category)
-            ledger = self.known.get(item.subject)
             wanted = (None, self._document(item.subject).get("category"), category)
-            if ledger and ledger.is_made(item) and self.asked.category in wanted:
+            if self.asked.category in wanted and self._ledger(item.subject).is_made(item):
                 return str(item.subject)
         return None
 
@@ -194,7 +192,6 @@ class Explain(Method):
         about = {"image": image.shown, "file": f"{name}.png", "layer": layer}
         rest = {**found.as_dict(store.images, detects), MADE_FROM: item.made_from}
         write_json(self.folder / item.name, {**about, **rest})
-        self.known[name] = self._ledger(self.folder / item.name)
         self.shown[name] = image.place, item.made_from["category"]
         self.names[image] = name
 
