@@ -13,10 +13,12 @@ from cnnlens.measure.comparison import QUANTITIES, Measured, unlike
 from cnnlens.model.addresses import parse_filters
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import data_name, finished, natural, read_workspace
-from cnnlens.report.dissect_files import DissectResult, read_dissection
-from cnnlens.report.stability_files import StabilityResult, read_stability
+from cnnlens.report.dissect_files import read_dissection
+from cnnlens.report.stability_files import read_stability
 from cnnlens.report.trained import trained_accuracy, training_of
 from cnnlens.settings import CompareSettings
+
+_READERS = {"dissect": read_dissection, "stability": read_stability}
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,7 @@ class ComparedLayer:
 
     name: str  # as it was typed there
     alias: str  # its ``convN``, where it is known, else empty
-    dissect: DissectResult | None  # what dissect found
-    stability: StabilityResult | None  # what stability found
-
-    @property
-    def measured(self) -> dict[str, DissectResult | StabilityResult]:
-        """What there is, by command."""
-        both = {"dissect": self.dissect, "stability": self.stability}
-        return {command: found for command, found in both.items() if found is not None}
+    measured: Mapping[str, Any]  # by command: what it found, `DissectResult`, `StabilityResult`
 
     @property
     def units(self) -> int:
@@ -116,16 +111,14 @@ def _layers(path: Path, document: Mapping[str, Any]) -> dict[str, ComparedLayer]
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
             named[file_name(entry["name"])] = entry["name"]
             aliases[entry["name"]] = str(entry.get("alias") or "")
-    dissected, stable = (
-        {folder.name: folder for folder in finished(path, command)}
-        for command in ("dissect", "stability")
-    )
+    measured: dict[str, dict[str, Any]] = {}
+    for command, read in _READERS.items():
+        for folder in finished(path, command):
+            measured.setdefault(folder.name, {})[command] = read(folder)
     found = {}
-    for key in sorted({**dissected, **stable}, key=natural):
-        dissect = read_dissection(dissected[key]) if key in dissected else None
-        stability = read_stability(stable[key]) if key in stable else None
-        name = named.get(key) or (dissect.name if dissect is not None else key)
-        found[name] = ComparedLayer(name, aliases.get(name, ""), dissect, stability)
+    for key in sorted(measured, key=natural):
+        name = named.get(key) or str(getattr(measured[key].get("dissect"), "name", key))
+        found[name] = ComparedLayer(name, aliases.get(name, ""), measured[key])
     return found
 
 
@@ -271,12 +264,11 @@ def compare_models(
         When the workspaces were not measured alike.
     """
     settings = settings or CompareSettings()
-    unlike = disagreements(models, layers)
-    if unlike and not force:
-        more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
-        raise CnnlensError(
-            unlike[0] + more, "measure both alike, or compare all the same with --force"
-        )
+    differ = disagreements(models, layers)
+    if differ and not force:
+        more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+        hint = "measure both alike, or compare all the same with --force"
+        raise CnnlensError(differ[0] + more, hint)
     return {
         "workspaces": [
             {
@@ -290,14 +282,12 @@ def compare_models(
             for model in models
         ],
         "settings": settings.as_dict(),
-        "unlike": unlike,
+        "unlike": differ,
         "remarks": remarks(models, layers),
         "layers": {
             name: {
                 "names": [row.name for row in rows],
-                **{
-                    one.key: one.compare([r.measured for r in rows], settings) for one in QUANTITIES
-                },
+                **{q.key: q.compare([row.measured for row in rows], settings) for q in QUANTITIES},
             }
             for name, rows in layers.items()
         },
@@ -308,7 +298,7 @@ def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -
     """Say, in sentences, where workspaces were not measured alike: other data, other settings."""
     found: dict[str, None] = {}
     for name, rows in layers.items():
-        for command in ("dissect", "stability"):
+        for command in _READERS:
             known = [
                 Measured(model.name, data_name(one.summary) or "unnamed data", one.summary)
                 for model, layer in zip(models, rows, strict=True)

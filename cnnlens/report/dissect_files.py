@@ -36,18 +36,6 @@ from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 _REDO = "redo `cnnlens dissect` with --force"
 
 
-@dataclass(frozen=True)
-class Concept:
-    """One row of ``concepts.csv``: how much there is of a concept, and its best unit."""
-
-    label: str
-    category: str
-    pixels: int | None = None
-    images: int | None = None
-    best_unit: int | None = None
-    best_iou: float | None = None
-
-
 T = TypeVar("T")
 
 

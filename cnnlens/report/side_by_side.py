@@ -204,11 +204,12 @@ _MEASURES = {
 def _unit(layer: ComparedLayer, unit: int) -> list[Any]:
     """Give a unit's words and pictures in one workspace."""
     words = []
-    if layer.dissect is not None and unit < len(layer.dissect):
-        one = layer.dissect[unit]
+    dissect, stability = (layer.measured.get(c, ()) for c in ("dissect", "stability"))
+    if unit < len(dissect):
+        one = dissect[unit]
         words.append(f"{one.label or 'no concept'}, IoU {one.iou:.3f}")
-    if layer.stability is not None and unit < len(layer.stability):
-        row = layer.stability[unit].row()
+    if unit < len(stability):
+        row = stability[unit].row()
         words += [f"{n} {row[k]:.3f}" for k, n in _MEASURES.items() if row[k] is not None]
     shots = [Shot(p, alt=f"Pictures of unit {unit}") for p in unit_pictures(layer, unit).values()]
     return [" · ".join(words) or "nothing", *shots]
@@ -243,10 +244,10 @@ def units_to_show(rows: Rows, top: int) -> list[int]:
 
 
 def _ranked(layer: ComparedLayer) -> list[int]:
-    if layer.dissect is not None:
-        return [unit.unit for unit in layer.dissect.best()]
-    assert layer.stability is not None
-    return [int(unit) for unit in layer.stability.instability.argsort(kind="stable")]  # NaN last
+    if "dissect" in layer.measured:
+        return [unit.unit for unit in layer.measured["dissect"].best()]
+    instability = layer.measured["stability"].instability
+    return [int(unit) for unit in instability.argsort(kind="stable")]  # NaN last
 
 
 # -- compare.csv, and for notebooks --------------------------------------------------------------

@@ -298,8 +298,7 @@ def test_units_shown_are_the_best_of_each(pair):
     chosen = units_to_show(rows, 4)
     assert len(chosen) == 4
     for row in rows:
-        assert row.dissect is not None
-        best = max(row.dissect.units, key=lambda u: u.iou)
+        best = max(row.measured["dissect"].units, key=lambda u: u.iou)
         assert best.unit in chosen
 
 
@@ -357,4 +356,4 @@ def test_units_without_a_stability_value_are_no_zeros(pair):
     add_stability(pair[0], "conv5", [None] * 20)
     found = of(pair)["layers"]["conv5"]["location_instability"]["values"][0]
     assert found is None
-    assert np.isnan(read_models(pair)[0].layers["conv5"].stability.instability).all()
+    assert np.isnan(read_models(pair)[0].layers["conv5"].measured["stability"].instability).all()
