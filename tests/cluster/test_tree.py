@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.cluster.tree import clades, newick, quoted, roots, walk
+from cnnlens.cluster.tree import clades, flat, newick, quoted, roots, walk
 from cnnlens.errors import CnnlensError
 from cnnlens.report.trees import parse_nested, read_tree, write_tree
 
@@ -160,3 +160,25 @@ def test_parses_as_python_does(seed: int) -> None:
     document = drawn(7)
     for indent in (None, 2):
         assert parse_nested(json.dumps(document, indent=indent)) == document
+
+
+def test_a_nested_tree_is_laid_flat_children_first() -> None:
+    def leaf(row: int) -> dict[str, Any]:
+        return {"image": f"{row}.png", "row": row}
+
+    inner = {
+        "distance": 0.1,
+        "critical_filter": 4,
+        "detects": "fur",
+        "children": [leaf(2), leaf(0)],
+    }
+    root = {"distance": 0.3, "critical_filter": None, "children": [leaf(1), inner]}
+    said = ("distance", "critical_filter")
+    assert flat(root, said) == {
+        "images": ["0.png", "1.png", "2.png"],
+        "nodes": [[0.1, 4, "fur", [2, 0]], [0.3, None, None, [1, 3]]],
+        "roots": [4],
+    }
+    several = {"distance": None, "critical_filter": None, "children": [inner, leaf(1)]}
+    assert flat(several, said)["roots"] == [3, 1]
+    assert len(flat(several, said)["nodes"]) == 1
