@@ -18,8 +18,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
-from cnnlens.model.architectures import registry
-from cnnlens.model.architectures.architecture import Architecture, Opened, described, shapes_of
+from cnnlens.model.architectures import Architecture, Opened, described, registry, shapes_of
 from cnnlens.model.infer import build, fit, skeleton
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.surgery import Plan, operate, undo_names

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.architectures.architecture import Opened
+from cnnlens.model.architectures import Opened
 from cnnlens.model.preprocess import Preprocess
 
 ARCH = "torch.export"

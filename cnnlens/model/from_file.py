@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.architectures import registry
-from cnnlens.model.architectures.architecture import Opened, described, shapes_of
+from cnnlens.model.architectures import Opened, described, registry, shapes_of
 from cnnlens.model.checkpoint import (
     State,
     find_module,

@@ -17,8 +17,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model import zoo
-from cnnlens.model.architectures import timm, torchvision
-from cnnlens.model.architectures.architecture import (
+from cnnlens.model.architectures import (
     Architecture,
     Options,
     ShapeMatcher,
@@ -28,6 +27,8 @@ from cnnlens.model.architectures.architecture import (
     first_convolution,
     seeded,
     shapes_of,
+    timm,
+    torchvision,
     weightless,
 )
 

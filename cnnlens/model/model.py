@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnlens.model.device import borrowed
 from cnnlens.model.preprocess import Preprocess
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 @dataclass(repr=False)

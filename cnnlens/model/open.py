@@ -12,13 +12,15 @@ import torch
 from torch import nn
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model.architectures import registry, timm, torchvision
-from cnnlens.model.architectures.architecture import (
+from cnnlens.model.architectures import (
     Opened,
     count_outputs,
     described,
     first_convolution,
+    registry,
     seeded,
+    timm,
+    torchvision,
 )
 from cnnlens.model.architectures.torchvision import imagenet_classes
 from cnnlens.model.device import resolve_device

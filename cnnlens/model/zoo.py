@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model.architectures.architecture import Architecture
+from cnnlens.model.architectures import Architecture
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "zoo:"

@@ -5,9 +5,9 @@ import torch
 import torchvision
 
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.architectures import shapes_of, weightless
 from cnnlens.model.architectures import timm as timm_nets
 from cnnlens.model.architectures import torchvision as torchvision_nets
-from cnnlens.model.architectures.architecture import shapes_of, weightless
 from cnnlens.model.infer import Fit, build, fit, infer
 
 Shapes = dict[str, tuple[int, ...]]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.model.architectures.architecture import shapes_of, weightless
+from cnnlens.model.architectures import shapes_of, weightless
 from cnnlens.model.infer import infer
 from cnnlens.model.zoo import ZOO
 

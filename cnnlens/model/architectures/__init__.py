@@ -1,1 +1,252 @@
-"""Architectures by name: torchvision's, timm's, the papers', the user's own code."""
+"""A network that can be built by name: how, how it is fed, and its shapes without memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from cnnlens.model.preprocess import Preprocess
+
+Shapes = Mapping[str, tuple[int, ...]]
+Options = dict[str, Any]
+
+
+def _no_options(_: Shapes) -> Iterable[Options]:
+    return ({},)
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that can be built by name.
+
+    Attributes
+    ----------
+    name : str
+        Its canonical spec, which opens it again: ``torchvision:resnet18``.
+    make : callable
+        Builds it with random weights; keyword arguments are the registry's own.
+    outputs : int or None
+        Number of classes `make` gives it unless told ``num_classes``; None: it cannot be told.
+    options : callable
+        Shapes of a state dict -> the keyword arguments worth trying to fit it.
+    preprocess : callable
+        The built network -> how to feed it, or None where nobody knows.
+    class_names : callable
+        Number of outputs -> their names, or None.
+    finish : callable
+        Sets what a state dict does not say; returns notes for the user.
+    lazy : bool
+        Whether it can be built without memory and then be given its weights.
+    source : str
+        What else decides how it computes (the text of a factory's file), for the fingerprint.
+    """
+
+    name: str
+    make: Callable[..., nn.Module]
+    outputs: int | None = None
+    options: Callable[[Shapes], Iterable[Options]] = _no_options
+    preprocess: Callable[[nn.Module], Preprocess | None] = _nothing
+    class_names: Callable[[int], list[str] | None] = _nothing
+    finish: Callable[[nn.Module], list[str]] = field(default=lambda net: [])
+    lazy: bool = False
+    source: str = ""
+
+
+@dataclass
+class Opened:
+    """A network and what is known about it.
+
+    Attributes
+    ----------
+    net : torch.nn.Module
+        On the CPU.
+    arch : str
+        Its architecture's name.
+    preprocess : Preprocess or None
+        None where nobody knows.
+    classes : list of str or None
+        Names of its outputs.
+    source : str
+        What else decides how it computes, for the fingerprint.
+    batch : int or None
+        The only batch size it accepts.
+    fixed_size : bool
+        Whether it takes pictures of the preprocessing's size only.
+    notes : sequence of str
+        For the user to read.
+    surgery : sequence of dict
+        Plans of what was done to the architecture, see `surgery`.
+    """
+
+    net: nn.Module
+    arch: str
+    preprocess: Preprocess | None = None
+    classes: list[str] | None = None
+    source: str = ""
+    batch: int | None = None
+    fixed_size: bool = False
+    notes: Sequence[str] = ()
+    surgery: Sequence[dict[str, Any]] = ()
+
+
+def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:
+    """Add what an architecture knows about a network built from it."""
+    outputs = count_outputs(net)
+    classes = known.class_names(outputs) if outputs else None
+    return Opened(
+        net,
+        known.name,
+        known.preprocess(net),
+        classes,
+        # GoogLeNet and Inception: a switch that changes the result and is in no state dict
+        known.source + ("transform_input" if getattr(net, "transform_input", False) else ""),
+        # vision transformers have one position embedding per patch
+        fixed_size=isinstance(getattr(net, "image_size", None), int),
+        notes=notes,
+    )
+
+
+def count_outputs(net: nn.Module) -> int | None:
+    """Number of classes a network gives, read off its last linear layer or convolution."""
+    last = None
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            last = module.out_features
+        elif isinstance(module, nn.Conv2d):
+            last = module.out_channels
+    return last
+
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_ALLOCATE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
+
+
+class _Blank(TorchFunctionMode):
+    """Leave out the drawing of random weights, for networks about to be given others."""
+
+    _DRAWS: ClassVar = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Within this block, new layers have memory for their weights, with no meaning in it."""
+    with _Blank():
+        yield
+
+
+class UnlikeError(Exception):
+    """The network being built is not the one whose shapes were asked for."""
+
+
+class _Weightless(TorchFunctionMode):
+    """Put what layers allocate on the meta device, and only that.
+
+    ``torch.device("meta")`` would also catch the small tensors from which some builders compute
+    widths or index tables (RegNet, Swin), which then cannot be read.
+    """
+
+    def __init__(self, watch: ShapeMatcher | None) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _ALLOCATE and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        result = func(*args, **kwargs)
+        # the weights of layers
+        if self.watch is not None and func is torch.empty and result.is_floating_point():
+            self.watch.see(tuple(result.shape))
+        return result
+
+
+class ShapeMatcher:
+    """Stops the building of a network as soon as its layers are not those of a state dict.
+
+    That makes a thousand candidates affordable: most differ within their first few layers.
+
+    Parameters
+    ----------
+    shapes : mapping
+        Names and shapes of the state dict.
+    outputs : int or None
+        Number of classes the network is built with, which may differ from the state dict's.
+    """
+
+    # some builders make a layer or two on trial, or tables that no state dict holds
+    PATIENCE = 3
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], outputs: int | None) -> None:
+        self.outputs = outputs
+        self.known = Counter(shapes.values())
+        self.heads = {shape[1:] for shape in self.known}
+        self.stems = {shape[:1] + shape[2:] for shape in self.known}
+        self.matched = self.surplus = 0
+        self.strange: set[tuple[int, ...]] = set()
+
+    def see(self, shape: tuple[int, ...]) -> None:
+        """Count one layer's weight; raise :class:`UnlikeError` after too many strangers."""
+        if len(shape) < 2:
+            return
+        if self.known[shape] > 0 or self._adaptable(shape):
+            self.known[shape] -= 1  # a deeper network has more layers of the same shape
+            self.matched += 1
+            return
+        if shape in self.known:
+            self.surplus += 1
+        else:
+            self.strange.add(shape)
+        if self.surplus + len(self.strange) > self.PATIENCE:
+            raise UnlikeError
+
+    def _adaptable(self, shape: tuple[int, ...]) -> bool:
+        """Whether the shape differs by nothing but the number of classes or input channels."""
+        if shape[0] == self.outputs and shape[1:] in self.heads:
+            return True
+        return shape[1] == 3 and shape[:1] + shape[2:] in self.stems
+
+
+@contextmanager
+def weightless(watch: ShapeMatcher | None = None) -> Iterator[None]:
+    """Within this block, new layers hold shapes but no numbers."""
+    with _Weightless(watch):
+        yield
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Within this block, random weights come out the same every time; the global state returns."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def shapes_of(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a state dict's tensors."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def first_convolution(net: nn.Module) -> tuple[str, Convolution] | None:
+    """Name and module of the first convolution registered in a network, if it has one."""
+    for name, module in net.named_modules():
+        if isinstance(module, Convolution):
+            return name, module
+    return None

@@ -15,8 +15,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model import zoo
-from cnnlens.model.architectures import timm, torchvision
-from cnnlens.model.architectures.architecture import Architecture
+from cnnlens.model.architectures import Architecture, timm, torchvision
 from cnnlens.model.preprocess import Preprocess
 
 REGISTRIES = {

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architectures.architecture import Architecture, Options, Shapes
+from cnnlens.model.architectures import Architecture, Options, Shapes
 from cnnlens.model.architectures.torchvision import imagenet_classes
 from cnnlens.model.preprocess import Preprocess
 

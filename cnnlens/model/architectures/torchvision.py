@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import models
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architectures.architecture import (
+from cnnlens.model.architectures import (
     Architecture,
     Options,
     Shapes,
