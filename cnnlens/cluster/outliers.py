@@ -19,7 +19,7 @@ import torch
 
 from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import Regions, find_regions
-from cnnlens.cluster.vectors import Groups, MapSource, category_of
+from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.model.classes import class_bias, class_name
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
@@ -252,7 +252,8 @@ def outlier_steps(
         regions = find_regions(source, groups, settings.seed)
     noise = None
     if noises:
-        noise = _noise_class(noises, _bias(model, count), _radius_of(regions, classes, count))
+        radius = regions.radius_of(classes, count) if regions else None
+        noise = _noise_class(noises, _bias(model, count), radius)
     return Outliers(predicted, classes, noise, regions)
 
 
@@ -282,21 +283,6 @@ def _class_names(model: Model, groups: Groups | None, count: int) -> Sequence[st
 def _bias(model: Model, count: int) -> np.ndarray | None:
     found = class_bias(model, count)
     return None if found is None else found.numpy().astype(float)
-
-
-def _radius_of(
-    regions: Regions | None, classes: Sequence[str] | None, count: int
-) -> np.ndarray | None:
-    """Radius of the region of each class's category, (K,); None where none is known."""
-    if regions is None:
-        return None
-    names = regions.groups.names
-    found = np.full(count, np.nan)
-    for number in range(count):
-        category = category_of(number, classes, count, names)
-        if category is not None:
-            found[number] = regions.radius[names.index(category)]
-    return found if np.isfinite(found).any() else None
 
 
 def _noise_class(

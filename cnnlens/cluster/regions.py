@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.cluster.embed import flat_vectors
-from cnnlens.cluster.vectors import Groups, MapSource
+from cnnlens.cluster.vectors import Groups, MapSource, category_of
 from cnnlens.errors import CnnlensError
 
 
@@ -29,32 +29,16 @@ def radii(vectors: np.ndarray, groups: Groups) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Clusters of representatives, and what they are called.
+    """Clusters of representatives, and what they are called."""
 
-    Attributes
-    ----------
-    of_image : numpy.ndarray
-        (N,): the cluster of each image.
-    optimal, stable : numpy.ndarray
-        (K,): the category that each cluster is named after.
-    agreement : float
-        Share of clusters that both ways name alike.
-    optimal_accuracy, stable_accuracy : float
-        Share of images whose cluster bears their category's name.
-    purity : float
-        Share of images that belong to the most frequent category of their cluster.
-    radius : numpy.ndarray
-        (K,): each cluster's radius.
-    """
-
-    of_image: np.ndarray
-    optimal: np.ndarray
-    stable: np.ndarray
-    agreement: float
-    optimal_accuracy: float
-    stable_accuracy: float
-    purity: float
-    radius: np.ndarray
+    of_image: np.ndarray  #: (N,): the cluster of each image
+    optimal: np.ndarray  #: (K,): the category that each cluster is named after
+    stable: np.ndarray  #: (K,): that, in the stable marriage
+    agreement: float  #: share of clusters that both ways name alike
+    optimal_accuracy: float  #: share of images whose cluster bears their category's name
+    stable_accuracy: float  #: that, in the stable marriage
+    purity: float  #: share of images that belong to the most frequent category of their cluster
+    radius: np.ndarray  #: (K,): each cluster's radius
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON; `names` of the K categories."""
@@ -101,6 +85,17 @@ class Regions:
             "radius": dict(zip(names, map(float, self.radius), strict=True)),
             "clusters": self.clusters.as_dict(names) if self.clusters else None,
         }
+
+    def radius_of(self, classes: Sequence[str] | None, count: int) -> np.ndarray | None:
+        """Radius of the region of each of `count` classes' category, (K,), NaN where it has none;
+        None where it is known of no class.
+        """
+        names, found = self.groups.names, np.full(count, np.nan)
+        for number in range(count):
+            category = category_of(number, classes, count, names)
+            if category is not None:
+                found[number] = self.radius[names.index(category)]
+        return found if np.isfinite(found).any() else None
 
 
 def find_regions(source: MapSource, groups: Groups, seed: int = 0) -> Regions:
