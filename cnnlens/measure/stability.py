@@ -236,6 +236,7 @@ class _Layer:
         parts = len(self._data.parts)
         blank = np.full(parts, np.nan)
         return Stability(
+            settings=self._settings,
             names=self._names,
             parts=self._data.parts,
             unmeasured=[n for k, n in enumerate(self._names) if k not in self._categories],
@@ -255,6 +256,7 @@ class _Layer:
             places=(self._places / np.array(self._size)).astype(np.float32),
             seen=self._seen,
             labels=self._labels,
+            left_out=self._data.faults,
         )
 
     def _distances(self) -> np.ndarray:

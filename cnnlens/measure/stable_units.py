@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from cnnlens.data.parts import Fault
 from cnnlens.measure.part_measures import PartInterpretability
+from cnnlens.settings import StabilitySettings
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class Stability:
 
     Attributes
     ----------
+    settings : StabilitySettings
+        What was asked for.
     names : list of str
         Categories.
     parts : tuple of str
@@ -43,10 +47,13 @@ class Stability:
         x in shares of the input.
     seen, labels : numpy.ndarray
         (N,) int64, positions of those objects in the data, and their categories.
+    left_out : tuple of Fault
+        What is wrong with objects of the data, which were left out.
     skipped : tuple of (path, reason)
         Objects that could be read and not measured: none.
     """
 
+    settings: StabilitySettings
     names: list[str]
     parts: tuple[str, ...]
     unmeasured: list[str]
@@ -66,6 +73,7 @@ class Stability:
     places: np.ndarray
     seen: np.ndarray
     labels: np.ndarray
+    left_out: tuple[Fault, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -138,6 +146,8 @@ class Stability:
             "categories": self.names,
             "unmeasured_categories": self.unmeasured,
             "parts": list(self._parts()),
+            "settings": self.settings.as_dict(),
+            "left_out": [asdict(fault) for fault in self.left_out],
         }
 
     def _parts(self) -> Iterator[dict[str, Any]]:

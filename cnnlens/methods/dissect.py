@@ -72,11 +72,7 @@ class Dissect(Measurement):
             data = find_broden(max(self.study.model.preprocess.size))
         self.images = self.study.images(data, ("broden",))
         self.layers = self.study.layers(self.asked.layer)
-
-    @property
-    def stored(self) -> ExtractSettings | None:
-        """How activations are kept; without a store the model runs twice."""
-        return self.all_settings[1] if self.asked.store else None
+        self.stored = self.all_settings[1] if self.asked.store else None
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name the labels and their images, the network, the settings."""

@@ -31,6 +31,8 @@ class Measurement(Method):
 
     images: Any  # what is measured on
     layers: list[Layer]  # what is measured
+    #: how activations are kept; None: they are measured as they come
+    stored: ExtractSettings | None = ExtractSettings()
     reader: ClassVar[str]  # the function of `cnnlens.report` that reads a layer's folder
 
     def __init__(
@@ -51,15 +53,6 @@ class Measurement(Method):
     def write(self, folder: Path, layer: Layer, found: Any) -> Iterator[int]:
         """Write a layer's files beside its summary; yield how many of its units are drawn."""
         raise NotImplementedError
-
-    def summary(self, found: Any) -> dict[str, Any]:
-        """Say what stands in a layer's summary beside what every measurement says."""
-        return {**found.summary()}
-
-    @property
-    def stored(self) -> ExtractSettings | None:
-        """How activations are kept; None: they are measured as they come."""
-        return ExtractSettings()
 
     def read(self, folder: Path) -> Any:
         """Read a layer's results; raise where they are damaged."""
@@ -115,7 +108,7 @@ class Measurement(Method):
 
         summary = {
             "layer": layer.name,
-            **self.summary(found),
+            **found.summary(),
             "skipped": [{"image": path, "reason": reason} for path, reason in skipped],
             "data": {"name": self.images.name},
             "made_from": self.made_from(layer),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,11 +89,6 @@ class Stability(Measurement):
             others = ModelSource(study.model, self.negatives, layers, study.run)
         size = study.model.preprocess.size
         return stability_steps(source, self.images, fields, size, self.settings, others)
-
-    def summary(self, found: Found) -> dict[str, Any]:
-        """Give settings and faults beside the findings."""
-        faults = [asdict(fault) for fault in self.images.faults]
-        return {**found.summary(), "settings": self.settings.as_dict(), "left_out": faults}
 
     def write(self, folder: Path, layer: Layer, found: Found) -> Iterator[int]:
         """Write the table, where each unit peaks, and where all of them do."""
