@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.activations.store import Store
-    from cnnlens.cluster.filters import FilterTree
-    from cnnlens.cluster.vectors import CategoryMaps, Groups
+    from cnnlens.cluster.vectors import Groups
 
     Making = Generator[Step, None, dict[str, Any]]
 
@@ -182,6 +181,7 @@ class ClusteredLayer(StoredLayer):
     def _filters(self, store: Store, groups: Groups, item: Item) -> Making:
         """Grow a tree per category; who is stopped keeps those that are finished."""
         from cnnlens.cluster.filters import filter_trees
+        from cnnlens.report.cluster_files import write_filters
         from cnnlens.report.words import file_names
 
         ledger = Ledger(self.ledger.folder / ".filters.json", "", self.study.force)
@@ -192,7 +192,12 @@ class ClusteredLayer(StoredLayer):
         yield Step(before, len(items), stage, unit="categories")
         trees = filter_trees(store, groups, missing, self.settings.rule)
         for done, (given, tree) in enumerate(trees, before + 1):
-            ledger.keep(items[given.name], self._tree(store, given, tree, files[given.name]))
+            images = [store.images[row] for row in given.rows]
+            entry = write_filters(
+                self.ledger.folder, files[given.name], given, tree, images, self.detects,
+                self.layer.name, lambda row: self.as_seen(store, row, 64),
+            )  # fmt: skip
+            ledger.keep(items[given.name], entry)
             yield Step(done, len(items), stage, note=given.name, unit="categories")
         ledger.close({})
         known = [ledger.entries[one.name] for one in items.values()]
@@ -213,22 +218,6 @@ class ClusteredLayer(StoredLayer):
         name, made_from = f"{file}.json", {**part.made_from, "category": category}
         bare = ledger.entries.get(name, {}).get("leaves") == 0
         return Item(name, made_from, () if bare else filter_files(file), category)
-
-    def _tree(
-        self, store: Store, given: CategoryMaps, tree: FilterTree, file: str
-    ) -> dict[str, Any]:
-        """Write a category's tree; return what is listed of it."""
-        from cnnlens.report.cluster_files import write_filters
-
-        images = [store.images[row] for row in given.rows]
-        if len(tree.leaves):
-            title = f"{given.name}: filters of {self.layer.name}"
-            write_filters(
-                self.ledger.folder, file, given, tree, images, self.detects, title,
-                lambda row: self.as_seen(store, row, 64),
-            )  # fmt: skip
-        about = {"category": given.name, "file": file, "images": len(images)}
-        return {**about, **tree.as_dict(images)}
 
     def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import FEWEST, embed_steps, pixel_size, read_pixels

@@ -55,7 +55,7 @@ class Explain(Method):
     NAME-CATEGORY.
     """
 
-    name, panel = "explain", "Look at images"
+    name, panel, several = "explain", "Look at images", "images"
     asks, settings_types = ExplainInputs, (ExplainSettings,)
     sections = (("explain", page_part("sections.explanations")),)
     examples = (
@@ -198,15 +198,10 @@ class Explain(Method):
     # ---- what is shown
 
     def close(self) -> None:
-        """List what was explained."""
+        """List what was explained, by the names of the pictures."""
         self.study.voice.skipped(self.given.skipped)
         named = [self.names[image] for image in self.given.images if image in self.names]
         self.summaries = {name: self._document(name) for name in named}
-
-    def document(self) -> Any:
-        """Return the one image's JSON, or those of several by the names of their pictures."""
-        found = super().document()
-        return {"images": self.summaries} if len(self.summaries) > 1 else found
 
     def show(self, results: Results) -> None:
         """Show each image's path."""

@@ -74,6 +74,7 @@ class Method:
     settings_types: ClassVar[tuple[type[Settings], ...]] = ()
     #: what of `RunSettings` it depends on
     uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers")
+    several: ClassVar[str] = "layers"  # what its summaries are of
     sections: ClassVar[tuple[Gather, ...]] = ()  # its parts of the page
     #: whether it works on the workspace's model; else it works on finished workspaces, of which
     #: the first is named in MODEL's place, and leaves them as they are
@@ -111,9 +112,9 @@ class Method:
         """List what was made; called after an interrupt, too."""
 
     def document(self) -> Any:
-        """Return the summary file: one layer's as it is, several under ``layers``."""
+        """Return the summary file: one layer's as it is, several under ``layers`` (`several`)."""
         one: Any = next(iter(self.summaries.values()), {})
-        return one if len(self.summaries) == 1 else {"layers": self.summaries}
+        return one if len(self.summaries) == 1 else {self.several: self.summaries}
 
     def show(self, results: Results) -> None:
         """Show what was found."""

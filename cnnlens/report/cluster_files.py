@@ -156,15 +156,19 @@ def write_filters(
     tree: FilterTree,
     images: Sequence[str],
     detects: Mapping[int, str],
-    title: str,
+    layer: str,
     thumbnail: Callable[[int], np.ndarray],
-) -> None:
-    """Write the tree of one category's filters in all its forms: `filter_files`.
+) -> dict[str, Any]:
+    """Write the tree of one category's filters in all its forms, if it has leaves: `filter_files`.
 
     They are called `file`, below the layer's `folder`. `given` is what the tree was grown from, of
-    n images of these names; `detects` says what filters detect, where that is known. `thumbnail`
-    gives an image as the network sees it, by its row in the source: (64, 64, 3) uint8.
+    n images of these names; `detects` says what filters of the `layer` detect, where that is known.
+    `thumbnail` gives an image as the network sees it, by its row in the source: (64, 64, 3) uint8.
+    Returned is what the summary lists of the tree.
     """
+    about = {"category": given.name, "file": file, "images": len(images), **tree.as_dict(images)}
+    if not len(tree.leaves):
+        return about
     as_json, as_newick, picture, thumbnails = (folder / name for name in filter_files(file))
     rows = given.rows[tree.leaves].tolist()
     cell = cache(lambda leaf: thumbnail(rows[leaf]))
@@ -172,11 +176,13 @@ def write_filters(
     write_tree(as_json, tree.pairs, leaves, tree.node_entries(detects))
     write_text(as_newick, tree.newick(images))
     peaks = given.maps[tree.leaves].max(axis=(2, 3))  # (n, C)
+    title = f"{given.name}: filters of {layer}"
     drawn = filters.draw_tree(title, tree, peaks, cell, detects)
     save_image(picture, drawn, "PNG", optimize=True)
     cut = [cell(leaf) for leaf in range(min(len(rows), filters.MOST))]
     shown = sprite(cut, filters.CELL, filters.COLUMNS)
     save_image(thumbnails, shown, "WEBP", quality=70, method=2)
+    return about
 
 
 def write_layouts(
