@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -254,3 +254,29 @@ def _mean(values: Any) -> float:
 def _mean_pair(pairs: Any) -> dict[str, float]:
     detectors, unique = np.mean(list(pairs), axis=0)
     return {"detectors": float(detectors), "unique_detectors": float(unique)}
+
+
+# -- layers beside each other --------------------------------------------------------------------
+
+LAYER_COLUMNS = (
+    "layer", "units", "detectors", "by chance", "unique detectors", "by chance", "mean IoU",
+    "by chance",
+)  # fmt: skip
+
+
+def layer_row(summary: Mapping[str, Any]) -> list[object]:
+    """Give a layer's row under `LAYER_COLUMNS`, from its summary."""
+    chance = summary.get("chance") or {}
+    keys = ("detectors", "unique_detectors", "mean_iou")
+    pairs = ((summary[key], chance.get(key)) for key in keys)
+    return [summary["layer"], summary["units"], *(value for pair in pairs for value in pair)]
+
+
+def by_category(
+    summaries: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], list[list[object]]]:
+    """Give all categories, and a row per layer: unique detectors (detectors) of each category."""
+    counts = {name: summary["per_category"] for name, summary in summaries.items()}
+    kinds = list(dict.fromkeys(kind for of in counts.values() for kind in of))
+    said = "{unique_detectors} ({detectors})".format_map
+    return kinds, [[name, *(said(of[kind]) for kind in kinds)] for name, of in counts.items()]

@@ -186,6 +186,35 @@ class UnitStability:
     more: Mapping[str, float | None] = field(default_factory=dict)
 
 
+# -- layers beside each other --------------------------------------------------------------------
+
+LAYER_COLUMNS = (
+    "layer", "instability", "shuffled", "uniform", "centre", "selectivity", "centre distance",
+    "dead", "units",
+)  # fmt: skip
+MASK_COLUMNS = ("layer", "quantile", "part interpretability", "by chance", "at most")
+
+
+def layer_row(summary: Mapping[str, Any]) -> list[object]:
+    """Give a layer's row under `LAYER_COLUMNS`, from its summary."""
+    base, layer = summary["baselines"], summary["layer"]
+    chance = (_round(base[name]) for name in ("shuffled", "uniform", "centre"))
+    away, selective = _round(summary["centre_distance"]), _round(summary["selectivity"], 3)
+    steady = _round(summary["location_instability"])
+    return [layer, steady, *chance, selective, away, summary["dead_units"], summary["units"]]
+
+
+def mask_rows(summary: Mapping[str, Any]) -> list[list[object]]:
+    """Give a layer's rows under `MASK_COLUMNS`, one per quantile; none without masks."""
+    masks = ("quantile", "part_interpretability", "chance", "bound")
+    found = summary["interpretability"]
+    return [[summary["layer"], *(_round(one[key]) for key in masks)] for one in found]
+
+
+def _round(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)
+
+
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 

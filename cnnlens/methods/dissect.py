@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from cnnlens.measure.dissection import Dissection
     from cnnlens.model.layers import Layer
 
-COUNTED = {
-    "detectors": "detectors",
-    "unique detectors": "unique_detectors",
-    "mean IoU": "mean_iou",
-}
-
 
 @dataclass(frozen=True)
 class DissectInputs(Inputs):
@@ -112,6 +106,8 @@ class Dissect(Measurement):
 
     def show(self, results: Results) -> None:
         """Show each layer's best units, then layers beside each other."""
+        from cnnlens.measure.dissection import LAYER_COLUMNS, by_category, layer_row
+
         for layer in self.layers:
             best = self.read(self.folder(layer)).best(10)
             columns = ["unit", "label", "category", "IoU", "p"]
@@ -119,20 +115,10 @@ class Dissect(Measurement):
             units = [(u.unit, u.label, u.category, round(u.iou, 4), u.p_value) for u in best]
             units = [row[: len(columns)] for row in units]
             results.table(columns, units, title=f"{layer.name}: best units")
-        columns = ["layer", "units", *(c for name in COUNTED for c in (name, "by chance"))]
-        rows = [_beside_chance(summary) for summary in self.summaries.values()]
-        results.table(columns, rows, title="summary")
-        if len(rows) > 1:
-            counts = {name: summary["per_category"] for name, summary in self.summaries.items()}
-            kinds = list(dict.fromkeys(kind for of in counts.values() for kind in of))
-            said = "{unique_detectors} ({detectors})".format_map
-            rows = [[name, *(said(of[kind]) for kind in kinds)] for name, of in counts.items()]
+        found = list(self.summaries.values())
+        results.table(LAYER_COLUMNS, [layer_row(summary) for summary in found], title="summary")
+        if len(found) > 1:
+            kinds, rows = by_category(self.summaries)
             title = "unique detectors (detectors) per category"
             results.table(["layer", *kinds], rows, title=title)
         results.say(f"tables: {self.study.folder('dissect')}")
-
-
-def _beside_chance(summary: dict[str, Any]) -> list[object]:
-    chance = summary.get("chance") or {}
-    pairs = ((summary[key], chance.get(key)) for key in COUNTED.values())
-    return [summary["layer"], summary["units"], *(value for pair in pairs for value in pair)]

@@ -111,29 +111,10 @@ class Stability(Measurement):
 
     def show(self, results: Results) -> None:
         """Show the layers beside each other, and beside chance."""
+        from cnnlens.measure.stable_units import LAYER_COLUMNS, MASK_COLUMNS, layer_row, mask_rows
+
         found = self.summaries.values()
-        columns = ["layer", "instability", "shuffled", "uniform", "centre", "selectivity"]
-        columns += ["centre distance", "dead", "units"]
-        results.table(columns, [_row(summary) for summary in found])
-        masks = ("quantile", "part_interpretability", "chance", "bound")
-        rows = [
-            [summary["layer"], *(_round(one[key]) for key in masks)]
-            for summary in found
-            for one in summary["interpretability"]
-        ]
-        if rows:
-            columns = ["layer", "quantile", "part interpretability", "by chance", "at most"]
-            results.table(columns, rows)
+        results.table(LAYER_COLUMNS, [layer_row(summary) for summary in found])
+        if rows := [row for summary in found for row in mask_rows(summary)]:
+            results.table(MASK_COLUMNS, rows)
         results.say(f"tables: {self.study.folder('stability')}")
-
-
-def _row(summary: dict[str, Any]) -> list[object]:
-    base, layer = summary["baselines"], summary["layer"]
-    chance = (_round(base[name]) for name in ("shuffled", "uniform", "centre"))
-    away, selective = _round(summary["centre_distance"]), _round(summary["selectivity"], 3)
-    steady = _round(summary["location_instability"])
-    return [layer, steady, *chance, selective, away, summary["dead_units"], summary["units"]]
-
-
-def _round(value: float | None, digits: int = 4) -> float | None:
-    return None if value is None else round(value, digits)
