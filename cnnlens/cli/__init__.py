@@ -1,1 +1,1 @@
-"""One file per command: parse, call, show."""
+"""The command line: options from declared fields, one run for every method, errors as one line."""

@@ -78,26 +78,21 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
     inputs = [_of_field(f) for f in inputs_of(method) if not f.option.argument]
     in_presets = {n for kind in method.settings_types for p in kind.presets.values() for n in p}
     settings = [_of_field(field, field.attribute in in_presets) for field in settings_of(method)]
-    preset = []
-    if presets := presets_of(method):
-        text = f"A paper's settings: {', '.join(presets)}."
-        preset = [
-            _parameter("preset", str, "default", _typer("--preset", help=text, metavar="NAME"))
-        ]
-    force = replace(_COMMON["force"].option, help=f"Redo or overwrite; {method.forces}.")
+    presets = ", ".join(presets_of(method))
+    force = _worded("force", f"Redo or overwrite; {method.forces}.")
     model, page, workspace = map(_of_field, common("model", "page", "workspace"))
     opened = method.opens_model
     return [
         model if opened else _parameter("workspace", _WORKSPACE, inspect.Parameter.empty),
         *named,
         *(one for one in inputs if _panel(one) == "What"),
-        *preset,
+        *([_worded("preset", f"A paper's settings: {presets}.")] if presets else []),
         *(one for one in settings if _panel(one) != "Run"),
         *(one for one in inputs if _panel(one) != "What"),
         *([page] if method.sections and opened else []),
         *([workspace] if opened else []),
         *map(_of_field, common("json", "quiet")),
-        _of_field(replace(_COMMON["force"], option=force)),
+        force,
         *(_of_field(field) for field in fields_of(ModelSettings) if opened),
         *(one for one in settings if _panel(one) == "Run"),
         *(_of_field(field) for field in run_of(method)),
@@ -108,17 +103,16 @@ def _panel(parameter: inspect.Parameter) -> str:
     return str(parameter.annotation.__metadata__[0].rich_help_panel)
 
 
-def _typer(*names: str, panel: str = "Method", **more: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **more)
+def _worded(name: str, words: str) -> inspect.Parameter:
+    """Make one of the `common` options with words of its own."""
+    field = _COMMON[name]
+    return _of_field(replace(field, option=replace(field.option, help=words)))
 
 
 def _parameter(name: str, kind: Any, default: Any, info: Any = None) -> inspect.Parameter:
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=kind if info is None else Annotated[kind, info],
-    )
+    annotation = kind if info is None else Annotated[kind, info]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
 
 
 def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
@@ -137,15 +131,15 @@ def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
     elif words.shown:
         help_ = f"{help_} Default: {words.shown}."
     silent = field.repeats or field.default is None or of_preset or bool(words.shown)
+    flag, metavar = field.flag, None if field.type is bool else field.metavar
     if field.type is bool:
-        off = "" if words.off == "-" else f"/--{words.off or 'no-' + field.flag[2:]}"
-        flags, metavar = [field.flag + off], {}
-        silent = silent or not off
-    else:
-        flags, metavar = [field.flag], {"metavar": field.metavar}
-    if words.short:
-        flags.append(f"-{words.short}")
-    info = _typer(*flags, panel=words.panel, help=help_, show_default=not silent, **metavar)
+        off = "" if words.off == "-" else f"/--{words.off or 'no-' + flag[2:]}"
+        flag, silent = flag + off, silent or not off
+    short = [f"-{words.short}"] if words.short else []
+    info: Any = typer.Option(
+        flag, *short, help=help_, metavar=metavar,
+        show_default=not silent, rich_help_panel=words.panel,
+    )  # fmt: skip
     return _parameter(field.keyword, kind, default, info)
 
 

@@ -170,6 +170,7 @@ class CommandSettings(Settings):
         metavar="MODEL",
         argument=True,
     )
+    preset: str = option("default", "A paper's settings.", metavar="NAME")
     page: bool = option(True, "Write the page.", panel="Output")
     workspace: Path | None = option(  # noqa: RUF009
         None,
