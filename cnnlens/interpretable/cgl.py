@@ -29,8 +29,8 @@ _AT_ONCE = 1 << 20  # values that are compared at a time: more than a cache hold
 class Groups:
     """The concept groups of one layer."""
 
-    units: int  # filters of the layer
-    number: int  # groups
+    units: int  #: filters of the layer
+    number: int  #: groups
 
     @property
     def size(self) -> int:

@@ -27,10 +27,10 @@ from cnnlens.settings.finetune import CglSettings
 class GroupedLayer:
     """A convolution whose filters are grouped."""
 
-    name: str  # as it was typed, or its alias
-    path: str  # the module that convolves
-    norm: str  # the batch norm after it, else empty
-    groups: Groups  # of its filters
+    name: str  #: as it was typed, or its alias
+    path: str  #: the module that convolves
+    norm: str  #: the batch norm after it, else empty
+    groups: Groups  #: of its filters
 
     @property
     def read_at(self) -> str:

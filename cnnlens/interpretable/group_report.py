@@ -28,10 +28,10 @@ class GroupConcept:
     #: label, category: the concept of the highest score; empty where no member is a detector
     label: str
     category: str
-    score: float  # sum of the IoU of the members that detect it, divided by the number of members
-    detectors: int  # members that detect it
-    members: int  # filters of the group
-    aligned: bool  # whether the score exceeds the threshold
+    score: float  #: sum of the IoU of the members that detect it, divided by the number of members
+    detectors: int  #: members that detect it
+    members: int  #: filters of the group
+    aligned: bool  #: whether the score exceeds the threshold
 
 
 def group_concepts(

@@ -33,11 +33,11 @@ _SAMPLE = 64  # training images that tell it
 class Request:
     """What is asked for."""
 
-    method: str = "none"  # "none", "icnn" or "cgl"
+    method: str = "none"  #: "none", "icnn" or "cgl"
     #: where; none means the last convolution (icnn, insert) or all of them (cgl)
     layers: tuple[str, ...] = ()
-    insert: bool = False  # another convolution above the last of them
-    settings: FinetuneSettings = field(default_factory=FinetuneSettings)  # the training
+    insert: bool = False  #: another convolution above the last of them
+    settings: FinetuneSettings = field(default_factory=FinetuneSettings)  #: the training
     #: icnn, cgl: the methods' own
     icnn: IcnnSettings = field(default_factory=IcnnSettings)
     cgl: CglSettings = field(default_factory=CglSettings)
@@ -58,14 +58,14 @@ class Request:
 class Prepared:
     """A network that is ready to be trained."""
 
-    model: Model  # the caller's, with a copy of its network that was operated on
-    trainer: Trainer  # trains that copy in place
-    request: Request  # as it is carried out
-    plans: list[Plan]  # what was done to the architecture
-    classes: list[str]  # names of the outputs
+    model: Model  #: the caller's, with a copy of its network that was operated on
+    trainer: Trainer  #: trains that copy in place
+    request: Request  #: as it is carried out
+    plans: list[Plan]  #: what was done to the architecture
+    classes: list[str]  #: names of the outputs
     #: accuracy on the validation images before; None where its classes did not fit
     before: float | None
-    notes: list[str]  # for the user
+    notes: list[str]  #: for the user
 
     @property
     def mark(self) -> str:

@@ -47,17 +47,17 @@ class Step:
     epoch: int
     step: int
     steps: int
-    terms: dict[str, float]  # ``task_loss``, the method's terms, and ``accuracy`` on the minibatch
+    terms: dict[str, float]  #: ``task_loss``, the method's terms, and ``accuracy`` on the minibatch
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One pass over the training images."""
 
-    epoch: int  # from 1
+    epoch: int  #: from 1
     #: means of the steps' terms, with ``validation_loss`` and ``validation_accuracy``
     terms: dict[str, float]
-    stopped: bool = False  # whether training ends here by early stopping
+    stopped: bool = False  #: whether training ends here by early stopping
 
 
 class Trainer:

@@ -25,12 +25,12 @@ _AT_ONCE = 1 << 22  # drawn units held at a time
 class Estimate:
     """A statistic of a layer."""
 
-    value: float  # on the units as they are
+    value: float  #: on the units as they are
     #: low, high: the interval
     low: float
     high: float
-    units: int  # units that it rests on
-    draws: np.ndarray  # (R,) the statistic on the resamples, moved so that their mean is `value`
+    units: int  #: units that it rests on
+    draws: np.ndarray  #: (R,) the statistic on the resamples, moved so that their mean is `value`
 
 
 def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
@@ -133,10 +133,12 @@ class Quantity:
     #: key, title: in JSON, and on the page
     key: str
     title: str
-    digits: int  # decimals that are shown
-    chance: tuple[Path, ...] = ()  # where a summary says what chance gives: the first that is there
-    guess: float | None = None  # what chance gives where no summary says it
-    commands: tuple[str, ...] = ("stability",)  # whose results it is taken from: the first there is
+    digits: int  #: decimals that are shown
+    #: where a summary says what chance gives: the first that is there
+    chance: tuple[Path, ...] = ()
+    guess: float | None = None  #: what chance gives where no summary says it
+    #: whose results it is taken from: the first there is
+    commands: tuple[str, ...] = ("stability",)
     #: of a result: the statistic, or None where it was not measured; left out: the column's mean
     estimate: Callable[[Any, CompareSettings], Estimate | None] | None = None
 

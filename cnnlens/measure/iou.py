@@ -25,9 +25,9 @@ class GroundTruth:
 
     #: (P, h · w) uint16, concept index + 1, 0 = nothing; no concept twice at one pixel
     planes: np.ndarray
-    whole: np.ndarray  # int64 indices of concepts that cover the whole image
-    present: np.ndarray  # (n_categories,) bool
-    size: tuple[int, int]  # (h, w)
+    whole: np.ndarray  #: int64 indices of concepts that cover the whole image
+    present: np.ndarray  #: (n_categories,) bool
+    size: tuple[int, int]  #: (h, w)
 
 
 class Counts:

@@ -119,7 +119,7 @@ class Axis:
 
     #: (source + 1,) int64: outputs first[i] … first[i + 1] - 1 lie between sources i and i + 1
     first: np.ndarray
-    weight: np.ndarray  # (out,) float64: how far each output lies towards the later source
+    weight: np.ndarray  #: (out,) float64: how far each output lies towards the later source
 
 
 @lru_cache(maxsize=64)
@@ -137,7 +137,7 @@ class MaskPixels:
 
     #: (M,) int32, row-major positions; unit c's are pixels[ends[c]] … pixels[ends[c + 1] - 1]
     pixels: np.ndarray
-    ends: np.ndarray  # (C + 1,) int64
+    ends: np.ndarray  #: (C + 1,) int64
 
 
 def mask_pixels(maps: np.ndarray, thresholds: np.ndarray, size: tuple[int, int]) -> MaskPixels:

@@ -35,10 +35,10 @@ FITS = 0.2  # an IoU above this is an association
 class Category:
     """The images of one category, and where their parts are."""
 
-    images: np.ndarray  # (n,) int64, rows of the peaks
+    images: np.ndarray  #: (n,) int64, rows of the peaks
     #: (n, P, 2) float64, y and x in pixels of the input; NaN where a part is not shown
     centres: np.ndarray
-    counting: tuple[int, ...]  # parts shown on at least `FEWEST` of the images
+    counting: tuple[int, ...]  #: parts shown on at least `FEWEST` of the images
 
 
 def categories(labels: np.ndarray, centres: np.ndarray, names: list[str]) -> dict[int, Category]:
@@ -99,9 +99,9 @@ def deviations(
 class Instability:
     """One unit on one category, in shares of the diagonal."""
 
-    value: float  # location instability
-    parts: np.ndarray  # (P,) per part; NaN for parts that do not count
-    shuffled: np.ndarray  # (S,) the same with the unit's places shuffled across images
+    value: float  #: location instability
+    parts: np.ndarray  #: (P,) per part; NaN for parts that do not count
+    shuffled: np.ndarray  #: (S,) the same with the unit's places shuffled across images
     #: uniform, centre: the same for random places and for the image's centre
     uniform: float
     centre: float
@@ -200,11 +200,11 @@ class PartMaskCache:
 class PartInterpretability:
     """Part interpretability of a layer's units at one quantile."""
 
-    quantile: float  # share of a unit's activations above its threshold
+    quantile: float  #: share of a unit's activations above its threshold
     #: (C, P) P_fk; NaN where the unit is dead or its category does not show the part
     by_part: np.ndarray
-    bound: np.ndarray  # (C, P) what the masks' area allows
-    chance: np.ndarray  # (C, P) the same with the masks of another object of the category
+    bound: np.ndarray  #: (C, P) what the masks' area allows
+    chance: np.ndarray  #: (C, P) the same with the masks of another object of the category
 
     def best(self, values: np.ndarray) -> np.ndarray:
         """(C,) the largest over parts; NaN for units without any."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Sequence
 from fractions import Fraction
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.parts import PartSet
@@ -31,7 +30,7 @@ from cnnlens.measure.part_measures import (
     smallest,
 )
 from cnnlens.measure.stable_units import Stability
-from cnnlens.measure.top import PeakLocations
+from cnnlens.measure.top import PeakLocations, area_under_curve
 from cnnlens.model.receptive_field import Fields
 from cnnlens.progress import Step, followed
 from cnnlens.settings import StabilitySettings
@@ -279,12 +278,6 @@ class _Layer:
             if len(others):
                 found[unit] = area_under_curve(self._scores[own, unit], others)
         return found
-
-
-def area_under_curve(own: np.ndarray, others: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that one of `own` (n,) lies above one of `others`."""
-    ranks = rankdata(np.concatenate([own, others]))[: len(own)]
-    return float((ranks.sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others)))
 
 
 def _grid(fields: Fields, shape: tuple[int, int] | tuple[int, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import rankdata
 
 from cnnlens.activations.sources import Source
 from cnnlens.measure.masks import compiled
@@ -71,6 +72,12 @@ class PeakLocations:
         self.scores[positions] = np.take_along_axis(flat, at[:, :, None], axis=2)[:, :, 0]
         self.sums[positions] = flat.sum(axis=2)
         self.seen[positions] = True
+
+
+def area_under_curve(own: np.ndarray, others: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that one of `own` (n,) lies above one of `others`."""
+    ranks = rankdata(np.concatenate([own, others]))[: len(own)]
+    return float((ranks.sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others)))
 
 
 class Histogram:

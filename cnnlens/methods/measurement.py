@@ -29,11 +29,11 @@ class Measurement(Method):
     Without a page no pictures are wanted: the setting `top` is 0.
     """
 
-    images: Any  # what is measured on
-    layers: list[Layer]  # what is measured
+    images: Any  #: what is measured on
+    layers: list[Layer]  #: what is measured
     #: how activations are kept; None: they are measured as they come
     stored: ExtractSettings | None = ExtractSettings()
-    reader: ClassVar[str]  # the function of `cnnlens.report` that reads a layer's folder
+    reader: ClassVar[str]  #: the function of `cnnlens.report` that reads a layer's folder
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True

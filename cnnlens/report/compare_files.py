@@ -25,9 +25,9 @@ _READERS = {"dissect": read_dissection, "stability": read_stability}
 class ComparedLayer:
     """One layer of one workspace."""
 
-    name: str  # as it was typed there
-    alias: str  # its ``convN``, where it is known, else empty
-    measured: Mapping[str, Any]  # by command: what it found, `DissectResult`, `StabilityResult`
+    name: str  #: as it was typed there
+    alias: str  #: its ``convN``, where it is known, else empty
+    measured: Mapping[str, Any]  #: by command: what it found, `DissectResult`, `StabilityResult`
 
     @property
     def units(self) -> int:
@@ -39,12 +39,12 @@ class ComparedLayer:
 class ComparedModel:
     """One workspace of a comparison."""
 
-    name: str  # what it is called on the page: its folder, as far up as tells it from the others
-    path: Path  # the folder
-    model: Mapping[str, Any]  # spec, architecture, fingerprint, preprocessing
+    name: str  #: what it is called on the page: its folder, as far up as tells it from the others
+    path: Path  #: the folder
+    model: Mapping[str, Any]  #: spec, architecture, fingerprint, preprocessing
     #: ``new.json`` of a fine-tuned model, else empty
     training: Mapping[str, Any] = field(default_factory=dict)
-    layers: Mapping[str, ComparedLayer] = field(default_factory=dict)  # by name
+    layers: Mapping[str, ComparedLayer] = field(default_factory=dict)  #: by name
 
     @property
     def method(self) -> str | None:
