@@ -106,8 +106,7 @@ class Compare(Method):
                 steps = accuracy_steps(study.model, images, self.settings.level, study.run)
                 accuracy = yield from staged(f"accuracy of {who['name']}", steps)
                 who["accuracy"] = {**accuracy.as_dict(), "source": shown_path(images.root)}
-        out, shown = self.asked.out, found["shown"]
-        self.html = write_comparison(out, self.models, self.layers, found, shown)
+        self.html = write_comparison(self.asked.out, self.models, self.layers, found)
         self.summaries = {"compare": found}
 
     def result(self) -> Any:

@@ -27,20 +27,16 @@ from cnnlens.report.shown import Fact, Shown
 from cnnlens.report.words import number, percent, signed
 
 FOLDER = "compare"  # `cnnlens compare A B --out A/compare` puts it on A's page
-Units = Mapping[str, Sequence[int]]  # whose pictures stand beside each other, by layer
 
 
 def write_comparison(
-    out: Path,
-    models: Sequence[ComparedModel],
-    layers: Mapping[str, Rows],
-    document: dict[str, Any],
-    units: Units,
+    out: Path, models: Sequence[ComparedModel], layers: Mapping[str, Rows], document: dict[str, Any]
 ) -> Path:
     """Write compare.json, compare.csv and compare.html into a folder; return the page.
 
-    `layers` are from `match_layers`, `document` is from `compare_models`; from here on it names no
-    machine's paths.
+    `layers` are from `match_layers`, `document` is from `compare_models`; under ``shown`` it says
+    whose pictures stand beside each other, units by layer. From here on it names no machine's
+    paths.
     """
     _leave_machine_out(document, out)
     write_json(out / "compare.json", document)
@@ -53,7 +49,7 @@ def write_comparison(
         "versions": (),
     }
     page = out / "compare.html"
-    section = comparison_section(models, layers, document, units)
+    section = comparison_section(models, layers, document)
     write_page(page, head, [section], lambda damaged: None)
     return page
 
@@ -79,28 +75,27 @@ def side_by_side(workspace: Path) -> Section | None:
     models = read_models(paths)
     layers = match_layers(models, list(document["layers"]))
     with reading(file, "compare anew"):
-        return comparison_section(models, layers, document, document["shown"], [file])
+        return comparison_section(models, layers, document, [file])
 
 
 def comparison_section(
     models: Sequence[ComparedModel],
     layers: Mapping[str, Rows],
     document: Mapping[str, Any],
-    units: Units,
     sources: Sequence[Path] = (),
 ) -> Section:
     """Lay out a comparison."""
     swatch = Markup('<i class="swatch side-{}"></i><span class="name">{}</span>')
     networks = [swatch.format(place % 6, model.name) for place, model in enumerate(models)]
     accuracies = [one["accuracy"] for one in document["workspaces"]]
-    accuracy = _row("Accuracy", 3, accuracies, [])
+    accuracy, shown = _row("Accuracy", 3, accuracies, []), document.get("shown", {})
     parts = [
         *(Text(f"Not measured alike: {line}.", "warning") for line in document["unlike"]),
         Table([None, *networks], _about(models), style="about"),
         *(Text(f"{line}.", "small") for line in document["remarks"]),
         *([_table(networks, [accuracy], "Accuracy")] if any(accuracies) else ()),
         *(
-            _layer(networks, rows, document["layers"][name], units.get(name, ()))
+            _layer(networks, rows, document["layers"][name], shown.get(name, ()))
             for name, rows in layers.items()
         ),
         Note("compare", {"level": percent(document["settings"]["level"])}),

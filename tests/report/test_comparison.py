@@ -317,8 +317,9 @@ def test_files_agree_and_the_page_shows_both_sides(pair, tmp_path):
     sides = read_models(pair)
     layers = match_layers(sides)
     document = compare_models(sides, layers, settings=FEW)
+    document["shown"] = {"conv5": [2, 5]}
     out = tmp_path / "out"
-    page = write_comparison(out, sides, layers, document, {"conv5": [2, 5]}).read_text()
+    page = write_comparison(out, sides, layers, document).read_text()
     assert json.loads((out / "compare.json").read_text()) == document
     with (out / "compare.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -338,7 +339,7 @@ def test_same_workspaces_same_bytes(pair, tmp_path):
         sides = read_models(pair)
         layers = match_layers(sides)
         document = compare_models(sides, layers, settings=FEW)
-        pages.append(write_comparison(tmp_path / name, sides, layers, document, {}).read_bytes())
+        pages.append(write_comparison(tmp_path / name, sides, layers, document).read_bytes())
     assert pages[0] == pages[1]
 
 
@@ -346,9 +347,8 @@ def test_names_cannot_become_markup(tmp_path):
     paths = [make(tmp_path / "<b>x", {"conv5": 4}), make(tmp_path / "y", {"conv5": 4}, 1)]
     sides = read_models(paths)
     layers = match_layers(sides)
-    page = write_comparison(
-        tmp_path / "o", sides, layers, compare_models(sides, layers, settings=FEW), {}
-    )
+    document = compare_models(sides, layers, settings=FEW)
+    page = write_comparison(tmp_path / "o", sides, layers, document)
     assert "<b>x" not in page.read_text()
 
 
