@@ -123,7 +123,7 @@ def _within(found: Estimate, least: float, most: float) -> Estimate:
 # -- what is compared ----------------------------------------------------------------------------
 
 Summary = Mapping[str, Any]  # ``summary.json`` of a layer
-Path = tuple[str | int, ...]  # keys that lead to a number in it
+Keys = tuple[str | int, ...]  # that lead to a number in it
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Quantity:
     title: str
     digits: int  #: decimals that are shown
     #: where a summary says what chance gives: the first that is there
-    chance: tuple[Path, ...] = ()
+    chance: tuple[Keys, ...] = ()
     guess: float | None = None  #: what chance gives where no summary says it
     #: whose results it is taken from: the first there is
     commands: tuple[str, ...] = ("stability",)
@@ -185,7 +185,7 @@ def _entry(estimate: Estimate, chance: float | None) -> dict[str, Any]:
     return {**value, "interval": interval, "units": estimate.units}
 
 
-def _number_at(summary: Summary, *paths: Path, default: float | None = None) -> float | None:
+def _number_at(summary: Summary, *paths: Keys, default: float | None = None) -> float | None:
     """Look a number up: at the first of some paths of keys that leads to one."""
     for path in paths:
         value: Any = summary
@@ -216,19 +216,18 @@ def _dead(found: Any, settings: CompareSettings) -> Estimate | None:
 
 
 _NULL = ("baselines", "shuffled")  # one number, that of the instability, or one for each measure
-_DISSECT = ("dissect",)
 QUANTITIES = (
     Quantity(
-        "detectors", "Detectors", 0, (("chance", "detectors"),), None, _DISSECT,
-        lambda found, s: count(found.is_detector, s),
+        "detectors", "Detectors", 0, (("chance", "detectors"),), commands=("dissect",),
+        estimate=lambda found, s: count(found.is_detector, s),
     ),
     Quantity(
-        "unique_detectors", "Unique detectors", 0, (("chance", "unique_detectors"),), None,
-        _DISSECT, lambda found, s: distinct(_codes(found), s),
+        "unique_detectors", "Unique detectors", 0, (("chance", "unique_detectors"),),
+        commands=("dissect",), estimate=lambda found, s: distinct(_codes(found), s),
     ),
     Quantity(
-        "mean_iou", "Mean best IoU", 4, (("chance", "mean_iou"),), None, _DISSECT,
-        lambda found, s: mean(found.iou, s),
+        "mean_iou", "Mean best IoU", 4, (("chance", "mean_iou"),), commands=("dissect",),
+        estimate=lambda found, s: mean(found.iou, s),
     ),
     Quantity(
         "location_instability", "Location instability", 4,
