@@ -291,13 +291,10 @@ def _as_typed(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _word(value: Any) -> str:
-    if isinstance(value, (list, tuple)) and (
-        len(value) > _FEW or not all(isinstance(v, (str, int, float, Path)) for v in value)
-    ):
-        return f"<{len(value)} items>"
-    plain = isinstance(value, (str, int, float, Path, list, tuple))
-    return (
-        repr(str(value) if isinstance(value, Path) else value)
-        if plain
-        else (f"<{type(value).__name__}>")
-    )
+    plain = (str, int, float, Path)
+    if isinstance(value, (list, tuple)):
+        few = len(value) <= _FEW and all(isinstance(one, plain) for one in value)
+        return repr(value) if few else f"<{len(value)} items>"
+    if not isinstance(value, plain):
+        return f"<{type(value).__name__}>"
+    return repr(str(value) if isinstance(value, Path) else value)
