@@ -2,7 +2,8 @@
 
 Pixels are the plain code. A Fourier code whose frequencies are scaled by a power of 1/f and whose
 colours are decorrelated makes the scales and hues of natural images easy to reach; through a
-sigmoid, every code is a picture.
+sigmoid, every code is a picture. What a sigmoid takes to its ends is lost, though: neither light
+nor gradient is left there. So the contrast of what goes into it is bounded.
 
 References
 ----------
@@ -89,10 +90,18 @@ class Fourier:
         (C, H, W).
     decay : float
         Exponent of the frequency; 1 is natural images'.
+    contrast : float
+        Largest root mean square of what the sigmoid gets (0 is mid-grey; at 1 an image has about
+        the contrast of a photo); what leaves it is scaled back. 0: as much as the climb wants.
+    fading : float
+        Deviation of the Gaussian that frequencies fade by, in cycles per pixel: what is as fine as
+        the raster is the raster's own. 0: none.
     """
 
     shape: tuple[int, int, int]
     decay: float = 1.0
+    contrast: float = 0.0
+    fading: float = 0.0
 
     def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
         """Normal codes of a `deviation`: (N, C, H, W // 2 + 1, 2)."""
@@ -101,9 +110,7 @@ class Fourier:
 
     def decode(self, code: Tensor) -> Tensor:
         """Scale, transform, mix the colours, squash."""
-        spectrum = torch.view_as_complex(code.contiguous()) * self._scale(code)
-        plain = torch.fft.irfft2(spectrum, s=self.shape[1:])  # (N, C, H, W)
-        return torch.sigmoid(self._mixed(plain, _colours(code)))
+        return torch.sigmoid(self._plain(code))
 
     def encode(self, images: Tensor) -> Tensor:
         """Do what decode does, backwards."""
@@ -113,8 +120,20 @@ class Fourier:
         return torch.view_as_real(spectrum).contiguous()
 
     def kept(self, code: Tensor) -> Tensor:
-        """Every code is a picture."""
-        return code
+        """Every code is a picture; one of too much contrast comes back to the bound."""
+        if not self.contrast:
+            return code
+        excess = self.contrast_of(code) / self.contrast  # (N,)
+        return code / excess.clamp_min(1).reshape(-1, *[1] * (code.ndim - 1))
+
+    def contrast_of(self, code: Tensor) -> Tensor:
+        """(N,): root mean squares of what the sigmoid gets."""
+        with torch.no_grad():
+            return self._plain(code).square().flatten(1).mean(1).sqrt()
+
+    def _plain(self, code: Tensor) -> Tensor:
+        spectrum = torch.view_as_complex(code.contiguous()) * self._scale(code)
+        return self._mixed(torch.fft.irfft2(spectrum, s=self.shape[1:]), _colours(code))
 
     def _scale(self, like: Tensor) -> Tensor:
         height, width = self.shape[1:]
@@ -122,7 +141,10 @@ class Fourier:
         columns = torch.fft.rfftfreq(width, device=like.device, dtype=like.dtype)
         frequency = (rows.square() + columns.square()).sqrt()  # (H, W // 2 + 1), cycles per pixel
         lowest = 1 / max(height, width)
-        return (height * width) ** 0.5 / 4 / frequency.clamp_min(lowest) ** self.decay
+        scale = (height * width) ** 0.5 / 4 / frequency.clamp_min(lowest) ** self.decay
+        if self.fading:
+            scale = scale * torch.exp(-0.5 * (frequency / self.fading).square())
+        return scale
 
     def _mixed(self, images: Tensor, matrix: Tensor) -> Tensor:
         if self.shape[0] != 3:  # only three channels are colours

@@ -21,7 +21,7 @@ from cnnlens.model.trace import Place
 # what the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")
 
-_PEAK = 3.0  # weight of the highest activation beside the mean
+_PEAK = 1.0  # weight of the highest activation beside the mean
 
 Reading = Mapping[Place, Tensor]  # of one image: maps (C, H, W), or class scores (K,) at OUTPUT
 

@@ -22,9 +22,7 @@ from cnnlens.synthesize.image import Image
 from cnnlens.synthesize.objective import Objective, evaluate
 from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty
 from cnnlens.synthesize.transform import Transform
-from cnnlens.synthesize.update import Adam, OpenRectifiers, Update, unit_size
-
-AWAKENING = 32  # first steps in which the gradient passes rectifiers where a unit is dead
+from cnnlens.synthesize.update import Adam, Update, WakingRectifiers, unit_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,8 @@ class AscentStep(Step):
         Gives the images after this step, (N, C, H, W) in [0, 1]; nothing is computed before.
     code : torch.Tensor
         (N, …), what they are decoded from.
+    best : callable
+        Gives the images that scored highest at the view they were seen from, (N, C, H, W).
     state : callable
         Gives what an equal ascent needs to go on from here; nothing is computed before.
     """
@@ -49,6 +49,7 @@ class AscentStep(Step):
     alive: Tensor
     images: Callable[[], Tensor]
     code: Tensor
+    best: Callable[[], Tensor]
     state: Callable[[], dict[str, Any]]
 
 
@@ -146,62 +147,86 @@ def optimize(
         backs_off = getattr(update, "backs_off", False)
         ascent = _Ascent(model, objectives, image, randomness, recipe, limit, backs_off)
         code = image.kept(start.to(model.device))
-        alive = torch.zeros(len(start), dtype=torch.bool, device=code.device)
-        done = 0
+        climb = _Climb.begun(code)
         if state is not None:
-            done, code, alive = _resumed(state, code, randomness, update)
-        for number in range(done + 1, recipe.steps + 1):
+            climb = _resumed(state, code, randomness, update)
+        for number in range(climb.number + 1, recipe.steps + 1):
+            code = climb.code
             slope = ascent.slope(code, number)
-            alive = alive | slope.alive
             code = image.kept(update(code, slope.code, slope.totals))
             if recipe.edits.is_due(number):
                 code = ascent.edited(code, slope.images, number)
-            decode = _Decoding(image, code)
-            kept = _State(number, code, alive, randomness, update)
+            climb = climb.after(number, slope, code)
             yield AscentStep(
                 number,
                 recipe.steps,
                 unit="steps",
                 values=slope.values,
-                alive=alive,
-                images=decode,
+                alive=climb.alive,
+                images=_Decoding(image, code),
                 code=code,
-                state=kept,
+                best=_Decoding(image, climb.best),
+                state=_State(climb, randomness, update),
             )
 
 
 @dataclass(frozen=True)
-class _State:
+class _Climb:
+    """Where the images are after a step: (N, …) each."""
+
     number: int
     code: Tensor
     alive: Tensor
+    best: Tensor  # codes of the highest values seen
+    highest: Tensor  # these values
+
+    @classmethod
+    def begun(cls, code: Tensor) -> _Climb:
+        never = torch.full((len(code),), -torch.inf, device=code.device)
+        return cls(0, code, torch.zeros_like(never, dtype=torch.bool), code, never)
+
+    def after(self, number: int, slope: _Gradients, code: Tensor) -> _Climb:
+        """Go on to a code; the one before it gave the slope's values."""
+        higher = slope.values > self.highest
+        best = torch.where(higher.reshape(-1, *[1] * (code.ndim - 1)), self.code, self.best)
+        highest = torch.where(higher, slope.values.to(self.highest), self.highest)
+        return _Climb(number, code, self.alive | slope.alive, best, highest)
+
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        named = vars(self)
+        return {name: named[name] for name in ("code", "alive", "best", "highest")}
+
+
+@dataclass(frozen=True)
+class _State:
+    climb: _Climb
     randomness: Sequence[torch.Generator]
     update: Any
 
     def __call__(self) -> dict[str, Any]:
         rows = {
-            "code": self.code,
-            "alive": self.alive,
+            **self.climb.rows,
             "generators": torch.stack([generator.get_state() for generator in self.randomness]),
             **{f"update.{name}": value for name, value in self.update.state().items()},
         }
         rows = {name: value.detach().cpu().clone() for name, value in rows.items()}
-        return {"step": self.number, "rows": rows}
+        return {"step": self.climb.number, "rows": rows}
 
 
 def _resumed(
     state: Mapping[str, Any], start: Tensor, randomness: Sequence[torch.Generator], update: Any
-) -> tuple[int, Tensor, Tensor]:
-    """Bring generators and rule to where they were; return steps done, codes, which are alive."""
+) -> _Climb:
+    """Bring generators and rule to where they were; return where the images were."""
     rows: Mapping[str, Tensor] = state["rows"]
     if rows["code"].shape != start.shape:
         raise ValueError(f"a state of {tuple(rows['code'].shape)}, codes {tuple(start.shape)}")
-    code = rows["code"].to(start)
     for generator, known in zip(randomness, rows["generators"], strict=True):
         generator.set_state(known.clone())  # torch reads it where a tensor of its own would lie
+    there = {name: rows[name].to(start.device) for name in _Climb.begun(start).rows}
     marks = {k.removeprefix("update."): v for k, v in rows.items() if k.startswith("update.")}
-    update.resume(code, marks, state["step"])
-    return state["step"], code, rows["alive"].to(start.device)
+    update.resume(there["code"], marks, state["step"])
+    return _Climb(state["step"], **there)
 
 
 @dataclass(frozen=True)
@@ -260,7 +285,7 @@ class _Ascent:
         objectives, randomness = self.objectives[rows], self.randomness[rows]
         code = code.detach().requires_grad_()
         images = self.image.decode(code)  # (N, C, h, w)
-        values, gradient, alive = self._followed(images.detach(), objectives, randomness, number)
+        values, gradient, alive = self._followed(images.detach(), objectives, randomness)
         self._check(values, gradient, objectives, number)
         followed, penalties = self._regularized(images.detach(), gradient, randomness)
         (slope,) = torch.autograd.grad(images, code, followed)
@@ -271,7 +296,6 @@ class _Ascent:
         images: Tensor,
         objectives: Sequence[Objective],
         randomness: Sequence[torch.Generator],
-        number: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Values of one view of each image, their gradients by the images, which are not 0."""
         images.requires_grad_()
@@ -281,7 +305,7 @@ class _Ascent:
         values = evaluate(self.model, objectives, self.model.preprocess.normalize(seen))
         gradient = _gradient(values, seen)
         dead = (gradient == 0).flatten(1).all(1)
-        if number <= AWAKENING and dead.any():
+        if dead.any():  # a unit that sleeps is woken, whenever it falls asleep
             gradient[dead] = self._awakened(seen.detach()[dead], objectives, dead)
             dead = (gradient == 0).flatten(1).all(1)
         if views is not images:
@@ -292,7 +316,7 @@ class _Ascent:
         seen = seen.requires_grad_()
         asleep = [o for o, is_dead in zip(objectives, dead.tolist(), strict=True) if is_dead]
         values = evaluate(self.model, asleep, self.model.preprocess.normalize(seen))
-        with OpenRectifiers():
+        with WakingRectifiers():
             return _gradient(values, seen)
 
     def _regularized(

@@ -266,10 +266,17 @@ _RECTIFIERS = {
 }
 
 
-class OpenRectifiers(TorchDispatchMode):
-    """While active, backward passes take every rectifier for the identity."""
+class WakingRectifiers(TorchDispatchMode):
+    """While active, a rectifier through which nothing of an image's gradient would pass is open.
+
+    It is then taken for the identity, for that image alone; all others do as ever, so that a unit
+    that sleeps is woken by what leads to it, not by what every rectifier below hides.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket.__name__ in _RECTIFIERS:
-            return args[0].clone()
-        return func(*args, **(kwargs or {}))
+        passed = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ not in _RECTIFIERS:
+            return passed
+        arrived = args[0]  # (N, ...)
+        shut = (passed == 0).flatten(1).all(1) if passed.ndim > 1 else passed == 0
+        return torch.where(shut.reshape(-1, *[1] * (passed.ndim - 1)), arrived, passed)

@@ -6,6 +6,7 @@ network sees them: at its input's size, in 8 bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +31,8 @@ from cnnlens.synthesize.regularize import (
 )
 from cnnlens.synthesize.transform import Transform, resized
 from cnnlens.synthesize.update import UPDATES
+
+_FADING = 0.4  # cycles per pixel
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,10 @@ def _ascend(
     image = image_of(model, settings)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
+    if isinstance(image, Fourier) and image.contrast and photo is not None:
+        # a photo keeps its own contrast
+        most = float(image.contrast_of(start).max())
+        image = replace(image, contrast=max(image.contrast, most))
     steps = optimize(
         model,
         objectives,
@@ -164,16 +171,24 @@ def _ascend(
         if step.done < step.total:
             state_now = partial(_with_trace, step.state, traces)
             yield replace(_step(step, len(objectives)), state=state_now)
-    ends = [as_seen(model, x) for x in (image.decode(start), step.images().cpu())]
-    before, after = (activation(model, measured, x) for x in ends)
+    images = _better(model, objectives, step.images().cpu(), step.best().cpu())
+    before = activation(model, measured, as_seen(model, image.decode(start)))
+    after = activation(model, measured, images)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
     pictures = tuple(
         Picture(*row)
         for row in zip(
-            objectives, ends[1].numpy(), before, after, climbs, step.alive.tolist(), strict=True
+            objectives, images.numpy(), before, after, climbs, step.alive.tolist(), strict=True
         )
     )
     yield _step(step, len(objectives), pictures)
+
+
+def _better(model: Model, objectives: Sequence[Objective], last: Tensor, best: Tensor) -> Tensor:
+    """Of each objective's last image and the best one on the way, the one that is better seen."""
+    ends = [as_seen(model, images) for images in (last, best)]
+    values = torch.tensor([activation(model, objectives, images) for images in ends])  # (2, N)
+    return torch.where((values[1] > values[0]).reshape(-1, 1, 1, 1), ends[1], ends[0])
 
 
 def _with_trace(state: Callable[[], dict[str, Any]], traces: Sequence[Tensor]) -> dict[str, Any]:
@@ -224,7 +239,11 @@ def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
 def image_of(model: Model, settings: VisualizeSettings) -> Image:
     """Return what is optimized: the settings' basis, at the settings' size."""
     shape = (model.preprocess.channels, *image_size(model, settings))
-    return Fourier(shape, settings.falloff) if settings.basis == "fourier" else Pixels(shape)
+    if settings.basis == "pixels":
+        return Pixels(shape)
+    halvings = math.log2(224 / min(model.preprocess.size))
+    falloff = 1.1 + 0.18 * halvings if settings.falloff is None else settings.falloff
+    return Fourier(shape, max(falloff, 0.0), settings.contrast, _FADING)
 
 
 def image_size(model: Model, settings: VisualizeSettings) -> tuple[int, int]:

@@ -15,15 +15,16 @@ def generators(*seeds: int) -> list[torch.Generator]:
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 9, 15), (1, 8, 11), (6, 8, 8)])
-@pytest.mark.parametrize("decay", [1.0, 1.5])
-def test_fourier_images_are_numpys_inverse_transform(shape, decay):
+@pytest.mark.parametrize(("decay", "fading"), [(1.0, 0.0), (1.5, 0.0), (1.2, 0.2)])
+def test_fourier_images_are_numpys_inverse_transform(shape, decay, fading):
     channels, height, width = shape
-    image = Fourier(shape, decay)
+    image = Fourier(shape, decay, fading=fading)
     code = image.noise(generators(1, 2), 0.5).double()
     spectrum = code[..., 0].numpy() + 1j * code[..., 1].numpy()
     rows, columns = np.fft.fftfreq(height), np.fft.rfftfreq(width)
     frequency = np.hypot(rows[:, None], columns[None])
     scale = np.sqrt(height * width) / 4 / np.maximum(frequency, 1 / max(height, width)) ** decay
+    scale *= np.exp(-(frequency**2) / (2 * fading**2)) if fading else 1
     plain = np.fft.irfft2(spectrum * scale, s=(height, width))
     if channels == 3:
         matrix = COLOURS / np.linalg.norm(COLOURS, axis=0).max()
@@ -70,3 +71,17 @@ def test_pixels_stay_pictures():
         0.5,
         1.0,
     ]
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 12), (1, 7, 10), (13, 9, 9)])
+def test_contrast_is_bounded_image_by_image(shape):
+    free, bound = Fourier(shape), Fourier(shape, contrast=0.5)
+    pale, strong = free.noise(generators(1), 0.001), free.noise(generators(2), 1.0)
+    kept = bound.kept(torch.cat([pale, strong]))
+    assert torch.equal(kept[:1], pale)  # nothing to scale back
+    logits = torch.logit(bound.decode(kept[1:]).double())
+    assert float(logits.square().mean().sqrt()) == pytest.approx(0.5, rel=1e-4)
+    # the same picture, but paler
+    direction = torch.nn.functional.cosine_similarity(kept[1:].flatten(), strong.flatten(), dim=0)
+    assert float(direction) == pytest.approx(1, abs=1e-6)
+    assert torch.equal(free.kept(strong), strong)

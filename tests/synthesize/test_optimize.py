@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -172,7 +174,7 @@ def test_a_dead_start_comes_to_life(functional, monkeypatch):
     assert (steps[0].values == 0).all()  # dead, all of them
     assert steps[-1].alive.all()
     assert (steps[-1].values > 0).sum() >= 4
-    monkeypatch.setattr(engine, "AWAKENING", 0)
+    monkeypatch.setattr(engine, "WakingRectifiers", nullcontext)
     asleep = climb(model, made, Recipe(20), image)
     assert (asleep[-1].values == 0).all()
     assert not asleep[-1].alive.any()
