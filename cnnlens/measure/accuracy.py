@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,3 +109,26 @@ def accuracy_steps(
     low, high = share(int(found.sum()), len(found), level)
     chance = Counter(categories).most_common(1)[0][1] / len(categories)
     return Accuracy(float(found.mean()), chance, low, high, len(found))
+
+
+def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:
+    """Look up the accuracy after fine-tuning, where ``new.json`` has it.
+
+    Where it says on how many images, an interval over images joins it; where it names the
+    classes, chance: that of guessing one of them.
+    """
+    found = training.get("accuracy")
+    value = found.get("after") if isinstance(found, Mapping) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    images, classes = training.get("images"), training.get("classes")
+    count = images.get("validation") if isinstance(images, Mapping) else None
+    known = isinstance(count, int) and count > 0 and 0 <= value <= 1
+    right = round(value * count) if known and count else 0
+    return {
+        "value": float(value),
+        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
+        "interval": list(share(right, count, level)) if known and count else None,
+        "images": count if known else None,
+        "source": "new.json",
+    }

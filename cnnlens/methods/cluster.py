@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
+from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step, staged
 from cnnlens.settings.cluster import ClusterSettings
 from cnnlens.settings.option import data_input, layers_input, option
-from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class ClusteredLayer(StoredLayer):
         """Grow a tree per category; who is stopped keeps those that are finished."""
         from cnnlens.cluster.filters import filter_trees
         from cnnlens.report.cluster_files import write_filters
-        from cnnlens.report.words import file_names
+        from cnnlens.report.contents import file_names
 
         ledger = Ledger(self.ledger.folder / ".filters.json", "", self.study.force)
         files = file_names(groups.names)

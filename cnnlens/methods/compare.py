@@ -74,17 +74,18 @@ class Compare(Method):
     def resolve(self) -> None:
         """Read what every workspace holds; compare what was measured there."""
         from cnnlens.measure.accuracy import classes_of
-        from cnnlens.report import compare_files as files
+        from cnnlens.measure.compared import compare_models, match_layers, units_named
+        from cnnlens.report.compare_files import read_models
         from cnnlens.report.side_by_side import units_to_show
 
         first, asked, top = self.study, self.asked, self.settings.top
         self.images = None if asked.data is None else first.images(asked.data)
         paths = [first.workspace.path, *map(Path, asked.others)]
-        self.models = files.read_models(paths)
-        self.layers = files.match_layers(self.models, asked.layer)
-        named = files.units_named(asked.filters, self.layers)
+        self.models = read_models(paths)
+        self.layers = match_layers(self.models, asked.layer)
+        named = units_named(asked.filters, self.layers)
         shown = named or {name: units_to_show(rows, top) for name, rows in self.layers.items()}
-        self.found = files.compare_models(self.models, self.layers, self.settings, first.force)
+        self.found = compare_models(self.models, self.layers, self.settings, first.force)
         self.found["shown"] = shown
         if self.images is not None:
             classes_of(self.images)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.data.given import GivenImage, GivenImages, given_images
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
+from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.pictured import counted
 from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option
-from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +95,7 @@ class Explain(Method):
 
     def _name(self, image: GivenImage, category: str | None) -> str:
         """Name the picture of an image, down a category's tree or the predicted one's."""
-        from cnnlens.report.words import file_names
+        from cnnlens.report.contents import file_names
 
         more = "" if category is None else f"-{file_names([category])[category]}"
         what, name, number = (image.place, category), f"{image.name}{more}", 1

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
-from cnnlens.report.palette import Colour
+from cnnlens.report.figures import Colour
 
 
 @dataclass(frozen=True)
@@ -184,3 +184,27 @@ def at_units(section: Section) -> Iterator[tuple[str, Shot]]:
     for layer, part in walk(section.parts):
         if isinstance(part, Shot) and part.unit is not None:
             yield part.layer or layer, part
+
+
+# -- how numbers are written, for people -----------------------------------------------------------
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """Write a number for people: thousands apart, a dash for what is not known."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def signed(value: float, digits: int = 0) -> str:
+    """Write a difference with its sign; one that rounds to 0 has none."""
+    text = f"{value:+,.{digits}f}"
+    return text[1:] if not text.strip("+-0.,") else text.replace("-", "−")
+
+
+def percent(value: Any) -> str:
+    """Write a share as per cent."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def format_p(value: float) -> str:
+    """Write a p-value as papers do: two significant digits, and never 0."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"

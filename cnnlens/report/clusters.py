@@ -10,13 +10,22 @@ import numpy as np
 
 from cnnlens.cluster.tree import flat
 from cnnlens.files import read_csv
-from cnnlens.report.blocks import Cell, Explorer, Facts, Figure, Layer, Note, Section, Table
-from cnnlens.report.cluster_files import REDO, ClusterResult, read_all_clusters
+from cnnlens.report.blocks import (
+    Cell,
+    Explorer,
+    Facts,
+    Figure,
+    Layer,
+    Note,
+    Section,
+    Table,
+    number,
+    percent,
+)
+from cnnlens.report.cluster_files import REDO, ClusterResult, read_all_clusters, read_tree
 from cnnlens.report.contents import reading
 from cnnlens.report.figures import categories as layouts
 from cnnlens.report.figures import filters
-from cnnlens.report.trees import read_tree
-from cnnlens.report.words import number, percent
 
 SHOWN = 40  # categories whose trees of filters the page carries
 

@@ -1,7 +1,8 @@
-"""What a workspace holds, and how its documents and lists of pictures are read."""
+"""What a workspace holds: how its files are named, its documents and lists of pictures read."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,14 +52,6 @@ def read_workspace(workspace: Path) -> dict[str, Any]:
     return read_object(path) if path.exists() else {}
 
 
-def data_name(summary: Mapping[str, Any]) -> str:
-    """Name what a summary was measured on; empty where it does not say."""
-    data = summary.get("data")
-    if isinstance(data, Mapping):
-        data = data.get("name") or data.get("path")
-    return str(data or "")
-
-
 def listed(file: Path) -> tuple[dict[str, Any], Entries]:
     """Read the JSON that lists a command's pictures, and those of them that are there.
 
@@ -80,6 +73,56 @@ def listed(file: Path) -> tuple[dict[str, Any], Entries]:
         raise CnnlensError(f"{file} is damaged: a picture has no file", REDO)
     paths = [(entry, file.parent / entry["file"]) for entry in entries]
     return document, [(entry, path) for entry, path in paths if path.is_file()]
+
+
+_STRING_OR_BRACE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
+
+
+def parse_nested(text: str) -> Any:
+    """Parse JSON whose objects may be nested to any depth.
+
+    Python's own parser recurses, and a tree that is a chain of thousands is too deep for it. Here
+    it only ever sees one object: those inside were parsed before it and are ``NaN`` in its text, a
+    word that is no JSON.
+
+    Raises
+    ------
+    ValueError
+        When it is no JSON, or lists are nested in one object deeper than Python's parser goes.
+    """
+    texts: list[list[str]] = [[]]  # of every open object, what was read of it
+    inside: list[list[Any]] = [[]]  # and the objects inside it, in their order
+    end = 0
+    for token in _STRING_OR_BRACE.finditer(text):
+        if token[0] == "{":
+            texts[-1] += [text[end : token.start()], "NaN"]
+            texts.append([])
+            inside.append([])
+            end = token.start()
+        elif token[0] == "}" and len(texts) > 1:
+            texts[-1].append(text[end : token.end()])
+            made = _shallow("".join(texts.pop()), inside.pop())
+            inside[-1].append(made)
+            end = token.end()
+    if len(texts) > 1:
+        raise ValueError("it ends inside an object")
+    return _shallow("".join(texts[0]) + text[end:], inside[0])
+
+
+def _shallow(text: str, inside: list[Any]) -> Any:
+    """Parse one object, putting those inside where ``NaN`` stands."""
+    waiting = iter(inside)
+
+    def take(word: str) -> Any:
+        made = next(waiting, None)
+        if word != "NaN" or made is None:
+            raise ValueError(f"{word} is no JSON")
+        return made
+
+    try:
+        return json.loads(text, parse_constant=take)
+    except RecursionError as error:
+        raise ValueError("its lists are nested too deep") from error
 
 
 # -- layers --------------------------------------------------------------------------------------
@@ -122,3 +165,66 @@ def listed_layers(workspace: Path, command: str) -> Iterator[tuple[Path, dict[st
         document, entries = listed(folder / name)
         if entries:
             yield folder / name, document, entries
+
+
+# -- paths, without the machine they were written on ---------------------------------------------
+
+_ROOT = r"(?:/|[A-Za-z]:\\)"
+_PATH = re.compile(
+    rf"(?P<before>^|[\s=,(\[])(?P<quote>['\"])(?P<quoted>{_ROOT}[^'\"]*)(?P=quote)"
+    rf"|(?P<start>^|[\s='\",(\[])(?P<plain>{_ROOT}[^\s'\",)\]]*)"
+)
+
+
+def local(text: str, workspace: Path) -> str:
+    """Say a text without the machine it was written on (see `local_path`), for pages to share."""
+
+    def shorter(found: re.Match[str]) -> str:
+        if found["plain"] is not None:
+            return found["start"] + local_path(found["plain"], workspace)
+        quote = found["quote"]
+        return found["before"] + quote + local_path(found["quoted"], workspace) + quote
+
+    return _PATH.sub(shorter, text)
+
+
+def local_path(path: str, workspace: Path) -> str:
+    """Name a path from the folder the workspace is in, or the home (``~``); else its last part."""
+    for base, mark in ((workspace.resolve().parent, ""), (Path.home(), "~/")):
+        if len(base.parts) > 1 and path.startswith(f"{base}/"):
+            return mark + path[len(str(base)) + 1 :].rstrip("/")
+    return last_part(path) or path if re.match(_ROOT, path) else path
+
+
+def last_part(path: str) -> str:
+    """Give the last part of a path of any system."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+# -- file names ----------------------------------------------------------------------------------
+
+_LONGEST = 120  # bytes; with an ending and a mark beside it, still below what disks allow
+
+
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """Give every name a file name of its own, without ending: safe on any disk.
+
+    Letters and digits of any script stay, all else becomes ``_``. Names that would then be equal,
+    to a disk that does not tell cases apart either, get numbers: ``a_b``, ``a_b-2``.
+    """
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain = _plain(name)
+        free, number = plain, 2
+        while free.casefold() in taken:
+            free, number = f"{plain}-{number}", number + 1
+        taken.add(free.casefold())
+        found[name] = free
+    return found
+
+
+def _plain(name: str) -> str:
+    text = re.sub(r"[^\w.@+ -]", "_", name, flags=re.UNICODE).strip()
+    text = text.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore").rstrip(" .")
+    return f"_{text}" if text.startswith(".") or not text else text

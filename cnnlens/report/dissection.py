@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import NEAR, Best, ConceptExtent, near_best
 from cnnlens.report.blocks import Explorer, Section
-from cnnlens.report.contents import data_name
 from cnnlens.report.dissect_files import DissectResult, Unit, read_dissections
+from cnnlens.report.figures import colours
 from cnnlens.report.figures.dissect import count_of
-from cnnlens.report.palette import colours
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
 BINS = 128  # finer histograms are merged to this

@@ -19,9 +19,17 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic_folder, write_text
-from cnnlens.report.blocks import Explorer, Section, Text, at_units, pictures
-from cnnlens.report.contents import REDO
-from cnnlens.report.words import format_p, local, number, percent
+from cnnlens.report.blocks import (
+    Explorer,
+    Section,
+    Text,
+    at_units,
+    format_p,
+    number,
+    percent,
+    pictures,
+)
+from cnnlens.report.contents import REDO, local
 
 Tell = Callable[[CnnlensError], None]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from cnnlens.report.blocks import number
 from cnnlens.report.contents import listed, reading
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Text, fitted, save_png, sheet
-from cnnlens.report.words import number
 
 SHEET = "sheet.png"
 _SIDES = (224, 448)  # pixels: smaller inputs are enlarged, larger ones reduced

@@ -9,9 +9,8 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.blocks import Section
-from cnnlens.report.contents import REDO, read_workspace
+from cnnlens.report.contents import REDO, last_part, local, local_path, read_workspace
 from cnnlens.report.html import Tell, warning, write_page
-from cnnlens.report.words import last_part, local, local_path
 
 Gather = Callable[[Path], Section | None]
 
@@ -92,7 +91,7 @@ def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path
     sources : iterable of pathlib.Path
         Result files; the newest dates the page, so that equal results make equal pages.
     workspace : pathlib.Path
-        Paths are given from the folder it is in (see `cnnlens.report.words.local`).
+        Paths are given from the folder it is in (see `cnnlens.report.contents.local`).
     """
     model, versions = _mapping(document.get("model")), _mapping(document.get("versions"))
     spec, classes = str(model.get("spec") or ""), model.get("classes")

@@ -23,6 +23,8 @@ from cnnlens.report.blocks import (
     Shot,
     Table,
     Text,
+    number,
+    percent,
     section_of,
 )
 from cnnlens.report.contents import (
@@ -30,15 +32,15 @@ from cnnlens.report.contents import (
     finished,
     listed,
     listed_layers,
+    local,
     natural,
     read_object,
     reading,
 )
+from cnnlens.report.figures import part_colours
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
 from cnnlens.report.outlier_files import read_outliers
-from cnnlens.report.palette import part_colours
 from cnnlens.report.stability_files import StabilityResult, read_stability
-from cnnlens.report.words import local, number, percent
 
 
 def visualizations(workspace: Path) -> Section | None:

@@ -11,20 +11,26 @@ from markupsafe import Markup
 
 from cnnlens.data.given import shown_path
 from cnnlens.files import write_csv, write_json
+from cnnlens.measure.compared import ComparedLayer, ComparedModel, Rows, data_name, match_layers
 from cnnlens.measure.comparison import QUANTITIES
-from cnnlens.report.blocks import Cell, Lanes, Layer, Note, Section, Shot, Table, Text
-from cnnlens.report.compare_files import (
-    ComparedLayer,
-    ComparedModel,
-    Rows,
-    match_layers,
-    read_models,
-)  # fmt: skip
-from cnnlens.report.contents import data_name, read_object, reading
+from cnnlens.report.blocks import (
+    Cell,
+    Lanes,
+    Layer,
+    Note,
+    Section,
+    Shot,
+    Table,
+    Text,
+    number,
+    percent,
+    signed,
+)
+from cnnlens.report.compare_files import read_models
+from cnnlens.report.contents import read_object, reading
 from cnnlens.report.html import write_page
 from cnnlens.report.page import preprocessing
 from cnnlens.report.shown import Fact, Shown
-from cnnlens.report.words import number, percent, signed
 
 FOLDER = "compare"  # `cnnlens compare A B --out A/compare` puts it on A's page
 

@@ -23,11 +23,10 @@ from cnnlens.measure.stable_units import Stability, UnitStability
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields
 from cnnlens.report import sheet as kit
+from cnnlens.report.blocks import number
 from cnnlens.report.contents import read_object
-from cnnlens.report.figures import as_seen, new_figure
-from cnnlens.report.palette import part_colours
+from cnnlens.report.figures import as_seen, new_figure, part_colours
 from cnnlens.report.shown import Fact, Picture, UnitResults
-from cnnlens.report.words import number
 
 _REDO = "redo `cnnlens stability` with --force"
 _CELL = 128  # pixels: side of one image in a unit's strip

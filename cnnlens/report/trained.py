@@ -12,10 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
-from cnnlens.measure.comparison import share
 from cnnlens.model.checkpoint import read_torch, save_checkpoint
-from cnnlens.report.figures import new_figure
-from cnnlens.report.palette import colours
+from cnnlens.report.figures import colours, new_figure
 from cnnlens.report.shown import Fact, Picture, Shown
 
 
@@ -90,29 +88,6 @@ def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     found = read_json(beside)
     return found if isinstance(found, dict) and "method" in found else {}
-
-
-def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:
-    """Look up the accuracy after fine-tuning, where ``new.json`` has it.
-
-    Where it says on how many images, an interval over images joins it; where it names the
-    classes, chance: that of guessing one of them.
-    """
-    found = training.get("accuracy")
-    value = found.get("after") if isinstance(found, Mapping) else None
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    images, classes = training.get("images"), training.get("classes")
-    count = images.get("validation") if isinstance(images, Mapping) else None
-    known = isinstance(count, int) and count > 0 and 0 <= value <= 1
-    right = round(value * count) if known and count else 0
-    return {
-        "value": float(value),
-        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
-        "interval": list(share(right, count, level)) if known and count else None,
-        "images": count if known else None,
-        "source": "new.json",
-    }
 
 
 # -- new.pt, new.json, new.png -------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pytest
 
 from cnnlens.cluster.tree import clades, flat, newick, quoted, roots, walk
 from cnnlens.errors import CnnlensError
-from cnnlens.report.trees import parse_nested, read_tree, write_tree
+from cnnlens.report.cluster_files import read_tree, write_tree
+from cnnlens.report.contents import parse_nested
 
 PAIRS = np.array([[0, 2], [1, 3]])  # (b, (a, c))
 
@@ -113,7 +114,7 @@ DEEP = """
 import sys
 from pathlib import Path
 from cnnlens.errors import CnnlensError
-from cnnlens.report.trees import read_tree
+from cnnlens.report.cluster_files import read_tree
 try:
     read_tree(Path(sys.argv[1]))
 except CnnlensError as error:

@@ -29,9 +29,8 @@ from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
-from cnnlens.report.cluster_files import EMBED
+from cnnlens.report.cluster_files import EMBED, read_tree
 from cnnlens.report.figures import filters as filter_figures
-from cnnlens.report.trees import read_tree
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_files import Unit
+from cnnlens.report.figures import colours
 from cnnlens.report.figures.dissect import category_bars, contact_sheet, lit
-from cnnlens.report.palette import colours
-from cnnlens.report.words import format_p
 
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cnnlens.report.words import file_names
+from cnnlens.report.contents import file_names
 
 
 def test_names_are_safe_and_never_the_same_twice():

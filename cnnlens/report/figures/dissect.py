@@ -17,11 +17,10 @@ from cnnlens.files import atomic
 from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_files import Unit, read_dissection, read_dissections
-from cnnlens.report.figures import CELL, as_seen, new_figure, save_figure, short
-from cnnlens.report.palette import colours
+from cnnlens.report.figures import CELL, as_seen, colours, new_figure, save_figure, short
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, cut, opened, sheet
-from cnnlens.report.words import format_p
 
 SHEET_UNITS = 12
 _DARK = 0.4  # brightness left outside the mask
