@@ -21,10 +21,9 @@ from cnnlens.settings import ExtractSettings, RunSettings
 
 def store_key(model: Model, images: ImageSet, layer: Layer, settings: ExtractSettings) -> StoreKey:
     """Say what a store of this layer would be made from."""
-    preprocess = {k: v for k, v in model.preprocess.as_dict().items() if k != "source"}
     return StoreKey(
         model=model.fingerprint,
-        preprocess=json.dumps({**preprocess, "squash": images.aligned}, sort_keys=True),
+        preprocess=json.dumps({**model.preprocess.key, "squash": images.aligned}, sort_keys=True),
         data=images.fingerprint,
         place=layer.place.key,
         dtype=settings.dtype,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
 from cnnlens.files import mark
+from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.measure import CamSettings
 from cnnlens.settings.option import images_input, layer_input, option, raw_input
-from cnnlens.study.ledger import Item
 
 if TYPE_CHECKING:
     import numpy as np

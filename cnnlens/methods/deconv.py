@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import Photos
 from cnnlens.errors import UsageError
+from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.measurement import holds_more
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.measure import DeconvSettings
 from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
-from cnnlens.study.ledger import MADE_FROM, Item, Ledger
 
 if TYPE_CHECKING:
     from cnnlens.attribution.projections import UnitProjections

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images
 from cnnlens.errors import CnnlensError
+from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step, relayed
 from cnnlens.settings.option import data_input, images_input, layers_input, raw_input
 from cnnlens.settings.synthesize import InvertSettings
-from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Method, page_part
 from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExtractSettings
-from cnnlens.study.ledger import Item
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files.ledger import Item, Ledger
 from cnnlens.progress import Step
 from cnnlens.settings.option import Field, fields_of, values_of
 from cnnlens.settings.run import RunSettings, Settings
 from cnnlens.settings.run import preset as look_up
-from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from cnnlens.report.blocks import Section

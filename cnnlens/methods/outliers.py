@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
+from cnnlens.files.ledger import MADE_FROM, Item
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
 from cnnlens.settings.option import data_input, layer_input
-from cnnlens.study.ledger import MADE_FROM, Item
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:

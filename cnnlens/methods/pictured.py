@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Method, Results
-from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layer

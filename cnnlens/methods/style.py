@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, readable
 from cnnlens.errors import UsageError
+from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import StyleSettings
-from cnnlens.study.ledger import Item, Ledger
 
 if TYPE_CHECKING:
     from torch import Tensor

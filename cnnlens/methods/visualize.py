@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images, readable
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files.ledger import Item, Unfinished
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.option import filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
-from cnnlens.study.ledger import Item, Unfinished
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet

@@ -147,6 +147,16 @@ class Preprocess:
             del settings["done"]
         return settings
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """What results depend on, of `as_dict`: all but where it comes from."""
+        return {k: v for k, v in self.as_dict().items() if k != "source"}
+
+    def __str__(self) -> str:
+        size = "×".join(map(str, self.size))
+        mean, std = (",".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        return f"input {size}, mean {mean}, std {std} ({self.source})"
+
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Preprocess:
         """Build from :meth:`as_dict`'s result; unknown keys are ignored."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json
+from cnnlens.files.ledger import read_list
 from cnnlens.model.layers import file_name
 
 Entries = list[tuple[dict[str, Any], Path]]  # of a list of pictures, each with its file
@@ -65,12 +66,7 @@ def listed(file: Path) -> tuple[dict[str, Any], Entries]:
     CnnlensError
         When it lists none, or a picture has no file.
     """
-    document = read_object(file, ("pictures",))
-    entries = document["pictures"]
-    if not isinstance(entries, list):
-        raise CnnlensError(f"{file} is damaged: it lists no pictures", REDO)
-    if not all(isinstance(e, dict) and isinstance(e.get("file"), str) for e in entries):
-        raise CnnlensError(f"{file} is damaged: a picture has no file", REDO)
+    document, entries = read_list(file, "pictures", REDO)
     paths = [(entry, file.parent / entry["file"]) for entry in entries]
     return document, [(entry, path) for entry, path in paths if path.is_file()]
 

@@ -96,15 +96,42 @@ class ModelSettings(Settings):
         None, "Standard deviation of the pixels.", metavar="R,G,B", panel="Model"
     )
 
-    def as_arguments(self) -> dict[str, Any]:
-        """Return `open_model`'s arguments, without spec and device."""
-        return {
-            "arch": self.arch,
+    @classmethod
+    def of_values(cls, **given: Any) -> Self:
+        """Take values as Python has them: ``(0.5, 0.5, 0.5)`` for ``0.5,0.5,0.5``, a path."""
+        return cls(**{name: _as_typed(value) for name, value in given.items()})
+
+    def as_arguments(self, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return `open_model`'s arguments, without spec and device.
+
+        What is not given is taken from those that are `known`, as a JSON has them.
+        """
+        given = {
+            "arch": portable(self.arch) if self.arch else None,
             "allow_pickle": self.allow_pickle,
             "image_size": _size(self.image_size),
             "mean": _numbers("--mean", self.mean),
             "std": _numbers("--std", self.std),
         }
+        before = {k: tuple(v) if isinstance(v, list) else v for k, v in (known or {}).items()}
+        return {k: v or before.get(k) for k, v in given.items()} if known else given
+
+
+def _as_typed(value: Any) -> Any:
+    """Write numbers as the command line does: ``0.5,0.5,0.5``, ``224x320``."""
+    if isinstance(value, (list, tuple)):
+        return ("x" if all(isinstance(v, int) for v in value) else ",").join(map(str, value))
+    return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
+
+
+def portable(spec: str) -> str:
+    """Make a MODEL that names a file independent of the current folder."""
+    file, colon, name = spec.rpartition(":")
+    if Path(spec).exists():
+        return str(Path(spec).resolve())
+    if colon and file.endswith(".py") and Path(file).exists():
+        return f"{Path(file).resolve()}:{name}"
+    return spec
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

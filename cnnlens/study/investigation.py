@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError, did_you_mean
+from cnnlens.files.workspace import as_call
 from cnnlens.settings.option import Field, check_keywords, fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from cnnlens.model.preprocess import Preprocess
 
 _GIVEN = "given"  # folder of pictures that were named as arrays
-_FEW = 8  # items of a list that are written out
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # of investigations without one
 
 
@@ -89,7 +89,7 @@ class Investigation:
         **opening: Any,
     ) -> None:
         check_keywords("Investigation", opening, fields_of(ModelSettings))
-        self._opening = ModelSettings(**{k: _joined(v) for k, v in opening.items()})
+        self._opening = ModelSettings.of_values(**opening)
         self._run = RunSettings(device, batch_size, workers)
         self._quiet = quiet
         self._net: nn.Module | None = None
@@ -208,7 +208,7 @@ class Investigation:
         self.workspace = self.workspace.reopened(force)
         with self._study(run, force) as study:
             one = method(study, asked, settings, page=True)
-            carry_out(one, _as_typed(method.name, values))
+            carry_out(one, as_call(method.name, values))
             if one.failed:
                 raise one.failed[0]
             return one.result()
@@ -266,13 +266,6 @@ def _documentation(method: type[Method]) -> str:
     return "\n".join([inspect.getdoc(method) or "", "", "Keywords:", *lines])
 
 
-def _joined(value: Any) -> Any:
-    """Write numbers as the command line does: ``0.5,0.5,0.5``, ``224x320``."""
-    if isinstance(value, (list, tuple)):
-        return ("x" if all(isinstance(v, int) for v in value) else ",").join(map(str, value))
-    return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
-
-
 def _as_file(image: Any, number: int, folder: Path) -> Path:
     """Give a picture in memory a file."""
     from cnnlens.data.memory import picture_file
@@ -282,19 +275,3 @@ def _as_file(image: Any, number: int, folder: Path) -> Path:
 
 def _is_one(value: Any) -> bool:
     return isinstance(value, (str, Path)) or not isinstance(value, (list, tuple))
-
-
-def _as_typed(name: str, values: Mapping[str, Any]) -> str:
-    """Write a call as one would type it; what is no plain value is named by its type."""
-    words = [f"{k}={_word(v)}" for k, v in values.items()]
-    return f"lens.{name}({', '.join(words)})"
-
-
-def _word(value: Any) -> str:
-    plain = (str, int, float, Path)
-    if isinstance(value, (list, tuple)):
-        few = len(value) <= _FEW and all(isinstance(one, plain) for one in value)
-        return repr(value) if few else f"<{len(value)} items>"
-    if not isinstance(value, plain):
-        return f"<{type(value).__name__}>"
-    return repr(str(value) if isinstance(value, Path) else value)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, GivenImages, ImageOfSet, given_images
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files.ledger import Ledger, names_in_use
 from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
-from cnnlens.study.ledger import Ledger, names_in_use
-from cnnlens.study.workspace import Workspace, needs_model, portable
+from cnnlens.settings.run import portable
+from cnnlens.study.workspace import Workspace, needs_model
 from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class Study:
 
         if self.spec is not None and not isinstance(self.spec, str):
             return self.spec
-        known, given = self.workspace.model_options, self.opening.as_arguments()
-        given["arch"] = portable(given["arch"]) if given["arch"] else None
+        known = self.workspace.model_options
         if self.spec is None:
             if known is None:
                 raise needs_model(self.workspace)
@@ -82,11 +82,10 @@ class Study:
         else:
             spec = portable(self.spec)  # as later commands open it: equal names, equal marks
             known = known if known and known["spec"] == spec else None
-        if known:  # what was said of this model before still holds
-            given = {k: v or _tupled(known.get(k)) for k, v in given.items()}
-        model = open_model(spec, device=self.run.device, **given)
-        self.options = given
-        for line in (*model.notes, _preprocessing(model)):
+        # what was said of this model before still holds
+        self.options = self.opening.as_arguments(known)
+        model = open_model(spec, device=self.run.device, **self.options)
+        for line in (*model.notes, f"{model.arch}: {model.preprocess}"):
             self.voice.note(line)
         return model
 
@@ -203,7 +202,7 @@ class Study:
         The network, how it takes pixels, the place, the images with everything that labels them,
         and `more`: settings, marks of images, other results.
         """
-        preprocess = {k: v for k, v in self.model.preprocess.as_dict().items() if k != "source"}
+        preprocess = self.model.preprocess.key
         key: dict[str, Any] = {"model": self.model.fingerprint, "preprocess": preprocess}
         if layer is not None:
             key["place"] = layer.place.key
@@ -295,14 +294,3 @@ class Study:
         from cnnlens.activations.extract import stored
 
         return stored(self.model, images, layer, self.workspace.stores(images))
-
-
-def _preprocessing(model: Model) -> str:
-    p = model.preprocess
-    size = "×".join(map(str, p.size))
-    mean, std = (",".join(f"{v:g}" for v in values) for values in (p.mean, p.std))
-    return f"{model.arch}: input {size}, mean {mean}, std {std} ({p.source})"
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import shutil
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import make_folder, read_json, write_json, writing_error
+from cnnlens.files import make_folder
+from cnnlens.files.workspace import empty_document, locked, read_document, write_document
+from cnnlens.settings.run import portable
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -28,46 +29,6 @@ RESULTS = (
     *("activations", "dissect", "stability", "visualize", "deconv", "invert", "cam", "explain"),
     *("outliers", "fool", "style", "evolve", "cluster", "net2vec", "report_files", "report.html"),
 )
-_FORMAT = 1
-_PATIENCE = 60.0  # seconds to wait for another process, which holds the file for an instant
-_EMPTY: dict[str, Any] = {
-    "format": _FORMAT,
-    "model": None,
-    "data": [],
-    "layers": [],
-    "commands": [],
-}
-
-# the keys that code here relies on, of each entry of a list in ``workspace.json``
-_ENTRIES = {"data": ("path", "name", "kind"), "layers": ("name", "place")}
-
-
-def _is_sound(document: Any) -> bool:
-    """Whether what a ``workspace.json`` holds is what code here relies on."""
-    if not isinstance(document, dict) or not isinstance(document.get("format", _FORMAT), int):
-        return False
-    lists = ("commands", "folders", *_ENTRIES)
-    if not all(isinstance(document.get(name, []), list) for name in lists):
-        return False
-    model = document.get("model")
-    if model is not None and not (
-        _has_texts(model, ("spec", "fingerprint")) and isinstance(model.get("options", {}), dict)
-    ):
-        return False
-    return all(
-        _has_texts(entry, keys) and _is_inside(entry["name"])
-        for name, keys in _ENTRIES.items()
-        for entry in document.get(name, [])
-    )
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name stays in the folder that it names something in."""
-    return name not in ("", ".", "..") and "/" not in name
-
-
-def _has_texts(entry: Any, keys: tuple[str, ...]) -> bool:
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
 
 
 class Workspace:
@@ -94,35 +55,17 @@ class Workspace:
         self._is_lost = False
         self._memory: dict[str, ImageSet] = {}
         try:
-            self.document: dict[str, Any] = self._read()
+            self.document = read_document(self.path)
         except CnnlensError:
             if not force:
                 raise
-            self.document, self._is_lost = copy.deepcopy(_EMPTY), True
+            self.document, self._is_lost = empty_document(), True
 
     def reopened(self, force: bool = False) -> Workspace:
         """Return it as other processes may have left it meanwhile; data in memory stays."""
         anew = Workspace(self.path, force)
         anew._memory = self._memory
         return anew
-
-    @property
-    def _file(self) -> Path:
-        return self.path / "workspace.json"
-
-    def _read(self) -> dict[str, Any]:
-        if not self._file.exists():
-            return copy.deepcopy(_EMPTY)
-        document = read_json(self._file)
-        version = document.get("format", _FORMAT) if isinstance(document, dict) else 0
-        if isinstance(version, int) and version > _FORMAT:
-            raise CnnlensError(f"{self._file} was written by a newer cnnlens", "upgrade cnnlens")
-        if not _is_sound(document):
-            raise CnnlensError(
-                f"{self._file} is not a workspace of cnnlens, or damaged",
-                "use another -w DIR; --force makes it anew and clears the results beside it",
-            )
-        return {**copy.deepcopy(_EMPTY), **document}
 
     @contextmanager
     def editing(self) -> Iterator[Workspace]:
@@ -131,27 +74,12 @@ class Workspace:
         Meanwhile other processes wait, so that nobody erases what another one has recorded.
         """
         make_folder(self.path)
-        with self._locked():
+        with locked(self.path):
             if not self._is_lost:
-                self.document = self._read()
+                self.document = read_document(self.path)
             yield self
-            self.document["versions"] = _versions()
-            write_json(self._file, self.document)
+            write_document(self.path, self.document)
             self._is_lost = False
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        import filelock
-
-        try:
-            with filelock.FileLock(self.path / ".workspace.lock", timeout=_PATIENCE):
-                yield
-        except filelock.Timeout:
-            raise CnnlensError(
-                f"{self._file} is held by another process", "wait for it, or use another -w DIR"
-            ) from None
-        except OSError as error:
-            raise writing_error(self._file, error) from error
 
     def add_command(self, command: str, folder: str = "") -> None:
         """Note a command line that was carried out, and the folder that its results are in."""
@@ -189,12 +117,11 @@ class Workspace:
         CnnlensError
             When the workspace holds results of another model.
         """
-        preprocess = {k: v for k, v in model.preprocess.as_dict().items() if k != "source"}
         entry = {
             "spec": portable(model.spec),
             "arch": model.arch,
             "fingerprint": model.fingerprint,
-            "preprocess": preprocess,
+            "preprocess": model.preprocess.key,
             "classes": model.classes,
             "options": {k: v for k, v in options.items() if v and k != "allow_pickle"},
         }
@@ -310,33 +237,11 @@ class Workspace:
         return layers[-1]["name"] if layers else None
 
 
-def portable(spec: str) -> str:
-    """Make a MODEL that names a file independent of the current folder."""
-    file, colon, name = spec.rpartition(":")
-    if Path(spec).exists():
-        return str(Path(spec).resolve())
-    if colon and file.endswith(".py") and Path(file).exists():
-        return f"{Path(file).resolve()}:{name}"
-    return spec
-
-
 def _free(name: str, taken: list[str]) -> str:
     number, free = 2, name
     while free in taken:
         free, number = f"{name}-{number}", number + 1
     return free
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("cnnlens", "torch", "torchvision", "numpy", "h5py"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def needs_model(workspace: Workspace) -> UsageError:

@@ -20,8 +20,8 @@ from cnnlens.data.given import (
     shown_path,
 )
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files.ledger import Item, Ledger, names_in_use
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.study.ledger import Item, Ledger, names_in_use
 from tests.cli.photos import write_photos
 
 

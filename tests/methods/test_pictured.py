@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cnnlens.files.ledger import Item
 from cnnlens.methods import carry_out
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step
-from cnnlens.study.ledger import Item
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from cnnlens.voice import Voice

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlens.files import ledger
 from cnnlens.methods import visualize as method
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
-from cnnlens.study import ledger
 from cnnlens.synthesize import visualize as science
 from tests.cli.runner import Answer, cnnlens, files
 

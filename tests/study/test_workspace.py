@@ -14,7 +14,8 @@ import pytest
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.study.workspace import RESULTS, Workspace, needs_model, portable
+from cnnlens.settings.run import portable
+from cnnlens.study.workspace import RESULTS, Workspace, needs_model
 
 
 def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> SimpleNamespace:

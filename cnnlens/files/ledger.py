@@ -81,19 +81,16 @@ class Ledger:
         return not self.listed or (self.folder / name).is_file()
 
     def _read(self) -> dict[str, dict[str, Any]]:
+        if self.listed:
+            _, entries = read_list(self.path, self.listed, "--force makes it anew")
+            return {entry["file"]: entry for entry in entries}
         document = read_json(self.path)
-        entries = document.get(self.listed) if isinstance(document, dict) else None
-        if not self.listed and isinstance(document, dict):
-            within = {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
-            return {self.path.name: document, **within} if MADE_FROM in document else within
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries
-        ):
+        if not isinstance(document, dict):
             raise CnnlensError(
-                f"{self.path} is damaged: it lists no {self.listed or 'results'}",
-                "--force makes it anew",
+                f"{self.path} is damaged: it lists no results", "--force makes it anew"
             )
-        return {entry["file"]: entry for entry in entries}
+        within = {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
+        return {self.path.name: document, **within} if MADE_FROM in document else within
 
     def _read_journal(self) -> dict[str, dict[str, Any]]:
         """Read what a killed run left, up to the line that it was writing."""
@@ -170,6 +167,23 @@ class Ledger:
             known = {}
         known |= self._read_journal()
         return {name: entry for name, entry in known.items() if self._is_there(name)}
+
+
+def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read a JSON that lists results under a key, each with its "file".
+
+    Raises
+    ------
+    CnnlensError
+        When it lists none, or one has no file; `redo` is the way out.
+    """
+    document = read_json(path)
+    entries = document.get(listed) if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise CnnlensError(f"{path} is damaged: it lists no {listed}", redo)
+    if not all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries):
+        raise CnnlensError(f"{path} is damaged: one of its {listed} has no file", redo)
+    return document, entries
 
 
 def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnlens.errors import CnnlensError
-from cnnlens.study.ledger import Item, Ledger
+from cnnlens.files.ledger import Item, Ledger
 
 
 def made(folder: Path, count: int, **more: object) -> Ledger:

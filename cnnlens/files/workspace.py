@@ -1,0 +1,148 @@
+"""``workspace.json``: what a folder of results is about, read with care, written under a lock."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import read_json, write_json, writing_error
+
+_FORMAT = 1
+_PATIENCE = 60.0  # seconds to wait for another process, which holds the file for an instant
+_FEW = 8  # items of a list that are written out in a command
+_EMPTY: dict[str, Any] = {
+    "format": _FORMAT,
+    "model": None,
+    "data": [],
+    "layers": [],
+    "commands": [],
+}
+
+# the keys that code here relies on, of each entry of a list
+_ENTRIES = {"data": ("path", "name", "kind"), "layers": ("name", "place")}
+
+
+def empty_document() -> dict[str, Any]:
+    """Return what a folder holds of which nothing is known yet."""
+    return copy.deepcopy(_EMPTY)
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """Read what a folder is about; where there is no file, that is nothing.
+
+    Raises
+    ------
+    CnnlensError
+        When it is damaged, or of a newer cnnlens.
+    """
+    path = _path(folder)
+    if not path.exists():
+        return empty_document()
+    document = read_json(path)
+    version = document.get("format", _FORMAT) if isinstance(document, dict) else 0
+    if isinstance(version, int) and version > _FORMAT:
+        raise CnnlensError(f"{path} was written by a newer cnnlens", "upgrade cnnlens")
+    if not _is_sound(document):
+        raise CnnlensError(
+            f"{path} is not a workspace of cnnlens, or damaged",
+            "use another -w DIR; --force makes it anew and clears the results beside it",
+        )
+    return {**empty_document(), **document}
+
+
+def write_document(folder: Path, document: dict[str, Any]) -> None:
+    """Write it, with the versions of what wrote it; to be done while it is `locked`."""
+    document["versions"] = _versions()
+    write_json(_path(folder), document)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let other processes wait meanwhile, so that nobody erases what another one has recorded.
+
+    Raises
+    ------
+    CnnlensError
+        When another process does not let go of it, or the folder cannot be written to.
+    """
+    import filelock
+
+    try:
+        with filelock.FileLock(folder / ".workspace.lock", timeout=_PATIENCE):
+            yield
+    except filelock.Timeout:
+        raise CnnlensError(
+            f"{_path(folder)} is held by another process", "wait for it, or use another -w DIR"
+        ) from None
+    except OSError as error:
+        raise writing_error(_path(folder), error) from error
+
+
+def _path(folder: Path) -> Path:
+    return folder / "workspace.json"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("cnnlens", "torch", "torchvision", "numpy", "h5py"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+# ---- what code relies on
+
+
+def _is_sound(document: Any) -> bool:
+    """Whether what a ``workspace.json`` holds is what code here relies on."""
+    if not isinstance(document, dict) or not isinstance(document.get("format", _FORMAT), int):
+        return False
+    lists = ("commands", "folders", *_ENTRIES)
+    if not all(isinstance(document.get(name, []), list) for name in lists):
+        return False
+    model = document.get("model")
+    if model is not None and not (
+        _has_texts(model, ("spec", "fingerprint")) and isinstance(model.get("options", {}), dict)
+    ):
+        return False
+    return all(
+        _has_texts(entry, keys) and _is_inside(entry["name"])
+        for name, keys in _ENTRIES.items()
+        for entry in document.get(name, [])
+    )
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name stays in the folder that it names something in."""
+    return name not in ("", ".", "..") and "/" not in name
+
+
+def _has_texts(entry: Any, keys: tuple[str, ...]) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
+
+
+# ---- the commands in it
+
+
+def as_call(name: str, values: Mapping[str, Any]) -> str:
+    """Write a call in Python as one would type it; what is no plain value is named by its type."""
+    words = [f"{k}={_word(v)}" for k, v in values.items()]
+    return f"lens.{name}({', '.join(words)})"
+
+
+def _word(value: Any) -> str:
+    plain = (str, int, float, Path)
+    if isinstance(value, (list, tuple)):
+        few = len(value) <= _FEW and all(isinstance(one, plain) for one in value)
+        return repr(value) if few else f"<{len(value)} items>"
+    if not isinstance(value, plain):
+        return f"<{type(value).__name__}>"
+    return repr(str(value) if isinstance(value, Path) else value)
