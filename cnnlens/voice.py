@@ -47,6 +47,15 @@ class Voice:
         if len(found) > _NAMED:
             self.note(f"skipped {len(found) - _NAMED} more; the summary lists all")
 
+    def limits(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Pass a loop's steps on; say where memory ran out and its batches became smaller."""
+        limit = 0
+        for step in steps:
+            if limit and step.limit < limit:
+                self.note(f"memory ran out: batches of {step.limit} from here on")
+            limit = step.limit
+            yield step
+
     def hush(self) -> None:
         """Say nothing from here on: another process speaks for all."""
         self.quiet = True

@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cnnlens.activations.sources import Forward, ModelSource, Pass, Source, StoreSource, passes
 from cnnlens.activations.store import MOST_ROWS, Store, StoreKey
 from cnnlens.activations.writer import StoreWriter, clear_leftovers
 from cnnlens.data.dataset import ImageSet
+from cnnlens.files import mark
+from cnnlens.model.classes import gives_scores
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
@@ -35,17 +38,65 @@ def store_path(folder: Path, layer: Layer) -> Path:
     return folder / f"{layer.folder}.h5"
 
 
-def stored(model: Model, images: ImageSet, layer: Layer, folder: Path) -> Store | None:
-    """Open a layer's store where there is one of just this model and these images, of any type."""
-    path = store_path(folder, layer)
-    if not path.exists():
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer's activations on a data set, which are stored, or will be."""
+
+    model: Model
+    images: ImageSet
+    layer: Layer
+    folder: Path  #: of the stores
+
+    def open(self) -> Store:
+        """Open the store; it must be there."""
+        return Store(store_path(self.folder, self.layer))
+
+    def find(self) -> Store | None:
+        """Open the store where there is one of just this model and these images, of any type."""
+        if not store_path(self.folder, self.layer).exists():
+            return None
+        store, key = self.open(), store_key(self.model, self.images, self.layer, ExtractSettings())
+        if replace(store.key, dtype=key.dtype) == key:
+            return store
+        store.close()
         return None
-    store = Store(path)
-    key = store_key(model, images, layer, ExtractSettings())
-    if replace(store.key, dtype=key.dtype) == key:
-        return store
-    store.close()
-    return None
+
+    @property
+    def dtype(self) -> str | None:
+        """Type of the stored numbers; None where there is no store of just these images."""
+        store = self.find()
+        if store is None:
+            return None
+        with store:
+            return store.key.dtype
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What results depend on that are found in the store, and in nothing but the categories
+        of its images, beside network, place and images.
+        """
+        labels = mark(self.images.image_categories)
+        return {"labels": labels, "dtype": self.dtype or "float32"}
+
+    def about(self) -> dict[str, Any]:
+        """Say what results depend on that are found in the store, among those of other images."""
+        return {
+            "name": self.images.name,
+            "data": self.images.fingerprint,
+            "labels": mark(self.images.image_categories),
+            "squash": self.images.aligned,
+            "dtype": self.dtype or "float32",
+        }
+
+    def fill(self, run: RunSettings) -> Iterator[Step]:
+        """Make the store where there is none; the model is not run otherwise.
+
+        A new one gets the class scores too, where there are some, for other methods.
+        """
+        if self.dtype is None:
+            scores = gives_scores(self.model)
+            layers = [self.layer]
+            yield from extract(self.model, self.images, layers, self.folder, run=run, logits=scores)
 
 
 @contextmanager
@@ -54,7 +105,7 @@ def open_source(
 ) -> Iterator[Source]:
     """Give the layers' activations: from the stores in a folder where all fit, else the model's."""
     with ExitStack() as stack:
-        stores = [stored(model, images, layer, folder) for layer in layers]
+        stores = [StoredLayer(model, images, layer, folder).find() for layer in layers]
         there = [stack.enter_context(store) for store in stores if store is not None]
         if len(there) == len(layers):
             yield StoreSource(there)

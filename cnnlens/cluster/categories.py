@@ -7,7 +7,7 @@ scipy calls "weighted" linkage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -268,3 +268,16 @@ def _too_few(groups: Groups, excluded: tuple[str, ...]) -> str:
         return f"a tree needs two categories, and there is only {', '.join(groups.names) or 'none'}"
     named = ", ".join(excluded[:5]) + (", …" if len(excluded) > 5 else "")
     return f"the layer answers nothing to {named}: fewer than two categories are left"
+
+
+# ---- trees of layers beside each other
+
+LAYER_COLUMNS = (
+    *("layer", "categories", "images", "first to merge", "support", "centre", "cophenetic r"),
+)
+
+
+def layer_row(layer: str, tree: Mapping[str, Any]) -> list[object]:
+    """Give a layer's row under `LAYER_COLUMNS`, from its tree's `as_dict`."""
+    first = " + ".join(tree["first_merge"]), tree["first_support"]
+    return [layer, tree["categories"], tree["images"], *first, tree["centre"], tree["cophenetic"]]

@@ -22,8 +22,8 @@ from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import ClusterSettings
+from cnnlens.settings.cluster import PARTS
 
-PARTS = ("categories", "filters", "embed")
 NOISE = "noise"  # the category of random images
 _MOST = 200  # random images
 
@@ -59,7 +59,7 @@ def cluster(
     source: MapSource,
     groups: Groups | None,
     settings: ClusterSettings | None = None,
-    only: Sequence[str] = PARTS,
+    only: Sequence[str] = tuple(PARTS),
     *,
     pixels: Iterable[np.ndarray] | None = None,
     noise: tuple[Model, Layer] | None = None,

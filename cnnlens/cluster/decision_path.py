@@ -228,3 +228,15 @@ class Explanation:
             "top_images": [images[row] for row in evidence.top],
             **({"detects": detects[split.filter]} if detects.get(split.filter) else {}),
         }
+
+
+# ---- explained images beside each other
+
+IMAGE_COLUMNS = ("image", "predicted", "probability", "category", "splits", "first filters")
+
+
+def image_row(name: str, found: Mapping[str, Any]) -> list[object]:
+    """Give an image's row under `IMAGE_COLUMNS`, from its `Explanation.as_dict`."""
+    said = (found[key] for key in ("class_name", "probability", "category"))
+    first = (str(split["critical_filter"]) for split in found["path"][:6])
+    return [name, *said, len(found["path"]), " ".join(first)]

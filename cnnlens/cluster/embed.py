@@ -186,6 +186,11 @@ def embed_steps(
     seed: int = 0,
 ) -> Generator[Step, None, Layouts]:
     """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes."""
+    if (count := source.shape[0]) < FEWEST:
+        raise CnnlensError(
+            f"{count} images are too few for a layout",
+            f"{FEWEST} or more are needed; --only categories or filters works without",
+        )
     yield Step(0, 4, "embedding", note="UMAP compiles itself", unit="stages")
     vectors, projected = flat_vectors(source, seed)
     steps = layout_steps(vectors, groups, neighbours, seed)

@@ -321,3 +321,14 @@ def correlation(a: np.ndarray, b: np.ndarray) -> dict[str, float] | None:
         return None
     found = spearmanr(a[known], b[known])
     return {"rho": float(found.statistic), "p_value": float(found.pvalue)}
+
+
+# ---- sources beside each other
+
+SOURCE_COLUMNS = ("images of", "how many", "predicted as", "confidence")
+
+
+def source_row(one: Mapping[str, Any]) -> list[object]:
+    """Give the row under `SOURCE_COLUMNS` of one of the "sources" of `Outliers.as_dict`."""
+    named = (f"{found['name']} {found['share']:.0%}" for found in one["taken_for"][:3])
+    return [one["source"], one["images"], ", ".join(named), round(one["confidence"], 3)]

@@ -61,6 +61,19 @@ def group(categories: Sequence[str]) -> Groups:
     return Groups(tuple(names), np.array([number[c] for c in categories], np.int64))
 
 
+def group_rows(rows: np.ndarray, categories: Sequence[str] | None) -> Groups | None:
+    """Group the rows of a store by the categories that its images have now; None without any.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        (N,) int: the number of each row's image.
+    categories : sequence of str or None
+        Of all images of the data set.
+    """
+    return None if categories is None else group([categories[at] for at in rows])
+
+
 def category_of(
     number: int, classes: Sequence[str] | None, count: int, categories: Sequence[str]
 ) -> str | None:

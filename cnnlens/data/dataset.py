@@ -72,6 +72,17 @@ class ImageSet:
         """What `pixels` gives: "uint8", or "float32" in units of [0, 1]."""
         return "uint8"
 
+    def plane(self, index: int, preprocess: Preprocess) -> np.ndarray:
+        """Decode an image and resample it to a network's input plane, (H, W, C) uint8.
+
+        Raises
+        ------
+        DamagedImage
+            When it cannot be read.
+        """
+        image = self.load(index, "L" if preprocess.channels == 1 else "RGB")
+        return preprocess.pixels(image, squash=self.aligned)
+
     def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
         """Bring an image to a network's input plane.
 
@@ -85,9 +96,7 @@ class ImageSet:
         DamagedImage
             When it cannot be read.
         """
-        image = self.load(index, "L" if preprocess.channels == 1 else "RGB")
-        pixels = preprocess.pixels(image, squash=self.aligned)  # (H, W, C)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
+        return np.ascontiguousarray(self.plane(index, preprocess).transpose(2, 0, 1))  # (C, H, W)
 
     @property
     def labels_fingerprint(self) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step, staged
-from cnnlens.settings.cluster import ClusterSettings
+from cnnlens.settings.cluster import PARTS, ClusterSettings
 from cnnlens.settings.option import data_input, layers_input, option
 from cnnlens.study.session import ANY
 
@@ -23,15 +21,9 @@ if TYPE_CHECKING:
 
     from cnnlens.activations.store import Store
     from cnnlens.cluster.vectors import Groups
+    from cnnlens.model.layers import Layer
 
     Making = Generator[Step, None, dict[str, Any]]
-
-# what can be found about a layer, and the settings that each depends on
-PARTS = {
-    "categories": ("bootstrap", "noise", "seed"),
-    "filters": ("rule",),
-    "embed": ("neighbours", "seed"),
-}
 
 
 @dataclass(frozen=True)
@@ -74,14 +66,7 @@ class Cluster(Method):
     @cached_property
     def found(self) -> list[ClusteredLayer]:
         """What is known of every layer; damaged summaries are reported and left."""
-        found = []
-        for layer in self.layers:
-            ledger = self.study.ledger("cluster", layer, "summary.json", listed="")
-            one = ClusteredLayer(self.study, self.images, layer, self.settings, ledger)
-            key = one.key()
-            one.todo.extend(ledger.missing([one.item(key, part) for part in self.parts]))
-            found.append(one)
-        return found
+        return [ClusteredLayer(self, layer) for layer in self.layers]
 
     def plan(self) -> str:
         """Say which trees and layouts are made, and which were made before."""
@@ -105,7 +90,7 @@ class Cluster(Method):
         """Make what is missing, layer by layer."""
         for one in self.found:
             if one.todo:
-                yield from one.fill()
+                yield from self.study.voice.limits(one.stored.fill(self.study.run))
                 yield from staged(one.layer.name, one.make())
 
     def close(self) -> None:
@@ -116,14 +101,11 @@ class Cluster(Method):
 
     def show(self, results: Results) -> None:
         """Show each layer's tree of categories."""
+        from cnnlens.cluster.categories import LAYER_COLUMNS, layer_row
+
         trees = {name: found.get("categories") for name, found in self.summaries.items()}
-        keys = ("categories", "images", "first_merge", "first_support", "centre", "cophenetic")
-        rows = [[name, *(tree[key] for key in keys)] for name, tree in trees.items() if tree]
-        for row in rows:
-            row[3] = " + ".join(row[3])
-        if rows:
-            columns = ["layer", "categories", "images", "first to merge", "support", "centre"]
-            results.table([*columns, "cophenetic r"], rows, title="categories")
+        if rows := [layer_row(name, tree) for name, tree in trees.items() if tree]:
+            results.table(LAYER_COLUMNS, rows, title="categories")
         results.say(f"trees: {self.study.folder('cluster')}")
 
     def result(self) -> Any:
@@ -131,23 +113,28 @@ class Cluster(Method):
         from cnnlens.report.cluster_files import read_clusters
 
         found = {one.layer.name: read_clusters(one.ledger.folder) for one in self.found}
-        return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+        return self.of_layers(found)
 
 
-@dataclass(frozen=True)
-class ClusteredLayer(StoredLayer):
+class ClusteredLayer:
     """One layer: what is known of it, what is still to be made, and how that is made."""
 
-    settings: ClusterSettings
-    ledger: Ledger
-    todo: list[Item] = field(default_factory=list)
+    def __init__(self, method: Cluster, layer: Layer) -> None:
+        from cnnlens.report.dissect_files import detected
 
-    def item(self, key: dict[str, Any], part: str) -> Item:
+        self.study, self.settings, self.layer = method.study, method.settings, layer
+        self.images, self.stored = method.images, self.study.stored(method.images, layer)
+        self.ledger = self.study.ledger("cluster", layer, "summary.json", listed="")
+        #: what the layer's units detect, as far as it was dissected
+        self.detects = detected(self.study.workspace.path, layer.folder)
+        key = self.study.key(layer, self.images, **self.stored.key)
+        self.todo = self.ledger.missing([self._item(key, part) for part in method.parts])
+
+    def _item(self, key: dict[str, Any], part: str) -> Item:
         """Describe a part of `PARTS`."""
         from cnnlens.report.cluster_files import CATEGORIES, EMBED
 
-        values = self.settings.as_dict()
-        made_from = {**key, "settings": {name: values[name] for name in PARTS[part]}}
+        made_from = {**key, "settings": self.settings.of_part(part)}
         if part == "filters":
             files = self.ledger.entries.get(part, {}).get("files") or ()
             made_from["detects"] = mark(self.detects)
@@ -156,17 +143,26 @@ class ClusteredLayer(StoredLayer):
 
     def make(self) -> Generator[Step, None, None]:
         """Make what is missing, part by part; each is safe once it is made."""
+        from cnnlens.cluster.vectors import group_rows
+
         making = {
             "categories": self._categories,
             "filters": self._filters,
             "embed": self._embed,
         }
-        with self.opened() as (store, groups):
+        with self.stored.open() as store:
+            groups = group_rows(store.positions, self.images.image_categories)
             for item in self.todo:
                 found = yield from making[item.name](store, groups, item)
                 self.ledger.keep(item, found)
 
-    def _categories(self, store: Store, groups: Groups, item: Item) -> Making:
+    def _thumbnail(self, store: Store, side: int, row: int) -> np.ndarray:
+        """An image of the store as the network sees it, (side, side, 3) uint8."""
+        from cnnlens.report.figures import as_seen
+
+        return as_seen(self.images, int(store.positions[row]), self.study.model.preprocess, side)
+
+    def _categories(self, store: Store, groups: Any, item: Item) -> Making:
         from cnnlens.cluster.clustering import tree_steps
         from cnnlens.report.cluster_files import CATEGORIES, write_categories
 
@@ -178,14 +174,14 @@ class ClusteredLayer(StoredLayer):
             self.study.voice.note(f"left out {excluded}: the layer answers nothing to its images")
         return {**tree.as_dict(), "files": list(CATEGORIES)}
 
-    def _filters(self, store: Store, groups: Groups, item: Item) -> Making:
+    def _filters(self, store: Store, groups: Any, item: Item) -> Making:
         """Grow a tree per category; who is stopped keeps those that are finished."""
         from cnnlens.cluster.filters import filter_trees
         from cnnlens.report.cluster_files import write_filters
         from cnnlens.report.contents import file_names
 
         ledger = Ledger(self.ledger.folder / ".filters.json", "", self.study.force)
-        files = file_names(groups.names)
+        files, thumbnail = file_names(groups.names), partial(self._thumbnail, store, 64)
         items = {name: self._tree_item(ledger, item, name, files[name]) for name in files}
         missing = [one.subject for one in ledger.missing(items.values())]
         stage, before = "filters of categories", len(items) - len(missing)
@@ -195,7 +191,7 @@ class ClusteredLayer(StoredLayer):
             images = [store.images[row] for row in given.rows]
             entry = write_filters(
                 self.ledger.folder, files[given.name], given, tree, images, self.detects,
-                self.layer.name, lambda row: self.as_seen(store, row, 64),
+                self.layer.name, thumbnail,
             )  # fmt: skip
             ledger.keep(items[given.name], entry)
             yield Step(done, len(items), stage, note=given.name, unit="categories")
@@ -220,26 +216,18 @@ class ClusteredLayer(StoredLayer):
         return Item(name, made_from, () if bare else filter_files(file), category)
 
     def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
-        from cnnlens.cluster.embed import FEWEST, embed_steps, pixel_size, read_pixels
+        from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures.categories import MOST, SIDE
 
-        if (count := store.shape[0]) < FEWEST:
-            raise CnnlensError(
-                f"{count} images are too few for a layout",
-                f"{FEWEST} or more are needed; --only categories or filters works without",
-            )
-        preprocess = self.study.model.preprocess
+        preprocess, settings = self.study.model.preprocess, self.settings
 
-        def read(at: int) -> np.ndarray:
-            image = self.images.load(int(at), "L" if preprocess.channels == 1 else "RGB")
-            return preprocess.pixels(image, self.images.aligned)
+        def read() -> np.ndarray:
+            rows, workers = map(int, store.positions), self.study.run.workers
+            return read_pixels(lambda at: self.images.plane(at, preprocess), rows, workers)
 
-        found = yield from embed_steps(
-            store, groups, partial(read_pixels, read, store.positions, self.study.run.workers),
-            self.settings.neighbours, self.settings.seed,
-        )  # fmt: skip
-        small = [self.as_seen(store, row, SIDE) for row in range(min(count, MOST))]
+        found = yield from embed_steps(store, groups, read, settings.neighbours, settings.seed)
+        small = [self._thumbnail(store, SIDE, row) for row in range(min(store.shape[0], MOST))]
         write_layouts(self.ledger.folder, found, store.images, groups, self.layer.name, small)
         size = list(pixel_size(preprocess.size))
         return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.pictured import counted
-from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option
@@ -22,9 +21,9 @@ from cnnlens.settings.option import data_input, images_input, layer_input, optio
 if TYPE_CHECKING:
     import numpy as np
 
+    from cnnlens.activations.extract import StoredLayer
     from cnnlens.activations.store import Store
     from cnnlens.cluster.decision_path import Explanation
-    from cnnlens.cluster.vectors import Groups
     from cnnlens.report.shown import PictureResults
 
 
@@ -79,10 +78,9 @@ class Explain(Method):
         }
         predicted = {name: place for name, (place, named) in self.shown.items() if named is None}
         self.given = GivenImages(given_images([Path(p) for p in asked.image], predicted))
-        images = study.images(asked.data, ("classes", "parts"))
-        (layer,) = study.layers([asked.layer] if asked.layer else [])
-        self.stored = StoredLayer(study, images, layer)
-        predictor(study.model, sorted(set(images.image_categories or ())), asked.category)
+        self.images = study.images(asked.data, ("classes", "parts"))
+        (self.layer,) = study.layers([asked.layer] if asked.layer else [])
+        predictor(study.model, sorted(set(self.images.image_categories or ())), asked.category)
 
     # ---- what is there
 
@@ -105,12 +103,27 @@ class Explain(Method):
         return name
 
     @cached_property
+    def stored(self) -> StoredLayer:
+        """The layer's activations on the data."""
+        return self.study.stored(self.images, self.layer)
+
+    @cached_property
+    def detects(self) -> dict[int, str]:
+        """What the layer's units detect, as far as it was dissected."""
+        from cnnlens.report.dissect_files import detected
+
+        return detected(self.study.workspace.path, self.layer.folder)
+
+    @cached_property
     def _key(self) -> dict[str, Any]:
         """Everything that every explanation of this run depends on."""
-        return self.stored.key(
+        return self.study.key(
+            self.layer,
+            self.images,
+            **self.stored.key,
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
-            detects=mark(self.stored.detects),
+            detects=mark(self.detects),
         )
 
     def _item(self, image: GivenImage, category: str | None) -> Item:
@@ -136,7 +149,7 @@ class Explain(Method):
         for name in self.names.values():
             self.study.voice.note(f"{name}: explained before (--force redoes it)")
         images = counted(count := len(made) - len(self.names), "image")
-        return f"{images}, down the filters of {self.stored.layer.name}" if count else ""
+        return f"{images}, down the filters of {self.layer.name}" if count else ""
 
     def work(self) -> Iterator[Step]:
         """Explain what was not explained before; each is kept as soon as it is drawn."""
@@ -147,9 +160,9 @@ class Explain(Method):
             yield Step(len(read), len(todo), "images")
         if not read:
             return
-        yield from self.stored.fill()
-        with self.stored.opened() as (store, groups):
-            yield from self._explain(read, store, groups)
+        yield from study.voice.limits(self.stored.fill(study.run))
+        with self.stored.open() as store:
+            yield from self._explain(read, store)
         if study.model.classes is None and self.asked.category is None:
             study.voice.note(
                 "the network's classes have no names: they are taken for the categories in "
@@ -158,18 +171,19 @@ class Explain(Method):
         if self.failed and not self.names:
             raise self.failed.pop(0)
 
-    def _explain(
-        self, read: list[tuple[GivenImage, np.ndarray]], store: Store, groups: Groups
-    ) -> Iterator[Step]:
+    def _explain(self, read: list[tuple[GivenImage, np.ndarray]], store: Store) -> Iterator[Step]:
         from cnnlens.cluster.explain import explain_steps
+        from cnnlens.cluster.vectors import group
 
         def skip(number: int, error: CnnlensError) -> None:
             if len(read) > 1:
                 self.study.voice.note(f"{read[number][0].shown}: {error.message}")
             self.failed.append(error)
 
+        known = self.images.image_categories or ()
+        groups = group([known[at] for at in store.positions])
         found = yield from explain_steps(
-            self.study.model, self.stored.layer, store, groups, [pixels for _, pixels in read],
+            self.study.model, self.layer, store, groups, [pixels for _, pixels in read],
             category=self.asked.category, rule=self.settings.rule, skip=skip,
         )  # fmt: skip
         for done, (number, one) in enumerate(found, 1):
@@ -181,11 +195,15 @@ class Explain(Method):
     ) -> None:
         """Draw an explanation; write its picture and its JSON."""
         from cnnlens.files import write_json
+        from cnnlens.report.figures import as_seen
         from cnnlens.report.figures.filters import save_explained
 
+        def seen(row: int, side: int) -> np.ndarray:
+            at, preprocess = int(store.positions[row]), self.study.model.preprocess
+            return as_seen(self.images, at, preprocess, side)
+
         item = self._item(image, None if found.of_predicted else found.category)
-        layer, detects, name = self.stored.layer.name, self.stored.detects, item.subject
-        seen = partial(self.stored.as_seen, store)
+        layer, detects, name = self.layer.name, self.detects, item.subject
         save_explained(
             self.folder / f"{name}.png", found, pixels, image.path.name, layer, detects, seen
         )
@@ -205,13 +223,10 @@ class Explain(Method):
 
     def show(self, results: Results) -> None:
         """Show each image's path."""
-        rows = []
-        for name, found in self.summaries.items():
-            said = (found[key] for key in ("class_name", "probability", "category"))
-            first = (str(split["critical_filter"]) for split in found["path"][:6])
-            rows.append([name, *said, len(found["path"]), " ".join(first)])
-        columns = ["image", "predicted", "probability", "category", "splits", "first filters"]
-        results.table(columns, rows)
+        from cnnlens.cluster.decision_path import IMAGE_COLUMNS, image_row
+
+        rows = [image_row(name, found) for name, found in self.summaries.items()]
+        results.table(IMAGE_COLUMNS, rows)
         results.say(f"pictures: {self.folder}")
 
     def result(self) -> PictureResults:

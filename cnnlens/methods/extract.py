@@ -58,7 +58,7 @@ class Extract(Method):
     def close(self) -> None:
         """List the stores."""
         for layer in self.layers:
-            if (store := self.study.stored(self.images, layer)) is not None:
+            if (store := self.study.stored(self.images, layer).find()) is not None:
                 with store:
                     self.summaries[layer.name] = {"layer": layer.name, **_described(store)}
                 self.study.voice.skipped(self.summaries[layer.name]["skipped"])
@@ -74,8 +74,8 @@ class Extract(Method):
 
     def result(self) -> Any:
         """Return one layer's store, or several by layer, open for reading."""
-        found = {layer.name: self.study.store(self.images, layer) for layer in self.layers}
-        return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+        found = {one.name: self.study.stored(self.images, one).open() for one in self.layers}
+        return self.of_layers(found)
 
 
 def _described(store: Store) -> dict[str, Any]:

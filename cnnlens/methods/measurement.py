@@ -93,7 +93,7 @@ class Measurement(Method):
         elif self.todo:
             yield from study.fill(self.images, self.todo, self.stored, force=study.force)
             for layer in self.todo:
-                with study.store(self.images, layer) as store:
+                with study.stored(self.images, layer).open() as store:
                     yield from self._measure(StoreSource([store]), [layer])
 
     def _measure(self, source: Source, layers: list[Layer]) -> Iterator[Step]:
@@ -133,7 +133,7 @@ class Measurement(Method):
     def result(self) -> Any:
         """Return one layer's results, or several by layer."""
         found = {layer.name: self.read(self.folder(layer)) for layer in self.layers}
-        return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+        return self.of_layers(found)
 
 
 def holds_more(earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:

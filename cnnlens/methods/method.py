@@ -125,6 +125,10 @@ class Method:
 
     # ---- what methods share
 
+    def of_layers(self, found: Mapping[str, Any]) -> Any:
+        """Return one layer's result where one was named, else all by layer."""
+        return found if len(self.asked.layer) > 1 else next(iter(found.values()))
+
     def missing(
         self, ledger: Ledger, items: Sequence[Item], noun: str = "picture", where: str = ""
     ) -> list[Item]:

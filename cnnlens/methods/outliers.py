@@ -12,7 +12,6 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.stored import StoredLayer
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
@@ -22,6 +21,7 @@ from cnnlens.study.session import ANY
 if TYPE_CHECKING:
     import numpy as np
 
+    from cnnlens.activations.extract import StoredLayer
     from cnnlens.data.dataset import ImageSet
     from cnnlens.report.outlier_files import OutlierResult
 
@@ -63,17 +63,14 @@ class Outliers(Method):
         study, asked = self.study, self.asked
         if asked.data is None and not self.settings.noise:
             raise UsageError("neither images nor noise were asked for", "name images with -d DIR")
-        strange = None if asked.data is None else self._strange(asked.data)
+        self.strange = None if asked.data is None else self._strange(asked.data)
         if not gives_scores(study.model):
             raise CnnlensError(
                 f"{study.model.arch} returns no class scores, so it predicts nothing",
                 "name a classifier",
             )
         (self.layer,) = study.layers([asked.layer] if asked.layer else [])
-        self.strange, self.own = (
-            None if images is None else StoredLayer(study, images, self.layer)
-            for images in (strange, self._own(strange))
-        )
+        self.own = self._own()
         self.folder = study.folder("outliers")
 
     def _strange(self, data: Any) -> ImageSet:
@@ -82,9 +79,9 @@ class Outliers(Method):
         known = any(entry["path"] == str(root) for entry in self.study.workspace.document["data"])
         return self.study.images(data, ANY, default=False, remember=not known)
 
-    def _own(self, strange: ImageSet | None) -> ImageSet | None:
+    def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
-        root, workspace = strange and str(strange.root.resolve()), self.study.workspace
+        root, workspace = self.strange and str(self.strange.root.resolve()), self.study.workspace
         for entry in reversed(workspace.document["data"]):
             path = Path(entry["path"])
             there = path.is_dir() or workspace.in_memory(str(path)) is not None
@@ -100,11 +97,14 @@ class Outliers(Method):
             self.layer,
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
-            own=self.own and self.own.about(),
-            strange=self.strange and self.strange.about(),
+            own=self.own and self._stored(self.own).about(),
+            strange=self.strange and self._stored(self.strange).about(),
         )
         noise = ("noise.png",) if self.settings.noise else ()
         return Item(FILE, made_from, ("predictions.png", *noise))
+
+    def _stored(self, images: ImageSet) -> StoredLayer:
+        return self.study.stored(images, self.layer)
 
     def plan(self) -> str:
         """Say what is predicted and measured, or that it was before."""
@@ -115,15 +115,16 @@ class Outliers(Method):
             return ""
         noise = f"{self.settings.noise} random images of each kind" if self.settings.noise else ""
         parts = (
-            strange and f"{len(strange.images.paths):,} images of {strange.images.name}",
+            strange and f"{len(strange.paths):,} images of {strange.name}",
             noise,
-            own and f"regions of {len(own.images.paths):,} images of {own.images.name}",
+            own and f"regions of {len(own.paths):,} images of {own.name}",
         )
         return ", ".join(part for part in parts if part)
 
     def work(self) -> Iterator[Step]:
         """Predict, measure, write."""
         from cnnlens.cluster.outliers import outlier_steps
+        from cnnlens.cluster.vectors import group_rows
         from cnnlens.report.outlier_files import write_outliers
 
         if self.own is None:
@@ -133,20 +134,22 @@ class Outliers(Method):
             )
         if self.made:
             return
-        model, settings, batch = self.study.model, self.settings, self.study.run.batch_size
+        study, settings, own = self.study, self.settings, self.own
         logits = yield from self._logits()
-        if self.own is None:
+        model, batch, voice = study.model, study.run.batch_size, study.voice
+        if own is None:
             found = yield from outlier_steps(model, logits, None, None, settings, batch)
         else:
-            yield from self.own.fill()
-            with self.own.opened() as (store, groups):
+            yield from voice.limits(self._stored(own).fill(study.run))
+            with self._stored(own).open() as store:
+                groups = group_rows(store.positions, own.image_categories)
                 found = yield from outlier_steps(model, logits, store, groups, settings, batch)
-        data = self.own.images.name if self.own else ""
+        data = own.name if own else ""
         for note in found.notes(model, data):
-            self.study.voice.note(note)
+            voice.note(note)
         about = {
             "layer": self.layer.name,
-            "data": self.strange and self.strange.images.name,
+            "data": self.strange and self.strange.name,
             "settings": settings.as_dict(),
         }
         document = {**about, **found.as_dict(data), MADE_FROM: self.item.made_from}
@@ -154,17 +157,17 @@ class Outliers(Method):
 
     def _logits(self) -> Generator[Step, None, dict[str, np.ndarray]]:
         """Scores of the strange images, by category."""
-        import numpy as np
+        from cnnlens.cluster.vectors import group
 
-        if self.strange is None:
+        if (images := self.strange) is None:
             return {}
-        images, settings = self.strange.images, ExtractSettings(self.strange.dtype or "float32")
+        stored, known = self._stored(images), images.image_categories
+        settings = ExtractSettings(stored.dtype or "float32")
         yield from self.study.fill(images, [self.layer], settings, logits=True)
-        with self.study.store(images, self.layer) as store:
-            logits, known = store.logits, images.image_categories
-            named = [known[at] if known else images.name for at in store.positions]
-        categories = np.array(named)
-        return {name: logits[categories == name] for name in sorted(set(named))}
+        with stored.open() as store:
+            logits = store.logits
+            groups = group([known[at] if known else images.name for at in store.positions])
+        return {name: logits[groups.rows(name)] for name in groups.names}
 
     def close(self) -> None:
         """Read what was found."""
@@ -175,12 +178,9 @@ class Outliers(Method):
 
     def show(self, results: Results) -> None:
         """Show what each source is predicted as, and where noise falls."""
-        rows = []
-        for one in self.document()["sources"]:
-            named = (f"{found['name']} {found['share']:.0%}" for found in one["taken_for"][:3])
-            said = ", ".join(named), round(one["confidence"], 3)
-            rows.append((one["source"], one["images"], *said))
-        results.table(["images of", "how many", "predicted as", "confidence"], rows)
+        from cnnlens.cluster.outliers import SOURCE_COLUMNS, source_row
+
+        results.table(SOURCE_COLUMNS, [source_row(one) for one in self.document()["sources"]])
         for line in self.result().words:
             results.say(line)
         results.say(f"pictures: {self.folder}")

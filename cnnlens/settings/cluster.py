@@ -22,6 +22,14 @@ def _seed() -> Any:
     return option(0, "Seed of everything random.", least=0, panel="Run")
 
 
+# what can be found about a layer, and the settings that each depends on
+PARTS = {
+    "categories": ("bootstrap", "noise", "seed"),
+    "filters": ("rule",),
+    "embed": ("neighbours", "seed"),
+}
+
+
 @dataclass(frozen=True)
 class ClusterSettings(Settings):
     """Trees of categories and of each category's filters, and the embedding.
@@ -53,6 +61,10 @@ class ClusterSettings(Settings):
         15, "Neighbours of an image in the embedding.", least=2, hint="15 is usual"
     )
     seed: int = _seed()
+
+    def of_part(self, part: str) -> dict[str, Any]:
+        """Return those that one of `PARTS` depends on, for JSON."""
+        return {name: value for name, value in self.as_dict().items() if name in PARTS[part]}
 
 
 @dataclass(frozen=True)

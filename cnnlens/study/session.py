@@ -25,8 +25,8 @@ from cnnlens.study.workspace import Workspace, needs_model
 from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
+    from cnnlens.activations.extract import StoredLayer
     from cnnlens.activations.sources import Source
-    from cnnlens.activations.store import Store
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.addresses import Filters
     from cnnlens.model.layers import Layer, Layers
@@ -264,24 +264,7 @@ class Study:
             self.model, images, layers, self.workspace.stores(images),
             settings=settings, run=self.run, logits=logits, force=force,
         )  # fmt: skip
-        limit = 0
-        for step in steps:
-            if limit and step.limit < limit:
-                self.voice.note(f"memory ran out: batches of {step.limit} from here on")
-            limit = step.limit
-            yield step
-
-    def store(self, images: ImageSet, layer: Layer) -> Store:
-        """Open a layer's store; it must be there."""
-        from cnnlens.activations.store import Store
-
-        return Store(self.store_path(images, layer))
-
-    def store_path(self, images: ImageSet, layer: Layer) -> Path:
-        """Where a layer's store is."""
-        from cnnlens.activations.extract import store_path
-
-        return store_path(self.workspace.stores(images), layer)
+        yield from self.voice.limits(steps)
 
     def source(self, images: ImageSet, layers: Sequence[Layer]) -> AbstractContextManager[Source]:
         """Give the layers' activations: from their stores where all fit, else from the model."""
@@ -289,8 +272,8 @@ class Study:
 
         return open_source(self.model, images, layers, self.workspace.stores(images), self.run)
 
-    def stored(self, images: ImageSet, layer: Layer) -> Store | None:
-        """Open a layer's store where there is one of just this model and these images."""
-        from cnnlens.activations.extract import stored
+    def stored(self, images: ImageSet, layer: Layer) -> StoredLayer:
+        """Describe a layer's activations on images, whether they are stored yet or not."""
+        from cnnlens.activations.extract import StoredLayer
 
-        return stored(self.model, images, layer, self.workspace.stores(images))
+        return StoredLayer(self.model, images, layer, self.workspace.stores(images))
