@@ -94,7 +94,7 @@ class Tour:
         return list(best.values())[:_SHOWN]
 
 
-# ---- the stations, one command each
+# ---- the stations, in the order of the page
 
 
 def draw(tour: Tour) -> None:
@@ -136,38 +136,28 @@ def dissect(tour: Tour) -> None:
 
 @one_thread()
 def look(tour: Tour) -> None:
-    """Draw what excites the best detectors, the first filters and some classes; what drove them."""
-    best = f"{LAYERS[-1]}:{','.join(map(str, tour.detectors))}"
-    units = (best, f"{LAYERS[0]}:0-{_FIRST - 1}")
-    # figures are small: one that a unit sees at one place says more than a map full of them
-    tour.run("visualize", filter=units, logit=_CLASSES, steps=128, target="centre", tv=0.5)
-    tour.run("deconv", filter=(best,), data=tour.data)
-
-
-def cam(tour: Tour) -> None:
-    """Show where two pictures speak for the two likeliest classes."""
-    tour.run("cam", image=tour.photos, layer=LAYERS[-1], method="gradcam", top=2)
-
-
-@one_thread()
-def invert(tour: Tour) -> None:
-    """Make the same two pictures again, from each layer's answer alone."""
-    tour.run("invert", image=tour.photos, layer=LAYERS, data=tour.data, steps=150)
-
-
-@one_thread()
-def cluster(tour: Tour) -> None:
-    """Show which kinds of figure the last layer holds close, and in which order it decides.
-
-    A picture that the trees have not seen then goes down the filters of its kind.
-    """
+    """Look closer at the trained network, method after method."""
     from cnnlens.data.synthetic import make_kinds
 
     if tour.force or not tour.kinds.is_dir():
         make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
-    for part in ("categories", "filters"):
-        tour.run("cluster", data=tour.kinds, layer=(LAYERS[-1],), only=part, bootstrap=100)
-    tour.run("explain", image=tour.photos[:1], data=tour.kinds, layer=LAYERS[-1])
+    deep, first, photos = LAYERS[-1], f"{LAYERS[0]}:0-{_FIRST - 1}", tour.photos
+    best = f"{deep}:{','.join(map(str, tour.detectors))}"
+    trees = {"data": tour.kinds, "layer": (deep,), "bootstrap": 100}
+    looks: tuple[tuple[str, dict[str, Any]], ...] = (
+        # figures are small: one that a unit sees at one place says more than a map full of them
+        ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": 128,
+                       "target": "centre", "tv": 0.5}),
+        ("deconv", {"filter": (best,), "data": tour.data}),
+        ("cam", {"image": photos, "layer": deep, "method": "gradcam", "top": 2}),
+        ("invert", {"image": photos, "layer": LAYERS, "data": tour.data, "steps": 150}),
+        ("cluster", {**trees, "only": "categories"}),
+        ("cluster", {**trees, "only": "filters"}),
+        # a picture that the trees have not seen goes down the filters of its kind
+        ("explain", {"image": photos[:1], "data": tour.kinds, "layer": deep}),
+    )  # fmt: skip
+    for command, asked in looks:
+        tour.run(command, **asked)
 
 
 @one_thread()
@@ -207,10 +197,6 @@ def compare(tour: Tour) -> None:
     tour.run("compare", first, others=(tour.out / other,), out=tour.out / "trained" / FOLDER, top=6)
 
 
-# in the order of the page
-STATIONS = (draw, train, dissect, look, cam, invert, cluster, finetune, stability, compare)
-
-
 @o.with_fields(*o.common("json", "quiet", "force"), *fields_of(Tour))
 def demo(json: bool, quiet: bool, **asked: Any) -> None:
     """Show all of it on a synthetic set.
@@ -220,7 +206,7 @@ def demo(json: bool, quiet: bool, **asked: Any) -> None:
     interpretable network side by side. No download, under three minutes on two cores.
     """
     tour = Tour(Screen(json=json, quiet=quiet), **asked)
-    for station in STATIONS:
+    for station in (draw, train, dissect, look, finetune, stability, compare):
         station(tour)
     page = write_page(tour.out / "trained", tour.screen)
     tour.screen.document({"page": str(page), **tour.summaries})

@@ -21,12 +21,11 @@ from cnnlens.methods.method import (
     build,
     carry_out,
     inputs_of,
-    presets_of,
     run_of,
     settings_of,
 )
 from cnnlens.settings.option import Field, fields_of, values_of
-from cnnlens.settings.run import CommandSettings, ModelSettings, RunSettings
+from cnnlens.settings.run import CommandSettings, ModelSettings, RunSettings, presets_of_all
 
 _WORKSPACE = Annotated[
     Path,
@@ -78,7 +77,7 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
     inputs = [_of_field(f) for f in inputs_of(method) if not f.option.argument]
     in_presets = {n for kind in method.settings_types for p in kind.presets.values() for n in p}
     settings = [_of_field(field, field.attribute in in_presets) for field in settings_of(method)]
-    presets = ", ".join(presets_of(method))
+    presets = ", ".join(presets_of_all(method.settings_types))
     force = _worded("force", f"Redo or overwrite; {method.forces}.")
     model, page, workspace = map(_of_field, common("model", "page", "workspace"))
     opened = method.opens_model

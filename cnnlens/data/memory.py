@@ -19,6 +19,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage, flat
 from cnnlens.files import atomic
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.settings.option import Field
 
 _WHOLE = 1 << 28  # bytes of pixels that are hashed whole; of more, a sample
 _SAMPLE = 16  # items of a Dataset that stand for all of it
@@ -184,8 +185,33 @@ def opened_images(value: Any, labels: Sequence[Any] | None = None) -> ImageSet:
     return memory_images(value, labels, name=f"images-{images.fingerprint[:6]}")
 
 
+def as_typed(field: Field, value: Any, folder: Path, labels: Sequence[Any] | None = None) -> Any:
+    """Bring a value that Python gives to what the command line gives: tuples, paths, opened data.
+
+    Pictures in memory that are named one by one become files in `folder`; `labels` are those of
+    data in memory.
+    """
+    if value is None:
+        return None
+    if field.keyword in ("data", "negatives"):
+        if isinstance(value, (str, Path)):
+            return Path(value)
+        return opened_images(value, labels if field.keyword == "data" else None)
+    one = isinstance(value, (str, Path)) or not isinstance(value, (list, tuple))
+    several = [value] if one else list(value)
+    if field.type is Path:
+        files = tuple(picture_file(one, number, folder) for number, one in enumerate(several))
+        return files if field.repeats else files[0]
+    return tuple(map(str, several)) if field.repeats else value
+
+
 def picture_file(image: Any, number: int, folder: Path) -> Path:
-    """Write an image as PNG, named by its place in a list and by what it shows; say where."""
+    """Write an image as PNG, named by its place in a list and by what it shows; say where.
+
+    One that has a file stays there.
+    """
+    if isinstance(image, (str, Path)):
+        return Path(image)
     buffer = io.BytesIO()
     picture_of(image).save(buffer, "PNG")
     name = f"{number:04d}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:6]}"

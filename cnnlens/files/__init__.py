@@ -49,6 +49,14 @@ def writing_error(path: Path, error: OSError) -> CnnlensError:
     return CnnlensError(f"cannot write {named}: {reason}", hint)
 
 
+def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
+    """Give a name that is not taken: ``cat``, else ``cat-2``, ``cat-3``, …"""
+    free, number = name, 2
+    while is_taken(free):
+        free, number = f"{name}-{number}", number + 1
+    return free
+
+
 def make_folder(path: Path) -> Path:
     """Create `path` and its parents, or say why that is impossible."""
     try:

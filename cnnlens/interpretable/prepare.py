@@ -42,6 +42,40 @@ class Request:
     icnn: IcnnSettings = field(default_factory=IcnnSettings)
     cgl: CglSettings = field(default_factory=CglSettings)
 
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        layers: Sequence[str],
+        insert: bool | None,
+        loss: str | None,
+        alone: bool,
+        settings: FinetuneSettings,
+        icnn: IcnnSettings,
+        cgl: CglSettings,
+    ) -> Request:
+        """Complete what was asked for by what is usual.
+
+        Parameters
+        ----------
+        insert : bool or None
+            None: for icnn.
+        loss : str or None
+            Of the task; None: "logistic" where `alone`, else "softmax".
+        alone : bool
+            Whether one category is told from all else, or there are images of none.
+
+        Raises
+        ------
+        UsageError
+            For a softmax where some images have no category.
+        """
+        if alone and loss == "softmax":
+            raise UsageError("--loss softmax has no place for negatives", "leave it out")
+        settings = replace(settings, loss=loss or ("logistic" if alone else "softmax"))
+        insert = method == "icnn" if insert is None else insert
+        return cls(method, tuple(layers), insert, settings, icnn, cgl)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what decides the result, for a checkpoint."""
         own = {"icnn": asdict(self.icnn), "cgl": asdict(self.cgl)}.get(self.method, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -235,3 +235,42 @@ def data_name(summary: Mapping[str, Any]) -> str:
     if isinstance(data, Mapping):
         data = data.get("name") or data.get("path")
     return str(data or "")
+
+
+# -- as tables for people -----------------------------------------------------------------------
+
+
+def tables(found: Mapping[str, Any]) -> Iterator[tuple[list[str], list[list[str]], str]]:
+    """Yield the tables of a comparison, columns, rows and title: accuracies, then each layer's.
+
+    `found` is as in ``compare.json``.
+    """
+    names = [who["name"] for who in found["workspaces"]]
+    accuracies = [who["accuracy"] for who in found["workspaces"]]
+    if any(accuracies):
+        yield ["", *names], [["Accuracy", *(_cell(a, 3) for a in accuracies)]], ""
+    against = [f"{other} - {names[0]}" for other in names[1:]]
+    for name, of in found["layers"].items():
+        rows = [
+            [q.title.replace("’", "'"), *(_cell(v, q.digits) for v in of[q.key]["values"])]
+            + [_cell(v, q.digits, "+") for v in of[q.key]["differences"]]
+            for q in QUANTITIES
+            if any(of[q.key]["values"])
+        ]
+        yield ["", *names, *against], rows, name
+
+
+def _cell(value: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    said = _number(value["value"], digits, sign)
+    if value["interval"] is not None:
+        said += f" ({' to '.join(_number(end, digits) for end in value['interval'])})"
+    if value["chance"] is not None:
+        said += f" chance {_number(value['chance'], digits or 1)}"
+    return said
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    rounded = round(value, digits)
+    return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-0", "0", int(not rounded))

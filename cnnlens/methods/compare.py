@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,40 +118,13 @@ class Compare(Method):
 
     def show(self, results: Results) -> None:
         """Show every quantity, model by model."""
-        from cnnlens.measure.comparison import QUANTITIES
+        from cnnlens.measure.compared import tables
 
-        names = [who["name"] for who in self.found["workspaces"]]
-        accuracies = [who["accuracy"] for who in self.found["workspaces"]]
-        if any(accuracies):
-            results.table(["", *names], [["Accuracy", *(_cell(a, 3) for a in accuracies)]])
-        against = [f"{other} - {names[0]}" for other in names[1:]]
-        for name, of in self.found["layers"].items():
-            rows = [
-                [q.title.replace("’", "'"), *(_cell(v, q.digits) for v in of[q.key]["values"])]
-                + [_cell(v, q.digits, "+") for v in of[q.key]["differences"]]
-                for q in QUANTITIES
-                if any(of[q.key]["values"])
-            ]
-            results.table(["", *names, *against], rows, title=name)
+        for columns, rows, title in tables(self.found):
+            results.table(columns, rows, title=title)
         results.say(f"page: {self.html}")
 
 
 def _check_model(study: Study) -> None:
     if study.spec is None and study.workspace.model_options is None:
         raise CnnlensError(f"{study.workspace.path} knows no model to measure", "leave out --data")
-
-
-def _cell(value: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
-    if value is None:
-        return "-"
-    said = _number(value["value"], digits, sign)
-    if value["interval"] is not None:
-        said += f" ({' to '.join(_number(end, digits) for end in value['interval'])})"
-    if value["chance"] is not None:
-        said += f" chance {_number(value['chance'], digits or 1)}"
-    return said
-
-
-def _number(value: float, digits: int, sign: str = "") -> str:
-    rounded = round(value, digits)
-    return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-0", "0", int(not rounded))

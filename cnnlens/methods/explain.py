@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, GivenImages, given_images
 from cnnlens.errors import CnnlensError
-from cnnlens.files import mark
+from cnnlens.files import free_name, mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.pictured import counted
@@ -96,11 +96,8 @@ class Explain(Method):
         from cnnlens.report.contents import file_names
 
         more = "" if category is None else f"-{file_names([category])[category]}"
-        what, name, number = (image.place, category), f"{image.name}{more}", 1
-        while self.shown.get(name, what) != what:
-            number += 1
-            name = f"{image.name}{more}-{number}"
-        return name
+        what = (image.place, category)
+        return free_name(image.name + more, lambda name: self.shown.get(name, what) != what)
 
     @cached_property
     def stored(self) -> StoredLayer:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results
@@ -14,7 +14,6 @@ from cnnlens.settings.finetune import LOSSES, CglSettings, FinetuneSettings, Icn
 from cnnlens.settings.option import data_input, option
 
 if TYPE_CHECKING:
-    from cnnlens.data.dataset import ImageSet
     from cnnlens.interpretable.finetune import Finetuning
     from cnnlens.report.trained import Training
 
@@ -83,7 +82,7 @@ class Finetune(Method):
     def resolve(self) -> None:
         """Find images; see whether the network and the layers can be trained as asked."""
         from cnnlens.interpretable.distributed import join
-        from cnnlens.interpretable.prepare import check
+        from cnnlens.interpretable.prepare import Request, check
 
         self.rank = join()
         if self.rank:
@@ -94,23 +93,13 @@ class Finetune(Method):
                 f"--out {asked.out} is no place for a checkpoint",
                 "name a file such as new.pt; new.json and new.png are written beside it",
             )
-        self.request = self._request()
+        alone = asked.category is not None or asked.negatives is not None
+        self.request = Request.of(
+            asked.method, asked.layer, asked.insert, asked.loss, alone, *self.all_settings
+        )
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
-        self.negatives: ImageSet | None = None
-        if asked.negatives is not None:
-            self.negatives = study.images(asked.negatives, remember=False)
+        self.negatives = study.negatives(asked.negatives)
         check(study.model, self.request)
-
-    def _request(self) -> Any:
-        from cnnlens.interpretable.prepare import Request
-
-        asked, (settings, icnn, cgl) = self.asked, self.all_settings
-        one = asked.category is not None or asked.negatives is not None
-        if one and asked.loss == "softmax":
-            raise UsageError("--loss softmax has no place for negatives", "leave it out")
-        settings = replace(settings, loss=asked.loss or ("logistic" if one else "softmax"))
-        insert = asked.method == "icnn" if asked.insert is None else asked.insert
-        return Request(asked.method, tuple(asked.layer), insert, settings, icnn, cgl)
 
     def plan(self) -> str:
         """Say how many images are looked at how often."""
@@ -165,9 +154,8 @@ class Finetune(Method):
     def show(self, results: Results) -> None:
         """Show all terms of every epoch."""
         found = self.summaries["finetune"]
-        terms = [k for k in found["history"][-1] if k != "epoch"]
-        rows = [[entry["epoch"], *(entry.get(k) for k in terms)] for entry in found["history"]]
-        results.table(["epoch", *terms], rows)
+        terms = list(found["history"][-1])  # the epoch first
+        results.table(terms, [[entry.get(term) for term in terms] for entry in found["history"]])
         before, after = (found["accuracy"][k] for k in ("before", "after"))
         was = "" if before is None else f" (before: {before:.3f})"
         results.say(

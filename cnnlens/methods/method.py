@@ -19,8 +19,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.progress import Step
 from cnnlens.settings.option import Field, fields_of, values_of
-from cnnlens.settings.run import RunSettings, Settings
-from cnnlens.settings.run import preset as look_up
+from cnnlens.settings.run import RunSettings, Settings, build_all, fields_of_all
 
 if TYPE_CHECKING:
     from cnnlens.report.blocks import Section
@@ -200,27 +199,14 @@ def inputs_of(method: type[Method]) -> list[Field]:
 
 def settings_of(method: type[Method]) -> list[Field]:
     """Fields of a method's settings; of equal flags the first one's."""
-    found: dict[str, Field] = {}
-    for kind in method.settings_types:
-        for field in fields_of(kind):
-            found.setdefault(field.flag, field)
-    return list(found.values())
+    return fields_of_all(method.settings_types)
 
 
 def run_of(method: type[Method]) -> list[Field]:
     """Fields of `RunSettings` that a method depends on, those of its own settings aside."""
     own = {field.flag for field in settings_of(method)}
-    return [
-        field
-        for field in fields_of(RunSettings)
-        if field.attribute in method.uses and field.flag not in own
-    ]
-
-
-def presets_of(method: type[Method]) -> tuple[str, ...]:
-    """Names of a method's presets, of any of its settings; empty where it has none."""
-    names = [name for kind in method.settings_types for name in kind.presets]
-    return tuple(dict.fromkeys(["default", *names])) if names else ()
+    known = fields_of(RunSettings)
+    return [f for f in known if f.attribute in method.uses and f.flag not in own]
 
 
 def build(method: type[Method], values: Mapping[str, Any]) -> tuple[Inputs, tuple[Settings, ...]]:
@@ -232,12 +218,4 @@ def build(method: type[Method], values: Mapping[str, Any]) -> tuple[Inputs, tupl
         For a value that does not fit.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    asked = values_of(method.asks, given)
-    preset = given.get("preset", "default")
-    if known := presets_of(method):
-        look_up({name: {} for name in known}, preset)
-    settings = []
-    for kind in method.settings_types:
-        own = values_of(kind, given)
-        settings.append(kind.of(preset if preset in kind.presets else "default", **own))
-    return method.asks(**asked), tuple(settings)
+    return method.asks(**values_of(method.asks, given)), build_all(method.settings_types, given)

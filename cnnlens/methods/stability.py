@@ -15,7 +15,6 @@ from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
-    from cnnlens.data.dataset import ImageSet
     from cnnlens.data.parts import PartSet
     from cnnlens.measure.stable_units import Stability as Found
     from cnnlens.model.layers import Layer
@@ -62,9 +61,7 @@ class Stability(Measurement):
         asked, study = self.asked, self.study
         objects: Any = study.images(asked.data, ("parts",))
         self.images = objects.choose(asked.parts, asked.merge_categories)
-        self.negatives: ImageSet | None = None
-        if asked.negatives is not None:
-            self.negatives = study.images(asked.negatives, remember=False)
+        self.negatives = study.negatives(asked.negatives)
         self.layers = study.layers(asked.layer)
 
     def made_from(self, layer: Layer) -> dict[str, Any]:

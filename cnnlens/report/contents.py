@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_json
+from cnnlens.files import free_name, read_json
 from cnnlens.files.ledger import read_list
 from cnnlens.model.layers import file_name
 
@@ -211,10 +211,7 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        plain = _plain(name)
-        free, number = plain, 2
-        while free.casefold() in taken:
-            free, number = f"{plain}-{number}", number + 1
+        free = free_name(_plain(name), lambda free: free.casefold() in taken)
         taken.add(free.casefold())
         found[name] = free
     return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cnnlens.errors import UsageError
-from cnnlens.settings.option import fields_of, option
+from cnnlens.settings.option import Field, fields_of, option, values_of
 
 Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
@@ -58,6 +58,41 @@ def preset(known: Presets, name: str) -> Mapping[str, Any]:
     if name not in known:
         raise UsageError(f"no preset '{name}'", f"choose one of {', '.join(known)}")
     return known[name]
+
+
+# ---- of a method that is made of several
+
+
+def fields_of_all(kinds: Sequence[type[Settings]]) -> list[Field]:
+    """Fields of several settings; of equal flags the first one's."""
+    found: dict[str, Field] = {}
+    for kind in kinds:
+        for field in fields_of(kind):
+            found.setdefault(field.flag, field)
+    return list(found.values())
+
+
+def presets_of_all(kinds: Sequence[type[Settings]]) -> tuple[str, ...]:
+    """Names of the presets of any of several settings; empty where there are none."""
+    names = [name for kind in kinds for name in kind.presets]
+    return tuple(dict.fromkeys(["default", *names])) if names else ()
+
+
+def build_all(kinds: Sequence[type[Settings]], given: Mapping[str, Any]) -> tuple[Settings, ...]:
+    """Build several settings from values by keyword, the "preset" among them.
+
+    Raises
+    ------
+    UsageError
+        For a value that does not fit, or a preset that none has.
+    """
+    name = given.get("preset", "default")
+    if known := presets_of_all(kinds):
+        preset({one: {} for one in known}, name)
+    return tuple(
+        kind.of(name if name in kind.presets else "default", **values_of(kind, given))
+        for kind in kinds
+    )
 
 
 @dataclass(frozen=True)

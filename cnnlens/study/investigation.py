@@ -190,6 +190,7 @@ class Investigation:
 
     def _call(self, method: type[Method], values: Mapping[str, Any]) -> Any:
         """Run a method with the given keywords."""
+        from cnnlens.data.memory import as_typed
         from cnnlens.methods.method import build, carry_out
 
         given = dict(values)
@@ -201,8 +202,12 @@ class Investigation:
         for field in fields_of(RunSettings):
             if given.get(field.keyword) is not None:
                 run = RunSettings(**{**run.as_dict(), field.attribute: given[field.keyword]})
-        plain = {f.keyword: self._converted(f, given[f.keyword], labels) for f in known
-                 if f.keyword in given}  # fmt: skip
+        folder = self.workspace.path / _GIVEN
+        plain = {
+            field.keyword: as_typed(field, given[field.keyword], folder, labels)
+            for field in known
+            if field.keyword in given
+        }
         plain["preset"] = given.get("preset")
         asked, settings = build(method, plain)
         self.workspace = self.workspace.reopened(force)
@@ -212,23 +217,6 @@ class Investigation:
             if one.failed:
                 raise one.failed[0]
             return one.result()
-
-    def _converted(self, field: Field, value: Any, labels: Any) -> Any:
-        """Bring a value to what the command line gives: tuples, paths, opened data."""
-        if value is None:
-            return None
-        if field.keyword in ("data", "negatives"):
-            if isinstance(value, (str, Path)):
-                return Path(value)
-            from cnnlens.data.memory import opened_images
-
-            return opened_images(value, labels if field.keyword == "data" else None)
-        several = [value] if _is_one(value) else list(value)
-        if field.type is Path:
-            folder = self.workspace.path / _GIVEN
-            files = tuple(_as_file(one, number, folder) for number, one in enumerate(several))
-            return files if field.repeats else files[0]
-        return tuple(map(str, several)) if field.repeats else value
 
 
 def _bound(lens: Investigation, method: type[Method]) -> Any:
@@ -264,14 +252,3 @@ def _fields(method: type[Method]) -> list[Field]:
 def _documentation(method: type[Method]) -> str:
     lines = [f"    {f.keyword} : {f.option.help}" for f in _fields(method)]
     return "\n".join([inspect.getdoc(method) or "", "", "Keywords:", *lines])
-
-
-def _as_file(image: Any, number: int, folder: Path) -> Path:
-    """Give a picture in memory a file."""
-    from cnnlens.data.memory import picture_file
-
-    return Path(image) if isinstance(image, (str, Path)) else picture_file(image, number, folder)
-
-
-def _is_one(value: Any) -> bool:
-    return isinstance(value, (str, Path)) or not isinstance(value, (list, tuple))

@@ -157,6 +157,10 @@ class Study:
             self._images.append((images, data is not None, default))
         return images
 
+    def negatives(self, data: Path | str | ImageSet | None) -> ImageSet | None:
+        """Open images of no category where some are named; the workspace does not know them."""
+        return None if data is None else self.images(data, remember=False)
+
     def _opened(self, data: Path | str | ImageSet | None, kinds: tuple[str, ...]) -> ImageSet:
         from cnnlens.data.open import open_data, wanted
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import make_folder
+from cnnlens.files import free_name, make_folder
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
 from cnnlens.settings.run import portable
 
@@ -178,9 +178,10 @@ class Workspace:
             return
         known = [entry for entry in self.document["data"] if entry["path"] != root]
         mine = {e["path"]: e for e in self.document["data"]}.get(root, {})
+        taken = [entry["name"] for entry in known]
         entry = {
             "path": root,
-            "name": mine.get("name") or _free(images.name, [e["name"] for e in known]),
+            "name": mine.get("name") or free_name(images.name, taken.__contains__),
             "kind": images.kind,
             "images": len(images.paths),
         }
@@ -235,13 +236,6 @@ class Workspace:
         """Name of the last used layer; None when there is none."""
         layers = self.document["layers"]
         return layers[-1]["name"] if layers else None
-
-
-def _free(name: str, taken: list[str]) -> str:
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{name}-{number}", number + 1
-    return free
 
 
 def needs_model(workspace: Workspace) -> UsageError:
