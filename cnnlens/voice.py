@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from cnnlens.progress import Step
 
@@ -85,6 +85,18 @@ class Voice:
             transient=True,
         ) as bars:
             yield TerminalBars(bars)
+
+
+class Results(Protocol):
+    """Where a command's results are shown: the screen of the command line."""
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+    ) -> None:
+        """Show a table."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
 
 
 class Bars:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,22 @@ class StoredLayer:
             return None
         with store:
             return store.key.dtype
+
+    def summary(self) -> dict[str, Any] | None:
+        """Sum the store up for JSON: its file, what it holds, how large it is; None without one."""
+        store = self.find()
+        if store is None:
+            return None
+        with store:
+            return {
+                "layer": self.layer.name,
+                "store": str(store.path),
+                "shape": list(store.shape),
+                "dtype": store.key.dtype,
+                "bytes": store.path.stat().st_size,
+                "raw_float32_bytes": prod(store.shape) * 4,
+                "skipped": [{"image": p, "reason": r} for p, r in store.skipped],
+            }
 
     @property
     def key(self) -> dict[str, Any]:

@@ -71,7 +71,21 @@ class Found:
         classes = self.classes[0].cpu().numpy()
         return {"map": maps[0], "maps": maps, "classes": classes, "scores": scores}
 
-    def described(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+    def as_dict(self, names: Sequence[str] | None, method: str) -> dict[str, Any]:
+        """Describe the first image for a list, with its likeliest class and all."""
+        classes = self._described(names)
+        score = classes[0]["score"]
+        return {
+            "class": classes[0]["class"],
+            "class_name": classes[0]["name"],
+            "method": method,
+            "initial": score,
+            "final": score,
+            "trace": [score],
+            "classes": classes,
+        }
+
+    def _described(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """Describe the first image's classes: number, name, score, range and peak (y, x) of map."""
         found = []
         for index, heat in enumerate(self.maps[0].float().cpu().numpy()):  # (H, W)

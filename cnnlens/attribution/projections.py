@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -129,6 +129,20 @@ def why_dead(seen: Sequence[Projected]) -> str:
     if max(one.activation for one in seen) > 0:
         return ""
     return "never above 0 on " + ("the image" if len(seen) == 1 else f"the {len(seen)} images")
+
+
+def failures(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum up what lists of units (`UnitProjections.as_dict`) could not project.
+
+    Returns
+    -------
+    dict
+        "undefined": nonlinearities without a rule; "dead_units": units that no image excites.
+    """
+    found = list(entries)
+    dead = {one["unit"] for one in found if one.get("dead") and "position" not in one}
+    undefined = {name for one in found for name in one.get("undefined", ())}
+    return {"undefined": sorted(undefined), "dead_units": sorted(dead)}
 
 
 class Projections:

@@ -16,8 +16,7 @@ import typer
 
 from cnnlens.cli import services
 from cnnlens.cli.demo import demo
-from cnnlens.cli.help import GroupedCommands, sister, with_examples
-from cnnlens.cli.options import command
+from cnnlens.cli.options import GroupedCommands, command, sister, with_examples
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
 from cnnlens.files import writing_error

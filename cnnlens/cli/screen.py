@@ -49,19 +49,9 @@ def _set_apart() -> TextIO:
 
 @dataclass
 class Screen(Voice):
-    """Where a command shows things.
+    """Where a command shows things; one that is `quiet` shows no progress, tables or notes."""
 
-    Attributes
-    ----------
-    json : bool
-        Standard output carries one JSON document and nothing else.
-    quiet : bool
-        No progress, tables or notes.
-    """
-
-    json: bool = False
-    quiet: bool = False
-    _said: set[str] = field(default_factory=set)
+    json: bool = False  # standard output carries one JSON document and nothing else
     _out: TextIO = field(default_factory=_set_apart)
 
     def hush(self) -> None:

@@ -107,6 +107,12 @@ class ImageOfSet:
         return preprocess.pixels(image, squash=False).transpose(2, 0, 1).copy()
 
 
+def spaced_images(images: ImageSet, most: int) -> list[ImageOfSet]:
+    """Choose at most so many images of a data set, evenly spaced."""
+    count = len(images.paths)
+    return [ImageOfSet(images, index) for index in range(0, count, -(-count // most))]
+
+
 @contextmanager
 def readable(hint: str = "") -> Iterator[None]:
     """Make an error of an image that cannot be read: of one that nothing goes without."""

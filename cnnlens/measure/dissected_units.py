@@ -166,3 +166,15 @@ def near_best(scores: np.ndarray) -> list[tuple[int, float]]:
         for rank, index in enumerate(order)
         if scores[index] > 0 and (rank < NEAR or scores[index] >= floor)
     ]
+
+
+# -- units beside each other ---------------------------------------------------------------------
+
+
+def unit_table(units: Sequence[DissectedUnit]) -> tuple[list[str], list[list[object]]]:
+    """Give columns and rows of a table of units, one or more; p-values where they are known."""
+    columns = ["unit", "label", "category", "IoU"]
+    rows: list[list[object]] = [[u.unit, u.label, u.category, round(u.iou, 4)] for u in units]
+    if units[0].p_value is None:
+        return columns, rows
+    return [*columns, "p"], [[*row, u.p_value] for row, u in zip(rows, units, strict=True)]

@@ -27,22 +27,11 @@ __all__ = [
 
 GROUP = "cnnlens.methods"
 
-# in the order in which a user meets them, and in which the page shows them: name, class
-_BUILT_IN = {
-    "extract": "Extract",
-    "dissect": "Dissect",
-    "stability": "Stability",
-    "visualize": "Visualize",
-    "deconv": "Deconv",
-    "cam": "Cam",
-    "invert": "Invert",
-    "style": "Style",
-    "cluster": "Cluster",
-    "explain": "Explain",
-    "outliers": "Outliers",
-    "finetune": "Finetune",
-    "compare": "Compare",
-}
+# in the order in which a user meets them, and in which the page shows them
+_BUILT_IN = (
+    *("extract", "dissect", "stability", "visualize", "deconv", "cam", "invert", "style"),
+    *("cluster", "explain", "outliers", "finetune", "compare"),
+)
 
 
 @cache
@@ -52,8 +41,7 @@ def methods() -> dict[str, type[Method]]:
     Another package's method that cannot be loaded is left out, and stands in `faults`.
     """
     found = {
-        name: getattr(import_module(f"cnnlens.methods.{name}"), kind)
-        for name, kind in _BUILT_IN.items()
+        name: getattr(import_module(f"cnnlens.methods.{name}"), name.title()) for name in _BUILT_IN
     }
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         method = _loaded(entry, taken=entry.name in found)

@@ -104,26 +104,15 @@ class Cam(Pictured):
         from cnnlens.report.figures.attribution import as_rgb, draw_classes
         from cnnlens.report.sheet import save_png
 
-        arrays, classes = found.arrays(), found.described(self.study.model.classes)
+        arrays, entry = found.arrays(), found.as_dict(self.study.model.classes, self.maps.method)
         image, words = as_rgb(pixels), f"{_WORDS[self.settings.method]} at {self.maps.layer}"
-        drawn = draw_classes(image, arrays["maps"], classes, item.subject.path.name, words)
+        drawn = draw_classes(image, arrays["maps"], entry["classes"], item.subject.path.name, words)
         save_png(self.part.file(item), drawn)
         if self.asked.raw:
             shown = image.transpose(2, 0, 1).astype("float32") / 255
             write_npz(self.part.file(item, ".npz"), image=shown, **arrays)
-        score = classes[0]["score"]
-        return {
-            "file": item.name,
-            "layer": self.maps.layer,
-            "image": item.subject.shown,
-            "class": classes[0]["class"],
-            "class_name": classes[0]["name"],
-            "method": self.settings.method,
-            "initial": score,
-            "final": score,
-            "trace": [score],
-            "classes": classes,
-        }
+        about = {"file": item.name, "layer": self.maps.layer, "image": item.subject.shown}
+        return about | entry
 
     def close(self) -> None:
         """List the pictures; say which images could not be read."""

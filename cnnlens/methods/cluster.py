@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +120,10 @@ class ClusteredLayer:
     """One layer: what is known of it, what is still to be made, and how that is made."""
 
     def __init__(self, method: Cluster, layer: Layer) -> None:
-        from cnnlens.report.dissect_files import detected
-
         self.study, self.settings, self.layer = method.study, method.settings, layer
         self.images, self.stored = method.images, self.study.stored(method.images, layer)
         self.ledger = self.study.ledger("cluster", layer, "summary.json", listed="")
-        #: what the layer's units detect, as far as it was dissected
-        self.detects = detected(self.study.workspace.path, layer.folder)
+        self.detects = method.detected(layer)
         key = self.study.key(layer, self.images, **self.stored.key)
         self.todo = self.ledger.missing([self._item(key, part) for part in method.parts])
 
@@ -156,12 +153,6 @@ class ClusteredLayer:
                 found = yield from making[item.name](store, groups, item)
                 self.ledger.keep(item, found)
 
-    def _thumbnail(self, store: Store, side: int, row: int) -> np.ndarray:
-        """An image of the store as the network sees it, (side, side, 3) uint8."""
-        from cnnlens.report.figures import as_seen
-
-        return as_seen(self.images, int(store.positions[row]), self.study.model.preprocess, side)
-
     def _categories(self, store: Store, groups: Any, item: Item) -> Making:
         from cnnlens.cluster.clustering import tree_steps
         from cnnlens.report.cluster_files import CATEGORIES, write_categories
@@ -179,9 +170,11 @@ class ClusteredLayer:
         from cnnlens.cluster.filters import filter_trees
         from cnnlens.report.cluster_files import write_filters
         from cnnlens.report.contents import file_names
+        from cnnlens.report.figures import rows_seen
 
         ledger = Ledger(self.ledger.folder / ".filters.json", "", self.study.force)
-        files, thumbnail = file_names(groups.names), partial(self._thumbnail, store, 64)
+        files = file_names(groups.names)
+        seen = rows_seen(self.images, store.positions, self.study.model.preprocess, 64)
         items = {name: self._tree_item(ledger, item, name, files[name]) for name in files}
         missing = [one.subject for one in ledger.missing(items.values())]
         stage, before = "filters of categories", len(items) - len(missing)
@@ -191,7 +184,7 @@ class ClusteredLayer:
             images = [store.images[row] for row in given.rows]
             entry = write_filters(
                 self.ledger.folder, files[given.name], given, tree, images, self.detects,
-                self.layer.name, thumbnail,
+                self.layer.name, seen,
             )  # fmt: skip
             ledger.keep(items[given.name], entry)
             yield Step(done, len(items), stage, note=given.name, unit="categories")
@@ -218,6 +211,7 @@ class ClusteredLayer:
     def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels
         from cnnlens.report.cluster_files import EMBED, write_layouts
+        from cnnlens.report.figures import rows_seen
         from cnnlens.report.figures.categories import MOST, SIDE
 
         preprocess, settings = self.study.model.preprocess, self.settings
@@ -227,7 +221,8 @@ class ClusteredLayer:
             return read_pixels(lambda at: self.images.plane(at, preprocess), rows, workers)
 
         found = yield from embed_steps(store, groups, read, settings.neighbours, settings.seed)
-        small = [self._thumbnail(store, SIDE, row) for row in range(min(store.shape[0], MOST))]
+        seen = rows_seen(self.images, store.positions, preprocess, SIDE)
+        small = [seen(row) for row in range(min(store.shape[0], MOST))]
         write_layouts(self.ledger.folder, found, store.images, groups, self.layer.name, small)
         size = list(pixel_size(preprocess.size))
         return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}

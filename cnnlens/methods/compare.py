@@ -12,7 +12,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import CompareSettings
-from cnnlens.settings.option import data_input, option
+from cnnlens.settings.option import data_input, filters_input, layers_input, option
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
@@ -24,22 +24,13 @@ class CompareInputs(Inputs):
     others: tuple[Path, ...] = option(
         (), "The others, one or more.", metavar="WORKSPACE", argument=True
     )
-    layer: tuple[str, ...] = option(
-        (),
+    layer: tuple[str, ...] = layers_input(
         "A layer that was measured in each, or one per workspace: conv5,conv6; repeatable.",
-        short="l",
-        metavar="LAYER",
         shown="all that they have in common",
-        panel="What",
     )
-    filters: tuple[str, ...] = option(
-        (),
+    filters: tuple[str, ...] = filters_input(
         "Units whose pictures stand side by side: conv5:12, conv5:0-15, conv5:3,7,9; repeatable.",
-        name="filter",
-        short="f",
-        metavar="LAYER:UNITS",
         shown="the best of each",
-        panel="What",
     )
     data: Path | None = data_input(
         "Class folders to measure every model's accuracy on. "

@@ -169,16 +169,14 @@ class Deconv(Pictured):
 
     def summary(self, part: Part) -> dict[str, Any]:
         """Say on which images, and which units are dead."""
-        entries = part.ledger.entries.values()
+        from cnnlens.attribution.projections import failures
+
         return {
             "layer": part.name,
             "settings": self.settings.as_dict(),
             "images": self.photos.about,
             "skipped": self._skipped(part),
-            "undefined": sorted({name for entry in entries for name in entry.get("undefined", ())}),
-            "dead_units": sorted(
-                {e["unit"] for e in entries if e.get("dead") and "position" not in e}
-            ),
+            **failures(part.ledger.entries.values()),
         }
 
     def _skipped(self, part: Part) -> Any:

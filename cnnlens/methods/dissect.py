@@ -106,15 +106,12 @@ class Dissect(Measurement):
 
     def show(self, results: Results) -> None:
         """Show each layer's best units, then layers beside each other."""
+        from cnnlens.measure.dissected_units import unit_table
         from cnnlens.measure.dissection import LAYER_COLUMNS, by_category, layer_row
 
         for layer in self.layers:
             best = self.read(self.folder(layer)).best(10)
-            columns = ["unit", "label", "category", "IoU", "p"]
-            columns = columns if best[0].p_value is not None else columns[:-1]
-            units = [(u.unit, u.label, u.category, round(u.iou, 4), u.p_value) for u in best]
-            units = [row[: len(columns)] for row in units]
-            results.table(columns, units, title=f"{layer.name}: best units")
+            results.table(*unit_table(best), title=f"{layer.name}: best units")
         found = list(self.summaries.values())
         results.table(LAYER_COLUMNS, [layer_row(summary) for summary in found], title="summary")
         if len(found) > 1:

@@ -106,10 +106,8 @@ class Explain(Method):
 
     @cached_property
     def detects(self) -> dict[int, str]:
-        """What the layer's units detect, as far as it was dissected."""
-        from cnnlens.report.dissect_files import detected
-
-        return detected(self.study.workspace.path, self.layer.folder)
+        """What the layer's units detect."""
+        return self.detected(self.layer)
 
     @cached_property
     def _key(self) -> dict[str, Any]:
@@ -192,15 +190,12 @@ class Explain(Method):
     ) -> None:
         """Draw an explanation; write its picture and its JSON."""
         from cnnlens.files import write_json
-        from cnnlens.report.figures import as_seen
+        from cnnlens.report.figures import rows_seen
         from cnnlens.report.figures.filters import save_explained
-
-        def seen(row: int, side: int) -> np.ndarray:
-            at, preprocess = int(store.positions[row]), self.study.model.preprocess
-            return as_seen(self.images, at, preprocess, side)
 
         item = self._item(image, None if found.of_predicted else found.category)
         layer, detects, name = self.layer.name, self.detects, item.subject
+        seen = rows_seen(self.images, store.positions, self.study.model.preprocess)
         save_explained(
             self.folder / f"{name}.png", found, pixels, image.path.name, layer, detects, seen
         )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.option import data_input, layers_input, option
-
-if TYPE_CHECKING:
-    from cnnlens.activations.store import Store
 
 
 @dataclass(frozen=True)
@@ -58,10 +54,9 @@ class Extract(Method):
     def close(self) -> None:
         """List the stores."""
         for layer in self.layers:
-            if (store := self.study.stored(self.images, layer).find()) is not None:
-                with store:
-                    self.summaries[layer.name] = {"layer": layer.name, **_described(store)}
-                self.study.voice.skipped(self.summaries[layer.name]["skipped"])
+            if (found := self.study.stored(self.images, layer).summary()) is not None:
+                self.summaries[layer.name] = found
+                self.study.voice.skipped(found["skipped"])
 
     def show(self, results: Results) -> None:
         """Show what each store holds, and how large it is."""
@@ -76,14 +71,3 @@ class Extract(Method):
         """Return one layer's store, or several by layer, open for reading."""
         found = {one.name: self.study.stored(self.images, one).open() for one in self.layers}
         return self.of_layers(found)
-
-
-def _described(store: Store) -> dict[str, Any]:
-    return {
-        "store": str(store.path),
-        "shape": list(store.shape),
-        "dtype": store.key.dtype,
-        "bytes": store.path.stat().st_size,
-        "raw_float32_bytes": prod(store.shape) * 4,
-        "skipped": [{"image": p, "reason": r} for p, r in store.skipped],
-    }

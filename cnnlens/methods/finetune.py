@@ -11,7 +11,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import LOSSES, CglSettings, FinetuneSettings, IcnnSettings
-from cnnlens.settings.option import data_input, option
+from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
     from cnnlens.interpretable.finetune import Finetuning
@@ -28,13 +28,9 @@ class FinetuneInputs(Inputs):
         "Images to train on: class subfolders, or a parts dataset, of which the objects are cut "
         "out. Default: the workspace's last one that fits."
     )
-    layer: tuple[str, ...] = option(
-        (),
+    layer: tuple[str, ...] = layers_input(
         "Which layers stand for something; repeatable. "
-        "Default: the last convolution (icnn, --insert), or all of them (cgl).",
-        short="l",
-        metavar="LAYER",
-        panel="What",
+        "Default: the last convolution (icnn, --insert), or all of them (cgl)."
     )
     category: str | None = option(
         None, "Tell this category alone from all other images.", metavar="NAME", panel="What"

@@ -13,32 +13,22 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.progress import Step
 from cnnlens.settings.option import Field, fields_of, values_of
 from cnnlens.settings.run import RunSettings, Settings, build_all, fields_of_all
+from cnnlens.voice import Results
 
 if TYPE_CHECKING:
+    from cnnlens.model.layers import Layer
     from cnnlens.report.blocks import Section
     from cnnlens.study.session import Study
 
 # name of a section, and what gathers it from a workspace
 Gather = tuple[str, Callable[[Path], "Section | None"]]
-
-
-class Results(Protocol):
-    """Where a command's results are shown: the screen of the command line."""
-
-    def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
-    ) -> None:
-        """Show a table."""
-
-    def say(self, text: str) -> None:
-        """Show a line."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +113,12 @@ class Method:
         return self.document()
 
     # ---- what methods share
+
+    def detected(self, layer: Layer) -> dict[int, str]:
+        """Say what a layer's units detect, as far as it was dissected."""
+        from cnnlens.report.dissect_files import detected
+
+        return detected(self.study.workspace.path, layer.folder)
 
     def of_layers(self, found: Mapping[str, Any]) -> Any:
         """Return one layer's result where one was named, else all by layer."""

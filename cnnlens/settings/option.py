@@ -209,29 +209,33 @@ def images_input() -> Any:
     )
 
 
-def filters_input() -> Any:
+def filters_input(help: str = "", shown: str = "") -> Any:
     """``-f``: addresses of units."""
     return option(
         (),
-        "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
+        help
+        or "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; "
         "at one position: conv5:12@6,6 (row, column); repeatable.",
         name="filter",
         short="f",
         metavar="LAYER:UNITS",
         panel="What",
+        shown=shown,
     )
 
 
-def layers_input() -> Any:
+def layers_input(help: str = "", shown: str = "") -> Any:
     """``-l``: any number of layers."""
     return option(
         (),
-        "A module path (features.10) or alias (conv5, last); repeatable. "
+        help
+        or "A module path (features.10) or alias (conv5, last); repeatable. "
         "Default: the workspace's last one, else last.",
         name="layer",
         short="l",
         metavar="LAYER",
         panel="What",
+        shown=shown,
     )
 
 

@@ -16,7 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage, GivenImages, ImageOfSet, given_images
+from cnnlens.data.given import (
+    GivenImage,
+    GivenImages,
+    ImageOfSet,
+    given_images,
+    spaced_images,
+)
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
 from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
@@ -192,9 +198,7 @@ class Study:
             images = self.images(None, remember=False)
         except CnnlensError:  # there is none, or it was moved away
             return given[:most]
-        count = len(images.paths)
-        spaced = [ImageOfSet(images, index) for index in range(0, count, -(-count // most))]
-        return spaced if count > 1 else given[:most]
+        return spaced_images(images, most) if len(images.paths) > 1 else given[:most]
 
     # ---- what results depend on, and where they go
 

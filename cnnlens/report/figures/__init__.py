@@ -6,7 +6,7 @@ Colours of categories and of parts are the same on the page and in every figure,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,17 @@ def as_seen(
     if pixels.shape[2] == 1:
         pixels = pixels.repeat(3, axis=2)
     return np.asarray(Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BILINEAR))
+
+
+def rows_seen(
+    images: ImageSet, rows: Sequence[int] | np.ndarray, preprocess: Preprocess, cell: int = CELL
+) -> Callable[..., np.ndarray]:
+    """Give images by their row in a store, `as_seen`; `rows` says which image each row is of."""
+
+    def seen(row: int, cell: int = cell) -> np.ndarray:
+        return as_seen(images, int(rows[row]), preprocess, cell)
+
+    return seen
 
 
 def sprite(thumbnails: Sequence[np.ndarray], side: int, columns: int) -> Image.Image:
