@@ -198,20 +198,20 @@ def compare(tour: Tour) -> None:
 
 
 @o.with_fields(*o.common("json", "quiet", "force"), *fields_of(Tour))
-def demo(json: bool, quiet: bool, **asked: Any) -> None:
+def demo(screen: Screen, **asked: Any) -> None:
     """Show all of it on a synthetic set.
 
     Draws the set, trains a small CNN on it, dissects it beside its untrained twin, and looks
     closer at its best units, its classes and two pictures; ends with an ordinary and an
     interpretable network side by side. No download, under three minutes on two cores.
     """
-    tour = Tour(Screen(json=json, quiet=quiet), **asked)
+    tour = Tour(screen, **asked)
     for station in (draw, train, dissect, look, finetune, stability, compare):
         station(tour)
     page = write_page(tour.out / "trained", tour.screen)
-    tour.screen.document({"page": str(page), **tour.summaries})
-    _show(tour.screen, tour.summaries)
-    tour.screen.say(f"page: {page}")
+    screen.document({"page": str(page), **tour.summaries})
+    _show(screen, tour.summaries)
+    screen.say(f"page: {page}")
 
 
 def _show(screen: Screen, summaries: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, cast, get_type_hints
 
@@ -51,15 +52,22 @@ def command(method: type[Method]) -> Callable[..., None]:
 
 
 def with_fields(*fields: Field) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command that is no method the options of declared fields, after its annotated own."""
+    """Give a command that is no method the options of declared fields, after its annotated own.
+
+    Those called json and quiet become its first argument, a `Screen`.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(json: bool, quiet: bool, **values: Any) -> None:
+            function(Screen(json=json, quiet=quiet), **values)
+
         own = [
             _parameter(name, kind, inspect.signature(function).parameters[name].default)
             for name, kind in get_type_hints(function, include_extras=True).items()
             if hasattr(kind, "__metadata__")
         ]
-        return _takes(function, [*own, *map(_of_field, fields)])
+        return _takes(run, [*own, *map(_of_field, fields)])
 
     return decorate
 

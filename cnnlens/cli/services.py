@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     *fields_of(ModelSettings),
     replace(_DEVICE, default="cpu"),
 )
-def layers(
-    model: Any, workspace: Any, json: bool, quiet: bool, device: str, **opening: Any
-) -> None:
+def layers(screen: Screen, model: Any, workspace: Any, device: str, **opening: Any) -> None:
     """List what can be addressed.
 
     Dotted module paths and aliases (conv1 … convN, last), with units, output size, receptive
@@ -38,7 +36,6 @@ def layers(
     """
     from cnnlens.study.session import Study
 
-    screen = Screen(json=json, quiet=quiet)
     opened = ModelSettings(**opening), RunSettings(device)
     study = Study(Workspace(workspace), model, *opened, screen)
     rows = [layer.as_row() for layer in study.addresses.rows]
@@ -65,12 +62,11 @@ def _cells(row: dict[str, Any]) -> list[object]:
 
 
 @o.with_fields(*o.common("workspace", "json", "quiet"))
-def report(workspace: Any, json: bool, quiet: bool) -> None:
+def report(screen: Screen, workspace: Any) -> None:
     """Write the page over all results.
 
     WORKSPACE/report.html holds everything in the workspace and needs no network.
     """
-    screen = Screen(json=json, quiet=quiet)
     page = write_page(Workspace(workspace).path, screen)
     screen.document({"page": str(page), "bytes": page.stat().st_size})
     screen.say(str(page))
@@ -90,12 +86,12 @@ MADE = {  # the sets that `make` knows
 
 @data.command("list")
 @o.with_fields(*o.common("json", "quiet"))
-def list_(**said: Any) -> None:
+def list_(screen: Screen) -> None:
     """List data sets, and which are there."""
     from cnnlens.data.dataset import home
     from cnnlens.data.download import listing
 
-    screen, rows = Screen(**said), listing(home())
+    rows = listing(home())
     screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
     shown = [(r["name"], r["title"], r["path"] or "not downloaded") for r in rows]
     shown += [(made, what, f"cnnlens data make {made}") for made, what in MADE.items()]
@@ -105,13 +101,13 @@ def list_(**said: Any) -> None:
 @data.command()
 @o.with_fields(*o.common("json", "quiet"))
 def download(
+    screen: Screen,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A name that `cnnlens data list` shows.")
     ],
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Take the archive from here instead.")
     ] = None,
-    **said: Any,
 ) -> None:
     """Download a data set.
 
@@ -121,7 +117,6 @@ def download(
     from cnnlens.data.dataset import home
     from cnnlens.data.download import download as fetch
 
-    screen = Screen(**said)
     with screen.progress() as bars:
 
         def tell(stage: str, done: int, total: int | None) -> None:
@@ -135,6 +130,7 @@ def download(
 @data.command()
 @o.with_fields(*o.common("json", "quiet", "force"))
 def make(
+    screen: Screen,
     name: Annotated[
         str,
         typer.Argument(
@@ -152,7 +148,6 @@ def make(
     size: Annotated[int, typer.Option(min=24, metavar="N", help="Side in pixels.")] = 64,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
     force: bool = False,
-    **said: Any,
 ) -> None:
     """Write a synthetic data set."""
     if name not in MADE:
@@ -160,7 +155,7 @@ def make(
     from cnnlens.data.animals import make_animals
     from cnnlens.data.synthetic import make_shapes
 
-    screen, maker = Screen(**said), {"shapes": make_shapes, "animals": make_animals}[name]
+    maker = {"shapes": make_shapes, "animals": make_animals}[name]
     with screen.counted("drawing") as progress:
         path = maker(out or Path(name), images, size, seed, progress=progress, force=force)
     screen.document({"name": name, "path": str(path), "images": images})
@@ -170,8 +165,8 @@ def make(
 @data.command()
 @o.with_fields(*o.common("json", "quiet"))
 def check(
+    screen: Screen,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data folder of any kind.")],
-    **said: Any,
 ) -> None:
     """Report what is wrong with a data set.
 
@@ -179,7 +174,6 @@ def check(
     """
     from cnnlens.data.check import check as check_
 
-    screen = Screen(**said)
     with screen.counted("checking") as progress:
         found = check_(folder, progress=progress)
     screen.document(found.as_dict())

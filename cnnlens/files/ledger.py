@@ -186,16 +186,24 @@ def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[
     return document, entries
 
 
-def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
-    """Names that pictures of earlier runs have, and the places of the images they show."""
-    found: dict[str, str] = {}
+def pictures_of(ledgers: Iterable[Ledger]) -> dict[str, tuple[str, Any]]:
+    """Names that pictures of earlier runs have, and what they show: an image's place, and the
+    category that was named for it, else None.
+    """
+    found: dict[str, tuple[str, Any]] = {}
     for ledger in ledgers:
         for entry in ledger.entries.values():
             made_from: Any = entry.get(MADE_FROM)
             mark = made_from.get("image") if isinstance(made_from, dict) else None
             if isinstance(mark, str) and isinstance(entry.get("file"), str):
-                found[Path(entry["file"]).stem] = mark.partition(":")[0]
+                place = mark.partition(":")[0]
+                found[Path(entry["file"]).stem] = place, made_from.get("category")
     return found
+
+
+def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
+    """Names that pictures of earlier runs have, and the places of the images they show."""
+    return {name: place for name, (place, _) in pictures_of(ledgers).items()}
 
 
 def _as_read(made_from: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
-from cnnlens.settings.cluster import PARTS, ClusterSettings
+from cnnlens.settings.measure import PARTS, ClusterSettings
 from cnnlens.settings.option import data_input, layers_input, option
 from cnnlens.study.session import ANY
 

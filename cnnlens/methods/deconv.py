@@ -13,6 +13,7 @@ from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.measurement import holds_more
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
+from cnnlens.model.addresses import units_by_layer
 from cnnlens.progress import Step
 from cnnlens.settings.measure import DeconvSettings
 from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
@@ -20,7 +21,6 @@ from cnnlens.settings.option import data_input, filters_input, images_input, raw
 if TYPE_CHECKING:
     from cnnlens.attribution.projections import UnitProjections
     from cnnlens.measure.top import Ranked, Target
-    from cnnlens.model.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Deconv(Pictured):
             raise UsageError("-i and -d both name images", "give one of them")
         given = study.given(asked.image) if asked.image else None
         images = None if asked.data is None else study.images(asked.data)
-        targets = self._targets()
+        targets = units_by_layer(study.filters(asked.filters))
         preprocess = study.model.preprocess
         if given is not None:
             self.photos = Photos.of_given(given, preprocess)
@@ -74,18 +74,6 @@ class Deconv(Pictured):
             ledger = study.ledger("deconv", layer)
             key = study.key(layer, of=self.photos.about, squash=squash)
             self.add(ledger, [self._item(ledger, key, target) for target in some], layer)
-
-    def _targets(self) -> list[tuple[Layer, list[Target]]]:
-        """List what was named, each place and each target once."""
-        found: dict[object, tuple[Layer, dict[Target, None]]] = {}
-        for layer, units, position in self.study.filters(self.asked.filters):
-            if units is None:
-                raise UsageError(
-                    f"'{layer.name}' names no units", f"write {layer.name}:12 or {layer.name}:all"
-                )
-            _, targets = found.setdefault(layer.place, (layer, {}))
-            targets.update(dict.fromkeys((unit, position) for unit in units))
-        return [(layer, list(targets)) for layer, targets in found.values()]
 
     def _item(self, ledger: Ledger, key: Mapping[str, Any], target: Target) -> Item:
         """Describe a unit's picture; one of more images that is there already is meant instead."""

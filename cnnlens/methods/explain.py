@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.data.given import GivenImage, GivenImages, given_images
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, mark
-from cnnlens.files.ledger import MADE_FROM, Item, Ledger
+from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.pictured import counted
 from cnnlens.progress import Step
-from cnnlens.settings.cluster import ExplainSettings
+from cnnlens.settings.measure import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option
 
 if TYPE_CHECKING:
@@ -68,14 +68,9 @@ class Explain(Method):
 
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
-        # what earlier pictures show: an image's place, and the category named against the predicted
-        files = sorted(self.folder.glob("*.json"))
-        made = {file.stem: self._document(file.stem).get(MADE_FROM) for file in files}
-        self.shown = {
-            name: (str(one["image"]).partition(":")[0], one.get("category"))
-            for name, one in made.items()
-            if isinstance(one, dict) and one.get("image")
-        }
+        # what earlier pictures show, and the category named against the predicted
+        names = (file.stem for file in sorted(self.folder.glob("*.json")))
+        self.shown = pictures_of(map(self._ledger, names))
         predicted = {name: place for name, (place, named) in self.shown.items() if named is None}
         self.given = GivenImages(given_images([Path(p) for p in asked.image], predicted))
         self.images = study.images(asked.data, ("classes", "parts"))

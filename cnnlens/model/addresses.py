@@ -53,6 +53,27 @@ def parse_filters(texts: Sequence[str], layers: Layers, vectors: bool = False) -
     return [_parse(text, layers, vectors) for text in texts]
 
 
+def units_by_layer(
+    named: Sequence[Filters],
+) -> list[tuple[Layer, list[tuple[int, tuple[int, int] | None]]]]:
+    """List the units that were named, each place and each unit at a position once.
+
+    Raises
+    ------
+    UsageError
+        For a layer without units.
+    """
+    found: dict[object, tuple[Layer, dict[tuple[int, tuple[int, int] | None], None]]] = {}
+    for layer, units, position in named:
+        if units is None:
+            raise UsageError(
+                f"'{layer.name}' names no units", f"write {layer.name}:12 or {layer.name}:all"
+            )
+        _, targets = found.setdefault(layer.place, (layer, {}))
+        targets.update(dict.fromkeys((unit, position) for unit in units))
+    return [(layer, list(targets)) for layer, targets in found.values()]
+
+
 def _parse(text: str, layers: Layers, vectors: bool) -> Filters:
     name, colon, rest = text.rpartition(":")
     if not colon or name == "module":  # `module:conv1` is a layer's name

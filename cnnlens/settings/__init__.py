@@ -1,11 +1,13 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
-from cnnlens.settings.cluster import ClusterSettings, ExplainSettings, OutlierSettings
 from cnnlens.settings.measure import (
     CamSettings,
+    ClusterSettings,
     CompareSettings,
     DeconvSettings,
     DissectSettings,
+    ExplainSettings,
+    OutlierSettings,
     StabilitySettings,
 )
 from cnnlens.settings.run import ExtractSettings, ModelSettings, RunSettings, Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -41,6 +41,11 @@ class Settings:
     def chosen(cls, preset: Mapping[str, Any], **given: Any) -> Self:
         """Build a preset's settings, with those `given` in its place where they are not None."""
         return cls(**{**preset, **{k: v for k, v in given.items() if v is not None}})
+
+    def changed(self, given: Mapping[str, Any]) -> Self:
+        """Return them with those `given` by keyword in their place, where they are not None."""
+        known = values_of(type(self), given)
+        return replace(self, **{k: v for k, v in known.items() if v is not None})
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""

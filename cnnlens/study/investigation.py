@@ -198,10 +198,7 @@ class Investigation:
         labels = given.pop("labels", None)
         known = _fields(method)
         check_keywords(method.name, given, known, ("preset", "force", "labels"))
-        run = self._run
-        for field in fields_of(RunSettings):
-            if given.get(field.keyword) is not None:
-                run = RunSettings(**{**run.as_dict(), field.attribute: given[field.keyword]})
+        run = self._run.changed(given)
         folder = self.workspace.path / _GIVEN
         plain = {
             field.keyword: as_typed(field, given[field.keyword], folder, labels)

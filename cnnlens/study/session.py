@@ -16,13 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import (
-    GivenImage,
-    GivenImages,
-    ImageOfSet,
-    given_images,
-    spaced_images,
-)
+from cnnlens.data.given import GivenImages, given_images, spaced_images
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
 from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
@@ -34,6 +28,7 @@ if TYPE_CHECKING:
     from cnnlens.activations.extract import StoredLayer
     from cnnlens.activations.sources import Source
     from cnnlens.data.dataset import ImageSet
+    from cnnlens.data.given import GivenImage, ImageOfSet
     from cnnlens.model.addresses import Filters
     from cnnlens.model.layers import Layer, Layers
     from cnnlens.model.model import Model

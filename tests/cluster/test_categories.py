@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from cnnlens.cluster.categories import bootstrap_weights, category_tree, spanning_tree
+from cnnlens.cluster.categories import (
+    LAYER_COLUMNS,
+    bootstrap_weights,
+    category_tree,
+    layer_row,
+    spanning_tree,
+)
 from cnnlens.cluster.tree import clades
 from cnnlens.cluster.vectors import Groups, Joined, Maps, gram, group
 from cnnlens.errors import CnnlensError
@@ -144,3 +150,11 @@ def test_the_centre_has_the_shortest_ways_to_all() -> None:
     tree = category_tree(Maps(maps), group(list("abcde")))
     assert tree.names[tree.centre] == "c"
     assert {(a, b) for a, b, _ in tree.edges} == {(0, 1), (1, 2), (2, 3), (3, 4)}
+
+
+def test_a_row_beside_others_says_what_merges_first():
+    tree = {"categories": 3, "images": 9, "first_merge": ["a", "b"], "first_support": 0.5,
+            "centre": "a", "cophenetic": None}  # fmt: skip
+    row = layer_row("conv1", tree)
+    assert row == ["conv1", 3, 9, "a + b", 0.5, "a", None]
+    assert len(row) == len(LAYER_COLUMNS)

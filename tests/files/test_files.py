@@ -15,6 +15,7 @@ from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files import (
     atomic,
     atomic_folder,
+    free_name,
     read_csv,
     read_json,
     to_json,
@@ -171,3 +172,8 @@ def test_near_names_are_offered_once():
 def test_exit_statuses_of_errors():
     assert (CnnlensError("a").exit_code, UsageError("a").exit_code) == (1, 2)
     assert str(CnnlensError("what", "way out")) == "what\nway out"
+
+
+def test_a_free_name_is_the_first_that_is_not_taken():
+    assert free_name("cat", {"dog"}.__contains__) == "cat"
+    assert free_name("cat", {"cat", "cat-2"}.__contains__) == "cat-3"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.ledger import Item, Ledger
+from cnnlens.files.ledger import Item, Ledger, pictures_of, read_list
 
 
 def made(folder: Path, count: int, **more: object) -> Ledger:
@@ -134,3 +134,28 @@ def test_a_document_may_be_its_own_entry(tmp_path):
     ledger = Ledger(tmp_path / "summary.json", listed="")
     assert ledger.is_made(Item("summary.json", {"layer": "conv1"}))
     assert not ledger.is_made(Item("summary.json", {"layer": "conv2"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "lists no pictures"),
+        ('{"pictures": 5}', "lists no pictures"),
+        ('{"pictures": [{"file": "a.png"}, {"unit": 1}]}', "one of its pictures has no file"),
+    ],
+)
+def test_one_reader_for_every_list_names_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "visualize.json"
+    path.write_text(text)
+    with pytest.raises(CnnlensError, match=message) as raised:
+        read_list(path, "pictures", "redo it")
+    assert raised.value.hint == "redo it"
+    with pytest.raises(CnnlensError, match=message):
+        Ledger(path)
+
+
+def test_pictures_say_what_they_show(tmp_path):
+    ledger = Ledger(tmp_path / "a.json")
+    for name, made_from in (("x.png", {"image": "p:1:2", "category": "cat"}), ("y.png", {})):
+        ledger.amend(name, {"file": name, "made_from": made_from})
+    assert pictures_of([ledger]) == {"x": ("p", "cat")}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cnnlens.errors import UsageError
-from cnnlens.model.addresses import parse_filters
+from cnnlens.model.addresses import parse_filters, units_by_layer
 from tests.model.nets import layers_of, network
 
 
@@ -48,3 +48,12 @@ def test_addresses(layers, text, layer, units, position):
 def test_what_does_not_fit_is_named(layers, text, says):
     with pytest.raises(UsageError, match=says):
         parse_filters([text], layers)
+
+
+def test_units_are_listed_by_place_each_once(layers):
+    named = parse_filters(["conv1:1,2", "conv1:2,0", "conv1:2@0,1"], layers)
+    ((layer, targets),) = units_by_layer(named)
+    assert layer.name == "conv1"
+    assert targets == [(1, None), (2, None), (0, None), (2, (0, 1))]
+    with pytest.raises(UsageError, match="names no units"):
+        units_by_layer(parse_filters(["conv1"], layers))

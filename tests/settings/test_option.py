@@ -12,7 +12,7 @@ import pytest
 import cnnlens.settings
 from cnnlens.errors import UsageError
 from cnnlens.settings.option import fields_of, option
-from cnnlens.settings.run import ModelSettings, Settings
+from cnnlens.settings.run import ModelSettings, RunSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,17 @@ def test_every_setting_says_what_it_is():
             if isinstance(kind, type) and issubclass(kind, Settings):
                 lacking += [f.flag for f in fields_of(kind) if not f.option.help.endswith(".")]
     assert lacking == []
+
+
+def test_settings_are_changed_by_what_is_given():
+    run = RunSettings(batch_size=4)
+    assert run.changed({"workers": 2, "seed": None, "top": 3}) == RunSettings(
+        batch_size=4, workers=2
+    )
+
+
+def test_values_of_python_are_written_as_typed():
+    opening = ModelSettings.of_values(mean=(0.5, 0.25), image_size=(24, 32), allow_pickle=True)
+    assert (opening.mean, opening.image_size) == ("0.5,0.25", "24x32")
+    found = opening.as_arguments({"std": [1.0, 2.0], "mean": [9.0], "spec": "a"})
+    assert (found["mean"], found["std"], found["allow_pickle"]) == ((0.5, 0.25), (1.0, 2.0), True)
