@@ -264,3 +264,35 @@ def peaks(batches: Iterable[tuple[np.ndarray, np.ndarray]], units: Sequence[int]
         return Peaks(tuple(chosen), np.empty(0, np.int64), np.empty((len(chosen), 0), np.float32))
     positions = np.concatenate([p for p, _ in found])
     return Peaks(tuple(chosen), positions, np.concatenate([v for _, v in found], axis=1))
+
+
+def nearest(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], vectors: np.ndarray, count: int
+) -> np.ndarray:
+    """Find the images whose activations are most like given ones.
+
+    Parameters
+    ----------
+    batches : iterable of (positions, maps)
+        (B,) and (B, C, H, W) float32, as `Store.batches` yields them.
+    vectors : numpy.ndarray
+        (V, C): means over maps of what is to be met.
+    count : int
+        Images to find.
+
+    Returns
+    -------
+    numpy.ndarray
+        (V, count) int64: places in the data's order by falling cosine of the means over the maps;
+        -1 where there are fewer images.
+    """
+    top = TopImages((len(vectors), 1, 1), count)
+    wanted = _unit_length(vectors)
+    for positions, maps in batches:
+        alike = _unit_length(maps.mean((2, 3), dtype=np.float64)) @ wanted.T  # (B, V)
+        top.update(positions, alike[:, :, None, None].astype(np.float32))
+    return top.positions
+
+
+def _unit_length(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
     from cnnlens.synthesize.goals import Goal
+    from cnnlens.synthesize.objective import Objective
     from cnnlens.synthesize.visualize import Picture, PictureStep
 
 LOGITS = "logits"  # the folder of pictures of classes
@@ -36,6 +37,14 @@ class VisualizeInputs(Inputs):
     logit: tuple[str, ...] = option(
         (), "A class, by name or number; repeatable.", metavar="CLASS", panel="What"
     )
+    several: int = option(
+        1,
+        "Images of each, made different on purpose.",
+        least=1,
+        most=64,
+        metavar="N",
+        panel="What",
+    )
     method: str = option("pixels", "What is optimized.", choices=("pixels",))
     raw: bool = raw_input()
 
@@ -45,9 +54,15 @@ class _Ascents(Part):
     """Pictures of one layer (of classes, where there is none), and how far they have come."""
 
     unreachable: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # by name: how far they came
+    images: dict[str, Any] = field(default_factory=dict)  # made by this run, by name
+    besides: Any = None  # what is known of the units
 
     def __post_init__(self) -> None:
-        self.unfinished = Unfinished(self.ledger, self.todo)
+        # an image's later variants wait for the earlier ones
+        numbers = sorted({item.subject.variant for item in self.todo})
+        rounds = [[item for item in self.todo if item.subject.variant == n] for n in numbers]
+        self.rounds = [Unfinished(self.ledger, items) for items in rounds]
 
 
 class Visualize(Pictured):
@@ -84,7 +99,8 @@ class Visualize(Pictured):
         for layer, goals in self._goals():
             command, name = ("visualize", "") if layer else (f"visualize/{LOGITS}", LOGITS)
             ledger = self.study.ledger(command, layer, "visualize.json")
-            self.add(ledger, [self._item(layer, goal) for goal in goals], layer, name)
+            variants = [one for goal in goals for one in goal.variants(self.asked.several)]
+            self.add(ledger, [self._item(layer, goal) for goal in variants], layer, name)
 
     def _goals(self) -> list[tuple[Layer | None, list[Goal]]]:
         """List what was named, each place and each picture once; None stands for the classes."""
@@ -103,7 +119,7 @@ class Visualize(Pictured):
     def _item(self, layer: Layer | None, goal: Goal) -> Item:
         made_from = self.study.key(
             layer,
-            objective=goal.objective.name,
+            objective=goal.objective.name + ("" if goal.variant == 1 else f"~{goal.variant}"),
             **{"class": goal.about.get("class_index")},
             settings=self.shown,
             init=self.mark,
@@ -114,7 +130,7 @@ class Visualize(Pictured):
     def plan(self) -> str:
         """Say how many pictures of what, in how many steps."""
         words = [f"{made}: {self.settings.steps} steps each"] if (made := self.to_make()) else []
-        begun = [part.unfinished for part in self.parts if part.unfinished.begun]
+        begun = [one for part in self.parts for one in part.rounds if one.begun]
         words += [f"{len(one.begun)} of them from step {one.step} on" for one in begun]
         return "; ".join(words)
 
@@ -124,12 +140,14 @@ class Visualize(Pictured):
         """Optimize layer after layer, since a pass ends at its layer; then set beside, lay out."""
         from cnnlens.report.figures.visualize import write_sheet
 
+        for part in self.parts:
+            self._read_stores(part)
         yield from self._optimize()
         self._check_reached()
         for part in self.parts:
             if part.layer:
                 self._label(part)
-                yield from self._set_beside(part, part.layer)
+                yield from self._set_beside(part)
             title = f"{part.name} · {self.study.model.arch}"
             write_sheet(part.ledger.folder, part.ledger.entries.values(), title)
 
@@ -138,32 +156,57 @@ class Visualize(Pictured):
         steps, count, done = self.settings.steps, sum(len(part.todo) for part in self.parts), 0
         yield Step(0, count * steps, "optimizing", unit="steps")
         for part in self.parts:
-            for batch, state in part.unfinished.batches(self.study.run.batch_size):
-                which = _which(done, len(batch), count)
-                for step in self._ascend(part, batch, state):
-                    now, note = done * steps + step.done, f"{which}activation {step.value:.3g}"
-                    yield Step(now, count * steps, "optimizing", note=note, unit="steps")
-                done += len(batch)
+            for unfinished in part.rounds:
+                for batch, state in unfinished.batches(self.study.run.batch_size):
+                    which = _which(done, len(batch), count)
+                    for step in self._ascend(part, unfinished, batch, state):
+                        now, note = done * steps + step.done, f"{which}activation {step.value:.3g}"
+                        yield Step(now, count * steps, "optimizing", note=note, unit="steps")
+                    done += len(batch)
 
     def _ascend(
-        self, part: _Ascents, batch: list[Item], state: dict[str, Any] | None
+        self,
+        part: _Ascents,
+        unfinished: Unfinished,
+        batch: list[Item],
+        state: dict[str, Any] | None,
     ) -> Iterator[PictureStep]:
         """Optimize some pictures together; keep where they are, and each that is finished."""
         from cnnlens.synthesize.visualize import visualize
 
         goals: list[Goal] = [item.subject for item in batch]
-        objectives = [goal.objective for goal in goals]
+        objectives = [self._objective(part, goal) for goal in goals]
         activations = [goal.activation for goal in goals]
         model, run = self.study.model, self.study.run
         steps = visualize(model, objectives, self.settings, run, self.photo, activations, state)
         with closing(steps):
             for step in steps:
                 if step.state is not None and step.number % KEPT_EVERY == 0:
-                    part.unfinished.keep(batch, step.state())
+                    unfinished.keep(batch, step.state())
                 for item, picture in zip(batch, step.pictures, strict=False):  # only at the end
                     self._keep(part, item, picture)
                 yield step
-        part.unfinished.remove()
+        unfinished.remove()
+
+    def _objective(self, part: _Ascents, goal: Goal) -> Objective:
+        """A picture's objective; of a later variant, apart from the earlier ones."""
+        import torch
+
+        from cnnlens.model.layers import find_layers
+        from cnnlens.report.figures.visualize import read_picture
+        from cnnlens.synthesize.diversity import apart, grams
+
+        if goal.variant == 1:
+            return goal.objective
+        model, first = self.study.model, goal.name.rpartition("~")[0]
+        names = [first] + [f"{first}~{number}" for number in range(2, goal.variant)]
+        for name in names:
+            if name not in part.images:
+                file = part.ledger.folder / f"{name}.png"
+                part.images[name] = read_picture(file, model.preprocess.channels)
+        layer = part.layer or find_layers(model).resolve("last")
+        images = [torch.from_numpy(part.images[name]) for name in names]
+        return apart(goal.objective, layer, grams(model, layer, images))
 
     def _keep(self, part: _Ascents, item: Item, picture: Picture) -> None:
         """Write a finished picture and list it; a unit that nothing reaches has none."""
@@ -174,8 +217,12 @@ class Visualize(Pictured):
         from cnnlens.report.sheet import save_png
 
         goal: Goal = item.subject
+        part.images[goal.name] = picture.image
         if not picture.alive:
             part.unreachable.append(goal.name)
+            return
+        if reason := self._failure(part, goal, picture):
+            part.failed[goal.name] = reason
             return
         save_png(part.file(item), as_picture(picture.image))
         if self.asked.raw:
@@ -183,12 +230,24 @@ class Visualize(Pictured):
         about = {"file": item.name, "layer": part.name, **goal.about}
         part.ledger.keep(item, about | picture.as_dict())
 
+    def _failure(self, part: _Ascents, goal: Goal, picture: Picture) -> str:
+        """Say why a picture does not show what excites its unit; empty where it does."""
+        if self.photo is not None or goal.about["unit"] is None:
+            return ""  # what is shown is the way from the photo; or there is no unit that sleeps
+        if picture.final <= min(picture.initial, 0):
+            return f"stays at {picture.final:.3g}"
+        best = part.besides.best(goal.about["unit"]) if part.besides else 0.0
+        if goal.variant == 1 and picture.final < best:
+            return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
+        return ""
+
     def _check_reached(self) -> None:
         for part in self.parts:
-            silent = [Path(e["file"]).stem for e in part.entries if e["final"] == 0]
-            if silent and part.layer:
-                units = f"{part.name}:{','.join(silent)}"
-                self.study.voice.note(f"{units} stays at 0 on its picture: dead, or too few steps")
+            for name, reason in part.failed.items():
+                self.study.voice.note(
+                    f"{part.name}:{name} {reason}: no picture of it is kept; "
+                    "more --steps may help, or --init IMAGE"
+                )
         lost = [f"{part.name}:{name}" for part in self.parts for name in part.unreachable]
         for name in lost:
             self.study.voice.note(f"{name} does not depend on the input: no picture")
@@ -215,21 +274,36 @@ class Visualize(Pictured):
             else:
                 entry.pop("label", None)
 
-    def _set_beside(self, part: _Ascents, layer: Layer) -> Iterator[Step]:
-        """Draw a row per unit: its picture, its weights, the data's top images, the peaks."""
-        from cnnlens.report.figures.visualize import Besides, title_of
+    def _read_stores(self, part: _Ascents) -> None:
+        """Read what the workspace's data says of the units that were asked for."""
+        from cnnlens.report.figures.visualize import Besides
 
-        entries = [entry for entry in part.entries if entry["unit"] is not None]
-        besides = Besides(self.study.model, layer, [entry["unit"] for entry in entries])
+        units = [item.subject.about["unit"] for item in part.items]
+        units = [unit for unit in units if unit is not None]
+        if part.layer is None:
+            return
+        part.besides = Besides(self.study.model, part.layer, units)
         try:
-            besides.read_stores(self._stores(layer) if entries else ())
+            part.besides.read_stores(self._stores(part.layer) if units else ())
         except CnnlensError as error:
             self.study.voice.note(f"no top images beside the pictures: {error.message}")
-        for number, entry in enumerate(entries):
-            yield Step(number, len(entries), "setting beside", unit="pictures")
+
+    def _set_beside(self, part: _Ascents) -> Iterator[Step]:
+        """Draw a row per unit: its pictures, its weights, the data's top images, the peaks."""
+        from cnnlens.report.figures.visualize import title_of
+
+        entries = [entry for entry in part.entries if entry["unit"] is not None]
+        firsts = [entry for entry in entries if entry.get("variant", 1) == 1]
+        part.besides.find_nearest(part.ledger.folder, firsts)
+        for number, entry in enumerate(firsts):
+            yield Step(number, len(firsts), "setting beside", unit="pictures")
             label = f" · {entry['label']}" if entry.get("label") else ""
+            stem = Path(entry["file"]).stem
+            more = [e for e in entries if Path(e["file"]).stem.startswith(f"{stem}~")]
             title = f"{part.name} {title_of(entry)}{label}"
-            entry.update(besides.write(part.ledger.folder, entry, title))
+            gained = part.besides.write(part.ledger.folder, entry, title, more)
+            for one in (entry, *more):
+                one.update(gained)
 
     def _stores(self, layer: Layer) -> Iterator[tuple[Path, Callable[[], ImageSet]]]:
         """Say where stores of the layer may be, of the data that was used last first."""
@@ -242,7 +316,12 @@ class Visualize(Pictured):
 
     def summary(self, part: _Ascents) -> dict[str, Any]:
         """Say how pictures are made now, and what has none."""
-        return {"layer": part.name, "settings": self.shown, "unreachable": part.unreachable}
+        return {
+            "layer": part.name,
+            "settings": self.shown,
+            "unreachable": part.unreachable,
+            "failed": part.failed,
+        }
 
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
         """Give the activation at first and in the end, and how it compares with the data's."""

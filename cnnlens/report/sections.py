@@ -49,7 +49,10 @@ def visualizations(workspace: Path) -> Section | None:
     def block(document: Mapping[str, Any], entries: Entries, file: Path) -> Layer:
         name, shots = str(document["layer"]), [_optimized(e, path) for e, path in entries]
         shots.sort(key=lambda s: (s.unit is None, s.unit or 0, natural(s.title)))
-        return Layer(name, Gallery(shots), heading="Classes" if name == "logits" else "")
+        failed = document.get("failed") or {}
+        notes = [Text(f"No picture of {unit}: it {why}.") for unit, why in failed.items()]
+        heading = "Classes" if name == "logits" else ""
+        return Layer(name, Gallery(shots), *notes, heading=heading)
 
     return _by_layer(workspace, "visualize", "What its units want to see", block)
 
@@ -70,13 +73,12 @@ def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
     at, unit = entry.get("position"), entry.get("unit")
     name = "the whole layer" if unit is None else f"unit {unit}"
     name = str(entry.get("class") or name + (f" at {at[0]},{at[1]}" if at else ""))
+    name += f" ({entry['variant']})" if entry.get("variant") else ""
     init = str(entry.get("made_from", {}).get("settings", {}).get("init", "noise"))
     start = {"noise": "noise", "mean": "the mean colour"}.get(init, Path(init).name)
     caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     if times := entry.get("times_best"):
         caption += f", peak {float(times):.1f} × the best image’s"
-    if entry.get("class") is None and float(entry["final"]) == 0:
-        caption = "stays at 0: dead, or too few steps"
     beside = path.parent / str(entry.get("beside") or path.name)
     return Shot(
         path, name, caption, str(entry.get("label") or ""), alt=f"Image that excites {name}",

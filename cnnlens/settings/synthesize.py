@@ -63,9 +63,10 @@ class VisualizeSettings(Settings):
         Exponent of the frequency that the Fourier code is divided by; 1 is natural images'. None:
         1.1 at 224 px and .18 more for each halving of the input, whose details are nearer to the
         raster then.
-    contrast : float
+    contrast : float or None
         Largest root mean square of what the Fourier image's sigmoid gets; at 1 an image has about
-        the contrast of a photo; 0: no bound.
+        the contrast of a photo; 0: no bound. None: 1.2 for what sees the whole input, up to 2.25
+        for what sees little of it (see `cnnlens.synthesize.visualize.bounds`).
     update : str
         "adam", or "ascent": the gradient itself, at one step size.
     init : str
@@ -73,7 +74,7 @@ class VisualizeSettings(Settings):
     noise : float
         Deviation of the noise.
     jitter : float or None
-        Largest shift of a view, in input pixels; None: a fourteenth of the input's shorter side.
+        Largest shift of a view, in input pixels; None: an eleventh of the input's shorter side.
     rotate : float
         Largest angle of a view, in degrees.
     scale : float
@@ -119,8 +120,11 @@ class VisualizeSettings(Settings):
         least=0,
         shown="1.1 at 224 px, more where the input is smaller",
     )
-    contrast: float = option(
-        1.7, "Largest contrast of the Fourier basis; 1: about a photo's, 0: no bound.", least=0
+    contrast: float | None = option(
+        None,
+        "Largest contrast of the Fourier basis; 1: about a photo's, 0: no bound.",
+        least=0,
+        shown="1.2 for what sees the whole input, up to 2.25 for what sees little of it",
     )
     update: str = option(
         "adam",
@@ -134,10 +138,10 @@ class VisualizeSettings(Settings):
         None,
         "Largest shift of a view, in pixels.",
         least=0,
-        shown="a fourteenth of the input's side, or the preset's",
+        shown="an eleventh of the input's side, or the preset's",
         panel="Views",
     )
-    rotate: float = option(5.0, "Largest turn of a view, in degrees.", least=0, panel="Views")
+    rotate: float = option(4.0, "Largest turn of a view, in degrees.", least=0, panel="Views")
     scale: float = option(
         0.05, "Largest change of size of a view, as a share.", least=0, below=1, panel="Views"
     )

@@ -7,7 +7,7 @@ activation, which can be compared with photos.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnlens.model.classes import class_name, find_class
@@ -46,13 +46,25 @@ class Goal:
     activation : Objective
         What is measured of it in the end.
     about : dict
-        "unit" (None for a layer or a class); "position", "class" and "class_index" where they are.
+        "unit" (None for a layer or a class); "position", "class", "class_index" and "variant" where
+        they are.
+    variant : int
+        The how manieth image of the same thing.
     """
 
     name: str
     objective: Objective
     activation: Objective
     about: dict[str, Any]
+    variant: int = 1
+
+    def variants(self, count: int) -> list[Goal]:
+        """It and its further images, which differ from those before: ``12``, ``12~2``, …"""
+        more = range(2, count + 1)
+        return [self] + [
+            replace(self, name=f"{self.name}~{n}", about=self.about | {"variant": n}, variant=n)
+            for n in more
+        ]
 
 
 def unit_goals(

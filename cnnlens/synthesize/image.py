@@ -90,9 +90,10 @@ class Fourier:
         (C, H, W).
     decay : float
         Exponent of the frequency; 1 is natural images'.
-    contrast : float
-        Largest root mean square of what the sigmoid gets (0 is mid-grey; at 1 an image has about
-        the contrast of a photo); what leaves it is scaled back. 0: as much as the climb wants.
+    bounds : (torch.Tensor, torch.Tensor), optional
+        Largest root mean squares of what the sigmoid gets, and of what colour brings to that: (N,)
+        each. 0 is mid-grey; with 1 an image has about a photo's contrast, a third of it in colour.
+        What leaves them is scaled back.
     fading : float
         Deviation of the Gaussian that frequencies fade by, in cycles per pixel: what is as fine as
         the raster is the raster's own. 0: none.
@@ -100,7 +101,7 @@ class Fourier:
 
     shape: tuple[int, int, int]
     decay: float = 1.0
-    contrast: float = 0.0
+    bounds: tuple[Tensor, Tensor] | None = None
     fading: float = 0.0
 
     def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
@@ -110,7 +111,7 @@ class Fourier:
 
     def decode(self, code: Tensor) -> Tensor:
         """Scale, transform, mix the colours, squash."""
-        return torch.sigmoid(self._plain(code))
+        return torch.sigmoid(self._mixed(self._planes(code), _colours(code)))
 
     def encode(self, images: Tensor) -> Tensor:
         """Do what decode does, backwards."""
@@ -120,20 +121,30 @@ class Fourier:
         return torch.view_as_real(spectrum).contiguous()
 
     def kept(self, code: Tensor) -> Tensor:
-        """Every code is a picture; one of too much contrast comes back to the bound."""
-        if not self.contrast:
+        """Every code is a picture; one of too much contrast or colour comes back to the bounds."""
+        if self.bounds is None:
             return code
-        excess = self.contrast_of(code) / self.contrast  # (N,)
-        return code / excess.clamp_min(1).reshape(-1, *[1] * (code.ndim - 1))
+        most, most_hue = (bound.to(code) for bound in self.bounds)
+        power = self._power(code)  # (N, C)
+        if self.shape[0] == 3:
+            hue = (power[:, 1:].sum(1).sqrt() / most_hue).clamp_min(1)  # (N,)
+            paler = torch.stack([torch.ones_like(hue), hue, hue], 1)
+            code, power = code / paler[:, :, None, None, None], power / paler.square()
+        excess = (power.sum(1).sqrt() / most).clamp_min(1)
+        return code / excess[:, None, None, None, None]
 
-    def contrast_of(self, code: Tensor) -> Tensor:
-        """(N,): root mean squares of what the sigmoid gets."""
+    def _power(self, code: Tensor) -> Tensor:
+        """(N, C): mean squares of what each channel of the code brings to the sigmoid."""
         with torch.no_grad():
-            return self._plain(code).square().flatten(1).mean(1).sqrt()
+            power = self._planes(code).square().mean((2, 3))
+            if self.shape[0] != 3:
+                return power
+            # the colours' axes stand upright on each other, nearly: their squares add up
+            return power * _colours(code).square().mean(0)
 
-    def _plain(self, code: Tensor) -> Tensor:
+    def _planes(self, code: Tensor) -> Tensor:
         spectrum = torch.view_as_complex(code.contiguous()) * self._scale(code)
-        return self._mixed(torch.fft.irfft2(spectrum, s=self.shape[1:]), _colours(code))
+        return torch.fft.irfft2(spectrum, s=self.shape[1:])  # (N, C, H, W)
 
     def _scale(self, like: Tensor) -> Tensor:
         height, width = self.shape[1:]

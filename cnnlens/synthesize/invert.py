@@ -1,19 +1,25 @@
 """Inversion: the picture that a layer answers as it answered a photo, and nothing more.
 
-Minimizes ‖Φ(x) − Φ0‖²/‖Φ0‖² + λ_TV·TV_β(x) + λ_α·‖2x − 1‖_α^α over pictures x in [0, 1], β = 2,
-α = 6, both norms as means over the pixels. The weights follow from the layer:
+Minimizes over pictures x in [0, 1], with β = 2, α = 6 and both norms as means over the pixels,
 
-    λ_TV = f_TV · s · L / TV_β(photo)        λ_α = f_α · s · L / E‖2u − 1‖^α,  u uniform in [0, 1]
+    E + w·R,    E = ‖Φ(x) − Φ0‖²/‖Φ0‖²,    w = L·E/(E + m·L),
+    R = s · (f_TV · TV_β(x)/TV_β(photo) + f_α · (α + 1) · ‖2x − 1‖_α^α),
 
-where L is what the flat picture costs (1 where a layer answers grey with nothing), s is `SHARE` and
-f are the user's factors: a picture as detailed as the photo pays that share of what a picture
-without anything pays in features. Scaling the layer, its position in the network or the size of the
-picture change nothing. Searched with L-BFGS, which only ever takes steps that lower the sum, in the
-Fourier code (`image.Fourier`), in which all scales of natural images are equally easy to reach.
+where L is what the flat picture costs (1 where a layer answers grey with nothing), s is `SHARE`, m
+is `MET`, f are the user's factors, and 1/(α + 1) is the norm of uniform noise. At first w is about
+L: a picture as detailed as the photo pays the share s of what a picture without anything pays in
+features. Once the answer is met better than m·L, w falls with E. So the regularizers leave no trace
+where the layer determines its input: white comes back as white. They stay where the search cannot
+meet the answer, because pixels are left open to it or (of a perturbed answer) no picture gives it.
+Scaling the layer, its position in the network or the size of the picture change nothing. Searched
+with L-BFGS, which only ever takes steps that lower the sum, in the Fourier code (`image.Fourier`),
+in which all scales of natural images are equally easy to reach.
 
 References
 ----------
 Mahendran and Vedaldi: Understanding Deep Image Representations by Inverting Them, CVPR 2015.
+van den Berg, Abubakar and Fokkema: Multiplicative Regularization for Contrast Profile Inversion,
+Radio Science 38, 2003 (regularizers weighed by the error that is left).
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,11 +41,12 @@ from cnnlens.settings import InvertSettings
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import Recipe, generators, optimize
-from cnnlens.synthesize.regularize import Penalty, alpha_norm, total_variation
+from cnnlens.synthesize.regularize import alpha_norm, total_variation
 from cnnlens.synthesize.update import LBFGS
 
 BETA, ALPHA = 2.0, 6.0
-SHARE = 0.02
+SHARE, MET = 0.02, 0.01
+SEARCH = 2  # counts changes of what is minimized: pictures that an earlier search made are stale
 _NOISE = 0.01  # deviation of the code that the search starts from
 _ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
 
@@ -154,12 +162,13 @@ def invert(
             f"{layer.name} answers noise as it answers the photo: it does not depend on the input",
             "choose a layer that the input reaches",
         )
-    flat = squared_error(answer, target)
-    penalties = automatic(flat, photo, settings.tv, settings.alpha)
     rule = LBFGS(settings.lr)
-    recipe = Recipe(settings.steps, penalties=penalties)
-    error = math.nan
-    for step in optimize(model, [goal], image, start, randomness, recipe, rule):
+    flat = squared_error(answer, target)
+    flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
+    detail = max(float(total_variation(photo[None], BETA)), _ROUNDING)
+    faded = Faded(rule, image, settings.tv, settings.alpha, detail, flat)
+    recipe, error = Recipe(settings.steps), math.nan
+    for step in optimize(model, [goal], image, start, randomness, recipe, faded):
         error = _root(-float(step.values[0])) if rule.took[0] else error
         yield InversionStep(
             step.done,
@@ -211,26 +220,55 @@ def squared_error(maps: Tensor, target: Tensor) -> float:
     return float(_squared_error(maps.cpu().double(), target.cpu().double()))
 
 
-def automatic(flat: float, photo: Tensor, tv: float, alpha: float) -> tuple[Penalty, ...]:
-    """Weigh the regularizers (see the module's formula).
+@dataclass(frozen=True)
+class Faded:
+    """An update rule for E + w·(P − Q) + L·Q, handed −E and its gradient (see the module).
 
-    Parameters
+    Attributes
     ----------
+    rule : LBFGS
+        What is handed the sum.
+    image : Fourier
+        How pictures are coded.
+    tv, alpha : float
+        Factors of the regularizers; 0 leaves one out.
+    detail : float
+        Total variation of the photo.
     flat : float
         What the flat picture costs, ‖Φ(flat) − Φ0‖²/‖Φ0‖².
-    photo : torch.Tensor
-        (C, H, W) in [0, 1].
-    tv, alpha : float
-        Factors; 0 leaves the regularizer out.
     """
-    detail = max(float(total_variation(photo[None], BETA)), _ROUNDING)
-    uniform = 1 / (ALPHA + 1)  # mean of |2u − 1|^α
-    flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
-    found = (
-        Penalty("tv", tv * SHARE * flat / detail, lambda x: total_variation(x, BETA)),
-        Penalty("alpha", alpha * SHARE * flat / uniform, lambda x: alpha_norm(x, ALPHA)),
-    )
-    return tuple(penalty for penalty in found if penalty.weight > 0)
+
+    rule: LBFGS
+    image: Fourier
+    tv: float
+    alpha: float
+    detail: float
+    flat: float
+    backs_off: ClassVar[bool] = True
+
+    def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
+        """Return new codes."""
+        if not (self.tv or self.alpha):
+            return self.rule(code, gradient, values)
+        error = -values  # (N,)
+        share = MET * self.flat / (error + MET * self.flat)
+        weight = self.flat * (1 - share)
+        code = code.detach().requires_grad_()
+        price, kept = self.prices(self.image.decode(code))  # (N,)
+        fading = price - kept
+        total = weight * fading + self.flat * kept
+        (slope,) = torch.autograd.grad(total.sum(), code)
+        rise = 1 + fading.detach() * share.square() / MET  # of the sum, by the error
+        along = rise.reshape(-1, *[1] * (code.ndim - 1)) * gradient - slope
+        return self.rule(code.detach(), along, values - total.detach())
+
+    def prices(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """P, and Q, which never fades, of images (N, C, H, W): (N,) each."""
+        detail = total_variation(images, BETA) / self.detail
+        excess = (detail - 1).clamp_min(0).square() / detail.clamp_min(1)
+        norm = (ALPHA + 1) * alpha_norm(images, ALPHA)
+        kept = SHARE * self.tv * excess
+        return SHARE * (self.tv * detail + self.alpha * norm), kept
 
 
 def compare(

@@ -6,8 +6,9 @@ places it reads; the forward pass stops at the deepest of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,11 +39,14 @@ class Objective:
         What it reads.
     value : callable
         From the reading of one image to a tensor without dimensions.
+    sees : float
+        How many pixels of the input it sees across; infinite: all.
     """
 
     name: str
     places: tuple[Place, ...]
     value: Callable[[Reading], Tensor]
+    sees: float = math.inf
 
     def __add__(self, other: Objective | float) -> Objective:
         return _joined("+", self, other, lambda a, b: a + b)
@@ -62,11 +66,11 @@ class Objective:
 
     def __rmul__(self, other: float) -> Objective:
         name = f"{other:g}*{_bracketed(self.name)}"
-        return Objective(name, self.places, lambda reading: other * self.value(reading))
+        return replace(self, name=name, value=lambda reading: other * self.value(reading))
 
     def __neg__(self) -> Objective:
         name = f"-{_bracketed(self.name)}"
-        return Objective(name, self.places, lambda reading: -self.value(reading))
+        return replace(self, name=name, value=lambda reading: -self.value(reading))
 
 
 def _joined(
@@ -79,12 +83,15 @@ def _joined(
         number = float(other)
         left = _bracketed(one.name) if sign == "*" else one.name
         name = f"{left}{sign}{number:g}"
-        return Objective(name, one.places, lambda reading: join(one.value(reading), number))
+        return replace(one, name=name, value=lambda reading: join(one.value(reading), number))
     names = [one.name, other.name] if sign == "+" else [one.name, _bracketed(other.name)]
     names[0] = _bracketed(one.name) if sign == "*" else names[0]
     places = tuple(dict.fromkeys((*one.places, *other.places)))
     return Objective(
-        sign.join(names), places, lambda reading: join(one.value(reading), other.value(reading))
+        sign.join(names),
+        places,
+        lambda reading: join(one.value(reading), other.value(reading)),
+        max(one.sees, other.sees),
     )
 
 
@@ -113,6 +120,7 @@ def unit(layer: Layer, number: int, position: tuple[int, int] | None = None) -> 
         f"{layer.name}:{number}@{y},{x}",
         (layer.place,),
         lambda reading: reading[layer.place][number, y, x],
+        _sight(layer),
     )
 
 
@@ -123,6 +131,7 @@ def channel(layer: Layer, number: int) -> Objective:
         f"{layer.name}:{number}@mean",
         (layer.place,),
         lambda reading: reading[layer.place][number].mean(),
+        _sight(layer),
     )
 
 
@@ -139,7 +148,7 @@ def response(layer: Layer, number: int) -> Objective:
         values = reading[layer.place][number]  # (H, W)
         return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
 
-    return Objective(f"{layer.name}:{number}", (layer.place,), value)
+    return Objective(f"{layer.name}:{number}", (layer.place,), value, _sight(layer))
 
 
 def peak(layer: Layer, number: int) -> Objective:
@@ -149,14 +158,22 @@ def peak(layer: Layer, number: int) -> Objective:
         f"{layer.name}:{number}@max",
         (layer.place,),
         lambda reading: reading[layer.place][number].amax(),
+        _sight(layer),
     )
 
 
 def whole(layer: Layer) -> Objective:
     """All of a layer at once: the mean square of its activations (DeepDream)."""
     return Objective(
-        layer.name, (layer.place,), lambda reading: reading[layer.place].square().mean()
+        layer.name,
+        (layer.place,),
+        lambda reading: reading[layer.place].square().mean(),
+        _sight(layer),
     )
+
+
+def _sight(layer: Layer) -> float:
+    return max(math.inf if field.whole else field.size for field in layer.fields)
 
 
 def logit(number: int, name: str = "") -> Objective:

@@ -150,10 +150,8 @@ def _ascend(
     image = image_of(model, settings)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
-    if isinstance(image, Fourier) and image.contrast and photo is not None:
-        # a photo keeps its own contrast
-        most = float(image.contrast_of(start).max())
-        image = replace(image, contrast=max(image.contrast, most))
+    if photo is None and isinstance(image, Fourier) and settings.contrast != 0:
+        image = replace(image, bounds=bounds(model, objectives, settings.contrast))
     steps = optimize(
         model,
         objectives,
@@ -213,7 +211,7 @@ def _step(step: AscentStep, images: int, pictures: tuple[Picture, ...] = ()) -> 
 def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
     """Translate settings into what the loop takes."""
     jitter = settings.jitter
-    jitter = min(model.preprocess.size) / 14 if jitter is None else jitter
+    jitter = min(model.preprocess.size) / 11 if jitter is None else jitter
     weights = (
         Penalty("total variation", settings.tv, partial(total_variation, beta=settings.beta)),
         Penalty("α-norm", settings.alpha, alpha_norm),
@@ -243,7 +241,21 @@ def image_of(model: Model, settings: VisualizeSettings) -> Image:
         return Pixels(shape)
     halvings = math.log2(224 / min(model.preprocess.size))
     falloff = 1.1 + 0.18 * halvings if settings.falloff is None else settings.falloff
-    return Fourier(shape, max(falloff, 0.0), settings.contrast, _FADING)
+    return Fourier(shape, max(falloff, 0.0), fading=_FADING)
+
+
+def bounds(
+    model: Model, objectives: Sequence[Objective], contrast: float | None
+) -> tuple[Tensor, Tensor]:
+    """Largest contrast of each objective's image and of the colour in it, (N,) each.
+
+    What sees the whole input composes a scene, which looks best in about a photo's contrast and
+    colours. What sees a small patch answers to the contrast of a texture, and to little else.
+    """
+    side = min(model.preprocess.size)
+    sight = torch.tensor([min(1.0, objective.sees / side) for objective in objectives]).sqrt()
+    most = 2.25 - 1.05 * sight if contrast is None else torch.full_like(sight, contrast)
+    return most, most * (0.95 - 0.55 * sight)
 
 
 def image_size(model: Model, settings: VisualizeSettings) -> tuple[int, int]:

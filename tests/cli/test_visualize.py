@@ -204,6 +204,15 @@ def test_classes_of_one_name_have_pictures_of_their_own(capsys, monkeypatch, tmp
     assert "give a number: 0, 2" in err
 
 
+def photos(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(6):
+        rng = np.random.default_rng(number)
+        small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+        small.resize((48, 48)).save(folder / f"{number}.png")
+    return folder
+
+
 def dead() -> torch.nn.Module:
     net = Small()
     net.two.bias.data[0] = -1e3
@@ -217,8 +226,34 @@ def test_dead_units_are_named(capsys, monkeypatch, tmp_path):
     assert code == 0, err
     assert "conv2:0 stays at 0" in err
     assert "conv2:1" not in err
-    assert (tmp_path / "visualize" / "conv2" / "0.png").exists()
-    assert (tmp_path / "report.html").read_text().count("stays at 0") >= 1
+    folder = tmp_path / "visualize" / "conv2"
+    assert [entry["unit"] for entry in listed(folder)["pictures"]] == [1]  # not listed as made
+    assert listed(folder)["failed"] == {"0": "stays at 0"}
+    assert not (folder / "0.png").exists()
+    assert "No picture of 0: it stays at 0." in (tmp_path / "report.html").read_text()
+    assert (
+        "conv2:0 stays at 0" in run(capsys, monkeypatch, "visualize", *arguments)[2]
+    )  # tried again
+
+
+def test_a_picture_below_the_best_photo_is_named_and_not_listed(capsys, monkeypatch, tmp_path):
+    data = photos(tmp_path / "photos")
+    space = ("-w", str(tmp_path), "-q")
+    extract = ("extract", "zoo:demo_net", "-d", str(data), "-l", "conv2", *space)
+    assert run(capsys, monkeypatch, *extract)[0] == 0
+    arguments = ("visualize", "zoo:demo_net", "-w", str(tmp_path), "-f", "conv2:0-3")
+    weak = run(capsys, monkeypatch, *arguments, "--steps", "1", "--noise", "0")
+    folder = tmp_path / "visualize" / "conv2"
+    failed = listed(folder)["failed"] if folder.exists() else {}
+    assert failed
+    for name, reason in failed.items():
+        assert not (folder / f"{name}.png").exists()
+        assert f"conv2:{name} {reason}" in weak[2]
+    assert run(capsys, monkeypatch, *arguments, "--steps", "60")[0] == 0
+    found = listed(folder)
+    assert {e["unit"] for e in found["pictures"]} | set(map(int, found["failed"])) == {0, 1, 2, 3}
+    assert all(entry["times_best"] >= 1 for entry in found["pictures"])
+    assert len(found["pictures"]) >= 3
 
 
 def broken() -> torch.nn.Module:

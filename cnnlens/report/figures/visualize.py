@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
-from cnnlens.measure.top import Peaks, peaks
+from cnnlens.measure.top import Peaks, nearest, peaks
 from cnnlens.model.convolutions import first_filters
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
@@ -31,9 +32,12 @@ from cnnlens.report.sheet import (
     save_png,
 )  # fmt: skip
 from cnnlens.report.sheet import sheet as on_sheet
+from cnnlens.synthesize.objective import read_images
+from cnnlens.synthesize.transform import resized
 
 _CELL = 176  # pixels: side of an image on a sheet
 _TOP = 8  # of the data's images beside an optimized one
+_NEAREST = 4  # of those whose activations are most like its own
 
 
 def as_picture(image: np.ndarray) -> Image.Image:
@@ -54,6 +58,17 @@ def as_picture(image: np.ndarray) -> Image.Image:
         return Image.fromarray(np.concatenate(list(pixels), axis=1))
     threes = [pixels[at : at + 3].transpose(1, 2, 0) for at in range(0, len(pixels), 3)]
     return Image.fromarray(np.concatenate(threes, axis=1))  # (H, n * W, 3)
+
+
+def read_picture(file: Path, channels: int) -> np.ndarray:
+    """Read what `as_picture` drew: (C, H, W) float32 in [0, 1]."""
+    with Image.open(file) as picture:
+        pixels = np.asarray(picture, np.float32) / 255  # (H, n * W) or (H, n * W, 3)
+    groups = channels // 3 if pixels.ndim == 3 else channels
+    apart = np.stack(np.split(pixels, groups, axis=1))  # (n, H, W) or (n, H, W, 3)
+    return (
+        apart if pixels.ndim == 2 else np.moveaxis(apart, 3, 1).reshape(channels, *apart.shape[1:3])
+    )
 
 
 def of_weights(weights: np.ndarray, side: int = _CELL) -> Image.Image:
@@ -106,7 +121,8 @@ def title_of(entry: Mapping[str, Any]) -> str:
     if entry["unit"] is None:
         return "the whole layer"
     at = entry.get("position")
-    return f"unit {entry['unit']}" + (f" at {at[0]},{at[1]}" if at else "")
+    number = f" ({entry['variant']})" if entry.get("variant") else ""
+    return f"unit {entry['unit']}" + (f" at {at[0]},{at[1]}" if at else "") + number
 
 
 def write_sheet(folder: Path, entries: Iterable[Mapping[str, Any]], title: str) -> None:
@@ -135,6 +151,8 @@ class Besides:
         self._weights = first_filters(model, layer)
         self._peaks: Peaks | None = None
         self._images: ImageSet | None = None
+        self._store: Path | None = None
+        self._nearest: dict[str, list[int]] = {}  # by file: places in the data's order
 
     def read_stores(self, stores: Iterable[tuple[Path, Callable[[], ImageSet]]]) -> None:
         """Take peaks and images from the first store that is there and is this network's.
@@ -159,69 +177,124 @@ class Besides:
                 self._peaks = peaks(store.batches(), self._units)
             images = opened()
             if images.fingerprint == key.data:  # else positions may mean other images
-                self._images = images
+                self._images, self._store = images, path
             return
 
-    def write(self, folder: Path, entry: dict[str, Any], title: str) -> dict[str, Any]:
-        """Draw a unit's row under ``beside/``; return what its entry in the JSON gains."""
+    def best(self, unit: int | None) -> float:
+        """A unit's highest activation on the data; 0 where that is not known."""
+        if self._peaks is None or unit is None or not self._peaks.positions.size:
+            return 0.0
+        return float(self._peaks.of(unit).max())
+
+    def find_nearest(self, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Find the data's images that the layer answers most as it answers the entries' pictures.
+
+        One pass through the network for each, one sweep over the store for all.
+        """
+        if self._store is None or not entries:
+            return
+        files = [str(entry["file"]) for entry in entries]
+        vectors = np.stack([self._vector(folder / file) for file in files])  # (V, C)
+        with Store(self._store) as store:
+            found = nearest(store.batches(), vectors, _NEAREST)
+        for file, places in zip(files, found.tolist(), strict=True):
+            self._nearest[file] = [place for place in places if place >= 0]
+
+    def _vector(self, file: Path) -> np.ndarray:
+        """(C,): means over the maps that the layer answers a picture with."""
+        model = self._model
+        picture = torch.from_numpy(read_picture(file, model.preprocess.channels))[None]
+        seen = resized(picture.to(model.device), model.preprocess.size)
+        with torch.no_grad(), model.in_use():
+            (reading,) = read_images(model, [self._layer.place], model.preprocess.normalize(seen))[
+                :1
+            ]
+        found: np.ndarray = reading[self._layer.place].float().mean((1, 2)).cpu().numpy()
+        return found
+
+    def write(
+        self,
+        folder: Path,
+        entry: dict[str, Any],
+        title: str,
+        more: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """Draw a unit's row under ``beside/``, with `more` pictures of it; return what its entry in
+        the JSON gains."""
         unit, value, images, found = entry["unit"], entry["final"], self._images, self._peaks
         if self._weights is None and found is None:
             return {}
         top = found.top(unit, _TOP) if found and images else []
         values = None if found is None else found.of(unit)
-        with Image.open(folder / entry["file"]) as picture:
-            drawn = beside(
-                picture.convert("RGB"),
-                title,
-                weights=None if self._weights is None else self._weights[unit],
-                top=[as_seen(images, at, self._model.preprocess) for at in top] if images else [],
-                data=images.name if images else "",
-                values=values,
-                value=value,
-            )
+        pictures = [Image.open(folder / one["file"]).convert("RGB") for one in (entry, *more)]
+        near = self._nearest.get(entry["file"], [])
+        drawn = beside(
+            pictures,
+            title,
+            weights=None if self._weights is None else self._weights[unit],
+            top=self._seen(top),
+            near=self._seen(near),
+            data=images.name if images else "",
+            values=values,
+            value=value,
+        )
         save_png(folder / "beside" / entry["file"], drawn)
         gained: dict[str, Any] = {"beside": f"beside/{entry['file']}"}
-        if values is not None and values.size and float(values.max()) > 0:
-            gained["times_best"] = value / float(values.max())
+        if (best := self.best(unit)) > 0:
+            gained["times_best"] = value / best
         return gained
+
+    def _seen(self, places: Sequence[int]) -> list[np.ndarray]:
+        images = self._images
+        return [as_seen(images, at, self._model.preprocess) for at in places] if images else []
 
 
 def beside(
-    picture: Image.Image,
+    pictures: Sequence[Image.Image],
     title: str,
     weights: np.ndarray | None = None,
     top: Sequence[np.ndarray] = (),
+    near: Sequence[np.ndarray] = (),
     data: str = "",
     values: np.ndarray | None = None,
     value: float = 0.0,
 ) -> Image.Image:
-    """Compose one unit's row: optimized image, its weights, top images, the histogram.
+    """Compose one unit's row: optimized images, its weights, top and nearest images, histogram.
 
     Parameters
     ----------
-    picture : PIL.Image.Image
-        The optimized image.
+    pictures : sequence of PIL.Image.Image
+        The optimized image, and further ones that were made different from it.
     title : str
         Above all.
     weights : numpy.ndarray, optional
         (C, h, w) of a first-layer filter.
     top : sequence of numpy.ndarray
         The top images of the data set called `data`, (h, w, 3) uint8.
+    near : sequence of numpy.ndarray
+        Those that the whole layer answers most as it answers the first picture.
     values : numpy.ndarray, optional
         The unit's peak on every image of the data set; `value` is that on the optimized one.
     """
-    parts = [_captioned("optimized", _square(picture))]
+    words = ["optimized"] + [f"optimized, apart ({n})" for n in range(2, len(pictures) + 1)]
+    parts = [_captioned(*one) for one in zip(words, map(_square, pictures), strict=True)]
     if weights is not None:
         parts.append(_captioned("its weights", _square(of_weights(weights))))
-    if top:
-        small = [Picture(fitted(Image.fromarray(one), _CELL // 2 - 4)) for one in top]
-        grid = Row(Drawing(1, 1), Grid(small, -(-len(small) // 2), (6, 6)), Drawing(1, 1))
-        parts.append(_captioned(f"top images of {data}", Column(Drawing(0, 1), grid)))
+    for images, named in ((top, f"top images of {data}"), (near, "nearest in the layer")):
+        if images:
+            parts.append(_captioned(named, _small(images)))
     if values is not None and values.size:
         histogram = Picture(_histogram(values, value), frame=False)
         parts.append(_captioned("its peak on each image", histogram))
     head = Text(title, 15, 24, bold=True)
     return on_sheet(Column(head, Row(*parts, gap=12)), top=10)
+
+
+def _small(images: Sequence[np.ndarray]) -> Part:
+    """Lay images out in two rows."""
+    small = [Picture(fitted(Image.fromarray(one), _CELL // 2 - 4)) for one in images]
+    grid = Row(Drawing(1, 1), Grid(small, -(-len(small) // 2), (6, 6)), Drawing(1, 1))
+    return Column(Drawing(0, 1), grid)
 
 
 def _square(picture: Image.Image) -> Picture:
