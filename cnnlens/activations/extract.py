@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -114,6 +114,15 @@ class StoredLayer:
             scores = gives_scores(self.model)
             layers = [self.layer]
             yield from extract(self.model, self.images, layers, self.folder, run=run, logits=scores)
+
+
+STORE_COLUMNS = ("layer", "images × units × height × width", "on disk", "store")
+
+
+def store_row(summary: Mapping[str, Any]) -> list[object]:
+    """Give a store's row under `STORE_COLUMNS`, from its `StoredLayer.summary`."""
+    shape, size = "×".join(map(str, summary["shape"])), f"{summary['bytes'] / 1e6:.1f} MB"
+    return [summary["layer"], shape, size, summary["store"]]
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import signal
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -19,7 +17,7 @@ from cnnlens.cli.demo import demo
 from cnnlens.cli.options import GroupedCommands, command, sister, with_examples
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.errors import CnnlensError
-from cnnlens.files import writing_error
+from cnnlens.files import using_error
 from cnnlens.methods import faults, methods
 from cnnlens.voice import write_line
 
@@ -187,12 +185,10 @@ def _in_words(error: Any) -> tuple[str, str]:
         return error.format_message(), sister(error) or f"`{path} --help` says what fits"
     if isinstance(error, MemoryError):
         return "not enough memory", "try a smaller --batch-size, fewer layers or --no-store"
-    if isinstance(error, OSError) and error.filename:
-        wrong = writing_error(Path(error.filename), error)
-        return wrong.message.replace("cannot write", "cannot use"), wrong.hint
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        _drop_output()
-        return f"cannot write: {(error.strerror or str(error)).lower()}", "free some space"
+    if isinstance(error, OSError) and (known := using_error(error)):
+        if not error.filename:
+            _drop_output()
+        return known.message, known.hint
     first = (str(error).strip().splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first}", "--debug shows where it arose"
 

@@ -13,7 +13,7 @@ from cnnlens.methods import carry_out, methods, write_page
 from cnnlens.methods.method import Method, build
 from cnnlens.model.device import one_thread
 from cnnlens.settings import RunSettings
-from cnnlens.settings.option import fields_of, option
+from cnnlens.settings.option import fields_of, option, out_input
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
@@ -35,9 +35,7 @@ class Tour:
     """What the stations share: the demo's folder, and the dissections' summaries."""
 
     screen: Screen
-    out: Path = option(  # noqa: RUF009
-        Path("cnnlens-demo"), "Folder of data, models, results.", metavar="DIR", panel="Output"
-    )
+    out: Path = out_input("cnnlens-demo", "Folder of data, models, results.")  # noqa: RUF009
     images: int = option(600, "Images to dissect on.", least=90, panel="What")
     epochs: int = option(4, "Epochs of training.", least=1, panel="What")
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
@@ -205,22 +203,13 @@ def demo(screen: Screen, **asked: Any) -> None:
     closer at its best units, its classes and two pictures; ends with an ordinary and an
     interpretable network side by side. No download, under three minutes on two cores.
     """
+    from cnnlens.measure.dissection import beside
+
     tour = Tour(screen, **asked)
     for station in (draw, train, dissect, look, finetune, stability, compare):
         station(tour)
     page = write_page(tour.out / "trained", tour.screen)
     screen.document({"page": str(page), **tour.summaries})
-    _show(screen, tour.summaries)
+    table, title = beside(tour.summaries), f"units whose best IoU reaches {MIN_IOU}"
+    screen.table(*table, title=title)
     screen.say(f"page: {page}")
-
-
-def _show(screen: Screen, summaries: dict[str, Any]) -> None:
-    rows = [
-        (layer, name, s["units"], s["detectors"], s["chance"]["detectors"],
-         s["unique_detectors"], s["mean_iou"])
-        for layer in LAYERS
-        for name, s in ((name, found[layer]) for name, found in summaries.items())
-    ]  # fmt: skip
-    columns = ["layer", "network", "units", "detectors", "by chance", "unique detectors"]
-    title = f"units whose best IoU reaches {MIN_IOU}"
-    screen.table([*columns, "mean IoU"], rows, title=title)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from cnnlens.files import to_json
+from cnnlens.files import encodable_json
 from cnnlens.voice import Voice, aligned, is_styled, one_line, write_line, write_ruled
 
 
@@ -61,12 +61,7 @@ class Screen(Voice):
     def document(self, document: Any) -> None:
         """Print the command's one JSON document, where it was asked for."""
         if self.json:
-            text = to_json(document)
-            try:
-                text.encode(self._out.encoding or "utf-8")
-            except UnicodeEncodeError:
-                text = to_json(document, only_ascii=True)
-            self._write(text)
+            self._write(encodable_json(document, self._out.encoding or "utf-8"))
 
     def _write(self, text: str) -> None:
         try:

@@ -49,6 +49,17 @@ def writing_error(path: Path, error: OSError) -> CnnlensError:
     return CnnlensError(f"cannot write {named}: {reason}", hint)
 
 
+def using_error(error: OSError) -> CnnlensError | None:
+    """Turn an operating-system error of a file, or of a full disk, into a message; else None."""
+    if error.filename:
+        wrong = writing_error(Path(error.filename), error)
+        return CnnlensError(wrong.message.replace("cannot write", "cannot use"), wrong.hint)
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        reason = (error.strerror or str(error)).lower()
+        return CnnlensError(f"cannot write: {reason}", "free some space")
+    return None
+
+
 def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
     """Give a name that is not taken: ``cat``, else ``cat-2``, ``cat-3``, …"""
     free, number = name, 2
@@ -171,12 +182,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document, whole or not at all."""
-    text = to_json(document)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # a file name that is no Unicode: JSON has escapes for it
-        text = to_json(document, only_ascii=True)
-    write_text(path, text)
+    write_text(path, encodable_json(document, "utf-8"))
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
@@ -190,6 +196,16 @@ def write_npz(path: Path, **arrays: Any) -> None:
 def to_json(document: Any, only_ascii: bool = False) -> str:
     """Format a document as every JSON of cnnlens is formatted (and as ``--json`` prints it)."""
     return json.dumps(document, indent=2, ensure_ascii=only_ascii, allow_nan=False) + "\n"
+
+
+def encodable_json(document: Any, encoding: str) -> str:
+    """Format a document, with JSON's escapes where an encoding lacks what it names."""
+    text = to_json(document)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # a file name that is no Unicode, for one
+        return to_json(document, only_ascii=True)
+    return text
 
 
 def mark(value: Any) -> str:

@@ -65,6 +65,9 @@ class Ledger:
     #: by name, in the order they were first made
     entries: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
+    #: what the JSON said beside its entries, when it was read
+    summary: dict[str, Any] = field(default_factory=dict, init=False)
+
     def __post_init__(self) -> None:
         self.entries = self._on_disk(pass_over=self.force)
 
@@ -82,7 +85,8 @@ class Ledger:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         if self.listed:
-            _, entries = read_list(self.path, self.listed, "--force makes it anew")
+            document, entries = read_list(self.path, self.listed, "--force makes it anew")
+            self.summary = {k: v for k, v in document.items() if k != self.listed}
             return {entry["file"]: entry for entry in entries}
         document = read_json(self.path)
         if not isinstance(document, dict):
@@ -109,7 +113,7 @@ class Ledger:
     def forget_cleared(self) -> None:
         """Forget entries whose lists were removed meanwhile: they were another model's."""
         if not self.path.exists() and not self._journal.exists():
-            self.entries = {}
+            self.entries, self.summary = {}, {}
 
     def is_made(self, item: Item) -> bool:
         """Whether it, and the files beside it, were made from just this."""

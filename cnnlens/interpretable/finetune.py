@@ -89,6 +89,13 @@ def finetune(
     return run
 
 
+def accuracy_words(document: Mapping[str, Any]) -> str:
+    """Say how right a network is after its training, from `Finetuning.document`."""
+    before, after = (document["accuracy"][k] for k in ("before", "after"))
+    was = "" if before is None else f" (before: {before:.3f})"
+    return f"accuracy on images held out: {after:.3f}{was}"
+
+
 class Finetuning:
     """A training: iterate it, keep its state after each epoch, read its document at the end.
 

@@ -280,3 +280,24 @@ def by_category(
     kinds = list(dict.fromkeys(kind for of in counts.values() for kind in of))
     said = "{unique_detectors} ({detectors})".format_map
     return kinds, [[name, *(said(of[kind]) for kind in kinds)] for name, of in counts.items()]
+
+
+def beside(
+    networks: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> tuple[list[str], list[list[object]]]:
+    """Lay networks beside each other, layer by layer: columns and rows of a table.
+
+    Parameters
+    ----------
+    networks : mapping of str to mapping
+        By name, each one's summaries by layer; all have the same layers, measured with chance.
+    """
+    columns = ["layer", "network", "units", "detectors", "by chance", "unique detectors"]
+    layers = dict.fromkeys(layer for found in networks.values() for layer in found)
+    rows: list[list[object]] = [
+        [layer, name, s["units"], s["detectors"], s["chance"]["detectors"],
+         s["unique_detectors"], s["mean_iou"]]
+        for layer in layers
+        for name, s in ((name, found[layer]) for name, found in networks.items())
+    ]  # fmt: skip
+    return [*columns, "mean IoU"], rows

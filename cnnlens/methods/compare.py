@@ -12,7 +12,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import CompareSettings
-from cnnlens.settings.option import data_input, filters_input, layers_input, option
+from cnnlens.settings.option import data_input, filters_input, layers_input, option, out_input
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
@@ -36,12 +36,7 @@ class CompareInputs(Inputs):
         "Class folders to measure every model's accuracy on. "
         "Default: what fine-tuning left in new.json."
     )
-    out: Path = option(
-        Path("cnnlens-compare"),
-        "Folder for compare.html, compare.json, compare.csv.",
-        metavar="DIR",
-        panel="Output",
-    )
+    out: Path = out_input("cnnlens-compare", "Folder for compare.html, compare.json, compare.csv.")
 
 
 class Compare(Method):

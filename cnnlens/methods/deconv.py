@@ -169,12 +169,9 @@ class Deconv(Pictured):
 
     def _skipped(self, part: Part) -> Any:
         """List damaged images: those met now, else those that an earlier run met."""
-        from cnnlens.files import read_json
-
         if self.photos.skipped is not None:
             return self.photos.skipped
-        path = part.ledger.path
-        return read_json(path).get("skipped", []) if path.is_file() and not part.todo else []
+        return [] if part.todo else part.ledger.summary.get("skipped", [])
 
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
         """Give the unit's activation on its first image, or why it is dead."""

@@ -60,12 +60,9 @@ class Extract(Method):
 
     def show(self, results: Results) -> None:
         """Show what each store holds, and how large it is."""
-        rows = [
-            (s["layer"], "×".join(map(str, s["shape"])), f"{s['bytes'] / 1e6:.1f} MB", s["store"])
-            for s in self.summaries.values()
-        ]
-        columns = ["layer", "images × units × height × width", "on disk", "store"]
-        results.table(columns, rows)
+        from cnnlens.activations.extract import STORE_COLUMNS, store_row
+
+        results.table(STORE_COLUMNS, [store_row(found) for found in self.summaries.values()])
 
     def result(self) -> Any:
         """Return one layer's store, or several by layer, open for reading."""

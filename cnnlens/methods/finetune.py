@@ -11,7 +11,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import LOSSES, CglSettings, FinetuneSettings, IcnnSettings
-from cnnlens.settings.option import data_input, layers_input, option
+from cnnlens.settings.option import data_input, layers_input, negatives_input, option, out_input
 
 if TYPE_CHECKING:
     from cnnlens.interpretable.finetune import Finetuning
@@ -35,9 +35,7 @@ class FinetuneInputs(Inputs):
     category: str | None = option(
         None, "Tell this category alone from all other images.", metavar="NAME", panel="What"
     )
-    negatives: Path | None = option(
-        None, "Images that show none of the categories.", metavar="DIR", panel="What"
-    )
+    negatives: Path | None = negatives_input("Images that show none of the categories.")
     method: str = option("icnn", "What to train for besides the task.", choices=METHODS)
     insert: bool | None = option(None, "Another convolution above the layer.", shown="for icnn")
     loss: str | None = option(
@@ -47,12 +45,7 @@ class FinetuneInputs(Inputs):
         shown="softmax; logistic for one category or with negatives",
         panel="Training",
     )
-    out: Path = option(
-        Path("new.pt"),
-        "The checkpoint; FILE.json and FILE.png beside it.",
-        metavar="FILE",
-        panel="Output",
-    )
+    out: Path = out_input("new.pt", "The checkpoint; FILE.json and FILE.png beside it.", "FILE")
 
 
 class Finetune(Method):
@@ -149,15 +142,12 @@ class Finetune(Method):
 
     def show(self, results: Results) -> None:
         """Show all terms of every epoch."""
+        from cnnlens.interpretable.finetune import accuracy_words
+
         found = self.summaries["finetune"]
         terms = list(found["history"][-1])  # the epoch first
         results.table(terms, [[entry.get(term) for term in terms] for entry in found["history"]])
-        before, after = (found["accuracy"][k] for k in ("before", "after"))
-        was = "" if before is None else f" (before: {before:.3f})"
-        results.say(
-            f"accuracy on images held out: {after:.3f}{was}; "
-            f"{self.asked.out} opens in every command"
-        )
+        results.say(f"{accuracy_words(found)}; {self.asked.out} opens in every command")
 
     def result(self) -> Training:
         """Return accuracy, history, dead units, and where the checkpoint is."""

@@ -11,7 +11,7 @@ from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import StabilitySettings
-from cnnlens.settings.option import data_input, layers_input, option
+from cnnlens.settings.option import data_input, layers_input, negatives_input, option
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
@@ -32,9 +32,7 @@ class StabilityInputs(Inputs):
     merge_categories: str | None = option(
         None, "Take all objects for one category.", metavar="NAME", panel="What"
     )
-    negatives: Path | None = option(
-        None, "Images of no category, for the selectivity.", metavar="DIR", panel="What"
-    )
+    negatives: Path | None = negatives_input("Images of no category, for the selectivity.")
 
 
 class Stability(Measurement):

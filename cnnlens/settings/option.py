@@ -17,6 +17,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
+from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
@@ -255,6 +256,16 @@ def data_input(help: str = "") -> Any:
         metavar="DIR",
         panel="What",
     )
+
+
+def negatives_input(help: str) -> Any:
+    """``--negatives``: a folder of images of no category."""
+    return option(None, help, metavar="DIR", panel="What")
+
+
+def out_input(default: str, help: str, metavar: str = "DIR") -> Any:
+    """``--out``: where results go, where that is no workspace."""
+    return option(Path(default), help, metavar=metavar, panel="Output")
 
 
 def raw_input() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -15,10 +16,12 @@ from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files import (
     atomic,
     atomic_folder,
+    encodable_json,
     free_name,
     read_csv,
     read_json,
     to_json,
+    using_error,
     write_csv,
     write_json,
     write_text,
@@ -177,3 +180,16 @@ def test_exit_statuses_of_errors():
 def test_a_free_name_is_the_first_that_is_not_taken():
     assert free_name("cat", {"dog"}.__contains__) == "cat"
     assert free_name("cat", {"cat", "cat-2"}.__contains__) == "cat-3"
+
+
+def test_a_document_is_escaped_where_an_encoding_lacks_what_it_names():
+    assert "é" in encodable_json({"a": "é"}, "utf-8")
+    assert json.loads(encodable_json({"a": "é"}, "ascii").encode("ascii")) == {"a": "é"}
+
+
+def test_errors_of_the_system_name_the_file_or_the_full_disk():
+    gone = using_error(PermissionError(errno.EACCES, "denied", "/x/y.json"))
+    assert gone is not None and gone.message == "cannot use /x/y.json: permission denied"
+    full = using_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert full is not None and full.hint == "free some space"
+    assert using_error(OSError("something else")) is None

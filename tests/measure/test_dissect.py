@@ -8,7 +8,7 @@ import pytest
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissect import dissect, dissect_steps
-from cnnlens.measure.dissection import Dissection
+from cnnlens.measure.dissection import Dissection, beside
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings
 
@@ -285,3 +285,17 @@ def test_stopping_early_leaves_no_thread_behind(tmp_path):
                 break
         run.close()
         assert threading.active_count() == before
+
+
+def test_networks_stand_beside_each_other_layer_by_layer():
+    def summary(count: int) -> dict[str, object]:
+        chance = {"detectors": 1}
+        return {"units": 8, "detectors": count, "chance": chance, "unique_detectors": 2,
+                "mean_iou": 0.5}  # fmt: skip
+
+    one, other = ({"conv1": summary(n), "conv2": summary(n + 1)} for n in (3, 5))
+    columns, rows = beside({"a": one, "b": other})
+    assert [row[:4] for row in rows] == [
+        ["conv1", "a", 8, 3], ["conv1", "b", 8, 5], ["conv2", "a", 8, 4], ["conv2", "b", 8, 6],
+    ]  # fmt: skip
+    assert all(len(row) == len(columns) for row in rows)
