@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 LIMITS = {
-    "features.1": 0.122,
-    "features.4": 0.116,
-    "features.7": 0.232,
-    "features.9": 0.212,
-    "features.12": 0.439,
+    "features.1": 0.06,
+    "features.4": 0.06,
+    "features.7": 0.12,
+    "features.9": 0.10,
+    "features.12": 0.30,
 }
 
 

@@ -101,8 +101,11 @@ class Invert(Pictured):
             self.add(ledger, [self._item(job) for job in jobs], layer)
 
     def _item(self, job: Job) -> Item:
+        from cnnlens.synthesize.invert import SEARCH
+
         settings = replace(self.settings, perturb=job.perturb).as_dict()
-        made_from = self.study.key(job.layer, settings=settings, image=job.image.mark)
+        mark = job.image.mark
+        made_from = self.study.key(job.layer, settings=settings, image=mark, search=SEARCH)
         one, folder = job.inverted({}), job.ledger.folder
         beside = [one.original, one.picture]
         if self.asked.raw:

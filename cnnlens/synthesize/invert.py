@@ -2,15 +2,17 @@
 
 Minimizes over pictures x in [0, 1], with β = 2, α = 6 and both norms as means over the pixels,
 
-    E + w·R,    E = ‖Φ(x) − Φ0‖²/‖Φ0‖²,    w = L·E/(E + m·L),
-    R = s · (f_TV · TV_β(x)/TV_β(photo) + f_α · (α + 1) · ‖2x − 1‖_α^α),
+    E + w·(P − Q) + L·Q,    E = ‖Φ(x) − Φ0‖²/‖Φ0‖²,    w = L·E/(E + m·L),
+    P = s·(f_TV·t + f_α·(α + 1)·‖2x − 1‖_α^α),    t = TV_β(x)/TV_β(photo),
+    Q = s·f_TV·(t − 1)²/t where t > 1, else 0,
 
 where L is what the flat picture costs (1 where a layer answers grey with nothing), s is `SHARE`, m
 is `MET`, f are the user's factors, and 1/(α + 1) is the norm of uniform noise. At first w is about
 L: a picture as detailed as the photo pays the share s of what a picture without anything pays in
 features. Once the answer is met better than m·L, w falls with E. So the regularizers leave no trace
-where the layer determines its input: white comes back as white. They stay where the search cannot
-meet the answer, because pixels are left open to it or (of a perturbed answer) no picture gives it.
+where the layer determines its input: white comes back as white. They stay where the answer cannot
+be met, since the layer is deep or (of a perturbed answer) no picture gives it; and where it is met
+and pixels are left open all the same, more detail than the photo's own never becomes cheaper (Q).
 Scaling the layer, its position in the network or the size of the picture change nothing. Searched
 with L-BFGS, which only ever takes steps that lower the sum, in the Fourier code (`image.Fourier`),
 in which all scales of natural images are equally easy to reach.
@@ -222,7 +224,7 @@ def squared_error(maps: Tensor, target: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Faded:
-    """An update rule for E + w·(P − Q) + L·Q, handed −E and its gradient (see the module).
+    """An update rule for E + w·(P − Q) + L·Q that is handed −E and its gradient (see the module).
 
     Attributes
     ----------
@@ -263,7 +265,7 @@ class Faded:
         return self.rule(code.detach(), along, values - total.detach())
 
     def prices(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """P, and Q, which never fades, of images (N, C, H, W): (N,) each."""
+        """P, and Q, which does not fade, of images (N, C, H, W): (N,) each."""
         detail = total_variation(images, BETA) / self.detail
         excess = (detail - 1).clamp_min(0).square() / detail.clamp_min(1)
         norm = (ALPHA + 1) * alpha_norm(images, ALPHA)

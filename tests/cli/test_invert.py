@@ -367,6 +367,15 @@ def test_an_entry_that_does_not_say_what_it_was_made_from_is_made_anew(made: Pat
     assert is_redone(made)
 
 
+def test_what_an_earlier_version_s_search_made_is_made_anew(made: Path) -> None:
+    assert not is_redone(made)
+    file = made / "invert/conv2/invert.json"
+    document = json.loads(file.read_text())
+    del document["pictures"][0]["made_from"]["search"]
+    file.write_text(json.dumps(document))
+    assert is_redone(made)
+
+
 def test_changed_data_changes_the_measure_not_the_picture(photos: Path, made: Path) -> None:
     data = made.parent / "data"
     data.mkdir()
