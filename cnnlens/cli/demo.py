@@ -83,13 +83,11 @@ class Tour:
     @property
     def detectors(self) -> list[int]:
         """The best units of the last layer, one per concept."""
+        from cnnlens.measure.dissected_units import one_per_concept
         from cnnlens.report.dissect_files import read_dissection
 
         layer = read_dissection(self.out / "trained" / "dissect" / LAYERS[-1])
-        best: dict[str, int] = {}
-        for unit in layer.best():
-            best.setdefault(unit.label, unit.unit)
-        return list(best.values())[:_SHOWN]
+        return one_per_concept(layer.best())[:_SHOWN]
 
 
 # ---- the stations, in the order of the page

@@ -83,6 +83,12 @@ class CategoryTree:
         labels = None if self.support is None else [f"{100 * s:.0f}" for s in self.support]
         return newick(self.merges[:, :2], self.names, self.merges[:, 2].tolist(), labels)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know: the first categories that were left out, and why."""
+        why = "the layer answers nothing to its images"
+        return [f"left out {name}: {why}" for name in self.excluded[:5]]
+
     def as_dict(self) -> dict[str, Any]:
         """Sum the tree up in plain numbers and strings, for JSON."""
         first = [self.names[int(i)] for i in self.merges[0, :2]]  # a first merge is of two leaves

@@ -21,7 +21,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
-from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 
 _IDENTITY = 0.3  # share of the identity in an inserted convolution: no unit starts dead
 _NOISE = 0.5  # variance of the rest, times its inputs: N(0, 0.01) at 512 maps, as in the paper
@@ -45,36 +45,32 @@ class Request:
     @classmethod
     def of(
         cls,
-        method: str,
         layers: Sequence[str],
-        insert: bool | None,
-        loss: str | None,
         alone: bool,
         settings: FinetuneSettings,
         icnn: IcnnSettings,
         cgl: CglSettings,
+        task: TaskSettings,
     ) -> Request:
         """Complete what was asked for by what is usual.
 
         Parameters
         ----------
-        insert : bool or None
-            None: for icnn.
-        loss : str or None
-            Of the task; None: "logistic" where `alone`, else "softmax".
         alone : bool
             Whether one category is told from all else, or there are images of none.
+        layers, settings, icnn, cgl, task
+            What was asked for.
 
         Raises
         ------
         UsageError
             For a softmax where some images have no category.
         """
-        if alone and loss == "softmax":
+        if alone and task.loss == "softmax":
             raise UsageError("--loss softmax has no place for negatives", "leave it out")
-        settings = replace(settings, loss=loss or ("logistic" if alone else "softmax"))
-        insert = method == "icnn" if insert is None else insert
-        return cls(method, tuple(layers), insert, settings, icnn, cgl)
+        settings = replace(settings, loss=task.loss or ("logistic" if alone else "softmax"))
+        insert = task.method == "icnn" if task.insert is None else task.insert
+        return cls(task.method, tuple(layers), insert, settings, icnn, cgl)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what decides the result, for a checkpoint."""

@@ -178,3 +178,11 @@ def unit_table(units: Sequence[DissectedUnit]) -> tuple[list[str], list[list[obj
     if units[0].p_value is None:
         return columns, rows
     return [*columns, "p"], [[*row, u.p_value] for row, u in zip(rows, units, strict=True)]
+
+
+def one_per_concept(units: Sequence[DissectedUnit]) -> list[int]:
+    """List the first unit of every concept among units, by number, in their order."""
+    first: dict[str, int] = {}
+    for unit in units:
+        first.setdefault(unit.label, unit.unit)
+    return list(first.values())

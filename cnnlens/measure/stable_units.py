@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.parts import Fault
-from cnnlens.measure.part_measures import PartInterpretability
+from cnnlens.measure.part_measures import FEWEST, PartInterpretability
 from cnnlens.settings import StabilitySettings
 
 
@@ -117,6 +117,12 @@ class Stability:
                 part_interpretability=_known(first[unit]),
                 more={name: _known(value) for name, value in more.items()},
             )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know of categories."""
+        few = f"no part is shown on {FEWEST} of its images: no unit's own"
+        return [f"{name}: {few}" for name in self.unmeasured]
 
     def summary(self) -> dict[str, Any]:
         """Put the findings into one document, as ``summary.json`` and ``--json`` give them."""

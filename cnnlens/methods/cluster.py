@@ -161,8 +161,8 @@ class ClusteredLayer:
         steps = tree_steps(store, groups, self.settings, noise, size)
         tree = yield from staged("tree of categories", steps)
         write_categories(self.ledger.folder, tree)
-        for excluded in tree.excluded[:5]:
-            self.study.voice.note(f"left out {excluded}: the layer answers nothing to its images")
+        for note in tree.notes:
+            self.study.voice.note(note)
         return {**tree.as_dict(), "files": list(CATEGORIES)}
 
     def _filters(self, store: Store, groups: Any, item: Item) -> Making:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
-from cnnlens.settings.finetune import LOSSES, CglSettings, FinetuneSettings, IcnnSettings
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 from cnnlens.settings.option import data_input, layers_input, negatives_input, option, out_input
 
 if TYPE_CHECKING:
     from cnnlens.interpretable.finetune import Finetuning
     from cnnlens.report.trained import Training
-
-METHODS = ("icnn", "cgl", "none")
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,6 @@ class FinetuneInputs(Inputs):
         None, "Tell this category alone from all other images.", metavar="NAME", panel="What"
     )
     negatives: Path | None = negatives_input("Images that show none of the categories.")
-    method: str = option("icnn", "What to train for besides the task.", choices=METHODS)
-    insert: bool | None = option(None, "Another convolution above the layer.", shown="for icnn")
-    loss: str | None = option(
-        None,
-        "Of the task.",
-        choices=LOSSES,
-        shown="softmax; logistic for one category or with negatives",
-        panel="Training",
-    )
     out: Path = out_input("new.pt", "The checkpoint; FILE.json and FILE.png beside it.", "FILE")
 
 
@@ -58,7 +47,8 @@ class Finetune(Method):
     """
 
     name, panel = "finetune", "Train"
-    asks, settings_types = FinetuneInputs, (FinetuneSettings, IcnnSettings, CglSettings)
+    asks = FinetuneInputs
+    settings_types = (FinetuneSettings, IcnnSettings, CglSettings, TaskSettings)
     uses = ("device", "workers")
     remembers = False
     forces = "train anew"
@@ -83,9 +73,7 @@ class Finetune(Method):
                 "name a file such as new.pt; new.json and new.png are written beside it",
             )
         alone = asked.category is not None or asked.negatives is not None
-        self.request = Request.of(
-            asked.method, asked.layer, asked.insert, asked.loss, alone, *self.all_settings
-        )
+        self.request = Request.of(asked.layer, alone, *self.all_settings)
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
         self.negatives = study.negatives(asked.negatives)
         check(study.model, self.request)
@@ -93,7 +81,7 @@ class Finetune(Method):
     def plan(self) -> str:
         """Say how many images are looked at how often."""
         count = sum(len(one.paths) for one in (self.images, self.negatives) if one is not None)
-        return f"{self.asked.method}: {count} images, {self.settings.epochs} epochs"
+        return f"{self.request.method}: {count} images, {self.settings.epochs} epochs"
 
     def work(self) -> Iterator[Step]:
         """Train from where an earlier run stopped, else from the start; write what it found."""

@@ -87,14 +87,11 @@ class Stability(Measurement):
 
     def write(self, folder: Path, layer: Layer, found: Found) -> Iterator[int]:
         """Write the table, where each unit peaks, and where all of them do."""
-        from cnnlens.measure.part_measures import FEWEST
         from cnnlens.report.stability_files import where_units_look, write_peaks, write_units
 
         preprocess, top = self.study.model.preprocess, self.settings.top
-        for name in found.unmeasured:
-            self.study.voice.note(
-                f"{name}: no part is shown on {FEWEST} of its images: no unit's own"
-            )
+        for note in found.notes:
+            self.study.voice.note(note)
         write_units(folder / "units.csv", found)
         if top:
             yield from write_peaks(

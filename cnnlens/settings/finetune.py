@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from cnnlens.settings.option import Option, option
 from cnnlens.settings.run import Presets, Settings
 
+METHODS = ("icnn", "cgl", "none")
 LOSSES = ("softmax", "logistic")
 
 
@@ -174,3 +175,28 @@ class CglSettings(Settings):
         0.0, "Weight of a group's likeness to itself one layer up.", **_weight("sliding")
     )
     learn_field: bool = _cgl(True, "Learn how a group's field falls off.", off="fixed-field")
+
+
+@dataclass(frozen=True)
+class TaskSettings(Settings):
+    """What is trained for.
+
+    Attributes
+    ----------
+    method : str
+        What besides the task.
+    insert : bool or None
+        Another convolution above the layer; None: for icnn.
+    loss : str or None
+        Of the task; None: "logistic" for one category or with negatives, else "softmax".
+    """
+
+    method: str = option("icnn", "What to train for besides the task.", choices=METHODS)
+    insert: bool | None = option(None, "Another convolution above the layer.", shown="for icnn")
+    loss: str | None = option(
+        None,
+        "Of the task.",
+        choices=LOSSES,
+        shown="softmax; logistic for one category or with negatives",
+        panel="Training",
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissect import dissect, dissect_steps
+from cnnlens.measure.dissected_units import one_per_concept
 from cnnlens.measure.dissection import Dissection, beside
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings
@@ -299,3 +301,8 @@ def test_networks_stand_beside_each_other_layer_by_layer():
         ["conv1", "a", 8, 3], ["conv1", "b", 8, 5], ["conv2", "a", 8, 4], ["conv2", "b", 8, 6],
     ]  # fmt: skip
     assert all(len(row) == len(columns) for row in rows)
+
+
+def test_the_first_unit_of_every_concept_is_chosen():
+    units = [SimpleNamespace(unit=n, label=label) for n, label in ((4, "a"), (2, "a"), (7, "b"))]
+    assert one_per_concept(units) == [4, 7]
