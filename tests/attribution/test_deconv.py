@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.attribution.deconv import Projector, project
-from cnnlens.attribution.projections import as_colours
+from cnnlens.attribution.projections import as_colours, failures
 from cnnlens.attribution.rules import RULES
 from cnnlens.errors import CnnlensError
 from cnnlens.model.trace import Place
@@ -289,3 +289,12 @@ def test_colours_of_other_numbers_of_channels() -> None:
     assert as_colours(planes[:3], bgr=True)[0, 0].tolist() == [2, 1, 0]
     assert as_colours(planes)[0, 0].tolist() == [3, 5, 7]  # repeated colours add
     assert as_colours(planes[4:5])[0, 0].tolist() == [4, 4, 4]
+
+
+def test_what_could_not_be_projected_is_summed_up():
+    entries = [
+        {"unit": 3, "dead": "never above 0", "undefined": ["gelu"]},
+        {"unit": 1, "dead": None, "undefined": ["elu", "gelu"]},
+        {"unit": 2, "dead": "0 there", "position": [0, 1]},  # at one position only
+    ]
+    assert failures(entries) == {"undefined": ["elu", "gelu"], "dead_units": [3]}

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from cnnlens.data.labelled import Labelled
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.finetune import Epoch, finetune
 from cnnlens.interpretable.method import is_right
+from cnnlens.interpretable.prepare import Request
 from cnnlens.model.open import open_model
-from cnnlens.settings.finetune import CglSettings, FinetuneSettings
+from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 
 SETTINGS = FinetuneSettings(epochs=3, batch_size=16, seed=1)
 
@@ -169,3 +170,21 @@ def test_dead_layers_are_named_without_a_method_too(model):
         run.net.get_submodule("relu3.conv").bias.fill_(-1e6)
     run._warnings = None
     assert any("64 of 64 filters of relu3.relu went silent" in line for line in run.warnings)
+
+
+@pytest.mark.parametrize(
+    ("task", "alone", "loss", "insert"),
+    [
+        (TaskSettings(), False, "softmax", True),
+        (TaskSettings(method="none"), True, "logistic", False),
+        (TaskSettings(method="cgl", insert=True, loss="logistic"), False, "logistic", True),
+    ],
+)
+def test_a_request_is_completed_by_what_is_usual(task, alone, loss, insert):
+    own = FinetuneSettings(epochs=3), IcnnSettings(), CglSettings()
+    request = Request.of(["conv1"], alone, *own, task)
+    assert (request.method, request.layers, request.insert) == (task.method, ("conv1",), insert)
+    assert (request.settings.loss, request.settings.epochs) == (loss, 3)
+    if alone:
+        with pytest.raises(UsageError, match="no place for negatives"):
+            Request.of([], True, *own, TaskSettings(loss="softmax"))

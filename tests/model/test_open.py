@@ -389,3 +389,10 @@ def test_a_model_is_printed_short() -> None:
     text = repr(wrap_module(little(), Preprocess((32, 48)), classes=list("abcd")))
     assert "input 3×32×48" in text and "4 classes" in text and "\n" not in text
     assert len(text) < 160
+
+
+def test_a_preprocessing_says_itself_and_what_results_depend_on():
+    used = Preprocess((8, 9), (0.5,), (0.25,), source="told")
+    assert str(used) == "input 8×9, mean 0.5, std 0.25 (told)"
+    assert used.key == Preprocess((8, 9), (0.5,), (0.25,)).key
+    assert used.key != Preprocess((8, 9), (0.5,), (0.5,)).key
