@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,18 @@ from cnnlens.settings.option import filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
+    from cnnlens.model.preprocess import Preprocess
     from cnnlens.synthesize.goals import Goal
+    from cnnlens.synthesize.maco import Spectrum
     from cnnlens.synthesize.objective import Objective
     from cnnlens.synthesize.visualize import Picture, PictureStep
 
 LOGITS = "logits"  # the folder of pictures of classes
+_PHOTOS = 128  # whose spectrum counts, at most
 KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 
 
@@ -45,7 +50,6 @@ class VisualizeInputs(Inputs):
         metavar="N",
         panel="What",
     )
-    method: str = option("pixels", "What is optimized.", choices=("pixels",))
     raw: bool = raw_input()
 
 
@@ -96,11 +100,33 @@ class Visualize(Pictured):
                 self.photo = start.pixels(self.study.model.preprocess)
         self.shown = self.settings.as_dict() | ({"init": start.shown} if start else {})
         self.mark = start.mark if start else ""
+        self.spectrum, photos = self._spectrum() if self.settings.method == "maco" else (None, "")
+        self.shown |= {"spectrum": photos} if photos else {}
         for layer, goals in self._goals():
             command, name = ("visualize", "") if layer else (f"visualize/{LOGITS}", LOGITS)
             ledger = self.study.ledger(command, layer, "visualize.json")
             variants = [one for goal in goals for one in goal.variants(self.asked.several)]
             self.add(ledger, [self._item(layer, goal) for goal in variants], layer, name)
+
+    def _spectrum(self) -> tuple[Spectrum | None, str]:
+        """Measure the spectrum of the workspace's photos; say whose it is."""
+        from cnnlens.synthesize.maco import spectrum_of
+        from cnnlens.synthesize.visualize import image_size
+
+        model = self.study.model
+        shape = (model.preprocess.channels, *image_size(model, self.settings))
+        data: ImageSet | None = None
+        for named in reversed(self.study.workspace.document["data"]):
+            with suppress(CnnlensError):
+                data = self.study.images(named["path"], remember=False)
+                break
+        if data is None or not len(data.paths):
+            self.study.voice.note("the workspace has no photos: their spectrum is taken to be 1/f")
+            return None, "1/f"
+        photos = _photos(data, model.preprocess, (shape[1], shape[2]))
+        note = f"the spectrum is that of {len(photos)} photos of {data.name}"
+        self.study.voice.note(note)
+        return spectrum_of(photos, shape), f"{len(photos)} of {data.name}, {data.fingerprint}"
 
     def _goals(self) -> list[tuple[Layer | None, list[Goal]]]:
         """List what was named, each place and each picture once; None stands for the classes."""
@@ -178,7 +204,9 @@ class Visualize(Pictured):
         objectives = [self._objective(part, goal) for goal in goals]
         activations = [goal.activation for goal in goals]
         model, run = self.study.model, self.study.run
-        steps = visualize(model, objectives, self.settings, run, self.photo, activations, state)
+        steps = visualize(
+            model, objectives, self.settings, run, self.photo, activations, state, self.spectrum
+        )
         with closing(steps):
             for step in steps:
                 if step.state is not None and step.number % KEPT_EVERY == 0:
@@ -224,7 +252,7 @@ class Visualize(Pictured):
         if reason := self._failure(part, goal, picture):
             part.failed[goal.name] = reason
             return
-        save_png(part.file(item), as_picture(picture.image))
+        save_png(part.file(item), as_picture(picture.image, picture.opacity))
         if self.asked.raw:
             write_npz(part.file(item, ".npz"), image=picture.image.astype(np.float32))
         about = {"file": item.name, "layer": part.name, **goal.about}
@@ -304,6 +332,8 @@ class Visualize(Pictured):
             gained = part.besides.write(part.ledger.folder, entry, title, more)
             for one in (entry, *more):
                 one.update(gained)
+                if (best := part.besides.best(one["unit"])) > 0:
+                    one["times_best"] = one["final"] / best
 
     def _stores(self, layer: Layer) -> Iterator[tuple[Path, Callable[[], ImageSet]]]:
         """Say where stores of the layer may be, of the data that was used last first."""
@@ -337,6 +367,24 @@ def _named(init: str) -> GivenImage | None:
         raise UsageError(f"--init {init} is a folder", "name one image, noise or mean")
     (image,) = given_images([Path(init)])
     return image
+
+
+def _photos(data: ImageSet, preprocess: Preprocess, size: tuple[int, int]) -> np.ndarray:
+    """Read evenly spaced photos of a data set: (N, C, *size) uint8, those that can be read."""
+    import numpy as np
+    import torch
+
+    from cnnlens.data.decode import DamagedImage
+    from cnnlens.synthesize.transform import resized
+
+    found = []
+    for place in sorted({round(at) for at in np.linspace(0, len(data.paths) - 1, _PHOTOS)}):
+        with suppress(DamagedImage):
+            pixels = torch.from_numpy(data.pixels(place, preprocess).copy())[None].float()
+            found.append(resized(pixels, size)[0].round().byte().numpy())
+    if not found:
+        raise CnnlensError(f"no image of {data.name} can be read", "name other data")
+    return np.stack(found)
 
 
 def _which(before: int, count: int, total: int) -> str:

@@ -46,10 +46,16 @@ class VisualizeSettings(Settings):
 
     Attributes
     ----------
+    method : str
+        "pixels": all of an image; "maco": its phases, with the spectrum of photos.
+    views : int or None
+        Views of an image in each step; None: 1, for maco 32.
+    transparent : bool
+        maco: the picture has what counts little for the unit clear.
     steps : int
         Ascent steps.
-    lr : float
-        Adam's learning rate; for plain ascent the root mean square of a step, in units of the
+    lr : float or None
+        Adam's learning rate; None: 0.3, for maco 1 (NAdam, in radians). For plain ascent the root mean square of a step, in units of the
         pixel range.
     size : int
         Shorter side of the image that is optimized, in pixels; 0: the input's.
@@ -98,8 +104,20 @@ class VisualizeSettings(Settings):
 
     presets: ClassVar[Presets] = PRESETS
 
+    method: str = option(
+        "pixels",
+        "What is optimized: all of an image, or its phases with the spectrum of the workspace's "
+        "photos (maco).",
+        choices=("pixels", "maco"),
+    )
+    views: int | None = option(
+        None, "Views in each step.", least=1, shown="1; for maco 32", panel="Views"
+    )
+    transparent: bool = option(False, "maco: leave clear what counts little for the unit.")
     steps: int = option(256, "Ascent steps.", least=1, panel="Steps")
-    lr: float = option(0.3, "Learning rate.", above=0, panel="Steps")
+    lr: float | None = option(
+        None, "Learning rate.", above=0, shown="0.3; for maco 1", panel="Steps"
+    )
     size: int = option(
         0,
         "Shorter side of the image, in pixels; 0: the input's.",

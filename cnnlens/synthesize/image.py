@@ -111,12 +111,12 @@ class Fourier:
 
     def decode(self, code: Tensor) -> Tensor:
         """Scale, transform, mix the colours, squash."""
-        return torch.sigmoid(self._mixed(self._planes(code), _colours(code)))
+        return torch.sigmoid(self._mixed(self._planes(code), colour_axes(code)))
 
     def encode(self, images: Tensor) -> Tensor:
         """Do what decode does, backwards."""
         plain = torch.logit(images.clamp(_EDGE, 1 - _EDGE))
-        plain = self._mixed(plain, torch.linalg.inv(_colours(images)))
+        plain = self._mixed(plain, torch.linalg.inv(colour_axes(images)))
         spectrum = torch.fft.rfft2(plain) / self._scale(images)
         return torch.view_as_real(spectrum).contiguous()
 
@@ -140,7 +140,7 @@ class Fourier:
             if self.shape[0] != 3:
                 return power
             # the colours' axes stand upright on each other, nearly: their squares add up
-            return power * _colours(code).square().mean(0)
+            return power * colour_axes(code).square().mean(0)
 
     def _planes(self, code: Tensor) -> Tensor:
         spectrum = torch.view_as_complex(code.contiguous()) * self._scale(code)
@@ -163,7 +163,8 @@ class Fourier:
         return torch.einsum("ij,njhw->nihw", matrix, images)
 
 
-def _colours(like: Tensor) -> Tensor:
+def colour_axes(like: Tensor) -> Tensor:
+    """Give the matrix (3, 3) from decorrelated colours to RGB, as ImageNet's photos have it."""
     return torch.tensor(_COLOURS, device=like.device, dtype=like.dtype) / _LARGEST
 
 

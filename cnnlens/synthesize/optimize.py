@@ -21,7 +21,7 @@ from cnnlens.progress import Step
 from cnnlens.synthesize.image import Image
 from cnnlens.synthesize.objective import Objective, evaluate
 from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty
-from cnnlens.synthesize.transform import Transform
+from cnnlens.synthesize.transform import Transform, Views
 from cnnlens.synthesize.update import Adam, Update, WakingRectifiers, unit_size
 
 
@@ -39,6 +39,8 @@ class AscentStep(Step):
         Gives the images after this step, (N, C, H, W) in [0, 1]; nothing is computed before.
     code : torch.Tensor
         (N, …), what they are decoded from.
+    touched : torch.Tensor
+        (N, H, W): how much gradient each pixel has had, over all steps.
     best : callable
         Gives the images that scored highest at the view they were seen from, (N, C, H, W).
     state : callable
@@ -49,6 +51,7 @@ class AscentStep(Step):
     alive: Tensor
     images: Callable[[], Tensor]
     code: Tensor
+    touched: Tensor
     best: Callable[[], Tensor]
     state: Callable[[], dict[str, Any]]
 
@@ -61,8 +64,10 @@ class Recipe:
     ----------
     steps : int
         Number of steps.
-    transform : Transform
+    transform : Views
         Random views.
+    views : int
+        How many of each image a step sees; their mean counts.
     penalties : tuple of Penalty
         Subtracted from the objective.
     relative : bool
@@ -76,7 +81,8 @@ class Recipe:
     """
 
     steps: int
-    transform: Transform = field(default_factory=Transform)
+    transform: Views = field(default_factory=Transform)
+    views: int = 1
     penalties: tuple[Penalty, ...] = ()
     relative: bool = False
     edits: Edits = field(default_factory=Edits)
@@ -147,7 +153,7 @@ def optimize(
         backs_off = getattr(update, "backs_off", False)
         ascent = _Ascent(model, objectives, image, randomness, recipe, limit, backs_off)
         code = image.kept(start.to(model.device))
-        climb = _Climb.begun(code)
+        climb = _Climb.begun(code, image.shape)
         if state is not None:
             climb = _resumed(state, code, randomness, update)
         for number in range(climb.number + 1, recipe.steps + 1):
@@ -165,9 +171,13 @@ def optimize(
                 alive=climb.alive,
                 images=_Decoding(image, code),
                 code=code,
+                touched=climb.touched,
                 best=_Decoding(image, climb.best),
                 state=_State(climb, randomness, update),
             )
+
+
+_KEPT = ("code", "alive", "best", "highest", "touched")  # of a climb, row by row
 
 
 @dataclass(frozen=True)
@@ -179,23 +189,26 @@ class _Climb:
     alive: Tensor
     best: Tensor  # codes of the highest values seen
     highest: Tensor  # these values
+    touched: Tensor  # sums of |gradient| over channels and steps, (N, H, W)
 
     @classmethod
-    def begun(cls, code: Tensor) -> _Climb:
+    def begun(cls, code: Tensor, shape: tuple[int, int, int]) -> _Climb:
         never = torch.full((len(code),), -torch.inf, device=code.device)
-        return cls(0, code, torch.zeros_like(never, dtype=torch.bool), code, never)
+        untouched = torch.zeros((len(code), *shape[1:]), device=code.device)
+        return cls(0, code, torch.zeros_like(never, dtype=torch.bool), code, never, untouched)
 
     def after(self, number: int, slope: _Gradients, code: Tensor) -> _Climb:
         """Go on to a code; the one before it gave the slope's values."""
         higher = slope.values > self.highest
         best = torch.where(higher.reshape(-1, *[1] * (code.ndim - 1)), self.code, self.best)
         highest = torch.where(higher, slope.values.to(self.highest), self.highest)
-        return _Climb(number, code, self.alive | slope.alive, best, highest)
+        touched = self.touched + slope.images.abs().sum(1).to(self.touched)
+        return _Climb(number, code, self.alive | slope.alive, best, highest, touched)
 
     @property
     def rows(self) -> dict[str, Tensor]:
         named = vars(self)
-        return {name: named[name] for name in ("code", "alive", "best", "highest")}
+        return {name: named[name] for name in _KEPT}
 
 
 @dataclass(frozen=True)
@@ -223,7 +236,7 @@ def _resumed(
         raise ValueError(f"a state of {tuple(rows['code'].shape)}, codes {tuple(start.shape)}")
     for generator, known in zip(randomness, rows["generators"], strict=True):
         generator.set_state(known.clone())  # torch reads it where a tensor of its own would lie
-    there = {name: rows[name].to(start.device) for name in _Climb.begun(start).rows}
+    there = {name: rows[name].to(start.device) for name in _KEPT}
     marks = {k.removeprefix("update."): v for k, v in rows.items() if k.startswith("update.")}
     update.resume(there["code"], marks, state["step"])
     return _Climb(state["step"], **there)
@@ -285,7 +298,8 @@ class _Ascent:
         objectives, randomness = self.objectives[rows], self.randomness[rows]
         code = code.detach().requires_grad_()
         images = self.image.decode(code)  # (N, C, h, w)
-        values, gradient, alive = self._followed(images.detach(), objectives, randomness)
+        views = self.recipe.transform.at((number - 1) / max(self.recipe.steps - 1, 1))
+        values, gradient, alive = self._followed(images.detach(), objectives, randomness, views)
         self._check(values, gradient, objectives, number)
         followed, penalties = self._regularized(images.detach(), gradient, randomness)
         (slope,) = torch.autograd.grad(images, code, followed)
@@ -296,20 +310,43 @@ class _Ascent:
         images: Tensor,
         objectives: Sequence[Objective],
         randomness: Sequence[torch.Generator],
+        views: Views,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Means over views of values, of their gradients by the images; which are not all 0."""
+        parts, left = [], self.recipe.views
+        while left:
+            count = min(left, max(1, self.limit // len(images)))
+            found = self._viewed(
+                images.repeat_interleave(count, 0),
+                [one for one in objectives for _ in range(count)],
+                [one for one in randomness for _ in range(count)],
+                views,
+            )
+            parts.append([one.reshape(len(images), count, *one.shape[1:]) for one in found])
+            left -= count
+        values, gradient, alive = (torch.cat(column, 1) for column in zip(*parts, strict=True))
+        return values.mean(1), gradient.mean(1), alive.any(1)
+
+    def _viewed(
+        self,
+        images: Tensor,
+        objectives: Sequence[Objective],
+        randomness: Sequence[torch.Generator],
+        views: Views,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Values of one view of each image, their gradients by the images, which are not 0."""
         images.requires_grad_()
         size = self.model.preprocess.size
-        views = self.recipe.transform(images, size, randomness)  # (N, C, H, W)
-        seen = views.detach().requires_grad_()
+        viewed = views(images, size, randomness)  # (N, C, H, W)
+        seen = viewed.detach().requires_grad_()
         values = evaluate(self.model, objectives, self.model.preprocess.normalize(seen))
         gradient = _gradient(values, seen)
         dead = (gradient == 0).flatten(1).all(1)
         if dead.any():  # a unit that sleeps is woken, whenever it falls asleep
             gradient[dead] = self._awakened(seen.detach()[dead], objectives, dead)
             dead = (gradient == 0).flatten(1).all(1)
-        if views is not images:
-            (gradient,) = torch.autograd.grad(views, images, gradient)
+        if viewed is not images:
+            (gradient,) = torch.autograd.grad(viewed, images, gradient)
         return values.detach(), gradient, ~dead
 
     def _awakened(self, seen: Tensor, objectives: Sequence[Objective], dead: Tensor) -> Tensor:

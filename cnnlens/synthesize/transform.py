@@ -9,10 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Views(Protocol):
+    """Draws what a step sees of each image."""
+
+    def at(self, share: float) -> Views:
+        """Views when a share of the climb is over."""
+        ...
+
+    def __call__(
+        self, images: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Draw one view (N, C, *size) of each image (N, C, h, w), differentiable."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,10 @@ class Transform:
     scale: float = 0.0
     rotate: float = 0.0
     pad: float = 0.0
+
+    def at(self, share: float) -> Transform:
+        """Views when a share of the climb is over: the same all along."""
+        return self
 
     def __call__(
         self, images: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]

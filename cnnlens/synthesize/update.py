@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -41,13 +41,15 @@ class Adam:
         Learning rate.
     """
 
+    _rule: ClassVar[type[torch.optim.Adam] | type[torch.optim.NAdam]] = torch.optim.Adam
+
     def __init__(self, lr: float) -> None:
         self._lr = lr
         self._code: Tensor | None = None
 
     def _begin(self, code: Tensor) -> Tensor:
         self._code = code.detach().clone().requires_grad_()
-        self._optimizer = torch.optim.Adam([self._code], lr=self._lr, maximize=True)
+        self._optimizer = self._rule([self._code], lr=self._lr, maximize=True)
         return self._code
 
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
@@ -69,7 +71,26 @@ class Adam:
         """Go on from what it remembered after some steps, at codes (N, …)."""
         known = self._begin(code)
         moments = {name: state[name].to(code).clone() for name in _MOMENTS}
-        self._optimizer.state[known] = {"step": torch.tensor(float(steps)), **moments}
+        step = {"step": torch.tensor(float(steps))}
+        self._optimizer.state[known] = {**step, **moments, **self._after(steps)}
+
+    def _after(self, steps: int) -> dict[str, Tensor]:
+        """What else the rule knows after some steps, of no image in particular."""
+        return {}
+
+
+class NAdam(Adam):
+    """Adam with Nesterov's momentum, uphill."""
+
+    _rule = torch.optim.NAdam
+
+    def _after(self, steps: int) -> dict[str, Tensor]:
+        momentum = self._optimizer.defaults["betas"][0]
+        decay = self._optimizer.defaults["momentum_decay"]
+        product = torch.ones(())
+        for step in range(1, steps + 1):
+            product *= momentum * (1 - 0.5 * 0.96 ** (step * decay))
+        return {"mu_product": product}
 
 
 @dataclass(frozen=True)

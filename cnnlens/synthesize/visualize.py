@@ -20,6 +20,15 @@ from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import Fourier, Image, Pixels
+from cnnlens.synthesize.maco import (
+    RATE,
+    VIEWS,
+    Crops,
+    Phases,
+    Spectrum,
+    transparency,
+    usual_spectrum,
+)
 from cnnlens.synthesize.objective import Objective, evaluate
 from cnnlens.synthesize.optimize import AscentStep, Recipe, generators, mean_colour, optimize
 from cnnlens.synthesize.regularize import (
@@ -30,7 +39,7 @@ from cnnlens.synthesize.regularize import (
     total_variation,
 )
 from cnnlens.synthesize.transform import Transform, resized
-from cnnlens.synthesize.update import UPDATES
+from cnnlens.synthesize.update import UPDATES, NAdam, Update
 
 _FADING = 0.4  # cycles per pixel
 
@@ -52,6 +61,8 @@ class Picture:
         The objective on the view that each step saw.
     alive : bool
         Whether the objective has ever had a gradient: it cannot be reached from the input else.
+    opacity : numpy.ndarray, optional
+        (H, W) uint8: how much each pixel counts (maco, where it was asked for).
     """
 
     objective: Objective
@@ -60,6 +71,7 @@ class Picture:
     final: float
     trace: Sequence[float]
     alive: bool
+    opacity: np.ndarray | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Describe all but the image for a list; the trace to six digits."""
@@ -92,6 +104,7 @@ def visualize(
     photo: np.ndarray | None = None,
     activations: Sequence[Objective] | None = None,
     state: Mapping[str, Any] | None = None,
+    spectrum: Spectrum | None = None,
 ) -> Generator[PictureStep, None, None]:
     """Optimize an image for each objective.
 
@@ -112,6 +125,8 @@ def visualize(
     state : mapping, optional
         Where the images of an earlier request stopped, a row per objective (see
         `PictureStep.state`, `rows_of`). They go on from there and become the same pictures.
+    spectrum : Spectrum, optional
+        maco: what images keep of photos (see `maco.spectrum_of`); 1/f by default.
 
     Yields
     ------
@@ -130,7 +145,8 @@ def visualize(
         for begin in range(0, len(objectives), run.batch_size):
             rows = slice(begin, begin + run.batch_size)
             part = None if state is None else rows_of(state, rows)
-            for step in _ascend(model, objectives[rows], measured[rows], settings, photo, part):
+            given = objectives[rows], measured[rows]
+            for step in _ascend(model, *given, settings, photo, part, spectrum):
                 yield replace(step, done=step.done + begin * settings.steps, total=total)
 
 
@@ -146,8 +162,9 @@ def _ascend(
     settings: VisualizeSettings,
     photo: np.ndarray | None,
     state: Mapping[str, Any] | None,
+    spectrum: Spectrum | None,
 ) -> Iterator[PictureStep]:
-    image = image_of(model, settings)
+    image = image_of(model, settings, spectrum)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
     if photo is None and isinstance(image, Fourier) and settings.contrast != 0:
@@ -159,7 +176,7 @@ def _ascend(
         start,
         randomness,
         recipe(model, settings),
-        UPDATES[settings.update](settings.lr),
+        _update(settings),
         batch_size=len(objectives),
         state=state,
     )
@@ -173,12 +190,9 @@ def _ascend(
     before = activation(model, measured, as_seen(model, image.decode(start)))
     after = activation(model, measured, images)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
-    pictures = tuple(
-        Picture(*row)
-        for row in zip(
-            objectives, images.numpy(), before, after, climbs, step.alive.tolist(), strict=True
-        )
-    )
+    opacity = transparency(step.touched) if settings.transparent else [None] * len(images)
+    columns = objectives, images.numpy(), before, after, climbs, step.alive.tolist(), opacity
+    pictures = tuple(Picture(*row) for row in zip(*columns, strict=True))
     yield _step(step, len(objectives), pictures)
 
 
@@ -208,8 +222,16 @@ def _step(step: AscentStep, images: int, pictures: tuple[Picture, ...] = ()) -> 
     )
 
 
+def _update(settings: VisualizeSettings) -> Update:
+    if settings.method == "maco":
+        return NAdam(RATE if settings.lr is None else settings.lr)
+    return UPDATES[settings.update](0.3 if settings.lr is None else settings.lr)
+
+
 def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
     """Translate settings into what the loop takes."""
+    if settings.method == "maco":
+        return Recipe(settings.steps, Crops(), settings.views or VIEWS)
     jitter = settings.jitter
     jitter = min(model.preprocess.size) / 11 if jitter is None else jitter
     weights = (
@@ -219,6 +241,7 @@ def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
     return Recipe(
         steps=settings.steps,
         transform=Transform(jitter, settings.scale, settings.rotate),
+        views=settings.views or 1,
         penalties=tuple(penalty for penalty in weights if penalty.weight),
         relative=True,
         edits=Edits(
@@ -234,9 +257,11 @@ def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
     )
 
 
-def image_of(model: Model, settings: VisualizeSettings) -> Image:
+def image_of(model: Model, settings: VisualizeSettings, spectrum: Spectrum | None = None) -> Image:
     """Return what is optimized: the settings' basis, at the settings' size."""
     shape = (model.preprocess.channels, *image_size(model, settings))
+    if settings.method == "maco":
+        return Phases(shape, spectrum or usual_spectrum(shape))
     if settings.basis == "pixels":
         return Pixels(shape)
     halvings = math.log2(224 / min(model.preprocess.size))

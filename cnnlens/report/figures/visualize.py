@@ -40,13 +40,15 @@ _TOP = 8  # of the data's images beside an optimized one
 _NEAREST = 4  # of those whose activations are most like its own
 
 
-def as_picture(image: np.ndarray) -> Image.Image:
+def as_picture(image: np.ndarray, opacity: np.ndarray | None = None) -> Image.Image:
     """Show an image of any number of channels: colours where they come in threes, else greys.
 
     Parameters
     ----------
     image : numpy.ndarray
         (C, H, W) float in [0, 1].
+    opacity : numpy.ndarray, optional
+        (H, W) uint8, of a picture with an alpha channel (three channels).
 
     Returns
     -------
@@ -57,13 +59,17 @@ def as_picture(image: np.ndarray) -> Image.Image:
     if len(pixels) % 3:
         return Image.fromarray(np.concatenate(list(pixels), axis=1))
     threes = [pixels[at : at + 3].transpose(1, 2, 0) for at in range(0, len(pixels), 3)]
-    return Image.fromarray(np.concatenate(threes, axis=1))  # (H, n * W, 3)
+    picture = Image.fromarray(np.concatenate(threes, axis=1))  # (H, n * W, 3)
+    if opacity is not None and len(threes) == 1:
+        picture.putalpha(Image.fromarray(opacity))
+    return picture
 
 
 def read_picture(file: Path, channels: int) -> np.ndarray:
     """Read what `as_picture` drew: (C, H, W) float32 in [0, 1]."""
     with Image.open(file) as picture:
-        pixels = np.asarray(picture, np.float32) / 255  # (H, n * W) or (H, n * W, 3)
+        opaque = picture.convert("RGB") if picture.mode == "RGBA" else picture
+        pixels = np.asarray(opaque, np.float32) / 255  # (H, n * W) or (H, n * W, 3)
     groups = channels // 3 if pixels.ndim == 3 else channels
     apart = np.stack(np.split(pixels, groups, axis=1))  # (n, H, W) or (n, H, W, 3)
     return (
@@ -239,10 +245,7 @@ class Besides:
             value=value,
         )
         save_png(folder / "beside" / entry["file"], drawn)
-        gained: dict[str, Any] = {"beside": f"beside/{entry['file']}"}
-        if (best := self.best(unit)) > 0:
-            gained["times_best"] = value / best
-        return gained
+        return {"beside": f"beside/{entry['file']}"}
 
     def _seen(self, places: Sequence[int]) -> list[np.ndarray]:
         images = self._images

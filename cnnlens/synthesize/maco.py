@@ -1,0 +1,161 @@
+"""MaCo: images with the spectrum of photos, of which the phases alone are optimized.
+
+    x(φ) = μ + M · F⁻¹(r · e^{iφ})
+
+r is the mean magnitude of the photos' spectra, in the decorrelated colours of these photos (M Mᵀ
+their covariance, μ their mean colour). Contrast and colours cannot leave those of photos, however
+long the climb. Every step sees crops whose side falls from a half to a twentieth of the image, with
+noise; what the gradient has touched most, over all steps, is what the unit needs to see, which
+makes the transparency.
+
+References
+----------
+Fel et al.: Unlocking Feature Visualization for Deeper Networks with Magnitude Constrained
+Optimization. NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlens.synthesize.image import colour_axes
+from cnnlens.synthesize.transform import moved, turning
+
+VIEWS, RATE = 32, 1.0  # crops a step; NAdam's learning rate, in radians
+_SIDES = (0.5, 0.05)  # of the crops, over the image's, at first and in the end
+_NOISE = 0.08  # deviation, in units of the pixel range
+_CENTRE = 0.15  # deviation of the crops' centres from the image's
+_DEVIATION = 0.23  # of the pixels of usual photos
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What of photos an image keeps."""
+
+    magnitude: Tensor  # (C, H, W // 2 + 1), in decorrelated colours
+    colours: Tensor  # (C, C): from decorrelated colours to the image's channels
+    mean: Tensor  # (C,), in [0, 1]
+
+
+def spectrum_of(photos: np.ndarray, shape: tuple[int, int, int]) -> Spectrum:
+    """Measure photos.
+
+    They are taken to fade towards their borders (a Hann window): a photo does not go on at the
+    other side, and the edge there would count for all rows and columns.
+
+    Parameters
+    ----------
+    photos : numpy.ndarray
+        (N, c, H, W) uint8; fewer channels than `shape` has are repeated.
+    shape : (int, int, int)
+        (C, H, W) of the images that are to have it.
+    """
+    pixels = torch.from_numpy(photos).float() / 255
+    pixels = pixels.repeat(1, -(-shape[0] // pixels.shape[1]), 1, 1)[:, : shape[0]]
+    mean = pixels.mean((0, 2, 3))  # (C,)
+    flat = (pixels - mean[:, None, None]).movedim(1, 0).flatten(1)  # (C, N H W)
+    values, axes = torch.linalg.eigh(flat @ flat.T / flat.shape[1])
+    colours = axes * values.clamp_min(1e-8).sqrt()
+    plain = torch.linalg.solve(colours, flat).reshape(shape[0], len(pixels), *shape[1:])
+    window = torch.hann_window(shape[1])[:, None] * torch.hann_window(shape[2])
+    windowed = plain * window / window.square().mean().sqrt()  # of the same power
+    magnitude = torch.fft.rfft2(windowed).abs().mean(1)
+    magnitude[:, 0, 0] = 0  # the mean colour is `mean`
+    return Spectrum(magnitude, colours, mean)
+
+
+def usual_spectrum(shape: tuple[int, int, int]) -> Spectrum:
+    """Take 1/f, and the colours of ImageNet's photos: where there are no photos of one's own."""
+    channels, height, width = shape
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    frequency = (rows.square() + columns.square()).sqrt()
+    magnitude = 1 / frequency.clamp_min(1 / max(height, width))
+    magnitude[0, 0] = 0
+    colours = colour_axes(magnitude) if channels == 3 else torch.eye(channels)
+    spectrum = Spectrum(magnitude.expand(channels, -1, -1), colours, torch.full((channels,), 0.5))
+    # random phases leave the power, so any phases give the image's deviation
+    phases = torch.rand((1, *spectrum.magnitude.shape), generator=torch.Generator().manual_seed(0))
+    found = Phases(shape, spectrum).unbounded(phases * 2 * math.pi).std()
+    return replace(spectrum, magnitude=spectrum.magnitude * _DEVIATION / found)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The phases of an image whose magnitudes are given: (N, C, H, W // 2 + 1), in radians."""
+
+    shape: tuple[int, int, int]
+    spectrum: Spectrum
+
+    def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
+        """Phases that are all equally likely; `deviation` does not matter."""
+        shape = (self.shape[0], self.shape[1], self.shape[2] // 2 + 1)
+        drawn = [torch.rand(shape, generator=generator) for generator in generators]
+        return (2 * torch.stack(drawn) - 1) * math.pi
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Images (N, C, H, W); the little that leaves [0, 1] is cut off."""
+        return self.unbounded(code).clamp(0, 1)
+
+    def unbounded(self, code: Tensor) -> Tensor:
+        """Images (N, C, H, W) before anything is cut off."""
+        magnitude, colours, mean = (
+            one.to(code)
+            for one in (self.spectrum.magnitude, self.spectrum.colours, self.spectrum.mean)
+        )
+        plain = torch.fft.irfft2(torch.polar(magnitude.expand_as(code), code), s=self.shape[1:])
+        return torch.einsum("ij,njhw->nihw", colours, plain) + mean[:, None, None]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Phases of images; their magnitudes are lost."""
+        colours, mean = self.spectrum.colours.to(images), self.spectrum.mean.to(images)
+        inverse = torch.linalg.inv(colours)
+        plain = torch.einsum("ij,njhw->nihw", inverse, images - mean[:, None, None])
+        return torch.fft.rfft2(plain).angle()
+
+    def kept(self, code: Tensor) -> Tensor:
+        """Every phase is an image."""
+        return code
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops, brought to the input's size, with noise; `share` of the climb is over."""
+
+    share: float = 0.0
+
+    def at(self, share: float) -> Crops:
+        """Views when a share of the climb is over."""
+        return Crops(share)
+
+    def __call__(
+        self, images: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Draw one crop of each image (N, C, h, w): (N, C, *size), differentiable."""
+        side = _SIDES[0] + (_SIDES[1] - _SIDES[0]) * self.share
+        shape = (images.shape[1], *size)
+        drawn = [
+            (torch.randn(2, generator=one), torch.randn(shape, generator=one)) for one in generators
+        ]
+        centres = torch.stack([centre for centre, _ in drawn]) * _CENTRE
+        centres = centres.clamp((side - 1) / 2, (1 - side) / 2)  # crops stay inside
+        nothing, larger = torch.zeros(len(images)), torch.full((len(images),), 1 / side)
+        shift = -centres * torch.tensor(size) / side  # in pixels of the crop
+        crops = moved(images, turning(nothing, larger, shift, size), size, "reflection")
+        return crops + torch.stack([noise for _, noise in drawn]).to(crops) * _NOISE
+
+
+def transparency(touched: Tensor) -> np.ndarray:
+    """Opacity (N, H, W) uint8 from how much gradient each pixel has had, (N, H, W).
+
+    The least touched fifth is clear, the most touched fifth opaque.
+    """
+    low, high = (torch.quantile(touched.flatten(1), q, dim=1) for q in (0.2, 0.8))
+    extent = (high - low).clamp_min(1e-12)
+    shares = ((touched - low[:, None, None]) / extent[:, None, None]).clamp(0, 1)
+    return (shares * 255).round().byte().cpu().numpy()
