@@ -50,7 +50,7 @@ BETA, ALPHA = 2.0, 6.0
 SHARE, MET = 0.02, 0.01
 SEARCH = 2  # counts changes of what is minimized: pictures that an earlier search made are stale
 _NOISE = 0.01  # deviation of the code that the search starts from
-_ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
+ROUNDING = 2 / 255**2  # total variation of one step of an 8-bit pixel: no photo counts as flatter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ def invert(
     rule = LBFGS(settings.lr)
     flat = squared_error(answer, target)
     flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
-    detail = max(float(total_variation(photo[None], BETA)), _ROUNDING)
+    detail = max(float(total_variation(photo[None], BETA)), ROUNDING)
     faded = Faded(rule, image, settings.tv, settings.alpha, detail, flat)
     recipe, error = Recipe(settings.steps), math.nan
     for step in optimize(model, [goal], image, start, randomness, recipe, faded):

@@ -34,9 +34,10 @@ from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize.image import Fourier
-from cnnlens.synthesize.invert import automatic, input_plane
+from cnnlens.synthesize.invert import BETA, ROUNDING, SHARE, input_plane
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import Recipe, generators, optimize
+from cnnlens.synthesize.regularize import Penalty, total_variation
 from cnnlens.synthesize.update import LBFGS
 
 # where VGG's papers look: the first convolution of each block, and the second of the fourth
@@ -222,7 +223,7 @@ def transfer(
     start = image.encode(content[None])
     if settings.init == "noise":
         start = image.noise(randomness, _NOISE)
-    penalties = automatic(settings.style_weight, style, settings.tv, 0.0)
+    penalties = _smoothness(settings, style)
     rule = LBFGS(0.1)
     recipe = Recipe(settings.steps, penalties=penalties)
 
@@ -231,6 +232,13 @@ def transfer(
         yield Transfer(step.done, step.total, -rule.values[0], best.image_of, best.losses)
         if rule.is_done:
             return
+
+
+def _smoothness(settings: StyleSettings, style: Tensor) -> tuple[Penalty, ...]:
+    """Weigh the total variation: a picture as detailed as the style pays `SHARE` of its weight."""
+    detail = max(float(total_variation(style[None], BETA)), ROUNDING)
+    weight = settings.tv * SHARE * settings.style_weight / detail
+    return (Penalty("tv", weight, lambda x: total_variation(x, BETA)),) if weight > 0 else ()
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_nodes_show_what_their_filter_wants_to_see(done: Path, tmp_path: Path) -
     tree = json.loads((results(space) / "filters" / "bee.json").read_text())
     unit = next(n["critical_filter"] for n in walk(tree) if n.get("critical_filter") is not None)
     layer = json.loads((results(space) / "summary.json").read_text())["layer"]
-    words = ["-f", f"{layer}:{unit}", "--steps", 4, "--size", 32, "-w", space]
+    words = ["-f", f"{layer}:{unit}", "--steps", 60, "-w", space]
     assert cnnlens("visualize", *words).code == 0
     page = (space / "report.html").read_text()
     key = f"visualize/{results(space).name}/{unit}.png"
