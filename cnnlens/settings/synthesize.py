@@ -55,8 +55,8 @@ class VisualizeSettings(Settings):
     steps : int
         Ascent steps.
     lr : float or None
-        Adam's learning rate; None: 0.3, for maco 1 (NAdam, in radians). For plain ascent the root mean square of a step, in units of the
-        pixel range.
+        Adam's learning rate; None: 0.3, for maco 1 (NAdam, in radians). For plain ascent the root
+        mean square of a step, in units of the pixel range.
     size : int
         Shorter side of the image that is optimized, in pixels; 0: the input's.
     target : str
