@@ -94,6 +94,8 @@ class Visualize(Pictured):
                 "nothing was named to look at",
                 "name units with -f LAYER:UNITS (conv5:0-15), or a class with --logit CLASS",
             )
+        if self.settings.method == "maco":
+            self._check_maco()
         start, self.photo = _named(self.settings.init), None
         if start:
             with readable("start from another image"):
@@ -107,6 +109,19 @@ class Visualize(Pictured):
             ledger = self.study.ledger(command, layer, "visualize.json")
             variants = [one for goal in goals for one in goal.variants(self.asked.several)]
             self.add(ledger, [self._item(layer, goal) for goal in variants], layer, name)
+
+    def _check_maco(self) -> None:
+        """Raise UsageError for what only images of another kind take."""
+        usual = VisualizeSettings(method="maco").as_dict()
+        taken = {"steps", "lr", "views", "size", "target", "transparent", "seed"}
+        more = [k for k, v in self.settings.as_dict().items() if k not in taken and v != usual[k]]
+        if more:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in more)
+            raise UsageError(
+                f"--method maco does not take {names}: the spectrum of photos does their work",
+                f"leave {'them' if len(more) > 1 else 'it'} out (or the --preset that sets them), "
+                "or use --method pixels",
+            )
 
     def _spectrum(self) -> tuple[Spectrum | None, str]:
         """Measure the spectrum of the workspace's photos; say whose it is."""
@@ -245,7 +260,8 @@ class Visualize(Pictured):
         from cnnlens.report.sheet import save_png
 
         goal: Goal = item.subject
-        part.images[goal.name] = picture.image
+        if self.asked.several > 1:
+            part.images[goal.name] = picture.image
         if not picture.alive:
             part.unreachable.append(goal.name)
             return
@@ -264,7 +280,9 @@ class Visualize(Pictured):
             return ""  # what is shown is the way from the photo; or there is no unit that sleeps
         if picture.final <= min(picture.initial, 0):
             return f"stays at {picture.final:.3g}"
-        best = part.besides.best(goal.about["unit"]) if part.besides else 0.0
+        # only what was made large anywhere on the map can be held against peaks on photos
+        anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
+        best = part.besides.best(goal.about["unit"]) if part.besides and anywhere else 0.0
         if goal.variant == 1 and picture.final < best:
             return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
         return ""
@@ -274,7 +292,7 @@ class Visualize(Pictured):
             for name, reason in part.failed.items():
                 self.study.voice.note(
                     f"{part.name}:{name} {reason}: no picture of it is kept; "
-                    "more --steps may help, or --init IMAGE"
+                    "more --steps or --contrast may help, or --init IMAGE"
                 )
         lost = [f"{part.name}:{name}" for part in self.parts for name in part.unreachable]
         for name in lost:

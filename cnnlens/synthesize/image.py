@@ -125,20 +125,26 @@ class Fourier:
         if self.bounds is None:
             return code
         most, most_hue = (bound.to(code) for bound in self.bounds)
-        power = self._power(code)  # (N, C)
+        whole, hue = self.contrast(code)  # (N,) each
         if self.shape[0] == 3:
-            hue = (power[:, 1:].sum(1).sqrt() / most_hue).clamp_min(1)  # (N,)
-            paler = torch.stack([torch.ones_like(hue), hue, hue], 1)
-            code, power = code / paler[:, :, None, None, None], power / paler.square()
-        excess = (power.sum(1).sqrt() / most).clamp_min(1)
-        return code / excess[:, None, None, None, None]
+            excess = (hue / most_hue).clamp_min(1)
+            code = (
+                code / torch.stack([torch.ones_like(hue), excess, excess], 1)[..., None, None, None]
+            )
+            whole = (whole.square() - hue.square() + (hue / excess).square()).sqrt()
+        return code / (whole / most).clamp_min(1)[:, None, None, None, None]
+
+    def contrast(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Root mean squares of what the sigmoid gets, and of the colour in it: (N,) each."""
+        power = self._power(code)  # (N, C)
+        return power.sum(1).sqrt(), power[:, 1:].sum(1).sqrt()
 
     def _power(self, code: Tensor) -> Tensor:
-        """(N, C): mean squares of what each channel of the code brings to the sigmoid."""
+        """(N, C): what each channel of the code brings to the mean square of the logits."""
         with torch.no_grad():
             power = self._planes(code).square().mean((2, 3))
             if self.shape[0] != 3:
-                return power
+                return power / self.shape[0]
             # the colours' axes stand upright on each other, nearly: their squares add up
             return power * colour_axes(code).square().mean(0)
 

@@ -42,8 +42,9 @@ from cnnlens.progress import Step
 from cnnlens.settings import InvertSettings
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.objective import Objective, custom, read_images
-from cnnlens.synthesize.optimize import Recipe, generators, optimize
+from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.regularize import alpha_norm, total_variation
+from cnnlens.synthesize.slope import Recipe
 from cnnlens.synthesize.update import LBFGS
 
 BETA, ALPHA = 2.0, 6.0

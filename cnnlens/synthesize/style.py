@@ -36,8 +36,9 @@ from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.invert import BETA, ROUNDING, SHARE, input_plane
 from cnnlens.synthesize.objective import Objective, custom, read_images
-from cnnlens.synthesize.optimize import Recipe, generators, optimize
+from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.regularize import Penalty, total_variation
+from cnnlens.synthesize.slope import Recipe
 from cnnlens.synthesize.update import LBFGS
 
 # where VGG's papers look: the first convolution of each block, and the second of the fourth

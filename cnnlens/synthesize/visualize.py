@@ -30,7 +30,7 @@ from cnnlens.synthesize.maco import (
     usual_spectrum,
 )
 from cnnlens.synthesize.objective import Objective, evaluate
-from cnnlens.synthesize.optimize import AscentStep, Recipe, generators, mean_colour, optimize
+from cnnlens.synthesize.optimize import AscentStep, generators, optimize
 from cnnlens.synthesize.regularize import (
     Edits,
     GradientFilter,
@@ -38,6 +38,7 @@ from cnnlens.synthesize.regularize import (
     alpha_norm,
     total_variation,
 )
+from cnnlens.synthesize.slope import Recipe, mean_colour
 from cnnlens.synthesize.transform import Transform, resized
 from cnnlens.synthesize.update import UPDATES, NAdam, Update
 
@@ -146,7 +147,7 @@ def visualize(
             rows = slice(begin, begin + run.batch_size)
             part = None if state is None else rows_of(state, rows)
             given = objectives[rows], measured[rows]
-            for step in _ascend(model, *given, settings, photo, part, spectrum):
+            for step in _ascend(model, *given, settings, run.batch_size, photo, part, spectrum):
                 yield replace(step, done=step.done + begin * settings.steps, total=total)
 
 
@@ -160,6 +161,7 @@ def _ascend(
     objectives: Sequence[Objective],
     measured: Sequence[Objective],
     settings: VisualizeSettings,
+    batch_size: int,
     photo: np.ndarray | None,
     state: Mapping[str, Any] | None,
     spectrum: Spectrum | None,
@@ -167,8 +169,12 @@ def _ascend(
     image = image_of(model, settings, spectrum)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
-    if photo is None and isinstance(image, Fourier) and settings.contrast != 0:
-        image = replace(image, bounds=bounds(model, objectives, settings.contrast))
+    if isinstance(image, Fourier) and settings.contrast != 0:
+        most = bounds(model, objectives, settings.contrast)
+        if photo is not None:  # it keeps its own contrast
+            own = image.contrast(start)
+            most = (torch.maximum(most[0], own[0]), torch.maximum(most[1], own[1]))
+        image = replace(image, bounds=most)
     steps = optimize(
         model,
         objectives,
@@ -177,7 +183,7 @@ def _ascend(
         randomness,
         recipe(model, settings),
         _update(settings),
-        batch_size=len(objectives),
+        batch_size=batch_size,
         state=state,
     )
     traces = [] if state is None else list(state["rows"]["trace"].unbind(1))
@@ -231,7 +237,7 @@ def _update(settings: VisualizeSettings) -> Update:
 def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
     """Translate settings into what the loop takes."""
     if settings.method == "maco":
-        return Recipe(settings.steps, Crops(), settings.views or VIEWS)
+        return Recipe(settings.steps, Crops(), views=settings.views or VIEWS)
     jitter = settings.jitter
     jitter = min(model.preprocess.size) / 11 if jitter is None else jitter
     weights = (

@@ -108,8 +108,8 @@ def test_what_stands_beside_marks_the_optimized_value():
         "value": 40.0,
     }
     picture = Image.new("RGB", (16, 16), "blue")
-    wide = np.asarray(beside(picture, "conv5 unit 1", **known)).astype(int)
-    bare = np.asarray(beside(picture, "conv5 unit 1")).astype(int)
+    wide = np.asarray(beside([picture], "conv5 unit 1", **known)).astype(int)
+    bare = np.asarray(beside([picture], "conv5 unit 1")).astype(int)
     assert wide.shape[1] > bare.shape[1] + 3 * 176
     mark = np.abs(wide[60:180] - [0xC9, 0x54, 0x00]).sum(2).min(0) < 60  # columns with its colour
     assert mark[-60:].any()  # far right: four times the best image

@@ -73,15 +73,43 @@ def test_pixels_stay_pictures():
     ]
 
 
+def measured(pictures: torch.Tensor) -> tuple[float, float]:
+    """Root mean squares of a picture's logits, and of what is left of them without the axis of
+    lightness, both by numpy."""
+    logits = np.log(pictures / (1 - pictures)).numpy()[0]  # (C, H, W)
+    if len(logits) != 3:
+        return float(np.sqrt((logits**2).mean())), 0.0
+    axes = np.linalg.solve(COLOURS, logits.reshape(3, -1))  # along the colours' axes
+    colour = COLOURS[:, 1:] @ axes[1:]
+    return float(np.sqrt((logits**2).mean())), float(np.sqrt((colour**2).mean()))
+
+
 @pytest.mark.parametrize("shape", [(3, 12, 12), (1, 7, 10), (13, 9, 9)])
-def test_contrast_is_bounded_image_by_image(shape):
-    free, bound = Fourier(shape), Fourier(shape, contrast=0.5)
-    pale, strong = free.noise(generators(1), 0.001), free.noise(generators(2), 1.0)
+def test_contrast_and_colour_are_bounded_image_by_image(shape):
+    free = Fourier(shape)
+    pale, strong = free.noise(generators(1), 0.001), free.noise(generators(2), 20.0)
+    bound = Fourier(shape, bounds=(torch.tensor([0.5, 0.5]), torch.tensor([0.1, 0.1])))
     kept = bound.kept(torch.cat([pale, strong]))
     assert torch.equal(kept[:1], pale)  # nothing to scale back
-    logits = torch.logit(bound.decode(kept[1:]).double())
-    assert float(logits.square().mean().sqrt()) == pytest.approx(0.5, rel=1e-4)
-    # the same picture, but paler
-    direction = torch.nn.functional.cosine_similarity(kept[1:].flatten(), strong.flatten(), dim=0)
-    assert float(direction) == pytest.approx(1, abs=1e-6)
+    whole, colour = measured(bound.decode(kept[1:]).double())
+    assert whole == pytest.approx(0.5, rel=0.01)
+    assert colour <= 0.101
+    own = [float(one) for one in free.contrast(strong / 20)]
+    seen = measured(free.decode(strong / 20).double())
+    assert seen[0] == pytest.approx(own[0], rel=0.02)
+    assert shape[0] != 3 or seen[1] == pytest.approx(own[1], rel=0.02)
     assert torch.equal(free.kept(strong), strong)
+    # within a channel it is the same picture, but paler
+    for before, after in zip(strong[0], kept[1], strict=True):
+        alike = torch.nn.functional.cosine_similarity(before.flatten(), after.flatten(), dim=0)
+        assert float(alike) == pytest.approx(1, abs=1e-5)
+
+
+def test_colour_alone_is_scaled_back_where_it_alone_is_too_much():
+    free = Fourier((3, 12, 12))
+    code = free.noise(generators(3), 0.02)
+    code[:, 1:] *= 20
+    whole, hue = free.contrast(code)
+    kept = Fourier((3, 12, 12), bounds=(whole * 2, hue / 4)).kept(code)
+    assert torch.equal(kept[:, :1], code[:, :1])
+    torch.testing.assert_close(kept[:, 1:], code[:, 1:] / 4)

@@ -8,11 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlens.errors import CnnlensError
-from cnnlens.synthesize import optimize as engine
+from cnnlens.synthesize import slope as engine
 from cnnlens.synthesize.image import Fourier, Pixels
 from cnnlens.synthesize.objective import channel, custom, logit, unit
-from cnnlens.synthesize.optimize import Recipe, generators, optimize
+from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty, alpha_norm
+from cnnlens.synthesize.slope import Recipe
 from cnnlens.synthesize.transform import Transform
 from cnnlens.synthesize.update import Adam, Ascent
 from tests.model.nets import network
