@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlens.measure.top import Histogram, TopImages, peaks, rank_steps
+from cnnlens.measure.top import Histogram, TopImages, nearest, peaks, rank_steps
 from tests.measure.worlds import ArraySource
 
 
@@ -80,3 +80,24 @@ def test_targets_of_several_layers_are_ranked_in_one_sweep(batch):
         assert first.best(number) == [(10 + i, float(values[i])) for i in order]
         assert first.dead(number) == ""
     assert second.dead(0) == "never above 0 on 9 images"
+
+
+def test_nearest_are_those_of_highest_cosine_whatever_the_batches() -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.random((23, 5, 3, 4), np.float32)
+    wanted = rng.random((2, 5))
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return sum(a * b) / (sum(a**2) * sum(b**2)) ** 0.5
+
+    means = [[channel.sum() / channel.size for channel in image] for image in maps.astype(float)]
+    truth = [
+        sorted(range(23), key=lambda i, v=vector: -cosine(np.array(means[i]), v))[:4]
+        for vector in wanted
+    ]
+    order = rng.permutation(23)
+    for size in (1, 7, 23):
+        batches = [(order[i : i + size], maps[order[i : i + size]]) for i in range(0, 23, size)]
+        assert nearest(batches, wanted, 4).tolist() == truth
+    few = nearest([(np.arange(2), maps[:2])], wanted, 4)
+    assert (few[:, 2:] == -1).all() and (few[:, :2] >= 0).all()

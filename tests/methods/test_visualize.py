@@ -17,6 +17,7 @@ from cnnlens.methods import visualize as method
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
+from cnnlens.settings import VisualizeSettings
 from cnnlens.synthesize import visualize as science
 from tests.cli.runner import Answer, cnnlens, files
 
@@ -214,6 +215,10 @@ CHANGES = {
     "gradient_rotate": ["--gradient-rotate", 1],
     "seed": ["--seed", 1],
     "preset": ["--preset", "simonyan"],
+    "contrast": ["--contrast", 1],
+    "views": ["--views", 2],
+    "transparent": ["--transparent"],
+    "method": ["--method", "maco"],
 }
 
 
@@ -223,6 +228,69 @@ def test_other_settings_make_the_picture_anew(net, tmp_path, name):
     assert run(net, tmp_path, *words).code == 0
     assert "made before" in run(net, tmp_path, *words).err
     assert "made before" not in run(net, tmp_path, *words, *CHANGES[name]).err
+
+
+def test_every_setting_is_changed_by_some_test():
+    later = {"beta", "blur_every", "init"}  # count only beside others: see below
+    assert set(VisualizeSettings().as_dict()) == (CHANGES.keys() - {"preset"}) | later
+
+
+def test_other_photos_make_macos_picture_anew(net, tmp_path):
+    folder, space = tmp_path / "photos", tmp_path / "space"
+    folder.mkdir()
+    for seed in range(3):
+        photo(folder / f"{seed}.png", seed)
+    words = ["-f", "conv2:1", "--method", "maco", "--steps", 2, "--views", 2]
+    bare = run(net, space, *words)
+    assert "spectrum is taken to be 1/f" in bare.err
+    assert cnnlens("extract", net, "-d", folder, "-l", "conv1", "-w", space).code == 0
+    answer = run(net, space, *words)
+    assert "the spectrum is that of 3 photos of photos" in answer.err
+    assert "made before" not in answer.err
+    assert "made before" in run(net, space, *words).err
+    photo(folder / "3.png", 3)
+    answer = run(net, space, *words)
+    assert "that of 4 photos" in answer.err and "made before" not in answer.err
+
+
+@pytest.mark.parametrize("words", [["--tv", 1], ["--preset", "erhan"], ["--init", "mean"]])
+def test_maco_refuses_what_it_does_not_use(net, tmp_path, words):
+    answer = run(net, tmp_path / "space", "-f", "conv2:1", "--method", "maco", *words)
+    assert answer.code == 2
+    assert "--method maco does not take" in answer.error
+    assert str(words[0]).removeprefix("--pre") in answer.error or "--basis" in answer.error
+    assert not (tmp_path / "space").exists()
+
+
+def test_several_images_are_one_row_and_the_first_is_the_one_made_alone(net, tmp_path):
+    words = ["-f", "conv2:1", "--steps", 6]
+    assert run(net, tmp_path / "one", *words).code == 0
+    assert run(net, tmp_path / "three", *words, "--several", 3).code == 0
+    folder = tmp_path / "three" / "visualize" / "conv2"
+    entries = listed(tmp_path / "three")["pictures"]
+    assert [(e["file"], e.get("variant", 1)) for e in entries] == [
+        ("1.png", 1), ("1~2.png", 2), ("1~3.png", 3),
+    ]  # fmt: skip
+    pictures = [(folder / e["file"]).read_bytes() for e in entries]
+    assert len(set(pictures)) == 3
+    assert (tmp_path / "one" / "visualize" / "conv2" / "1.png").read_bytes() == pictures[0]
+    # more can be asked for later, and nothing is made twice
+    answer = run(net, tmp_path / "one", *words, "--several", 3)
+    assert "1 picture was made before" in answer.err
+    late = tmp_path / "one" / "visualize" / "conv2"
+    assert [(late / e["file"]).read_bytes() for e in entries] == pictures
+
+
+def test_a_position_is_not_held_against_peaks_anywhere(net, tmp_path):
+    folder, space = tmp_path / "photos", tmp_path / "space"
+    folder.mkdir()
+    photo(folder / "0.png", 0)
+    assert cnnlens("extract", net, "-d", folder, "-l", "conv2", "-w", space).code == 0
+    assert run(net, space, "-f", "conv2:0-3@0,0", "--steps", 2).code == 0
+    names = {entry["file"] for entry in listed(space)["pictures"]}
+    dead = set(listed(space)["failed"])
+    assert names | {f"{name}.png" for name in dead} == {f"{unit}@0,0.png" for unit in range(4)}
+    assert all("best image" not in reason for reason in listed(space)["failed"].values())
 
 
 @pytest.mark.parametrize("option", ["beta", "blur_every", "init", "init's content"])

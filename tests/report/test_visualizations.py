@@ -14,6 +14,7 @@ from cnnlens.report.figures.visualize import (
     as_picture,
     beside,
     of_weights,
+    read_picture,
     sheet,
 )
 from cnnlens.report.page import write_report
@@ -113,3 +114,16 @@ def test_what_stands_beside_marks_the_optimized_value():
     assert wide.shape[1] > bare.shape[1] + 3 * 176
     mark = np.abs(wide[60:180] - [0xC9, 0x54, 0x00]).sum(2).min(0) < 60  # columns with its colour
     assert mark[-60:].any()  # far right: four times the best image
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6, 13])
+def test_pictures_are_read_as_they_were_drawn(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (channels, 5, 7)).astype(np.float32) / 255
+    as_picture(image).save(tmp_path / "a.png")
+    np.testing.assert_allclose(read_picture(tmp_path / "a.png", channels), image, atol=1e-6)
+    if channels == 3:
+        opacity = np.arange(35, dtype=np.uint8).reshape(5, 7)
+        clear = as_picture(image, opacity)
+        assert np.array_equal(np.asarray(clear)[..., 3], opacity)
+        clear.save(tmp_path / "b.png")
+        np.testing.assert_allclose(read_picture(tmp_path / "b.png", 3), image, atol=1e-6)
