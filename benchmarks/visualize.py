@@ -45,7 +45,7 @@ from cnnlens.synthesize.maco import spectrum_of
 from cnnlens.synthesize.objective import Objective, logit, scores
 from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.transform import resized
-from cnnlens.synthesize.visualize import bounds, image_of, recipe, visualize
+from cnnlens.synthesize.visualize import bounds, completed, image_of, recipe, visualize
 
 LIMITS = ["features.4:8:2.2", "features.7:8", "features.9:11:4", "features.12:15"]
 
@@ -263,7 +263,7 @@ def seconds(step, rounds: int) -> list[float]:
 def report_speed(arguments: argparse.Namespace) -> None:
     model = open_model("torchvision:resnet18", device=arguments.device)
     layer = find_layers(model).resolve("layer2")
-    settings = VisualizeSettings(steps=10_000)
+    settings = completed(model, VisualizeSettings(steps=10_000), whole=False)
     objectives = [TARGETS[settings.target](layer, unit) for unit in range(arguments.units)]
     net = torch.nn.Sequential(
         *(
@@ -282,7 +282,7 @@ def report_speed(arguments: argparse.Namespace) -> None:
     randomness = generators(0, objectives)
     start = image.noise(randomness, settings.noise)
     steps = optimize(
-        model, objectives, image, start, randomness, recipe(model, settings), batch_size=len(x)
+        model, objectives, image, start, randomness, recipe(settings), batch_size=len(x)
     )
 
     def whole() -> None:

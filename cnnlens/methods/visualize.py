@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -162,11 +163,24 @@ class Visualize(Pictured):
             layer,
             objective=goal.objective.name + ("" if goal.variant == 1 else f"~{goal.variant}"),
             **{"class": goal.about.get("class_index")},
-            settings=self.shown,
+            settings=self._used(goal),
             init=self.mark,
         )
         others = (f"{goal.name}.npz",) if self.asked.raw else ()
         return Item(f"{goal.name}.png", made_from, others, goal)
+
+    def _used(self, goal: Goal) -> dict[str, Any]:
+        """Settings that a picture is made with: what they leave open is filled in."""
+        from cnnlens.synthesize.visualize import bounds, completed
+
+        model, whole = self.study.model, math.isinf(goal.objective.sees)
+        used = completed(model, self.settings, whole).as_dict()
+        if used["contrast"] is None:
+            used["contrast"] = round(float(bounds(model, [goal.objective], None)[0]), 4)
+        used["lr"], used["falloff"] = round(used["lr"], 6), round(used["falloff"], 6)
+        return used | {
+            name: self.shown[name] for name in ("init", "spectrum") if name in self.shown
+        }
 
     def plan(self) -> str:
         """Say how many pictures of what, in how many steps."""

@@ -55,8 +55,10 @@ class VisualizeSettings(Settings):
     steps : int
         Ascent steps.
     lr : float or None
-        Adam's learning rate; None: 0.3, for maco 1 (NAdam, in radians). For plain ascent the root
-        mean square of a step, in units of the pixel range.
+        Adam's learning rate; for plain ascent the root mean square of a step, in units of the
+        pixel range; for maco NAdam's, in radians. None: here as in `falloff`, `contrast`, `jitter`,
+        `rotate` and `scale`, what suits the network, and a class or a unit
+        (`cnnlens.synthesize.visualize.completed`); each picture's entry says what that was.
     size : int
         Shorter side of the image that is optimized, in pixels; 0: the input's.
     target : str
@@ -66,13 +68,10 @@ class VisualizeSettings(Settings):
         What the image is made of: "fourier" (low frequencies first, decorrelated colours) or
         "pixels".
     falloff : float or None
-        Exponent of the frequency that the Fourier code is divided by; 1 is natural images'. None:
-        1.1 at 224 px and .18 more for each halving of the input, whose details are nearer to the
-        raster then.
+        Exponent of the frequency that the Fourier code is divided by; 1 is natural images'.
     contrast : float or None
         Largest root mean square of what the Fourier image's sigmoid gets; at 1 an image has about
-        the contrast of a photo; 0: no bound. None: 1.2 for what sees the whole input, up to 2.25
-        for what sees little of it (see `cnnlens.synthesize.visualize.bounds`).
+        the contrast of a photo; 0: no bound.
     update : str
         "adam", or "ascent": the gradient itself, at one step size.
     init : str
@@ -80,10 +79,10 @@ class VisualizeSettings(Settings):
     noise : float
         Deviation of the noise.
     jitter : float or None
-        Largest shift of a view, in input pixels; None: an eleventh of the input's shorter side.
-    rotate : float
+        Largest shift of a view, in input pixels.
+    rotate : float or None
         Largest angle of a view, in degrees.
-    scale : float
+    scale : float or None
         Largest relative change of size of a view.
     tv, beta : float
         Weight and exponent of the total variation. Weights count in units of the objective's own
@@ -116,7 +115,7 @@ class VisualizeSettings(Settings):
     transparent: bool = option(False, "maco: leave clear what counts little for the unit.")
     steps: int = option(256, "Ascent steps.", least=1, panel="Steps")
     lr: float | None = option(
-        None, "Learning rate.", above=0, shown="0.3; for maco 1", panel="Steps"
+        None, "Learning rate.", above=0, shown="0.3, for classes 0.2, for maco 1", panel="Steps"
     )
     size: int = option(
         0,
@@ -136,13 +135,13 @@ class VisualizeSettings(Settings):
         None,
         "Exponent of the frequency that the Fourier basis is divided by.",
         least=0,
-        shown="1.1 at 224 px, more where the input is smaller",
+        shown="1.1 at 224 px, for classes 1.7; more where the input is smaller",
     )
     contrast: float | None = option(
         None,
         "Largest contrast of the Fourier basis; 1: about a photo's, 0: no bound.",
         least=0,
-        shown="1.2 for what sees the whole input, up to 2.25 for what sees little of it",
+        shown="1.2 for what sees the whole input, up to 2.25 for what sees little; classes 1.4",
     )
     update: str = option(
         "adam",
@@ -156,12 +155,23 @@ class VisualizeSettings(Settings):
         None,
         "Largest shift of a view, in pixels.",
         least=0,
-        shown="an eleventh of the input's side, or the preset's",
+        shown="an eleventh of the input's side, for classes more, or the preset's",
         panel="Views",
     )
-    rotate: float = option(4.0, "Largest turn of a view, in degrees.", least=0, panel="Views")
-    scale: float = option(
-        0.05, "Largest change of size of a view, as a share.", least=0, below=1, panel="Views"
+    rotate: float | None = option(
+        None,
+        "Largest turn of a view, in degrees.",
+        least=0,
+        shown="4, for classes 12",
+        panel="Views",
+    )
+    scale: float | None = option(
+        None,
+        "Largest change of size of a view, as a share.",
+        least=0,
+        below=1,
+        shown="0.05, for classes 0.35",
+        panel="Views",
     )
     tv: float = option(0.0, "Weight of the total variation.", least=0, panel=_REGULARIZERS)
     beta: float = option(2.0, "Its exponent.", least=0, panel=_REGULARIZERS)

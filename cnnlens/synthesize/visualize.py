@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -143,12 +144,21 @@ def visualize(
     total = len(objectives) * settings.steps
     measured = objectives if activations is None else activations
     with model.in_use():
-        for begin in range(0, len(objectives), run.batch_size):
-            rows = slice(begin, begin + run.batch_size)
+        for rows in _batches(objectives, run.batch_size):
             part = None if state is None else rows_of(state, rows)
             given = objectives[rows], measured[rows]
             for step in _ascend(model, *given, settings, run.batch_size, photo, part, spectrum):
-                yield replace(step, done=step.done + begin * settings.steps, total=total)
+                done = step.done + rows.start * settings.steps
+                yield replace(step, done=done, total=total)
+
+
+def _batches(objectives: Sequence[Objective], size: int) -> Iterator[slice]:
+    """Cut objectives into batches of one kind: what sees all of the input, and what does not."""
+    start = 0
+    for _, alike in groupby(objectives, lambda one: math.isinf(one.sees)):
+        end = start + len(list(alike))
+        yield from (slice(at, min(at + size, end)) for at in range(start, end, size))
+        start = end
 
 
 def rows_of(state: Mapping[str, Any], rows: slice | Sequence[int]) -> dict[str, Any]:
@@ -166,6 +176,7 @@ def _ascend(
     state: Mapping[str, Any] | None,
     spectrum: Spectrum | None,
 ) -> Iterator[PictureStep]:
+    settings = completed(model, settings, whole=math.isinf(objectives[0].sees))
     image = image_of(model, settings, spectrum)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
@@ -181,7 +192,7 @@ def _ascend(
         image,
         start,
         randomness,
-        recipe(model, settings),
+        recipe(settings),
         _update(settings),
         batch_size=batch_size,
         state=state,
@@ -228,25 +239,45 @@ def _step(step: AscentStep, images: int, pictures: tuple[Picture, ...] = ()) -> 
     )
 
 
-def _update(settings: VisualizeSettings) -> Update:
+# What of the settings is None, by what is drawn. A class is drawn as a scene: shapes count, which
+# stay what they are when they are moved, turned and seen from nearer, and which other networks
+# know, too. A unit that sees a patch answers to its very texture. Jitter is in sides of the input.
+_PATCH = {"lr": 0.3, "falloff": 1.1, "jitter": 1 / 11, "rotate": 4.0, "scale": 0.05}
+_SCENE = {"lr": 0.2, "falloff": 1.7, "jitter": 1 / 5.6, "rotate": 12.0, "scale": 0.35}
+_STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
+
+
+def completed(model: Model, settings: VisualizeSettings, whole: bool) -> VisualizeSettings:
+    """Fill in what is left to the network and to whether the whole input is seen."""
+    found: dict[str, Any] = dict(_SCENE if whole else _PATCH)
+    side = min(model.preprocess.size)
+    found["jitter"] *= side
+    steeper = found["falloff"] + _STEEPER * math.log2(224 / side)
+    found["falloff"] = min(max(steeper, 1.0), _STEEPEST)
     if settings.method == "maco":
-        return NAdam(RATE if settings.lr is None else settings.lr)
-    return UPDATES[settings.update](0.3 if settings.lr is None else settings.lr)
+        found["lr"] = RATE
+    missing = {name: value for name, value in found.items() if getattr(settings, name) is None}
+    return replace(settings, **missing)
 
 
-def recipe(model: Model, settings: VisualizeSettings) -> Recipe:
-    """Translate settings into what the loop takes."""
+def _update(settings: VisualizeSettings) -> Update:
+    assert settings.lr is not None
+    return (
+        NAdam(settings.lr) if settings.method == "maco" else UPDATES[settings.update](settings.lr)
+    )
+
+
+def recipe(settings: VisualizeSettings) -> Recipe:
+    """Translate completed settings into what the loop takes."""
     if settings.method == "maco":
         return Recipe(settings.steps, Crops(), views=settings.views or VIEWS)
-    jitter = settings.jitter
-    jitter = min(model.preprocess.size) / 11 if jitter is None else jitter
     weights = (
         Penalty("total variation", settings.tv, partial(total_variation, beta=settings.beta)),
         Penalty("α-norm", settings.alpha, alpha_norm),
     )
     return Recipe(
         steps=settings.steps,
-        transform=Transform(jitter, settings.scale, settings.rotate),
+        transform=Transform(settings.jitter or 0, settings.scale or 0, settings.rotate or 0),
         views=settings.views or 1,
         penalties=tuple(penalty for penalty in weights if penalty.weight),
         relative=True,
@@ -270,9 +301,7 @@ def image_of(model: Model, settings: VisualizeSettings, spectrum: Spectrum | Non
         return Phases(shape, spectrum or usual_spectrum(shape))
     if settings.basis == "pixels":
         return Pixels(shape)
-    halvings = math.log2(224 / min(model.preprocess.size))
-    falloff = 1.1 + 0.18 * halvings if settings.falloff is None else settings.falloff
-    return Fourier(shape, max(falloff, 0.0), fading=_FADING)
+    return Fourier(shape, settings.falloff or 0, fading=_FADING)
 
 
 def bounds(
@@ -286,6 +315,8 @@ def bounds(
     side = min(model.preprocess.size)
     sight = torch.tensor([min(1.0, objective.sees / side) for objective in objectives]).sqrt()
     most = 2.25 - 1.05 * sight if contrast is None else torch.full_like(sight, contrast)
+    if contrast is None:  # a class's scene may have light and shade
+        most[[math.isinf(objective.sees) for objective in objectives]] = 1.4
     return most, most * (0.95 - 0.55 * sight)
 
 

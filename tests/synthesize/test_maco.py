@@ -112,8 +112,8 @@ def test_it_climbs_and_keeps_the_spectrum(model):
     assert (picture.opacity == 0).any() and (picture.opacity == 255).any()
 
 
-def test_defaults_are_the_papers(model):
-    made = recipe(model, VisualizeSettings(method="maco"))
+def test_defaults_are_the_papers():
+    made = recipe(VisualizeSettings(method="maco"))
     assert (made.steps, made.views, made.penalties) == (256, 32, ())
 
 
