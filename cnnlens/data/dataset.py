@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlens.data.decode import ENDINGS
+from cnnlens.data.decode import ENDINGS, DamagedImage
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files import atomic_folder
 
@@ -97,6 +97,21 @@ class ImageSet:
             When it cannot be read.
         """
         return np.ascontiguousarray(self.plane(index, preprocess).transpose(2, 0, 1))  # (C, H, W)
+
+    def sample(self, count: int, preprocess: Preprocess) -> np.ndarray:
+        """Bring evenly spaced images to a network's input plane, those that can be read.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, C, H, W) of `pixel_type`, N at most `count`.
+        """
+        found = []
+        for place in sorted({round(at) for at in np.linspace(0, len(self.paths) - 1, count)}):
+            with suppress(DamagedImage):
+                found.append(self.pixels(place, preprocess))
+        shape = (0, preprocess.channels, *preprocess.size)
+        return np.stack(found) if found else np.empty(shape, self.pixel_type)
 
     @property
     def labels_fingerprint(self) -> str:

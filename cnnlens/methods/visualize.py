@@ -20,11 +20,8 @@ from cnnlens.settings.option import filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
-    from cnnlens.model.preprocess import Preprocess
     from cnnlens.synthesize.goals import Goal
     from cnnlens.synthesize.maco import Spectrum
     from cnnlens.synthesize.objective import Objective
@@ -95,8 +92,6 @@ class Visualize(Pictured):
                 "nothing was named to look at",
                 "name units with -f LAYER:UNITS (conv5:0-15), or a class with --logit CLASS",
             )
-        if self.settings.method == "maco":
-            self._check_maco()
         start, self.photo = _named(self.settings.init), None
         if start:
             with readable("start from another image"):
@@ -110,19 +105,6 @@ class Visualize(Pictured):
             ledger = self.study.ledger(command, layer, "visualize.json")
             variants = [one for goal in goals for one in goal.variants(self.asked.several)]
             self.add(ledger, [self._item(layer, goal) for goal in variants], layer, name)
-
-    def _check_maco(self) -> None:
-        """Raise UsageError for what only images of another kind take."""
-        usual = VisualizeSettings(method="maco").as_dict()
-        taken = {"steps", "lr", "views", "size", "target", "transparent", "seed"}
-        more = [k for k, v in self.settings.as_dict().items() if k not in taken and v != usual[k]]
-        if more:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in more)
-            raise UsageError(
-                f"--method maco does not take {names}: the spectrum of photos does their work",
-                f"leave {'them' if len(more) > 1 else 'it'} out (or the --preset that sets them), "
-                "or use --method pixels",
-            )
 
     def _spectrum(self) -> tuple[Spectrum | None, str]:
         """Measure the spectrum of the workspace's photos; say whose it is."""
@@ -139,7 +121,9 @@ class Visualize(Pictured):
         if data is None or not len(data.paths):
             self.study.voice.note("the workspace has no photos: their spectrum is taken to be 1/f")
             return None, "1/f"
-        photos = _photos(data, model.preprocess, (shape[1], shape[2]))
+        photos = data.sample(_PHOTOS, model.preprocess)
+        if not len(photos):
+            raise CnnlensError(f"no image of {data.name} can be read", "extract other data first")
         note = f"the spectrum is that of {len(photos)} photos of {data.name}"
         self.study.voice.note(note)
         return spectrum_of(photos, shape), f"{len(photos)} of {data.name}, {data.fingerprint}"
@@ -175,9 +159,9 @@ class Visualize(Pictured):
 
         model, whole = self.study.model, math.isinf(goal.objective.sees)
         used = completed(model, self.settings, whole).as_dict()
-        if used["contrast"] is None:
-            used["contrast"] = round(float(bounds(model, [goal.objective], None)[0]), 4)
-        used["lr"], used["falloff"] = round(used["lr"], 6), round(used["falloff"], 6)
+        if used["contrast"] is None and self.settings.method == "pixels":
+            used["contrast"] = float(bounds(model, [goal.objective], None)[0])
+        used = {k: round(v, 6) if isinstance(v, float) else v for k, v in used.items()}
         return used | {
             name: self.shown[name] for name in ("init", "spectrum") if name in self.shown
         }
@@ -399,24 +383,6 @@ def _named(init: str) -> GivenImage | None:
         raise UsageError(f"--init {init} is a folder", "name one image, noise or mean")
     (image,) = given_images([Path(init)])
     return image
-
-
-def _photos(data: ImageSet, preprocess: Preprocess, size: tuple[int, int]) -> np.ndarray:
-    """Read evenly spaced photos of a data set: (N, C, *size) uint8, those that can be read."""
-    import numpy as np
-    import torch
-
-    from cnnlens.data.decode import DamagedImage
-    from cnnlens.synthesize.transform import resized
-
-    found = []
-    for place in sorted({round(at) for at in np.linspace(0, len(data.paths) - 1, _PHOTOS)}):
-        with suppress(DamagedImage):
-            pixels = torch.from_numpy(data.pixels(place, preprocess).copy())[None].float()
-            found.append(resized(pixels, size)[0].round().byte().numpy())
-    if not found:
-        raise CnnlensError(f"no image of {data.name} can be read", "name other data")
-    return np.stack(found)
 
 
 def _which(before: int, count: int, total: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from cnnlens.errors import UsageError
 from cnnlens.settings.option import option
 from cnnlens.settings.run import Presets, Settings
 
@@ -38,6 +39,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "lifelike": {**_PLAIN, "noise": 0.02, "gradient_blur": 4.0}
     | {"gradient_shift": 2.0, "gradient_rotate": 3.0},
 }
+
+
+# what maco takes of the settings
+_MACO = {"method", "steps", "lr", "views", "size", "target", "transparent", "seed"}
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,19 @@ class VisualizeSettings(Settings):
         0.0, "Largest random turn of the gradient, in degrees.", least=0, panel=_REGULARIZERS
     )
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method != "maco":
+            return
+        usual = {field.name: field.default for field in fields(self)}
+        more = [k for k, v in usual.items() if k not in _MACO and getattr(self, k) != v]
+        if more:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in more)
+            raise UsageError(
+                f"--method maco does not take {names}: the spectrum of photos does their work",
+                "leave them and the --preset that sets them out, or use --method pixels",
+            )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.synthesize.image import colour_axes
-from cnnlens.synthesize.transform import moved, turning
+from cnnlens.synthesize.transform import moved, resized, turning
 
 VIEWS, RATE = 32, 1.0  # crops a step; NAdam's learning rate, in radians
 _SIDES = (0.5, 0.05)  # of the crops, over the image's, at first and in the end
@@ -52,11 +52,14 @@ def spectrum_of(photos: np.ndarray, shape: tuple[int, int, int]) -> Spectrum:
     Parameters
     ----------
     photos : numpy.ndarray
-        (N, c, H, W) uint8; fewer channels than `shape` has are repeated.
+        (N, c, h, w) uint8, or float in [0, 1], of any size; fewer channels than `shape` has are
+        repeated.
     shape : (int, int, int)
         (C, H, W) of the images that are to have it.
     """
-    pixels = torch.from_numpy(photos).float() / 255
+    pixels = torch.from_numpy(photos)
+    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+    pixels = resized(pixels, (shape[1], shape[2]))
     pixels = pixels.repeat(1, -(-shape[0] // pixels.shape[1]), 1, 1)[:, : shape[0]]
     mean = pixels.mean((0, 2, 3))  # (C,)
     flat = (pixels - mean[:, None, None]).movedim(1, 0).flatten(1)  # (C, N H W)

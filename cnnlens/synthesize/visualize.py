@@ -254,8 +254,8 @@ def completed(model: Model, settings: VisualizeSettings, whole: bool) -> Visuali
     found["jitter"] *= side
     steeper = found["falloff"] + _STEEPER * math.log2(224 / side)
     found["falloff"] = min(max(steeper, 1.0), _STEEPEST)
-    if settings.method == "maco":
-        found["lr"] = RATE
+    if settings.method == "maco":  # its spectrum and its crops are not to be chosen
+        found = {"lr": RATE}
     missing = {name: value for name, value in found.items() if getattr(settings, name) is None}
     return replace(settings, **missing)
 
