@@ -1,8 +1,23 @@
-"""Tests run side by side: each process computes with one thread, so that they do not fight."""
+"""Tests run side by side: each process computes with one thread, so that they do not fight.
+
+Nothing that an earlier run of cnnlens kept is found, and nothing is kept in a person's own folders.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_home() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNLENS_HOME", folder)
+        patch.setenv("XDG_CACHE_HOME", folder)
+        yield

@@ -31,6 +31,7 @@ from cnnlens.model.architectures import (
     torchvision,
     weightless,
 )
+from cnnlens.model.recall import recall, remember
 
 _HINT = "name the code that builds it with --arch file.py:factory"
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
@@ -53,22 +54,42 @@ def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
     CnnlensError
         When none does; says how near the nearest was.
     """
+    found = _found_before(shapes)
+    if found is None:
+        found = _search(shapes)
+        remember(shapes, [f.architecture.name for f in found])
+    if exact := [f for f in found if f.exact]:
+        return _one_of(exact, what)
+    raise _none(found, shapes, what)
+
+
+def _found_before(shapes: Shapes) -> list[Fit] | None:
+    """What an earlier search found, held against the state dict anew."""
+    names = recall(shapes)
+    rooms: dict[str, Any] = {"torchvision": torchvision, "zoo": zoo, "timm": timm}
+    try:
+        parts = [name.partition(":") for name in names or ()]
+        return [fit(rooms[room].architecture(name), shapes) for room, _, name in parts] or None
+    except (UsageError, KeyError):  # it is not there, or damaged
+        return None
+
+
+def _search(shapes: Shapes) -> list[Fit]:
+    """All architectures that a state dict fits exactly, else the nearest ones."""
     own = [torchvision.architecture(n) for n in torchvision.likely(shapes)]
     own += [zoo.architecture(n) for n in zoo.ZOO]
     exact = [f for a in own if (f := quick_fit(a, shapes)[0]) is not None]
     if exact:
-        return _one_of(exact, what)
+        return exact
     others = [timm.architecture(n) for n in timm.names()]
     quick = [(a, *quick_fit(a, shapes)) for a in others]
     exact = [f for _, f, _ in quick if f is not None]
     if exact:
-        return _one_of(exact, what)
+        return exact
     longest = sorted(quick, key=lambda entry: -entry[2])[:_NEAREST]
     near = [fit(a, shapes) for a in [*own, *(a for a, _, alike in longest if alike)]]
     # a builder that makes layers only to measure them has been given up too early
-    if exact := [f for f in near if f.exact]:
-        return _one_of(exact, what)
-    raise _none(near, shapes, what)
+    return [f for f in near if f.exact] or sorted(near, key=lambda f: -f.closeness)[:_NEAREST]
 
 
 def _one_of(exact: Sequence[Fit], what: str) -> Fit:
