@@ -141,7 +141,8 @@ def _before(
         before = undo_names(before, plan)
     heads = {plan.head for plan in plans if plan.head}
     if heads:
-        want = skeleton(known, {}).state_dict()
+        options = next(iter(known.options(shapes_of(before))))
+        want = skeleton(known, options).state_dict()
         for name in [n for n in before if n.rpartition(".")[0] in heads]:
             del before[name]
         before |= {

@@ -77,7 +77,7 @@ def _found_before(shapes: Shapes) -> list[Fit] | None:
 def _search(shapes: Shapes) -> list[Fit]:
     """All architectures that a state dict fits exactly, else the nearest ones."""
     own = [torchvision.architecture(n) for n in torchvision.likely(shapes)]
-    own += [zoo.architecture(n) for n in zoo.ZOO]
+    own += [zoo.architecture(n) for n in zoo.likely(shapes)]
     exact = [f for a in own if (f := quick_fit(a, shapes)[0]) is not None]
     if exact:
         return exact

@@ -1,4 +1,4 @@
-"""Networks of the papers that no registry has: VGG-M, VGG-S, CaffeNet and a small one.
+"""Networks of the papers that no registry has: VGG-M, VGG-S, CaffeNet, CIFAR's, and small ones.
 
 The three of the Caffe era take values in [0, 255] less the mean of ImageNet, blue first. Their
 poolings round sizes up, as Caffe's and the padded ones of MatConvNet do. The zoo has no weights.
@@ -7,14 +7,17 @@ poolings round sizes up, as Caffe's and the padded ones of MatConvNet do. The zo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnlens.errors import UsageError, did_you_mean
-from cnnlens.model.architectures import Architecture
+from cnnlens.model import cifar
+from cnnlens.model.architectures import Architecture, Options, Shapes
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "zoo:"
@@ -136,14 +139,29 @@ def animal_net(num_classes: int = 3) -> nn.Module:
     return nn.Sequential(OrderedDict(layers))
 
 
+def _only_classes(_: Shapes) -> Iterable[Options]:
+    return ({},)
+
+
+def _says_all(_: nn.Module) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A network of the zoo: how to build it, its input, where it is from."""
+    """A network of the zoo: how to build it, its input, where it is from.
+
+    `options` reads keyword arguments of `make` off a state dict, `blocks` are the residual blocks
+    that such a one must have, and `assumed` says what it does not tell of the network.
+    """
 
     make: Callable[..., nn.Module]
     preprocess: Preprocess
     reference: str
     classes: int = 1000
+    options: Callable[[Shapes], Iterable[Options]] = _only_classes
+    assumed: Callable[[nn.Module], list[str]] = _says_all
+    blocks: tuple[int, ...] = ()
 
 
 def _caffe(size: int) -> Preprocess:
@@ -152,6 +170,49 @@ def _caffe(size: int) -> Preprocess:
         scale=255.0, bgr=True, source="zoo",
     )  # fmt: skip
 
+
+_CIFAR = Preprocess(
+    size=(32, 32), mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), source="assumed"
+)
+_HE = 'He et al., "Deep Residual Learning for Image Recognition", CVPR 2016'
+
+
+def _cifar(make: Callable[..., nn.Module], reference: str, options: Any, **more: Any) -> Entry:
+    return Entry(make, _CIFAR, reference, 10, options, cifar.assumptions, **more)
+
+
+def _resnet(blocks: tuple[int, ...], deep: bool = False, **more: Any) -> Entry:
+    make = partial(cifar.resnet, blocks, deep, **more)
+    return _cifar(make, _HE, cifar.resnet_options, blocks=blocks)
+
+
+_CIFAR_NETS = {
+    "resnet18_cifar": _resnet((2, 2, 2, 2)),
+    "resnet34_cifar": _resnet((3, 4, 6, 3)),
+    "resnet50_cifar": _resnet((3, 4, 6, 3), deep=True),
+    "resnet101_cifar": _resnet((3, 4, 23, 3), deep=True),
+    "resnet152_cifar": _resnet((3, 8, 36, 3), deep=True),
+    **{
+        f"resnet{6 * n + 2}": _resnet((n, n, n), width=16, shortcut=None, head="linear")
+        for n in (1, 2, 3, 5, 7, 9, 18, 200)
+    },
+    **{
+        f"vgg{depth}_cifar": _cifar(
+            partial(cifar.VGG, depth),
+            "Simonyan and Zisserman, ICLR 2015, with batch norms, as kuangliu/pytorch-cifar has it",
+            cifar.vgg_options,
+        )
+        for depth in (11, 13, 16, 19)
+    },
+    **{
+        f"wide_resnet{depth}": _cifar(
+            partial(cifar.WideResNet, depth),
+            'Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016',
+            cifar.wide_options,
+        )
+        for depth in (10, 16, 22, 28, 34, 40)
+    },
+}
 
 ZOO = {
     "vgg_m": Entry(vgg_m, _caffe(224), _DEVIL),
@@ -179,7 +240,14 @@ ZOO = {
         "cnnlens data make animals",
         classes=3,
     ),
+    **_CIFAR_NETS,
 }
+
+
+def likely(shapes: Shapes) -> list[str]:
+    """Names of the networks that a state dict may belong to, by its residual blocks."""
+    blocks = tuple(cifar.resnet_blocks(shapes))
+    return [name for name, entry in ZOO.items() if entry.blocks in ((), blocks)]
 
 
 def architecture(name: str) -> Architecture:
@@ -199,6 +267,8 @@ def architecture(name: str) -> Architecture:
         name=PREFIX + name,
         make=entry.make,
         outputs=entry.classes,
+        options=entry.options,
         preprocess=lambda net: entry.preprocess,
+        finish=entry.assumed,
         lazy=True,
     )
