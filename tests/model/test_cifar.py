@@ -11,6 +11,7 @@ from torch import nn
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.from_file import open_file
 from cnnlens.model.open import open_model
+from cnnlens.model.surgery import Plan, operate
 from cnnlens.model.zoo import ZOO
 from tests.model.nets import filled, pictures
 from tests.reference.cifar import (
@@ -37,7 +38,9 @@ def narrow(net: nn.Module, width: int) -> None:
         parent = net.get_submodule(name.rpartition(".")[0])
         last = name.rpartition(".")[2]
         if isinstance(module, nn.Conv2d):
-            inside, outside = (max(n * width // 64, 1) for n in (module.in_channels, module.out_channels))
+            inside, outside = (
+                max(n * width // 64, 1) for n in (module.in_channels, module.out_channels)
+            )
             setattr(
                 parent,
                 last,
@@ -139,3 +142,15 @@ def test_a_checkpoint_of_ours_keeps_width_and_names(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "new.pt", model.net, model.arch, model.preprocess)
     again = open_model(str(tmp_path / "new.pt"), device="cpu")
     assert again.fingerprint == model.fingerprint
+
+
+def test_a_narrow_network_with_a_new_head_opens_again(tmp_path: Path) -> None:
+    torch.save(Kuangliu(KuangliuBlock, [2, 2, 2, 2], 4).state_dict(), tmp_path / "net.pth")
+    model = open_model(str(tmp_path / "net.pth"), device="cpu")
+    net = operate(model.net, Plan("layer4.1", 32, head="linear", classes=3))
+    plan = Plan("layer4.1", 32, head="linear", classes=3).as_dict()
+    save_checkpoint(tmp_path / "new.pt", net, model.arch, model.preprocess, surgery=[plan])
+    again = open_model(str(tmp_path / "new.pt"), device="cpu")
+    x = pictures(2, (32, 32))
+    assert torch.equal(again.net(x), net.eval()(x))
+    assert again.net(x).shape == (2, 3)
