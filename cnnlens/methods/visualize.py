@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ class _Ascents(Part):
     unreachable: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # by name: how far they came
     images: dict[str, Any] = field(default_factory=dict)  # made by this run, by name
-    besides: Any = None  # what is known of the units
+    examples: Any = None  # what the data shows of the units
 
     def __post_init__(self) -> None:
         # an image's later variants wait for the earlier ones
@@ -113,12 +113,8 @@ class Visualize(Pictured):
 
         model = self.study.model
         shape = (model.preprocess.channels, *image_size(model, self.settings))
-        data: ImageSet | None = None
-        for named in reversed(self.study.workspace.document["data"]):
-            with suppress(CnnlensError):
-                data = self.study.images(named["path"], remember=False)
-                break
-        if data is None or not len(data.paths):
+        data = self.study.photos()
+        if data is None:
             self.study.voice.note("the workspace has no photos: their spectrum is taken to be 1/f")
             return None, "1/f"
         photos = data.sample(_PHOTOS, model.preprocess)
@@ -280,7 +276,7 @@ class Visualize(Pictured):
             return f"stays at {picture.final:.3g}"
         # only what was made large anywhere on the map can be held against peaks on photos
         anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
-        best = part.besides.best(goal.about["unit"]) if part.besides and anywhere else 0.0
+        best = part.examples.best(goal.about["unit"]) if part.examples and anywhere else 0.0
         if goal.variant == 1 and picture.final < best:
             return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
         return ""
@@ -320,15 +316,15 @@ class Visualize(Pictured):
 
     def _read_stores(self, part: _Ascents) -> None:
         """Read what the workspace's data says of the units that were asked for."""
-        from cnnlens.report.figures.visualize import Besides
+        from cnnlens.report.figures.dataset_examples import DatasetExamples
 
         units = [item.subject.about["unit"] for item in part.items]
         units = [unit for unit in units if unit is not None]
         if part.layer is None:
             return
-        part.besides = Besides(self.study.model, part.layer, units)
+        part.examples = DatasetExamples(self.study.model, part.layer, units)
         try:
-            part.besides.read_stores(self._stores(part.layer) if units else ())
+            part.examples.read_stores(self._stores(part.layer) if units else ())
         except CnnlensError as error:
             self.study.voice.note(f"no top images beside the pictures: {error.message}")
 
@@ -338,17 +334,17 @@ class Visualize(Pictured):
 
         entries = [entry for entry in part.entries if entry["unit"] is not None]
         firsts = [entry for entry in entries if entry.get("variant", 1) == 1]
-        part.besides.find_nearest(part.ledger.folder, firsts)
+        part.examples.find_nearest(part.ledger.folder, firsts)
         for number, entry in enumerate(firsts):
             yield Step(number, len(firsts), "setting beside", unit="pictures")
             label = f" · {entry['label']}" if entry.get("label") else ""
             stem = Path(entry["file"]).stem
             more = [e for e in entries if Path(e["file"]).stem.startswith(f"{stem}~")]
             title = f"{part.name} {title_of(entry)}{label}"
-            gained = part.besides.write(part.ledger.folder, entry, title, more)
+            gained = part.examples.write(part.ledger.folder, entry, title, more)
             for one in (entry, *more):
                 one.update(gained)
-                if (best := part.besides.best(one["unit"])) > 0:
+                if (best := part.examples.best(one["unit"])) > 0:
                     one["times_best"] = one["final"] / best
 
     def _stores(self, layer: Layer) -> Iterator[tuple[Path, Callable[[], ImageSet]]]:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -194,6 +194,14 @@ class Study:
         except CnnlensError:  # there is none, or it was moved away
             return given[:most]
         return spaced_images(images, most) if len(images.paths) > 1 else given[:most]
+
+    def photos(self) -> ImageSet | None:
+        """Open what of the workspace's data was used last and is still there; None without any."""
+        for known in reversed(self.workspace.document["data"]):
+            with suppress(CnnlensError):
+                if (found := self.images(known["path"], remember=False)).paths:
+                    return found
+        return None
 
     # ---- what results depend on, and where they go
 

@@ -9,10 +9,10 @@ from PIL import Image
 from cnnlens.errors import CnnlensError
 from cnnlens.methods import sections
 from cnnlens.report.blocks import at_units
+from cnnlens.report.figures.dataset_examples import beside
 from cnnlens.report.figures.visualize import (
     SheetCell,
     as_picture,
-    beside,
     of_weights,
     read_picture,
     sheet,
