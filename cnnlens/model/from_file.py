@@ -21,6 +21,7 @@ from cnnlens.model.checkpoint import (
     unwrap,
 )
 from cnnlens.model.exported import open_exported
+from cnnlens.model.hub import open_folder
 from cnnlens.model.infer import Fit, build, fit, infer
 
 CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
@@ -85,6 +86,8 @@ def open_file(path: Path, arch: str | None = None, allow_pickle: bool = False) -
     CnnlensError
         When the file is no model that can be opened; says what it seems to be.
     """
+    if path.is_dir():
+        return open_folder(path, arch)
     kind = _kind(path)
     if kind == EXPORTED:
         if arch is not None:
@@ -97,8 +100,6 @@ def open_file(path: Path, arch: str | None = None, allow_pickle: bool = False) -
 
 
 def _kind(path: Path) -> str:
-    if path.is_dir():
-        raise CnnlensError(f"{path} is a folder, not a model file", "name a file in it")
     try:
         kind = file_type(path)
     except OSError as error:

@@ -116,6 +116,13 @@ def _behaviours(fits: Sequence[Fit]) -> Iterator[Any]:
         yield found.architecture.preprocess(net), [_settings(n, m) for n, m in net.named_modules()]
 
 
+def same_network(plain: Architecture, found: Fit) -> bool:
+    """Whether a plain architecture, fitted to the same shapes, is the network of another fit."""
+    shapes = shapes_of(skeleton(found.architecture, found.options).state_dict())
+    other = fit(plain, shapes)
+    return other.exact and _all_equal(_behaviours([other, found]))
+
+
 def _settings(name: str, module: nn.Module) -> tuple[Any, ...]:
     plain = {
         k: v if isinstance(v, int | float | str | tuple | None) else getattr(v, "__qualname__", "")

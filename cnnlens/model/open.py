@@ -45,7 +45,8 @@ def open_model(
     Parameters
     ----------
     spec : str
-        A file (checkpoint, state dict, ``.safetensors``, exported program), ``torchvision:NAME``,
+        A file (checkpoint, state dict, ``.safetensors``, exported program), a folder of timm's or
+        transformers' hub (``config.json`` and weights), ``torchvision:NAME``,
         ``torchvision:NAME@WEIGHTS``, ``timm:NAME``, ``zoo:NAME``, ``file.py:factory`` or
         ``package.module:factory``.
     arch : str, optional

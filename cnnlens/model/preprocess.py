@@ -36,6 +36,8 @@ class Preprocess:
     done : bool
         Tensors of data in memory are normalised already, by these mean and std (and scale, bgr).
         They reach the network as they are; pictures, which are not, are normalised as ever.
+    stretch : bool
+        Plain photos too are stretched to the input size, as transformers' ViT has it.
     source : str
         Where these settings come from, for people: "torchvision", "checkpoint", "assumed".
     """
@@ -48,6 +50,7 @@ class Preprocess:
     scale: float = 1.0
     bgr: bool = False
     done: bool = False
+    stretch: bool = False
     source: str = "assumed"
 
     def __post_init__(self) -> None:
@@ -101,7 +104,7 @@ class Preprocess:
     def _resampled(self, image: Image.Image, squash: bool) -> Image.Image:
         height, width = self.size
         filter_ = getattr(Image.Resampling, self.interpolation.upper())
-        if squash:
+        if squash or self.stretch:
             return image.resize((width, height), filter_)
         # the shorter side, measured against the crop's shape, so that the crop always fits
         ratio = (self.resize or min(height, width)) / min(height, width)
@@ -143,8 +146,9 @@ class Preprocess:
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON, HDF5 attributes and checkpoints."""
         settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        if not self.done:  # as it was before there was such a thing, for stores made then
-            del settings["done"]
+        for name in ("done", "stretch"):  # as before there were such things, for stores made then
+            if not settings[name]:
+                del settings[name]
         return settings
 
     @property

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -17,6 +18,14 @@ from cnnlens.model.architectures.torchvision import imagenet_classes
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "timm:"
+# arguments of timm's that choose weights, not a network
+_LOADING = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+}
 _FILTERS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
@@ -111,6 +120,40 @@ def from_config(settings: Mapping[str, Any]) -> Preprocess:
         interpolation=wanted if wanted in _FILTERS else "bilinear",
         source="timm",
     )
+
+
+def arguments(config: Mapping[str, Any]) -> Options:
+    """Read what timm's hub hands to the builder of a network from a folder's ``config.json``."""
+    given = {k: v for k, v in (config.get("model_args") or {}).items() if k not in _LOADING}
+    settings = config.get("pretrained_cfg") or config
+    outputs = config.get("num_classes", settings.get("num_classes"))
+    if outputs is not None:
+        given.setdefault("num_classes", outputs)
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+
+
+def from_folder(config: Mapping[str, Any]) -> Preprocess:
+    """Read the preprocessing of a folder's ``config.json``, timm's defaults where it says none."""
+    from timm.data import resolve_data_config
+
+    settings = dict(config.get("pretrained_cfg") or config)  # older ones have one level
+    if size := (config.get("model_args") or {}).get("img_size"):
+        settings["input_size"] = (3, *((size, size) if isinstance(size, int) else size))
+    resolved = resolve_data_config({}, pretrained_cfg=settings)
+    squash = resolved.get("crop_mode") == "squash"
+    return replace(from_config(resolved), source="config.json", stretch=squash)
+
+
+def label_names(config: Mapping[str, Any]) -> list[str] | None:
+    """Read the class names of a folder's ``config.json``: words, where it has them, for labels."""
+    settings = config.get("pretrained_cfg") or {}
+    names = config.get("label_names") or settings.get("label_names") or config.get("labels")
+    words = config.get("label_descriptions") or settings.get("label_descriptions") or {}
+    if isinstance(names, Mapping):
+        names = [names[key] for key in sorted(names, key=int)]
+    if not names:
+        return None
+    return [str(words.get(name, name)) for name in names]
 
 
 def _class_names(outputs: int) -> list[str] | None:

@@ -1,0 +1,237 @@
+"""Networks of images in folders that transformers wrote, where that is installed (extra ``hf``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.architectures import Opened
+from cnnlens.model.preprocess import Preprocess
+
+PREFIX = "transformers:"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+# Pillow's numbers of resampling filters
+_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+_NAMELESS = re.compile(r"LABEL_\d+")  # what transformers calls outputs without names
+
+
+class Logits(nn.Module):
+    """A network of transformers as a plain one: a batch of images in, class scores out.
+
+    Its layers bear the names that the network itself gives them. One without a head returns its
+    features: what it pools, else its class token, else the mean over the map.
+    """
+
+    def __init__(self, whole: nn.Module, pooled: bool) -> None:
+        super().__init__()
+        self._whole = (whole.eval(),)  # a tuple hides it: its children are this module's own
+        self._pooled = pooled
+        takes = signature(whole.forward).parameters
+        self._more = {"interpolate_pos_encoding": True} if _RESIZES & takes.keys() else {}
+        for name, child in whole.named_children():
+            self.add_module(name, child)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, classes) or features (N, D)."""
+        found = self._whole[0](pixel_values=x, **self._more)
+        if (logits := getattr(found, "logits", None)) is not None:
+            return logits
+        if self._pooled and getattr(found, "pooler_output", None) is not None:
+            return found.pooler_output.flatten(1)
+        state = found.last_hidden_state  # (N, T, D) or (N, C, H, W)
+        return state[:, 0] if state.ndim == 3 else state.mean((2, 3))
+
+
+_RESIZES = {"interpolate_pos_encoding"}
+
+
+def open_transformers(
+    path: Path, config: Mapping[str, Any], processor: Mapping[str, Any]
+) -> Opened:
+    """Open a folder whose ``config.json`` names a ``model_type``.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    config : mapping
+        What its ``config.json`` holds.
+    processor : mapping
+        What its ``preprocessor_config.json`` holds; empty where there is none.
+
+    Raises
+    ------
+    UsageError
+        When transformers is not installed.
+    CnnlensError
+        When it cannot build the network, or the network takes no images.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise UsageError(
+            f"{path} needs transformers, which is not installed", 'pip install "cnnlens[hf]"'
+        )
+    whole, loaded = _load(path, config)
+    if getattr(whole, "main_input_name", "") != "pixel_values":
+        raise CnnlensError(
+            f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
+        )
+    lost = [k for k in loaded["missing_keys"] if not k.startswith("pooler.")]
+    if lost or loaded["mismatched_keys"]:
+        raise CnnlensError(
+            f"the weights in {path} do not fit {type(whole).__name__}: "
+            f"{len(lost)} missing ({', '.join(sorted(lost)[:3])})",
+            "does config.json belong to them?",
+        )
+    net = Logits(whole, pooled="pooler.dense.weight" not in loaded["missing_keys"])
+    settings, said = preprocessing(config, processor)
+    headless = not type(whole).__name__.endswith(_CLASSIFIES)
+    classes = None if headless else _class_names(config)
+    return Opened(
+        net.eval(),
+        PREFIX + type(whole).__name__,
+        settings,
+        classes,
+        source=json.dumps(_computing(config), sort_keys=True),
+        notes=_notes(path, whole, classes, headless, loaded["unexpected_keys"], said),
+    )
+
+
+_CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
+# in config.json, but nothing that decides how the network computes
+_TOLD = {"id2label", "label2id", "transformers_version", "_name_or_path", "dtype", "torch_dtype"}
+
+
+def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _TOLD}
+
+
+def _notes(
+    path: Path,
+    whole: nn.Module,
+    classes: list[str] | None,
+    headless: bool,
+    beside: list[str],
+    said: str,
+) -> list[str]:
+    names = f", {len(classes)} class names from config.json" if classes else ""
+    notes = [f"{path.name} is transformers' {type(whole).__name__}; {said}{names}"]
+    if headless:
+        notes.append("it has no classifier: its outputs are features, not classes")
+    if beside:
+        notes.append(f"left out: {', '.join(sorted(beside)[:3])} ({len(beside)} tensors)")
+    return notes
+
+
+def _load(path: Path, config: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Build what the folder holds, as transformers does, without the network and without code."""
+    import transformers
+
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    classifies = any(kind.endswith(_CLASSIFIES) for kind in kinds)
+    auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
+    try:
+        with _quietly():
+            return auto.from_pretrained(
+                str(path), local_files_only=True, trust_remote_code=False, output_loading_info=True
+            )
+    except Exception as error:  # whatever transformers raises
+        reason = " ".join(str(error).split())[:200]
+        raise CnnlensError(
+            f"transformers cannot open {path}: {reason}",
+            "is it complete, and known to the installed version of transformers?",
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers' own bars, warnings and logging off standard error."""
+    from transformers.utils import logging as own
+
+    level, bars = own.get_verbosity(), own.is_progress_bar_enabled()
+    own.set_verbosity(logging.CRITICAL)
+    own.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        own.set_verbosity(level)
+        if bars:
+            own.enable_progress_bar()
+
+
+def _class_names(config: Mapping[str, Any]) -> list[str] | None:
+    """Read `id2label`; None where it holds nothing but numbers."""
+    names = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    if sorted(names) != list(range(len(names))) or not names:
+        return None
+    ordered = [names[number] for number in sorted(names)]
+    return None if all(_NAMELESS.fullmatch(name) for name in ordered) else ordered
+
+
+def preprocessing(
+    config: Mapping[str, Any], processor: Mapping[str, Any]
+) -> tuple[Preprocess, str]:
+    """Read how pixels become input off ``preprocessor_config.json``, and say where it is from."""
+    processor = processor.get("image_processor") or processor
+    size = config.get("image_size") or 224
+    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
+    if not processor:
+        said = "there is no preprocessor_config.json: ImageNet's mean and std are assumed"
+        return Preprocess((height, width)).with_channels(config.get("num_channels", 3)), said
+    settings = Preprocess(
+        **_geometry(processor, (height, width)),
+        **_values(processor),
+        interpolation=_FILTERS.get(processor.get("resample", 2), "bilinear"),
+        source="preprocessor_config.json",
+    )
+    return settings, "preprocessing from preprocessor_config.json"
+
+
+def _values(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation in units of [0, 1], and the factor behind."""
+    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
+    scale = round(255 * factor, 6)
+    if not processor.get("do_normalize", True):
+        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": scale}
+    default = Preprocess()
+    mean = processor.get("image_mean") or default.mean
+    std = processor.get("image_std") or default.std
+    return {"mean": tuple(mean), "std": tuple(std), "scale": scale}
+
+
+def _geometry(processor: Mapping[str, Any], known: tuple[int, int]) -> dict[str, Any]:
+    """Size, what the shorter side becomes before the crop, and whether photos are stretched."""
+    size = processor.get("size")
+    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
+    if not processor.get("do_resize", True) or size is None:
+        return {"size": known}
+    sides = _sides(size)
+    if processor.get("do_center_crop", "crop_size" in processor) and "crop_size" in processor:
+        return {"size": _sides(processor["crop_size"]), "resize": min(sides)}
+    if processor.get("crop_pct") or kind.startswith("ConvNext"):
+        side = sides[0]
+        if side >= 384:  # as transformers has it
+            return {"size": sides, "stretch": True}
+        return {"size": sides, "resize": int(side / (processor.get("crop_pct") or 224 / 256))}
+    whole = isinstance(size, int) or "height" in size
+    return {"size": sides, "stretch": whole}
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Height and width of what transformers calls a size."""
+    if isinstance(size, Mapping):
+        short = size.get("shortest_edge", 224)
+        return int(size.get("height", short)), int(size.get("width", short))
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

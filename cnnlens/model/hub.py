@@ -1,0 +1,164 @@
+"""Folders as the hubs of timm and transformers write them: ``config.json`` and weights beside it.
+
+Both say how pixels become input and what the outputs are called, so that nothing is assumed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.architectures import Architecture, Opened, described, shapes_of, timm
+from cnnlens.model.architectures import transformers as hf
+from cnnlens.model.checkpoint import State, read_safetensors, read_torch, unwrap
+from cnnlens.model.infer import Fit, build, fit, same_network
+
+CONFIG, INDEX = "config.json", ".index.json"
+# in the order in which they are taken
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+FROM_ELSEWHERE = (
+    "open the PyTorch network it was made from: save its net.state_dict(), or export it with "
+    "torch.export"
+)
+_ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
+
+
+def open_folder(path: Path, arch: str | None = None) -> Opened:
+    """Open a folder of timm's or transformers' hub.
+
+    Raises
+    ------
+    UsageError
+        When `arch` is given, or the package that wrote the folder is not installed.
+    CnnlensError
+        When the folder is none of those, incomplete, or holds no network of images.
+    """
+    if not (path / CONFIG).is_file():
+        raise _no_hub(path)
+    config = _read_json(path / CONFIG)
+    if arch is not None:
+        raise UsageError(f"{path} names its architecture in {CONFIG}", "leave out --arch")
+    if "architecture" in config:
+        return _from_timm(path, config)
+    if "model_type" in config:
+        _check_weights(path)
+        processor = next((p for n in hf.PROCESSORS if (p := path / n).is_file()), None)
+        return hf.open_transformers(path, config, _read_json(processor) if processor else {})
+    raise CnnlensError(
+        f"{path / CONFIG} names neither 'architecture' (timm) nor 'model_type' (transformers)",
+        _name_a_file(path),
+    )
+
+
+def _no_hub(path: Path) -> CnnlensError:
+    """Say what a folder seems to be that holds no ``config.json``."""
+    names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    onnx = [name for name in names if name.endswith(".onnx")]
+    if "saved_model.pb" in names or onnx:
+        kind = "an ONNX model" if onnx else "a TensorFlow SavedModel"
+        return CnnlensError(
+            f"{path} is a folder with {kind}, which cnnlens does not open", FROM_ELSEWHERE
+        )
+    return CnnlensError(f"{path} is a folder without {CONFIG}, not a model", _name_a_file(path))
+
+
+def _name_a_file(path: Path) -> str:
+    """Name the weights in a folder."""
+    files = sorted(p for p in path.iterdir() if p.name.endswith(_ENDINGS))
+    if not files:
+        return "name a file of weights, or a folder with config.json and weights beside it"
+    more = f" (there are {len(files)} such files)" if len(files) > 1 else ""
+    return f"name a file in it, e.g. {files[0]}{more}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CnnlensError(
+            f"{path} cannot be read: {error}", "copy or download the folder again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CnnlensError(f"{path} holds no settings but a {type(content).__name__}")
+    return content
+
+
+def _check_weights(path: Path) -> list[Path]:
+    """Files that hold the weights: one, or the several that an index names.
+
+    Raises
+    ------
+    CnnlensError
+        When there are none, or some of several are missing.
+    """
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return [path / name]
+        if (path / (name + INDEX)).is_file():
+            parts = _read_json(path / (name + INDEX)).get("weight_map", {})
+            files = [path / Path(str(part)).name for part in sorted(set(parts.values()))]
+            lost = [file.name for file in files if not file.is_file()]
+            if lost:
+                raise CnnlensError(
+                    f"{path} lacks {', '.join(lost[:3])}, named in {name + INDEX}",
+                    "download the folder again, with all files",
+                )
+            return files
+    raise CnnlensError(
+        f"{path} holds {CONFIG}, but neither {' nor '.join(WEIGHTS)}", _name_a_file(path)
+    )
+
+
+def _read_weights(path: Path) -> State:
+    state: State = {}
+    for file in _check_weights(path):
+        safe = file.suffix == ".safetensors"
+        found = read_safetensors(file) if safe else unwrap(read_torch(file))
+        if found is None:
+            raise CnnlensError(f"{file} holds no state dict", "download the folder again")
+        state |= found
+    return state
+
+
+def _from_timm(path: Path, config: Mapping[str, Any]) -> Opened:
+    plain = timm.architecture(str(config["architecture"]).partition(".")[0])
+    arguments = timm.arguments(config)
+    known = replace(plain, options=lambda _: (arguments,))
+    state = _read_weights(path)
+    try:
+        found = fit(known, shapes_of(state))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CnnlensError(
+            f"timm cannot build {plain.name} as {path / CONFIG} says: {error}",
+            "was it written by another version of timm?",
+        ) from error
+    if not found.exact:
+        raise CnnlensError(
+            f"the weights in {path} do not fit {plain.name}: {found.describe()}",
+            f"does {CONFIG} belong to them?",
+        )
+    net = build(found, state)
+    opened = described(found.architecture, net)
+    opened.arch = _full_name(plain, found)
+    opened.preprocess = timm.from_folder(config)
+    names = timm.label_names(config)
+    if names is not None and len(names) == found.options.get("num_classes", len(names)):
+        opened.classes = names
+    opened.fixed_size = bool(config.get("pretrained_cfg", {}).get("fixed_input_size"))
+    read = ["class names"] if names and opened.classes is names else []
+    said = " and ".join(["preprocessing", *read])
+    opened.notes = [f"{path.name} is {opened.arch}, with {said} from {CONFIG}"]
+    return opened
+
+
+def _full_name(plain: Architecture, found: Fit) -> str:
+    """Name the architecture, with its arguments where its plain name builds another network."""
+    if same_network(plain, found):
+        return plain.name
+    told = {k: v for k, v in found.options.items() if k not in ("num_classes", "in_chans")}
+    more = ", ".join(f"{key}={value}" for key, value in sorted(told.items()))
+    return f"{plain.name}({more})"

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.architectures import transformers as hf
+from cnnlens.model.hub import open_folder
+from cnnlens.model.layers import find_layers
+from cnnlens.model.open import open_model
+from tests.model.nets import filled
+
+NAMES = ["ant", "bee", "cat"]
+
+
+def edit(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+
+
+def refusal(path: Path, kind: type[CnnlensError] = CnnlensError, **more: Any) -> CnnlensError:
+    with pytest.raises(kind) as caught:
+        open_folder(path, **more)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    return caught.value
+
+
+def timm_folder(path: Path, name: str = "test_resnet", **config: Any) -> nn.Module:
+    timm = pytest.importorskip("timm")
+    from timm.models import save_for_hf  # what timm.models.push_to_hf_hub writes
+
+    net = filled(timm.create_model(name, num_classes=3, **config.pop("arguments", {})))
+    save_for_hf(net, path, model_config=config, safe_serialization="both")
+    return net
+
+
+def test_a_folder_of_timm_opens_with_its_preprocessing_and_names(tmp_path: Path) -> None:
+    net = timm_folder(tmp_path / "f", label_names=NAMES)
+    config = json.loads((tmp_path / "f" / "config.json").read_text())
+    settings = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 40, 48],
+                "crop_pct": 0.8, "interpolation": "bilinear"}  # fmt: skip
+    edit(tmp_path / "f" / "config.json", pretrained_cfg={**config["pretrained_cfg"], **settings})
+    model = open_model(str(tmp_path / "f"), device="cpu")
+    assert (model.arch, model.classes) == ("timm:test_resnet", NAMES)
+    known = model.preprocess
+    assert (known.mean, known.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (known.size, known.resize, known.interpolation) == ((40, 48), 50, "bilinear")
+    assert known.source == "config.json"
+    assert "preprocessing and class names from config.json" in model.notes[0]
+    x = torch.rand(2, 3, 40, 48)
+    assert torch.allclose(model.net(x), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("left", ["model.safetensors", "pytorch_model.bin"])
+def test_either_file_of_weights_serves(tmp_path: Path, left: str) -> None:
+    timm_folder(tmp_path / "f")
+    (other,) = {"model.safetensors", "pytorch_model.bin"} - {left}
+    whole = open_folder(tmp_path / "f")
+    (tmp_path / "f" / other).unlink()
+    assert torch.equal(open_folder(tmp_path / "f").net.conv1[0].weight, whole.net.conv1[0].weight)
+
+
+def test_arguments_of_the_builder_count_and_are_named(tmp_path: Path) -> None:
+    net = timm_folder(tmp_path / "f", "test_vit", arguments={"img_size": 64, "global_pool": "avg"})
+    edit(tmp_path / "f" / "config.json", model_args={"img_size": [64, 64], "global_pool": "avg"})
+    opened = open_folder(tmp_path / "f")
+    assert opened.arch == "timm:test_vit(global_pool=avg, img_size=(64, 64))"
+    assert opened.preprocess is not None and opened.preprocess.size == (64, 64)
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.allclose(opened.net.eval()(x), net(x), atol=1e-5)
+
+
+def test_words_stand_for_labels_where_there_are_any(tmp_path: Path) -> None:
+    timm_folder(
+        tmp_path / "f",
+        label_names=["n01", "n02", "n03"],
+        label_descriptions={"n01": "ant, pismire"},
+    )
+    assert open_folder(tmp_path / "f").classes == ["ant, pismire", "n02", "n03"]
+
+
+def test_the_oldest_form_of_timms_config_is_read(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f")
+    config = json.loads((tmp_path / "f" / "config.json").read_text())
+    flat = {**config["pretrained_cfg"], "architecture": "test_resnet", "labels": NAMES}
+    flat["num_classes"] = 3
+    (tmp_path / "f" / "config.json").write_text(json.dumps(flat))
+    opened = open_folder(tmp_path / "f")
+    assert opened.classes == NAMES
+    assert opened.preprocess is not None and opened.preprocess.source == "config.json"
+
+
+def test_arguments_that_would_load_other_weights_are_left_out(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f")
+    (tmp_path / "other.pth").write_bytes(b"anything")
+    loading = {"checkpoint_path": str(tmp_path / "other.pth"), "pretrained": True}
+    edit(tmp_path / "f" / "config.json", model_args=loading)
+    assert open_folder(tmp_path / "f").arch == "timm:test_resnet"
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f")
+    edit(tmp_path / "f" / "config.json", architecture="test_efficientnet")
+    assert "do not fit timm:test_efficientnet" in refusal(tmp_path / "f").message
+    edit(tmp_path / "f" / "config.json", architecture="test_resnet", model_args={"depth": 3})
+    assert "cannot build timm:test_resnet" in refusal(tmp_path / "f").message
+
+
+def test_architecture_cannot_be_told(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f")
+    assert "leave out --arch" in refusal(tmp_path / "f", UsageError, arch="resnet18").hint
+
+
+def fill(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "hint"),
+    [
+        ({}, "is a folder without config.json", "a folder with config.json"),
+        ({"b.pt": "", "a.pth": ""}, "is a folder without config.json", "a.pth (there are 2"),
+        ({"saved_model.pb": ""}, "TensorFlow SavedModel", "torch.export"),
+        ({"model.onnx": "", "model.onnx.data": ""}, "ONNX model", "net.state_dict()"),
+        ({"config.json": "{"}, "cannot be read", "download"),
+        ({"config.json": "{}", "w.pt": ""}, "neither 'architecture'", "w.pt"),
+        ({"config.json": '{"architecture": "test_resnet"}'}, "neither model.safetensors", "file"),
+        ({"config.json": '{"model_type": "vit"}'}, "neither model.safetensors", "file"),
+        (
+            {
+                "config.json": '{"model_type": "vit"}',
+                "model.safetensors.index.json": '{"weight_map": {"a": "1.safetensors"}}',
+            },
+            "lacks 1.safetensors",
+            "all files",
+        ),
+    ],
+)
+def test_folders_that_cannot_be_opened_say_why(
+    tmp_path: Path, files: dict[str, str], message: str, hint: str
+) -> None:
+    (tmp_path / "f").mkdir()
+    error = refusal(fill(tmp_path / "f", files))
+    assert message in error.message
+    assert hint in error.hint
+
+
+def test_without_transformers_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").mkdir()
+    fill(tmp_path / "f", {"config.json": '{"model_type": "vit"}', "model.safetensors": ""})
+    monkeypatch.setattr(hf.importlib.util, "find_spec", lambda name: None)
+    error = refusal(tmp_path / "f", UsageError)
+    assert "needs transformers, which is not installed" in error.message
+    assert "cnnlens[hf]" in error.hint
+
+
+LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {n: i for i, n in enumerate(NAMES)}}
+SMALL: dict[str, dict[str, Any]] = {
+    "ResNet": {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1]},
+    "ConvNext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+    "RegNet": {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1], "groups_width": 8},
+    "MobileNetV1": {"depth_multiplier": 0.25},
+    "MobileNetV2": {"depth_multiplier": 0.35},
+    "ViT": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 32, "image_size": 64},
+    "Swin": {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4,
+             "image_size": 64},
+}  # fmt: skip
+
+
+def transformers_folder(path: Path, kind: str, what: str, **config: Any) -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    settings = getattr(transformers, f"{kind}Config")(**SMALL.get(kind, {}), **config)
+    net = filled(getattr(transformers, kind + what)(settings))
+    net.save_pretrained(path)
+    return net
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_networks_of_transformers_open_as_plain_ones(kind: str, tmp_path: Path) -> None:
+    net = transformers_folder(tmp_path / "f", kind, "ForImageClassification", **LABELS)
+    model = open_model(str(tmp_path / "f"), image_size=(64, 64), device="cpu")
+    x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.net(x), net(x).logits, rtol=1e-4, atol=1e-5)
+    assert model.arch == f"transformers:{kind}ForImageClassification"
+    assert model.classes == NAMES
+    first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    layers = find_layers(model)
+    assert layers.resolve(f"module:{first}").shape[0] == net.get_submodule(first).out_channels
+
+
+def test_a_network_without_a_head_gives_features(tmp_path: Path) -> None:
+    net = transformers_folder(tmp_path / "f", "ViT", "Model")
+    model = open_model(str(tmp_path / "f"), device="cpu")
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.net(x), net(x).pooler_output, atol=1e-5)
+    assert model.classes is None
+    assert any("features, not classes" in note for note in model.notes)
+
+
+def test_without_weights_of_a_pooler_the_class_token_is_what_comes_out(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    settings = transformers.ViTConfig(**SMALL["ViT"])
+    net = filled(transformers.ViTModel(settings, add_pooling_layer=False))  # as DINO's files
+    net.save_pretrained(tmp_path / "f")
+    model = open_model(str(tmp_path / "f"), device="cpu")
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.net(x), net(x).last_hidden_state[:, 0], atol=1e-5)
+
+
+def test_other_image_sizes_than_a_vision_transformers_own_run(tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "ViT", "ForImageClassification", **LABELS)
+    model = open_model(str(tmp_path / "f"), image_size=(96, 96), device="cpu")
+    assert model.net(torch.rand(1, 3, 96, 96)).shape == (1, 3)
+
+
+def test_networks_of_text_are_refused(tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    transformers_folder(tmp_path / "f", "Bert", "Model", **small, intermediate_size=16)
+    assert "BertModel, which takes no images" in refusal(tmp_path / "f").message
+
+
+def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "ResNet", "Model")
+    edit(tmp_path / "f" / "config.json", architectures=["ResNetForImageClassification"])
+    assert "do not fit ResNetForImageClassification: 2 missing" in refusal(tmp_path / "f").message
+
+
+def test_other_configurations_have_other_fingerprints(tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "ConvNext", "ForImageClassification", **LABELS)
+    marks = []
+    for activation in ("gelu", "relu"):
+        edit(tmp_path / "f" / "config.json", hidden_act=activation)
+        marks.append(open_model(str(tmp_path / "f"), device="cpu").fingerprint)
+    edit(tmp_path / "f" / "config.json", id2label={"0": "x", "1": "y", "2": "z"})
+    marks.append(open_model(str(tmp_path / "f"), device="cpu").fingerprint)
+    assert marks[0] != marks[1] == marks[2]
+
+
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "ViTImageProcessor": {},
+    "ConvNextImageProcessor": {"size": {"shortest_edge": 224}},
+    "MobileNetV2ImageProcessor": {},
+    "DeiTImageProcessor": {},
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_pixels_are_those_of_transformers_own_processor(kind: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    processor = getattr(transformers, kind)(**PROCESSORS[kind])
+    processor.save_pretrained(tmp_path)
+    settings, _ = hf.preprocessing(
+        {}, json.loads((tmp_path / "preprocessor_config.json").read_text())
+    )
+    ramp = np.linspace(0, 255, 300 * 300 * 3).reshape(300, 300, 3).astype(np.uint8)
+    image = Image.fromarray(ramp)
+    wanted = processor(image, return_tensors="pt")["pixel_values"]
+    pixels = torch.from_numpy(settings.pixels(image, squash=False).copy())
+    got = settings.normalize(pixels.permute(2, 0, 1)[None])
+    assert got.shape == wanted.shape
+    assert (got - wanted).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("processor", "size", "resize", "stretch"),
+    [
+        ({"size": 224, "feature_extractor_type": "ViTFeatureExtractor"}, (224, 224), None, True),
+        ({"size": {"height": 96, "width": 64}}, (96, 64), None, True),
+        ({"size": 224, "crop_pct": 0.875}, (224, 224), 256, False),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), None, True),
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}},
+         (224, 224), 256, False),
+        ({"size": 256, "crop_size": 224, "do_center_crop": True}, (224, 224), 256, False),
+        ({"do_resize": False}, (64, 64), None, False),
+    ],
+)  # fmt: skip
+def test_sizes_of_processors_old_and_new(
+    processor: dict[str, Any], size: tuple[int, int], resize: int | None, stretch: bool
+) -> None:
+    known, said = hf.preprocessing({"image_size": 64}, processor)
+    assert (known.size, known.resize, known.stretch) == (size, resize, stretch)
+    assert known.source == "preprocessor_config.json"
+    assert "assumed" not in said
+
+
+def test_values_of_processors() -> None:
+    known, _ = hf.preprocessing({}, {"image_mean": [0.1] * 3, "image_std": [0.2] * 3})
+    assert (known.mean, known.std, known.scale) == ((0.1,) * 3, (0.2,) * 3, 1)
+    plain, _ = hf.preprocessing({}, {"do_rescale": False, "do_normalize": False})
+    pixels = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
+    assert torch.allclose(plain.normalize(pixels), torch.tensor(200.0))
+    _, said = hf.preprocessing({"image_size": 32}, {})
+    assert "ImageNet's mean and std are assumed" in said
+
+
+def test_stretched_photos_are_not_cropped() -> None:
+    known, _ = hf.preprocessing({}, {"size": {"height": 8, "width": 8}})
+    wide = Image.new("RGB", (64, 8))
+    wide.paste((255, 255, 255), (0, 0, 8, 8))  # a white left end, outside of the centre crop
+    assert known.pixels(wide, squash=False)[:, 0].mean() > 200
+    assert known.as_dict()["stretch"] is True
+    assert "stretch" not in open_model("zoo:demo_net", device="cpu").preprocess.as_dict()
