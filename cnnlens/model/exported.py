@@ -68,6 +68,7 @@ def open_exported(path: Path, allow_pickle: bool = False) -> Opened:
             net = torch.export.unflatten(program)
         except Exception as error:
             raise _unreadable(path, error) from error
+    _check_mode(path, program)
     shape = _input_shape(path, program)
     size = tuple(n if isinstance(n, int) else _example(program, i) for i, n in enumerate(shape))
     batch = shape[0] if isinstance(shape[0], int) else None
@@ -79,8 +80,15 @@ def open_exported(path: Path, allow_pickle: bool = False) -> Opened:
         source=str(program.graph),
         batch=batch,
         fixed_size=all(isinstance(n, int) for n in shape[2:]),
-        notes=[f"the exported program takes batches of {batch} only"] if batch else [],
+        notes=_notes(program, batch),
     )
+
+
+def _notes(program: torch.export.ExportedProgram, batch: int | None) -> list[str]:
+    kinds = {str(t.dtype).removeprefix("torch.") for t in program.state_dict.values()}
+    other = sorted(kinds & {"float16", "bfloat16", "float64"})
+    notes = [f"the exported program takes batches of {batch} only"] if batch else []
+    return notes + [f"the exported program computes in {', '.join(other)}"] * bool(other)
 
 
 def _input_shape(path: Path, program: torch.export.ExportedProgram) -> tuple[Any, ...]:
@@ -95,6 +103,45 @@ def _input_shape(path: Path, program: torch.export.ExportedProgram) -> tuple[Any
             "export a network of one input (N, C, H, W)",
         )
     return shapes[0]
+
+
+def _check_mode(path: Path, program: torch.export.ExportedProgram) -> None:
+    """Refuse a program in which batch norms follow the batch, or numbers are drawn."""
+    parts = [m for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
+    nodes = [node for part in parts for node in part.graph.nodes]
+    found = {_training(node) for node in nodes if isinstance(node.target, torch._ops.OpOverload)}
+    said = [text for text in (_NORM, _DRAWN) if text in found]
+    if said:
+        raise CnnlensError(
+            f"{path} was exported in training mode: {' and '.join(said)}, so that what it "
+            "answers depends on more than the image",
+            "call net.eval() and export it anew: torch.export.export(net, (example,))",
+        )
+
+
+_NORM, _DRAWN = "its norms follow the batch", "its dropout draws at random"
+
+
+def _training(node: torch.fx.Node) -> str | None:
+    """What an operation does that only training wants; None where it does nothing of the kind."""
+    values = _arguments(node)
+    name = node.target._schema.name.partition("::")[2]  # type: ignore[union-attr]
+    if name.startswith("bernoulli"):
+        return _DRAWN
+    if "norm" in name:
+        # one that keeps no numbers takes the input's in every mode
+        own = values.get("running_mean") is not None
+        switched = values.get("training") is True or values.get("use_input_stats") is True
+        return _NORM if own and (switched or "_with_update" in name) else None
+    drawn = (values.get("train") is True and values.get("p") != 0) or (values.get("dropout_p") or 0)
+    return _DRAWN if drawn or ("rrelu" in name and values.get("training") is True) else None
+
+
+def _arguments(node: torch.fx.Node) -> dict[str, Any]:
+    """Arguments of an operation by name, defaults included."""
+    declared = node.target._schema.arguments  # type: ignore[union-attr]
+    given = dict(zip([a.name for a in declared], node.args, strict=False))
+    return {**{a.name: a.default_value for a in declared}, **given, **node.kwargs}
 
 
 def _example(program: torch.export.ExportedProgram, axis: int) -> int:

@@ -21,8 +21,9 @@ from cnnlens.model.checkpoint import (
     unwrap,
 )
 from cnnlens.model.exported import open_exported
-from cnnlens.model.hub import open_folder
+from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
 from cnnlens.model.infer import Fit, build, fit, infer
+from cnnlens.model.quantized import refuse_quantized
 
 CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
     "a PyTorch checkpoint",
@@ -31,13 +32,23 @@ CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
     "an exported program",
     "a safetensors file",
 )
+# models, of kinds that cnnlens does not open
+HDF5, KERAS, SAVED_MODEL, LITE, ONNX, GGUF = (
+    "an HDF5 file (Keras or TensorFlow weights?)",
+    "a Keras model",
+    "a TensorFlow SavedModel",
+    "a TensorFlow Lite model",
+    "an ONNX model",
+    "a GGUF file",
+)
+FOREIGN = (SCRIPT, KERAS, SAVED_MODEL, LITE, ONNX, GGUF)
 READABLE = (CHECKPOINT, LEGACY, EXPORTED, SAFETENSORS)
 EMPTY, TEXT, PICKLE = "empty", "a text file", "a Python pickle"
 UNKNOWN = "no file format known to cnnlens"
 # what torch.save wrote before it wrote zip archives: a pickled magic number
 _LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _BEGINNINGS = {
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras or TensorFlow weights?)",
+    b"\x89HDF\r\n\x1a\n": HDF5,
     b"\x89PNG\r\n\x1a\n": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"GIF8": "a GIF image",
@@ -51,7 +62,7 @@ _BEGINNINGS = {
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
     b"\x93NUMPY": "a NumPy array",
     b"\x7fELF": "a program",
-    b"GGUF": "a GGUF file",
+    b"GGUF": GGUF,
     b"version https://git-lfs": "a Git LFS pointer, not the file itself (run `git lfs pull`)",
     b"<!DOCTYPE": "a web page (a download that failed?)",
     b"<!doctype": "a web page (a download that failed?)",
@@ -63,7 +74,7 @@ _MEMBERS = {
     "data.pkl": CHECKPOINT,
     "archive_format": EXPORTED,
     "serialized_exported_program.json": EXPORTED,
-    "model.weights.h5": "a Keras model",
+    "model.weights.h5": KERAS,
     "[Content_Types].xml": "an Office document",
 }
 _READS = (
@@ -71,7 +82,9 @@ _READS = (
     "and torch.export programs (.pt2)"
 )
 _ADVICE = {
-    SCRIPT: "save net.state_dict(), or export it with torch.export",
+    SCRIPT: "take its weights out, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt'), "
+    "and open those; or export the network it was made from with torch.export",
+    ONNX: FROM_ELSEWHERE,
     TEXT: "give Python code as file.py:factory",
 }
 
@@ -94,7 +107,9 @@ def open_file(path: Path, arch: str | None = None, allow_pickle: bool = False) -
             raise _needless(path, "an exported program")
         return open_exported(path, allow_pickle)
     if kind == SAFETENSORS:
-        return _from_state(read_safetensors(path), path, arch)
+        state = read_safetensors(path)
+        refuse_quantized(path, state)
+        return _from_state(state, path, arch)
     read = read_pickle if kind == PICKLE else read_torch
     return _from_content(read(path, allow_pickle), path, arch)
 
@@ -107,6 +122,8 @@ def _kind(path: Path) -> str:
     if kind in READABLE or kind == PICKLE:
         return kind
     what = "is empty" if kind == EMPTY else f"is {kind}, not a model"
+    if kind in FOREIGN:
+        what = f"is {kind}, which cnnlens does not open"
     raise CnnlensError(f"{path} {what}", _ADVICE.get(kind, _READS))
 
 
@@ -119,6 +136,7 @@ def _from_content(content: Any, path: Path, arch: str | None) -> Opened:
     if module is not None and arch is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         return Opened(module, f"pickle:{kind}", notes=[f"unpickled {kind}"])
+    refuse_quantized(path, content)
     state = unwrap(content)
     if state is None:
         raise CnnlensError(
@@ -206,12 +224,12 @@ def _by_beginning(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP image"
     if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model"
+        return LITE
     if head[257:262] == b"ustar":
         return "a tar archive"
     if head[0] == 8 and head[2:3] in b"\x12\x1a\x22\x3a":  # protobuf: a version, then a field
         saved = head[1] == 1 and head[2:3] == b"\x12"
-        return "a TensorFlow SavedModel" if saved else "an ONNX model"
+        return SAVED_MODEL if saved else ONNX
     return TEXT if _is_text(head) else UNKNOWN
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.hooks import read
+from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
 
 
@@ -150,3 +152,71 @@ def test_loading_leaves_torch_as_it_was(program: Path) -> None:
     before = torch.load
     open_model(str(program), device="cpu")
     assert torch.load is before
+
+
+class Dropping(Net):
+    def __init__(self, drop: nn.Module) -> None:
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.drop(super().forward(x)[:, :, None, None])
+
+
+class Bernoulli(nn.Module):
+    """Stochastic depth, as torchvision and timm draw it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.empty_like(x).bernoulli_(0.5) if self.training else x
+
+
+def saved(path: Path, net: nn.Module, decomposed: bool) -> str:
+    program = torch.export.export(net, (torch.zeros(2, 3, 16, 16),))
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Net, "its norms follow the batch"),
+        (lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)), "its norms follow"),
+        (lambda: Dropping(nn.Dropout()), "norms follow the batch and its dropout draws at random"),
+        (lambda: nn.Sequential(nn.Dropout2d()), "its dropout draws at random"),
+        (lambda: nn.Sequential(Bernoulli()), "its dropout draws at random"),
+    ],
+)
+def test_training_mode_is_refused_and_evaluation_mode_opens(
+    make: Callable[[], nn.Module], said: str, decomposed: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(CnnlensError) as caught:
+        open_model(saved(tmp_path / "train.pt2", make().train(), decomposed), device="cpu")
+    assert "was exported in training mode" in caught.value.message
+    assert said in caught.value.message
+    assert "net.eval()" in caught.value.hint
+    open_model(saved(tmp_path / "eval.pt2", make().eval(), decomposed), device="cpu")
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_norms_that_keep_no_numbers_are_the_same_in_every_mode(
+    decomposed: bool, tmp_path: Path
+) -> None:
+    net = nn.Sequential(nn.InstanceNorm2d(3), nn.GroupNorm(3, 3), nn.Dropout(0)).train()
+    open_model(saved(tmp_path / "net.pt2", net, decomposed), device="cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_programs_of_other_number_types_open_and_compute_the_same(
+    kind: torch.dtype, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = Net().eval().to(kind)
+    path = export(tmp_path / "net.pt2", net, torch.zeros(2, 3, 16, 16, dtype=kind))
+    model = open_model(str(path), device="cpu")
+    assert any(f"computes in {str(kind).removeprefix('torch.')}" in note for note in model.notes)
+    layers = find_layers(model)
+    x = torch.rand(2, 3, 16, 16)
+    found = read(model.net, x, [layers.resolve("stem.2").place])[0]
+    wanted = net.stem(x.to(kind)).float()
+    assert torch.allclose(found, wanted, rtol=2e-2, atol=2e-2)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model import zoo
 from cnnlens.model.from_file import open_file
 
 
@@ -102,6 +103,14 @@ def test_keras_weights_torchscript_and_folders_are_named(tmp_path: Path) -> None
     assert "is a folder" in refusal(tmp_path).message
 
 
+def test_torchscript_is_left_by_the_way_that_its_hint_names(tmp_path: Path) -> None:
+    net = zoo.shapes_net()
+    torch.jit.script(net).save(str(tmp_path / "script.pt"))
+    assert "torch.jit.load(FILE).state_dict()" in refusal(tmp_path / "script.pt").hint
+    torch.save(torch.jit.load(tmp_path / "script.pt").state_dict(), tmp_path / "weights.pt")
+    assert open_file(tmp_path / "weights.pt").arch == "zoo:shapes_net"
+
+
 def test_python_code_gets_the_factory_form_as_a_hint(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("import torch\n")
     assert "file.py:factory" in refusal(tmp_path / "net.py").hint
@@ -153,8 +162,6 @@ def test_a_pickled_network_is_refused_by_name_and_opens_when_trusted(tmp_path: P
 
 @pytest.mark.parametrize("harmless", [argparse.Namespace(lr=0.1), np.float64(0.5)])
 def test_harmless_objects_are_named_with_the_way_out(tmp_path: Path, harmless: object) -> None:
-    from cnnlens.model import zoo
-
     path = tmp_path / "checkpoint.pth"
     state = zoo.shapes_net().state_dict()
     torch.save({"state_dict": state, "args": harmless}, path)
