@@ -72,10 +72,12 @@ def report(screen: Screen, workspace: Any) -> None:
     screen.say(str(page))
 
 
-# ---- cnnlens data: data sets to list, download, make and check
+# ---- cnnlens data: data sets to list, download, make, check and import
 
 data = typer.Typer(
-    help="Data sets: list, download, make, check.", no_args_is_help=True, rich_markup_mode=None
+    help="Data sets: list, download, make, check, import.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 MADE = {  # the sets that `make` knows
@@ -185,3 +187,55 @@ def check(
         raise CnnlensError(
             f"{folder} has {len(found.problems)} problem(s)", "each is listed above with its row"
         )
+
+
+@data.command("import")
+@o.with_fields(*o.common("json", "quiet", "force"))
+def import_(
+    screen: Screen,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="coco|voc|ade20k|masks",
+            help="coco: annotations/instances_*.json. voc: JPEGImages and SegmentationClass. "
+            "ade20k: the challenge's or the full set. masks: folders images and masks.",
+        ),
+    ],
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="The folder to read.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="masks: what numbers or colours are called: JSON {number: name}, lines like "
+            "`1 cat`, CSV with columns name,r,g,b.",
+        ),
+    ] = None,
+    supercategories: Annotated[
+        bool,
+        typer.Option("--supercategories", help="coco: supercategories as a category of their own."),
+    ] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard links to the images instead of copies.")
+    ] = False,
+    force: bool = False,
+) -> None:
+    """Write label masks of other kinds in Broden's layout.
+
+    Images that cannot be used are left out, counted and named; import.json lists them. The folder
+    lands whole or not at all.
+    """
+    from cnnlens.data.imports import import_data
+
+    with screen.progress() as bars:
+        found = import_data(
+            kind, src, out, names=names, supercategories=supercategories, link=link, force=force,
+            progress=lambda stage, done, total: bars.show(Step(done, total, stage)),
+        )  # fmt: skip
+    screen.document(found)
+    for note in found["notes"]:
+        screen.note(note)
+    screen.skipped(found["skipped"])
+    labels = ", ".join(f"{count} of {category}" for category, count in found["labels"].items())
+    screen.say(f"{found['images']} images, labels: {labels}")
+    screen.say(str(out))

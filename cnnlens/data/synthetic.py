@@ -7,7 +7,6 @@ have gaps and pass 255.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from cnnlens.data.shapes import (
     scenes,
     shows_square,
 )
+from cnnlens.data.write_broden import Cells, Tally, save_plane, shares
 from cnnlens.files import write_csv
 
 _FIRST_NUMBERS = {
@@ -43,9 +43,10 @@ _NUMBERS = {
     for category, (first, names) in _FIRST_NUMBERS.items()
     for number, name in enumerate(names, first)
 }
+_LABELS = {
+    category: dict(enumerate(names, first)) for category, (first, names) in _FIRST_NUMBERS.items()
+}
 _VALIDATION = 5  # every fifth picture is in the split val
-
-Cells = dict[str, list[np.ndarray | int]]  # per category: planes and whole-image numbers
 
 
 def make_shapes(
@@ -87,7 +88,7 @@ def make_shapes(
     drawn = scenes(images, size, seed)
     with new_dataset_folder(out, force) as folder:
         (folder / "images" / "shapes").mkdir(parents=True)
-        tally = _Tally(size)
+        tally = Tally()
         rows, classes = [], []
         for number, scene in enumerate(drawn):
             stem = f"shapes/{number:05d}"
@@ -95,7 +96,7 @@ def make_shapes(
                 folder / "images" / f"{stem}.png", compress_level=1
             )
             cells = _cells(scene, size)
-            tally.add(cells)
+            tally.add(shares(cells))
             split = "val" if number % _VALIDATION == _VALIDATION - 1 else "train"
             written = _write_cells(folder / "images", stem, cells)
             rows.append([f"{stem}.png", split, size, size, size, size, *written])
@@ -105,7 +106,7 @@ def make_shapes(
         header = ["image", "split", "ih", "iw", "sh", "sw", *_FIRST_NUMBERS]
         write_csv(folder / "index.csv", header, rows)
         write_csv(folder / "classes.csv", ["image", "label"], classes)
-        tally.write(folder)
+        tally.write(folder, _LABELS)
     return out
 
 
@@ -209,51 +210,5 @@ def _written(folder: Path, stem: str, category: str, place: int, item: np.ndarra
     if isinstance(item, int):
         return str(item)
     name = f"{stem}_{category}{f'_{place + 1}' if place else ''}.png"
-    rgb = np.stack([item & 255, item >> 8, np.zeros_like(item)], axis=-1)  # (size, size, 3)
-    Image.fromarray(rgb.astype(np.uint8)).save(folder / name, compress_level=1)
+    save_plane(folder / name, item)
     return name
-
-
-class _Tally:
-    """In how many pictures a label occurs, and how much of them it covers, for the tables."""
-
-    def __init__(self, size: int) -> None:
-        self.area = size * size
-        self.frequency: dict[int, int] = defaultdict(int)
-        self.coverage: dict[int, float] = defaultdict(float)
-
-    def add(self, cells: Cells) -> None:
-        for item in (item for items in cells.values() for item in items):
-            if isinstance(item, int):
-                numbers, shares = np.array([item]), np.array([1.0])
-            else:
-                numbers, counts = np.unique(item[item > 0], return_counts=True)
-                shares = counts / self.area
-            for number, share in zip(numbers.tolist(), shares.tolist(), strict=True):
-                self.frequency[number] += 1
-                self.coverage[number] += share
-
-    def write(self, folder: Path) -> None:
-        labels, categories = [], []
-        for category, (first, names) in _FIRST_NUMBERS.items():
-            numbers = range(first, first + len(names))
-            rows = [
-                [number, name, self.frequency[number], f"{self.coverage[number]:.6f}"]
-                for number, name in zip(numbers, names, strict=True)
-            ]
-            write_csv(
-                folder / f"c_{category}.csv",
-                ["code", "number", "name", "frequency", "coverage"],
-                [[code, *row] for code, row in enumerate(rows, 1)],
-            )
-            labels += [[n, name, f"{category}({f})", f, cover, ""] for n, name, f, cover in rows]
-            total = sum(self.frequency[number] for number in numbers)
-            categories.append([category, first, numbers[-1], len(names), total])
-        write_csv(
-            folder / "label.csv",
-            ["number", "name", "category", "frequency", "coverage", "syns"],
-            labels,
-        )
-        write_csv(
-            folder / "category.csv", ["name", "first", "last", "count", "frequency"], categories
-        )

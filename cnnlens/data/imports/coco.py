@@ -1,0 +1,286 @@
+"""COCO: ``annotations/instances_*.json`` with polygons and run lengths, images in folders beside.
+
+Also LVIS, PACO and what annotation tools export in COCO's format; ``stuff_*.json`` gives a category
+of its own, and categories of supercategory PART are parts. Of an image's instances of one name,
+crowd regions included, the union counts; where two names overlap, both are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.data.dataset import existing_folder, open_folder
+from cnnlens.data.imports.json_lists import element_at, elements
+from cnnlens.data.imports.run_lengths import mask_of
+from cnnlens.data.imports.source import (
+    Left,
+    Photo,
+    Read,
+    Size,
+    Source,
+    Unusable,
+    lists,
+    number,
+    split_of,
+    stacked,
+)
+from cnnlens.data.tables import LARGEST_SIDE
+from cnnlens.errors import CnnlensError
+
+_PARTS = ("part", "parts")  # supercategories whose categories are parts
+_REST = "other"  # in COCO's files of stuff the union of all things, which is no stuff
+
+Label = tuple[str, str]  # category of Broden's layout, name
+
+
+@dataclass
+class _File:
+    """One annotation file: its categories, images, and where each image's annotations are."""
+
+    path: Path
+    labels: dict[Any, tuple[Label, str]] = field(
+        default_factory=dict
+    )  # by id: label, supercategory
+    images: dict[Any, Mapping[str, Any]] = field(default_factory=dict)
+    places: dict[Any, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    masks = boxes = crowds = 0
+
+    @property
+    def stuff(self) -> bool:
+        return self.path.name.startswith("stuff")
+
+
+def open_coco(src: Path, *, supercategories: bool = False) -> Source:
+    """Read the annotation files of a folder, or the one file that `src` is.
+
+    Parameters
+    ----------
+    src : pathlib.Path
+        The folder with ``annotations`` and the folders of images.
+    supercategories : bool
+        A category ``supercategory`` beside ``object``.
+
+    Raises
+    ------
+    CnnlensError
+        When there are no annotation files, none holds masks, or there are no images.
+    """
+    root = _above(src) if src.is_file() else src
+    files = [_read(path) for path in _annotation_files(existing_folder(root), src)]
+    files = [one for one in files if one.masks]
+    if not files:
+        raise CnnlensError(
+            f"{src} has no masks: no annotation file has categories and segmentations",
+            "boxes alone, keypoints and captions say nothing about pixels",
+        )
+    numbers = _numbers(files, supercategories)
+    photos, left = _photos(root, files, numbers)
+    return Source(numbers, photos, left, _notes(files))
+
+
+def _above(file: Path) -> Path:
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
+def _annotation_files(root: Path, src: Path) -> list[Path]:
+    """The files of instances and stuff; where no file is called so, all that are JSON."""
+    if src != root:
+        return [src]
+    found = sorted(
+        Path(folder, name)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.lower().endswith(".json") and not name.startswith(".")
+    )
+    usual = [path for path in found if path.name.startswith(("instances", "stuff"))]
+    if not found:
+        raise CnnlensError(
+            f"no annotations/instances_*.json in {root}; {lists(root)}",
+            "name the folder that holds annotations/ and the images",
+        )
+    return usual or found
+
+
+def _read(path: Path) -> _File:
+    one = _File(path)
+    for key, offset, length, value in elements(path):
+        if not isinstance(value, dict):
+            continue
+        if key == "categories" and "name" in value:
+            one.labels[value.get("id")] = _label(one, value)
+        elif key == "images":
+            one.images[value.get("id")] = {
+                name: value.get(name) for name in ("file_name", "coco_url", "height", "width")
+            }
+        elif key == "annotations" and value.get("segmentation"):
+            one.places[value.get("image_id")].append((offset, length))
+            one.masks += 1
+            one.crowds += bool(value.get("iscrowd"))
+        elif key == "annotations":
+            one.boxes += 1
+    if not one.labels or not one.images:
+        one.masks = 0
+    return one
+
+
+def _label(one: _File, category: Mapping[str, Any]) -> tuple[Label, str]:
+    name = " ".join(str(category["name"]).split())
+    above = " ".join(str(category.get("supercategory") or "").split())
+    if above.lower() in _PARTS:
+        return ("part", name), ""
+    if one.stuff and name == _REST:
+        return ("", name), ""
+    return ("stuff" if one.stuff else "object", name), above
+
+
+def _numbers(files: Sequence[_File], supercategories: bool) -> dict[str, dict[int, str]]:
+    labels = [found for one in files for found in one.labels.values()]
+    names: dict[str, list[str]] = defaultdict(list)
+    for (category, name), _ in labels:
+        if category:
+            names[category].append(name)
+    if supercategories:
+        names["supercategory"] = sorted({above for _, above in labels if above})
+    numbers, first = {}, 1
+    for category, found in names.items():
+        numbers[category] = number(list(dict.fromkeys(found)), first)
+        first += len(numbers[category])
+    return {category: of for category, of in numbers.items() if of}
+
+
+def _notes(files: Sequence[_File]) -> list[str]:
+    notes = [f"{one.path.name}: {one.masks} masks on {len(one.images)} images" for one in files]
+    if crowds := sum(one.crowds for one in files):
+        notes.append(f"{crowds} crowd regions count as what they are crowds of")
+    if boxes := sum(one.boxes for one in files):
+        notes.append(f"{boxes} annotations have no mask: they count as nothing")
+    if lost := sum(len(one.places.keys() - one.images.keys()) for one in files):
+        notes.append(f"annotations of {lost} images that no file lists: passed over")
+    return notes
+
+
+# ---- images
+
+
+def _photos(
+    root: Path, files: Sequence[_File], numbers: Mapping[str, Mapping[int, str]]
+) -> tuple[list[Photo], list[Left]]:
+    """One photo per image file, whatever number of annotation files know it."""
+    known = {(category, name): n for category, of in numbers.items() for n, name in of.items()}
+    places = _Places(root)
+    left: dict[str, str] = {}
+    found: dict[str, list[tuple[_File, Any]]] = defaultdict(list)
+    for one in files:
+        for image, entry in one.images.items():
+            wanted = _wanted(entry) or f"image {image}"
+            try:
+                found[places.find(wanted, one.path)].append((one, image))
+            except Unusable as unusable:
+                left[wanted] = unusable.reason
+    photos = [
+        Photo(
+            root / path,
+            path,
+            split_of(of[0][0].path.stem) or split_of(path) or "train",
+            partial(_labels, root / path, of, known),
+        )
+        for path, of in sorted(found.items())
+    ]
+    return photos, list(left.items())
+
+
+def _wanted(entry: Mapping[str, Any]) -> str:
+    """An image's name in its file; LVIS has addresses only, whose end is folder and name."""
+    name = entry["file_name"] or "/".join(str(entry["coco_url"] or "").split("/")[-2:])
+    return str(name).replace("\\", "/")
+
+
+class _Places:
+    """Where images are below a folder, by name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.paths: dict[str, list[str]] = defaultdict(list)
+        try:
+            found = open_folder(root).paths
+        except CnnlensError as error:
+            raise CnnlensError(
+                error.message, "put or link the folder of images (val2017, images) beside them"
+            ) from error
+        for path in found:
+            self.paths[path.rpartition("/")[2]].append(path)
+
+    def find(self, wanted: str, annotations: Path) -> str:
+        """Find the one image that an annotation file means; raise `Unusable` where none is."""
+        paths = self.paths.get(wanted.rpartition("/")[2], [])
+        paths = [p for p in paths if f"/{p}".endswith(f"/{wanted.lstrip('./')}")] or paths
+        if len(paths) > 1:
+            paths = self._meant(paths, annotations) or paths
+        if len(paths) != 1:
+            raise Unusable(f"it may be {' or '.join(paths[:3])}" if paths else "missing")
+        return paths[0]
+
+    def _meant(self, paths: list[str], annotations: Path) -> list[str]:
+        """Of several, those beside the annotations, or in a folder that bears their name."""
+        below = annotations.parent.relative_to(self.root).as_posix()
+        beside = [path for path in paths if path.startswith(f"{below}/")]
+        token = annotations.stem.rpartition("_")[2]
+        named = [path for path in paths if token in path.split("/")[:-1]]
+        split = split_of(annotations.stem)
+        of_split = [path for path in paths if split and split_of(path) == split]
+        return next((some for some in (beside, named, of_split) if len(some) == 1), [])
+
+
+# ---- the labels of one image
+
+
+def _labels(image: Path, of: Sequence[tuple[_File, Any]], known: Mapping[Label, int]) -> Read:
+    size = _size(image, of[0][0].images[of[0][1]])
+    masks: dict[str, dict[int, np.ndarray]] = {}
+    for one, image_id in of:
+        # what nothing is drawn of is known not to be there; parts are drawn on some images only
+        for category in ("stuff" if one.stuff else "object", "supercategory"):
+            masks.setdefault(category, {})
+        for (category, name), above, mask in _masks(one, image_id, size):
+            for label in ((category, name), ("supercategory", above)):
+                if label in known:
+                    of_category = masks.setdefault(label[0], {})
+                    union = of_category.setdefault(known[label], np.zeros(size, bool))
+                    union |= mask
+    kinds = {category for category, _ in known}
+    return Read({kind: stacked(some, size) for kind, some in masks.items() if kind in kinds})
+
+
+def _masks(one: _File, image: Any, size: Size) -> Iterator[tuple[Label, str, np.ndarray]]:
+    with one.path.open("rb") as file:
+        for offset, length in one.places.get(image, ()):
+            annotation = element_at(file, offset, length)
+            category = annotation.get("category_id")
+            if category not in one.labels:
+                raise Unusable(f"{_named(annotation)} is of category {category}, which has no name")
+            try:
+                yield *one.labels[category], mask_of(annotation["segmentation"], size)
+            except ValueError as error:
+                raise Unusable(f"{_named(annotation)} has {error}") from None
+
+
+def _named(annotation: Mapping[str, Any]) -> str:
+    return f"annotation {annotation.get('id')}"
+
+
+def _size(image: Path, entry: Mapping[str, Any]) -> Size:
+    """(H, W) as the file says; an image's own where it says nothing."""
+    height, width = entry["height"], entry["width"]
+    if all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (height, width)):
+        return height, width
+    with Image.open(image) as opened:
+        return opened.height, opened.width

@@ -1,0 +1,248 @@
+"""Masks in picture files: numbers, palettes, colours, and the tables that name them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.data.decode import reason_of
+from cnnlens.data.imports.source import Read, Unusable
+from cnnlens.errors import CnnlensError
+
+_FORMATS = ("PNG", "BMP", "TIFF", "GIF", "WEBP")
+MOST_LABEL = 65535  # two bytes of a label plane
+VOID = 255  # of masks of 8 bits, where no name says otherwise
+NOTHING = frozenset(
+    ("background", "_background_", "void", "unlabeled", "unlabelled", "ignore", "nothing", "none")
+)
+
+Colour = tuple[int, int, int]
+
+
+def read_mask(path: Path, colours: bool = False) -> np.ndarray:
+    """Read a mask.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A PNG, BMP, TIFF, GIF or WebP file.
+    colours : bool
+        What a palette stands for, instead of its indices.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w) uint16 numbers; or (h, w, 3) uint8 where the file has colours.
+
+    Raises
+    ------
+    Unusable
+        When it is missing, damaged, a JPEG, or holds something else than label numbers.
+    """
+    try:
+        with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
+            if image.format == "JPEG":
+                raise Unusable(f"{path.name} is a JPEG, which changes label numbers: masks are PNG")
+            values = np.asarray(_plain(image, colours))
+    except FileNotFoundError:
+        raise Unusable(f"{path.name} is missing") from None
+    except Unusable:
+        raise
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+        raise Unusable(f"{path.name} cannot be read: {reason_of(error)}") from error
+    return values if values.ndim == 3 else _numbers(values, path.name)
+
+
+def _plain(image: Image.Image, colours: bool) -> Image.Image:
+    """Leave transparency out, and palettes as they are or as their colours."""
+    if colours or image.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
+        return image.convert("RGB")
+    return image.getchannel("L") if image.mode == "LA" else image
+
+
+def _numbers(values: np.ndarray, name: str) -> np.ndarray:
+    whole = values.astype(np.int64)
+    if (whole != values).any() or whole.min(initial=0) < 0 or whole.max(initial=0) > MOST_LABEL:
+        raise Unusable(f"{name} holds something else than whole numbers from 0 to 65535")
+    return whole.astype(np.uint16)
+
+
+def grey(values: np.ndarray) -> np.ndarray | None:
+    """Numbers of a mask whose three channels are equal; None where they are colours."""
+    if values.ndim == 2:
+        return values
+    equal = (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all()
+    return values[..., 0].astype(np.uint16) if equal else None
+
+
+def packed(colours: np.ndarray) -> np.ndarray:
+    """One integer for every colour of (…, 3)."""
+    r, g, b = np.moveaxis(colours.astype(np.int64), -1, 0)
+    return (r << 16) | (g << 8) | b
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What the numbers or the colours of masks mean.
+
+    Attributes
+    ----------
+    meaning : mapping
+        Label number by value of a mask, or by colour; 0 is nothing, said so.
+    coloured : bool
+        Whether masks are read as colours.
+    """
+
+    meaning: Mapping[int, int] | Mapping[Colour, int]
+    coloured: bool = False
+
+    def read(self, path: Path) -> Read:
+        """Read the mask of one image: a plane of label numbers, and values that have no name."""
+        values = read_mask(path, self.coloured)
+        if not self.coloured:
+            numbers = grey(values)
+            if numbers is None:
+                raise Unusable(f"{path.name} is coloured, and nothing says what its colours mean")
+            values = numbers
+        return self.of(values)
+
+    def of(self, values: np.ndarray) -> Read:
+        """Look up the values (h, w), or colours (h, w, 3), of a mask."""
+        if self.coloured:
+            values = packed(values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2))
+        known, numbers = self._sorted
+        places = np.searchsorted(known, values).clip(max=len(known) - 1)
+        named = known[places] == values
+        plane = np.where(named, numbers[places], np.uint16(0))  # (sh, sw)
+        odd = [] if named.all() else np.unique(values[~named]).tolist()
+        return Read({"object": [plane]}, tuple(_said(value, self.coloured) for value in odd))
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values or packed colours in order, and the label number of each."""
+        keys = np.array(list(self.meaning))
+        codes = packed(keys) if self.coloured else keys
+        order = np.argsort(codes)
+        return codes[order], np.array(list(self.meaning.values()), np.uint16)[order]
+
+
+def _said(value: int, coloured: bool) -> str:
+    return (
+        f"colour {value >> 16},{value >> 8 & 255},{value & 255}" if coloured else f"value {value}"
+    )
+
+
+# ---- files that name numbers or colours
+
+Named = list[tuple[int | Colour | None, str]]  # what a mask holds, where it is said, and its name
+
+
+def read_names(path: Path) -> Named:
+    """Read names of numbers or colours.
+
+    ``.json``: an object of numbers and names, or a list; ``.csv``: columns name, r, g, b or name,
+    number; else a line each, with or without a number before it.
+
+    Raises
+    ------
+    CnnlensError
+        When it cannot be read, or is none of these.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        read = {".json": _of_json, ".csv": _of_csv}.get(path.suffix.lower(), _of_lines)
+        named = read(text)
+    except FileNotFoundError:
+        raise CnnlensError(f"{path} does not exist") from None
+    except OSError as error:
+        raise CnnlensError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise CnnlensError(
+            f"{path} does not name labels: {error}",
+            'a JSON object {"1": "cat"}, a CSV with columns name,r,g,b, or lines like `1 cat`',
+        ) from error
+    if not named:
+        raise CnnlensError(f"{path} names no label")
+    return named
+
+
+def _of_json(text: str) -> Named:
+    document = json.loads(text)
+    if isinstance(document, list):
+        return list(enumerate(map(str, document)))
+    if not isinstance(document, dict):
+        raise ValueError("it is neither an object nor a list")
+    if all(isinstance(value, int) for value in document.values()):  # names of numbers, turned round
+        return [(value, str(name)) for name, value in document.items()]
+    return [(int(value), str(name)) for value, name in document.items()]
+
+
+def _of_csv(text: str) -> Named:
+    first = text.partition("\n")[0]
+    between = next((mark for mark in ",;\t" if mark in first), ",")
+    lines = text.splitlines(keepends=True)
+    rows = list(csv.reader(lines, delimiter=between, skipinitialspace=True))
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if "name" not in header:
+        raise ValueError("its first line has no column name")
+    channels = [next((c for c in names if c in header), "") for names in _CHANNELS]
+    keys = channels if all(channels) else [next((c for c in _NUMBER if c in header), "")]
+    if not all(keys):
+        raise ValueError(f"its first line must have name,r,g,b or name,number, not {header}")
+    places = [header.index(key) for key in keys]
+    named: Named = []
+    for row in (row for row in rows[1:] if any(cell.strip() for cell in row)):
+        key = tuple(int(row[place]) for place in places)
+        if len(key) == 3 and not all(0 <= channel <= 255 for channel in key):
+            raise ValueError(f"{key} is no colour")
+        named.append((key if len(key) == 3 else key[0], row[header.index("name")].strip()))
+    return named
+
+
+_CHANNELS = (("r", "red"), ("g", "green"), ("b", "blue"))
+_NUMBER = ("number", "index", "id", "value")
+
+
+def _of_lines(text: str) -> Named:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [_numbered(line) for line in lines]
+    if all(number is not None for number, _ in numbered):
+        return list(numbered)
+    return [(None, line) for line in lines]
+
+
+def _numbered(line: str) -> tuple[int | None, str]:
+    head, _, name = line.replace("\t", " ").replace(":", " ").replace(",", " ", 1).partition(" ")
+    return (int(head), name.strip()) if head.isascii() and head.isdigit() and name else (None, line)
+
+
+def is_nothing(name: str) -> bool:
+    """Whether a name says that nothing is there."""
+    return name.strip().lower() in NOTHING
+
+
+def table_of(named: Sequence[tuple[int | Colour, str]]) -> tuple[Table, dict[int, str]]:
+    """Make the table, and the labels by number: a mask's own numbers where it has some.
+
+    Values of one name are one label; what is called background, void or the like is nothing, and
+    so are 0 and 255 where they have no name. Where 0 has one, all numbers are one higher.
+    """
+    coloured = bool(named) and isinstance(named[0][0], tuple)
+    meaning: dict[Any, int] = {} if coloured else {0: 0, VOID: 0}
+    labels: dict[str, int] = {}
+    shift = int(any(value == 0 and not is_nothing(name) for value, name in named))
+    for value, name in named:
+        own = len(labels) + 1 if isinstance(value, tuple) else value + shift
+        if own < 0 or own > MOST_LABEL:
+            continue  # no mask holds it
+        clean = " ".join(name.split()) or f"label {value}"
+        meaning[value] = 0 if is_nothing(clean) else labels.setdefault(clean, own)
+    return Table(meaning, coloured), {number: name for name, number in labels.items()}

@@ -1,0 +1,291 @@
+"""From images with label masks of any kind to a folder in Broden's layout, whole or not at all.
+
+A kind of data set says where its images are and how the labels of one are read (`Source`); images
+are looked at in threads and written as they come, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.data.batches import read_ahead
+from cnnlens.data.dataset import new_dataset_folder
+from cnnlens.data.decode import DamagedImage, load_image
+from cnnlens.data.imports.source import (
+    NAMED,
+    PLANES,
+    Left,
+    Photo,
+    Size,
+    Source,
+    Unusable,
+    safe_names,
+)
+from cnnlens.data.tables import FIXED
+from cnnlens.data.write_broden import Cells, Numbers, Tally, save_plane, shares
+from cnnlens.errors import CnnlensError
+from cnnlens.files import write_csv, write_json
+
+_AHEAD = 64
+_ORIENTATION = 0x0112
+# what brings a label plane, drawn on the upright image, back to the image as it is stored
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+_SWAPS = (5, 6, 7, 8)  # orientations that make width of height
+
+
+@dataclass(frozen=True)
+class _Done:
+    row: list[object]
+    shares: dict[int, float]
+    odd: tuple[str, ...]
+    turned: str  # what was done about an EXIF turn; empty where there is none
+
+
+def write_source(
+    source: Source,
+    out: Path,
+    *,
+    link: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write a data set in Broden's layout.
+
+    Parameters
+    ----------
+    source : Source
+        What to write.
+    out : pathlib.Path
+        Folder to make; it lands whole or not at all.
+    link : bool
+        Hard links to the images instead of copies, where the file system has them.
+    force : bool
+        Replace an earlier data set in `out`.
+    progress : callable, optional
+        Called with (images looked at, images in all).
+
+    Returns
+    -------
+    dict
+        ``images``, ``skipped`` (image, reason), ``labels`` per category, ``notes``; also written
+        as ``import.json``.
+
+    Raises
+    ------
+    CnnlensError
+        When no image can be used, or `out` is in the way or cannot be written.
+    """
+    names = safe_names(photo.name for photo in source.photos)
+    left, tally, odd, turned = list(source.left_out), Tally(), Counter[str](), Counter[str]()
+    rows: list[list[object]] = []
+    with new_dataset_folder(out, force) as folder:
+        (folder / "images" / PLANES).mkdir(parents=True)
+
+        def bring(index: int) -> _Done | Left:
+            photo = source.photos[index]
+            try:
+                return _bring(photo, names[index], index, folder / "images", source.numbers, link)
+            except DamagedImage as damage:
+                return photo.name, damage.reason
+            except Unusable as unusable:
+                return photo.name, unusable.reason
+
+        order, total = range(len(names)), len(names)
+        with closing(read_ahead(bring, order, os.cpu_count() or 1, _AHEAD)) as results:
+            for done, result in enumerate(results, 1):
+                if isinstance(result, tuple):
+                    left.append(result)
+                else:
+                    rows.append(result.row)
+                    tally.add(result.shares)
+                    odd.update(result.odd)
+                    turned.update([result.turned] if result.turned else [])
+                if progress is not None:
+                    progress(done, total)
+        if not rows:
+            raise _none(left)
+        seen = _seen(source.numbers, tally)
+        write_csv(folder / "index.csv", [*FIXED, *source.numbers], rows)
+        tally.write(folder, seen)
+        notes = [*source.notes, *_odd_notes(odd), *_turned_notes(turned)]
+        summary = _summary(rows, left, seen, notes)
+        write_json(folder / "import.json", summary)
+    return summary
+
+
+def _none(left: Sequence[Left]) -> CnnlensError:
+    if not left:
+        return CnnlensError("no image has a label: there is nothing to import")
+    named = "; ".join(f"{image}: {reason}" for image, reason in left[:3])
+    more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+    return CnnlensError(f"none of {len(left)} images can be imported ({named}{more})")
+
+
+def _seen(numbers: Numbers, tally: Tally) -> Numbers:
+    """Labels that some image shows, and their categories."""
+    kept = {
+        category: {n: name for n, name in names.items() if tally.frequency.get(n)}
+        for category, names in numbers.items()
+    }
+    if not any(kept.values()):
+        raise CnnlensError(
+            "not one image shows a label: every mask is empty, or none of its values has a name"
+        )
+    return {category: names for category, names in kept.items() if names}
+
+
+def _summary(
+    rows: Sequence[object], left: Sequence[Left], seen: Numbers, notes: list[str]
+) -> dict[str, Any]:
+    return {
+        "images": len(rows),
+        "skipped": [{"image": image, "reason": reason} for image, reason in left],
+        "labels": {category: len(names) for category, names in seen.items()},
+        "notes": notes,
+    }
+
+
+def _odd_notes(odd: Counter[str]) -> list[str]:
+    if not odd:
+        return []
+    most = sorted(odd.items(), key=lambda one: (-one[1], one[0]))
+    named = ", ".join(f"{what} ({count} images)" for what, count in most[:NAMED])
+    more = f" and {len(most) - NAMED} more" if len(most) > NAMED else ""
+    return [f"without a name, so that it counts as nothing: {named}{more}"]
+
+
+def _turned_notes(turned: Counter[str]) -> list[str]:
+    return [
+        f"{count} images bear an EXIF turn; their labels {what}; the tag was removed"
+        for what, count in sorted(turned.items())
+    ]
+
+
+# ---- one image
+
+
+def _bring(
+    photo: Photo, name: str, index: int, images: Path, numbers: Numbers, link: bool
+) -> _Done:
+    """Check an image and its labels, write both, and give its row."""
+    size, turn = _look(photo.file)
+    read = photo.labels()
+    cells, turned = _fitting(read.cells, size, turn)
+    _place(photo.file, images / name, turn != 1, link)
+    written = [_written(images, index, category, cells.get(category, [])) for category in numbers]
+    sides = _sides(cells) or size
+    return _Done([name, photo.split, *size, *sides, *written], shares(cells), read.odd, turned)
+
+
+def _look(file: Path) -> tuple[Size, int]:
+    """Give an image's size as stored, and its EXIF orientation (1: none); decode all of it."""
+    upright = load_image(file).size
+    with Image.open(file) as image:
+        if image.format == "TIFF":  # Pillow itself turns these
+            return (upright[1], upright[0]), 1
+        size, turn = (image.height, image.width), _orientation(image)
+        if turn != 1 and image.format not in ("JPEG", "MPO"):
+            raise Unusable("it bears an EXIF turn and is no JPEG: save it upright")
+    return size, turn
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken tag does not make the picture unreadable
+        return 1
+    return found if found in _BACK else 1
+
+
+def _sides(cells: Cells) -> Size | None:
+    """Size of the label planes, the same for all; None where there are none."""
+    sizes = {item.shape for items in cells.values() for item in items if not isinstance(item, int)}
+    if len(sizes) > 1:
+        raise Unusable(f"its masks are of {len(sizes)} sizes")
+    return next(iter(sizes), None)
+
+
+def _fitting(cells: Cells, size: Size, turn: int) -> tuple[Cells, str]:
+    """Lay the labels on the image as it is stored; say how, where it bears an EXIF turn."""
+    sides = _sides(cells)
+    if sides is None or _alike(sides, size):
+        return cells, "lie on the pixels as stored" if turn != 1 else ""
+    if turn in _SWAPS and _alike(sides[::-1], size):
+        back = {
+            category: [i if isinstance(i, int) else _turned(i, _BACK[turn]) for i in items]
+            for category, items in cells.items()
+        }
+        return back, "were turned back to the pixels as stored"
+    raise Unusable(
+        f"its mask is {sides[0]}×{sides[1]} pixels, the image {size[0]}×{size[1]}: "
+        "neither the same size nor the same shape"
+    )
+
+
+def _alike(sides: Size, size: Size) -> bool:
+    """Whether two sizes are one shape, but for rounding."""
+    (sh, sw), (ih, iw) = sides, size
+    return abs(sw - iw * sh / ih) <= max(1, iw / ih)
+
+
+def _turned(plane: np.ndarray, way: Image.Transpose) -> np.ndarray:
+    return np.asarray(Image.fromarray(plane.astype(np.int32)).transpose(way)).astype(np.uint16)
+
+
+def _place(file: Path, target: Path, turned: bool, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if turned:
+        target.write_bytes(without_exif(file.read_bytes()))
+        return
+    if link:
+        try:
+            os.link(file.resolve(), target)
+            return
+        except OSError:  # another file system, or one without hard links
+            pass
+    shutil.copyfile(file, target)
+
+
+def without_exif(data: bytes) -> bytes:
+    """Leave a JPEG's EXIF and XMP segments out: the same pixels, no turn."""
+    kept, place = [data[:2]], 2
+    while data[place] == 0xFF and data[place + 1] != 0xDA:  # up to the start of the scan
+        if data[place + 1] == 0xFF:  # padding
+            place += 1
+            continue
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if data[place + 1] != 0xE1:
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])
+
+
+def _written(images: Path, index: int, category: str, items: Sequence[np.ndarray | int]) -> str:
+    """Write the planes of a cell, and give its text."""
+    parts = []
+    for place, item in enumerate(items):
+        if isinstance(item, int):
+            parts.append(str(item))
+            continue
+        name = f"{PLANES}/{index:06}-{category}{f'-{place + 1}' if place else ''}.png"
+        save_plane(images / name, item)
+        parts.append(name)
+    return ";".join(parts)
