@@ -293,3 +293,11 @@ def test_folders_of_other_kinds_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no folder"):
         import_data("coco", tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_ids_that_are_no_ids(tmp_path: Path) -> None:
+    picture(tmp_path / "set" / "1.jpg")
+    annotations = [{"image_id": [1], "category_id": 1, "segmentation": [box(0, 0, 2, 2)]}]
+    coco(tmp_path / "set" / "instances_a.json", [(1, "1.jpg", 24, 32)], annotations)
+    with pytest.raises(CnnlensError, match="is damaged: an id at byte"):
+        import_data("coco", tmp_path / "set", tmp_path / "out")

@@ -229,7 +229,7 @@ def test_one_ending_that_all_masks_share_and_splits_in_folders(tmp_path: Path) -
     ]
     assert summary["skipped"] == [
         {"image": "train/alone.jpg", "reason": "it has no mask"},
-        {"image": "train/other_L.png", "reason": "a mask without an image"},
+        {"image": "train/other_L.png", "reason": "a mask without an image of its own"},
     ]
 
 
@@ -253,6 +253,17 @@ def test_masks_that_cannot_be_used_are_counted_and_named(tmp_path: Path) -> None
     (root / "masks" / "f.png").unlink()
     with pytest.raises(CnnlensError, match="none of"):
         import_data("masks", root, tmp_path / "out2")
+
+
+def test_images_that_differ_in_their_endings_alone(tmp_path: Path) -> None:
+    root = single(tmp_path / "set", {"a": halves(1, 2)})
+    picture(root / "images" / "a.png", seed=5)
+    mask(root / "masks" / "a.bmp", halves(1, 2))
+    summary = import_data("masks", root, tmp_path / "out")
+    reasons = [(one["image"], one["reason"]) for one in summary["skipped"]]
+    assert ("a.png", "a mask without an image of its own") in reasons  # a.bmp came first
+    assert ("a.png", "a.jpg bears the same name") in reasons and len(reasons) == 2
+    assert list(found(tmp_path / "out")) == ["a.jpg"]
 
 
 def test_empty_masks_everywhere(tmp_path: Path) -> None:

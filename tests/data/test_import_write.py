@@ -81,10 +81,11 @@ def test_an_upright_mask_of_a_photo_without_a_turn_is_refused(tmp_path: Path) ->
         import_data("masks", root, tmp_path / "out")
 
 
-def test_a_turned_photo_that_is_no_jpeg_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_a_turned_photo_that_is_no_jpeg_is_left_out(tmp_path: Path, ending: str) -> None:
     root = masks_set(tmp_path / "set")
     (root / "images" / "a.jpg").unlink()
-    picture(root / "images" / "a.png", turn=6)
+    picture(root / "images" / f"a.{ending}", turn=6)
     with pytest.raises(CnnlensError, match="bears an EXIF turn and is no JPEG"):
         import_data("masks", root, tmp_path / "out")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.dataset import existing_folder, open_folder
+from cnnlens.data.dataset import existing_folder
 from cnnlens.data.imports.mask_files import Table, read_mask, table_of
 from cnnlens.data.imports.source import (
     Left,
@@ -29,6 +29,7 @@ from cnnlens.data.imports.source import (
     Unusable,
     lists,
     number,
+    pictures,
     split_of,
 )
 from cnnlens.errors import CnnlensError
@@ -99,20 +100,18 @@ def _challenge(root: Path) -> Source:
     table, labels = _info(root / _INFO)
     scenes = _scenes(root)
     numbers, scene_of = _with_scenes({"object": labels}, scenes)
-    masks = {path.rpartition(".")[0]: path for path in open_folder(root / "annotations").paths}
+    masks = {path.rpartition(".")[0]: path for path in pictures(root / "annotations")}
     found, left = [], []
-    for path in open_folder(root / "images").paths:
+    for path in pictures(root / "images"):
         stem = path.rpartition(".")[0]
-        if stem not in masks:
+        mask = masks.pop(stem, None)
+        if mask is None:
             left.append((path, "it has no mask in annotations"))
             continue
         scene = scene_of.get(scenes.get(stem.rpartition("/")[2], ""))
-        read = partial(_indexed, table, root / "annotations" / masks[stem], scene)
+        read = partial(_indexed, table, root / "annotations" / mask, scene)
         found.append(Photo(root / "images" / path, path, split_of(path) or "train", read))
-    lost = sorted(
-        masks.keys() - {path.rpartition(".")[0] for path in open_folder(root / "images").paths}
-    )
-    left += [(masks[stem], "a mask without an image") for stem in lost]
+    left += [(mask, "a mask without an image") for mask in masks.values()]
     return Source(numbers, found, left)
 
 
@@ -186,7 +185,7 @@ def _full(root: Path) -> Source:
 def _images(root: Path) -> tuple[list[_Image], list[Left]]:
     scenes = _scenes(root)
     found, left = [], []
-    for path in open_folder(root).paths:
+    for path in pictures(root):
         file = root / path
         if not path.lower().endswith((".jpg", ".jpeg")) or "_seg." in path:
             continue

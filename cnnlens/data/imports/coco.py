@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.dataset import existing_folder, open_folder
+from cnnlens.data.dataset import existing_folder
 from cnnlens.data.imports.json_lists import element_at, elements
 from cnnlens.data.imports.run_lengths import mask_of
 from cnnlens.data.imports.source import (
@@ -30,6 +30,7 @@ from cnnlens.data.imports.source import (
     Unusable,
     lists,
     number,
+    pictures,
     split_of,
     stacked,
 )
@@ -115,6 +116,8 @@ def _read(path: Path) -> _File:
     for key, offset, length, value in elements(path):
         if not isinstance(value, dict):
             continue
+        if any(isinstance(value.get(name), dict | list) for name in ("id", "image_id")):
+            raise CnnlensError(f"{path} is damaged: an id at byte {offset} is no number")
         if key == "categories" and "name" in value:
             one.labels[value.get("id")] = _label(one, value)
         elif key == "images":
@@ -177,7 +180,7 @@ def _photos(
     """One photo per image file, whatever number of annotation files know it."""
     known = {(category, name): n for category, of in numbers.items() for n, name in of.items()}
     places = _Places(root)
-    left: dict[str, str] = {}
+    left: dict[tuple[str, str], Left] = {}  # of instances and stuff, once
     found: dict[str, list[tuple[_File, Any]]] = defaultdict(list)
     for one in files:
         for image, entry in one.images.items():
@@ -185,7 +188,7 @@ def _photos(
             try:
                 found[places.find(wanted, one.path)].append((one, image))
             except Unusable as unusable:
-                left[wanted] = unusable.reason
+                left[split_of(one.path.stem), wanted] = (wanted, unusable.reason)
     photos = [
         Photo(
             root / path,
@@ -195,7 +198,7 @@ def _photos(
         )
         for path, of in sorted(found.items())
     ]
-    return photos, list(left.items())
+    return photos, list(left.values())
 
 
 def _wanted(entry: Mapping[str, Any]) -> str:
@@ -211,7 +214,7 @@ class _Places:
         self.root = root
         self.paths: dict[str, list[str]] = defaultdict(list)
         try:
-            found = open_folder(root).paths
+            found = pictures(root)
         except CnnlensError as error:
             raise CnnlensError(
                 error.message, "put or link the folder of images (val2017, images) beside them"

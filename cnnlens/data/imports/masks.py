@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens.data.batches import read_ahead
-from cnnlens.data.dataset import existing_folder, open_folder
+from cnnlens.data.dataset import existing_folder
 from cnnlens.data.imports.mask_files import (
     VOID,
     Named,
@@ -34,10 +34,13 @@ from cnnlens.data.imports.source import (
     Read,
     Source,
     Unusable,
+    by_stem,
     lists,
     number,
+    pictures,
     split_of,
     stacked,
+    stem_of,
 )
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -68,16 +71,20 @@ def open_masks(src: Path, names: Path | None = None, progress: Progress = None) 
     """
     root = existing_folder(src)
     images = _folder(root, IMAGES)
-    photos = {_stem(path): path for path in reversed(open_folder(images).paths)}
+    photos, twins = by_stem(pictures(images))
     folder, paths = _mask_paths(root, images)
     single = _one_each(photos, paths)
     if single:
-        return _single(images, folder, photos, single, paths, names, progress)
+        source = _single(images, folder, photos, single, paths, names, progress)
+        source.left_out += twins
+        return source
     classes = _by_class(photos, paths)
     if classes:
         if names is not None:
             raise UsageError("--names is of no use here", f"folders in {folder} name the classes")
-        return _classes(images, folder, photos, classes)
+        source = _classes(images, folder, photos, classes)
+        source.left_out += twins
+        return source
     raise CnnlensError(
         f"no mask bears an image's name: {images.name} holds {next(iter(photos.values()))}, "
         f"{folder.name} holds {paths[0]}",
@@ -100,16 +107,11 @@ def _mask_paths(root: Path, images: Path) -> tuple[Path, list[str]]:
     beside = [entry for entry in root.iterdir() if entry.is_dir() and entry != images]
     if any(entry.name in MASKS for entry in beside) or not beside:
         folder = _folder(root, MASKS)
-        return folder, list(open_folder(folder).paths)
-    paths = [p for p in open_folder(root).paths if not p.startswith(f"{images.name}/")]
+        return folder, pictures(folder)
+    paths = [p for p in pictures(root) if not p.startswith(f"{images.name}/")]
     if not paths:
         _folder(root, MASKS)
     return root, paths
-
-
-def _stem(path: str) -> str:
-    folder, slash, name = path.rpartition("/")
-    return folder + slash + (name.rpartition(".")[0] or name)
 
 
 # ---- which mask belongs to which image
@@ -117,11 +119,11 @@ def _stem(path: str) -> str:
 
 def _one_each(photos: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
     """Masks by their images' stems; empty where none fits."""
-    exact = {_stem(path): path for path in paths if _stem(path) in photos}
+    exact = {stem: path for stem, path in by_stem(paths)[0].items() if stem in photos}
     if exact:
         return exact
     ending = _shared_ending(photos, paths)
-    cut = {_stem(path).removesuffix(ending): path for path in paths}
+    cut = {stem_of(path).removesuffix(ending): path for path in paths}
     return {stem: path for stem, path in cut.items() if ending and stem in photos}
 
 
@@ -129,7 +131,7 @@ def _shared_ending(photos: Mapping[str, str], paths: Sequence[str]) -> str:
     """What masks' names have after their images', the most frequent: ``_L``."""
     endings = Counter[str]()
     for path in paths:
-        stem = _stem(path)
+        stem = stem_of(path)
         for place in range(len(stem) - 1, 0, -1):
             if stem[place] in "_-." and stem[:place] in photos:
                 endings[stem[place:]] += 1
@@ -141,7 +143,7 @@ def _by_class(photos: Mapping[str, str], paths: Sequence[str]) -> dict[str, dict
     """Masks by class and image: the class is the folder without which a path is an image's."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for path in paths:
-        parts = _stem(path).split("/")
+        parts = stem_of(path).split("/")
         for place in range(len(parts) - 1):
             stem = "/".join([*parts[:place], *parts[place + 1 :]])
             if stem in photos:
@@ -169,7 +171,7 @@ def _single(
     ]
     left: list[Left] = [(path, "it has no mask") for s, path in photos.items() if s not in single]
     used = set(single.values())
-    left += [(path, "a mask without an image") for path in paths if path not in used]
+    left += [(path, "a mask without an image of its own") for path in paths if path not in used]
     return Source({"object": labels}, found, sorted(left), notes)
 
 

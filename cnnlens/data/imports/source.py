@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnlens.data.dataset import open_folder
 from cnnlens.data.write_broden import Cells, Numbers
 from cnnlens.files import free_name
 
@@ -71,6 +72,28 @@ class Source:
 
 
 # ---- what the kinds of data sets have in common
+
+
+def pictures(folder: Path) -> list[str]:
+    """List the images below a folder, masks included: paths relative to it, in a fixed order."""
+    return list(open_folder(folder).paths)
+
+
+def by_stem(paths: Iterable[str]) -> tuple[dict[str, str], list[Left]]:
+    """Paths by themselves without ending; of several that differ in it alone, the first."""
+    found: dict[str, str] = {}
+    left: list[Left] = []
+    for path in paths:
+        first = found.setdefault(stem_of(path), path)
+        if first != path:
+            left.append((path, f"{first} bears the same name"))
+    return found, left
+
+
+def stem_of(path: str) -> str:
+    """A path without its ending."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
 
 
 def number(names: Sequence[str], first: int = 1) -> dict[int, str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cnnlens.data.dataset import existing_folder, open_folder
+from cnnlens.data.dataset import existing_folder
 from cnnlens.data.imports.mask_files import Colour, Table, grey, read_mask, table_of
-from cnnlens.data.imports.source import Left, Photo, Read, Source, lists
+from cnnlens.data.imports.source import Left, Photo, Read, Source, by_stem, lists, pictures
 from cnnlens.errors import CnnlensError, UsageError
 
 PHOTOS, MASKS = "JPEGImages", ("SegmentationClass", "SegmentationClassAug")
@@ -33,10 +33,10 @@ def open_voc(src: Path) -> Source:
     """
     root = _root(existing_folder(src))
     masks = _masks(root)
-    photos = {_stem(path): path for path in open_folder(root / PHOTOS).paths}
+    photos, twins = by_stem(pictures(root / PHOTOS))
     splits = _splits(root)
     by_number, by_colour, labels = _tables(root)
-    found, left = [], []
+    found, left = [], twins
     for stem, mask in sorted(masks.items()):
         if stem not in photos:
             left.append((f"{stem}.jpg", f"missing in {PHOTOS}"))
@@ -71,11 +71,7 @@ def _root(src: Path) -> Path:
 
 def _masks(root: Path) -> dict[str, Path]:
     folder = next(root / name for name in MASKS if (root / name).is_dir())
-    return {_stem(path): folder / path for path in open_folder(folder).paths}
-
-
-def _stem(path: str) -> str:
-    return path.rpartition(".")[0]
+    return {stem: folder / path for stem, path in by_stem(pictures(folder))[0].items()}
 
 
 def _splits(root: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ from cnnlens.data.imports.source import (
     Unusable,
     safe_names,
 )
-from cnnlens.data.tables import FIXED
+from cnnlens.data.tables import FIXED, LARGEST_SIDE
 from cnnlens.data.write_broden import Cells, Numbers, Tally, save_plane, shares
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_csv, write_json
@@ -197,13 +197,13 @@ def _bring(
 
 def _look(file: Path) -> tuple[Size, int]:
     """Give an image's size as stored, and its EXIF orientation (1: none); decode all of it."""
-    upright = load_image(file).size
+    load_image(file)
     with Image.open(file) as image:
-        if image.format == "TIFF":  # Pillow itself turns these
-            return (upright[1], upright[0]), 1
         size, turn = (image.height, image.width), _orientation(image)
         if turn != 1 and image.format not in ("JPEG", "MPO"):
             raise Unusable("it bears an EXIF turn and is no JPEG: save it upright")
+    if max(size) > LARGEST_SIDE:
+        raise Unusable(f"it is {size[0]}×{size[1]} pixels, more than {LARGEST_SIDE} on a side")
     return size, turn
 
 
