@@ -135,8 +135,10 @@ def test_an_earlier_set_is_replaced_only_when_asked(tmp_path: Path) -> None:
     root = masks_set(tmp_path / "set")
     import_data("masks", root, tmp_path / "out")
     before = tree(tmp_path / "out")
+    read: list[int] = []
     with pytest.raises(CnnlensError, match="is not empty"):
-        import_data("masks", root, tmp_path / "out")
+        import_data("masks", root, tmp_path / "out", progress=lambda *step: read.append(1))
+    assert not read  # refused before a large set is read
     mask(root / "masks" / "a.png", 2 * corner())
     import_data("masks", root, tmp_path / "out", force=True)
     assert tree(tmp_path / "out") != before

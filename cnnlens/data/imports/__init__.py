@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cnnlens.data.dataset import new_dataset_folder
 from cnnlens.data.imports.ade20k import open_ade20k
 from cnnlens.data.imports.coco import open_coco
 from cnnlens.data.imports.masks import open_masks
@@ -65,13 +66,14 @@ def import_data(
     def stage(name: str) -> Callable[[int, int], None]:
         return lambda done, total: told(name, done, total)
 
-    if kind == "coco":
-        source = open_coco(src, supercategories=supercategories)
-    elif kind == "masks":
-        source = open_masks(src, names, stage("reading masks"))
-    else:
-        source = {"voc": open_voc, "ade20k": open_ade20k}[kind](src)
-    return write_source(source, out, link=link, force=force, progress=stage("writing"))
+    with new_dataset_folder(out, force) as folder:  # refused before anything large is read
+        if kind == "coco":
+            source = open_coco(src, supercategories=supercategories)
+        elif kind == "masks":
+            source = open_masks(src, names, stage("reading masks"))
+        else:
+            source = {"voc": open_voc, "ade20k": open_ade20k}[kind](src)
+        return write_source(source, folder, link=link, progress=stage("writing"))
 
 
 def _check(kind: str, src: Path, out: Path, names: Path | None, supercategories: bool) -> None:

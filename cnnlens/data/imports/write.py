@@ -1,4 +1,4 @@
-"""From images with label masks of any kind to a folder in Broden's layout, whole or not at all.
+"""From images with label masks of any kind to a folder in Broden's layout.
 
 A kind of data set says where its images are and how the labels of one are read (`Source`); images
 are looked at in threads and written as they come, so that memory does not grow with their number.
@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.batches import read_ahead
-from cnnlens.data.dataset import new_dataset_folder
 from cnnlens.data.decode import DamagedImage, load_image
 from cnnlens.data.imports.source import (
     NAMED,
@@ -61,10 +60,9 @@ class _Done:
 
 def write_source(
     source: Source,
-    out: Path,
+    folder: Path,
     *,
     link: bool = False,
-    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write a data set in Broden's layout.
@@ -73,12 +71,10 @@ def write_source(
     ----------
     source : Source
         What to write.
-    out : pathlib.Path
-        Folder to make; it lands whole or not at all.
+    folder : pathlib.Path
+        An empty folder.
     link : bool
         Hard links to the images instead of copies, where the file system has them.
-    force : bool
-        Replace an earlier data set in `out`.
     progress : callable, optional
         Called with (images looked at, images in all).
 
@@ -91,43 +87,40 @@ def write_source(
     Raises
     ------
     CnnlensError
-        When no image can be used, or `out` is in the way or cannot be written.
+        When no image can be used.
     """
     names = safe_names(photo.name for photo in source.photos)
     left, tally, odd, turned = list(source.left_out), Tally(), Counter[str](), Counter[str]()
     rows: list[list[object]] = []
-    with new_dataset_folder(out, force) as folder:
-        (folder / "images" / PLANES).mkdir(parents=True)
+    (folder / "images" / PLANES).mkdir(parents=True)
 
-        def bring(index: int) -> _Done | Left:
-            photo = source.photos[index]
-            try:
-                return _bring(photo, names[index], index, folder / "images", source.numbers, link)
-            except DamagedImage as damage:
-                return photo.name, damage.reason
-            except Unusable as unusable:
-                return photo.name, unusable.reason
+    def bring(index: int) -> _Done | Left:
+        photo = source.photos[index]
+        try:
+            return _bring(photo, names[index], index, folder / "images", source.numbers, link)
+        except (DamagedImage, Unusable) as wrong:
+            return photo.name, wrong.reason
 
-        order, total = range(len(names)), len(names)
-        with closing(read_ahead(bring, order, os.cpu_count() or 1, _AHEAD)) as results:
-            for done, result in enumerate(results, 1):
-                if isinstance(result, tuple):
-                    left.append(result)
-                else:
-                    rows.append(result.row)
-                    tally.add(result.shares)
-                    odd.update(result.odd)
-                    turned.update([result.turned] if result.turned else [])
-                if progress is not None:
-                    progress(done, total)
-        if not rows:
-            raise _none(left)
-        seen = _seen(source.numbers, tally)
-        write_csv(folder / "index.csv", [*FIXED, *source.numbers], rows)
-        tally.write(folder, seen)
-        notes = [*source.notes, *_odd_notes(odd), *_turned_notes(turned)]
-        summary = _summary(rows, left, seen, notes)
-        write_json(folder / "import.json", summary)
+    order, total = range(len(names)), len(names)
+    with closing(read_ahead(bring, order, os.cpu_count() or 1, _AHEAD)) as results:
+        for done, result in enumerate(results, 1):
+            if isinstance(result, tuple):
+                left.append(result)
+            else:
+                rows.append(result.row)
+                tally.add(result.shares)
+                odd.update(result.odd)
+                turned.update([result.turned] if result.turned else [])
+            if progress is not None:
+                progress(done, total)
+    if not rows:
+        raise _none(left)
+    seen = _seen(source.numbers, tally)
+    write_csv(folder / "index.csv", [*FIXED, *source.numbers], rows)
+    tally.write(folder, seen)
+    notes = [*source.notes, *_odd_notes(odd), *_turned_notes(turned)]
+    summary = _summary(rows, left, seen, notes)
+    write_json(folder / "import.json", summary)
     return summary
 
 
