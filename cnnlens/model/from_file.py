@@ -18,8 +18,8 @@ from cnnlens.model.checkpoint import (
     read_safetensors,
     read_torch,
     strip_prefixes,
-    unwrap,
 )
+from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.exported import open_exported
 from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
 from cnnlens.model.infer import Fit, build, fit, infer
@@ -89,8 +89,13 @@ _ADVICE = {
 }
 
 
-def open_file(path: Path, arch: str | None = None, allow_pickle: bool = False) -> Opened:
-    """Open whatever kind of model file this is.
+def open_file(
+    path: Path,
+    arch: str | None = None,
+    allow_pickle: bool = False,
+    weights: str | None = None,
+) -> Opened:
+    """Open whatever kind of model file this is; `weights` names an entry of it.
 
     Raises
     ------
@@ -109,9 +114,9 @@ def open_file(path: Path, arch: str | None = None, allow_pickle: bool = False) -
     if kind == SAFETENSORS:
         state = read_safetensors(path)
         refuse_quantized(path, state)
-        return _from_state(state, path, arch)
+        return _from_content(state, path, arch, weights)
     read = read_pickle if kind == PICKLE else read_torch
-    return _from_content(read(path, allow_pickle), path, arch)
+    return _from_content(read(path, allow_pickle), path, arch, weights)
 
 
 def _kind(path: Path) -> str:
@@ -127,23 +132,30 @@ def _kind(path: Path) -> str:
     raise CnnlensError(f"{path} {what}", _ADVICE.get(kind, _READS))
 
 
-def _from_content(content: Any, path: Path, arch: str | None) -> Opened:
-    if is_checkpoint(content):
+def _from_content(content: Any, path: Path, arch: str | None, weights: str | None = None) -> Opened:
+    if is_checkpoint(content) and weights is None:
         if arch is not None:
             raise _needless(path, "a cnnlens checkpoint")
         return open_checkpoint(path, content)
     module = find_module(content)
-    if module is not None and arch is None:  # only where pickles are allowed
+    if module is not None and arch is None and weights is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         return Opened(module, f"pickle:{kind}", notes=[f"unpickled {kind}"])
     refuse_quantized(path, content)
-    state = unwrap(content)
-    if state is None:
+    entries = find_entries(content)
+    if not entries:
         raise CnnlensError(
             f"{path} holds {_holds(content)}, but no state dict",
             "save net.state_dict(), alone or under the key 'state_dict'",
         )
-    return _from_state(state, path, arch)
+    entry, others = choose(entries, weights, path)
+    opened = _from_state(entry.state, path, arch)
+    if others:
+        opened.notes = [
+            *opened.notes,
+            f"{entry.path or 'its top level'} is opened; --weights opens {', '.join(others)}",
+        ]
+    return opened
 
 
 def _holds(content: Any) -> str:

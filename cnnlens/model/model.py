@@ -38,6 +38,11 @@ class Model:
         What was inferred or assumed while opening, one line each, for the user to read.
     surgery : list of dict
         Plans of what fine-tuning did to the architecture, see `cnnlens.model.surgery`.
+    classes_source : str
+        Who says the names of classes; what begins with "assumed", nobody.
+    stripped, assumed : list of str
+        What was left out of the file or taken off its names, and what nobody has said; each is
+        told in the notes too.
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
     """
@@ -51,6 +56,9 @@ class Model:
     batch: int | None = None
     notes: list[str] = field(default_factory=list)
     surgery: list[dict[str, Any]] = field(default_factory=list)
+    classes_source: str = ""
+    stripped: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
     lent_to: torch.device | None = None
 
     def __repr__(self) -> str:

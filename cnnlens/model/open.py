@@ -34,6 +34,7 @@ def open_model(
     spec: str,
     *,
     arch: str | None = None,
+    weights: str | None = None,
     allow_pickle: bool = False,
     image_size: tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
@@ -51,6 +52,8 @@ def open_model(
         ``package.module:factory``.
     arch : str, optional
         The architecture of a bare state dict, where it cannot be inferred.
+    weights : str, optional
+        Which entry of a file holds the weights, where it holds several: ``teacher``, ``model.ema``.
     allow_pickle : bool
         Whether the file may be unpickled, which can run any code.
     image_size : (int, int), optional
@@ -73,7 +76,7 @@ def open_model(
         For files that cannot be opened.
     """
     place = resolve_device(device)
-    opened = _open(spec, arch, allow_pickle)
+    opened = _open(spec, arch, allow_pickle, weights)
     preprocess = _override(_settings(opened), image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
@@ -90,6 +93,9 @@ def open_model(
         batch=opened.batch,
         notes=[*opened.notes, *notes],
         surgery=list(opened.surgery),
+        classes_source=opened.classes_source,
+        stripped=list(opened.stripped),
+        assumed=list(opened.assumed),
     )
 
 
@@ -196,14 +202,16 @@ def _from_anywhere(arch: str) -> str:
     return f"{Path(file).name}:{name}" if colon and file.endswith(".py") else arch
 
 
-def _open(spec: str, arch: str | None, allow_pickle: bool) -> Opened:
+def _open(spec: str, arch: str | None, allow_pickle: bool, weights: str | None) -> Opened:
     path = Path(spec).expanduser()
     if path.exists():
-        return open_file(path, arch, allow_pickle)
+        return open_file(path, arch, allow_pickle, weights)
     if not registry.is_spec(spec):
         raise _no_such_file(path)
     if arch is not None:
         raise UsageError(f"--arch goes with a file of weights, and {spec} is none", "leave it out")
+    if weights is not None:
+        raise UsageError(f"--weights names an entry of a file, and {spec} is none", "leave it out")
     return _from_registry(spec)
 
 

@@ -108,6 +108,8 @@ class ModelSettings(Settings):
     ----------
     arch : str or None
         The architecture of a bare state dict.
+    weights : str or None
+        The entry of a file that holds the weights.
     allow_pickle : bool
         Whether the file may be unpickled.
     image_size, mean, std : str or None
@@ -118,6 +120,12 @@ class ModelSettings(Settings):
         None,
         "Architecture of a bare state dict, where it cannot be inferred.",
         metavar="SPEC",
+        panel="Model",
+    )
+    weights: str | None = option(
+        None,
+        "Which entry of a file holds the weights: teacher, state_dict_ema, model.ema.",
+        metavar="KEY",
         panel="Model",
     )
     allow_pickle: bool = option(
@@ -148,6 +156,7 @@ class ModelSettings(Settings):
         """
         given = {
             "arch": portable(self.arch) if self.arch else None,
+            "weights": self.weights,
             "allow_pickle": self.allow_pickle,
             "image_size": _size(self.image_size),
             "mean": _numbers("--mean", self.mean),

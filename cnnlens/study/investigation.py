@@ -65,7 +65,8 @@ class Investigation:
     quiet : bool
         No notes and no progress.
     **opening
-        ``arch``, ``allow_pickle``, ``image_size``, ``mean``, ``std``, as on the command line.
+        ``arch``, ``weights``, ``allow_pickle``, ``image_size``, ``mean``, ``std``, as on the
+        command line.
 
     Raises
     ------

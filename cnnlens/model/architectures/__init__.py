@@ -77,6 +77,8 @@ class Opened:
         None where nobody knows.
     classes : list of str or None
         Names of its outputs.
+    classes_source : str
+        Who says so; what begins with "assumed", nobody.
     source : str
         What else decides how it computes, for the fingerprint.
     batch : int or None
@@ -87,6 +89,9 @@ class Opened:
         For the user to read.
     surgery : sequence of dict
         Plans of what was done to the architecture, see `surgery`.
+    stripped, assumed : sequence of str
+        What was left out of the file or taken off its names, and what nobody has said; each is
+        told in the notes too.
     """
 
     net: nn.Module
@@ -98,6 +103,9 @@ class Opened:
     fixed_size: bool = False
     notes: Sequence[str] = ()
     surgery: Sequence[dict[str, Any]] = ()
+    classes_source: str = ""
+    stripped: Sequence[str] = ()
+    assumed: Sequence[str] = ()
 
 
 def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:
@@ -114,6 +122,7 @@ def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) ->
         # vision transformers have one position embedding per patch
         fixed_size=isinstance(getattr(net, "image_size", None), int),
         notes=notes,
+        classes_source=f"assumed: those of {known.name}'s own weights" if classes else "",
     )
 
 
