@@ -81,11 +81,13 @@ def _search(shapes: Shapes) -> list[Fit]:
     exact = [f for a in own if (f := quick_fit(a, shapes)[0]) is not None]
     if exact:
         return exact
-    others = [timm.architecture(n) for n in timm.names()]
-    quick = [(a, *quick_fit(a, shapes)) for a in others]
-    exact = [f for _, f, _ in quick if f is not None]
-    if exact:
-        return exact
+    first = timm.likely(shapes)
+    quick = []
+    for names in (first, [n for n in timm.names() if n not in set(first)]):
+        quick += [(a, *quick_fit(a, shapes)) for a in map(timm.architecture, names)]
+        exact = [f for _, f, _ in quick if f is not None]
+        if exact:
+            return exact
     longest = sorted(quick, key=lambda entry: -entry[2])[:_NEAREST]
     near = [fit(a, shapes) for a in [*own, *(a for a, _, alike in longest if alike)]]
     # a builder that makes layers only to measure them has been given up too early

@@ -97,9 +97,10 @@ def test_the_nearest_architecture_and_what_differs_are_named(without_timm: None)
 def test_a_narrow_network_of_the_same_names_is_nearest_to_its_family(without_timm: None) -> None:
     shapes = torchvision_shapes("resnet34")
     narrow = {k: tuple(n // 4 if n >= 64 else n for n in s) for k, s in shapes.items()}
-    # the counters of 36 batch norms and the bias of the classifier are the same
-    with pytest.raises(CnnlensError, match="nearest is torchvision:resnet34: 37 of 218"):
+    # of any width are CIFAR's networks only, but their stem is another one
+    with pytest.raises(CnnlensError, match="nearest is zoo:resnet34_cifar: 217 of 218") as caught:
         infer(narrow)
+    assert "conv1.weight (16, 3, 7, 7) instead of (16, 3, 3, 3)" in caught.value.message
 
 
 def test_names_that_nobody_uses_fit_nothing(without_timm: None) -> None:
@@ -117,6 +118,21 @@ def test_timm_networks_are_inferred(name: str, classes: int) -> None:
 
 def test_a_timm_network_without_a_head_is_inferred() -> None:
     assert told(infer(timm_shapes("resnet26d", num_classes=0))) == ("timm:resnet26d", 0)
+
+
+@pytest.mark.parametrize("name", ["resnet26d", "levit_128", "efficientnet_b0", "convnext_atto"])
+def test_few_networks_of_timm_are_likely_and_the_right_one_among_them(name: str) -> None:
+    shapes = timm_shapes(name)
+    likely = timm_nets.likely(shapes)
+    assert name in likely
+    assert len(likely) < len(timm_nets.names()) / 4
+
+
+def test_what_did_not_seem_likely_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = timm_shapes("levit_128")
+    monkeypatch.setattr(timm_nets, "names", lambda: ("levit_128", "levit_192"))
+    monkeypatch.setattr(timm_nets, "likely", lambda keys: ["levit_192"])
+    assert told(infer(shapes)) == ("timm:levit_128", 1000)
 
 
 def test_networks_that_differ_in_padding_alone_are_ambiguous() -> None:

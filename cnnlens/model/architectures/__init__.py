@@ -139,6 +139,10 @@ def count_outputs(net: nn.Module) -> int | None:
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _ALLOCATE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
+_FILL = {
+    torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_, torch.Tensor.fill_,
+    torch.Tensor.zero_, torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_,
+}  # fmt: skip
 
 
 class _Blank(TorchFunctionMode):
@@ -178,6 +182,8 @@ class _Weightless(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if func in _FILL and args[0].is_meta:  # without numbers there is nothing to fill in
+            return args[0]
         if func in _ALLOCATE and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         result = func(*args, **kwargs)

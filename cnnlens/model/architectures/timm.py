@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
+import re
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -37,6 +40,59 @@ def names() -> tuple[str, ...]:
     import timm
 
     return tuple(timm.list_models())
+
+
+def likely(keys: Iterable[str]) -> list[str]:
+    """Names of the networks whose code knows the names of modules in a state dict.
+
+    Each is an attribute that the network's own module sets, or one of timm's that it builds upon.
+    Words of the layers that all networks share tell nothing. Numbers at the ends of names may have
+    been made (``layer1``), and do not count.
+    """
+    paths = [key.split(".")[:-1] for key in keys]
+    outer = {_stem(path[0]) for path in paths if path}
+    inner = {_stem(part) for path in paths for part in path if not part.isdigit()}
+    wanted = outer | (inner - _words("timm.layers"))
+    return [name for name in names() if wanted <= _words(_module_of(name))]
+
+
+def _stem(word: str) -> str:
+    return word.rstrip("0123456789").strip("_")
+
+
+def _module_of(name: str) -> str:
+    import timm
+
+    return str(timm.model_entrypoint(name).__module__)
+
+
+@cache
+def _words(module: str) -> set[str]:
+    """All words in the code of a module, and of those of timm's that it imports."""
+    seen: set[str] = set()
+    ahead = [module]
+    found: set[str] = set()
+    while ahead:
+        name = ahead.pop()
+        if name in seen or name not in sys.modules:
+            continue
+        seen.add(name)
+        words, beside = _read_code(name)
+        found |= words
+        ahead += beside
+    return found
+
+
+@cache
+def _read_code(module: str) -> tuple[set[str], list[str]]:
+    """Words of one module's code, and the modules beside it that it imports."""
+    text = inspect.getsource(sys.modules[module])
+    file = inspect.getsourcefile(sys.modules[module]) or ""
+    package = module if file.endswith("__init__.py") else module.rpartition(".")[0]
+    beside = re.findall(r"^from \.([a-z]\w*|_\w+_\w+) import", text, re.MULTILINE)
+    # attributes, and texts that names are made of
+    words = {_stem(word) for word in re.findall(r"(?:self\.|['\"])([A-Za-z]\w*)", text)}
+    return words, [f"{package}.{other}" for other in beside]
 
 
 def architecture(name: str) -> Architecture:
