@@ -49,6 +49,8 @@ def likely(keys: Iterable[str]) -> list[str]:
     Words of the layers that all networks share tell nothing. Numbers at the ends of names may have
     been made (``layer1``), and do not count.
     """
+    if not names():
+        return []
     paths = [key.split(".")[:-1] for key in keys]
     outer = {_stem(path[0]) for path in paths if path}
     inner = {_stem(part) for path in paths for part in path if not part.isdigit()}
