@@ -30,6 +30,8 @@ _HOMES = {
     "stability": "cnnlens.measure.stability",
     "accuracy": "cnnlens.measure.accuracy",
     "StabilitySettings": "cnnlens.settings",
+    "units": "cnnlens.measure.units",
+    "UnitsSettings": "cnnlens.settings",
     "visualize": "cnnlens.synthesize.visualize",
     "DissectSettings": "cnnlens.settings",
     "VisualizeSettings": "cnnlens.settings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from cnnlens.activations.sources import Forward, ModelSource, Pass, Source, Stor
 from cnnlens.activations.store import MOST_ROWS, Store, StoreKey
 from cnnlens.activations.writer import StoreWriter, clear_leftovers
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.model.classes import gives_scores
 from cnnlens.model.layers import Layer
@@ -25,12 +26,16 @@ from cnnlens.settings import ExtractSettings, RunSettings
 
 def store_key(model: Model, images: ImageSet, layer: Layer, settings: ExtractSettings) -> StoreKey:
     """Say what a store of this layer would be made from."""
+    return _store_key(model, images, layer.place.key, settings.dtype)
+
+
+def _store_key(model: Model, images: ImageSet, place: str, dtype: str) -> StoreKey:
     return StoreKey(
         model=model.fingerprint,
         preprocess=json.dumps({**model.preprocess.key, "squash": images.aligned}, sort_keys=True),
         data=images.fingerprint,
-        place=layer.place.key,
-        dtype=settings.dtype,
+        place=place,
+        dtype=dtype,
     )
 
 
@@ -114,6 +119,22 @@ class StoredLayer:
             scores = gives_scores(self.model)
             layers = [self.layer]
             yield from extract(self.model, self.images, layers, self.folder, run=run, logits=scores)
+
+
+def stored_layers(
+    model: Model, images: ImageSet, folder: Path, tell: Callable[[str], None]
+) -> Iterator[tuple[Path, StoreKey]]:
+    """Yield file and key of every store of a model on a data set; of damaged ones `tell` hears."""
+    for path in sorted(folder.glob("*.h5")):
+        try:
+            with Store(path) as store:
+                key = store.key
+        except CnnlensError as error:
+            tell(f"left out: {error.message}")
+            continue
+        wanted = _store_key(model, images, key.place, key.dtype)
+        if key == wanted:
+            yield path, key
 
 
 STORE_COLUMNS = ("layer", "images × units × height × width", "on disk", "store")

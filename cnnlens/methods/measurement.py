@@ -26,25 +26,31 @@ class Measurement(Method):
 
     A subclass opens `images` and `layers`, says what a layer's results are `made_from`, measures
     and writes them. What it finds of a layer has `units`, images `skipped`, and a `summary`.
-    Without a page no pictures are wanted: the setting `top` is 0.
+    Without a page no pictures are wanted: the setting `pictured` is 0.
     """
 
     images: Any  #: what is measured on
     layers: list[Layer]  #: what is measured
     #: how activations are kept; None: they are measured as they come
     stored: ExtractSettings | None = ExtractSettings()
+    pictured: ClassVar[str] = "top"  #: the setting that counts a unit's pictures; empty: none does
     reader: ClassVar[str]  #: the function of `cnnlens.report` that reads a layer's folder
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
     ) -> None:
         super().__init__(study, asked, settings, page)
-        self.settings = self.settings if page else replace(self.settings, top=0)
+        if self.pictured and not page:
+            self.settings = replace(self.settings, **{self.pictured: 0})
         self.written: list[Layer] = []  # those that this run has measured
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Say everything that a layer's results depend on, the settings under "settings"."""
         raise NotImplementedError
+
+    def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+        """Whether results that were made from something else are good enough."""
+        return holds_more(earlier, mine)
 
     def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
         """Measure layers, one of them or all, on what a source gives of them."""
@@ -73,7 +79,7 @@ class Measurement(Method):
             return False
         self.read(self.folder(layer))
         mine = self.made_from(layer)
-        return ledger.is_made(Item(SUMMARY, mine, serves=lambda earlier: holds_more(earlier, mine)))
+        return ledger.is_made(Item(SUMMARY, mine, serves=lambda earlier: self.serves(earlier, mine)))
 
     def plan(self) -> str:
         """Say which layers are measured on what, and which were before."""

@@ -271,6 +271,15 @@ def field_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) 
     return Box(top, left, bottom, right)
 
 
+def whole_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Receptive field of a position, as far as it may stick out of an input of `size`."""
+    (top, bottom), (left, right) = (
+        _span(field, at, length)
+        for field, at, length in zip(fields, position, size, strict=True)
+    )
+    return Box(top, left, bottom, right)
+
+
 def shown_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
     """Return the field's box moved into the image where it sticks out, so that all are one size."""
     (top, bottom), (left, right) = (

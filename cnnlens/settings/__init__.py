@@ -9,6 +9,7 @@ from cnnlens.settings.measure import (
     ExplainSettings,
     OutlierSettings,
     StabilitySettings,
+    UnitsSettings,
 )
 from cnnlens.settings.run import ExtractSettings, ModelSettings, RunSettings, Settings
 from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
@@ -28,5 +29,6 @@ __all__ = [
     "RunSettings",
     "Settings",
     "StabilitySettings",
+    "UnitsSettings",
     "VisualizeSettings",
 ]

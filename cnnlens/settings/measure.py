@@ -148,6 +148,33 @@ class StabilitySettings(Settings):
 
 
 @dataclass(frozen=True)
+class UnitsSettings(Settings):
+    """What units respond to.
+
+    Attributes
+    ----------
+    top : int
+        Images listed per unit, of the highest and of the lowest peaks.
+    bins : int
+        Bins of equal width over the range of a unit's peaks.
+    per_bin : int
+        Images drawn from each bin.
+    neighbours : int
+        Units listed whose peaks go along with a unit's.
+    seed : int
+        Of the images that are drawn.
+    """
+
+    top: int = option(9, "Images per unit of the highest and of the lowest peaks.", least=1)
+    bins: int = option(8, "Bins over the range of a unit's peaks.", least=1)
+    per_bin: int = option(4, "Images drawn from each bin.", least=1)
+    neighbours: int = option(
+        8, "Units listed that respond alike.", least=0, hint="0 looks for none"
+    )
+    seed: int = _seed()
+
+
+@dataclass(frozen=True)
 class DeconvSettings(Settings):
     """Projections of units back to pixels.
 

@@ -55,14 +55,23 @@ def as_seen(
     images: ImageSet, position: int, preprocess: Preprocess, cell: int = CELL
 ) -> np.ndarray:
     """Return an image as the network sees it, (cell, cell, 3) uint8; grey where it is gone."""
+    pixels = plane_seen(images, position, preprocess)
+    return np.asarray(Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BILINEAR))
+
+
+def plane_seen(images: ImageSet, position: int, preprocess: Preprocess) -> np.ndarray:
+    """Return a network's input plane for people, (H, W, 3) uint8; grey where the image is gone.
+
+    Of channels that are no colours the mean is shown.
+    """
     try:
         image = images.load(position)
     except DamagedImage:
-        return np.full((cell, cell, 3), 128, np.uint8)
+        return np.full((*preprocess.size, 3), 128, np.uint8)
     pixels = preprocess.pixels(image, images.aligned)  # (H, W, C)
-    if pixels.shape[2] == 1:
-        pixels = pixels.repeat(3, axis=2)
-    return np.asarray(Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BILINEAR))
+    if pixels.shape[2] != 3:
+        pixels = pixels.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    return pixels
 
 
 def rows_seen(

@@ -86,8 +86,9 @@ def _save(folder: Path, unit: int, cells: dict[int, np.ndarray]) -> None:
         Image.fromarray(strip).save(folder / f"{unit}.webp", quality=72, method=2)
 
 
-def lit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Darken an image (H, W, 3) outside a mask (H, W) and outline it, as the papers show a unit.
+def lit(image: np.ndarray, mask: np.ndarray, dark: float = _DARK) -> np.ndarray:
+    """Darken an image (H, W, 3) outside a mask (H, W) and outline it, as the papers show a unit;
+    `dark` is the brightness left outside.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def lit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != mask.shape:
         raise ValueError(f"an (H, W, 3) image and an (H, W) mask, not {image.shape}, {mask.shape}")
     inside = mask.astype(bool)
-    shown = np.where(inside[..., None], image, (image * _DARK).astype(np.uint8))  # (H, W, 3)
+    shown = np.where(inside[..., None], image, (image * dark).astype(np.uint8))  # (H, W, 3)
     shown[inside & ~_eroded(inside)] = _CONTOUR
     return shown
 

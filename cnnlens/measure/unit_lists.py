@@ -1,0 +1,280 @@
+"""Which images a unit is shown by, and which units are like it: lists over peaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cnnlens.measure.masks import compiled
+
+_NEAR = 16  # rows of about the same sum of peaks that one is compared with
+_COLUMNS = 64  # units whose peaks are brought together at once
+_BLOCK = 2**27  # bytes of the peaks that are worked on at once, in float64
+
+
+def highest(
+    peaks: np.ndarray, count: int, rows: np.ndarray | None = None, lowest: bool = False
+) -> np.ndarray:
+    """Rank rows by falling value; of equal values the earlier row comes first.
+
+    Parameters
+    ----------
+    peaks : numpy.ndarray
+        (N, C).
+    count : int
+        Rows wanted.
+    rows : numpy.ndarray, optional
+        The rows among which they are, in order; left out: all.
+    lowest : bool
+        Rank by rising value.
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, count) int64; -1 where there are fewer rows.
+    """
+    units, among = peaks.shape[1], np.arange(len(peaks)) if rows is None else rows
+    found = np.full((units, count), -1, np.int64)
+    kept = min(count, len(among))
+    for start in range(0, units if kept else 0, _COLUMNS):
+        some = np.ascontiguousarray(peaks[:, start : start + _COLUMNS].T)  # (units, N)
+        for unit, values in enumerate(some if rows is None else some[:, rows], start):
+            falling = values if lowest else -values
+            least = np.partition(falling, kept - 1)[kept - 1]
+            better, equal = np.flatnonzero(falling < least), np.flatnonzero(falling == least)
+            better = better[np.argsort(falling[better], kind="stable")]
+            found[unit, :kept] = among[np.concatenate([better, equal[: kept - len(better)]])]
+    return found
+
+
+def bin_edges(peaks: np.ndarray, count: int) -> np.ndarray:
+    """Edges of bins of equal width, from 0 (or the lowest, below that) to the highest peak.
+
+    Parameters
+    ----------
+    peaks : numpy.ndarray
+        (N, C) float32.
+    count : int
+        Bins.
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, count + 1) float64.
+    """
+    low = np.minimum(peaks.min(axis=0), 0).astype(np.float64)[:, None]
+    high = peaks.max(axis=0).astype(np.float64)[:, None]
+    edges = low + np.arange(count + 1) * ((high - low) / count)
+    edges[:, -1:] = high
+    return edges
+
+
+def draw(
+    peaks: np.ndarray, edges: np.ndarray, per_bin: int, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw examples from the whole range of units' peaks.
+
+    Parameters
+    ----------
+    peaks : numpy.ndarray
+        (N, C) float32.
+    edges : numpy.ndarray
+        (C, bins + 1) of each unit's bins; a bin holds its lower edge, the last one both.
+    per_bin : int
+        Rows drawn from each.
+    order : numpy.ndarray
+        Rows in the order in which they are taken; those that are not there are never drawn.
+
+    Returns
+    -------
+    numpy.ndarray, numpy.ndarray
+        (C, bins, per_bin) int64 rows, by falling peak, -1 where a bin has fewer; (C, bins) int64,
+        how many rows each has.
+    """
+    units, bins = len(edges), edges.shape[1] - 1
+    examples = np.full((units, bins, per_bin), -1, np.int64)
+    counts = np.zeros((units, bins), np.int64)
+    for start in range(0, units, _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        some = np.ascontiguousarray(peaks[:, part].T)  # (units, N)
+        _draw(some, edges[part], order, examples[part], counts[part])
+        _sort(some, examples[part])
+    return examples, counts
+
+
+@compiled
+def _draw(peaks, edges, order, examples, counts):
+    units, bins, per_bin = examples.shape
+    for unit in range(units):
+        low, extent = edges[unit, 0], edges[unit, bins] - edges[unit, 0]
+        scale = bins / extent if extent > 0 else 0.0
+        where = np.zeros(peaks.shape[1], np.int32)
+        for row in range(len(where)):
+            at = min(int((peaks[unit, row] - low) * scale), bins - 1)
+            while at > 0 and peaks[unit, row] < edges[unit, at]:
+                at -= 1
+            while at < bins - 1 and extent > 0 and peaks[unit, row] >= edges[unit, at + 1]:
+                at += 1
+            where[row] = at
+            counts[unit, at] += 1
+        taken = np.zeros(bins, np.int64)
+        left = 0
+        for at in range(bins):
+            left += min(counts[unit, at], per_bin)
+        for row in order:
+            at = where[row]
+            if taken[at] < per_bin:
+                examples[unit, at, taken[at]] = row
+                taken[at] += 1
+                left -= 1
+                if left == 0:
+                    break
+
+
+def _sort(peaks: np.ndarray, examples: np.ndarray) -> None:
+    """Sort the rows of each bin by falling peak, ties by row; those that are missing come last."""
+    units = np.arange(len(examples))[:, None, None]
+    values = np.where(examples >= 0, peaks[units, np.maximum(examples, 0)], -np.inf)
+    order = np.lexsort((examples, -values), axis=-1)
+    examples[:] = np.take_along_axis(examples, order, axis=-1)
+
+
+def repeats(peaks: np.ndarray, pixels: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Find rows whose image was there before: equal pixels, whatever the file is called.
+
+    Only images whose peaks agree are decoded.
+
+    Parameters
+    ----------
+    peaks : numpy.ndarray
+        (N, C) float32.
+    pixels : callable
+        Gives the pixels of a row.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) bool.
+    """
+    found = np.zeros(len(peaks), bool)
+    if len(peaks) < 2:
+        return found
+    seen: set[bytes] = set()
+    for row in np.flatnonzero(_alike(peaks)).tolist():
+        image = np.ascontiguousarray(pixels(row))
+        mark = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
+        found[row] = mark in seen
+        seen.add(mark)
+    return found
+
+
+def _alike(peaks: np.ndarray) -> np.ndarray:
+    """(N,) bool: whether some other row has the same peaks, but for rounding in the network."""
+    sums = np.array([np.abs(row).sum(dtype=np.float64) for row in peaks])
+    order = np.argsort(sums, kind="stable")
+    alike = np.zeros(len(peaks), bool)
+    for lag in range(1, min(_NEAR, len(order) - 1) + 1):
+        one, other = order[:-lag], order[lag:]
+        near = sums[other] - sums[one] <= 1e-4 * sums[other]
+        for units in (slice(8), slice(None)):  # most pairs differ in the first few
+            near[near] = _agree(peaks, one[near], other[near], units)
+        alike[one[near]] = alike[other[near]] = True
+    return alike
+
+
+def _agree(peaks: np.ndarray, one: np.ndarray, other: np.ndarray, units: slice) -> np.ndarray:
+    found = np.zeros(len(one), bool)
+    for start in range(0, len(one), 256):
+        part = slice(start, start + 256)
+        a, b = peaks[one[part], units], peaks[other[part], units]
+        least = 1e-3 * np.abs(peaks[one[part]]).max(axis=1)
+        found[part] = np.abs(a - b).max(axis=1) <= least
+    return found
+
+
+def nearest_units(
+    peaks: Sequence[np.ndarray], count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the units that respond most alike, by Pearson's correlation of peaks over images.
+
+    Parameters
+    ----------
+    peaks : sequence of numpy.ndarray
+        (N, C) of the layer whose units are asked about, then of others, over the same images.
+    count : int
+        Neighbours wanted.
+
+    Returns
+    -------
+    numpy.ndarray, numpy.ndarray, numpy.ndarray
+        (C, count) int64 units, -1 where there are fewer; (C, count) int64, which of `peaks` each
+        is of, -1; (C, count) float32 correlations, NaN. Equal ones come in the order of `peaks`,
+        then by unit. A unit whose peaks are all equal has no neighbours and is none.
+    """
+    mine = peaks[0]
+    images, units = mine.shape
+    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, 512))
+    starts = range(0, units if count else 0, step)
+    best = {start: _Best(min(step, units - start), count) for start in starts}
+    for first in starts:
+        own = _standard(mine[:, first : first + step])
+        for start in range(first, units, step):  # a correlation holds both ways
+            r = _correlations(own, mine[:, start : start + step])
+            if start == first:
+                np.fill_diagonal(r, np.nan)
+            else:
+                best[start].update(r.T, 0, first)
+            best[first].update(r, 0, start)
+    for number, other in enumerate(peaks[1:], 1):
+        for first in starts:
+            own = _standard(mine[:, first : first + step])
+            for start in range(0, other.shape[1], step):
+                r = _correlations(own, other[:, start : start + step])
+                best[first].update(r, number, start)
+    parts = [(one.units, one.layers, one.alike) for one in best.values()]
+    if not parts:
+        nothing = np.empty((units, count), np.int64)
+        return nothing, nothing, nothing.astype(np.float32)
+    found, layers, alike = (np.concatenate(some) for some in zip(*parts, strict=True))
+    return found, layers, alike
+
+
+def _correlations(own: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """Correlate standardized columns (N, C) with others' peaks (N, D): (C, D) float32."""
+    return np.clip(own.T @ _standard(peaks), -1, 1).astype(np.float32)
+
+
+class _Best:
+    """The highest correlations so far."""
+
+    def __init__(self, rows: int, count: int) -> None:
+        self.units = np.full((rows, count), -1, np.int64)
+        self.layers = np.full((rows, count), -1, np.int64)
+        self.alike = np.full((rows, count), np.nan, np.float32)
+
+    def update(self, r: np.ndarray, layer: int, first: int) -> None:
+        """Take in correlations (rows, C) with the units of a layer from `first` on."""
+        count = self.alike.shape[1]
+        among = highest(np.where(np.isnan(r), -np.inf, r).T, count)  # (rows, count)
+        values = np.take_along_axis(r, np.maximum(among, 0), axis=1)
+        values = np.where(among >= 0, values, np.nan)
+        known = ~np.isnan(values)
+        both = np.concatenate([self.alike, values], axis=1)
+        order = np.argsort(np.where(np.isnan(both), np.inf, -both), axis=1, kind="stable")
+        order = order[:, :count]
+        units = np.concatenate([self.units, np.where(known, among + first, -1)], axis=1)
+        layers = np.concatenate([self.layers, np.where(known, layer, -1)], axis=1)
+        self.alike = np.take_along_axis(both, order, axis=1)
+        self.units = np.take_along_axis(units, order, axis=1)
+        self.layers = np.take_along_axis(layers, order, axis=1)
+
+
+def _standard(peaks: np.ndarray) -> np.ndarray:
+    """Columns (N, C) with mean 0 and length 1, float64; NaN where a column is constant."""
+    values = np.asarray(peaks, np.float64)
+    constant = (peaks == peaks[:1]).all(axis=0)
+    values = values - values.mean(axis=0)
+    length = np.sqrt((values * values).sum(axis=0))
+    return values / np.where(constant | (length == 0), np.nan, length)

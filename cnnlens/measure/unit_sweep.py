@@ -1,0 +1,265 @@
+"""One look at a layer's activations: every unit's peaks, sums, and the spread of its values.
+
+What is kept of the images is one number per unit, its peak, and where it is. Nothing depends on
+how the images come in batches: sums are taken image by image, and the histogram's bins, whose
+width is a power of two, are merged in pairs whenever a value lies outside them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlens.activations.sources import Observer
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.masks import compiled
+
+BINS = 64  # of a histogram
+_LARGE = 2**28  # bytes from which an array is kept in a file
+_FINEST, _DIGITS = -149, 24  # exponent of the smallest float32, and bits of its numbers
+
+
+def room(shape: tuple[int, ...], dtype: Any, folder: Path | None) -> np.ndarray:
+    """Make an array; a large one in a nameless file of a folder, which goes with the array.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < _LARGE or folder is None:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, a crash later
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+@contextmanager
+def beside(observers: Sequence[Observer]) -> Iterator[list[Observer]]:
+    """Let observers work in a thread of their own while the next batch is read.
+
+    Every batch must be an array of its own, as those of a store are.
+    """
+    waiting: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def behind(observe: Observer) -> Observer:
+            def take(positions: np.ndarray, maps: np.ndarray) -> None:
+                if waiting:
+                    waiting.pop().result()
+                waiting.append(pool.submit(observe, positions, maps))
+
+            return take
+
+        yield [behind(observe) for observe in observers]
+        for last in waiting:
+            last.result()
+
+
+class Peaks:
+    """Notes every unit's peak on every image, row by row.
+
+    Parameters
+    ----------
+    images : int
+        The most there can be.
+    units : int
+        C.
+    folder : pathlib.Path or None
+        Where a large table is kept; None: in memory.
+    """
+
+    def __init__(self, images: int, units: int, folder: Path | None = None) -> None:
+        self._peaks = room((images, units), np.float32, folder)
+        self._positions = np.zeros(images, np.int64)
+        self.images = 0
+
+    @property
+    def values(self) -> np.ndarray:
+        """(N, C) float32."""
+        return self._peaks[: self.images]
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(N,) int64: each row's place in the data's order."""
+        return self._positions[: self.images]
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        """Take in maps (B, C, H, W)."""
+        rows = self._next(positions)
+        self._peaks[rows] = maps.max(axis=(2, 3))
+
+    def _next(self, positions: np.ndarray) -> slice:
+        rows = slice(self.images, self.images + len(positions))
+        self._positions[rows] = positions
+        self.images = rows.stop
+        return rows
+
+
+class UnitSweep(Peaks):
+    """Notes peaks with their places, sums over images and categories, and histograms.
+
+    Parameters
+    ----------
+    images : int
+        The most there can be.
+    shape : (int, int, int)
+        (C, H, W).
+    labels : numpy.ndarray or None
+        The category of every image of the data, by number; None: there are none.
+    folder : pathlib.Path or None
+        Where large tables are kept.
+
+    Attributes
+    ----------
+    total : numpy.ndarray
+        (C,) float64: sums of all values.
+    by_category : numpy.ndarray
+        (K, C) float64: the same by category.
+    in_category : numpy.ndarray
+        (K,) int64: how many images a category has.
+    positive : numpy.ndarray
+        (C,) int64: how many values lie above 0.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        shape: tuple[int, int, int],
+        labels: np.ndarray | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        units, self.size = shape[0], shape[1:]
+        super().__init__(images, units, folder)
+        cells = math.prod(self.size)
+        kind = np.uint16 if cells <= 2**16 else np.uint32
+        self._places = room((images, units), kind, folder)
+        kinds = 0 if labels is None else int(labels.max(initial=-1)) + 1
+        self._labels = labels
+        self.total = np.zeros(units)
+        self.positive = np.zeros(units, np.int64)
+        self.by_category = np.zeros((kinds, units))
+        self.in_category = np.zeros(kinds, np.int64)
+        self._lowest = np.full(units, np.inf, np.float32)
+        self._highest = np.full(units, -np.inf, np.float32)
+        self._bins = np.zeros((units, BINS), np.int64)
+        self._first = np.zeros(units, np.int64)  # number of the first bin, counted from 0.0
+        self._exponent = np.full(units, _FINEST, np.int64)  # a bin is 2 ** this wide
+
+    def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+        """Take in maps (B, C, H, W).
+
+        Raises
+        ------
+        CnnlensError
+            When a value is not finite.
+        """
+        rows = self._next(positions)
+        values = np.ascontiguousarray(maps, np.float32).reshape(*maps.shape[:2], -1)  # (B, C, HW)
+        sums = np.empty(values.shape[:2])
+        peaks, places = self._peaks[rows], self._places[rows]
+        _look(values, peaks, places, sums, self.positive, self._lowest)
+        if not np.isfinite(sums).all():
+            image = int(positions[int(np.isfinite(sums).all(axis=1).argmin())])
+            raise CnnlensError(
+                f"activations are not finite on image {image} of the data",
+                "the network overflows there: check its weights, and --mean and --std",
+            )
+        self._highest = np.maximum(self._highest, peaks.max(axis=0, initial=-np.inf))
+        labels = None if self._labels is None else self._labels[positions]
+        for row, one in enumerate(sums):  # image by image: equal sums whatever the batches
+            self.total += one
+            if labels is not None:
+                self.by_category[labels[row]] += one
+        if labels is not None:
+            self.in_category += np.bincount(labels, minlength=len(self.in_category))
+        _widen(self._bins, self._first, self._exponent, self._lowest, self._highest)
+        _count(values, self._bins, self._first, self._exponent)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Say where units peak: (C, …, 2) row and column, of rows (C, …); -1 of row -1."""
+        units = np.arange(len(rows)).reshape(-1, *([1] * (rows.ndim - 1)))
+        flat = self._places[np.maximum(rows, 0), units].astype(np.int64)
+        found = np.stack(np.divmod(flat, self.size[1]), axis=-1)
+        return np.where(rows[..., None] >= 0, found, -1)
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """(C, bins) int64: how many values lie in each bin, its lower edge included."""
+        return self._bins
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(C, bins + 1) float64: multiples of a power of two, the width of a unit's bins."""
+        numbers = self._first[:, None] + np.arange(BINS + 1)
+        return np.ldexp(numbers.astype(np.float64), self._exponent[:, None])
+
+
+@compiled
+def _look(values, peaks, places, sums, positive, lowest):
+    images, units, cells = values.shape
+    for image in range(images):
+        for unit in range(units):
+            row = values[image, unit]
+            high, low = row[0], row[0]
+            total, above = 0.0, 0
+            for cell in range(cells):
+                value = row[cell]
+                high = value if value > high else high
+                low = value if value < low else low
+                above += value > 0
+                total += value
+            at = 0
+            while at < cells - 1 and row[at] != high:
+                at += 1
+            peaks[image, unit], places[image, unit], sums[image, unit] = high, at, total
+            positive[unit] += above
+            lowest[unit] = min(lowest[unit], low)
+
+
+@compiled
+def _widen(bins, first, exponent, lowest, highest):
+    """Make bins as wide as the values so far need, and no wider: a matter of their range alone."""
+    count = bins.shape[1]
+    merged = np.zeros(count, bins.dtype)
+    for unit in range(len(bins)):
+        low, high = np.float64(lowest[unit]), np.float64(highest[unit])
+        if low > high:  # no values yet
+            continue
+        wide = exponent[unit]
+        furthest = max(abs(low), abs(high))
+        if furthest > 0:
+            wide = max(wide, math.frexp(furthest)[1] - _DIGITS)
+        while math.floor(high * 2.0**-wide) - math.floor(low * 2.0**-wide) >= count:
+            wide += 1
+        start = np.int64(math.floor(low * 2.0**-wide))
+        shift = min(wide - exponent[unit], 62)
+        if shift == 0 and start == first[unit]:
+            continue
+        merged[:] = 0
+        for bin in range(count):
+            if bins[unit, bin]:
+                merged[((first[unit] + bin) >> shift) - start] += bins[unit, bin]
+        bins[unit] = merged
+        first[unit], exponent[unit] = start, wide
+
+
+@compiled
+def _count(values, bins, first, exponent):
+    images, units, cells = values.shape
+    for image in range(images):
+        for unit in range(units):
+            scale, start = 2.0 ** -exponent[unit], np.float64(first[unit])
+            row = bins[unit]
+            for cell in range(cells):  # nothing lies before the first bin: cutting is rounding down
+                row[np.uint64(np.int64(values[image, unit, cell] * scale - start))] += 1

@@ -1,0 +1,176 @@
+"""``cnnlens units``: what every unit responds to, from any photos."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError
+from cnnlens.files import make_folder, mark
+from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.method import Inputs, Results, page_part
+from cnnlens.progress import Step
+from cnnlens.settings import ExtractSettings, UnitsSettings
+from cnnlens.settings.option import data_input, layers_input
+
+if TYPE_CHECKING:
+    from cnnlens.activations.sources import Source
+    from cnnlens.measure.units import Responses
+    from cnnlens.model.layers import Layer
+
+
+@dataclass(frozen=True)
+class UnitsInputs(Inputs):
+    """Which images, which layers."""
+
+    data: Path | None = data_input()
+    layer: tuple[str, ...] = layers_input()
+
+
+class Units(Measurement):
+    """What every unit responds to, from any photos.
+
+    The images that excite a unit most and least, each with its place, examples over the whole
+    range, how its values spread, dead units, which classes excite it where there are classes, and
+    the units of all stored layers that respond most alike. Tables go to WORKSPACE/units, the page
+    to WORKSPACE/report.html.
+    """
+
+    name, panel = "units", "Measure units"
+    asks, settings_types = UnitsInputs, (UnitsSettings,)
+    sections = (("units", page_part("units.units")),)
+    examples = (
+        "cnnlens units model.pt -d photos/ -l conv5",
+        "cnnlens units -l conv3 -l conv4 --top 16 --per-bin 6",
+    )
+    reader = "unit_files.read_units"
+    pictured = ""  # `top` counts what is listed, with pictures or without
+
+    def resolve(self) -> None:
+        """Find images and layers."""
+        self.images = self.study.images(self.asked.data)
+        self.layers = self.study.layers(self.asked.layer, vectors=True)
+
+    @cached_property
+    def others(self) -> list[tuple[str, Path, list[str]]]:
+        """Name further layers that are stored for the same data: file, place and type of each."""
+        from cnnlens.activations.extract import stored_layers
+
+        mine = {layer.place.key for layer in self.layers}
+        known = self.study.workspace.document["layers"]
+        names = {entry["place"]: str(entry["name"]) for entry in known}
+        folder = self.study.workspace.stores(self.images)
+        found = stored_layers(self.study.model, self.images, folder, self.study.voice.note)
+        return [
+            (names.get(key.place, path.stem), path, [key.place, key.dtype])
+            for path, key in found
+            if key.place not in mine
+        ]
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """Say how each layer's activations are stored, or will be, by its name."""
+        return {layer.name: self._type(layer) for layer in self.layers}
+
+    def _type(self, layer: Layer) -> str:
+        try:
+            return self.study.stored(self.images, layer).dtype or ExtractSettings().dtype
+        except CnnlensError:  # damaged
+            if not self.study.force:
+                raise
+            return ExtractSettings().dtype
+
+    def made_from(self, layer: Layer) -> dict[str, Any]:
+        """Name the images and their categories, the network, the settings, the layers compared."""
+        mine = [[one.place.key, self.types[one.name]] for one in self.layers if one is not layer]
+        return self.study.key(
+            layer,
+            self.images,
+            labels=mark(self.images.image_categories),
+            dtype=self.types[layer.name],
+            among=sorted([*mine, *(others for _, _, others in self.others)]),
+            settings=self.settings.as_dict(),
+            pictures=self.page,
+        )
+
+    def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+        """Whether earlier results differ in nothing but pictures that are not wanted now."""
+        return not mine["pictures"] and {**earlier, "pictures": False} == mine
+
+    def work(self) -> Iterator[Step]:
+        """Fill the stores that are missing, then measure all layers in one sweep."""
+        from cnnlens.activations.sources import StoreSource
+        from cnnlens.activations.store import Store
+
+        study, images = self.study, self.images
+        if not self.todo:
+            return
+        yield from self._fill()
+        others = [layer for layer in self.layers if layer not in self.todo]
+        with ExitStack() as stack:
+            own = [stack.enter_context(study.stored(images, one).open()) for one in self.todo]
+            rest = [stack.enter_context(study.stored(images, one).open()) for one in others]
+            rest += [stack.enter_context(Store(path)) for _, path, _ in self.others]
+            self._rest = StoreSource(rest) if rest else None
+            self._names = [layer.name for layer in (*self.todo, *others)]
+            self._names += [name for name, _, _ in self.others]
+            yield from self._measure(StoreSource(own), self.todo)
+
+    def _fill(self) -> Iterator[Step]:
+        """Run the model for layers that have no store, or for all where they are made anew."""
+        from cnnlens.model.classes import gives_scores
+
+        study = self.study
+        for dtype in dict.fromkeys(self.types.values()):
+            some = [layer for layer in self.layers if self.types[layer.name] == dtype]
+            if not study.force:
+                some = [one for one in some if study.stored(self.images, one).dtype is None]
+            if some:
+                settings, scores = ExtractSettings(dtype), gives_scores(study.model)
+                yield from study.fill(self.images, some, settings, scores, study.force)
+
+    def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
+        """Look at all stores once."""
+        from cnnlens.measure.units import units_steps
+
+        folder = make_folder(self.study.folder(self.name))
+        return units_steps(
+            source, self.images, self.settings, self._names, self._rest,
+            self.study.model.preprocess, folder,
+        )  # fmt: skip
+
+    def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
+        """Write the tables, and the pictures of every unit."""
+        from cnnlens.report.figures.units import SHOWN, sees_all, top_maps, write_pictures
+        from cnnlens.report.unit_files import write_tables
+
+        if count := len(found.repeated):
+            self.study.voice.note(
+                f"{layer.name}: {count} images are equal to earlier ones, pixel by pixel: of equal "
+                "ones only the first is listed"
+            )
+        write_tables(folder, found, self.images.paths)
+        if not self.page:
+            return
+        preprocess, maps = self.study.model.preprocess, None
+        if sees_all(layer.fields, preprocess.size) and layer.shape[1:] != (1, 1):
+            with self.study.stored(self.images, layer).open() as store:
+                maps = top_maps(store, found.top[:, :SHOWN])
+        yield from write_pictures(
+            folder, self.images, found, layer.fields, preprocess, maps, self.study.run.workers
+        )
+
+    def show(self, results: Results) -> None:
+        """Show each layer's units of highest peak, then layers beside each other."""
+        from cnnlens.report.unit_files import LAYER_COLUMNS, layer_row, unit_table
+
+        for layer in self.layers:
+            found = self.read(self.folder(layer))
+            results.table(*unit_table(found.best(10)), title=f"{layer.name}: units of highest peak")
+        found = list(self.summaries.values())
+        results.table(LAYER_COLUMNS, [layer_row(summary) for summary in found], title="summary")
+        results.say(f"tables: {self.study.folder(self.name)}")
