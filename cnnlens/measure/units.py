@@ -178,7 +178,9 @@ class Responses:
                 category_entropy=_known(self.category_entropy[unit]),
                 class_selectivity=_known(self.class_selectivity[unit]),
                 neighbour=f"{layer}:{other[0]}" if known else "",
-                neighbour_correlation=_known(self.neighbour_correlation[unit, 0]) if known else None,
+                neighbour_correlation=_known(self.neighbour_correlation[unit, 0])
+                if known
+                else None,
             )
 
     def summary(self) -> dict[str, Any]:

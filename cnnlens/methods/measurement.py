@@ -60,6 +60,10 @@ class Measurement(Method):
         """Write a layer's files beside its summary; yield how many of its units are drawn."""
         raise NotImplementedError
 
+    def described(self, layer: Layer) -> dict[str, Any]:
+        """Say what a layer's summary holds beside what was found."""
+        return {}
+
     def read(self, folder: Path) -> Any:
         """Read a layer's results; raise where they are damaged."""
         return page_part(self.reader)(folder)
@@ -79,7 +83,9 @@ class Measurement(Method):
             return False
         self.read(self.folder(layer))
         mine = self.made_from(layer)
-        return ledger.is_made(Item(SUMMARY, mine, serves=lambda earlier: self.serves(earlier, mine)))
+        return ledger.is_made(
+            Item(SUMMARY, mine, serves=lambda earlier: self.serves(earlier, mine))
+        )
 
     def plan(self) -> str:
         """Say which layers are measured on what, and which were before."""
@@ -115,6 +121,7 @@ class Measurement(Method):
         summary = {
             "layer": layer.name,
             **found.summary(),
+            **self.described(layer),
             "skipped": [{"image": path, "reason": reason} for path, reason in skipped],
             "data": {"name": self.images.name},
             "made_from": self.made_from(layer),

@@ -143,9 +143,15 @@ class Units(Measurement):
             self.study.model.preprocess, folder,
         )  # fmt: skip
 
+    def described(self, layer: Layer) -> dict[str, Any]:
+        """Say whether pictures show masks, for want of a receptive field smaller than the image."""
+        from cnnlens.report.figures.units import sees_all
+
+        return {"masked": sees_all(layer.fields, self.study.model.preprocess.size)}
+
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and the pictures of every unit."""
-        from cnnlens.report.figures.units import SHOWN, sees_all, top_maps, write_pictures
+        from cnnlens.report.figures.units import SHOWN, top_maps, write_pictures
         from cnnlens.report.unit_files import write_tables
 
         if count := len(found.repeated):
@@ -157,7 +163,7 @@ class Units(Measurement):
         if not self.page:
             return
         preprocess, maps = self.study.model.preprocess, None
-        if sees_all(layer.fields, preprocess.size) and layer.shape[1:] != (1, 1):
+        if self.described(layer)["masked"] and layer.shape[1:] != (1, 1):
             with self.study.stored(self.images, layer).open() as store:
                 maps = top_maps(store, found.top[:, :SHOWN])
         yield from write_pictures(

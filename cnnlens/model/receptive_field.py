@@ -274,8 +274,7 @@ def field_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) 
 def whole_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
     """Receptive field of a position, as far as it may stick out of an input of `size`."""
     (top, bottom), (left, right) = (
-        _span(field, at, length)
-        for field, at, length in zip(fields, position, size, strict=True)
+        _span(field, at, length) for field, at, length in zip(fields, position, size, strict=True)
     )
     return Box(top, left, bottom, right)
 

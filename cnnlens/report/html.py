@@ -37,7 +37,7 @@ INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
 FOLDER = "report_files"
 _NOTHING = "data:,"  # address of a picture that cannot be shown
 _TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg"}
-_SCRIPTS = ("dom", "chart", "table", "panel", "dissection", "filters", "embed", "page")
+_SCRIPTS = ("dom", "chart", "table", "panel", "dissection", "units", "filters", "embed", "page")
 
 
 def write_page(

@@ -50,10 +50,7 @@ def write_report(
     notes: list[CnnlensError] = []
     found = list(_gather(workspace, sections, notes.append))
     if not found:
-        raise CnnlensError(
-            f"{workspace} holds no results yet",
-            "run `cnnlens dissect MODEL --broden` first, or name another workspace with -w DIR",
-        )
+        raise _nothing(workspace)
     sources = [path for section in found for path in section.sources]
     page = workspace / "report.html"
     write_page(page, header(document, sources, workspace), found, notes.append)
@@ -61,6 +58,20 @@ def write_report(
         if tell is not None:
             tell(note)
     return page
+
+
+def _nothing(workspace: Path) -> CnnlensError:
+    """Say that there are no results, and the way on."""
+    if any(workspace.glob("activations/*/*.h5")):
+        return CnnlensError(
+            f"{workspace} holds activations alone, no results yet",
+            "`cnnlens units` shows what each unit responds to; it needs nothing more",
+        )
+    return CnnlensError(
+        f"{workspace} holds no results yet",
+        "run `cnnlens units MODEL -d PHOTOS` or `cnnlens dissect MODEL --broden` first, or name "
+        "another workspace with -w DIR",
+    )
 
 
 def _gather(

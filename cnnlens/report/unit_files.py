@@ -1,4 +1,4 @@
-"""``WORKSPACE/units/<layer>``: units.csv, units.h5, summary.json and pictures/, written and read back.
+"""``WORKSPACE/units/<layer>``: units.csv, units.h5, summary.json, pictures/ and examples/.
 
 Rows in units.h5 are those of the activation store; its `images` are their paths.
 """
@@ -208,7 +208,15 @@ def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
 
 # -- units and layers beside each other ------------------------------------------------------------
 
-LAYER_COLUMNS = ("layer", "units", "dead", "density", "class selectivity", "images", "compared with")
+LAYER_COLUMNS = (
+    "layer",
+    "units",
+    "dead",
+    "density",
+    "class selectivity",
+    "images",
+    "compared with",
+)
 
 
 def layer_row(summary: Mapping[str, Any]) -> list[object]:

@@ -1,6 +1,89 @@
-"""The section about units: what each of them responds to."""
+"""The section about units: what each of them responds to, image first."""
+
 from __future__ import annotations
+
 from pathlib import Path
-from cnnlens.report.blocks import Section
+from typing import Any
+
+from cnnlens.measure.compared import data_name
+from cnnlens.report.blocks import Explorer, Note, Section
+from cnnlens.report.figures.units import SHOWN
+from cnnlens.report.unit_files import Unit, UnitsResult, read_all_units
+
+STILL = 12  # units per layer that print and readers without JavaScript see
+BINS = 32  # finer histograms are merged to this
+_KINDS = {"pictures": "picture", "examples": "examples"}
+
+
 def units(workspace: Path) -> Section | None:
-    return None
+    """Gather the section; None where units has not been run."""
+    layers = read_all_units(workspace)
+    if not layers:
+        return None
+    explorer = Explorer(
+        template="units.html",
+        view={
+            "layers": layers,
+            "most": STILL,
+            "key": _key,
+            "masked": lambda layer: bool(layer.summary.get("masked")),
+            "data": lambda summary: Path(data_name(summary)).name,
+        },
+        data={"layers": [_data(layer) for layer in layers]},
+        pictures={
+            key: getattr(unit, name)
+            for layer in layers
+            for unit in layer.units
+            for kind, name in _KINDS.items()
+            if (key := _key(layer, unit, kind))
+        },
+    )
+    sources = [layer.folder / "summary.json" for layer in layers]
+    title = "What its units respond to"
+    return Section("units", title, Note("units"), [explorer], sources)
+
+
+def _key(layer: UnitsResult, unit: Unit, kind: str) -> str | None:
+    """Name a unit's picture among all pictures of the page."""
+    there = getattr(unit, _KINDS[kind]) is not None
+    return f"units/{layer.folder.name}/{kind}/{unit.unit}.webp" if there else None
+
+
+def _data(layer: UnitsResult) -> dict[str, Any]:
+    """Give what the script shows."""
+    names = dict.fromkeys(name for unit in layer.units for name, _ in unit.top[:SHOWN])
+    index = {name: number for number, name in enumerate(names)}
+    return {
+        "name": layer.name,
+        "folder": layer.folder.name,
+        "strip": SHOWN,
+        "hasCategories": bool(layer.summary.get("categories")),
+        "images": list(names),
+        "units": [_unit(unit, index) for unit in layer.units],
+    }
+
+
+def _unit(unit: Unit, index: dict[str, int]) -> dict[str, Any]:
+    low, high = unit.bins[0][0], unit.bins[-1][1]
+    return {
+        "unit": unit.unit,
+        "dead": unit.dead,
+        "pictures": unit.picture is not None and unit.examples is not None,
+        "peak": _short(unit.peak_max),
+        "density": _short(unit.density),
+        "mean": _short(unit.mean),
+        "category": None if unit.dead else unit.category or None,
+        "share": _short(unit.category_share),
+        "entropy": _short(unit.category_entropy),
+        "selectivity": _short(unit.class_selectivity),
+        "top": [(index[name], _short(peak)) for name, peak in unit.top[:SHOWN]],
+        "from": _short(low),
+        "step": _short((high - low) / len(unit.bins)),
+        "counts": [count for _, _, count in unit.bins],
+        "near": [(layer, number, round(r, 3)) for layer, number, r in unit.neighbours],
+        "histogram": unit.histogram.merged(BINS),
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")

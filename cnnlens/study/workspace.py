@@ -27,7 +27,17 @@ DEFAULT = "cnnlens-out"
 # everything commands write: what --force may clear when another model takes the workspace
 RESULTS = (
     *("activations", "dissect", "stability", "visualize", "deconv", "invert", "cam", "explain"),
-    *("units", "outliers", "fool", "style", "evolve", "cluster", "net2vec", "report_files", "report.html"),
+    *(
+        "units",
+        "outliers",
+        "fool",
+        "style",
+        "evolve",
+        "cluster",
+        "net2vec",
+        "report_files",
+        "report.html",
+    ),
 )
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.decode import DamagedImage
 from cnnlens.files import atomic
 from cnnlens.measure.masks import mask
 from cnnlens.measure.units import Responses
@@ -32,6 +31,7 @@ _DIM = 0.65  # brightness left outside a mask
 _LEVEL = 0.5  # of its peak on the image, from where on a unit's mask reaches
 
 Wanted = tuple[str, int, tuple[int, int], np.ndarray | None]  # strip, cell, place, map
+Cells = dict[tuple[int, str, int], Image.Image]  # by unit, strip, cell
 
 
 def sees_all(fields: Fields, size: tuple[int, int]) -> bool:
@@ -96,14 +96,12 @@ def write_pictures(
 def _wanted(found: Responses, unit: int, maps: np.ndarray | None) -> Iterator[tuple[int, Wanted]]:
     """Name every cell of a unit's pictures, with the row of its image."""
     for rank, row in enumerate(found.top[unit, :SHOWN].tolist()):
-        seen = None if maps is None else maps[unit, rank]
-        yield row, ("pictures", rank, tuple(found.top_position[unit, rank].tolist()), seen)
+        y, x = found.top_position[unit, rank].tolist()
+        yield row, ("pictures", rank, (y, x), None if maps is None else maps[unit, rank])
     places = found.example_position[unit].reshape(-1, 2).tolist()
     for cell, row in enumerate(found.examples[unit].ravel().tolist()):
-        yield row, ("examples", cell, tuple(places[cell]), None)
-
-
-Cells = dict[tuple[int, str, int], Image.Image]  # unit, strip, cell
+        y, x = places[cell]
+        yield row, ("examples", cell, (y, x), None)
 
 
 def _cells(
@@ -157,15 +155,16 @@ def _fitted(picture: Image.Image, side: int) -> Image.Image:
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     kind = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
     square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
-    square.paste(picture.convert("RGBA").resize(size, kind), ((side - size[0]) // 2, (side - size[1]) // 2))
+    corner = ((side - size[0]) // 2, (side - size[1]) // 2)
+    square.paste(picture.convert("RGBA").resize(size, kind), corner)
     return square
 
 
-def _save(folder: Path, unit: int, found: Responses, cells: Mapping[tuple[int, str, int], Image.Image]) -> None:
+def _save(folder: Path, unit: int, found: Responses, cells: Cells) -> None:
     if found.dead[unit]:
         return
     shown = int((found.top[unit, :SHOWN] >= 0).sum())
-    row = {(0, cell): cells.get((unit, "pictures", cell)) for cell in range(shown)}
+    row = {(0, rank): cells.get((unit, "pictures", rank)) for rank in range(shown)}
     _write(folder / "pictures" / f"{unit}.webp", row, (1, shown), CELL)
     bins, per_bin = found.examples.shape[1:]
     grid = {
@@ -187,8 +186,8 @@ def _write(
     for (row, column), cell in cells.items():
         if cell is not None:
             sheet.paste(cell, (column * side, row * side))
-    clear = sheet.getextrema()[3][0] < 255
+    clear = sheet.getchannel("A").getextrema() != (255, 255)
     with atomic(path) as temporary:
         (sheet if clear else sheet.convert("RGB")).save(
-            temporary, "WEBP", quality=80, method=2, exact=clear
+            temporary, "WEBP", quality=72, method=2, exact=clear
         )

@@ -34,8 +34,9 @@ function go(hash) {
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const atUnit = read("at-unit");
-const { dissect, filters, embed } = read("data");
+const { dissect, units, filters, embed } = read("data");
 if (dissect) startDissection(dissect);
+if (units) startUnits(units);
 if (filters) startFilters(filters);
 if (embed) startEmbeddings(embed);
 panel.start();
