@@ -19,7 +19,7 @@ from cnnlens.settings.option import data_input, layers_input
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
-    from cnnlens.measure.units import Responses
+    from cnnlens.measure.responses import Responses
     from cnnlens.model.layers import Layer
 
 

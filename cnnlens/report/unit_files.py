@@ -16,7 +16,7 @@ import numpy as np
 from cnnlens.errors import CnnlensError
 from cnnlens.files import columns, read_rows, write_rows
 from cnnlens.measure.dissected_units import Histogram
-from cnnlens.measure.units import Responses, UnitResponse
+from cnnlens.measure.responses import Responses, UnitResponse
 from cnnlens.report.contents import finished, in_order, read_object, reading
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 

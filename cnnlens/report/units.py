@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnnlens.measure.compared import data_name
+from cnnlens.measure.dissected_units import Histogram
 from cnnlens.report.blocks import Explorer, Note, Section
 from cnnlens.report.figures.units import SHOWN
 from cnnlens.report.unit_files import Unit, UnitsResult, read_all_units
@@ -81,8 +84,14 @@ def _unit(unit: Unit, index: dict[str, int]) -> dict[str, Any]:
         "step": _short((high - low) / len(unit.bins)),
         "counts": [count for _, _, count in unit.bins],
         "near": [(layer, number, round(r, 3)) for layer, number, r in unit.neighbours],
-        "histogram": unit.histogram.merged(BINS),
+        "histogram": _filled(unit.histogram).merged(BINS),
     }
+
+
+def _filled(histogram: Histogram) -> Histogram:
+    """Leave out the empty bins at its end."""
+    last = int(np.flatnonzero(histogram.counts).max(initial=0)) + 1
+    return Histogram(histogram.counts[:last], histogram.edges[: last + 1])
 
 
 def _short(value: float | None) -> float | None:

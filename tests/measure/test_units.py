@@ -9,8 +9,9 @@ import pytest
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
+from cnnlens.measure.responses import Responses
 from cnnlens.measure.unit_sweep import BINS, UnitSweep
-from cnnlens.measure.units import Responses, units
+from cnnlens.measure.units import units
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step
 from cnnlens.settings import UnitsSettings

@@ -18,7 +18,7 @@ from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
 from cnnlens.files import atomic
 from cnnlens.measure.masks import mask
-from cnnlens.measure.units import Responses
+from cnnlens.measure.responses import Responses
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields, field_box, whole_box
 from cnnlens.report.figures import plane_seen
@@ -138,9 +138,8 @@ def _cell(
     """Show what a unit sees at a place: its field, clear where that sticks out of the image."""
     size = (seen.shape[0], seen.shape[1])
     if sees_all(fields, size):
-        if own is not None and own.size > 1:
-            seen = lit(seen, mask(own, _LEVEL * float(own.max()), size), _DIM)
-        return _fitted(Image.fromarray(seen), side)
+        picture = _fitted(Image.fromarray(seen), side)
+        return picture if own is None or own.size == 1 else _masked(picture, own, size)
     full, inside = whole_box(fields, place, size), field_box(fields, place, size)
     crop = Image.fromarray(seen[inside.top : inside.bottom, inside.left : inside.right])
     high, wide = full.bottom - full.top, full.right - full.left
@@ -149,15 +148,30 @@ def _cell(
     return _fitted(canvas, side)
 
 
+def _masked(square: Image.Image, own: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Outline a unit's map (H, W) on a square that shows an image of some size."""
+    wide, high = _within(square.width, size)
+    corner = (square.width - wide) // 2, (square.height - high) // 2
+    part = square.crop((*corner, corner[0] + wide, corner[1] + high)).convert("RGB")
+    bright = mask(own, _LEVEL * float(own.max()), (high, wide))
+    square.paste(Image.fromarray(lit(np.asarray(part), bright, _DIM)), corner)
+    return square
+
+
 def _fitted(picture: Image.Image, side: int) -> Image.Image:
     """Bring a picture into a clear square, its proportions kept."""
-    factor = side / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    kind = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
+    size = _within(side, (picture.height, picture.width))
+    kind = Image.Resampling.LANCZOS if size[0] < picture.width else Image.Resampling.BICUBIC
     square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
     corner = ((side - size[0]) // 2, (side - size[1]) // 2)
     square.paste(picture.convert("RGBA").resize(size, kind), corner)
     return square
+
+
+def _within(side: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a picture of some height and width in a square."""
+    factor = side / max(size)
+    return max(1, round(size[1] * factor)), max(1, round(size[0] * factor))
 
 
 def _save(folder: Path, unit: int, found: Responses, cells: Cells) -> None:
