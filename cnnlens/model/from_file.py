@@ -105,7 +105,7 @@ def open_file(
         When the file is no model that can be opened; says what it seems to be.
     """
     if path.is_dir():
-        return open_folder(path, arch)
+        return open_folder(path, arch, weights)
     kind = _kind(path)
     if kind == EXPORTED:
         if arch is not None:

@@ -27,13 +27,13 @@ FROM_ELSEWHERE = (
 _ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
 
 
-def open_folder(path: Path, arch: str | None = None) -> Opened:
+def open_folder(path: Path, arch: str | None = None, weights: str | None = None) -> Opened:
     """Open a folder of timm's or transformers' hub.
 
     Raises
     ------
     UsageError
-        When `arch` is given, or the package that wrote the folder is not installed.
+        When `arch` or `weights` is given, or the package that wrote the folder is not installed.
     CnnlensError
         When the folder is none of those, incomplete, or holds no network of images.
     """
@@ -42,6 +42,8 @@ def open_folder(path: Path, arch: str | None = None) -> Opened:
     config = _read_json(path / CONFIG)
     if arch is not None:
         raise UsageError(f"{path} names its architecture in {CONFIG}", "leave out --arch")
+    if weights is not None:
+        raise UsageError(f"{path} holds one network's weights", "leave out --weights")
     if "architecture" in config:
         return _from_timm(path, config)
     if "model_type" in config:
@@ -147,7 +149,7 @@ def _from_timm(path: Path, config: Mapping[str, Any]) -> Opened:
     opened.preprocess = timm.from_folder(config)
     names = timm.label_names(config)
     if names is not None and len(names) == found.options.get("num_classes", len(names)):
-        opened.classes = names
+        opened.classes, opened.classes_source = names, CONFIG
     opened.fixed_size = bool(config.get("pretrained_cfg", {}).get("fixed_input_size"))
     read = ["class names"] if names and opened.classes is names else []
     said = " and ".join(["preprocessing", *read])

@@ -55,6 +55,7 @@ def test_a_folder_of_timm_opens_with_its_preprocessing_and_names(tmp_path: Path)
     assert (known.size, known.resize, known.interpolation) == ((40, 48), 50, "bilinear")
     assert known.source == "config.json"
     assert "preprocessing and class names from config.json" in model.notes[0]
+    assert open_folder(tmp_path / "f").classes_source == "config.json"
     x = torch.rand(2, 3, 40, 48)
     assert torch.allclose(model.net(x), net(x), atol=1e-5)
 
@@ -114,8 +115,9 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     assert "cannot build timm:test_resnet" in refusal(tmp_path / "f").message
 
 
-def test_architecture_cannot_be_told(tmp_path: Path) -> None:
+def test_architecture_and_entry_cannot_be_told(tmp_path: Path) -> None:
     timm_folder(tmp_path / "f")
+    assert "leave out --weights" in refusal(tmp_path / "f", UsageError, weights="ema").hint
     assert "leave out --arch" in refusal(tmp_path / "f", UsageError, arch="resnet18").hint
 
 
@@ -211,6 +213,17 @@ def test_a_network_without_a_head_gives_features(tmp_path: Path) -> None:
         assert torch.allclose(model.net(x), net(x).pooler_output, atol=1e-5)
     assert model.classes is None
     assert any("features, not classes" in note for note in model.notes)
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **LABELS)
+    edit(tmp_path / "f" / "config.json", architectures=["ResNetModel"])
+    opened = open_folder(tmp_path / "f")
+    assert "classifier.1.bias" in opened.stripped[0]
+    assert any("2 tensors are left out" in note for note in opened.notes)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(opened.net(x), net.resnet(x).pooler_output.flatten(1), atol=1e-5)
 
 
 def test_without_weights_of_a_pooler_the_class_token_is_what_comes_out(tmp_path: Path) -> None:

@@ -142,6 +142,12 @@ def test_networks_that_differ_in_padding_alone_are_ambiguous() -> None:
     assert "--arch" in caught.value.hint
 
 
+def test_networks_of_two_modules_are_ambiguous_too() -> None:
+    with pytest.raises(UsageError) as caught:
+        infer(timm_shapes("deit_tiny_patch16_224"))
+    assert "timm:deit_tiny_patch16_224, timm:vit_tiny_patch16_224" in caught.value.message
+
+
 def test_torchvision_wins_over_an_equal_network_of_timm() -> None:
     assert told(infer(timm_shapes("resnet18", num_classes=9))) == ("torchvision:resnet18", 9)
 

@@ -59,7 +59,7 @@ def likely(keys: Iterable[str]) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    return word.rstrip("0123456789").strip("_")
+    return word.rstrip("0123456789_").lstrip("_")
 
 
 def _module_of(name: str) -> str:
@@ -91,7 +91,7 @@ def _read_code(module: str) -> tuple[set[str], list[str]]:
     text = inspect.getsource(sys.modules[module])
     file = inspect.getsourcefile(sys.modules[module]) or ""
     package = module if file.endswith("__init__.py") else module.rpartition(".")[0]
-    beside = re.findall(r"^from \.([a-z]\w*|_\w+_\w+) import", text, re.MULTILINE)
+    beside = re.findall(r"^from (?:timm\.models)?\.([a-z]\w*|_\w+_\w+) import", text, re.MULTILINE)
     # attributes, and texts that names are made of
     words = {_stem(word) for word in re.findall(r"(?:self\.|['\"])([A-Za-z]\w*)", text)}
     return words, [f"{package}.{other}" for other in beside]

@@ -97,13 +97,17 @@ def open_transformers(
     settings, said = preprocessing(config, processor)
     headless = not type(whole).__name__.endswith(_CLASSIFIES)
     classes = None if headless else _class_names(config)
+    beside = sorted(loaded["unexpected_keys"])
     return Opened(
         net.eval(),
         PREFIX + type(whole).__name__,
         settings,
         classes,
         source=json.dumps(_computing(config), sort_keys=True),
-        notes=_notes(path, whole, classes, headless, loaded["unexpected_keys"], said),
+        notes=_notes(path, whole, classes, headless, beside, said),
+        classes_source="config.json" if classes else "",
+        stripped=[f"{len(beside)} tensors left out ({', '.join(beside[:3])})"] if beside else [],
+        assumed=[said] if settings.source == "assumed" else [],
     )
 
 
@@ -129,7 +133,7 @@ def _notes(
     if headless:
         notes.append("it has no classifier: its outputs are features, not classes")
     if beside:
-        notes.append(f"left out: {', '.join(sorted(beside)[:3])} ({len(beside)} tensors)")
+        notes.append(f"{len(beside)} tensors are left out: {', '.join(beside[:3])}")
     return notes
 
 
