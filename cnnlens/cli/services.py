@@ -48,7 +48,7 @@ def layers(screen: Screen, model: Any, workspace: Any, device: str, **opening: A
 def _remember(study: Study) -> None:
     """Record the model where that changes nothing: a listing never disturbs earlier results."""
     known = study.workspace.document["model"]
-    if known and study.spec is None:
+    if known and study.spec is None and study.opening.classes is None:
         return
     try:
         study.commit()

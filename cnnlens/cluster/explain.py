@@ -28,10 +28,11 @@ from cnnlens.cluster.decision_path import (
     descend,
 )
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
-from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, category_of, unit_peaks
+from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name
 from cnnlens.model.layers import Layer
+from cnnlens.model.matching import category_of
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from cnnlens.cluster.embed import flat_vectors
-from cnnlens.cluster.vectors import Groups, MapSource, category_of
+from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.errors import CnnlensError
+from cnnlens.model.matching import usual_outputs
 
 
 def radii(vectors: np.ndarray, groups: Groups) -> np.ndarray:
@@ -91,10 +92,8 @@ class Regions:
         None where it is known of no class.
         """
         names, found = self.groups.names, np.full(count, np.nan)
-        for number in range(count):
-            category = category_of(number, classes, count, names)
-            if category is not None:
-                found[number] = self.radius[names.index(category)]
+        for category, number in usual_outputs(names, classes, count).items():
+            found[number] = self.radius[names.index(category)]
         return found if np.isfinite(found).any() else None
 
 

@@ -74,42 +74,6 @@ def group_rows(rows: np.ndarray, categories: Sequence[str] | None) -> Groups | N
     return None if categories is None else group([categories[at] for at in rows])
 
 
-def category_of(
-    number: int, classes: Sequence[str] | None, count: int, categories: Sequence[str]
-) -> str | None:
-    """Find the category of a data set that a class of the network means.
-
-    Parameters
-    ----------
-    number : int
-        The class.
-    classes : sequence of str or None
-        The network's class names, where they are known.
-    count : int
-        How many classes it has.
-    categories : sequence of str
-        The data's.
-
-    Returns
-    -------
-    str or None
-        The category of the class's name (or of one of its names, joined by commas), in any case,
-        with ``_`` or ``-`` for spaces. Without names, where there are as many categories as
-        classes: the one of that number in alphabetical order. Else None.
-    """
-    if classes is None:
-        ordered = sorted(categories)
-        return ordered[number] if len(ordered) == count else None
-    if number >= len(classes):
-        return None
-    wanted = [_plain(part) for part in (classes[number], *classes[number].split(","))]
-    return next((c for c in categories if _plain(c) in wanted), None)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
-
-
 @dataclass(frozen=True)
 class Maps:
     """Maps (N, C, H, W) that are in memory, read like a store."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from cnnlens.interpretable.method import Method, Plain, Rates, evaluate, split, 
 from cnnlens.interpretable.trainer import Trainer
 from cnnlens.model.architectures import registry
 from cnnlens.model.convolutions import find_convolutions
+from cnnlens.model.matching import NAMES, Reading, check_order, chosen, readings
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
@@ -126,22 +127,22 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     _check_name(model)
     model = replace(model, net=copy.deepcopy(model.net), lent_to=None)
     notes: list[str] = []
-    if any("random weights" in note for note in model.notes) and request.settings.trunk < 1:
+    if model.has_random_weights and request.settings.trunk < 1:
         request = replace(request, settings=replace(request.settings, trunk=1.0))
         notes.append("all layers learn at the full rate, as the weights are random")
     s = request.settings
     training, validation = split(labelled.labels, s.validation, s.seed)
     head, outputs = head_of(model)
-    classes, fits = _fitting(model, labelled, outputs)
+    classes, numbers = _fitting(model, labelled, outputs)
     examples = replace(labelled, device=model.device)
-    if fits:
-        examples.labels = _renumbered(labelled, classes)
+    if numbers is not None:
+        examples.labels = _renumbered(labelled, numbers)
         before = evaluate(model.net, examples, validation, s)[1]
     else:
         before = None
         notes.append(f"the model's {outputs} outputs are not the data's classes: a new head")
     plans = _plans(model, request, head)
-    if not fits:
+    if numbers is None:
         plans.append(Plan(head=head, classes=len(classes)))
     with torch.random.fork_rng([]):  # a new module draws weights before it is given its own
         for plan in plans:
@@ -240,17 +241,41 @@ def _check_name(model: Model) -> None:
         ) from None
 
 
-def _fitting(model: Model, labelled: Labelled, outputs: int) -> tuple[list[str], bool]:
-    """Names of the outputs after training, and whether the network's own head serves."""
-    if model.classes is not None and set(labelled.classes) <= set(model.classes):
-        return list(model.classes), len(model.classes) == outputs
-    return labelled.classes, model.classes is None and len(labelled.classes) == outputs
+def _fitting(
+    model: Model, labelled: Labelled, outputs: int
+) -> tuple[list[str], Mapping[str, int] | None]:
+    """Names of the outputs after training, and each label's among them.
+
+    None where the network's own head does not serve; the labels are then the outputs.
+    """
+    names, known = labelled.classes, model.classes
+    if known is None and len(names) == outputs == 1:
+        return names, {names[0]: 0}
+    ways = readings(names, known, outputs)
+    if ways and ways[0].by == NAMES and known is not None and len(known) == outputs:
+        return list(known), ways[0].outputs
+    if not ways or len(names) != outputs or not (known is None or model.has_assumed_classes):
+        return names, None
+    if not model.has_random_weights:
+        _check_order(model, labelled, ways)
+    numbers = ways[0].outputs
+    return sorted(names, key=lambda name: numbers[name]), numbers
 
 
-def _renumbered(labelled: Labelled, classes: Sequence[str]) -> Tensor:
+@torch.no_grad()
+def _check_order(model: Model, labelled: Labelled, ways: Sequence[Reading]) -> None:
+    """Ask some of the images which of two orders it is, or whether it is none."""
+    shown = [labelled.classes[label] if label >= 0 else "" for label in labelled.labels.tolist()]
+    rows = [row for row in chosen(shown) if shown[row]]
+    examples = replace(labelled, device=model.device)
+    parts = torch.tensor(rows).split(_SAMPLE)
+    logits = torch.cat([model.net(unmirrored(examples, part)).float().cpu() for part in parts])
+    check_order(ways, logits.numpy(), [shown[row] for row in rows], "the data")
+
+
+def _renumbered(labelled: Labelled, numbers: Mapping[str, int]) -> Tensor:
     """Labels as numbers of outputs; -1 stays."""
-    numbers = torch.tensor([*(list(classes).index(name) for name in labelled.classes), -1])
-    return numbers[labelled.labels]
+    return torch.tensor([*(numbers[name] for name in labelled.classes), -1])[labelled.labels]
 
 
 def _frequencies(labels: Tensor, classes: int) -> Tensor:

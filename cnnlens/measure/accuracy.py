@@ -13,10 +13,16 @@ from cnnlens.activations.sources import Forward, passes
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share
-from cnnlens.model.classes import is_correct, target_outputs
+from cnnlens.model.classes import is_correct
+from cnnlens.model.matching import check_order, readings, target_outputs
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import RunSettings
+
+_NAME_THEM = (
+    "name the outputs, in order: `cnnlens layers -w WORKSPACE --classes FILE` in the model's "
+    "workspace, or classes= in Python"
+)
 
 
 def classes_of(images: ImageSet) -> tuple[str, ...]:
@@ -70,7 +76,7 @@ def accuracy(
     ----------
     model : Model
         Its classes are matched with the data's by name, else in order (see
-        `model.classes.target_outputs`).
+        `model.matching.target_outputs`).
     images : ImageSet
         With classes.
     level : float
@@ -83,7 +89,8 @@ def accuracy(
     Raises
     ------
     UsageError
-        When the data has no classes.
+        When the data has no classes, or only their order says which output is which and the images
+        do not bear it out (see `model.matching.check_order`).
     CnnlensError
         When they do not fit the network's, it gives no class scores, or too many images are
         damaged.
@@ -98,13 +105,20 @@ def accuracy_steps(
     categories = classes_of(images)
     forward = Forward(model, [], logits=True, limit=run.batch_size)
     correct: list[np.ndarray] = []
+    logits: list[np.ndarray] = []
+    shown: list[str] = []
     for one in passes(forward, images, batch_size=run.batch_size, workers=run.workers):
         assert one.logits is not None  # (B, K)
         wanted = target_outputs(categories, model.classes, one.logits.shape[1])
         correct.append(is_correct(one.logits, wanted[one.batch.indices]))
+        logits.append(one.logits)
+        shown += [categories[index] for index in one.batch.indices]
         yield Step(one.batch.next, len(images.paths), limit=forward.limit)
     if not correct:
         raise CnnlensError(f"no image of {images.root} could be read")
+    if not model.has_random_weights:
+        ways = readings(categories, model.classes, logits[0].shape[1])
+        check_order(ways, np.concatenate(logits), shown, images.name, _NAME_THEM)
     found = np.concatenate(correct)
     low, high = share(int(found.sum()), len(found), level)
     chance = Counter(categories).most_common(1)[0][1] / len(categories)

@@ -70,6 +70,7 @@ class Cam(Pictured):
         from cnnlens.attribution.cam import ClassMaps
         from cnnlens.model.classes import find_class
 
+        self.study.name_classes()
         model = self.study.model
         self.maps = ClassMaps(model, self.settings.method, self.asked.layer)
         found = [find_class(text, model.classes, self.maps.count) for text in self.asked.classes]

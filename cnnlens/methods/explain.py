@@ -75,6 +75,7 @@ class Explain(Method):
         self.given = GivenImages(given_images([Path(p) for p in asked.image], predicted))
         self.images = study.images(asked.data, ("classes", "parts"))
         (self.layer,) = study.layers([asked.layer] if asked.layer else [])
+        study.name_classes(None if asked.category else self.images)
         predictor(study.model, sorted(set(self.images.image_categories or ())), asked.category)
 
     # ---- what is there
@@ -153,11 +154,6 @@ class Explain(Method):
         yield from study.voice.limits(self.stored.fill(study.run))
         with self.stored.open() as store:
             yield from self._explain(read, store)
-        if study.model.classes is None and self.asked.category is None:
-            study.voice.note(
-                "the network's classes have no names: they are taken for the categories in "
-                "alphabetical order"
-            )
         if self.failed and not self.names:
             raise self.failed.pop(0)
 

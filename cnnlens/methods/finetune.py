@@ -12,6 +12,7 @@ from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 from cnnlens.settings.option import data_input, layers_input, negatives_input, option, out_input
+from cnnlens.settings.run import ORDERS
 
 if TYPE_CHECKING:
     from cnnlens.interpretable.finetune import Finetuning
@@ -76,6 +77,8 @@ class Finetune(Method):
         self.request = Request.of(asked.layer, alone, *self.all_settings)
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
         self.negatives = study.negatives(asked.negatives)
+        if study.opening.classes in ORDERS:
+            study.name_classes(self.images)
         check(study.model, self.request)
 
     def plan(self) -> str:

@@ -71,6 +71,8 @@ class Outliers(Method):
             )
         (self.layer,) = study.layers([asked.layer] if asked.layer else [])
         self.own = self._own()
+        if self.own is not None:
+            study.name_classes(self.own)
         self.folder = study.folder("outliers")
 
     def _strange(self, data: Any) -> ImageSet:

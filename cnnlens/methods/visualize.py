@@ -134,6 +134,7 @@ class Visualize(Pictured):
             for goal in unit_goals(layer or named, units, position, self.settings.target):
                 goals.setdefault(goal.name, goal)
         if self.asked.logit:
+            self.study.name_classes()
             of_classes = class_goals(self.study.model, self.asked.logit)
             found[LOGITS] = (None, {goal.name: goal for goal in of_classes})
         return [(layer, list(goals.values())) for layer, goals in found.values()]

@@ -127,6 +127,7 @@ def _built(path: Path, content: Mapping[str, Any]) -> Opened:
     opened.preprocess = Preprocess.from_dict({**content["preprocess"], "source": "checkpoint"})
     classes = content.get("classes")
     opened.classes = None if classes is None else [str(c) for c in classes]
+    opened.classes_source = "" if classes is None else "the checkpoint's classes"
     opened.surgery = [plan.as_dict() for plan in plans]
     opened.source += "".join(str(plan) for plan in plans)  # a mask's position is in no state dict
     return opened

@@ -118,16 +118,20 @@ def class_scores(output: Any, count: int) -> Tensor:
     return first.reshape(count, -1).float()
 
 
-def gives_scores(model: Model) -> bool:
-    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
+def count_scores(model: Model) -> int:
+    """How many class scores the network answers with, 0 for none; it is run once, on black."""
     black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
     with torch.no_grad(), model.in_use():
         output = model.net(as_input(model.net, black.to(model.device)))
     try:
-        class_scores(output, len(black))
+        return class_scores(output, len(black)).shape[1]
     except CnnlensError:
-        return False
-    return True
+        return 0
+
+
+def gives_scores(model: Model) -> bool:
+    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
+    return count_scores(model) > 0
 
 
 def class_bias(model: Model, classes: int) -> Tensor | None:
@@ -146,50 +150,6 @@ def class_bias(model: Model, classes: int) -> Tensor | None:
             bias = module.bias
             return bias.detach().float().cpu() if isinstance(bias, Tensor) else None
     return None
-
-
-def target_outputs(
-    categories: Sequence[str], classes: Sequence[str] | None, outputs: int
-) -> np.ndarray:
-    """Find the output that stands for each image's category.
-
-    Parameters
-    ----------
-    categories : sequence of str
-        One per image.
-    classes : sequence of str or None
-        Names of the model's outputs, where they are known.
-    outputs : int
-        Number of the model's outputs.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N,) int64. By name where all categories are
-        classes; else in alphabetical order, where there are as many of both. Of a single output,
-        1 for the category that it is named after (else the second one), 0 for the other.
-
-    Raises
-    ------
-    CnnlensError
-        When they do not fit.
-    """
-    names = sorted(set(categories))
-    if outputs == 1 and len(names) == 2:
-        positive = next((name for name in names if name in (classes or ())), names[1])
-        return np.array([int(name == positive) for name in categories])
-    if classes is not None and set(names) <= set(classes):
-        index = {name: list(classes).index(name) for name in names}
-    elif len(names) == outputs:
-        index = {name: number for number, name in enumerate(names)}
-    else:
-        foreign = [name for name in names if name not in (classes or ())]
-        raise CnnlensError(
-            f"the data's {len(names)} classes ({', '.join(foreign[:3])}, …) do not fit the "
-            f"model's {outputs} outputs",
-            "name class folders like the model's classes, or have as many of them",
-        )
-    return np.array([index[name] for name in categories])
 
 
 def is_correct(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:

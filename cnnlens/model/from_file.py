@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.architectures import Opened, described, registry, shapes_of
+from cnnlens.model.architectures import Opened, count_outputs, described, registry, shapes_of
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -19,6 +20,7 @@ from cnnlens.model.checkpoint import (
     read_torch,
     strip_prefixes,
 )
+from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.exported import open_exported
 from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
@@ -140,7 +142,7 @@ def _from_content(content: Any, path: Path, arch: str | None, weights: str | Non
     module = find_module(content)
     if module is not None and arch is None and weights is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        return Opened(module, f"pickle:{kind}", notes=[f"unpickled {kind}"])
+        return with_names(Opened(module, f"pickle:{kind}", notes=[f"unpickled {kind}"]), content)
     refuse_quantized(path, content)
     entries = find_entries(content)
     if not entries:
@@ -155,7 +157,19 @@ def _from_content(content: Any, path: Path, arch: str | None, weights: str | Non
             *opened.notes,
             f"{entry.path or 'its top level'} is opened; --weights opens {', '.join(others)}",
         ]
-    return opened
+    return with_names(opened, content)
+
+
+def with_names(opened: Opened, content: Any) -> Opened:
+    """Give a network the class names that its file holds, where it has as many outputs."""
+    named, outputs = names_in(content), count_outputs(opened.net)
+    if named is None:
+        return opened
+    names, key = named
+    if len(names) != outputs:
+        note = f"the {len(names)} names under {key} are left out: the network has {outputs} outputs"
+        return replace(opened, notes=[*opened.notes, note])
+    return replace(opened, classes=names, classes_source=f"the checkpoint's {key}")
 
 
 def _holds(content: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import nn
 
 from cnnlens.model.device import borrowed
 from cnnlens.model.preprocess import Preprocess
+
+NAMES_ASSUMED = "names of outputs are assumed: "
 
 
 @dataclass(repr=False)
@@ -30,6 +32,9 @@ class Model:
         How pixels become its input.
     classes : list of str or None
         Names of its outputs, where they are known.
+    classes_source : str
+        Who says so: ``--classes FILE``, the checkpoint's key, class folders; of names that nobody
+        said it begins with "assumed".
     fingerprint : str
         Hash of architecture and weights: equal fingerprints, equal network.
     batch : int or None
@@ -38,8 +43,6 @@ class Model:
         What was inferred or assumed while opening, one line each, for the user to read.
     surgery : list of dict
         Plans of what fine-tuning did to the architecture, see `cnnlens.model.surgery`.
-    classes_source : str
-        Who says the names of classes; what begins with "assumed", nobody.
     stripped, assumed : list of str
         What was left out of the file or taken off its names, and what nobody has said; each is
         told in the notes too.
@@ -60,6 +63,21 @@ class Model:
     stripped: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     lent_to: torch.device | None = None
+
+    @property
+    def has_assumed_classes(self) -> bool:
+        """Whether the names of its outputs are what nobody said."""
+        return self.classes_source.startswith("assumed")
+
+    def called(self, names: list[str], source: str) -> Model:
+        """Return it with other names of its outputs, and who says so."""
+        notes = [note for note in self.notes if not note.startswith(NAMES_ASSUMED)]
+        return replace(self, classes=names, classes_source=source, notes=notes)
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether nobody has trained it, as far as that is known."""
+        return any("random weights" in note for note in self.notes)
 
     def __repr__(self) -> str:
         height, width = self.preprocess.size

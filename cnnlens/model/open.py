@@ -22,11 +22,12 @@ from cnnlens.model.architectures import (
     timm,
     torchvision,
 )
-from cnnlens.model.architectures.torchvision import imagenet_classes
+from cnnlens.model.class_names import imagenet_classes, imagenet_synsets, read_classes
+from cnnlens.model.classes import count_scores
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import open_file
-from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.preprocess import Preprocess
 
 
@@ -39,6 +40,7 @@ def open_model(
     image_size: tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    classes: str | Sequence[str] | None = None,
     device: str = "auto",
 ) -> Model:
     """Open a network from any form of MODEL.
@@ -60,6 +62,9 @@ def open_model(
         Height and width of the input in pixels, instead of what the model says.
     mean, std : sequence of float, optional
         Per channel, in units of [0, 1], instead of what the model says.
+    classes : str or sequence of str, optional
+        Names of the outputs, or the file that holds them (see `class_names.read_classes`), instead
+        of what the model says.
     device : str
         ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
 
@@ -83,7 +88,7 @@ def open_model(
     net, notes = _single(opened)
     net = net.eval().requires_grad_(False)
     mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
-    return Model(
+    model = Model(
         net=net.to(place),
         spec=spec,
         arch=opened.arch,
@@ -97,6 +102,26 @@ def open_model(
         stripped=list(opened.stripped),
         assumed=list(opened.assumed),
     )
+    return _named(model, classes)
+
+
+def _named(model: Model, classes: str | Sequence[str] | None) -> Model:
+    """Give the outputs the names that are said; else ImageNet's, where there are a thousand."""
+    outputs, thousand = count_outputs(model.net), len(imagenet_synsets())
+    if classes is not None:
+        model.classes = read_classes(classes) if isinstance(classes, str) else list(classes)
+        model.classes_source = f"--classes {classes}" if isinstance(classes, str) else "given"
+        if len(model.classes) != outputs and len(model.classes) != (real := count_scores(model)):
+            raise UsageError(
+                f"{len(model.classes)} names of classes for {real} outputs",
+                "one name per output, in their order",
+            )
+    elif model.classes is None and outputs == thousand:
+        model.classes, model.classes_source = imagenet_classes(), "assumed: ImageNet's"
+    if model.has_assumed_classes and model.classes:
+        whose = model.classes_source.removeprefix("assumed: ")
+        model.notes.append(f"{NAMES_ASSUMED}{whose} (--classes says others)")
+    return model
 
 
 def wrap_module(
@@ -136,9 +161,6 @@ def wrap_module(
     net = _unwrapped(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
-    if classes is None and count_outputs(net) == len(imagenet_classes()):
-        classes = imagenet_classes()
-        notes.append("its thousand outputs are taken for ImageNet's classes")
     if isinstance(classes, str):
         raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
     outputs = count_outputs(net)
@@ -153,9 +175,10 @@ def wrap_module(
         classes=None if classes is None else [str(name) for name in classes],
         fingerprint=fingerprint(kind, net, source),
         notes=notes,
+        classes_source="" if classes is None else "given",
     )
     model.lent_to = model.device if device is None else resolve_device(str(device))
-    return model
+    return _named(model, None)
 
 
 def _unwrapped(net: nn.Module) -> nn.Module:
@@ -229,7 +252,9 @@ def _from_registry(spec: str) -> Opened:
     known = registry.architecture(name)
     if weights:
         net, preprocess = registry.pretrained(name, weights)
-        return replace(described(known, net, []), preprocess=preprocess)
+        opened = described(known, net, [])
+        whose = f"those of {name}@{weights}" if opened.classes else ""
+        return replace(opened, preprocess=preprocess, classes_source=whose)
     with seeded():
         net = known.make()
     notes = [] if registry.is_factory(spec) else [f"{spec} has random weights"]

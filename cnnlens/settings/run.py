@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from cnnlens.errors import UsageError
 from cnnlens.settings.option import Field, fields_of, option, values_of
 
+ORDERS = ("alphabetical", "natural")  # of class folders
 Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
 
@@ -114,6 +115,8 @@ class ModelSettings(Settings):
         Whether the file may be unpickled.
     image_size, mean, std : str or None
         ``224`` or ``224x320``; numbers per channel, joined by commas.
+    classes : str or None
+        A file of the outputs' names, ``imagenet``, or one of `ORDERS`.
     """
 
     arch: str | None = option(
@@ -143,6 +146,14 @@ class ModelSettings(Settings):
     std: str | None = option(
         None, "Standard deviation of the pixels.", metavar="R,G,B", panel="Model"
     )
+    classes: str | None = option(
+        None,
+        "Names of the outputs, in order: a file (one per line, a JSON list or index map), "
+        "imagenet; or natural, alphabetical: the class folders of the data in that order.",
+        metavar="FILE|NAME",
+        shown="the checkpoint's; else the data's class folders; ImageNet's for a thousand outputs",
+        panel="Model",
+    )
 
     @classmethod
     def of_values(cls, **given: Any) -> Self:
@@ -161,9 +172,16 @@ class ModelSettings(Settings):
             "image_size": _size(self.image_size),
             "mean": _numbers("--mean", self.mean),
             "std": _numbers("--std", self.std),
+            "classes": self._classes(),
         }
         before = {k: tuple(v) if isinstance(v, list) else v for k, v in (known or {}).items()}
         return {k: v or before.get(k) for k, v in given.items()} if known else given
+
+    def _classes(self) -> str | tuple[str, ...] | None:
+        """What `open_model` can read; an order of folders is for who knows the data."""
+        if self.classes in ORDERS or not isinstance(self.classes, str):
+            return None if self.classes in ORDERS else self.classes
+        return portable(self.classes)
 
 
 def _as_typed(value: Any) -> Any:

@@ -13,6 +13,7 @@ import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.files.workspace import as_call
 from cnnlens.settings.option import Field, check_keywords, fields_of
-from cnnlens.settings.run import ModelSettings, RunSettings
+from cnnlens.settings.run import ORDERS, ModelSettings, RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from cnnlens.voice import Voice
@@ -55,8 +56,8 @@ class Investigation:
     preprocess : Preprocess, optional
         How pixels become input, for a network in memory: ours, torchvision's transforms of a
         weights entry, or timm's data config. Left out: ImageNet's at 224 pixels, which is said.
-    classes : sequence of str, optional
-        Names of its outputs.
+    classes : sequence of str or str, optional
+        Names of its outputs; or what ``--classes`` takes.
     device : str
         ``auto``, ``cpu``, ``cuda[:N]``, ``mps``; a network in memory stays where it is unless one
         is named.
@@ -82,7 +83,7 @@ class Investigation:
         workspace: str | Path | None = None,
         *,
         preprocess: Preprocess | Any = None,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | str | None = None,
         device: str = "auto",
         batch_size: int = RunSettings.batch_size,
         workers: int = RunSettings.workers,
@@ -97,6 +98,9 @@ class Investigation:
         self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
         self._options: dict[str, Any] = {}
         self._said: set[str] = set()
+        if isinstance(classes, str) or model is None or isinstance(model, (str, Path)):
+            named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
+            self._opening = replace(self._opening, classes=named)
         if isinstance(model, str):
             self._spec = model
         elif model is not None and not isinstance(model, Path):
@@ -107,13 +111,16 @@ class Investigation:
                 workspace = folder.name
         self.workspace = Workspace(None if workspace is None else Path(workspace))
 
-    def _take(self, model: Any, preprocess: Any, classes: Sequence[str] | None) -> None:
+    def _take(self, model: Any, preprocess: Any, classes: Sequence[str] | str | None) -> None:
         """Take a network that is in memory already."""
+        from cnnlens.model.class_names import read_classes
         from cnnlens.model.model import Model
         from cnnlens.model.open import wrap_module
 
+        if isinstance(classes, str):
+            classes = None if classes in ORDERS else read_classes(classes)
         if isinstance(model, Model):
-            self._spec = model
+            self._spec = model if classes is None else model.called([*classes], "given")
             return
         device = None if self._run.device == "auto" else self._run.device
         self._net = model

@@ -20,7 +20,7 @@ from cnnlens.data.given import GivenImages, given_images, spaced_images
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
 from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
-from cnnlens.settings.run import portable
+from cnnlens.settings.run import ORDERS, portable
 from cnnlens.study.workspace import Workspace, needs_model
 from cnnlens.voice import Voice
 
@@ -67,9 +67,11 @@ class Study:
             When it cannot be opened.
         """
         from cnnlens.model.open import open_model
+        from cnnlens.study.classes import recalled
 
+        entry = self.workspace.document["model"]
         if self.spec is not None and not isinstance(self.spec, str):
-            return self.spec
+            return recalled(self.spec, entry)
         known = self.workspace.model_options
         if self.spec is None:
             if known is None:
@@ -86,9 +88,38 @@ class Study:
         # what was said of this model before still holds
         self.options = self.opening.as_arguments(known)
         model = open_model(spec, device=self.run.device, **self.options)
+        before = model.classes
+        if self.options["classes"] is None:
+            model = recalled(model, entry)
         for line in (*model.notes, f"{model.arch}: {model.preprocess}"):
             self.voice.note(line)
+        if model.classes is not before:
+            self.voice.note(f"classes: {model.classes_source}, as before")
         return model
+
+    def name_classes(self, images: ImageSet | None = None) -> None:
+        """Call the network's outputs after class folders, where their names are not known.
+
+        Parameters
+        ----------
+        images : ImageSet, optional
+            Data that is held against the classes; left out: what the workspace knows, as far as
+            its order is borne out.
+
+        Raises
+        ------
+        UsageError
+            When only an order says which output is which class of `images`, and they do not bear
+            it out.
+        """
+        from cnnlens.study.classes import named
+
+        self.model = named(self, images, self._order)
+
+    @property
+    def _order(self) -> str | None:
+        """The order of class folders that ``--classes`` says."""
+        return self.opening.classes if self.opening.classes in ORDERS else None
 
     # ---- layers and units
 
@@ -244,6 +275,8 @@ class Study:
         CnnlensError
             When it holds results of another model, and there is no `force`.
         """
+        if self._order and not self.model.classes_source.startswith(f"--classes {self._order}"):
+            self.name_classes()
         with self.workspace.editing() as workspace:
             workspace.use_model(self.model, self.options, self.force)
             for images, named, default in self._images:

@@ -40,6 +40,9 @@ RESULTS = (
     ),
 )
 
+# of `open_model`'s arguments: leave to run code; names, which are kept themselves
+_NOT_KEPT = ("allow_pickle", "classes")
+
 
 class Workspace:
     """One investigation.
@@ -133,7 +136,8 @@ class Workspace:
             "fingerprint": model.fingerprint,
             "preprocess": model.preprocess.key,
             "classes": model.classes,
-            "options": {k: v for k, v in options.items() if v and k != "allow_pickle"},
+            "classes_source": model.classes_source,
+            "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
         }
         if getattr(model, "lent_to", None) is not None:
             entry["options"] = {"in_memory": True}

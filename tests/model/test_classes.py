@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.classes import class_name, find_class, is_correct, target_outputs
+from cnnlens.errors import UsageError
+from cnnlens.model.classes import class_name, find_class, is_correct
 
 NAMES = ["tench", "crane", "tabby, tabby cat", "Crane", "crane", "7", "Great Dane"]
 
@@ -49,25 +49,6 @@ def test_without_names_only_numbers_are_known() -> None:
     with pytest.raises(UsageError, match="names of the network's classes are not known"):
         find_class("cat", None, 3)
     assert class_name(2, None) == "2" and class_name(1, NAMES) == "crane"
-
-
-def test_categories_are_outputs_by_name():
-    assert target_outputs(["dog", "ant"], ["cat", "dog", "ant"], 3).tolist() == [1, 2]
-
-
-def test_categories_are_outputs_by_order_where_no_name_fits():
-    assert target_outputs(["b", "a", "b"], None, 2).tolist() == [1, 0, 1]
-    assert target_outputs(["b", "a"], ["0", "1"], 2).tolist() == [1, 0]
-
-
-def test_one_output_says_yes_to_the_category_it_is_named_after():
-    assert target_outputs(["bird", "none", "bird"], ["bird"], 1).tolist() == [1, 0, 1]
-    assert target_outputs(["a", "b"], None, 1).tolist() == [0, 1]
-
-
-def test_categories_that_do_not_fit_are_named():
-    with pytest.raises(CnnlensError, match=r"2 classes \(b, …\) do not fit the model's 3 outputs"):
-        target_outputs(["a", "b"], ["a", "c", "d"], 3)
 
 
 def test_largest_score_is_the_answer_and_one_score_answers_yes_above_zero():

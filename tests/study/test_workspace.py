@@ -21,7 +21,12 @@ from cnnlens.study.workspace import RESULTS, Workspace, needs_model
 def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> SimpleNamespace:
     used = Preprocess((size, size), (0.5,) * 3, (0.5,) * 3)
     return SimpleNamespace(
-        spec=spec, arch="zoo:net", fingerprint=fingerprint, preprocess=used, classes=["x"]
+        spec=spec,
+        arch="zoo:net",
+        fingerprint=fingerprint,
+        preprocess=used,
+        classes=["x"],
+        classes_source="given",
     )
 
 

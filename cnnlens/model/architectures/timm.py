@@ -17,7 +17,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architectures import Architecture, Options, Shapes
-from cnnlens.model.architectures.torchvision import imagenet_classes
+from cnnlens.model.class_names import imagenet_classes
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "timm:"

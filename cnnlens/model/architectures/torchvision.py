@@ -161,11 +161,6 @@ def _class_names(name: str, outputs: int) -> list[str] | None:
     return None
 
 
-def imagenet_classes() -> list[str]:
-    """Names of ImageNet's thousand classes, in the order every registry uses."""
-    return list(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-
-
 def _finish(name: str, net: nn.Module) -> list[str]:
     """Switch on the input transform of GoogLeNet and Inception, which no state dict records.
 
