@@ -56,7 +56,7 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
     """Write it, with the versions of what wrote it; to be done while it is `locked`."""
-    document["versions"] = _versions()
+    document["versions"] = versions()
     write_json(_path(folder), document)
 
 
@@ -86,7 +86,8 @@ def _path(folder: Path) -> Path:
     return folder / "workspace.json"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what computes and writes."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

@@ -29,7 +29,8 @@ GROUP = "cnnlens.methods"
 
 # in the order in which a user meets them, and in which the page shows them
 _BUILT_IN = (
-    *("extract", "units", "dissect", "stability", "visualize", "deconv", "cam", "invert", "style"),
+    *("doctor", "extract", "units", "dissect", "stability", "visualize", "deconv", "cam"),
+    *("invert", "style"),
     *("cluster", "explain", "outliers", "finetune", "compare"),
 )
 

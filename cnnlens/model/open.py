@@ -193,7 +193,8 @@ def _unwrapped(net: nn.Module) -> nn.Module:
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
     if isinstance(preprocess, Preprocess):
-        return preprocess, []
+        said = preprocess.source == Preprocess.source
+        return (replace(preprocess, source="given") if said else preprocess), []
     if isinstance(preprocess, Mapping) and {"input_size", "mean", "std"} <= preprocess.keys():
         return timm.from_config(preprocess), []
     if all(hasattr(preprocess, name) for name in ("crop_size", "resize_size", "mean", "std")):

@@ -122,8 +122,16 @@ def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) ->
         # vision transformers have one position embedding per patch
         fixed_size=isinstance(getattr(net, "image_size", None), int),
         notes=notes,
-        classes_source=f"assumed: those of {known.name}'s own weights" if classes else "",
+        classes_source=_whose(known, classes),
     )
+
+
+def _whose(known: Architecture, classes: Sequence[str] | None) -> str:
+    """Who says a network's class names, where that is no more than the number of its outputs."""
+    if not classes:
+        return ""
+    thousand = len(classes) == 1000
+    return "assumed: ImageNet's" if thousand else f"assumed: those of {known.name}'s own weights"
 
 
 def count_outputs(net: nn.Module) -> int | None:
