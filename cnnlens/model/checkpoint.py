@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import pickle
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from torch import nn
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
 from cnnlens.model.architectures import Architecture, Opened, described, registry, shapes_of
+from cnnlens.model.entries import find_entries
 from cnnlens.model.infer import build, fit, skeleton
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.safe_load import load_around
 from cnnlens.model.surgery import Plan, operate, undo_names
 
 FORMAT_VERSION = 1
@@ -176,17 +177,15 @@ _OLD_NAMES = (
 
 
 def read_torch(path: Path, allow_pickle: bool = False) -> Any:
-    """Read what ``torch.save`` wrote, with ``weights_only=True`` unless pickles are allowed.
+    """Read what ``torch.save`` wrote, without its objects (see `safe_load`) unless allowed.
 
     Raises
     ------
     CnnlensError
-        When the file holds other Python objects, or is damaged.
+        When there are no weights beside Python objects, or the file is damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        content, passed = load_around(path)
     except pickle.UnpicklingError as error:
         found = _FORBIDDEN.search(str(error))
         name = found[1] if found else ""
@@ -196,6 +195,11 @@ def read_torch(path: Path, allow_pickle: bool = False) -> Any:
             raise _refused(path, name) from None
     except Exception as error:
         raise _damaged(path, error) from error
+    else:
+        if not passed or (not allow_pickle and find_entries(content)):
+            return content
+        if not allow_pickle:
+            raise _refused(path, passed[0])
     return _trusted(path, lambda: torch.load(path, map_location="cpu", weights_only=False))
 
 

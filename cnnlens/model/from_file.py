@@ -25,6 +25,7 @@ from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.exported import open_exported
 from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
 from cnnlens.model.infer import Fit, build, fit, infer
+from cnnlens.model.parametrized import whole_weights
 from cnnlens.model.quantized import refuse_quantized
 
 CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
@@ -184,6 +185,7 @@ def _needless(path: Path, what: str) -> UsageError:
 
 
 def _from_state(state: State, path: Path, arch: str | None) -> Opened:
+    state, computed = whole_weights(state)
     stripped = modern_names(strip_prefixes(state))
     if arch is None:
         state = stripped
@@ -199,7 +201,9 @@ def _from_state(state: State, path: Path, arch: str | None) -> Opened:
     notes = [f"{path.name} is {found.architecture.name}"] if arch is None else []
     if found.channels is not None:
         notes.append(f"its first convolution takes {found.channels} channels")
-    return described(found.architecture, net, [*notes, *extra])
+    opened = described(found.architecture, net, [*notes, *computed, *extra])
+    opened.stripped = computed
+    return opened
 
 
 def _check_exact(found: Fit, path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import fractions
 import io
 import pickle
 import zipfile
@@ -26,6 +28,18 @@ class Trap:
 
     def __reduce__(self) -> object:
         return Path.write_text, (self.path, "caught")
+
+
+def spring(path: Path) -> str:
+    path.write_text("caught")
+    return "sprung"
+
+
+class Function(Trap):
+    """Calls a function when it is unpickled."""
+
+    def __reduce__(self) -> object:
+        return spring, (self.path,)
 
 
 def small() -> nn.Sequential:
@@ -133,6 +147,22 @@ def test_a_hostile_pickle_is_refused_and_never_run(
     assert mark.exists()  # the trap works: it was the refusal that held
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_weights_beside_a_hostile_object_are_read_without_running_it(
+    tmp_path: Path, legacy: bool
+) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "model.pt"
+    net = zoo.shapes_net()
+    content = {"state_dict": net.state_dict(), "extra": [Function(mark)]}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    opened = open_file(path)
+    assert not mark.exists()
+    for name, value in opened.net.state_dict().items():
+        assert torch.equal(value, net.state_dict()[name])
+    torch.load(path, weights_only=False)
+    assert mark.exists()  # the trap works
+
+
 def test_newer_pickle_protocols_are_refused_too(tmp_path: Path) -> None:
     mark, path = tmp_path / "mark", tmp_path / "model.pt"
     torch.save(Trap(mark), path, pickle_protocol=4)
@@ -160,15 +190,40 @@ def test_a_pickled_network_is_refused_by_name_and_opens_when_trusted(tmp_path: P
     assert torch.equal(open_file(path, allow_pickle=True).net[0].weight, net[0].weight)
 
 
-@pytest.mark.parametrize("harmless", [argparse.Namespace(lr=0.1), np.float64(0.5)])
-def test_harmless_objects_are_named_with_the_way_out(tmp_path: Path, harmless: object) -> None:
+@pytest.mark.parametrize(
+    "beside",
+    [
+        argparse.Namespace(lr=0.1),
+        np.float64(0.5),
+        np.int64(3),
+        np.arange(4.0),
+        datetime.timedelta(days=1),
+        Path("runs"),
+        {"history": [np.float32(0.1)], "scheduler": fractions.Fraction(1, 3)},
+    ],
+    ids=lambda beside: type(beside).__name__,
+)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_objects_beside_the_weights_are_no_obstacle(
+    tmp_path: Path, beside: object, allowed: bool
+) -> None:
     path = tmp_path / "checkpoint.pth"
-    state = zoo.shapes_net().state_dict()
-    torch.save({"state_dict": state, "args": harmless}, path)
-    error = refusal(path)
-    assert "argparse.Namespace" in error.message or "numpy" in error.message
-    assert "--allow-pickle" in error.hint
-    assert open_file(path, allow_pickle=True).arch == "zoo:shapes_net"
+    net = zoo.shapes_net()
+    torch.save({"args": beside, "state_dict": net.state_dict(), "best": beside}, path)
+    opened = open_file(path, allow_pickle=allowed)
+    assert opened.arch == "zoo:shapes_net"
+    for name, value in opened.net.state_dict().items():
+        assert torch.equal(value, net.state_dict()[name])
+
+
+def test_a_network_beside_the_optimizers_tensors_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    net = small()
+    adam = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3, 8, 8)).sum().backward()
+    adam.step()
+    torch.save({"model": net, "optimizer": adam.state_dict()}, path)
+    assert "torch.nn.modules.container.Sequential" in refusal(path).message
 
 
 def test_a_pickled_class_whose_code_is_gone_gets_one_line(

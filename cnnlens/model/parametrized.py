@@ -1,0 +1,119 @@
+"""Weights that training keeps in parts: pruned, or with their norm or spectrum apart, made whole.
+
+`torch.nn.utils` has them in two generations, names beside the weight (``weight_g``) and modules
+below ``parametrizations``. What a network computes in evaluation mode is one weight; so it is put
+together once, and the parts are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cnnlens.errors import CnnlensError
+
+State = dict[str, Tensor]
+_NEW = re.compile(r"(?P<module>.*?)\.?parametrizations\.(?P<name>\w+)\.(?P<part>.+)")
+_OLD = re.compile(r"(?P<name>.+)_(?P<part>orig|mask|g|v|u)")
+
+
+def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+    """Put parametrized tensors together.
+
+    Parameters
+    ----------
+    state : mapping
+        A state dict.
+
+    Returns
+    -------
+    (dict, list of str)
+        A state dict with the names of the plain network, in its order, and a line for each way in
+        which tensors had been kept.
+
+    Raises
+    ------
+    CnnlensError
+        When a parametrization is of another kind.
+    """
+    parts = _parts(state)
+    if not parts:
+        return dict(state), []
+    found: State = {}
+    ways: dict[str, int] = {}
+    for name, tensor in state.items():
+        whole = _whole_name(name)
+        if whole not in parts:
+            found[name] = tensor
+        elif whole not in found:
+            found[whole], way = _put_together(whole, parts[whole])
+            ways[way] = ways.get(way, 0) + 1
+    return found, [f"{way} of {number} tensors is computed" for way, number in ways.items()]
+
+
+def _whole_name(name: str) -> str:
+    """What a part's tensor is called in the plain network; the name itself of no part."""
+    if match := _NEW.fullmatch(name):
+        return ".".join(filter(None, (match["module"], match["name"])))
+    match = _OLD.fullmatch(name)
+    return match["name"] if match else name
+
+
+def _parts(state: Mapping[str, Tensor]) -> dict[str, State]:
+    """Parts by the name of the whole; of names like ``w_v`` only those that belong together."""
+    found: dict[str, State] = {}
+    for name, tensor in state.items():
+        match = _NEW.fullmatch(name) or _OLD.fullmatch(name)
+        if match:
+            found.setdefault(_whole_name(name), {})[match["part"]] = tensor
+    sets = ({"orig", "mask"}, {"g", "v"}, {"orig", "u"}, {"orig", "u", "v"})
+    return {
+        whole: parts
+        for whole, parts in found.items()
+        if parts.keys() in sets or any(part.startswith("original") for part in parts)
+    }
+
+
+def _put_together(name: str, parts: State) -> tuple[Tensor, str]:
+    """Compute one tensor from its parts; say what its parametrization is called."""
+    if "mask" in parts:  # torch.nn.utils.prune
+        return parts["orig"] * parts["mask"].to(parts["orig"].dtype), "pruning"
+    if parts.keys() == {"g", "v"}:
+        return _of_norm(parts["g"], parts["v"]), "weight normalization"
+    if {"original0", "original1"} == parts.keys():
+        return _of_norm(parts["original0"], parts["original1"]), "weight normalization"
+    if "orig" in parts and "v" in parts:
+        return _of_spectrum(parts["orig"], parts["u"], parts["v"]), "spectral normalization"
+    if {"original", "0._u", "0._v"} == parts.keys():
+        return _of_spectrum(parts["original"], parts["0._u"], parts["0._v"]), (
+            "spectral normalization"
+        )
+    if {"original", "0.mask"} == parts.keys():  # pruning by a parametrization of one's own
+        return parts["original"] * parts["0.mask"].to(parts["original"].dtype), "pruning"
+    kinds = ", ".join(sorted(parts))
+    raise CnnlensError(
+        f"{name} is parametrized in a way that cannot be told from its parts ({kinds})",
+        "before saving: torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+    )
+
+
+def _of_norm(norm: Tensor, direction: Tensor) -> Tensor:
+    """g v / ‖v‖, the norm over all axes in which g has one number (Salimans and Kingma 2016)."""
+    axes = [axis for axis in range(direction.ndim) if norm.ndim == 0 or norm.shape[axis] == 1]
+    over = direction.double()
+    length = over.square().sum(axes, keepdim=norm.ndim > 0).sqrt() if axes else over.abs()
+    return (norm.double() * over / length).to(direction.dtype)
+
+
+def _of_spectrum(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """W / uᵀWv, with the vectors that training has left (Miyato et al. 2018).
+
+    u is as long as the axis of the outputs is: the first one, or a transposed convolution's second.
+    """
+    axis = 0 if len(left) == weight.shape[0] and len(right) == weight.numel() // len(left) else 1
+    matrix = weight.movedim(axis, 0).flatten(1)
+    largest = torch.dot(left.double(), matrix.double() @ right.double())
+    return (weight.double() / largest).to(weight.dtype)
