@@ -87,6 +87,7 @@ def _load(path: Path, passed: dict[str, type[StandIn]]) -> Any:
 
 def _numpy() -> list[tuple[Callable[..., Any], str]]:
     """Builders of NumPy's numbers and arrays, as versions before and since 2 name them."""
-    module: Any = np._core.multiarray  # type: ignore[attr-defined]
+    core: Any = vars(np).get("_core") or np.core
+    module = core.multiarray
     names = [f"numpy.{core}.multiarray." for core in ("core", "_core")]
     return [(getattr(module, name), start + name) for name in _ARRAYS for start in names]
