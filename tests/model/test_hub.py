@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
 from cnnlens.model.hub import open_folder
 from cnnlens.model.layers import find_layers
@@ -198,11 +199,18 @@ def test_networks_of_transformers_open_as_plain_ones(kind: str, tmp_path: Path) 
     x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(model.net(x), net(x).logits, rtol=1e-4, atol=1e-5)
-    assert model.arch == f"transformers:{kind}ForImageClassification"
+    assert model.arch == f"transformers/{kind}ForImageClassification"
     assert model.classes == NAMES
     first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
     layers = find_layers(model)
     assert layers.resolve(f"module:{first}").shape[0] == net.get_submodule(first).out_channels
+
+
+def test_a_folders_network_is_not_trained_into_a_file_that_nobody_can_open(tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **LABELS)
+    model = open_model(str(tmp_path / "f"), device="cpu")
+    with pytest.raises(CnnlensError):
+        registry.architecture(model.arch)
 
 
 def test_a_network_without_a_head_gives_features(tmp_path: Path) -> None:

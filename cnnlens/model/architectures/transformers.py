@@ -19,7 +19,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import Opened
 from cnnlens.model.preprocess import Preprocess
 
-PREFIX = "transformers:"
+PREFIX = "transformers/"  # not the form of a factory: without its folder nobody can build it
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # Pillow's numbers of resampling filters
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
