@@ -158,7 +158,7 @@ class ModelSettings(Settings):
     @classmethod
     def of_values(cls, **given: Any) -> Self:
         """Take values as Python has them: ``(0.5, 0.5, 0.5)`` for ``0.5,0.5,0.5``, a path."""
-        return cls(**{name: _as_typed(value) for name, value in given.items()})
+        return cls(**{name: _as_typed(name, value) for name, value in given.items()})
 
     def as_arguments(self, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return `open_model`'s arguments, without spec and device.
@@ -184,10 +184,10 @@ class ModelSettings(Settings):
         return portable(self.classes)
 
 
-def _as_typed(value: Any) -> Any:
+def _as_typed(name: str, value: Any) -> Any:
     """Write numbers as the command line does: ``0.5,0.5,0.5``, ``224x320``."""
     if isinstance(value, (list, tuple)):
-        return ("x" if all(isinstance(v, int) for v in value) else ",").join(map(str, value))
+        return ("x" if name == "image_size" else ",").join(map(str, value))
     return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
 
 

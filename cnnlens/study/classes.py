@@ -33,7 +33,7 @@ def recalled(model: Model, entry: Mapping[str, Any] | None) -> Model:
     names, source = (entry or {}).get("classes"), str((entry or {}).get("classes_source") or "")
     if model.classes_source == "given":
         return model
-    said = source.startswith("--classes")
+    said = source.startswith("--classes") or source == "given"
     if not (isinstance(names, list) and entry and entry["fingerprint"] == model.fingerprint):
         return model
     if said or (source and (model.classes is None or model.has_assumed_classes)):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cnnlens import Investigation, Preprocess
 from cnnlens.data.open import open_data
 from cnnlens.errors import UsageError
 from cnnlens.measure.accuracy import accuracy
@@ -189,6 +190,24 @@ def test_accuracy_is_not_taken_in_a_wrong_order(world: Path) -> None:
     right = accuracy(model.called([str(n) for n in range(1, 13)], "given"),
                      open_data(world / "numbers"))  # fmt: skip
     assert right.value == 1
+
+
+def test_python_says_names_that_the_command_line_then_knows(world: Path, tmp_path: Path) -> None:
+    feed = {"image_size": SIDE, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    arch, photo = f"{world / 'nets.py'}:make", world / "kinds" / "kind b" / "1.png"
+    names = [f"sort {n}" for n in range(12)]
+    lens = Investigation(
+        world / "named.pt", tmp_path, classes=names, arch=arch, quiet=True, **feed
+    )  # fmt: skip
+    lens.cam(image=photo)
+    assert named(tmp_path) == ["sort 1", 1] and lens.model.classes == names
+    assert run(world, tmp_path, "cam", "", "-i", photo, "--class", "sort 2").code == 0
+    assert named(tmp_path) == ["sort 2", 2]
+    net = lens.model.net
+    pre = Preprocess((SIDE, SIDE), (0.0,) * 3, (1.0,) * 3)
+    other = Investigation(net, tmp_path / "o", preprocess=pre, classes="natural", quiet=True)
+    other.explain(image=photo, data=world / "kinds")
+    assert json.loads((tmp_path / "o" / "explain" / "1.json").read_text())["class_name"] == "kind b"
 
 
 @pytest.mark.parametrize(

@@ -99,5 +99,6 @@ def test_settings_are_changed_by_what_is_given():
 def test_values_of_python_are_written_as_typed():
     opening = ModelSettings.of_values(mean=(0.5, 0.25), image_size=(24, 32), allow_pickle=True)
     assert (opening.mean, opening.image_size) == ("0.5,0.25", "24x32")
+    assert ModelSettings.of_values(mean=(0, 0, 0), std=[1, 1, 1]).as_arguments()["mean"] == (0,) * 3
     found = opening.as_arguments({"std": [1.0, 2.0], "mean": [9.0], "spec": "a"})
     assert (found["mean"], found["std"], found["allow_pickle"]) == ((0.5, 0.25), (1.0, 2.0), True)
