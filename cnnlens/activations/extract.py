@@ -211,7 +211,10 @@ def extract(
         for layer in layers
         if force
         or not _is_there(
-            store_path(folder, layer), store_key(model, images, layer, settings), logits
+            store_path(folder, layer),
+            store_key(model, images, layer, settings),
+            logits,
+            model.head,
         )
     ]
     if not missing:
@@ -223,7 +226,13 @@ def extract(
         for layer in missing:
             key = store_key(model, images, layer, settings)
             writer = StoreWriter(
-                store_path(folder, layer), key, layer.shape, forward.limit, logits, force
+                store_path(folder, layer),
+                key,
+                layer.shape,
+                forward.limit,
+                logits,
+                force,
+                model.head,
             )
             writers.append(stack.enter_context(_closing(writer)))
         yield from _fill(forward, images, writers, run)
@@ -239,11 +248,11 @@ def even_batch(batch: int) -> int:
     return 1 << (batch.bit_length() - 1)
 
 
-def _is_there(path: Path, key: StoreKey, logits: bool) -> bool:
+def _is_there(path: Path, key: StoreKey, logits: bool, head: str | None) -> bool:
     if not path.exists():
         return False
     with Store(path, key) as store:
-        there = store.has_logits or not logits
+        there = not logits or (store.has_logits and store.head == head)
     if there:
         clear_leftovers(path)
     return there

@@ -80,7 +80,9 @@ class Forward:
         with torch.no_grad():
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
         maps = [_array(v, count) for v in values]
-        return maps, _array(class_scores(output, len(x)), count) if self.logits else None
+        if not self.logits:
+            return maps, None
+        return maps, _array(class_scores(output, len(x), self.model.head), count)
 
 
 def _array(value: Tensor, count: int) -> np.ndarray:

@@ -175,6 +175,11 @@ class Store:
         return "logits" in self._file
 
     @property
+    def head(self) -> str | None:
+        """Which of several outputs the logits are, where that was asked for."""
+        return str(self._file.attrs.get("head", "")) or None
+
+    @property
     def images(self) -> list[str]:
         """Paths of the images, relative to the data folder, one per row."""
         with self._reading():

@@ -67,6 +67,8 @@ class StoreWriter:
         Whether the network's outputs are kept too.
     force : bool
         Drop what an unfinished run left.
+    head : str, optional
+        Which of the network's outputs are kept, where that was asked for.
 
     Raises
     ------
@@ -82,8 +84,10 @@ class StoreWriter:
         batch: int,
         logits: bool,
         force: bool = False,
+        head: str | None = None,
     ) -> None:
         self.path, self.key, self.shape, self.logits = path, key, shape, logits
+        self._head = head if logits else None
         self._batch, self._block = batch, math.lcm(batch, MOST_ROWS)
         self._parts = path.with_name(f".{path.name}.parts")
         make_folder(path.parent)
@@ -141,6 +145,8 @@ class StoreWriter:
     @property
     def _made_from(self) -> dict[str, Any]:
         more = {"shape": list(self.shape), "logits": self.logits, "block": self._block}
+        if self._head:
+            more["head"] = self._head
         return {**asdict(self.key), **more}
 
     def _compare(self, made: dict[str, Any]) -> None:
@@ -294,6 +300,8 @@ class StoreWriter:
                 join(blocks, file, self.shape, self.key.dtype, images, categories)
                 file.attrs.update(asdict(self.key))
                 file.attrs["skipped"] = json.dumps(skipped)
+                if self._head:
+                    file.attrs["head"] = self._head
         except (OSError, RuntimeError) as error:
             raise self._writing_error(error) from error
         self.discard()

@@ -49,19 +49,25 @@ class Found:
         (N, K) int64.
     scores : torch.Tensor
         (N, K), before any softmax.
-    probabilities : torch.Tensor
-        (N, K), after the softmax (or the sigmoid, where the network ends in one).
+    probabilities : torch.Tensor or None
+        (N, K), after the softmax (or the sigmoid, where the network ends in one); None of a single
+        output, which may be anything.
     """
 
     maps: Tensor
     classes: Tensor
     scores: Tensor
-    probabilities: Tensor
+    probabilities: Tensor | None
 
     def of(self, row: int) -> Found:
         """Those of one image."""
-        parts = (self.maps, self.classes, self.scores, self.probabilities)
-        return Found(*(part[row : row + 1] for part in parts))
+        part = slice(row, row + 1)
+        shares = None if self.probabilities is None else self.probabilities[part]
+        return Found(self.maps[part], self.classes[part], self.scores[part], shares)
+
+    def probability(self, index: int) -> float | None:
+        """Of the first image's `index`-th class; None where the network gives none."""
+        return None if self.probabilities is None else float(self.probabilities[0, index])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The first image's "map" of its first class (H, W), all "maps" (K, H, W), and of each
@@ -96,7 +102,7 @@ class Found:
                     "class": number,
                     "name": class_name(number, names),
                     "score": float(self.scores[0, index]),
-                    "probability": float(self.probabilities[0, index]),
+                    "probability": self.probability(index),
                     "lowest": float(heat.min()),
                     "highest": float(heat.max()),
                     "position": [y, x],
@@ -143,20 +149,25 @@ class ClassMaps:
         shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
         x = model.example()
         passed = trace(model.net, x)
-        self._ends = OutputGraph(passed, shape)
+        self._ends = OutputGraph(passed, shape, model.head)
         self._score_place = self._ends.score_place()
         self.count = self._count(x)
-        named = Layers(passed, shape).resolve(layer) if layer else None
+        layers = Layers(passed, shape, model.head)
+        self.notes = layers.notes
+        named = layers.resolve(layer) if layer else None
         self.head = self._find_head(x) if method == "cam" else None
         if self.head is not None:
             self.layer, self.place = self._cam_place(passed, self.head, named)
         else:
-            self.layer, self.place = self._gradcam_place(passed, shape, named)
+            self.layer, self.place = self._gradcam_place(passed, layers, x, named)
 
     def _count(self, x: Tensor) -> int:
         with torch.no_grad():
             output = self._model.net(as_input(self._model.net, x))
-        return class_scores(output, len(x)).shape[1]
+        return self._scores(output, len(x)).shape[1]
+
+    def _scores(self, output: Any, count: int) -> Tensor:
+        return class_scores(output, count, self._model.head)
 
     def _find_head(self, x: Tensor) -> Head:
         found = find_head(self._ends, self._model.net, x)
@@ -179,13 +190,34 @@ class ClassMaps:
         return named.name, named.place
 
     def _gradcam_place(
-        self, passed: Trace, shape: tuple[int, ...], named: Layer | None
+        self, passed: Trace, layers: Layers, x: Tensor, named: Layer | None
     ) -> tuple[str, Place]:
         maps = self._ends.pooled()
         if named is None and maps is not None:
             return next(places(passed, maps))
-        named = named or Layers(passed, shape).resolve("last")
+        if named is None:
+            named = layers.resolve("last")
+            if named.place.tokens is not None:
+                named = self._deepest_read(layers, x)
         return named.name, named.place
+
+    def _deepest_read(self, layers: Layers, x: Tensor) -> Layer:
+        """The last block whose tokens the scores read: behind it, the class token alone counts."""
+        for block in reversed(layers.blocks):
+            if self._reads(block, x):
+                return block
+        raise UsageError(
+            f"the class scores of {self._model.arch} read no block's tokens but the class token",
+            "name a layer with -l, such as the first norm of the last block",
+        )
+
+    def _reads(self, block: Layer, x: Tensor) -> bool:
+        self.layer, self.place = block.name, block.place
+        try:
+            self._gradient(x, None, 1)
+        except UsageError:
+            return False
+        return True
 
     def __call__(self, x: Tensor, classes: Sequence[int] | None = None, top: int = 1) -> Found:
         """Look at images.
@@ -215,8 +247,15 @@ class ClassMaps:
                 f"the class maps of {self._model.arch} at {self.layer} are not finite",
                 "the network overflows there: check its weights, and --mean and --std",
             )
-        shares = scores.sigmoid() if self._ends.link == "sigmoid" else scores.softmax(1)
-        return Found(found, chosen, scores.gather(1, chosen), shares.gather(1, chosen))
+        shares = self._shares(scores)
+        shown = None if shares is None else shares.gather(1, chosen)
+        return Found(found, chosen, scores.gather(1, chosen), shown)
+
+    def _shares(self, scores: Tensor) -> Tensor | None:
+        """Probabilities (N, K); None of a single output without a sigmoid."""
+        if self._ends.link == "sigmoid":
+            return scores.sigmoid()
+        return scores.softmax(1) if scores.shape[1] > 1 else None
 
     def look(self, pixels: np.ndarray, classes: Sequence[int] | None = None, top: int = 1) -> Found:
         """Look at images as they were read.
@@ -268,7 +307,7 @@ class ClassMaps:
         with torch.no_grad():
             values, output = read_and_run(self._model.net, x, wanted, stop=False)
         scores = (
-            values[1].reshape(len(x), -1) if self._score_place else class_scores(output, len(x))
+            values[1].reshape(len(x), -1) if self._score_place else self._scores(output, len(x))
         )
         return values[0], scores
 
@@ -280,7 +319,7 @@ class ClassMaps:
         wanted = [self.place, *([self._score_place] if self._score_place else [])]
         with torch.enable_grad():
             lives, output = read_live(self._model.net, leaf.clone(), wanted, stop=False)
-            raw = lives[1].value if self._score_place else class_scores(output, len(x))
+            raw = lives[1].value if self._score_place else self._scores(output, len(x))
         end = lives[1].edge if self._score_place else _edge(raw)
         scores = raw.detach().reshape(len(x), -1)
         chosen = self._choose(scores, classes, top)
@@ -303,11 +342,16 @@ class ClassMaps:
                 f"the class scores of {self._model.arch} do not depend on {self.layer}",
                 "choose another layer with -l",
             )
+        if self.place.tokens is not None and not self.place.as_maps(found).any():
+            raise UsageError(
+                f"the class scores of {self._model.arch} read nothing of {self.layer} but its "
+                "class token",
+                "choose a layer before it with -l, such as the block before",
+            )
         return found
 
     def _gradcam(self, maps: Tensor, gradient: Tensor) -> Tensor:
-        if self.place.channels_last:
-            maps, gradient = maps.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
+        maps, gradient = self.place.as_maps(maps), self.place.as_maps(gradient)
         weights = gradient.mean(dim=(2, 3))  # (N, C)
         return _weighed(maps, weights[:, None]).clamp(min=0)
 

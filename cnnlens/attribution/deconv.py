@@ -67,8 +67,8 @@ class Projector:
                 f"{place.path or place.op_name} does not depend on the input",
                 "choose a layer that the input reaches",
             )
-        self._edge, self._last = live.edge, place.channels_last
-        self.maps = live.value.permute(0, 3, 1, 2) if self._last else live.value
+        self._edge, self._place, self._value = live.edge, place, live.value
+        self.maps = place.as_maps(live.value)
         self.undefined = undefined(live.edge)
 
     def _read(self, net: nn.Module, place: Place) -> Live:
@@ -132,8 +132,7 @@ class Projector:
         return seed
 
     def _backward(self, seed: Tensor) -> Tensor:
-        if self._last:
-            seed = seed.permute(0, 2, 3, 1)
+        seed = self._place.laid_out(seed, self._value)
         (found,) = torch.autograd.grad(
             self._edge, self._x, seed, retain_graph=True, allow_unused=True
         )

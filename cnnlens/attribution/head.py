@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnnlens.model.outputs import choose
 from cnnlens.model.receptive_field import is_global_pool
+from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Place, Trace, as_input
 
 _VIEWS = {
@@ -63,10 +65,14 @@ class OutputGraph:
         One forward pass.
     source_shape : tuple of int
         Shape of the input.
+    head : str, optional
+        Which of several outputs holds the scores (see `outputs.choose`).
     """
 
-    def __init__(self, passed: Trace, source_shape: tuple[int, ...]) -> None:
-        self.passed = passed
+    def __init__(
+        self, passed: Trace, source_shape: tuple[int, ...], head: str | None = None
+    ) -> None:
+        self.passed, self._head = passed, head
         self._maker = {v: n for n, op in enumerate(passed.ops) for v in op.outputs}
         self._shapes = {passed.source: tuple(source_shape)}
         for op in passed.ops:
@@ -87,9 +93,9 @@ class OutputGraph:
         return "", value
 
     def _output(self) -> int:
-        roots = [call.value for call in self.passed.calls if not call.path]
-        if roots:
-            return roots[-1]
+        chosen = choose(self.passed.shapes, self.passed.batch, self._head)
+        if chosen is not None:
+            return self.passed.outputs[chosen]
         flat = [op.outputs[0] for op in self.passed.ops if op.shapes and len(op.shapes[0]) == 2]
         return flat[-1] if flat else self.passed.source
 
@@ -156,6 +162,8 @@ class OutputGraph:
         found = self._averaged(start)
         if found is not None:
             return self._maker[value], found, False
+        if any(is_attention(one) for one in self.passed.ops) and not self._of_maps(start):
+            return "its classes are read from tokens, behind attention, not from averaged maps"
         blame = self._made_by(self._under_views(start))
         if blame is not None and blame.name in _MAXIMA:
             return "its maps are pooled by their maximum, not averaged"
@@ -167,6 +175,15 @@ class OutputGraph:
             f"between the pooling and the class weights there is '{blame.name if blame else '?'}' "
             "(another layer)"
         )
+
+    def _of_maps(self, value: int) -> bool:
+        """Whether it is made of maps directly: views, norms and poolings aside."""
+        aside = _VIEWS | _AVERAGES | _MAXIMA
+        while (op := self._made_by(value)) is not None and op.name in aside and op.inputs:
+            value = op.inputs[0]
+            if _is_map(self.shape(value)):
+                return True
+        return False
 
     def _before_pooling(self, value: int) -> tuple[int, int, bool] | str:
         maps = self._averaged(value)

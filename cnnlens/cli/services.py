@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 def layers(screen: Screen, model: Any, workspace: Any, device: str, **opening: Any) -> None:
     """List what can be addressed.
 
-    Dotted module paths and aliases (conv1 … convN, last), with units, output size, receptive
-    field and stride.
+    Dotted module paths and aliases (conv1 … convN; block1 … blockN and mlp1 … mlpN of
+    transformers; last), with units, output size, receptive field and stride.
     """
     from cnnlens.study.session import Study
 
     opened = ModelSettings(**opening), RunSettings(device)
     study = Study(Workspace(workspace), model, *opened, screen)
-    rows = [layer.as_row() for layer in study.addresses.rows]
+    found = study.addresses
+    for line in found.about_tokens():
+        study.voice.note(line)
+    rows = [layer.as_row() for layer in found.rows]
     _remember(study)
     screen.document(rows)
     columns = ["name", "alias", "kind", "units", "size", "receptive field", "stride"]
@@ -58,7 +61,9 @@ def _remember(study: Study) -> None:
 
 def _cells(row: dict[str, Any]) -> list[object]:
     size = "×".join(map(str, row["size"]))
-    return list({**row, "alias": row["alias"] or "", "size": size}.values())
+    field = "all" if row["receptive_field"] is None else row["receptive_field"]
+    shown = {**row, "alias": row["alias"] or "", "size": size, "receptive_field": field}
+    return list(shown.values())
 
 
 @o.with_fields(*o.common("workspace", "json", "quiet"))

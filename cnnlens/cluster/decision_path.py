@@ -114,8 +114,8 @@ class Prediction:
         The class.
     name : str
         Its name, or its number where that is not known.
-    probability : float
-        Of the class.
+    probability : float or None
+        Of the class; None where the network gives none.
     category : str or None
         The category of the data that is called after it.
     heat : numpy.ndarray
@@ -124,7 +124,7 @@ class Prediction:
 
     number: int
     name: str
-    probability: float
+    probability: float | None
     category: str | None
     heat: np.ndarray = field(repr=False)
 

@@ -142,7 +142,7 @@ def explain_steps(
 
 
 def predictor(model: Model, names: Sequence[str], category: str | None) -> ClassMaps | None:
-    """Give what predicts classes, Grad-CAM with it; None where the network has no scores.
+    """Give what predicts classes, Grad-CAM with it; None where the network predicts none.
 
     Raises
     ------
@@ -155,12 +155,15 @@ def predictor(model: Model, names: Sequence[str], category: str | None) -> Class
             f"no category '{category}' in the data", near or f"there are {', '.join(names[:8])}"
         )
     try:
-        return ClassMaps(model, "gradcam")
+        maps, lacks = ClassMaps(model, "gradcam"), "has a single output"
     except CnnlensError:
-        if category is not None:
-            return None
+        maps, lacks = None, "returns no class scores"
+    if maps is not None and maps.count > 1:
+        return maps
+    if category is not None:
+        return None
     raise UsageError(
-        "the network returns no class scores, so it predicts no category",
+        f"the network {lacks}, so it predicts no category",
         "name the category with --class",
     )
 
@@ -236,7 +239,7 @@ class _Run:
         return Prediction(
             number=number,
             name=class_name(number, model.classes or sorted(names) if category else None),
-            probability=float(found.probabilities[0, 0]),
+            probability=found.probability(0),
             category=category,
             heat=found.maps[0, 0].float().cpu().numpy(),
         )

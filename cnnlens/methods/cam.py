@@ -73,6 +73,7 @@ class Cam(Pictured):
         self.study.name_classes()
         model = self.study.model
         self.maps = ClassMaps(model, self.settings.method, self.asked.layer)
+        self.study.say_heads(self.maps.notes)
         found = [find_class(text, model.classes, self.maps.count) for text in self.asked.classes]
         self.classes = found or None
         self.part = self.add(ledger, [self._item(image) for image in self.images.images])
@@ -84,6 +85,7 @@ class Cam(Pictured):
             classes=self.classes or f"top {self.settings.top}",
             names=mark(self.study.model.classes),
             image=image.mark,
+            **self.study.head,
         )
         others = (f"{image.name}.npz",) if self.asked.raw else ()
         return Item(f"{image.name}.png", made_from, others, image, partial(_serves, made_from))
@@ -128,8 +130,8 @@ class Cam(Pictured):
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
         """Give a row per class."""
         for c in entry["classes"]:
-            numbers = round(c["score"], 4), round(c["probability"], 4)
-            yield entry["file"], c["name"], c["class"], *numbers
+            share = None if c["probability"] is None else round(c["probability"], 4)
+            yield entry["file"], c["name"], c["class"], round(c["score"], 4), share
 
 
 def _serves(wanted: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:

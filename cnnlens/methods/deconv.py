@@ -60,6 +60,12 @@ class Deconv(Pictured):
         given = study.given(asked.image) if asked.image else None
         images = None if asked.data is None else study.images(asked.data)
         targets = units_by_layer(study.filters(asked.filters))
+        for layer, _ in targets:
+            if layer.sees_all:
+                raise UsageError(
+                    f"no projection of {layer.name}: attention, which it is behind, has no inverse",
+                    "visualize, invert and cam --method gradcam look at it",
+                )
         preprocess = study.model.preprocess
         if given is not None:
             self.photos = Photos.of_given(given, preprocess)

@@ -115,6 +115,7 @@ class Explain(Method):
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
             detects=mark(self.detects),
+            **self.study.head,
         )
 
     def _item(self, image: GivenImage, category: str | None) -> Item:

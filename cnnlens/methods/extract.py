@@ -41,7 +41,7 @@ class Extract(Method):
     def resolve(self) -> None:
         """Find images and layers."""
         self.images = self.study.images(self.asked.data)
-        self.layers = self.study.layers(self.asked.layer)
+        self.layers = self.study.layers(self.asked.layer, vectors=True)
 
     def work(self) -> Iterator[Step]:
         """Fill the stores that are missing."""

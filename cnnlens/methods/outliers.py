@@ -58,16 +58,16 @@ class Outliers(Method):
 
     def resolve(self) -> None:
         """Find images and the layer; see that the network gives scores."""
-        from cnnlens.model.classes import gives_scores
+        from cnnlens.model.classes import count_scores
 
         study, asked = self.study, self.asked
         if asked.data is None and not self.settings.noise:
             raise UsageError("neither images nor noise were asked for", "name images with -d DIR")
         self.strange = None if asked.data is None else self._strange(asked.data)
-        if not gives_scores(study.model):
+        if (count := count_scores(study.model)) < 2:
+            what = "a single output" if count else "no class scores"
             raise CnnlensError(
-                f"{study.model.arch} returns no class scores, so it predicts nothing",
-                "name a classifier",
+                f"{study.model.arch} returns {what}, so it predicts no class", "name a classifier"
             )
         (self.layer,) = study.layers([asked.layer] if asked.layer else [])
         self.own = self._own()
@@ -101,6 +101,7 @@ class Outliers(Method):
             classes=mark(self.study.model.classes),
             own=self.own and self._stored(self.own).about(),
             strange=self.strange and self._stored(self.strange).about(),
+            **self.study.head,
         )
         noise = ("noise.png",) if self.settings.noise else ()
         return Item(FILE, made_from, ("predictions.png", *noise))

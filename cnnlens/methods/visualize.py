@@ -144,6 +144,7 @@ class Visualize(Pictured):
             layer,
             objective=goal.objective.name + ("" if goal.variant == 1 else f"~{goal.variant}"),
             **{"class": goal.about.get("class_index")},
+            **(self.study.head if layer is None else {}),
             settings=self._used(goal),
             init=self.mark,
         )

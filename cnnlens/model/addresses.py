@@ -76,7 +76,7 @@ def units_by_layer(
 
 def _parse(text: str, layers: Layers, vectors: bool) -> Filters:
     name, colon, rest = text.rpartition(":")
-    if not colon or name == "module":  # `module:conv1` is a layer's name
+    if not colon or name == "module" or rest == "cls":  # `module:conv1`, `block2:cls` are layers
         return Filters(layers.resolve(text, vectors), None, None)
     if not name.strip() or not rest.strip():
         lacking = "layer" if not name.strip() else "unit"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.model import Model
+from cnnlens.model.outputs import main_output
 from cnnlens.model.trace import as_input
 
 
@@ -89,7 +88,7 @@ def _near(wanted: str, names: list[str]) -> str:
     return near or "a number works too, counted from 0"
 
 
-def class_scores(output: Any, count: int) -> Tensor:
+def class_scores(output: Any, count: int, head: str | None = None) -> Tensor:
     """Find the class scores (N, K) in a network's output: its `logits`, or what is first.
 
     Parameters
@@ -98,24 +97,33 @@ def class_scores(output: Any, count: int) -> Tensor:
         A tensor, or a tuple, mapping or dataclass that holds some.
     count : int
         N.
+    head : str, optional
+        Which of several (see `outputs.choose`).
 
     Raises
     ------
     CnnlensError
-        When its first tensor has not one row of numbers per image.
+        When it has not one row of numbers per image.
     """
-    named = output.get("logits") if isinstance(output, Mapping) else None
-    named = getattr(output, "logits", None) if named is None else named
-    if named is None and is_dataclass(output):
-        output = [getattr(output, f.name) for f in fields(output)]
-    tensors = [t for t in tree_leaves(output if named is None else named) if isinstance(t, Tensor)]
-    first = tensors[0] if tensors else None
-    if first is None or first.shape[:1] != (count,) or math.prod(first.shape[2:]) != 1:
-        raise CnnlensError(
-            f"the network returns no class scores but a {type(output).__name__}",
-            "its layers can be read all the same; only its outputs cannot be used",
-        )
-    return first.reshape(count, -1).float()
+    found = main_output(output, count, head)
+    if found is None or found.shape[:1] != (count,) or math.prod(found.shape[2:]) != 1:
+        raise CnnlensError(_no_scores(output, found), _READABLE)
+    return found.reshape(count, -1).float()
+
+
+_READABLE = "its layers can be read all the same; only its outputs cannot be used"
+
+
+def _no_scores(output: Any, found: Tensor | None) -> str:
+    if found is None:
+        return f"the network returns no class scores but a {type(output).__name__}"
+    shape = "×".join(map(str, found.shape[1:]))
+    return f"the network returns no class scores but {shape} numbers per image"
+
+
+def gives_scores(model: Model) -> bool:
+    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
+    return count_scores(model) > 0
 
 
 def count_scores(model: Model) -> int:
@@ -124,14 +132,11 @@ def count_scores(model: Model) -> int:
     with torch.no_grad(), model.in_use():
         output = model.net(as_input(model.net, black.to(model.device)))
     try:
-        return class_scores(output, len(black)).shape[1]
+        return class_scores(output, len(black), model.head).shape[1]
+    except UsageError:
+        raise
     except CnnlensError:
         return 0
-
-
-def gives_scores(model: Model) -> bool:
-    """Whether the network answers with class scores (N, K): it is run once, on a black image."""
-    return count_scores(model) > 0
 
 
 def class_bias(model: Model, classes: int) -> Tensor | None:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from cnnlens.errors import UsageError
-from cnnlens.model.layers import NORMS, Layer, convolution_ops, find_layers
+from cnnlens.model.aliases import NORMS, convolution_ops
+from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Trace, trace
 

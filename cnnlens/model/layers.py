@@ -1,52 +1,29 @@
-"""Addresses inside a network: dotted module paths, and `conv1 … convN`, `last` on any network.
+"""Addresses inside a network: dotted module paths, and aliases on any network.
 
 `convN` is the N-th convolution of the forward pass, read after the normalization and the pointwise
-activation that directly follow it. It is found from the traced order of operations, not from names.
+activation that directly follow it. `blockN` is the residual stream after a transformer's N-th
+block, `mlpN` the hidden units of its MLP, `blockN:cls` the class token there. `last` is the last
+block, else the last convolution, on the way to the classes. All are found from the traced order of
+operations, not from names.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
+from cnnlens.model.aliases import find_aliases
 from cnnlens.model.model import Model
-from cnnlens.model.receptive_field import Fields, channels_last, is_global_pool, receptive_fields
-from cnnlens.model.trace import Call, Op, Place, Trace, trace
+from cnnlens.model.outputs import choose, said_of
+from cnnlens.model.receptive_field import Fields, channels_last, receptive_fields
+from cnnlens.model.tokens import Grid, find_tokens
+from cnnlens.model.trace import Call, Place, Trace, trace
 
-NORMS = {
-    "batch_norm",
-    "native_batch_norm",
-    "_native_batch_norm_legit_no_training",
-    "_batch_norm_impl_index",
-    "cudnn_batch_norm",
-    "miopen_batch_norm",
-    "native_group_norm",
-}
-_ACTIVATIONS = {
-    *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "celu", "selu", "silu", "gelu", "mish"),
-    *(
-        "hardswish",
-        "hardsigmoid",
-        "sigmoid",
-        "tanh",
-        "softplus",
-        "threshold",
-        "log_sigmoid_forward",
-    ),
-    *(
-        "prelu",
-        "_prelu_kernel",
-        "rrelu_with_noise",
-        "clamp",
-        "clamp_min",
-        "softshrink",
-        "hardshrink",
-    ),
-}
+CLASS_TOKEN = ":cls"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,8 +67,13 @@ class Layer:
 
     @property
     def is_vector(self) -> bool:
-        """Whether it is fully connected: one number per unit, read as a map of one position."""
+        """Whether it is fully connected or a class token: read as a map of one position."""
         return self.place.vector
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether attention lets every unit read the whole input: it has no receptive field."""
+        return self.fields[0].attends
 
     @property
     def folder(self) -> str:
@@ -101,13 +83,14 @@ class Layer:
     def as_row(self) -> dict[str, object]:
         """One entry of ``cnnlens layers --json``."""
         rows, columns = self.fields
+        size = None if self.sees_all else _whole_number(max(rows.size, columns.size))
         return {
             "name": self.name,
             "alias": self.alias,
             "kind": self.kind,
             "units": self.units,
             "size": list(self.shape[1:]),
-            "receptive_field": _whole_number(max(rows.size, columns.size)),
+            "receptive_field": size,
             "stride": _whole_number(max(rows.stride, columns.stride)),
         }
 
@@ -120,12 +103,22 @@ def file_name(layer: str) -> str:
 class Layers:
     """Everything that can be addressed in one network, in the order of its forward pass."""
 
-    def __init__(self, passed: Trace, input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, passed: Trace, input_shape: tuple[int, ...], head: str | None = None
+    ) -> None:
         self._fields = receptive_fields(passed, input_shape)
         self._channels_last = channels_last(passed)
+        self._tokens = find_tokens(passed, self._channels_last)
+        self._channels_last |= self._tokens.last
+        self._batch = passed.batch
         self._silent = passed.silent
         self._calls = [c for c in passed.calls if c.path]
-        self._aliases = self._find_aliases(passed)
+        chosen = choose(passed.shapes, passed.batch, head)
+        #: which output of several is the classes', for people
+        self.notes = [said] if (said := said_of(passed.shapes, chosen)) else []
+        found = find_aliases(passed, self._tokens, self._channels_last, chosen)
+        self._aliases = {a: self._of_value(passed, v, a) for a, v in found.values.items()}
+        self._deepest, self._goes_on = found.last, found.goes_on
         self._paths = self._find_paths()
         self._vectors = self._find_vectors()
 
@@ -168,6 +161,22 @@ class Layers:
         rows = [self._unambiguous(layer) for layer in by_place.values()]
         return sorted(rows, key=lambda layer: (layer.depth, layer.name.count(".") * -1))
 
+    def about_tokens(self) -> list[str]:
+        """Say what there is besides maps and receptive fields, for people."""
+        said = []
+        rows = [layer for layer in self.blocks if layer.place.tokens]
+        named = [layer for layer in rows if layer.place.tokens and layer.place.tokens.has_class]
+        if named:
+            said.append(f"class tokens are vectors: {named[0].name}{CLASS_TOKEN} and so on")
+        if any(layer.sees_all for layer in self.rows):
+            said.append("behind attention every unit sees all of the input: no receptive field")
+        return said
+
+    @property
+    def blocks(self) -> list[Layer]:
+        """The blocks of a transformer, in order."""
+        return [layer for alias, layer in self._aliases.items() if alias.startswith("block")]
+
     def _unambiguous(self, layer: Layer) -> Layer:
         # where a module bears an alias's name, the bare name means the alias
         taken = self._aliases.get(layer.name)
@@ -191,12 +200,33 @@ class Layers:
             return replace(self._last(), name=name)
         if name in self._aliases:
             return self._aliases[name]
+        if name.endswith(CLASS_TOKEN):
+            return self._class_token(name, vectors)
         return self._path(name, name, vectors)
 
     def _last(self) -> Layer:
-        if not self._aliases:
+        if self._deepest is None:
             raise UsageError("the network has no convolution", "name a layer with -l PATH")
-        return list(self._aliases.values())[-1]
+        if self._goes_on:
+            raise UsageError(
+                f"'last' is not known: after {self._deepest} the network goes on with "
+                "attention among tokens whose places are not known",
+                "name a layer with -l PATH; `cnnlens layers` lists them",
+            )
+        return self._aliases[self._deepest]
+
+    def _class_token(self, name: str, vectors: bool) -> Layer:
+        """The class token of a layer of tokens, `blockN:cls`."""
+        layer = self.resolve(name.removesuffix(CLASS_TOKEN))
+        if layer.place.tokens is None or not layer.place.tokens.has_class:
+            raise UsageError(f"no layer '{name}': there is no class token", "name the layer itself")
+        if not vectors:
+            raise UsageError(
+                f"layer '{name}' gives no map: it is one vector per image",
+                f"name its map, {layer.name}",
+            )
+        place = replace(layer.place, vector=True)
+        return replace(layer, name=name, alias=None, shape=(layer.units, 1, 1), place=place)
 
     def _path(self, path: str, typed: str, vectors: bool) -> Layer:
         if path in self._paths:
@@ -228,7 +258,13 @@ class Layers:
 
     def _find_paths(self) -> dict[str, Layer]:
         last = {c.path: c for c in self._calls}  # a reused module means its last call
-        return {path: self._of_call(call) for path, call in last.items() if len(call.shape) == 4}
+        return {path: self._of_call(call) for path, call in last.items() if self._is_map(call)}
+
+    def _is_map(self, call: Call) -> bool:
+        if call.value in self._tokens.rows:
+            return True
+        is_inside = call.value in self._tokens.inside  # heads of attention, not units
+        return len(call.shape) == 4 and call.shape[0] == self._batch and not is_inside
 
     def _find_vectors(self) -> dict[str, Layer]:
         """Modules that return vectors (N, C): fully connected layers, and what follows them."""
@@ -241,38 +277,42 @@ class Layers:
         return found
 
     def _of_call(self, call: Call) -> Layer:
-        last = call.value in self._channels_last
-        place = Place(path=call.path, call=call.number, channels_last=last)
+        place = Place(path=call.path, call=call.number, **self._laid_out(call.value))
         return self._layer(call.path, call.kind, call.value, call.shape, place, call.after)
+
+    def _laid_out(self, value: int) -> dict[str, Any]:
+        grid = self._tokens.rows.get(value)
+        return {"channels_last": value in self._channels_last and grid is None, "tokens": grid}
 
     def _layer(
         self, name: str, kind: str, value: int, full: tuple[int, ...], place: Place, depth: int
     ) -> Layer:
+        if place.tokens is not None:
+            full = place.tokens.as_shape(full)
         _, units, height, width = (
             full[i] for i in ((0, 3, 1, 2) if place.channels_last else range(4))
         )
-        fields = self._fields.get(value) or self._fields[min(self._fields)]
+        fields = self._fields_of(value, place.tokens)
         return Layer(name, None, kind, (units, height, width), fields, place, depth)
 
-    def _find_aliases(self, passed: Trace) -> dict[str, Layer]:
-        readers: dict[int, list[int]] = defaultdict(list)
-        for number, op in enumerate(passed.ops):
-            for value in set(op.inputs):
-                readers[value].append(number)
-        found: dict[str, Layer] = {}
-        for number in convolution_ops(passed):
-            alias = f"conv{len(found) + 1}"
-            end = _followed(passed.ops, readers, number)
-            found[alias] = replace(self._of_op(passed.ops[end], end, alias), alias=alias)
-        return found
+    def _fields_of(self, value: int, grid: Grid | None) -> Fields:
+        fields = self._fields.get(value) or self._fields[min(self._fields)]
+        if grid is None:
+            return fields
+        rows, columns = self._fields[grid.origin]  # attention moves no position
+        attends = fields[0].attends
+        return replace(rows, attends=attends), replace(columns, attends=attends)
 
-    def _of_op(self, op: Op, number: int, alias: str) -> Layer:
-        value = op.outputs[0]
+    def _of_value(self, passed: Trace, value: int, alias: str) -> Layer:
         for call in self._calls:  # innermost first
             if call.value == value:
-                return replace(self._of_call(call), name=alias)
-        place = Place(op=number, op_name=op.name, channels_last=value in self._channels_last)
-        return self._layer(alias, op.name, value, op.shapes[0], place, number + 1)
+                return replace(self._of_call(call), name=alias, alias=alias)
+        number = next(n for n, op in enumerate(passed.ops) if value in op.outputs)
+        op = passed.ops[number]
+        at = op.outputs.index(value)
+        place = Place(op=number, op_name=op.name, output=at, **self._laid_out(value))
+        layer = self._layer(alias, op.name, value, op.shapes[at], place, number + 1)
+        return replace(layer, alias=alias)
 
 
 def find_layers(model: Model) -> Layers:
@@ -285,33 +325,7 @@ def find_layers(model: Model) -> Layers:
     """
     with model.in_use():
         x = model.example()
-        return Layers(trace(model.net, x), tuple(x.shape))
-
-
-def convolution_ops(passed: Trace) -> Iterable[int]:
-    """Numbers of the operations that count as convolutions: on maps, and not in a gate."""
-    pooled: set[int] = set()
-    shapes = {v: s for op in passed.ops for v, s in zip(op.outputs, op.shapes, strict=True)}
-    descends = {passed.source}
-    for number, op in enumerate(passed.ops):
-        inputs = [v for v in op.inputs if v in descends]
-        if not inputs:
-            continue
-        descends.update(op.outputs)
-        if is_global_pool(op, shapes.get(inputs[0], ())) or all(v in pooled for v in inputs):
-            pooled.update(op.outputs)
-        counts = op.name == "convolution" and len(op.shapes[0]) == 4 and not op.arguments[6]
-        if counts and not pooled.issuperset(op.outputs):
-            yield number
-
-
-def _followed(ops: tuple[Op, ...], readers: dict[int, list[int]], number: int) -> int:
-    """Walk from a convolution over the norm and the activation that alone read its output."""
-    for names in (NORMS, _ACTIVATIONS):
-        after = readers[ops[number].outputs[0]]
-        if len(after) == 1 and ops[after[0]].name in names:
-            number = after[0]
-    return number
+        return Layers(trace(model.net, x), tuple(x.shape), model.head)
 
 
 def _whole_number(value: float) -> int | float:

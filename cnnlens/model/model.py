@@ -46,6 +46,8 @@ class Model:
     stripped, assumed : list of str
         What was left out of the file or taken off its names, and what nobody has said; each is
         told in the notes too.
+    head : str or None
+        Which of several outputs is the classes', by name or number; None: the usual one.
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
     """
@@ -62,6 +64,7 @@ class Model:
     classes_source: str = ""
     stripped: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
+    head: str | None = None
     lent_to: torch.device | None = None
 
     @property

@@ -14,6 +14,7 @@ from torch import nn
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.architectures import (
     Opened,
+    built_for,
     count_outputs,
     described,
     first_convolution,
@@ -29,6 +30,7 @@ from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import open_file
 from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.refused import check_initialized
 
 
 def open_model(
@@ -41,6 +43,7 @@ def open_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: str | Sequence[str] | None = None,
+    head: str | None = None,
     device: str = "auto",
 ) -> Model:
     """Open a network from any form of MODEL.
@@ -65,6 +68,8 @@ def open_model(
     classes : str or sequence of str, optional
         Names of the outputs, or the file that holds them (see `class_names.read_classes`), instead
         of what the model says.
+    head : str, optional
+        Which of several outputs is the classes', by name or number.
     device : str
         ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
 
@@ -85,6 +90,7 @@ def open_model(
     preprocess = _override(_settings(opened), image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
+    check_initialized(opened.net)
     net, notes = _single(opened)
     net = net.eval().requires_grad_(False)
     mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
@@ -101,6 +107,7 @@ def open_model(
         classes_source=opened.classes_source,
         stripped=list(opened.stripped),
         assumed=list(opened.assumed),
+        head=head,
     )
     return _named(model, classes)
 
@@ -129,6 +136,7 @@ def wrap_module(
     preprocess: Any = None,
     classes: Sequence[str] | None = None,
     device: torch.device | str | None = None,
+    head: str | None = None,
 ) -> Model:
     """Describe a caller's own module, without touching it.
 
@@ -143,6 +151,8 @@ def wrap_module(
         Names of its outputs.
     device : device, optional
         Where it is to run; by default where it is.
+    head : str, optional
+        Which of several outputs is the classes', by name or number.
 
     Returns
     -------
@@ -159,6 +169,7 @@ def wrap_module(
     if not isinstance(net, nn.Module):
         raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
     net = _unwrapped(net)
+    check_initialized(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
     if isinstance(classes, str):
@@ -176,6 +187,7 @@ def wrap_module(
         fingerprint=fingerprint(kind, net, source),
         notes=notes,
         classes_source="" if classes is None else "given",
+        head=head,
     )
     model.lent_to = model.device if device is None else resolve_device(str(device))
     return _named(model, None)
@@ -205,8 +217,11 @@ def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
             "transforms() of a weights entry of torchvision, or a data config of timm"
         )
     first = first_convolution(net)
-    settings = Preprocess() if first is None else Preprocess().with_channels(first[1].in_channels)
-    return settings, ["how it is fed is not known: ImageNet's mean and std at 224 are assumed"]
+    size = built_for(net)
+    settings = Preprocess(size=size or Preprocess.size)
+    settings = settings if first is None else settings.with_channels(first[1].in_channels)
+    at = "×".join(map(str, dict.fromkeys(settings.size)))
+    return settings, [f"how it is fed is not known: ImageNet's mean and std at {at} are assumed"]
 
 
 def _single(opened: Opened) -> tuple[nn.Module, list[str]]:
@@ -263,7 +278,7 @@ def _from_registry(spec: str) -> Opened:
 
 
 def _settings(opened: Opened) -> Preprocess:
-    settings = opened.preprocess or Preprocess()
+    settings = opened.preprocess or Preprocess(size=built_for(opened.net) or Preprocess.size)
     first = first_convolution(opened.net)
     return settings if first is None else settings.with_channels(first[1].in_channels)
 

@@ -70,12 +70,14 @@ class Preprocess:
         return len(self.mean)
 
     def with_channels(self, channels: int) -> Preprocess:
-        """Return the same settings for a network of another number of input channels."""
+        """Return these settings for a network of another number of input channels: assumed then,
+        whoever they are from.
+        """
         if channels == self.channels:
             return self
         mean = tuple([sum(self.mean) / len(self.mean)] * channels)
         std = tuple([sum(self.std) / len(self.std)] * channels)
-        return replace(self, mean=mean, std=std)
+        return replace(self, mean=mean, std=std, source="assumed")
 
     def pixels(self, image: Image.Image, squash: bool) -> np.ndarray:
         """Resample a decoded picture to the input plane.

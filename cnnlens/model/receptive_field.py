@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Trace
 
 _ADAPTIVE = {"_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
@@ -34,12 +35,15 @@ class Field:
         Centre of the first unit's field; pixel i covers [i, i + 1], so the first pixel's is 0.5.
     whole : bool
         The field is the whole input: behind a global pooling or attention.
+    attends : bool
+        By attention: it then stays the whole input, also where other branches join.
     """
 
     stride: float = 1.0
     size: float = 1.0
     start: float = 0.5
     whole: bool = False
+    attends: bool = False
 
     def centre(self, index: int) -> float:
         """Centre of the `index`-th unit's field on the input, in pixels."""
@@ -86,6 +90,9 @@ Fields = tuple[Field, Field]  # rows, columns
 
 def covering(fields: Sequence[Field]) -> Field:
     """Smallest field that covers all of `fields`; gates are left out beside anything else."""
+    attending = next((f for f in fields if f.attends), None)
+    if attending is not None:
+        return attending
     local = [f for f in fields if not f.whole]
     if not local:
         return fields[0]
@@ -114,15 +121,22 @@ def receptive_fields(trace: Trace, input_shape: Sequence[int]) -> dict[int, Fiel
             shapes[value] = shape
         if inputs and op.outputs:
             after = _through(op, inputs, known, shapes, last)
+            if any(known[v][0].attends for v in inputs):  # weights and what they weigh alike
+                after = _attending(after)
             known.update(dict.fromkeys(op.outputs, after))
     return known
+
+
+def _attending(fields: Fields) -> Fields:
+    rows, columns = (replace(field, whole=True, attends=True) for field in fields)
+    return rows, columns
 
 
 def channels_last(trace: Trace) -> set[int]:
     """Values that hold maps as (N, H, W, C): between a permutation there and one back.
 
     In between, maps may be cut into windows or flattened (five dimensions, or two); what comes out
-    with the extent they had before is a map again.
+    with the extent they had before, or a whole fraction of it (patches merged), is a map again.
     """
     last: set[int] = set()
     extents: dict[int, tuple[int, ...]] = {}  # of the map that a value descends from
@@ -136,10 +150,18 @@ def channels_last(trace: Trace) -> set[int]:
         elif descends and not (direct and order):
             for value, shape in zip(op.outputs, op.shapes, strict=True):
                 extents[value] = extents[descends[0]]
-                if len(shape) == 4 and (direct or shape[1:3] == extents[value]):
+                if len(shape) == 4 and (direct or _same_plane(shape, extents[value], trace.batch)):
                     last.add(value)
                     extents[value] = shape[1:3]
     return last
+
+
+def _same_plane(shape: tuple[int, ...], extent: tuple[int, ...], batch: int) -> bool:
+    """Whether a shape (N, H, W, C) has an extent, or a whole fraction of it along both axes."""
+    if shape[1:3] == extent:
+        return True
+    rows, columns = (old / new for old, new in zip(extent, shape[1:3], strict=True))
+    return shape[0] == batch and rows == columns and rows == int(rows)
 
 
 def _permutation(op: Op) -> tuple[int, ...]:
@@ -165,6 +187,8 @@ def _through(
     inputs = [v for v in inputs if extent(v) == after] or inputs
     rows, columns = (covering([known[v][axis] for v in inputs]) for axis in (0, 1))
     before = shapes[inputs[0]]
+    if is_attention(op):
+        return _attending((rows, columns))
     if is_global_pool(op, before) or op.name in _MIXING or "attention" in op.name:
         return replace(rows, whole=True), replace(columns, whole=True)
     window = _window(op)

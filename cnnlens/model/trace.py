@@ -9,7 +9,6 @@ passes.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,14 +21,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.device import is_memory_error
+from cnnlens.model.outputs import named_tensors
+from cnnlens.model.refused import check_dimensions, check_initialized, why_it_fails
+from cnnlens.model.tokens import Grid
 
 # number types that weights are computed in; others (8 bits) are unpacked by the network itself
 _COMPUTED = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
-# words of errors that another size of input may mend (another number of channels does not)
-_ABOUT_SIZES = re.compile(r"^(?!.*channels).*\b(sizes?|shapes?|height|width|too small)\b", re.I)
-# sides of the inputs that published networks take
-_USUAL_SIZES = (224, 32, 28, 64, 96, 128, 227, 256, 299, 384)
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Op:
         Numbers of the values it reads and makes (an in-place operation makes a new value).
     shapes : tuple of tuple of int
         Shapes of its outputs.
+    read : tuple of tuple of int
+        Shapes of its inputs.
     arguments : tuple
         Its other positional arguments (numbers, lists), None where a tensor stood.
     kernel : tuple of int
@@ -56,6 +55,7 @@ class Op:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    read: tuple[tuple[int, ...], ...]
     arguments: tuple[Any, ...]
     kernel: tuple[int, ...]
     module: str
@@ -77,13 +77,26 @@ class Call:
 class Trace:
     """One forward pass: its operations and module calls in order, and the value it started from.
 
-    `silent` names the modules that returned no tensor, and says what they did instead.
+    `silent` names the modules that returned no tensor, and says what they did instead; `outputs`
+    are the values that the network returned, and `shapes` theirs, by their names ("" for a tensor
+    alone); `batch` is the number of images in it.
     """
 
     ops: tuple[Op, ...]
     calls: tuple[Call, ...]
     source: int
     silent: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    batch: int = 1
+
+    def leading_to(self, value: int) -> set[int]:
+        """Return the value, and all that it was computed from."""
+        found = {value}
+        for op in reversed(self.ops):
+            if not found.isdisjoint(op.outputs):
+                found.update(op.inputs)
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,8 @@ class Place:
 
     Either the output of a module's `call`-th call (`path` given), or of the `op`-th operation,
     for values that no module returns (a functional rectifier). A `vector` (N, C) is read as maps
-    of one position, (N, C, 1, 1).
+    of one position, (N, C, 1, 1). Of `tokens` (N, T, C), those that stand for positions are read as
+    maps; of a `vector` of `tokens`, the class token.
     """
 
     path: str = ""
@@ -102,21 +116,38 @@ class Place:
     output: int = 0
     channels_last: bool = False
     vector: bool = False
+    tokens: Grid | None = None
 
     @property
     def key(self) -> str:
         """Equal keys, same place: what a store and a workspace remember."""
-        return (
+        key = (
             f"op {self.op} {self.op_name}.{self.output}"
             if self.op >= 0
             else f"{self.path}#{self.call}"
         )
+        return f"{key}:cls" if self.tokens and self.vector else key
 
     def as_maps(self, value: Tensor) -> Tensor:
-        """Return what stands here as (N, C, H, W), however the network laid it out."""
+        """Return what stands here as (N, C, H, W), however the network laid it out.
+
+        Every reader and every gradient goes through here; of a gradient by the value it gives the
+        gradient by the maps.
+        """
+        if self.tokens is not None:
+            if self.vector:
+                return self.tokens.class_token(value)[:, :, None, None]
+            return self.tokens.as_maps(value)
         if self.vector:
             return value[:, :, None, None]
         return value.permute(0, 3, 1, 2) if self.channels_last else value
+
+    def laid_out(self, maps: Tensor, like: Tensor) -> Tensor:
+        """Return maps (N, C, H, W) as the network laid out `like`; the rest of it is 0."""
+        with torch.enable_grad():
+            value = torch.zeros_like(like).requires_grad_()
+            (found,) = torch.autograd.grad(self.as_maps(value), value, maps.to(like))
+        return found
 
 
 def trace(net: nn.Module, x: Tensor) -> Trace:
@@ -127,17 +158,27 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
     CnnlensError
         When the network does not accept the input.
     """
+    check_initialized(net)
     recorder = _Recorder(net)
     x = as_input(net, x)
     source = recorder.number(x)
     try:
         with torch.no_grad(), recorder.listening(), recorder:
-            net(x)
+            output = net(x)
     except CnnlensError:
         raise
     except Exception as error:
-        raise _failed(net, x, error) from error
-    return Trace(tuple(recorder.ops), tuple(recorder.calls), source, recorder.silent())
+        raise why_it_fails(net, x, error) from error
+    named = named_tensors(output)
+    return Trace(
+        tuple(recorder.ops),
+        tuple(recorder.calls),
+        source,
+        recorder.silent(),
+        {name: recorder.number(one) for name, one in named.items()},
+        {name: tuple(one.shape) for name, one in named.items()},
+        len(x),
+    )
 
 
 def as_input(net: nn.Module, x: Tensor) -> Tensor:
@@ -145,35 +186,6 @@ def as_input(net: nn.Module, x: Tensor) -> Tensor:
     tensors = itertools.chain(net.parameters(), net.buffers())
     dtype = next((t.dtype for t in tensors if t.dtype in _COMPUTED), x.dtype)
     return x.to(dtype) if x.is_floating_point() else x
-
-
-def _failed(net: nn.Module, x: Tensor, error: Exception) -> CnnlensError:
-    """Say what is wrong; the size of the input is blamed only where another size is accepted."""
-    shape = "×".join(map(str, x.shape[1:]))
-    if is_memory_error(error):
-        return CnnlensError(
-            f"not enough memory on {x.device} for a {shape} input", "use --device cpu"
-        )
-    text = (str(error).strip().splitlines() or [""])[0]
-    known = isinstance(error, RuntimeError | ValueError | AssertionError) and text
-    reason = text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
-    size = next((size for size in _USUAL_SIZES if _runs(net, x, size)), None)
-    if size is not None:
-        hint = f"give the input it was trained on with --image-size H[xW]; it does run on {size}"
-    elif _ABOUT_SIZES.search(text):
-        hint = "if it was trained on another size of input, name that with --image-size H[xW]"
-    else:
-        hint = "the error comes from the network's own code; run it in Python to see where"
-    return CnnlensError(f"the network does not run on a {shape} input: {reason}", hint)
-
-
-def _runs(net: nn.Module, x: Tensor, size: int) -> bool:
-    try:
-        with torch.no_grad():
-            net(x.new_zeros((*x.shape[:2], size, size)))
-    except Exception:  # whatever it is, it was not the size that the first error was about
-        return False
-    return True
 
 
 class _Recorder(TorchDispatchMode):
@@ -214,7 +226,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        inputs = tuple(self.number(t) for t in tensors((args, kwargs)))
+        given = tensors((args, kwargs))
+        inputs, read = tuple(self.number(t) for t in given), tuple(tuple(t.shape) for t in given)
         result = func(*args, **kwargs)
         made = tensors(result)
         outputs = tuple(self._renumber(t) for t in made)
@@ -224,6 +237,7 @@ class _Recorder(TorchDispatchMode):
                 inputs=inputs,
                 outputs=outputs,
                 shapes=tuple(tuple(t.shape) for t in made),
+                read=read,
                 arguments=tuple(None if isinstance(a, Tensor) else a for a in args),
                 kernel=tuple(args[1].shape[2:]) if op_name(func) == "convolution" else (),
                 module=self._running[-1] if self._running else "",
@@ -246,6 +260,7 @@ class _Recorder(TorchDispatchMode):
 
     def _entering(self, path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
+            check_dimensions(path, module, args)
             self._running.append(path)
 
         return hook

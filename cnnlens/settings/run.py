@@ -117,6 +117,8 @@ class ModelSettings(Settings):
         ``224`` or ``224x320``; numbers per channel, joined by commas.
     classes : str or None
         A file of the outputs' names, ``imagenet``, or one of `ORDERS`.
+    head : str or None
+        The output that is the classes', by name or number.
     """
 
     arch: str | None = option(
@@ -155,6 +157,13 @@ class ModelSettings(Settings):
         panel="Model",
     )
 
+    head: str | None = option(
+        None,
+        "Which of several outputs is the classes', by name or number. Default: the first.",
+        metavar="NAME",
+        panel="Model",
+    )
+
     @classmethod
     def of_values(cls, **given: Any) -> Self:
         """Take values as Python has them: ``(0.5, 0.5, 0.5)`` for ``0.5,0.5,0.5``, a path."""
@@ -173,6 +182,7 @@ class ModelSettings(Settings):
             "mean": _numbers("--mean", self.mean),
             "std": _numbers("--std", self.std),
             "classes": self._classes(),
+            "head": self.head,
         }
         before = {k: tuple(v) if isinstance(v, list) else v for k, v in (known or {}).items()}
         return {k: v or before.get(k) for k, v in given.items()} if known else given

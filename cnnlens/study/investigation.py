@@ -66,8 +66,8 @@ class Investigation:
     quiet : bool
         No notes and no progress.
     **opening
-        ``arch``, ``weights``, ``allow_pickle``, ``image_size``, ``mean``, ``std``, as on the
-        command line.
+        ``arch``, ``weights``, ``allow_pickle``, ``image_size``, ``mean``, ``std``, ``head``, as on
+        the command line.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Investigation:
             return
         device = None if self._run.device == "auto" else self._run.device
         self._net = model
-        self._wrap = partial(wrap_module, model, preprocess, classes, device)
+        self._wrap = partial(wrap_module, model, preprocess, classes, device, self._opening.head)
 
     # ---- what it works on
 

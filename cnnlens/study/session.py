@@ -50,6 +50,7 @@ class Study:
     _layers: list[Layer] = field(default_factory=list)
     _ledgers: list[Ledger] = field(default_factory=list)
     _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
+    _says_heads: bool = True
     #: arguments of `open_model`, beside spec and device, that opened the model
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -125,10 +126,19 @@ class Study:
 
     @cached_property
     def addresses(self) -> Layers:
-        """Everything that can be addressed in the model."""
+        """Everything that can be addressed in the model; says which output of several counts."""
         from cnnlens.model.layers import find_layers
 
-        return find_layers(self.model)
+        found = find_layers(self.model)
+        self.say_heads(found.notes)
+        return found
+
+    def say_heads(self, notes: Sequence[str]) -> None:
+        """Say once which of several outputs is the classes'."""
+        if self._says_heads:
+            for line in notes:
+                self.voice.note(line)
+        self._says_heads = self._says_heads and not notes
 
     def layers(self, names: Sequence[str] = (), vectors: bool = False) -> list[Layer]:
         """Resolve the named layers, or the workspace's last one, or `last`; each place once.
@@ -253,6 +263,11 @@ class Study:
             key["labels"] = images.labels_fingerprint
             key["preprocess"] = {**preprocess, "squash": images.aligned}
         return {**key, **more}
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What results of class scores depend on besides: the output that was chosen."""
+        return {"head": self.model.head} if self.model.head else {}
 
     def folder(self, command: str, layer: Layer | None = None) -> Path:
         """Where a command's results go, on a layer or on none."""

@@ -140,7 +140,7 @@ class Workspace:
             "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
         }
         if getattr(model, "lent_to", None) is not None:
-            entry["options"] = {"in_memory": True}
+            entry["options"] = {"in_memory": True, **({"head": model.head} if model.head else {})}
         known = self.document["model"]
         if self._is_lost:
             self.clear()

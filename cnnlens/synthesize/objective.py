@@ -227,7 +227,7 @@ def read_images(model: Model, places: Sequence[Place], x: Tensor) -> list[dict[P
     found, output = read_and_run(model.net, x, inner, stop=not ends, gradient=True)
     values = dict(zip(inner, found, strict=True))
     if ends:
-        values[OUTPUT] = class_scores(output, len(x))
+        values[OUTPUT] = class_scores(output, len(x), model.head)
     # apart first: the gradient of each image's part then stays as small as the part
     apart = {place: value.unbind(0) for place, value in values.items()}
     return [{place: parts[row] for place, parts in apart.items()} for row in range(count)]

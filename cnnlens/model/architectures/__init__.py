@@ -145,6 +145,25 @@ def count_outputs(net: nn.Module) -> int | None:
     return last
 
 
+def built_for(net: nn.Module) -> tuple[int, int] | None:
+    """Height and width of the input that a network was built for, where it says so.
+
+    Vision transformers have one position embedding per patch, and say for which pictures.
+    """
+    config, patches = getattr(net, "config", None), getattr(net, "patch_embed", None)
+    for holder, name in ((net, "image_size"), (patches, "img_size"), (config, "image_size")):
+        size = getattr(holder, name, None)
+        if isinstance(size, int) and size > 0:
+            return size, size
+        if (
+            isinstance(size, tuple | list)
+            and len(size) == 2
+            and all(isinstance(s, int) for s in size)
+        ):
+            return size[0], size[1]
+    return None
+
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _ALLOCATE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
 _FILL = {

@@ -163,11 +163,12 @@ def draw_classes(
     maps : numpy.ndarray
         (K, h, w) float32, at the layer's own size.
     classes : sequence of mapping
-        "name", "score" and "probability" of each.
+        "name", "score" and "probability" (None where there is none) of each.
     """
     tiles = [(image, "the image", "as the network saw it")]
     for heat, one in zip(maps, classes, strict=True):
-        words = f"score {one['score']:.4g}   {one['probability']:.1%}"
+        share = "" if one["probability"] is None else f"   {one['probability']:.1%}"
+        words = f"score {one['score']:.4g}{share}"
         tiles.append((overlay(image, heat), one["name"], words))
     shown = []
     for array, name, words in tiles:

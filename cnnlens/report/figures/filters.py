@@ -148,7 +148,8 @@ def draw_explained(
     seen, predicted = [*_tile(rgb, "as the network saw it")], ""
     if prediction := found.prediction:
         seen += _tile(overlay(rgb, prediction.heat), f"Grad-CAM: {prediction.name}")
-        predicted = f"predicted {prediction.name} ({prediction.probability:.1%})"
+        share = "" if prediction.probability is None else f" ({prediction.probability:.1%})"
+        predicted = f"predicted {prediction.name}{share}"
     nearest = f"ends here, at distance {found.path.distance:.3f}"
     seen += _tile(as_seen(found.leaf, 224), nearest)
     chosen = found.path.main_splits(found.tree)
