@@ -224,8 +224,9 @@ def _of_shape(one: _Held, shape: tuple[int, ...], count: int) -> _Held | None:
         return _Held(grid, LAST) if grid.total == _positions(grid) else None
     if one.how == PATCHES:
         return one
-    extents = {grid.total, grid.total * count, grid.height * grid.width}
-    return _Held(grid, INSIDE) if extents & set(shape) else None
+    whole = grid.total, _positions(grid)  # the positions may be flattened with others, or twice
+    is_inside = any(extent % total == 0 for extent in shape for total in whole)
+    return _Held(grid, INSIDE) if is_inside else None
 
 
 def _exchanged(op: Op) -> tuple[int, ...] | None:
