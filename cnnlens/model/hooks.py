@@ -168,6 +168,9 @@ def placing_hooks(
 ) -> Iterator[None]:
     """Have `take` called with every place's value; `live` is the input where history is wanted."""
     modules = dict(net.named_modules())
+    operations = [place for place in places if place.op >= 0]
+    # a pass of its own: before there are hooks
+    ordinals = None if live is None or not operations else _find_ordinals(net, live, operations)
     by_path: dict[str, list[Place]] = {}
     for place in places:
         if place.op < 0:
@@ -177,7 +180,7 @@ def placing_hooks(
         for path, wanted in by_path.items()
     ]
     try:
-        with _reading_operations(net, [place for place in places if place.op >= 0], take, live):
+        with _reading_operations(operations, take, ordinals):
             yield
     finally:
         for handle in handles:
@@ -186,12 +189,12 @@ def placing_hooks(
 
 @contextmanager
 def _reading_operations(
-    net: nn.Module, places: Sequence[Place], take: Take, live: Tensor | None
+    places: Sequence[Place], take: Take, ordinals: Ordinals | None
 ) -> Iterator[None]:
     if not places:
         yield
-    elif live is not None:
-        reader = _LiveReader(_find_ordinals(net, live, places), take)
+    elif ordinals is not None:
+        reader = _LiveReader(ordinals, take)
         with reader, _Settling(reader):
             yield
             reader.settle()

@@ -42,7 +42,8 @@ def _parts(output: Any) -> list[tuple[Any, Any]]:
         return list(zip(output._fields, output, strict=True))
     if isinstance(output, list | tuple):
         return list(enumerate(output))
-    return []
+    held = getattr(output, "__dict__", {})
+    return [(name, one) for name, one in held.items() if isinstance(one, Tensor)]
 
 
 def choose(shapes: Mapping[str, tuple[int, ...]], count: int, head: str | None) -> str | None:
@@ -94,6 +95,8 @@ def _is_row(shape: tuple[int, ...]) -> bool:
 
 def main_output(output: Any, count: int, head: str | None) -> Tensor | None:
     """Return the output that is the classes', whatever else is returned; None for no tensor."""
+    if isinstance(output, list) and any(isinstance(one, Mapping) for one in output):
+        return None  # detections, image by image
     named = named_tensors(output)
     name = choose({name: tuple(one.shape) for name, one in named.items()}, count, head)
     return None if name is None else named[name]

@@ -528,3 +528,25 @@ def test_layers_that_stopped_at_different_batches_go_on_together(data, tmp_path,
     fill(data, tmp_path / "b", batch=8)
     for name in ("0.h5", "conv2.h5"):
         assert little.everything(tmp_path / "a" / name) == little.everything(tmp_path / "b" / name)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = nn.Conv2d(3, 5, 3), nn.Linear(5, 4), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.conv(x).relu().mean((2, 3))
+        return {"one": self.one(x), "two": self.two(x)}
+
+
+def test_logits_of_another_head_are_made_anew(data, tmp_path):
+    torch.manual_seed(0)
+    net = TwoHeads()
+    for head, classes in ((None, 4), ("two", 3), ("two", 3)):
+        model = little.little_model(net=net)
+        model.head = head
+        steps = list(extract(model, data, little.layers_of(model, ["conv"]), tmp_path, logits=True))
+        with Store(tmp_path / "conv.h5") as store:
+            assert store.logits.shape[1] == classes and store.head == head
+    assert not steps  # the third time it is there already

@@ -123,3 +123,10 @@ def test_places_are_found_anew_after_surgery() -> None:
     assert [o.name for o in trace(net, x).ops][:4] == ["convolution", "relu", "relu", "relu"]
     (live,), _ = read_live(net, x, [place])  # now the third: of the table
     assert live.value.tolist() == [0, 2]
+
+
+def test_modules_and_operations_are_live_from_the_first_pass_on():
+    """The pass that looks for operations is none in which modules are read."""
+    net, x = filled(InPlace()), pictures(1, (12, 12)).requires_grad_()
+    lives, _ = read_live(net, x, [Place(path="one"), op(net, x, "relu", 0)], stop=False)
+    assert all(live.edge is not None for live in lives)
