@@ -90,16 +90,15 @@ Fields = tuple[Field, Field]  # rows, columns
 
 def covering(fields: Sequence[Field]) -> Field:
     """Smallest field that covers all of `fields`; gates are left out beside anything else."""
-    attending = next((f for f in fields if f.attends), None)
-    if attending is not None:
-        return attending
-    local = [f for f in fields if not f.whole]
+    attending = [f for f in fields if f.attends]
+    local = attending or [f for f in fields if not f.whole]
     if not local:
         return fields[0]
     low = min(f.start - f.size / 2 for f in local)
     high = max(f.start + f.size / 2 for f in local)
     stride = max(f.stride for f in local)
-    return Field(stride=stride, size=high - low, start=(low + high) / 2)
+    seen = bool(attending)
+    return Field(stride, size=high - low, start=(low + high) / 2, whole=seen, attends=seen)
 
 
 def receptive_fields(trace: Trace, input_shape: Sequence[int]) -> dict[int, Fields]:
