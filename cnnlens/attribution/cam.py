@@ -145,6 +145,12 @@ class ClassMaps:
     def __init__(self, model: Model, method: str = "cam", layer: str | None = None) -> None:
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        if model.headless:
+            raise UsageError(
+                f"{model.spec} has no classes: its classifier was cut off, so that its outputs "
+                "are features",
+                "open a file with its classifier; `cnnlens layers` lists what can be read",
+            )
         self._model, self.method = model, method
         shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
         x = model.example()

@@ -128,6 +128,8 @@ def gives_scores(model: Model) -> bool:
 
 def count_scores(model: Model) -> int:
     """How many class scores the network answers with, 0 for none; it is run once, on black."""
+    if model.headless:
+        return 0
     black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
     with torch.no_grad(), model.in_use():
         output = model.net(as_input(model.net, black.to(model.device)))

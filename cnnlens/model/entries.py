@@ -27,7 +27,7 @@ USUAL = (
     "params", "module", "teacher", "encoder_q", "online_encoder", "online_network", "student",
 )  # fmt: skip
 # averages, and the second network of a pair: named where there is another
-_SECOND = re.compile(r"ema|swa|averag|shadow|moment|target|encoder_k|discriminator|netd", re.I)
+SECOND = re.compile(r"ema|swa|averag|shadow|moment|target|encoder_k|discriminator|netd", re.I)
 # of an optimizer, whose averages have the shapes of weights
 _NO_WEIGHTS = re.compile(
     r"opt|sched|scaler|amp|callback|loops|rng|grad|criterion|loss|metric", re.I
@@ -47,7 +47,7 @@ class Entry:
     def rank(self) -> tuple[object, ...]:
         """Sorts first what people mean by the weights of a file."""
         parts = self.path.split(".") if self.path else []
-        second = any(_SECOND.search(part) for part in parts)
+        second = any(SECOND.search(part) for part in parts)
         known = [USUAL.index(p) if p in USUAL else len(USUAL) for p in parts]
         return not has_maps(self.state), second, max(known, default=0), len(parts)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.architectures import Opened, count_outputs, described, registry, shapes_of
+import torch
+
+from cnnlens.errors import CnnlensError
+from cnnlens.model.architectures import Opened, count_outputs, described
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -18,15 +21,16 @@ from cnnlens.model.checkpoint import (
     read_pickle,
     read_safetensors,
     read_torch,
-    strip_prefixes,
 )
 from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.exported import open_exported
 from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
-from cnnlens.model.infer import Fit, build, fit, infer
+from cnnlens.model.infer import Fit, build
 from cnnlens.model.parametrized import whole_weights
 from cnnlens.model.quantized import refuse_quantized
+from cnnlens.model.recognise import held_against, recognise
+from cnnlens.model.views import View, find_views, listed
 
 CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
     "a PyTorch checkpoint",
@@ -111,9 +115,7 @@ def open_file(
         return open_folder(path, arch, weights)
     kind = _kind(path)
     if kind == EXPORTED:
-        if arch is not None:
-            raise _needless(path, "an exported program")
-        return open_exported(path, allow_pickle)
+        return _needless(open_exported(path, allow_pickle), arch, path)
     if kind == SAFETENSORS:
         state = read_safetensors(path)
         refuse_quantized(path, state)
@@ -137,9 +139,7 @@ def _kind(path: Path) -> str:
 
 def _from_content(content: Any, path: Path, arch: str | None, weights: str | None = None) -> Opened:
     if is_checkpoint(content) and weights is None:
-        if arch is not None:
-            raise _needless(path, "a cnnlens checkpoint")
-        return open_checkpoint(path, content)
+        return _needless(open_checkpoint(path, content), arch, path)
     module = find_module(content)
     if module is not None and arch is None and weights is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
@@ -152,7 +152,7 @@ def _from_content(content: Any, path: Path, arch: str | None, weights: str | Non
             "save net.state_dict(), alone or under the key 'state_dict'",
         )
     entry, others = choose(entries, weights, path)
-    opened = _from_state(entry.state, path, arch)
+    opened = _from_state(entry.state, path, arch, _named_in(content))
     if others:
         opened.notes = [
             *opened.notes,
@@ -164,13 +164,26 @@ def _from_content(content: Any, path: Path, arch: str | None, weights: str | Non
 def with_names(opened: Opened, content: Any) -> Opened:
     """Give a network the class names that its file holds, where it has as many outputs."""
     named, outputs = names_in(content), count_outputs(opened.net)
-    if named is None:
+    if named is None or opened.headless:
         return opened
     names, key = named
     if len(names) != outputs:
         note = f"the {len(names)} names under {key} are left out: the network has {outputs} outputs"
         return replace(opened, notes=[*opened.notes, note])
     return replace(opened, classes=names, classes_source=f"the checkpoint's {key}")
+
+
+def _named_in(content: Any) -> str | None:
+    """What a training script noted as its architecture: ``arch``, or ``args.model``."""
+    for place in (content, *(_get(content, k) for k in ("args", "hyper_parameters", "config"))):
+        for key in ("arch", "model_name", "architecture", "model", "backbone"):
+            if isinstance(name := _get(place, key), str):
+                return name.rpartition(":")[2]
+    return None
+
+
+def _get(place: Any, key: str) -> Any:
+    return place.get(key) if isinstance(place, Mapping) else getattr(place, key, None)
 
 
 def _holds(content: Any) -> str:
@@ -180,29 +193,64 @@ def _holds(content: Any) -> str:
     return f"one {type(content).__name__}"
 
 
-def _needless(path: Path, what: str) -> UsageError:
-    return UsageError(f"{path} is {what} and knows its architecture", "leave out --arch")
+def _needless(opened: Opened, arch: str | None, path: Path) -> Opened:
+    """Say that `arch` changes nothing, where a file itself says how it is built."""
+    if arch is not None and arch.rpartition(":")[2] != opened.arch.rpartition(":")[2]:
+        said = f"{path.name} says itself that it is {opened.arch}; --arch {arch} is not used"
+        opened.notes = [*opened.notes, said]
+    return opened
 
 
-def _from_state(state: State, path: Path, arch: str | None) -> Opened:
-    state, computed = whole_weights(state)
-    stripped = modern_names(strip_prefixes(state))
+def _from_state(state: State, path: Path, arch: str | None, hint: str | None = None) -> Opened:
+    whole, merged = whole_weights(state)
+    views = find_views(modern_names(whole))
     if arch is None:
-        state = stripped
-        found = infer(shapes_of(state), str(path))
+        view, found = recognise(views, str(path), hint)
     else:
         # a wrapper of the user's own may hold everything under `model.`, rightly
-        known = registry.architecture(arch)
-        fits = [(fit(known, shapes_of(s)), s) for s in (state, stripped)]
-        found, state = max(fits, key=lambda pair: pair[0].closeness)
+        view, found = held_against(arch, [View("", whole), *views])
         _check_exact(found, path)
-    net = build(found, state)
+    net = build(found, view.state)
     extra = found.architecture.finish(net)
     notes = [f"{path.name} is {found.architecture.name}"] if arch is None else []
     if found.channels is not None:
         notes.append(f"its first convolution takes {found.channels} channels")
-    opened = described(found.architecture, net, [*notes, *computed, *extra])
-    opened.stripped = computed
+    notes += _number_types(view.state)
+    opened = described(found.architecture, net, [*notes, *extra])
+    opened.source += "".join(change.said for change in found.changes)
+    return _recorded(opened, view, found, merged, extra)
+
+
+def _number_types(state: State) -> list[str]:
+    """Say what weights were kept in, where they are computed in another type of number."""
+    kept = {t.dtype for t in state.values() if t.is_floating_point()} - {torch.float32}
+    names = ", ".join(sorted(str(d).removeprefix("torch.") for d in kept))
+    return [f"weights kept in {names}, computed in float32"] if names else []
+
+
+def _recorded(
+    opened: Opened, view: View, found: Fit, merged: Sequence[str], extra: Sequence[str]
+) -> Opened:
+    """Note what was stripped and assumed."""
+    others = view.networks_beside()
+    left = [*view.beside, *found.left_out]
+    opened.stripped = [*merged, *view.stripped]
+    opened.stripped += [f"left out: {listed(left)}"] * bool(left)
+    changed = [change for change in found.changes if change.said]
+    opened.assumed = [*extra, *(change.said for change in changed if change.assumed)]
+    own = found.channels or any(change.path == "conv1" for change in changed)
+    if own and opened.preprocess is not None:
+        opened.preprocess = replace(opened.preprocess, source="assumed")
+        opened.assumed.append(f"preprocessing: that of {opened.arch}, which has another stem")
+    if found.headless:
+        opened.classes, opened.classes_source, opened.headless = None, "", True
+    opened.notes = [
+        *opened.notes,
+        *([f"read: {'; '.join(opened.stripped)}"] if opened.stripped else ()),
+        *(change.said for change in changed),
+        *opened.assumed[len(opened.assumed) - bool(own) :],
+        *([f"it also holds {', '.join(others)}: --weights opens it"] if others else ()),
+    ]
     return opened
 
 
@@ -210,7 +258,7 @@ def _check_exact(found: Fit, path: Path) -> None:
     if not found.exact:
         raise CnnlensError(
             f"{path} does not fit {found.architecture.name}: {found.describe()}",
-            "leave out --arch to have it inferred, or name the code that builds it",
+            "name the code that builds it with --arch file.py:factory",
         )
 
 

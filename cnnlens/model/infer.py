@@ -7,7 +7,7 @@ only as far as their layers are those of the state dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,16 +54,16 @@ def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
     CnnlensError
         When none does; says how near the nearest was.
     """
-    found = _found_before(shapes)
+    found = found_before(shapes)
     if found is None:
-        found = _search(shapes)
+        found = search(shapes)
         remember(shapes, [f.architecture.name for f in found])
     if exact := [f for f in found if f.exact]:
-        return _one_of(exact, what)
-    raise _none(found, shapes, what)
+        return one_of(exact, what)
+    raise no_fit(found, shapes, what)
 
 
-def _found_before(shapes: Shapes) -> list[Fit] | None:
+def found_before(shapes: Shapes) -> list[Fit] | None:
     """What an earlier search found, held against the state dict anew."""
     names = recall(shapes)
     rooms: dict[str, Any] = {"torchvision": torchvision, "zoo": zoo, "timm": timm}
@@ -74,13 +74,11 @@ def _found_before(shapes: Shapes) -> list[Fit] | None:
         return None
 
 
-def _search(shapes: Shapes) -> list[Fit]:
+def search(shapes: Shapes) -> list[Fit]:
     """All architectures that a state dict fits exactly, else the nearest ones."""
-    own = [torchvision.architecture(n) for n in torchvision.likely(shapes)]
-    own += [zoo.architecture(n) for n in zoo.likely(shapes)]
-    exact = [f for a in own if (f := quick_fit(a, shapes)[0]) is not None]
-    if exact:
+    if exact := search_own(shapes):
         return exact
+    own = _own(shapes)
     first = timm.likely(shapes)
     quick = []
     for names in (first, [n for n in timm.names() if n not in set(first)]):
@@ -94,7 +92,24 @@ def _search(shapes: Shapes) -> list[Fit]:
     return [f for f in near if f.exact] or sorted(near, key=lambda f: -f.closeness)[:_NEAREST]
 
 
-def _one_of(exact: Sequence[Fit], what: str) -> Fit:
+def _own(shapes: Shapes) -> list[Architecture]:
+    own = [torchvision.architecture(n) for n in torchvision.likely(shapes)]
+    return own + [zoo.architecture(n) for n in zoo.likely(shapes)]
+
+
+def search_own(shapes: Shapes) -> list[Fit]:
+    """Networks of torchvision and of the zoo that a state dict fits exactly."""
+    return [f for a in _own(shapes) if (f := quick_fit(a, shapes)[0]) is not None]
+
+
+def nearest_own(shapes: Shapes) -> list[Fit]:
+    """Those that are alike for longest, compared in full."""
+    alike = [(quick_fit(a, shapes)[1], a) for a in _own(shapes)]
+    longest = sorted((pair for pair in alike if pair[0]), key=lambda pair: -pair[0])[:_NEAREST]
+    return [fit(a, shapes) for _, a in longest]
+
+
+def one_of(exact: Sequence[Fit], what: str) -> Fit:
     """Choose among exact fits where all of them compute the same."""
     if len(exact) == 1 or _all_equal(_behaviours(exact)):
         return min(exact, key=lambda f: len(f.architecture.name))
@@ -134,7 +149,8 @@ def _settings(name: str, module: nn.Module) -> tuple[Any, ...]:
     return name, type(module), plain
 
 
-def _none(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
+def no_fit(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
+    """Say that nothing fits a state dict, and how near the nearest is."""
     found = max(near, key=lambda f: f.closeness)
     if not found.closeness:
         first = ", ".join(list(shapes)[:3])
@@ -146,7 +162,32 @@ def _none(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
     )
 
 
-_COUNTER = "num_batches_tracked"  # checkpoints older than PyTorch 0.4.1 lack these
+COUNTER = "num_batches_tracked"  # checkpoints older than PyTorch 0.4.1 lack these
+
+
+@dataclass(frozen=True)
+class Change:
+    """A module of an architecture that a state dict has another one for.
+
+    Attributes
+    ----------
+    path : str
+        Where it is.
+    make : callable
+        Builds the other one.
+    said : str
+        For people; empty where another change says it.
+    assumed : bool
+        Whether something was assumed that no shape says.
+    headless : bool
+        Whether the network's outputs are features for it.
+    """
+
+    path: str
+    make: Callable[[], nn.Module]
+    said: str = ""
+    assumed: bool = False
+    headless: bool = False
 
 
 @dataclass
@@ -167,6 +208,10 @@ class Fit:
         Names the architecture has and the state dict lacks, and the other way round.
     differing : dict
         Name -> (shape in the state dict, shape in the architecture).
+    changes : list of Change
+        Parts that were built anew for it, see `adapt`.
+    left_out : list of str
+        Names in the state dict that are of nothing in the network.
     """
 
     architecture: Architecture
@@ -176,6 +221,13 @@ class Fit:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     differing: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def headless(self) -> bool:
+        """Whether its classifier was cut off."""
+        return any(change.headless for change in self.changes)
 
     @property
     def exact(self) -> bool:
@@ -273,7 +325,7 @@ def _compare(architecture: Architecture, options: Options, have: Shapes, net: nn
         architecture,
         options,
         fitting=len(both) - len(differing),
-        missing=[k for k in want if k not in have and not k.endswith(_COUNTER)],
+        missing=[k for k in want if k not in have and not k.endswith(COUNTER)],
         unexpected=[k for k in have if k not in want],
         differing=differing,
     )
@@ -306,7 +358,9 @@ def build(found: Fit, state: dict[str, torch.Tensor]) -> nn.Module:
     with seeded(), blank() if found.architecture.lazy else nullcontext():
         net = found.architecture.make(**found.options)
     if found.channels is not None:
-        _replace_input(net, found.channels)
+        replace_input(net, found.channels)
+    for change in found.changes:
+        replace_module(net, change.path, change.make())
     net.load_state_dict(_complete(state, net.state_dict()))
     return net
 
@@ -322,7 +376,13 @@ def _complete(state: dict[str, torch.Tensor], want: Any) -> Any:
     return full
 
 
-def _replace_input(net: nn.Module, channels: int) -> None:
+def replace_module(net: nn.Module, path: str, new: nn.Module) -> None:
+    """Put a module in the place of another."""
+    parent, _, name = path.rpartition(".")
+    setattr(net.get_submodule(parent), name, new)
+
+
+def replace_input(net: nn.Module, channels: int) -> None:
     """Give the first convolution another number of input channels."""
     first = first_convolution(net)
     assert first is not None  # it was found when the state dict was fitted

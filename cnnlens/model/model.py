@@ -48,6 +48,8 @@ class Model:
         told in the notes too.
     head : str or None
         Which of several outputs is the classes', by name or number; None: the usual one.
+    headless : bool
+        Whether its classifier was cut off: its outputs are features, no scores of classes.
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
     """
@@ -65,6 +67,7 @@ class Model:
     stripped: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     head: str | None = None
+    headless: bool = False
     lent_to: torch.device | None = None
 
     @property

@@ -108,6 +108,7 @@ def open_model(
         stripped=list(opened.stripped),
         assumed=list(opened.assumed),
         head=head,
+        headless=opened.headless,
     )
     return _named(model, classes)
 

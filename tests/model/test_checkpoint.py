@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError
 from cnnlens.model import zoo
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.open import open_model
@@ -88,7 +88,8 @@ def test_checkpoints_that_cannot_be_opened_are_named(
         open_model(str(path), device="cpu")
 
 
-def test_arch_does_not_go_with_a_checkpoint(tmp_path: Path) -> None:
+def test_arch_beside_a_checkpoint_is_not_used_and_said(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "new.pt", zoo.shapes_net(), "zoo:shapes_net", SETTINGS)
-    with pytest.raises(UsageError, match="knows its architecture"):
-        open_model(str(tmp_path / "new.pt"), arch="resnet18", device="cpu")
+    model = open_model(str(tmp_path / "new.pt"), arch="resnet18", device="cpu")
+    assert model.arch == "zoo:shapes_net"
+    assert any("--arch resnet18 is not used" in note for note in model.notes)

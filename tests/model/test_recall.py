@@ -8,6 +8,7 @@ import torch
 from cnnlens.errors import CnnlensError
 from cnnlens.model import infer as inference
 from cnnlens.model import recall as memory
+from cnnlens.model import recognise as recognition
 from cnnlens.model import zoo
 from cnnlens.model.from_file import open_file
 
@@ -22,13 +23,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def searches(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tensors each search was about."""
     seen: list[int] = []
-    original = inference._search
+    original, own = inference.search, recognition.search_own
 
     def counted(shapes: dict[str, tuple[int, ...]]) -> list[inference.Fit]:
         seen.append(len(shapes))
         return original(shapes)
 
-    monkeypatch.setattr(inference, "_search", counted)
+    def counted_own(shapes: dict[str, tuple[int, ...]]) -> list[inference.Fit]:
+        seen.append(len(shapes))
+        return own(shapes)
+
+    monkeypatch.setattr(inference, "search", counted)
+    monkeypatch.setattr(recognition, "search_own", counted_own)
     return seen
 
 

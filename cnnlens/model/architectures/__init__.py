@@ -92,6 +92,8 @@ class Opened:
     stripped, assumed : sequence of str
         What was left out of the file or taken off its names, and what nobody has said; each is
         told in the notes too.
+    headless : bool
+        Whether its classifier was cut off: its outputs are features.
     """
 
     net: nn.Module
@@ -105,6 +107,7 @@ class Opened:
     surgery: Sequence[dict[str, Any]] = ()
     classes_source: str = ""
     stripped: Sequence[str] = ()
+    headless: bool = False
     assumed: Sequence[str] = ()
 
 

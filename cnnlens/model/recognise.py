@@ -1,0 +1,156 @@
+"""A state dict's network: below which prefix it is, of which architecture, with which changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cnnlens.model.adapt import adapt
+from cnnlens.model.architectures import Architecture, registry, shapes_of
+from cnnlens.model.infer import (
+    Fit,
+    fit,
+    found_before,
+    nearest_own,
+    no_fit,
+    one_of,
+    search,
+    search_own,
+    skeleton,
+)
+from cnnlens.model.recall import recall, remember
+from cnnlens.model.views import View
+
+# heads of self-supervised training, whose outputs are no classes
+_PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")
+Found = tuple[View, Fit]
+_SEARCHED = 2  # views that timm's thousand are held against
+
+
+def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Found:
+    """Find the network that a state dict holds.
+
+    Parameters
+    ----------
+    views : sequence of View
+        Where its names may begin, the likeliest first.
+    what : str
+        How to call the state dict in messages.
+    hint : str, optional
+        What the file itself calls its architecture, where several fit.
+
+    Raises
+    ------
+    UsageError
+        When several architectures fit that may compute different things.
+    CnnlensError
+        When none does; says how near the nearest was.
+    """
+    near: list[tuple[View, list[Fit]]] = []
+    for view, fits in _candidates(views):
+        exact = [f for f in fits if f.exact]
+        changed = [] if exact else _changed(view, fits)
+        if exact or changed:
+            _keep(view, exact or [f for _, f in changed])
+        if exact:
+            return _with_head(view, one_of(_hinted(exact, hint), what))
+        if changed:
+            fitted = _hinted([a for a, _ in changed], hint)
+            return _with_head(view, min(fitted, key=lambda f: len(f.changes)))
+        near.append((view, fits))
+    fits = [f for _, found in near for f in found]
+    best = max(near, key=lambda pair: max((f.closeness for f in pair[1]), default=0.0))[0]
+    raise no_fit(fits, shapes_of(best.state), what)
+
+
+def _changed(view: View, fits: Sequence[Fit]) -> list[tuple[Fit, Fit]]:
+    """Those that fit with another head or stem, each with what it was before."""
+    found = [(adapt(f, shapes_of(view.state)), f) for f in fits]
+    return [(a, f) for a, f in found if a is not None]
+
+
+def _keep(view: View, fits: Sequence[Fit]) -> None:
+    shapes, names = shapes_of(view.state), [f.architecture.name for f in fits]
+    if recall(shapes) != names:
+        remember(shapes, names)
+
+
+def _candidates(views: Sequence[View]) -> Iterator[tuple[View, list[Fit]]]:
+    """What may fit each view: what was found before, what is quickly told, then all of timm."""
+    known = [(view, found_before(shapes_of(view.state))) for view in views]
+    yield from ((view, found) for view, found in known if found)
+    fresh = [view for view, found in known if not found]
+    for look in (search_own, nearest_own):
+        for view in fresh:
+            if found := look(shapes_of(view.state)):
+                yield view, found
+    for view in [v for v in fresh if not v.rank[0]][:_SEARCHED] or fresh[:1]:
+        shapes = shapes_of(view.state)
+        found = search(shapes)
+        remember(shapes, [f.architecture.name for f in found])
+        yield view, found
+
+
+def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:
+    """Those that are called as the file says, where there are any."""
+    said = [f for f in fits if f.architecture.name.partition(":")[2] == hint]
+    return said or fits
+
+
+def held_against(arch: str, views: Sequence[View]) -> Found:
+    """Hold a named architecture against all views; return the one that fits best.
+
+    Raises
+    ------
+    UsageError
+        When there is no such architecture.
+    """
+    known = registry.architecture(arch)
+    surgery = not registry.is_factory(arch)
+    best: Found | None = None
+    for view in views:
+        shapes = shapes_of(view.state)
+        plain = fit(known, shapes)
+        found = plain if plain.exact else adapt(plain, shapes, surgery) or plain
+        if found.exact and not found.left_out:
+            return _with_head(view, found)
+        if best is None or (found.exact, found.closeness) > (best[1].exact, best[1].closeness):
+            best = view, found
+    assert best is not None  # there is always one view
+    return _with_head(*best)
+
+
+def _with_head(view: View, found: Fit) -> Found:
+    """Give a headless network the one linear layer beside it that takes its features."""
+    cut = [change.path for change in found.changes if change.headless]
+    wide = [k for k, v in view.beside.items() if v.ndim == 2 and k.endswith(".weight")]
+    if not cut or len(wide) != 1 or _PROJECTION.search(wide[0]):
+        return view, found
+    start = wide[0].removesuffix("weight")
+    if f"{start}bias" not in view.beside:
+        return view, found
+    own = _linear(found.architecture, found, cut[0])
+    if not own or view.beside[wide[0]].shape[1] != own[1]:
+        return view, found
+    head = {f"{own[0]}.{k.removeprefix(start)}": v
+            for k, v in view.beside.items() if k.startswith(start)}  # fmt: skip
+    state = {**view.state, **head}
+    again = fit(found.architecture, shapes_of(state))
+    again = again if again.exact else adapt(again, shapes_of(state)) or again
+    if not again.exact:
+        return view, found
+    beside = {k: v for k, v in view.beside.items() if not k.startswith(start)}
+    said = f"{start[:-1]} for {own[0]}"
+    return replace(view, state=state, beside=beside, stripped=(*view.stripped, said)), again
+
+
+def _linear(known: Architecture, found: Fit, cut: str) -> tuple[str, int] | None:
+    """Name and inputs of the one linear layer that was cut off."""
+    from torch import nn
+
+    part = skeleton(known, found.options).get_submodule(cut)
+    linear = [(n, m.in_features) for n, m in part.named_modules() if isinstance(m, nn.Linear)]
+    if len(linear) != 1:
+        return None
+    return f"{cut}.{linear[0][0]}".rstrip("."), linear[0][1]
