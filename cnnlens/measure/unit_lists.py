@@ -35,18 +35,34 @@ def highest(
     numpy.ndarray
         (C, count) int64; -1 where there are fewer rows.
     """
-    units, among = peaks.shape[1], np.arange(len(peaks)) if rows is None else rows
+    units = peaks.shape[1]
     found = np.full((units, count), -1, np.int64)
-    kept = min(count, len(among))
-    for start in range(0, units if kept else 0, _COLUMNS):
-        some = np.ascontiguousarray(peaks[:, start : start + _COLUMNS].T)  # (units, N)
-        for unit, values in enumerate(some if rows is None else some[:, rows], start):
-            falling = values if lowest else -values
-            least = np.partition(falling, kept - 1)[kept - 1]
-            better, equal = np.flatnonzero(falling < least), np.flatnonzero(falling == least)
-            better = better[np.argsort(falling[better], kind="stable")]
-            found[unit, :kept] = among[np.concatenate([better, equal[: kept - len(better)]])]
-    return found
+    best = np.full((units, count), -np.inf, np.float32)
+    for start in range(0, units, _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        some = np.ascontiguousarray(peaks[:, part].T, np.float32)  # (units, N)
+        some = some if rows is None else some[:, rows]
+        _insert(-some if lowest else some, 0, found[part], best[part])
+    return found if rows is None else np.where(found >= 0, rows[found], -1)
+
+
+@compiled
+def _insert(values, first, found, best):
+    """Put values (R, N), numbered from `first` on, into lists (R, k) of the highest so far.
+
+    Of equal ones that come first stay first; what is not a number is passed over.
+    """
+    count = best.shape[1]
+    for row in range(len(values)):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            if not value > best[row, count - 1]:
+                continue
+            at = count - 1
+            while at > 0 and best[row, at - 1] < value:
+                best[row, at], found[row, at] = best[row, at - 1], found[row, at - 1]
+                at -= 1
+            best[row, at], found[row, at] = value, first + column
 
 
 def bin_edges(peaks: np.ndarray, count: int) -> np.ndarray:
@@ -215,30 +231,31 @@ def nearest_units(
     """
     mine = peaks[0]
     images, units = mine.shape
-    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, 512))
-    starts = range(0, units if count else 0, step)
-    best = {start: _Best(min(step, units - start), count) for start in starts}
-    for first in starts:
-        own = _standard(mine[:, first : first + step])
+    found = np.full((units, count), -1, np.int64)  # counted through all of `peaks`
+    alike = np.full((units, count), -np.inf, np.float32)
+    offsets = np.cumsum([0, *(other.shape[1] for other in peaks)])
+    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, 1024))
+    for first in range(0, units if count else 0, step):
+        part = slice(first, first + step)
+        own = _standard(mine[:, part])
         for start in range(first, units, step):  # a correlation holds both ways
             r = _correlations(own, mine[:, start : start + step])
             if start == first:
                 np.fill_diagonal(r, np.nan)
             else:
-                best[start].update(r.T, 0, first)
-            best[first].update(r, 0, start)
-    for number, other in enumerate(peaks[1:], 1):
-        for first in starts:
-            own = _standard(mine[:, first : first + step])
+                there = slice(start, start + step)
+                _insert(np.ascontiguousarray(r.T), first, found[there], alike[there])
+            _insert(r, start, found[part], alike[part])
+    for offset, other in zip(offsets[1:].tolist(), peaks[1:], strict=False):
+        for first in range(0, units if count else 0, step):
+            part = slice(first, first + step)
+            own = _standard(mine[:, part])
             for start in range(0, other.shape[1], step):
                 r = _correlations(own, other[:, start : start + step])
-                best[first].update(r, number, start)
-    parts = [(one.units, one.layers, one.alike) for one in best.values()]
-    if not parts:
-        nothing = np.empty((units, count), np.int64)
-        return nothing, nothing, nothing.astype(np.float32)
-    found, layers, alike = (np.concatenate(some) for some in zip(*parts, strict=True))
-    return found, layers, alike
+                _insert(r, offset + start, found[part], alike[part])
+    layers = np.where(found >= 0, np.searchsorted(offsets, found, side="right") - 1, -1)
+    alone = np.where(found >= 0, found - offsets[layers], -1)
+    return alone, layers, np.where(found >= 0, alike, np.float32(np.nan))
 
 
 def _correlations(own: np.ndarray, peaks: np.ndarray) -> np.ndarray:

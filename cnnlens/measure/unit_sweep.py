@@ -155,6 +155,7 @@ class UnitSweep(Peaks):
         self._bins = np.zeros((units, BINS), np.int64)
         self._first = np.zeros(units, np.int64)  # number of the first bin, counted from 0.0
         self._exponent = np.full(units, _FINEST, np.int64)  # a bin is 2 ** this wide
+        self._scales = np.full(units, 2.0**-_FINEST)
 
     def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
         """Take in maps (B, C, H, W).
@@ -168,14 +169,16 @@ class UnitSweep(Peaks):
         values = np.ascontiguousarray(maps, np.float32).reshape(*maps.shape[:2], -1)  # (B, C, HW)
         sums = np.empty(values.shape[:2])
         peaks, places = self._peaks[rows], self._places[rows]
-        _look(values, peaks, places, sums, self.positive, self._lowest)
+        _look(
+            values, peaks, places, sums, self.positive, self._lowest, self._highest, self._bins,
+            self._first, self._exponent, self._scales,
+        )  # fmt: skip
         if not np.isfinite(sums).all():
             image = int(positions[int(np.isfinite(sums).all(axis=1).argmin())])
             raise CnnlensError(
                 f"activations are not finite on image {image} of the data",
                 "the network overflows there: check its weights, and --mean and --std",
             )
-        self._highest = np.maximum(self._highest, peaks.max(axis=0, initial=-np.inf))
         labels = None if self._labels is None else self._labels[positions]
         for row, one in enumerate(sums):  # image by image: equal sums whatever the batches
             self.total += one
@@ -183,8 +186,6 @@ class UnitSweep(Peaks):
                 self.by_category[labels[row]] += one
         if labels is not None:
             self.in_category += np.bincount(labels, minlength=len(self.in_category))
-        _widen(self._bins, self._first, self._exponent, self._lowest, self._highest)
-        _count(values, self._bins, self._first, self._exponent)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Say where units peak: (C, …, 2) row and column, of rows (C, …); -1 of row -1."""
@@ -206,8 +207,10 @@ class UnitSweep(Peaks):
 
 
 @compiled
-def _look(values, peaks, places, sums, positive, lowest):
+def _look(values, peaks, places, sums, positive, lowest, highest, bins, first, exponent, scales):
+    """Look at each map once: its peak, its sum, its values' bins."""
     images, units, cells = values.shape
+    spare = np.zeros(bins.shape[1], bins.dtype)
     for image in range(images):
         for unit in range(units):
             row = values[image, unit]
@@ -219,47 +222,47 @@ def _look(values, peaks, places, sums, positive, lowest):
                 low = value if value < low else low
                 above += value > 0
                 total += value
+            peaks[image, unit], sums[image, unit] = high, total
+            if not np.isfinite(total):
+                continue
             at = 0
-            while at < cells - 1 and row[at] != high:
+            while row[at] != high:
                 at += 1
-            peaks[image, unit], places[image, unit], sums[image, unit] = high, at, total
+            places[image, unit] = at
             positive[unit] += above
-            lowest[unit] = min(lowest[unit], low)
-
-
-@compiled
-def _widen(bins, first, exponent, lowest, highest):
-    """Make bins as wide as the values so far need, and no wider: a matter of their range alone."""
-    count = bins.shape[1]
-    merged = np.zeros(count, bins.dtype)
-    for unit in range(len(bins)):
-        low, high = np.float64(lowest[unit]), np.float64(highest[unit])
-        if low > high:  # no values yet
-            continue
-        wide = exponent[unit]
-        furthest = max(abs(low), abs(high))
-        if furthest > 0:
-            wide = max(wide, math.frexp(furthest)[1] - _DIGITS)
-        while math.floor(high * 2.0**-wide) - math.floor(low * 2.0**-wide) >= count:
-            wide += 1
-        start = np.int64(math.floor(low * 2.0**-wide))
-        shift = min(wide - exponent[unit], 62)
-        if shift == 0 and start == first[unit]:
-            continue
-        merged[:] = 0
-        for bin in range(count):
-            if bins[unit, bin]:
-                merged[((first[unit] + bin) >> shift) - start] += bins[unit, bin]
-        bins[unit] = merged
-        first[unit], exponent[unit] = start, wide
-
-
-@compiled
-def _count(values, bins, first, exponent):
-    images, units, cells = values.shape
-    for image in range(images):
-        for unit in range(units):
-            scale, start = 2.0 ** -exponent[unit], np.float64(first[unit])
-            row = bins[unit]
+            if low < lowest[unit] or high > highest[unit]:
+                lowest[unit], highest[unit] = min(low, lowest[unit]), max(high, highest[unit])
+                first[unit], exponent[unit] = _widened(
+                    bins[unit], first[unit], exponent[unit], lowest[unit], highest[unit], spare
+                )
+                scales[unit] = 2.0 ** -exponent[unit]
+            scale, start = scales[unit], np.float64(first[unit])
+            own = bins[unit]
             for cell in range(cells):  # nothing lies before the first bin: cutting is rounding down
-                row[np.uint64(np.int64(values[image, unit, cell] * scale - start))] += 1
+                own[np.uint64(np.int64(row[cell] * scale - start))] += 1
+
+
+@compiled
+def _widened(own, first, exponent, lowest, highest, spare):
+    """Make a unit's bins as wide as its values so far need, and no wider: a matter of their range.
+
+    Returned are the number of the first bin and the exponent of the width.
+    """
+    count = len(own)
+    low, high = np.float64(lowest), np.float64(highest)
+    furthest = max(abs(low), abs(high))
+    wide = exponent
+    if furthest > 0:
+        wide = max(wide, math.frexp(furthest)[1] - _DIGITS)
+    while math.floor(high * 2.0**-wide) - math.floor(low * 2.0**-wide) >= count:
+        wide += 1
+    start = np.int64(math.floor(low * 2.0**-wide))
+    shift = min(wide - exponent, 62)
+    if shift == 0 and start == first:
+        return start, wide
+    spare[:] = 0
+    for bin in range(count):
+        if own[bin]:
+            spare[((first + bin) >> shift) - start] += own[bin]
+    own[:] = spare
+    return start, wide

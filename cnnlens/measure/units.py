@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -105,10 +106,10 @@ def units_steps(
     for place, sweep in enumerate(sweeps):
         yield Step(sum(one.units for one in found), total, "lists and neighbours", unit="units")
         same = [k for k, t in enumerate(tables) if np.array_equal(t.positions, sweep.positions)]
-        order = [place, *(k for k in same if k != place)]
-        near = nearest_units([tables[k].values for k in order], settings.neighbours)
-        layers = tuple(known[k] for k in order)
-        found.append(_responses(sweep, settings, twice, labels, categories, layers, near))
+        # by name, so that equal correlations come in the same order whatever was named first
+        others_in_order = sorted((k for k in same if k != place), key=lambda k: (known[k], k))
+        near = [(known[k], tables[k].values) for k in (place, *others_in_order)]
+        found.append(_responses(sweep, settings, twice, labels, categories, near))
     return found
 
 
@@ -132,17 +133,20 @@ def _responses(
     twice: np.ndarray,
     labels: np.ndarray,
     categories: tuple[str, ...],
-    layers: tuple[str, ...],
-    near: tuple[np.ndarray, np.ndarray, np.ndarray],
+    layers: Sequence[tuple[str, np.ndarray]],
 ) -> Responses:
+    """Make a layer's lists from its sweep, `twice` left out, and from the peaks of all layers."""
     peaks, rows = sweep.values, np.flatnonzero(~twice)
     among = None if len(rows) == len(peaks) else rows
-    first = highest(peaks, max(settings.top, AMONG), among)
-    top, bottom = first[:, : settings.top], highest(peaks, settings.top, among, lowest=True)
     order = np.random.default_rng(settings.seed).permutation(len(peaks))
-    order = order[~twice[order]]
     edges = bin_edges(peaks, settings.bins)
-    examples, counts = draw(peaks, edges, settings.per_bin, order)
+    with ThreadPoolExecutor() as pool:
+        alike = pool.submit(nearest_units, [p for _, p in layers], settings.neighbours)
+        best = pool.submit(highest, peaks, max(settings.top, AMONG), among)
+        worst = pool.submit(highest, peaks, settings.top, among, lowest=True)
+        drawn = pool.submit(draw, peaks, edges, settings.per_bin, order[~twice[order]])
+    near, first, bottom = alike.result(), best.result(), worst.result()
+    (examples, counts), top = drawn.result(), first[:, : settings.top]
     values = sweep.images * sweep.size[0] * sweep.size[1]
     kinds = _categories(first[:, :AMONG], labels[sweep.positions] if categories else None)
     every = np.arange(peaks.shape[1])[:, None]
@@ -171,7 +175,7 @@ def _responses(
         category_share=kinds[1],
         category_entropy=kinds[2],
         class_selectivity=_selectivity(sweep),
-        layers=layers,
+        layers=tuple(name for name, _ in layers),
         neighbours=near[0],
         neighbour_layer=near[1],
         neighbour_correlation=near[2],

@@ -150,6 +150,20 @@ def test_layers_of_one_run_are_each_others_neighbours_whatever_their_order() -> 
     same(alone, both[0])
 
 
+def test_equal_correlations_come_in_the_order_of_names() -> None:
+    maps = [some(seed=seed)[:, :3] for seed in range(3)]
+    maps[0][:, 1] = maps[1][:, 1] = maps[2][:, 1]  # in all three layers
+    found = {}
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        names = ["cab"[k] for k in order]
+        for one in units(Maps(*(maps[k] for k in order)), data(130), QUICK, names):
+            mine = one.layers[0]
+            listed = [one.layers[k] for k in one.neighbour_layer[1, :2]]
+            assert one.neighbour_correlation[1, :2].tolist() == [1, 1]
+            assert listed == sorted(set("abc") - {mine})
+            same(one, found.setdefault(mine, one))
+
+
 def test_many_units_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     maps = random.standard_normal((60, 70, 1, 1)).astype(np.float32)
