@@ -234,16 +234,16 @@ def nearest_units(
     found = np.full((units, count), -1, np.int64)  # counted through all of `peaks`
     alike = np.full((units, count), -np.inf, np.float32)
     offsets = np.cumsum([0, *(other.shape[1] for other in peaks)])
-    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, 1024))
+    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, 512))
     for first in range(0, units if count else 0, step):
         part = slice(first, first + step)
         own = _standard(mine[:, part])
         for start in range(first, units, step):  # a correlation holds both ways
-            r = _correlations(own, mine[:, start : start + step])
+            there = slice(start, start + step)
+            r = _correlations(own, own if start == first else _standard(mine[:, there]))
             if start == first:
                 np.fill_diagonal(r, np.nan)
             else:
-                there = slice(start, start + step)
                 _insert(np.ascontiguousarray(r.T), first, found[there], alike[there])
             _insert(r, start, found[part], alike[part])
     for offset, other in zip(offsets[1:].tolist(), peaks[1:], strict=False):
@@ -251,47 +251,23 @@ def nearest_units(
             part = slice(first, first + step)
             own = _standard(mine[:, part])
             for start in range(0, other.shape[1], step):
-                r = _correlations(own, other[:, start : start + step])
+                r = _correlations(own, _standard(other[:, start : start + step]))
                 _insert(r, offset + start, found[part], alike[part])
     layers = np.where(found >= 0, np.searchsorted(offsets, found, side="right") - 1, -1)
     alone = np.where(found >= 0, found - offsets[layers], -1)
     return alone, layers, np.where(found >= 0, alike, np.float32(np.nan))
 
 
-def _correlations(own: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-    """Correlate standardized columns (N, C) with others' peaks (N, D): (C, D) float32."""
-    return np.clip(own.T @ _standard(peaks), -1, 1).astype(np.float32)
-
-
-class _Best:
-    """The highest correlations so far."""
-
-    def __init__(self, rows: int, count: int) -> None:
-        self.units = np.full((rows, count), -1, np.int64)
-        self.layers = np.full((rows, count), -1, np.int64)
-        self.alike = np.full((rows, count), np.nan, np.float32)
-
-    def update(self, r: np.ndarray, layer: int, first: int) -> None:
-        """Take in correlations (rows, C) with the units of a layer from `first` on."""
-        count = self.alike.shape[1]
-        among = highest(np.where(np.isnan(r), -np.inf, r).T, count)  # (rows, count)
-        values = np.take_along_axis(r, np.maximum(among, 0), axis=1)
-        values = np.where(among >= 0, values, np.nan)
-        known = ~np.isnan(values)
-        both = np.concatenate([self.alike, values], axis=1)
-        order = np.argsort(np.where(np.isnan(both), np.inf, -both), axis=1, kind="stable")
-        order = order[:, :count]
-        units = np.concatenate([self.units, np.where(known, among + first, -1)], axis=1)
-        layers = np.concatenate([self.layers, np.where(known, layer, -1)], axis=1)
-        self.alike = np.take_along_axis(both, order, axis=1)
-        self.units = np.take_along_axis(units, order, axis=1)
-        self.layers = np.take_along_axis(layers, order, axis=1)
+def _correlations(own: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Correlate standardized columns (N, C) with others (N, D): (C, D) float32."""
+    return np.clip(own.T @ theirs, -1, 1).astype(np.float32)
 
 
 def _standard(peaks: np.ndarray) -> np.ndarray:
     """Columns (N, C) with mean 0 and length 1, float64; NaN where a column is constant."""
-    values = np.asarray(peaks, np.float64)
-    constant = (peaks == peaks[:1]).all(axis=0)
-    values = values - values.mean(axis=0)
-    length = np.sqrt((values * values).sum(axis=0))
-    return values / np.where(constant | (length == 0), np.nan, length)
+    values = peaks.astype(np.float64)
+    constant = peaks.max(axis=0) == peaks.min(axis=0)
+    values -= values.mean(axis=0)
+    length = np.sqrt(np.einsum("nc,nc->c", values, values))
+    values /= np.where(constant | (length == 0), np.nan, length)
+    return values
