@@ -200,3 +200,29 @@ def test_tiles_are_sorted_searched_and_opened(workspace: Path) -> None:
         assert "never above 0" in tab.inner_text("#panel")
         browser.close()
     assert wrong == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_a_dissected_unit_shows_both(tmp_path: Path, photos: ImageSet) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    from .fake_workspace import make_workspace
+
+    make_workspace(tmp_path / "ws", {"conv5": 5}, images=4)
+    draw(tmp_path / "ws" / "units" / "conv5", photos, FIELDS)
+    (tmp_path / "ws" / "units" / "conv5" / "summary.json").write_text('{"layer": "conv5"}')
+    page = write_report(tmp_path / "ws", sections())
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page()
+        wrong: list[str] = []
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(f"{page.as_uri()}#unit=conv5:1")
+        heads = "[...document.querySelectorAll('#panel h3')].map((one) => one.textContent)"
+        found = tab.evaluate(heads)
+        assert found.index("Highest peaks") < found.index("Where it is above its threshold")
+        assert "Its best concepts" in found and "All its values, log counts" not in found
+        tab.goto(f"{page.as_uri()}#unit=conv5:4")  # of which nothing but the dissection is known
+        tab.wait_for_timeout(200)
+        assert "Highest peaks" not in tab.evaluate(heads)
+        browser.close()
+    assert wrong == []

@@ -172,6 +172,7 @@ function startUnits({ layers }) {
   // where a unit was dissected, too, its panel has both
   unitBlocks.splice(1, 0, (dissected, unit) => {
     const layer = find(dissected.name), mine = layer?.unitOf.get(unit.unit);
-    return mine ? responses(layer, mine) : null;
+    if (!mine) return null;
+    return [...responses(layer, { ...mine, histogram: null }), mine.dead ? null : h("h3", {}, "Where it is above its threshold")];
   });
 }
