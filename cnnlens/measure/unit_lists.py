@@ -189,24 +189,25 @@ def repeats(peaks: np.ndarray, pixels: Callable[[int], np.ndarray]) -> np.ndarra
 def _alike(peaks: np.ndarray) -> np.ndarray:
     """(N,) bool: whether some other row has the same peaks, but for rounding in the network."""
     sums = np.array([np.abs(row).sum(dtype=np.float64) for row in peaks])
+    least = 1e-3 * np.array([np.abs(row).max() for row in peaks])
     order = np.argsort(sums, kind="stable")
     alike = np.zeros(len(peaks), bool)
     for lag in range(1, min(_NEAR, len(order) - 1) + 1):
         one, other = order[:-lag], order[lag:]
         near = sums[other] - sums[one] <= 1e-4 * sums[other]
         for units in (slice(8), slice(None)):  # most pairs differ in the first few
-            near[near] = _agree(peaks, one[near], other[near], units)
+            near[near] = _agree(peaks[:, units], one[near], other[near], least)
         alike[one[near]] = alike[other[near]] = True
     return alike
 
 
-def _agree(peaks: np.ndarray, one: np.ndarray, other: np.ndarray, units: slice) -> np.ndarray:
+def _agree(peaks: np.ndarray, one: np.ndarray, other: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Whether rows `one` and `other` (P,) differ by no more than `least` (N,) in any column."""
     found = np.zeros(len(one), bool)
     for start in range(0, len(one), 256):
         part = slice(start, start + 256)
-        a, b = peaks[one[part], units], peaks[other[part], units]
-        least = 1e-3 * np.abs(peaks[one[part]]).max(axis=1)
-        found[part] = np.abs(a - b).max(axis=1) <= least
+        apart = np.abs(peaks[one[part]] - peaks[other[part]]).max(axis=1)
+        found[part] = apart <= least[one[part]]
     return found
 
 

@@ -171,3 +171,28 @@ def test_a_store_that_is_gone_is_made_again_for_the_others(world: Path) -> None:
     one = method(Units, world, layer=("conv2", "conv3"), **{**MADE, "seed": 5})
     carry_out(one)
     assert one.summaries["conv3"]["compared_with"] == ["conv3", "conv2"]
+
+
+def test_python_measures_a_network_and_images_in_memory(tmp_path: Path) -> None:
+    import numpy as np
+
+    import cnnlens
+    from cnnlens.model.zoo import ZOO
+
+    random = np.random.default_rng(0)
+    photos = [random.integers(0, 256, (30, 30, 3), np.uint8) for _ in range(6)]
+    half = (0.5, 0.5, 0.5)
+    lens = cnnlens.Investigation(
+        ZOO["demo_net"].make(3).eval(), tmp_path / "ws", quiet=True,
+        preprocess=cnnlens.Preprocess((24, 24), half, half),
+    )  # fmt: skip
+    found = lens.units(data=photos, labels=list("aabbab"), layer="conv2", top=4)
+    assert found.name == "conv2" and len(found) == 64 and found.arrays["top"].shape == (64, 4)
+    assert {unit.category for unit in found.units} <= {"a", "b"}
+    unit = found.best()[0]
+    html = found[unit.unit]._repr_html_()
+    assert f"unit {unit.unit}: peak" in html and html.count("<img") == 2
+    assert found._repr_html_().count("<img") == min(24, len(found.best()))
+    both = lens.units(data=photos, labels=list("aabbab"), layer=["conv2", "conv3"], top=4)
+    assert list(both) == ["conv2", "conv3"]
+    assert both["conv3"].summary["compared_with"] == ["conv3", "conv2"]

@@ -35,6 +35,7 @@ class RespondingLayer {
     const options = this.orders.map(([title], index) => h("option", { value: index }, title));
     this.order = h("select", { "aria-label": `Order of the units of ${this.name}` }, options);
     this.filters = [searchBox(this.hasCategories ? "Unit number or category" : "Unit number or image", (u) => [u.category ?? "", this.images[u.top[0]?.[0]] ?? ""]), tick("dead too", null)];
+    this.filters[0].node.querySelector("kbd").remove(); // the key is the table's of dissected units
     this.count = h("output", { "aria-live": "polite" });
     this.tiles = h("div", { class: "tiles" });
     const controls = h("div", { class: "controls", role: "search" }, this.filters[0].node, h("label", {}, this.order), this.units.some((u) => u.dead) ? this.filters[1].node : null, this.count);
