@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from functools import cache
 from typing import Any
 
 import typer
@@ -132,12 +133,17 @@ def _terminate(number: int, frame: object) -> None:
     raise Terminated(number)
 
 
+@cache
+def _command() -> Any:  # click's, or what typer has of it
+    return typer.main.get_command(app)
+
+
 def _run(arguments: list[str], debug: bool = False) -> int:
     try:
         for fault in faults:
             write_line(sys.stderr, f"note: {fault.message} ({fault.hint})", style="dim")
         with results_apart():
-            result = app(args=arguments, prog_name="cnnlens", standalone_mode=False)
+            result = _command()(arguments, prog_name="cnnlens", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can be answered
         if result == _INTERRUPTED:  # what typer makes of Ctrl-C

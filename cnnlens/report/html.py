@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -136,6 +137,7 @@ def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator
                 }
 
 
+@cache  # with the templates that it has compiled
 def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("cnnlens.report", "templates"),

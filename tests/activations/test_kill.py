@@ -13,16 +13,15 @@ from cnnlens.activations.store import Store
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import RunSettings
+from tests import warm
 
 from . import little
 
 ROOT = Path(__file__).parents[2]
 
 
-def program(*arguments: object, **settings) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tests.activations.little", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+def program(*arguments: object) -> subprocess.CompletedProcess:
+    return warm.run(little.main, *map(str, arguments), env=os.environ)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -16,9 +15,10 @@ import pytest
 
 from cnnlens.progress import Step
 from cnnlens.voice import Lines
+from tests import warm
 
 from .conftest import SIDE
-from .runner import cnnlens, command, environment, files, leftovers, process
+from .runner import cnnlens, environment, files, leftovers, process
 
 # a stage of dissect, and at which of its reports Ctrl-C comes
 MOMENTS = [
@@ -139,9 +139,7 @@ def hanging(given: list, tmp_path: Path, call: int = 7):
     """Yield a run that hangs in the `call`-th batch of 8: block 1 of 32 images is on disk then."""
     mark = tmp_path / "hangs"
     env = environment(HANG_AT=str(call), HANGS=str(mark))
-    run = subprocess.Popen(
-        command(*given), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    run = warm.Process(warm.command, tuple(given), env)
     try:
         deadline = time.monotonic() + 120
         while not mark.exists():
@@ -192,18 +190,7 @@ def test_two_at_once(slow, tmp_path):
 
 
 def limited(given: list, size: int) -> subprocess.CompletedProcess:
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    return subprocess.run(
-        command(*given),
-        env=environment(NUMBA_CACHE_DIR=os.environ.get("NUMBA_CACHE_DIR", "")),
-        capture_output=True,
-        text=True,
-        preexec_fn=limit,
-        timeout=240,
-    )
+    return warm.run(warm.without_room, size, *given, env=environment())
 
 
 @pytest.mark.parametrize("size", [200, 20_000, 150_000])

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.decode import load_image
+from tests import warm
 
-from .runner import cnnlens, command, environment, process
+from .runner import cnnlens, command, environment, process, warm_process
 
 ESCAPE = "\x1b"
 
@@ -35,7 +36,7 @@ def test_version_and_help_by_both_names():
 
 
 def test_results_and_notes_on_their_own_streams(workspace):
-    answer = process("dissect", "-w", workspace, "--chance", 2)
+    answer = warm_process("dissect", "-w", workspace, "--chance", 2)
     assert answer.code == 0
     assert "conv2: best units" in answer.out and "report.html" in answer.out
     assert "best units" not in answer.err
@@ -46,12 +47,12 @@ def test_results_and_notes_on_their_own_streams(workspace):
 
 def test_json_holds_where_standard_output_is_not_unicode(workspace):
     ws = workspace.rename(workspace.with_name("Übung ×"))
-    plain = process("report", "-w", ws, "--json")
+    plain = warm_process("report", "-w", ws, "--json")
     assert json.loads(plain.out)["page"] == str(ws / "report.html")
     assert "Übung ×" in plain.out
-    answer = process("report", "-w", ws, "--json", PYTHONIOENCODING="ascii")
+    answer = warm_process("report", "-w", ws, "--json", PYTHONIOENCODING="ascii")
     assert answer.json == plain.json and answer.out.isascii()
-    answer = process("report", "-w", ws, PYTHONIOENCODING="ascii")
+    answer = warm_process("report", "-w", ws, PYTHONIOENCODING="ascii")
     assert answer.code == 0 and "report.html" in answer.out
 
 
@@ -66,9 +67,9 @@ def test_quiet_says_nothing(workspace):
 
 def test_debug_shows_where(workspace):
     (workspace / "workspace.json").write_text("{")
-    assert "Traceback" not in process("report", "-w", workspace).err
+    assert "Traceback" not in warm_process("report", "-w", workspace).err
     for words in (["--debug", "report"], ["report", "--debug"]):
-        answer = process(*words, "-w", workspace)
+        answer = warm_process(*words, "-w", workspace)
         assert answer.code == 1 and "Traceback" in answer.err
 
 
@@ -102,7 +103,7 @@ def terminal(*words: object, **env: str) -> tuple[int, str]:
     pty = pytest.importorskip("pty")
     mine, its = pty.openpty()
     env = environment(TERM="xterm-256color", COLUMNS="100", **env)
-    run = subprocess.Popen(command(*words), stdin=its, stdout=its, stderr=its, env=env)
+    run = warm.Process(warm.command, words, env, (its, its, its))
     os.close(its)
     shown = b""
     deadline = time.monotonic() + 120
@@ -143,7 +144,7 @@ def test_no_color_is_honoured(tmp_path):
 def test_forced_colours_do_not_reach_a_pipe(tmp_path):
     answer = process("data", "list", FORCE_COLOR="1", CLICOLOR_FORCE="1")
     assert answer.code == 0 and ESCAPE not in answer.out + answer.err
-    answer = process("report", "-w", tmp_path, FORCE_COLOR="1", CLICOLOR_FORCE="1")
+    answer = warm_process("report", "-w", tmp_path, FORCE_COLOR="1", CLICOLOR_FORCE="1")
     assert answer.code == 1 and ESCAPE not in answer.out + answer.err
 
 

@@ -14,6 +14,7 @@ from cnnlens.interpretable.cgl import split
 from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
 from cnnlens.interpretable.distributed import reduce_sum
 from cnnlens.settings.finetune import CglSettings
+from tests import warm
 
 SETTINGS = CglSettings(2, group_weight=0.5, spatial_weight=0.1, block_weight=0.02)
 LAYERS = [GroupedLayer("conv1", "0", "", split(8, 2)), GroupedLayer("conv2", "2", "", split(9, 2))]
@@ -70,7 +71,7 @@ def test_one_process_adds_up_nothing():
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
 def test_two_processes_of_half_the_minibatch_train_as_one_of_the_whole(tmp_path: Path):
-    processes.spawn(half, (str(tmp_path),), nprocs=2)
+    processes.start_processes(half, (str(tmp_path),), nprocs=2, start_method=warm.METHOD)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     whole = net()
     expected = train(whole, whole, pictures())

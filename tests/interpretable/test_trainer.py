@@ -20,6 +20,7 @@ from cnnlens.interpretable.method import (
 from cnnlens.interpretable.trainer import Epoch, Step, Trainer
 from cnnlens.model.mask import Mask
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
+from tests import warm
 
 
 class Pictures:
@@ -256,7 +257,10 @@ def two_processes(folder, trains):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = mp.spawn(_one_of_two, (port, str(folder), trains), nprocs=2, join=False)
+    arguments = (port, str(folder), trains)
+    context = mp.start_processes(
+        _one_of_two, arguments, nprocs=2, join=False, start_method=warm.METHOD
+    )
     for process in context.processes:
         process.join(60)
     hung = [process for process in context.processes if process.is_alive()]

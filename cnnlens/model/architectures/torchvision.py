@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache, partial
+from types import ModuleType
 from typing import Any
 from urllib.error import URLError
 
 from torch import nn
-from torchvision import models
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architectures import (
@@ -45,10 +45,20 @@ _FAMILIES = {
 }
 
 
+def _models() -> ModuleType:
+    """Import torchvision's networks where one is asked for: half of the time is PyTorch's compiler.
+
+    Networks of the zoo and factories do without.
+    """
+    from torchvision import models
+
+    return models
+
+
 @cache
 def names() -> tuple[str, ...]:
     """Names of all classification networks of the installed torchvision."""
-    return tuple(models.list_models(module=models))
+    return tuple(_models().list_models(module=_models()))
 
 
 def likely(keys: Iterable[str]) -> list[str]:
@@ -93,7 +103,7 @@ def pretrained(name: str, weights: str) -> tuple[nn.Module, Preprocess]:
     CnnlensError
         When they cannot be downloaded.
     """
-    known = models.get_model_weights(name)
+    known = _models().get_model_weights(name)
     if weights not in known.__members__:
         raise UsageError(
             f"torchvision:{name} has no weights '{weights}'",
@@ -101,7 +111,7 @@ def pretrained(name: str, weights: str) -> tuple[nn.Module, Preprocess]:
         )
     entry = known[weights]
     try:
-        net = models.get_model(name, weights=entry, progress=False)
+        net = _models().get_model(name, weights=entry, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise CnnlensError(
             f"cannot get the weights {name}@{weights}: {error}",
@@ -115,7 +125,7 @@ def _make(name: str, **options: Any) -> nn.Module:
         options.setdefault("init_weights", True)  # unset, torchvision warns about its default
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return models.get_model(name, weights=None, **options)
+        return _models().get_model(name, weights=None, **options)
 
 
 def _options(name: str, shapes: Shapes) -> Iterable[Options]:
@@ -145,7 +155,7 @@ def from_transforms(settings: Any) -> Preprocess:
 
 
 def _preprocess(name: str, net: nn.Module) -> Preprocess:
-    known = [from_transforms(weights.transforms()) for weights in models.get_model_weights(name)]
+    known = [from_transforms(weights.transforms()) for weights in _models().get_model_weights(name)]
     fixed = getattr(net, "image_size", None)
     if not isinstance(fixed, int):
         return known[0]
@@ -154,7 +164,7 @@ def _preprocess(name: str, net: nn.Module) -> Preprocess:
 
 
 def _class_names(name: str, outputs: int) -> list[str] | None:
-    for weights in models.get_model_weights(name):
+    for weights in _models().get_model_weights(name):
         categories = weights.meta.get("categories", [])
         if len(categories) == outputs:
             return list(categories)

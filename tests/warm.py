@@ -1,0 +1,144 @@
+"""Processes of their own that begin with everything imported: forked from one that did nothing yet.
+
+A fresh interpreter spends seconds on importing PyTorch. Where a test is about what a process is
+told, what it writes and how it dies, and not about how it starts, it is forked from a server that
+has imported, computed nothing and opened nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+METHOD = "forkserver"
+CONTEXT = multiprocessing.get_context(METHOD)
+CONTEXT.set_forkserver_preload(
+    [
+        *("torch._dynamo", "cnnlens.cli.app", "cnnlens.model.open", "cnnlens.report.page"),
+        *("cnnlens.report.figures.dissect", "cnnlens.interpretable.trainer", "tests.warm"),
+        "tests.activations.little",
+    ]
+)
+
+
+class Process:
+    """A function in a process of its own: what tests need of `subprocess.Popen`.
+
+    Parameters
+    ----------
+    target : callable
+        Of a module that can be imported; its `SystemExit` becomes the exit status.
+    arguments : tuple
+        For it.
+    env : mapping
+        The whole environment.
+    ends : tuple of int
+        Its standard streams (in, out, error), where they are not two pipes.
+    """
+
+    def __init__(
+        self,
+        target: Callable[..., object],
+        arguments: tuple[Any, ...],
+        env: Mapping[str, str],
+        ends: tuple[int, ...] = (),
+    ) -> None:
+        pipes = [] if ends else [CONTEXT.Pipe(duplex=False) for _ in range(2)]
+        given = [Connection(os.dup(end)) for end in ends] or [its for _, its in pipes]
+        self._read = [mine for mine, _ in pipes]
+        self._process = CONTEXT.Process(
+            target=_begin, args=(target, arguments, dict(env), given, str(Path.cwd()))
+        )
+        self._process.start()
+        for end in given:
+            end.close()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def wait(self, timeout: float = 240) -> int:
+        """Wait for its end; negative: the signal that killed it."""
+        self._process.join(timeout)
+        assert self.returncode is not None, "it goes on and on"
+        return self.returncode
+
+    def communicate(self, timeout: float = 240) -> tuple[str, str]:
+        """Wait for what it says (less than a pipe holds), and for its end."""
+        said = tuple(_all_of(end) for end in self._read)
+        self._read = []
+        self.wait(timeout)
+        return said if len(said) == 2 else ("", "")
+
+    def send_signal(self, number: int) -> None:
+        """Signal it."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, if it still runs."""
+        if self.poll() is None:
+            self.send_signal(signal.SIGKILL)
+
+
+def run(
+    target: Callable[..., object], *arguments: object, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a function in a process of its own, to its end."""
+    process = Process(target, arguments, env)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess((), process.wait(), out, err)
+
+
+def _all_of(end: Connection) -> str:
+    with open(os.dup(end.fileno()), encoding="utf-8", newline=None) as stream:  # noqa: PTH123
+        end.close()
+        return stream.read()
+
+
+def _begin(
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+    env: Mapping[str, str],
+    ends: list[Connection],
+    folder: str,
+) -> None:
+    for number, end in zip((0, 1, 2)[-len(ends) :], ends, strict=True):
+        os.dup2(end.fileno(), number)
+        end.close()
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(folder)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        line = name == "stderr" or os.isatty(number)
+        buffer = open(number, "wb", closefd=False)  # noqa: SIM115
+        code = env.get("PYTHONIOENCODING", "utf-8")
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding=code, line_buffering=line))
+    target(*arguments)
+
+
+def command(*words: object) -> None:
+    """``python -m cnnlens`` with these words."""
+    from cnnlens.__main__ import main
+
+    sys.argv = ["cnnlens", *map(str, words)]
+    main()
+
+
+def without_room(size: int, *words: object) -> None:
+    """`command`, no file of which may grow beyond so many bytes."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    command(*words)
