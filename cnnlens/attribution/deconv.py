@@ -24,11 +24,27 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.attribution.rules import RULES, OutOfPlace, applying, undefined, writes_into_parts
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.hooks import Live, read_live
+from cnnlens.model.layers import Layer
 from cnnlens.model.trace import Place
 
 Position = tuple[int, int]
+
+
+def check_projects(layer: Layer) -> None:
+    """Refuse a layer behind attention.
+
+    Raises
+    ------
+    UsageError
+        When it is.
+    """
+    if layer.sees_all:
+        raise UsageError(
+            f"no projection of {layer.name}: attention, which it is behind, has no inverse",
+            "visualize, invert and cam --method gradcam look at it",
+        )
 
 
 class Projector:

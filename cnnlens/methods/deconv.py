@@ -50,6 +50,8 @@ class Deconv(Pictured):
 
     def resolve(self) -> None:
         """Find images and units, and what is to be made."""
+        from cnnlens.attribution.deconv import check_projects
+
         asked, study = self.asked, self.study
         if not asked.filters:
             raise UsageError(
@@ -61,11 +63,7 @@ class Deconv(Pictured):
         images = None if asked.data is None else study.images(asked.data)
         targets = units_by_layer(study.filters(asked.filters))
         for layer, _ in targets:
-            if layer.sees_all:
-                raise UsageError(
-                    f"no projection of {layer.name}: attention, which it is behind, has no inverse",
-                    "visualize, invert and cam --method gradcam look at it",
-                )
+            check_projects(layer)
         preprocess = study.model.preprocess
         if given is not None:
             self.photos = Photos.of_given(given, preprocess)

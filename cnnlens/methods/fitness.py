@@ -79,6 +79,9 @@ def _climbs(study: Study) -> Remarks:
 
 
 def _deconv(study: Study) -> Remarks:
+    from cnnlens.attribution.deconv import check_projects
+
+    check_projects(_last(study))
     unruled = _project(study, "deconvnet")
     return [f"no rule but the gradient for {', '.join(unruled)}"] if unruled else []
 
