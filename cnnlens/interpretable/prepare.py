@@ -220,6 +220,11 @@ def check(model: Model, request: Request) -> None:
         As `prepare` does for the network and its layers.
     """
     _check_name(model)
+    if model.headless:
+        raise UsageError(
+            f"{model.arch} has no head to train here: it was cut off",
+            "name a checkpoint with its head, or code that adds one: file.py:factory",
+        )
     _plans(model, request, head_of(model)[0])
     if request.method == "cgl":
         grouped_layers(model, request.layers, request.cgl.groups)

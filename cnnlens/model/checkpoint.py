@@ -17,6 +17,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
+from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, Opened, described, registry, shapes_of
 from cnnlens.model.entries import find_entries
 from cnnlens.model.infer import build, fit, skeleton
@@ -113,6 +114,8 @@ def _built(path: Path, content: Mapping[str, Any]) -> Opened:
     plans = [Plan.from_dict(plan) for plan in content.get("surgery") or ()]
     before = _before(known, state, plans)
     found = fit(known, shapes_of(before))
+    if not found.exact:  # what it was made from may have had a head or a stem of its own
+        found = adapt(found, shapes_of(before)) or found
     if not found.exact:
         raise CnnlensError(
             f"{path} does not fit its own architecture {content['arch']}: {found.describe()}",
@@ -145,6 +148,7 @@ def _before(
     if heads:
         options = next(iter(known.options(shapes_of(before))))
         want = skeleton(known, options).state_dict()
+        heads = {head for head in heads if any(n.startswith(f"{head}.") for n in want)}
         for name in [n for n in before if n.rpartition(".")[0] in heads]:
             del before[name]
         before |= {
@@ -167,7 +171,6 @@ def _load(path: Path, net: nn.Module, state: Mapping[str, torch.Tensor]) -> None
 _FORBIDDEN = re.compile(r"(?:GLOBAL|class) ['\"`]?([\w.]+)")
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
-PREFIXES = ("module.", "model.", "_orig_mod.")
 # names in torchvision's own older files, which its networks still read
 _OLD_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
@@ -264,13 +267,6 @@ def _holds_tensors(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
     return any(isinstance(v, torch.Tensor) or _holds_tensors(v) for v in value.values())
-
-
-def strip_prefixes(state: State) -> State:
-    """Take ``module.``, ``model.`` and ``_orig_mod.`` off as long as all names begin with one."""
-    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), None):
-        state = {k[len(prefix) :]: v for k, v in state.items()}
-    return state
 
 
 def modern_names(state: State) -> State:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.model import Model
-from cnnlens.model.outputs import main_output
+from cnnlens.model.outputs import Features, main_output
 from cnnlens.model.trace import as_input
 
 
@@ -105,6 +105,11 @@ def class_scores(output: Any, count: int, head: str | None = None) -> Tensor:
     CnnlensError
         When it has not one row of numbers per image.
     """
+    if isinstance(output, Features):
+        raise CnnlensError(
+            "the network has no classes: its head was cut off, so that its outputs are features",
+            "its layers can be read all the same; for classes name a checkpoint with its head",
+        )
     found = main_output(output, count, head)
     if found is None or found.shape[:1] != (count,) or math.prod(found.shape[2:]) != 1:
         raise CnnlensError(_no_scores(output, found), _READABLE)

@@ -29,6 +29,7 @@ from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import open_file
 from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
+from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.refused import check_initialized
 
@@ -93,6 +94,8 @@ def open_model(
     check_initialized(opened.net)
     net, notes = _single(opened)
     net = net.eval().requires_grad_(False)
+    if opened.headless:
+        net.register_forward_hook(as_features)
     mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
     model = Model(
         net=net.to(place),

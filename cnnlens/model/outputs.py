@@ -10,14 +10,25 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.errors import UsageError, did_you_mean
 
 _USUAL = ("logits", "out")  # of transformers; of torchvision's segmentation networks
 _AUXILIARY = re.compile(r"(^|[._])aux", re.I)
+
+
+class Features(NamedTuple):
+    """What a network without a head returns: numbers that are no classes."""
+
+    features: Tensor  # (N, D)
+
+
+def as_features(_: nn.Module, __: Any, output: Any) -> Any:
+    """Mark what a network returns as features (a forward hook)."""
+    return Features(output) if isinstance(output, Tensor) else output
 
 
 def named_tensors(output: Any) -> dict[str, Tensor]:

@@ -101,3 +101,12 @@ def test_another_head_is_another_result(code: Path, shapes: Path, tmp_path: Path
     assert cnnlens(*cam).code == 0 and classes() == 3
     wrong = cnnlens(*cam, "--head", "tow")
     assert wrong.code == 2 and "no output 'tow'" in wrong.err and "two" in wrong.err
+
+
+def test_doctor_says_of_deconv_what_deconv_says(code: Path, tmp_path: Path) -> None:
+    answer = cnnlens("doctor", f"{code}:vit", "--json", "-w", tmp_path)
+    found = {one["command"]: one for one in answer.json["commands"]}
+    refused = cnnlens("deconv", f"{code}:vit", "-f", "last:0", "-i", code, "-w", tmp_path)
+    assert refused.code == 2 and found["deconv"]["status"] == "not defined"
+    assert "attention" in found["deconv"]["why"] and found["deconv"]["why"] in answer.out
+    assert found["visualize"]["status"] != "not defined"

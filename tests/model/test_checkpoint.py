@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from torch import nn
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.interpretable.prepare import Request, check
 from cnnlens.model import zoo
 from cnnlens.model.checkpoint import save_checkpoint
+from cnnlens.model.classes import class_scores, gives_scores
 from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.surgery import Plan, operate
 
 SETTINGS = Preprocess(size=(48, 64), mean=(0.1, 0.2, 0.3), std=(0.5,) * 3, resize=70)
 
@@ -93,3 +97,46 @@ def test_arch_beside_a_checkpoint_is_not_used_and_said(tmp_path: Path) -> None:
     model = open_model(str(tmp_path / "new.pt"), arch="resnet18", device="cpu")
     assert model.arch == "zoo:shapes_net"
     assert any("--arch resnet18 is not used" in note for note in model.notes)
+
+
+def heads() -> dict[str, nn.Module]:
+    return {
+        "deeper": nn.Sequential(nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 5)),
+        "a new one in a deeper": nn.Sequential(nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 5)),
+        "behind dropout": nn.Sequential(nn.Dropout(), nn.Linear(512, 5)),
+    }
+
+
+@pytest.mark.parametrize("name", heads())
+def test_a_network_with_a_head_of_its_own_is_saved_and_opened_again(
+    tmp_path: Path, name: str
+) -> None:
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18()
+    net.fc = heads()[name]
+    torch.save(net.state_dict(), tmp_path / "wild.pt")
+    model = open_model(str(tmp_path / "wild.pt"), device="cpu")
+    plans = []
+    if name.startswith("a new one"):
+        plans = [Plan(head="fc.2", classes=3)]
+        operate(model.net, plans[0])
+    surgery = [plan.as_dict() for plan in plans]
+    save_checkpoint(tmp_path / "new.pt", model.net, model.arch, SETTINGS, surgery=surgery)
+    again = open_model(str(tmp_path / "new.pt"), device="cpu")
+    x = torch.rand(1, 3, 48, 64)
+    assert again.net(x).shape == (1, 3 if plans else 5)
+    assert torch.equal(again.net(x), model.net(x))
+
+
+def test_a_network_without_a_head_answers_with_no_classes(tmp_path: Path) -> None:
+    net = torchvision.models.resnet18()
+    net.fc = nn.Identity()
+    torch.save(net.state_dict(), tmp_path / "body.pt")
+    model = open_model(str(tmp_path / "body.pt"), device="cpu")
+    x = torch.rand(1, 3, 48, 64)
+    output = model.net(x)
+    assert torch.equal(output.features, net.eval()(x)) and not gives_scores(model)
+    with pytest.raises(CnnlensError, match="its head was cut off"):
+        class_scores(output, 1)
+    with pytest.raises(UsageError, match="no head to train"):
+        check(model, Request())

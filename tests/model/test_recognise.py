@@ -169,7 +169,7 @@ def test_a_network_without_its_head_has_features_and_no_classes(tmp_path: Path) 
     net = resnet()
     net.fc = nn.Identity()
     model = opened(tmp_path, net.state_dict())
-    assert torch.allclose(model.net(X), net(X), atol=1e-5)
+    assert torch.allclose(model.net(X).features, net(X), atol=1e-5)
     assert (model.headless, model.classes, gives_scores(model)) == (True, None, False)
     assert any("features, not classes" in note for note in model.notes)
     for method in ("cam", "gradcam"):
