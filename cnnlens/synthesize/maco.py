@@ -28,7 +28,11 @@ from cnnlens.synthesize.image import colour_axes
 from cnnlens.synthesize.transform import moved, resized, turning
 
 VIEWS, RATE = 32, 1.0  # crops a step; NAdam's learning rate, in radians
-_SIDES = (0.5, 0.05)  # of the crops, over the image's, at first and in the end
+# Sides of the crops over the image's, at first and in the end. The paper's are those of an image
+# six times as large as the input: .05 of it is still .3 of what the network sees at once. Smaller
+# ones would draw a class as large as a thumb.
+_SIDES = (0.5, 0.05)
+_OF_INPUT = (1.0, 0.3)
 _NOISE = 0.08  # deviation, in units of the pixel range
 _CENTRE = 0.15  # deviation of the crops' centres from the image's
 _DEVIATION = 0.23  # of the pixels of usual photos
@@ -136,11 +140,21 @@ class Crops:
         """Views when a share of the climb is over."""
         return Crops(share)
 
+    def side(self, enlarged: float) -> float:
+        """Side of the crops over the image's, which is `enlarged` times the input's.
+
+        As in the paper, but at first no smaller than the input where the image holds that, and in
+        the end no smaller than .3 of it.
+        """
+        pairs = zip(_SIDES, _OF_INPUT, strict=True)
+        first, last = (max(of_image, min(1.0, of_input / enlarged)) for of_image, of_input in pairs)
+        return first + (last - first) * self.share
+
     def __call__(
         self, images: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
     ) -> Tensor:
         """Draw one crop of each image (N, C, h, w): (N, C, *size), differentiable."""
-        side = _SIDES[0] + (_SIDES[1] - _SIDES[0]) * self.share
+        side = self.side(min(images.shape[2:]) / min(size))
         shape = (images.shape[1], *size)
         drawn = [
             (torch.randn(2, generator=one), torch.randn(shape, generator=one)) for one in generators

@@ -86,7 +86,16 @@ def test_crops_shrink_and_stay_inside():
             spans.append(float(crop[-8:].mean() - crop[:8].mean()) * 64 / 56)
             assert -0.1 < float(crop.mean()) < 1.1
         widths.append(np.mean(spans))
-    np.testing.assert_allclose(widths, [0.5, 0.275, 0.05], atol=0.02)
+    np.testing.assert_allclose(widths, [0.64, 0.416, 0.192], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("enlarged", "first", "last"), [(1, 1, 0.3), (0.5, 1, 0.6), (2, 0.5, 0.15), (6, 0.5, 0.05)]
+)
+def test_crops_hold_what_the_network_sees_at_once(enlarged, first, last):
+    """Of a large image those of the paper; of one like the input, from all of it on."""
+    sides = [Crops(share).side(enlarged) for share in (0.0, 0.5, 1.0)]
+    np.testing.assert_allclose(sides, [first, (first + last) / 2, last])
 
 
 def test_noise_of_the_crops_has_its_deviation():
