@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from cnnlens.cli import demo
 from cnnlens.cli.app import _run
 from cnnlens.cli.demo import Tour
 from cnnlens.cli.screen import Screen
@@ -41,9 +42,12 @@ def test_pictures_say_which_of_the_nine_kinds_they_show():
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """The demo's one document, after the whole of it has run."""
+    """The demo's one document, after the whole of it has run, on less than users are shown."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    assert _run(["demo", "--out", str(out), "--images", "135", "--quiet"], debug=True) == 0
+    words = ["demo", "--out", str(out), "--images", "135", "--epochs", "3", "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_STEPS", {"visualize": 8, "invert": 8})
+        assert _run(words, debug=True) == 0
     layers = {}
     for name in ("trained", "untrained"):
         folder = out / name / "dissect"

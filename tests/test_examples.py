@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnlens.data.synthetic import make_shapes
+from tests.cli.runner import cnnlens
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -40,8 +41,8 @@ def test_the_shell_session_runs(tmp_path):
 
 def test_dissecting_from_python_prints_what_the_command_line_finds(shapes, tmp_path):
     out = run(sys.executable, EXAMPLES / "dissect.py", "zoo:demo_net", shapes, "conv2")
-    command = [sys.executable, "-m", "cnnlens", "dissect", "zoo:demo_net", "-d", shapes]
-    table = run(*command, "-l", "conv2", "-w", tmp_path, "--chance", 5, "--no-page")
+    command = ["dissect", "zoo:demo_net", "-d", shapes, "-l", "conv2", "-w", tmp_path]
+    table = cnnlens(*command, "--chance", 5, "--no-page").out
     best = next(line.split() for line in table.splitlines() if line.split()[:1] == ["unit"])
     assert best[:2] == ["unit", "label"]
     first = table.splitlines()[2].split()
@@ -49,8 +50,8 @@ def test_dissecting_from_python_prints_what_the_command_line_finds(shapes, tmp_p
 
 
 def test_a_store_is_read_without_cnnlens(shapes, tmp_path):
-    command = [sys.executable, "-m", "cnnlens", "extract", "zoo:demo_net", "-d", shapes, "-q"]
-    run(*command, "-l", "conv2", "-w", tmp_path)
+    command = ["extract", "zoo:demo_net", "-d", shapes, "-l", "conv2", "-w", tmp_path, "-q"]
+    assert cnnlens(*command).code == 0
     store = tmp_path / "activations" / "shapes" / "conv2.h5"
     lines = run(sys.executable, EXAMPLES / "read_store.py", store, 3).splitlines()
     assert len(lines) == 5
@@ -62,7 +63,7 @@ def test_a_store_is_read_without_cnnlens(shapes, tmp_path):
 
 def test_the_factory_opens_and_every_convolution_is_found(tmp_path):
     spec = f"{EXAMPLES / 'cifar_resnet18.py'}:make"
-    out = run(sys.executable, "-m", "cnnlens", "layers", spec, "--image-size", 32)
+    out = cnnlens("layers", spec, "--image-size", 32, "-w", tmp_path).out
     last = [line.split() for line in out.splitlines() if " conv20 " in line]
     assert last[0][0] == "layer4.1.bn2"  # 1 stem, 16 in blocks, 3 shortcuts
     assert "4×4" in last[0]

@@ -26,6 +26,7 @@ _CLASSES = ("red square", "green circle", "blue triangle")
 _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
+_STEPS = {"visualize": 128, "invert": 150}
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
 
@@ -142,11 +143,12 @@ def look(tour: Tour) -> None:
     trees = {"data": tour.kinds, "layer": (deep,), "bootstrap": 100}
     looks: tuple[tuple[str, dict[str, Any]], ...] = (
         # figures are small: one that a unit sees at one place says more than a map full of them
-        ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": 128,
+        ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": _STEPS["visualize"],
                        "target": "centre", "tv": 0.5}),
         ("deconv", {"filter": (best,), "data": tour.data}),
         ("cam", {"image": photos, "layer": deep, "method": "gradcam", "top": 2}),
-        ("invert", {"image": photos, "layer": LAYERS, "data": tour.data, "steps": 150}),
+        ("invert", {"image": photos, "layer": LAYERS, "data": tour.data,
+                    "steps": _STEPS["invert"]}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
         # a picture that the trees have not seen goes down the filters of its kind

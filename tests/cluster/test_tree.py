@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cnnlens.cluster.tree import clades, flat, newick, quoted, roots, walk
 from cnnlens.errors import CnnlensError
 from cnnlens.report.cluster_files import read_tree, write_tree
 from cnnlens.report.contents import parse_nested
+from tests import warm
 
 PAIRS = np.array([[0, 2], [1, 3]])  # (b, (a, c))
 
@@ -110,16 +110,11 @@ def test_a_damaged_tree_is_named(tmp_path: Path, text: str) -> None:
         read_tree(tmp_path / "none.json")
 
 
-DEEP = """
-import sys
-from pathlib import Path
-from cnnlens.errors import CnnlensError
-from cnnlens.report.cluster_files import read_tree
-try:
-    read_tree(Path(sys.argv[1]))
-except CnnlensError as error:
-    print(error.message)
-"""
+def reads(path: Path) -> None:
+    try:
+        read_tree(path)
+    except CnnlensError as error:
+        print(error.message)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"distance": 0, "children": [', '{"distance": [0, '])
@@ -128,8 +123,7 @@ def test_two_hundred_thousand_nested_brackets_are_damage_and_no_crash(
 ) -> None:
     path = tmp_path / "categories.json"
     path.write_text(opening * 200_000)
-    command = [sys.executable, "-c", DEEP, path]  # a segmentation fault would end the tests
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run(reads, path, env=os.environ)  # a segmentation fault would end the tests
     assert done.returncode == 0, done.returncode
     assert "categories.json is damaged" in done.stdout
 

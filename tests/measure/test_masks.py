@@ -141,8 +141,9 @@ def test_a_share_that_floats_cannot_hold_is_not_rounded():
     assert (values > found[0]).sum() == 29
 
 
-@pytest.mark.parametrize("batch", [1, 13, 600])
-def test_many_prunes_of_the_buffer_lose_nothing(batch):
+@pytest.fixture(scope="module")
+def pruned():
+    """Values (600, 9, 100, 1) that fill the buffer again and again, and their thresholds."""
     rng = np.random.default_rng(0)
     n = 600
     values = np.stack(
@@ -159,9 +160,14 @@ def test_many_prunes_of_the_buffer_lose_nothing(batch):
         ],
         axis=1,
     ).astype(np.float32)[..., None]
-    room = TopValues(SHARE, 9, n * 100)._buffer.shape[1]
-    assert room * 5 < n * 100  # so that a rising unit prunes its buffer many times
-    expected = [threshold(values[:, u], SHARE) for u in range(9)]
+    return values, [threshold(values[:, u], SHARE) for u in range(9)]
+
+
+@pytest.mark.parametrize("batch", [1, 13, 600])
+def test_many_prunes_of_the_buffer_lose_nothing(batch, pruned):
+    values, expected = pruned
+    room = TopValues(SHARE, 9, values[:, 0].size)._buffer.shape[1]
+    assert room * 5 < values[:, 0].size  # so that a rising unit prunes its buffer many times
     assert same_bits(streamed(values, SHARE, batch), expected)
 
 

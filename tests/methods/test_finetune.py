@@ -24,7 +24,7 @@ from cnnlens.model.zoo import ZOO
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from tests.cli.runner import cnnlens as command
-from tests.cli.runner import environment, process
+from tests.cli.runner import environment, warm_process
 
 SMALL = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3)
 QUICK = {"method": "none", "epochs": 2, "batch_size": 8}
@@ -157,7 +157,7 @@ def test_the_workspace_is_left_as_it_is(photos, tmp_path):
 
 
 def test_a_run_without_a_terminal_says_a_line_each_epoch(photos, tmp_path):
-    done = process(*words(photos, tmp_path / "new.pt", "--method", "none"))
+    done = warm_process(*words(photos, tmp_path / "new.pt", "--method", "none"))
     assert done.code == 0, done.err
     lines = [line for line in done.err.splitlines() if line.startswith("training: ")]
     assert len(lines) == 2
