@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.activations.store import Store
-from cnnlens.data.batches import Batch, batches, check_skipped
+from cnnlens.data.batches import Batch, batches, check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
@@ -134,6 +134,7 @@ def passes(
         if batch.skipped:
             damaged += batch.skipped
             check_skipped(damaged, len(images.paths))
+            check_classes(images, damaged)
         if len(batch.indices) == 0:  # all that was left was damaged
             continue
         maps, logits = forward(batch.pixels)

@@ -52,7 +52,7 @@ class Projected:
         """Cut out what lies in the receptive field of the position, moved into the image."""
         box = shown_box(fields, self.position, preprocess.size)
         rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
-        image = np.broadcast_to(self.pixels, (3, *preprocess.size)).transpose(1, 2, 0)
+        image = np.broadcast_to(_first(self.pixels), (3, *preprocess.size)).transpose(1, 2, 0)
         colours = as_colours(self.projection, preprocess.bgr)
         return Patch(image[rows, columns], colours[rows, columns])
 
@@ -98,7 +98,9 @@ class UnitProjections:
             "images" (N, 3, H, W) float32 in [0, 1], "projections" (N, C, H, W) float32, the first
             of each as "image" and "projection", "positions" (N, 2), "activations" (N,) float32.
         """
-        images = np.stack([np.broadcast_to(p.pixels, (3, *p.pixels.shape[1:])) for p in self.seen])
+        images = np.stack(
+            [np.broadcast_to(_first(p.pixels), (3, *p.pixels.shape[1:])) for p in self.seen]
+        )
         images = images.astype(np.float32) / 255
         projections = np.stack([p.projection for p in self.seen])
         return {
@@ -249,6 +251,11 @@ class Projections:
                 f"layer '{self._layer.name}': {what} not finite on {bad}",
                 "the network overflows there: check its weights, and --mean and --std",
             )
+
+
+def _first(pixels: np.ndarray) -> np.ndarray:
+    """Of pixels (C, H, W) those that are shown: three of more bands, one of fewer."""
+    return pixels[:3] if len(pixels) >= 3 else pixels[:1]
 
 
 def _as_bytes(pixels: np.ndarray) -> np.ndarray:

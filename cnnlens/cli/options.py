@@ -23,11 +23,18 @@ from cnnlens.methods.method import (
     build,
     carry_out,
     inputs_of,
+    reading_of,
     run_of,
     settings_of,
 )
 from cnnlens.settings.option import Field, fields_of, values_of
-from cnnlens.settings.run import CommandSettings, ModelSettings, RunSettings, presets_of_all
+from cnnlens.settings.run import (
+    CommandSettings,
+    DataSettings,
+    ModelSettings,
+    RunSettings,
+    presets_of_all,
+)
 
 _WORKSPACE = Annotated[
     Path,
@@ -94,6 +101,7 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
         model if opened else _parameter("workspace", _WORKSPACE, inspect.Parameter.empty),
         *named,
         *(one for one in inputs if _panel(one) == "What"),
+        *map(_of_field, reading_of(method)),
         *([_worded("preset", f"A paper's settings: {presets}.")] if presets else []),
         *(one for one in settings if _panel(one) != "Run"),
         *(one for one in inputs if _panel(one) != "What"),
@@ -166,7 +174,8 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
     space, model = Workspace(plain["workspace"], force), plain.get("model")
     opening = ModelSettings(**values_of(ModelSettings, plain))
     run = RunSettings(**values_of(RunSettings, plain))
-    study = Study(space, model, opening, run, screen, force)
+    reading = DataSettings(**values_of(DataSettings, plain))
+    study = Study(space, model, opening, run, screen, force, reading)
     one = method(study, asked, settings, plain.get("page", False))
     try:
         carry_out(one, command_line())

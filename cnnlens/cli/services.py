@@ -174,6 +174,9 @@ def make(
 def check(
     screen: Screen,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data folder of any kind.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The only split to read. Default: all.")
+    ] = None,
 ) -> None:
     """Report what is wrong with a data set.
 
@@ -182,7 +185,7 @@ def check(
     from cnnlens.data.check import check as check_
 
     with screen.counted("checking") as progress:
-        found = check_(folder, progress=progress)
+        found = check_(folder, progress=progress, split=split)
     screen.document(found.as_dict())
     screen.table(["where", "what"], [(p.where, p.what) for p in found.problems])
     for note in found.notes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -94,7 +94,7 @@ def batches(
     def decode(index: int) -> Decoded:
         return _decode(images, preprocess, index)
 
-    plane = _plane(preprocess)
+    plane = images.shape(preprocess)
     ahead = max(workers, min(2 * batch_size, AHEAD_BYTES // math.prod(plane)))
     decoded = read_ahead(decode, order[start:], workers, ahead)
     return _assembled(decoded, order, start, batch_size, plane)
@@ -115,8 +115,19 @@ def check_skipped(skipped: Sequence[Skipped], total: int) -> None:
     )
 
 
-def _plane(preprocess: Preprocess) -> tuple[int, int, int]:
-    return (1 if preprocess.channels == 1 else 3, *preprocess.size)
+def check_classes(images: ImageSet, skipped: Sequence[Skipped]) -> None:
+    """Raise CnnlensError when not one image of a category can be read."""
+    if not skipped or images.image_categories is None:
+        return
+    of = dict(zip(images.paths, images.image_categories, strict=True))
+    lost = Counter(of[path] for path, _ in skipped)
+    every = Counter(images.image_categories)
+    for path, reason in skipped:
+        if lost[of[path]] == every[of[path]]:
+            raise CnnlensError(
+                f"no image of category '{of[path]}' can be read ({path}: {reason})",
+                "mend them, or move them away; `cnnlens data check DIR` lists all",
+            )
 
 
 def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:

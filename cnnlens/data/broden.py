@@ -8,7 +8,7 @@ semicolons. ``label.csv`` names the numbers and declares their categories.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from cnnlens.errors import CnnlensError
 
 MOST_CONCEPTS = 65534
 _UNDECLARED = 65535
+_SAME_SHAPE = 0.02  # difference of logarithms of two shapes that rounding may make
 
 
 class BadLabels(Exception):  # noqa: N818
@@ -257,6 +258,25 @@ class Broden(ImageSet):
     def splits(self) -> tuple[str, ...]:
         """The split of each image, ``train`` or ``val``."""
         return tuple(row.split for row in self.rows)
+
+    def of_split(self, name: str) -> Broden:
+        """Return the images of one split alone."""
+        kept = [place for place, row in enumerate(self.rows) if row.split == name]
+        paths = tuple(self.paths[place] for place in kept)
+        return replace(self, paths=paths, rows=tuple(self.rows[k] for k in kept), split=name)
+
+    def is_turned(self, index: int, stored: tuple[int, int], turned: tuple[int, int]) -> bool:
+        """Whether the image's label planes were made for it as turned, not as it is stored.
+
+        Sizes (H, W) decide: those of the planes, else those in ``index.csv``; where neither
+        tells, planes are taken to be stored as the images are.
+        """
+        row = self.rows[index]
+        for height, width in (row.size, row.image_size):
+            apart = [abs(np.log(height * w / (width * h))) for h, w in (stored, turned)]
+            if abs(apart[0] - apart[1]) > _SAME_SHAPE:
+                return bool(apart[1] < apart[0])
+        return False
 
     @cached_property
     def labels_fingerprint(self) -> str:

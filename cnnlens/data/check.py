@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.batches import read_ahead
+from cnnlens.data.batches import check_classes, read_ahead
 from cnnlens.data.broden import BadLabels, Broden, ConceptSpace, open_broden
-from cnnlens.data.dataset import ImageSet
+from cnnlens.data.dataset import ImageSet, listed_images, open_folder
 from cnnlens.data.decode import DamagedImage
-from cnnlens.data.open import labelled_folder, open_data
+from cnnlens.data.open import in_split, labelled_folder, open_data, split_folder
 from cnnlens.data.parts import PartSet
+from cnnlens.data.splits import chosen
+from cnnlens.data.survey import surveyed
 from cnnlens.data.tables import FIXED, RowFault, read_c_table, read_categories, read_header
+from cnnlens.data.walk import list_files
 from cnnlens.errors import CnnlensError
 
 _AHEAD = 64
@@ -76,7 +79,11 @@ class Report:
         return {**asdict(self), "ok": self.ok}
 
 
-def check(path: Path | str, progress: Callable[[int, int], None] | None = None) -> Report:
+def check(
+    path: Path | str,
+    progress: Callable[[int, int], None] | None = None,
+    split: str | None = None,
+) -> Report:
     """Decode every image and read every label of a data set.
 
     Parameters
@@ -85,6 +92,8 @@ def check(path: Path | str, progress: Callable[[int, int], None] | None = None) 
         A data folder of any kind.
     progress : callable, optional
         Called with (images looked at, images in all).
+    split : str, optional
+        The only split to be read; left out: all of them.
 
     Raises
     ------
@@ -93,16 +102,46 @@ def check(path: Path | str, progress: Callable[[int, int], None] | None = None) 
     """
     root, kind = labelled_folder(Path(path))
     if kind == "broden":
-        return _check_broden(root, progress)
-    images = open_data(path)
-    if isinstance(images, PartSet):
+        return _check_broden(root, split, progress)
+    if kind is not None:
+        images = open_data(path, split)
+        assert isinstance(images, PartSet)
         return _check_parts(images, progress)
-    problems = [
-        Problem(images.paths[index], what)
-        for index, what in _looked_at(images, lambda index: _bad_image(images, index), progress)
-    ]
-    total = len(images.paths)
-    return Report(str(images.root), images.kind, total, total, tuple(problems), ())
+    root, known = split_folder(root)
+    if split is not None:
+        return _check_folder(root, chosen(root, split, known), progress)
+    if known:
+        return _all_of(root, [_check_folder(root, name, progress) for name in known], known)
+    return _check_folder(root, None, progress)
+
+
+def _check_folder(
+    root: Path, split: str | None, progress: Callable[[int, int], None] | None
+) -> Report:
+    """Check a folder of images; a class that vanishes is one thing that is wrong."""
+    listing = list_files(root, f"{split}/" if split else "")
+    if not listing.images:
+        open_folder(root, split)  # says what is there instead
+    images = surveyed(listed_images(root, listing, split))
+    problems = [Problem(f"{listing.start}{name}/", files) for name, files in listing.vanished()]
+    bad = list(_looked_at(images, lambda index: _bad_image(images, index), progress))
+    problems += [Problem(images.paths[index], what) for index, what in bad]
+    try:
+        check_classes(images, [(images.paths[index], what) for index, what in bad])
+    except CnnlensError as error:
+        problems.append(Problem(str(root), error.message))
+    total, notes = len(images.paths), (*images.notes, *listing.said_of_leftovers())
+    return Report(str(images.root), images.kind, total, total, tuple(problems), notes)
+
+
+def _all_of(root: Path, reports: list[Report], splits: Sequence[str]) -> Report:
+    """Put the reports of a folder's splits together."""
+    counts = [f"{name} ({one.images})" for name, one in zip(splits, reports, strict=True)]
+    notes = [f"splits, of which commands read one (--split NAME): {', '.join(counts)}"]
+    notes += [f"{n}: {note}" for n, one in zip(splits, reports, strict=True) for note in one.notes]
+    images, checked = sum(one.images for one in reports), sum(one.checked for one in reports)
+    problems = tuple(problem for one in reports for problem in one.problems)
+    return Report(str(root), reports[0].kind, images, checked, problems, tuple(notes))
 
 
 def _check_parts(parts: PartSet, progress: Callable[[int, int], None] | None) -> Report:
@@ -119,6 +158,7 @@ def _check_parts(parts: PartSet, progress: Callable[[int, int], None] | None) ->
         name for name, seen in zip(parts.parts, shown.any(axis=0), strict=True) if not seen
     ]:
         notes.append(_named("parts that no object shows", unseen))
+    notes += parts.notes
     count = len(parts.paths)
     kind = f"parts, {len(parts.parts)} on {len(set(parts.image_categories or ()))} categories"
     return Report(str(parts.root), kind, count, count, tuple(problems), tuple(notes))
@@ -158,9 +198,12 @@ def _bad_image(images: ImageSet, index: int) -> list[str]:
     return []
 
 
-def _check_broden(root: Path, progress: Callable[[int, int], None] | None) -> Report:
+def _check_broden(
+    root: Path, split: str | None, progress: Callable[[int, int], None] | None
+) -> Report:
     faults: list[RowFault] = []
-    broden = open_broden(root, faults)
+    broden = surveyed(in_split(open_broden(root, faults), split))
+    assert isinstance(broden, Broden)
     space = broden.concept_space()
     used = np.zeros(len(space.concepts) + 1, bool)
 
@@ -174,7 +217,7 @@ def _check_broden(root: Path, progress: Callable[[int, int], None] | None) -> Re
     ]
     lost = sum(fault.table == "index.csv" for fault in faults)
     count = len(broden.paths)
-    notes = (*_unused(broden, space, used), *_table_notes(broden))
+    notes = (*_unused(broden, space, used), *_table_notes(broden), *broden.notes)
     return Report(str(root), "broden", count + lost, count, (*malformed, *bad), notes)
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlens.data.decode import ENDINGS, DamagedImage
+from cnnlens.data.decode import DamagedImage, endings
+from cnnlens.data.ranges import NO_RANGES, Ranges
+from cnnlens.data.walk import Listing, list_files
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files import atomic_folder
 
@@ -40,17 +41,33 @@ class ImageSet:
         A flat folder, class subfolders, Broden's layout (label maps), objects with parts.
     image_categories : tuple of str or None
         The class of each image, where the data has classes.
+    split : str or None
+        The only part of the folder that it is, as it is called there.
+    notes : tuple of str
+        What was passed over or assumed, for people.
+    ranges : Ranges
+        Which values become black and white, of files deeper than 8 bits.
+    bands : frozenset of int
+        How many bands pictures of other than greys and colours have.
     """
 
     root: Path
     paths: tuple[str, ...]
     kind: str = "images"
     image_categories: tuple[str, ...] | None = None
+    split: str | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    ranges: Ranges = NO_RANGES
+    bands: frozenset[int] = frozenset()
 
     @property
     def name(self) -> str:
-        """The folder's name, which names its activation stores."""
-        return self.root.resolve().name or "data"
+        """The folder's name, with the split and the range that were asked for: it names its
+        activation stores.
+        """
+        asked = [f"{bound:g}" for bound in self.ranges.everything or ()]
+        parts = [self.root.resolve().name or "data", self.split or "", *asked]
+        return "-".join(part.replace("/", "-") for part in parts if part)
 
     @property
     def aligned(self) -> bool:
@@ -61,16 +78,25 @@ class ImageSet:
         """Where an image is."""
         return self.root / self.paths[index]
 
+    def is_turned(self, index: int, stored: tuple[int, int], turned: tuple[int, int]) -> bool:
+        """Whether an image is turned as its orientation tag says, by both its sizes (H, W)."""
+        return True
+
     def load(self, index: int, mode: str = "RGB") -> Image.Image:
         """Decode an image, as `decode.load_image` does and with its errors."""
         from cnnlens.data.decode import load_image
 
-        return load_image(self.file(index), mode)
+        return load_image(self.file(index), mode, self.ranges, partial(self.is_turned, index))
 
-    @property
-    def pixel_type(self) -> str:
+    def pixel_type(self, preprocess: Preprocess) -> str:
         """What `pixels` gives: "uint8", or "float32" in units of [0, 1]."""
-        return "uint8"
+        return "float32" if preprocess.channels in self.bands else "uint8"
+
+    def shape(self, preprocess: Preprocess) -> tuple[int, int, int]:
+        """What `pixels` gives: (C, H, W)."""
+        has_bands = preprocess.channels in self.bands
+        channels = preprocess.channels if has_bands else 1 if preprocess.channels == 1 else 3
+        return (channels, *preprocess.size)
 
     def plane(self, index: int, preprocess: Preprocess) -> np.ndarray:
         """Decode an image and resample it to a network's input plane, (H, W, C) uint8.
@@ -89,14 +115,31 @@ class ImageSet:
         Returns
         -------
         numpy.ndarray
-            (C, H, W) of `pixel_type`.
+            `shape`, of `pixel_type`.
 
         Raises
         ------
         DamagedImage
-            When it cannot be read.
+            When it cannot be read, or has bands, and not as many as the network has channels.
         """
+        if self.bands and (planes := self._planes(index, preprocess)) is not None:
+            return planes
         return np.ascontiguousarray(self.plane(index, preprocess).transpose(2, 0, 1))  # (C, H, W)
+
+    def _planes(self, index: int, preprocess: Preprocess) -> np.ndarray | None:
+        """Bring an image of a set with bands to the input plane; None where it has no more than
+        greys or colours, and no other has.
+        """
+        from cnnlens.data.decode import load_planes
+
+        is_turned = partial(self.is_turned, index)
+        planes = load_planes(self.file(index), preprocess.channels, self.ranges, is_turned)
+        if planes is not None:
+            return preprocess.planes(planes, squash=self.aligned)
+        if preprocess.channels not in self.bands:
+            return None
+        plain = self.plane(index, preprocess).transpose(2, 0, 1).astype(np.float32) / 255
+        return np.resize(plain, self.shape(preprocess))  # channels are repeated
 
     def sample(self, count: int, preprocess: Preprocess) -> np.ndarray:
         """Bring evenly spaced images to a network's input plane, those that can be read.
@@ -104,14 +147,14 @@ class ImageSet:
         Returns
         -------
         numpy.ndarray
-            (N, C, H, W) of `pixel_type`, N at most `count`.
+            (N, C, H, W) as `pixels` gives them, N at most `count`.
         """
         found = []
         for place in sorted({round(at) for at in np.linspace(0, len(self.paths) - 1, count)}):
             with suppress(DamagedImage):
                 found.append(self.pixels(place, preprocess))
-        shape = (0, preprocess.channels, *preprocess.size)
-        return np.stack(found) if found else np.empty(shape, self.pixel_type)
+        shape = (0, *self.shape(preprocess))
+        return np.stack(found) if found else np.empty(shape, self.pixel_type(preprocess))
 
     @property
     def labels_fingerprint(self) -> str:
@@ -123,8 +166,11 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the image list with sizes and modification times: equal hash, same images."""
-        return state_of((path, self.file(index)) for index, path in enumerate(self.paths))
+        """Hash of the image list with sizes and modification times, and of how deep values are
+        taken: equal hash, same images.
+        """
+        files = ((path, self.file(index)) for index, path in enumerate(self.paths))
+        return state_of(files, repr(self.ranges).encode() if self.ranges else b"")
 
 
 def state_of(
@@ -152,7 +198,7 @@ def state_of(
     return digest.hexdigest()[:16]
 
 
-def open_folder(root: Path | str) -> ImageSet:
+def open_folder(root: Path | str, split: str | None = None) -> ImageSet:
     """List a folder's images in a fixed order.
 
     Parameters
@@ -160,24 +206,43 @@ def open_folder(root: Path | str) -> ImageSet:
     root : path
         A folder with images in it (kind "images"), or with class subfolders, nested as deep as
         you like (kind "classes"; the class is the first folder's name). With both, the images
-        of all depths are one flat list. Hidden files, other files, and folders that cnnlens
-        wrote itself are passed over.
+        of all depths are one flat list. Hidden files, leftovers of systems and tools, and folders
+        that cnnlens wrote itself are passed over; so is, with a note, what is no image.
+    split : str, optional
+        The only folder in it to be read, as it is called there.
 
     Raises
     ------
     CnnlensError
-        When it is missing, no folder, unreadable, or holds no image.
+        When it is missing, no folder, unreadable, or holds no image, or where none of a class's
+        files is an image.
     """
     root = existing_folder(Path(root))
-    paths = tuple(sorted(_images(root)))
-    if not paths:
+    listing = list_files(root, f"{split}/" if split else "")
+    if not listing.images:
+        raise _no_images(root / (split or ""), listing)
+    for name, files in listing.vanished():
+        folder = root / listing.start / name
         raise CnnlensError(
-            f"no images in {root}", f"images end in {' '.join(ENDINGS)} (in any case)"
+            f"the folder {folder} would be a category without an image: {files}",
+            "convert them to PNG or JPEG, or move the folder away",
         )
-    if any("/" not in path for path in paths):
-        return ImageSet(root, paths, "images")
-    categories = tuple(path.split("/", 1)[0] for path in paths)
-    return ImageSet(root, paths, "classes", categories)
+    return listed_images(root, listing, split)
+
+
+def listed_images(root: Path, listing: Listing, split: str | None = None) -> ImageSet:
+    """Make the data set of a folder's files."""
+    kind = "images" if listing.is_flat else "classes"
+    categories = None if listing.is_flat else tuple(map(listing.top, listing.images))
+    return ImageSet(root, listing.images, kind, categories, split, tuple(listing.notes()))
+
+
+def _no_images(root: Path, listing: Listing) -> CnnlensError:
+    found = next(listing.notes(), "") if listing.others else ""
+    return CnnlensError(
+        f"no images in {root}{': ' if found else ''}{found}",
+        f"images end in {' '.join(sorted(endings()))} (in any case)",
+    )
 
 
 def existing_folder(root: Path) -> Path:
@@ -204,40 +269,6 @@ def _near(root: Path) -> str:
     except OSError:
         return f"there is no folder {parent} either"
     return did_you_mean(root.name, beside)
-
-
-def _images(root: Path) -> Iterator[str]:
-    """Walk the folder, level by level, real folders before links, none of them twice."""
-    waiting = deque([""])
-    seen: set[str] = set()
-    while waiting:
-        below = waiting.popleft()
-        folder = root / below
-        real = os.path.realpath(folder)
-        if real in seen or (below and (folder / "workspace.json").is_file()):
-            continue
-        seen.add(real)
-        for entry in sorted(_listed(folder), key=lambda e: (e.is_symlink(), e.name)):
-            if _is_folder(entry):
-                waiting.append(f"{below}{entry.name}/")
-            elif entry.name.lower().endswith(ENDINGS):
-                yield f"{below}{entry.name}"
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CnnlensError(f"{folder} cannot be read: {reason}") from error
 
 
 @contextmanager

@@ -5,15 +5,48 @@ Colour profiles are ignored, as the training pipelines of the published networks
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError, features
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+from cnnlens.data.bands import (
+    Header,
+    UnreadBands,
+    as_picture,
+    as_planes,
+    header_of,
+    read_samples,
+    turned,
+)
+from cnnlens.data.depth import eight_bits, sample_type
+from cnnlens.data.ranges import NO_RANGES, Ranges
 
 # a closed list: some of Pillow's other readers start programs or read other files
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_ALWAYS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "DIB": (),
+}
+_WHERE_BUILT = {  # what Pillow has only where it was built, or extended, with it
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
+    "JPEG2000": (".jp2", ".j2k"),
+}
+# first bytes of files that are images whatever they are called
+_BEGINNINGS = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  "),
+)
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"mif1": "HEIF"}
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -25,7 +58,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_BAND = 256  # rows
 _EXIF_HOLDERS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 
@@ -46,21 +78,71 @@ class DamagedImage(Exception):  # noqa: N818  (named after what it is about, as 
         self.reason = reason
 
 
-def load_image(path: Path, mode: str = "RGB") -> Image.Image:
+@cache
+def readable_formats() -> dict[str, tuple[str, ...]]:
+    """Name the formats that are read here, with their files' endings.
+
+    HEIC is among them where ``pillow-heif`` is installed.
+    """
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    built = {
+        "AVIF": features.check("avif"),
+        "JPEG2000": features.check("jpg_2000"),
+        "HEIF": "HEIF" in Image.OPEN,
+    }
+    return _ALWAYS | {name: _WHERE_BUILT[name] for name, there in built.items() if there}
+
+
+@cache
+def endings() -> frozenset[str]:
+    """Endings of files that are taken for images, in lower case."""
+    return frozenset(ending for names in readable_formats().values() for ending in names)
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file begins as images do that are read here, whatever it is called."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16) if path.is_file() else b""
+    except OSError:
+        return False
+    if start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+        return True
+    return start[4:8] == b"ftyp" and _BRANDS.get(start[8:12]) in readable_formats()
+
+
+Turned = Callable[[tuple[int, int], tuple[int, int]], bool]
+
+
+def load_image(
+    path: Path,
+    mode: str = "RGB",
+    ranges: Ranges = NO_RANGES,
+    is_turned: Turned = lambda stored, turned: True,
+) -> Image.Image:
     """Decode a picture: the first frame, upright, opaque, 8 bits per channel.
 
     Parameters
     ----------
     path : pathlib.Path
-        A JPEG, PNG, WebP, BMP or TIFF file, recognised by its contents.
+        A JPEG, PNG, WebP, BMP, TIFF, GIF or Netpbm file, or what else `readable_formats` names,
+        recognised by its contents.
     mode : {"RGB", "L"}
         Colour or grey.
+    ranges : Ranges
+        Which values of files deeper than 8 bits become black and white.
+    is_turned : callable
+        Whether the picture is turned as its orientation tag says, by its height and width as
+        stored and as turned.
 
     Returns
     -------
     PIL.Image.Image
-        Transparent pictures lie on white, 16 bits are divided by 257, floats are taken to run to
-        1, 255 or 65535, whichever is the first that holds their maximum.
+        Transparent pictures lie on white. Without `ranges` 16 bits are divided by 257, and floats
+        are taken to run to 1, 255 or 65535, whichever is the first that holds their maximum.
 
     Raises
     ------
@@ -72,11 +154,66 @@ def load_image(path: Path, mode: str = "RGB") -> Image.Image:
     path = Path(path)
     _check_file(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        header = header_of(path)
+        if header is not None and not header.is_ordinary and not header.is_frames:
+            return flat(as_picture(_samples(path, header, is_turned), ranges, header.alpha), mode)
+        with opened(path) as image:
             image.load()
-            return flat(_upright(image), mode)
+            return flat(_upright(image, is_turned), mode, ranges)
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise DamagedImage(path, reason_of(error)) from error
+
+
+def load_planes(
+    path: Path,
+    channels: int,
+    ranges: Ranges = NO_RANGES,
+    is_turned: Turned = lambda stored, turned: True,
+) -> np.ndarray | None:
+    """Read a picture of as many bands as a network has channels.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        (C, H, W) float32 in [0, 1]; None for a picture of greys or colours.
+
+    Raises
+    ------
+    DamagedImage
+        When it cannot be read, or has another number of bands.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        header = header_of(path)
+        if header is None or (
+            header.shows_colours and (channels in (1, 3) or header.bands != channels)
+        ):
+            return None
+        if header.bands == channels:
+            return as_planes(_samples(path, header, is_turned), ranges)
+    except Exception as error:
+        raise DamagedImage(path, reason_of(error)) from error
+    raise DamagedImage(path, f"{header.bands} bands, and the network takes {channels} channels")
+
+
+def _samples(path: Path, header: Header, is_turned: Turned) -> np.ndarray:
+    """Read samples (H, W) or (H, W, C), upright."""
+    values = read_samples(path, header)
+    stored = values.shape[0], values.shape[1]
+    if header.orientation > 1 and is_turned(stored, sides(stored, header.orientation)):
+        return turned(values, header.orientation)
+    return values
+
+
+def sides(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return height and width of a picture once it is turned."""
+    return stored[::-1] if orientation in (5, 6, 7, 8) else stored
+
+
+def opened(path: Path) -> Image.Image:
+    """Open a picture of a format that is read here; only its header is read yet."""
+    return Image.open(path, formats=tuple(readable_formats()))
 
 
 def _check_file(path: Path) -> None:
@@ -95,6 +232,8 @@ def _check_file(path: Path) -> None:
 
 def reason_of(error: Exception) -> str:
     """Say in a few words why Pillow could not read a file."""
+    if isinstance(error, UnreadBands):
+        return str(error)
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, Image.DecompressionBombError | MemoryError):
@@ -105,24 +244,33 @@ def reason_of(error: Exception) -> str:
     return "truncated" if "truncated" in text.lower() else f"damaged ({text})"
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, is_turned: Turned) -> Image.Image:
     """Turn the picture as its orientation tag says; most have none, which costs nothing to see."""
-    if image.format != "TIFF" and not any(key in image.info for key in _EXIF_HOLDERS):
+    orientation = orientation_of(image)
+    if (turn := _TURNS.get(orientation)) is None:
         return image
+    stored = image.height, image.width
+    return image.transpose(turn) if is_turned(stored, sides(stored, orientation)) else image
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return a picture's orientation tag; 1 where it has none that can be read."""
+    if image.format != "TIFF" and not any(key in image.info for key in _EXIF_HOLDERS):
+        return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken tag does not make the picture unreadable
-        return image
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
-def flat(image: Image.Image, mode: str) -> Image.Image:
+def flat(image: Image.Image, mode: str, ranges: Ranges = NO_RANGES) -> Image.Image:
     """Bring any of Pillow's pixel modes to ``RGB`` or ``L``, opaque, 8 bits per channel."""
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
-        return _eight_bits(image).convert(mode)
+        values = np.asarray(image)  # (H, W)
+        return Image.fromarray(eight_bits(values, ranges.of(sample_type(values)))).convert(mode)
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG to be Adobe's inverted kind
     if image.has_transparency_data:
@@ -134,18 +282,3 @@ def _on_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and float greys to 8 bits (Pillow would clip them)."""
-    values = np.asarray(image)  # (H, W)
-    top = float(values.max(initial=0, where=np.isfinite(values)))
-    if image.mode != "F":
-        full = 65535.0 if top <= 65535 else 2.0**31 - 1
-    else:
-        full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), top)
-    scaled = np.empty(values.shape, np.uint8)
-    for first in range(0, len(values), _BAND):  # in bands: float64 of a large picture is gigabytes
-        band = np.nan_to_num(values[first : first + _BAND].astype(np.float64), nan=0.0)
-        scaled[first : first + _BAND] = np.rint(np.clip(band, 0, full) * (255 / full))
-    return Image.fromarray(scaled)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,19 +31,23 @@ class GivenImage:
         As typed, or found in the folder that was typed.
     name : str
         What a picture of it is called, without ending.
+    ranges : Ranges
+        Which values become black and white, of a file deeper than 8 bits.
     """
 
     path: Path
     name: str
+    ranges: Ranges = NO_RANGES
 
     @property
     def mark(self) -> str:
-        """Where it is and which state it is in: equal marks, the same image.
+        """Where it is, which state it is in and how deep it is taken: equal marks, the same image.
 
         The place is a hash, since what is shared says nothing of the machine it was made on.
         """
         stat = self.path.stat()
-        return f"{_place(self.path)}:{stat.st_size}:{stat.st_mtime_ns}"
+        deep = f":{json.dumps(self.ranges.as_dict())}" if self.ranges else ""
+        return f"{_place(self.path)}:{stat.st_size}:{stat.st_mtime_ns}{deep}"
 
     @property
     def place(self) -> str:
@@ -54,13 +60,18 @@ class GivenImage:
         return shown_path(self.path)
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
-        """Decode and resample, (C, H, W) uint8.
+        """Decode and resample, (C, H, W) uint8, or of many bands float32 in [0, 1].
 
         Raises
         ------
         DamagedImage
-            When it cannot be read.
+            When it cannot be read, or has bands, and not as many as the network has channels.
         """
+        from cnnlens.data.decode import load_planes
+
+        planes = load_planes(self.path, preprocess.channels, self.ranges)
+        if planes is not None:
+            return preprocess.planes(planes, squash=False)
         pixels = preprocess.pixels(self.load(preprocess.channels), squash=False)  # (H, W, C)
         return pixels.transpose(2, 0, 1).copy()
 
@@ -74,7 +85,7 @@ class GivenImage:
         """
         from cnnlens.data.decode import load_image
 
-        return load_image(self.path, "L" if channels == 1 else "RGB")
+        return load_image(self.path, "L" if channels == 1 else "RGB", self.ranges)
 
 
 @dataclass(frozen=True)
@@ -231,6 +242,34 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
     kept = [path for path in found if once[path.resolve()] == path]
     names = picture_names(kept, taken)
     return [GivenImage(p, n) for p, n in zip(kept, names, strict=True)]
+
+
+def with_ranges(
+    images: Sequence[GivenImage], bounds: Bounds | None, known: Ranges
+) -> tuple[list[GivenImage], list[str]]:
+    """Find which values of deep images become black and white; say it.
+
+    Parameters
+    ----------
+    images : sequence of GivenImage
+        As named.
+    bounds : (float, float), optional
+        The range of all of them.
+    known : Ranges
+        Of a data set, for images that stay within; those that do not have their own, together.
+    """
+    from cnnlens.data.survey import survey
+
+    found, _, notes = survey([image.path for image in images], bounds)
+    inner = tuple(
+        (kind, *wide) if (wide := known.of(kind)) and wide[0] <= low < high <= wide[1] else own
+        for own in found.known
+        for kind, low, high in [own]
+    )
+    if inner != found.known:
+        notes = ["black to white are the values that they are in the data set"]
+    ranges = replace(found, known=inner)
+    return [replace(image, ranges=ranges) for image in images] if ranges else [*images], notes
 
 
 def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[str]:

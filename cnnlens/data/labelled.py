@@ -131,8 +131,8 @@ def labelled_steps(
         )
     sets = [images] if negatives is None else [images, negatives]
     total = sum(len(one.paths) for one in sets)
-    floats = any(one.pixel_type == "float32" for one in sets)
-    pixels = _allocate(total, preprocess, np.float32 if floats else np.uint8)
+    floats = any(one.pixel_type(preprocess) == "float32" for one in sets)
+    pixels = _allocate(total, images.shape(preprocess), np.float32 if floats else np.uint8)
     kept: list[np.ndarray] = []
     skipped: list[Skipped] = []
     done = seen = 0
@@ -170,8 +170,8 @@ def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarr
     return names, np.array([names.index(c) for c in images.image_categories])
 
 
-def _allocate(total: int, preprocess: Preprocess, dtype: type[np.generic]) -> np.ndarray:
-    shape = (total, 1 if preprocess.channels == 1 else 3, *preprocess.size)
+def _allocate(total: int, plane: tuple[int, int, int], dtype: type[np.generic]) -> np.ndarray:
+    shape = (total, *plane)
     if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)
     file = tempfile.TemporaryFile(prefix="cnnlens-pixels-")  # noqa: SIM115  (lives with the array)

@@ -79,9 +79,12 @@ class MemoryImages(ImageSet):
             return item
         return self.preprocess.unnormalize(_planes(item, index)[None].float())[0].clamp(0, 1)
 
-    @cached_property
-    def pixel_type(self) -> str:
+    def pixel_type(self, preprocess: Preprocess) -> str:
         """What `pixels` gives: "float32" where the first readable image is made of floats."""
+        return self._pixel_type
+
+    @cached_property
+    def _pixel_type(self) -> str:
         for index in range(len(self.paths)):
             with suppress(DamagedImage):
                 return "float32" if _is_float(self.item(index)) else "uint8"
@@ -94,7 +97,7 @@ class MemoryImages(ImageSet):
         then undoes: what reaches the network is the tensor, to float32's rounding.
         """
         item = self.item(index)
-        if self.pixel_type == "uint8":
+        if self._pixel_type == "uint8":
             return super().pixels(index, preprocess)
         if not _is_float(item):
             return super().pixels(index, preprocess).astype(np.float32) / 255
@@ -171,7 +174,7 @@ def memory_images(
     paths = tuple(f"{index:0{digits}d}.png" for index in range(count))
     categories = None if labels is None else _names(labels, _listed(images, "classes"))
     kind = "images" if categories is None else "classes"
-    return MemoryImages(Path(name), paths, kind, categories, images, preprocess)
+    return MemoryImages(Path(name), paths, kind, categories, items=images, preprocess=preprocess)
 
 
 def opened_images(value: Any, labels: Sequence[Any] | None = None) -> ImageSet:

@@ -10,7 +10,11 @@ from cnnlens.data.animal_part import open_animal_part
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
 from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
+from cnnlens.data.ranges import Bounds
+from cnnlens.data.splits import chosen, splits_in, unchosen
+from cnnlens.data.survey import surveyed
 from cnnlens.data.voc_part import open_voc_part
+from cnnlens.data.walk import is_leftover
 from cnnlens.errors import CnnlensError, UsageError
 
 BRODEN_FOLDERS = {224: "broden1_224", 227: "broden1_227", 384: "broden1_384"}
@@ -38,7 +42,9 @@ _LACKING = {
 }
 
 
-def open_data(path: Path | str) -> ImageSet | Broden:
+def open_data(
+    path: Path | str, split: str | None = None, bounds: Bounds | None = None
+) -> ImageSet | Broden:
     """Open a data folder of any kind.
 
     Parameters
@@ -47,14 +53,55 @@ def open_data(path: Path | str) -> ImageSet | Broden:
         A folder in Broden's layout, a parts data set, or a folder of images; or one that holds
         nothing but such a labelled data set, as unzipping leaves it. The `root` of the result
         says which folder was used.
+    split : str, optional
+        The only part of it that is wanted: of a folder whose only subfolders are splits
+        (``train``, ``val``, ``test`` …), or by the ``split`` column of ``index.csv``.
+    bounds : (float, float), optional
+        The values that become black and white, of files deeper than 8 bits; left out, they are
+        taken from the files, see `cnnlens.data.survey`.
 
     Raises
     ------
+    UsageError
+        When there is no such split, or one of several is to be named.
     CnnlensError
         When the folder is missing, holds no images, or its tables are malformed.
     """
     root, kind = labelled_folder(Path(path))
-    return _OPENERS[kind or "images"](root)
+    if kind is not None:
+        return surveyed(in_split(_OPENERS[kind](root), split), bounds)
+    root, known = split_folder(root)
+    if known and split is None:
+        raise unchosen(root, known)
+    name = None if split is None else chosen(root, split, known)
+    return surveyed(open_folder(root, name), bounds)
+
+
+def in_split(images: ImageSet, split: str | None) -> ImageSet:
+    """Return the images of one split of a labelled data set; all where none is named.
+
+    Raises
+    ------
+    UsageError
+        When it has no such split.
+    """
+    if split is None:
+        return images
+    if not isinstance(images, Broden):
+        raise UsageError(
+            f"{images.root} has no split '{split}' (found: {images.kind})",
+            "splits are the split column of index.csv, or folders called train, val, test",
+        )
+    return images.of_split(chosen(images.root, split, sorted(set(images.splits))))
+
+
+def split_folder(root: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder whose subfolders are splits, `root` or the only one in it, and these."""
+    if known := splits_in(root):
+        return root, known
+    inner = _only_folder(root)
+    known = splits_in(inner) if inner is not None else ()
+    return (inner, known) if inner is not None and known else (root, ())
 
 
 def labelled_folder(path: Path) -> tuple[Path, str | None]:
@@ -104,7 +151,7 @@ def kind_of(root: Path) -> str | None:
 
 
 def _only_folder(root: Path) -> Path | None:
-    inside = [entry for entry in root.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
+    inside = [entry for entry in root.iterdir() if not is_leftover(entry.name)]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else None
 
 

@@ -86,6 +86,12 @@ class PartSet(ImageSet):
         """Where the photo of an object is."""
         return self.root / self.files[index]
 
+    def is_turned(self, index: int, stored: tuple[int, int], turned: tuple[int, int]) -> bool:
+        """Whether an object's box fits the photo (H, W) as turned alone, not as it is stored."""
+        left, top, width, height = (int(v) for v in self.boxes[index])
+        fits = [top + height <= h + 1 and left + width <= w + 1 for h, w in (stored, turned)]
+        return fits[1] and not fits[0]
+
     def load(self, index: int, mode: str = "RGB") -> Image.Image:
         """Decode a photo and cut the object out; beyond the photo's edge it is black."""
         from cnnlens.data.decode import DamagedImage

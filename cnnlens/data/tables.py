@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnlens.data.decode import ENDINGS
+from cnnlens.data.decode import endings
 from cnnlens.errors import CnnlensError, did_you_mean
 
 FIXED = ("image", "split", "ih", "iw", "sh", "sw")
@@ -192,7 +192,7 @@ def _row(path: Path, line: int, fixed: list[str], cells: list[str]) -> Row:
 def _check_cell(path: Path, line: int, category: str, cell: str) -> None:
     for item in items(cell):
         if isinstance(item, str):
-            if not item.lower().endswith(ENDINGS):
+            if not item.lower().endswith(tuple(endings())):
                 what = f"{category} is {item!r}, neither a label number nor a PNG file"
                 raise RowFault(path, line, what)
             _check_path(path, line, item)

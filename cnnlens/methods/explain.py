@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage, GivenImages, given_images
+from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
@@ -72,7 +72,7 @@ class Explain(Method):
         names = (file.stem for file in sorted(self.folder.glob("*.json")))
         self.shown = pictures_of(map(self._ledger, names))
         predicted = {name: place for name, (place, named) in self.shown.items() if named is None}
-        self.given = GivenImages(given_images([Path(p) for p in asked.image], predicted))
+        self.given = self.study.given(asked.image, taken=predicted)
         self.images = study.images(asked.data, ("classes", "parts"))
         (self.layer,) = study.layers([asked.layer] if asked.layer else [])
         study.name_classes(None if asked.category else self.images)

@@ -19,7 +19,13 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.progress import Step
 from cnnlens.settings.option import Field, fields_of, values_of
-from cnnlens.settings.run import RunSettings, Settings, build_all, fields_of_all
+from cnnlens.settings.run import (
+    DataSettings,
+    RunSettings,
+    Settings,
+    build_all,
+    fields_of_all,
+)
 from cnnlens.voice import Results
 
 if TYPE_CHECKING:
@@ -203,6 +209,15 @@ def run_of(method: type[Method]) -> list[Field]:
     own = {field.flag for field in settings_of(method)}
     known = fields_of(RunSettings)
     return [f for f in known if f.attribute in method.uses and f.flag not in own]
+
+
+def reading_of(method: type[Method]) -> list[Field]:
+    """Fields of `DataSettings` that a method depends on: those of data, or of images alone."""
+    asked = {field.keyword for field in inputs_of(method)}
+    known = fields_of(DataSettings)
+    if "data" in asked:
+        return known
+    return [f for f in known if f.attribute == "range" and asked & {"image", "content"}]
 
 
 def build(method: type[Method], values: Mapping[str, Any]) -> tuple[Inputs, tuple[Settings, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
@@ -16,7 +16,7 @@ from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.measure import OutlierSettings
 from cnnlens.settings.option import data_input, layer_input
-from cnnlens.study.session import ANY
+from cnnlens.study.workspace import is_entry_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,8 @@ class Outliers(Method):
         study, asked = self.study, self.asked
         if asked.data is None and not self.settings.noise:
             raise UsageError("neither images nor noise were asked for", "name images with -d DIR")
-        self.strange = None if asked.data is None else self._strange(asked.data)
+        # out-of-sample images never become the data of other commands
+        self.strange = None if asked.data is None else study.images(asked.data, default=False)
         if (count := count_scores(study.model)) < 2:
             what = "a single output" if count else "no class scores"
             raise CnnlensError(
@@ -75,20 +76,15 @@ class Outliers(Method):
             study.name_classes(self.own)
         self.folder = study.folder("outliers")
 
-    def _strange(self, data: Any) -> ImageSet:
-        """Open the out-of-sample images; they never become the data of other commands."""
-        root = Path(data if isinstance(data, (str, Path)) else data.root).resolve()
-        known = any(entry["path"] == str(root) for entry in self.study.workspace.document["data"])
-        return self.study.images(data, ANY, default=False, remember=not known)
-
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
-        root, workspace = self.strange and str(self.strange.root.resolve()), self.study.workspace
+        workspace = self.study.workspace
         for entry in reversed(workspace.document["data"]):
             path = Path(entry["path"])
             there = path.is_dir() or workspace.in_memory(str(path)) is not None
-            if entry["kind"] in ("classes", "parts") and str(path) != root and there:
-                images = self.study.images(path, remember=False)
+            mine = self.strange is None or not is_entry_of(entry, self.strange)
+            if entry["kind"] in ("classes", "parts") and mine and there:
+                images = self.study.remembered(entry)
                 return images if images.image_categories else None
         return None
 

@@ -354,7 +354,7 @@ class Visualize(Pictured):
         space = self.study.workspace
         for data in reversed(space.document["data"]):
             store = space.path / "activations" / data["name"] / f"{layer.folder}.h5"
-            yield store, partial(self.study.images, data["path"], remember=False)
+            yield store, partial(self.study.remembered, data)
 
     # ---- what is said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -300,6 +300,8 @@ def _override(
 ) -> Preprocess:
     if image_size is None and mean is None and std is None:
         return settings
+    if settings.scale == 1:
+        _check_unit(mean, std)
     changed = replace(settings, source=f"{settings.source}, overridden")
     if image_size is not None:
         changed = replace(changed, size=image_size, resize=None)
@@ -308,6 +310,26 @@ def _override(
     if std is not None:
         changed = replace(changed, std=_per_channel("--std", std, settings.channels))
     return changed
+
+
+_MOST = 2.0  # of a mean or deviation of pixels in [0, 1]; those of 0 to 255 lie far above
+
+
+def _check_unit(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse a mean or deviation of pixels from 0 to 255 for pixels from 0 to 1."""
+    given = {flag: v for flag, v in (("--mean", mean), ("--std", std)) if v is not None}
+    wrong = [flag for flag, values in given.items() if max(map(abs, values)) > _MOST]
+    if wrong:
+        meant = [f"{flag} {_listed(v / 255 for v in values)}" for flag, values in given.items()]
+        raise UsageError(
+            f"{wrong[0]} {_listed(given[wrong[0]])} is meant for pixels from 0 to 255; here they "
+            "run from 0 to 1",
+            f"divide by 255: {' '.join(meant)}",
+        )
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ",".join(f"{value:.6g}" for value in values)
 
 
 def _per_channel(option: str, values: Sequence[float], channels: int) -> tuple[float, ...]:

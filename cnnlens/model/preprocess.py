@@ -103,6 +103,14 @@ class Preprocess:
         array = np.asarray(image, dtype=np.uint8)
         return array if array.ndim == 3 else array[:, :, None]  # (H, W, C)
 
+    def planes(self, values: np.ndarray, squash: bool) -> np.ndarray:
+        """Resample bands (C, h, w), float32 in [0, 1], to the input plane (C, H, W)."""
+        height, width = self.size
+        if values.shape[1:] == (height, width):
+            return np.ascontiguousarray(values)
+        bands = [self._resampled(Image.fromarray(band), squash) for band in values]
+        return np.stack([np.clip(np.asarray(band), 0, 1) for band in bands])
+
     def _resampled(self, image: Image.Image, squash: bool) -> Image.Image:
         height, width = self.size
         filter_ = getattr(Image.Resampling, self.interpolation.upper())

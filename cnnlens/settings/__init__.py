@@ -11,7 +11,13 @@ from cnnlens.settings.measure import (
     StabilitySettings,
     UnitsSettings,
 )
-from cnnlens.settings.run import ExtractSettings, ModelSettings, RunSettings, Settings
+from cnnlens.settings.run import (
+    DataSettings,
+    ExtractSettings,
+    ModelSettings,
+    RunSettings,
+    Settings,
+)
 from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
 
 __all__ = [
@@ -19,6 +25,7 @@ __all__ = [
     "CamSettings",
     "ClusterSettings",
     "CompareSettings",
+    "DataSettings",
     "DeconvSettings",
     "DissectSettings",
     "ExplainSettings",

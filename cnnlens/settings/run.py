@@ -220,7 +220,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+def _numbers(flag: str, text: str | None, example: str = "0.5,0.5,0.5") -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
@@ -228,10 +228,62 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
     except ValueError:
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):
-        raise UsageError(f"{flag} {text} is not a list of numbers", f"write {flag} 0.5,0.5,0.5")
+        raise UsageError(f"{flag} {text} is not a list of numbers", f"write {flag} {example}")
     if flag == "--std" and min(numbers) <= 0:
         raise UsageError(f"--std {text} is not above 0", "pixels are divided by it")
     return numbers
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """How images are read, by every command that reads some.
+
+    Attributes
+    ----------
+    split : str or None
+        The only part of the data that is wanted.
+    range : str or None
+        The values that become 0 and 1, of files deeper than 8 bits, joined by a comma.
+    """
+
+    split: str | None = option(
+        None,
+        "Of Broden's split column, or of a folder whose only subfolders are splits (train, val, "
+        "test): the one to read.",
+        metavar="NAME",
+        panel="What",
+    )
+    range: str | None = option(
+        None,
+        "Values that become black and white, of files deeper than 8 bits. Default: those that "
+        "the data set's files reach.",
+        metavar="LOW,HIGH",
+        panel="What",
+    )
+
+    def __post_init__(self) -> None:
+        """Take numbers that make a range, alone."""
+        super().__post_init__()
+        _ = self.bounds
+
+    @classmethod
+    def of_values(cls, **given: Any) -> Self:
+        """Take values as Python has them: ``(0, 4095)`` for ``0,4095``."""
+        return cls(**{name: _as_typed(name, value) for name, value in given.items()})
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The range as numbers; None: the data set's own.
+
+        Raises
+        ------
+        UsageError
+            When it is none.
+        """
+        numbers = _numbers("--range", self.range, "0,4095")
+        if numbers is not None and (len(numbers) != 2 or numbers[0] >= numbers[1]):
+            raise UsageError(f"--range {self.range} is no range", "write --range 0,4095")
+        return None if numbers is None else (numbers[0], numbers[1])
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.files.workspace import as_call
-from cnnlens.settings.option import Field, check_keywords, fields_of
-from cnnlens.settings.run import ORDERS, ModelSettings, RunSettings
+from cnnlens.settings.option import Field, check_keywords, fields_of, values_of
+from cnnlens.settings.run import ORDERS, DataSettings, ModelSettings, RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from cnnlens.voice import Voice
@@ -129,13 +129,16 @@ class Investigation:
     # ---- what it works on
 
     @contextmanager
-    def _study(self, run: RunSettings, force: bool) -> Iterator[Study]:
+    def _study(
+        self, run: RunSettings, force: bool, reading: DataSettings | None = None
+    ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
         from cnnlens.model.device import random_states
 
         voice = Voice(quiet=self._quiet)
         spec = self._spec if self._net is None else self._wrap()
-        study = Study(self.workspace, spec, self._opening, run, voice, force)
+        reading = reading or DataSettings()
+        study = Study(self.workspace, spec, self._opening, run, voice, force, reading)
         study.options = self._options
         in_use: AbstractContextManager[object] = nullcontext()
         if spec is not None and not isinstance(spec, str):
@@ -207,6 +210,7 @@ class Investigation:
         known = _fields(method)
         check_keywords(method.name, given, known, ("preset", "force", "labels"))
         run = self._run.changed(given)
+        reading = DataSettings.of_values(**values_of(DataSettings, given))
         folder = self.workspace.path / _GIVEN
         plain = {
             field.keyword: as_typed(field, given[field.keyword], folder, labels)
@@ -216,7 +220,7 @@ class Investigation:
         plain["preset"] = given.get("preset")
         asked, settings = build(method, plain)
         self.workspace = self.workspace.reopened(force)
-        with self._study(run, force) as study:
+        with self._study(run, force, reading) as study:
             one = method(study, asked, settings, page=True)
             carry_out(one, as_call(method.name, values))
             if one.failed:
@@ -248,9 +252,9 @@ def _bound(lens: Investigation, method: type[Method]) -> Any:
 
 
 def _fields(method: type[Method]) -> list[Field]:
-    from cnnlens.methods.method import inputs_of, run_of, settings_of
+    from cnnlens.methods.method import inputs_of, reading_of, run_of, settings_of
 
-    own = [*inputs_of(method), *settings_of(method)]
+    own = [*inputs_of(method), *reading_of(method), *settings_of(method)]
     return [*own, *(f for f in run_of(method) if f.keyword != "device")]
 
 

@@ -9,17 +9,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImages, given_images, spaced_images
+from cnnlens.data.given import GivenImages, given_images, spaced_images, with_ranges
+from cnnlens.data.ranges import Ranges
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
-from cnnlens.settings import ExtractSettings, ModelSettings, RunSettings
+from cnnlens.settings import DataSettings, ExtractSettings, ModelSettings, RunSettings
 from cnnlens.settings.run import ORDERS, portable
 from cnnlens.study.workspace import Workspace, needs_model
 from cnnlens.voice import Voice
@@ -47,6 +48,7 @@ class Study:
     run: RunSettings = field(default_factory=RunSettings)
     voice: Voice = field(default_factory=Voice)  # where notes and progress go
     force: bool = False  # redo what is made, clear the results of another model
+    reading: DataSettings = field(default_factory=DataSettings)  # how images are read
     _layers: list[Layer] = field(default_factory=list)
     _ledgers: list[Ledger] = field(default_factory=list)
     _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
@@ -195,34 +197,82 @@ class Study:
 
         images = self._opened(data, kinds)
         check_kind(images, kinds)
+        self._say(images)
         if remember:
             self._images.append((images, data is not None, default))
         return images
 
     def negatives(self, data: Path | str | ImageSet | None) -> ImageSet | None:
         """Open images of no category where some are named; the workspace does not know them."""
-        return None if data is None else self.images(data, remember=False)
+        from cnnlens.data.open import open_data
+
+        if isinstance(data, (str, Path)):  # what split the data is read in is not theirs
+            data = open_data(data, bounds=self.reading.bounds)
+            self._say(data)
+        return data
 
     def _opened(self, data: Path | str | ImageSet | None, kinds: tuple[str, ...]) -> ImageSet:
-        from cnnlens.data.open import open_data, wanted
+        from cnnlens.data.open import in_split, open_data, wanted
 
-        path = self.workspace.data_path(kinds) if data is None else data
-        if path is None:
-            _ = self.model  # who has neither hears of the model first
-            raise UsageError(
-                f"no data given, and the workspace {self.workspace.path} knows no "
-                f"{wanted(kinds)} data",
-                "name a folder with -d DIR",
+        split, bounds = self.reading.split, self.reading.bounds
+        if isinstance(data, (str, Path)):
+            known = self.workspace.in_memory(str(data))
+            return open_data(data, split, bounds) if known is None else known
+        if data is not None:
+            images = in_split(data, split)
+            self.workspace.keep_in_memory(images)
+            return images
+        entry = self.workspace.data_entry(kinds)
+        if entry is not None:
+            return self.remembered({**entry, "split": split or entry.get("split")})
+        _ = self.model  # who has neither hears of the model first
+        raise UsageError(
+            f"no data given, and the workspace {self.workspace.path} knows no {wanted(kinds)} data",
+            "name a folder with -d DIR",
+        )
+
+    def remembered(self, entry: Mapping[str, Any]) -> ImageSet:
+        """Open data of the workspace, by its entry there, as it was read before."""
+        from cnnlens.data.open import open_data
+
+        known = self.workspace.in_memory(entry["path"])
+        if known is not None:
+            return known
+        bounds = self.reading.bounds or entry.get("range", {}).get("all")
+        return open_data(entry["path"], entry.get("split"), bounds and (bounds[0], bounds[1]))
+
+    def _say(self, images: ImageSet) -> None:
+        """Say what was passed over or assumed when images were opened."""
+        if images.notes:
+            self.voice.note(f"{images.name}: {'; '.join(images.notes)}")
+
+    def _say_channels(self, images: ImageSet) -> None:
+        """Say that colours are repeated where a network takes more channels than there are."""
+        channels = self.model.preprocess.channels
+        if channels not in (1, 3) and images.shape(self.model.preprocess)[0] != channels:
+            self.voice.note(
+                f"the network takes {channels} channels, and {images.name} has colours alone: they "
+                "are repeated"
             )
-        if isinstance(path, (str, Path)):
-            known = self.workspace.in_memory(str(path))
-            return open_data(path) if known is None else known
-        self.workspace.keep_in_memory(path)
-        return path
 
-    def given(self, paths: Sequence[Path], ledgers: Sequence[Ledger] = ()) -> GivenImages:
-        """List images that were named one by one; names agree with those in `ledgers`."""
-        return GivenImages(given_images([Path(p) for p in paths], names_in_use(ledgers)))
+    def given(
+        self,
+        paths: Sequence[Path],
+        ledgers: Sequence[Ledger] = (),
+        taken: Mapping[str, str] | None = None,
+    ) -> GivenImages:
+        """List images that were named one by one; names agree with those in `ledgers`, or `taken`.
+
+        Deep ones are taken as those of the workspace's data.
+        """
+        names = names_in_use(ledgers) if taken is None else taken
+        images = given_images([Path(p) for p in paths], names)
+        known = [e["range"] for e in self.workspace.document["data"] if e.get("range")]
+        ranges = Ranges.from_dict(known[-1] if known else {})
+        images, notes = with_ranges(images, self.reading.bounds, ranges)
+        if notes:
+            self.voice.note("; ".join(notes))
+        return GivenImages(images)
 
     def examples(
         self, given: Sequence[GivenImage], most: int = 24
@@ -240,7 +290,7 @@ class Study:
         """Open what of the workspace's data was used last and is still there; None without any."""
         for known in reversed(self.workspace.document["data"]):
             with suppress(CnnlensError):
-                if (found := self.images(known["path"], remember=False)).paths:
+                if (found := self.remembered(known)).paths:
                     return found
         return None
 
@@ -292,6 +342,8 @@ class Study:
         """
         if self._order and not self.model.classes_source.startswith(f"--classes {self._order}"):
             self.name_classes()
+        for images, _, _ in self._images:
+            self._say_channels(images)
         with self.workspace.editing() as workspace:
             workspace.use_model(self.model, self.options, self.force)
             for images, named, default in self._images:

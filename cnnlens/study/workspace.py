@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -185,36 +185,47 @@ class Workspace:
     def use_data(self, images: ImageSet, named: bool = True, default: bool = True) -> None:
         """Remember `images`; where they were named, they become the default of their kind.
 
-        With `default` False they are the last choice for other commands.
+        With `default` False they are the last choice for other commands, unless known before.
         """
-        root = str(images.root.resolve())
-        if not named and any(entry["path"] == root for entry in self.document["data"]):
+        mine = self._entry(images)
+        if mine and not (named and default):
             return
-        known = [entry for entry in self.document["data"] if entry["path"] != root]
-        mine = {e["path"]: e for e in self.document["data"]}.get(root, {})
+        known = [entry for entry in self.document["data"] if entry is not mine]
         taken = [entry["name"] for entry in known]
         entry = {
-            "path": root,
+            "path": str(images.root.resolve()),
             "name": mine.get("name") or free_name(images.name, taken.__contains__),
             "kind": images.kind,
             "images": len(images.paths),
         }
+        if images.split:
+            entry["split"] = images.split
+        if images.ranges:
+            entry["range"] = images.ranges.as_dict()
         self.document["data"] = [*known, entry] if default else [entry, *known]
+
+    def _entry(self, images: ImageSet) -> dict[str, Any]:
+        """Find what is known of a data set."""
+        return next((e for e in self.document["data"] if is_entry_of(e, images)), {})
+
+    def data_entry(self, kinds: tuple[str, ...]) -> dict[str, Any] | None:
+        """Return what is known of the last used data of one of these kinds, if there is some."""
+        fitting = [e for e in self.document["data"] if e["kind"] in kinds]
+        return fitting[-1] if fitting else None
 
     def data_path(self, kinds: tuple[str, ...]) -> Path | None:
         """Folder of the last used data of one of these kinds; None when there is none."""
-        fitting = [e for e in self.document["data"] if e["kind"] in kinds]
-        return Path(fitting[-1]["path"]) if fitting else None
+        entry = self.data_entry(kinds)
+        return Path(entry["path"]) if entry else None
 
     def stores(self, images: ImageSet) -> Path:
         """Folder of the activation stores of a data set in use."""
-        root = str(images.root.resolve())
-        name = next(e["name"] for e in self.document["data"] if e["path"] == root)
-        return self.path / "activations" / name
+        return self.path / "activations" / self._entry(images)["name"]
 
     def keep_in_memory(self, images: ImageSet) -> None:
         """Remember data that has no folder, for as long as this process lives."""
-        self._memory[str(images.root.resolve())] = images
+        if not images.root.is_dir():
+            self._memory[str(images.root.resolve())] = images
 
     def in_memory(self, path: str) -> ImageSet | None:
         """Return data that was kept in memory, by its root."""
@@ -250,6 +261,16 @@ class Workspace:
         """Name of the last used layer; None when there is none."""
         layers = self.document["layers"]
         return layers[-1]["name"] if layers else None
+
+
+def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
+    """Whether an entry of a workspace's data is just these images, read just so.
+
+    The splits of a folder are data sets of their own; so are its files with another range.
+    """
+    known = entry["path"], entry.get("split"), entry.get("range", {}).get("all")
+    everything = images.ranges.as_dict().get("all")
+    return known == (str(images.root.resolve()), images.split, everything)
 
 
 def needs_model(workspace: Workspace) -> UsageError:

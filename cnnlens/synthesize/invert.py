@@ -96,9 +96,12 @@ class Errors:
 
 
 def input_plane(model: Model, pixels: Tensor) -> Tensor:
-    """Pixels (c, H, W) uint8 as the picture (C, H, W) in [0, 1] with the network's channels."""
+    """Pixels (c, H, W) uint8, or float in [0, 1], as the picture (C, H, W) in [0, 1] with the
+    network's channels.
+    """
     channels = model.preprocess.channels
-    picture = pixels.to(model.device).float() / 255
+    unit = 255 if pixels.dtype == torch.uint8 else 1
+    picture = pixels.to(model.device).float() / unit
     return picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,9 +124,9 @@ def test_no_more_than_two_batches_are_read_ahead(
     images, begun = folder(tmp_path, 60), []
     load = decode.load_image
 
-    def noted(path: Path, mode: str) -> Image.Image:
+    def noted(path: Path, mode: str, *how: Any) -> Image.Image:
         begun.append(path)
-        return load(path, mode)
+        return load(path, mode, *how)
 
     monkeypatch.setattr(decode, "load_image", noted)
     got = batches(images, SMALL, batch_size=4, workers=2)
@@ -163,7 +164,7 @@ def test_an_interrupt_in_the_loop_leaves_no_threads(tmp_path: Path) -> None:
 def test_an_unexpected_error_in_a_worker_is_not_swallowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path, mode: str) -> Image.Image:
+    def broken(*how: Any) -> Image.Image:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(decode, "load_image", broken)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.broden import BadLabels, Broden, Concept, Labels, open_broden
+from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError
 
 from .layout import FIXED, LABELS, plane, write
@@ -353,3 +354,46 @@ def test_labels_fingerprint_changes_with_the_planes(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) not in (first, touched)
     file.unlink()
     assert fingerprint(tmp_path) not in (first, touched)
+
+
+# ---- photos that bear an orientation
+
+
+def turned_photo(path: Path, stored: tuple[int, int], orientation: int = 6) -> None:
+    """A photo of so many rows and columns, red at its upper left, which its tag turns."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((*stored, 3), np.uint8)
+    pixels[: stored[0] // 2, : stored[1] // 2] = 255, 0, 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=95, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("stored", "sizes", "is_turned"),
+    [
+        ((16, 16), "16,16,16,16", False),  # nothing tells: as stored, as the planes are
+        ((16, 32), "16,32,16,32", False),
+        ((16, 32), "32,16,32,16", True),  # planes drawn on the photo as people see it
+        ((16, 32), "16,32,8,8", False),  # planes that are no help: the index tells
+        ((16, 32), "32,16,8,8", True),
+        ((16, 32), "16,32,32,16", True),  # the planes themselves tell best
+    ],
+)
+def test_a_photo_is_turned_only_together_with_its_planes(
+    tmp_path: Path, stored: tuple[int, int], sizes: str, is_turned: bool
+) -> None:
+    root = write(tmp_path, "object", [f"a.jpg,train,{sizes},7"])
+    turned_photo(root / "images" / "a.jpg", stored)
+    broden = open_data(root)
+    image = np.asarray(broden.load(0)).astype(int)
+    assert image.shape[:2] == (stored[::-1] if is_turned else stored)
+    left, right = image[2, 2, 0], image[2, -3, 0]
+    assert (left > 200, right > 200) == ((False, True) if is_turned else (True, False))
+    assert "1 of 1 images bear an EXIF orientation" in broden.notes[0]
+
+
+def test_a_mirrored_photo_stays_as_its_planes_are_stored(tmp_path: Path) -> None:
+    root = write(tmp_path, "object", ["a.jpg,train,16,32,16,32,7"])
+    turned_photo(root / "images" / "a.jpg", (16, 32), orientation=3)
+    assert np.asarray(open_data(root).load(0))[2, 2, 0] > 200

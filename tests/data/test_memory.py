@@ -86,7 +86,7 @@ def test_one_data_set_gives_one_type_of_pixels() -> None:
     for images in (memory_images(mixed), memory_images(mixed[1:] + mixed[:1])):
         (batch,) = batches(images, PLAIN, batch_size=8, workers=0)
         wanted = np.stack([np.asarray(images.load(n)).transpose(2, 0, 1) for n in range(3)])
-        assert str(batch.pixels.dtype) == f"torch.{images.pixel_type}"
+        assert str(batch.pixels.dtype) == f"torch.{images.pixel_type(PLAIN)}"
         assert torch.equal(PLAIN.normalize(batch.pixels), PLAIN.normalize(torch.from_numpy(wanted)))
 
 

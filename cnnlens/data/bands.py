@@ -1,0 +1,178 @@
+"""Pictures that Pillow cannot read whole: TIFFs of many bands, and colours deeper than 8 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.data.depth import eight_bits, sample_type, unit_range
+from cnnlens.data.ranges import Ranges
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_BANDS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
+_ORIENTATION = 274
+_COLOURS = (2, 5, 6, 8)  # what a TIFF's samples are: RGB, CMYK, YCbCr, Lab
+_MISSING = 42113  # GDAL's tag of the value that marks missing ones
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its samples.
+
+    Attributes
+    ----------
+    dtype : str
+        Their type, as numpy names it.
+    bands : int
+        Of every pixel.
+    axis : int
+        Which axis of a TIFF's samples is the bands', where there are some; -1 of a PNG.
+    paged : bool
+        Whether every band is a page of its own.
+    alpha : bool
+        Whether the last band says how opaque a pixel is.
+    colours : bool
+        Whether the first bands are colours, as the file says.
+    orientation : int
+        How a picture is to be turned, of a TIFF.
+    missing : float or None
+        The value of pixels that are missing.
+    """
+
+    dtype: str
+    bands: int = 1
+    axis: int = -1
+    paged: bool = False
+    alpha: bool = False
+    colours: bool = False
+    orientation: int = 1
+    missing: float | None = None
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether Pillow reads the picture whole."""
+        if self.bands == 1:
+            return self.dtype in ("uint8", "uint16", "int16", "int32", "float32", "bool")
+        return self.dtype in ("uint8", "bool") and self.bands in (2, 3, 4) and not self.paged
+
+    @property
+    def is_frames(self) -> bool:
+        """Whether its pages are frames, of which the first counts, when it is shown."""
+        return self.paged and self.bands != 3
+
+    @property
+    def shows_colours(self) -> bool:
+        """Whether the picture is one of greys or colours."""
+        with_alpha = self.alpha and self.bands in (2, 4)
+        return (
+            self.is_frames
+            or self.bands in (1, 3)
+            or with_alpha
+            or (self.colours and self.bands == 4)
+        )
+
+
+class UnreadBands(Exception):  # noqa: N818
+    """A file whose samples cannot be read here, and why."""
+
+
+def header_of(path: Path) -> Header | None:
+    """Read what a PNG or TIFF says of its samples; None for any other file."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    if start.startswith(_PNG) and len(start) == 26:
+        deep = start[24] == 16
+        bands = _PNG_BANDS.get(start[25], 1)
+        return Header("uint16" if deep else "uint8", bands, alpha=bands in (2, 4))
+    return _tiff_header(path) if start.startswith(_TIFF) else None
+
+
+def _tiff_header(path: Path) -> Header | None:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page, series = tiff.pages.first, tiff.series[0]
+            axes, shape = series.axes, series.shape
+            dtype, missing = page.dtype, _number(page.tags.get(_MISSING))
+            turn = int(getattr(page.tags.get(_ORIENTATION), "value", 1))
+    except Exception:  # whatever is wrong with it, Pillow says it
+        return None
+    name = "uint8" if dtype is None else dtype.name
+    more: dict[str, Any] = {"orientation": turn, "missing": missing}
+    if "S" in axes and page.samplesperpixel > 1:
+        # pages of several samples each are frames, of which the first counts
+        alpha = any(int(extra) in (1, 2) for extra in page.extrasamples)
+        more |= {"alpha": alpha, "colours": int(page.photometric) in _COLOURS}
+        return Header(name, page.samplesperpixel, page.axes.index("S"), **more)
+    if len(shape) != 3:
+        return Header(name, axis=2, **more)
+    # an array that was written as it is has its bands where it is short
+    last = axes[0] == "Q" and shape[2] < shape[0]
+    bands, axis = (shape[2], 2) if last else (shape[0], 0)
+    return Header(name, bands, axis, paged=not last, **more)
+
+
+def _number(tag: Any) -> float | None:
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def read_samples(path: Path, header: Header) -> np.ndarray:
+    """Read a file's samples as they are stored, (H, W, C); (H, W) where there is one.
+
+    Raises
+    ------
+    UnreadBands
+        When they are compressed in a way that cannot be read here.
+    """
+    if header.axis == -1:
+        return _png_samples(path)
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            whole = header.paged or (header.axis == 2 and tiff.pages.first.ndim == 2)
+            values = tiff.series[0].asarray() if whole else tiff.pages.first.asarray()
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise UnreadBands(f"{str(error).split(' requires')[0]}: needs imagecodecs") from error
+        raise
+    return np.moveaxis(values, header.axis, -1) if values.ndim == 3 else values
+
+
+def _png_samples(path: Path) -> np.ndarray:
+    import torch
+    from torchvision.io import ImageReadMode, decode_image
+
+    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    return decode_image(data, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()  # (H, W, C)
+
+
+def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an array (H, W) or (H, W, C) as an orientation tag says."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return values[:, ::-1] if orientation in (2, 3, 6, 7) else values
+
+
+def as_picture(values: np.ndarray, ranges: Ranges, alpha: bool = False) -> Image.Image:
+    """Show samples (H, W) or (H, W, C): of more than three bands the first three, as colours."""
+    pixels = eight_bits(values, ranges.of(sample_type(values)))
+    if pixels.ndim == 3 and not alpha:
+        pixels = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def as_planes(values: np.ndarray, ranges: Ranges) -> np.ndarray:
+    """Return samples (H, W, C) as planes (C, H, W) float32 in [0, 1]."""
+    return unit_range(values, ranges.of(sample_type(values))).transpose(2, 0, 1)

@@ -1,0 +1,145 @@
+"""What the files of a data set have in common: how deep their values go, how many bands they have.
+
+Headers of files that may be deep (PNG, TIFF, no ending) are read, of many thousands evenly spaced
+ones; then the values of those that are, the same way. All files of one type of samples share one
+range, so that an image is the same picture whichever others are read with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cnnlens.data.bands import Header, header_of, read_samples
+from cnnlens.data.batches import read_ahead
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decode import opened, orientation_of
+from cnnlens.data.depth import extent, full_range, sample_type
+from cnnlens.data.ranges import Bounds, Ranges
+from cnnlens.data.walk import ending
+
+_HEADERS = 5000  # files whose headers are read
+_MEASURED = 500  # deep files whose values are read
+_TAGS = 200  # photos whose orientation is looked at
+_WORKERS, _AHEAD = 4, 8
+_MAY_BE_DEEP = (".png", ".tif", ".tiff", "")
+
+
+def surveyed(images: ImageSet, bounds: Bounds | None = None) -> ImageSet:
+    """Add the ranges of its deep files to a data set, their bands, and what is to be said of both.
+
+    Parameters
+    ----------
+    images : ImageSet
+        As opened.
+    bounds : (float, float), optional
+        The range of all deep files; left out, it is taken from them.
+    """
+    files = [images.file(k) for k, path in enumerate(images.paths) if ending(path) in _MAY_BE_DEEP]
+    ranges, bands, notes = survey(files, bounds)
+    if note := _turned_note(images):
+        notes.append(note)
+    if not (ranges or bands or notes):
+        return images
+    return replace(images, ranges=ranges, bands=bands, notes=(*images.notes, *notes))
+
+
+def survey(
+    files: Sequence[Path], bounds: Bounds | None = None
+) -> tuple[Ranges, frozenset[int], list[str]]:
+    """Find the range of each type of deep samples, and the numbers of bands; say both."""
+    headers = {file: header for file in _spaced(files, _HEADERS) if (header := _header(file))}
+    bands = frozenset(h.bands for h in headers.values() if h.bands not in (1, 3))
+    deep = [file for file, header in headers.items() if header.dtype not in ("uint8", "bool")]
+    kinds = {(h.bands, h.paged) for h in headers.values() if h.paged or not h.shows_colours}
+    notes = [_of_bands(*kind) for kind in sorted(kinds)]
+    if not deep:
+        return Ranges(), bands, notes
+    if bounds is not None:
+        notes.append(f"black to white are the values {_words(bounds)}, in files deeper than 8 bits")
+        return Ranges(everything=bounds), bands, notes
+    ranges = _measured(_spaced(deep, _MEASURED), headers)
+    if ranges:
+        of = f" ({_MEASURED} of {len(deep)} files measured)" if len(deep) > _MEASURED else ""
+        kinds = ", ".join(f"{_words((low, high))} in {kind}" for kind, low, high in ranges.known)
+        notes.append(f"black to white are the values {kinds}{of}; --range LOW,HIGH says otherwise")
+    return ranges, bands, notes
+
+
+def _measured(files: Sequence[Path], headers: dict[Path, Header]) -> Ranges:
+    """Find the lowest and highest values of every type, over all files."""
+    found: dict[str, list[Bounds]] = {}
+
+    def look(number: int) -> tuple[str, Bounds] | None:
+        with suppress(Exception):  # a damaged file is named when it is decoded
+            header = headers[files[number]]
+            values = _values(files[number], header)
+            if (reach := extent(values, header.missing)) is not None:
+                return sample_type(values), reach
+        return None
+
+    with closing(read_ahead(look, range(len(files)), _WORKERS, _AHEAD)) as measured:
+        for one in measured:
+            if one is not None:
+                found.setdefault(one[0], []).append(one[1])
+    return Ranges(tuple((kind, *_full(kind, found[kind])) for kind in sorted(found)))
+
+
+def _full(kind: str, reaches: list[Bounds]) -> Bounds:
+    low, high = min(low for low, _ in reaches), max(high for _, high in reaches)
+    return full_range(low, high, kind.startswith("float"))
+
+
+def _values(file: Path, header: Header) -> np.ndarray:
+    """Read samples as `decode.load_image` and `decode.load_planes` do."""
+    if header.is_ordinary:
+        with opened(file) as image:
+            return np.asarray(image)
+    return read_samples(file, header)
+
+
+def _header(file: Path) -> Header | None:
+    try:
+        return header_of(file)
+    except OSError:
+        return None
+
+
+def _of_bands(bands: int, paged: bool) -> str:
+    if not paged:
+        return f"files of {bands} bands"
+    if bands == 3:
+        return "files of 3 pages, read as red, green and blue"
+    return f"files of {bands} pages: bands for a network of {bands} channels, else the first counts"
+
+
+def _spaced(files: Sequence[Path], most: int) -> Sequence[Path]:
+    if len(files) <= most:
+        return files
+    return [files[int(at)] for at in np.linspace(0, len(files) - 1, most)]
+
+
+def _words(bounds: Bounds) -> str:
+    return " to ".join(f"{value:g}" for value in bounds)
+
+
+def _turned_note(images: ImageSet) -> str:
+    """Say that photos with labels bear an orientation, and what becomes of it."""
+    if not images.aligned:
+        return ""
+    count = 0
+    places = range(len(images.paths))
+    for index in places if len(places) <= _TAGS else np.linspace(0, len(places) - 1, _TAGS):
+        with suppress(Exception), opened(images.file(int(index))) as image:
+            count += orientation_of(image) > 1
+    if not count:
+        return ""
+    of = len(places) if len(places) <= _TAGS else f"{_TAGS} looked at"
+    return (
+        f"{count} of {of} images bear an EXIF orientation: they are turned only where their labels "
+        "are, too"
+    )
