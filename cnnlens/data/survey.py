@@ -65,8 +65,8 @@ def survey(
     ranges = _measured(_spaced(deep, _MEASURED), headers)
     if ranges:
         of = f" ({_MEASURED} of {len(deep)} files measured)" if len(deep) > _MEASURED else ""
-        kinds = ", ".join(f"{_words((low, high))} in {kind}" for kind, low, high in ranges.known)
-        notes.append(f"black to white are the values {kinds}{of}; --range LOW,HIGH says otherwise")
+        words = ", ".join(f"{_words((low, high))} in {kind}" for kind, low, high in ranges.known)
+        notes.append(f"black to white are the values {words}{of}; --range LOW,HIGH says otherwise")
     return ranges, bands, notes
 
 

@@ -80,7 +80,7 @@ def _known(study: Study) -> Iterator[ImageSet]:
     for entry in reversed(study.workspace.document["data"]):
         if entry["kind"] in ("classes", "parts"):
             with suppress(CnnlensError):  # it was moved away
-                yield study.images(entry["path"], remember=False)
+                yield study.remembered(entry)
 
 
 def _after(study: Study, images: ImageSet, order: str | None, must: bool) -> Model | None:

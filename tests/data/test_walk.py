@@ -23,7 +23,11 @@ ENDINGS = [
     *(("jpg", "JPEG"), ("JPE", "JPEG"), ("jfif", "JPEG"), ("jpeg", "JPEG"), ("png", "PNG")),
     *(("webp", "WEBP"), ("bmp", "BMP"), ("dib", "BMP"), ("tif", "TIFF"), ("TIFF", "TIFF")),
     *(("gif", "GIF"), ("ppm", "PPM"), ("pgm", "PPM")),
-    *((ending[1:], name) for name in ("AVIF", "JPEG2000") for ending in readable_formats().get(name, ())),
+    *(
+        (ending[1:], name)
+        for name in ("AVIF", "JPEG2000")
+        for ending in readable_formats().get(name, ())
+    ),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.data.dataset import open_folder
+from cnnlens.data.walk import list_files
 from cnnlens.data.write_broden import Cells, Numbers
 from cnnlens.files import free_name
 
@@ -76,7 +76,7 @@ class Source:
 
 def pictures(folder: Path) -> list[str]:
     """List the images below a folder, masks included: paths relative to it, in a fixed order."""
-    return list(open_folder(folder).paths)
+    return list(list_files(folder).images)
 
 
 def by_stem(paths: Iterable[str]) -> tuple[dict[str, str], list[Left]]:
