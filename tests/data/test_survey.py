@@ -182,7 +182,8 @@ def test_bands_reach_the_network_as_they_are(tmp_path: Path, layout: str) -> Non
 
 
 def test_three_grey_pages_are_colours_and_of_other_stacks_the_first_counts(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", COLOURS.transpose(2, 0, 1), metadata=None)
+    pages = {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", COLOURS.transpose(2, 0, 1), **pages)
     images = open_data(tmp_path)
     np.testing.assert_array_equal(images.pixels(0, THREE), COLOURS.transpose(2, 0, 1))
     assert images.notes == ("files of 3 pages, read as red, green and blue",)
