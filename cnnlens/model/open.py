@@ -312,7 +312,7 @@ def _override(
     return changed
 
 
-_MOST = 2.0  # of a mean or deviation of pixels in [0, 1]; those of 0 to 255 lie far above
+_MOST = 8.0  # of a mean or deviation of pixels in [0, 1]; those of 0 to 255 lie far above
 
 
 def _check_unit(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -187,7 +187,7 @@ def test_three_grey_pages_are_colours_and_of_other_stacks_the_first_counts(tmp_p
     images = open_data(tmp_path)
     np.testing.assert_array_equal(images.pixels(0, THREE), COLOURS.transpose(2, 0, 1))
     assert images.notes == ("files of 3 pages, read as red, green and blue",)
-    tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY, GREY // 2, GREY, GREY]), metadata=None)
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY, GREY // 2, GREY, GREY]), **pages)
     images = open_data(tmp_path)
     np.testing.assert_array_equal(images.pixels(0, THREE), np.stack([GREY] * 3))
     assert "4 pages" in images.notes[0] and "else the first counts" in images.notes[0]
