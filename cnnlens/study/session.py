@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,21 @@ class Study:
         self._say(images)
         if remember:
             self._images.append((images, data is not None, default))
+            self._take_natural_size(images)
         return images
+
+    def _take_natural_size(self, images: ImageSet) -> None:
+        """Feed images as large as they are to a new network whose input size is only assumed."""
+        new = isinstance(self.spec, str) and "addresses" not in self.__dict__
+        if not new or self.opening.image_size or self.workspace.knows(self.model):
+            return
+        from cnnlens.study.natural_size import natural_size
+
+        if found := natural_size(self.model, images):
+            self.voice.note(found.note)
+            if found.better:
+                self.options["image_size"] = found.size
+                self.model.preprocess = replace(self.model.preprocess, size=found.size, resize=None)
 
     def negatives(self, data: Path | str | ImageSet | None) -> ImageSet | None:
         """Open images of no category where some are named; the workspace does not know them."""
