@@ -1,0 +1,92 @@
+"""README's commands, run one after another as they stand, on small stand-ins for what they name.
+
+Nothing is downloaded and little is optimized: what a command draws or trains is cut short by
+options that are put behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from cnnlens.data.open import BRODEN_FOLDERS
+from cnnlens.model.zoo import ZOO
+from tests.cli.runner import cnnlens
+
+README = Path(__file__).parents[1] / "README.md"
+SHORTER = {
+    "units": ["--no-page"],
+    "dissect": ["--chance", 1, "--no-page"],
+    "visualize": ["--steps", 2, "--views", 1, "--no-page"],
+    "deconv": ["--no-page"],
+    "cam": ["--no-page"],
+    "invert": ["--steps", 2, "--no-page"],
+    "style": ["--steps", 2, "--no-page"],
+    "cluster": ["--no-page"],
+    "explain": ["--no-page"],
+    "outliers": ["--no-page"],
+    "finetune": ["--epochs", 1, "--trunk", 0],
+    "stability": ["--no-page"],
+}
+NOT_RUN = ("data",)  # a download; imports, which tests/data runs
+
+
+def commands() -> list[str]:
+    """Everything behind a prompt, without comments and what it is piped into."""
+    lines = re.findall(r"^    \$ (cnnlens .*)$", README.read_text(encoding="utf-8"), re.M)
+    return [re.split(r"\s+#\s|\s+\|\s", line)[0].strip() for line in lines]
+
+
+def pictures(folder: Path, count: int, side: int) -> None:
+    rng = np.random.default_rng(count)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = rng.integers(0, 256, (side, side, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with all that README's commands name, and the working folder meanwhile."""
+    folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_0().state_dict(), folder / "squeezenet.pt")
+    small = ZOO["resnet18_cifar"].make(num_classes=3, width=4)
+    torch.save(small.state_dict(), folder / "cifar.pt")
+    pictures(folder / "photos", 3, 64)
+    for name in ("airplane", "bird", "cat"):
+        pictures(folder / "cifar10" / "test" / name, 3, 32)
+    for name in ("dog", "painting", "horse"):
+        Image.open(folder / "photos" / "0.png").save(folder / f"{name}.jpg")
+    broden, parts = folder / "home" / BRODEN_FOLDERS[224], folder / "CUB_200_2011"
+    for kind, count, out in (("shapes", 8, broden), ("animals", 48, parts)):
+        answer = cnnlens("data", "make", kind, "--images", count, "--out", out)
+        assert answer.code == 0, answer.err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNLENS_HOME", str(folder / "home"))
+        patch.delenv("CNNLENS_WORKSPACE", raising=False)
+        os.chdir(folder)
+        yield folder
+        os.chdir(before)
+
+
+def test_readme_names_commands() -> None:
+    assert len(commands()) > 20
+    assert {line.split()[1] for line in commands()} >= {*SHORTER, "layers", "extract", "compare"}
+
+
+def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
+    for line in commands():  # later ones go on from what earlier ones left
+        words = shlex.split(line)[1:]
+        if words[0] not in NOT_RUN:
+            answer = cnnlens(*words, *SHORTER.get(words[0], []))
+            assert answer.code == 0, f"{line}: {answer.err}"
