@@ -28,22 +28,29 @@ _ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
 
 
 def open_folder(path: Path, arch: str | None = None, weights: str | None = None) -> Opened:
-    """Open a folder of timm's or transformers' hub.
+    """Open a folder of timm's or transformers' hub, which knows its architecture.
 
     Raises
     ------
     UsageError
-        When `arch` or `weights` is given, or the package that wrote the folder is not installed.
+        When `weights` is given, or the package that wrote the folder is not installed.
     CnnlensError
         When the folder is none of those, incomplete, or holds no network of images.
     """
     if not (path / CONFIG).is_file():
         raise _no_hub(path)
     config = _read_json(path / CONFIG)
-    if arch is not None:
-        raise UsageError(f"{path} names its architecture in {CONFIG}", "leave out --arch")
     if weights is not None:
         raise UsageError(f"{path} holds one network's weights", "leave out --weights")
+    opened = _written(path, config)
+    if arch is not None:
+        unused = f"{CONFIG} says itself that it is {opened.arch}; --arch {arch} is not used"
+        opened.notes = [*opened.notes, unused]
+    return opened
+
+
+def _written(path: Path, config: Mapping[str, Any]) -> Opened:
+    """Open a folder as the package that wrote it does."""
     if "architecture" in config:
         return _from_timm(path, config)
     if "model_type" in config:

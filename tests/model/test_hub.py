@@ -116,10 +116,13 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     assert "cannot build timm:test_resnet" in refusal(tmp_path / "f").message
 
 
-def test_architecture_and_entry_cannot_be_told(tmp_path: Path) -> None:
+def test_an_architecture_is_known_and_an_entry_cannot_be_told(tmp_path: Path) -> None:
     timm_folder(tmp_path / "f")
     assert "leave out --weights" in refusal(tmp_path / "f", UsageError, weights="ema").hint
-    assert "leave out --arch" in refusal(tmp_path / "f", UsageError, arch="resnet18").hint
+    opened = open_folder(tmp_path / "f", arch="resnet18")
+    assert opened.arch == "timm:test_resnet"
+    said = "config.json says itself that it is timm:test_resnet; --arch resnet18 is not used"
+    assert said in opened.notes
 
 
 def fill(folder: Path, files: dict[str, str]) -> Path:
