@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.preprocess import Preprocess
+
+_LONGEST = 230  # bytes of a picture's name without its ending; systems take 255 with it
 
 
 @dataclass(frozen=True)
@@ -286,7 +289,8 @@ def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None)
     -------
     list of str
         ``cat`` for ``a/cat.jpg``; ``a__cat`` where ``b/cat.jpg`` is there too. Where images differ
-        in nothing but their ending, it joins the name: ``cat.jpg``, ``cat.png``.
+        in nothing but their ending, it joins the name: ``cat.jpg``, ``cat.png``. One too long for
+        a file's name is cut, and told apart by a hash.
     """
     taken = taken or {}
     real = [path.resolve() for path in paths]
@@ -311,7 +315,16 @@ def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
 def _name(path: Path, parents: int, stem: bool) -> str:
     folders = path.parts[1:-1]
     above = folders[len(folders) - parents :] if parents else ()
-    return "__".join([*above, path.stem if stem else path.name])
+    return fitting("__".join([*above, path.stem if stem else path.name]))
+
+
+def fitting(name: str) -> str:
+    """Cut a picture's name where it leaves no room for an ending; a hash tells it apart."""
+    raw = os.fsencode(name)
+    if len(raw) <= _LONGEST:
+        return name
+    start = raw[: _LONGEST - 7].decode("utf-8", "ignore")
+    return f"{start}~{hashlib.sha256(raw).hexdigest()[:6]}"
 
 
 def _place(path: Path) -> str:

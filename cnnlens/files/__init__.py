@@ -41,6 +41,8 @@ _REASONS = {
 # what `atomic` and `atomic_folder` call their work in progress: its target and the process at work
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{6}\.(?P<end>tmp|old)")
 
+_ROOMY = 200  # bytes of a file's name; systems take 255
+
 
 def writing_error(path: Path, error: OSError) -> CnnlensError:
     """Turn an operating-system error met while writing `path` into a message a user can act on."""
@@ -88,7 +90,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     _clear_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    temporary = path.with_name(f".{_at_work(path.name)}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -101,12 +103,22 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _at_work(name: str) -> str:
+    """Name what is being written, shorter where a name leaves no room for more around it."""
+    raw = os.fsencode(name)
+    if len(raw) <= _ROOMY:
+        return name
+    start = raw[: _ROOMY // 2].decode("utf-8", "ignore")
+    return f"{start}~{hashlib.sha256(raw).hexdigest()[:12]}"
+
+
 def _clear_leftovers(path: Path) -> None:
     """Remove what a killed process left of `path`; bring back what it had moved aside."""
+    name = _at_work(path.name)
     with suppress(OSError):
         for entry in list(path.parent.iterdir()):
             found = _TEMPORARY.fullmatch(entry.name)
-            if found is None or found["name"] != path.name or _is_running(int(found["pid"])):
+            if found is None or found["name"] != name or _is_running(int(found["pid"])):
                 continue
             if found["end"] == "old" and not path.exists():
                 entry.rename(path)
@@ -140,7 +152,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     _clear_leftovers(path)
     mark = f"{os.getpid()}-{secrets.token_hex(3)}"
-    fresh, stale = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("tmp", "old"))
+    fresh, stale = (
+        path.with_name(f".{_at_work(path.name)}.{mark}.{end}") for end in ("tmp", "old")
+    )
     try:
         fresh.mkdir()
         yield fresh
@@ -175,9 +189,9 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, whole or not at all; what is no Unicode in a name as an escape."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, document: Any) -> None:

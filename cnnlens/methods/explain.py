@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage
+from cnnlens.data.given import GivenImage, fitting
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
@@ -93,7 +93,9 @@ class Explain(Method):
 
         more = "" if category is None else f"-{file_names([category])[category]}"
         what = (image.place, category)
-        return free_name(image.name + more, lambda name: self.shown.get(name, what) != what)
+        return free_name(
+            fitting(image.name + more), lambda name: self.shown.get(name, what) != what
+        )
 
     @cached_property
     def stored(self) -> StoredLayer:

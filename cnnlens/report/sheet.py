@@ -16,6 +16,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from cnnlens.files import atomic
+from cnnlens.voice import one_line
 
 INK, PALE, MARK = "#1a1a1a", "#555555", "#c95400"
 Size = tuple[int, int]  # pixels: wide, high
@@ -46,7 +47,8 @@ class Text:
         right: str = "",
     ) -> None:
         self.size = wide, high
-        self._words, self._right, self._points, self._bold = words, right, points, bold
+        self._words, self._right = words, one_line(right)
+        self._points, self._bold = points, bold
 
     def draw(self, sheet: Image.Image, x: int, y: int, room: int) -> None:
         """Write it."""
@@ -162,7 +164,8 @@ def sheet(part: Part, margin: int = 20, top: int = 20, bottom: int = 20) -> Imag
 
 def cut(words: str, wide: int, points: int = 12, bold: bool = False) -> str:
     """Cut a text to a width in pixels; what is cut ends in an ellipsis."""
-    letters = font(points, bold)
+    # a file may be called anything, and the letters' layout fails on a new line
+    words, letters = one_line(words), font(points, bold)
     while words and letters.getlength(words) > wide:
         words = words[: -2 if words.endswith("…") else -1].rstrip() + "…"
         if words == "…":
