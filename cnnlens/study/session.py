@@ -199,7 +199,8 @@ class Study:
         check_kind(images, kinds)
         self._say(images)
         if remember:
-            self._images.append((images, data is not None, default))
+            named = data is not None or self.reading != DataSettings()
+            self._images.append((images, named, default))
             self._take_natural_size(images)
         return images
 
