@@ -94,7 +94,7 @@ class Units(Measurement):
             dtype=self.types[layer.name],
             among=sorted([*mine, *(others for _, _, others in self.others)]),
             settings=self.settings.as_dict(),
-            pictures=self.page,
+            pictures="images" if self.page else False,
         )
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
@@ -144,15 +144,17 @@ class Units(Measurement):
         )  # fmt: skip
 
     def described(self, layer: Layer) -> dict[str, Any]:
-        """Say whether pictures show masks, for want of a receptive field smaller than the image."""
+        """Say what a unit sees where: how large images are, and its field along both axes."""
         from cnnlens.report.figures.units import sees_all
 
-        return {"masked": sees_all(layer.fields, self.study.model.preprocess.size)}
+        axes = [[field.start, field.stride, field.size, field.whole] for field in layer.fields]
+        size = self.study.model.preprocess.size
+        return {"masked": sees_all(layer.fields, size), "seen": {"size": list(size), "axes": axes}}
 
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
-        """Write the tables, and the pictures of every unit."""
-        from cnnlens.report.figures.units import SHOWN, top_maps, write_pictures
-        from cnnlens.report.unit_files import write_tables
+        """Write the tables, and once every image that is listed."""
+        from cnnlens.report.figures.seen import top_maps, write_seen
+        from cnnlens.report.unit_files import listed_rows, write_pictured, write_tables
 
         if count := len(found.repeated):
             self.study.voice.note(
@@ -162,12 +164,27 @@ class Units(Measurement):
         write_tables(folder, found, self.images.paths)
         if not self.page:
             return
-        preprocess, maps = self.study.model.preprocess, None
+        files: dict[int, str] = {}
+        place = self.study.workspace.path / "images"
+        wanted = found.positions[listed_rows(found)].tolist()
+        preprocess, workers = self.study.model.preprocess, self.study.run.workers
+        for position, file in write_seen(place, self.images, wanted, preprocess, workers):
+            files[position] = file
+            yield found.units * len(files) // len(wanted)
+        maps = None
+        if layer.shape[1:] != (1, 1):
+            with self.study.stored(self.images, layer).open() as store:
+                maps = top_maps(store, found.top)
+        write_pictured(folder, found, files, maps)
+        from cnnlens.report.figures.units import SHOWN, write_pictures
+        from cnnlens.report.figures.units import top_maps as whole_maps
+
+        own = None
         if self.described(layer)["masked"] and layer.shape[1:] != (1, 1):
             with self.study.stored(self.images, layer).open() as store:
-                maps = top_maps(store, found.top[:, :SHOWN])
+                own = whole_maps(store, found.top[:, :SHOWN])
         yield from write_pictures(
-            folder, self.images, found, layer.fields, preprocess, maps, self.study.run.workers
+            folder, self.images, found, layer.fields, preprocess, own, workers
         )
 
     def show(self, results: Results) -> None:

@@ -5,10 +5,11 @@ Rows in units.h5 are those of the activation store; its `images` are their paths
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from cnnlens.files import columns, read_rows, write_rows
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.measure.responses import Responses, UnitResponse
 from cnnlens.report.contents import finished, in_order, read_object, reading
+from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens units` with --force"
@@ -28,16 +30,26 @@ _ARRAYS = (
 )  # fmt: skip
 
 
+class Bin(NamedTuple):
+    """Images whose peaks lie in a part of the range."""
+
+    low: float
+    high: float
+    images: int
+    share: float  #: of all images
+    examples: list[Seen]  #: some of them
+
+
 @dataclass(frozen=True, eq=False)
 class Unit(UnitResponse, Shown):
     """One row of ``units.csv``, and what else is known of the unit.
 
     Attributes
     ----------
-    top : list of (str, float)
-        Its top images, and its peak on each.
-    bins : list of (float, float, int)
-        Over the range of its peaks: from where to where, and how many images lie there.
+    top, bottom : list of Seen
+        Images of its highest and its lowest peaks.
+    bins : list of Bin
+        Over the range of its peaks.
     neighbours : list of (str, int, float)
         Units that respond alike: layer, unit, correlation.
     histogram : Histogram
@@ -46,8 +58,9 @@ class Unit(UnitResponse, Shown):
         Its top images at its peaks; examples of each bin, highest to the right.
     """
 
-    top: list[tuple[str, float]]
-    bins: list[tuple[float, float, int]]
+    top: list[Seen]
+    bottom: list[Seen]
+    bins: list[Bin]
     neighbours: list[tuple[str, int, float]]
     histogram: Histogram
     picture: Path | None = None
@@ -83,7 +96,7 @@ class Unit(UnitResponse, Shown):
         if self.picture:
             yield "highest peaks", self.picture
         if self.examples:
-            counts = ", ".join(f"{count:,}" for _, _, count in self.bins)
+            counts = ", ".join(f"{one.images:,}" for one in self.bins)
             yield f"over its whole range, low to high; images there: {counts}", self.examples
 
 
@@ -155,42 +168,97 @@ def read_units(folder: Path) -> UnitsResult:
             raise ValueError("its arrays differ in length")
         if arrays["top"].max(initial=-1) >= len(images):
             raise ValueError("it names rows that are not there")
-
-    def more(row: dict[str, str]) -> dict[str, Any]:
-        return _more(folder, int(row["unit"]), images, arrays)
-
-    units = read_rows(folder / "units.csv", Unit, _REDO, more)
+    with reading(folder / "summary.json", _REDO):
+        view = View.of(summary)
+    files, maps = _pictured(folder, len(images), count)
+    layer = _Layer(folder, images, files, maps, view, arrays)
+    units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     name = str(summary.get("layer") or folder.name)
     return UnitsResult(name, folder, summary, units, images, arrays)
 
 
-def _more(
-    folder: Path, unit: int, images: Sequence[str], arrays: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    here = {name: array[unit] for name, array in arrays.items()}
-    top = [
-        (images[row], float(peak))
-        for row, peak in zip(here["top"].tolist(), here["top_peak"].tolist(), strict=True)
-        if row >= 0
-    ]
-    near = zip(
-        here["neighbour_layer"], here["neighbours"], here["neighbour_correlation"], strict=True
-    )
-    edges = here["bin_edges"].tolist()
-    pictures = {"picture": "pictures", "examples": "examples"}
-    files = {name: folder / kind / f"{unit}.webp" for name, kind in pictures.items()}
-    return {
-        "top": top,
-        "bins": list(zip(edges[:-1], edges[1:], here["bin_images"].tolist(), strict=True)),
-        "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
-        "histogram": Histogram(here["histogram"], here["edges"]),
-        **{name: file if file.is_file() else None for name, file in files.items()},
-    }
+def _pictured(folder: Path, images: int, units: int) -> tuple[list[Path | None], np.ndarray | None]:
+    """Read where each row's image is, and the units' maps; nothing where no page was wanted."""
+    if not (file := folder / "pictures.h5").exists():
+        return [None] * images, None
+    place = folder.parents[1] / "images"
+    with reading(file, _REDO), h5py.File(file, "r") as stored:
+        names = stored["files"].asstr()[()]
+        maps = stored["top_map"][()] if "top_map" in stored else None
+        if len(names) != images or (maps is not None and len(maps) != units):
+            raise ValueError("its arrays differ in length")
+    there = {name: (place / name).is_file() for name in set(names) - {""}}
+    return [place / name if there.get(name) else None for name in names], maps
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What the rows of a layer's arrays are."""
+
+    folder: Path
+    images: Sequence[str]
+    files: Sequence[Path | None]
+    maps: np.ndarray | None
+    view: View | None
+    arrays: Mapping[str, np.ndarray]
+
+    def more(self, unit: int) -> dict[str, Any]:
+        """Give what is known of a unit beside its row of ``units.csv``."""
+        here = {name: array[unit] for name, array in self.arrays.items()}
+        near = zip(
+            here["neighbour_layer"], here["neighbours"], here["neighbour_correlation"], strict=True
+        )
+        maps = None if self.maps is None else self.maps[unit]
+        pictures = {"picture": "pictures", "examples": "examples"}
+        files = {name: self.folder / kind / f"{unit}.webp" for name, kind in pictures.items()}
+        return {
+            "top": self._seen(here["top"], here["top_position"], here["top_peak"], maps),
+            "bottom": self._seen(here["bottom"], here["bottom_position"]),
+            "bins": list(self._bins(here)),
+            "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
+            "histogram": Histogram(here["histogram"], here["edges"]),
+            **{name: file if file.is_file() else None for name, file in files.items()},
+        }
+
+    def _seen(
+        self,
+        rows: np.ndarray,
+        places: np.ndarray,
+        peaks: np.ndarray | None = None,
+        maps: np.ndarray | None = None,
+    ) -> list[Seen]:
+        return [
+            Seen(
+                self.images[row],
+                None if peaks is None else float(peaks[rank]),
+                (int(places[rank, 0]), int(places[rank, 1])),
+                self.files[row],
+                self.view,
+                None if maps is None or rank >= len(maps) else maps[rank],
+            )
+            for rank, row in enumerate(rows.tolist())
+            if row >= 0
+        ]
+
+    def _bins(self, here: Mapping[str, np.ndarray]) -> Iterator[Bin]:
+        edges, counts = here["bin_edges"].tolist(), here["bin_images"].tolist()
+        every = max(1, sum(counts))
+        for bin, (low, high) in enumerate(itertools.pairwise(edges)):
+            examples = self._seen(here["examples"][bin], here["example_position"][bin])
+            yield Bin(low, high, counts[bin], counts[bin] / every, examples)
 
 
 # -- writing -------------------------------------------------------------------------------------
+
+
+def listed_rows(found: Responses) -> np.ndarray:
+    """Name the rows of images that units list, (R,) int64, dead units left out."""
+    alive = ~found.dead
+    listed = (found.top, found.bottom, found.examples)
+    rows = np.unique(np.concatenate([rows[alive].ravel() for rows in listed]))
+    return rows[rows >= 0]
 
 
 def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
@@ -204,6 +272,29 @@ def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
             file[name] = getattr(found, name)
         file.create_dataset("neighbour_layer", data=layers, dtype=h5py.string_dtype())
         file.create_dataset("images", data=images, dtype=h5py.string_dtype())
+
+
+def write_pictured(
+    folder: Path, found: Responses, files: Mapping[int, str], maps: np.ndarray | None
+) -> None:
+    """Write pictures.h5 of one layer: how its images are shown.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The layer's.
+    found : Responses
+        What was found.
+    files : mapping of int to str
+        By an image's place in the data's order: its file in ``WORKSPACE/images``.
+    maps : numpy.ndarray or None
+        (C, k, h, w) uint8: the units' maps on their top images.
+    """
+    names = [files.get(position, "") for position in found.positions.tolist()]
+    with h5py.File(folder / "pictures.h5", "w", libver=("v110", "v110"), track_order=True) as file:
+        file.create_dataset("files", data=names, dtype=h5py.string_dtype())
+        if maps is not None:
+            file.create_dataset("top_map", data=maps, compression="gzip")
 
 
 # -- units and layers beside each other ------------------------------------------------------------

@@ -54,7 +54,7 @@ def _key(layer: UnitsResult, unit: Unit, kind: str) -> str | None:
 
 def _data(layer: UnitsResult) -> dict[str, Any]:
     """Give what the script shows."""
-    names = dict.fromkeys(name for unit in layer.units for name, _ in unit.top[:SHOWN])
+    names = dict.fromkeys(one.image for unit in layer.units for one in unit.top[:SHOWN])
     index = {name: number for number, name in enumerate(names)}
     return {
         "name": layer.name,
@@ -67,7 +67,7 @@ def _data(layer: UnitsResult) -> dict[str, Any]:
 
 
 def _unit(unit: Unit, index: dict[str, int]) -> dict[str, Any]:
-    low, high = unit.bins[0][0], unit.bins[-1][1]
+    low, high = unit.bins[0].low, unit.bins[-1].high
     return {
         "unit": unit.unit,
         "dead": unit.dead,
@@ -79,10 +79,10 @@ def _unit(unit: Unit, index: dict[str, int]) -> dict[str, Any]:
         "share": _short(unit.category_share),
         "entropy": _short(unit.category_entropy),
         "selectivity": _short(unit.class_selectivity),
-        "top": [(index[name], _short(peak)) for name, peak in unit.top[:SHOWN]],
+        "top": [(index[one.image], _short(one.peak)) for one in unit.top[:SHOWN]],
         "from": _short(low),
         "step": _short((high - low) / len(unit.bins)),
-        "counts": [count for _, _, count in unit.bins],
+        "counts": [one.images for one in unit.bins],
         "near": [(layer, number, round(r, 3)) for layer, number, r in unit.neighbours],
         "histogram": _filled(unit.histogram).merged(BINS),
     }

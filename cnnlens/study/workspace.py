@@ -29,6 +29,7 @@ RESULTS = (
     *("activations", "dissect", "stability", "visualize", "deconv", "invert", "cam", "explain"),
     *(
         "units",
+        "images",
         "outliers",
         "fool",
         "style",

@@ -1,0 +1,117 @@
+"""An image as a unit sees it: where it peaks, its receptive field there, its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import contourpy
+import numpy as np
+
+from cnnlens.model.receptive_field import Box, Field, Fields, whole_box
+
+LEVEL = 0.5  # of its peak on the image, from where on a unit's mask reaches
+STEPS = 15  # of a map that is kept beside an image: its peak is this
+Size = tuple[int, int]  # height, width, in pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """What the units of a layer see.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width of an image as the network sees it, in pixels.
+    fields : (Field, Field)
+        Their receptive fields along rows and columns.
+    """
+
+    size: Size
+    fields: Fields
+
+    @property
+    def whole(self) -> bool:
+        """Whether a unit sees the whole image, wherever it looks."""
+        pairs = zip(self.fields, self.size, strict=True)
+        return all(field.whole or field.size >= length for field, length in pairs)
+
+    @staticmethod
+    def of(summary: Mapping[str, Any]) -> View | None:
+        """Read what ``summary.json`` says of it; None where it says nothing."""
+        if not (said := summary.get("seen")):
+            return None
+        rows, columns = (
+            Field(start=float(start), stride=float(stride), size=float(size), whole=bool(whole))
+            for start, stride, size, whole in said["axes"]
+        )
+        high, wide = said["size"]
+        return View((int(high), int(wide)), (rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An image that a unit responds to.
+
+    Attributes
+    ----------
+    image : str
+        Its path in the data.
+    peak : float or None
+        The unit's highest value on it, where that is kept.
+    place : (int, int)
+        Row and column of the peak on the unit's map.
+    picture : pathlib.Path or None
+        The image as the network saw it, perhaps reduced.
+    view : View or None
+        What the unit sees.
+    map : numpy.ndarray or None
+        (h, w) uint8: the unit's map on it, coarsely: `STEPS` is its peak.
+    """
+
+    image: str
+    peak: float | None
+    place: tuple[int, int]
+    picture: Path | None = None
+    view: View | None = None
+    map: np.ndarray | None = None
+
+    @property
+    def field(self) -> Box | None:
+        """The receptive field at its peak, in pixels of the seen image; it may stick out of it."""
+        return (
+            None if self.view is None else whole_box(self.view.fields, self.place, self.view.size)
+        )
+
+    def window(self, crop: bool = True) -> tuple[float, float, float]:
+        """Give the square to be shown: left and top edge, and side, in widths of the image.
+
+        That around the receptive field, or (no `crop`) around the image; it may stick out of it.
+        """
+        if self.view is None:
+            return 0.0, 0.0, 1.0
+        high, wide = self.view.size
+        box = self.field if crop and not self.view.whole else None
+        top, left, bottom, right = box or (0, 0, high, wide)
+        side = max(bottom - top, right - left)
+        x, y = (left + right - side) / 2, (top + bottom - side) / 2
+        return x / wide, y / wide, side / wide
+
+    def outline(self) -> str:
+        """Outline where the unit is above half of its peak: an SVG path in pixels of the image.
+
+        Empty where its map is not kept, or is one value.
+        """
+        if self.map is None or self.map.size == 1 or self.view is None:
+            return ""
+        (high, wide), (rows, columns) = self.view.size, self.map.shape
+        padded = np.pad(np.pad(self.map.astype(float), 1, mode="edge"), 1)  # closed at the border
+        x, y = (
+            np.concatenate([[0.0, 0.0], (np.arange(cells) + 0.5) * length / cells, [length] * 2])
+            for cells, length in ((columns, wide), (rows, high))
+        )
+        lines: Any = contourpy.contour_generator(x, y, padded).lines(LEVEL * STEPS)
+        shapes = (" ".join(f"{a:.1f},{b:.1f}" for a, b in line[:-1]) for line in lines)
+        return " ".join(f"M{shape}Z" for shape in shapes)

@@ -1,0 +1,123 @@
+"""What is known of a unit comes together, whatever command came first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnlens.data.dataset import ImageSet
+from cnnlens.measure.units import units
+from cnnlens.report.figures.seen import top_maps, write_seen
+from cnnlens.report.unit_files import listed_rows, write_pictured, write_tables
+from cnnlens.report.unit_page import UnitLayer, unit_layers
+from cnnlens.settings import UnitsSettings
+from tests.measure.test_units import Maps
+
+from .fake_workspace import make_workspace
+from .test_units import FIELDS, PREPROCESS, photos, planted
+
+__all__ = ["photos"]  # a fixture
+SETTINGS = UnitsSettings(top=3, bins=2, per_bin=2, neighbours=2)
+
+
+def respond(workspace: Path, photos: ImageSet, layer: str = "conv5") -> None:
+    """Do what `cnnlens units` does on three planted units."""
+    folder = workspace / "units" / layer
+    folder.mkdir(parents=True)
+    (found,) = units(Maps(planted()), photos, SETTINGS, [layer])
+    wanted = found.positions[listed_rows(found)].tolist()
+    files = dict(write_seen(workspace / "images", photos, wanted, PREPROCESS))
+
+    class Kept:
+        shape = planted().shape
+
+        def batches(self):
+            yield np.arange(6), planted()
+
+    write_tables(folder, found, photos.paths)
+    write_pictured(folder, found, files, top_maps(Kept(), found.top))
+    axes = [[f.start, f.stride, f.size, f.whole] for f in FIELDS]
+    summary = {"layer": layer, "data": {"name": "photos"}, "dead_units": 1,
+               "seen": {"size": PREPROCESS.size, "axes": axes}}  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def optimize(workspace: Path, layer: str, unit: int) -> None:
+    """Do what `cnnlens visualize` does."""
+    folder = workspace / "visualize" / layer
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / f"{unit}.png")
+    entry = {"file": f"{unit}.png", "unit": unit, "initial": 1.0, "final": 9.0}
+    (folder / "visualize.json").write_text(json.dumps({"layer": layer, "pictures": [entry]}))
+
+
+@pytest.fixture
+def workspace(photos: ImageSet, tmp_path: Path) -> Path:
+    respond(tmp_path, photos)
+    return tmp_path
+
+
+def of(workspace: Path, layer: str = "conv5") -> UnitLayer:
+    return {one.name: one for one in unit_layers(workspace)}[layer]
+
+
+def test_images_have_place_peak_picture_and_mask(workspace: Path) -> None:
+    page = of(workspace).page(0)
+    assert page is not None and page.address == "conv5:0" and page.data == "photos"
+    best = page.top[0]
+    assert (best.image, best.place, best.peak) == ("4.png", (1, 2), 3.0)
+    assert best.field == (8, 16, 16, 24) and best.map is not None and best.map[1, 2] == 15
+    assert best.picture is not None and best.picture.is_file()
+    assert [one.image for one in page.bottom] and page.bottom[0].peak is None
+    assert sum(bin.images for bin in page.bins) == 6
+    assert sum(bin.share for bin in page.bins) == pytest.approx(1)
+    assert page.bins[1].examples[0].image == "4.png"
+    assert page.neighbours[0].layer == "conv5" and page.histogram is not None
+
+
+def test_a_dead_unit_shows_no_images(workspace: Path) -> None:
+    page = of(workspace).page(2)
+    assert page is not None and page.dead and not page.top and page.words == "dead, never above 0"
+
+
+def test_what_other_methods_found_is_at_the_unit(photos: ImageSet, tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 5}, images=4)
+    optimize(tmp_path, "conv5", 1)
+    respond(tmp_path, photos)
+    page = of(tmp_path).page(1)
+    assert page is not None and page.label is not None and page.label.measure == "IoU"
+    assert page.label.runner_up_score is not None
+    assert page.label.score > page.label.runner_up_score > 0
+    assert page.label.p_value is not None and page.threshold is not None
+    assert page.label.chance is not None
+    assert page.top[0].image == "2.png"  # of `units`, not of the dissection
+    assert [(one.method, one.picture.name) for one in page.pictures] == [("visualize", "1.png")]
+    said = page.as_dict()
+    assert json.loads(json.dumps(said))["label"]["text"] == page.label.text
+    assert str(tmp_path) not in json.dumps(said)
+
+
+def test_every_command_leaves_units_that_can_be_opened(tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 5}, images=4)
+    optimize(tmp_path, "conv3", 7)
+    dissected = of(tmp_path).page(1)
+    assert dissected is not None and dissected.strip is not None and len(dissected.top) == 4
+    assert dissected.histogram is not None
+    optimized = of(tmp_path, "conv3").page(7)
+    assert optimized is not None and len(optimized.pictures) == 1 and not optimized.top
+    assert of(tmp_path, "conv3").page(6) is None
+
+
+def test_what_is_damaged_is_left_out(workspace: Path) -> None:
+    optimize(workspace, "conv5", 1)
+    (workspace / "units" / "conv5" / "units.h5").write_bytes(b"no")
+    page = of(workspace).page(1)
+    assert page is not None and page.pictures and not page.top
+
+
+def test_a_workspace_without_results_has_no_layers(tmp_path: Path) -> None:
+    assert unit_layers(tmp_path) == []
