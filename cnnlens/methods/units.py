@@ -94,7 +94,7 @@ class Units(Measurement):
             dtype=self.types[layer.name],
             among=sorted([*mine, *(others for _, _, others in self.others)]),
             settings=self.settings.as_dict(),
-            pictures="images" if self.page else False,
+            pictures="by image" if self.page else False,
         )
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
@@ -145,15 +145,12 @@ class Units(Measurement):
 
     def described(self, layer: Layer) -> dict[str, Any]:
         """Say what a unit sees where: how large images are, and its field along both axes."""
-        from cnnlens.report.figures.units import sees_all
-
         axes = [[field.start, field.stride, field.size, field.whole] for field in layer.fields]
-        size = self.study.model.preprocess.size
-        return {"masked": sees_all(layer.fields, size), "seen": {"size": list(size), "axes": axes}}
+        return {"seen": {"size": list(self.study.model.preprocess.size), "axes": axes}}
 
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and once every image that is listed."""
-        from cnnlens.report.figures.seen import top_maps, write_seen
+        from cnnlens.report.figures.seen import look, write_seen
         from cnnlens.report.unit_files import listed_rows, write_pictured, write_tables
 
         if count := len(found.repeated):
@@ -171,21 +168,8 @@ class Units(Measurement):
         for position, file in write_seen(place, self.images, wanted, preprocess, workers):
             files[position] = file
             yield found.units * len(files) // len(wanted)
-        maps = None
-        if layer.shape[1:] != (1, 1):
-            with self.study.stored(self.images, layer).open() as store:
-                maps = top_maps(store, found.top)
-        write_pictured(folder, found, files, maps)
-        from cnnlens.report.figures.units import SHOWN, write_pictures
-        from cnnlens.report.figures.units import top_maps as whole_maps
-
-        own = None
-        if self.described(layer)["masked"] and layer.shape[1:] != (1, 1):
-            with self.study.stored(self.images, layer).open() as store:
-                own = whole_maps(store, found.top[:, :SHOWN])
-        yield from write_pictures(
-            folder, self.images, found, layer.fields, preprocess, own, workers
-        )
+        with self.study.stored(self.images, layer).open() as store:
+            write_pictured(folder, found, files, look(store, found))
 
     def show(self, results: Results) -> None:
         """Show each layer's units of highest peak, then layers beside each other."""

@@ -119,6 +119,7 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
         "minIou": layer.summary.get("min_iou"),
         "quantile": layer.summary.get("quantile"),
         "hasP": layer.has_p,
+        "chance": (layer.summary.get("chance") or {}).get("mean_iou"),
         "images": list(images),
         "units": units,
         "concepts": _concepts(layer, number),

@@ -38,7 +38,12 @@ INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
 FOLDER = "report_files"
 _NOTHING = "data:,"  # address of a picture that cannot be shown
 _TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg"}
-_SCRIPTS = ("dom", "chart", "table", "panel", "dissection", "units", "filters", "embed", "page")
+_SCRIPTS = (
+    *("dom", "chart", "windowed", "table", "panel", "seen", "dissection", "units", "unit"),
+    *("filters", "embed", "page"),
+)
+
+_STYLES = ("style", "units")
 
 
 def write_page(
@@ -112,7 +117,7 @@ def _render(
         palette=[colour for section in sections for colour in section.palette],
         src=address,
         key=keys.__getitem__,
-        style=_template(templates, "style.css"),
+        style="\n".join(_template(templates, f"{name}.css") for name in _STYLES),
         script=script if explorers else "",
         # names the page's one script, so that the page's policy runs no other
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -131,9 +136,11 @@ def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator
                 yield {
                     "layer": layer,
                     "unit": shot.unit,
+                    "method": section.key,
                     "title": shot.heading or section.title,
                     "caption": shot.words or shot.caption,
                     "picture": keys[picture],
+                    "small": keys[shot.picture] if isinstance(shot.picture, Path) else None,
                 }
 
 

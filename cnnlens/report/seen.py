@@ -88,7 +88,8 @@ class Seen:
     def window(self, crop: bool = True) -> tuple[float, float, float]:
         """Give the square to be shown: left and top edge, and side, in widths of the image.
 
-        That around the receptive field, or (no `crop`) around the image; it may stick out of it.
+        That around the receptive field, moved into the image where it sticks out, or (no `crop`)
+        around the image.
         """
         if self.view is None:
             return 0.0, 0.0, 1.0
@@ -96,22 +97,42 @@ class Seen:
         box = self.field if crop and not self.view.whole else None
         top, left, bottom, right = box or (0, 0, high, wide)
         side = max(bottom - top, right - left)
-        x, y = (left + right - side) / 2, (top + bottom - side) / 2
+        x, y = _moved(left, right, side, wide), _moved(top, bottom, side, high)
         return x / wide, y / wide, side / wide
 
-    def outline(self) -> str:
-        """Outline where the unit is above half of its peak: an SVG path in pixels of the image.
+    @property
+    def size(self) -> Size:
+        """Height and width in which places are given: those of the image as it was seen."""
+        return self.view.size if self.view else (1, 1)
 
-        Empty where its map is not kept, or is one value.
+    def view_box(self, crop: bool = True) -> str:
+        """Give `window` as the view box of an SVG whose picture is as large as `size`."""
+        x, y, side = (share * self.size[1] for share in self.window(crop))
+        return f"{x:g} {y:g} {side:g} {side:g}"
+
+    def lines(self) -> list[np.ndarray]:
+        """Outline where the unit is above half of its peak: closed lines (n, 2) of x and y, in
+        pixels of the seen image. None where its map is not kept, or is one value.
         """
         if self.map is None or self.map.size == 1 or self.view is None:
-            return ""
+            return []
         (high, wide), (rows, columns) = self.view.size, self.map.shape
         padded = np.pad(np.pad(self.map.astype(float), 1, mode="edge"), 1)  # closed at the border
         x, y = (
             np.concatenate([[0.0, 0.0], (np.arange(cells) + 0.5) * length / cells, [length] * 2])
             for cells, length in ((columns, wide), (rows, high))
         )
-        lines: Any = contourpy.contour_generator(x, y, padded).lines(LEVEL * STEPS)
-        shapes = (" ".join(f"{a:.1f},{b:.1f}" for a, b in line[:-1]) for line in lines)
+        found: Any = contourpy.contour_generator(x, y, padded).lines(LEVEL * STEPS)
+        return list(found)
+
+    def outline(self) -> str:
+        """Give `lines` as an SVG path, empty where there are none."""
+        shapes = (" ".join(f"{x:.1f},{y:.1f}" for x, y in line[:-1]) for line in self.lines())
         return " ".join(f"M{shape}Z" for shape in shapes)
+
+
+def _moved(start: float, stop: float, side: float, length: float) -> float:
+    """Give where a side begins that is centred on a stretch, moved to lie within a length."""
+    if side > length:
+        return (length - side) / 2
+    return min(max((start + stop - side) / 2, 0), length - side)

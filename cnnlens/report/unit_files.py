@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from cnnlens.files import columns, read_rows, write_rows
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.measure.responses import Responses, UnitResponse
 from cnnlens.report.contents import finished, in_order, read_object, reading
+from cnnlens.report.figures.units import SHOWN, grid, strip
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
@@ -40,6 +42,10 @@ class Bin(NamedTuple):
     examples: list[Seen]  #: some of them
 
 
+_STRONGEST = ("units", "peak", "place")
+_LOOKED = ("top_map", *(f"image_{name}" for name in _STRONGEST))
+
+
 @dataclass(frozen=True, eq=False)
 class Unit(UnitResponse, Shown):
     """One row of ``units.csv``, and what else is known of the unit.
@@ -54,8 +60,6 @@ class Unit(UnitResponse, Shown):
         Units that respond alike: layer, unit, correlation.
     histogram : Histogram
         Of all its values.
-    picture, examples : pathlib.Path or None
-        Its top images at its peaks; examples of each bin, highest to the right.
     """
 
     top: list[Seen]
@@ -63,8 +67,6 @@ class Unit(UnitResponse, Shown):
     bins: list[Bin]
     neighbours: list[tuple[str, int, float]]
     histogram: Histogram
-    picture: Path | None = None
-    examples: Path | None = None
 
     @property
     def words(self) -> str:
@@ -93,11 +95,10 @@ class Unit(UnitResponse, Shown):
             yield "responds like", f"{layer}:{unit}", f"r = {alike:.2f}"
 
     def _shots(self) -> Iterable[tuple[str, Picture]]:
-        if self.picture:
-            yield "highest peaks", self.picture
-        if self.examples:
-            counts = ", ".join(f"{one.images:,}" for one in self.bins)
-            yield f"over its whole range, low to high; images there: {counts}", self.examples
+        yield "highest peaks", strip(self.top[:SHOWN])
+        counts = ", ".join(f"{one.images:,}" for one in self.bins)
+        picture = grid([one.examples for one in self.bins])
+        yield f"over its whole range, low to high; images there: {counts}", picture
 
 
 def _cells(unit: UnitResponse) -> dict[str, Any]:
@@ -116,14 +117,37 @@ class UnitsResult(UnitResults[Unit]):
         What the rows in the arrays are.
     arrays : dict of str to numpy.ndarray
         The arrays of ``units.h5``, by name.
+    files : list of pathlib.Path or None
+        The pictures of `images`.
+    looked : dict of str to numpy.ndarray
+        The arrays of ``pictures.h5``; empty where no page was wanted.
     """
 
     images: list[str]
     arrays: dict[str, np.ndarray]
+    files: list[Path | None]
+    looked: dict[str, np.ndarray]
 
     def column(self, name: str) -> np.ndarray:
         """Give a column of numbers, (C,) float64, NaN where a unit has none."""
         return np.array([getattr(unit, name) for unit in self.units], float)
+
+    def strongest(self, image: str) -> list[tuple[int, float, tuple[int, int]]]:
+        """List the units that come nearest to their highest peaks on an image, best first: unit,
+        peak, its row and column on the map. Empty where that is not known.
+        """
+        if not self.looked or (row := self._row_of.get(image)) is None:
+            return []
+        units, peaks, places = (self.looked[f"image_{key}"][row] for key in _STRONGEST)
+        return [
+            (int(unit), float(peak), (int(y), int(x)))
+            for unit, peak, (y, x) in zip(units, peaks, places, strict=True)
+            if unit >= 0
+        ]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.images)}
 
     def best(self, count: int | None = None) -> list[Unit]:
         """List the units of highest peak; dead ones are left out."""
@@ -143,7 +167,7 @@ class UnitsResult(UnitResults[Unit]):
         yield "images", f"{len(self.images):,}", ""
 
     def _shots(self) -> Iterable[tuple[str, Picture]]:
-        return [(unit.words, unit.picture) for unit in self.best(24)]
+        return ((unit.words, strip(unit.top[:SHOWN])) for unit in self.best(24))
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -170,27 +194,30 @@ def read_units(folder: Path) -> UnitsResult:
             raise ValueError("it names rows that are not there")
     with reading(folder / "summary.json", _REDO):
         view = View.of(summary)
-    files, maps = _pictured(folder, len(images), count)
-    layer = _Layer(folder, images, files, maps, view, arrays)
+    files, looked = _pictured(folder, len(images), count)
+    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays)
     units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     name = str(summary.get("layer") or folder.name)
-    return UnitsResult(name, folder, summary, units, images, arrays)
+    return UnitsResult(name, folder, summary, units, images, arrays, files, looked)
 
 
-def _pictured(folder: Path, images: int, units: int) -> tuple[list[Path | None], np.ndarray | None]:
-    """Read where each row's image is, and the units' maps; nothing where no page was wanted."""
+def _pictured(
+    folder: Path, images: int, units: int
+) -> tuple[list[Path | None], dict[str, np.ndarray]]:
+    """Read where each row's image is, and what `look` found; nothing where no page was wanted."""
     if not (file := folder / "pictures.h5").exists():
-        return [None] * images, None
+        return [None] * images, {}
     place = folder.parents[1] / "images"
     with reading(file, _REDO), h5py.File(file, "r") as stored:
         names = stored["files"].asstr()[()]
-        maps = stored["top_map"][()] if "top_map" in stored else None
-        if len(names) != images or (maps is not None and len(maps) != units):
+        looked = {name: stored[name][()] for name in _LOOKED}
+        lengths = [units, *[images] * (len(looked) - 1)]
+        if len(names) != images or [len(array) for array in looked.values()] != lengths:
             raise ValueError("its arrays differ in length")
     there = {name: (place / name).is_file() for name in set(names) - {""}}
-    return [place / name if there.get(name) else None for name in names], maps
+    return [place / name if there.get(name) else None for name in names], looked
 
 
 @dataclass(frozen=True)
@@ -211,15 +238,12 @@ class _Layer:
             here["neighbour_layer"], here["neighbours"], here["neighbour_correlation"], strict=True
         )
         maps = None if self.maps is None else self.maps[unit]
-        pictures = {"picture": "pictures", "examples": "examples"}
-        files = {name: self.folder / kind / f"{unit}.webp" for name, kind in pictures.items()}
         return {
             "top": self._seen(here["top"], here["top_position"], here["top_peak"], maps),
             "bottom": self._seen(here["bottom"], here["bottom_position"]),
             "bins": list(self._bins(here)),
             "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
             "histogram": Histogram(here["histogram"], here["edges"]),
-            **{name: file if file.is_file() else None for name, file in files.items()},
         }
 
     def _seen(
@@ -275,7 +299,7 @@ def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
 
 
 def write_pictured(
-    folder: Path, found: Responses, files: Mapping[int, str], maps: np.ndarray | None
+    folder: Path, found: Responses, files: Mapping[int, str], looked: Mapping[str, np.ndarray]
 ) -> None:
     """Write pictures.h5 of one layer: how its images are shown.
 
@@ -287,14 +311,14 @@ def write_pictured(
         What was found.
     files : mapping of int to str
         By an image's place in the data's order: its file in ``WORKSPACE/images``.
-    maps : numpy.ndarray or None
-        (C, k, h, w) uint8: the units' maps on their top images.
+    looked : mapping of str to numpy.ndarray
+        What `figures.seen.look` found.
     """
     names = [files.get(position, "") for position in found.positions.tolist()]
     with h5py.File(folder / "pictures.h5", "w", libver=("v110", "v110"), track_order=True) as file:
         file.create_dataset("files", data=names, dtype=h5py.string_dtype())
-        if maps is not None:
-            file.create_dataset("top_map", data=maps, compression="gzip")
+        for name, array in looked.items():
+            file.create_dataset(name, data=array, compression="gzip")
 
 
 # -- units and layers beside each other ------------------------------------------------------------

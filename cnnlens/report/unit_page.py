@@ -21,7 +21,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import Best, Histogram
 from cnnlens.model.layers import file_name
-from cnnlens.report.blocks import Section, Shot, at_units
+from cnnlens.report.blocks import Section, at_units
 from cnnlens.report.contents import layer_names, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissections
 from cnnlens.report.sections import parts, projections, visualizations
@@ -73,6 +73,8 @@ class Attached:
     heading: str
     words: str
     picture: Path
+    #: that beside other images where there is such a picture: an optimized one beside real ones
+    large: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +130,11 @@ class UnitPage:
     neighbours: Sequence[Neighbour] = ()
     pictures: Sequence[Attached] = ()
     facts: Sequence[tuple[str, str]] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether `cnnlens units` has seen it."""
+        return self.peak is not None
 
     @property
     def address(self) -> str:
@@ -199,6 +206,10 @@ class UnitLayer:
     def view(self) -> View | None:
         """What its units see."""
         return View.of(self.responses.summary) if self.responses else None
+
+    def strongest(self, image: str) -> list[tuple[int, float, tuple[int, int]]]:
+        """List the units that fire most on an image, with peak and place (`UnitsResult`)."""
+        return self.responses.strongest(image) if self.responses else []
 
     @cached_property
     def pages(self) -> list[UnitPage]:
@@ -323,10 +334,7 @@ def _attached(workspace: Path) -> dict[str, dict[int, list[Attached]]]:
 def attached_of(section: Section) -> Iterator[tuple[str, int, Attached]]:
     """Yield what a section's pictures say of units: layer, unit, picture."""
     for layer, shot in at_units(section):
-        if isinstance(picture := _picture(shot), Path) and shot.unit is not None:
+        if isinstance(shot.picture, Path) and shot.unit is not None:
             words, heading = shot.words or shot.caption, shot.heading or section.title
-            yield layer, shot.unit, Attached(section.key, heading, words, picture)
-
-
-def _picture(shot: Shot) -> Any:
-    return shot.large or shot.picture
+            large = shot.large or shot.picture
+            yield layer, shot.unit, Attached(section.key, heading, words, shot.picture, large)

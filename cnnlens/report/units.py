@@ -1,7 +1,10 @@
-"""The section about units: what each of them responds to, image first."""
+"""The section about units: everything known of each, image first, in one place."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,81 +14,163 @@ from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.report.blocks import Explorer, Note, Section
 from cnnlens.report.figures.units import SHOWN
-from cnnlens.report.unit_files import Unit, UnitsResult, read_all_units
+from cnnlens.report.seen import Seen
+from cnnlens.report.unit_files import UnitsResult
+from cnnlens.report.unit_page import UnitLayer, UnitPage, unit_layers
 
-STILL = 12  # units per layer that print and readers without JavaScript see
+STILL = 8  # units per layer that print and readers without JavaScript see
 BINS = 32  # finer histograms are merged to this
-_KINDS = {"pictures": "picture", "examples": "examples"}
 
 
 def units(workspace: Path) -> Section | None:
-    """Gather the section; None where units has not been run."""
-    layers = read_all_units(workspace)
+    """Gather the section; None where nothing is known of any unit."""
+    layers = unit_layers(workspace)
     if not layers:
         return None
+    responding = [layer for layer in layers if layer.responses]
+    pictured = {
+        _key(path): path
+        for layer in responding
+        for path in dict.fromkeys(layer.responses.files if layer.responses else [])
+        if path is not None
+    }
+    number = {key: place for place, key in enumerate(pictured)}
+    still = {layer.name: _best(layer) for layer in responding}
+    shown = [one for pages in still.values() for page in pages for one in page.top[:SHOWN]]
     explorer = Explorer(
         template="units.html",
         view={
             "layers": layers,
-            "most": STILL,
+            "still": still,
+            "images": {_key(one.picture): one for one in shown if one.picture},
+            "shown": SHOWN,
             "key": _key,
-            "masked": lambda layer: bool(layer.summary.get("masked")),
             "data": lambda summary: Path(data_name(summary)).name,
         },
-        data={"layers": [_data(layer) for layer in layers]},
-        pictures={
-            key: getattr(unit, name)
-            for layer in layers
-            for unit in layer.units
-            for kind, name in _KINDS.items()
-            if (key := _key(layer, unit, kind))
+        data={
+            "files": [Path(key).stem for key in pictured],
+            "layers": [_data(layer, number) for layer in layers],
         },
+        pictures=pictured,
     )
-    sources = [layer.folder / "summary.json" for layer in layers]
-    title = "What its units respond to"
-    return Section("units", title, Note("units"), [explorer], sources)
+    sources = [layer.responses.folder / "summary.json" for layer in responding if layer.responses]
+    return Section("units", "Its units, one by one", Note("units"), [explorer], sources)
 
 
-def _key(layer: UnitsResult, unit: Unit, kind: str) -> str | None:
-    """Name a unit's picture among all pictures of the page."""
-    there = getattr(unit, _KINDS[kind]) is not None
-    return f"units/{layer.folder.name}/{kind}/{unit.unit}.webp" if there else None
+def _key(path: Path) -> str:
+    return f"images/{path.name}"
 
 
-def _data(layer: UnitsResult) -> dict[str, Any]:
-    """Give what the script shows."""
-    names = dict.fromkeys(one.image for unit in layer.units for one in unit.top[:SHOWN])
-    index = {name: number for number, name in enumerate(names)}
+def _best(layer: UnitLayer) -> list[UnitPage]:
+    """Choose units for print: those of highest peak, which are of every kind."""
+    alive = [page for page in layer.pages if page.top and not page.dead]
+    return sorted(alive, key=lambda page: (-(page.peak or 0), page.unit))[:STILL]
+
+
+# -- what the script shows -----------------------------------------------------------------------
+
+
+def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
+    """Give what the script shows of a layer: first what it lists, then what opens, as JSON texts
+    that it reads one by one.
+    """
+    if (found := layer.responses) is None:
+        return {"name": layer.name, "responses": None}
+    pages = [page for page in layer.pages if page.measured]
+    names = list(dict.fromkeys(_listed(pages)))
+    index = {name: place for place, name in enumerate(names)}
+    file = dict(zip(found.images, found.files, strict=True))
+    files = [number[_key(path)] if (path := file[name]) else -1 for name in names]
+    view, wide = layer.view, _columns(found)
     return {
         "name": layer.name,
-        "folder": layer.folder.name,
-        "strip": SHOWN,
-        "hasCategories": bool(layer.summary.get("categories")),
-        "images": list(names),
-        "units": [_unit(unit, index) for unit in layer.units],
+        "data": Path(data_name(found.summary)).name,
+        "measured": len(found.images),
+        "seen": view and {"size": view.size, "axes": found.summary["seen"]["axes"]},
+        "wide": wide,
+        "map": list(found.looked["top_map"].shape[2:]) if found.looked else None,
+        "images": names,
+        "files": files,
+        "strongest": [_strongest(found, name, wide) for name in names],
+        "responses": _listing(pages, index, wide),
+        "more": [
+            json.dumps(_more(page, index, wide), separators=(",", ":"))
+            for page in layer.pages
+            if page.measured
+        ],
     }
 
 
-def _unit(unit: Unit, index: dict[str, int]) -> dict[str, Any]:
-    low, high = unit.bins[0].low, unit.bins[-1].high
+def _listed(pages: Sequence[UnitPage]) -> Iterator[str]:
+    """Name the images that units show."""
+    for page in pages:
+        for seen in (page.top[:SHOWN], page.bottom[:SHOWN], *(one.examples for one in page.bins)):
+            yield from (one.image for one in seen)
+
+
+def _columns(found: UnitsResult) -> int:
+    """Give what places are told by, row · columns + column: more than any place has."""
+    names = ("top_position", "bottom_position", "example_position", "image_place")
+    known = {**found.arrays, **found.looked}
+    return 1 + max(int(known[name][..., 1].max(initial=0)) for name in names if name in known)
+
+
+def _listing(pages: Sequence[UnitPage], index: dict[str, int], wide: int) -> dict[str, list[Any]]:
+    """Give what is listed of all units, by column."""
+    classes = [page.classes for page in pages]
     return {
-        "unit": unit.unit,
-        "dead": unit.dead,
-        "pictures": unit.picture is not None and unit.examples is not None,
-        "peak": _short(unit.peak_max),
-        "density": _short(unit.density),
-        "mean": _short(unit.mean),
-        "category": None if unit.dead else unit.category or None,
-        "share": _short(unit.category_share),
-        "entropy": _short(unit.category_entropy),
-        "selectivity": _short(unit.class_selectivity),
-        "top": [(index[one.image], _short(one.peak)) for one in unit.top[:SHOWN]],
-        "from": _short(low),
-        "step": _short((high - low) / len(unit.bins)),
-        "counts": [one.images for one in unit.bins],
-        "near": [(layer, number, round(r, 3)) for layer, number, r in unit.neighbours],
-        "histogram": _filled(unit.histogram).merged(BINS),
+        "unit": [page.unit for page in pages],
+        "dead": [int(page.dead) for page in pages],
+        "peak": [_short(page.peak) for page in pages],
+        "density": [_short(page.density) for page in pages],
+        "mean": [_short(page.mean) for page in pages],
+        "class": [one and one.most for one in classes],
+        "share": [one and _short(one.share) for one in classes],
+        "entropy": [one and _short(one.entropy) for one in classes],
+        "selectivity": [one and _short(one.selectivity) for one in classes],
+        "top": [_places(page.top[:SHOWN], index, wide) for page in pages],
     }
+
+
+def _places(seen: Sequence[Seen], index: dict[str, int], wide: int) -> list[int]:
+    """Give image, place, image, place, …"""
+    return [n for one in seen for n in (index[one.image], one.place[0] * wide + one.place[1])]
+
+
+def _more(page: UnitPage, index: dict[str, int], wide: int) -> list[Any]:
+    """Give what opens, in the order in which the script takes it."""
+    top = page.top[:SHOWN]
+    return [
+        [_short(one.peak) for one in top],
+        [_map(one.map) for one in top],
+        _places(page.bottom[:SHOWN], index, wide),
+        [_places(one.examples, index, wide) for one in page.bins],
+        [one.images for one in page.bins],
+        [_short(page.bins[0].low), _short(page.bins[-1].high)] if page.bins else None,
+        [(one.layer, one.unit, round(one.correlation, 3)) for one in page.neighbours],
+        page.histogram and _filled(page.histogram).merged(BINS),
+    ]
+
+
+_DIGITS = bytes.maketrans(bytes(range(16)), b"0123456789abcdef")
+_RUN = re.compile("0{1,20}")
+
+
+def _map(found: np.ndarray | None) -> str:
+    """Write a map as hexadecimal digits; letters from g on are so many zeros: g one, h two, …"""
+    if found is None or found.size == 1:
+        return ""
+    digits = found.tobytes().translate(_DIGITS).decode("ascii")
+    return _RUN.sub(lambda run: chr(ord("f") + len(run[0])), digits)
+
+
+def _strongest(found: UnitsResult, image: str, wide: int) -> list[float | int | None]:
+    """Give unit, place, peak, unit, place, peak, …"""
+    return [
+        value
+        for unit, peak, (y, x) in found.strongest(image)
+        for value in (unit, y * wide + x, _short(peak))
+    ]
 
 
 def _filled(histogram: Histogram) -> Histogram:

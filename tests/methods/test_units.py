@@ -115,12 +115,13 @@ def test_what_changes_no_number_redoes_nothing(world: Path) -> None:
 
 def test_pictures_that_are_wanted_later_are_drawn_later(world: Path) -> None:
     shutil.rmtree(world / "ws" / "units")
+    shutil.rmtree(world / "ws" / "images", ignore_errors=True)
     carry_out(method(Units, world, page=False, **MADE))
     folder = world / "ws" / "units" / "conv2"
-    assert not (folder / "pictures").exists()
+    assert not (folder / "pictures.h5").exists() and not (world / "ws" / "images").exists()
     numbers = (folder / "units.csv").read_bytes(), (folder / "units.h5").read_bytes()
     carry_out(method(Units, world, **MADE))
-    assert list((folder / "pictures").iterdir())
+    assert (folder / "pictures.h5").exists() and list((world / "ws" / "images").iterdir())
     assert numbers == ((folder / "units.csv").read_bytes(), (folder / "units.h5").read_bytes())
 
 

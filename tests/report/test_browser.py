@@ -52,6 +52,7 @@ class Seen:
     """A page that is open, and what it did that it should not."""
 
     page: object
+    report: Path
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
@@ -59,12 +60,20 @@ class Seen:
         return getattr(self.page, name)
 
     def units(self) -> list[int]:
-        """Units in the table's order, once all of its rows are there."""
-        pane = "document.querySelector('.layer:not(.inactive) .explorer')"
-        count = f"parseInt({pane}.querySelector('output').textContent.replace(',', ''))"
-        self.until(f"{pane}.querySelectorAll('.units-table tbody tr').length === {count}")
-        texts = self.page.locator(".layer:not(.inactive) .units-table a.number").all_text_contents()
-        return [int(text) for text in texts]
+        """Units in the list's order; those at its top are in the page in the same order."""
+        found = self.page.evaluate("allUnits.list.shown.map((one) => one.unit)")
+        rows = self.page.locator(".units-table a.number").all_text_contents()
+        assert rows and [int(text) for text in rows] == found[: len(rows)]
+        return found
+
+    def table_of(self, layer: str = "features.12") -> Seen:
+        """Look at the table of one layer's units."""
+        self.page.get_by_label("Layer", exact=True).select_option(label=layer)
+        self.page.get_by_role("button", name="Table").click()
+        self.page.get_by_label("Order").select_option(label="highest IoU first")
+        count = f"{len(table(self.report, layer))} of"
+        self.until(f"document.querySelector('output').textContent.startsWith('{count}')")
+        return self
 
     def until(self, expression: str) -> None:
         """Wait for an expression; the page's own policy forbids what playwright waits with."""
@@ -101,7 +110,7 @@ def visit(browser) -> Iterator:
 
     def open_page(path: Path, hash: str = "", **options) -> Seen:
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **options))
-        seen = Seen(contexts[-1].new_page())
+        seen = Seen(contexts[-1].new_page(), path)
         seen.page.set_default_timeout(15_000)
         seen.page.on("console", lambda message: seen.complaints.append(message.text))
         seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
@@ -134,7 +143,7 @@ def best_first(report: Path, layer: str = "features.12") -> list[int]:
 
 
 def test_units_come_best_first_and_sort_both_ways(visit, small):
-    seen = visit(small)
+    seen = visit(small).table_of()
     assert seen.units() == best_first(small)
     head = seen.locator("th.c-iou").first
     assert head.get_attribute("aria-sort") == "descending"
@@ -149,14 +158,14 @@ def test_units_come_best_first_and_sort_both_ways(visit, small):
     assert [p[unit] for unit in seen.units()] == sorted(p.values())
     seen.locator("th.c-label button").first.click()
     labels = [row["label"] for row in table(small)]
-    shown = seen.locator(".layer:not(.inactive) .units-table td.c-label").all_text_contents()
-    assert shown[-1] == "none" and sorted(shown[:-1]) == sorted(label for label in labels if label)
-    latin = [label for label in shown if label.isascii() and label[0].isalpha()]
-    assert latin[:-1] == sorted(latin[:-1], key=str.lower)
+    shown = seen.evaluate("allUnits.list.shown.map((one) => one.found.label)")
+    assert shown[-1] == "" and sorted(shown[:-1]) == sorted(label for label in labels if label)
+    latin = [label for label in shown[:-1] if label.isascii() and label[0].isalpha()]
+    assert latin == sorted(latin, key=str.lower)
 
 
 def test_filters_and_search_leave_the_right_units(visit, small):
-    seen = visit(small)
+    seen = visit(small).table_of()
     rows = table(small)
 
     def expected(test) -> set[int]:
@@ -164,7 +173,7 @@ def test_filters_and_search_leave_the_right_units(visit, small):
 
     seen.get_by_label("detectors only").first.check()
     detectors = expected(lambda r: r["is_detector"] == "true")
-    seen.until(f"document.querySelector('output').textContent == '{len(detectors)} of 60 units'")
+    seen.until(f"document.querySelector('output').textContent == '{len(detectors)} of 84 units'")
     assert set(seen.units()) == detectors
     seen.get_by_label("p-value").first.select_option(label="p < 0.01")
     seen.get_by_label("Category", exact=True).first.select_option(label="part")
@@ -174,12 +183,15 @@ def test_filters_and_search_leave_the_right_units(visit, small):
         )
     )
     assert both
-    seen.until(f"document.querySelector('output').textContent == '{len(both)} of 60 units'")
+    seen.until(f"document.querySelector('output').textContent == '{len(both)} of 84 units'")
     assert set(seen.units()) == both
     seen.keyboard.press("/")
     seen.keyboard.type("no such thing")
     seen.get_by_role("button", name="Clear search and filters").first.click()
-    seen.until("document.querySelector('output').textContent == '60 units'")
+    seen.until("document.querySelector('output').textContent == '84 units'")
+    seen.get_by_label("Layer", exact=True).select_option(label="features.12")
+    seen.keyboard.press("Tab")
+    seen.keyboard.press("/")
     seen.keyboard.type("CAR")
     cars = expected(lambda r: "car" in r["label"])
     seen.until(f"document.querySelector('output').textContent.startsWith('{len(cars)} of')")
@@ -188,7 +200,7 @@ def test_filters_and_search_leave_the_right_units(visit, small):
 
 
 def test_a_unit_opens_moves_with_the_arrows_and_closes_with_escape(visit, small):
-    seen = visit(small)
+    seen = visit(small).table_of()
     order = best_first(small)
     seen.locator("a.number").first.click()
     assert seen.title() == f"Unit {order[0]}"
@@ -198,8 +210,8 @@ def test_a_unit_opens_moves_with_the_arrows_and_closes_with_escape(visit, small)
     text = panel.inner_text()
     assert row["label"] in text and f"{float(row['iou']):.4f}" in text and "peak 9.5" in text
     assert "threshold" in panel.locator("svg").text_content()
-    seen.wait_for_selector("dialog .cell[style*=data]")
-    assert panel.locator(".cell").count() == 4
+    seen.wait_for_selector("dialog span.cut[style*=data]")
+    assert panel.locator("span.cut").count() == 4
     assert panel.locator(".ranks").first.locator("li").count() >= 8
     seen.keyboard.press("ArrowRight")
     seen.keyboard.press("ArrowRight")
@@ -217,9 +229,10 @@ def test_a_unit_opens_moves_with_the_arrows_and_closes_with_escape(visit, small)
 
 
 def test_arrows_keep_to_the_units_that_the_filters_left(visit, small):
-    seen = visit(small)
+    seen = visit(small).table_of()
     seen.get_by_label("Category", exact=True).first.select_option(label="scene")
-    seen.until("document.querySelector('output').textContent.includes(' of ')")
+    scenes = sum(row["category"] == "scene" for row in table(small))
+    seen.until(f"document.querySelector('output').textContent == '{scenes} of 84 units'")
     units = seen.units()
     seen.locator(".units-table tbody tr").first.locator("td.c-iou").click()  # anywhere on the row
     for unit in units[1:]:
@@ -234,9 +247,9 @@ def test_arrows_keep_to_the_units_that_the_filters_left(visit, small):
 def test_a_link_opens_its_unit_in_its_layer(visit, small, link):
     seen = visit(small, link)
     assert seen.title() == "Unit 7"
-    assert seen.get_by_role("tab", selected=True).first.inner_text() == "module:conv1"
+    assert "module:conv1" in seen.locator("dialog").inner_text()
     seen.keyboard.press("Escape")
-    assert seen.units() == best_first(small, "module:conv1")
+    assert not seen.locator("dialog").is_visible()
 
 
 @pytest.mark.parametrize(
@@ -245,7 +258,7 @@ def test_a_link_opens_its_unit_in_its_layer(visit, small, link):
 def test_a_wrong_link_opens_nothing(visit, small, link):
     seen = visit(small, link)
     assert not seen.locator("dialog").is_visible()
-    assert len(seen.units()) == 60
+    assert len(seen.table_of().units()) == 60
 
 
 @pytest.mark.parametrize(("unit", "text"), [(59, "one and the same"), (58, "at most 0.5 % of")])
@@ -256,7 +269,7 @@ def test_a_dead_unit_says_so(visit, small, unit, text):
 
 def test_back_closes_what_was_opened(visit, small):
     seen = visit(small)
-    seen.locator("a.number").first.click()
+    seen.locator("a.tile").first.click()
     seen.wait_for_selector("dialog[open]")
     seen.go_back()
     seen.wait_for_selector("dialog[open]", state="hidden")
@@ -265,9 +278,7 @@ def test_back_closes_what_was_opened(visit, small):
 @pytest.mark.parametrize("label", ["dog", HOSTILE, "собака:犬 %41#"])
 def test_a_concept_opens_to_its_best_units(visit, small, label):
     seen = visit(small)
-    seen.get_by_role("tab", name="Concepts").first.click()
-    seen.keyboard.press("/")
-    seen.keyboard.insert_text(label)
+    seen.get_by_label("Concept", exact=True).first.fill(label)
     link = seen.locator(".layer:not(.inactive) .concepts-table tbody a.label")
     seen.until("document.querySelectorAll('.concepts-table tbody tr').length == 1")
     link.click()
@@ -288,7 +299,7 @@ def test_tabs_follow_the_arrow_keys(visit, small):
     seen = visit(small)
     seen.get_by_role("tab", name="features.12").focus()
     seen.keyboard.press("ArrowRight")
-    assert seen.units() == best_first(small, "module:conv1")
+    assert seen.locator("#layer-1").is_visible() and not seen.locator("#layer-0").is_visible()
     assert seen.evaluate("document.activeElement.textContent") == "module:conv1"
 
 
@@ -337,18 +348,20 @@ def test_many_units_load_their_pictures_when_they_are_seen(visit, tmp_path, monk
         monkeypatch.setattr(pages, "INLINE_LIMIT", 0)
     root = make_workspace(tmp_path / "many", {"layer4": 2048}, images=2)
     seen = visit(write_report(root, sections()))
-    loaded = "[...document.querySelectorAll('.many img')].filter((i) => i.naturalWidth > 0).length"
-    shown = "document.querySelectorAll('.units-table tbody tr').length"
-    seen.until(f"{shown} == 2048")
-    seen.evaluate("document.querySelector('.explorer').scrollIntoView()")
-    seen.until(f"{loaded} > 3")
-    assert seen.evaluate(loaded) < 100
+    tiles = "document.querySelectorAll('.tile').length"
+    seen.until(f"{tiles} > 8")
+    assert seen.evaluate(tiles) < 150
     fetched = [url for url in seen.requests if "report_files" in url]
-    assert len(fetched) < 100 and bool(fetched) is not inline
-    seen.evaluate("scrollTo(0, document.body.scrollHeight)")
-    last = "document.querySelector('.units-table tbody tr:last-child img').naturalWidth > 0"
-    seen.until(last)
-    assert seen.evaluate(loaded) < 200
+    assert len(fetched) < 150 and bool(fetched) is not inline
+    last = seen.evaluate("allUnits.list.shown.at(-1).unit")
+    seen.evaluate("document.querySelector('.tile-box').scrollTo(0, 1e9)")
+    seen.until(f"[...document.querySelectorAll('.tile b')].at(-1).textContent == '{last}'")
+    assert seen.evaluate(tiles) < 150
+    height = seen.evaluate("document.querySelector('.tiles').offsetHeight")
+    seen.get_by_role("button", name="Table").click()
+    seen.until("document.querySelectorAll('.units-table tbody tr').length > 5")
+    assert seen.evaluate("document.querySelectorAll('.units-table tbody tr').length") < 60
+    assert height > 10_000
 
 
 def test_pictures_of_other_methods_stand_at_the_unit(visit, workspace):

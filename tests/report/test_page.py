@@ -393,9 +393,11 @@ def test_a_shot_with_a_unit_appears_at_that_unit(workspace):
     assert at == {
         "layer": "features.12",
         "unit": 7,
+        "method": "likes",
         "title": "What it <likes>",
         "caption": "512 steps",
         "picture": "dissect/features.12/pictures/0.webp",
+        "small": "dissect/features.12/pictures/0.webp",
     }
     shown = [a for t, a in tags.tags if t == "img" and a["data-key"] == at["picture"]]
     assert shown and shown[-1]["src"].startswith("data:image/webp")

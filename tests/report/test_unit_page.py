@@ -5,45 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
-from cnnlens.measure.units import units
-from cnnlens.report.figures.seen import top_maps, write_seen
-from cnnlens.report.unit_files import listed_rows, write_pictured, write_tables
 from cnnlens.report.unit_page import UnitLayer, unit_layers
-from cnnlens.settings import UnitsSettings
-from tests.measure.test_units import Maps
 
 from .fake_workspace import make_workspace
-from .test_units import FIELDS, PREPROCESS, photos, planted
+from .test_units import photos, respond
 
 __all__ = ["photos"]  # a fixture
-SETTINGS = UnitsSettings(top=3, bins=2, per_bin=2, neighbours=2)
-
-
-def respond(workspace: Path, photos: ImageSet, layer: str = "conv5") -> None:
-    """Do what `cnnlens units` does on three planted units."""
-    folder = workspace / "units" / layer
-    folder.mkdir(parents=True)
-    (found,) = units(Maps(planted()), photos, SETTINGS, [layer])
-    wanted = found.positions[listed_rows(found)].tolist()
-    files = dict(write_seen(workspace / "images", photos, wanted, PREPROCESS))
-
-    class Kept:
-        shape = planted().shape
-
-        def batches(self):
-            yield np.arange(6), planted()
-
-    write_tables(folder, found, photos.paths)
-    write_pictured(folder, found, files, top_maps(Kept(), found.top))
-    axes = [[f.start, f.stride, f.size, f.whole] for f in FIELDS]
-    summary = {"layer": layer, "data": {"name": "photos"}, "dead_units": 1,
-               "seen": {"size": PREPROCESS.size, "axes": axes}}  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary))
 
 
 def optimize(workspace: Path, layer: str, unit: int) -> None:
@@ -76,6 +47,8 @@ def test_images_have_place_peak_picture_and_mask(workspace: Path) -> None:
     assert sum(bin.images for bin in page.bins) == 6
     assert sum(bin.share for bin in page.bins) == pytest.approx(1)
     assert page.bins[1].examples[0].image == "4.png"
+    assert of(workspace).strongest("4.png")[0] == (0, 3.0, (1, 2))
+    assert of(workspace).strongest("no such image") == []
     assert page.neighbours[0].layer == "conv5" and page.histogram is not None
 
 
@@ -95,7 +68,8 @@ def test_what_other_methods_found_is_at_the_unit(photos: ImageSet, tmp_path: Pat
     assert page.label.p_value is not None and page.threshold is not None
     assert page.label.chance is not None
     assert page.top[0].image == "2.png"  # of `units`, not of the dissection
-    assert [(one.method, one.picture.name) for one in page.pictures] == [("visualize", "1.png")]
+    (made,) = page.pictures
+    assert (made.method, made.picture.name, made.large.name) == ("visualize", "1.png", "1.png")
     said = page.as_dict()
     assert json.loads(json.dumps(said))["label"]["text"] == page.label.text
     assert str(tmp_path) not in json.dumps(said)

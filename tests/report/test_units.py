@@ -1,7 +1,9 @@
-"""What units show: crops, masks, the section and what opens from it."""
+"""What units show: cells, the section and what opens from it."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,21 @@ from cnnlens.methods import sections
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Field
 from cnnlens.report.figures import plane_seen
-from cnnlens.report.figures.units import CELL, SMALL, sees_all, top_maps, write_pictures
+from cnnlens.report.figures.seen import look, write_seen
+from cnnlens.report.figures.units import cell, grid, strip
 from cnnlens.report.page import write_report
-from cnnlens.report.unit_files import read_units, write_tables
+from cnnlens.report.seen import Seen
+from cnnlens.report.unit_files import listed_rows, read_units, write_pictured, write_tables
 from cnnlens.report.units import units as section
 from cnnlens.settings import UnitsSettings
 from tests.measure.test_units import Maps
+
+from .test_seen import Kept
 
 SIDE = 32
 HALF = (0.5, 0.5, 0.5)
 PREPROCESS = Preprocess((SIDE, SIDE), HALF, HALF)
 FIELDS = (Field(8.0, 8.0, 4.0), Field(8.0, 8.0, 4.0))  # a grid of 4 × 4, side by side
-WIDE = (Field(8.0, 12.0, 4.0), Field(8.0, 12.0, 4.0))  # sticks out by 2 pixels
 WHOLE = (Field(8.0, 100.0, 4.0), Field(8.0, 100.0, 4.0))
 SETTINGS = UnitsSettings(top=3, bins=2, per_bin=2, neighbours=2)
 
@@ -57,78 +62,58 @@ def grey(image: int, y: int, x: int) -> int:
     return (4 * y + x) * 14 + 5 * image
 
 
-def draw(folder: Path, photos: ImageSet, fields: Any, maps: np.ndarray | None = None) -> Any:
-    (found,) = units(Maps(planted()), photos, SETTINGS)
+def respond(workspace: Path, photos: ImageSet, layer: str = "conv5", fields: Any = FIELDS) -> None:
+    """Do what `cnnlens units` does on three planted units."""
+    folder = workspace / "units" / layer
     folder.mkdir(parents=True)
-    own = None if maps is None else np.stack([maps[found.top[u], u] for u in range(3)])
-    assert list(write_pictures(folder, photos, found, fields, PREPROCESS, own)) == [3]
+    (found,) = units(Maps(planted()), photos, SETTINGS, [layer])
+    wanted = found.positions[listed_rows(found)].tolist()
+    files = dict(write_seen(workspace / "images", photos, wanted, PREPROCESS))
     write_tables(folder, found, photos.paths)
-    return found
+    write_pictured(folder, found, files, look(Kept(planted()), found))  # type: ignore[arg-type]
+    axes = [[f.start, f.stride, f.size, f.whole] for f in fields]
+    summary = {"layer": layer, "data": {"name": "photos"}, "dead_units": 1,
+               "seen": {"size": PREPROCESS.size, "axes": axes}}  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def cell(folder: Path, unit: int, kind: str = "pictures", at: tuple[int, int] = (0, 0)) -> Any:
-    side = CELL if kind == "pictures" else SMALL
-    with Image.open(folder / kind / f"{unit}.webp") as picture:
-        pixels = np.asarray(picture.convert("RGBA"))
-    return pixels[at[0] * side : (at[0] + 1) * side, at[1] * side : (at[1] + 1) * side]
+@pytest.fixture
+def workspace(photos: ImageSet, tmp_path: Path) -> Path:
+    respond(tmp_path / "ws", photos)
+    return tmp_path / "ws"
 
 
-def test_a_cell_is_the_receptive_field_at_the_peak(photos: ImageSet, tmp_path: Path) -> None:
-    found = draw(tmp_path / "x", photos, FIELDS)
+def top_of(workspace: Path, unit: int) -> Seen:
+    return read_units(workspace / "units" / "conv5").units[unit].top[0]
+
+
+def test_a_cell_is_the_receptive_field_at_the_peak(workspace: Path) -> None:
     for unit, (image, y, x) in enumerate([(4, 1, 2), (2, 0, 0)]):
-        inside = cell(tmp_path / "x", unit)[..., :3].astype(int)
-        assert np.abs(inside - grey(image, y, x)).max() <= 8
-    for unit in (0, 1):
-        for bin in range(2):
-            for down in range(2):
-                row = found.examples[unit, bin, down]
-                seen = cell(tmp_path / "x", unit, "examples", (down, bin))
-                if row < 0:
-                    assert not seen[..., 3].any()
-                else:
-                    y, x = found.example_position[unit, bin, down]
-                    assert np.abs(seen[8:-8, 8:-8, :3].astype(int) - grey(row, y, x)).max() <= 16
-    assert not (tmp_path / "x" / "pictures" / "2.webp").exists()  # dead
-
-
-def test_what_a_field_sees_beyond_the_image_is_clear(photos: ImageSet, tmp_path: Path) -> None:
-    draw(tmp_path / "x", photos, WIDE)
-    corner = cell(tmp_path / "x", 1)  # at (0, 0): its field begins 2 of 12 pixels outside
-    edge = round(CELL * 2 / 12)
-    soft = 10  # pixels: one of the input's
-    assert not corner[: edge - soft, :, 3].any() and not corner[:, : edge - soft, 3].any()
-    assert (corner[edge + soft :, edge + soft :, 3] == 255).all()
+        shown = np.asarray(cell(top_of(workspace, unit), 64)).astype(int)
+        inside = shown[8:-8, 8:-8]
+        assert np.abs(inside[..., :3] - grey(image, y, x)).max() <= 12
+        assert (shown[..., 3] == 255).all()
 
 
 def test_who_sees_the_whole_image_is_shown_by_its_mask(photos: ImageSet, tmp_path: Path) -> None:
-    assert sees_all(WHOLE, (SIDE, SIDE)) and not sees_all(WIDE, (SIDE, SIDE))
-    draw(tmp_path / "masked", photos, WHOLE, planted())
-    draw(tmp_path / "plain", photos, WHOLE)
-    masked, plain = (cell(tmp_path / name, 0)[..., :3].astype(int) for name in ("masked", "plain"))
-    y, x = (CELL * 3) // 8, (CELL * 5) // 8  # the middle of field (1, 2)
-    assert np.abs(masked[y, x] - plain[y, x]).max() <= 12
-    outside = np.s_[-20:-4, 4:20]  # dimmed, and still to be seen
-    share = masked[outside].mean() / plain[outside].mean()
-    assert 0.55 < share < 0.75
-    yellow = (masked[..., 0] - masked[..., 2] > 20).sum()  # the outline, a line thin
-    assert yellow > 50 and (np.abs(plain[..., 0] - plain[..., 2]) <= 10).all()
+    respond(tmp_path / "ws", photos, fields=WHOLE)
+    one = top_of(tmp_path / "ws", 0)
+    shown = np.asarray(cell(one, 128).convert("RGB")).astype(int)
+    yellow = shown[..., 0] - shown[..., 2] > 60
+    rows, columns = np.nonzero(yellow)
+    assert yellow.sum() > 50  # the outline, around field (1, 2) of 4 × 4
+    assert rows.min() >= 24 and rows.max() <= 72 and columns.min() >= 56 and columns.max() <= 104
+    assert np.abs(shown[48, 80] - grey(4, 1, 2)).max() <= 12
 
 
-def test_maps_of_top_images_are_read_from_the_store() -> None:
-    maps = planted()
-
-    class Kept:
-        shape = maps.shape
-
-        def batches(self) -> Any:
-            for start in range(0, 6, 4):
-                yield np.arange(start, min(start + 4, 6)), maps[start : start + 4]
-
-    rows = np.array([[4, 0], [5, -1], [3, 3]])
-    found = top_maps(Kept(), rows)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(found[0], maps[[4, 0], 0])
-    np.testing.assert_array_equal(found[1, 0], maps[5, 1])
-    assert not found[1, 1].any()
+def test_strips_and_grids_put_cells_side_by_side(workspace: Path) -> None:
+    unit = read_units(workspace / "units" / "conv5").units[0]
+    row = strip(unit.top, 32)
+    assert row is not None and row.size == (96, 32)
+    np.testing.assert_array_equal(np.asarray(row)[:, :32], np.asarray(cell(unit.top[0], 32)))
+    sheet = grid([one.examples for one in unit.bins], 20)
+    assert sheet is not None and sheet.width == 40
+    assert strip([Seen("gone.png", 1.0, (0, 0))]) is None
 
 
 def test_channels_that_are_no_colours_are_shown_as_their_mean(photos: ImageSet) -> None:
@@ -138,27 +123,45 @@ def test_channels_that_are_no_colours_are_shown_as_their_mean(photos: ImageSet) 
     np.testing.assert_array_equal(shown[12, 20], [grey(3, 1, 2)] * 3)
 
 
-@pytest.fixture
-def workspace(photos: ImageSet, tmp_path: Path) -> Path:
-    folder = tmp_path / "ws" / "units" / "conv5"
-    draw(folder, photos, FIELDS)
-    (folder / "summary.json").write_text('{"layer": "conv5", "categories": ["a"], "dead_units": 1}')
-    return tmp_path / "ws"
-
-
 def test_the_section_says_what_is_known(workspace: Path) -> None:
     found: Any = section(workspace)
     (explorer,) = found.parts
     (layer,) = explorer.data["layers"]
-    one = layer["units"][0]
-    assert one["top"][0] == (layer["images"].index("4.png"), 3.0)
-    assert one["category"] in "abc" and one["counts"] and sum(one["counts"]) == 6
-    assert one["near"][0][0] == "0" and one["histogram"]["counts"][-1] > 0
-    assert layer["units"][2]["dead"] and not layer["units"][2]["pictures"]
-    assert set(explorer.pictures) == {
-        f"units/conv5/{kind}/{unit}.webp" for kind in ("pictures", "examples") for unit in (0, 1)
-    }
+    listed, wide = layer["responses"], layer["wide"]
+    assert listed["unit"] == [0, 1, 2] and listed["dead"] == [0, 0, 1]
+    assert listed["peak"][:2] == [3.0, 2.0] and listed["class"][0] in "abc"
+    image, place = listed["top"][0][:2]
+    assert layer["images"][image] == "4.png" and divmod(place, wide) == (1, 2)
+    peaks, maps, bottom, examples, counts, ends, near, spread = json.loads(layer["more"][0])
+    assert peaks[0] == 3.0 and ends == [0.0, 3.0] and sum(counts) == 6
+    assert len(examples) == 2 and len(bottom) == 6 and near[0][:2] == ["conv5", 1]
+    assert spread["counts"][-1] > 0
+    zeros = re.sub("[g-z]", lambda run: "0" * (ord(run[0]) - 102), maps[0])
+    assert len(zeros) == 16 and zeros[6] == "f"  # row 1, column 2
+    unit, place, peak = layer["strongest"][image][:3]
+    assert (unit, divmod(place, wide), peak) == (0, (1, 2), 3.0)
+    keys = {f"images/{name}.webp" for name in explorer.data["files"]}
+    assert keys == set(explorer.pictures) and len(keys) == 6
+    assert [explorer.pictures[key].is_file() for key in keys] == [True] * 6
     assert section(workspace / "nowhere") is None
+
+
+def test_every_image_stands_once_in_the_html(workspace: Path) -> None:
+    html = write_report(workspace, sections()).read_text(encoding="utf-8")
+    kept = re.findall(r'<image id="(\w+)" data-key="images/(\w+)\.webp" href="(data:[^"]+)"', html)
+    assert kept and all(name == key for name, key, _ in kept)
+    for name, _, source in kept:
+        assert html.count(source) == 1 and f'<use href="#{name}"/>' in html
+    boxes = re.findall(r'<svg class="see" viewBox="([^"]+)"[^>]*aria-label="4\.png"', html)
+    assert "16 8 8 8" in boxes  # the field at (1, 2)
+
+
+def test_a_unit_that_was_only_visualized_or_dissected_is_listed(tmp_path: Path) -> None:
+    from .fake_workspace import make_workspace
+
+    make_workspace(tmp_path / "ws", {"conv5": 5}, images=4)
+    found: Any = section(tmp_path / "ws")
+    assert found.parts[0].data["layers"] == [{"name": "conv5", "responses": None}]
 
 
 def test_damaged_tables_are_named(workspace: Path) -> None:
@@ -186,15 +189,31 @@ def test_tiles_are_sorted_searched_and_opened(workspace: Path) -> None:
         tab.goto(page.as_uri())
         names = "[...document.querySelectorAll('.tile b')].map((b) => b.textContent)"
         assert tab.evaluate(names) == ["0", "1"]  # the dead one is hidden
-        tab.select_option(".responses select", label="by number")
-        tab.check(".responses input[type=checkbox]")
+        tab.select_option("[aria-label=Order]", label="by number")
+        tab.check(".controls input[type=checkbox]")
+        tab.wait_for_selector(".tile >> nth=2")
         assert tab.evaluate(names) == ["0", "1", "2"]
-        tab.fill(".responses input[type=search]", "1")
-        tab.wait_for_function("document.querySelectorAll('.tile').length === 1")
+        tab.keyboard.press("/")
+        tab.keyboard.type("1")
+        tab.wait_for_selector(".tile >> nth=1", state="detached")
         tab.click(".tile")
         assert tab.inner_text("#panel h2") == "Unit 1"
         assert tab.evaluate("location.hash") == "#unit=conv5:1"
-        assert tab.evaluate("document.querySelectorAll('#panel .cells .cut').length") == 3
+        cells = (
+            "[...document.querySelectorAll('.nine svg.see')].map((s) => s.getAttribute('viewBox'))"
+        )
+        crops = tab.evaluate(cells)
+        assert len(crops) == 3 and crops[0] == "0 0 8 8"
+        tab.keyboard.press("c")
+        assert set(tab.evaluate(cells)) == {"0 0 32 32"}
+        tab.keyboard.press("m")
+        assert tab.evaluate("document.querySelectorAll('.nine .masked .mask').length") == 3
+        outline = tab.evaluate("document.querySelector('.nine .mask').getAttribute('d')")
+        there = re.findall(r"[\d.]+,[\d.]+", top_of(workspace, 1).outline())
+        assert sorted(re.findall(r"[\d.]+,[\d.]+", outline)) == sorted(there)
+        tab.click("#panel .nine a")
+        assert tab.inner_text("#panel h2") == "2.png"
+        assert "Units that fire most" in tab.inner_text("#panel")
         tab.goto(f"{page.as_uri()}#unit=conv5:2")
         tab.wait_for_selector("#panel[open]")
         assert "never above 0" in tab.inner_text("#panel")
@@ -208,8 +227,7 @@ def test_a_dissected_unit_shows_both(tmp_path: Path, photos: ImageSet) -> None:
     from .fake_workspace import make_workspace
 
     make_workspace(tmp_path / "ws", {"conv5": 5}, images=4)
-    draw(tmp_path / "ws" / "units" / "conv5", photos, FIELDS)
-    (tmp_path / "ws" / "units" / "conv5" / "summary.json").write_text('{"layer": "conv5"}')
+    respond(tmp_path / "ws", photos)
     page = write_report(tmp_path / "ws", sections())
     with api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
@@ -219,8 +237,9 @@ def test_a_dissected_unit_shows_both(tmp_path: Path, photos: ImageSet) -> None:
         tab.goto(f"{page.as_uri()}#unit=conv5:1")
         heads = "[...document.querySelectorAll('#panel h3')].map((one) => one.textContent)"
         found = tab.evaluate(heads)
-        assert found.index("Highest peaks") < found.index("Where it is above its threshold")
-        assert "Its best concepts" in found and "All its values, log counts" not in found
+        above = "Where it is above its threshold, on labelled images"
+        assert found.index("Highest peaks") < found.index(above) < found.index("Its best concepts")
+        assert "runner-up" in tab.inner_text("#panel")
         tab.goto(f"{page.as_uri()}#unit=conv5:4")  # of which nothing but the dissection is known
         tab.wait_for_timeout(200)
         assert "Highest peaks" not in tab.evaluate(heads)

@@ -17,11 +17,13 @@ from PIL import Image
 from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
 from cnnlens.files import atomic, make_folder
+from cnnlens.measure.responses import Responses
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.figures import plane_seen
 from cnnlens.report.seen import STEPS
 
 LONGEST = 256  # pixels: larger images are kept at this
+STRONGEST = 8  # units that are named for every image
 GRID = 28  # rows and columns of such a map, at most
 
 
@@ -55,15 +57,47 @@ def write_seen(
         yield from pool.map(write, positions)
 
 
-def top_maps(store: Store, rows: np.ndarray) -> np.ndarray:
-    """Read units' maps on rows (C, k) of a store, `coarse`: (C, k, h, w) uint8; 0 for row -1."""
-    found = np.zeros((*rows.shape, *coarse(np.zeros((1, 1, *store.shape[2:]))).shape[2:]), np.uint8)
+def look(store: Store, found: Responses) -> dict[str, np.ndarray]:
+    """Look once more at a layer's maps, now that its top images are known.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``top_map`` (C, k, h, w) uint8, `coarse` maps on top images, 0 where there are fewer;
+        ``image_units``, ``image_peak`` (N, m) and ``image_place`` (N, m, 2): of every image the
+        units that come nearest to their highest peaks on it, best first; unit -1 where fewer are
+        above 0.
+    """
+    rows, (images, units, *size) = found.top, store.shape
+    most = min(STRONGEST, units)
+    maps_of = np.zeros((*rows.shape, *coarse(np.zeros((1, *size))).shape[1:]), np.uint8)
+    best = np.full((images, most), -1, np.int32)
+    peak, place = np.zeros((images, most), np.float32), np.zeros((images, most, 2), np.int16)
+    scale = np.where(found.dead, np.inf, found.peak_max)
+    often = (
+        1e-6 * found.density
+    )  # of units at their highest peak, those that seldom fire come first
     start = 0
     for positions, maps in store.batches():
-        units, ranks = np.nonzero((rows >= start) & (rows < start + len(positions)))
-        found[units, ranks] = coarse(maps[rows[units, ranks] - start, units])
-        start += len(positions)
-    return found
+        here = np.s_[start : start + len(positions)]
+        which, ranks = np.nonzero((rows >= here.start) & (rows < here.stop))
+        maps_of[which, ranks] = coarse(maps[rows[which, ranks] - start, which])
+        best[here], peak[here], place[here] = _strongest(maps, scale, often, most)
+        start = here.stop
+    return {"top_map": maps_of, "image_units": best, "image_peak": peak, "image_place": place}
+
+
+def _strongest(
+    maps: np.ndarray, scale: np.ndarray, often: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Units (B, most), their peaks and places (B, most, 2), by share of `scale` less `often`."""
+    count, units, _, wide = maps.shape
+    flat = maps.reshape(count, units, -1)  # (B, C, H·W)
+    peaks = flat.max(axis=2).astype(np.float32)
+    best = np.argsort(often - peaks / scale, axis=1, kind="stable")[:, :most]
+    own = np.take_along_axis(peaks, best, axis=1)
+    at = np.stack([flat[row, some].argmax(axis=1) for row, some in enumerate(best)])
+    return np.where(own > 0, best, -1), own, np.stack([at // wide, at % wide], axis=2)
 
 
 def coarse(maps: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"
 const pictures = {
   get known() {
     const known = JSON.parse(document.getElementById("pictures").textContent);
-    for (const image of document.querySelectorAll("img[data-key]"))
-      known[image.dataset.key] = image.getAttribute("src");
+    for (const image of document.querySelectorAll("[data-key]"))
+      known[image.dataset.key] = image.getAttribute("src") ?? image.getAttribute("href");
     Object.defineProperty(this, "known", { value: known });
     return known;
   },

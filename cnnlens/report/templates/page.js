@@ -35,8 +35,8 @@ function go(hash) {
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const atUnit = read("at-unit");
 const { dissect, units, filters, embed } = read("data");
-if (dissect) startDissection(dissect);
-if (units) startUnits(units);
+const dissected = dissect ? startDissection(dissect) : [];
+if (units) allUnits.start(units, dissected);
 if (filters) startFilters(filters);
 if (embed) startEmbeddings(embed);
 panel.start();
@@ -54,18 +54,10 @@ function startDissection({ categories, layers }) {
     return all[index];
   };
   panel.routes.layer = ([name]) => void find(name);
-  panel.routes.unit = (parts) => {
-    const layer = find(parts.slice(0, -1).join(":")), unit = layer?.unitOf.get(Number(parts.at(-1)));
-    return unit ? layer.showUnit(unit) : null;
-  };
   panel.routes.concept = ([name, category, ...label]) => {
     const layer = find(name), concept = layer?.concepts.find((c) => c.label === label.join(":") && categories[c.category] === category);
     return concept ? layer.showConcept(concept) : null;
   };
   all[0].start();
-  addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || panel.node.open || event.target.matches("input[type=search]")) return;
-    event.preventDefault();
-    all[nav.chosen.now].table.focusSearch();
-  });
+  return all;
 }

@@ -1,8 +1,8 @@
 // The panel that a unit or a concept opens in. What is open stands in the address, so that it can
-// be linked to: #unit=LAYER:12, #concept=LAYER:CATEGORY:LABEL, #layer=LAYER.
+// be linked to: #unit=LAYER:12, #image=NAME, #concept=LAYER:CATEGORY:LABEL, #layer=LAYER.
 const panel = {
   node: document.getElementById("panel"),
-  routes: {}, // name -> (parts) -> { title, content, list, index, hash(entry), reveal() } or null
+  routes: {}, // name -> (parts) -> { title, content, tools, list, index, hash(entry), reveal() } or null
 
   link(name, ...parts) {
     return `#${name}=${parts.map((part) => encodeURIComponent(part)).join(":")}`;
@@ -40,7 +40,7 @@ const panel = {
     const close = h("button", { type: "button", "aria-label": "Close", title: "Close (Esc)", onclick: () => this.node.close() }, "✕");
     const title = h("h2", { id: "panel-title", tabindex: "-1" }, found.title);
     this.node.replaceChildren(
-      h("div", { class: "bar-top" }, h("span", {}, found.where, place && ` · ${place}`), step(-1, "←", "Previous (left arrow)"), step(1, "→", "Next (right arrow)"), close),
+      h("div", { class: "bar-top" }, h("span", {}, found.where, place && ` · ${place}`), found.tools ?? null, step(-1, "←", "Previous (left arrow)"), step(1, "→", "Next (right arrow)"), close),
       h("div", { class: "inside" }, title, found.content),
     );
     if (!this.node.open) this.node.showModal();
@@ -56,19 +56,19 @@ const panel = {
   },
 
   key(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, select")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input:not([type=checkbox]), select")) return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (by) {
-      event.preventDefault();
-      this.step(by);
-    }
+    const pressed = { c: ".switches .choice [aria-pressed=false]", m: ".switches input" }[event.key];
+    if (by || pressed) event.preventDefault();
+    if (by) this.step(by);
+    if (pressed) this.node.querySelector(pressed)?.click();
   },
 
   closed() {
     const left = this.open;
     this.open = null;
     if (!left) return;
-    if (/^#(unit|concept)=/.test(location.hash)) history.pushState(null, "", left.back);
+    if (/^#(unit|concept|image)=/.test(location.hash)) history.pushState(null, "", left.back);
     this.at = location.hash;
     left.reveal();
   },

@@ -1,26 +1,52 @@
-// A table of many rows that can be sorted, searched and filtered.
+// Many rows as a table or as tiles, which can be sorted, searched and filtered.
 //
-// columns: [{ key, title, sort(row) or null, first: -1 | 1, cell(row), right, label }]
+// columns: [{ key, title, sort(row) or null, first: -1 | 1, cell(row), right, label, order }]; those
+// that are `only` an order stand in no table
 // filters: [{ node, test() -> (row -> bool) or null }]
-const FIRST = 40, MORE = 160; // rows put into the page at once, and in each later turn
-
+// tile: row -> node; without it there is the table alone
 class ManyRows {
-  constructor({ name, label, word, columns, rows, filters, template, height, sorted, open }) {
+  constructor({ name, label, word, columns, rows, filters, template, height, sorted, open, tile, above }) {
     Object.assign(this, { rows, word, columns, filters, open, key: sorted, direction: 1 });
     this.shown = rows;
-    this.nodes = new Map();
     this.count = h("output", { "aria-live": "polite" });
     this.body = h("tbody", { role: "rowgroup" });
-    this.heads = new Map(columns.map((column) => [column.key, this.head(column)]));
+    this.heads = new Map(columns.filter(({ only }) => !only).map((column) => [column.key, this.head(column)]));
     this.nothing = h("p", { class: "empty", hidden: true }, `No ${word} fits. `, this.resetButton());
     const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, [...this.heads.values()]));
     this.table = h("table", { class: `many ${name}-table`, role: "table", "aria-label": label, vars: { "--columns": template, "--row": height } }, head, this.body);
-    const controls = h("div", { class: "controls", role: "search" }, filters.map((f) => f.node), this.count);
-    this.node = h("div", {}, controls, this.table, this.nothing);
+    this.lines = new Windowed(this.table, this.body, (row) => this.row(row));
+    const views = tile ? this.tiles(tile, label) : null;
+    const controls = h("div", { class: "controls", role: "search" }, filters.map((f) => f.node), tile ? this.orders() : null, this.count, views);
+    this.node = h("div", {}, controls, above, this.table, this.gallery?.scroller, this.nothing);
     for (const { node } of filters) node.addEventListener("input", () => this.later());
     this.body.addEventListener("click", (event) => this.clicked(event));
     this.body.addEventListener("keydown", (event) => this.moved(event));
     this.sortBy(sorted);
+  }
+
+  // Tiles beside the table: a button each, the tiles first.
+  tiles(tile, label) {
+    const body = h("div", { class: "tiles" }), box = h("div", { class: "tile-box", role: "group", "aria-label": label }, body);
+    const across = () => Math.max(1, getComputedStyle(body).gridTemplateColumns.split(" ").length);
+    this.gallery = new Windowed(box, body, tile, across);
+    const buttons = ["Tiles", "Table"].map((title) => h("button", { type: "button", onclick: () => this.look(title) }, title));
+    this.look = (title) => {
+      buttons.forEach((button) => button.setAttribute("aria-pressed", button.textContent === title));
+      [box.hidden, this.table.hidden] = [title !== "Tiles", title !== "Table"];
+      this.view.later();
+    };
+    this.look("Tiles");
+    return h("span", { class: "choice" }, buttons);
+  }
+
+  get view() {
+    return this.gallery && this.table.hidden ? this.gallery : this.lines;
+  }
+
+  orders() {
+    const options = this.columns.filter((column) => column.sort).map((column) => h("option", { value: column.key }, column.order ?? column.title));
+    this.order = h("select", { "aria-label": "Order", oninput: (event) => this.sortBy(event.target.value, true) }, options);
+    return h("label", {}, this.order);
   }
 
   head({ key, title, sort, right, label }) {
@@ -40,9 +66,10 @@ class ManyRows {
     return h("button", { type: "button", class: "link", onclick: reset }, "Clear search and filters");
   }
 
-  sortBy(key) {
+  sortBy(key, anew = false) {
     const column = this.columns.find((one) => one.key === key);
-    this.direction = this.key === key && this.wasSorted ? -this.direction : column.first ?? 1;
+    this.direction = this.key === key && this.wasSorted && !anew ? -this.direction : column.first ?? 1;
+    if (this.order) this.order.value = key;
     this.wasSorted = true;
     this.key = key;
     for (const [name, head] of this.heads) {
@@ -66,29 +93,18 @@ class ManyRows {
     });
     keyed.sort((a, b) => compare(a[0], b[0], this.direction) || a[1] - b[1]);
     this.shown = keyed.map(([, , row]) => row);
-    this.body.replaceChildren();
-    this.put(FIRST);
+    this.lines.show(this.shown);
+    this.gallery?.show(this.shown);
+    this.then?.();
     this.nothing.hidden = this.shown.length > 0;
     const all = this.shown.length === this.rows.length;
     this.count.textContent = all ? plural(this.rows.length, this.word) : `${whole(this.shown.length)} of ${plural(this.rows.length, this.word)}`;
   }
 
-  // The rows that can be seen come at once, the others while the browser has nothing else to do.
-  put(count) {
-    clearTimeout(this.waiting);
-    const from = this.body.childElementCount;
-    this.body.append(...this.shown.slice(from, from + count).map((row) => this.row(row)));
-    if (from + count < this.shown.length) this.waiting = setTimeout(() => this.put(MORE), 0);
-  }
-
   row(row) {
-    let node = this.nodes.get(row);
-    if (!node) {
-      const cells = this.columns.map(({ key, cell, right }) => h("td", { role: "cell", class: `c-${key}${right ? " right" : ""}` }, cell(row)));
-      node = h("tr", { role: "row" }, cells);
-      node.row = row;
-      this.nodes.set(row, node);
-    }
+    const cells = this.columns.filter(({ only }) => !only).map(({ key, cell, right }) => h("td", { role: "cell", class: `c-${key}${right ? " right" : ""}` }, cell(row)));
+    const node = h("tr", { role: "row" }, cells);
+    node.row = row;
     return node;
   }
 
@@ -98,19 +114,17 @@ class ManyRows {
   }
 
   moved(event) {
-    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-    const cell = event.target.closest("td"), next = step && event.target.closest("tr")[step];
-    if (!next || !cell) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const cell = event.target.closest("td"), row = event.target.closest("tr")?.row;
+    const next = step && cell && this.shown[this.shown.indexOf(row) + step];
+    if (!next) return;
     event.preventDefault();
-    next.querySelector(`.${cell.classList[0]} a`)?.focus();
+    this.lines.reveal(next)?.querySelector(`.${cell.classList[0]} a`)?.focus({ preventScroll: true });
   }
 
   reveal(row) {
-    this.put(this.shown.length);
-    const node = this.nodes.get(row);
-    if (!node?.isConnected) return;
-    node.scrollIntoView({ block: "nearest" });
-    node.querySelector("a")?.focus({ preventScroll: true });
+    const node = this.view.reveal(row);
+    (node?.querySelector("a") ?? node)?.focus({ preventScroll: true });
   }
 
   focusSearch() {

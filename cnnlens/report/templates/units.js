@@ -1,179 +1,190 @@
-// What units respond to: a gallery of tiles per layer, and what opens from them.
-const TILES = 60, MORE_TILES = 240; // tiles put into the page at once, and in each later turn
+// Units: all that can be known of each, as tiles and as a table over all layers.
+const share = (part) => (part === null || part === undefined ? "–" : `${Number((100 * part).toPrecision(part < 0.1 ? 2 : 3))} %`);
+const TILED = 4; // images on a tile
 
-const tileNearing = new IntersectionObserver(
-  (entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      tileNearing.unobserve(target);
-      target.style.setProperty("--strip", `url("${pictures.src(target.strip)}")`);
-    }
-  },
-  { rootMargin: "400px" },
-);
-
-const share = (part) => (part === null ? "–" : `${Number((100 * part).toPrecision(part < 0.1 ? 2 : 3))} %`);
-
-class RespondingLayer {
-  constructor(data, box) {
-    Object.assign(this, data, { box });
-    this.unitOf = new Map(this.units.map((unit) => [unit.unit, unit]));
-    this.tileOf = new Map();
-    this.shown = this.units;
-    this.orders = [
-      ["highest peak first", (u) => -u.peak],
-      ["most often above 0 first", (u) => -u.density],
-      ["most seldom above 0 first", (u) => (u.dead ? Infinity : u.density)],
-      ["most selective first", (u) => -(u.selectivity ?? -1)],
-      ["by category", (u) => u.category ?? "\uffff"],
-      ["by number", (u) => u.unit],
-    ].filter(([title]) => this.hasCategories || !/selective|category/.test(title));
-    this.start();
+// A unit: what `units` measured (peak, top, …), what dissection found (in `found`), or one of them.
+class UnitLayer {
+  constructor(data, files, order, dissected) {
+    Object.assign(this, { name: data.name, data: data.data, measured: data.measured, order, dissected });
+    this.link = (unit) => panel.link("unit", this.name, unit);
+    this.sight = data.responses && new Sight(data, files);
+    this.more = data.more;
+    this.strongest = data.strongest;
+    this.lower = (data.images ?? []).map((name) => name.toLowerCase());
+    this.unitOf = new Map();
+    const { unit: numbers = [], ...columns } = data.responses ?? {};
+    numbers.forEach((unit, row) => {
+      const known = { layer: this, unit, row, found: null };
+      for (const key in columns) known[key] = columns[key][row];
+      this.unitOf.set(unit, known);
+    });
+    for (const found of dissected?.units ?? []) this.unit(found.unit).found = found;
+    for (const picture of atUnit) if (picture.layer === this.name) this.unit(picture.unit);
+    this.units = [...this.unitOf.values()].sort((a, b) => a.unit - b.unit);
   }
 
-  start() {
-    const options = this.orders.map(([title], index) => h("option", { value: index }, title));
-    this.order = h("select", { "aria-label": `Order of the units of ${this.name}` }, options);
-    this.filters = [searchBox(this.hasCategories ? "Unit number or category" : "Unit number or image", (u) => [u.category ?? "", this.images[u.top[0]?.[0]] ?? ""]), tick("dead too", null)];
-    this.filters[0].node.querySelector("kbd").remove(); // the key is the table's of dissected units
-    this.count = h("output", { "aria-live": "polite" });
-    this.tiles = h("div", { class: "tiles" });
-    const controls = h("div", { class: "controls", role: "search" }, this.filters[0].node, h("label", {}, this.order), this.units.some((u) => u.dead) ? this.filters[1].node : null, this.count);
-    for (const node of [this.order, ...this.filters.map((f) => f.node)]) node.addEventListener("input", () => this.update());
-    this.box.append(h("div", { class: "screen" }, controls, this.tiles));
-    this.update();
+  unit(number) {
+    if (!this.unitOf.has(number)) this.unitOf.set(number, { layer: this, unit: number, row: null, found: null, peak: null, density: null, class: null, selectivity: null, share: null, dead: 0, top: [] });
+    return this.unitOf.get(number);
   }
 
-  update() {
-    const [search, dead] = this.filters, fits = search.test(), withDead = dead.node.querySelector("input").checked;
-    const value = this.orders[this.order.value || 0][1];
-    this.shown = this.units.filter((u) => (withDead || !u.dead) && (!fits || fits(u)));
-    this.shown.sort((a, b) => compare(value(a), value(b), 1) || a.unit - b.unit);
-    const all = this.shown.length === this.units.length;
-    this.count.textContent = all ? plural(this.units.length, "unit") : `${whole(this.shown.length)} of ${plural(this.units.length, "unit")}`;
-    this.tiles.replaceChildren();
-    this.put(TILES);
+  // What opens of a unit, read when it opens.
+  opened(unit) {
+    if (unit.row === null || unit.dead) return null;
+    const [peaks, maps, bottom, examples, counts, range, near, spread] = JSON.parse(this.more[unit.row]);
+    return { peaks, maps, bottom, examples, counts, range, near, spread };
   }
+}
 
-  put(count) {
-    clearTimeout(this.waiting);
-    const from = this.tiles.childElementCount;
-    this.tiles.append(...this.shown.slice(from, from + count).map((unit) => this.tile(unit)));
-    if (from + count < this.shown.length) this.waiting = setTimeout(() => this.put(MORE_TILES), 0);
-  }
+const isDead = (unit) => Boolean(unit.dead || unit.found?.dead === "dead");
+const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at], flat[2 * at + 1]]);
+// Its number, and its layer where there are several.
+const whereOf = (unit) => [h("b", {}, unit.unit), allUnits.layers.length > 1 ? h("span", { class: "small name" }, ` ${unit.layer.name}`) : null];
 
-  link(unit) {
-    return panel.link("unit", this.name, unit);
-  }
-
-  tile(unit) {
-    if (this.tileOf.has(unit)) return this.tileOf.get(unit);
-    const cells = Array.from({ length: Math.min(4, unit.top.length) }, (_, index) => cellOf(index, Math.min(unit.top.length, this.strip)));
-    const seen = unit.category ?? (unit.dead ? "dead" : share(unit.density));
-    const words = h("span", { class: "caption" }, h("b", {}, unit.unit), " ", h("span", { class: "name", title: unit.category === null ? "Share of its values above 0" : "Most frequent category among its highest peaks" }, seen));
-    const node = h("a", { class: "tile", href: this.link(unit.unit), "aria-label": `Unit ${unit.unit} of ${this.name}` }, h("span", { class: "four" }, unit.dead ? [] : cells), words);
-    if (!unit.dead && unit.pictures) {
-      node.strip = this.key("pictures", unit.unit);
-      tileNearing.observe(node);
-    }
-    this.tileOf.set(unit, node);
-    return node;
-  }
-
-  key(kind, unit) {
-    return `units/${this.folder}/${kind}/${unit}.webp`;
-  }
-
-  show(unit) {
-    const list = this.shown.includes(unit) ? this.shown : this.units;
-    return {
-      where: h("span", { class: "name" }, this.name),
-      title: `Unit ${unit.unit}`,
-      content: [...responses(this, unit), ...picturesAtUnit(this, unit)],
-      list,
-      index: list.indexOf(unit),
-      hash: (other) => this.link(other.unit),
-      back: "#units",
-      reveal: () => {
-        this.put(this.shown.length);
-        this.tileOf.get(unit)?.focus();
-      },
-    };
-  }
+// The first images of a unit, or of its strip where nothing but the dissection is known.
+function fewImages(unit, most) {
+  const { sight } = unit.layer;
+  if (sight && unit.top.length) return pairs(unit.top).slice(0, most).map(([image, place]) => sight.see(image, place));
+  const src = pictures.src(unit.found?.picture ?? null), count = unit.found?.top.length ?? 0;
+  if (src) return Array.from({ length: Math.min(most, count || most) }, (_, index) => cellOf(src, index, count));
+  const made = atUnit.find((one) => one.layer === unit.layer.name && one.unit === unit.unit);
+  return made && !isDead(unit) ? [h("img", { class: "alone", src: pictures.src(made.picture), alt: made.title })] : [];
 }
 
 // Cell `index` of a strip of `count`, cut out of it by its background position.
-function cellOf(index, count) {
+function cellOf(src, index, count) {
   const at = count > 1 ? `${(index / (count - 1)) * 100}%` : "0";
-  return h("span", { class: "cut", vars: { "--count": count, "--at": at } });
+  return h("span", { class: "cut", vars: { "--strip": `url("${src}")`, "--count": count || 1, "--at": at } });
 }
 
-// What the panel of a unit shows of its responses.
-function responses(layer, unit) {
-  return [responseFacts(layer, unit), highest(layer, unit), wholeRange(layer, unit), spread(layer, unit)].filter(Boolean);
+// What it detects, where it does; else its class, else how often it is above 0.
+function wordsOf(unit) {
+  if (isDead(unit)) return "dead";
+  if (unit.found?.detector) return unit.found.label;
+  return unit.class ?? (unit.density === null ? "" : `above 0: ${share(unit.density)}`);
 }
 
-function responseFacts(layer, unit) {
-  const strong = (text) => h("b", {}, text);
-  if (unit.dead) return h("p", { class: "sub" }, fact("", strong("dead")), fact("", "never above 0 on these images"));
-  return h("p", { class: "sub" },
-    unit.category === null ? null : fact("", strong(h("span", { class: "name" }, unit.category)), ` in ${share(unit.share)} of its highest peaks`),
-    fact("highest peak", strong(short(unit.peak))),
-    fact("above 0", strong(share(unit.density))),
-    fact("mean", short(unit.mean)),
-    unit.selectivity === null ? null : fact("class selectivity", fixed(unit.selectivity, 2)),
-    unit.entropy === null ? null : fact("entropy of categories", `${fixed(unit.entropy, 2)} bits`));
+const isUnsure = (unit) => (unit.found?.detector ? typeof unit.found.p === "number" && unit.found.p >= 0.05 : !unit.class);
+
+function tileOf(unit, extra = null, name = whereOf(unit)) {
+  const seen = wordsOf(unit), { found } = unit;
+  const title = found?.detector ? `IoU ${fixed(found.iou, 3)}${typeof found.p === "number" ? `, p ${pText(found.p)}` : ""}` : seen;
+  const words = h("span", { class: "caption" }, h("span", {}, name), extra ?? h("span", { class: `name${isUnsure(unit) ? " weak" : ""}`, title }, seen));
+  return h("a", { class: "tile", href: unit.layer.link(unit.unit), "aria-label": `Unit ${unit.unit} of ${unit.layer.name}` }, h("span", { class: "four" }, fewImages(unit, TILED)), words);
 }
 
-function highest(layer, unit) {
-  if (unit.dead || !unit.pictures) return null;
-  const count = Math.min(unit.top.length, layer.strip), src = pictures.src(layer.key("pictures", unit.unit));
-  const cells = unit.top.slice(0, count).map(([image, peak], index) => {
-    const name = layer.images[image], cell = cellOf(index, count);
-    cell.setAttribute("role", "img");
-    cell.setAttribute("aria-label", name);
-    return h("li", {}, cell, h("div", { class: "caption" }, h("span", { class: "file name", title: name }, name.split("/").pop()), `peak ${short(peak)}`));
-  });
-  return h("div", {}, h("h3", {}, "Highest peaks"), h("ol", { class: "cells", vars: { "--strip": `url("${src}")` } }, cells));
+const allUnits = {
+  layers: [],
+
+  start({ files, layers }, dissected) {
+    this.layers = layers.map((data, order) => new UnitLayer(data, files, order, dissected.find((one) => one.name === data.name) ?? null));
+    this.units = this.layers.flatMap((layer) => layer.units);
+    document.documentElement.classList.add("js");
+    this.found = h("div", { class: "found-images", hidden: true });
+    this.list = this.rows();
+    this.list.then = () => this.foundImages();
+    this.foundImages();
+    document.querySelector(".units-explorer").append(this.list.node);
+    panel.routes.unit = (parts) => this.open(this.find(parts.slice(0, -1).join(":"), Number(parts.at(-1))));
+    panel.routes.image = (parts) => imagePage(parts.join(":"));
+    panel.routes.units = () => null;
+    addEventListener("keydown", (event) => {
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || panel.node.open || event.target.matches("input:not([type=checkbox])")) return;
+      event.preventDefault();
+      this.list.focusSearch();
+    });
+  },
+
+  find(name, unit) {
+    return this.layers.find((layer) => layer.name === name)?.unitOf.get(unit) ?? null;
+  },
+
+  open(unit) {
+    return unit && unitPage(unit, this.list);
+  },
+
+  has(test) {
+    return this.units.some(test);
+  },
+
+  rows() {
+    const labelled = this.has((u) => u.found), measured = this.has((u) => u.row !== null), classes = this.has((u) => u.class), withP = this.has((u) => typeof u.found?.p === "number");
+    const several = this.layers.length > 1, link = (u) => [h("a", { class: "number", href: u.layer.link(u.unit), "aria-label": `Unit ${u.unit} of ${u.layer.name}` }, u.unit), several ? h("span", { class: "small name" }, ` ${u.layer.name}`) : null];
+    // by layers, as the workspace names them, and in each the highest peak first
+    const first = (u) => u.layer.order * 1e9 - (u.peak ?? u.found?.iou ?? -1);
+    const columns = [
+      { key: "unit", title: "Unit", order: "by number", sort: (u) => u.layer.order * 1e7 + u.unit, first: 1, cell: (u) => [link(u), isDead(u) || u.found?.dead ? h("span", { class: "mark" }, u.found?.dead || "dead") : null] },
+      { key: "label", title: "Concept", order: "by concept", sort: (u) => u.found?.label ?? "", first: 1, cell: (u) => (u.found ? h("span", { class: u.found.detector ? "" : "weak" }, u.layer.dissected.named(u.found.label, u.found.concept, "label")) : "–"), use: labelled },
+      { key: "category", title: "Category", order: "by category of concept", sort: (u) => (u.found ? u.layer.dissected.categories[u.found.category] ?? "" : ""), first: 1, cell: (u) => (u.found ? u.layer.dissected.kind(u.found.category) : "–"), use: labelled },
+      { key: "iou", title: "IoU", order: "highest IoU first", sort: (u) => u.found?.iou ?? null, first: -1, cell: (u) => (u.found ? u.layer.dissected.gauge(u.found.iou, u.found.category) : "–"), use: labelled },
+      { key: "p", title: "p", order: "lowest p first", label: "Share of shuffled units that reach this IoU", sort: (u) => u.found?.p ?? null, first: 1, cell: (u) => pText(u.found?.p ?? null), right: true, use: withP },
+      { key: "class", title: "Class", order: "by class", label: "Most frequent class among its highest peaks", sort: (u) => u.class ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, u.class ?? "–", u.class && h("span", { class: "small" }, ` ${share(u.share)}`)), use: classes },
+      { key: "selectivity", title: "Selective", order: "most selective first", label: "Class selectivity", sort: (u) => u.selectivity, first: -1, cell: (u) => fixed(u.selectivity, 2), right: true, use: classes },
+      { key: "peak", title: "Peak", order: "highest peak first", sort: (u) => u.peak, first: -1, cell: (u) => short(u.peak), right: true, use: measured },
+      { key: "density", title: "Above 0", order: "most often above 0 first", label: "Share of its values above 0", sort: (u) => u.density, first: -1, cell: (u) => share(u.density), right: true, use: measured },
+      { key: "first", order: several ? "layer by layer" : null, sort: first, first: 1, only: true, use: several },
+      { key: "strip", title: "Images that excite it most", sort: null, cell: (u) => h("div", { class: "row" }, fewImages(u, 6)) },
+    ].filter(({ use }) => use !== false);
+    const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
+    return new ManyRows({
+      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP), tile: tileOf, above: this.found,
+      template: columns.filter(({ only }) => !only).map(({ key }) => wide[key]).join(" "), height: "76px", sorted: several ? "first" : measured ? "peak" : labelled ? "iou" : "unit", open: (u) => go(u.layer.link(u.unit)),
+    });
+  },
+
+  filters(labelled, withP) {
+    const kinds = [...new Set(this.units.flatMap((u) => (u.found ? [u.layer.dissected.categories[u.found.category]] : [])))].filter(Boolean);
+    const of = (u) => u.found && u.layer.dissected.categories[u.found.category];
+    return [
+      this.search(),
+      this.layers.length > 1 ? choice("Layer", "all layers", this.layers.map((layer) => [layer.name, (u) => u.layer === layer])) : null,
+      kinds.length ? choice("Category", "all categories", kinds.map((kind) => [kind, (u) => of(u) === kind])) : null,
+      labelled ? tick("detectors only", (u) => u.found?.detector) : null,
+      withP ? choice("p-value", "any p", [0.05, 0.01].map((limit) => [`p < ${limit}`, (u) => typeof u.found?.p === "number" && u.found.p < limit])) : null,
+      this.has((u) => u.dead) ? hides("dead too", (u) => !u.dead) : null,
+    ].filter(Boolean);
+  },
+
+  // By number, address, concept, class, or a top image's name.
+  search() {
+    const box = searchBox("Unit, concept, class or image", () => []), input = box.node.querySelector("input");
+    return {
+      node: box.node,
+      test: () => {
+        const wanted = (this.wanted = input.value.trim().toLowerCase());
+        if (!wanted) return null;
+        if (/^\d+$/.test(wanted)) return (u) => String(u.unit) === wanted;
+        const hits = new Map(this.layers.map((layer) => [layer, layer.lower.map((name) => name.includes(wanted))]));
+        const says = (text) => text && text.toLowerCase().includes(wanted);
+        return (u) => says(u.found?.label) || says(u.class) || `${u.layer.name}:${u.unit}`.toLowerCase() === wanted || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
+      },
+    };
+  },
+
+  // Images whose names fit the search, each to be opened.
+  foundImages() {
+    const names = new Map();
+    if (this.wanted && !/^\d+$/.test(this.wanted)) {
+      for (const layer of this.layers) layer.lower.forEach((name, image) => {
+        const full = layer.sight.images[image];
+        if (name.includes(this.wanted) && !names.has(full) && names.size < 24) names.set(full, [layer, image]);
+      });
+    }
+    const cells = [...names].map(([name, [layer, image]]) => h("a", { href: panel.link("image", name), title: name }, imageOf(layer, image)));
+    this.found.replaceChildren(h("p", { class: "small" }, "Images: the units that fire most on one"), h("div", { class: "row" }, cells));
+    this.found.hidden = !cells.length;
+  },
+};
+
+// A tick that lets in what is hidden without it.
+function hides(label, shown) {
+  const input = h("input", { type: "checkbox" });
+  return { node: h("label", {}, input, label), test: () => (input.checked ? null : shown) };
 }
 
-function wholeRange(layer, unit) {
-  if (unit.dead || !unit.pictures) return null;
-  const total = unit.counts.reduce((a, b) => a + b, 0);
-  const labels = unit.counts.map((count, bin) => h("span", { title: `peaks from ${short(unit.from + bin * unit.step)} to ${short(unit.from + (bin + 1) * unit.step)}: ${plural(count, "image")}` }, share(count / total), h("br"), h("span", { class: "small" }, `to ${short(unit.from + (bin + 1) * unit.step)}`)));
-  const picture = h("img", { src: pictures.src(layer.key("examples", unit.unit)), alt: `Examples over the range of unit ${unit.unit}` });
-  return h("div", { class: "range" }, h("h3", {}, "Over its whole range"), picture, h("div", { class: "bins", vars: { "--bins": unit.counts.length } }, labels),
-    h("p", { class: "small" }, "Images drawn at random from bins of equal width, low peaks to the left; below, the share of images there and how far the bin reaches."));
-}
-
-function spread(layer, unit) {
-  const near = unit.near.map(([name, number, r]) => {
-    const other = respondingLayers.find((one) => one.name === name), there = other?.unitOf.get(number);
-    const words = `${name === layer.name ? "" : `${name}:`}${number}`;
-    return h("li", {}, there ? h("a", { class: "name", href: other.link(number) }, words) : h("span", { class: "name" }, words), h("span", {}, `r ${fixed(r, 2)}`), strip(there?.pictures ? other.key("pictures", number) : null, `Top images of unit ${number} of ${name}`));
-  });
-  return h("div", { class: "pair" },
-    near.length ? h("div", {}, h("h3", {}, "Units that respond alike"), h("ol", { class: "units near" }, near)) : null,
-    unit.histogram ? h("div", {}, h("h3", {}, "All its values, log counts"), histogram(unit.histogram, null)) : null);
-}
-
-const respondingLayers = [];
-
-function startUnits({ layers }) {
-  document.documentElement.classList.add("js");
-  for (const box of document.querySelectorAll(".responses")) respondingLayers.push(new RespondingLayer(layers[box.dataset.responses], box));
-  const find = (name) => respondingLayers.find((layer) => layer.name === name);
-  const before = panel.routes.unit;
-  panel.routes.unit = (parts) => {
-    const known = before?.(parts);
-    if (known) return known;
-    const layer = find(parts.slice(0, -1).join(":")), unit = layer?.unitOf.get(Number(parts.at(-1)));
-    return unit ? layer.show(unit) : null;
-  };
-  // where a unit was dissected, too, its panel has both
-  unitBlocks.splice(1, 0, (dissected, unit) => {
-    const layer = find(dissected.name), mine = layer?.unitOf.get(unit.unit);
-    if (!mine) return null;
-    return [...responses(layer, { ...mine, histogram: null }), mine.dead ? null : h("h3", {}, "Where it is above its threshold")];
-  });
+// A whole image, small.
+function imageOf(layer, image) {
+  const cell = layer.sight.see(image, 0);
+  cell.setAttribute("viewBox", layer.sight.box(0, false));
+  return cell;
 }
