@@ -49,6 +49,8 @@ class Accuracy:
         Wilson's interval of `value`.
     images : int
         Those that could be read.
+    constant_outputs : int
+        Classes of the data whose score is the same for every image.
     """
 
     value: float
@@ -56,11 +58,13 @@ class Accuracy:
     low: float
     high: float
     images: int
+    constant_outputs: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as JSON has it: ``value, chance, interval, images``."""
+        """Give it as JSON has it: ``value, chance, interval, images``, dead outputs."""
         known = {"value": self.value, "chance": self.chance}
-        return {**known, "interval": [self.low, self.high], "images": self.images}
+        ends = {"interval": [self.low, self.high], "images": self.images}
+        return {**known, **ends, "constant_outputs": self.constant_outputs}
 
 
 def accuracy(
@@ -116,13 +120,18 @@ def accuracy_steps(
         yield Step(one.batch.next, len(images.paths), limit=forward.limit)
     if not correct:
         raise CnnlensError(f"no image of {images.root} could be read")
+    scores = np.concatenate(logits)  # (N, K)
     if not model.has_random_weights:
-        ways = readings(categories, model.classes, logits[0].shape[1])
-        check_order(ways, np.concatenate(logits), shown, images.name, _NAME_THEM)
+        ways = readings(categories, model.classes, scores.shape[1])
+        check_order(ways, scores, shown, images.name, _NAME_THEM)
+    known = np.unique(target_outputs(categories, model.classes, scores.shape[1]))
+    known = known[known < scores.shape[1]]  # a single output stands for two classes
+    constant = (scores[:, known] == scores[:1, known]).all(axis=0)  # (known,)
     found = np.concatenate(correct)
     low, high = share(int(found.sum()), len(found), level)
     chance = Counter(categories).most_common(1)[0][1] / len(categories)
-    return Accuracy(float(found.mean()), chance, low, high, len(found))
+    dead = int(constant.sum()) if len(scores) > 1 else 0
+    return Accuracy(float(found.mean()), chance, low, high, len(found), dead)
 
 
 def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +10,15 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.measure.accuracy import trained_accuracy
-from cnnlens.measure.comparison import QUANTITIES, Measured, unlike
+from cnnlens.measure.comparison import Measured, unlike
+from cnnlens.measure.quantities import QUANTITIES
+from cnnlens.measure.tree_agreement import agreement, mean_support
+from cnnlens.measure.verdict import conclude, unlike_training
 from cnnlens.model.addresses import parse_filters
 from cnnlens.settings import CompareSettings
 
-COMMANDS = ("dissect", "stability")  # whose results are compared
+COMMANDS = ("dissect", "stability", "cluster")  # whose results are compared
+_PARTS = ("categories", "embed")  # of what cluster finds
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,22 @@ class ComparedLayer:
 
     name: str  #: as it was typed there
     alias: str  #: its ``convN``, where it is known, else empty
-    measured: Mapping[str, Any]  #: by command: what it found, `DissectResult`, `StabilityResult`
+    #: by command: what it found, `DissectResult`, `StabilityResult`, `ClusterResult`
+    measured: Mapping[str, Any]
 
     @property
     def units(self) -> int:
-        """Number of units."""
-        return len(next(iter(self.measured.values())))
+        """Number of units; 0 where nothing was measured of them."""
+        found = (self.measured.get(command) for command in ("dissect", "stability"))
+        return next((len(one) for one in found if one is not None), 0)
+
+    def summaries(self, command: str) -> dict[str, Mapping[str, Any]]:
+        """Give a command's summary, or its parts', by what a sentence calls them."""
+        if (found := self.measured.get(command)) is None:
+            return {}
+        if command != "cluster":
+            return {command: found.summary}
+        return {f"{command} ({p})": found.summary[p] for p in _PARTS if p in found.summary}
 
 
 @dataclass(frozen=True)
@@ -169,7 +183,7 @@ def compare_models(
         more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
         hint = "measure both alike, or compare all the same with --force"
         raise CnnlensError(differ[0] + more, hint)
-    return {
+    found: dict[str, Any] = {
         "workspaces": [
             {
                 "name": model.name,
@@ -184,14 +198,34 @@ def compare_models(
         "settings": settings.as_dict(),
         "unlike": differ,
         "remarks": remarks(models, layers),
+        "cautions": list(unlike_training([m.name for m in models], [m.training for m in models])),
         "layers": {
             name: {
                 "names": [row.name for row in rows],
                 **{q.key: q.compare([row.measured for row in rows], settings) for q in QUANTITIES},
+                "trees": _trees(rows, settings),
             }
             for name, rows in layers.items()
         },
     }
+    conclude(found)
+    return found
+
+
+def _trees(rows: Rows, settings: CompareSettings) -> list[Any]:
+    """Hold each tree of classes against the first network's; None where one of them has none."""
+    clusters = [row.measured.get("cluster") for row in rows]
+    first, *others = [one if one and "categories" in one.summary else None for one in clusters]
+
+    def against(first: Any, other: Any) -> Any:
+        distances = [(one.names, one.distances) for one in (first, other)]
+        found = agreement(
+            first.categories, other.categories, (distances[0], distances[1]), settings
+        )
+        support = [mean_support(one.categories) for one in (first, other)]
+        return found and {**found, "support": support}
+
+    return [against(first, other) if first and other else None for other in others]
 
 
 def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:
@@ -199,13 +233,14 @@ def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -
     found: dict[str, None] = {}
     for name, rows in layers.items():
         for command in COMMANDS:
-            known = [
-                Measured(model.name, data_name(one.summary) or "unnamed data", one.summary)
-                for model, layer in zip(models, rows, strict=True)
-                if (one := layer.measured.get(command)) is not None
-            ]
-            for other in known[1:]:
-                found |= dict.fromkeys(unlike(f"{command} of {name}", known[0], other))
+            known: dict[str, list[Measured]] = {}
+            for model, layer in zip(models, rows, strict=True):
+                for what, one in layer.summaries(command).items():
+                    whose = Measured(model.name, data_name(one) or "unnamed data", one)
+                    known.setdefault(what, []).append(whose)
+            for what, measured in known.items():
+                for other in measured[1:]:
+                    found |= dict.fromkeys(unlike(f"{what} of {name}", measured[0], other))
     return list(found)
 
 
@@ -235,42 +270,3 @@ def data_name(summary: Mapping[str, Any]) -> str:
     if isinstance(data, Mapping):
         data = data.get("name") or data.get("path")
     return str(data or "")
-
-
-# -- as tables for people -----------------------------------------------------------------------
-
-
-def tables(found: Mapping[str, Any]) -> Iterator[tuple[list[str], list[list[str]], str]]:
-    """Yield the tables of a comparison, columns, rows and title: accuracies, then each layer's.
-
-    `found` is as in ``compare.json``.
-    """
-    names = [who["name"] for who in found["workspaces"]]
-    accuracies = [who["accuracy"] for who in found["workspaces"]]
-    if any(accuracies):
-        yield ["", *names], [["Accuracy", *(_cell(a, 3) for a in accuracies)]], ""
-    against = [f"{other} - {names[0]}" for other in names[1:]]
-    for name, of in found["layers"].items():
-        rows = [
-            [q.title.replace("’", "'"), *(_cell(v, q.digits) for v in of[q.key]["values"])]
-            + [_cell(v, q.digits, "+") for v in of[q.key]["differences"]]
-            for q in QUANTITIES
-            if any(of[q.key]["values"])
-        ]
-        yield ["", *names, *against], rows, name
-
-
-def _cell(value: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
-    if value is None:
-        return "-"
-    said = _number(value["value"], digits, sign)
-    if value["interval"] is not None:
-        said += f" ({' to '.join(_number(end, digits) for end in value['interval'])})"
-    if value["chance"] is not None:
-        said += f" chance {_number(value['chance'], digits or 1)}"
-    return said
-
-
-def _number(value: float, digits: int, sign: str = "") -> str:
-    rounded = round(value, digits)
-    return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-0", "0", int(not rounded))

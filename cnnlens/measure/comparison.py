@@ -9,14 +9,15 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from cnnlens.settings import CompareSettings
+
+Summary = Mapping[str, Any]  # ``summary.json`` of a layer
 
 _AT_ONCE = 1 << 22  # drawn units held at a time
 
@@ -26,11 +27,13 @@ class Estimate:
     """A statistic of a layer."""
 
     value: float  #: on the units as they are
-    #: low, high: the interval
+    #: low, high: the interval; NaN where there is none
     low: float
     high: float
-    units: int  #: units that it rests on
-    draws: np.ndarray  #: (R,) the statistic on the resamples, moved so that their mean is `value`
+    units: int  #: units, or images, that it rests on
+    #: (R,) the statistic on the resamples, moved so that their mean is `value`; None of a share
+    #: of images, and of what has no interval
+    draws: np.ndarray | None = None
 
 
 def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
@@ -84,10 +87,26 @@ def distinct(labels: np.ndarray, settings: CompareSettings) -> Estimate:
 
 
 def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Estimate:
-    """Estimate `other` − `one`; layers of as many units are drawn alike, unit by unit."""
+    """Estimate `other` − `one`; layers of as many units are drawn alike, unit by unit.
+
+    Shares of images have Newcombe's interval: the images are taken for other ones, which is wide
+    where they are the same.
+    """
+    if one.draws is None or other.draws is None:
+        return _apart(one, other)
     draws = other.draws - one.draws
     units = min(one.units, other.units)
     return _estimate(other.value - one.value, draws, units, settings)
+
+
+def _apart(one: Estimate, other: Estimate) -> Estimate:
+    """Newcombe, "Interval estimation for the difference between independent proportions",
+    Statistics in Medicine 1998, method 10; NaN where either has no interval.
+    """
+    value = other.value - one.value
+    low = value - np.hypot(other.value - other.low, one.high - one.value)
+    high = value + np.hypot(other.high - other.value, one.value - one.low)
+    return Estimate(value, float(low), float(high), min(one.units, other.units))
 
 
 def share(right: int, total: int, level: float) -> tuple[float, float]:
@@ -120,135 +139,10 @@ def _within(found: Estimate, least: float, most: float) -> Estimate:
     return Estimate(found.value, low, high, found.units, found.draws)
 
 
-# -- what is compared ----------------------------------------------------------------------------
-
-Summary = Mapping[str, Any]  # ``summary.json`` of a layer
-Keys = tuple[str | int, ...]  # that lead to a number in it
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A row of the comparison."""
-
-    #: key, title: in JSON, and on the page
-    key: str
-    title: str
-    digits: int  #: decimals that are shown
-    #: where a summary says what chance gives: the first that is there
-    chance: tuple[Keys, ...] = ()
-    guess: float | None = None  #: what chance gives where no summary says it
-    #: whose results it is taken from: the first there is
-    commands: tuple[str, ...] = ("stability",)
-    #: of a result: the statistic, or None where it was not measured; left out: the column's mean
-    estimate: Callable[[Any, CompareSettings], Estimate | None] | None = None
-
-    def compare(
-        self, rows: Sequence[Mapping[str, Any]], settings: CompareSettings
-    ) -> dict[str, list[Any]]:
-        """Hold one layer of some networks against the first's.
-
-        Parameters
-        ----------
-        rows : sequence of mapping of str to result
-            What commands found, network by network.
-        settings : CompareSettings
-            Resamples, level, seed.
-
-        Returns
-        -------
-        dict
-            ``values``, one entry per network, and ``differences`` of the others to the first. An
-            entry has ``value, chance, interval, units``; None where nothing was measured.
-        """
-        found: list[Any] = [next((row[c] for c in self.commands if c in row), None) for row in rows]
-        estimates = [None if one is None else self._estimate(one, settings) for one in found]
-        first, *others = estimates
-        return {
-            "values": [
-                e and _entry(e, _number_at(one.summary, *self.chance, default=self.guess))
-                for e, one in zip(estimates, found, strict=True)
-            ],
-            "differences": [
-                first and e and _entry(difference(first, e, settings), None) for e in others
-            ],
-        }
-
-    def _estimate(self, found: Any, settings: CompareSettings) -> Estimate | None:
-        if self.estimate is None:
-            return mean(found.column(self.key), settings)
-        return self.estimate(found, settings)
-
-
-def _entry(estimate: Estimate, chance: float | None) -> dict[str, Any]:
-    interval = [estimate.low, estimate.high]
-    value = {"value": estimate.value, "chance": chance}
-    return {**value, "interval": interval, "units": estimate.units}
-
-
-def _number_at(summary: Summary, *paths: Keys, default: float | None = None) -> float | None:
-    """Look a number up: at the first of some paths of keys that leads to one."""
-    for path in paths:
-        value: Any = summary
-        try:
-            for key in path:
-                value = value[key]
-        except (LookupError, TypeError):
-            continue
-        if isinstance(value, (int, float)):
-            return float(value) if isfinite(value) and not isinstance(value, bool) else None
-    return default
-
-
-def _codes(found: Any) -> np.ndarray:
-    """(C,) a number per distinct concept, -1 for units that are no detectors."""
-    codes: dict[tuple[str, str], int] = {}
-    return np.array(
-        [
-            codes.setdefault((u.label, u.category), len(codes)) if u.is_detector else -1
-            for u in found.units
-        ]
-    )
-
-
-def _dead(found: Any, settings: CompareSettings) -> Estimate | None:
-    dead = _number_at(found.summary, ("dead_units",))
-    return None if dead is None else count(np.arange(len(found)) < dead, settings)
-
-
-_NULL = ("baselines", "shuffled")  # one number, that of the instability, or one for each measure
-QUANTITIES = (
-    Quantity(
-        "detectors", "Detectors", 0, (("chance", "detectors"),), commands=("dissect",),
-        estimate=lambda found, s: count(found.is_detector, s),
-    ),
-    Quantity(
-        "unique_detectors", "Unique detectors", 0, (("chance", "unique_detectors"),),
-        commands=("dissect",), estimate=lambda found, s: distinct(_codes(found), s),
-    ),
-    Quantity(
-        "mean_iou", "Mean best IoU", 4, (("chance", "mean_iou"),), commands=("dissect",),
-        estimate=lambda found, s: mean(found.iou, s),
-    ),
-    Quantity(
-        "location_instability", "Location instability", 4,
-        ((*_NULL, "location_instability"), _NULL),
-    ),
-    Quantity(
-        "part_interpretability", "Part interpretability", 4,
-        (("interpretability", 0, "chance"), (*_NULL, "part_interpretability")),
-    ),
-    Quantity("selectivity", "Selectivity", 3, guess=0.5),
-    Quantity(
-        "centre_distance", "Peaks’ distance from the centre", 4, ((*_NULL, "centre_distance"),)
-    ),
-    Quantity("dead_units", "Dead units", 0, commands=("stability", "dissect"), estimate=_dead),
-)  # fmt: skip
-
-
 # -- measured alike? -----------------------------------------------------------------------------
 
 _MARKS = ("data", "labels")  # fingerprints of images and of their labels
-_APART = ("seed", "top", "batch_size")  # settings that do not change what is measured
+_APART = ("seed", "top", "batch_size", "bootstrap")  # settings that do not change what is measured
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class ClusteredLayer:
             groups = group_rows(store.positions, self.images.image_categories)
             for item in self.todo:
                 found = yield from making[item.name](store, groups, item)
-                self.ledger.keep(item, found)
+                self.ledger.keep(item, {**found, "data": {"name": self.images.name}})
 
     def _categories(self, store: Store, groups: Any, item: Item) -> Making:
         from cnnlens.cluster.clustering import tree_steps

@@ -42,9 +42,10 @@ class CompareInputs(Inputs):
 class Compare(Method):
     """Compare models side by side.
 
-    Accuracy, detectors, location instability, part interpretability, selectivity and dead units
-    of two or more workspaces, each with chance and with an interval over units, and the same
-    units' pictures beside each other. Dissect, or run stability, in each workspace first.
+    Which of two or more workspaces is better at what, by how much, and within noise or not:
+    accuracy, detectors, location instability, part interpretability, selectivity, dead units, how
+    classes cluster and whether their trees agree, each with chance and with an interval; and the
+    same units' pictures beside each other. Dissect, or run stability or cluster, in each first.
     """
 
     name, panel = "compare", "Results"
@@ -61,8 +62,8 @@ class Compare(Method):
         """Read what every workspace holds; compare what was measured there."""
         from cnnlens.measure.accuracy import classes_of
         from cnnlens.measure.compared import compare_models, match_layers, units_named
+        from cnnlens.report.beside import units_to_show
         from cnnlens.report.compare_files import read_models
-        from cnnlens.report.side_by_side import units_to_show
 
         first, asked, top = self.study, self.asked, self.settings.top
         self.images = None if asked.data is None else first.images(asked.data)
@@ -85,6 +86,7 @@ class Compare(Method):
     def work(self) -> Iterator[Step]:
         """Measure accuracies where images were named; write the comparison."""
         from cnnlens.measure.accuracy import accuracy_steps
+        from cnnlens.measure.verdict import conclude
         from cnnlens.report.side_by_side import write_comparison
 
         images, found = self.images, self.found
@@ -93,6 +95,9 @@ class Compare(Method):
                 steps = accuracy_steps(study.model, images, self.settings.level, study.run)
                 accuracy = yield from staged(f"accuracy of {who['name']}", steps)
                 who["accuracy"] = {**accuracy.as_dict(), "source": shown_path(images.root)}
+            conclude(found)
+        for line in found["warnings"]:
+            self.study.voice.note(line)
         self.html = write_comparison(self.asked.out, self.models, self.layers, found)
         self.summaries = {"compare": found}
 
@@ -104,8 +109,10 @@ class Compare(Method):
 
     def show(self, results: Results) -> None:
         """Show every quantity, model by model."""
-        from cnnlens.measure.compared import tables
+        from cnnlens.measure.compared_tables import tables
 
+        for line in self.found["verdict"]:
+            results.say(line)
         for columns, rows, title in tables(self.found):
             results.table(columns, rows, title=title)
         results.say(f"page: {self.html}")

@@ -46,6 +46,7 @@ class Cell:
     note: str = ""
     #: difference to the first column, its interval, and whether that leaves out 0
     change: tuple[str, str, bool] | None = None
+    level: str = ""  # what comes without learning
     kind: ClassVar[str] = "cell"
 
 
@@ -53,7 +54,7 @@ class Cell:
 class Lanes:
     """Values with interval and chance as dots on lines from 0 to 1, in a table's cell."""
 
-    #: ``at``, ``chance``, ``ends``, each in [0, 1] or None
+    #: ``at``, ``chance``, ``level``, ``ends``, each in [0, 1] or None
     marks: Sequence[Mapping[str, Any] | None]
     kind: ClassVar[str] = "lanes"
 

@@ -9,13 +9,14 @@ from typing import Any
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.compared import ComparedLayer, ComparedModel, compare_models, match_layers
 from cnnlens.model.layers import file_name
+from cnnlens.report.cluster_files import read_clusters
 from cnnlens.report.contents import finished, natural, read_workspace
 from cnnlens.report.dissect_files import read_dissection
 from cnnlens.report.stability_files import read_stability
 from cnnlens.report.trained import training_of
 from cnnlens.settings import CompareSettings
 
-_READERS = {"dissect": read_dissection, "stability": read_stability}
+_READERS = {"dissect": read_dissection, "stability": read_stability, "cluster": read_clusters}
 
 
 def compare(
@@ -88,10 +89,11 @@ def _read(path: Path, name: str) -> ComparedModel:
     model = document.get("model")
     layers = _layers(path, document)
     if not layers:
-        known = "holds no dissection and no stability yet"
+        known = "holds no dissection, no stability and no clusters yet"
         raise CnnlensError(
             f"the workspace {path} {known}" if document else f"{path} is no workspace",
-            f"run `cnnlens dissect -w {path}` or `cnnlens stability -w {path}` first",
+            f"run `cnnlens dissect -w {path}`, `cnnlens stability -w {path}` or `cnnlens cluster "
+            f"-w {path}` first",
         )
     model = model if isinstance(model, dict) else {}
     return ComparedModel(name, path, model, training_of(model), layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,23 @@ from markupsafe import Markup
 
 from cnnlens.data.given import shown_path
 from cnnlens.files import write_csv, write_json
-from cnnlens.measure.compared import ComparedLayer, ComparedModel, Rows, data_name, match_layers
-from cnnlens.measure.comparison import QUANTITIES
+from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers
+from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
+from cnnlens.measure.verdict import ACCURACY, at_chance, spoken
+from cnnlens.report.beside import clusters_beside, same_unit
 from cnnlens.report.blocks import (
     Cell,
     Lanes,
     Layer,
     Note,
     Section,
-    Shot,
     Table,
     Text,
     number,
-    percent,
     signed,
 )
 from cnnlens.report.compare_files import read_models
-from cnnlens.report.contents import read_object, reading
+from cnnlens.report.contents import local, read_object, reading
 from cnnlens.report.html import write_page
 from cnnlens.report.page import preprocessing
 from cnnlens.report.shown import Fact, Shown
@@ -72,7 +73,7 @@ def side_by_side(workspace: Path) -> Section | None:
     file = workspace / FOLDER / "compare.json"
     if not file.exists():
         return None
-    keys = ("workspaces", "layers", "settings", "unlike", "remarks", "shown")
+    keys = ("workspaces", "layers", "settings", "unlike", "remarks", "shown", "verdict", "warnings")
     document = read_object(file, keys, "compare anew")
     with reading(file, "compare anew"):
         paths = [file.parent / who["path"] for who in document["workspaces"]]
@@ -94,20 +95,39 @@ def comparison_section(
     swatch = Markup('<i class="swatch side-{}"></i><span class="name">{}</span>')
     networks = [swatch.format(place % 6, model.name) for place, model in enumerate(models)]
     accuracies = [one["accuracy"] for one in document["workspaces"]]
-    accuracy, shown = _row("Accuracy", 3, accuracies, []), document.get("shown", {})
+    shown, level = document.get("shown", {}), f"{100 * document['settings']['level']:g} %"
     parts = [
+        *(Text(line, "lead") for line in document["verdict"]),
         *(Text(f"Not measured alike: {line}.", "warning") for line in document["unlike"]),
+        *(Text(f"Beware: {line}.", "warning") for line in document["warnings"]),
         Table([None, *networks], _about(models), style="about"),
         *(Text(f"{line}.", "small") for line in document["remarks"]),
-        *([_table(networks, [accuracy], "Accuracy")] if any(accuracies) else ()),
+        Text(_legend(networks, level), "legend"),
+        *([_table(networks, [_accuracy(document)])] if any(accuracies) else ()),
         *(
             _layer(networks, rows, document["layers"][name], shown.get(name, ()))
             for name, rows in layers.items()
         ),
-        Note("compare", {"level": percent(document["settings"]["level"])}),
+        Note("compare", {"level": level}),
     ]
     names = " · ".join(model.name for model in models)
     return Section("compare", f"Side by side: {names}", "", parts, sources)
+
+
+def _legend(networks: Sequence[Markup], level: str) -> Markup:
+    """Say what the marks mean, in the networks' colours."""
+    keys = (
+        ('<i class="key dot"></i>', "the value"),
+        ('<i class="key span"></i>', f"where it could lie ({level} interval)"),
+        ('<i class="key by-chance"></i>', "what chance gives"),
+        (
+            '<i class="key level"></i>',
+            "what comes without learning: peaks at the centre, raw pixels",
+        ),
+    )
+    dot = Markup("<span>{} {}</span>")
+    known = [dot.format(Markup(mark), words) for mark, words in keys]
+    return Markup(" ").join([*(Markup("<span>{}</span>").format(n) for n in networks), *known])
 
 
 def _about(models: Sequence[ComparedModel]) -> list[list[str]]:
@@ -115,7 +135,7 @@ def _about(models: Sequence[ComparedModel]) -> list[list[str]]:
     facts = [
         {
             "Model": Path(str(model.model.get("spec") or "")).name,
-            "Architecture": str(model.model.get("arch") or ""),
+            "Architecture": local(str(model.model.get("arch") or ""), model.path),
             "Fine-tuned": model.method or "",
             "Input": preprocessing(model.model.get("preprocess") or {}),
             "Measured on": ", ".join(_data_of(model)),
@@ -128,52 +148,89 @@ def _about(models: Sequence[ComparedModel]) -> list[list[str]]:
 
 
 def _data_of(model: ComparedModel) -> list[str]:
-    results = [found for layer in model.layers.values() for found in layer.measured.values()]
-    names = {Path(data_name(found.summary)).name for found in results}
-    return sorted(filter(None, names))
+    parts = [
+        one
+        for layer in model.layers.values()
+        for c in COMMANDS
+        for one in layer.summaries(c).values()
+    ]
+    return sorted(filter(None, {Path(data_name(one)).name for one in parts}))
+
+
+def _accuracy(document: Mapping[str, Any]) -> list[Any]:
+    """Lay accuracies out as a row, each with the images that it is of."""
+    found = [one["accuracy"] for one in document["workspaces"]]
+    title, *cells = _row(ACCURACY, found, document["accuracy_differences"])
+    for place, one in enumerate(found):
+        if one:
+            held = one["source"] == "new.json"
+            of = "images held out of training" if held else f"images of {one['source']}"
+            note = f"on {number(one['images'])} {of}" if one["images"] else f"on {of}"
+            cells[place] = replace(
+                cells[place], note=" · ".join(filter(None, (cells[place].note, note)))
+            )
+    return [title, *cells]
 
 
 def _layer(
     networks: Sequence[str], rows: Rows, of: Mapping[str, Any], units: Sequence[int]
 ) -> Layer:
     shown = [q for q in QUANTITIES if any(of[q.key]["values"])]
-    missing = ", ".join(q.title for q in QUANTITIES if q not in shown).lower()
-    same = [[f"unit {unit}", *(_unit(layer, unit) for layer in rows)] for unit in units]
+    missing = ", ".join(spoken(q) for q in QUANTITIES if q not in shown)
+    same = [[f"unit {unit}", *(same_unit(layer, unit) for layer in rows)] for unit in units]
     names = list(dict.fromkeys(of["names"]))
     return Layer(
         names[0] if len(names) == 1 else " / ".join(of["names"]),
-        _table(networks, [_row(q.title, q.digits, **of[q.key]) for q in shown]),
+        _table(networks, [_row(q, **of[q.key]) for q in shown]),
         *([Text(f"Not measured here: {missing}.", "small")] if missing else ()),
+        *clusters_beside(networks, rows, of["trees"]),
         *([Table([None, *networks], same, "The same units", "beside")] if same else ()),
     )
 
 
-def _table(networks: Sequence[str], rows: Sequence[Any], caption: str = "") -> Table:
-    return Table([None, *networks, None], rows, caption, "summary compared")
+def _table(networks: Sequence[str], rows: Sequence[Any]) -> Table:
+    return Table([None, *networks, None], rows, style="summary compared")
 
 
-def _row(title: str, digits: int, values: Sequence[Any], differences: Sequence[Any]) -> list[Any]:
+def _row(quantity: Quantity, values: Sequence[Any], differences: Sequence[Any]) -> list[Any]:
     changes = [None, *differences, *[None] * len(values)]
-    cells = [_cell(value, digits, change) for value, change in zip(values, changes, strict=False)]
-    return [title, *cells, Lanes(_marks(values))]
+    cells = [_cell(quantity, v, change) for v, change in zip(values, changes, strict=False)]
+    better = {HIGHER: "↑ higher is better", "": "neither way is better"}
+    words = f"{quantity.meaning}; {better.get(quantity.better, '↓ lower is better')}"
+    return [Cell(quantity.title, note=words), *cells, Lanes(_marks(values))]
 
 
-def _cell(value: Any, digits: int, difference: Any) -> Cell:
+def _cell(quantity: Quantity, value: Any, difference: Any) -> Cell:
+    digits = quantity.digits
     if not value:
         return Cell("", note="not measured")
     change = None
     if difference:
-        low, high = difference["interval"]
-        span = f"{signed(low, digits)} to {signed(high, digits)}"
-        change = (signed(difference["value"], digits), span, low > 0 or high < 0)
+        known = list(difference["interval"] or ())
+        span = " to ".join(signed(end, digits) for end in known)
+        sure = bool(known) and (min(known) > 0 or max(known) < 0)
+        change = (signed(difference["value"], digits), span, sure)
     ends = [number(end, digits) for end in value["interval"] or ()]
     chance = "" if value["chance"] is None else number(value["chance"], digits or 1)
-    return Cell(number(value["value"], digits), True, " to ".join(ends), chance, change=change)
+    levels = [f"{name} {number(v, digits)}" for name, v in value.get("beside", {}).items()]
+    return Cell(
+        number(value["value"], digits),
+        True,
+        " to ".join(ends),
+        chance,
+        "no better than chance" if at_chance(quantity, value) else "",
+        change,
+        " · ".join(levels),
+    )
 
 
 def _marks(values: Sequence[Mapping[str, Any] | None]) -> list[Mapping[str, Any] | None]:
-    """Lay values, intervals and chance out on one line from 0 to 1."""
-    known = [(v["value"], v["chance"], *(v["interval"] or ())) for v in values if v]
+    """Lay values, intervals, chance and other levels out on one line from 0 to 1."""
+    known = [
+        (v["value"], v["chance"], *(v["interval"] or ()), *v.get("beside", {}).values())
+        for v in values
+        if v
+    ]
     ends = [end for one in known for end in one if end is not None]
     low, high = min([0.0, *ends]), max(ends, default=1.0)
     scale = (high - low) or 1.0
@@ -186,69 +243,11 @@ def _marks(values: Sequence[Mapping[str, Any] | None]) -> list[Mapping[str, Any]
         and {
             "at": at(v["value"]),
             "chance": at(v["chance"]),
+            "level": next((at(level) for level in v.get("beside", {}).values()), None),
             "ends": [at(end) for end in v["interval"] or ()],
         }
         for v in values
     ]
-
-
-# -- units ---------------------------------------------------------------------------------------
-
-
-_MEASURES = {
-    "location_instability": "instability",
-    "selectivity": "selectivity",
-    "part_interpretability": "part",
-}
-
-
-def _unit(layer: ComparedLayer, unit: int) -> list[Any]:
-    """Give a unit's words and pictures in one workspace."""
-    words = []
-    dissect, stability = (layer.measured.get(c, ()) for c in ("dissect", "stability"))
-    if unit < len(dissect):
-        one = dissect[unit]
-        words.append(f"{one.label or 'no concept'}, IoU {one.iou:.3f}")
-    if unit < len(stability):
-        row = stability[unit].row()
-        words += [f"{n} {row[k]:.3f}" for k, n in _MEASURES.items() if row[k] is not None]
-    shots = [Shot(p, alt=f"Pictures of unit {unit}") for p in unit_pictures(layer, unit).values()]
-    return [" · ".join(words) or "nothing", *shots]
-
-
-def unit_pictures(layer: ComparedLayer, unit: int) -> dict[str, Path]:
-    """Find a unit's pictures in its workspace, whichever command made them."""
-    measured = next(iter(layer.measured.values()))
-    workspace, folder = measured.folder.parents[1], measured.folder.name
-    found = {}
-    for command in ("dissect", "stability", "visualize"):
-        for pattern in (f"pictures/{unit}.webp", f"pictures/{unit}.png", f"{unit}.png"):
-            path = workspace / command / folder / pattern
-            if path.is_file():
-                found[f"{command}/{folder}/{pattern}"] = path
-                break
-    return found
-
-
-def units_to_show(rows: Rows, top: int) -> list[int]:
-    """Choose `top` units of a layer that are worth a look: the best of each workspace in turn,
-    those with pictures.
-    """
-    ranked = [_ranked(layer) for layer in rows]
-    chosen: dict[int, None] = {}
-    for place in range(max(map(len, ranked), default=0)):
-        for order in ranked:
-            fits = len(chosen) < top and place < len(order)
-            if fits and any(unit_pictures(layer, order[place]) for layer in rows):
-                chosen[order[place]] = None
-    return sorted(chosen)
-
-
-def _ranked(layer: ComparedLayer) -> list[int]:
-    if "dissect" in layer.measured:
-        return [unit.unit for unit in layer.measured["dissect"].best()]
-    instability = layer.measured["stability"].instability
-    return [int(unit) for unit in instability.argsort(kind="stable")]  # NaN last
 
 
 # -- compare.csv, and for notebooks --------------------------------------------------------------
@@ -261,12 +260,18 @@ def csv_rows(document: Mapping[str, Any]) -> list[list[object]]:
     who = document["workspaces"]
     found = [("", "accuracy", [one["accuracy"] for one in who])]
     for layer, of in document["layers"].items():
-        found += [(layer, key, one["values"]) for key, one in of.items() if key != "names"]
+        found += [(layer, q.key, of[q.key]["values"]) for q in QUANTITIES]
+        for key, name in _TREES.items():
+            found.append((layer, name, [None, *(one and one[key] for one in of["trees"])]))
     return [
         [layer, key, one["name"], *_cells(value or {})]
         for layer, key, values in found
         for one, value in zip(who, values, strict=True)
     ]
+
+
+# what trees of classes have in common with the first network's
+_TREES = {"trees": "tree_agreement", "groups": "shared_groups", "distances": "distance_agreement"}
 
 
 def _cells(value: Mapping[str, Any]) -> list[object]:

@@ -47,6 +47,7 @@ def test_accuracy_has_chance_and_an_interval(colours: Path, batch_size: int) -> 
         RunSettings(batch_size=batch_size), steps.append,
     )  # fmt: skip
     assert (found.value, found.chance, found.images) == (7 / 9, 4 / 9, 9)
+    assert found.constant_outputs == 1  # no image has any green
     # Wilson's formula, z of 90 %
     z, p, n = 1.6448536, 7 / 9, 9
     middle, half = p + z * z / 2 / n, z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
