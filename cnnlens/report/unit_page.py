@@ -7,43 +7,20 @@ for layer in unit_layers(workspace):
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cnnlens.errors import CnnlensError
 from cnnlens.measure.compared import data_name
-from cnnlens.measure.dissected_units import Best, Histogram
+from cnnlens.measure.dissected_units import Histogram
 from cnnlens.model.layers import file_name
-from cnnlens.report.blocks import Section, at_units
 from cnnlens.report.contents import layer_names, read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissections
-from cnnlens.report.sections import parts, projections, visualizations
 from cnnlens.report.seen import Seen, View
+from cnnlens.report.unit_facts import Attached, Label, attached_of, facts_of, healthy, label_of
 from cnnlens.report.unit_files import Bin, UnitsResult, read_all_units
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a unit is said to detect, and how sure that is."""
-
-    text: str
-    category: str
-    score: float
-    measure: str  #: what the score is: "IoU"
-    is_sure: bool  #: whether the score reaches the limit that was set
-    runner_up: str = ""  #: the second best
-    runner_up_score: float | None = None
-    chance: float | None = None  #: the same score, of units whose images were shuffled
-    p_value: float | None = None
-    #: the best label within each category of labels
-    by_category: tuple[Best, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,18 +40,6 @@ class Neighbour:
     layer: str
     unit: int
     correlation: float
-
-
-@dataclass(frozen=True)
-class Attached:
-    """A picture that another method made of the unit."""
-
-    method: str  #: the command: "visualize", "deconv", "stability"
-    heading: str
-    words: str
-    picture: Path
-    #: that beside other images where there is such a picture: an optimized one beside real ones
-    large: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +115,8 @@ class UnitPage:
         if self.dead:
             said.append("dead, never above 0")
         elif self.peak is not None:
-            said.append(f"peak {self.peak:.3g}, {self.density or 0:.1%} above 0")
+            peak = f"{self.peak:,.0f}" if self.peak >= 1000 else f"{self.peak:.3g}"
+            said.append(f"peak {peak}, {self.density or 0:.1%} above 0")
         if self.classes and self.classes.most and self.classes.share:
             said.append(f"{self.classes.most} in {self.classes.share:.0%} of its top images")
         return "; ".join(said)
@@ -265,7 +231,7 @@ def _responding(unit: Any, layer: Any) -> dict[str, Any]:
 def _labelled(layer: Any, row: int, known: Mapping[str, Any]) -> dict[str, Any]:
     """Say what dissection knows, the strip and top images where `known` has no better ones."""
     unit = layer.units[row]
-    found: dict[str, Any] = {"label": _label(layer, row), "threshold": unit.threshold}
+    found: dict[str, Any] = {"label": label_of(layer, row), "threshold": unit.threshold}
     if known.get("top") or known.get("dead"):
         return found
     top = [Seen(t.image, t.peak, (t.y or 0, t.x or 0)) for t in unit.top]
@@ -276,65 +242,26 @@ def _labelled(layer: Any, row: int, known: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _label(layer: DissectResult, row: int) -> Label | None:
-    unit = layer.units[row]
-    if not unit.label:
-        return None
-    second, score = "", None
-    if layer.scores is not None and layer.scores.shape[1] > 1:
-        scores = layer.scores[row].copy()
-        own = [(c.label, c.category) == (unit.label, unit.category) for c in layer.concepts]
-        scores[own] = -1
-        best = int(np.argmax(scores))
-        if scores[best] > 0:
-            second, score = layer.concepts[best].label, float(scores[best])
-    chance = (layer.summary.get("chance") or {}).get("mean_iou")
-    best_within = tuple(one for one in unit.by_category if one.label)
-    return Label(
-        unit.label, unit.category, unit.iou, "IoU", unit.is_detector, second, score, chance,
-        unit.p_value, best_within,
-    )  # fmt: skip
-
-
 def unit_layers(workspace: Path) -> list[UnitLayer]:
     """Gather every layer whose units anything is known of, in the workspace's order.
 
     Pages of a layer's units are made when they are asked for. What is damaged is left out: its own
     section of the page names it.
     """
-    with_units = {one.name: one for one in _read(read_all_units, workspace)}
-    dissected = {one.name: one for one in _read(read_dissections, workspace)}
-    attached = _attached(workspace)
+    with_units = {one.name: one for one in healthy(read_all_units, workspace)}
+    dissected = {one.name: one for one in healthy(read_dissections, workspace)}
+    attached, facts = attached_of(workspace), facts_of(workspace)
     known = dict.fromkeys([*with_units, *dissected, *attached])
     order = {name: place for place, name in enumerate(layer_names(read_workspace(workspace)))}
     names = sorted(known, key=lambda name: order.get(name, len(order)))
     return [
         UnitLayer(
-            name, file_name(name), with_units.get(name), dissected.get(name), attached.get(name, {})
+            name,
+            file_name(name),
+            with_units.get(name),
+            dissected.get(name),
+            attached.get(name, {}),
+            facts.get(name, {}),
         )
         for name in names
     ]
-
-
-def _read(read: Any, workspace: Path) -> Iterable[Any]:
-    with suppress(CnnlensError):
-        return list(read(workspace))
-    return []
-
-
-def _attached(workspace: Path) -> dict[str, dict[int, list[Attached]]]:
-    found: dict[str, dict[int, list[Attached]]] = defaultdict(lambda: defaultdict(list))
-    for gather in (visualizations, projections, parts):
-        for section in _read(lambda path, gather=gather: filter(None, [gather(path)]), workspace):
-            for layer, unit, one in attached_of(section):
-                found[layer][unit].append(one)
-    return found
-
-
-def attached_of(section: Section) -> Iterator[tuple[str, int, Attached]]:
-    """Yield what a section's pictures say of units: layer, unit, picture."""
-    for layer, shot in at_units(section):
-        if isinstance(shot.picture, Path) and shot.unit is not None:
-            words, heading = shot.words or shot.caption, shot.heading or section.title
-            large = shot.large or shot.picture
-            yield layer, shot.unit, Attached(section.key, heading, words, shot.picture, large)

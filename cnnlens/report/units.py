@@ -74,8 +74,12 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
     """Give what the script shows of a layer: first what it lists, then what opens, as JSON texts
     that it reads one by one.
     """
+    about = {
+        "name": layer.name,
+        "facts": {page.unit: page.facts for page in layer.pages if page.facts},
+    }
     if (found := layer.responses) is None:
-        return {"name": layer.name, "responses": None}
+        return {**about, "responses": None}
     pages = [page for page in layer.pages if page.measured]
     names = list(dict.fromkeys(_listed(pages)))
     index = {name: place for place, name in enumerate(names)}
@@ -83,7 +87,7 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
     files = [number[_key(path)] if (path := file[name]) else -1 for name in names]
     view, wide = layer.view, _columns(found)
     return {
-        "name": layer.name,
+        **about,
         "data": Path(data_name(found.summary)).name,
         "measured": len(found.images),
         "seen": view and {"size": view.size, "axes": found.summary["seen"]["axes"]},

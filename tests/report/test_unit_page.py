@@ -86,6 +86,20 @@ def test_every_command_leaves_units_that_can_be_opened(tmp_path: Path) -> None:
     assert of(tmp_path, "conv3").page(6) is None
 
 
+def test_places_in_trees_and_groups_are_facts_of_the_unit(workspace: Path) -> None:
+    folder = workspace / "cluster" / "conv5"
+    (folder / "filters").mkdir(parents=True)
+    node = {"distance": 0.5, "critical_filter": 1, "filters": 3}
+    leaves = [{"image": "0.png"}, {"image": "1.png"}]
+    tree = {**node, "children": [{**node, "children": leaves}, {"image": "2.png"}]}
+    (folder / "filters" / "dog.json").write_text(json.dumps(tree))
+    entry = {"category": "dog", "file": "dog", "leaves": 3}
+    summary = {"layer": "conv5", "filters": {"categories": [entry]}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    first, second, _ = of(workspace).pages
+    assert not first.facts and second.facts == [("decides in the trees of", "dog (2)")]
+
+
 def test_what_is_damaged_is_left_out(workspace: Path) -> None:
     optimize(workspace, "conv5", 1)
     (workspace / "units" / "conv5" / "units.h5").write_bytes(b"no")

@@ -161,7 +161,7 @@ def test_a_unit_that_was_only_visualized_or_dissected_is_listed(tmp_path: Path) 
 
     make_workspace(tmp_path / "ws", {"conv5": 5}, images=4)
     found: Any = section(tmp_path / "ws")
-    assert found.parts[0].data["layers"] == [{"name": "conv5", "responses": None}]
+    assert found.parts[0].data["layers"] == [{"name": "conv5", "facts": {}, "responses": None}]
 
 
 def test_damaged_tables_are_named(workspace: Path) -> None:

@@ -5,13 +5,14 @@ function fact(term, ...value) {
 
 function unitPage(unit, rows) {
   const list = rows.shown.includes(unit) ? rows.shown : unit.layer.units, known = unit.layer.opened(unit);
+  const made = madeOf(unit, true), near = known && nearUnits(unit, known);
   const blocks = [
     unitFacts(unit, known),
-    known || unit.found ? h("div", { class: "first" }, h("div", {}, highest(unit, known)), h("div", { class: "beside-images" }, madeOf(unit, true))) : madeOf(unit, true),
+    h("div", { class: "first" }, h("div", {}, highest(unit, known)), h("div", { class: "beside-images" }, made, allValues(unit, known), made.length ? null : near)),
     known && wholeRange(unit, known),
     known && unit.found ? dissectedImages(unit, "Where it is above its threshold, on labelled images", "small-cells") : null,
-    measures(unit, known),
-    known && nearUnits(unit, known),
+    measures(unit),
+    made.length ? near : null,
     madeOf(unit, false),
   ];
   return {
@@ -38,8 +39,9 @@ function unitFacts(unit, known) {
     fact("", found.detector ? "detector" : "not a detector"),
     found.dead ? fact("", strong(found.dead)) : null);
   const dead = found?.dead ? h("p", { class: "small" }, asleep(dissected, found)) : null;
-  if (unit.row === null) return [label, dead];
-  if (unit.dead) return [label, h("p", { class: "sub" }, fact("", strong("dead")), fact("", `never above 0 on ${plural(unit.layer.measured, "image")}`))];
+  const more = (unit.layer.facts[unit.unit] ?? []).map(([term, text]) => h("p", { class: "sub" }, fact(term, h("span", { class: "name" }, text))));
+  if (unit.row === null) return [label, dead, more];
+  if (unit.dead) return [label, h("p", { class: "sub" }, fact("", strong("dead")), fact("", `never above 0 on ${plural(unit.layer.measured, "image")}`)), more];
   return [label, dead, h("p", { class: "sub" },
     unit.class === null ? null : fact("", strong(h("span", { class: "name" }, unit.class)), ` in ${share(unit.share)} of its highest peaks`),
     fact("highest peak", strong(short(unit.peak))),
@@ -47,7 +49,7 @@ function unitFacts(unit, known) {
     fact("mean", short(unit.mean)),
     unit.selectivity === null ? null : fact("class selectivity", fixed(unit.selectivity, 2)),
     unit.entropy === null || unit.entropy === undefined ? null : fact("entropy of classes", `${fixed(unit.entropy, 2)} bits`),
-    fact("on", `${plural(unit.layer.measured, "image")}${unit.layer.data ? " of " : ""}`, h("span", { class: "name" }, unit.layer.data)))];
+    fact("on", `${plural(unit.layer.measured, "image")}${unit.layer.data ? " of " : ""}`, h("span", { class: "name" }, unit.layer.data))), more];
 }
 
 function runnerUp(layer, found) {
@@ -128,14 +130,18 @@ function wholeRange(unit, { examples, counts, range, bottom }) {
 
 // -- numbers -----------------------------------------------------------------------------------------
 
-function measures(unit, known) {
-  const { found } = unit, layer = unit.layer.dissected, spread = known?.spread ?? found?.histogram ?? null;
-  const threshold = found?.threshold ?? null;
+function allValues(unit, known) {
+  const spread = known?.spread ?? unit.found?.histogram ?? null, threshold = unit.found?.threshold ?? null;
+  if (!spread && threshold === null) return null;
+  const where = spread && threshold !== null && known ? h("p", { class: "small" }, "Its threshold comes from the labelled images.") : null;
+  return h("div", {}, h("h3", {}, "All its values, log counts"), spread ? histogram(spread, threshold) : h("p", {}, `threshold ${threshold}`), where);
+}
+
+function measures(unit) {
+  const { found } = unit, layer = unit.layer.dissected;
   const ranks = found?.near.length ? h("div", {}, h("h3", {}, "Its best concepts"), nearest(layer, found), layer.minIou === null ? null : h("p", { class: "small" }, `The line marks IoU ${layer.minIou}, from where a unit is a detector.`)) : null;
-  const values = spread || threshold !== null ? [h("h3", {}, "All its values, log counts"), spread ? histogram(spread, threshold) : h("p", {}, `threshold ${threshold}`), spread && threshold !== null && known ? h("p", { class: "small" }, "Its threshold comes from the labelled images.") : null] : [];
-  const kinds = found?.best.length ? [h("h3", {}, "Best in each category"), bestByCategory(layer, found)] : [];
-  if (!ranks && !values.length && !kinds.length) return null;
-  return h("div", { class: "pair" }, ranks, h("div", {}, values, kinds));
+  const kinds = found?.best.length ? h("div", {}, h("h3", {}, "Best in each category"), bestByCategory(layer, found)) : null;
+  return ranks || kinds ? h("div", { class: "pair" }, ranks, kinds) : null;
 }
 
 function nearest(layer, unit) {
@@ -165,7 +171,7 @@ function nearUnits(unit, { near }) {
 function madeOf(unit, first) {
   const mine = atUnit.filter((one) => one.layer === unit.layer.name && one.unit === unit.unit);
   const chosen = first ? mine.filter((one) => one.method === "visualize") : mine.filter((one) => one.method !== "visualize" || one.small !== one.picture);
-  return chosen.map(({ title, caption, picture: large, small }) => [title, caption, first ? small : large]).map(([title, caption, picture]) =>
+  return chosen.map(({ method, title, caption, picture: large, small }) => [!first && method === "visualize" ? "Beside real images" : title, caption, first ? small : large]).map(([title, caption, picture]) =>
     h("div", { class: "extra" }, h("h3", {}, title), h("img", { src: pictures.src(picture), alt: `${title}, unit ${unit.unit}` }), h("p", { class: "small" }, caption)));
 }
 

@@ -8,7 +8,7 @@ class UnitLayer {
     Object.assign(this, { name: data.name, data: data.data, measured: data.measured, order, dissected });
     this.link = (unit) => panel.link("unit", this.name, unit);
     this.sight = data.responses && new Sight(data, files);
-    this.more = data.more;
+    [this.more, this.facts] = [data.more, data.facts];
     this.strongest = data.strongest;
     this.lower = (data.images ?? []).map((name) => name.toLowerCase());
     this.unitOf = new Map();
@@ -48,7 +48,7 @@ function fewImages(unit, most) {
   const src = pictures.src(unit.found?.picture ?? null), count = unit.found?.top.length ?? 0;
   if (src) return Array.from({ length: Math.min(most, count || most) }, (_, index) => cellOf(src, index, count));
   const made = atUnit.find((one) => one.layer === unit.layer.name && one.unit === unit.unit);
-  return made && !isDead(unit) ? [h("img", { class: "alone", src: pictures.src(made.picture), alt: made.title })] : [];
+  return made && !isDead(unit) ? [h("img", { class: "alone", src: pictures.src(made.small ?? made.picture), alt: made.title })] : [];
 }
 
 // Cell `index` of a strip of `count`, cut out of it by its background position.

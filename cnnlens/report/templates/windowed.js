@@ -26,6 +26,7 @@ class Windowed {
   }
 
   draw(again = true) {
+    if (!this.scroller.offsetParent) return; // hidden: it is drawn once it has a size
     const across = this.across(), lines = Math.ceil(this.items.length / across), top = this.scroller.scrollTop;
     const from = Math.max(0, Math.floor(top / this.height) - Windowed.BEYOND);
     const to = Math.ceil((top + (this.scroller.clientHeight || innerHeight)) / this.height) + Windowed.BEYOND;
