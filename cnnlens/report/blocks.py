@@ -137,6 +137,7 @@ class Explorer:
     data: Mapping[str, Any]  # JSON-able; the page's script finds it under the section's key
     #: the path in the workspace, by the key that template and script know a picture by
     pictures: Mapping[str, Path] = field(default_factory=dict)
+    layers: Sequence[str] = ()  # those it has headings of, at ``#KEY/LAYER``
     kind: ClassVar[str] = "explorer"
 
 
@@ -178,6 +179,17 @@ def pictures(section: Section) -> Iterator[Path]:
     for _, part in walk(section.parts):
         found = (getattr(part, name, None) for name in ("picture", "large"))
         yield from (path for path in found if isinstance(path, Path))
+
+
+def layers_of(section: Section) -> list[str]:
+    """Name the layers that a section speaks of one by one, as its headings do."""
+    found = []
+    for part in section.parts:
+        if isinstance(part, Layer):
+            found.append(part.heading or part.name)
+        elif isinstance(part, Explorer):
+            found += part.layers
+    return found
 
 
 def at_units(section: Section) -> Iterator[tuple[str, Shot]]:

@@ -119,6 +119,7 @@ def filter_trees(workspace: Path) -> Section | None:
         view={"layers": layers},
         data={"layers": layers, **sizes},
         pictures={key: workspace / key for key in keys},
+        layers=[layer["layer"] for layer in layers],
     )
     title = "In which order its filters decide"
     return _section("filters", title, [explorer], found) if layers else None
@@ -172,7 +173,8 @@ def embeddings(workspace: Path) -> Section | None:
         view.append({**about, "picture": keys.get("picture")})
         data.append({"layer": one.name, **_layout(one.folder), "sprite": keys.get("sprite")})
     sizes = {"side": layouts.SIDE, "columns": layouts.COLUMNS, "most": layouts.MOST}
-    explorer = Explorer("embed.html", {"layers": view}, {"layers": data, **sizes}, pictures)
+    layers = [one.name for one in found]
+    explorer = Explorer("embed.html", {"layers": view}, {"layers": data, **sizes}, pictures, layers)
     return _section("embed", "How the images lie", [explorer], found) if found else None
 
 

@@ -43,6 +43,7 @@ def dissection(workspace: Path) -> Section | None:
             for unit in layer.units
             if unit.picture and (key := picture_key(layer, unit))
         },
+        layers=[layer.name for layer in layers],
     )
     sources = [layer.folder / "summary.json" for layer in layers]
     palette = list(colours(categories).values())

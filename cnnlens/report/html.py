@@ -26,6 +26,7 @@ from cnnlens.report.blocks import (
     Text,
     at_units,
     format_p,
+    layers_of,
     number,
     percent,
     pictures,
@@ -103,7 +104,8 @@ def _render(
     """Render a page, given the name of every picture and the address of every name."""
     explorers = {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
     templates = _environment()
-    script = "\n".join(_template(templates, f"{name}.js") for name in _SCRIPTS)
+    scripts = ("contents", *(_SCRIPTS if explorers else ()))
+    script = "\n".join(_template(templates, f"{name}.js") for name in scripts)
     in_html: set[str] = set()  # what the HTML shows, the script takes from there
 
     def address(picture: Path | str) -> str:
@@ -114,11 +116,13 @@ def _render(
     text = templates.get_template("page.html").render(
         head=head,
         sections=sections,
+        contents=[{"key": s.key, "title": s.title, "layers": layers_of(s)} for s in sections],
         palette=[colour for section in sections for colour in section.palette],
         src=address,
         key=keys.__getitem__,
         style="\n".join(_template(templates, f"{name}.css") for name in _STYLES),
-        script=script if explorers else "",
+        explorers=explorers,
+        script=script,
         # names the page's one script, so that the page's policy runs no other
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         data=_embed({key: part.data for key, part in explorers.items()}),
