@@ -47,6 +47,7 @@ from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.transform import resized
 from cnnlens.synthesize.visualize import bounds, completed, image_of, recipe, visualize
 
+RIVALS = VisualizeSettings().rivals
 LIMITS = ["features.4:8:2.2", "features.7:8", "features.9:11:4", "features.12:15"]
 
 
@@ -213,7 +214,7 @@ def report_lucent(arguments: argparse.Namespace) -> None:
             place = name.replace(".", "_")
         else:
             units = np.linspace(5, scores(model) - 6, 6).astype(int).tolist()
-            objectives, place = [logit(unit, str(unit)) for unit in units], "classifier_3"
+            objectives, place = [logit(unit, str(unit), RIVALS) for unit in units], "classifier_3"
         ours = pictures_of(model, objectives, settings)
         side = model.preprocess.size[0]
         for unit, mine in zip(units, ours, strict=True):
@@ -241,7 +242,7 @@ def report_logits(arguments: argparse.Namespace) -> None:
         spectrum = spectrum_of(pixels, (model.preprocess.channels, *model.preprocess.size))
     count = scores(model)
     classes = np.linspace(0, count - 1, arguments.classes).astype(int).tolist()
-    goals = [logit(number, str(number)) for number in classes]
+    goals = [logit(number, str(number), RIVALS) for number in classes]
     images = pictures_of(model, goals, settings, spectrum=spectrum)
     with torch.no_grad():
         x = resized(images.to(other.device), other.preprocess.size)
@@ -263,8 +264,9 @@ def seconds(step, rounds: int) -> list[float]:
 def report_speed(arguments: argparse.Namespace) -> None:
     model = open_model("torchvision:resnet18", device=arguments.device)
     layer = find_layers(model).resolve("layer2")
-    settings = completed(model, VisualizeSettings(steps=10_000), whole=False)
+    settings = VisualizeSettings(steps=10_000)
     objectives = [TARGETS[settings.target](layer, unit) for unit in range(arguments.units)]
+    settings = completed(model, settings, objectives[0])
     net = torch.nn.Sequential(
         *(
             model.net.get_submodule(n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -135,7 +134,7 @@ class Visualize(Pictured):
                 goals.setdefault(goal.name, goal)
         if self.asked.logit:
             self.study.name_classes()
-            of_classes = class_goals(self.study.model, self.asked.logit)
+            of_classes = class_goals(self.study.model, self.asked.logit, self.settings.rivals)
             found[LOGITS] = (None, {goal.name: goal for goal in of_classes})
         return [(layer, list(goals.values())) for layer, goals in found.values()]
 
@@ -155,8 +154,10 @@ class Visualize(Pictured):
         """Settings that a picture is made with: what they leave open is filled in."""
         from cnnlens.synthesize.visualize import bounds, completed
 
-        model, whole = self.study.model, math.isinf(goal.objective.sees)
-        used = completed(model, self.settings, whole).as_dict()
+        model = self.study.model
+        used = completed(model, self.settings, goal.objective).as_dict()
+        if "class_index" not in goal.about:  # nothing competes
+            del used["rivals"]
         if used["contrast"] is None and self.settings.method == "pixels":
             used["contrast"] = float(bounds(model, [goal.objective], None)[0])
         used = {k: round(v, 6) if isinstance(v, float) else v for k, v in used.items()}

@@ -15,6 +15,8 @@ _PLAIN: dict[str, Any] = {
     "target": "mean",
     "update": "ascent",
     "noise": 0.05,
+    "rivals": 0.0,
+    "views": 1,
     "jitter": 0.0,
     "rotate": 0.0,
     "scale": 0.0,
@@ -42,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 # what maco takes of the settings
-_MACO = {"method", "steps", "lr", "views", "size", "target", "transparent", "seed"}
+_MACO = {"method", "steps", "lr", "views", "size", "target", "rivals", "transparent", "seed"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class VisualizeSettings(Settings):
     method : str
         "pixels": all of an image; "maco": its phases, with the spectrum of photos.
     views : int or None
-        Views of an image in each step; None: 1, for maco 32.
+        Views of an image in each step; None: 1, of a class 2; maco 4, of an image larger than the
+        input 32.
     transparent : bool
         maco: the picture has what counts little for the unit clear.
     steps : int
@@ -69,6 +72,9 @@ class VisualizeSettings(Settings):
     target : str
         What of a unit is made large: its "map" (the mean of its answers and the highest one), the
         "mean" alone, the highest alone ("max"), or the one at the map's "centre".
+    rivals : float
+        How much of the mean of the five highest scores of other classes is taken off a class's
+        score on the way up (`cnnlens.synthesize.objective.logit`); 0: its score alone.
     basis : str
         What the image is made of: "fourier" (low frequencies first, decorrelated colours) or
         "pixels".
@@ -115,12 +121,12 @@ class VisualizeSettings(Settings):
         choices=("pixels", "maco"),
     )
     views: int | None = option(
-        None, "Views in each step.", least=1, shown="1; for maco 32", panel="Views"
+        None, "Views in each step.", least=1, shown="1, for classes 2, for maco 4", panel="Views"
     )
     transparent: bool = option(False, "maco: leave clear what counts little for the unit.")
     steps: int = option(256, "Ascent steps.", least=1, panel="Steps")
     lr: float | None = option(
-        None, "Learning rate.", above=0, shown="0.3, for classes 0.2, for maco 1", panel="Steps"
+        None, "Learning rate.", above=0, shown="0.3, for classes 0.15, for maco 0.4", panel="Steps"
     )
     size: int = option(
         0,
@@ -135,18 +141,21 @@ class VisualizeSettings(Settings):
         "them, or the activation at its centre.",
         choices=("map", "mean", "max", "centre"),
     )
+    rivals: float = option(
+        0.7, "Share of its strongest rivals' mean score that counts against a class.", least=0
+    )
     basis: str = option("fourier", "What the image is made of.", choices=("fourier", "pixels"))
     falloff: float | None = option(
         None,
         "Exponent of the frequency that the Fourier basis is divided by.",
         least=0,
-        shown="1.1 at 224 px, for classes 1.7; more where the input is smaller",
+        shown="1.1 at 224 px, for classes 1.75; more where the input is smaller",
     )
     contrast: float | None = option(
         None,
         "Largest contrast of the Fourier basis; 1: about a photo's, 0: no bound.",
         least=0,
-        shown="1.2 for what sees the whole input, up to 2.25 for what sees little; classes 1.4",
+        shown="1.2 for what sees the whole input, up to 2.25 for what sees little; classes 1.7",
     )
     update: str = option(
         "adam",
@@ -167,7 +176,7 @@ class VisualizeSettings(Settings):
         None,
         "Largest turn of a view, in degrees.",
         least=0,
-        shown="4, for classes 12",
+        shown="4, for classes 16",
         panel="Views",
     )
     scale: float | None = option(
@@ -175,7 +184,7 @@ class VisualizeSettings(Settings):
         "Largest change of size of a view, as a share.",
         least=0,
         below=1,
-        shown="0.05, for classes 0.35",
+        shown="0.05, for classes 0.6",
         panel="Views",
     )
     tv: float = option(0.0, "Weight of the total variation.", least=0, panel=_REGULARIZERS)

@@ -98,8 +98,8 @@ def unit_goals(
     return goals
 
 
-def class_goals(model: Model, classes: Sequence[str]) -> list[Goal]:
-    """Make the goals of classes, by name or number, each once.
+def class_goals(model: Model, classes: Sequence[str], rivals: float = 0.0) -> list[Goal]:
+    """Make the goals of classes, by name or number, each once; `rivals` as in `logit`.
 
     Raises
     ------
@@ -108,14 +108,14 @@ def class_goals(model: Model, classes: Sequence[str]) -> list[Goal]:
     """
     count = scores(model) if classes else 0
     numbers = dict.fromkeys(find_class(text, model.classes, count) for text in classes)
-    return [_class_goal(model, number) for number in numbers]
+    return [_class_goal(model, number, rivals) for number in numbers]
 
 
-def _class_goal(model: Model, number: int) -> Goal:
+def _class_goal(model: Model, number: int, rivals: float) -> Goal:
     name = class_name(number, model.classes)
     file = file_name(name)
     if [file_name(other) for other in model.classes or ()].count(file) > 1:
         file = f"{file}-{number}"  # other classes' names look the same
-    score = logit(number, name)
+    score, distinct = logit(number, name), logit(number, name, rivals)
     about = {"unit": None, "class": name, "class_index": number}
-    return Goal(f"logit-{file}", score, score, about)
+    return Goal(f"logit-{file}", distinct, score, about)

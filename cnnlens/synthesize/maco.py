@@ -4,9 +4,10 @@
 
 r is the mean magnitude of the photos' spectra, in the decorrelated colours of these photos (M Mᵀ
 their covariance, μ their mean colour). Contrast and colours cannot leave those of photos, however
-long the climb. Every step sees crops whose side falls from a half to a twentieth of the image, with
-noise; what the gradient has touched most, over all steps, is what the unit needs to see, which
-makes the transparency.
+long the climb. Every step sees the image from near and from far, shifted, turned, with noise: what
+is drawn must hold at every size. Of an image larger than the input it sees crops, as in the paper,
+whose side falls from a half of it to a twentieth. What the gradient has touched most, over all
+steps, is what the unit needs to see, which makes the transparency.
 
 References
 ----------
@@ -25,15 +26,19 @@ import torch
 from torch import Tensor
 
 from cnnlens.synthesize.image import colour_axes
-from cnnlens.synthesize.transform import moved, resized, turning
+from cnnlens.synthesize.transform import Transform, moved, resized, turning
 
-VIEWS, RATE = 32, 1.0  # crops a step; NAdam's learning rate, in radians
+# Views a step and NAdam's learning rate, in radians: of an image as large as the input; of a larger
+# one, which is the paper's case.
+VIEWS, RATE = 4, 0.4
+CROPS, CROPS_RATE = 32, 1.0
 # Sides of the crops over the image's, at first and in the end. The paper's are those of an image
 # six times as large as the input: .05 of it is still .3 of what the network sees at once. Smaller
 # ones would draw a class as large as a thumb.
 _SIDES = (0.5, 0.05)
 _OF_INPUT = (1.0, 0.3)
-_NOISE = 0.08  # deviation, in units of the pixel range
+_NOISE, _VIEW_NOISE = 0.08, 0.03  # deviations of crops and of views, in units of the pixel range
+_JITTER, _SCALE, _ROTATE = 1 / 5.6, 0.6, 20.0  # of views: sides of the input, share, degrees
 _CENTRE = 0.15  # deviation of the crops' centres from the image's
 _DEVIATION = 0.23  # of the pixels of usual photos
 
@@ -132,7 +137,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Crops:
-    """Random crops, brought to the input's size, with noise; `share` of the climb is over."""
+    """Random crops of a large image, views of one like the input; `share` of the climb is over."""
 
     share: float = 0.0
 
@@ -153,18 +158,29 @@ class Crops:
     def __call__(
         self, images: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
     ) -> Tensor:
-        """Draw one crop of each image (N, C, h, w): (N, C, *size), differentiable."""
-        side = self.side(min(images.shape[2:]) / min(size))
-        shape = (images.shape[1], *size)
-        drawn = [
-            (torch.randn(2, generator=one), torch.randn(shape, generator=one)) for one in generators
-        ]
-        centres = torch.stack([centre for centre, _ in drawn]) * _CENTRE
+        """Draw one of each image (N, C, h, w): (N, C, *size), differentiable."""
+        enlarged = min(images.shape[2:]) / min(size)
+        if enlarged > 1:
+            seen, deviation = self._cropped(images, size, generators, enlarged), _NOISE
+        else:
+            view = Transform(min(size) * _JITTER, _SCALE, _ROTATE)
+            seen, deviation = view(images, size, generators), _VIEW_NOISE
+        noise = [torch.randn(seen.shape[1:], generator=one) for one in generators]
+        return seen + torch.stack(noise).to(seen) * deviation
+
+    def _cropped(
+        self,
+        images: Tensor,
+        size: tuple[int, int],
+        generators: Sequence[torch.Generator],
+        enlarged: float,
+    ) -> Tensor:
+        side = self.side(enlarged)
+        centres = torch.stack([torch.randn(2, generator=one) for one in generators]) * _CENTRE
         centres = centres.clamp((side - 1) / 2, (1 - side) / 2)  # crops stay inside
         nothing, larger = torch.zeros(len(images)), torch.full((len(images),), 1 / side)
         shift = -centres * torch.tensor(size) / side  # in pixels of the crop
-        crops = moved(images, turning(nothing, larger, shift, size), size, "reflection")
-        return crops + torch.stack([noise for _, noise in drawn]).to(crops) * _NOISE
+        return moved(images, turning(nothing, larger, shift, size), size, "reflection")
 
 
 def transparency(touched: Tensor) -> np.ndarray:

@@ -22,7 +22,8 @@ from cnnlens.model.trace import Place
 # what the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")
 
-_PEAK = 1.0  # weight of the highest activation beside the mean
+_PEAK = 0.3  # weight of the highest activation beside the mean
+_RIVALS = 5  # classes that are held against one
 
 Reading = Mapping[Place, Tensor]  # of one image: maps (C, H, W), or class scores (K,) at OUTPUT
 
@@ -140,7 +141,8 @@ def response(layer: Layer, number: int) -> Objective:
 
     The mean alone leaves single positions weak, and of a unit without rectifier it is the mean
     colour's; the highest alone leaves the rest of the image empty. Over the square root of the
-    number of positions, the one pulls on the image about as strongly as the other.
+    number of positions, the one would pull on the image about as strongly as the other: so much
+    that one bright spot grows that no other place has.
     """
     _check_unit(layer, number)
 
@@ -176,9 +178,28 @@ def _sight(layer: Layer) -> float:
     return max(math.inf if field.whole else field.size for field in layer.fields)
 
 
-def logit(number: int, name: str = "") -> Objective:
-    """Score of a class before the softmax."""
-    return Objective(f"logit:{name or number}", (OUTPUT,), lambda reading: reading[OUTPUT][number])
+def logit(number: int, name: str = "", rivals: float = 0.0) -> Objective:
+    """Score of a class before the softmax.
+
+    Parameters
+    ----------
+    number : int
+        The class.
+    name : str
+        Its name.
+    rivals : float
+        How much of the mean of its strongest rivals (the five highest scores of other classes) is
+        taken off. What excites many classes at once, such as eyes or fur, is then no way up.
+    """
+
+    def value(reading: Reading) -> Tensor:
+        scores = reading[OUTPUT]  # (K,)
+        others = torch.cat([scores[:number], scores[number + 1 :]])
+        if not rivals or not len(others):
+            return scores[number]
+        return scores[number] - rivals * others.topk(min(_RIVALS, len(others))).values.mean()
+
+    return Objective(f"logit:{name or number}", (OUTPUT,), value)
 
 
 def custom(

@@ -22,6 +22,8 @@ from cnnlens.progress import Step
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import Fourier, Image, Pixels
 from cnnlens.synthesize.maco import (
+    CROPS,
+    CROPS_RATE,
     RATE,
     VIEWS,
     Crops,
@@ -30,7 +32,7 @@ from cnnlens.synthesize.maco import (
     transparency,
     usual_spectrum,
 )
-from cnnlens.synthesize.objective import Objective, evaluate
+from cnnlens.synthesize.objective import OUTPUT, Objective, evaluate
 from cnnlens.synthesize.optimize import AscentStep, generators, optimize
 from cnnlens.synthesize.regularize import (
     Edits,
@@ -153,9 +155,9 @@ def visualize(
 
 
 def _batches(objectives: Sequence[Objective], size: int) -> Iterator[slice]:
-    """Cut objectives into batches of one kind: what sees all of the input, and what does not."""
+    """Cut objectives into batches of one kind."""
     start = 0
-    for _, alike in groupby(objectives, lambda one: math.isinf(one.sees)):
+    for _, alike in groupby(objectives, kind_of):
         end = start + len(list(alike))
         yield from (slice(at, min(at + size, end)) for at in range(start, end, size))
         start = end
@@ -176,7 +178,7 @@ def _ascend(
     state: Mapping[str, Any] | None,
     spectrum: Spectrum | None,
 ) -> Iterator[PictureStep]:
-    settings = completed(model, settings, whole=math.isinf(objectives[0].sees))
+    settings = completed(model, settings, objectives[0])
     image = image_of(model, settings, spectrum)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
@@ -239,23 +241,36 @@ def _step(step: AscentStep, images: int, pictures: tuple[Picture, ...] = ()) -> 
     )
 
 
-# What of the settings is None, by what is drawn. A class is drawn as a scene: shapes count, which
-# stay what they are when they are moved, turned and seen from nearer, and which other networks
-# know, too. A unit that sees a patch answers to its very texture. Jitter is in sides of the input.
-_PATCH = {"lr": 0.3, "falloff": 1.1, "jitter": 1 / 11, "rotate": 4.0, "scale": 0.05}
-_SCENE = {"lr": 0.2, "falloff": 1.7, "jitter": 1 / 5.6, "rotate": 12.0, "scale": 0.35}
+# What of the settings is None, by what is drawn. What sees the whole input is drawn as a scene:
+# shapes count, which stay what they are when they are moved, turned and seen from nearer. A class
+# is what other networks know, too: it must hold from near and from far. A unit that sees a patch
+# answers to its very texture. Jitter is in sides of the input.
+_USUAL: dict[str, dict[str, Any]] = {
+    "patch": {"lr": 0.3, "falloff": 1.1, "jitter": 1 / 11, "rotate": 4.0, "scale": 0.05},
+    "scene": {"lr": 0.2, "falloff": 1.7, "jitter": 1 / 5.6, "rotate": 12.0, "scale": 0.35},
+    "class": {"lr": 0.15, "falloff": 1.75, "jitter": 1 / 5.6, "rotate": 16.0, "scale": 0.6},
+}
+_VIEWS = {"patch": 1, "scene": 1, "class": 2}
 _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 
 
-def completed(model: Model, settings: VisualizeSettings, whole: bool) -> VisualizeSettings:
-    """Fill in what is left to the network and to whether the whole input is seen."""
-    found: dict[str, Any] = dict(_SCENE if whole else _PATCH)
-    side = min(model.preprocess.size)
+def kind_of(objective: Objective) -> str:
+    """Tell what a picture is of: a "class", a unit that sees the whole "scene", or a "patch"."""
+    if OUTPUT in objective.places:
+        return "class"
+    return "scene" if math.isinf(objective.sees) else "patch"
+
+
+def completed(model: Model, settings: VisualizeSettings, objective: Objective) -> VisualizeSettings:
+    """Fill in what is left to the network and to what is drawn."""
+    kind, side = kind_of(objective), min(model.preprocess.size)
+    found = {**_USUAL[kind], "views": _VIEWS[kind]}
     found["jitter"] *= side
     steeper = found["falloff"] + _STEEPER * math.log2(224 / side)
     found["falloff"] = min(max(steeper, 1.0), _STEEPEST)
-    if settings.method == "maco":  # its spectrum and its crops are not to be chosen
-        found = {"lr": RATE}
+    if settings.method == "maco":  # its spectrum and its views are not to be chosen
+        large = min(image_size(model, settings)) > side
+        found = {"lr": CROPS_RATE, "views": CROPS} if large else {"lr": RATE, "views": VIEWS}
     missing = {name: value for name, value in found.items() if getattr(settings, name) is None}
     return replace(settings, **missing)
 
@@ -304,6 +319,10 @@ def image_of(model: Model, settings: VisualizeSettings, spectrum: Spectrum | Non
     return Fourier(shape, settings.falloff or 0, fading=_FADING)
 
 
+# largest contrast of a scene's image, and the share of it that colour may have
+_LIGHT = {"scene": (1.4, 0.4), "class": (1.7, 0.25)}
+
+
 def bounds(
     model: Model, objectives: Sequence[Objective], contrast: float | None
 ) -> tuple[Tensor, Tensor]:
@@ -314,10 +333,14 @@ def bounds(
     """
     side = min(model.preprocess.size)
     sight = torch.tensor([min(1.0, objective.sees / side) for objective in objectives]).sqrt()
-    most = 2.25 - 1.05 * sight if contrast is None else torch.full_like(sight, contrast)
-    if contrast is None:  # a class's scene may have light and shade
-        most[[math.isinf(objective.sees) for objective in objectives]] = 1.4
-    return most, most * (0.95 - 0.55 * sight)
+    kinds = [kind_of(objective) for objective in objectives]
+    most = 2.25 - 1.05 * sight
+    hue = 0.95 - 0.55 * sight
+    for kind, (contrast_of_kind, hue_of_kind) in _LIGHT.items():
+        rows = torch.tensor([each == kind for each in kinds])
+        most[rows], hue[rows] = contrast_of_kind, hue_of_kind
+    most = most if contrast is None else torch.full_like(most, contrast)
+    return most, most * hue
 
 
 def image_size(model: Model, settings: VisualizeSettings) -> tuple[int, int]:

@@ -231,8 +231,18 @@ def test_other_settings_make_the_picture_anew(net, tmp_path, name):
 
 
 def test_every_setting_is_changed_by_some_test():
-    later = {"beta", "blur_every", "init"}  # count only beside others: see below
+    later = {"beta", "blur_every", "init", "rivals"}  # count only beside others: see below
     assert set(VisualizeSettings().as_dict()) == (CHANGES.keys() - {"preset"}) | later
+
+
+def test_rivals_count_for_classes_alone(net, tmp_path):
+    words = ["-f", "conv2:1", "--logit", "b", "--steps", 6]
+    assert run(net, tmp_path, *words).code == 0
+    folder = tmp_path / "visualize"
+    unit, of_class = folder / "conv2" / "1.png", folder / "logits" / "logit-b.png"
+    before = unit.read_bytes(), of_class.read_bytes()
+    assert "1 picture was made before" in run(net, tmp_path, *words, "--rivals", 0).err
+    assert unit.read_bytes() == before[0] and of_class.read_bytes() != before[1]
 
 
 def test_other_photos_make_macos_picture_anew(net, tmp_path):

@@ -15,7 +15,7 @@ from cnnlens.synthesize.maco import (
     usual_spectrum,
 )
 from cnnlens.synthesize.objective import channel, custom
-from cnnlens.synthesize.visualize import recipe, visualize
+from cnnlens.synthesize.visualize import completed, recipe, visualize
 from tests.synthesize.nets import Small, layer_of, model_of, seeded
 
 SHAPE = (3, 24, 20)
@@ -98,10 +98,25 @@ def test_crops_hold_what_the_network_sees_at_once(enlarged, first, last):
     np.testing.assert_allclose(sides, [first, (first + last) / 2, last])
 
 
-def test_noise_of_the_crops_has_its_deviation():
-    grey = torch.full((1, 3, 50, 50), 0.5)
+@pytest.mark.parametrize(("side", "deviation"), [(50, 0.03), (64, 0.03), (100, 0.08)])
+def test_noise_has_its_deviation(side, deviation):
+    grey = torch.full((1, 3, side, side), 0.5)
     crop = Crops(0.3)(grey, (64, 64), [torch.Generator().manual_seed(0)])
-    assert float(crop.std()) == pytest.approx(0.08, rel=0.05)
+    assert float(crop.std()) == pytest.approx(deviation, rel=0.05)
+
+
+def test_an_image_like_the_input_is_seen_from_near_and_from_far():
+    """The slope of a ramp's views: magnified 0.4 to 1.6 times, also in the end of the climb."""
+    ramp = torch.linspace(0, 1, 64).expand(1, 1, 64, 64)
+    slopes, middles = [], []
+    for seed in range(200):
+        view = Crops(seed / 199)(ramp, (64, 64), [torch.Generator().manual_seed(seed)])
+        steps = (view[0, 0, 28:36, 36] - view[0, 0, 28:36, 28]).mean() * 63 / 8
+        slopes.append(float(1 / steps.abs().clamp_min(1e-3)))
+        middles.append(float(view[0, 0, 24:40, 24:40].mean()))
+    assert np.quantile(slopes, 0.1) == pytest.approx(0.52, abs=0.08)
+    assert np.quantile(slopes, 0.9) == pytest.approx(1.5, abs=0.15)
+    assert 0.05 < np.std(middles) < 0.25  # and shifted
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +136,12 @@ def test_it_climbs_and_keeps_the_spectrum(model):
     assert (picture.opacity == 0).any() and (picture.opacity == 255).any()
 
 
-def test_defaults_are_the_papers():
-    made = recipe(VisualizeSettings(method="maco"))
-    assert (made.steps, made.views, made.penalties) == (256, 32, ())
+@pytest.mark.parametrize(("size", "lr", "views"), [(0, 0.4, 4), (32, 0.4, 4), (48, 1.0, 32)])
+def test_of_a_large_image_rate_and_crops_are_the_papers(model, size, lr, views):
+    asked = VisualizeSettings(method="maco", size=size)
+    settings = completed(model, asked, channel(layer_of(model, "conv2"), 1))
+    made = recipe(settings)
+    assert (settings.lr, made.views, made.steps, made.penalties) == (lr, views, 256, ())
 
 
 @pytest.mark.parametrize("method", ["maco", "pixels"])

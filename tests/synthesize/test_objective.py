@@ -53,6 +53,18 @@ def test_a_logit_is_the_networks_own_output(model, x):
     assert scores(model) == 4
 
 
+@pytest.mark.parametrize("classes", [1, 2, 4, 9])
+def test_rivals_are_the_five_strongest_other_classes(classes):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
+    model = model_of(net)
+    images = seeded((3, 3, 32, 32), 0)
+    found = evaluate(model, [logit(0, rivals=0.7)] * 3, images)
+    for row, scores_of in enumerate(net(images).tolist()):
+        strongest = sorted(scores_of[1:], reverse=True)[:5]
+        truth = scores_of[0] - (0.7 * sum(strongest) / len(strongest) if strongest else 0)
+        assert float(found[row]) == pytest.approx(truth, abs=1e-5)
+
+
 def test_objectives_compose(model, x):
     layer = layer_of(model, "conv2")
     a, b = channel(layer, 0), channel(layer, 1)
