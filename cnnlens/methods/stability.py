@@ -87,6 +87,7 @@ class Stability(Measurement):
 
     def write(self, folder: Path, layer: Layer, found: Found) -> Iterator[int]:
         """Write the table, where each unit peaks, and where all of them do."""
+        from cnnlens.report.figures import save_figure
         from cnnlens.report.stability_files import where_units_look, write_peaks, write_units
 
         preprocess, top = self.study.model.preprocess, self.settings.top
@@ -99,7 +100,7 @@ class Stability(Measurement):
                 self.study.run.workers,
             )  # fmt: skip
         figure = where_units_look(self.images, found, layer.shape[1:], preprocess)
-        figure.savefig(folder / "where.png", dpi=150)
+        save_figure(figure, folder / "where.png")
 
     def show(self, results: Results) -> None:
         """Show the layers beside each other, and beside chance."""

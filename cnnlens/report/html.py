@@ -32,13 +32,14 @@ from cnnlens.report.blocks import (
     pictures,
 )
 from cnnlens.report.contents import REDO, local
+from cnnlens.report.figures import as_drawn
 
 Tell = Callable[[CnnlensError], None]
 
 INLINE_LIMIT = 30_000_000  # bytes of picture files, all together
 FOLDER = "report_files"
 _NOTHING = "data:,"  # address of a picture that cannot be shown
-_TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg"}
+_TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 _SCRIPTS = (
     *("dom", "chart", "windowed", "table", "panel", "seen", "dissection", "units", "unit"),
     *("filters", "embed", "page"),
@@ -88,11 +89,11 @@ def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator
     base = folder.absolute()
     for path in pictures(section):
         if path not in keys:
-            real = path.absolute()
+            real = as_drawn(path).absolute()
             inside = real.is_relative_to(base)
             other = f"others/{len(keys)}/{real.name}"
             keys[path] = real.relative_to(base).as_posix() if inside else other
-        yield keys[path], path
+        yield keys[path], as_drawn(path)
 
 
 def _render(
@@ -207,6 +208,10 @@ def _addresses(workspace: Path, pictures: Mapping[str, Path]) -> Iterator[dict[s
 def _damage(path: Path) -> CnnlensError | None:
     """Say what is wrong with a picture, from its header; None where nothing is."""
     try:
+        if path.suffix == ".svg":
+            if not path.read_bytes().rstrip().endswith(b"</svg>"):
+                raise ValueError("it is cut short")
+            return None
         with Image.open(path) as picture:
             if picture.format == "WEBP" and path.stat().st_size < _webp_size(path):
                 raise ValueError("it is cut short")

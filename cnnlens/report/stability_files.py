@@ -201,7 +201,7 @@ def where_units_look(
     """
     shown = [k for k in range(len(found.names)) if ((found.category == k) & ~found.dead).any()]
     shown = shown[:_SHOWN]
-    figure = new_figure(2.1 * max(len(shown), 2), 4.9, dpi=100, layout="constrained")
+    figure = new_figure(2.1 * max(len(shown), 2), 4.9, dpi=150, layout="constrained")
     axes = figure.subplots(2, max(len(shown), 1), squeeze=False)
     for column, kind in enumerate(shown):
         units = np.flatnonzero((found.category == kind) & ~found.dead)

@@ -10,10 +10,10 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic, read_json, write_json
+from cnnlens.files import read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.model.checkpoint import read_torch, save_checkpoint
-from cnnlens.report.figures import colours, new_figure
+from cnnlens.report.figures import colours, new_figure, save_figure
 from cnnlens.report.shown import Fact, Picture, Shown
 
 
@@ -159,5 +159,4 @@ def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -
         axes.spines[["top", "right"]].set_visible(False)
         if len(terms) > 1:
             axes.legend(fontsize=8, frameon=False)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlens.methods import sections
 from cnnlens.report.blocks import Figure, Gallery, Layer, Section, Shot, Text
+from cnnlens.report.figures import new_figure, save_figure
 from cnnlens.report.page import write_report
 
 from . import test_browser
@@ -28,6 +31,21 @@ def more(workspace):
         ("more", lambda _: Section("more", "More of it", "It goes on. " * 99, layers)),
         ("many", lambda _: many),
     ]
+
+
+def test_a_drawing_leaves_no_white_plate_on_a_dark_page(visit, workspace):
+    def figure(_):
+        drawing = new_figure(4, 3)
+        drawing.add_subplot().plot([0, 1])
+        save_figure(drawing, workspace / "drawn.png")
+        return Section("drawn", "Drawn", parts=[Figure(workspace / "drawn.png", "a line")])
+
+    page = write_report(workspace, [("drawn", figure)])
+    for scheme, fits in (("light", lambda grey: grey > 200), ("dark", lambda grey: grey < 60)):
+        seen = visit(page, color_scheme=scheme)
+        shot = Image.open(BytesIO(seen.locator("figure img").screenshot())).convert("L")
+        assert fits(np.median(shot)), scheme
+        assert np.asarray(shot).std() > 5  # and the drawing is there
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.report import figures
 from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_files import Unit
-from cnnlens.report.figures import colours
+from cnnlens.report.figures import as_drawn, colours, new_figure, save_figure, short
 from cnnlens.report.figures.dissect import category_bars, contact_sheet, lit
 
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
@@ -21,11 +26,13 @@ def square() -> np.ndarray:
 
 def test_lit_keeps_the_inside_darkens_the_outside_and_outlines_the_border():
     shown = lit(IMAGE, square())
-    assert (shown[6:14, 9:17] == 200).all()
+    assert (shown[7:13, 10:16] == 200).all()
     outside = shown[~square()]
-    assert (outside == outside[0]).all() and outside[0].max() < 100
+    assert (outside == outside[0]).all() and 120 < outside[
+        0
+    ].max() < 160  # the photo can still be seen
     border = square()
-    border[6:14, 9:17] = False
+    border[7:13, 10:16] = False
     assert (shown[border] == shown[5, 8]).all()
     assert shown[5, 8].tolist() not in ([200] * 3, outside[0].tolist())
     assert (IMAGE == 200).all()  # the argument is left alone
@@ -116,3 +123,37 @@ def test_every_colour_stands_out_from_both_grounds():
     for colour in colours(names).values():
         assert (luminance("#fdfdfb") + 0.05) / (luminance(colour.light) + 0.05) >= 3
         assert (luminance(colour.dark) + 0.05) / (luminance("#1e2022") + 0.05) >= 3
+
+
+def drawn(path: Path, text: str = "a concept") -> str:
+    figure = new_figure(3, 2)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#0072b2")
+    axes.imshow(np.arange(4.0).reshape(2, 2))
+    axes.set_title(short(text), bbox={"facecolor": "white"})
+    save_figure(figure, path)
+    return path.with_suffix(".svg").read_text("utf-8")
+
+
+def test_a_figure_is_drawn_as_svg_too_clear_and_with_colours_for_a_dark_page(tmp_path):
+    text = drawn(tmp_path / "one.png", "犬 & <b>cat</b>")
+    assert "犬 &amp; &lt;b&gt;cat" in text  # words as words, in any script
+    assert text == drawn(tmp_path / "two.png", "犬 & <b>cat</b>")
+    root = ElementTree.fromstring(text)
+    style = next(node.text for node in root.iter() if node.tag.endswith("}style"))
+    dark = style[style.index("prefers-color-scheme: dark") :]
+    turned = dict(re.findall(r'\*="fill: (#\w+)"\] \{ fill: (#\w+)', dark))
+    assert turned["#ffffff"] == "#1a1a1a"  # about the page's ground
+    line = re.search(r'\*="stroke: #0072b2"\] \{ stroke: (#\w+)', dark)[1]
+    assert luminance(line) > 2 * luminance("#0072b2")
+    patch = root.find(".//*[@id='patch_1']/*")  # the figure's ground
+    assert "opacity: 0" in patch.get("style") or "fill: none" in patch.get("style")
+    assert as_drawn(tmp_path / "one.png").suffix == ".svg"
+
+
+def test_a_figure_of_very_many_dots_stays_a_png(tmp_path, monkeypatch):
+    drawn(tmp_path / "one.png")
+    monkeypatch.setattr(figures, "_LONGEST", 100)
+    with pytest.raises(FileNotFoundError):
+        drawn(tmp_path / "one.png")
+    assert as_drawn(tmp_path / "one.png") == tmp_path / "one.png"

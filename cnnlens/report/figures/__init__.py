@@ -5,19 +5,24 @@ Colours of categories and of parts are the same on the page and in every figure,
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
+from colorsys import hls_to_rgb, rgb_to_hls
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
-from cnnlens.files import atomic
+from cnnlens.files import atomic, write_text
 from cnnlens.model.preprocess import Preprocess
 
 CELL = 112  # pixels: side of one image in a unit's strip
@@ -30,12 +35,50 @@ def new_figure(wide: float, high: float, dpi: int = 110, **more: Any) -> Figure:
     return figure
 
 
+_DRAWN: Any = {"svg.hashsalt": "cnnlens", "svg.fonttype": "none"}  # words as words, in any script
+_LONGEST = 1_000_000  # characters of an SVG; longer ones are many dots, better as PNG
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
-    with atomic(path) as temporary, warnings.catch_warnings():
-        # scripts that no font at hand has are drawn as boxes; JSON and page have them whole
+    """Write a figure as PNG, and as SVG beside it, which is sharp at any size and fits a dark page;
+    each whole or not at all, equal figures give equal bytes.
+    """
+    drawn = BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with atomic(path) as temporary, warnings.catch_warnings(), rc_context(_DRAWN):
+        # scripts that no font at hand has are drawn as boxes; SVG, JSON and page have them whole
         warnings.filterwarnings("ignore", message=".*missing from font")
         figure.savefig(temporary, format="png", metadata={"Software": None})
+        figure.savefig(drawn, format="svg", metadata=nothing, transparent=True, dpi=200)
+    text = drawn.getvalue().decode("utf-8")
+    text = text.replace("</style>", f"{_dark(text)}</style>", 1)
+    beside = path.with_suffix(".svg")
+    if len(text) <= _LONGEST:
+        write_text(beside, text)
+    else:
+        beside.unlink(missing_ok=True)
+
+
+def _dark(text: str) -> str:
+    """Style an SVG for a dark ground: lines and words light, hues kept; images stay as they are."""
+    rules = [
+        f'[style*="{what}: {colour}"] {{ {what}: {_turned(colour)} !important }}'
+        for what, colour in sorted(set(re.findall(r"(fill|stroke): (#[0-9a-f]{6})", text)))
+    ]
+    unsaid = f"svg {{ fill: {_turned('#000000')} }}"
+    return " ".join(["@media (prefers-color-scheme: dark) {", unsaid, *rules, "}"])
+
+
+def _turned(colour: str) -> str:
+    """Make a light colour dark and a dark one light; white becomes the page's ground."""
+    hue, light, full = rgb_to_hls(*to_rgb(colour))
+    return to_hex(hls_to_rgb(hue, 0.92 - 0.82 * light, full))
+
+
+def as_drawn(path: Path) -> Path:
+    """Name the SVG beside a figure, where there is one."""
+    beside = path.with_suffix(".svg")
+    return beside if beside.is_file() else path
 
 
 def save_image(path: Path, picture: Image.Image, kind: str, **how: Any) -> None:

@@ -23,7 +23,7 @@ from cnnlens.report.figures import CELL, as_seen, colours, new_figure, save_figu
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, cut, opened, sheet
 
 SHEET_UNITS = 12
-_DARK = 0.4  # brightness left outside the mask
+_DIM = 0.7  # brightness left outside the mask
 _CONTOUR = np.array([255, 225, 80], np.uint8)
 _GROUP = 256  # units drawn at once: their strips stay in memory until all their images were read
 
@@ -86,9 +86,8 @@ def _save(folder: Path, unit: int, cells: dict[int, np.ndarray]) -> None:
         Image.fromarray(strip).save(folder / f"{unit}.webp", quality=72, method=2)
 
 
-def lit(image: np.ndarray, mask: np.ndarray, dark: float = _DARK) -> np.ndarray:
-    """Darken an image (H, W, 3) outside a mask (H, W) and outline it, as the papers show a unit;
-    `dark` is the brightness left outside.
+def lit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Outline a mask (H, W) on an image (H, W, 3), which is mildly shaded outside it.
 
     Raises
     ------
@@ -98,8 +97,8 @@ def lit(image: np.ndarray, mask: np.ndarray, dark: float = _DARK) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != mask.shape:
         raise ValueError(f"an (H, W, 3) image and an (H, W) mask, not {image.shape}, {mask.shape}")
     inside = mask.astype(bool)
-    shown = np.where(inside[..., None], image, (image * dark).astype(np.uint8))  # (H, W, 3)
-    shown[inside & ~_eroded(inside)] = _CONTOUR
+    shown = np.where(inside[..., None], image, (image * _DIM).astype(np.uint8))  # (H, W, 3)
+    shown[inside & ~_eroded(_eroded(inside))] = _CONTOUR
     return shown
 
 
