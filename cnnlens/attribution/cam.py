@@ -253,11 +253,11 @@ class ClassMaps:
                 f"the class maps of {self._model.arch} at {self.layer} are not finite",
                 "the network overflows there: check its weights, and --mean and --std",
             )
-        shares = self._shares(scores)
+        shares = self.shares(scores)
         shown = None if shares is None else shares.gather(1, chosen)
         return Found(found, chosen, scores.gather(1, chosen), shown)
 
-    def _shares(self, scores: Tensor) -> Tensor | None:
+    def shares(self, scores: Tensor) -> Tensor | None:
         """Probabilities (N, K); None of a single output without a sigmoid."""
         if self._ends.link == "sigmoid":
             return scores.sigmoid()

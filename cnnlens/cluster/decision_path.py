@@ -6,13 +6,14 @@ Dai 2020, §3.2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cnnlens.cluster.filters import NONE, FilterTree, node_vectors
 from cnnlens.cluster.tree import half_cosine, roots
+from cnnlens.cluster.turns import Turn, turns
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,22 @@ class Split:
         Its critical filter.
     to_chosen, to_other : float
         ½(1 − cos) of the image to the child that it goes to, and to the other one.
+    chosen, other : int
+        These children, as the tree counts its nodes.
+    turn : Turn or None
+        What of the critical filter would have turned it; None where no strength of it would.
+    easiest : Turn or None
+        The unit of the layer that needed to change least to turn it.
     """
 
     merge: int
     filter: int | None
     to_chosen: float
     to_other: float
+    chosen: int = NONE
+    other: int = NONE
+    turn: Turn | None = None
+    easiest: Turn | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,10 @@ def descend(vectors: np.ndarray, tree: FilterTree, image: np.ndarray) -> Decisio
     splits = []
     while node >= count:
         merge = node - count
-        (node, chosen), (_, other) = _nearest(vectors, tree.pairs[merge].tolist(), image)
-        critical = int(tree.critical[merge])
-        splits.append(Split(merge, None if critical == NONE else critical, chosen, other))
+        (node, near), (other, far) = _nearest(vectors, tree.pairs[merge].tolist(), image)
+        critical = None if (unit := int(tree.critical[merge])) == NONE else unit
+        turn, least = turns(vectors[node], vectors[other], image, critical)
+        splits.append(Split(merge, critical, near, far, node, other, turn, least))
     ((_, distance),) = _nearest(vectors, [node], image)
     return DecisionPath(tuple(splits), node, distance)
 
@@ -120,6 +132,8 @@ class Prediction:
         The category of the data that is called after it.
     heat : numpy.ndarray
         (H, W) float32: Grad-CAM of the class.
+    second : (str, float or None), optional
+        The next class and its probability.
     """
 
     number: int
@@ -127,6 +141,29 @@ class Prediction:
     probability: float | None
     category: str | None
     heat: np.ndarray = field(repr=False)
+    second: tuple[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Without:
+    """What the network says of an image while one unit is switched off.
+
+    Attributes
+    ----------
+    number : int
+        The class that it then predicts.
+    name : str
+        Its name.
+    probability : float or None
+        Of that class.
+    kept : float or None
+        Of the class that it predicts with all units.
+    """
+
+    number: int
+    name: str
+    probability: float | None
+    kept: float | None
 
 
 @dataclass(frozen=True)
@@ -170,6 +207,8 @@ class Explanation:
         One per split; None where a split has no critical filter.
     leaf : int
         Row of the image at which the path ends.
+    without : mapping of int to Without
+        By unit of the path: what the network says without it; empty where it cannot be asked.
     """
 
     prediction: Prediction | None
@@ -178,6 +217,20 @@ class Explanation:
     path: DecisionPath
     evidence: tuple[Evidence | None, ...]
     leaf: int
+    without: Mapping[int, Without] = field(default_factory=dict)
+
+    @property
+    def turned(self) -> list[int]:
+        """Units of the path without which the network predicts another class."""
+        seen = self.prediction
+        return [u for u, w in self.without.items() if seen and w.number != seen.number]
+
+    def right(self, category: str | None) -> bool | None:
+        """Whether the predicted class is a category; None where either is not known."""
+        seen = self.prediction
+        if seen is None or category is None:
+            return None
+        return category in (seen.category, seen.name)
 
     @property
     def of_predicted(self) -> bool:
@@ -201,6 +254,10 @@ class Explanation:
             "class": seen.number if seen else None,
             "class_name": seen.name if seen else None,
             "probability": seen.probability if seen else None,
+            "second": dict(zip(("class_name", "probability"), seen.second, strict=True))
+            if seen and seen.second
+            else None,
+            "turned": self.turned,
             "category": self.category,
             "path": [self._split(i, images, detects or {}) for i in range(len(self.evidence))],
             "leaf": {"image": images[self.leaf], "distance": self.path.distance},
@@ -217,6 +274,9 @@ class Explanation:
             "images": int(self.tree.sizes[split.merge]),
             "to_chosen": split.to_chosen,
             "to_other": split.to_other,
+            "images_chosen": int(self.tree.node_sizes[split.chosen]),
+            "turn": split.turn and asdict(split.turn),
+            "easiest": split.easiest and asdict(split.easiest),
         }
         if evidence is None or split.filter is None:
             return found
@@ -226,17 +286,22 @@ class Explanation:
             "share_below_category": evidence.share_below_category,
             "share_below_data": evidence.share_below_data,
             "top_images": [images[row] for row in evidence.top],
+            "without": asdict(self.without[split.filter]) if split.filter in self.without else None,
             **({"detects": detects[split.filter]} if detects.get(split.filter) else {}),
         }
 
 
 # ---- explained images beside each other
 
-IMAGE_COLUMNS = ("image", "predicted", "probability", "category", "splits", "first filters")
+IMAGE_COLUMNS = (
+    *("image", "predicted", "probability", "is", "right", "category", "splits", "first filters"),
+)
 
 
 def image_row(name: str, found: Mapping[str, Any]) -> list[object]:
     """Give an image's row under `IMAGE_COLUMNS`, from its `Explanation.as_dict`."""
-    said = (found[key] for key in ("class_name", "probability", "category"))
+    true = (found.get("true") or {}).get("category")
+    right = None if found.get("right") is None else ("no", "yes")[found["right"]]
+    said = found["class_name"], found["probability"], true, right, found["category"]
     first = (str(split["critical_filter"]) for split in found["path"][:6])
     return [name, *said, len(found["path"]), " ".join(first)]

@@ -25,9 +25,11 @@ from cnnlens.cluster.decision_path import (
     Evidence,
     Explanation,
     Prediction,
+    Without,
     descend,
 )
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
+from cnnlens.cluster.switched_off import answers_without
 from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name
@@ -208,7 +210,7 @@ class _Run:
         every = unit_peaks(self.source, units) if units else np.empty((0, 0), np.float32)
         peaks = dict(zip(units, every, strict=True))  # (N,) each
         return (
-            (number, self._explanation(predictions[number], walks[number], peaks))
+            (number, self._explanation(predictions[number], walks[number], peaks, images[number]))
             for number in sorted(walks)
         )
 
@@ -226,7 +228,7 @@ class _Run:
         assert self.look is not None
         model, names = self.model, self.groups.names
         rows = torch.from_numpy(pixels)[None].repeat(model.batch or 1, 1, 1, 1)
-        found = self.look(model.preprocess.normalize(rows.to(model.device)), None, 1)
+        found = self.look(model.preprocess.normalize(rows.to(model.device)), None, 2)
         number = int(found.classes[0, 0])
         category = category_of(number, model.classes, self.look.count, names)
         if category is None and self.named is None:
@@ -238,11 +240,17 @@ class _Run:
             )
         return Prediction(
             number=number,
-            name=class_name(number, model.classes or sorted(names) if category else None),
+            name=self._name(number, category),
             probability=found.probability(0),
             category=category,
             heat=found.maps[0, 0].float().cpu().numpy(),
+            second=(self._name(int(found.classes[0, 1]), category), found.probability(1)),
         )
+
+    def _name(self, number: int, category: str | None) -> str:
+        """Name a class; after the data's categories where these are the classes in order."""
+        names = self.groups.names
+        return class_name(number, self.model.classes or sorted(names) if category else None)
 
     def _walks(
         self, images: Sequence[np.ndarray], wanted: Mapping[int, str]
@@ -283,9 +291,15 @@ class _Run:
         return np.asarray(maps[0])
 
     def _explanation(
-        self, prediction: Prediction | None, walk: _Walk, peaks: Mapping[int, np.ndarray]
+        self,
+        prediction: Prediction | None,
+        walk: _Walk,
+        peaks: Mapping[int, np.ndarray],
+        pixels: np.ndarray,
     ) -> Explanation:
-        filters = (split.filter for split in walk.path.splits)
+        filters = [split.filter for split in walk.path.splits]
+        main = [filters[number] for number in walk.path.main_splits(walk.tree)]
+        units = list(dict.fromkeys(unit for unit in main if unit is not None))
         return Explanation(
             prediction=prediction,
             category=walk.category,
@@ -296,7 +310,20 @@ class _Run:
                 for f in filters
             ),
             leaf=int(walk.rows[walk.tree.leaves[walk.path.leaf]]),
+            without=self._without(prediction, pixels, units),
         )
+
+    def _without(
+        self, seen: Prediction | None, pixels: np.ndarray, units: Sequence[int]
+    ) -> dict[int, Without]:
+        if seen is None or self.look is None:
+            return {}
+        found = answers_without(
+            self.model, self.layer, pixels, units, seen.number, self.look.shares
+        )
+        return {
+            unit: Without(n, self._name(n, seen.category), *p) for unit, (n, *p) in found.items()
+        }
 
     def _evidence(self, value: float, peaks: np.ndarray, rows: np.ndarray) -> Evidence:
         highest = np.argsort(-peaks, kind="stable")[: self.top]

@@ -108,6 +108,30 @@ class Explain(Method):
         return self.detected(self.layer)
 
     @cached_property
+    def optimized(self) -> dict[int, Path]:
+        """The picture that excites a unit of the layer most, where `visualize` made one."""
+        folder = self.study.workspace.path / "visualize" / self.layer.folder
+        found = {file.stem: file for file in folder.glob("*.png") if file.stem.isdecimal()}
+        return {int(unit): file for unit, file in found.items()}
+
+    def _true(self, image: GivenImage) -> dict[str, str] | None:
+        """Say what an image is: as the data says it, else as the folder is called it lies in."""
+        path, root = image.path.resolve(), self.images.root
+        if path.is_relative_to(root.resolve()):
+            file = root / path.relative_to(root.resolve())
+            if file in self._categories:
+                return {"category": self._categories[file], "known_from": "the data"}
+        name = path.parent.name
+        known = name in set(self._categories.values())
+        return {"category": name, "known_from": "its folder"} if known else None
+
+    @cached_property
+    def _categories(self) -> dict[Path, str]:
+        """The category of every image of the data, by its file."""
+        known = self.images.image_categories or ()
+        return {self.images.file(place): name for place, name in enumerate(known)}
+
+    @cached_property
     def _key(self) -> dict[str, Any]:
         """Everything that every explanation of this run depends on."""
         return self.study.key(
@@ -117,12 +141,14 @@ class Explain(Method):
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
             detects=mark(self.detects),
+            optimized=mark({u: f.stat().st_mtime_ns for u, f in sorted(self.optimized.items())}),
             **self.study.head,
         )
 
     def _item(self, image: GivenImage, category: str | None) -> Item:
         name = self._name(image, category)
         made_from = {**self._key, "category": category, "image": image.mark}
+        made_from["true"] = self._true(image)
         return Item(f"{name}.json", made_from, (f"{name}.png",), name)
 
     def _made(self, image: GivenImage) -> str | None:
@@ -185,17 +211,20 @@ class Explain(Method):
         """Draw an explanation; write its picture and its JSON."""
         from cnnlens.files import write_json
         from cnnlens.report.figures import rows_seen
-        from cnnlens.report.figures.filters import save_explained
+        from cnnlens.report.figures.explained import save_explained
 
         item = self._item(image, None if found.of_predicted else found.category)
-        layer, detects, name = self.layer.name, self.detects, item.subject
+        name, true = item.subject, self._true(image)
+        about = {
+            **{"image": image.shown, "file": f"{name}.png", "layer": self.layer.name},
+            **found.as_dict(store.images, self.detects),
+            "true": true,
+            "right": found.right(true["category"] if true else None),
+        }
         seen = rows_seen(self.images, store.positions, self.study.model.preprocess)
-        save_explained(
-            self.folder / f"{name}.png", found, pixels, image.path.name, layer, detects, seen
-        )
-        about = {"image": image.shown, "file": f"{name}.png", "layer": layer}
-        rest = {**found.as_dict(store.images, detects), MADE_FROM: item.made_from}
-        write_json(self.folder / item.name, {**about, **rest})
+        picture = self.folder / f"{name}.png"
+        save_explained(picture, found, about, pixels, image.path.name, seen, self.optimized)
+        write_json(self.folder / item.name, {**about, MADE_FROM: item.made_from})
         self.shown[name] = image.place, item.made_from["category"]
         self.names[image] = name
 

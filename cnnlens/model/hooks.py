@@ -57,6 +57,29 @@ def read_and_run(
     return [values[place] for place in places], output
 
 
+@torch.no_grad()
+def run_without(net: nn.Module, x: Tensor, place: Place, units: Sequence[int | None]) -> Any:
+    """Run `net` on `x` (N, …) with one unit of each row switched off, and return its output.
+
+    At `place` the i-th row's map of unit `units[i]` is 0; of None all stay as they are.
+
+    Raises
+    ------
+    CnnlensError
+        When the place is never reached, or its values cannot be changed.
+    """
+
+    def drop(place: Place, value: Tensor) -> None:
+        with _disable_current_modes():
+            for row, unit in enumerate(units):
+                if unit is not None:
+                    place.as_maps(value)[row, unit] = 0
+                    if place.as_maps(value)[row, unit].any():  # what was changed was a copy
+                        raise CnnlensError(f"the units of {place.path} cannot be switched off")
+
+    return _run(net, x, [place], drop, stop=False, live=False)
+
+
 @dataclass(frozen=True)
 class Live:
     """A value of the forward pass, and its place in the autograd graph.

@@ -37,6 +37,7 @@ from cnnlens.report.contents import (
     read_object,
     reading,
 )
+from cnnlens.report.explained_words import predicted
 from cnnlens.report.figures import part_colours
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
 from cnnlens.report.outlier_files import read_outliers
@@ -152,14 +153,32 @@ def explanations(workspace: Path) -> Section | None:
     """Gather the section about explained images: their path down a tree of filters."""
     shots, files = [], []
     for file in sorted((workspace / "explain").glob("*.json")):
-        found = read_object(file, ("image",))
-        where = f"{found.get('category', '')} in {found.get('layer', '')}"
-        alt = f"The path of {local(str(found['image']), workspace)} down the filters of {where}"
-        if (picture := file.with_suffix(".png")).is_file():
-            shots.append(Shot(picture, alt=alt))
-            files.append(file)
-    parts = [Gallery(shots, wide=True)] if shots else []
+        found = read_object(file, ("image", "class", "path"))
+        with reading(file, _EXPLAIN_ANEW):
+            if (picture := file.with_suffix(".png")).is_file():
+                shots.append(
+                    (found.get("right") is not False, _explained(found, picture, workspace))
+                )
+                files.append(file)
+    shots.sort(key=lambda shot: shot[0])  # what is wrong comes first
+    wrong = sum(not right for right, _ in shots)
+    said = [
+        Text(f"{wrong} of {len(shots)} images are predicted wrongly; they come first.", "small")
+    ]
+    parts = (
+        [*(said if wrong else []), Gallery([one for _, one in shots], 12, True)] if shots else []
+    )
     return section_of("explain", "An image’s path down the filters", parts, files)
+
+
+_EXPLAIN_ANEW = "redo `cnnlens explain` with --force"
+
+
+def _explained(found: Mapping[str, Any], picture: Path, workspace: Path) -> Shot:
+    image = local(str(found["image"]), workspace)
+    where = f"{found.get('category', '')} in {found.get('layer', '')}"
+    words = f"{image}: {predicted(found)}." if "right" in found else image
+    return Shot(picture, caption=words, alt=f"The path of {image} down the filters of {where}")
 
 
 def outliers(workspace: Path) -> Section | None:

@@ -110,7 +110,7 @@ def test_a_document_says_what_filters_detect(world: World) -> None:
     images = [f"{i}.png" for i in range(45)]
     number, unit = next((i, s.filter) for i, s in enumerate(found.path.splits) if s.filter)
     document = found.as_dict(images, {unit: "stripes"})
-    keys = ["class", "class_name", "probability", "category", "path", "leaf"]
+    keys = ["class", "class_name", "probability", "second", "turned", "category", "path", "leaf"]
     assert list(document) == keys
     assert document["leaf"] == {"image": f"{found.leaf}.png", "distance": found.path.distance}
     entry, evidence = document["path"][number], found.evidence[number]
@@ -172,3 +172,37 @@ def test_a_layer_without_answers_is_named(world: World) -> None:
     world.model.net[2].bias.data.fill_(-1e6)
     with pytest.raises(CnnlensError, match="nothing to the image"):
         explain(*given, category="bee")
+
+
+def test_units_are_switched_off_one_by_one(world: World) -> None:
+    """Against a network that is run layer by layer, one map of the last layer being 0."""
+    for pixels in world.pixels[:6]:
+        found = explain(world.model, world.layer, world.source, world.groups, pixels)
+        assert found.without and found.prediction is not None
+        x = world.model.preprocess.normalize(torch.from_numpy(pixels)[None])
+        maps = world.model.net[:4](x)
+        for unit, answer in found.without.items():
+            bare = maps.clone()
+            bare[:, unit] = 0
+            shares = world.model.net[4:](bare)[0].softmax(0)
+            assert answer.number == int(shares.argmax())
+            assert answer.probability == pytest.approx(float(shares.max()), rel=1e-5)
+            assert answer.kept == pytest.approx(float(shares[found.prediction.number]), rel=1e-5)
+        turned = [u for u, w in found.without.items() if w.number != found.prediction.number]
+        assert found.turned == turned
+
+
+def test_the_next_class_is_the_second_by_score(world: World) -> None:
+    found = explain(world.model, world.layer, world.source, world.groups, world.pixels[3])
+    x = world.model.preprocess.normalize(torch.from_numpy(world.pixels[3])[None])
+    shares = world.model.net(x)[0].softmax(0)
+    second = int(shares.argsort(descending=True)[1])
+    assert found.prediction is not None and found.prediction.second is not None
+    assert found.prediction.second == (NAMES[second], pytest.approx(float(shares[second])))
+
+
+def test_right_is_what_the_category_says(world: World) -> None:
+    found = explain(world.model, world.layer, world.source, world.groups, world.pixels[3])
+    assert found.right(found.category) is True
+    assert found.right(next(n for n in NAMES if n != found.category)) is False
+    assert found.right(None) is None

@@ -30,7 +30,7 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
 from cnnlens.report.cluster_files import EMBED, read_tree
-from cnnlens.report.figures import filters as filter_figures
+from cnnlens.report.figures import explained as explained_figure
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
@@ -234,6 +234,26 @@ def test_an_image_is_explained_anew_when_an_input_changed(world: Path, change: C
     assert not explained(world, **applied(change, world))
 
 
+def test_an_image_is_explained_anew_when_a_unit_was_optimized(world: Path) -> None:
+    drawn = world / "ws" / "visualize" / "conv2" / "3.png"
+    drawn.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(drawn)
+    assert not explained(world)
+
+
+def test_an_image_is_explained_anew_when_its_folder_says_what_it_is(world: Path) -> None:
+    file = world / "photos" / "x.png"
+    with mock.patch.object(Explain, "_true", lambda self, image: {"category": "cat"}):
+        assert not explained(world)
+    inside = done(Explain, world, image=(next((world / "kinds" / "cat").glob("*.png")),)).document()
+    assert inside["true"] == {"category": "cat", "known_from": "the data"}
+    assert inside["right"] == (inside["class_name"] == "cat")
+    (world / "cat").mkdir()
+    copied = shutil.copy(file, world / "cat" / "other.png")
+    beside = done(Explain, world, image=(Path(copied),)).document()
+    assert beside["true"] == {"category": "cat", "known_from": "its folder"}
+
+
 def test_an_image_is_explained_anew_when_other_things_are_known(world: Path) -> None:
     with mock.patch("cnnlens.report.dissect_files.detected", return_value={3: "hair, IoU 0.2"}):
         assert not explained(world)
@@ -367,7 +387,7 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
 ) -> None:
     photos = sorted((world / "strange" / "u").glob("*.png"))
     drawn: list[Image.Image] = []
-    real = filter_figures.draw_explained
+    real = explained_figure.draw_explained
 
     def stopped(*what: Any) -> Image.Image:
         if len(drawn) == 2:
@@ -376,7 +396,7 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
         return drawn[-1]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(filter_figures, "draw_explained", stopped)
+        patch.setattr(explained_figure, "draw_explained", stopped)
         done(Explain, world, image=photos)
     drawn.clear()
     one = method(Explain, world, image=photos)

@@ -1,0 +1,187 @@
+"""The picture of one explained image: what the network says of it, and its path, step by step.
+
+It is narrow, so that it can be read on a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cnnlens.cluster.decision_path import Evidence, Explanation
+from cnnlens.report.explained_words import predicted, step, turned, unit_name
+from cnnlens.report.figures import save_image
+from cnnlens.report.figures.attribution import as_rgb, overlay
+from cnnlens.report.sheet import (
+    INK,
+    MARK,
+    PALE,
+    Column,
+    Drawing,
+    Part,
+    Picture,
+    Row,
+    Text,
+    fitted,
+    font,
+    sheet,
+)  # fmt: skip
+
+_WIDE, _EDGE, _BETWEEN = 640, 22, 6  # pixels
+_TILE = (_WIDE - 2 * 14) // 3
+_CELL, _CHART, _INDENT = 64, 150, 26
+_BAR = "#b9c9d6"
+_GOOD, _BAD = "#1a7f37", "#c0392b"
+_BINS = 24
+_TOP = 5  # images of the data at a split
+
+
+def save_explained(path: Path, *what: Any) -> None:
+    """Write the picture of one explained image, see `draw_explained`."""
+    save_image(path, draw_explained(*what), "PNG", optimize=True)
+
+
+def draw_explained(
+    found: Explanation,
+    about: Mapping[str, Any],
+    pixels: np.ndarray,
+    name: str,
+    as_seen: Callable[[int, int], np.ndarray],
+    optimized: Mapping[int, Path],
+) -> Image.Image:
+    """Lay out one explained image, as RGB.
+
+    `about` is its JSON. Its `pixels` are (C, H, W) uint8, its `name` is the file's. `as_seen` gives
+    an image of the data as the network sees it, by row and side: (side, side, 3) uint8; `optimized`
+    has the picture that excites a unit most, where one was made.
+    """
+    colour = {True: _GOOD, False: _BAD}.get(about["right"], INK)
+    head: list[Part] = [Text(name, 17, 26, bold=True)]
+    head += _lines(f"{_upper(predicted(about))}.", 13, colour)
+    if why := turned(about):
+        head += _lines(f"{why}.", 12)
+    rgb = as_rgb(pixels)
+    seen = [_tile(rgb, "as the network saw it")]
+    if prediction := found.prediction:
+        seen.append(_tile(overlay(rgb, prediction.heat), f"what speaks for {prediction.name}"))
+    itself = found.path.distance < 1e-6  # an image of the data ends at itself
+    last_seen = "where it ends: itself" if itself else f"its likest of {found.category}"
+    seen.append(_tile(as_seen(found.leaf, _TILE), last_seen))
+    chosen = found.path.main_splits(found.tree)
+    steps = [
+        _step(found, about, number, place, as_seen, optimized)
+        for place, number in enumerate(chosen, 1)
+    ]
+    layer, made = about["layer"], any(found.path.splits[n].filter in optimized for n in chosen)
+    way = f"Its way down the units of {layer}, as they part the images of {found.category}"
+    key = (
+        "bars: the unit on the images of the category, line: this image; beside them the images "
+        "that excite it most" + (", and one made to" if made else "")
+    )
+    more = len(found.path.splits) - len(chosen)
+    last: list[Part] = [Text(f"{more} further steps stand in the JSON", 12, 20)] if more else []
+    under: list[Part] = [
+        Drawing(0, 12),
+        Text(way, 14, 21, bold=True),
+        *_lines(key, 11),
+        Drawing(0, 8),
+    ]
+    parts = [*head, Drawing(0, 8), Row(*seen, gap=14), *under, *steps, *last]
+    return sheet(Column(*parts, least=(_WIDE, 0)), margin=_EDGE, top=_EDGE - 6, bottom=_EDGE)
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+class _Line:
+    """A line of text in a colour."""
+
+    def __init__(self, words: str, points: int, colour: str) -> None:
+        self.size = 0, points + 6
+        self._words, self._points, self._colour = words, points, colour
+
+    def draw(self, sheet: Image.Image, x: int, y: int, room: int) -> None:
+        """Write it."""
+        ImageDraw.Draw(sheet).text((x, y), self._words, fill=self._colour, font=font(self._points))
+
+
+def _lines(words: str, points: int, colour: str = PALE, wide: int = _WIDE) -> list[Part]:
+    """Break a text into lines of at most so many pixels."""
+    letters, lines = font(points), [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and letters.getlength(longer) > wide:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_Line(line, points, colour) for line in lines]
+
+
+def _tile(image: np.ndarray, words: str) -> Column:
+    tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+    return Column(Picture(tile), Drawing(_TILE, 4), Text(words, 12, 20, wide=_TILE))
+
+
+def _step(
+    found: Explanation,
+    about: Mapping[str, Any],
+    number: int,
+    place: int,
+    as_seen: Callable[[int, int], np.ndarray],
+    optimized: Mapping[int, Path],
+) -> Part:
+    """Draw one split: its unit, the image among the category's, what excites the unit."""
+    split, evidence = about["path"][number], found.evidence[number]
+    unit = found.path.splits[number].filter
+    words = [w for line in step(split, found.category) for w in _words(line)]
+    shown: list[Part] = []
+    if evidence is not None and unit is not None:
+        shown = list(_shown(evidence, as_seen, optimized.get(unit)))
+    title = Text(unit_name(unit, split.get("detects")), 13, 20, bold=True)
+    pictures: list[Part] = [Drawing(0, 4), Row(*shown, gap=_BETWEEN)] if shown else []
+    body = Column(title, *words, *pictures, Drawing(0, 16))
+    mark = Drawing(_INDENT, body.size[1], partial(_mark, place, body.size[1]))
+    return Row(mark, body)
+
+
+def _words(line: str) -> list[Part]:
+    return _lines(line, 11, wide=_WIDE - _INDENT)
+
+
+def _shown(
+    evidence: Evidence, as_seen: Callable[[int, int], np.ndarray], optimized: Path | None
+) -> Iterator[Part]:
+    yield Drawing(_CHART + 8, _CELL, partial(_draw_distribution, evidence))
+    for row in evidence.top[:_TOP]:
+        yield Picture(Image.fromarray(as_seen(row, _CELL)))
+    if optimized is not None:
+        yield Picture(fitted(optimized, _CELL))
+
+
+def _mark(place: int, high: int, pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    """Draw a step's number on the path."""
+    pen.line([(x + 8, y + 8), (x + 8, y + high + 8)], fill=_BAR, width=2)
+    pen.ellipse([(x, y), (x + 16, y + 16)], fill=MARK)
+    pen.text((x + 8, y + 8), str(place), fill="white", font=font(10, bold=True), anchor="mm")
+
+
+def _draw_distribution(evidence: Evidence, pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    """Draw where this image's activation stands among those of its category."""
+    value, others = evidence.activation, evidence.peaks
+    low, high = min(float(others.min()), value), max(float(others.max()), value)
+    high = high if high > low else low + 1
+    counts, _ = np.histogram(others, _BINS, (low, high))
+    tall, step = _CELL - 16, _CHART / _BINS
+    for number, count in enumerate(counts):
+        top = y + tall - tall * int(count) / max(int(counts.max()), 1)
+        pen.rectangle([x + number * step, top, x + (number + 1) * step - 1.5, y + tall], fill=_BAR)
+    at = x + _CHART * (value - low) / (high - low)
+    pen.line([(at, y - 2), (at, y + tall)], fill=MARK, width=2)
+    pen.text((x, y + tall + 3), f"{low:.3g}", fill=PALE, font=font(10))
+    pen.text((x + _CHART, y + tall + 3), f"{high:.3g}", fill=PALE, font=font(10), anchor="ra")

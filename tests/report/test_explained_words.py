@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cnnlens.report.explained_words import predicted, step, turned
+
+FOUND: dict[str, Any] = {
+    "class": 1, "class_name": "dog", "probability": 0.7,
+    "second": {"class_name": "cat", "probability": 0.2}, "turned": [],
+    "true": {"category": "cat", "known_from": "its folder"}, "right": False, "path": [],
+}  # fmt: skip
+SPLIT: dict[str, Any] = {
+    "critical_filter": 5, "images": 30, "images_chosen": 12, "to_chosen": 0.25, "to_other": 0.5,
+    "activation": 3.0, "share_below_category": 0.4, "share_below_data": 0.9,
+    "turn": {"unit": 5, "scale": 0.5}, "easiest": {"unit": 7, "scale": 1.25}, "detects": "fur",
+}  # fmt: skip
+
+
+def without(name: str, probability: float, kept: float) -> dict[str, Any]:
+    return {"number": 0, "name": name, "probability": probability, "kept": kept}
+
+
+def test_what_is_said_and_what_is_so() -> None:
+    assert predicted(FOUND) == "the network says dog (70.0%), then cat (20.0%); it is cat: wrong"
+    right = {**FOUND, "true": {"category": "dog"}, "right": True}
+    assert predicted(right).endswith("it is dog: right")
+    assert "is not known" in predicted({**FOUND, "true": None, "right": None})
+    assert predicted({**FOUND, "class": None, "right": None}).startswith("the network gives no")
+
+
+def test_what_would_have_turned_the_prediction() -> None:
+    one = {**SPLIT, "without": without("cat", 0.5, 0.3)}
+    assert turned({**FOUND, "path": [one], "turned": [5]}) == (
+        "What would have turned it: without unit 5 · fur it says cat (50.0%)"
+    )
+    other = {**SPLIT, "critical_filter": 6, "without": without("dog", 0.6, 0.6)}
+    kept = [{**SPLIT, "without": without("dog", 0.65, 0.65)}, other]
+    assert turned({**FOUND, "path": kept}) == (
+        "What would have turned it: nothing of this path alone; without any one of the 2 units "
+        "below it still says dog, least surely (60.0%) without unit 6 · fur"
+    )
+    assert turned(FOUND) == ""
+
+
+def test_a_step_is_said_in_sentences() -> None:
+    answer, way, turn = step(SPLIT, "dog")
+    assert answer == "It answers 3: more than on 40% of the images of dog and on 90% of all."
+    assert "with 12 of 30 images, at distance 0.250; to the others it is 0.500" in way
+    assert turn == (
+        "It would have gone the other way, had this unit answered 0.5 × as much; the least that "
+        "would: unit 7 at 1.2 × as much."
+    )
+
+
+@pytest.mark.parametrize(
+    ("turn", "easiest", "said"),
+    [
+        (None, {"unit": 7, "scale": 3.0}, "Not this unit would have"),
+        ({"unit": 5, "scale": 30.0}, {"unit": 5, "scale": 30.0}, "No single unit would have"),
+        (None, None, "No single unit would have"),
+        ({"unit": 5, "scale": 0.0}, {"unit": 5, "scale": 0.0}, "answered nothing at all."),
+    ],
+)
+def test_far_strengths_turn_nothing(turn: Any, easiest: Any, said: str) -> None:
+    assert said in list(step({**SPLIT, "turn": turn, "easiest": easiest}, "dog"))[-1]
