@@ -81,16 +81,27 @@ class Dissect(Measurement):
 
     def write(self, folder: Path, layer: Layer, found: Dissection) -> Iterator[int]:
         """Write the tables, a strip of top images per unit, the sheet of detectors."""
-        from cnnlens.report.dissect_files import write_tables
+        from cnnlens.report.dissect_files import write_pictured, write_tables
         from cnnlens.report.figures.dissect import write_detectors, write_strips
+        from cnnlens.report.figures.seen import write_seen
 
         write_tables(folder, found, self.images.paths)
         if found.top is not None:
+            preprocess, workers = self.study.model.preprocess, self.study.run.workers
+            shown = sorted({*found.top.positions.ravel().tolist()} - {-1})
+            place = self.study.workspace.path / "images"
+            files = dict(write_seen(place, self.images, shown, preprocess, workers))
+            write_pictured(folder, found, files)
             yield from write_strips(
-                folder / "pictures", self.images, found.top, found.thresholds,
-                self.study.model.preprocess, self.study.run.workers,
-            )  # fmt: skip
+                folder / "pictures", self.images, found.top, found.thresholds, preprocess, workers
+            )
             write_detectors(folder, distinct=True)
+
+    def described(self, layer: Layer) -> dict[str, Any]:
+        """Say what a unit sees where."""
+        from cnnlens.report.seen import View
+
+        return {"seen": View(self.study.model.preprocess.size, layer.fields).as_dict()}
 
     def work(self) -> Iterator[Step]:
         """Dissect what is missing; draw the figures over all layers, damaged neighbours aside."""

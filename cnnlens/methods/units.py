@@ -144,9 +144,10 @@ class Units(Measurement):
         )  # fmt: skip
 
     def described(self, layer: Layer) -> dict[str, Any]:
-        """Say what a unit sees where: how large images are, and its field along both axes."""
-        axes = [[field.start, field.stride, field.size, field.whole] for field in layer.fields]
-        return {"seen": {"size": list(self.study.model.preprocess.size), "axes": axes}}
+        """Say what a unit sees where."""
+        from cnnlens.report.seen import View
+
+        return {"seen": View(self.study.model.preprocess.size, layer.fields).as_dict()}
 
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and once every image that is listed."""

@@ -7,8 +7,8 @@ read every file but the summary and the units may be missing, none may be damage
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,8 @@ from cnnlens.measure.dissected_units import (
 from cnnlens.measure.dissection import Dissection
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import finished, in_order, read_object, reading
+from cnnlens.report.figures.seen import coarse
+from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens dissect` with --force"
@@ -51,11 +53,14 @@ class Unit(DissectedUnit, Shown):
         Of its activations.
     picture : pathlib.Path or None
         Its top images side by side.
+    seen : list of Seen
+        Its top images, where those are kept one by one.
     """
 
     top: tuple[TopImage, ...] = ()
     histogram: Histogram | None = None
     picture: Path | None = None
+    seen: list[Seen] = field(default_factory=list)
 
     @property
     def words(self) -> str:
@@ -195,7 +200,8 @@ def read_dissection(folder: Path) -> DissectResult:
     with reading(folder / "summary.json", _REDO):
         _check_numbers(summary)
         listed = [str(n) for n in summary.get("categories") or summary.get("per_category") or []]
-    units = _units(folder, listed)
+        view = View.of(summary)
+    units = _units(folder, listed, view)
     if summary.get("units") not in (None, len(units)):
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     concepts, scores = _rows(folder / "concepts.csv", ConceptExtent), None
@@ -236,7 +242,7 @@ def _check_numbers(summary: dict[str, Any]) -> None:
                     raise ValueError(f"{key} is {value!r}, not a number")
 
 
-def _units(folder: Path, categories: Sequence[str]) -> list[Unit]:
+def _units(folder: Path, categories: Sequence[str], view: View | None) -> list[Unit]:
     """Read the units with all that is known of them."""
 
     def more(row: dict[str, str]) -> dict[str, Any]:
@@ -252,15 +258,41 @@ def _units(folder: Path, categories: Sequence[str]) -> list[Unit]:
         top.setdefault(image.unit, []).append(image)
     histograms = _histograms(folder / "distributions.h5", units)
     pictures = {path.stem: path for path in (folder / "pictures").glob("*.webp")}
+    seen = _seen(folder, units, top, view)
     return [
         replace(
             unit,
             top=tuple(top.get(unit.unit, ())),
             histogram=histograms.get(unit.unit),
             picture=pictures.get(str(unit.unit)),
+            seen=seen.get(unit.unit, []),
         )
         for unit in units
     ]
+
+
+def _seen(
+    folder: Path, units: Sequence[Unit], top: Mapping[int, Sequence[TopImage]], view: View | None
+) -> dict[int, list[Seen]]:
+    """Read how units' top images are shown; nothing where they are not kept one by one."""
+    if view is None or not (path := folder / "pictures.h5").exists():
+        return {}
+    place = folder.parents[1] / "images"
+    with reading(path, _REDO), h5py.File(path, "r") as file:
+        files, maps = file["files"].asstr()[()], file["top_map"][()]
+        if len(files) != len(units) or files.shape != maps.shape[:2]:
+            raise ValueError("its shapes do not fit")
+    there = {name: place / name for name in np.unique(files) if name and (place / name).is_file()}
+
+    def of(row: int, one: TopImage, threshold: float) -> Seen:
+        level = threshold / one.peak if one.peak else 1.0
+        spot, picture = (one.y or 0, one.x or 0), there.get(files[row, one.rank])
+        return Seen(one.image, one.peak, spot, picture, view, maps[row, one.rank], level)
+
+    return {
+        unit.unit: [of(row, one, unit.threshold or 0.0) for one in top.get(unit.unit, ())]
+        for row, unit in enumerate(units)
+    }
 
 
 def _scores(
@@ -318,6 +350,18 @@ def write_tables(folder: Path, dissection: Dissection, paths: Sequence[str]) -> 
         with h5py.File(folder / "distributions.h5", "w") as file:
             file["histogram"] = dissection.histogram.counts
             file["edges"] = dissection.histogram.edges
+
+
+def write_pictured(folder: Path, dissection: Dissection, files: Mapping[int, str]) -> None:
+    """Write pictures.h5 of one layer: how its top images are shown; `files` gives the file in
+    ``WORKSPACE/images`` of an image, by its place in the data.
+    """
+    top = dissection.top
+    assert top is not None
+    names = [[files.get(place, "") for place in row] for row in top.positions.tolist()]
+    with h5py.File(folder / "pictures.h5", "w") as file:
+        file.create_dataset("files", data=np.array(names, object), dtype=h5py.string_dtype())
+        file.create_dataset("top_map", data=coarse(top.maps), compression="gzip")
 
 
 def write_units(path: Path, dissection: Dissection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.dissect_files import DissectResult, Unit, read_dissections
 from cnnlens.report.figures import colours
 from cnnlens.report.figures.dissect import count_of
+from cnnlens.report.seen import Seen, written_map
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
 BINS = 128  # finer histograms are merged to this
@@ -37,12 +38,7 @@ def dissection(workspace: Path) -> Section | None:
             "data": lambda summary: Path(data_name(summary)).name,
         },
         data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
-        pictures={
-            key: unit.picture
-            for layer in layers
-            for unit in layer.units
-            if unit.picture and (key := picture_key(layer, unit))
-        },
+        pictures=dict(_pictures(layers)),
         layers=[layer.name for layer in layers],
     )
     sources = [layer.folder / "summary.json" for layer in layers]
@@ -53,6 +49,23 @@ def dissection(workspace: Path) -> Section | None:
 def picture_key(layer: DissectResult, unit: Unit) -> str | None:
     """Name a unit's strip among all pictures of the page."""
     return f"dissect/{layer.folder.name}/pictures/{unit.unit}.webp" if unit.picture else None
+
+
+def _pictures(layers: list[DissectResult]) -> Iterator[tuple[str, Path]]:
+    """Yield top images one by one; strips of them where they are not kept so, and for print."""
+    for layer in layers:
+        for unit in layer.units:
+            if unit.picture and (key := _strip_key(layer, unit)):
+                yield key, unit.picture
+            yield from ((f"images/{p.name}", p) for one in unit.seen if (p := one.picture))
+        for unit in layer.best(TABLE_UNITS):
+            if unit.picture and (key := picture_key(layer, unit)):
+                yield key, unit.picture
+
+
+def _strip_key(layer: DissectResult, unit: Unit) -> str | None:
+    """Name a unit's strip, where its images are not kept one by one."""
+    return None if unit.seen else picture_key(layer, unit)
 
 
 def _summed(counts: Mapping[str, Any]) -> int | None:
@@ -89,6 +102,8 @@ def _bar(layer: DissectResult, category: str | None) -> dict[str, Any]:
 def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
     names = dict.fromkeys(top.image for unit in layer.units for top in unit.top)
     images = {name: index for index, name in enumerate(names)}
+    seen = {one.image: one for unit in layer.units for one in unit.seen}
+    wide = 1 + max((top.x or 0 for unit in layer.units for top in unit.top), default=0)
     concept_of = {(c.label, c.category): index for index, c in enumerate(layer.concepts)}
 
     def best(found: Best | Unit) -> dict[str, Any]:
@@ -109,9 +124,13 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
             "dead": unit.deadness,
             "best": [best(one) for one in unit.by_category if one.label],
             "near": [] if layer.scores is None else near_best(layer.scores[row]),
-            "top": [(images[top.image], top.peak) for top in unit.top],
+            "top": [
+                (images[top.image], top.peak, (top.y or 0) * wide + (top.x or 0))
+                for top in unit.top
+            ],
             "histogram": unit.histogram and unit.histogram.merged(BINS),
-            "picture": picture_key(layer, unit),
+            "picture": _strip_key(layer, unit),
+            "maps": [written_map(one.map) for one in unit.seen],
         }
         for row, unit in enumerate(layer.units)
     ]
@@ -122,9 +141,19 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
         "hasP": layer.has_p,
         "chance": (layer.summary.get("chance") or {}).get("mean_iou"),
         "images": list(images),
+        **_sight(seen, list(images), wide),
         "units": units,
         "concepts": _concepts(layer, number),
     }
+
+
+def _sight(seen: Mapping[str, Seen], images: list[str], wide: int) -> dict[str, Any]:
+    """Say what units see of top images that are kept one by one."""
+    one = next(iter(seen.values()), None)
+    if one is None or one.view is None or one.map is None:
+        return {"seen": None}
+    files = [path.stem if (path := seen[name].picture) else None for name in images]
+    return {"seen": one.view.as_dict(), "map": one.map.shape, "wide": wide, "files": files}
 
 
 def _concepts(layer: DissectResult, number: Mapping[str, int]) -> list[dict[str, Any]]:

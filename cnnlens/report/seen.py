@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ class View:
         pairs = zip(self.fields, self.size, strict=True)
         return all(field.whole or field.size >= length for field, length in pairs)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as ``summary.json`` holds it."""
+        axes = [[field.start, field.stride, field.size, field.whole] for field in self.fields]
+        return {"size": list(self.size), "axes": axes}
+
     @staticmethod
     def of(summary: Mapping[str, Any]) -> View | None:
         """Read what ``summary.json`` says of it; None where it says nothing."""
@@ -69,6 +75,8 @@ class Seen:
         What the unit sees.
     map : numpy.ndarray or None
         (h, w) uint8: the unit's map on it, coarsely: `STEPS` is its peak.
+    level : float
+        From where on its mask reaches, in shares of its peak on the image.
     """
 
     image: str
@@ -77,6 +85,7 @@ class Seen:
     picture: Path | None = None
     view: View | None = None
     map: np.ndarray | None = None
+    level: float = LEVEL
 
     @property
     def field(self) -> Box | None:
@@ -111,8 +120,8 @@ class Seen:
         return f"{x:g} {y:g} {side:g} {side:g}"
 
     def lines(self) -> list[np.ndarray]:
-        """Outline where the unit is above half of its peak: closed lines (n, 2) of x and y, in
-        pixels of the seen image. None where its map is not kept, or is one value.
+        """Outline where the unit is above `level`: closed lines (n, 2) of x and y, in pixels of the
+        seen image. None where its map is not kept, or is one value.
         """
         if self.map is None or self.map.size == 1 or self.view is None:
             return []
@@ -122,7 +131,7 @@ class Seen:
             np.concatenate([[0.0, 0.0], (np.arange(cells) + 0.5) * length / cells, [length] * 2])
             for cells, length in ((columns, wide), (rows, high))
         )
-        found: Any = contourpy.contour_generator(x, y, padded).lines(LEVEL * STEPS)
+        found: Any = contourpy.contour_generator(x, y, padded).lines(self.level * STEPS)
         return list(found)
 
     def outline(self) -> str:
@@ -136,3 +145,17 @@ def _moved(start: float, stop: float, side: float, length: float) -> float:
     if side > length:
         return (length - side) / 2
     return min(max((start + stop - side) / 2, 0), length - side)
+
+
+_DIGITS = bytes.maketrans(bytes(range(16)), b"0123456789abcdef")
+_RUN = re.compile("0{1,20}")
+
+
+def written_map(found: np.ndarray | None) -> str:
+    """Write a map for the page's script: hexadecimal digits, and letters from g on for so many
+    zeros: g one, h two, …
+    """
+    if found is None or found.size == 1:
+        return ""
+    digits = found.tobytes().translate(_DIGITS).decode("ascii")
+    return _RUN.sub(lambda run: chr(ord("f") + len(run[0])), digits)

@@ -234,7 +234,7 @@ def _labelled(layer: Any, row: int, known: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"label": label_of(layer, row), "threshold": unit.threshold}
     if known.get("top") or known.get("dead"):
         return found
-    top = [Seen(t.image, t.peak, (t.y or 0, t.x or 0)) for t in unit.top]
+    top = unit.seen or [Seen(t.image, t.peak, (t.y or 0, t.x or 0)) for t in unit.top]
     histogram, images = unit.histogram, layer.summary.get("images")
     return found | {
         "dead": unit.deadness == "dead", "strip": unit.picture, "top": top,

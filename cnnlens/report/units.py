@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.report.blocks import Explorer, Note, Section
 from cnnlens.report.figures.units import SHOWN
-from cnnlens.report.seen import Seen
+from cnnlens.report.seen import Seen, written_map
 from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_page import UnitLayer, UnitPage, unit_layers
 
@@ -90,7 +89,7 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
         **about,
         "data": Path(data_name(found.summary)).name,
         "measured": len(found.images),
-        "seen": view and {"size": view.size, "axes": found.summary["seen"]["axes"]},
+        "seen": view and view.as_dict(),
         "wide": wide,
         "map": list(found.looked["top_map"].shape[2:]) if found.looked else None,
         "images": names,
@@ -146,7 +145,7 @@ def _more(page: UnitPage, index: dict[str, int], wide: int) -> list[Any]:
     top = page.top[:SHOWN]
     return [
         [_short(one.peak) for one in top],
-        [_map(one.map) for one in top],
+        [written_map(one.map) for one in top],
         _places(page.bottom[:SHOWN], index, wide),
         [_places(one.examples, index, wide) for one in page.bins],
         [one.images for one in page.bins],
@@ -154,18 +153,6 @@ def _more(page: UnitPage, index: dict[str, int], wide: int) -> list[Any]:
         [(one.layer, one.unit, round(one.correlation, 3)) for one in page.neighbours],
         page.histogram and _filled(page.histogram).merged(BINS),
     ]
-
-
-_DIGITS = bytes.maketrans(bytes(range(16)), b"0123456789abcdef")
-_RUN = re.compile("0{1,20}")
-
-
-def _map(found: np.ndarray | None) -> str:
-    """Write a map as hexadecimal digits; letters from g on are so many zeros: g one, h two, …"""
-    if found is None or found.size == 1:
-        return ""
-    digits = found.tobytes().translate(_DIGITS).decode("ascii")
-    return _RUN.sub(lambda run: chr(ord("f") + len(run[0])), digits)
 
 
 def _strongest(found: UnitsResult, image: str, wide: int) -> list[float | int | None]:

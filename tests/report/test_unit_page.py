@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
+from cnnlens.report.dissection import dissection
 from cnnlens.report.unit_page import UnitLayer, unit_layers
 
 from .fake_workspace import make_workspace
@@ -109,3 +114,54 @@ def test_what_is_damaged_is_left_out(workspace: Path) -> None:
 
 def test_a_workspace_without_results_has_no_layers(tmp_path: Path) -> None:
     assert unit_layers(tmp_path) == []
+
+
+def keep_labelled_images(workspace: Path, layer: str = "conv5", images: int = 4) -> None:
+    """Do what `cnnlens dissect` does for images that are shown one by one."""
+    folder, units = workspace / "dissect" / layer, 5
+    (workspace / "images").mkdir()
+    Image.new("RGB", (32, 32), "teal").save(workspace / "images" / "0a.webp")
+    maps = np.zeros((units, images, 7, 7), np.uint8)
+    maps[:, :, 3, 4] = 15  # where the tables of `make_workspace` say that the peak is
+    with h5py.File(folder / "pictures.h5", "w") as file:
+        file["top_map"] = maps
+        names = np.full((units, images), "0a.webp", object)
+        file.create_dataset("files", data=names, dtype=h5py.string_dtype())
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["seen"] = {"size": [32, 32], "axes": [[4.0, 4.0, 8.0, False]] * 2}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_labelled_images_are_kept_one_by_one_with_the_mask_of_the_threshold(tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 5}, images=4)
+    keep_labelled_images(tmp_path)
+    page = of(tmp_path).page(1)
+    assert page is not None and len(page.top) == 4 and page.threshold is not None
+    best = page.top[0]
+    assert best.picture == tmp_path / "images" / "0a.webp" and best.field == (12, 16, 20, 24)
+    assert best.peak is not None and best.level == pytest.approx(page.threshold / best.peak)
+    assert best.outline() != "" == replace(best, level=1.5).outline()
+
+
+def test_strips_of_kept_images_are_on_the_page_for_print_alone(tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 5}, images=4)
+    strips = set(dissection(tmp_path).parts[0].pictures)  # type: ignore[union-attr]
+    keep_labelled_images(tmp_path)
+    found = dissection(tmp_path).parts[0]  # type: ignore[union-attr]
+    assert set(found.pictures) == strips | {"images/0a.webp"}  # 5 units, all of them in print
+    (layer,) = found.data["layers"]
+    assert {unit["picture"] for unit in layer["units"]} == {None}
+    assert layer["files"] == ["0a"] * len(layer["images"]) and tuple(layer["map"]) == (7, 7)
+    unit = layer["units"][1]
+    assert [divmod(place, layer["wide"]) for _, _, place in unit["top"]] == [(3, 4)] * 4
+    assert len(unit["maps"]) == 4 and "f" in unit["maps"][0]
+
+
+def test_damaged_pictures_of_labelled_images_are_named(tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 5}, images=4)
+    keep_labelled_images(tmp_path)
+    with h5py.File(tmp_path / "dissect" / "conv5" / "pictures.h5", "r+") as file:
+        del file["top_map"]
+        file["top_map"] = np.zeros((2, 4, 7, 7), np.uint8)
+    with pytest.raises(CnnlensError, match=r"pictures\.h5 is damaged"):
+        dissection(tmp_path)

@@ -3,6 +3,7 @@ class DissectedLayer {
   constructor(data, categories, section) {
     Object.assign(this, data, { categories, section });
     this.unitOf = new Map(this.units.map((unit) => [unit.unit, unit]));
+    this.sight = data.seen && new Sight(data, data.files);
     this.longest = Math.max(...this.units.map((unit) => unit.iou), this.minIou ?? 0, 1e-9);
   }
 

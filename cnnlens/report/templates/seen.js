@@ -1,11 +1,12 @@
 // Images as units see them: every image is there once, and an SVG's view box cuts it out.
-const LEVEL = 7.5; // half of a map's peak, in the steps that maps are kept in
+const STEPS = 15; // of a map: its peak
 
 class Sight {
-  constructor({ seen, wide, map, images, files }, all) {
+  // names: of the pictures of its images, or null
+  constructor({ seen, wide, map, images }, names) {
     Object.assign(this, { wide, map, images });
     [this.size, this.axes] = [seen?.size ?? [1, 1], seen?.axes ?? null];
-    this.keys = files.map((file) => (file < 0 ? null : `images/${all[file]}.webp`));
+    this.keys = names.map((name) => name && `images/${name}.webp`);
     this.whole = !this.axes || this.axes.every(([, , size, whole], axis) => whole || size >= this.size[axis]);
   }
 
@@ -27,22 +28,22 @@ class Sight {
   }
 
   // An image at a place. With `switched` it follows the switches of the panel.
-  see(image, place, { map = "", switched = false, whole = false } = {}) {
+  see(image, place, { map = "", level = 0.5, switched = false, whole = false } = {}) {
     const key = this.keys[image], name = this.images[image], [high, wide] = this.size;
     const node = svg("svg", { class: "see", viewBox: this.box(place, !whole && (!switched || looking.crop)), role: "img", "aria-label": name });
     if (key) node.append(svg("image", { href: pictures.src(key), width: wide, height: high, preserveAspectRatio: "none" }));
     if (!switched) return node;
     node.look = () => {
       node.setAttribute("viewBox", this.box(place, !whole && looking.crop));
-      if (looking.masks && map && !node.querySelector(".mask")) node.append(...this.mask(map));
+      if (looking.masks && map && !node.querySelector(".mask")) node.append(...this.mask(map, level));
       node.classList.toggle("masked", looking.masks);
     };
     node.look();
     return node;
   }
 
-  mask(text) {
-    const line = outline(mapOf(text), ...this.map, this.size), [high, wide] = this.size;
+  mask(text, level) {
+    const line = outline(mapOf(text), ...this.map, this.size, level * STEPS), [high, wide] = this.size;
     return [
       svg("path", { class: "shade", "fill-rule": "evenodd", d: `M0,0H${wide}V${high}H0Z${line}` }),
       svg("path", { class: "mask", d: line, "vector-effect": "non-scaling-stroke" }),
@@ -63,8 +64,8 @@ function mapOf(text) {
 // which corners are above: 8 top left, 4 top right, 2 bottom right, 1 bottom left.
 const LINES = ["", "BL", "RB", "RL", "TR", "TRBL", "TB", "TL", "LT", "BT", "LTRB", "RT", "LR", "BR", "LB", ""];
 
-// The line at half of the peak, as an SVG path in pixels of the image (marching squares).
-function outline(map, rows, columns, [high, wide]) {
+// The line at a level, as an SVG path in pixels of the image (marching squares).
+function outline(map, rows, columns, [high, wide], level = STEPS / 2) {
   const cell = (r, c) => (r < 0 || c < 0 || r > rows + 1 || c > columns + 1 ? 0 : map[Math.min(Math.max(r - 1, 0), rows - 1) * columns + Math.min(Math.max(c - 1, 0), columns - 1)]);
   const along = (at, cells, length) => (Math.min(Math.max(at - 0.5, 0), cells) * length) / cells;
   const next = new Map(), place = new Map();
@@ -72,11 +73,11 @@ function outline(map, rows, columns, [high, wide]) {
   for (let r = -1; r <= rows + 1; r++) {
     for (let c = -1; c <= columns + 1; c++) {
       const [a, b, d, e] = [cell(r, c), cell(r, c + 1), cell(r + 1, c + 1), cell(r + 1, c)];
-      const lines = LINES[(a > LEVEL) * 8 + (b > LEVEL) * 4 + (d > LEVEL) * 2 + (e > LEVEL)];
+      const lines = LINES[(a > level) * 8 + (b > level) * 4 + (d > level) * 2 + (e > level)];
       for (let at = 0; at < lines.length; at += 2) {
         const [from, to] = [lines[at], lines[at + 1]].map((side) => {
           const [key, v, w, y, x, down] = { T: [`h${r},${c}`, a, b, r, c, 0], B: [`h${r + 1},${c}`, e, d, r + 1, c, 0], L: [`v${r},${c}`, a, e, r, c, 1], R: [`v${r},${c + 1}`, b, d, r, c + 1, 1] }[side];
-          const part = (LEVEL - v) / (w - v);
+          const part = (level - v) / (w - v);
           place.set(key, `${along(x + (down ? 0 : part), columns, wide).toFixed(1)},${along(y + (down ? part : 0), rows, high).toFixed(1)}`);
           return key;
         });

@@ -68,26 +68,28 @@ function caption(name, ...more) {
   return h("div", { class: "caption" }, h("span", { class: "file name", title: name }, name.split("/").pop()), more);
 }
 
-function imageCell(unit, image, place, options, ...more) {
-  const { sight } = unit.layer, name = sight.images[image];
-  return h("li", {}, h("a", { href: panel.link("image", name), title: name }, sight.see(image, place, { switched: true, ...options })), more.length ? caption(name, ...more) : null);
+function imageCell(sight, image, place, options, ...more) {
+  const name = sight.images[image], cell = sight.see(image, place, { switched: true, ...options });
+  const opens = allUnits.layers.some((layer) => layer.sight?.images.includes(name));
+  return h("li", {}, opens ? h("a", { href: panel.link("image", name), title: name }, cell) : cell, more.length ? caption(name, ...more) : null);
 }
 
 function highest(unit, known) {
   if (!known) return dissectedImages(unit);
-  const cells = pairs(unit.top).map(([image, place], rank) => imageCell(unit, image, place, { map: known.maps[rank] }, `peak ${short(known.peaks[rank])}`));
-  return [h("div", { class: "over" }, h("h3", {}, "Highest peaks"), switches(unit)), h("ol", { class: "cells nine" }, cells)];
+  const { sight } = unit.layer;
+  const cells = pairs(unit.top).map(([image, place], rank) => imageCell(sight, image, place, { map: known.maps[rank] }, `peak ${short(known.peaks[rank])}`));
+  return [h("div", { class: "over" }, h("h3", {}, "Highest peaks"), switches(sight, "Where the unit is above half of its peak")), h("ol", { class: "cells nine" }, cells)];
 }
 
-function switches(unit) {
-  const { sight } = unit.layer, redraw = () => panel.node.querySelectorAll("svg.see").forEach((one) => one.look?.());
-  const flip = (key, on, title, text) => h("button", { type: "button", title, "aria-pressed": String(looking[key] === on), onclick: (event) => {
-    looking[key] = on;
+function switches(sight, masked) {
+  const redraw = () => panel.node.querySelectorAll("svg.see").forEach((one) => one.look?.());
+  const flip = (on, title, text) => h("button", { type: "button", title, "aria-pressed": String(looking.crop === on), onclick: (event) => {
+    looking.crop = on;
     for (const one of event.target.parentNode.children) one.setAttribute("aria-pressed", one === event.target);
     redraw();
   } }, text);
-  const crop = h("span", { class: "choice" }, flip("crop", true, "What the unit sees at its peak (c)", "Receptive field"), flip("crop", false, "The whole image (c)", "Whole image"));
-  const masks = h("label", { title: "Where the unit is above half of its peak (m)" }, h("input", { type: "checkbox", checked: looking.masks, oninput: (event) => { looking.masks = event.target.checked; redraw(); } }), "masks");
+  const crop = h("span", { class: "choice" }, flip(true, "What the unit sees at its peak (c)", "Receptive field"), flip(false, "The whole image (c)", "Whole image"));
+  const masks = h("label", { title: `${masked} (m)` }, h("input", { type: "checkbox", checked: looking.masks, oninput: (event) => { looking.masks = event.target.checked; redraw(); } }), "masks");
   return h("div", { class: "switches" }, sight.whole ? h("span", { class: "small" }, "sees the whole image") : crop, sight.map && sight.map[0] * sight.map[1] > 1 ? masks : null);
 }
 
@@ -95,6 +97,7 @@ function switches(unit) {
 function dissectedImages(unit, title = "Images that excite it most", size = "nine") {
   const { found } = unit, { images } = unit.layer.dissected ?? {};
   if (!found || (!found.picture && !found.top.length)) return null;
+  if (unit.layer.dissected.sight) return labelledImages(unit, title, size);
   const src = pictures.src(found.picture), list = h("ol", { class: `cells ${size}` });
   const put = (count) => list.replaceChildren(...Array.from({ length: Math.max(count, found.top.length) }, (_, index) => {
     const [image, peak] = found.top[index] ?? [null, null], name = image === null ? `Image ${index + 1}` : images[image];
@@ -112,6 +115,13 @@ function dissectedImages(unit, title = "Images that excite it most", size = "nin
   return [h("h3", {}, title), list];
 }
 
+// Labelled images with the mask that is held against the labels.
+function labelledImages({ layer, found }, title, size) {
+  const { sight } = layer.dissected;
+  const cells = found.top.map(([image, peak, place], rank) => imageCell(sight, image, place, { map: found.maps[rank], level: found.threshold / peak }, `peak ${short(peak)}`));
+  return [h("div", { class: "over" }, h("h3", {}, title), size === "nine" ? switches(sight, "Where the unit is above its threshold") : null), h("ol", { class: `cells ${size}` }, cells)];
+}
+
 function wholeRange(unit, { examples, counts, range, bottom }) {
   const total = counts.reduce((a, b) => a + b, 0) || 1, step = (range[1] - range[0]) / counts.length;
   const bins = examples.map((flat, bin) => ({ flat, bin, to: range[0] + (bin + 1) * step, from: range[0] + bin * step, count: counts[bin] })).reverse();
@@ -120,8 +130,8 @@ function wholeRange(unit, { examples, counts, range, bottom }) {
   const nowhere = (bin, place) => bin === 0 && place === 0 && range[0] <= 0;
   const rows = bins.map(({ flat, bin, from, to, count }) => h("div", { class: "bin" },
     h("div", { class: "of" }, h("b", {}, share(count / total)), bar(count), h("span", { class: "small" }, `${short(from)} to ${short(to)}`)),
-    h("ol", { class: "cells" }, pairs(flat).map(([image, place]) => imageCell(unit, image, place, { whole: nowhere(bin, place) })))));
-  const lowest = pairs(bottom).map(([image, place]) => imageCell(unit, image, place, { whole: nowhere(0, place) }));
+    h("ol", { class: "cells" }, pairs(flat).map(([image, place]) => imageCell(unit.layer.sight, image, place, { whole: nowhere(bin, place) })))));
+  const lowest = pairs(bottom).map(([image, place]) => imageCell(unit.layer.sight, image, place, { whole: nowhere(0, place) }));
   return h("div", { class: "range" }, h("h3", {}, "Over its whole range"),
     h("p", { class: "small" }, "The share of images whose highest value lies in each part of the range, and some of them drawn at random."),
     h("div", { class: "bins", vars: { "--half": Math.ceil(rows.length / 2) } }, rows),

@@ -7,7 +7,7 @@ class UnitLayer {
   constructor(data, files, order, dissected) {
     Object.assign(this, { name: data.name, data: data.data, measured: data.measured, order, dissected });
     this.link = (unit) => panel.link("unit", this.name, unit);
-    this.sight = data.responses && new Sight(data, files);
+    this.sight = data.responses && new Sight(data, data.files.map((file) => files[file] ?? null));
     [this.more, this.facts] = [data.more, data.facts];
     this.strongest = data.strongest;
     this.lower = (data.images ?? []).map((name) => name.toLowerCase());
@@ -45,6 +45,8 @@ const whereOf = (unit) => [h("b", {}, unit.unit), allUnits.layers.length > 1 ? h
 function fewImages(unit, most) {
   const { sight } = unit.layer;
   if (sight && unit.top.length) return pairs(unit.top).slice(0, most).map(([image, place]) => sight.see(image, place));
+  const labelled = unit.layer.dissected?.sight;
+  if (labelled && unit.found?.top.length) return unit.found.top.slice(0, most).map(([image, , place]) => labelled.see(image, place));
   const src = pictures.src(unit.found?.picture ?? null), count = unit.found?.top.length ?? 0;
   if (src) return Array.from({ length: Math.min(most, count || most) }, (_, index) => cellOf(src, index, count));
   const made = atUnit.find((one) => one.layer === unit.layer.name && one.unit === unit.unit);
