@@ -70,11 +70,10 @@ class Study:
             When it cannot be opened.
         """
         from cnnlens.model.open import open_model
-        from cnnlens.study.classes import recalled
 
-        entry = self.workspace.document["model"]
+        recalled = self.workspace.recalled
         if self.spec is not None and not isinstance(self.spec, str):
-            return recalled(self.spec, entry)
+            return recalled(self.spec)
         known = self.workspace.model_options
         if self.spec is None:
             if known is None:
@@ -93,7 +92,7 @@ class Study:
         model = open_model(spec, device=self.run.device, **self.options)
         before = model.classes
         if self.options["classes"] is None:
-            model = recalled(model, entry)
+            model = recalled(model)
         for line in (*model.notes, f"{model.arch}: {model.preprocess}"):
             self.voice.note(line)
         if model.classes is not before:
@@ -115,9 +114,30 @@ class Study:
             When only an order says which output is which class of `images`, and they do not bear
             it out.
         """
-        from cnnlens.study.classes import named
+        from cnnlens.measure.class_order import named_after
 
-        self.model = named(self, images, self._order)
+        model, order, must = self.model, self._order, images is not None
+        if order is None and model.classes and not model.has_assumed_classes:
+            return
+        for data in self._with_categories() if images is None else (images,):
+            size, tell = self.run.batch_size, self.voice.note
+            if (found := named_after(model, data, order, must, size, tell)) is not None:
+                self.model = found
+                return
+        if order is not None:
+            raise UsageError(
+                f"--classes {order}: no data with as many class folders as the network has outputs",
+                "name a folder with -d DIR, or a file of names",
+            )
+
+    def _with_categories(self) -> Iterator[ImageSet]:
+        """Data with categories that this run or the workspace knows, the latest first."""
+        for images, *_ in reversed(self._images):
+            yield images
+        for entry in reversed(self.workspace.document["data"]):
+            if entry["kind"] in ("classes", "parts"):
+                with suppress(CnnlensError):  # it was moved away
+                    yield self.remembered(entry)
 
     @property
     def _order(self) -> str | None:
@@ -209,7 +229,7 @@ class Study:
         new = isinstance(self.spec, str) and "addresses" not in self.__dict__
         if not new or self.opening.image_size or self.workspace.knows(self.model):
             return
-        from cnnlens.study.natural_size import natural_size
+        from cnnlens.measure.natural_size import natural_size
 
         if found := natural_size(self.model, images):
             self.voice.note(found.note)

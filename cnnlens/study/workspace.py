@@ -154,6 +154,20 @@ class Workspace:
         known = self.document["model"]
         return bool(known) and known["fingerprint"] == model.fingerprint
 
+    def recalled(self, model: Model) -> Model:
+        """Give a network, opened without names that were said anew, those that are known here.
+
+        Names hold for all commands of a workspace, which records them with their source.
+        """
+        entry = self.document["model"] or {}
+        names, source = entry.get("classes"), str(entry.get("classes_source") or "")
+        if model.classes_source == "given" or not isinstance(names, list) or not self.knows(model):
+            return model
+        said = source.startswith("--classes") or source == "given"
+        if said or (source and (model.classes is None or model.has_assumed_classes)):
+            return model.called([str(name) for name in names], source)
+        return model
+
     def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
         if self._has_results() and not force:
             same = known.get("fingerprint") == entry["fingerprint"]
