@@ -1,14 +1,18 @@
 """What have the filters of a trained CNN learned?
 
-The names below are loaded when they are first used, so that ``import cnnlens`` stays light.
+The names below are loaded when they are first used, so that ``import cnnlens`` stays light. What it
+imports itself is loaded already: ``python -m cnnlens`` begins here, beside the user's own files.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError
+
+TYPE_CHECKING = False  # as typing has it
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
     "Investigation": "cnnlens.study.investigation",

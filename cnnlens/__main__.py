@@ -1,7 +1,10 @@
 """``cnnlens`` and ``python -m cnnlens``: the way in; Ctrl-C while loading ends quietly."""
 
+# pathlib may be a file of the user's, see below
+# ruff: noqa: PTH100, PTH109, PTH120, PTH121
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -14,5 +17,17 @@ def main() -> None:
     run()
 
 
+def leave_out_here() -> None:
+    """Let the user's folder lend no module: a ``numbers.py`` beside images is not Python's.
+
+    ``python -m`` looks there first, as the console script does not; factories are found all the
+    same. A folder that holds this package stays.
+    """
+    house = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if sys.path[:1] in ([""], [os.getcwd()]) and not os.path.samefile(os.curdir, house):
+        del sys.path[0]
+
+
 if __name__ == "__main__":
+    leave_out_here()
     main()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+TYPE_CHECKING = False  # as typing has it, which may be a file of the user's (see __main__)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class CnnlensError(Exception):
@@ -36,5 +37,7 @@ class UsageError(CnnlensError):
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Name the nearest known words: ``"did you mean layer4?"``, empty when none is near."""
+    import difflib
+
     near = difflib.get_close_matches(wrong, list(dict.fromkeys(known)), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else ""

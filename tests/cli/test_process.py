@@ -35,6 +35,32 @@ def test_version_and_help_by_both_names():
     assert done.stdout.startswith("cnnlens ")
 
 
+BORROWED = ("numbers", "random", "types", "typing", "collections", "torch", "difflib", "pathlib")
+
+
+@pytest.mark.parametrize("safe", [[], ["-P"]])
+def test_files_beside_images_are_no_modules_of_python(tmp_path, safe):
+    for name in BORROWED:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user')")
+    words = [sys.executable, *safe, "-m", "cnnlens", "layers", "zoo:demo_net", "--json"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, cwd=tmp_path, env=environment(CNNLENS_WORKSPACE="w")
+    )
+    assert done.returncode == 0 and json.loads(done.stdout), done.stderr
+
+
+def test_factories_beside_images_are_found_all_the_same(tmp_path):
+    (tmp_path / "numbers.py").write_text("raise SystemExit('a file of the user')")
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nimport beside\n\n"
+        "def make():\n    return nn.Sequential(nn.Conv2d(3, beside.WIDTH, 3))\n"
+    )
+    (tmp_path / "beside.py").write_text("WIDTH = 5")
+    for factory in ("mine.py:make", "mine:make"):
+        answer = process("layers", factory, "--json", cwd=tmp_path)
+        assert answer.code == 0 and answer.json[0]["units"] == 5, answer.err
+
+
 def test_results_and_notes_on_their_own_streams(workspace):
     answer = warm_process("dissect", "-w", workspace, "--chance", 2)
     assert answer.code == 0
