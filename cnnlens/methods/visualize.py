@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOGITS = "logits"  # the folder of pictures of classes
 _PHOTOS = 128  # whose spectrum counts, at most
+_MORE = "more --steps or --contrast may help, or --init IMAGE"
 KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 
 
@@ -285,20 +286,24 @@ class Visualize(Pictured):
         return ""
 
     def _check_reached(self) -> None:
-        for part in self.parts:
-            for name, reason in part.failed.items():
-                self.study.voice.note(
-                    f"{part.name}:{name} {reason}: no picture of it is kept; "
-                    "more --steps or --contrast may help, or --init IMAGE"
-                )
+        """Say what has no picture; raise where nothing has one that was asked for."""
+        asked = sum(len(part.items) for part in self.parts)
+        weak = {f"{p.name}:{name}": why for p in self.parts for name, why in p.failed.items()}
         lost = [f"{part.name}:{name}" for part in self.parts for name in part.unreachable]
+        nothing = asked > 0 and len(weak) + len(lost) == asked
+        for name, reason in weak.items() if not (nothing and len(weak) == 1) else ():
+            self.study.voice.note(f"{name} {reason}: no picture of it is kept; {_MORE}")
         for name in lost:
             self.study.voice.note(f"{name} does not depend on the input: no picture")
-        if lost and len(lost) == sum(len(part.items) for part in self.parts):
+        if nothing and lost:
             raise CnnlensError(
                 f"{', '.join(lost[:5])} cannot be reached from the input: no gradient comes back",
                 "its activation is the same on every image; look at other units",
             )
+        if nothing:
+            first, *more = (f"{name} {reason}" for name, reason in weak.items())
+            others = f", nor of {len(more)} others" if more else ""
+            raise CnnlensError(f"{first}: no picture of it is kept{others}", _MORE)
 
     # ---- what stands beside the pictures
 

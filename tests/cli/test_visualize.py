@@ -236,6 +236,18 @@ def test_dead_units_are_named(capsys, monkeypatch, tmp_path):
     )  # tried again
 
 
+def test_where_no_picture_is_kept_that_is_the_error(capsys, monkeypatch, tmp_path):
+    spec = "tests.cli.test_visualize:dead"
+    arguments = (spec, "-w", str(tmp_path), "--steps", "8", "--image-size", "32")
+    code, _, err = run(capsys, monkeypatch, "visualize", *arguments, "-f", "conv2:0")
+    assert code == 1 and "error: conv2:0 stays at 0: no picture of it is kept" in err
+    assert "more --steps" in err and "no results yet" not in err and "activations alone" not in err
+    assert run(capsys, monkeypatch, "visualize", *arguments, "-f", "conv2:1")[0] == 0
+    code, _, err = run(capsys, monkeypatch, "visualize", *arguments, "-f", "conv2:0")
+    assert code == 1 and "no picture of it is kept" in err  # beside others, too
+    assert [entry["unit"] for entry in listed(tmp_path / "visualize" / "conv2")["pictures"]] == [1]
+
+
 def test_a_picture_below_the_best_photo_is_named_and_not_listed(capsys, monkeypatch, tmp_path):
     data = photos(tmp_path / "photos")
     space = ("-w", str(tmp_path), "-q")
