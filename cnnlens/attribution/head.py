@@ -112,8 +112,7 @@ class OutputGraph:
         """Where the scores can be read; None where the network returns them itself."""
         if not self.link:
             return None
-        number = self._maker[self.scores]
-        return Place(op=number, op_name=self.passed.ops[number].name)
+        return self.passed.place(self._maker[self.scores])
 
     def pooled(self) -> int | None:
         """Find the maps that enter the global pooling before the scores; None where there is none.
@@ -287,4 +286,4 @@ def places(passed: Trace, value: int) -> Iterator[tuple[str, Place]]:
     if made >= 0:
         op = passed.ops[made]
         name = f"{op.module}.{op.name}" if op.module else op.name
-        yield name, Place(op=made, op_name=op.name, output=op.outputs.index(value))
+        yield name, passed.place(made, op.outputs.index(value))

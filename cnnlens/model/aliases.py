@@ -33,13 +33,13 @@ class Aliases:
         Numbers of the values, by alias.
     last : str or None
         The alias of the last convolution or block that leads to the classes; None without any.
-    goes_on : bool
-        Whether the network goes on from there with attention that no block was found of.
+    goes_on : str
+        What it goes on with from there, of which no block was found; empty where it does not.
     """
 
     values: dict[str, int]
     last: str | None
-    goes_on: bool
+    goes_on: str
 
 
 def find_aliases(
@@ -70,17 +70,26 @@ def find_aliases(
         key=lambda alias: made[values[alias]],
         default=None,
     )
-    return Aliases(
-        values, deepest, deepest is not None and _goes_on(passed, deepest, made[values[deepest]])
-    )
+    goes_on = _goes_on(passed, deepest, made[values[deepest]], main) if deepest else ""
+    return Aliases(values, deepest, goes_on)
 
 
-def _goes_on(passed: Trace, alias: str, made: int) -> bool:
-    attention = [number for number, op in enumerate(passed.ops) if is_attention(op)]
-    if not attention:
-        return False
-    # convolutions may well stand among attention; one before all of it only makes the tokens
-    return (attention[-1] if alias.startswith("block") else attention[0]) > made
+def _goes_on(passed: Trace, alias: str, made: int, leading: set[int] | None) -> str:
+    """What follows that is no pooling and no classifier; empty where nothing does."""
+    after = [op for op in passed.ops[made + 1 :] if leading is None or leading & {*op.outputs}]
+    attending = sum(is_attention(op) for op in after)
+    # attention may pool what a convolution gives, once; what comes of a block is not pooled so
+    if attending > (0 if alias.startswith("block") else 1):
+        return "attention among tokens whose places are not known"
+    sums = sum(op.name == "add" and op.read[:1] == op.read[1:] and _is_wide(op) for op in after)
+    return "blocks without a convolution" if sums > _SUMS else ""
+
+
+_SUMS = 2  # residual branches that a convolution may be followed by in its own block
+
+
+def _is_wide(op: Op) -> bool:
+    return len(op.shapes[0]) == 4 and min(op.shapes[0][1:]) > 1
 
 
 def _convolved(passed: Trace) -> Iterable[int]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from cnnlens.model.tokens import SOFTMAX, VIEWS, Tokens
+from cnnlens.model.positions import SOFTMAX, VIEWS
+from cnnlens.model.tokens import Tokens
 from cnnlens.model.trace import Op, Trace
 
 ACTIVATIONS = {
@@ -81,6 +82,8 @@ def find_blocks(passed: Trace, tokens: Tokens, last: Collection[int]) -> list[Bl
         if not met or not op.outputs:
             continue
         branch = _branch(op, since) if op.outputs[0] in laid else None
+        if branch is None and op.outputs[0] in laid:
+            branch = _of_itself(op, since, passed)
         if branch is None:
             mixes = _attends(op) or not tokens.mixed.isdisjoint(op.outputs)
             after = _combined([*met, _Since(mixes, op.name in ACTIVATIONS)])
@@ -112,6 +115,33 @@ def _branch(op: Op, since: dict[int, _Since]) -> int | None:
     if one not in since or other not in since or bool(since[one]) == bool(since[other]):
         return None
     return one if since[one] else other
+
+
+def _of_itself(op: Op, since: dict[int, _Since], passed: Trace) -> int | None:
+    """The branch, where the stream itself begins with attention that nothing is added to.
+
+    So it does where attention has fewer rows than it reads (LeViT), and where a class token that
+    has read another stream is put ahead of it (CrossViT).
+    """
+    if op.name != "add" or len(op.inputs) != 2 or op.read[0] != op.read[1]:
+        return None
+    for stream, branch in (op.inputs, op.inputs[::-1]):
+        if stream not in since or not since[stream].attention:
+            continue
+        leading = passed.leading_to(branch)
+        if stream in leading and branch in since and _met_between(stream, leading, passed):
+            return branch
+    return None
+
+
+def _met_between(stream: int, leading: set[int], passed: Trace) -> bool:
+    """Whether attention or an activation lies on the way from a value to what it leads to."""
+    inside, met = {stream}, False
+    for op in passed.ops:
+        if not inside.isdisjoint(op.inputs) and not leading.isdisjoint(op.outputs):
+            inside.update(op.outputs)
+            met = met or _attends(op) or op.name in ACTIVATIONS
+    return met
 
 
 def _end(op: Op, passed: Trace) -> int:

@@ -5,20 +5,28 @@ Modules are read by hooks, operations (what no module returns) by dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.trace import Place, as_input, op_name, tensors
+from cnnlens.model.operations import (
+    LiveReader,
+    Ordinals,
+    Reader,
+    Settling,
+    Stop,
+    Take,
+    find_ordinals,
+    following,
+)
+from cnnlens.model.trace import Place, as_input
 
 
 def read(
@@ -160,8 +168,7 @@ def _run(
         # a tensor made in inference mode cannot be changed in place outside of it
         output = net(x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x)
     if missing:
-        names = ", ".join(p.path or p.op_name for p in places if p in missing)
-        raise CnnlensError(f"the forward pass never reached {names}")
+        raise _never([place for place in places if place in missing])
     return output
 
 
@@ -175,16 +182,6 @@ def _counting_alike(places: set[Place]) -> Iterator[None]:
         yield
 
 
-Take = Callable[[Place, Tensor], None]
-
-
-class Stop(BaseException):
-    """Everything asked for has been read; the rest of the forward pass is not needed.
-
-    No Exception, so that a network that catches those does not run on.
-    """
-
-
 @contextmanager
 def placing_hooks(
     net: nn.Module, places: set[Place], take: Take, live: Tensor | None = None
@@ -193,7 +190,7 @@ def placing_hooks(
     modules = dict(net.named_modules())
     operations = [place for place in places if place.op >= 0]
     # a pass of its own: before there are hooks
-    ordinals = None if live is None or not operations else _find_ordinals(net, live, operations)
+    ordinals = None if live is None or not operations else find_ordinals(net, live, operations)
     by_path: dict[str, list[Place]] = {}
     for place in places:
         if place.op < 0:
@@ -203,7 +200,7 @@ def placing_hooks(
         for path, wanted in by_path.items()
     ]
     try:
-        with _reading_operations(operations, take, ordinals):
+        with _reading_operations(net, operations, take, ordinals):
             yield
     finally:
         for handle in handles:
@@ -212,20 +209,17 @@ def placing_hooks(
 
 @contextmanager
 def _reading_operations(
-    places: Sequence[Place], take: Take, ordinals: Ordinals | None
+    net: nn.Module, places: Sequence[Place], take: Take, ordinals: Ordinals | None
 ) -> Iterator[None]:
     if not places:
         yield
     elif ordinals is not None:
-        reader = _LiveReader(ordinals, take)
-        with reader, _Settling(reader):
+        reader = LiveReader(ordinals, take)
+        with reader, Settling(reader):
             yield
             reader.settle()
     else:  # slows the pass down by microseconds an operation
-        by_op: dict[int, list[Place]] = {}
-        for place in places:
-            by_op.setdefault(place.op, []).append(place)
-        with _Reader(by_op, take):
+        with following(net) as running, Reader(places, running, take):
             yield
 
 
@@ -242,127 +236,8 @@ def _taking(places: list[Place], take: Take) -> Any:
     return hook
 
 
-@dataclass
-class _Reader(TorchDispatchMode):
-    """Counts operations and takes the outputs of chosen ones."""
-
-    wanted: dict[int, list[Place]]
-    take: Take
-    count: int = field(default=0)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        number, self.count = self.count, self.count + 1
-        for place in self.wanted.get(number, ()):
-            if op_name(func) != place.op_name:
-                raise _changed(place, op_name(func))
-            self.take(place, tensors(result)[place.output])
-        return result
-
-
-def _changed(place: Place, now: str) -> CnnlensError:
-    return CnnlensError(
-        f"the network's forward pass changes from call to call: operation {place.op} was "
-        f"{place.op_name}, now it is {now}",
-        "name a module's own output instead (cnnlens layers lists them)",
-    )
-
-
-class _Ordinals(TorchDispatchMode):
-    """Finds out the how-manieth operation of its name each place is.
-
-    Where gradients are kept, operations of autograd's own join the network's and shift their
-    numbers; the order among those of one name stays.
-    """
-
-    def __init__(self, places: Sequence[Place]) -> None:
-        super().__init__()
-        self.found: dict[tuple[str, int], list[Place]] = {}
-        self._wanted = places
-        self._count = 0
-        self._seen: dict[str, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = op_name(func)
-        for place in self._wanted:
-            if place.op == self._count:
-                if place.op_name != name:
-                    raise _changed(place, name)
-                self.found.setdefault((name, self._seen.get(name, 0)), []).append(place)
-        self._seen[name] = self._seen.get(name, 0) + 1
-        self._count += 1
-        if sum(map(len, self.found.values())) == len(self._wanted):
-            raise Stop
-        return func(*args, **(kwargs or {}))
-
-
-Ordinals = dict[tuple[str, int], list[Place]]
-# what is known of a network's operations, once it was looked for
-_ordinals: WeakKeyDictionary[nn.Module, dict[Any, Ordinals]] = WeakKeyDictionary()
-
-
-def _state(net: nn.Module) -> tuple[tuple[str, ref[nn.Module], bool], ...]:
-    """What decides which operations come: the modules themselves (surgery) and their mode."""
-    return tuple((name, ref(module), module.training) for name, module in net.named_modules())
-
-
-def _find_ordinals(
-    net: nn.Module, x: Tensor, places: Sequence[Place]
-) -> dict[tuple[str, int], list[Place]]:
-    known = _ordinals.setdefault(net, {})
-    state = _state(net)
-    for stale in [key for key in known if key[0] != state]:
-        del known[stale]
-    key = (state, tuple(x.shape[1:]), frozenset(places))
-    if key not in known:
-        finder, plain = _Ordinals(places), x.detach().clone()
-        with torch.no_grad(), suppress(Stop), finder:
-            net(plain)
-        known[key] = finder.found
-    return known[key]
-
-
-class _LiveReader(TorchDispatchMode):
-    """Takes the outputs of chosen operations together with their history.
-
-    Autograd stands above this mode and writes the history once the operation is done: values are
-    kept until the function of torch that made them has returned.
-    """
-
-    def __init__(self, wanted: dict[tuple[str, int], list[Place]], take: Take) -> None:
-        super().__init__()
-        self._wanted, self._take = wanted, take
-        self._seen: dict[str, int] = {}
-        self._kept: list[tuple[Place, Tensor]] = []
-
-    def settle(self) -> None:
-        """Take what was kept."""
-        while self._kept:
-            self._take(*self._kept.pop(0))
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = op_name(func)
-        if name != "detach":  # autograd's own, while it writes; any other may work in place
-            self.settle()
-        number = self._seen.get(name, 0)
-        self._seen[name] = number + 1
-        result = func(*args, **(kwargs or {}))
-        for place in self._wanted.get((name, number), ()):
-            self._kept.append((place, tensors(result)[place.output]))
-        return result
-
-
-class _Settling(TorchFunctionMode):
-    """Lets a reader take its values as soon as a function of torch has returned."""
-
-    def __init__(self, reader: _LiveReader) -> None:
-        super().__init__()
-        self._reader = reader
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._reader.settle()
-        return result
+def _never(places: Sequence[Place]) -> CnnlensError:
+    changed = [place for place in places if not place.path]
+    if changed:
+        return changed(changed[0], "not reached")
+    return CnnlensError(f"the forward pass never reached {', '.join(p.path for p in places)}")

@@ -17,10 +17,11 @@ from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.aliases import find_aliases
+from cnnlens.model.grid import Grid
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, said_of
-from cnnlens.model.receptive_field import Fields, channels_last, receptive_fields
-from cnnlens.model.tokens import Grid, find_tokens
+from cnnlens.model.receptive_field import Field, Fields, channels_last, receptive_fields
+from cnnlens.model.tokens import find_tokens
 from cnnlens.model.trace import Call, Place, Trace, trace
 
 CLASS_TOKEN = ":cls"
@@ -106,7 +107,7 @@ class Layers:
     def __init__(
         self, passed: Trace, input_shape: tuple[int, ...], head: str | None = None
     ) -> None:
-        self._fields = receptive_fields(passed, input_shape)
+        self._fields, self._input = receptive_fields(passed, input_shape), input_shape[2:]
         self._channels_last = channels_last(passed)
         self._tokens = find_tokens(passed, self._channels_last)
         self._channels_last |= self._tokens.last
@@ -210,7 +211,7 @@ class Layers:
         if self._goes_on:
             raise UsageError(
                 f"'last' is not known: after {self._deepest} the network goes on with "
-                "attention among tokens whose places are not known",
+                f"{self._goes_on}",
                 "name a layer with -l PATH; `cnnlens layers` lists them",
             )
         return self._aliases[self._deepest]
@@ -293,6 +294,8 @@ class Layers:
             full[i] for i in ((0, 3, 1, 2) if place.channels_last else range(4))
         )
         fields = self._fields_of(value, place.tokens)
+        if fields[0].attends:
+            fields = self._spread(fields[0], height), self._spread(fields[1], width, axis=1)
         return Layer(name, None, kind, (units, height, width), fields, place, depth)
 
     def _fields_of(self, value: int, grid: Grid | None) -> Fields:
@@ -300,8 +303,18 @@ class Layers:
         if grid is None:
             return fields
         rows, columns = self._fields[grid.origin]  # attention moves no position
+        for axis, window in grid.windows:
+            rows = rows.window(*window) if axis == 0 else rows
+            columns = columns.window(*window) if axis == 1 else columns
         attends = fields[0].attends
         return replace(rows, attends=attends), replace(columns, attends=attends)
+
+    def _spread(self, field: Field, count: int, axis: int = 0) -> Field:
+        """Lay positions behind attention evenly over the input, where what they read blurs it."""
+        even = self._input[axis] / count
+        if even / 2 < field.stride < 2 * even:
+            return field
+        return replace(field, stride=even, start=even / 2)
 
     def _of_value(self, passed: Trace, value: int, alias: str) -> Layer:
         for call in self._calls:  # innermost first
@@ -310,7 +323,7 @@ class Layers:
         number = next(n for n, op in enumerate(passed.ops) if value in op.outputs)
         op = passed.ops[number]
         at = op.outputs.index(value)
-        place = Place(op=number, op_name=op.name, output=at, **self._laid_out(value))
+        place = passed.place(number, at, **self._laid_out(value))
         layer = self._layer(alias, op.name, value, op.shapes[at], place, number + 1)
         return replace(layer, alias=alias)
 

@@ -159,6 +159,8 @@ def _same_plane(shape: tuple[int, ...], extent: tuple[int, ...], batch: int) -> 
     """Whether a shape (N, H, W, C) has an extent, or a whole fraction of it along both axes."""
     if shape[1:3] == extent:
         return True
+    if 0 in shape:
+        return False
     rows, columns = (old / new for old, new in zip(extent, shape[1:3], strict=True))
     return shape[0] == batch and rows == columns and rows == int(rows)
 

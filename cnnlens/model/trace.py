@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.grid import Grid
 from cnnlens.model.outputs import named_tensors
 from cnnlens.model.refused import check_dimensions, check_initialized, why_it_fails
-from cnnlens.model.tokens import Grid
 
 # number types that weights are computed in; others (8 bits) are unpacked by the network itself
 _COMPUTED = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
@@ -79,7 +79,7 @@ class Trace:
 
     `silent` names the modules that returned no tensor, and says what they did instead; `outputs`
     are the values that the network returned, and `shapes` theirs, by their names ("" for a tensor
-    alone); `batch` is the number of images in it.
+    alone); `batch` is the number of images in it; `names` are those of parameters, by value.
     """
 
     ops: tuple[Op, ...]
@@ -89,6 +89,15 @@ class Trace:
     outputs: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     batch: int = 1
+    names: dict[int, str] = field(default_factory=dict)
+
+    def place(self, number: int, output: int = 0, **laid_out: Any) -> Place:
+        """Return the place of an operation's output."""
+        op = self.ops[number]
+        alike = [(one.module, one.name) == (op.module, op.name) for one in self.ops[:number]]
+        return Place(
+            op=number, op_name=op.name, output=output, module=op.module, nth=sum(alike), **laid_out
+        )
 
     def leading_to(self, value: int) -> set[int]:
         """Return the value, and all that it was computed from."""
@@ -106,7 +115,9 @@ class Place:
     Either the output of a module's `call`-th call (`path` given), or of the `op`-th operation,
     for values that no module returns (a functional rectifier). A `vector` (N, C) is read as maps
     of one position, (N, C, 1, 1). Of `tokens` (N, T, C), those that stand for positions are read as
-    maps; of a `vector` of `tokens`, the class token.
+    maps; of a `vector` of `tokens`, the class token. How many operations there are depends on the
+    number of images (PyTorch lays values out anew, or has no need to); the operation is the
+    `nth` of its name in its `module`, where these are known (not -1).
     """
 
     path: str = ""
@@ -117,6 +128,8 @@ class Place:
     channels_last: bool = False
     vector: bool = False
     tokens: Grid | None = None
+    module: str = ""
+    nth: int = -1
 
     @property
     def key(self) -> str:
@@ -178,6 +191,7 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
         {name: recorder.number(one) for name, one in named.items()},
         {name: tuple(one.shape) for name, one in named.items()},
         len(x),
+        recorder.names(),
     )
 
 
@@ -212,6 +226,11 @@ class _Recorder(TorchDispatchMode):
             for path, _ in self._net.named_modules()
             if path and path not in spoken
         }
+
+    def names(self) -> dict[int, str]:
+        """Names of the parameters that were read."""
+        known = self._net.named_parameters()
+        return {self._numbers[p]: name for name, p in known if p in self._numbers}
 
     def number(self, tensor: Tensor) -> int:
         """Return the value's number, a new one if it was never seen (a weight, a constant)."""

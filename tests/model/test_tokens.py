@@ -5,6 +5,14 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from timm.layers import AttentionPool2d
+from timm.models.crossvit import CrossVit
+from timm.models.hiera import Hiera
+from timm.models.levit import Levit
+from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
+from timm.models.nest import Nest
+from timm.models.sequencer import Sequencer2d
+from timm.models.tnt import TNT
 from torch import nn
 
 from cnnlens.errors import UsageError
@@ -174,10 +182,85 @@ def test_heads_of_attention_are_no_layers():
     assert "blocks.0.attn.q_norm" not in names and "blocks.0.attn.qkv" in names
 
 
-def test_where_the_last_block_is_not_known_last_says_so():
-    net = timm.create_model("levit_128s", pretrained=False, num_classes=3)
-    with pytest.raises(UsageError, match="'last' is not known: after block2"):
-        layers_of(filled(net), (224, 224)).resolve("last")
+def levit() -> nn.Module:
+    return Levit(
+        64, embed_dim=(16, 24, 32), key_dim=4, depth=(1, 1, 1), num_heads=(2, 2, 2), num_classes=3
+    )
+
+
+def mvit() -> nn.Module:
+    cfg = MultiScaleVitCfg(
+        depths=(1, 1), embed_dim=(16, 32), num_heads=(1, 2), use_cls_token=False, expand_attn=True
+    )
+    return MultiScaleVit(cfg, img_size=(32, 32), num_classes=3)
+
+
+def tnt(legacy: bool = False) -> nn.Module:
+    more = {"num_heads_inner": 2, "num_heads_outer": 2, "num_classes": 3}
+    return TNT(32, embed_dim=24, inner_dim=8, depth=2, legacy=legacy, **more)
+
+
+def crossvit() -> nn.Module:
+    return CrossVit(
+        32, (1.0, 1.0), (8, 16), embed_dim=(16, 24), depth=((1, 2, 0), (1, 2, 0)),
+        num_heads=(2, 2), mlp_ratio=(2.0, 2.0, 1.0), num_classes=3,
+    )  # fmt: skip
+
+
+COARSER = [levit, mvit, tnt, lambda: tnt(legacy=True), crossvit]
+
+
+@pytest.mark.parametrize("make", COARSER)
+def test_blocks_are_found_where_tokens_become_fewer_or_are_of_two_scales(make):
+    net, size = filled(make()), (64, 64) if make is levit else (32, 32)
+    layers, x = layers_of(net, size), pictures(2, size)  # aliases are found on one image alone
+    with torch.no_grad():
+        theirs = net.forward_intermediates(
+            x, output_fmt="NCHW", norm=False, intermediates_only=True
+        )
+    ours = read(net, x, [block.place for block in layers.blocks])
+    for one in theirs:
+        assert any(one.shape == own.shape and torch.allclose(one, own, atol=1e-6) for own in ours)
+    assert layers["last"].place == layers.blocks[-1].place
+    coarse = layers["last"].as_row()
+    assert coarse["stride"] * coarse["size"][0] == size[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: Hiera((32, 32), embed_dim=16, num_heads=1, stages=(1, 1), q_pool=1,
+                       mask_unit_size=(2, 2), mask_unit_attn=(True, False), num_classes=3),
+         "attention among tokens"),
+        (lambda: Nest(32, patch_size=4, num_levels=2, embed_dims=(16, 24), num_heads=(2, 2),
+                      depths=(1, 2), num_classes=3), "attention among tokens"),
+        (lambda: Sequencer2d(3, 32, layers=(1, 2), patch_sizes=(4, 2), embed_dims=(8, 16),
+                             hidden_sizes=(4, 8), mlp_ratios=(2.0, 2.0)), "blocks without a conv"),
+    ],
+    ids=["hiera", "nest", "sequencer"],
+)  # fmt: skip
+def test_where_the_last_block_is_not_known_last_says_so(make, what):
+    with pytest.raises(UsageError, match=f"'last' is not known: after conv. .* {what}"):
+        layers_of(filled(make()), (32, 32)).resolve("last")
+
+
+def test_attention_that_pools_what_a_convolution_gives_is_no_block():
+    """As CLIP's ResNets end: every position asks once, then one answer is taken."""
+    conv = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2))
+    net = filled(nn.Sequential(conv, AttentionPool2d(16, feat_size=7, out_features=5, num_heads=2)))
+    layers = layers_of(net, (32, 32))
+    assert layers["last"].alias == "conv2" and not layers.blocks
+
+
+def test_one_register_without_a_class_token_is_no_class_token():
+    net = timm_net(class_token=False, reg_tokens=1, global_pool="avg")
+    layers, x = layers_of(net, SIZE), pictures(2, SIZE)
+    with pytest.raises(UsageError, match="there is no class token"):
+        layers.resolve("block1:cls", vectors=True)
+    assert not any("class token" in said for said in layers.about_tokens())
+    truth = caught(net, "blocks.0", x)[:, 1:].transpose(1, 2).unflatten(2, (4, 6))
+    assert torch.equal(value(net, x, layers["block1"].place), truth)
+    assert layers_of(timm_net(reg_tokens=0), SIZE).resolve("block1:cls", vectors=True)
 
 
 @pytest.mark.parametrize("make", [timm_net, torchvision_net, swin_net, Plain])
