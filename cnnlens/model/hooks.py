@@ -23,6 +23,7 @@ from cnnlens.model.operations import (
     Settling,
     Stop,
     Take,
+    changed,
     find_ordinals,
     following,
 )
@@ -237,7 +238,6 @@ def _taking(places: list[Place], take: Take) -> Any:
 
 
 def _never(places: Sequence[Place]) -> CnnlensError:
-    changed = [place for place in places if not place.path]
-    if changed:
-        return changed(changed[0], "not reached")
+    if lost := [place for place in places if not place.path]:
+        return changed(lost[0], "not reached")
     return CnnlensError(f"the forward pass never reached {', '.join(p.path for p in places)}")
