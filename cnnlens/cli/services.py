@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 from cnnlens.cli import options as o
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.methods import write_page
+from cnnlens.methods import write_page, write_site
 from cnnlens.progress import Step
 from cnnlens.settings.option import fields_of
 from cnnlens.settings.run import ModelSettings, RunSettings
@@ -66,15 +66,43 @@ def _cells(row: dict[str, Any]) -> list[object]:
     return list(shown.values())
 
 
-@o.with_fields(*o.common("workspace", "json", "quiet"))
-def report(screen: Screen, workspace: Any) -> None:
-    """Write the page over all results.
+_Site = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Write a folder to host instead: an index, a page and a JSON per unit, pictures.",
+        rich_help_panel="Output",
+    ),
+]
+_Url = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        help="Where the site will be: previews of links want whole addresses.",
+        rich_help_panel="Output",
+    ),
+]
 
-    WORKSPACE/report.html holds everything in the workspace and needs no network.
+
+@o.with_fields(*o.common("workspace", "json", "quiet"))
+def report(screen: Screen, workspace: Any, site: _Site = None, url: _Url = "") -> None:
+    """Write the page over all results, or a site to share.
+
+    WORKSPACE/report.html holds everything in the workspace and needs no network. With --site a
+    folder for any static host, which opens from the disk as well; an earlier site there is
+    replaced.
     """
-    page = write_page(Workspace(workspace).path, screen)
-    screen.document({"page": str(page), "bytes": page.stat().st_size})
-    screen.say(str(page))
+    place = Workspace(workspace).path
+    if site is None:
+        if url:
+            raise UsageError("--url is about a site", "say where to write it with --site DIR")
+        page = write_page(place, screen)
+        screen.document({"page": str(page), "bytes": page.stat().st_size})
+        screen.say(str(page))
+        return
+    found = write_site(place, site, url, screen)
+    screen.document({**asdict(found), "site": str(found.site)})
+    screen.say(str(found.site))
 
 
 # ---- cnnlens data: data sets to list, download, make, check and import

@@ -9,10 +9,14 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Gather, Inputs, Method, Results, carry_out
 from cnnlens.voice import Voice
+
+if TYPE_CHECKING:
+    from cnnlens.report.site import Site
 
 __all__ = [
     "Gather",
@@ -23,6 +27,7 @@ __all__ = [
     "methods",
     "sections",
     "write_page",
+    "write_site",
 ]
 
 GROUP = "cnnlens.methods"
@@ -95,3 +100,20 @@ def write_page(workspace: Path, voice: Voice) -> Path:
         voice.note(f"not on the page: {fault.message}")
 
     return write_report(workspace, sections(), tell)
+
+
+def write_site(workspace: Path, folder: Path, url: str, voice: Voice) -> Site:
+    """Write a site over every unit of a workspace; say what it lacks.
+
+    Raises
+    ------
+    CnnlensError
+        When nothing is known of any unit, or `folder` holds anything but an earlier site.
+    """
+    from cnnlens.report.site import write_site
+
+    def tell(fault: CnnlensError) -> None:
+        voice.note(f"not on the site: {fault.message}")
+
+    with voice.progress() as bars:
+        return write_site(workspace, folder, url, tell, bars.show)

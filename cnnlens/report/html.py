@@ -70,7 +70,7 @@ def write_page(
     shown = []
     for section in sections:
         mine = dict(_pictures(section, page.parent, keys))
-        errors = {key: error for key, path in mine.items() if (error := _damage(path))}
+        errors = {key: error for key, path in mine.items() if (error := damage(path))}
         warnings = [text for error in errors.values() for text in warning(error, page.parent)]
         shown.append(replace(section, parts=[*warnings, *section.parts]))
         for error in errors.values():
@@ -104,9 +104,9 @@ def _render(
 ) -> str:
     """Render a page, given the name of every picture and the address of every name."""
     explorers = {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
-    templates = _environment()
+    templates = environment()
     scripts = ("contents", *(_SCRIPTS if explorers else ()))
-    script = "\n".join(_template(templates, f"{name}.js") for name in scripts)
+    script = "\n".join(source(templates, f"{name}.js") for name in scripts)
     in_html: set[str] = set()  # what the HTML shows, the script takes from there
 
     def address(picture: Path | str) -> str:
@@ -114,14 +114,14 @@ def _render(
         in_html.add(key)
         return src[key]
 
-    text = templates.get_template("page.html").render(
+    text = templates.getsource("page.html").render(
         head=head,
         sections=sections,
         contents=[{"key": s.key, "title": s.title, "layers": layers_of(s)} for s in sections],
         palette=[colour for section in sections for colour in section.palette],
         src=address,
         key=keys.__getitem__,
-        style="\n".join(_template(templates, f"{name}.css") for name in _STYLES),
+        style="\n".join(source(templates, f"{name}.css") for name in _STYLES),
         explorers=explorers,
         script=script,
         # names the page's one script, so that the page's policy runs no other
@@ -150,7 +150,8 @@ def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator
 
 
 @cache  # with the templates that it has compiled
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Find the templates of pages."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("cnnlens.report", "templates"),
         autoescape=True,
@@ -162,7 +163,8 @@ def _environment() -> jinja2.Environment:
     return found
 
 
-def _template(templates: jinja2.Environment, name: str) -> str:
+def source(templates: jinja2.Environment, name: str) -> str:
+    """Read a template as it stands: a style, a script."""
     assert templates.loader is not None
     return templates.loader.get_source(templates, name)[0]
 
@@ -205,7 +207,7 @@ def _addresses(workspace: Path, pictures: Mapping[str, Path]) -> Iterator[dict[s
         yield {key: quote(f"{FOLDER}/{key}") for key in pictures}
 
 
-def _damage(path: Path) -> CnnlensError | None:
+def damage(path: Path) -> CnnlensError | None:
     """Say what is wrong with a picture, from its header; None where nothing is."""
     try:
         if path.suffix == ".svg":

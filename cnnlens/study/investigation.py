@@ -167,17 +167,27 @@ class Investigation:
         with self._study(self._run, False) as study:
             return study.addresses
 
-    def report(self) -> Path:
-        """Write the page over all results; return where it is.
+    def report(self, site: str | Path | None = None, url: str = "") -> Path:
+        """Write the page over all results, or a site to share; return where it is.
+
+        Parameters
+        ----------
+        site : path-like, optional
+            Write a folder to host instead, over every unit: new, empty, or an earlier site.
+        url : str, optional
+            Where that will be hosted, for previews of links.
 
         Raises
         ------
         CnnlensError
-            When there is nothing to report.
+            When there is nothing to report, or `site` holds anything else.
         """
-        from cnnlens.methods import write_page
+        from cnnlens.methods import write_page, write_site
 
-        return write_page(self.workspace.path, Voice(quiet=self._quiet))
+        voice = Voice(quiet=self._quiet)
+        if site is None:
+            return write_page(self.workspace.path, voice)
+        return write_site(self.workspace.path, Path(site), url, voice).site
 
     # ---- the methods
 

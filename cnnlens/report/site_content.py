@@ -1,0 +1,197 @@
+"""What a site shows: layers, their units, and images with the units that fire most on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cnnlens.files import free_name
+from cnnlens.measure.compared import data_name
+from cnnlens.report.seen import Seen, Size
+from cnnlens.report.unit_page import UnitLayer, UnitPage
+
+BEST = 21  # units of a layer that the index shows: whole rows of seven, or of three
+MOST = 0.5  # of its highest peaks, from where on a class stands for a unit
+FIRING = 8  # units of a layer that an image's page shows
+
+
+@dataclass
+class SiteUnit:
+    """A unit, as other pages link to it.
+
+    Attributes
+    ----------
+    page : UnitPage
+        All that is known of it.
+    href, tile : str
+        Its page, and its picture in one look: from the site's folder on.
+    """
+
+    page: UnitPage
+    href: str
+    tile: str = ""
+
+    @property
+    def what(self) -> str:
+        """What it responds to, in a word or two; empty where nothing says it."""
+        page = self.page
+        if page.dead:
+            return ""
+        if page.label and page.label.is_sure:
+            return page.label.text
+        return page.classes.most if page.classes else ""
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether `what` stands for the unit: a sure label, or a class that most of its have."""
+        label, classes = self.page.label, self.page.classes
+        share = (classes.share or 0.0) if classes else 0.0
+        return bool(self.what) and ((label is not None and label.is_sure) or share >= MOST)
+
+    @property
+    def figure(self) -> str:
+        """The one figure beside it."""
+        page = self.page
+        if page.dead:
+            return "dead"
+        if page.label and page.label.is_sure:
+            return f"{page.label.measure} {page.label.score:.2f}"
+        if page.classes and page.classes.share is not None:
+            return f"{page.classes.share:.0%} of its top images"
+        if page.density is not None:
+            return f"{page.density:.1%} above 0"
+        return page.pictures[0].heading if page.pictures else ""
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What is worth a look comes first: sure labels, few classes, high peaks."""
+        label, classes = self.page.label, self.page.classes
+        score = label.score if label and label.is_sure else 0.0
+        share = (classes.share or 0.0) if classes else 0.0
+        return -score, -share, -(self.page.peak or 0.0), self.page.unit
+
+
+@dataclass
+class SiteLayer:
+    """A layer and its units."""
+
+    of: UnitLayer
+    href: str
+    units: list[SiteUnit]
+
+    @property
+    def name(self) -> str:
+        """As it was typed."""
+        return self.of.name
+
+    @cached_property
+    def by_number(self) -> dict[int, SiteUnit]:
+        """Units by number."""
+        return {unit.page.unit: unit for unit in self.units}
+
+    @cached_property
+    def best(self) -> list[SiteUnit]:
+        """Those that stand for the layer: one of each kind first, none that is dead."""
+        alive = sorted((u for u in self.units if not u.page.dead), key=lambda unit: unit.rank)
+        first = {unit.what or unit.page.unit: unit for unit in reversed(alive)}
+        chosen = {id(unit) for unit in first.values()}
+        return sorted(alive, key=lambda unit: id(unit) not in chosen)[:BEST]
+
+    @property
+    def words(self) -> str:
+        """How many units on what, as a sentence."""
+        said = [f"{len(self.units):,} units"]
+        if found := self.of.responses:
+            name = Path(data_name(found.summary)).name
+            said[0] += f" on {len(found.images):,} images" + (f" of {name}" if name else "")
+        if dead := sum(unit.page.dead for unit in self.units):
+            said.append(f"{dead:,} dead")
+        if labelled := sum(bool(u.page.label and u.page.label.is_sure) for u in self.units):
+            said.append(f"{labelled:,} with a label")
+        return ", ".join(said) + "."
+
+
+@dataclass(frozen=True)
+class SiteImage:
+    """An image, and the units that fire most on it.
+
+    Attributes
+    ----------
+    key : str
+        Of its file.
+    size : (int, int)
+        Height and width in which places are given.
+    names : list of str
+        Its paths in the data; several where files are equal.
+    firing : list of (SiteLayer, list of (SiteUnit, Seen, float))
+        By layer: units, what they see of it, and their peak as a share of their highest.
+    """
+
+    key: str
+    size: Size
+    names: list[str] = field(default_factory=list)
+    firing: list[tuple[SiteLayer, list[tuple[SiteUnit, Seen, float]]]] = field(default_factory=list)
+
+
+def gather_layers(layers: Sequence[UnitLayer]) -> list[SiteLayer]:
+    """Give every unit its address."""
+    slugs = slugs_of([layer.name for layer in layers])
+    return [
+        SiteLayer(layer, f"units/{slug}/index.html", [
+            SiteUnit(page, f"units/{slug}/{page.unit}.html") for page in layer.pages
+        ])
+        for layer, slug in zip(layers, slugs, strict=True)
+    ]  # fmt: skip
+
+
+def gather_images(layers: Sequence[SiteLayer], shown: Mapping[Path | None, str]) -> list[SiteImage]:
+    """Give every image that is shown, in the data's order, with the units that fire most on it."""
+    found: dict[str, SiteImage] = {}
+    for layer in layers:
+        responses, view = layer.of.responses, layer.of.view
+        if responses is None:
+            continue
+        for name, file in zip(responses.images, responses.files, strict=True):
+            if not (key := shown[file]):
+                continue
+            image = found.setdefault(key, SiteImage(key, view.size if view else (1, 1)))
+            if name not in image.names:
+                image.names.append(name)
+            if all(one is not layer for one, _ in image.firing):
+                firing = list(_firing(layer, responses.strongest(name)[:FIRING], name, file))
+                image.firing.extend([(layer, firing)] if firing else [])
+    return list(found.values())
+
+
+def _firing(
+    layer: SiteLayer, strongest: Iterable[Any], name: str, file: Path | None
+) -> Iterable[tuple[SiteUnit, Seen, float]]:
+    for number, peak, place in strongest:
+        if (unit := layer.by_number.get(number)) and unit.page.peak:
+            seen = Seen(name, peak, place, file, layer.of.view)
+            yield unit, seen, peak / unit.page.peak
+
+
+# -- names of folders, safe on any disk and in any address -----------------------------------------
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
+_LONGEST = 80
+
+
+def slugs_of(names: Sequence[str]) -> list[str]:
+    """Give every name a folder name of its own: ASCII letters, digits, ``.``, ``-`` and ``_``.
+
+    Names that would then be equal get numbers, on a disk that does not tell cases apart, too.
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        slug = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_LONGEST].strip(".") or "_"
+        slug = f"{slug}_" if _RESERVED.fullmatch(slug) else slug
+        found.append(free_name(slug, lambda free: free.casefold() in taken))
+        taken.add(found[-1].casefold())
+    return found
