@@ -114,7 +114,7 @@ def _render(
         in_html.add(key)
         return src[key]
 
-    text = templates.getsource("page.html").render(
+    text = templates.get_template("page.html").render(
         head=head,
         sections=sections,
         contents=[{"key": s.key, "title": s.title, "layers": layers_of(s)} for s in sections],

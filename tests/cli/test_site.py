@@ -10,8 +10,14 @@ from tests.report.fake_workspace import make_workspace
 from .runner import cnnlens
 
 
+def dissected(folder: Path) -> Path:
+    make_workspace(folder, {"conv5": 4}, images=4)
+    (folder / "workspace.json").unlink()  # of an imaginary model
+    return folder
+
+
 def test_the_front_page_is_what_is_printed(tmp_path: Path) -> None:
-    workspace, site = make_workspace(tmp_path / "ws", {"conv5": 4}, images=4), tmp_path / "site"
+    workspace, site = dissected(tmp_path / "ws"), tmp_path / "site"
     answer = cnnlens("report", "-w", workspace, "--site", site)
     assert (answer.code, answer.out) == (0, f"{site / 'index.html'}\n"), answer.err
     assert not (workspace / "report.html").exists()
@@ -26,7 +32,7 @@ def test_the_front_page_is_what_is_printed(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "ws", {"conv5": 4}, images=4)
+    workspace = dissected(tmp_path / "ws")
     answer = cnnlens("report", "-w", workspace, "--site", workspace)
     assert answer.code == 2 and "something else than a site" in answer.error
     answer = cnnlens("report", "-w", workspace, "--url", "https://example.org")
