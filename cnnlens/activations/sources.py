@@ -21,7 +21,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
 from cnnlens.model.device import in_batches
 from cnnlens.model.hooks import read_and_run
-from cnnlens.model.layers import Layer
+from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
@@ -248,3 +248,20 @@ class ModelSource:
                 for observe, values in zip(observers, one.maps, strict=True):
                     observe(one.batch.indices, values)
                 yield Step(one.batch.next, total, limit=self._forward.limit)
+
+
+def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:
+    """Read the last layer on an image of noise; say what is assumed where that is defined.
+
+    Raises
+    ------
+    CnnlensError
+        When it cannot be read, or is not finite.
+    """
+    layer = layers().resolve("last")
+    size = (1, model.preprocess.channels, *model.preprocess.size)
+    noise = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).byte()
+    (maps,), _ = Forward(model, [layer], logits=False, limit=1)(noise)  # (1, C, H, W)
+    if not np.isfinite(maps).all():
+        raise CnnlensError(f"{layer.name} is not finite on noise", "check the weights")
+    return [f"maps of {layer.name} are 1×1, without places"] if maps.shape[2:] == (1, 1) else []

@@ -16,7 +16,7 @@ R. R. Selvaraju et al.: Grad-CAM, ICCV 2017.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -28,7 +28,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cnnlens.attribution.head import Head, OutputGraph, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.classes import class_name, class_scores
+from cnnlens.model.classes import class_name, class_scores, probe_names
 from cnnlens.model.hooks import read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
@@ -378,3 +378,19 @@ def _value(passed: Trace, place: Place) -> int:
     return next(
         call.value for call in passed.calls if (call.path, call.number) == (place.path, place.call)
     )
+
+
+def probe_cam(model: Model, layers: Callable[[], Layers]) -> list[str]:
+    """See that a network has the head that CAM needs."""
+    return _probed(model, "cam")
+
+
+def probe_gradcam(model: Model, layers: Callable[[], Layers]) -> list[str]:
+    """See that Grad-CAM is defined for a network."""
+    return _probed(model, "gradcam")
+
+
+def _probed(model: Model, method: str) -> list[str]:
+    with model.in_use():
+        ClassMaps(model, method)
+    return probe_names(model)

@@ -18,7 +18,7 @@ J. T. Springenberg et al.: Striving for Simplicity, ICLR 2015 (``method="guided"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from cnnlens.attribution.rules import RULES, OutOfPlace, applying, undefined, writes_into_parts
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.hooks import Live, read_live
-from cnnlens.model.layers import Layer
+from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.model import Model
 from cnnlens.model.trace import Place
 
 Position = tuple[int, int]
@@ -197,3 +198,29 @@ def project(
     positions = None if position is None else [position] * len(x)
     seen = Projector(net, x, place)
     return seen.project([unit], positions, method=method, whole=whole)
+
+
+# ---- whether that is defined for a network
+
+
+def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:
+    """Project a unit of the last layer back; name nonlinearities that have no rule."""
+    check_projects(layers().resolve("last"))
+    unruled = _probed(model, layers, "deconvnet")
+    return [f"no rule but the gradient for {', '.join(unruled)}"] if unruled else []
+
+
+def probe_gradient(model: Model, layers: Callable[[], Layers]) -> list[str]:
+    """See that the gradient of a unit of the last layer reaches the image."""
+    _probed(model, layers, "gradient")
+    return []
+
+
+def _probed(model: Model, layers: Callable[[], Layers], method: str) -> list[str]:
+    layer = layers().resolve("last")
+    with model.in_use():
+        projector = Projector(model.net, model.example(), layer.place)
+        projected = projector.project([0], method=method)
+    if not bool(projected.isfinite().all()):
+        raise CnnlensError(f"the projection of {layer.name} is not finite", "check the weights")
+    return list(projector.undefined)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from cnnlens.activations import sources
 from cnnlens.activations.sources import Forward
 from cnnlens.attribution.cam import ClassMaps
 from cnnlens.cluster.decision_path import (
@@ -32,8 +33,8 @@ from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
 from cnnlens.cluster.switched_off import answers_without
 from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.classes import class_name
-from cnnlens.model.layers import Layer
+from cnnlens.model.classes import class_name, probe_names
+from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.matching import category_of
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
@@ -341,3 +342,13 @@ def share_below(values: np.ndarray, value: float) -> float | None:
     if not len(values):
         return None
     return float(((values < value).sum() + 0.5 * (values == value).sum()) / len(values))
+
+
+def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:
+    """See that a network predicts classes and can be read; say what is assumed of their names."""
+    with model.in_use():
+        predictor(model, [], None)
+    read = sources.probe(model, layers)
+    if model.classes is None:
+        return [*read, "class folders are read in alphabetical order, where images bear it out"]
+    return [*read, *probe_names(model)]

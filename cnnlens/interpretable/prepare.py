@@ -343,3 +343,11 @@ def _method(model: Model, request: Request, plans: list[Plan], frequency: Tensor
         layers = grouped_layers(model, request.layers, request.cgl.groups)
         return Grouped(ConceptGroups(layers, request.cgl, request.settings.seed))
     return Plain(record)
+
+
+def probe(model: Model, *_: object) -> list[str]:
+    """See that a network can be trained; say whether its head is replaced."""
+    with model.in_use():
+        check(model, Request())
+    named = model.classes and not model.has_assumed_classes
+    return [] if named else ["a new head, unless the class folders fit the outputs"]

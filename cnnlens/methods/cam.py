@@ -58,6 +58,10 @@ class Cam(Pictured):
     sections = (("cam", page_part("sections.class_maps")),)
     columns = ("picture", "class", "number", "score", "probability")
     part: Part
+    probes = (
+        ("", "attribution.cam.probe_cam"),
+        ("--method gradcam", "attribution.cam.probe_gradcam"),
+    )
     examples = (
         "cnnlens cam model.pt -i dog.jpg --top 3",
         "cnnlens cam -i photos/ --class tiger --method gradcam -l layer3",

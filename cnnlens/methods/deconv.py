@@ -42,6 +42,7 @@ class Deconv(Pictured):
     name, panel = "deconv", "Look at units"
     asks, settings_types = DeconvInputs, (DeconvSettings,)
     sections = (("deconv", page_part("sections.projections")),)
+    probes = (("", "attribution.deconv.probe"),)
     noun, columns = "unit", ("layer", "picture", "activation", "first image")
     examples = (
         "cnnlens deconv model.pt -f conv5:0-15 -d photos/",

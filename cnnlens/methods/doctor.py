@@ -1,18 +1,44 @@
-"""``cnnlens doctor``: what was assumed on opening a network, and what of it works."""
+"""``cnnlens doctor``: what was assumed on opening a network, and what of it works.
+
+A table would say what is usual; here the same functions answer that the commands call, on one image
+of noise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.methods.fitness import ASSUMES, UNDEFINED, Fitness, commands, tried
 from cnnlens.methods.method import Method, Results
 from cnnlens.progress import Step
 
 if TYPE_CHECKING:
-    from cnnlens.model.model import Model
+    from cnnlens.study.session import Study
+
+WORKS, ASSUMES, UNDEFINED = "works", "works with an assumption", "not defined"
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """What became of a command.
+
+    Attributes
+    ----------
+    command : str
+        As one types it.
+    status : str
+        `WORKS`, `ASSUMES` or `UNDEFINED`.
+    why : str
+        What is assumed, or why it is not defined.
+    """
+
+    command: str
+    status: str
+    why: str = ""
 
 
 class Doctor(Method):
@@ -32,8 +58,10 @@ class Doctor(Method):
         """Open the network; where its file does not open, keep why."""
         self.fitness: list[Fitness] = []
         self.about: dict[str, Any] = {"model": self._spec(), **self._file(), "opens": True}
+        from cnnlens.report.opened import described
+
         try:
-            self.about |= _described(self.study.model)
+            self.about |= described(self.study.model)
         except CnnlensError as error:
             if not self.about.get("file"):  # no such file, no such name
                 raise
@@ -68,25 +96,23 @@ class Doctor(Method):
 
     def work(self) -> Iterator[Step]:
         """Try every command."""
-        from cnnlens.methods import methods
-
-        names = [n for n, m in methods().items() if m.opens_model and n != self.name]
-        todo = [] if self.failed else commands(names)
-        for done, command in enumerate(todo):
+        todo = {} if self.failed else commands()
+        for done, (command, probes) in enumerate(todo.items()):
             yield Step(done, len(todo), "commands", note=command, unit="")
-            self.fitness.append(tried(command, self.study))
+            self.fitness.append(tried(command, probes, self.study))
 
     def close(self) -> None:
         """Put both together."""
         from cnnlens.files.workspace import versions
 
-        found = [one.as_dict() for one in self.fitness]
+        found = [asdict(one) for one in self.fitness]
         self.summaries = {"doctor": {**self.about, "commands": found, "versions": versions()}}
 
     def show(self, results: Results) -> None:
         """Show what was found and assumed, then a line per command."""
-        document = self.document()
-        results.table(("what", "found"), [*_lines(document)])
+        from cnnlens.report.opened import opened_rows
+
+        results.table(("what", "found"), [*opened_rows(self.document())])
         rows = [(one.command, one.status, one.why) for one in self.fitness]
         if rows:
             results.table(("command", "status", "why"), rows)
@@ -98,64 +124,27 @@ class Doctor(Method):
             )
 
 
-def _described(model: Model) -> dict[str, Any]:
-    """What is known of an opened network, as plain values."""
-    from cnnlens.model.architectures import first_convolution
-    from cnnlens.model.classes import count_scores
+def commands() -> dict[str, tuple[str, ...]]:
+    """List what is tried: every command, and what an option makes of it, with its probes."""
+    from cnnlens.methods import methods
 
+    found = [m for m in methods().values() if m.opens_model and m is not Doctor]
+    return {f"{m.name} {one[0]}".strip(): one[1:] for m in found for one in m.probes}
+
+
+def tried(command: str, probes: tuple[str, ...], study: Study) -> Fitness:
+    """Try a command on a study's network, which is opened."""
+    model, remarks = study.model, []
     try:
-        outputs = count_scores(model)
-    except Exception:  # the commands say why it does not run
-        outputs = 0
-    first = first_convolution(model.net)
-    return {
-        "arch": model.arch,
-        "fingerprint": model.fingerprint,
-        "parameters": sum(p.numel() for p in model.net.parameters()),
-        "preprocess": model.preprocess.as_dict(),
-        "input": str(model.preprocess),
-        "outputs": outputs,
-        "classes": model.classes,
-        "classes_source": model.classes_source or None,
-        "stem": None if first is None else f"{first[0]}: {first[1]}",
-        "transform_input": bool(getattr(model.net, "transform_input", False)),
-        "stripped": list(model.stripped),
-        "assumed": list(model.assumed),
-        "notes": list(model.notes),
-    }
-
-
-def _lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Rows of what was found."""
-    yield "model", document["model"]
-    if "file" in document:
-        yield "file", document["file"]
-    if not document["opens"]:
-        yield "does not open", document["why"]
-        return
-    yield "architecture", f"{document['arch']}, {document['parameters']:,} parameters"
-    yield "input", document["input"].removeprefix("input ")
-    if document["stem"]:
-        yield "first convolution", document["stem"]
-    if document["transform_input"]:
-        yield "transform_input", "on"
-    yield "outputs", f"{document['outputs']} class scores" if document["outputs"] else "no scores"
-    yield "classes", _classes(document)
-    for what in ("stripped", "assumed"):
-        yield from ((what, words) for words in document[what])
-    told = {*document["stripped"], *document["assumed"]}
-    yield from (("on opening", note) for note in document["notes"] if note not in told)
-    layers, last = document["layers"], document["layers"].get("last")
-    words = f"{layers['count']}" if last else layers["why"]
-    if last:
-        size = "×".join(map(str, last["size"]))
-        words += f"; last is {last['alias'] or last['name']}: {last['units']} units, {size}"
-    yield "layers", words
-
-
-def _classes(document: dict[str, Any]) -> str:
-    names = document["classes"]
-    if not names:
-        return "no names (--classes FILE, or class folders, name them)"
-    more = ", …" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more} ({document['classes_source']})"
+        for probe in probes:
+            module, _, function = probe.rpartition(".")
+            try_ = getattr(import_module(f"cnnlens.{module}"), function)
+            remarks += try_(model, lambda: study.addresses)
+    except CnnlensError as error:
+        return Fitness(command, UNDEFINED, error.message)
+    except Exception as error:  # whatever a strange network raises is what one wants to hear of
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Fitness(command, UNDEFINED, f"{type(error).__name__}: {first}")
+    remarks += ["preprocessing is assumed"] if model.preprocess.source == "assumed" else []
+    remarks += ["weights are random"] if model.has_random_weights else []
+    return Fitness(command, ASSUMES if remarks else WORKS, "; ".join(remarks))

@@ -57,6 +57,7 @@ class Explain(Method):
     name, panel, several = "explain", "Look at images", "images"
     asks, settings_types = ExplainInputs, (ExplainSettings,)
     sections = (("explain", page_part("sections.explanations")),)
+    probes = (("", "cluster.explain.probe"),)
     examples = (
         "cnnlens explain -i dog.jpg",
         "cnnlens explain model.pt -d photos/ -l layer4 -i dog.jpg --class cat",

@@ -52,6 +52,7 @@ class Finetune(Method):
     settings_types = (FinetuneSettings, IcnnSettings, CglSettings, TaskSettings)
     uses = ("device", "workers")
     remembers = False
+    probes = (("", "interpretable.prepare.probe"),)
     forces = "train anew"
     examples = (
         "cnnlens finetune model.pt -d birds/ -l features.12 --out icnn.pt",

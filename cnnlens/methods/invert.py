@@ -80,6 +80,7 @@ class Invert(Pictured):
     asks, settings_types, uses = InvertInputs, (InvertSettings,), ("device", "batch_size")
     sections = (("invert", page_part("sections.inversions")),)
     columns = ("layer", "image", "perturbed", "feature error", "of mean distance", "pixel RMSE")
+    probes = (("", "attribution.deconv.probe_gradient"),)
     examples = (
         "cnnlens invert model.pt -l conv1 -l conv3 -l conv5 -i dog.jpg",
         "cnnlens invert -l conv5 -i photos/ --perturb binarize",

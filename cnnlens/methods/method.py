@@ -76,6 +76,9 @@ class Method:
     opens_model: ClassVar[bool] = True
     #: whether the workspace then knows model, data and command; else it is left as it is
     remembers: ClassVar[bool] = True
+    #: what sees whether it is defined for a network, on an image of noise: an option ("": none),
+    #: then functions of a model and of what gives its layers; each says what is assumed, or raises
+    probes: ClassVar[tuple[tuple[str, ...], ...]] = (("", "activations.sources.probe"),)
     #: what ``--force`` does beside redoing
     forces: ClassVar[str] = "clear the workspace's results of another model"
 

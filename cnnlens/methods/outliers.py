@@ -51,6 +51,14 @@ class Outliers(Method):
     name, panel = "outliers", "Look at a layer"
     asks, settings_types = OutlierInputs, (OutlierSettings,)
     sections = (("outliers", page_part("sections.outliers")),)
+    probes = (
+        (
+            "",
+            "model.classes.probe_scores",
+            "activations.sources.probe",
+            "model.classes.probe_names",
+        ),
+    )
     examples = (
         "cnnlens outliers model.pt --noise 500",
         "cnnlens outliers -d strangers/ -l layer4",

@@ -68,6 +68,7 @@ class Style(Pictured):
     name, panel = "style", "Look at images"
     asks, settings_types, uses = StyleInputs, (StyleSettings,), ("device",)
     sections = (("style", style_section),)
+    probes = (("", "synthesize.style.probe", "attribution.deconv.probe_gradient"),)
     columns = (
         "picture",
         "content loss at first",

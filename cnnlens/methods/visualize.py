@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnnlens.synthesize.objective import Objective
     from cnnlens.synthesize.visualize import Picture, PictureStep
 
+_GRADIENT = "attribution.deconv.probe_gradient"
 LOGITS = "logits"  # the folder of pictures of classes
 _PHOTOS = 128  # whose spectrum counts, at most
 _MORE = "more --steps or --contrast may help, or --init IMAGE"
@@ -79,6 +80,10 @@ class Visualize(Pictured):
     sections = (("visualize", page_part("sections.visualizations")),)
     columns = ("layer", "picture", "at first", "in the end", "× best image", "label")
     part_type = _Ascents
+    probes = (
+        ("", _GRADIENT),
+        ("--logit", "model.classes.probe_scores", _GRADIENT, "model.classes.probe_names"),
+    )
     examples = (
         "cnnlens visualize model.pt -f conv5:0-15",
         "cnnlens visualize --logit tiger --preset mahendran",

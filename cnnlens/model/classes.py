@@ -176,3 +176,26 @@ def is_correct(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """
     said = logits.argmax(axis=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(np.int64)
     return said == wanted
+
+
+# ---- what is assumed of them
+
+
+def probe_scores(model: Model, *_: object) -> list[str]:
+    """See that a network gives class scores.
+
+    Raises
+    ------
+    CnnlensError
+        When it does not.
+    """
+    if not count_scores(model):
+        raise CnnlensError("the network returns no class scores", "its layers can be read")
+    return []
+
+
+def probe_names(model: Model, *_: object) -> list[str]:
+    """Say where the names of a network's classes are assumed, or missing."""
+    if model.has_assumed_classes:
+        return [f"names of classes are {model.classes_source}"]
+    return [] if model.classes else ["classes have no names, only numbers (--classes FILE)"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import cnnlens as package
-from cnnlens.methods import fitness, methods
+from cnnlens.methods import methods
 
 from .runner import cnnlens
 
@@ -56,7 +56,7 @@ def test_sound_checkpoint_is_told_with_every_command(model: Path, tmp_path: Path
     assert found["preprocess"]["source"] == "checkpoint" and "torch" in found["versions"]
     assert commands["cam --method gradcam"] == commands["explain"] == ("works", "")
     named = {n for n, m in methods().items() if m.opens_model and n != "doctor"}
-    assert named <= set(commands) and set(fitness.PROBES) <= set(commands)
+    assert named <= set(commands) and {"visualize --logit", "cam --method gradcam"} <= set(commands)
     assert not (tmp_path / "ws").exists()  # nothing is written
     lines = cnnlens("doctor", model, "-w", tmp_path / "ws").out
     assert "cam --method gradcam  works" in lines and "a, b, c" in lines
