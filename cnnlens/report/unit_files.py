@@ -16,16 +16,16 @@ import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import columns, read_rows, write_rows
+from cnnlens.files import columns, read_rows
 from cnnlens.measure.dissected_units import Histogram
-from cnnlens.measure.responses import Responses, UnitResponse
+from cnnlens.measure.responses import UnitResponse
 from cnnlens.report.contents import finished, in_order, read_object, reading
 from cnnlens.report.figures.units import SHOWN, grid, strip
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens units` with --force"
-_ARRAYS = (
+ARRAYS = (
     "top", "bottom", "top_peak", "top_position", "bottom_position", "examples",
     "example_position", "bin_images", "bin_edges", "histogram", "edges", "neighbours",
     "neighbour_correlation",
@@ -80,7 +80,7 @@ class Unit(UnitResponse, Shown):
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
-        return [_cells(self)]
+        return [cells(self)]
 
     def _title(self) -> str:
         return self.words
@@ -101,7 +101,8 @@ class Unit(UnitResponse, Shown):
         yield f"over its whole range, low to high; images there: {counts}", picture
 
 
-def _cells(unit: UnitResponse) -> dict[str, Any]:
+def cells(unit: UnitResponse) -> dict[str, Any]:
+    """Give a unit's row of ``units.csv``."""
     return {name: getattr(unit, name) for name in columns(UnitResponse)}
 
 
@@ -156,7 +157,7 @@ class UnitsResult(UnitResults[Unit]):
 
     def table(self) -> list[dict[str, Any]]:
         """Give one row per unit, the columns of ``units.csv``."""
-        return [_cells(unit) for unit in self.units]
+        return [cells(unit) for unit in self.units]
 
     def _title(self) -> str:
         return f"What the units of {self.name} respond to"
@@ -184,7 +185,7 @@ def read_units(folder: Path) -> UnitsResult:
     if not file.exists():
         raise CnnlensError(f"{file} does not exist", _REDO)
     with reading(file, _REDO), h5py.File(file, "r") as stored:
-        arrays = {name: stored[name][()] for name in _ARRAYS}
+        arrays = {name: stored[name][()] for name in ARRAYS}
         arrays["neighbour_layer"] = np.array(stored["neighbour_layer"].asstr()[()], object)
         images = list(stored["images"].asstr(errors="surrogateescape")[()])
         count = len(arrays["top"])
@@ -272,90 +273,3 @@ class _Layer:
         for bin, (low, high) in enumerate(itertools.pairwise(edges)):
             examples = self._seen(here["examples"][bin], here["example_position"][bin])
             yield Bin(low, high, counts[bin], counts[bin] / every, examples)
-
-
-# -- writing -------------------------------------------------------------------------------------
-
-
-def listed_rows(found: Responses) -> np.ndarray:
-    """Name the rows of images that units list, (R,) int64, dead units left out."""
-    alive = ~found.dead
-    listed = (found.top, found.bottom, found.examples)
-    rows = np.unique(np.concatenate([rows[alive].ravel() for rows in listed]))
-    return rows[rows >= 0]
-
-
-def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
-    """Write units.csv and units.h5 of one layer; `paths` are all images in the data's order."""
-    rows = [_cells(row) for row in found.rows(paths)]
-    write_rows(folder / "units.csv", columns(UnitResponse), rows)
-    layers = np.array([*found.layers, ""], object)[found.neighbour_layer]  # -1: none
-    images = [paths[position].encode("utf-8", "surrogateescape") for position in found.positions]
-    with h5py.File(folder / "units.h5", "w", libver=("v110", "v110"), track_order=True) as file:
-        for name in _ARRAYS:
-            file[name] = getattr(found, name)
-        file.create_dataset("neighbour_layer", data=layers, dtype=h5py.string_dtype())
-        file.create_dataset("images", data=images, dtype=h5py.string_dtype())
-
-
-def write_pictured(
-    folder: Path, found: Responses, files: Mapping[int, str], looked: Mapping[str, np.ndarray]
-) -> None:
-    """Write pictures.h5 of one layer: how its images are shown.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The layer's.
-    found : Responses
-        What was found.
-    files : mapping of int to str
-        By an image's place in the data's order: its file in ``WORKSPACE/images``.
-    looked : mapping of str to numpy.ndarray
-        What `figures.seen.look` found.
-    """
-    names = [files.get(position, "") for position in found.positions.tolist()]
-    with h5py.File(folder / "pictures.h5", "w", libver=("v110", "v110"), track_order=True) as file:
-        file.create_dataset("files", data=names, dtype=h5py.string_dtype())
-        for name, array in looked.items():
-            file.create_dataset(name, data=array, compression="gzip")
-
-
-# -- units and layers beside each other ------------------------------------------------------------
-
-LAYER_COLUMNS = (
-    "layer",
-    "units",
-    "dead",
-    "density",
-    "class selectivity",
-    "images",
-    "compared with",
-)
-
-
-def layer_row(summary: Mapping[str, Any]) -> list[object]:
-    """Give a layer's row under `LAYER_COLUMNS`, from its summary."""
-    selective, others = summary["class_selectivity"], ", ".join(summary["compared_with"][1:])
-    density = round(summary["density"], 4)
-    selective = None if selective is None else round(selective, 4)
-    named = summary["layer"], summary["units"], summary["dead_units"]
-    return [*named, density, selective, summary["images"], others]
-
-
-def unit_table(units: Sequence[Unit]) -> tuple[list[str], list[list[object]]]:
-    """Give columns and rows of a table of units; their category where they have one."""
-    heads = ["unit", "peak", "above 0", "top image"]
-    rows: list[list[object]] = [
-        [u.unit, f"{u.peak_max:.3g}", f"{u.density:.1%}", u.top_image] for u in units
-    ]
-    if any(unit.category for unit in units):
-        heads += ["category", "of its top"]
-        rows = [
-            [*row, u.category, f"{u.category_share or 0:.0%}"]
-            for row, u in zip(rows, units, strict=True)
-        ]
-    heads += ["responds like", "r"]
-    near = [(u.neighbour, u.neighbour_correlation) for u in units]
-    rows = [[*row, n, r and round(r, 3)] for row, (n, r) in zip(rows, near, strict=True)]
-    return heads, rows

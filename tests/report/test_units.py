@@ -22,7 +22,8 @@ from cnnlens.report.figures.seen import look, write_seen
 from cnnlens.report.figures.units import cell, grid, strip
 from cnnlens.report.page import write_report
 from cnnlens.report.seen import Seen
-from cnnlens.report.unit_files import listed_rows, read_units, write_pictured, write_tables
+from cnnlens.report.unit_files import read_units
+from cnnlens.report.unit_tables import listed_rows, write_pictured, write_tables
 from cnnlens.report.units import units as section
 from cnnlens.settings import UnitsSettings
 from tests.measure.test_units import Maps
@@ -193,6 +194,9 @@ def test_tiles_are_sorted_searched_and_opened(workspace: Path) -> None:
         tab.check(".controls input[type=checkbox]")
         tab.wait_for_selector(".tile >> nth=2")
         assert tab.evaluate(names) == ["0", "1", "2"]
+        tab.focus(".tile")
+        tab.keyboard.press("ArrowRight")
+        assert tab.evaluate("document.activeElement.getAttribute('href')") == "#unit=conv5:1"
         tab.keyboard.press("/")
         tab.keyboard.type("1")
         tab.wait_for_selector(".tile >> nth=1", state="detached")

@@ -29,6 +29,7 @@ class ManyRows {
     const body = h("div", { class: "tiles" }), box = h("div", { class: "tile-box", role: "group", "aria-label": label }, body);
     const across = () => Math.max(1, getComputedStyle(body).gridTemplateColumns.split(" ").length);
     this.gallery = new Windowed(box, body, tile, across);
+    body.addEventListener("keydown", (event) => this.stepped(event, across()));
     const buttons = ["Tiles", "Table"].map((title) => h("button", { type: "button", onclick: () => this.look(title) }, title));
     this.look = (title) => {
       buttons.forEach((button) => button.setAttribute("aria-pressed", button.textContent === title));
@@ -37,6 +38,16 @@ class ManyRows {
     };
     this.look("Tiles");
     return h("span", { class: "choice" }, buttons);
+  }
+
+  // Arrow keys move from tile to tile.
+  stepped(event, across) {
+    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
+    const row = [...this.gallery.nodes].find(([, node]) => node === event.target)?.[0];
+    const next = by && row && this.shown[this.shown.indexOf(row) + by];
+    if (!next) return;
+    event.preventDefault();
+    this.gallery.reveal(next)?.focus({ preventScroll: true });
   }
 
   get view() {
