@@ -147,7 +147,8 @@ class Units(Measurement):
         """Say what a unit sees where."""
         from cnnlens.report.seen import View
 
-        return {"seen": View(self.study.model.preprocess.size, layer.fields).as_dict()}
+        view = View(self.study.model.preprocess.size, layer.fields)
+        return {"masked": view.whole, "seen": view.as_dict()}
 
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and once every image that is listed."""

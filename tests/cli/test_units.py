@@ -11,7 +11,6 @@ import h5py
 import hdf5plugin  # noqa: F401  (its filters)
 import numpy as np
 import pytest
-from PIL import Image
 
 from cnnlens.activations.store import Store
 from cnnlens.report.unit_files import read_units
@@ -116,21 +115,29 @@ def test_files_agree_with_the_store_by_hand(space: Path) -> None:
         assert row["neighbour"] == first
 
 
-def test_pictures_show_what_each_unit_sees(space: Path) -> None:
-    folder = space / "units" / "3"
-    alive = {row["unit"] for row in rows(folder) if row["dead"] == "false"}
-    for kind, size in (("pictures", (5 * 112, 112)), ("examples", (4 * 72, 2 * 72))):
-        assert {path.stem for path in (folder / kind).iterdir()} == alive
-        for path in (folder / kind).iterdir():
-            with Image.open(path) as picture:
-                assert picture.size == size
-    assert len(alive) == 3
+def test_every_image_that_is_listed_is_kept_once(space: Path) -> None:
+    found = read_units(space / "units" / "3")
+    alive = [unit for unit in found.units if not unit.dead]
+    listed = [
+        one
+        for unit in alive
+        for one in (*unit.top, *unit.bottom, *(seen for bin in unit.bins for seen in bin.examples))
+    ]
+    kept = {path.name for path in (space / "images").iterdir()}
+    assert kept >= {one.picture.name for one in listed if one.picture}
+    assert all(one.picture for one in listed) and len(alive) == 3
+    for unit in alive:
+        best = unit.top[0]
+        assert best.map is not None and best.map.max() == 15 and best.field is not None
 
 
 def test_the_page_has_the_units_and_opens_them(space: Path) -> None:
     page = (space / "report.html").read_text()
-    assert "What its units respond to" in page
-    assert set(re.findall(r"units/3/pictures/(\d)\.webp", page)) == {"0", "1", "2"}
+    assert "Its units, one by one" in page and 'data-key="images/' in page
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert text is not None
+    (layer,) = [one for one in json.loads(text[1])["units"]["layers"] if one["name"] == "3"]
+    assert layer["responses"]["unit"] == [0, 1, 2, 3] and len(layer["more"]) == 4
     assert str(space.parent) not in page
 
 
@@ -142,8 +149,9 @@ def test_python_gets_what_shows_itself(space: Path) -> None:
     assert html.count("<img") == 3 and "What the units of 3 respond to" in html
     one = found[int(found.best()[0].unit)]
     assert one._repr_html_().count("<img") == 2 and "responds like" in one._repr_html_()
-    assert len(one.top) == 5 and one.top[0] == (one.top_image, pytest.approx(one.peak_max))
-    assert sum(count for _, _, count in one.bins) == 23
+    assert len(one.top) == 5
+    assert (one.top[0].image, one.top[0].peak) == (one.top_image, pytest.approx(one.peak_max))
+    assert sum(bin.images for bin in one.bins) == 23
     dead = next(unit for unit in found.units if unit.dead)
     assert "dead" in dead._repr_html_() and "<img" not in dead._repr_html_()
 
@@ -162,7 +170,7 @@ def test_after_extract_nothing_need_be_named(place: Path, tmp_path: Path) -> Non
     assert answer.json["layer"] == "3" and "extracting" not in answer.err
     assert files(tmp_path / "w" / "activations") == before
     assert cnnlens("report", "-w", tmp_path / "w").code == 0
-    assert "What its units respond to" in (tmp_path / "w" / "report.html").read_text()
+    assert "Its units, one by one" in (tmp_path / "w" / "report.html").read_text()
 
 
 def test_a_second_run_does_nothing_and_equal_runs_give_equal_bytes(
