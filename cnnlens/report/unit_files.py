@@ -95,6 +95,8 @@ class Unit(UnitResponse, Shown):
             yield "responds like", f"{layer}:{unit}", f"r = {alike:.2f}"
 
     def _shots(self) -> Iterable[tuple[str, Picture]]:
+        if self.dead:
+            return
         yield "highest peaks", strip(self.top[:SHOWN])
         counts = ", ".join(f"{one.images:,}" for one in self.bins)
         picture = grid([one.examples for one in self.bins])
