@@ -24,16 +24,16 @@ import numba
 import numpy as np
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function of arrays; it runs without the interpreter's lock.
 
     The compiled code is cached beside the module or in the user's cache folder; where neither can
     be written (a read-only installation without a home), it is compiled in every process.
     """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 class TopValues:

@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from cnnlens.measure.masks import compiled
 
 _NEAR = 16  # rows of about the same sum of peaks that one is compared with
-_COLUMNS = 64  # units whose peaks are brought together at once
-_BLOCK = 2**27  # bytes of the peaks that are worked on at once, in float64
+_COLUMNS, _ROWS = 64, 64  # units, and images, whose peaks are brought together at once
+_BLOCK = 2**28  # bytes of the peaks that are compared at once, in float64
+_UNITS = 2048  # that are compared at once
 
 
-def highest(
-    peaks: np.ndarray, count: int, rows: np.ndarray | None = None, lowest: bool = False
-) -> np.ndarray:
+def by_unit(peaks: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Turn peaks (N, C) round, a few units at a time: which ones, and theirs (units, N)."""
+    images, units = peaks.shape
+    for start in range(0, units, _COLUMNS):
+        part = slice(start, min(units, start + _COLUMNS))
+        some = np.empty((part.stop - start, images), np.float32)
+        for first in range(0, images, _ROWS):  # rows lie far apart: few of them fit into a cache
+            some[:, first : first + _ROWS] = peaks[first : first + _ROWS, part].T
+        yield part, some
+
+
+def highest(peaks: np.ndarray, count: int, rows: np.ndarray | None = None) -> np.ndarray:
     """Rank rows by falling value; of equal values the earlier row comes first.
 
     Parameters
     ----------
     peaks : numpy.ndarray
-        (N, C).
+        (C, N), unit by unit.
     count : int
         Rows wanted.
     rows : numpy.ndarray, optional
         The rows among which they are, in order; left out: all.
-    lowest : bool
-        Rank by rising value.
 
     Returns
     -------
     numpy.ndarray
         (C, count) int64; -1 where there are fewer rows.
     """
-    units = peaks.shape[1]
-    found = np.full((units, count), -1, np.int64)
-    best = np.full((units, count), -np.inf, np.float32)
-    for start in range(0, units, _COLUMNS):
-        part = slice(start, start + _COLUMNS)
-        some = np.ascontiguousarray(peaks[:, part].T, np.float32)  # (units, N)
-        some = some if rows is None else some[:, rows]
-        _insert(-some if lowest else some, 0, found[part], best[part])
+    found = np.full((len(peaks), count), -1, np.int64)
+    best = np.full((len(peaks), count), -np.inf, np.float32)
+    _insert(peaks if rows is None else peaks[:, rows], 0, found, best)
     return found if rows is None else np.where(found >= 0, rows[found], -1)
 
 
@@ -95,7 +98,7 @@ def draw(
     Parameters
     ----------
     peaks : numpy.ndarray
-        (N, C) float32.
+        (C, N) float32, unit by unit.
     edges : numpy.ndarray
         (C, bins + 1) of each unit's bins; a bin holds its lower edge, the last one both.
     per_bin : int
@@ -112,11 +115,8 @@ def draw(
     units, bins = len(edges), edges.shape[1] - 1
     examples = np.full((units, bins, per_bin), -1, np.int64)
     counts = np.zeros((units, bins), np.int64)
-    for start in range(0, units, _COLUMNS):
-        part = slice(start, start + _COLUMNS)
-        some = np.ascontiguousarray(peaks[:, part].T)  # (units, N)
-        _draw(some, edges[part], order, examples[part], counts[part])
-        _sort(some, examples[part])
+    _draw(peaks, edges, order, examples, counts)
+    _sort(peaks, examples)
     return examples, counts
 
 
@@ -235,7 +235,7 @@ def nearest_units(
     found = np.full((units, count), -1, np.int64)  # counted through all of `peaks`
     alike = np.full((units, count), -np.inf, np.float32)
     offsets = np.cumsum([0, *(other.shape[1] for other in peaks)])
-    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, 512))
+    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, _UNITS))
     for first in range(0, units if count else 0, step):
         part = slice(first, first + step)
         own = _standard(mine[:, part])

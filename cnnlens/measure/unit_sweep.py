@@ -20,12 +20,9 @@ import numpy as np
 
 from cnnlens.activations.sources import Observer
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.masks import compiled
+from cnnlens.measure.unit_values import BINS, FINEST, look
 
-BINS = 64  # of a histogram
 _LARGE = 2**28  # bytes from which an array is kept in a file
-_TOGETHER = 64  # units whose histograms stay in the processor's cache
-_FINEST, _DIGITS = -149, 24  # exponent of the smallest float32, and bits of its numbers
 
 
 def room(shape: tuple[int, ...], dtype: Any, folder: Path | None) -> np.ndarray:
@@ -155,8 +152,7 @@ class UnitSweep(Peaks):
         self._highest = np.full(units, -np.inf, np.float32)
         self._bins = np.zeros((units, BINS), np.int64)
         self._first = np.zeros(units, np.int64)  # number of the first bin, counted from 0.0
-        self._exponent = np.full(units, _FINEST, np.int64)  # a bin is 2 ** this wide
-        self._scales = np.full(units, 2.0**-_FINEST)
+        self._exponent = np.full(units, FINEST, np.int64)  # a bin is 2 ** this wide
 
     def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
         """Take in maps (B, C, H, W).
@@ -168,12 +164,13 @@ class UnitSweep(Peaks):
         """
         rows = self._next(positions)
         values = np.ascontiguousarray(maps, np.float32).reshape(*maps.shape[:2], -1)  # (B, C, HW)
-        sums = np.empty(values.shape[:2])
-        peaks, places = self._peaks[rows], self._places[rows]
-        _look(
-            values, peaks, places, sums, self.positive, self._lowest, self._highest, self._bins,
-            self._first, self._exponent, self._scales,
+        noted = [np.empty(values.shape[1::-1], t) for t in (np.float32, self._places.dtype, float)]
+        look(
+            values, *noted, self.positive, self._lowest, self._highest, self._bins, self._first,
+            self._exponent,
         )  # fmt: skip
+        self._peaks[rows], self._places[rows] = noted[0].T, noted[1].T
+        sums = np.ascontiguousarray(noted[2].T)  # (B, C)
         if not np.isfinite(sums).all():
             image = int(positions[int(np.isfinite(sums).all(axis=1).argmin())])
             raise CnnlensError(
@@ -205,73 +202,3 @@ class UnitSweep(Peaks):
         """(C, bins + 1) float64: multiples of a power of two, the width of a unit's bins."""
         numbers = self._first[:, None] + np.arange(BINS + 1)
         return np.ldexp(numbers.astype(np.float64), self._exponent[:, None])
-
-
-@compiled
-def _look(values, peaks, places, sums, positive, lowest, highest, bins, first, exponent, scales):
-    """Look at each map once, at a few units on all images, then the next: their bins stay near."""
-    images, units, _ = values.shape
-    spare = np.zeros(bins.shape[1], bins.dtype)
-    for block in range(0, units, _TOGETHER):
-        for image in range(images):
-            for unit in range(block, min(block + _TOGETHER, units)):
-                row = values[image, unit]
-                low, high, at, total, above = _reduced(row)
-                peaks[image, unit], places[image, unit], sums[image, unit] = high, at, total
-                if not np.isfinite(total):
-                    continue
-                positive[unit] += above
-                if low < lowest[unit] or high > highest[unit]:
-                    lowest[unit] = min(low, lowest[unit])
-                    highest[unit] = max(high, highest[unit])
-                    first[unit], exponent[unit] = _widened(
-                        bins[unit], first[unit], exponent[unit], lowest[unit], highest[unit], spare
-                    )
-                    scales[unit] = 2.0 ** -exponent[unit]
-                scale, start = scales[unit], np.float64(first[unit])
-                own = bins[unit]
-                for cell in range(len(row)):  # none lies before the first bin: cutting rounds down
-                    own[np.uint64(np.int64(row[cell] * scale - start))] += 1
-
-
-@compiled
-def _reduced(row):
-    """Lowest and highest value of a map, where the latter is, the sum, how many are above 0."""
-    high, low = row[0], row[0]
-    total, above = 0.0, 0
-    for cell in range(len(row)):
-        value = row[cell]
-        high = value if value > high else high
-        low = value if value < low else low
-        above += value > 0
-        total += value
-    at = 0
-    while at < len(row) - 1 and row[at] != high:
-        at += 1
-    return low, high, at, total, above
-
-
-@compiled
-def _widened(own, first, exponent, lowest, highest, spare):
-    """Make a unit's bins as wide as its values so far need, and no wider: a matter of their range.
-
-    Returned are the number of the first bin and the exponent of the width.
-    """
-    count = len(own)
-    low, high = np.float64(lowest), np.float64(highest)
-    furthest = max(abs(low), abs(high))
-    wide = exponent
-    if furthest > 0:
-        wide = max(wide, math.frexp(furthest)[1] - _DIGITS)
-    while math.floor(high * 2.0**-wide) - math.floor(low * 2.0**-wide) >= count:
-        wide += 1
-    start = np.int64(math.floor(low * 2.0**-wide))
-    shift = min(wide - exponent, 62)
-    if shift == 0 and start == first:
-        return start, wide
-    spare[:] = 0
-    for bin in range(count):
-        if own[bin]:
-            spare[((first + bin) >> shift) - start] += own[bin]
-    own[:] = spare
-    return start, wide

@@ -9,7 +9,7 @@ serve people better than optimized images (Borowski et al. 2020).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,7 +21,7 @@ from cnnlens.activations.sources import Source, StoreSource
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.measure.responses import Responses
-from cnnlens.measure.unit_lists import bin_edges, draw, highest, nearest_units, repeats
+from cnnlens.measure.unit_lists import bin_edges, by_unit, draw, highest, nearest_units, repeats
 from cnnlens.measure.unit_sweep import Peaks, UnitSweep, beside
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step, followed
@@ -136,17 +136,13 @@ def _responses(
     layers: Sequence[tuple[str, np.ndarray]],
 ) -> Responses:
     """Make a layer's lists from its sweep, `twice` left out, and from the peaks of all layers."""
-    peaks, rows = sweep.values, np.flatnonzero(~twice)
-    among = None if len(rows) == len(peaks) else rows
-    order = np.random.default_rng(settings.seed).permutation(len(peaks))
+    peaks = sweep.values
     edges = bin_edges(peaks, settings.bins)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(1) as pool:
         alike = pool.submit(nearest_units, [p for _, p in layers], settings.neighbours)
-        best = pool.submit(highest, peaks, max(settings.top, AMONG), among)
-        worst = pool.submit(highest, peaks, settings.top, among, lowest=True)
-        drawn = pool.submit(draw, peaks, edges, settings.per_bin, order[~twice[order]])
-    near, first, bottom = alike.result(), best.result(), worst.result()
-    (examples, counts), top = drawn.result(), first[:, : settings.top]
+        first, bottom, examples, counts = _lists(peaks, edges, settings, twice)
+        near = alike.result()
+    top = first[:, : settings.top]
     values = sweep.images * sweep.size[0] * sweep.size[1]
     kinds = _categories(first[:, :AMONG], labels[sweep.positions] if categories else None)
     every = np.arange(peaks.shape[1])[:, None]
@@ -180,6 +176,24 @@ def _responses(
         neighbour_layer=near[1],
         neighbour_correlation=near[2],
     )
+
+
+def _lists(
+    peaks: np.ndarray, edges: np.ndarray, settings: UnitsSettings, twice: np.ndarray
+) -> Iterable[np.ndarray]:
+    """List each unit's highest and lowest, examples, and how many rows its bins have."""
+    order = np.random.default_rng(settings.seed).permutation(len(peaks))
+    order = order[~twice[order]]
+    rows = np.flatnonzero(~twice) if twice.any() else None
+    found = [
+        (
+            highest(own, max(settings.top, AMONG), rows),
+            highest(-own, settings.top, rows),
+            *draw(own, edges[units], settings.per_bin, order),
+        )
+        for units, own in by_unit(peaks)
+    ]
+    return (np.concatenate(part) for part in zip(*found, strict=True))
 
 
 def _categories(
