@@ -109,7 +109,7 @@ class Compare(Method):
 
     def show(self, results: Results) -> None:
         """Show every quantity, model by model."""
-        from cnnlens.measure.compared_tables import tables
+        from cnnlens.report.compare_files import tables
 
         for line in self.found["verdict"]:
             results.say(line)

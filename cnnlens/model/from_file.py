@@ -27,8 +27,7 @@ from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.exported import open_exported
 from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
 from cnnlens.model.infer import Fit, build
-from cnnlens.model.parametrized import whole_weights
-from cnnlens.model.quantized import refuse_quantized
+from cnnlens.model.parametrized import refuse_quantized, whole_weights
 from cnnlens.model.recognise import held_against, recognise
 from cnnlens.model.views import View, find_views, listed
 

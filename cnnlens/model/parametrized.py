@@ -1,14 +1,21 @@
-"""Weights that training keeps in parts: pruned, or with their norm or spectrum apart, made whole.
+"""Weights that are not kept as the network computes with them: in parts, or quantized.
 
+Those in parts (pruned, or with their norm or spectrum apart) are made whole.
 `torch.nn.utils` has them in two generations, names beside the weight (``weight_g``) and modules
 below ``parametrizations``. What a network computes in evaluation mode is one weight; so it is put
 together once, and the parts are left out.
+
+Quantized ones are refused. Their networks compute with small integers, by operations that have no
+gradients, and their scales lie beside the weights: read as ordinary ones they would give numbers
+without meaning.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +25,12 @@ from cnnlens.errors import CnnlensError
 State = dict[str, Tensor]
 _NEW = re.compile(r"(?P<module>.*?)\.?parametrizations\.(?P<name>\w+)\.(?P<part>.+)")
 _OLD = re.compile(r"(?P<name>.+)_(?P<part>orig|mask|g|v|u)")
+# parts of names: torch.ao's (converted, prepared), bitsandbytes', GPTQ's and AWQ's
+_MARKS = (
+    "_packed_params", "fake_quant", "activation_post_process", ".absmax", ".quant_map", ".SCB",
+    ".qweight", ".qzeros",
+)  # fmt: skip
+HINT = "give the network's weights from before it was quantized: its float state dict"
 
 
 def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
@@ -117,3 +130,36 @@ def _of_spectrum(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
     matrix = weight.movedim(axis, 0).flatten(1)
     largest = torch.dot(left.double(), matrix.double() @ right.double())
     return (weight.double() / largest).to(weight.dtype)
+
+
+# ---- quantized: told from others by the names and types of what a file holds
+
+
+def refuse_quantized(path: Path, content: Any) -> None:
+    """Refuse what a file holds where its weights are quantized, or were prepared for it.
+
+    Raises
+    ------
+    CnnlensError
+        Names the first sign of it.
+    """
+    for name, value in _entries(content):
+        if any(mark in name for mark in _MARKS) or _is_quantized(name, value):
+            raise CnnlensError(
+                f"{path} holds a quantized network ({name}), which cnnlens does not open", HINT
+            )
+
+
+def _is_quantized(name: str, value: Any) -> bool:
+    if not isinstance(value, torch.Tensor):
+        return False
+    small = value.element_size() == 1 and value.ndim > 1 and name.endswith("weight")
+    return value.is_quantized or small
+
+
+def _entries(content: Any, depth: int = 4) -> Iterator[tuple[str, Any]]:
+    """Names and values of a checkpoint, those inside of its dicts too."""
+    if isinstance(content, Mapping) and depth:
+        for name, value in content.items():
+            yield str(name), value
+            yield from _entries(value, depth - 1)

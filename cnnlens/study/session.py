@@ -114,7 +114,7 @@ class Study:
             When only an order says which output is which class of `images`, and they do not bear
             it out.
         """
-        from cnnlens.measure.class_order import named_after
+        from cnnlens.measure.assumed import named_after
 
         model, order, must = self.model, self._order, images is not None
         if order is None and model.classes and not model.has_assumed_classes:
@@ -229,7 +229,7 @@ class Study:
         new = isinstance(self.spec, str) and "addresses" not in self.__dict__
         if not new or self.opening.image_size or self.workspace.knows(self.model):
             return
-        from cnnlens.measure.natural_size import natural_size
+        from cnnlens.measure.assumed import natural_size
 
         if found := natural_size(self.model, images):
             self.voice.note(found.note)

@@ -1,0 +1,232 @@
+"""What a network is assumed to take and to say, asked of some of a data set's images.
+
+The order of its classes: where only the order of class folders says which output is which, the
+network's answers are held against it. The size of its input: a network of one's own code does not
+say how large that is, and 224 is a guess, which makes others of images that are all smaller; so
+both sizes are tried. What comes of it is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cnnlens.activations.sources import Forward
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decode import DamagedImage
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.classes import class_scores, count_scores
+from cnnlens.model.matching import NAMES, Reading, check_order, chosen, in_order, judge, readings
+from cnnlens.model.model import Model
+from cnnlens.model.preprocess import Preprocess
+
+_IMAGES = 32  # that are looked at, for the size
+
+
+# ---- the order of classes
+
+
+def named_after(
+    model: Model,
+    images: ImageSet,
+    order: str | None,
+    must: bool,
+    batch_size: int,
+    tell: Callable[[str], None],
+) -> Model | None:
+    """Name a network's outputs after the folders of one data set.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    images : ImageSet
+        With categories; a few are looked at.
+    order : str or None
+        One of `settings.run.ORDERS` that was said; it is then not asked of the images.
+    must : bool
+        Whether a command holds just this data against the classes: it is then enough that its
+        images do not speak against their usual order, which is raised.
+    batch_size : int
+        Images in the network at once.
+    tell : callable
+        Hears what the outputs are called, or why they are not.
+
+    Returns
+    -------
+    Model or None
+        None where that cannot be.
+
+    Raises
+    ------
+    UsageError
+        When `must`, and the images speak against their usual order.
+    """
+    categories = images.image_categories or ()
+    names = sorted(set(categories))
+    if len(names) < 2 or not (count := count_scores(model)):
+        return None
+    if order is not None:
+        if len(names) != count:
+            return None
+        source = f"--classes {order}: {images.name}'s folders"
+        return _called(model, in_order(names, order), source, tell)
+    ways = readings(names, model.classes, count)
+    if not ways or ways[0].by == NAMES or (len(names) != count and not must):
+        return None
+    if not (must and model.has_random_weights) and not _borne_out(
+        model, images, ways, must, batch_size, tell
+    ):
+        return None
+    if len(names) != count:  # folders that are called by numbers, of some of the classes
+        return model
+    numbers, words = ways[0].outputs, ways[0].words
+    if model.classes:
+        tell(f"ImageNet's names are not {images.name}'s: they are left out")
+    source = f"the folders of {images.name} {words}"
+    return _called(model, sorted(names, key=lambda name: numbers[name]), source, tell)
+
+
+def _called(model: Model, names: list[str], source: str, tell: Callable[[str], None]) -> Model:
+    tell(f"classes: {source} ({', '.join(names[:3])}, …)")
+    return model.called(names, source)
+
+
+def _borne_out(
+    model: Model,
+    images: ImageSet,
+    ways: list[Reading],
+    must: bool,
+    batch_size: int,
+    tell: Callable[[str], None],
+) -> bool:
+    """Whether some of the images bear the usual order out."""
+    logits, shown = _answers(model, images, batch_size)
+    if not len(shown):
+        return False
+    try:
+        judged = check_order(ways, logits, shown, images.name)
+    except UsageError:
+        if must:
+            raise
+        judged = judge(ways, logits, shown)
+    if must or (judged and not judged.doubt and judged.is_above_chance):
+        return True
+    words = judged.words if judged else ""
+    tell(f"classes without names (--classes says them): as {images.name}'s, {words}")
+    return False
+
+
+def _answers(model: Model, images: ImageSet, batch_size: int) -> tuple[np.ndarray, list[str]]:
+    """What the network says of some images, (n, K), and their categories."""
+    known, pixels, shown = images.image_categories or (), [], []
+    for row in chosen(known):
+        with suppress(DamagedImage):
+            pixels.append(images.pixels(row, model.preprocess))
+            shown.append(known[row])
+    if not pixels:
+        return np.empty((0, 0)), []
+    forward = Forward(model, [], logits=True, limit=batch_size)
+    _, logits = forward(torch.from_numpy(np.stack(pixels)))
+    assert logits is not None
+    return logits, shown
+
+
+# ---- the size of the input
+
+
+@dataclass(frozen=True)
+class NaturalSize:
+    """The images' own size, beside the assumed one.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width, in pixels.
+    better : bool
+        Whether the network answers better at it.
+    note : str
+        What was tried, for people.
+    """
+
+    size: tuple[int, int]
+    better: bool
+    note: str
+
+
+def natural_size(model: Model, images: ImageSet) -> NaturalSize | None:
+    """Try the images' own size, where the network's is assumed and all of them are smaller.
+
+    Better is: right on more of them, where class folders are as many as the outputs (in
+    alphabetical order); else surer, by the mean of the highest probability.
+
+    Returns
+    -------
+    NaturalSize or None
+        None where the assumed size stands.
+    """
+    assumed = model.preprocess
+    if assumed.source != "assumed" or (size := _own_size(images, assumed.size)) is None:
+        return None
+    own = replace(assumed, size=size, resize=None)
+    start = f"{images.name}'s images are {_by(size)}, and {_by(assumed.size)} is assumed: "
+    ask = f"--image-size {size[0]}" + (f"x{size[1]}" if size[0] != size[1] else "")
+    before, after = (_tried_at(model, images, one) for one in (assumed, own))
+    if after is None:
+        return NaturalSize(size, False, f"{start}the network does not run on {_by(size)}")
+    if before is None:
+        said = f"{start}it runs on {_by(size)} alone, which is taken (--image-size says others)"
+        return NaturalSize(size, True, said)
+    kind = 0 if before[0] is not None else 1
+    what = ("right on {:.0%}", "sure by {:.0%}")[kind]
+    better = (after[kind] or 0.0) > (before[kind] or 0.0)
+    tried = (
+        f"it is {what.format(after[kind])} of {_IMAGES} at most at {_by(size)}, "
+        f"{what.format(before[kind])} at {_by(assumed.size)}"
+    )
+    end = f"{_by(size)} is taken (--image-size says others)" if better else f"{ask} takes theirs"
+    return NaturalSize(size, better, f"{start}{tried}; {end}")
+
+
+def _own_size(images: ImageSet, assumed: tuple[int, int]) -> tuple[int, int] | None:
+    """The most frequent size of some images, where all are smaller than the assumed one."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for place in np.linspace(0, len(images.paths) - 1, min(_IMAGES, len(images.paths))):
+        with suppress(DamagedImage):
+            sizes[images.load(round(place)).size] += 1
+    if not sizes or not all(w < assumed[1] and h < assumed[0] for w, h in sizes):
+        return None
+    width, height = sizes.most_common(1)[0][0]
+    return height, width
+
+
+def _tried_at(
+    model: Model, images: ImageSet, preprocess: Preprocess
+) -> tuple[float | None, float] | None:
+    """Share that is right, where that can be known, and mean confidence; None where it fails."""
+    places = [round(p) for p in np.linspace(0, len(images.paths) - 1, _IMAGES)]
+    pixels = np.stack([images.pixels(place, preprocess) for place in dict.fromkeys(places)])
+    x = torch.from_numpy(pixels)
+    x = x.float() / 255 if x.dtype == torch.uint8 else x
+    try:
+        with torch.no_grad(), model.in_use():
+            output = model.net(preprocess.normalize(x.to(model.device)))
+        scores = class_scores(output, len(x), model.head)  # (N, K)
+    except (RuntimeError, ValueError, CnnlensError):
+        return None
+    sure = float(scores.softmax(1).amax(1).mean())
+    categories = images.image_categories
+    names = sorted(set(categories or ()))
+    if categories is None or len(names) != scores.shape[1]:
+        return None, sure
+    truth = torch.tensor([names.index(categories[place]) for place in dict.fromkeys(places)])
+    return float((scores.argmax(1).cpu() == truth).float().mean()), sure
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
