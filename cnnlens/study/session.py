@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,8 @@ from cnnlens.data.given import GivenImages, given_images, spaced_images, with_ra
 from cnnlens.data.ranges import Ranges
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
-from cnnlens.settings import DataSettings, ExtractSettings, ModelSettings, RunSettings
-from cnnlens.settings.run import ORDERS, portable
-from cnnlens.study.workspace import Workspace, needs_model
-from cnnlens.voice import Voice
+from cnnlens.settings import DataSettings, ExtractSettings
+from cnnlens.study.network import Network
 
 if TYPE_CHECKING:
     from cnnlens.activations.extract import StoredLayer
@@ -31,73 +28,21 @@ if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.given import GivenImage, ImageOfSet
     from cnnlens.model.addresses import Filters
-    from cnnlens.model.layers import Layer, Layers
-    from cnnlens.model.model import Model
+    from cnnlens.model.layers import Layer
     from cnnlens.progress import Step
 
 ANY = ("images", "classes", "broden", "parts")  # kinds of data
 
 
 @dataclass
-class Study:
+class Study(Network):
     """What one run works on."""
 
-    workspace: Workspace  # where results go, and what earlier runs worked on
-    spec: str | Model | None = None  # the MODEL that was named; None: the workspace's
-    opening: ModelSettings = field(default_factory=ModelSettings)  # how to open it
-    run: RunSettings = field(default_factory=RunSettings)
-    voice: Voice = field(default_factory=Voice)  # where notes and progress go
-    force: bool = False  # redo what is made, clear the results of another model
-    reading: DataSettings = field(default_factory=DataSettings)  # how images are read
     _layers: list[Layer] = field(default_factory=list)
     _ledgers: list[Ledger] = field(default_factory=list)
     _images: list[tuple[ImageSet, bool, bool]] = field(default_factory=list)
-    _says_heads: bool = True
-    #: arguments of `open_model`, beside spec and device, that opened the model
-    options: dict[str, Any] = field(default_factory=dict)
 
-    # ---- the model
-
-    @cached_property
-    def model(self) -> Model:
-        """The named model, or the workspace's; what was assumed on opening is said.
-
-        Raises
-        ------
-        UsageError
-            When neither is known.
-        CnnlensError
-            When it cannot be opened.
-        """
-        from cnnlens.model.open import open_model
-
-        recalled = self.workspace.recalled
-        if self.spec is not None and not isinstance(self.spec, str):
-            return recalled(self.spec)
-        known = self.workspace.model_options
-        if self.spec is None:
-            if known is None:
-                raise needs_model(self.workspace)
-            spec = known["spec"]
-            if known.get("in_memory"):
-                raise UsageError(
-                    f"the workspace {self.workspace.path} is about a network in memory ({spec})",
-                    "in Python: Investigation(net, workspace); or name a model, with another -w",
-                )
-        else:
-            spec = portable(self.spec)  # as later commands open it: equal names, equal marks
-            known = known if known and known["spec"] == spec else None
-        # what was said of this model before still holds
-        self.options = self.opening.as_arguments(known)
-        model = open_model(spec, device=self.run.device, **self.options)
-        before = model.classes
-        if self.options["classes"] is None:
-            model = recalled(model)
-        for line in (*model.notes, f"{model.arch}: {model.preprocess}"):
-            self.voice.note(line)
-        if model.classes is not before:
-            self.voice.note(f"classes: {model.classes_source}, as before")
-        return model
+    # ---- what its classes are called
 
     def name_classes(self, images: ImageSet | None = None) -> None:
         """Call the network's outputs after class folders, where their names are not known.
@@ -139,28 +84,7 @@ class Study:
                 with suppress(CnnlensError):  # it was moved away
                     yield self.remembered(entry)
 
-    @property
-    def _order(self) -> str | None:
-        """The order of class folders that ``--classes`` says."""
-        return self.opening.classes if self.opening.classes in ORDERS else None
-
     # ---- layers and units
-
-    @cached_property
-    def addresses(self) -> Layers:
-        """Everything that can be addressed in the model; says which output of several counts."""
-        from cnnlens.model.layers import find_layers
-
-        found = find_layers(self.model)
-        self.say_heads(found.notes)
-        return found
-
-    def say_heads(self, notes: Sequence[str]) -> None:
-        """Say once which of several outputs is the classes'."""
-        if self._says_heads:
-            for line in notes:
-                self.voice.note(line)
-        self._says_heads = self._says_heads and not notes
 
     def layers(self, names: Sequence[str] = (), vectors: bool = False) -> list[Layer]:
         """Resolve the named layers, or the workspace's last one, or `last`; each place once.
@@ -223,19 +147,6 @@ class Study:
             self._images.append((images, named, default))
             self._take_natural_size(images)
         return images
-
-    def _take_natural_size(self, images: ImageSet) -> None:
-        """Feed images as large as they are to a new network whose input size is only assumed."""
-        new = isinstance(self.spec, str) and "addresses" not in self.__dict__
-        if not new or self.opening.image_size or self.workspace.knows(self.model):
-            return
-        from cnnlens.measure.assumed import natural_size
-
-        if found := natural_size(self.model, images):
-            self.voice.note(found.note)
-            if found.better:
-                self.options["image_size"] = found.size
-                self.model.preprocess = replace(self.model.preprocess, size=found.size, resize=None)
 
     def negatives(self, data: Path | str | ImageSet | None) -> ImageSet | None:
         """Open images of no category where some are named; the workspace does not know them."""

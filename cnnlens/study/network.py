@@ -1,0 +1,110 @@
+"""The network of a study: the one that was named, or the workspace's, opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import UsageError
+from cnnlens.settings import DataSettings, ModelSettings, RunSettings
+from cnnlens.settings.run import ORDERS, portable
+from cnnlens.study.workspace import Workspace, needs_model
+from cnnlens.voice import Voice
+
+if TYPE_CHECKING:
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.model.layers import Layers
+    from cnnlens.model.model import Model
+
+
+@dataclass
+class Network:
+    """What one run was asked to work on, and the network that this means."""
+
+    workspace: Workspace  # where results go, and what earlier runs worked on
+    spec: str | Model | None = None  # the MODEL that was named; None: the workspace's
+    opening: ModelSettings = field(default_factory=ModelSettings)  # how to open it
+    run: RunSettings = field(default_factory=RunSettings)
+    voice: Voice = field(default_factory=Voice)  # where notes and progress go
+    force: bool = False  # redo what is made, clear the results of another model
+    reading: DataSettings = field(default_factory=DataSettings)  # how images are read
+    _says_heads: bool = True
+    #: arguments of `open_model`, beside spec and device, that opened the model
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def model(self) -> Model:
+        """The named model, or the workspace's; what was assumed on opening is said.
+
+        Raises
+        ------
+        UsageError
+            When neither is known.
+        CnnlensError
+            When it cannot be opened.
+        """
+        from cnnlens.model.open import open_model
+
+        recalled = self.workspace.recalled
+        if self.spec is not None and not isinstance(self.spec, str):
+            return recalled(self.spec)
+        known = self.workspace.model_options
+        if self.spec is None:
+            if known is None:
+                raise needs_model(self.workspace)
+            spec = known["spec"]
+            if known.get("in_memory"):
+                raise UsageError(
+                    f"the workspace {self.workspace.path} is about a network in memory ({spec})",
+                    "in Python: Investigation(net, workspace); or name a model, with another -w",
+                )
+        else:
+            spec = portable(self.spec)  # as later commands open it: equal names, equal marks
+            known = known if known and known["spec"] == spec else None
+        # what was said of this model before still holds
+        self.options = self.opening.as_arguments(known)
+        model = open_model(spec, device=self.run.device, **self.options)
+        before = model.classes
+        if self.options["classes"] is None:
+            model = recalled(model)
+        for line in (*model.notes, f"{model.arch}: {model.preprocess}"):
+            self.voice.note(line)
+        if model.classes is not before:
+            self.voice.note(f"classes: {model.classes_source}, as before")
+        return model
+
+    @cached_property
+    def addresses(self) -> Layers:
+        """Everything that can be addressed in the model; says which output of several counts."""
+        from cnnlens.model.layers import find_layers
+
+        found = find_layers(self.model)
+        self.say_heads(found.notes)
+        return found
+
+    def say_heads(self, notes: Sequence[str]) -> None:
+        """Say once which of several outputs is the classes'."""
+        if self._says_heads:
+            for line in notes:
+                self.voice.note(line)
+        self._says_heads = self._says_heads and not notes
+
+    @property
+    def _order(self) -> str | None:
+        """The order of class folders that ``--classes`` says."""
+        return self.opening.classes if self.opening.classes in ORDERS else None
+
+    def _take_natural_size(self, images: ImageSet) -> None:
+        """Feed images as large as they are to a new network whose input size is only assumed."""
+        new = isinstance(self.spec, str) and "addresses" not in self.__dict__
+        if not new or self.opening.image_size or self.workspace.knows(self.model):
+            return
+        from cnnlens.measure.assumed import natural_size
+
+        if found := natural_size(self.model, images):
+            self.voice.note(found.note)
+            if found.better:
+                self.options["image_size"] = found.size
+                self.model.preprocess = replace(self.model.preprocess, size=found.size, resize=None)
