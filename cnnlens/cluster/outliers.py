@@ -88,6 +88,40 @@ def predicted_as(source: str, logits: np.ndarray) -> Predicted:
     return Predicted(source, len(logits), shares, float(confidence.mean()), logits.mean(0))
 
 
+def surest(
+    logits: Mapping[str, np.ndarray],
+    rows: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    most: int = 24,
+) -> list[dict[str, Any]]:
+    """List the images that a network is surest of, though they belong to none of its classes.
+
+    Parameters
+    ----------
+    logits, rows : mapping of str to numpy.ndarray
+        By source: scores (N, K) before the softmax, and the images' positions (N,).
+    names : sequence of str
+        Of the classes.
+    most : int
+        How many.
+
+    Returns
+    -------
+    list of dict
+        ``row, source, class, name, probability``, the surest first.
+    """
+    found = []
+    for source, scores in logits.items():
+        shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+        sure, said = 1 / np.exp(shifted).sum(axis=1), scores.argmax(axis=1)
+        found += [
+            {"row": int(row), "source": source, "class": int(number), "name": names[number],
+             "probability": float(share)}
+            for row, number, share in zip(rows[source], said, sure, strict=True)
+        ]  # fmt: skip
+    return sorted(found, key=lambda one: (-one["probability"], one["row"]))[:most]
+
+
 @dataclass(frozen=True)
 class Guess:
     """A value of every class, held against the shares of the noise."""

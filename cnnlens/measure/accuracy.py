@@ -106,32 +106,60 @@ def accuracy_steps(
     model: Model, images: ImageSet, level: float, run: RunSettings
 ) -> Generator[Step, None, Accuracy]:
     """Do what `accuracy` does, step by step, for callers that want to stop or draw in between."""
-    categories = classes_of(images)
-    forward = Forward(model, [], logits=True, limit=run.batch_size)
-    correct: list[np.ndarray] = []
-    logits: list[np.ndarray] = []
-    shown: list[str] = []
-    for one in passes(forward, images, batch_size=run.batch_size, workers=run.workers):
-        assert one.logits is not None  # (B, K)
-        wanted = target_outputs(categories, model.classes, one.logits.shape[1])
-        correct.append(is_correct(one.logits, wanted[one.batch.indices]))
-        logits.append(one.logits)
-        shown += [categories[index] for index in one.batch.indices]
-        yield Step(one.batch.next, len(images.paths), limit=forward.limit)
-    if not correct:
-        raise CnnlensError(f"no image of {images.root} could be read")
-    scores = np.concatenate(logits)  # (N, K)
-    if not model.has_random_weights:
-        ways = readings(categories, model.classes, scores.shape[1])
-        check_order(ways, scores, shown, images.name, _NAME_THEM)
-    known = np.unique(target_outputs(categories, model.classes, scores.shape[1]))
+    found = yield from scores_steps(model, images, run)
+    categories, scores = classes_of(images), found.scores
+    known = np.unique(found.wanted)
     known = known[known < scores.shape[1]]  # a single output stands for two classes
     constant = (scores[:, known] == scores[:1, known]).all(axis=0)  # (known,)
-    found = np.concatenate(correct)
-    low, high = share(int(found.sum()), len(found), level)
+    right = is_correct(scores, found.wanted)
+    low, high = share(int(right.sum()), len(right), level)
     chance = Counter(categories).most_common(1)[0][1] / len(categories)
     dead = int(constant.sum()) if len(scores) > 1 else 0
-    return Accuracy(float(found.mean()), chance, low, high, len(found), dead)
+    return Accuracy(float(right.mean()), chance, low, high, len(right), dead)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network says of labelled images.
+
+    Attributes
+    ----------
+    scores : numpy.ndarray
+        (N, K).
+    wanted : numpy.ndarray
+        (N,) the output that stands for each image's category.
+    rows : list of int
+        The N images' positions in the data: those that could be read.
+    """
+
+    scores: np.ndarray
+    wanted: np.ndarray
+    rows: list[int]
+
+
+def scores_steps(model: Model, images: ImageSet, run: RunSettings) -> Generator[Step, None, Scores]:
+    """Run a network over labelled images, and see that its outputs fit their classes.
+
+    See `accuracy` for what is raised.
+    """
+    categories = classes_of(images)
+    forward = Forward(model, [], logits=True, limit=run.batch_size)
+    parts: list[np.ndarray] = []
+    rows: list[int] = []
+    for one in passes(forward, images, batch_size=run.batch_size, workers=run.workers):
+        assert one.logits is not None  # (B, K)
+        if not parts:
+            wanted = target_outputs(categories, model.classes, one.logits.shape[1])
+        parts.append(one.logits)
+        rows += [int(index) for index in one.batch.indices]
+        yield Step(one.batch.next, len(images.paths), limit=forward.limit)
+    if not parts:
+        raise CnnlensError(f"no image of {images.root} could be read")
+    scores = np.concatenate(parts)  # (N, K)
+    if not model.has_random_weights:
+        ways = readings(categories, model.classes, scores.shape[1])
+        check_order(ways, scores, [categories[row] for row in rows], images.name, _NAME_THEM)
+    return Scores(scores, wanted[rows], rows)
 
 
 def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:

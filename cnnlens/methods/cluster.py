@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
+from cnnlens.methods.confused import PART, Confused
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import PARTS, ClusterSettings
@@ -33,20 +34,21 @@ class ClusterInputs(Inputs):
     data: Path | None = data_input()
     layer: tuple[str, ...] = layers_input()
     only: str | None = option(
-        None, "Make only one of them.", choices=tuple(PARTS), shown="all three", panel="What"
+        None, "Make only one of them.", choices=(*PARTS, "confusion"), shown="all", panel="What"
     )
 
 
 class Cluster(Method):
-    """Trees of categories and filters, and an embedding.
+    """Trees of categories and filters, an embedding, confusions.
 
     Which categories does a layer hold close, in which order do its filters decide on one, how do
-    the images lie? Needs class folders; the model runs only where a layer has no store yet.
+    the images lie, and which classes does the network itself confuse? Needs class folders.
     """
 
     name, panel = "cluster", "Look at a layer"
     asks, settings_types = ClusterInputs, (ClusterSettings,)
     sections = (
+        ("confusion", page_part("confusion_files.confusions")),
         ("categories", page_part("clusters.category_trees")),
         ("filters", page_part("clusters.filter_trees")),
         ("embed", page_part("clusters.embeddings")),
@@ -58,10 +60,13 @@ class Cluster(Method):
 
     def resolve(self) -> None:
         """Find images and layers."""
-        self.parts = [self.asked.only] if self.asked.only else list(PARTS)
+        only = self.asked.only
+        self.parts = [part for part in PARTS if only in (None, part)]
         kinds = ANY if self.parts == ["embed"] else ("classes", "parts")
         self.images = self.study.images(self.asked.data, kinds)
         self.layers = self.study.layers(self.asked.layer)
+        asks = only in (None, PART)
+        self.confused = Confused(self.study, self.images, only is not None) if asks else None
 
     @cached_property
     def found(self) -> list[ClusteredLayer]:
@@ -84,6 +89,13 @@ class Cluster(Method):
                 self.study.voice.note(f"{name}: {part} done before (--force redoes it)")
             if todo:
                 plans.append(f"{name}: {', '.join(words[part] for part in todo)}")
+        if confused := self.confused:
+            if confused.why:
+                self.study.voice.note(f"no confusion matrix: {confused.why}")
+            elif confused.made:
+                self.study.voice.note("confusion done before (--force redoes it)")
+            else:
+                plans.append(f"a confusion matrix of {images:,} images")
         return "; ".join(plans)
 
     def work(self) -> Iterator[Step]:
@@ -92,6 +104,8 @@ class Cluster(Method):
             if one.todo:
                 yield from self.study.voice.limits(one.stored.fill(self.study.run))
                 yield from staged(one.layer.name, one.make())
+        if (confused := self.confused) and not confused.why and not confused.made:
+            yield from staged("confusion", confused.make())
 
     def close(self) -> None:
         """List what was made."""
@@ -106,6 +120,10 @@ class Cluster(Method):
         trees = {name: found.get("categories") for name, found in self.summaries.items()}
         if rows := [layer_row(name, tree) for name, tree in trees.items() if tree]:
             results.table(LAYER_COLUMNS, rows, title="categories")
+        if found := self.confused and self.confused.document():
+            from cnnlens.measure.confusion import summary
+
+            results.say(f"confusions: {summary(found)}")
         results.say(f"trees: {self.study.folder('cluster')}")
 
     def result(self) -> Any:

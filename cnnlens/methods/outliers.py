@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
@@ -130,7 +130,7 @@ class Outliers(Method):
 
     def work(self) -> Iterator[Step]:
         """Predict, measure, write."""
-        from cnnlens.cluster.outliers import outlier_steps
+        from cnnlens.cluster.outliers import outlier_steps, surest
         from cnnlens.cluster.vectors import group_rows
         from cnnlens.report.outlier_files import write_outliers
 
@@ -142,7 +142,7 @@ class Outliers(Method):
         if self.made:
             return
         study, settings, own = self.study, self.settings, self.own
-        logits = yield from self._logits()
+        logits, rows = yield from self._logits()
         model, batch, voice = study.model, study.run.batch_size, study.voice
         if own is None:
             found = yield from outlier_steps(model, logits, None, None, settings, batch)
@@ -159,22 +159,39 @@ class Outliers(Method):
             "data": self.strange and self.strange.name,
             "settings": settings.as_dict(),
         }
-        document = {**about, **found.as_dict(data), MADE_FROM: self.item.made_from}
-        write_outliers(self.folder, found, document)
+        worst = surest(logits, rows, found.names)
+        shown = self._pictured(worst)
+        document = {**about, **found.as_dict(data), "surest": shown}
+        write_outliers(self.folder, found, {**document, MADE_FROM: self.item.made_from})
 
-    def _logits(self) -> Generator[Step, None, dict[str, np.ndarray]]:
-        """Scores of the strange images, by category."""
+    def _pictured(self, worst: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Write the strange images that the network is surest of, and name their pictures."""
+        from cnnlens.report.figures import as_seen
+        from cnnlens.report.outlier_files import write_surest
+
+        if (images := self.strange) is None:
+            return []
+        preprocess = self.study.model.preprocess
+        return write_surest(
+            self.folder, worst, images.paths, lambda row: as_seen(images, row, preprocess)
+        )
+
+    def _logits(self) -> Generator[Step, None, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """Scores of the strange images, by category, and their positions in the data."""
         from cnnlens.cluster.vectors import group
 
         if (images := self.strange) is None:
-            return {}
+            return {}, {}
         stored, known = self._stored(images), images.image_categories
         settings = ExtractSettings(stored.dtype or "float32")
         yield from self.study.fill(images, [self.layer], settings, logits=True)
         with stored.open() as store:
             logits = store.logits
             groups = group([known[at] if known else images.name for at in store.positions])
-        return {name: logits[groups.rows(name)] for name in groups.names}
+            positions = store.positions[:]
+        rows = {name: groups.rows(name) for name in groups.names}
+        by_name = {name: positions[at] for name, at in rows.items()}
+        return {name: logits[at] for name, at in rows.items()}, by_name
 
     def close(self) -> None:
         """Read what was found."""

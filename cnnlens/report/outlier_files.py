@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cnnlens.cluster.outliers import Outliers
 from cnnlens.files import write_json
 from cnnlens.report.contents import read_object, reading
-from cnnlens.report.figures import new_figure, save_figure, short
+from cnnlens.report.figures import new_figure, save_figure, save_image, short
 from cnnlens.report.shown import Fact, Picture, Shown
 
 _CLASSES = 24  # of many, those that draw most
@@ -106,6 +108,26 @@ def write_outliers(folder: Path, found: Outliers, document: Mapping[str, Any]) -
     else:
         (folder / "noise.png").unlink(missing_ok=True)
     write_json(folder / "outliers.json", dict(document))
+
+
+def write_surest(
+    folder: Path,
+    worst: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    seen: Callable[[int], np.ndarray],
+) -> list[dict[str, Any]]:
+    """Write the images of `surest`, and say with each what it is called and its picture.
+
+    `names` are the data's images; `seen` gives one by its position, (s, s, 3) uint8.
+    """
+    shutil.rmtree(folder / "images", ignore_errors=True)
+    found = []
+    for place, one in enumerate(worst):
+        picture = f"images/{place}.webp"
+        save_image(folder / picture, Image.fromarray(seen(one["row"])), "WEBP", quality=85)
+        rest = {key: value for key, value in one.items() if key != "row"}
+        found.append({"image": names[one["row"]], **rest, "picture": picture})
+    return found
 
 
 def _predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[str]) -> Figure:

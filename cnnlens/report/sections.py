@@ -6,7 +6,7 @@ names a damaged file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +200,23 @@ def outliers(workspace: Path) -> Section | None:
     ]
     with reading(file):
         facts = [Facts(list(_noise(found.noise, found.regions)))] if found.noise else []
+        surest = _surest(read_object(file).get("surest") or [], folder)
     title, note = "What it takes strangers for", Note("outliers", {"layer": layer})
-    return Section("outliers", title, note, [*facts, *figures], [file])
+    return Section("outliers", title, note, [*facts, *surest, *figures], [file])
+
+
+def _surest(images: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Any]:
+    """Show the strangers that the network is surest of, the surest first."""
+    shots = [
+        Shot(folder / one["picture"], f"{one['source']} → {one['name']}",
+             f"{one['probability']:.1%} sure", alt=str(one["image"]))
+        for one in images
+        if (folder / one["picture"]).is_file()
+    ]  # fmt: skip
+    if shots:
+        words = "The worst errors: the strangers that the network is surest of, and of what."
+        yield Text(words, "small")
+        yield Gallery(shots)
 
 
 def _noise(

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from cnnlens.measure.confusion import OTHER, confuse, summary
+
+
+def made(seed: int = 0, outputs: int = 4) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Scores, outputs wanted, and categories; the outputs are in another order than the names."""
+    rng = np.random.default_rng(seed)
+    names, stands = ["ant", "bee", "cat"], {"ant": 2, "bee": 0, "cat": 1}
+    categories = [names[i] for i in rng.integers(0, 3, 60)]
+    return rng.normal(size=(60, outputs)), np.array([stands[c] for c in categories]), categories
+
+
+def test_counts_are_those_of_loops() -> None:
+    scores, wanted, categories = made()
+    found = confuse(scores, wanted, categories, range(60))
+    literal = {}
+    for row in range(60):
+        said = {2: "ant", 0: "bee", 1: "cat"}.get(int(np.argmax(scores[row])), OTHER)
+        literal[categories[row], said] = literal.get((categories[row], said), 0) + 1
+    for i, true in enumerate(found.categories):
+        for j, said in enumerate([*found.categories, OTHER]):
+            assert found.counts[i, j] == literal.get((true, said), 0)
+    assert found.counts[:, 3].sum() > 0
+
+
+def test_counts_are_sklearns() -> None:
+    scores, wanted, categories = made(1, outputs=3)
+    said = [{2: "ant", 0: "bee", 1: "cat"}[int(n)] for n in scores.argmax(1)]
+    found = confuse(scores, wanted, categories, range(60))
+    np.testing.assert_array_equal(found.counts[:, :3], confusion_matrix(categories, said))
+    assert found.right == sum(a == b for a, b in zip(categories, said, strict=True))
+
+
+def test_the_surest_mistakes_come_first_with_both_probabilities() -> None:
+    scores, wanted, categories = made(2)
+    rows = list(range(100, 160))
+    found = confuse(scores, wanted, categories, rows, ["bee", "cat", "ant", "dog"])
+    assert len(found.mistakes) == 60 - found.right
+    sure = [one.probability for one in found.mistakes]
+    assert sure == sorted(sure, reverse=True)
+    for one in found.mistakes:
+        place = rows.index(one.row)
+        shares = np.exp(scores[place]) / np.exp(scores[place]).sum()
+        assert one.probability == pytest.approx(shares.max())
+        assert one.own == pytest.approx(shares[wanted[place]])
+        assert one.true == categories[place]
+        assert one.said == ["bee", "cat", "ant", "dog"][int(shares.argmax())] != one.true
+
+
+def test_pairs_are_ordered_by_how_often() -> None:
+    found = confuse(*made(3), range(60)).as_dict()
+    counts = [pair["images"] for pair in found["pairs"]]
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) == found["images"] - found["right"]
+    assert found["chance"] == max(map(made(3)[2].count, ["ant", "bee", "cat"])) / 60
+    assert found["interval"][0] < found["accuracy"] < found["interval"][1]
+    assert "most frequent class would be right on" in summary(found)
+
+
+def test_a_single_output_stands_for_two_classes() -> None:
+    scores = np.array([[2.0], [-1.0], [3.0]])
+    found = confuse(scores, np.array([1, 1, 0]), ["b", "b", "a"], range(3))
+    assert found.counts.tolist() == [[0, 1, 0], [1, 1, 0]]
+    assert found.mistakes[0].probability == pytest.approx(1 / (1 + np.exp(-3)))
