@@ -27,7 +27,7 @@ from cnnlens.data.shapes import (
     scenes,
     shows_square,
 )
-from cnnlens.data.write_broden import Cells, Tally, save_plane, shares
+from cnnlens.data.tables import Cells, Tally, save_plane, shares
 from cnnlens.files import write_csv
 
 _FIRST_NUMBERS = {

@@ -23,13 +23,12 @@ from cnnlens.model.checkpoint import (
     read_torch,
 )
 from cnnlens.model.class_names import names_in
-from cnnlens.model.entries import choose, find_entries
+from cnnlens.model.entries import View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
 from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
 from cnnlens.model.infer import Fit, build
 from cnnlens.model.parametrized import refuse_quantized, whole_weights
 from cnnlens.model.recognise import held_against, recognise
-from cnnlens.model.views import View, find_views, listed
 
 CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
     "a PyTorch checkpoint",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, registry, shapes_of
+from cnnlens.model.entries import View
 from cnnlens.model.infer import (
     Fit,
     fit,
@@ -20,7 +21,6 @@ from cnnlens.model.infer import (
     skeleton,
 )
 from cnnlens.model.recall import recall, remember
-from cnnlens.model.views import View
 
 # heads of self-supervised training, whose outputs are no classes
 _PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")

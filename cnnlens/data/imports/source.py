@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnlens.data.tables import Cells, Numbers
 from cnnlens.data.walk import list_files
-from cnnlens.data.write_broden import Cells, Numbers
 from cnnlens.files import free_name
 
 PLANES = "labels"  # the folder of the label planes, below images/

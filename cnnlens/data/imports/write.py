@@ -30,8 +30,7 @@ from cnnlens.data.imports.source import (
     Unusable,
     safe_names,
 )
-from cnnlens.data.tables import FIXED, LARGEST_SIDE
-from cnnlens.data.write_broden import Cells, Numbers, Tally, save_plane, shares
+from cnnlens.data.tables import FIXED, LARGEST_SIDE, Cells, Numbers, Tally, save_plane, shares
 from cnnlens.errors import CnnlensError
 from cnnlens.files import write_csv, write_json
 
