@@ -207,34 +207,20 @@ def extract(
     """
     settings, run = settings or ExtractSettings(), run or RunSettings()
     missing = [
-        layer
+        (layer, key)
         for layer in layers
-        if force
-        or not _is_there(
-            store_path(folder, layer),
-            store_key(model, images, layer, settings),
-            logits,
-            model.head,
-        )
+        for key in [store_key(model, images, layer, settings)]
+        if force or not _is_there(store_path(folder, layer), key, logits, model.head)
     ]
     if not missing:
         return
-    forward = Forward(model, missing, logits, even_batch(run.batch_size))
+    forward = Forward(model, [layer for layer, _ in missing], logits, even_batch(run.batch_size))
     with ExitStack() as stack:
         stack.enter_context(model.in_use())
-        writers = []
-        for layer in missing:
-            key = store_key(model, images, layer, settings)
-            writer = StoreWriter(
-                store_path(folder, layer),
-                key,
-                layer.shape,
-                forward.limit,
-                logits,
-                force,
-                model.head,
-            )
-            writers.append(stack.enter_context(_closing(writer)))
+        writers = [
+            stack.enter_context(_writing(layer, key, folder, forward, force))
+            for layer, key in missing
+        ]
         yield from _fill(forward, images, writers, run)
 
 
@@ -259,7 +245,11 @@ def _is_there(path: Path, key: StoreKey, logits: bool, head: str | None) -> bool
 
 
 @contextmanager
-def _closing(writer: StoreWriter) -> Iterator[StoreWriter]:
+def _writing(
+    layer: Layer, key: StoreKey, folder: Path, forward: Forward, force: bool
+) -> Iterator[StoreWriter]:
+    path, head = store_path(folder, layer), forward.model.head
+    writer = StoreWriter(path, key, layer.shape, forward.limit, forward.logits, force, head)
     try:
         yield writer
     finally:

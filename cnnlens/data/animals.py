@@ -227,11 +227,9 @@ def make_animals(
     folders = [f"{number:03d}.{kind.replace(' ', '_')}" for number, kind in enumerate(KINDS, 1)]
     total = images + images // _SHARE
     with new_dataset_folder(out, force) as folder:
-        for name in folders:
-            (folder / "images" / name).mkdir(parents=True)
-            (folder / MASKS / name).mkdir(parents=True)
-        (folder / NEGATIVES).mkdir()
-        (folder / "parts").mkdir()
+        inside = [f"{place}/{name}" for name in folders for place in ("images", MASKS)]
+        for name in (*inside, NEGATIVES, "parts"):
+            (folder / name).mkdir(parents=True)
         lists: dict[str, list[str]] = {name: [] for name in _LISTS}
         for number in range(total):
             if number < images:

@@ -91,13 +91,20 @@ def open_model(
     preprocess = _override(_settings(opened), image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
+    return _named(_as_model(opened, spec, preprocess, place, head), classes)
+
+
+def _as_model(
+    opened: Opened, spec: str, preprocess: Preprocess, place: torch.device, head: str | None
+) -> Model:
+    """Make the network of a file ready: in evaluation mode, frozen, on its device."""
     check_initialized(opened.net)
     net, notes = _single(opened)
     net = net.eval().requires_grad_(False)
     if opened.headless:
         net.register_forward_hook(as_features)
     mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
-    model = Model(
+    return Model(
         net=net.to(place),
         spec=spec,
         arch=opened.arch,
@@ -113,7 +120,6 @@ def open_model(
         head=head,
         headless=opened.headless,
     )
-    return _named(model, classes)
 
 
 def _named(model: Model, classes: str | Sequence[str] | None) -> Model:

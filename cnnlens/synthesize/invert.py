@@ -163,11 +163,7 @@ def invert(
     image = Fourier((photo.shape[0], photo.shape[1], photo.shape[2]))
     randomness = generators(settings.seed, [goal])
     start, answer = _start(model, layer, image, randomness)
-    if torch.equal(answer.to(target), target):
-        raise CnnlensError(
-            f"{layer.name} answers noise as it answers the photo: it does not depend on the input",
-            "choose a layer that the input reaches",
-        )
+    _check_depends(layer, answer, target)
     rule = LBFGS(settings.lr)
     flat = squared_error(answer, target)
     flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
@@ -200,6 +196,14 @@ def _start(
         if answer.any():
             break
     return start, answer
+
+
+def _check_depends(layer: Layer, to_noise: Tensor, target: Tensor) -> None:
+    if torch.equal(to_noise.to(target), target):
+        raise CnnlensError(
+            f"{layer.name} answers noise as it answers the photo: it does not depend on the input",
+            "choose a layer that the input reaches",
+        )
 
 
 @dataclass(frozen=True)

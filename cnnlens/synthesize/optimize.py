@@ -121,24 +121,28 @@ def optimize(
         if state is not None:
             climb = _resumed(state, code, randomness, update)
         for number in range(climb.number + 1, recipe.steps + 1):
-            code = climb.code
-            slope = slopes(code, number)
-            code = image.kept(update(code, slope.code, slope.totals))
+            slope = slopes(climb.code, number)
+            code = image.kept(update(climb.code, slope.code, slope.totals))
             if recipe.edits.is_due(number):
                 code = slopes.edited(code, slope.images, number)
             climb = climb.after(number, slope, code)
-            yield AscentStep(
-                number,
-                recipe.steps,
-                unit="steps",
-                values=slope.values,
-                alive=climb.alive,
-                images=_Decoding(image, code),
-                code=code,
-                touched=climb.touched,
-                best=_Decoding(image, climb.best),
-                state=_State(climb, randomness, update),
-            )
+            yield _step(recipe.steps, image, slope, climb, _State(climb, randomness, update))
+
+
+def _step(total: int, image: Image, slope: Gradients, climb: _Climb, state: _State) -> AscentStep:
+    """Say how far an ascent is."""
+    return AscentStep(
+        climb.number,
+        total,
+        unit="steps",
+        values=slope.values,
+        alive=climb.alive,
+        images=_Decoding(image, climb.code),
+        code=climb.code,
+        touched=climb.touched,
+        best=_Decoding(image, climb.best),
+        state=state,
+    )
 
 
 _KEPT = ("code", "alive", "best", "highest", "touched")  # of a climb, row by row

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,16 +92,7 @@ def write_source(
     left, tally, odd, turned = list(source.left_out), Tally(), Counter[str](), Counter[str]()
     rows: list[list[object]] = []
     (folder / "images" / PLANES).mkdir(parents=True)
-
-    def bring(index: int) -> _Done | Left:
-        photo = source.photos[index]
-        try:
-            return _bring(photo, names[index], index, folder / "images", source.numbers, link)
-        except (DamagedImage, Unusable) as wrong:
-            return photo.name, wrong.reason
-
-    order, total = range(len(names)), len(names)
-    with closing(read_ahead(bring, order, os.cpu_count() or 1, _AHEAD)) as results:
+    with closing(_all_brought(source, names, folder / "images", link)) as results:
         for done, result in enumerate(results, 1):
             if isinstance(result, tuple):
                 left.append(result)
@@ -111,7 +102,7 @@ def write_source(
                 odd.update(result.odd)
                 turned.update([result.turned] if result.turned else [])
             if progress is not None:
-                progress(done, total)
+                progress(done, len(names))
     if not rows:
         raise _none(left)
     seen = _seen(source.numbers, tally)
@@ -121,6 +112,23 @@ def write_source(
     summary = _summary(rows, left, seen, notes)
     write_json(folder / "import.json", summary)
     return summary
+
+
+def _all_brought(
+    source: Source, names: Sequence[str], images: Path, link: bool
+) -> Generator[_Done | Left, None, None]:
+    """Bring every image with its labels, some at once; yield those that cannot be used, too."""
+
+    def bring(index: int) -> _Done | Left:
+        photo = source.photos[index]
+        try:
+            return _bring(photo, names[index], index, images, source.numbers, link)
+        except (DamagedImage, Unusable) as wrong:
+            return photo.name, wrong.reason
+
+    order = range(len(names))
+    with closing(read_ahead(bring, order, os.cpu_count() or 1, _AHEAD)) as results:
+        yield from results
 
 
 def _none(left: Sequence[Left]) -> CnnlensError:
