@@ -31,6 +31,8 @@ _HOMES = {
     "StoreSource": "cnnlens.activations.sources",
     "Store": "cnnlens.activations.store",
     "dissect": "cnnlens.measure.dissect",
+    "net2vec": "cnnlens.measure.net2vec",
+    "Net2VecSettings": "cnnlens.settings",
     "stability": "cnnlens.measure.stability",
     "accuracy": "cnnlens.measure.accuracy",
     "StabilitySettings": "cnnlens.settings",

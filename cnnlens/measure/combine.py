@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from cnnlens.measure.masks import axis, compiled
 
 BATCH = 16  # images of a concept per step, as in the authors' program
 MOMENTUM = 0.9
-CUTS = np.arange(0, 8, 0.125, np.float32)  # logits that may be a concept's cut
+CUTS = np.arange(0, 8, 0.125).astype(np.float32)  # logits that may be a concept's cut
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 
 
@@ -78,7 +79,8 @@ class Learner:
     def _learn(self, bits: Bits, pairs: Pairs) -> None:
         for run, size in pairs.runs():
             _learn(
-                run.image, run.concept, run.mask, *bits.arrays, *bits.extent, *_axes(bits.extent, size), _BITS,
+                run.image, run.concept, run.mask, *bits.arrays, *bits.extent,
+                *_axes(bits.extent, size), _BITS,
                 self.balance, np.float32(self.rate), np.float32(MOMENTUM), BATCH, self.reference,
                 *self._state,
             )  # fmt: skip
@@ -107,7 +109,8 @@ def count(
     def some(pairs: Pairs) -> None:
         for run, size in pairs.runs():
             _count(
-                run.image, run.concept, run.mask, *bits.arrays, *bits.extent, *_axes(bits.extent, size), _BITS,
+                run.image, run.concept, run.mask, *bits.arrays, *bits.extent,
+                *_axes(bits.extent, size), _BITS,
                 weights, CUTS[1], found,
             )  # fmt: skip
 
@@ -183,7 +186,7 @@ def _add(values, weight, out):
         out[column] += values[column] * weight
 
 
-@compiled
+@partial(compiled, error_model="numpy")  # a quotient that may raise is not vectorized
 def _sigmoid(values, out):
     """1/(1 + exp(-v)) within 1e-7, as a quotient of polynomials that runs over whole vectors.
 
@@ -244,8 +247,9 @@ def _learn(
     """Learn from images (P,), one concept of each, in their order."""
     rows, columns = len(row_weight), len(column_weight)
     sums = np.zeros((height, width), np.float32)
-    wide, back = np.zeros((2, height, columns), np.float32)
-    value, sure, truth = np.zeros((3, rows * columns + 8), np.float32)
+    wide, back = np.zeros((height, columns), np.float32), np.zeros((height, columns), np.float32)
+    value = np.zeros(rows * columns, np.float32)
+    sure, truth = np.zeros_like(value), np.zeros(rows * columns + 8, np.float32)
     one = np.float32(1)
     for pair in range(len(image)):
         k, i = concept[pair], image[pair]

@@ -98,6 +98,8 @@ class Embeddings:
         (C,) float32.
     top : TopImages or None
         Images of the validation split on which each combination is highest.
+    top_shows : numpy.ndarray or None
+        (K, top) bool: whether they show the concept.
     left_out : list of LeftOut
         What could not be learned.
     skipped : list of (path, reason)
@@ -124,6 +126,7 @@ class Embeddings:
     chance: np.ndarray
     thresholds: np.ndarray
     top: TopImages | None
+    top_shows: np.ndarray | None
     left_out: list[LeftOut]
     skipped: list[tuple[str, str]]
 
@@ -141,6 +144,13 @@ class Embeddings:
     def compared(self) -> np.ndarray:
         """(K,) bool: an image of the validation split shows the concept."""
         return self.validated_on > 0
+
+    @cached_property
+    def by_chance(self) -> np.ndarray:
+        """(K,) float64: mean IoU over the shuffles; NaN without any."""
+        if not len(self.chance):
+            return np.full(len(self.concepts), np.nan)
+        return np.asarray(self.chance.mean(axis=0))
 
     def rows(self) -> Iterator[Embedded]:
         """Give a row per concept."""
@@ -187,14 +197,16 @@ class Embeddings:
         }
 
     def _counts(self, which: np.ndarray) -> dict[str, Any]:
-        chance = self.chance[:, which]
         return {
             "concepts": int(which.sum()),
             "better": int(self.better[which].sum()),
+            "better_than_chance": (
+                int((self.iou > self.by_chance)[which].sum()) if len(self.chance) else None
+            ),
             "mean_iou": _mean(self.iou[which]),
             "mean_iou_at_half": _mean(self.iou_at_half[which]),
             "mean_best_unit_iou": _mean(self.best_unit_iou[which]),
-            "chance_iou": _mean(chance),
+            "chance_iou": _mean(self.by_chance[which]) if len(self.chance) else None,
             "worse": [
                 f"{c.category}:{c.label}"
                 for c, bad in zip(self.concepts, which & ~self.better, strict=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -94,7 +95,7 @@ def net2vec_steps(
         TopValues(settings.kept_share, shape[0], limit * shape[1] * shape[2])
         for shape, limit in zip(source.shapes, source.limits, strict=True)
     ]
-    for step in source.sweep([lambda _, maps, values=v: values.update(maps) for v in thresholds]):
+    for step in source.sweep([partial(_update, values) for values in thresholds]):
         yield Step(step.done, step.total, "thresholds")
     if not thresholds[0].count:
         raise CnnlensError("no image of the data could be read", "cnnlens data check DIR says why")
@@ -113,6 +114,10 @@ def net2vec_steps(
             state = states[number] if number < len(states) else None
             found.append((yield from _solve(task, settings, words, max(1, workers), state)))
     return found
+
+
+def _update(values: TopValues, positions: np.ndarray, maps: np.ndarray) -> None:
+    values.update(maps)
 
 
 State = Mapping[str, np.ndarray]  # of fits that are done, and of the one that is under way
@@ -166,6 +171,7 @@ def _found(
 ) -> Embeddings:
     """Put together what was learned of the concepts that could be."""
     kept, (first, *others) = np.flatnonzero(task.learned), fits
+    top = _top(task, first, kept, settings.top) if settings.top else None
     unit, ious = alone(task)
     learned_on, validated_on = (overlap.images[kept] for overlap in task.overlaps)
     return Embeddings(
@@ -183,7 +189,8 @@ def _found(
         curve=np.array([fit.iou[kept] for fit in (*others[: len(sizes)][::-1], first)]),
         chance=np.array([f.iou[kept] for f in others[len(sizes) :]]).reshape(-1, len(kept)),
         thresholds=task.thresholds,
-        top=_top(task, first, kept, settings.top) if settings.top else None,
+        top=top,
+        top_shows=None if top is None else _shows(task, top, kept),
         left_out=task.left_out,
         skipped=task.skipped,
     )
@@ -196,9 +203,17 @@ def _top(task: Task, fit: Fit, kept: np.ndarray, top: int) -> TopImages:
     """
     found = TopImages((len(kept), *task.bits.extent), top)
     whole = ~task.of_pixels[kept]
-    for row in np.flatnonzero(task.split == 1):
+    for row in np.flatnonzero(task.split == 1).tolist():
         here = maps(task.bits, row, fit.weights[kept])  # (K, H, W)
         logits = fit.direction[kept] @ task.bits.means[row] + fit.bias[kept]
         here[whole] = logits[whole, None, None]
         found.update(task.bits.positions[row : row + 1], here[None])
     return found
+
+
+def _shows(task: Task, top: TopImages, kept: np.ndarray) -> np.ndarray:
+    """(K, top) bool: whether each top image shows the concept."""
+    row_of = dict(zip(task.bits.positions.tolist(), range(len(task.split)), strict=True))
+    rows = np.array([[row_of.get(p, -1) for p in of.tolist()] for of in top.positions])
+    truth = task.truth(task.pairs)[:, kept]  # (N, K)
+    return truth[rows, np.arange(len(kept))[:, None]] & (rows >= 0)

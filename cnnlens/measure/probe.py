@@ -5,6 +5,7 @@ Classes count alike, however rare; units are standardized over the images that a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +77,9 @@ def fit_probe(means: np.ndarray, rows: np.ndarray, truth: np.ndarray, kept: np.n
     return Probe(found[:, :-1], found[:, -1], mean, deviation)
 
 
-def _descend(slope, start: np.ndarray, step: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _descend(
+    slope: Callable[[np.ndarray], np.ndarray], start: np.ndarray, step: np.ndarray
+) -> np.ndarray:
     """Nesterov's descent; a concept whose steps turn back begins to gather speed anew."""
     now = ahead = start
     age = np.ones((len(start), 1))
@@ -102,9 +105,7 @@ def _moments(means: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return first, np.sqrt(second / len(rows))
 
 
-def _largest(
-    means: np.ndarray, rows: np.ndarray, mean: np.ndarray, deviation: np.ndarray
-) -> float:
+def _largest(means: np.ndarray, rows: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> float:
     """Largest eigenvalue of the standardized units' covariance, with the constant among them."""
     table = np.zeros((means.shape[1] + 1, means.shape[1] + 1))
     for start in range(0, len(rows), _BLOCK):
@@ -130,7 +131,7 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def image_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union of images, (K,) float64, of (N, K) bool each; 0 where there are none."""
+    """Intersection over union of images, (K,) float64, of (N, K) bool each; 0 where none are."""
     union = (predicted | truth).sum(axis=0)
     shared = (predicted & truth).sum(axis=0)
     return np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
@@ -164,5 +165,9 @@ def best_units(
         at = scores.argmax(axis=0)
         score = scores[at, np.arange(concepts)]
         better = score > best
-        best[better], unit[better], cut[better] = score[better], number, ordered[ends + 1][at][better]
+        best[better], unit[better], cut[better] = (
+            score[better],
+            number,
+            ordered[ends + 1][at][better],
+        )
     return unit, cut

@@ -34,7 +34,17 @@ GROUP = "cnnlens.methods"
 
 # in the order in which a user meets them, and in which the page shows them
 _BUILT_IN = (
-    *("doctor", "extract", "units", "dissect", "stability", "visualize", "deconv", "cam"),
+    *(
+        "doctor",
+        "extract",
+        "units",
+        "dissect",
+        "net2vec",
+        "stability",
+        "visualize",
+        "deconv",
+        "cam",
+    ),
     *("invert", "style"),
     *("cluster", "explain", "outliers", "finetune", "compare"),
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images, readable
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import mark
 from cnnlens.files.ledger import Item, Unfinished
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
@@ -37,7 +38,11 @@ KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 class VisualizeInputs(Inputs):
     """Which units and classes."""
 
-    filters: tuple[str, ...] = filters_input()
+    filters: tuple[str, ...] = filters_input(
+        "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; at one position: "
+        "conv5:12@6,6 (row, column); a concept that net2vec has learned: conv5:[part:hair]; "
+        "repeatable."
+    )
     logit: tuple[str, ...] = option(
         (), "A class, by name or number; repeatable.", metavar="CLASS", panel="What"
     )
@@ -87,6 +92,7 @@ class Visualize(Pictured):
     examples = (
         "cnnlens visualize model.pt -f conv5:0-15",
         "cnnlens visualize --logit tiger --preset mahendran",
+        "cnnlens visualize -f conv5:[part:hair]",
         "cnnlens visualize -f layer4.1:7@3,3 --init dog.jpg --steps 64",
     )
 
@@ -105,6 +111,7 @@ class Visualize(Pictured):
         self.mark = start.mark if start else ""
         self.spectrum, photos = self._spectrum() if self.settings.method == "maco" else (None, "")
         self.shown |= {"spectrum": photos} if photos else {}
+        self.directions: dict[str, str] = {}  # marks of concepts' weights, by the picture's name
         for layer, goals in self._goals():
             command, name = ("visualize", "") if layer else (f"visualize/{LOGITS}", LOGITS)
             ledger = self.study.ledger(command, layer, "visualize.json")
@@ -131,13 +138,21 @@ class Visualize(Pictured):
 
     def _goals(self) -> list[tuple[Layer | None, list[Goal]]]:
         """List what was named, each place and each picture once; None stands for the classes."""
-        from cnnlens.synthesize.goals import class_goals, unit_goals
+        from cnnlens.model.addresses import concept_in
+        from cnnlens.synthesize.goals import class_goals, concept_goal, unit_goals
 
         found: dict[object, tuple[Layer | None, dict[str, Goal]]] = {}
-        for named, units, position in self.study.filters(self.asked.filters, vectors=True):
+        target, asked = self.settings.target, self.asked.filters
+        of_units = [text for text in asked if concept_in(text) is None]
+        for named, units, position in self.study.filters(of_units, vectors=True):
             layer, goals = found.setdefault(named.place, (named, {}))
-            for goal in unit_goals(layer or named, units, position, self.settings.target):
+            for goal in unit_goals(layer or named, units, position, target):
                 goals.setdefault(goal.name, goal)
+        for named, concept in self.study.concepts(asked, vectors=True):
+            layer, goals = found.setdefault(named.place, (named, {}))
+            goal = concept_goal(layer or named, *concept, target)
+            self.directions[goal.name] = mark(concept.vector.tolist())
+            goals.setdefault(goal.name, goal)
         if self.asked.logit:
             self.study.name_classes()
             of_classes = class_goals(self.study.model, self.asked.logit, self.settings.rivals)
@@ -150,11 +165,18 @@ class Visualize(Pictured):
             objective=goal.objective.name + ("" if goal.variant == 1 else f"~{goal.variant}"),
             **{"class": goal.about.get("class_index")},
             **(self.study.head if layer is None else {}),
+            **self._direction(goal),
             settings=self._used(goal),
             init=self.mark,
         )
         others = (f"{goal.name}.npz",) if self.asked.raw else ()
         return Item(f"{goal.name}.png", made_from, others, goal)
+
+    def _direction(self, goal: Goal) -> dict[str, Any]:
+        """What a concept's picture depends on besides: its weights."""
+        if "concept" not in goal.about:
+            return {}
+        return {"direction": self.directions[goal.name.partition("~")[0]]}
 
     def _used(self, goal: Goal) -> dict[str, Any]:
         """Settings that a picture is made with: what they leave open is filled in."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cnnlens.model.layers import Layer, Layers
 
 _HOW = "write LAYER:UNITS, like conv5:12, conv5:0-15, conv5:3,7,9 or conv5:all"
+_CONCEPT = re.compile(r"(?P<layer>.+):\[(?P<name>.*)\]", re.DOTALL)
 _UNITS = re.compile(r"(?P<units>all|[\d,\s-]+)(@(?P<at>.*))?")
 
 
@@ -74,7 +75,24 @@ def units_by_layer(
     return [(layer, list(targets)) for layer, targets in found.values()]
 
 
+def concept_in(text: str) -> tuple[str, str] | None:
+    """Take ``LAYER:[category:label]`` apart: the layer and the concept; None where it is no such
+    address.
+
+    Raises
+    ------
+    UsageError
+        When the concept has no name.
+    """
+    found = _CONCEPT.fullmatch(text.strip())
+    if found is not None and not found["name"].strip():
+        raise UsageError(f"'{text}' names no concept", "write LAYER:[part:hair]")
+    return None if found is None else (found["layer"], found["name"].strip())
+
+
 def _parse(text: str, layers: Layers, vectors: bool) -> Filters:
+    if concept_in(text) is not None:
+        raise UsageError(f"'{text}' is a concept, and units are wanted here", _HOW)
     name, colon, rest = text.rpartition(":")
     if not colon or name == "module" or rest == "cls":  # `module:conv1`, `block2:cls` are layers
         return Filters(layers.resolve(text, vectors), None, None)

@@ -73,7 +73,8 @@ def _by_layer(
 def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
     at, unit = entry.get("position"), entry.get("unit")
     name = "the whole layer" if unit is None else f"unit {unit}"
-    name = str(entry.get("class") or name + (f" at {at[0]},{at[1]}" if at else ""))
+    name = str(entry.get("class") or entry.get("concept") or name)
+    name += f" at {at[0]},{at[1]}" if at else ""
     name += f" ({entry['variant']})" if entry.get("variant") else ""
     init = str(entry.get("made_from", {}).get("settings", {}).get("init", "noise"))
     start = {"noise": "noise", "mean": "the mean colour"}.get(init, Path(init).name)

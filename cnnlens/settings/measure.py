@@ -127,9 +127,7 @@ class Net2VecSettings(Settings):
         choices=("fitted", "half"),
     )
     quantile: float = _quantile()
-    chance: int = option(
-        1, "Shuffles of label maps for the chance level; 0 for none.", least=0
-    )
+    chance: int = option(1, "Shuffles of label maps for the chance level; 0 for none.", least=0)
     top: int = option(8, "Images shown per concept.", least=0, hint="0 shows none", panel="Output")
     seed: int = _seed()
 

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from cnnlens.model.classes import class_name, find_class
 from cnnlens.model.layers import Layer, file_name
 from cnnlens.model.model import Model
 from cnnlens.synthesize.objective import (
     Objective,
+    along,
     channel,
     logit,
     peak,
@@ -96,6 +99,26 @@ def unit_goals(
         about = {"unit": number, "position": list(position)}
         goals.append(Goal(f"{number}@{name}", here, here, about))
     return goals
+
+
+def concept_goal(
+    layer: Layer, name: str, file: str, direction: np.ndarray, target: str = "map"
+) -> Goal:
+    """Make the goal of a concept, which is a direction (C,) over a layer's units.
+
+    Parameters
+    ----------
+    layer : Layer
+        Where.
+    name, file : str
+        ``category:label``, and the picture's name.
+    direction : numpy.ndarray
+        (C,) float32.
+    target : str
+        One of `TARGETS`.
+    """
+    optimized, measured = (along(layer, direction, name, of) for of in (target, "max"))
+    return Goal(file, optimized, measured, {"unit": None, "concept": name})
 
 
 def class_goals(model: Model, classes: Sequence[str], rivals: float = 0.0) -> list[Goal]:

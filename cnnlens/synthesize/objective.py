@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -162,6 +163,41 @@ def peak(layer: Layer, number: int) -> Objective:
         lambda reading: reading[layer.place][number].amax(),
         _sight(layer),
     )
+
+
+def along(layer: Layer, direction: np.ndarray, name: str, target: str = "map") -> Objective:
+    """Activations along a direction over all units, as if it were one unit.
+
+    Parameters
+    ----------
+    layer : Layer
+        Where.
+    direction : numpy.ndarray
+        (C,) float32.
+    name : str
+        What the direction is of.
+    target : str
+        What of the map along it is made large: as a unit's `response` ("map"), its `channel`
+        ("mean"), its `peak` ("max"), or its value at the "centre".
+    """
+    if direction.shape != (layer.units,):
+        raise ValueError(f"a direction of {direction.shape} in {layer.name}, of {layer.units}")
+    weights = torch.from_numpy(np.ascontiguousarray(direction, np.float32))
+    height, width = layer.shape[1:]
+
+    def value(reading: Reading) -> Tensor:
+        maps = reading[layer.place]  # (C, H, W)
+        values = torch.tensordot(weights.to(maps.device), maps, 1)  # (H, W)
+        if target == "mean":
+            return values.mean()
+        if target == "centre":
+            return values[height // 2, width // 2]
+        if target == "max":
+            return values.amax()
+        return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
+
+    suffix = "" if target == "map" else f"@{target}"
+    return Objective(f"{layer.name}:[{name}]{suffix}", (layer.place,), value, _sight(layer))
 
 
 def whole(layer: Layer) -> Objective:
