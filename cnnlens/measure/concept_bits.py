@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,8 @@ class Pairs:
     def runs(self) -> Iterator[tuple[Pairs, tuple[int, int]]]:
         """Yield stretches of masks of one size, in order."""
         borders = np.flatnonzero((self.size[1:] != self.size[:-1]).any(axis=1)) + 1
-        starts = [0, *borders.tolist()] if len(self) else []
-        for start, stop in zip(starts, [*starts[1:], len(self)], strict=True):
+        ends = [*borders.tolist(), len(self)] if len(self) else []
+        for start, stop in pairwise([0, *ends]):
             yield self[start:stop], (int(self.size[start, 0]), int(self.size[start, 1]))
 
     def dealt(self, concepts: int, parts: int) -> list[Pairs]:

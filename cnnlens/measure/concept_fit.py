@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError
 from cnnlens.measure.combine import CUTS, Learner, count, first_weights
 from cnnlens.measure.concept_bits import Pairs
 from cnnlens.measure.concept_task import Task
@@ -90,11 +89,6 @@ def fit_steps(
     dealt = here.dealt(concepts, parts)
     for epoch in range(done + 1, settings.epochs + 1):
         learner.epoch(task.bits, dealt, pool)
-        if not np.isfinite(learner.weights).all():
-            raise CnnlensError(
-                f"the weights grow beyond all bounds in epoch {epoch}",
-                f"learn more slowly: --lr {settings.rate / 10:g}",
-            )
         yield epoch, learner
     number = np.zeros(concepts, np.int64)
     if settings.cut == "fitted":

@@ -72,8 +72,7 @@ def net2vec(
     Raises
     ------
     CnnlensError
-        When there are fewer than two images, no concept can be learned, or weights grow beyond all
-        bounds.
+        When there are fewer than two images, or no concept can be learned.
     """
     steps = net2vec_steps(source, data, settings or Net2VecSettings(), workers)
     return followed(steps, progress)

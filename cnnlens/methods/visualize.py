@@ -139,6 +139,7 @@ class Visualize(Pictured):
     def _goals(self) -> list[tuple[Layer | None, list[Goal]]]:
         """List what was named, each place and each picture once; None stands for the classes."""
         from cnnlens.model.addresses import concept_in
+        from cnnlens.report.net2vec_files import read_direction
         from cnnlens.synthesize.goals import class_goals, concept_goal, unit_goals
 
         found: dict[object, tuple[Layer | None, dict[str, Goal]]] = {}
@@ -150,8 +151,10 @@ class Visualize(Pictured):
                 goals.setdefault(goal.name, goal)
         for named, concept in self.study.concepts(asked, vectors=True):
             layer, goals = found.setdefault(named.place, (named, {}))
-            goal = concept_goal(layer or named, *concept, target)
-            self.directions[goal.name] = mark(concept.vector.tolist())
+            space, model = self.study.workspace.path, self.study.model.fingerprint
+            direction = read_direction(space, named.folder, concept, model)
+            goal = concept_goal(layer or named, *direction, target)
+            self.directions[goal.name] = mark(direction.vector.tolist())
             goals.setdefault(goal.name, goal)
         if self.asked.logit:
             self.study.name_classes()

@@ -234,7 +234,7 @@ class Direction(NamedTuple):
     vector: np.ndarray
 
 
-def read_direction(workspace: Path, layer: str, name: str) -> Direction:
+def read_direction(workspace: Path, layer: str, name: str, model: str) -> Direction:
     """Find the direction of a concept that was learned.
 
     Parameters
@@ -245,21 +245,25 @@ def read_direction(workspace: Path, layer: str, name: str) -> Direction:
         The layer, as its folder is called.
     name : str
         ``category:label``, or a label that one category has.
+    model : str
+        The network's fingerprint.
 
     Raises
     ------
     UsageError
-        When the layer's concepts were not learned, or this one is none of them.
+        When the layer's concepts were not learned of this network, or this one is none of them.
     CnnlensError
         When a file is damaged, or the concept's weights are all 0.
     """
     folder = workspace / "net2vec" / file_name(layer)
-    if not (folder / "summary.json").exists():
+    there = (folder / "summary.json").exists()
+    found = read_net2vec(folder) if there else None
+    if found is None or (found.summary.get("made_from") or {}).get("model") != model:
         raise UsageError(
-            f"'[{name}]' is a concept, and those of {layer} were not learned yet",
+            f"'[{name}]' is a concept, and those of {layer} were not learned "
+            + ("of this model" if there else "yet"),
             f"cnnlens net2vec -d DIR -l {layer} learns them",
         )
-    found = read_net2vec(folder)
     row = found.index(name)
     full, vector = found.concepts[row].name, found.direction[row].astype(np.float64)
     length = float(np.linalg.norm(vector))

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cnnlens.model.addresses import Filters
     from cnnlens.model.layers import Layer
     from cnnlens.progress import Step
-    from cnnlens.report.net2vec_files import Direction
 
 ANY = ("images", "classes", "broden", "parts")  # kinds of data
 
@@ -107,18 +106,12 @@ class Study(Network):
         found = parse_filters(texts, self.addresses, vectors) if texts else []
         return [one._replace(layer=self._used(one.layer)) for one in found]
 
-    def concepts(
-        self, texts: Sequence[str], vectors: bool = False
-    ) -> list[tuple[Layer, Direction]]:
-        """Look up directions of concepts, ``LAYER:[category:label]``, that net2vec has learned."""
+    def concepts(self, texts: Sequence[str], vectors: bool = False) -> list[tuple[Layer, str]]:
+        """Find those of some addresses that name concepts, and the layers whose they are."""
         from cnnlens.model.addresses import concept_in
-        from cnnlens.report.net2vec_files import read_direction
 
-        found = []
-        for layer, name in filter(None, map(concept_in, texts)):
-            used = self._used(self.addresses.resolve(layer, vectors))
-            found.append((used, read_direction(self.workspace.path, used.folder, name)))
-        return found
+        named = filter(None, map(concept_in, texts))
+        return [(self._used(self.addresses.resolve(layer, vectors)), name) for layer, name in named]
 
     def _used(self, layer: Layer) -> Layer:
         self._layers.append(layer)

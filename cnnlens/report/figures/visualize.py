@@ -107,8 +107,9 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = CELL) -> Imag
 
 def title_of(entry: Mapping[str, Any]) -> str:
     """Name what an entry of ``visualize.json`` shows, for people."""
-    if entry.get("class") is not None:
-        return str(entry["class"])
+    for kind in ("class", "concept"):
+        if entry.get(kind) is not None:
+            return str(entry[kind])
     if entry["unit"] is None:
         return "the whole layer"
     at = entry.get("position")
