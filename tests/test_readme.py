@@ -26,6 +26,7 @@ README = Path(__file__).parents[1] / "README.md"
 SHORTER = {
     "units": ["--no-page"],
     "dissect": ["--chance", 1, "--no-page"],
+    "net2vec": ["--filters", 1, "--epochs", 1, "--chance", 0, "--no-page"],
     "visualize": ["--steps", 2, "--views", 1, "--no-page"],
     "deconv": ["--no-page"],
     "cam": ["--no-page"],

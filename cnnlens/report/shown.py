@@ -158,5 +158,9 @@ class PictureResults(Shown):
 
 def _names(entry: Mapping[str, Any]) -> list[str]:
     file = str(entry["file"])
-    more = [str(entry[key]) for key in ("class", "concept", "name", "image") if entry.get(key) is not None]
+    more = [
+        str(entry[key])
+        for key in ("class", "concept", "name", "image")
+        if entry.get(key) is not None
+    ]
     return [Path(file).stem, file, *more]

@@ -118,7 +118,11 @@ class Net2VecSettings(Settings):
     )
     epochs: int = option(30, "How often every image is learned from.", least=1)
     lr: float | None = option(
-        None, "Rate of learning.", above=0, most=1e6, shown="10 for cross-entropy, 0.0001 for reference"
+        None,
+        "Rate of learning.",
+        above=0,
+        most=1e6,
+        shown="10 for cross-entropy, 0.0001 for reference",
     )
     cut: str = option(
         "fitted",

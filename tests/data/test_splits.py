@@ -8,6 +8,7 @@ from PIL import Image
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
 from cnnlens.data.open import open_data
+from cnnlens.data.splits import two_splits
 from cnnlens.errors import CnnlensError, UsageError
 
 from .layout import write
@@ -114,3 +115,32 @@ def test_checking_reads_every_split_and_says_that_commands_read_one(splits: Path
         report.notes[0] == "splits, of which commands read one (--split NAME): train (3), val (3)"
     )
     assert check(splits, split="train").ok
+
+
+def labelled(root: Path, splits: list[str]) -> Broden:
+    rows = [f"{number}.png,{split},6,8,6,8,7" for number, split in enumerate(splits)]
+    images = open_data(write(root / "labelled", "object", rows))
+    assert isinstance(images, Broden)
+    return images
+
+
+def test_images_to_learn_on_and_to_validate_on_are_the_data_s_own_splits(tmp_path: Path) -> None:
+    images = labelled(tmp_path, ["train", "VAL", "test", "training", "valid"])
+    of, words = two_splits(images, 0)
+    assert of.tolist() == [0, 1, -1, 0, 1]
+    assert words == "its own splits: 2 images to learn on, 2 to validate"
+    tested = labelled(tmp_path / "other", ["train", "test", "test"])
+    assert two_splits(tested, 0)[0].tolist() == [0, 1, 1]
+
+
+def test_without_both_splits_a_hash_of_path_and_seed_decides(tmp_path: Path) -> None:
+    images = labelled(tmp_path, ["train"] * 200)
+    of, words = two_splits(images, 0)
+    assert set(of.tolist()) == {0, 1} and 0.6 < (of == 0).mean() < 0.8
+    assert words.startswith("all are 'train': by a hash of their paths")
+    assert two_splits(images, 0)[0].tolist() == of.tolist() != two_splits(images, 1)[0].tolist()
+    for count in (2, 3):  # some of each, however few there are
+        few = labelled(tmp_path / str(count), [""] * count)
+        assert set(two_splits(few, 0)[0].tolist()) == {0, 1}
+    with pytest.raises(CnnlensError, match="has 1 image: some are learned from"):
+        two_splits(labelled(tmp_path / "one", ["train"]), 0)

@@ -48,8 +48,7 @@ class Truth:
     ) -> None:
         self.world, self.maps, self.splits = world, maps, splits
         self.thresholds = [
-            dissected.threshold(maps[:, unit], settings.kept_share)
-            for unit in range(maps.shape[1])
+            dissected.threshold(maps[:, unit], settings.kept_share) for unit in range(maps.shape[1])
         ]
         above = np.stack([maps[:, u] > t for u, t in enumerate(self.thresholds)], axis=1)
         self.binary = torch.from_numpy(above.astype(np.float64))
@@ -299,7 +298,10 @@ def test_one_image_is_too_few(world, tmp_path):
 
 
 def test_data_without_any_concept_to_learn_say_so(tmp_path):
-    pictures = [Picture((4, 4), {"object": []}), Picture((4, 4), {"object": [np.ones((4, 4), int)]})]
+    pictures = [
+        Picture((4, 4), {"object": []}),
+        Picture((4, 4), {"object": [np.ones((4, 4), int)]}),
+    ]
     world = World(["object"], {1: ["object"]}, {1: "object"}, pictures)
     broden = in_splits(write_world(world, tmp_path / "d"), ["train", "val"])
     with pytest.raises(CnnlensError, match="no concept can be learned; of label 1, say: it is on"):

@@ -40,7 +40,10 @@ def test_units_that_take_no_part_weigh_nothing():
     kept[:, [0, 2]] = True
     found = fit_probe(means, np.arange(60), truth, kept)
     assert (found.weights[:, 1] == 0).all()
-    x, y = torch.from_numpy(means[:, [0, 2]].astype(np.float64)), torch.from_numpy(truth[:, 1] * 1.0)
+    x, y = (
+        torch.from_numpy(means[:, [0, 2]].astype(np.float64)),
+        torch.from_numpy(truth[:, 1] * 1.0),
+    )
     weights, _ = reference.probe(x, y, DECAY)
     assert found.weights[1, [0, 2]].tolist() == pytest.approx(weights.tolist(), abs=2e-4)
 

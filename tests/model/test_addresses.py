@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cnnlens.errors import UsageError
-from cnnlens.model.addresses import parse_filters, units_by_layer
+from cnnlens.model.addresses import concept_in, parse_filters, units_by_layer
 from tests.model.nets import layers_of, network
 
 
@@ -57,3 +57,15 @@ def test_units_are_listed_by_place_each_once(layers):
     assert targets == [(1, None), (2, None), (0, None), (2, (0, 1))]
     with pytest.raises(UsageError, match="names no units"):
         units_by_layer(parse_filters(["conv1"], layers))
+
+
+def test_a_concept_s_address_is_taken_apart(layers):
+    assert concept_in("conv1:[part:hair]") == ("conv1", "part:hair")
+    assert concept_in("module:conv1:[object:a:b [c]]") == ("module:conv1", "object:a:b [c]")
+    assert concept_in(" features.12:[ T shirt ] ") == ("features.12", "T shirt")
+    for text in ("conv1", "conv1:3", "conv1:all", "conv1:2@0,1", "[part:hair]"):
+        assert concept_in(text) is None
+    with pytest.raises(UsageError, match="names no concept"):
+        concept_in("conv1:[ ]")
+    with pytest.raises(UsageError, match="is a concept, and units are wanted here"):
+        parse_filters(["conv1:[part:hair]"], layers)

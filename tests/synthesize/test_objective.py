@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from cnnlens.synthesize.objective import (
+    along,
     channel,
     custom,
     evaluate,
     logit,
     peak,
+    response,
     scores,
     unit,
     whole,
@@ -146,3 +149,27 @@ def test_programmers_mistakes_are_value_errors(model, x):
         evaluate(model, [channel(layer, 0)] * 2, x)
     with pytest.raises(ValueError, match="no number"):
         evaluate(model, [custom(layer, lambda maps: maps[0])] * 3, x)
+
+
+def test_a_direction_is_read_as_if_it_were_a_unit(model, x):
+    layer = layer_of(model, "conv2")
+    alone = np.zeros(layer.units, np.float32)
+    alone[4] = 1
+    height, width = layer.shape[1:]
+    like = {
+        "map": response(layer, 4),
+        "mean": channel(layer, 4),
+        "max": peak(layer, 4),
+        "centre": unit(layer, 4, (height // 2, width // 2)),
+    }
+    for target, of_unit in like.items():
+        made = along(layer, alone, "part:hair", target)
+        values = evaluate(model, [made, of_unit], x[:1].expand(2, -1, -1, -1))
+        torch.testing.assert_close(values[0], values[1])
+        assert "[part:hair]" in made.name and made.sees == of_unit.sees
+    mixed = np.linspace(-1, 1, layer.units).astype(np.float32)
+    truth = torch.tensordot(torch.from_numpy(mixed), maps(model, x)[0], 1)
+    value = evaluate(model, [along(layer, mixed, "x", "max")], x[:1])[0]
+    torch.testing.assert_close(value, truth.amax())
+    with pytest.raises(ValueError, match="a direction of"):
+        along(layer, mixed[:3], "x")
