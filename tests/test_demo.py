@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,3 +118,30 @@ def test_the_page_ends_with_an_ordinary_and_an_interpretable_network(shown):
     )
     assert after > before - 0.05  # 225 images: the interval is as wide
     assert one["location_instability"] < one["baselines"]["shuffled"]
+
+
+def test_nothing_to_share_names_a_folder_of_this_machine(shown):
+    out, _ = shown
+    workspace, photo = (
+        ["-w", str(out / "trained"), "-q"],
+        str(out / "shapes/images/shapes/00003.png"),
+    )
+    model = str(out / "trained.pt")
+    for words in (
+        ["units", model, "-d", str(out / "kinds"), "-l", "conv3"],
+        ["outliers", model, "-d", str(out / "kinds"), "-l", "conv3"],
+        ["deconv", model, "-f", "conv3:1", "-i", photo],
+        ["cam", model, "-i", photo, "--method", "gradcam"],
+        ["style", model, "--content", photo, "--style", photo, "--steps", "2"],
+        ["report", "--site", str(out / "site")],
+    ):
+        assert _run([*words, *workspace], debug=True) == 0
+    texts = ("*.html", "*.json", "*.csv", "*.svg", "*.js", "*.css", "*.nwk", "*.txt")
+    files = {path for pattern in texts for path in out.rglob(pattern)}
+    files -= set(out.rglob("workspace.json"))  # which opens model and data again
+    assert {"compare.json", "cam.json", "outliers.json"} <= {path.name for path in files}
+    assert out / "site/index.html" in files
+    for path in files:
+        text = path.read_text("utf-8")
+        for folder in (out, out.resolve(), Path.home(), Path.cwd()):
+            assert f"{folder}/" not in text, path
