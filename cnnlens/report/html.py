@@ -33,6 +33,7 @@ from cnnlens.report.blocks import (
 )
 from cnnlens.report.contents import REDO, local
 from cnnlens.report.figures import as_drawn
+from cnnlens.report.sheet import read_apart
 
 Tell = Callable[[CnnlensError], None]
 
@@ -145,8 +146,14 @@ def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator
                     "title": shot.heading or section.title,
                     "caption": shot.words or shot.caption,
                     "picture": keys[picture],
+                    "apart": read_apart(picture),
                     "small": keys[shot.picture] if isinstance(shot.picture, Path) else None,
                 }
+
+
+def _mark(key: str) -> str:
+    """Turn a picture's key into an element's id."""
+    return f"sheet-{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
 @cache  # with the templates that it has compiled
@@ -160,6 +167,7 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"number": number, "percent": percent, "p_value": format_p}
+    found.filters |= {"apart": read_apart, "mark": _mark}
     return found
 
 

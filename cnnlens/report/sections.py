@@ -53,7 +53,8 @@ def visualizations(workspace: Path) -> Section | None:
         failed = document.get("failed") or {}
         notes = [Text(f"No picture of {unit}: it {why}.") for unit, why in failed.items()]
         heading = "Classes" if name == "logits" else ""
-        return Layer(name, Gallery(shots), *notes, heading=heading)
+        shown = None if heading else 12
+        return Layer(name, Gallery(shots, shown), *notes, heading=heading)
 
     return _by_layer(workspace, "visualize", "What its units want to see", block)
 
@@ -98,7 +99,7 @@ def projections(workspace: Path) -> Section | None:
         dead = ", ".join(map(str, document.get("dead_units") or ()))
         count = f"{len(shots)} {'unit was' if len(shots) == 1 else 'units were'} projected"
         said = Text(count + (f"; dead: {dead}." if dead else "."), "small")
-        return Layer(name, said, Gallery(shots, shown=8, wide=True))
+        return Layer(name, said, Gallery(shots, shown=3, wide=True))
 
     return _by_layer(workspace, "deconv", "What drove its units", block)
 
@@ -114,17 +115,23 @@ def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
         words = f"Dead: {entry['dead']}."
     if not isinstance(entry["unit"], int):
         raise ValueError("a picture names no unit")
-    alt = f"Projections of unit {path.stem} of {layer}"
-    return Shot(path, alt=alt, unit=entry["unit"], heading="What drove it", words=words)
+    peaks = [f"{float(one['activation']):.3g}" for one in entry.get("images") or ()]
+    said = f"activation {' to '.join(peaks[:: max(len(peaks) - 1, 1)])}" if peaks else ""
+    return Shot(
+        path, f"unit {entry['unit']}", said, str(entry.get("label") or ""),
+        alt=f"Projections of unit {path.stem} of {layer}", unit=entry["unit"],
+        heading="What drove it", words=words,
+    )  # fmt: skip
 
 
 def class_maps(workspace: Path) -> Section | None:
     """Gather the section about class activation maps: where the network sees a class."""
     file = workspace / "cam" / "cam.json"
     _, entries = listed(file) if file.exists() else ({}, [])
+    names = [local(str(entry.get("image", path.stem)), workspace) for entry, path in entries]
     shots = [
-        Shot(path, alt=f"Class maps of {local(str(entry.get('image', path.stem)), workspace)}")
-        for entry, path in entries
+        Shot(path, name, f"at {entry.get('layer', '')}", alt=f"Class maps of {name}")
+        for name, (entry, path) in zip(names, entries, strict=True)
     ]
     parts = [Gallery(shots, wide=True)] if shots else []
     return section_of("cam", "Where it sees a class", parts, [file])
@@ -312,4 +319,4 @@ def _peaks(found: StabilityResult) -> Layer:
         if u.picture
     ]  # fmt: skip
     figure = [Figure(where, caption)] if where.is_file() else []
-    return Layer(found.name, *figure, Gallery(shots, shown=6, wide=True))
+    return Layer(found.name, *figure, Gallery(shots, shown=3, wide=True))

@@ -7,13 +7,16 @@ A part knows its size; it is drawn at a corner with some room to its right, whic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from cnnlens.files import atomic
 from cnnlens.voice import one_line
@@ -71,6 +74,18 @@ class Picture:
             line = (x - 1, y - 1, x + self.size[0], y + self.size[1])
             ImageDraw.Draw(sheet).rectangle(line, outline="#dcdcdc")
         sheet.paste(self._image, (x, y))
+
+
+class Apart:
+    """A part that pages show by itself, whatever room and light there is, words below it."""
+
+    def __init__(self, part: Part, words: str) -> None:
+        self.part, self.words, self.size = part, one_line(words), part.size
+
+    def draw(self, sheet: Image.Image, x: int, y: int, room: int) -> None:
+        """Draw it; the sheet then knows where."""
+        sheet.info.setdefault("apart", []).append((self.words, (x, y, *self.size)))
+        self.part.draw(sheet, x, y, room)
 
 
 class Drawing:
@@ -202,6 +217,22 @@ def opened(picture: Path | Image.Image) -> Image.Image:
 
 
 def save_png(path: Path, picture: Image.Image) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG, whole or not at all; that of a sheet says which parts stand `Apart`."""
+    about = PngInfo()
+    if found := picture.info.get("apart"):
+        about.add_text("apart", json.dumps(found))
     with atomic(path) as temporary:
-        picture.save(temporary, "PNG")
+        picture.save(temporary, "PNG", pnginfo=about)
+
+
+def read_apart(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Read which parts of a sheet stand `Apart`: their words and boxes (x, y, wide, high).
+
+    Pictures that are no sheets, and damaged ones, have none.
+    """
+    if path.suffix != ".png":
+        return []
+    with suppress(OSError, SyntaxError, ValueError, TypeError), Image.open(path) as picture:
+        found = json.loads(picture.info.get("apart", "[]"))
+        return [(str(words), tuple(int(length) for length in box)) for words, box in found]
+    return []

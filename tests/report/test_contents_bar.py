@@ -6,12 +6,13 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cnnlens.methods import sections
 from cnnlens.report.blocks import Figure, Gallery, Layer, Section, Shot, Text
 from cnnlens.report.figures import new_figure, save_figure
 from cnnlens.report.page import write_report
+from cnnlens.report.sheet import Apart, Picture, Row, save_png, sheet
 
 from . import test_browser
 
@@ -135,3 +136,24 @@ def test_on_a_phone_the_contents_open_from_a_line_at_the_top(visit, long):
     assert seen.evaluate("document.querySelector('.contents').getBoundingClientRect().top") == 0
     heading = "document.getElementById('more/a b/2').getBoundingClientRect().top"
     assert 40 <= seen.evaluate(heading) < 200  # not beneath it
+
+
+def test_parts_of_a_sheet_stand_apart_without_its_white(visit, workspace):
+    colours = ["#a02020", "#2020a0"]
+    blocks = [Apart(Picture(Image.new("RGB", (60, 40), one)), one) for one in colours]
+    save_png(workspace / "sheet.png", sheet(Row(*blocks, gap=30)))
+    shot = Shot(workspace / "sheet.png", "unit 7", unit=7)
+    layer = Layer("features.12", Gallery([shot], wide=True))
+    seen = visit(
+        write_report(
+            workspace, [*sections(), ("deconv", lambda _: Section("deconv", "D", "", [layer]))]
+        )
+    )
+    parts = seen.locator(".apart svg")
+    for index, colour in enumerate(colours):
+        shown = Image.open(BytesIO(parts.nth(index).screenshot())).convert("RGB")
+        assert shown.getpixel((shown.width // 2, shown.height // 2)) == ImageColor.getrgb(colour)
+        assert min(shown.getpixel((2, 2))) < 200  # no margin
+    seen.locator("#deconv a", has_text="unit 7").click()
+    seen.until("document.querySelectorAll('dialog .apart svg').length === 2")
+    assert seen.locator("dialog .apart figcaption").all_text_contents() == colours

@@ -394,6 +394,7 @@ def test_a_shot_with_a_unit_appears_at_that_unit(workspace):
         "layer": "features.12",
         "unit": 7,
         "method": "likes",
+        "apart": [],
         "title": "What it <likes>",
         "caption": "512 steps",
         "picture": "dissect/features.12/pictures/0.webp",

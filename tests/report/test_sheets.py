@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.figures.dissect import write_detectors, write_summary_bars
+from cnnlens.report.sheet import Apart, Column, Picture, Row, Text, read_apart, save_png, sheet
 
 
 def test_the_sheet_and_the_bars_are_written_the_same_twice(workspace):
@@ -56,3 +58,23 @@ def test_a_damaged_table_is_named(workspace):
     (workspace / "dissect" / "features.12" / "units.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(CnnlensError, match=r"units\.csv is damaged"):
         write_detectors(workspace / "dissect" / "features.12")
+
+
+def test_a_sheet_says_which_parts_stand_apart_and_where(tmp_path):
+    one, two = (Picture(Image.new("RGB", (30, 20), colour)) for colour in ("red", "blue"))
+    row = Row(Apart(one, "the first"), Apart(two, "the\nsecond é"), gap=8)
+    drawn = sheet(Column(Text("Both"), row))
+    save_png(tmp_path / "sheet.png", drawn)
+    found = read_apart(tmp_path / "sheet.png")
+    assert [words for words, _ in found] == ["the first", "the second é"]
+    for (_, (x, y, wide, high)), colour in zip(found, ((255, 0, 0), (0, 0, 255)), strict=True):
+        part = drawn.crop((x, y, x + wide, y + high))
+        assert (wide, high) == (30, 20) and part.getcolors() == [(600, colour)]
+
+
+@pytest.mark.parametrize("apart", ["no JSON", "[[1]]", '[["a", "b"]]', "{}"])
+def test_a_sheet_that_says_nonsense_is_one_picture(tmp_path, apart):
+    about = PngInfo()
+    about.add_text("apart", apart)
+    Image.new("RGB", (9, 9)).save(tmp_path / "sheet.png", pnginfo=about)
+    assert read_apart(tmp_path / "sheet.png") == []

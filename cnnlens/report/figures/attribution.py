@@ -20,7 +20,7 @@ from cnnlens.attribution.projections import Patch, UnitProjections
 from cnnlens.model.layers import Layer
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, field_box
-from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, save_png, sheet
+from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Row, Text, save_png, sheet
 
 _SIDE = 456  # pixels: one block of projections
 _LINE = 3  # between its cells
@@ -96,7 +96,8 @@ def draw_unit(patches: Sequence[Patch], title: str, notes: tuple[str, str]) -> I
     blocks = []
     for name, arrays in zip(TITLES, kinds, strict=True):
         cells = [Picture(_fitted(array, cell)) for array in arrays]
-        grid = Column(Grid(cells, columns, (_LINE, _LINE)), least=(_SIDE, cell))
+        apart = Apart(Grid(cells, columns, (_LINE, _LINE)), name)
+        grid = Column(apart, least=(_SIDE, cell))
         blocks.append(Column(Text(name, 13, 26), grid))
     above, below = notes
     head = Text(title, 18, 25, bold=True), Text(above, 13, 25)
@@ -176,7 +177,8 @@ def draw_classes(
     for array, name, words in tiles:
         tile = _scaled(array, _TILE)
         texts = Text(name, 13, 18, bold=True), Text(words, 12, 23)
-        shown.append(Column(Picture(tile), Drawing(tile.width, 5), *texts))
+        apart = Apart(Picture(tile), f"{name}: {words}")
+        shown.append(Column(apart, Drawing(tile.width, 5), *texts))
     head = Text(title, 16, 24, bold=True), Text(note, 12, 26)
     grid = Grid(shown, min(len(shown), _COLUMNS), (16, 0))
     return sheet(Column(*head, grid, least=(2 * _TILE, 0)), top=12)

@@ -20,6 +20,7 @@ from cnnlens.report.figures import as_seen, new_figure
 from cnnlens.report.figures.visualize import CELL, of_weights, read_picture
 from cnnlens.report.sheet import (
     MARK,
+    Apart,
     Column,
     Drawing,
     Grid,
@@ -206,7 +207,9 @@ def _square(picture: Image.Image) -> Picture:
 def _captioned(words: str, part: Part) -> Part:
     """Put words under a part, at one height for all."""
     wide = part.size[0]
-    return Column(Column(part, least=(wide, CELL + 3)), Text(words, 12, 17, wide=wide))
+    return Column(
+        Column(Apart(part, words), least=(wide, CELL + 3)), Text(words, 12, 17, wide=wide)
+    )
 
 
 def _histogram(peaks: np.ndarray, value: float) -> Image.Image:

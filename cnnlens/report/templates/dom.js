@@ -26,6 +26,11 @@ const short = (number) => (number === null ? "–" : String(Number(number.toPrec
 const pText = (p) => (p === null ? "–" : p < 1e-4 ? "< 0.0001" : String(Number(p.toPrecision(2))));
 const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 
+// Parts of a sheet, each by itself with its words.
+function apartOf(src, apart) {
+  return h("div", { class: "apart" }, apart.map(([words, box]) => h("figure", {}, svg("svg", { viewBox: box.join(" "), role: "img", "aria-label": words }, svg("image", { href: src })), h("figcaption", { class: "small" }, words))));
+}
+
 // Pictures by key. Those that the page itself shows stand in its HTML, the others in a block that
 // is read when the first one is wanted.
 const pictures = {

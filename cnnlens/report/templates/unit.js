@@ -181,8 +181,8 @@ function nearUnits(unit, { near }) {
 function madeOf(unit, first) {
   const mine = atUnit.filter((one) => one.layer === unit.layer.name && one.unit === unit.unit);
   const chosen = first ? mine.filter((one) => one.method === "visualize") : mine.filter((one) => one.method !== "visualize" || one.small !== one.picture);
-  return chosen.map(({ method, title, caption, picture: large, small }) => [!first && method === "visualize" ? "Beside real images" : title, caption, first ? small : large]).map(([title, caption, picture]) =>
-    h("div", { class: "extra" }, h("h3", {}, title), h("img", { src: pictures.src(picture), alt: `${title}, unit ${unit.unit}` }), h("p", { class: "small" }, caption)));
+  return chosen.map(({ method, title, caption, picture: large, small, apart }) => [!first && method === "visualize" ? "Beside real images" : title, caption, first ? small : large, first ? [] : apart]).map(([title, caption, picture, apart]) =>
+    h("div", { class: "extra" }, h("h3", {}, title), apart.length ? apartOf(pictures.src(picture), apart) : h("img", { src: pictures.src(picture), alt: `${title}, unit ${unit.unit}` }), h("p", { class: "small" }, caption)));
 }
 
 // -- what can be copied ------------------------------------------------------------------------------
