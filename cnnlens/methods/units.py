@@ -47,7 +47,7 @@ class Units(Measurement):
         "cnnlens units model.pt -d photos/ -l conv5",
         "cnnlens units -l conv3 -l conv4 --top 16 --per-bin 6",
     )
-    reader = "unit_files.read_units"
+    reader = "notebook.read_units"
     pictured = ""  # `top` counts what is listed, with pictures or without
 
     def resolve(self) -> None:

@@ -67,7 +67,7 @@ class Shown:
         parts, left = [head], LIMIT - len(head) - 1000
         for words, picture in self._shots():
             shot = Markup("<div style='max-width:420px'>{}{}</div>").format(
-                words, Markup("<br><img src='{}'>").format(_inlined(picture)) if picture else ""
+                words, Markup("<br><img src='{}'>").format(inlined(picture)) if picture else ""
             )
             left -= len(shot)
             if left < 0:
@@ -77,7 +77,7 @@ class Shown:
         return str(Markup("<div style='{}'>{}</div>").format(_STYLE, Markup("").join(parts)))
 
 
-def _inlined(picture: Path | Image.Image, side: int = 420) -> str:
+def inlined(picture: Path | Image.Image, side: int = 420) -> str:
     """Make a ``data:`` address of a picture, reduced to at most `side` pixels."""
     small = opened(picture)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)

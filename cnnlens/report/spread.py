@@ -12,6 +12,9 @@ from cnnlens.measure.dissected_units import Histogram
 
 Scale = Callable[[float], float]
 BINS = 64
+# where there is no style sheet, in a notebook
+_INK = 'fill="currentColor" font-size="11" font-family="sans-serif"'
+_FILLS = {"below": "#8a8a82", "above": "#2b7cb3"}
 _WIDE, _HIGH, _LEFT, _TOP, _BOTTOM, _RIGHT = 460, 190, 40, 26, 24, 8
 
 
@@ -33,7 +36,7 @@ def spread(histogram: Histogram, threshold: float | None) -> Markup:
     parts = [*_axis(y, decades), *_bars(counts, [x(edge) for edge in edges], edges, y, threshold)]
     for value, anchor in ((low, "start"), (high, "end")):
         place = f'x="{x(value):.1f}" y="{_HIGH - 7}" text-anchor="{anchor}"'
-        parts.append(f"<text {place}>{value:.3g}</text>")
+        parts.append(f"<text {_INK} {place}>{value:.3g}</text>")
     if threshold is not None and low <= threshold <= high:
         parts += _cut(x(threshold), threshold)
     said = f"Values from {low:.3g} to {high:.3g}, log counts"
@@ -51,8 +54,10 @@ def _axis(y: Scale, decades: int) -> list[str]:
     parts = []
     for power in range(0, decades + 1, 2 if decades > 5 else 1):
         at, name = y(10**power - (0 if power else 1)), _power(power) if power else "0"
-        text = f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{name}</text>'
-        parts.append(f'<path class="axis" d="M{_LEFT},{at:.1f}H{_WIDE - _RIGHT}"/>{text}')
+        text = f'<text {_INK} x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{name}</text>'
+        parts.append(
+            f'<path class="axis" stroke="#8886" d="M{_LEFT},{at:.1f}H{_WIDE - _RIGHT}"/>{text}'
+        )
     return parts
 
 
@@ -76,13 +81,17 @@ def _bars(
             wide = max(at[bin + 1] - at[bin] - 0.6, 0.5)
             base = _HIGH - _BOTTOM
             paths[side] += f"M{at[bin]:.1f},{base}V{y(count):.1f}h{wide:.1f}V{base}z"
-    return [f'<path class="{side}" d="{path}"/>' for side, path in paths.items() if path]
+    return [
+        f'<path class="{side}" fill="{_FILLS[side]}" d="{path}"/>'
+        for side, path in paths.items()
+        if path
+    ]
 
 
 def _cut(at: float, threshold: float) -> list[str]:
     anchor, beside = ("end", -5) if at > _WIDE * 0.7 else ("start", 5)
     place = f'x="{at + beside:.1f}" y="{_TOP - 4}" text-anchor="{anchor}"'
     return [
-        f'<path class="cut" d="M{at:.1f},{_TOP - 12}V{_HIGH - _BOTTOM}"/>',
-        f'<text class="cut-label" {place}>threshold {threshold:.3g}</text>',
+        f'<path class="cut" stroke="currentColor" d="M{at:.1f},{_TOP - 12}V{_HIGH - _BOTTOM}"/>',
+        f'<text class="cut-label" {_INK} {place}>threshold {threshold:.3g}</text>',
     ]

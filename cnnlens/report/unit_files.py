@@ -6,7 +6,7 @@ Rows in units.h5 are those of the activation store; its `images` are their paths
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,8 @@ from cnnlens.files import columns, read_rows
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.measure.responses import UnitResponse
 from cnnlens.report.contents import finished, in_order, read_object, reading
-from cnnlens.report.figures.units import SHOWN, grid, strip
 from cnnlens.report.seen import Seen, View
-from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
+from cnnlens.report.shown import Shown, UnitResults
 
 _REDO = "redo `cnnlens units` with --force"
 ARRAYS = (
@@ -60,6 +59,8 @@ class Unit(UnitResponse, Shown):
         Units that respond alike: layer, unit, correlation.
     histogram : Histogram
         Of all its values.
+    folder : pathlib.Path
+        That of its layer.
     """
 
     top: list[Seen]
@@ -67,6 +68,7 @@ class Unit(UnitResponse, Shown):
     bins: list[Bin]
     neighbours: list[tuple[str, int, float]]
     histogram: Histogram
+    folder: Path
 
     @property
     def words(self) -> str:
@@ -81,26 +83,6 @@ class Unit(UnitResponse, Shown):
     def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
         return [cells(self)]
-
-    def _title(self) -> str:
-        return self.words
-
-    def _facts(self) -> Iterable[Fact]:
-        yield "mean", f"{self.mean:.3g}", ""
-        if self.category_entropy is not None:
-            yield "entropy of categories", f"{self.category_entropy:.2f} bits", ""
-        if self.class_selectivity is not None:
-            yield "class selectivity", f"{self.class_selectivity:.2f}", ""
-        for layer, unit, alike in self.neighbours[:4]:
-            yield "responds like", f"{layer}:{unit}", f"r = {alike:.2f}"
-
-    def _shots(self) -> Iterable[tuple[str, Picture]]:
-        if self.dead:
-            return
-        yield "highest peaks", strip(self.top[:SHOWN])
-        counts = ", ".join(f"{one.images:,}" for one in self.bins)
-        picture = grid([one.examples for one in self.bins])
-        yield f"over its whole range, low to high; images there: {counts}", picture
 
 
 def cells(unit: UnitResponse) -> dict[str, Any]:
@@ -160,17 +142,6 @@ class UnitsResult(UnitResults[Unit]):
     def table(self) -> list[dict[str, Any]]:
         """Give one row per unit, the columns of ``units.csv``."""
         return [cells(unit) for unit in self.units]
-
-    def _title(self) -> str:
-        return f"What the units of {self.name} respond to"
-
-    def _facts(self) -> Iterable[Fact]:
-        yield "units", str(len(self)), ""
-        yield "dead", str(sum(unit.dead for unit in self.units)), ""
-        yield "images", f"{len(self.images):,}", ""
-
-    def _shots(self) -> Iterable[tuple[str, Picture]]:
-        return ((unit.words, strip(unit.top[:SHOWN])) for unit in self.best(24))
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -247,6 +218,7 @@ class _Layer:
             "bins": list(self._bins(here)),
             "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
             "histogram": Histogram(here["histogram"], here["edges"]),
+            "folder": self.folder,
         }
 
     def _seen(

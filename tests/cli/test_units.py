@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cnnlens.activations.store import Store
-from cnnlens.report.unit_files import read_units
+from cnnlens.report.notebook import read_units
 from tests.reference import units as literal
 
 from .photos import write_nets, write_photos
@@ -148,7 +148,7 @@ def test_python_gets_what_shows_itself(space: Path) -> None:
     html = found._repr_html_()
     assert html.count("<img") == 3 and "What the units of 3 respond to" in html
     one = found[int(found.best()[0].unit)]
-    assert one._repr_html_().count("<img") == 2 and "responds like" in one._repr_html_()
+    assert "Highest peaks" in one._repr_html_() and "respond alike" in one._repr_html_()
     assert len(one.top) == 5
     assert (one.top[0].image, one.top[0].peak) == (one.top_image, pytest.approx(one.peak_max))
     assert sum(bin.images for bin in one.bins) == 23

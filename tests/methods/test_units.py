@@ -192,8 +192,11 @@ def test_python_measures_a_network_and_images_in_memory(tmp_path: Path) -> None:
     assert {unit.category for unit in found.units} <= {"a", "b"}
     unit = found.best()[0]
     html = found[unit.unit]._repr_html_()
-    assert f"unit {unit.unit}: peak" in html and html.count("<img") == 2
-    assert found._repr_html_().count("<img") == min(24, len(found.best()))
+    assert f"Unit {unit.unit} of conv2" in html
+    assert html.count("<img") == len([*unit.top, *unit.bottom, *unit.neighbours]) + sum(
+        len(one.examples) for one in unit.bins
+    )
+    assert found._repr_html_().count("<img") == min(48, len(found.best()))
     both = lens.units(data=photos, labels=list("aabbab"), layer=["conv2", "conv3"], top=4)
     assert list(both) == ["conv2", "conv3"]
     assert both["conv3"].summary["compared_with"] == ["conv3", "conv2"]

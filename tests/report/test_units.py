@@ -19,7 +19,7 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Field
 from cnnlens.report.figures import plane_seen
 from cnnlens.report.figures.seen import look, write_seen
-from cnnlens.report.figures.units import cell, grid, strip
+from cnnlens.report.figures.units import cell
 from cnnlens.report.page import write_report
 from cnnlens.report.seen import Seen
 from cnnlens.report.unit_files import read_units
@@ -105,16 +105,6 @@ def test_who_sees_the_whole_image_is_shown_by_its_mask(photos: ImageSet, tmp_pat
     assert yellow.sum() > 50  # the outline, around field (1, 2) of 4 × 4
     assert rows.min() >= 24 and rows.max() <= 72 and columns.min() >= 56 and columns.max() <= 104
     assert np.abs(shown[48, 80] - grey(4, 1, 2)).max() <= 12
-
-
-def test_strips_and_grids_put_cells_side_by_side(workspace: Path) -> None:
-    unit = read_units(workspace / "units" / "conv5").units[0]
-    row = strip(unit.top, 32)
-    assert row is not None and row.size == (96, 32)
-    np.testing.assert_array_equal(np.asarray(row)[:, :32], np.asarray(cell(unit.top[0], 32)))
-    sheet = grid([one.examples for one in unit.bins], 20)
-    assert sheet is not None and sheet.width == 40
-    assert strip([Seen("gone.png", 1.0, (0, 0))]) is None
 
 
 def test_channels_that_are_no_colours_are_shown_as_their_mean(photos: ImageSet) -> None:

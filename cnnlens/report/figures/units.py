@@ -1,14 +1,11 @@
-"""Pictures of a unit, put together where no page can do it: for notebooks and for files."""
+"""What a unit sees, cut out where no page can do it: for notebooks and for files."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
 from cnnlens.report.seen import Seen
 
-CELL, SMALL = 112, 72  # pixels: side of a top image, of an example
 SHOWN = 9  # top images that a picture of a unit has
 _OUTLINE = (255, 225, 80)
 
@@ -40,20 +37,3 @@ def _draw_outline(whole: Image.Image, seen: Seen) -> None:
     for line in seen.lines():
         points = [(x * whole.width / wide, y * whole.height / high) for x, y in line]
         pen.line(points, fill=_OUTLINE, width=2)
-
-
-def strip(images: Sequence[Seen], side: int = CELL) -> Image.Image | None:
-    """Put what a unit sees side by side; None of nothing that has a picture."""
-    return grid([[one] for one in images], side)
-
-
-def grid(columns: Sequence[Sequence[Seen]], side: int = SMALL) -> Image.Image | None:
-    """Put what a unit sees into columns; None of nothing that has a picture."""
-    if not any(one.picture for column in columns for one in column):
-        return None
-    size = len(columns) * side, max(map(len, columns)) * side
-    sheet = Image.new("RGBA", size, (255, 255, 255, 0))
-    for across, column in enumerate(columns):
-        for down, one in enumerate(column):
-            sheet.paste(cell(one, side), (across * side, down * side))
-    return sheet
