@@ -18,8 +18,9 @@ from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Method, Plain, Rates, evaluate, split, unmirrored
 from cnnlens.interpretable.trainer import Trainer
 from cnnlens.model.architectures import registry
+from cnnlens.model.class_order import check_order, chosen
 from cnnlens.model.convolutions import find_convolutions
-from cnnlens.model.matching import NAMES, Reading, check_order, chosen, readings
+from cnnlens.model.matching import NAMES, Reading, readings
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings

@@ -13,8 +13,9 @@ from cnnlens.activations.sources import Forward, passes
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share
+from cnnlens.model.class_order import check_order
 from cnnlens.model.classes import is_correct
-from cnnlens.model.matching import check_order, readings, target_outputs
+from cnnlens.model.matching import readings, target_outputs
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import RunSettings
@@ -94,7 +95,7 @@ def accuracy(
     ------
     UsageError
         When the data has no classes, or only their order says which output is which and the images
-        do not bear it out (see `model.matching.check_order`).
+        do not bear it out (see `model.class_order.check_order`).
     CnnlensError
         When they do not fit the network's, it gives no class scores, or too many images are
         damaged.

@@ -20,8 +20,9 @@ from cnnlens.activations.sources import Forward
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.class_order import check_order, chosen, judge
 from cnnlens.model.classes import class_scores, count_scores
-from cnnlens.model.matching import NAMES, Reading, check_order, chosen, in_order, judge, readings
+from cnnlens.model.matching import NAMES, Reading, in_order, readings
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 

@@ -21,7 +21,7 @@ from cnnlens.settings.option import images_input, layer_input, option, raw_input
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnlens.attribution.cam import Found
+    from cnnlens.attribution.found import Found
 
 _WORDS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
 

@@ -2,10 +2,9 @@
 
     ways = readings(["10", "2", "1"], None, 3)
     ways[0].outputs                      # {"1": 0, "10": 1, "2": 2}: as ImageFolder has it
-    judge(ways, logits, categories).doubt
 
-Where names say it, nothing is assumed. Where only an order does, images can be asked: a network
-that is sure of itself and wrong under every order is one whose order is another.
+Where names say it, nothing is assumed. Where only an order does, images can be asked (see
+`class_order`).
 """
 
 from __future__ import annotations
@@ -16,17 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError
 from cnnlens.model.class_names import imagenet_classes, imagenet_synsets
 from cnnlens.settings.run import ORDERS
 
 NATURAL = "natural"
 NAMES = "names"
-_FAR = 0.25  # share of the images by which an order that is far better explains more
-_SURE = 0.6  # mean probability of the predicted class, from chance (0) to 1, of who is sure
-_LUCKY = 6  # classes that no order gets right by luck: it gets one, on the average
-_SAMPLE = 64  # images that an order is judged on, where there are few classes
-_MOST = 128  # and where there are many
 
 
 @dataclass(frozen=True)
@@ -186,138 +180,6 @@ def usual_outputs(
         return named_outputs(categories, classes)
     usual = readings(categories, None, count)
     return usual[0].outputs if usual else {}
-
-
-# ---- asked of images
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a network's answers say of every way to read the classes.
-
-    Attributes
-    ----------
-    right : dict of str to float
-        By the words of each reading, the share of images that are then classified rightly.
-    best : float
-        The same, of the one-to-one assignment of classes to outputs that explains most.
-    sure : float
-        How sure it is of what it predicts: 0 where all classes are as likely, 1 where one is
-        certain.
-    classes, images : int
-        How many were looked at.
-    """
-
-    right: dict[str, float]
-    best: float
-    sure: float
-    classes: int
-    images: int
-
-    @property
-    def doubt(self) -> str:
-        """Why the usual reading is not to be relied on, in words; empty where it is."""
-        share, *others = self.right.values()
-        more = max(others, default=0.0)
-        sure = self.sure >= _SURE
-        if more - share >= _FAR and (sure or more * self.classes >= _LUCKY):
-            return self.words
-        if sure and (self.best - share >= _FAR or not self.is_above_chance):
-            return f"{self.words}, though the network is sure of itself"
-        return ""
-
-    @property
-    def words(self) -> str:
-        """How much every reading explains, in words."""
-        (usual, share), *others = self.right.items()
-        rest = "".join(f", {other} {more:.0%}" for other, more in others)
-        return f"{usual} it is right on {share:.0%} of {self.images} images{rest}"
-
-    @property
-    def is_above_chance(self) -> bool:
-        """Whether the usual reading explains more than guessing would."""
-        chance, share = 1 / self.classes, next(iter(self.right.values()))
-        return share > chance + 2 * (chance * (1 - chance) / self.images) ** 0.5
-
-
-def judge(ways: Sequence[Reading], logits: np.ndarray, categories: Sequence[str]) -> Judged:
-    """Hold ways to read the classes against what a network says of some images.
-
-    Parameters
-    ----------
-    ways : sequence of Reading
-        The usual one first.
-    logits : numpy.ndarray
-        (N, K); of one output, what is above 0 is the second class.
-    categories : sequence of str
-        (N,) the images' classes.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    scores = np.concatenate([-logits, logits], 1) / 2 if logits.shape[1] == 1 else logits  # (N, K)
-    said, count = scores.argmax(1), scores.shape[1]
-    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
-    confidence = float((1 / np.exp(shifted).sum(1)).mean())
-    names = sorted(set(categories))
-    table = np.zeros((len(names), count))  # classes × outputs
-    np.add.at(table, ([names.index(name) for name in categories], said), 1)
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return Judged(
-        {
-            way.words: float(np.mean(np.array([way.outputs[c] for c in categories]) == said))
-            for way in ways
-        },
-        float(table[rows, columns].sum() / len(said)),
-        (confidence - 1 / count) / (1 - 1 / count),
-        len(names),
-        len(said),
-    )  # fmt: skip
-
-
-def check_order(
-    ways: Sequence[Reading],
-    logits: np.ndarray,
-    categories: Sequence[str],
-    data: str,
-    hint: str = (
-        "say it with --classes FILE (one name per output, in order), or --classes natural or "
-        "alphabetical: the folders in that order"
-    ),
-) -> Judged | None:
-    """Stop where the usual reading of a data set's classes is none that its images bear out.
-
-    Returns
-    -------
-    Judged or None
-        How far they do; None where names leave nothing open.
-
-    Raises
-    ------
-    UsageError
-        When another explains far more, or none does though the network is sure of itself.
-    """
-    if not ways or ways[0].by == NAMES:
-        return None
-    judged = judge(ways, logits, categories)
-    if doubt := judged.doubt:
-        raise UsageError(f"which output is which class of {data} is not clear: {doubt}", hint)
-    return judged
-
-
-def chosen(categories: Sequence[str]) -> list[int]:
-    """Choose images to judge an order on: as many of each class, evenly spaced, at most 128."""
-    names = sorted(set(categories))
-    each = max(1, min(16, _SAMPLE // len(names)))
-    if len(names) > _MOST:
-        names = [names[round(at)] for at in np.linspace(0, len(names) - 1, _MOST)]
-    rows: dict[str, list[int]] = {name: [] for name in names}
-    for number, category in enumerate(categories):
-        if category in rows:
-            rows[category].append(number)
-    spaced = (sorted({round(at) for at in np.linspace(0, len(r) - 1, each)}) for r in rows.values())
-    return sorted(
-        row[at] for row, places in zip(rows.values(), spaced, strict=True) for at in places
-    )
 
 
 # ---- truth of labelled images

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from torchvision.models import ResNet18_Weights
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError
 from cnnlens.model.matching import (
     category_of,
-    check_order,
-    chosen,
     in_order,
-    judge,
     named_outputs,
     readings,
     target_outputs,
 )
 
 TWELVE = [str(n) for n in range(1, 13)]
-
-
-def answers(outputs: list[int], count: int, sure: float = 8.0) -> np.ndarray:
-    """Scores of a network that says these outputs, as sure as wanted."""
-    return (sure * np.eye(count)[outputs]).astype(np.float32)
 
 
 def test_categories_are_outputs_by_name():
@@ -76,58 +67,3 @@ def test_orders_are_alphabetical_first_and_natural_where_that_differs():
     assert (first.outputs["10"], second.outputs["10"]) == (1, 9)
     assert in_order(["class10", "class9", "Class1"], "natural") == ["Class1", "class9", "class10"]
     assert readings(["a", "b"], ["a", "c", "d"], 3) == []  # b is no class of the network
-
-
-def test_order_that_another_explains_far_better_is_asked_for():
-    shown = [name for name in TWELVE for _ in range(3)]
-    logits = answers([int(name) - 1 for name in shown], 12)
-    with pytest.raises(UsageError, match="alphabetical order it is right on 8% of 36") as caught:
-        check_order(readings(TWELVE, None, 12), logits, shown, "numbers")
-    assert "natural order 100%" in caught.value.message and "--classes" in caught.value.hint
-    check_order(readings(TWELVE, TWELVE, 12), logits, shown, "numbers")  # names say it
-
-
-def test_order_that_no_images_bear_out_is_asked_for_where_the_network_is_sure():
-    shown = ["a", "b", "c"] * 20
-    ways = readings(shown, None, 3)
-    turned = [{"a": 1, "b": 2, "c": 0}[name] for name in shown]
-    with pytest.raises(UsageError, match="though the network is sure of itself"):
-        check_order(ways, answers(turned, 3), shown, "data")
-    with pytest.raises(UsageError, match="though the network is sure of itself"):
-        check_order(ways, answers([2] * 60, 3), shown, "data")  # it says one thing to all
-    right = [{"a": 0, "b": 1, "c": 2}[name] for name in shown]
-    judged = check_order(ways, answers(right, 3), shown, "data")
-    assert (
-        judged is not None
-        and judged.is_above_chance
-        and judged.right == {"in alphabetical order": 1.0}
-    )
-
-
-def test_fresh_network_is_unsure_and_not_asked_about():
-    rng = np.random.default_rng(0)
-    for count in (2, 3, 12):
-        names = [str(n + 1) for n in range(count)]
-        shown = names * 12
-        for _ in range(20):
-            of = rng.integers(0, count, count)  # one answer per class, any
-            logits = answers([of[names.index(name)] for name in shown], count, sure=0.7)
-            judged = check_order(readings(names, None, count), logits, shown, "data")
-            assert judged is not None and judged.sure < 0.6
-
-
-def test_one_output_is_two_classes():
-    shown = ["no", "yes"] * 10
-    logits = np.array([[-9.0 if name == "no" else 9.0] for name in shown])
-    (way,) = readings(shown, None, 1)
-    assert judge([way], logits, shown).right == {"in alphabetical order": 1.0}
-    with pytest.raises(UsageError, match="right on 0%"):
-        check_order([way], -logits, shown, "data")
-
-
-def test_judged_images_are_of_every_class_and_bounded():
-    many = [name for name in TWELVE for _ in range(50)]
-    rows = chosen(many)
-    assert len(rows) == 60 and {many[row] for row in rows} == set(TWELVE)
-    assert len(chosen([str(n) for n in range(5000)])) == 128
-    assert chosen(["a", "b"]) == [0, 1]
