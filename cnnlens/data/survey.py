@@ -111,7 +111,7 @@ def _header(file: Path) -> Header | None:
 
 def _of_bands(bands: int, paged: bool) -> str:
     if not paged:
-        return f"files of {bands} bands"
+        return f"files of {bands} bands, shown as their mean"
     if bands == 3:
         return "files of 3 pages, read as red, green and blue"
     return f"files of {bands} pages: bands for a network of {bands} channels, else the first counts"

@@ -37,11 +37,11 @@ class View:
     def whole(self) -> bool:
         """Whether a unit sees the whole image, wherever it looks."""
         pairs = zip(self.fields, self.size, strict=True)
-        return all(field.whole or field.size >= length for field, length in pairs)
+        return all(_sees_all(field) or field.size >= length for field, length in pairs)
 
     def as_dict(self) -> dict[str, Any]:
         """Give it as ``summary.json`` holds it."""
-        axes = [[field.start, field.stride, field.size, field.whole] for field in self.fields]
+        axes = [[one.start, one.stride, one.size, _sees_all(one)] for one in self.fields]
         return {"size": list(self.size), "axes": axes}
 
     @staticmethod
@@ -55,6 +55,10 @@ class View:
         )
         high, wide = said["size"]
         return View((int(high), int(wide)), (rows, columns))
+
+
+def _sees_all(field: Field) -> bool:
+    return field.whole or field.attends  # behind attention a position is a place, not a field
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,10 +108,13 @@ def plane_seen(images: ImageSet, position: int, preprocess: Preprocess) -> np.nd
     Of channels that are no colours the mean is shown.
     """
     try:
-        image = images.load(position)
+        if preprocess.channels in images.bands:
+            planes = images.pixels(position, preprocess).transpose(1, 2, 0)  # (H, W, C) in [0, 1]
+            pixels = np.rint(planes * 255).astype(np.uint8)
+        else:
+            pixels = preprocess.pixels(images.load(position), images.aligned)  # (H, W, C)
     except DamagedImage:
         return np.full((*preprocess.size, 3), 128, np.uint8)
-    pixels = preprocess.pixels(image, images.aligned)  # (H, W, C)
     if pixels.shape[2] != 3:
         pixels = pixels.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
     return pixels
