@@ -62,6 +62,7 @@ function startFilters({ layers, ...sizes }) {
       if (!box.open || place.childElementCount) return;
       const tree = new FilterTree(layer.categories[box.dataset.category], layer.layer, layer.wants, sizes);
       place.append(tree.list(tree.roots));
+      place.querySelector("details")?.setAttribute("open", "");
     };
     box.addEventListener("toggle", grow);
     grow();
