@@ -55,7 +55,7 @@ def style_section(workspace: Path) -> Section | None:
         for entry in ledger.entries.values()
     ]
     note = "Maps of deep layers keep what a picture shows, Gram matrices how it is painted."
-    return Section("style", "Style transfer", note, [Gallery(shots)]) if shots else None
+    return Section("style", "Style transfer", note, [Gallery(shots, wide=True)]) if shots else None
 
 
 class Style(Pictured):

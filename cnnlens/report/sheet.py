@@ -199,13 +199,19 @@ def font(points: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 def fitted(source: Image.Image | Path, cell: int) -> Image.Image:
     """Bring a picture into a white square cell, its proportions kept."""
+    picture = scaled(source, cell)
+    square = Image.new("RGB", (cell, cell), "white")
+    square.paste(picture, ((cell - picture.width) // 2, (cell - picture.height) // 2))
+    return square
+
+
+def scaled(source: Image.Image | Path, cell: int) -> Image.Image:
+    """Scale a picture to a longer side of `cell` pixels."""
     picture = opened(source)
     factor = cell / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     sampling = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
-    square = Image.new("RGB", (cell, cell), "white")
-    square.paste(picture.resize(size, sampling), ((cell - size[0]) // 2, (cell - size[1]) // 2))
-    return square
+    return picture.resize(size, sampling)
 
 
 def opened(picture: Path | Image.Image) -> Image.Image:

@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.report.sheet import (
+    Apart,
     Column,
     Drawing,
     Grid,
     Picture,
     Text,
-    fitted,
     save_png,
+    scaled,
 )  # fmt: skip
 from cnnlens.report.sheet import sheet as on_sheet
 
@@ -94,7 +95,7 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = CELL) -> Imag
     columns = max(1, min(len(cells), 12, math.ceil((2 * len(cells)) ** 0.5)))
     shown = [
         Column(
-            Picture(fitted(one.picture, cell)),
+            Column(Apart(Picture(scaled(one.picture, cell)), _said(one)), least=(cell, cell)),
             Drawing(cell, 3),
             Text(one.name, 13, 17, bold=True),
             Text(one.label, 12, 20),
@@ -103,6 +104,10 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = CELL) -> Imag
     ]
     head = Text(title, 17, 36 if title else 6, bold=True)
     return on_sheet(Column(head, Grid(shown, columns, (12, 12))), top=14, bottom=12)
+
+
+def _said(one: SheetCell) -> str:
+    return ": ".join(filter(None, (one.name, one.label)))
 
 
 def title_of(entry: Mapping[str, Any]) -> str:
