@@ -14,7 +14,15 @@ from dataclasses import replace
 from torch import nn
 
 from cnnlens.model.architectures import Shapes, shapes_of
-from cnnlens.model.infer import COUNTER, Change, Fit, replace_input, replace_module, skeleton
+from cnnlens.model.infer import (
+    COUNTER,
+    Change,
+    Fit,
+    fit_with,
+    replace_input,
+    replace_module,
+    skeleton,
+)
 
 
 def adapt(found: Fit, shapes: Shapes, surgery: bool = True) -> Fit | None:
@@ -34,6 +42,15 @@ def adapt(found: Fit, shapes: Shapes, surgery: bool = True) -> Fit | None:
     Fit or None
         An exact one with its changes; None where more than that differs.
     """
+    adapted = _adapted(found, shapes, surgery)
+    if adapted is None and found.options.get("num_classes") == 0:
+        # it was nearest without a head, where one of its own would have gone
+        options = {**found.options, "num_classes": found.architecture.outputs}
+        adapted = _adapted(fit_with(found.architecture, options, shapes), shapes, surgery)
+    return adapted
+
+
+def _adapted(found: Fit, shapes: Shapes, surgery: bool) -> Fit | None:
     net = skeleton(found.architecture, found.options)
     own = {name for name, _ in net.named_children()} | {k for k, _ in net.named_parameters()}
     outside = [k for k in found.unexpected if k.partition(".")[0] not in own]

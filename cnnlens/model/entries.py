@@ -45,6 +45,7 @@ _FIRST = re.compile(
     r"patch_embed|blocks|stages|conv2d?_?0|res2|block1)\."
 )
 _FIRST_AFTER = re.compile(rf"(.+?)\.{_FIRST.pattern}")
+_NUMBERED = re.compile(r"(\.\d+)+$")
 _PART = re.compile(r"(layer|stage|block|denseblock|res|level)s?_?\d*|\d+|features|encoder_layer.*")
 # children of torchvision's ResNets in a Sequential, as ``nn.Sequential(*net.children())`` has them
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -197,7 +198,8 @@ class View:
         found: dict[str, int] = {}
         for name, tensor in self.beside.items():
             if tensor.ndim >= 3 and (match := _FIRST_AFTER.match(name)):
-                found[match[1]] = found.get(match[1], 0) + 1
+                start = _NUMBERED.sub("", match[1])  # a ResNet's children in a sequence
+                found[start] = found.get(start, 0) + 1
         return [n for n in found if not any(n.startswith(f"{other}.") for other in found)]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from cnnlens.model.checkpoint import (
 from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
-from cnnlens.model.hub import FROM_ELSEWHERE, open_folder
+from cnnlens.model.hub import FROM_ELSEWHERE, open_folder, read_parts
 from cnnlens.model.infer import Fit, build
 from cnnlens.model.parametrized import refuse_quantized, whole_weights
 from cnnlens.model.recognise import held_against, recognise
@@ -109,6 +110,8 @@ def open_file(
     CnnlensError
         When the file is no model that can be opened; says what it seems to be.
     """
+    if (parts := read_parts(path)) is not None:
+        return _from_content(parts, path, arch, weights)
     if path.is_dir():
         return open_folder(path, arch, weights)
     kind = _kind(path)
@@ -236,20 +239,47 @@ def _recorded(
     opened.stripped += [f"left out: {listed(left)}"] * bool(left)
     changed = [change for change in found.changes if change.said]
     opened.assumed = [*extra, *(change.said for change in changed if change.assumed)]
+    known = len(opened.assumed)  # which are notes already
     own = found.channels or any(change.path == "conv1" for change in changed)
     if own and opened.preprocess is not None:
         opened.preprocess = replace(opened.preprocess, source="assumed")
         opened.assumed.append(f"preprocessing: that of {opened.arch}, which has another stem")
-    if found.headless:
+    if said := _of_contrast(view, found):
+        opened.assumed.append(said)
+    if found.headless or said:
         opened.classes, opened.classes_source, opened.headless = None, "", True
+    if found.headless and any(_DENSE.search(name) for name in left):
+        opened.assumed.append(_DILATED)
     opened.notes = [
         *opened.notes,
         *([f"read: {'; '.join(opened.stripped)}"] if opened.stripped else ()),
         *(change.said for change in changed),
-        *opened.assumed[len(opened.assumed) - bool(own) :],
+        *opened.assumed[known:],
         *([f"it also holds {', '.join(others)}: --weights opens it"] if others else ()),
     ]
     return opened
+
+
+# what stands beside a backbone in networks that answer for every pixel
+_DENSE = re.compile(
+    r"aspp|decode_head|psp|ppm|segmentation_head|classifier\.\d+\.convs|aux_classifier"
+)
+_DILATED = (
+    "what is left out segments images: its backbone may have had dilations for strides, which no "
+    "tensor says; --arch file.py:factory builds it as it was"
+)
+_CONTRAST = re.compile(r"(^|[._])(queue|encoder_k|prototypes)(_ptr)?($|\.)")
+
+
+def _of_contrast(view: View, found: Fit) -> str:
+    """Say that what comes out is no classes, where what stands beside learns without labels."""
+    beside = [name for name in view.beside if _CONTRAST.search(name)]
+    if found.headless or not beside:
+        return ""
+    return (
+        f"{listed(beside)} beside it: it learned by contrast, without classes; its outputs are "
+        "features"
+    )
 
 
 def _check_exact(found: Fit, path: Path) -> None:

@@ -6,7 +6,8 @@ Both say how pixels become input and what the outputs are called, so that nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,51 @@ def _check_weights(path: Path) -> list[Path]:
     )
 
 
+_SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})(?P<end>\.safetensors|\.bin)")
+
+
+def read_parts(path: Path) -> State | None:
+    """Read weights that lie in several files, as accelerate and transformers write large ones.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of them (without settings beside them), their index, or one of them.
+
+    Returns
+    -------
+    State or None
+        All of them; None where `path` is nothing of that kind.
+
+    Raises
+    ------
+    CnnlensError
+        When some of them are missing.
+    """
+    if path.is_dir():
+        named = any((path / f"{name}{end}").is_file() for name in WEIGHTS for end in ("", INDEX))
+        return _read_weights(path) if named and not (path / CONFIG).is_file() else None
+    if path.name in [name + INDEX for name in WEIGHTS]:
+        return _read_weights(path.parent)
+    if (part := _SHARD.fullmatch(path.name)) is None:
+        return None
+    count, alike = int(part["count"]), f"{part['name']}-*-of-{part['count']}{part['end']}"
+    files = sorted(path.parent.glob(alike))
+    if len(files) != count:
+        raise CnnlensError(
+            f"{path} is one of {count} files of weights, of which {len(files)} are there",
+            "download or copy the others beside it",
+        )
+    return _read_files(files)
+
+
 def _read_weights(path: Path) -> State:
+    return _read_files(_check_weights(path))
+
+
+def _read_files(files: Sequence[Path]) -> State:
     state: State = {}
-    for file in _check_weights(path):
+    for file in files:
         safe = file.suffix == ".safetensors"
         found = read_safetensors(file) if safe else unwrap(read_torch(file))
         if found is None:

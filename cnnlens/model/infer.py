@@ -266,7 +266,7 @@ def fit(architecture: Architecture, shapes: Shapes) -> Fit:
     input channels where only the first convolution differs in it.
     """
     options = architecture.options(shapes)
-    return max((_fit(architecture, o, shapes) for o in options), key=lambda f: f.closeness)
+    return max((fit_with(architecture, o, shapes) for o in options), key=lambda f: f.closeness)
 
 
 def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, int]:
@@ -283,7 +283,7 @@ def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, i
         try:
             with weightless(watch):
                 net = architecture.make(**options)
-            found = _fit(architecture, options, shapes, net)
+            found = fit_with(architecture, options, shapes, net)
         except UnlikeError:
             return None, watch.matched
         except Exception:  # a network that cannot be built without memory: nothing can be said
@@ -296,9 +296,10 @@ def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, i
     return None, alike
 
 
-def _fit(
+def fit_with(
     architecture: Architecture, options: Options, shapes: Shapes, net: nn.Module | None = None
 ) -> Fit:
+    """Hold a state dict against an architecture that is built with these options."""
     net = skeleton(architecture, options) if net is None else net
     found = _compare(architecture, options, shapes, net)
     classes = _classes(found, options.get("num_classes", architecture.outputs))

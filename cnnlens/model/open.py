@@ -18,6 +18,7 @@ from cnnlens.model.architectures import (
     count_outputs,
     described,
     first_convolution,
+    is_headless,
     registry,
     seeded,
     timm,
@@ -32,6 +33,7 @@ from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.refused import check_initialized
+from cnnlens.model.trace import as_input
 
 
 def open_model(
@@ -133,7 +135,7 @@ def _named(model: Model, classes: str | Sequence[str] | None) -> Model:
                 f"{len(model.classes)} names of classes for {real} outputs",
                 "one name per output, in their order",
             )
-    elif model.classes is None and outputs == thousand:
+    elif model.classes is None and outputs == thousand and not model.headless:
         model.classes, model.classes_source = imagenet_classes(), "assumed: ImageNet's"
     if model.has_assumed_classes and model.classes:
         whose = model.classes_source.removeprefix("assumed: ")
@@ -198,6 +200,7 @@ def wrap_module(
         notes=notes,
         classes_source="" if classes is None else "given",
         head=head,
+        headless=is_headless(net),
     )
     model.lent_to = model.device if device is None else resolve_device(str(device))
     return _named(model, None)
@@ -226,10 +229,7 @@ def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
             f"preprocess is a {type(preprocess).__name__}; it may be a cnnlens.Preprocess, the "
             "transforms() of a weights entry of torchvision, or a data config of timm"
         )
-    first = first_convolution(net)
-    size = built_for(net)
-    settings = Preprocess(size=size or Preprocess.size)
-    settings = settings if first is None else settings.with_channels(first[1].in_channels)
+    settings = _fed(net, Preprocess(size=built_for(net) or Preprocess.size))
     at = "×".join(map(str, dict.fromkeys(settings.size)))
     return settings, [f"how it is fed is not known: ImageNet's mean and std at {at} are assumed"]
 
@@ -288,9 +288,31 @@ def _from_registry(spec: str) -> Opened:
 
 
 def _settings(opened: Opened) -> Preprocess:
-    settings = opened.preprocess or Preprocess(size=built_for(opened.net) or Preprocess.size)
-    first = first_convolution(opened.net)
-    return settings if first is None else settings.with_channels(first[1].in_channels)
+    known = Preprocess(size=built_for(opened.net) or Preprocess.size)
+    return _fed(opened.net, opened.preprocess or known)
+
+
+def _fed(net: nn.Module, settings: Preprocess) -> Preprocess:
+    """Give the settings as many channels as the network takes."""
+    first = first_convolution(net)
+    if first is None or first[1].in_channels == settings.channels:
+        return settings
+    # the first convolution may see what was made of the image (its blocks, its frequencies)
+    other = settings.with_channels(first[1].in_channels)
+    return settings if _runs(net, settings) and not _runs(net, other) else other
+
+
+def _runs(net: nn.Module, settings: Preprocess) -> bool:
+    """Whether a network takes images as these settings make them."""
+    training, black = net.training, torch.zeros(1, settings.channels, *settings.size)
+    try:
+        with torch.no_grad():
+            net.eval()(as_input(net, black))
+    except Exception:  # whatever its layers raise
+        return False
+    finally:
+        net.train(training)
+    return True
 
 
 def _fixed(spec: str, size: tuple[int, int]) -> UsageError:

@@ -114,7 +114,8 @@ class Opened:
 def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:
     """Add what an architecture knows about a network built from it."""
     outputs = count_outputs(net)
-    classes = known.class_names(outputs) if outputs else None
+    headless = is_headless(net)
+    classes = known.class_names(outputs) if outputs and not headless else None
     return Opened(
         net,
         known.name,
@@ -124,9 +125,23 @@ def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) ->
         known.source + ("transform_input" if getattr(net, "transform_input", False) else ""),
         # vision transformers have one position embedding per patch
         fixed_size=isinstance(getattr(net, "image_size", None), int),
-        notes=notes,
+        notes=[*notes, FEATURES] if headless else notes,
         classes_source=_whose(known, classes),
+        headless=headless,
     )
+
+
+FEATURES = "it has no classifier: its outputs are features, not classes"
+
+
+def is_headless(net: nn.Module) -> bool:
+    """Whether a network says itself that it was built without classes, as timm's do."""
+    head = getattr(net, "get_classifier", None)
+    return getattr(net, "num_classes", None) == 0 and callable(head) and _is_none(head())
+
+
+def _is_none(head: Any) -> bool:
+    return head is None or isinstance(head, nn.Identity)
 
 
 def _whose(known: Architecture, classes: Sequence[str] | None) -> str:

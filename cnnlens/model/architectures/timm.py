@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architectures import Architecture, Options, Shapes
+from cnnlens.model.architectures import Architecture, Options, Shapes, built_for
 from cnnlens.model.class_names import imagenet_classes
 from cnnlens.model.preprocess import Preprocess
 
@@ -115,7 +115,7 @@ def architecture(name: str) -> Architecture:
         name=PREFIX + name,
         make=partial(_make, name),
         outputs=1000,
-        options=_options,
+        options=partial(_options, name),
         preprocess=_preprocess,
         class_names=_class_names,
         lazy=True,
@@ -156,14 +156,37 @@ def pretrained(name: str, tag: str) -> tuple[nn.Module, Preprocess | None]:
     return net, _preprocess(net)
 
 
-def _options(_: Shapes) -> Iterable[Options]:
-    return ({"num_classes": 1000}, {"num_classes": 0})
+def _options(name: str, shapes: Shapes) -> Iterable[Options]:
+    sizes = [{"img_size": size} for size in _sizes(shapes)] if name.startswith(_SIZED) else []
+    for size in (*sizes, {}):
+        yield {"num_classes": 1000, **size}
+        yield {"num_classes": 0, **size}
+
+
+# families that can be built for any size of images, one position embedding per patch
+_SIZED = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge", "deit", "beit", "cait")
+_AHEAD = (1, 0, 2, 5)  # class and register tokens that an embedding may begin with
+
+
+def _sizes(shapes: Shapes) -> list[int]:
+    """Sides of square images that an embedding of positions is for; empty where there is none."""
+    places = shapes.get("pos_embed", ())
+    patch = shapes.get("patch_embed.proj.weight", ())
+    if len(places) != 3 or len(patch) != 4:
+        return []
+    sides = [math.isqrt(max(places[1] - ahead, 0)) for ahead in _AHEAD]
+    fits = [s for s, ahead in zip(sides, _AHEAD, strict=True) if s and s * s == places[1] - ahead]
+    return [side * patch[-1] for side in fits]
 
 
 def _preprocess(net: nn.Module) -> Preprocess:
     from timm.data import resolve_model_data_config
 
-    return from_config(resolve_model_data_config(net))
+    settings, size = from_config(resolve_model_data_config(net)), built_for(net)
+    if size is None or size == settings.size:
+        return settings
+    ratio = (settings.resize or min(settings.size)) / min(settings.size)
+    return replace(settings, size=size, resize=math.floor(min(size) * ratio))
 
 
 def from_config(settings: Mapping[str, Any]) -> Preprocess:

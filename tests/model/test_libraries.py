@@ -1,0 +1,127 @@
+"""Checkpoints as other libraries write them: self-supervision, segmentation, timm, accelerate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlens.errors import CnnlensError
+from cnnlens.model.classes import gives_scores
+from cnnlens.model.infer import replace_module
+from cnnlens.model.open import open_model, wrap_module
+
+from .nets import filled, network
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+
+
+def test_networks_that_learn_by_contrast_have_features_not_classes(tmp_path):
+    for head in (nn.Linear(512, 8), nn.Sequential(nn.Linear(512, 16), nn.ReLU(), nn.Linear(16, 8))):
+        net = network("resnet18")
+        net.fc = head
+        state = {f"module.encoder_q.{k}": v for k, v in net.state_dict().items()}
+        torch.save({"state_dict": {**state, "module.queue": torch.zeros(8, 4)}}, tmp_path / "m.pt")
+        model = open_model(str(tmp_path / "m.pt"), device="cpu")
+        assert model.headless and model.classes is None
+        assert any("learned by contrast, without classes" in note for note in model.notes)
+        x = torch.rand(2, 3, 64, 64)
+        assert torch.equal(model.net(x)[0], net(x))
+        state = {k.removeprefix("module.encoder_q."): v for k, v in state.items()}
+        torch.save({**state, "n_averaged": torch.tensor(1)}, tmp_path / "m.pt")
+        assert not open_model(str(tmp_path / "m.pt"), device="cpu").headless
+
+
+def test_a_backbone_of_segmentation_may_have_been_dilated_and_that_is_said(tmp_path):
+    net = {f"backbone.{k}": v for k, v in network("resnet18").state_dict().items() if "fc" not in k}
+    for beside, said in (("classifier.0.convs.0.0.weight", True), ("rpn.head.conv.weight", False)):
+        torch.save({**net, beside: torch.zeros(4, 512, 1, 1)}, tmp_path / "m.pt")
+        model = open_model(str(tmp_path / "m.pt"), device="cpu")
+        assert model.headless
+        assert any("dilations for strides" in note for note in model.notes) == said
+        assert any("dilations for strides" in line for line in model.assumed) == said
+
+
+def test_a_second_network_in_a_sequence_is_named_as_one(tmp_path):
+    children = nn.Sequential(*list(network("resnet18").children())[:-1])
+    both = {f"backbone.{k}": v for k, v in children.state_dict().items()}
+    both |= {f"backbone_momentum.{k}": v for k, v in children.state_dict().items()}
+    torch.save(both, tmp_path / "m.pt")
+    notes = open_model(str(tmp_path / "m.pt"), device="cpu").notes
+    assert any("it also holds backbone_momentum: --weights opens it" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet"])
+def test_timms_networks_with_heads_of_their_own(tmp_path, name):
+    timm = pytest.importorskip("timm")
+    net = filled(timm.create_model(name, num_classes=3))
+    at = "head.fc" if name == "test_convnext" else "classifier"
+    wide = net.get_classifier().in_features
+    replace_module(net, at, nn.Sequential(nn.Linear(wide, 6), nn.ReLU(), nn.Linear(6, 4)))
+    torch.save(net.state_dict(), tmp_path / "m.pt")
+    model = open_model(str(tmp_path / "m.pt"), device="cpu", arch=f"timm:{name}")
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(model.net(x), net(x)) and not model.headless
+    assert any("2 linear layers, 4 outputs" in note for note in model.notes)
+
+
+def test_timms_networks_without_classes_have_features(tmp_path):
+    timm = pytest.importorskip("timm")
+    net = filled(timm.create_model("test_resnet", num_classes=0))
+    torch.save(net.state_dict(), tmp_path / "m.pt")
+    model = open_model(str(tmp_path / "m.pt"), device="cpu", arch="timm:test_resnet")
+    for one in (model, wrap_module(net)):
+        assert one.headless and one.classes is None and not gives_scores(one)
+    assert any("its outputs are features" in note for note in model.notes)
+    net.fc = nn.Linear(net.num_features, 3)  # given one after all
+    assert not wrap_module(net).headless
+
+
+def test_a_transformer_for_images_of_another_size_is_built_for_it(tmp_path):
+    timm = pytest.importorskip("timm")
+    net = filled(timm.create_model("vit_tiny_patch16_224", img_size=48, num_classes=3))
+    torch.save(net.state_dict(), tmp_path / "m.pt")
+    model = open_model(str(tmp_path / "m.pt"), device="cpu", arch="timm:vit_tiny_patch16_224")
+    x = torch.rand(1, 3, 48, 48)
+    assert torch.equal(model.net(x), net(x)) and model.preprocess.size == (48, 48)
+
+
+def test_weights_in_several_files_are_put_together(tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    net = network("resnet18")
+    names, state = list(net.state_dict()), net.state_dict()
+    files = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for file, part in zip(files, (names[:60], names[60:]), strict=True):
+        save_file({k: state[k].contiguous() for k in part}, tmp_path / file)
+    index = {k: files[k not in names[:60]] for k in names}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    x = torch.rand(1, 3, 64, 64)
+    for place in ("", "model.safetensors.index.json", *files):
+        model = open_model(str(tmp_path / place), device="cpu")
+        assert torch.equal(model.net(x), net(x)), place
+    (tmp_path / files[1]).unlink()
+    with pytest.raises(CnnlensError, match="one of 2 files of weights, of which 1 are there"):
+        open_model(str(tmp_path / files[0]), device="cpu")
+
+
+class Blocks(nn.Module):
+    """Makes channels of the image's blocks of pixels before it convolves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.conv = nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.blocks(x)).mean((2, 3))
+
+
+def test_a_first_convolution_of_blocks_of_the_image_is_no_image_of_twelve_channels():
+    model = open_model("tests.model.test_libraries:Blocks", device="cpu")
+    assert model.preprocess.channels == 3
+    assert wrap_module(Blocks()).preprocess.channels == 3
