@@ -14,7 +14,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.ledger import Item, Unfinished
 from cnnlens.methods.method import Inputs, page_part
-from cnnlens.methods.pictured import Part, Pictured
+from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.progress import Step
 from cnnlens.settings.option import filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
@@ -332,7 +332,7 @@ class Visualize(Pictured):
             )
         if nothing:
             first, *more = (f"{name} {reason}" for name, reason in weak.items())
-            others = f", nor of {len(more)} others" if more else ""
+            others = f", nor of {counted(len(more), 'other')}" if more else ""
             raise CnnlensError(f"{first}: no picture of it is kept{others}", _MORE)
 
     # ---- what stands beside the pictures

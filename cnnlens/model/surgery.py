@@ -22,6 +22,7 @@ from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
+from cnnlens.model.outputs import choose, named_tensors
 from cnnlens.model.trace import as_input
 
 INNER = "inner"
@@ -173,6 +174,13 @@ def head_of(model: Model) -> tuple[str, int]:
     finally:
         for handle in handles:
             handle.remove()
+    shapes = {name: tuple(one.shape) for name, one in named_tensors(logits).items()}
+    choose(shapes, len(model.example()), model.head)  # an output that is not there is named
+    if len(shapes) > 1:
+        raise UsageError(
+            f"{model.spec} returns several outputs ({', '.join(shapes)}), and one is trained",
+            "wrap it: --arch file.py:factory of a module that returns the one alone",
+        )
     outputs = logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else -1
     if called and _outputs(model.net.get_submodule(called[-1])) == outputs:
         return called[-1], outputs

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from PIL import Image
 
 from .runner import cnnlens
 
@@ -30,6 +31,11 @@ class Two(nn.Module):
 def two():
     torch.manual_seed(0)
     return Two()
+
+def alike():
+    net = two()
+    net.one = nn.Linear(5, 3)
+    return net
 """
 
 
@@ -52,7 +58,7 @@ def test_a_transformer_goes_through_the_commands(code: Path, shapes: Path, tmp_p
     for words in (
         ("extract", "-d", shapes, *layers),
         ("dissect", "-d", shapes, "-l", "last", "--chance", 0),
-        ("visualize", "-f", "last:3", "-f", "block1:cls:0", "--steps", 2),
+        ("visualize", "-f", "last:3", "-f", "block1:cls:0", "--steps", 64),
         ("invert", "-l", "block1", "-i", photo, "--steps", 2),
         ("cam", "-i", photo, "--method", "gradcam"),
     ):
@@ -101,6 +107,55 @@ def test_another_head_is_another_result(code: Path, shapes: Path, tmp_path: Path
     assert cnnlens(*cam).code == 0 and classes() == 3
     wrong = cnnlens(*cam, "--head", "tow")
     assert wrong.code == 2 and "no output 'tow'" in wrong.err and "two" in wrong.err
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    for number, name in enumerate(["ant", "bee", "cat"] * 3):
+        place = tmp_path / "photos" / name / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((24, 24), 40 + 9 * number).convert("RGB").save(place)
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (("outliers", "--noise", 2), "outliers/outliers.json"),
+        (("visualize", "--logit", "1", "--steps", 2), "visualize/logits/visualize.json"),
+        (("explain", "-l", "conv1", "-i"), "explain/0.json"),
+    ],
+)
+def test_another_head_is_asked_anew(words, file, code: Path, folders: Path, tmp_path: Path) -> None:
+    place, spec = tmp_path / "ws", f"{code}:alike"
+    if words[0] == "explain":
+        words = (*words, folders / "ant" / "0.png")
+        extract = cnnlens("extract", spec, "-d", folders, "-l", "conv1", "-w", place, "-q")
+        assert extract.code == 0, extract.err
+    found = []
+    for head in ("one", "two"):
+        for _ in range(2):
+            answer = cnnlens(words[0], spec, *words[1:], "--head", head, "-w", place)
+            assert answer.code == 0, answer.err
+            found.append((place / file).read_text())
+        assert "(--force redoes it)" in answer.err
+    assert found[0] == found[1] != found[2] == found[3]
+
+
+def test_finetune_says_that_it_trains_one_output(code, folders, tmp_path) -> None:
+    train = (
+        "finetune",
+        f"{code}:alike",
+        "-d",
+        folders,
+        "--method",
+        "none",
+        "--out",
+        tmp_path / "n.pt",
+    )
+    for head, said in (("two", "returns several outputs (one, two)"), ("tow", "no output 'tow'")):
+        answer = cnnlens(*train, "--head", head, "-w", tmp_path / "ws")
+        assert answer.code == 2 and said in answer.error
 
 
 def test_doctor_says_of_deconv_what_deconv_says(code: Path, tmp_path: Path) -> None:
