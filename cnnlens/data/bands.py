@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,9 @@ def read_samples(path: Path, header: Header) -> np.ndarray:
             values = tiff.series[0].asarray() if whole else tiff.pages.first.asarray()
     except ValueError as error:
         if "imagecodecs" in str(error):
-            raise UnreadBands(f"{str(error).split(' requires')[0]}: needs imagecodecs") from error
+            how = re.sub(r"<?COMPRESSION\.(\w+)(: \d+>)?", r"compressed as \1", str(error))
+            what = how.split(" requires")[0]
+            raise UnreadBands(f"{what}: needs imagecodecs (pip install imagecodecs)") from error
         raise
     return np.moveaxis(values, header.axis, -1) if values.ndim == 3 else values
 

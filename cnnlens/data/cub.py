@@ -6,6 +6,7 @@
     bounding_boxes.txt       number  left  top  width  height
     parts/parts.txt          part    name
     parts/part_locs.txt      number  part  x  y  visible
+    train_test_split.txt     number  1 for training, 0 for testing
 
 Beside it, where the synthetic animals have them, ``part_masks/`` with a picture of part numbers
 for each photo. Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset", 2011.
@@ -15,31 +16,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
 
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
+from cnnlens.data.splits import chosen
 from cnnlens.errors import CnnlensError
 
 MASKS = "part_masks"
+SPLITS = "train_test_split.txt"
 _TOLERATED = 0.05  # share of malformed lines that is passed over; more than this is fatal
 _NUMBERED = re.compile(r"\d{3}\.(?=.)")  # 001.Black_footed_Albatross
 
 Cell = TypeVar("Cell")
 
 
-def open_cub(root: Path) -> PartSet:
+def open_cub(root: Path, split: str | None = None) -> PartSet:
     """Open a folder in CUB-200-2011's layout, or one that has some of its images alone.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder.
+    split : str, optional
+        ``train`` or ``test``, as ``train_test_split.txt`` has them; left out, all images.
 
     Raises
     ------
+    UsageError
+        When there is no such split.
     CnnlensError
         When a table is missing or not of this layout, or no object is left.
     """
     faults: list[Fault] = []
     names = _table(root, "images.txt", 2, lambda c: (c[0], c[1]), faults)
+    if split is not None:
+        split = chosen(root, split, ("train", "test") if (root / SPLITS).is_file() else ())
+        of = dict(_table(root, SPLITS, 2, lambda c: (c[0], int(c[1])), faults))
+        names = [(n, path) for n, path in names if of.get(n) == int(split == "train")]
     kinds = dict(_table(root, "image_class_labels.txt", 2, lambda c: (c[0], c[1]), faults))
     titles = dict(_table(root, "classes.txt", 2, lambda c: (c[0], c[1]), faults))
     boxes = dict(_table(root, "bounding_boxes.txt", 5, _box, faults))
@@ -61,7 +78,7 @@ def open_cub(root: Path) -> PartSet:
     numbers = {part: place for place, part in enumerate(parts)}
     masks = _masks(root, things, numbers) if (root / MASKS).is_dir() else None
     files = [_mask_file(thing) for thing in things] if masks else []
-    return part_set(root, things, list(parts.values()), masks, faults, files)
+    return replace(part_set(root, things, list(parts.values()), masks, faults, files), split=split)
 
 
 def _table(

@@ -200,9 +200,13 @@ def load_planes(
 def _samples(path: Path, header: Header, is_turned: Turned) -> np.ndarray:
     """Read samples (H, W) or (H, W, C), upright."""
     values = read_samples(path, header)
-    stored = values.shape[0], values.shape[1]
-    if header.orientation > 1 and is_turned(stored, sides(stored, header.orientation)):
-        return turned(values, header.orientation)
+    stored, orientation = (values.shape[0], values.shape[1]), header.orientation
+    if header.axis == -1:  # a PNG, whose tag may stand behind its pixels
+        with opened(path) as image:
+            image.load()
+            orientation = orientation_of(image)
+    if orientation > 1 and is_turned(stored, sides(stored, orientation)):
+        return turned(values, orientation)
     return values
 
 

@@ -55,7 +55,8 @@ def open_data(
         says which folder was used.
     split : str, optional
         The only part of it that is wanted: of a folder whose only subfolders are splits
-        (``train``, ``val``, ``test`` …), or by the ``split`` column of ``index.csv``.
+        (``train``, ``val``, ``test`` …), by the ``split`` column of ``index.csv``, or by
+        CUB-200-2011's own list.
     bounds : (float, float), optional
         The values that become black and white, of files deeper than 8 bits; left out, they are
         taken from the files, see `cnnlens.data.survey`.
@@ -68,6 +69,8 @@ def open_data(
         When the folder is missing, holds no images, or its tables are malformed.
     """
     root, kind = labelled_folder(Path(path))
+    if kind == "cub":
+        return surveyed(open_cub(root, split), bounds)
     if kind is not None:
         return surveyed(in_split(_OPENERS[kind](root), split), bounds)
     root, known = split_folder(root)

@@ -106,7 +106,9 @@ class Listing:
         """Say what is passed over, and what is taken for an image without an ending."""
         if self.others:
             of = "no image" if len(self.others) == 1 else "no images"
-            yield f"{_files(len(self.others))} passed over, {of} ({_by_ending(self.others)})"
+            said = f"{_files(len(self.others))} passed over, {of} ({_by_ending(self.others)})"
+            apple = any(ending(path) in (".heic", ".heif") for path in self.others)
+            yield said + ("; HEIC is read with pip install pillow-heif" if apple else "")
         if self.unnamed:
             words = "an image" if len(self.unnamed) == 1 else "images"
             yield f"{_files(len(self.unnamed))} without an ending read, by content {words}"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data.decode import DamagedImage, load_image
+from cnnlens.data.dataset import open_folder
+from cnnlens.data.decode import DamagedImage, endings, load_image, load_planes
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -282,3 +283,61 @@ def test_formats_that_start_programs_are_not_opened(tmp_path: Path) -> None:
 def test_an_unknown_mode_is_the_callers_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="CMYK"):
         load_image(tmp_path / "a.jpg", "CMYK")
+
+
+def deep_png(path: Path, pixels: np.ndarray, orientation: int, behind: bool) -> None:
+    """Write 16-bit colours, with an orientation tag ahead of the pixels or behind them."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tag = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    data = chunk(b"IDAT", zlib.compress(rows))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    order = (data, tag) if behind else (tag, data)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + b"".join(order) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_colours_of_sixteen_bits_are_turned_too(tmp_path: Path, behind: bool) -> None:
+    pixels = np.arange(4 * 6 * 3).reshape(4, 6, 3) * 800
+    deep_png(tmp_path / "a.png", pixels, 6, behind)
+    upright = np.rot90(pixels, -1)
+    assert np.array_equal(np.asarray(load_image(tmp_path / "a.png")), np.round(upright / 257))
+    planes = load_planes(tmp_path / "a.png", 3)
+    assert planes is None or np.allclose(planes, upright.transpose(2, 0, 1) / 65535)
+    stored = load_image(tmp_path / "a.png", is_turned=lambda *_: False)
+    assert stored.size == (6, 4)
+
+
+def test_bands_that_are_compressed_are_read_or_say_what_they_need(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.arange(13 * 16 * 24, dtype=np.uint16).reshape(13, 16, 24)
+    for how in ("zlib", "lzw"):
+        # Pillow writes LZW; tifffile without imagecodecs cannot
+        path = tmp_path / f"{how}.tif"
+        if how == "lzw":
+            pages = [Image.fromarray(band) for band in bands]
+            pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw")
+        else:
+            tifffile.imwrite(path, bands, compression=how, photometric="minisblack")
+        try:
+            planes = load_planes(path, 13)
+        except DamagedImage as error:
+            assert how == "lzw" and "compressed as LZW: needs imagecodecs (pip" in error.reason
+        else:
+            assert np.allclose(planes, bands / 65535)
+
+
+def test_photos_of_phones_are_read_or_say_what_they_need(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    notes = open_folder(tmp_path).notes
+    said = any("1 .heic: a.heic); HEIC is read with pip install pillow-heif" in n for n in notes)
+    assert said != (".heic" in endings())

@@ -360,3 +360,18 @@ def test_labels_fingerprint_changes_with_voc_part_s_annotations(voc: Path) -> No
     first = opened(voc).labels_fingerprint
     rewritten(next((voc / "Annotations_Part").glob("*.mat")))
     assert opened(voc).labels_fingerprint != first
+
+
+def test_cubs_own_list_says_which_images_are_for_training(animals: Path) -> None:
+    with pytest.raises(UsageError, match="has no split 'train'"):
+        open_data(animals, "train")
+    lines = [f"{n} {int(n % 3 == 0)}" for n in range(1, 25)]
+    (animals / "train_test_split.txt").write_text("\n".join(lines))
+    whole, train, test = (open_data(animals, split) for split in (None, "train", "Test"))
+    assert [len(one.paths) for one in (whole, train, test)] == [24, 8, 16]
+    assert train.paths == whole.paths[2::3] and not {*train.paths} & {*test.paths}
+    assert (train.name, test.name) == ("animals-train", "animals-test")
+    assert len({whole.fingerprint, train.fingerprint, test.fingerprint}) == 3
+    assert np.array_equal(train.part_masks(1, (48, 48)), whole.part_masks(5, (48, 48)))
+    with pytest.raises(UsageError, match="has no split 'trian'"):
+        open_data(animals, "trian")
