@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnlens.data.check import check
 from cnnlens.data.imports import import_data
@@ -301,3 +302,51 @@ def test_ids_that_are_no_ids(tmp_path: Path) -> None:
     coco(tmp_path / "set" / "instances_a.json", [(1, "1.jpg", 24, 32)], annotations)
     with pytest.raises(CnnlensError, match="is damaged: an id at byte"):
         import_data("coco", tmp_path / "set", tmp_path / "out")
+
+
+def panoptic(root: Path, things: list[tuple[int, int, int]]) -> np.ndarray:
+    """A picture of segments (number, category, column where it begins), each to the right end."""
+    numbers = np.zeros((6, 8), np.int64)
+    for number, _, column in things:
+        numbers[:, column:] = number
+    colours = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], -1).astype(np.uint8)
+    place = root / "annotations" / "panoptic_val2017" / "0001.png"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(colours).save(place)
+    content = {
+        "images": [{"id": 5, "file_name": "0001.jpg", "height": 6, "width": 8}],
+        "annotations": [
+            {
+                "image_id": 5,
+                "file_name": "0001.png",
+                "segments_info": [{"id": n, "category_id": c, "iscrowd": 0} for n, c, _ in things],
+            }
+        ],
+        "categories": [
+            {"id": 1, "name": "cat", "isthing": 1, "supercategory": "animal"},
+            {"id": 9, "name": "sky-other", "isthing": 0, "supercategory": "sky"},
+        ],
+    }
+    (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps(content))
+    picture(root / "val2017" / "0001.jpg", (6, 8))
+    return numbers
+
+
+def test_panoptic_segments_are_objects_and_stuff(tmp_path: Path) -> None:
+    numbers = panoptic(tmp_path / "src", [(70_000, 9, 1), (300, 1, 3), (2, 1, 6)])
+    report = import_data("coco", tmp_path / "src", tmp_path / "out")
+    masks = found(tmp_path / "out")["val2017/0001.jpg"]
+    np.testing.assert_array_equal(masks["object", "cat"], np.isin(numbers, (300, 2)))
+    np.testing.assert_array_equal(masks["stuff", "sky-other"], numbers == 70_000)
+    assert set(masks) == {("object", "cat"), ("stuff", "sky-other")}
+    assert check(tmp_path / "out").ok and report
+    file = tmp_path / "src" / "annotations" / "panoptic_val2017.json"
+    import_data("coco", file, tmp_path / "again")
+    assert found(tmp_path / "again").keys() == {"val2017/0001.jpg"}
+
+
+def test_panoptic_segments_that_are_not_drawn_are_named(tmp_path: Path) -> None:
+    panoptic(tmp_path / "src", [(300, 1, 3)])
+    Image.new("RGB", (8, 6)).save(tmp_path / "src/annotations/panoptic_val2017/0001.png")
+    with pytest.raises(CnnlensError, match=r"segment 300 is not in 0001\.png"):
+        import_data("coco", tmp_path / "src", tmp_path / "out")

@@ -1,8 +1,9 @@
 """COCO: ``annotations/instances_*.json`` with polygons and run lengths, images in folders beside.
 
 Also LVIS, PACO and what annotation tools export in COCO's format; ``stuff_*.json`` gives a category
-of its own, and categories of supercategory PART are parts. Of an image's instances of one name,
-crowd regions included, the union counts; where two names overlap, both are kept.
+of its own, and categories of supercategory PART are parts. ``panoptic_*.json`` (see `panoptic`) is
+read where it is named, or there is no other. Of an image's instances of one name, crowd regions
+included, the union counts; where two names overlap, both are kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import existing_folder
 from cnnlens.data.imports.json_lists import element_at, elements
+from cnnlens.data.imports.panoptic import segments
 from cnnlens.data.imports.run_lengths import mask_of
 from cnnlens.data.imports.source import (
     Left,
@@ -53,6 +55,7 @@ class _File:
     )  # by id: label, supercategory
     images: dict[Any, Mapping[str, Any]] = field(default_factory=dict)
     places: dict[Any, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    maps: dict[Any, str] = field(default_factory=dict)  # pictures of segments, by image
     masks = boxes = crowds = 0
 
     @property
@@ -103,6 +106,7 @@ def _annotation_files(root: Path, src: Path) -> list[Path]:
         if name.lower().endswith(".json") and not name.startswith(".")
     )
     usual = [path for path in found if path.name.startswith(("instances", "stuff"))]
+    usual = usual or [path for path in found if path.name.startswith("panoptic")]
     if not found:
         raise CnnlensError(
             f"no annotations/instances_*.json in {root}; {lists(root)}",
@@ -124,6 +128,10 @@ def _read(path: Path) -> _File:
             one.images[value.get("id")] = {
                 name: value.get(name) for name in ("file_name", "coco_url", "height", "width")
             }
+        elif key == "annotations" and "segments_info" in value:
+            one.places[value.get("image_id")].append((offset, length))
+            one.maps[value.get("image_id")] = str(value.get("file_name"))
+            one.masks += len(value["segments_info"])
         elif key == "annotations" and value.get("segmentation"):
             one.places[value.get("image_id")].append((offset, length))
             one.masks += 1
@@ -140,6 +148,8 @@ def _label(one: _File, category: Mapping[str, Any]) -> tuple[Label, str]:
     above = " ".join(str(category.get("supercategory") or "").split())
     if above.lower() in _PARTS:
         return ("part", name), ""
+    if "isthing" in category:
+        return ("object" if category["isthing"] else "stuff", name), above
     if one.stuff and name == _REST:
         return ("", name), ""
     return ("stuff" if one.stuff else "object", name), above
@@ -186,6 +196,8 @@ def _photos(
         for image, entry in one.images.items():
             wanted = _wanted(entry) or f"image {image}"
             try:
+                if image in one.maps:
+                    one.maps[image] = str(root / places.find_map(one.maps[image], one.path))
                 found[places.find(wanted, one.path)].append((one, image))
             except Unusable as unusable:
                 left[split_of(one.path.stem), wanted] = (wanted, unusable.reason)
@@ -232,6 +244,14 @@ class _Places:
             raise Unusable(f"it may be {' or '.join(paths[:3])}" if paths else "missing")
         return paths[0]
 
+    def find_map(self, wanted: str, annotations: Path) -> str:
+        """Find the picture of an image's segments, in the folder that bears the file's name."""
+        paths = self.paths.get(wanted.rpartition("/")[2], [])
+        paths = [path for path in paths if annotations.stem in path.split("/")[:-1]] or paths
+        if len(paths) != 1:
+            raise Unusable(f"its segments are in {wanted}, which is missing or there twice")
+        return paths[0]
+
     def _meant(self, paths: list[str], annotations: Path) -> list[str]:
         """Of several, those beside the annotations, or in a folder that bears their name."""
         below = annotations.parent.relative_to(self.root).as_posix()
@@ -251,7 +271,8 @@ def _labels(image: Path, of: Sequence[tuple[_File, Any]], known: Mapping[Label, 
     masks: dict[str, dict[int, np.ndarray]] = {}
     for one, image_id in of:
         # what nothing is drawn of is known not to be there; parts are drawn on some images only
-        for category in ("stuff" if one.stuff else "object", "supercategory"):
+        drawn = ("object", "stuff") if one.maps else ("stuff" if one.stuff else "object",)
+        for category in (*drawn, "supercategory"):
             masks.setdefault(category, {})
         for (category, name), above, mask in _masks(one, image_id, size):
             for label in ((category, name), ("supercategory", above)):
@@ -267,6 +288,9 @@ def _masks(one: _File, image: Any, size: Size) -> Iterator[tuple[Label, str, np.
     with one.path.open("rb") as file:
         for offset, length in one.places.get(image, ()):
             annotation = element_at(file, offset, length)
+            if image in one.maps:
+                yield from segments(Path(one.maps[image]), annotation, one.labels, size)
+                continue
             category = annotation.get("category_id")
             if category not in one.labels:
                 raise Unusable(f"{_named(annotation)} is of category {category}, which has no name")
