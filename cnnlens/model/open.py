@@ -90,6 +90,7 @@ def open_model(
     """
     place = resolve_device(device)
     opened = _open(spec, arch, allow_pickle, weights)
+    check_initialized(opened.net)
     preprocess = _override(_settings(opened), image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
@@ -100,7 +101,6 @@ def _as_model(
     opened: Opened, spec: str, preprocess: Preprocess, place: torch.device, head: str | None
 ) -> Model:
     """Make the network of a file ready: in evaluation mode, frozen, on its device."""
-    check_initialized(opened.net)
     net, notes = _single(opened)
     net = net.eval().requires_grad_(False)
     if opened.headless:

@@ -90,7 +90,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
     "bfloat16": lambda s: {k: v.bfloat16() if v.is_floating_point() else v for k, v in s.items()},
     "double": lambda s: {k: v.double() if v.is_floating_point() else v for k, v in s.items()},
 }  # fmt: skip
-HEADLESS = ("dino", "fastai_body")
+HEADLESS = ("dino", "fastai_body", "moco")
 
 
 def opened(tmp_path: Path, content: Any, **options: Any) -> Model:
