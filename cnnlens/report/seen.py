@@ -140,7 +140,9 @@ class Seen:
 
     def outline(self) -> str:
         """Give `lines` as an SVG path, empty where there are none."""
-        shapes = (" ".join(f"{x:.1f},{y:.1f}" for x, y in line[:-1]) for line in self.lines())
+        shapes = (
+            " ".join(f"{x:.1f},{y:.1f}" for x, y in line[:-1].tolist()) for line in self.lines()
+        )
         return " ".join(f"M{shape}Z" for shape in shapes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from cnnlens.files import free_name
 from cnnlens.measure.compared import data_name
 from cnnlens.report.seen import Seen, Size
+from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_page import UnitLayer, UnitPage
 
 BEST = 21  # units of a layer that the index shows: whole rows of seven, or of three
@@ -61,7 +62,7 @@ class SiteUnit:
         if page.label and page.label.is_sure:
             return f"{page.label.measure} {page.label.score:.2f}"
         if page.classes and page.classes.share is not None:
-            return f"{page.classes.share:.0%} of its top images"
+            return f"{page.classes.share:.0%} of its top"
         if page.density is not None:
             return f"{page.density:.1%} above 0"
         return page.pictures[0].heading if page.pictures else ""
@@ -149,22 +150,33 @@ def gather_layers(layers: Sequence[UnitLayer]) -> list[SiteLayer]:
 
 
 def gather_images(layers: Sequence[SiteLayer], shown: Mapping[Path | None, str]) -> list[SiteImage]:
-    """Give every image that is shown, in the data's order, with the units that fire most on it."""
+    """Give every image that is shown, in the data's order, with the units that fire most on it:
+    those of every layer that saw the same data, whether it shows the image itself or not.
+    """
     found: dict[str, SiteImage] = {}
-    for layer in layers:
-        responses, view = layer.of.responses, layer.of.view
-        if responses is None:
-            continue
+    files: dict[tuple[str, str], Path] = {}
+    for layer, responses in _responding(layers):
+        size, data = layer.of.view.size if layer.of.view else (1, 1), data_name(responses.summary)
         for name, file in zip(responses.images, responses.files, strict=True):
-            if not (key := shown[file]):
+            if file is None or not (key := shown[file]):
                 continue
-            image = found.setdefault(key, SiteImage(key, view.size if view else (1, 1)))
+            image = found.setdefault(key, SiteImage(key, size))
+            files.setdefault((data, name), file)
             if name not in image.names:
                 image.names.append(name)
-            if all(one is not layer for one, _ in image.firing):
+    for layer, responses in _responding(layers):
+        data = data_name(responses.summary)
+        for name in responses.images:
+            if file := files.get((data, name)):
                 firing = list(_firing(layer, responses.strongest(name)[:FIRING], name, file))
-                image.firing.extend([(layer, firing)] if firing else [])
+                image = found[shown[file]]
+                if firing and all(one is not layer for one, _ in image.firing):
+                    image.firing.append((layer, firing))
     return list(found.values())
+
+
+def _responding(layers: Sequence[SiteLayer]) -> Iterator[tuple[SiteLayer, UnitsResult]]:
+    return ((layer, layer.of.responses) for layer in layers if layer.of.responses is not None)
 
 
 def _firing(

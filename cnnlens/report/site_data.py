@@ -22,7 +22,8 @@ def as_json(page: UnitPage, title: str, shown: Mapping[Path | None, str], tile: 
     """Write all that is known of a unit; ``images`` says which file of the site shows an image."""
     seen = [*page.top, *page.bottom, *(one for bin in page.bins for one in bin.examples)]
     files = {one.image: f"../../images/{key}.webp" for one in seen if (key := shown[one.picture])}
-    document = {"model": title, **page.as_dict(), "picture": Path(tile).name or None}
+    document = {"model": title, "words": page.words, **page.as_dict()}
+    document["picture"] = Path(tile).name or None
     return compact({**document, "files": files}) + "\n"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -196,6 +197,18 @@ def test_an_image_names_the_units_that_fire_most_on_it(workspace: Path, site: Pa
     assert layer.responses is not None
     assert firing == [str(unit) for unit, _, _ in layer.responses.strongest("4.png")]
     assert firing[0] == "0" and "100 %" in text
+
+
+def test_an_image_is_asked_of_every_layer_that_saw_it(workspace: Path, tmp_path: Path) -> None:
+    kept = workspace / "units" / "conv4" / "pictures.h5"
+    with h5py.File(kept, "r+") as file:
+        file["files"][4] = ""  # conv4 does not show 4.png; conv5 does
+    layer = {one.name: one for one in unit_layers(workspace)}["conv5"]
+    picture = layer.pages[0].top[0].picture
+    assert picture is not None
+    write_site(workspace, tmp_path / "site")
+    text = (tmp_path / "site" / "images" / f"{picture.stem}.html").read_text()
+    assert "../units/conv4/0.html" in text and "../units/conv5/0.html" in text
 
 
 def test_equal_results_are_equal_bytes(workspace: Path, site: Path, tmp_path: Path) -> None:

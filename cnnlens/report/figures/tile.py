@@ -14,7 +14,7 @@ from cnnlens.report.unit_page import UnitPage
 SIDE, GAP = 119, 2  # pixels of a cell, and between two
 FULL = 2 * SIDE + GAP
 _GREY = (127, 127, 127)  # what lies outside
-_KEPT = 600  # opened images; each may take 200 kB
+_KEPT = 1500  # opened images; each may take 200 kB
 
 
 def tile(page: UnitPage) -> Image.Image | None:
