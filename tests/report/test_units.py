@@ -205,6 +205,13 @@ def test_tiles_are_sorted_searched_and_opened(workspace: Path) -> None:
         outline = tab.evaluate("document.querySelector('.nine .mask').getAttribute('d')")
         there = re.findall(r"[\d.]+,[\d.]+", top_of(workspace, 1).outline())
         assert sorted(re.findall(r"[\d.]+,[\d.]+", outline)) == sorted(there)
+        copied = "plainOf(panel_unit, panel_unit.layer.opened(panel_unit))"
+        copied = copied.replace("panel_unit", "allUnits.find('conv5', 1)")
+        head, values = tab.evaluate(f"csvOf({copied}[0])").strip().split("\n")
+        row = dict(zip(head.split(","), values.split(","), strict=True))
+        assert (row["layer"], row["unit"], row["peak_max"]) == ("conv5", "1", "2")
+        top = tab.evaluate(f"{copied}[1].top[0]")
+        assert top == {"image": "2.png", "peak": 2, "place": [0, 0]}
         tab.click("#panel .nine a")
         assert tab.inner_text("#panel h2") == "2.png"
         assert "Units that fire most" in tab.inner_text("#panel")

@@ -20,6 +20,7 @@ from cnnlens.files import atomic, make_folder
 from cnnlens.measure.responses import Responses
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.figures import plane_seen
+from cnnlens.report.figures.units import SHOWN
 from cnnlens.report.seen import STEPS
 
 LONGEST = 256  # pixels: larger images are kept at this
@@ -68,7 +69,7 @@ def look(store: Store, found: Responses) -> dict[str, np.ndarray]:
         units that come nearest to their highest peaks on it, best first; unit -1 where fewer are
         above 0.
     """
-    rows, (images, units, *size) = found.top, store.shape
+    rows, (images, units, *size) = found.top[:, :SHOWN], store.shape
     most = min(STRONGEST, units)
     maps_of = np.zeros((*rows.shape, *coarse(np.zeros((1, *size))).shape[1:]), np.uint8)
     best = np.full((images, most), -1, np.int32)
