@@ -91,7 +91,12 @@ def find_tokens(passed: Trace, last: Collection[int]) -> Tokens:
         held = [
             (known[v], shape) for v, shape in zip(op.inputs, op.read, strict=True) if v in known
         ]
+        # a map that a mask or a gate is laid over stays one, whatever that was computed from
+        gated = {shape for v, shape in zip(op.inputs, op.read, strict=True) if v in maps}
         for value, shape in zip(op.outputs, op.shapes, strict=True):
+            if held and len(shape) == 4 and shape in gated:
+                maps.add(value)
+                continue
             found = (
                 after(op, held, shape, count, ahead) if held else born(op, shape, count, maps, last)
             )

@@ -284,3 +284,25 @@ def test_batches_of_any_size_are_read_alike():
     whole = value(net, x, layers["mlp2"].place)
     apart = torch.cat([value(net, row[None], layers["mlp2"].place) for row in x])
     torch.testing.assert_close(whole, apart)
+
+
+class Gated(nn.Module):
+    """As many channels as positions, and a gate computed from the flattened map."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate, self.head = nn.Conv2d(3, 16, 3, 2, 1), Gate(), nn.Linear(256, 2)
+
+    def forward(self, x):
+        return self.head(self.gate(self.conv(x)).flatten(1))
+
+
+class Gate(nn.Module):
+    def forward(self, x):
+        rows = x.flatten(2).argmax(2)  # (N, C), where C is the number of positions as well
+        return x * (rows[..., None, None] + 1)
+
+
+def test_a_map_under_a_gate_stays_a_map():
+    found = layers_of(Gated(), (8, 8))
+    assert found.resolve("gate").shape == (16, 4, 4)
