@@ -47,6 +47,11 @@ class Labelled:
         Where inputs go; left out: where the pixels are.
     source : str
         Hash of the images, where they were read from files.
+    data : str
+        That of the images alone, without the negatives.
+    positions : numpy.ndarray or None
+        (N,) int64, each image's position in the data, -1 for those from the folder of negatives;
+        None where they were not read from one.
     """
 
     pixels: Tensor
@@ -56,6 +61,8 @@ class Labelled:
     preprocess: Preprocess
     device: torch.device | None = None
     source: str = ""
+    data: str = ""
+    positions: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -134,6 +141,7 @@ def labelled_steps(
     floats = any(one.pixel_type(preprocess) == "float32" for one in sets)
     pixels = _allocate(total, images.shape(preprocess), np.float32 if floats else np.uint8)
     kept: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
     skipped: list[Skipped] = []
     done = seen = 0
     for number, one in enumerate(sets):
@@ -144,12 +152,15 @@ def labelled_steps(
             pixels[done : done + len(batch.indices)] = found
             done += len(batch.indices)
             kept.append(of[batch.indices])
+            rows = np.asarray(batch.indices, np.int64)
+            positions.append(rows if number == 0 else np.full(len(rows), -1))
             skipped += batch.skipped
             yield Step(seen + batch.next, total, "reading images")
         seen += len(one.paths)
     check_skipped(skipped, total)
     made = _checked(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
     made.source = " ".join(one.fingerprint for one in sets)
+    made.data, made.positions = images.fingerprint, np.concatenate(positions)
     return made
 
 

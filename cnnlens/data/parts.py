@@ -156,6 +156,21 @@ class PartSet(ImageSet):
             masks=some if masks else None,
         )
 
+    def take(self, positions: Sequence[int], called: str) -> PartSet:
+        """Keep some objects, by position; the data's name says what they are `called`."""
+        masks, rows = self.masks, list(positions)
+        known = self.image_categories
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            image_categories=known and tuple(known[row] for row in rows),
+            split="-".join(filter(None, (self.split, called))),
+            files=tuple(self.files[row] for row in rows),
+            boxes=self.boxes[rows],
+            centres=self.centres[rows],
+            masks=(lambda index: masks(rows[index])) if masks else None,
+        )
+
     def _merged(self, name: str) -> PartSet:
         return replace(self, image_categories=(name,) * len(self.paths))
 

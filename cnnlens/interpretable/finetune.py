@@ -248,6 +248,7 @@ class Finetuning:
                 "after": trainer.evaluate(trainer.validation)[1],
             },
             "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
+            **self._held_out(),
             "classes": self.classes,
             "settings": self.request.as_dict(),
             "history": self.history,
@@ -255,6 +256,14 @@ class Finetuning:
         if self.done and isinstance(trainer.method, Grouped):
             found["groups"] = record_groups(trainer.method.groups, self.net, self._batches())
         return found | ({"notes": self.warnings} if self.done and self.warnings else {})
+
+    def _held_out(self) -> dict[str, Any]:
+        """Say which images of which data were held out, where these were read from a data set."""
+        examples = self.trainer.examples
+        if not isinstance(examples, Labelled) or examples.positions is None:
+            return {}
+        rows = examples.positions[self.trainer.validation.cpu().numpy()]
+        return {"held_out": {"data": examples.data, "images": rows[rows >= 0].tolist()}}
 
     def _batches(self) -> Iterator[Tensor]:
         """Yield the validation images as inputs."""

@@ -198,7 +198,10 @@ def compare_models(
         "settings": settings.as_dict(),
         "unlike": differ,
         "remarks": remarks(models, layers),
-        "cautions": list(unlike_training([m.name for m in models], [m.training for m in models])),
+        "cautions": [
+            *unlike_training([m.name for m in models], [m.training for m in models]),
+            *trained_on(models, layers),
+        ],
         "layers": {
             name: {
                 "names": [row.name for row in rows],
@@ -242,6 +245,30 @@ def disagreements(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -
                 for other in measured[1:]:
                     found |= dict.fromkeys(unlike(f"{what} of {name}", measured[0], other))
     return list(found)
+
+
+def trained_on(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:
+    """Say which networks were measured on images that they may have been trained on."""
+    found: dict[str, None] = {}
+    for rows in layers.values():
+        for model, row in zip(models, rows, strict=True):
+            for what, one in row.summaries("stability").items():
+                if model.training and one.get("held_out") is None:
+                    said = _seen_before(model, what, one)
+                    found |= dict.fromkeys([said] if said else [])
+    return list(found)
+
+
+def _seen_before(model: ComparedModel, what: str, summary: Mapping[str, Any]) -> str:
+    made_from, known = summary.get("made_from"), model.training.get("held_out")
+    if not isinstance(known, Mapping):
+        asks = f"its {what} may be measured on them"
+        return f"which images {model.name} was trained on is not recorded: {asks}"
+    data = made_from.get("data") if isinstance(made_from, Mapping) else None
+    if data is None or data != known.get("data"):
+        return ""
+    way = f"run `cnnlens {what}` anew, without --held-out all"
+    return f"{what} of {model.name} was measured on images that it was trained on, too: {way}"
 
 
 def remarks(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.errors import UsageError
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
@@ -33,6 +34,13 @@ class StabilityInputs(Inputs):
         None, "Take all objects for one category.", metavar="NAME", panel="What"
     )
     negatives: Path | None = negatives_input("Images of no category, for the selectivity.")
+    held_out: str | None = option(
+        None,
+        "Only the images that a fine-tuning held out: its new.json; or all.",
+        metavar="new.json|all",
+        shown="the network's own, where it was fine-tuned on these images",
+        panel="What",
+    )
 
 
 class Stability(Measurement):
@@ -58,9 +66,41 @@ class Stability(Measurement):
         """Find objects, the parts that count, negatives, and layers."""
         asked, study = self.asked, self.study
         objects: Any = study.images(asked.data, ("parts",))
+        self.unseen = self._unseen(objects)
+        if self.unseen is not None:
+            objects = objects.take(self.unseen["images"], "held-out")
         self.images = objects.choose(asked.parts, asked.merge_categories)
         self.negatives = study.negatives(asked.negatives)
         self.layers = study.layers(asked.layer)
+
+    def _unseen(self, objects: PartSet) -> dict[str, Any] | None:
+        """Find which objects a fine-tuning held out; None: all are measured."""
+        from cnnlens.report.trained import held_out_of
+
+        asked, study, voice = self.asked.held_out, self.study, self.study.voice
+        if asked == "all":
+            return None
+        found = held_out_of(asked or study.model.spec, asked is not None)
+        if found is None:
+            return None
+        if found["data"] != objects.fingerprint:
+            if asked is not None:
+                raise UsageError(
+                    f"{asked} held out images of other data than {objects.root}",
+                    "name the fine-tuning on just these images, or leave --held-out out",
+                )
+            return None
+        count = len(found["images"])
+        voice.note(
+            f"{count} of {len(objects.paths)} images, which fine-tuning held out (--held-out all: "
+            "all of them)"
+        )
+        return found
+
+    def described(self, layer: Layer) -> dict[str, Any]:
+        """Say how many images were held out of a training, where only these are measured."""
+        found = self.unseen
+        return {"held_out": None if found is None else len(found["images"])}
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name objects, parts and their masks, negatives, the network, the settings."""

@@ -90,6 +90,34 @@ def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and "method" in found else {}
 
 
+def held_out_of(spec: str, named: bool = False) -> dict[str, Any] | None:
+    """Read which images a fine-tuning held out, from ``new.json`` or beside ``new.pt``.
+
+    Returns
+    -------
+    dict or None
+        ``data``, the fingerprint of the data; ``images``, their positions in it. None where nothing
+        says it.
+
+    Raises
+    ------
+    CnnlensError
+        Where nothing says it, and the file was `named`.
+    """
+    named_file = Path(spec).suffix in (".pt", ".json")
+    beside = {"spec": str(Path(spec).with_suffix(".pt"))} if named_file else {}
+    found = training_of(beside).get("held_out")
+    known = isinstance(found, Mapping) and isinstance(found.get("images"), list)
+    if known and isinstance(found, Mapping) and all(isinstance(n, int) for n in found["images"]):
+        return dict(found)
+    if named:
+        raise CnnlensError(
+            f"{spec} does not say which images were held out",
+            "name the new.json of a fine-tuning; earlier versions did not record it: train anew",
+        )
+    return None
+
+
 # -- new.pt, new.json, new.png -------------------------------------------------------------------
 
 

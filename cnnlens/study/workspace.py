@@ -234,8 +234,8 @@ class Workspace:
         return Path(entry["path"]) if entry else None
 
     def stores(self, images: ImageSet) -> Path:
-        """Folder of the activation stores of a data set in use."""
-        return self.path / "activations" / self._entry(images)["name"]
+        """Folder of the activation stores of a data set in use, or of a part of one."""
+        return self.path / "activations" / self._entry(images).get("name", images.name)
 
     def keep_in_memory(self, images: ImageSet) -> None:
         """Remember data that has no folder, for as long as this process lives."""

@@ -346,3 +346,42 @@ def test_units_without_a_stability_value_are_no_zeros(pair):
     found = of(pair)["layers"]["conv5"]["location_instability"]["values"][0]
     assert found is None
     assert np.isnan(read_models(pair)[0].layers["conv5"].measured["stability"].instability).all()
+
+
+# ---- images held out
+
+
+def held(root: Path, tmp_path: Path, name: str, known: object, measured: int | None) -> None:
+    """Say what a fine-tuned network held out, and on how many of them it was measured."""
+    change(
+        root / "workspace.json", model={"spec": str(tmp_path / f"{name}.pt"), "fingerprint": name}
+    )
+    trained = {"method": "none", **({"held_out": known} if known else {})}
+    (tmp_path / f"{name}.json").write_text(json.dumps(trained))
+    folder = add_stability(root, "conv5", [0.1] * 20)
+    change(folder / "summary.json", made_from={"data": "d", "labels": "l"}, held_out=measured)
+
+
+def warned(pair: list[Path]) -> str:
+    return "\n".join(of(pair)["warnings"])
+
+
+def test_measuring_on_images_of_the_training_is_warned_of(pair, tmp_path):
+    known = {"data": "d", "images": [1, 2]}
+    held(pair[0], tmp_path, "one", known, None)
+    held(pair[1], tmp_path, "two", {**known, "data": "else"}, None)
+    said = warned(pair)
+    assert "stability of plain was measured on images that it was trained on, too" in said
+    assert "icnn was" not in said
+
+
+def test_measuring_on_images_held_out_is_not(pair, tmp_path):
+    for place, name in enumerate(("one", "two")):
+        held(pair[place], tmp_path, name, {"data": "all", "images": [1]}, 1)
+    assert "trained on" not in warned(pair)
+
+
+def test_a_training_that_recorded_nothing_is_named(pair, tmp_path):
+    for place, name in enumerate(("one", "two")):
+        held(pair[place], tmp_path, name, None, None)
+    assert "which images plain was trained on is not recorded" in warned(pair)
