@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.confused import PART, Confused
-from cnnlens.methods.method import Inputs, Method, Results, page_part
+from cnnlens.methods.method import LayersInputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import PARTS, ClusterSettings
-from cnnlens.settings.option import data_input, layers_input, option
+from cnnlens.settings.option import option
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ClusterInputs(Inputs):
+class ClusterInputs(LayersInputs):
     """Which images, which layers, which parts."""
 
-    data: Path | None = data_input()
-    layer: tuple[str, ...] = layers_input()
     only: str | None = option(
         None, "Make only one of them.", choices=(*PARTS, "confusion"), shown="all", panel="What"
     )

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from cnnlens.methods.method import Inputs, Method, Results
+from cnnlens.methods.method import LayersInputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
-from cnnlens.settings.option import data_input, layers_input, option
+from cnnlens.settings.option import option
 
 
 @dataclass(frozen=True)
-class ExtractInputs(Inputs):
-    """Which images, which layers."""
+class ExtractInputs(LayersInputs):
+    """Which images, which layers, what of them."""
 
-    data: Path | None = data_input()
-    layer: tuple[str, ...] = layers_input()
     logits: bool = option(
         True, "Keep the class scores too, where the model has classes.", panel="Output"
     )

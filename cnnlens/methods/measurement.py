@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnnlens.files.ledger import Item
-from cnnlens.methods.method import Method, page_part
+from cnnlens.methods.method import Inputs, LayersInputs, Method, page_part
 from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExtractSettings
+from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
@@ -24,11 +25,15 @@ SUMMARY = "summary.json"
 class Measurement(Method):
     """A method whose results on a layer are a folder, written whole, with a summary in it.
 
-    A subclass opens `images` and `layers`, says what a layer's results are `made_from`, measures
-    and writes them. What it finds of a layer has `units`, images `skipped`, and a `summary`.
+    A subclass says of which `kinds` its data is, measures layers and writes what it found; where
+    that depends on more than network, images and settings, also what it is `made_from`. What it
+    finds of a layer has `units`, images `skipped`, and a `summary`.
     Without a page no pictures are wanted: the setting `pictured` is 0.
     """
 
+    asks: ClassVar[type[Inputs]] = LayersInputs
+    kinds: ClassVar[tuple[str, ...]] = ANY  #: of data that serve
+    vectors: ClassVar[bool] = False  #: whether fully connected layers are measured, too
     images: Any  #: what is measured on
     layers: list[Layer]  #: what is measured
     #: how activations are kept; None: they are measured as they come
@@ -44,9 +49,14 @@ class Measurement(Method):
             self.settings = replace(self.settings, **{self.pictured: 0})
         self.written: list[Layer] = []  # those that this run has measured
 
+    def resolve(self) -> None:
+        """Find images and layers."""
+        self.images = self.study.images(self.asked.data, self.kinds)
+        self.layers = self.study.layers(self.asked.layer, self.vectors)
+
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Say everything that a layer's results depend on, the settings under "settings"."""
-        raise NotImplementedError
+        return self.study.key(layer, self.images, settings=self.settings.as_dict())
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
         """Whether results that were made from something else are good enough."""

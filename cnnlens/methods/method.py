@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.progress import Step
-from cnnlens.settings.option import Field, fields_of, values_of
+from cnnlens.settings.option import Field, data_input, fields_of, layers_input, values_of
 from cnnlens.settings.run import (
     DataSettings,
     RunSettings,
@@ -44,6 +44,14 @@ class Inputs:
     def __post_init__(self) -> None:
         for field in fields_of(type(self)):
             field.check(getattr(self, field.attribute))
+
+
+@dataclass(frozen=True)
+class LayersInputs(Inputs):
+    """Which images, which layers."""
+
+    data: Path | None = data_input()
+    layer: tuple[str, ...] = layers_input()
 
 
 class Method:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.files import make_folder, mark, write_npz
 from cnnlens.methods.measurement import Measurement
-from cnnlens.methods.method import Inputs, Results, page_part
+from cnnlens.methods.method import Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, Net2VecSettings
-from cnnlens.settings.option import data_input, layers_input
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
@@ -21,14 +19,6 @@ if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
 
 KEPT_EVERY = 10.0  # seconds after which the state of learning is kept
-
-
-@dataclass(frozen=True)
-class Net2VecInputs(Inputs):
-    """Which label maps, which layers."""
-
-    data: Path | None = data_input()
-    layer: tuple[str, ...] = layers_input()
 
 
 class Net2Vec(Measurement):
@@ -41,7 +31,8 @@ class Net2Vec(Measurement):
     """
 
     name, panel = "net2vec", "Measure units"
-    asks, settings_types = Net2VecInputs, (Net2VecSettings, ExtractSettings)
+    settings_types = (Net2VecSettings, ExtractSettings)
+    kinds, vectors = ("broden",), True
     sections = (("net2vec", page_part("net2vec.concepts")),)
     examples = (
         "cnnlens net2vec model.pt -d broden1_224 -l conv5",
@@ -53,8 +44,7 @@ class Net2Vec(Measurement):
         """Find label maps and layers; say which images are learned from."""
         from cnnlens.data.splits import two_splits
 
-        self.images = self.study.images(self.asked.data, ("broden",))
-        self.layers = self.study.layers(self.asked.layer, vectors=True)
+        super().resolve()
         self.stored = self.all_settings[1]
         self.split = two_splits(self.images, self.settings.seed)[1]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,23 +11,14 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import CnnlensError
 from cnnlens.files import make_folder, mark
 from cnnlens.methods.measurement import Measurement
-from cnnlens.methods.method import Inputs, Results, page_part
+from cnnlens.methods.method import Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, UnitsSettings
-from cnnlens.settings.option import data_input, layers_input
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
     from cnnlens.measure.responses import Responses
     from cnnlens.model.layers import Layer
-
-
-@dataclass(frozen=True)
-class UnitsInputs(Inputs):
-    """Which images, which layers."""
-
-    data: Path | None = data_input()
-    layer: tuple[str, ...] = layers_input()
 
 
 class Units(Measurement):
@@ -41,7 +31,7 @@ class Units(Measurement):
     """
 
     name, panel = "units", "Measure units"
-    asks, settings_types = UnitsInputs, (UnitsSettings,)
+    settings_types, vectors = (UnitsSettings,), True
     sections = (("units", page_part("units.units")),)
     examples = (
         "cnnlens units model.pt -d photos/ -l conv5",
@@ -49,11 +39,6 @@ class Units(Measurement):
     )
     reader = "notebook.read_units"
     pictured = ""  # `top` counts what is listed, with pictures or without
-
-    def resolve(self) -> None:
-        """Find images and layers."""
-        self.images = self.study.images(self.asked.data)
-        self.layers = self.study.layers(self.asked.layer, vectors=True)
 
     @cached_property
     def others(self) -> list[tuple[str, Path, list[str]]]:
