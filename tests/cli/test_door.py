@@ -23,7 +23,7 @@ def test_commands_stand_under_headings_and_every_summary_is_whole():
     assert "Measure units:" in text
     assert "Look at images:" in text
     assert "..." not in text.replace("[ARGS]...", "")
-    rows = re.findall(r"^  ([a-z]+)  +(\S.*)$", text, re.M)
+    rows = re.findall(r"^  ([a-z0-9]+)  +(\S.*)$", text, re.M)
     assert {name for name, _ in rows} >= set(methods())
     assert [name for name, words in rows if len(f"  {name:<10}{words}") > 80] == []
 
