@@ -135,7 +135,7 @@ def test_a_fixed_batch_is_filled_up(model, x):
     handle = model.net.one.register_forward_hook(lambda m, a, o: sizes.append(len(o)))
     values = evaluate(fixed, [channel(layer, 0)] * 3, x)
     handle.remove()
-    assert sizes == [5]
+    assert set(sizes) == {5}  # a first pass finds out which operation the layer is
     torch.testing.assert_close(values, maps(model, x)[:, 0].mean((1, 2)))
 
 
