@@ -145,5 +145,5 @@ def test_nothing_to_share_names_a_folder_of_this_machine(shown, tmp_path):
     assert out / "site/index.html" in files
     for path in files:
         text = path.read_text("utf-8")
-        for folder in (out, out.resolve(), Path.home(), Path.cwd()):
+        for folder in (out, shown[0], out.resolve(), Path.home(), Path.cwd()):
             assert f"{folder}/" not in text, path
