@@ -91,11 +91,29 @@ class Stability(Measurement):
                 )
             return None
         count = len(found["images"])
+        if asked is None and not self._enough(objects.take(found["images"], "held-out")):
+            voice.note(
+                f"the {count} images that fine-tuning held out are too few: measured on all "
+                f"{len(objects.paths)}, those that the network was trained on included"
+            )
+            return None
         voice.note(
             f"{count} of {len(objects.paths)} images, which fine-tuning held out (--held-out all: "
             "all of them)"
         )
         return found
+
+    def _enough(self, objects: PartSet) -> bool:
+        """Whether a part is shown often enough on some category."""
+        import numpy as np
+
+        from cnnlens.measure.part_measures import categories
+
+        chosen = objects.choose(self.asked.parts, self.asked.merge_categories)
+        known = chosen.image_categories or ()
+        names = sorted(set(known))
+        labels = np.array([names.index(name) for name in known])
+        return bool(categories(labels, chosen.centres, names))
 
     def described(self, layer: Layer) -> dict[str, Any]:
         """Say how many images were held out of a training, where only these are measured."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,27 @@ def test_a_record_that_is_none_or_of_other_data_is_refused(world: Path, tmp_path
     one = method(Stability, world, "net.pt", layer=("conv2",), held_out=str(tmp_path / "x.json"))
     with pytest.raises(UsageError, match="of other data than"):
         one.resolve()
+
+
+def test_too_few_images_held_out_are_said_and_all_are_measured(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("new.pt", "new.json"):
+        shutil.copy(world / name, tmp_path / name)
+    shutil.copytree(world / "animals", tmp_path / "animals")
+    found = json.loads((tmp_path / "new.json").read_text())
+    found["held_out"]["images"] = found["held_out"]["images"][:6]
+    found["held_out"]["data"] = open_data(tmp_path / "animals").fingerprint
+    (tmp_path / "new.json").write_text(json.dumps(found))
+    one = method(Stability, tmp_path, "new.pt", layer=("conv2",), chance=0, top=0)
+    one.study.voice = Voice()
+    one.resolve()
+    assert len(one.images.paths) == 120
+    assert "the 6 images that fine-tuning held out are too few" in capsys.readouterr().err
+    carry_out(method(Stability, tmp_path, "new.pt", layer=("conv2",), chance=0, top=0))
+    one = method(Stability, tmp_path, "new.pt", layer=("conv2",))
+    one.resolve()
+    assert one.described(one.layers[0]) == {"held_out": None}
 
 
 def test_no_checkpoint_no_record() -> None:
