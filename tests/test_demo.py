@@ -81,7 +81,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
     looks = ["dissect", "visualize", "deconv", "cam", "invert"]
-    assert sections == [*looks, "categories", "filters", "explain", "compare"]
+    assert sections == ["units", *looks, "categories", "filters", "explain", "compare"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
     for entry in at_unit:
