@@ -49,6 +49,8 @@ _NUMBERED = re.compile(r"(\.\d+)+$")
 _PART = re.compile(r"(layer|stage|block|denseblock|res|level)s?_?\d*|\d+|features|encoder_layer.*")
 # children of torchvision's ResNets in a Sequential, as ``nn.Sequential(*net.children())`` has them
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+# how names in the ``features`` of a network begin: numbers of a sequence, and DenseNet's
+_IN_FEATURES = re.compile(r"(\d+|conv0|norm\d|denseblock\d|transition\d)\.")
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ def find_views(state: Mapping[str, torch.Tensor]) -> list[View]:
     bare = {plain(name): tensor for name, tensor in state.items()}
     wrapped = () if list(bare) == list(state) else ("names of wrappers (module., _orig_mod.)",)
     found = _views_below(View("", bare, stripped=wrapped), _PREFIXES)
-    return sorted([_renamed(view) for view in found], key=lambda view: view.rank)[:_VIEWS]
+    named = [other for view in found for other in (_renamed(view), *_features(view))]
+    return sorted(named, key=lambda view: view.rank)[:_VIEWS]
 
 
 def _views_below(view: View, deep: int) -> list[View]:
@@ -253,6 +256,20 @@ def _renamed(view: View) -> View:
         beside=view.beside | {k: view.state[k] for k, n in names.items() if n[0] == "-"},
         stripped=lines,
     )
+
+
+def _features(view: View) -> list[View]:
+    """Take what may be a network's ``features``, saved alone, for a part of it."""
+    if not all(_IN_FEATURES.match(name) for name in view.state) or _children_in(view.state):
+        return []
+    state = {f"features.{name}": tensor for name, tensor in view.state.items()}
+    return [
+        replace(
+            view,
+            state=state,
+            stripped=(*view.stripped, "names of features alone (0 is features.0)"),
+        )
+    ]
 
 
 def listed(names: Iterable[str], shown: int = 4) -> str:

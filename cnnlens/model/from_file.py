@@ -240,7 +240,7 @@ def _recorded(
     changed = [change for change in found.changes if change.said]
     opened.assumed = [*extra, *(change.said for change in changed if change.assumed)]
     known = len(opened.assumed)  # which are notes already
-    own = found.channels or any(change.path == "conv1" for change in changed)
+    own = found.channels or any(change.stem for change in changed)
     if own and opened.preprocess is not None:
         opened.preprocess = replace(opened.preprocess, source="assumed")
         opened.assumed.append(f"preprocessing: that of {opened.arch}, which has another stem")

@@ -181,6 +181,8 @@ class Change:
         Whether something was assumed that no shape says.
     headless : bool
         Whether the network's outputs are features for it.
+    stem : bool
+        Whether images reach the network by another convolution.
     """
 
     path: str
@@ -188,6 +190,7 @@ class Change:
     said: str = ""
     assumed: bool = False
     headless: bool = False
+    stem: bool = False
 
 
 @dataclass

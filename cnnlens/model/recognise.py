@@ -57,7 +57,7 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
             return _with_head(view, one_of(_hinted(exact, hint), what))
         if changed:
             fitted = _hinted([a for a, _ in changed], hint)
-            return _with_head(view, min(fitted, key=lambda f: len(f.changes)))
+            return _with_head(view, min(fitted, key=_changes))
         near.append((view, fits))
     fits = [f for _, found in near for f in found]
     best = max(near, key=lambda pair: max((f.closeness for f in pair[1]), default=0.0))[0]
@@ -68,6 +68,11 @@ def _changed(view: View, fits: Sequence[Fit]) -> list[tuple[Fit, Fit]]:
     """Those that fit with another head or stem, each with what it was before."""
     found = [(adapt(f, shapes_of(view.state)), f) for f in fits]
     return [(a, f) for a, f in found if a is not None]
+
+
+def _changes(found: Fit) -> tuple[int, bool]:
+    """Sorts first what is changed least; torchvision's are changed more often than the zoo's."""
+    return len(found.changes), not found.architecture.name.startswith("torchvision:")
 
 
 def _keep(view: View, fits: Sequence[Fit]) -> None:
@@ -122,27 +127,38 @@ def held_against(arch: str, views: Sequence[View]) -> Found:
 
 
 def _with_head(view: View, found: Fit) -> Found:
-    """Give a headless network the one linear layer beside it that takes its features."""
+    """Give a headless network the head that lies beside it and takes its features."""
     cut = [change.path for change in found.changes if change.headless]
+    for start, at in (
+        [*_linear_beside(view, found, cut[0]), *_next_in_sequence(view, cut[0])] if cut else ()
+    ):
+        head = {f"{at}.{k.removeprefix(start)}": v
+                for k, v in view.beside.items() if k.startswith(start)}  # fmt: skip
+        state = {**view.state, **head}
+        again = fit(found.architecture, shapes_of(state))
+        again = again if again.exact else adapt(again, shapes_of(state)) or again
+        if again.exact and not again.headless:
+            beside = {k: v for k, v in view.beside.items() if not k.startswith(start)}
+            said = (*view.stripped, f"{start[:-1]} for {at}")
+            return replace(view, state=state, beside=beside, stripped=said), again
+    return view, found
+
+
+def _linear_beside(view: View, found: Fit, cut: str) -> Iterator[tuple[str, str]]:
+    """The one linear layer beside a network that reads its features, and whose place it takes."""
     wide = [k for k, v in view.beside.items() if v.ndim == 2 and k.endswith(".weight")]
-    if not cut or len(wide) != 1 or _PROJECTION.search(wide[0]):
-        return view, found
-    start = wide[0].removesuffix("weight")
-    if f"{start}bias" not in view.beside:
-        return view, found
-    own = _linear(found.architecture, found, cut[0])
-    if not own or view.beside[wide[0]].shape[1] != own[1]:
-        return view, found
-    head = {f"{own[0]}.{k.removeprefix(start)}": v
-            for k, v in view.beside.items() if k.startswith(start)}  # fmt: skip
-    state = {**view.state, **head}
-    again = fit(found.architecture, shapes_of(state))
-    again = again if again.exact else adapt(again, shapes_of(state)) or again
-    if not again.exact:
-        return view, found
-    beside = {k: v for k, v in view.beside.items() if not k.startswith(start)}
-    said = f"{start[:-1]} for {own[0]}"
-    return replace(view, state=state, beside=beside, stripped=(*view.stripped, said)), again
+    if len(wide) != 1 or _PROJECTION.search(wide[0]):
+        return
+    start, own = wide[0].removesuffix("weight"), _linear(found.architecture, found, cut)
+    if f"{start}bias" in view.beside and own and view.beside[wide[0]].shape[1] == own[1]:
+        yield start, own[0]
+
+
+def _next_in_sequence(view: View, cut: str) -> Iterator[tuple[str, str]]:
+    """What follows a body in a sequence of two, as fastai has them."""
+    start = f"{view.prefix.removesuffix('0.')}1."
+    if re.search(r"(^|\.)0\.$", view.prefix) and any(k.startswith(start) for k in view.beside):
+        yield start, cut
 
 
 def _linear(known: Architecture, found: Fit, cut: str) -> tuple[str, int] | None:

@@ -152,6 +152,11 @@ def test_torchvision_wins_over_an_equal_network_of_timm() -> None:
     assert told(infer(timm_shapes("resnet18", num_classes=9))) == ("torchvision:resnet18", 9)
 
 
+def test_sets_of_weights_without_classes_name_none() -> None:
+    known = torchvision_nets.architecture("vgg16")  # among them its "features"
+    assert known.class_names(3) is None and len(known.class_names(1000) or ()) == 1000
+
+
 def test_fitting_leaves_the_random_state_alone() -> None:
     before = torch.random.get_rng_state()
     fit(torchvision_nets.architecture("resnet18"), torchvision_shapes("resnet18"))

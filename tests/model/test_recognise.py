@@ -55,7 +55,7 @@ def body_and_head(state: State) -> State:
     names = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
     body = {f"{names[k.partition('.')[0]]}.{k.partition('.')[2]}": v
             for k, v in state.items() if not k.startswith("fc")}  # fmt: skip
-    return {**under("0.", body), "1.8.weight": torch.ones(7, 512)}
+    return {**under("0.", body), "1.8.weight": state["fc.weight"], "1.8.bias": state["fc.bias"]}
 
 
 LAYOUTS: dict[str, Callable[[State], Any]] = {
@@ -90,7 +90,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
     "bfloat16": lambda s: {k: v.bfloat16() if v.is_floating_point() else v for k, v in s.items()},
     "double": lambda s: {k: v.double() if v.is_floating_point() else v for k, v in s.items()},
 }  # fmt: skip
-HEADLESS = ("dino", "fastai_body", "moco")
+HEADLESS = ("dino", "moco")
 
 
 def opened(tmp_path: Path, content: Any, **options: Any) -> Model:

@@ -165,7 +165,7 @@ def _preprocess(name: str, net: nn.Module) -> Preprocess:
 
 def _class_names(name: str, outputs: int) -> list[str] | None:
     for weights in _models().get_model_weights(name):
-        categories = weights.meta.get("categories", [])
+        categories = weights.meta.get("categories") or []  # VGG-16's features have none
         if len(categories) == outputs:
             return list(categories)
     return None
