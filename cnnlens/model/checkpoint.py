@@ -233,23 +233,6 @@ def read_safetensors(path: Path) -> State:
         raise _damaged(path, error) from error
 
 
-def unwrap(content: Any) -> State | None:
-    """Find the state dict in a checkpoint's content, in known wrappers; None when there is none."""
-    for _ in range(4):  # wrappers nest: {"model": {"state_dict": …}}
-        if isinstance(content, nn.Module):
-            content = content.state_dict()
-        if not isinstance(content, Mapping):
-            return None
-        inner = next((content[k] for k in WRAPPERS if _holds_tensors(content.get(k))), None)
-        if inner is None:
-            break
-        content = inner
-    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
-    if not tensors or not all(isinstance(k, str) for k in tensors):
-        return None
-    return tensors
-
-
 def find_module(content: Any) -> nn.Module | None:
     """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper."""
     if isinstance(content, Mapping):
@@ -259,14 +242,6 @@ def find_module(content: Any) -> nn.Module | None:
     if isinstance(content, nn.DataParallel):
         content = content.module
     return content if isinstance(content, nn.Module) else None
-
-
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, nn.Module):
-        return True
-    if not isinstance(value, Mapping):
-        return False
-    return any(isinstance(v, torch.Tensor) or _holds_tensors(v) for v in value.values())
 
 
 def modern_names(state: State) -> State:

@@ -26,9 +26,9 @@ from cnnlens.model.checkpoint import (
 from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
-from cnnlens.model.hub import FROM_ELSEWHERE, open_folder, read_parts
+from cnnlens.model.hub import FROM_ELSEWHERE, folder_of, open_folder, read_parts
 from cnnlens.model.infer import Fit, build
-from cnnlens.model.parametrized import refuse_quantized, whole_weights
+from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.recognise import held_against, recognise
 
 CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
@@ -110,6 +110,8 @@ def open_file(
     CnnlensError
         When the file is no model that can be opened; says what it seems to be.
     """
+    if arch is None and (folder := folder_of(path)) is not None:
+        return open_folder(folder, None, weights, path.name)
     if (parts := read_parts(path)) is not None:
         return _from_content(parts, path, arch, weights)
     if path.is_dir():
@@ -118,9 +120,7 @@ def open_file(
     if kind == EXPORTED:
         return _needless(open_exported(path, allow_pickle), arch, path)
     if kind == SAFETENSORS:
-        state = read_safetensors(path)
-        refuse_quantized(path, state)
-        return _from_content(state, path, arch, weights)
+        return _from_content(read_safetensors(path), path, arch, weights)
     read = read_pickle if kind == PICKLE else read_torch
     return _from_content(read(path, allow_pickle), path, arch, weights)
 
@@ -145,7 +145,7 @@ def _from_content(content: Any, path: Path, arch: str | None, weights: str | Non
     if module is not None and arch is None and weights is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         return with_names(Opened(module, f"pickle:{kind}", notes=[f"unpickled {kind}"]), content)
-    refuse_quantized(path, content)
+    refuse_unfinished(path, content)
     entries = find_entries(content)
     if not entries:
         raise CnnlensError(
@@ -206,6 +206,7 @@ def _from_state(state: State, path: Path, arch: str | None, hint: str | None = N
     whole, merged = whole_weights(state)
     views = find_views(modern_names(whole))
     if arch is None:
+        refuse_transformers(path, whole)
         view, found = recognise(views, str(path), hint)
     else:
         # a wrapper of the user's own may hold everything under `model.`, rightly

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architectures import Architecture, Opened, described, shapes_of, timm
 from cnnlens.model.architectures import transformers as hf
-from cnnlens.model.checkpoint import State, read_safetensors, read_torch, unwrap
+from cnnlens.model.checkpoint import State, read_safetensors, read_torch
+from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.infer import Fit, build, fit, same_network
+from cnnlens.model.parametrized import MERGE
 
 CONFIG, INDEX = "config.json", ".index.json"
 # in the order in which they are taken
@@ -28,40 +30,104 @@ FROM_ELSEWHERE = (
 _ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
 
 
-def open_folder(path: Path, arch: str | None = None, weights: str | None = None) -> Opened:
+def open_folder(
+    path: Path, arch: str | None = None, weights: str | None = None, file: str | None = None
+) -> Opened:
     """Open a folder of timm's or transformers' hub, which knows its architecture.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    arch : str, optional
+        Not used, and said so: the folder knows it.
+    weights : str, optional
+        A file in it, or an entry of its usual file, instead of that.
+    file : str, optional
+        The file of weights that was named for the folder.
 
     Raises
     ------
     UsageError
-        When `weights` is given, or the package that wrote the folder is not installed.
+        When there are no weights of that name, or the package that wrote the folder is not
+        installed.
     CnnlensError
         When the folder is none of those, incomplete, or holds no network of images.
     """
     if not (path / CONFIG).is_file():
         raise _no_hub(path)
     config = _read_json(path / CONFIG)
-    if weights is not None:
-        raise UsageError(f"{path} holds one network's weights", "leave out --weights")
-    opened = _written(path, config)
+    opened = _written(path, config, weights, file)
+    others = [] if weights or file else _other_files(path)
+    if others:
+        said = f"--weights opens {', '.join(others)}"
+        opened.notes = [*opened.notes, f"{_check_weights(path)[0].name} is opened; {said}"]
+    if file is not None:
+        opened.notes = [*opened.notes, f"{CONFIG} beside it is read"]
     if arch is not None:
         unused = f"{CONFIG} says itself that it is {opened.arch}; --arch {arch} is not used"
         opened.notes = [*opened.notes, unused]
     return opened
 
 
-def _written(path: Path, config: Mapping[str, Any]) -> Opened:
+def folder_of(path: Path) -> Path | None:
+    """The folder of a hub that a file of weights belongs to; None of other files."""
+    usual = path.name in [name + end for name in WEIGHTS for end in ("", INDEX)]
+    if not path.is_file() or not (usual or _SHARD.fullmatch(path.name)):
+        return None
+    try:
+        config = _read_json(path.parent / CONFIG)
+    except CnnlensError:
+        return None
+    return path.parent if {"architecture", "model_type"} & config.keys() else None
+
+
+def _written(
+    path: Path, config: Mapping[str, Any], weights: str | None, file: str | None
+) -> Opened:
     """Open a folder as the package that wrote it does."""
     if "architecture" in config:
-        return _from_timm(path, config)
+        return _from_timm(path, config, _chosen(path, weights, file))
     if "model_type" in config:
         _check_weights(path)
+        state = _chosen(path, weights, file) if weights or file else None
         processor = next((p for n in hf.PROCESSORS if (p := path / n).is_file()), None)
-        return hf.open_transformers(path, config, _read_json(processor) if processor else {})
+        return hf.open_transformers(path, config, _read_json(processor) if processor else {}, state)
     raise CnnlensError(
         f"{path / CONFIG} names neither 'architecture' (timm) nor 'model_type' (transformers)",
         _name_a_file(path),
     )
+
+
+def _chosen(path: Path, weights: str | None, file: str | None) -> State:
+    """The weights of a folder's usual file or the named one; of an entry in it."""
+    if weights is not None and (path / weights).is_file() and Path(weights).name == weights:
+        weights, file = None, weights
+    single = file is not None and not file.endswith(INDEX) and not _SHARD.fullmatch(file)
+    files = [path / str(file)] if single else _check_weights(path)
+    if weights is None:
+        return _read_files(files)
+    content: Any = {}
+    for one in files:
+        content |= _read(one)
+    try:
+        return choose(find_entries(content), weights, path)[0].state
+    except UsageError as error:
+        others = _other_files(path)
+        hint = did_you_mean(weights, others) or f"it has {', '.join(others)}"
+        raise UsageError(error.message, hint if others else error.hint) from None
+
+
+_NO_WEIGHTS = re.compile(r"opti|sched|scaler|rng|random|training_args|tf_|flax|adapter|token", re.I)
+
+
+def _other_files(path: Path) -> list[str]:
+    """Files of weights beside the usual one, which ``--weights`` opens."""
+    usual = {*WEIGHTS, *(file.name for file in _check_weights(path))}
+    found = sorted(p.name for p in path.iterdir() if p.name.endswith(_ENDINGS))
+    return [
+        n for n in found if n not in usual and not _SHARD.fullmatch(n) and not _NO_WEIGHTS.match(n)
+    ]
 
 
 def _no_hub(path: Path) -> CnnlensError:
@@ -72,6 +138,10 @@ def _no_hub(path: Path) -> CnnlensError:
         kind = "an ONNX model" if onnx else "a TensorFlow SavedModel"
         return CnnlensError(
             f"{path} is a folder with {kind}, which cnnlens does not open", FROM_ELSEWHERE
+        )
+    if "adapter_config.json" in names:
+        return CnnlensError(
+            f"{path} holds adapters of a network (LoRA), and not the network", MERGE
         )
     return CnnlensError(f"{path} is a folder without {CONFIG}, not a model", _name_a_file(path))
 
@@ -165,22 +235,24 @@ def _read_weights(path: Path) -> State:
     return _read_files(_check_weights(path))
 
 
+def _read(file: Path) -> Any:
+    return read_safetensors(file) if file.suffix == ".safetensors" else read_torch(file)
+
+
 def _read_files(files: Sequence[Path]) -> State:
     state: State = {}
     for file in files:
-        safe = file.suffix == ".safetensors"
-        found = read_safetensors(file) if safe else unwrap(read_torch(file))
-        if found is None:
+        entries = find_entries(_read(file))
+        if not entries:
             raise CnnlensError(f"{file} holds no state dict", "download the folder again")
-        state |= found
+        state |= entries[0].state
     return state
 
 
-def _from_timm(path: Path, config: Mapping[str, Any]) -> Opened:
+def _from_timm(path: Path, config: Mapping[str, Any], state: State) -> Opened:
     plain = timm.architecture(str(config["architecture"]).partition(".")[0])
     arguments = timm.arguments(config)
     known = replace(plain, options=lambda _: (arguments,))
-    state = _read_weights(path)
     try:
         found = fit(known, shapes_of(state))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -1,9 +1,12 @@
-"""Weights that are not kept as the network computes with them: in parts, or quantized.
+"""Weights that are not kept as the network computes with them: in parts, adapted, or quantized.
 
 Those in parts (pruned, or with their norm or spectrum apart) are made whole.
 `torch.nn.utils` has them in two generations, names beside the weight (``weight_g``) and modules
 below ``parametrizations``. What a network computes in evaluation mode is one weight; so it is put
 together once, and the parts are left out.
+
+Adapters that are not merged are refused, since no tensor says how much they count. Networks of
+transformers are, where their settings are not there to build them.
 
 Quantized ones are refused. Their networks compute with small integers, by operations that have no
 gradients, and their scales lie beside the weights: read as ordinary ones they would give numbers
@@ -132,11 +135,19 @@ def _of_spectrum(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return (weight.double() / largest).to(weight.dtype)
 
 
-# ---- quantized: told from others by the names and types of what a file holds
+# ---- adapted or quantized: told from others by the names and types of what a file holds
 
 
-def refuse_quantized(path: Path, content: Any) -> None:
-    """Refuse what a file holds where its weights are quantized, or were prepared for it.
+_ADAPTER = re.compile(r"(^|[._])(lora_\w+|ia3_l|base_layer|modules_to_save)(\.|$)")
+MERGE = (
+    "merge them into the network they belong to and save that: peft's model.merge_and_unload(), "
+    "then torch.save(its state_dict(), FILE)"
+)
+
+
+def refuse_unfinished(path: Path, content: Any) -> None:
+    """Refuse what a file holds where its weights are quantized, or were prepared for it, or wait
+    for adapters to be merged into them.
 
     Raises
     ------
@@ -148,6 +159,30 @@ def refuse_quantized(path: Path, content: Any) -> None:
             raise CnnlensError(
                 f"{path} holds a quantized network ({name}), which cnnlens does not open", HINT
             )
+        if isinstance(value, Tensor) and _ADAPTER.search(name):
+            raise CnnlensError(f"{path} holds adapters that are not merged ({name})", MERGE)
+
+
+_TRANSFORMERS = re.compile(
+    r"(^|\.)(embedder\.(embedder\.)?convolution|embeddings\.(patch_embedding|convolution|cls_token)|"
+    r"conv_stem\.(first_conv\.)?convolution|attention\.attention\.(query|qkv))"
+)
+
+
+def refuse_transformers(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse the weights of a network of transformers: they say too little to build it.
+
+    Raises
+    ------
+    CnnlensError
+        Names the first sign of it.
+    """
+    if name := next((name for name in state if _TRANSFORMERS.search(name)), None):
+        raise CnnlensError(
+            f"{path} is a network of transformers ({name}) without its config.json",
+            "put config.json beside it (and preprocessor_config.json) and name the folder; or give "
+            "the code that builds it, --arch file.py:factory",
+        )
 
 
 def _is_quantized(name: str, value: Any) -> bool:

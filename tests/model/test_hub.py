@@ -13,7 +13,8 @@ from torch import nn
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
-from cnnlens.model.hub import open_folder
+from cnnlens.model.from_file import open_file
+from cnnlens.model.hub import folder_of, open_folder
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
 from tests.model.nets import filled
@@ -116,13 +117,54 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     assert "cannot build timm:test_resnet" in refusal(tmp_path / "f").message
 
 
-def test_an_architecture_is_known_and_an_entry_cannot_be_told(tmp_path: Path) -> None:
+def test_an_architecture_is_known(tmp_path: Path) -> None:
     timm_folder(tmp_path / "f")
-    assert "leave out --weights" in refusal(tmp_path / "f", UsageError, weights="ema").hint
     opened = open_folder(tmp_path / "f", arch="resnet18")
     assert opened.arch == "timm:test_resnet"
     said = "config.json says itself that it is timm:test_resnet; --arch resnet18 is not used"
     assert said in opened.notes
+
+
+def test_weights_names_another_file_or_an_entry_of_the_usual_one(tmp_path: Path) -> None:
+    usual = timm_folder(folder := tmp_path / "f").state_dict()
+    other = {k: v + 1 for k, v in usual.items()}
+    (folder / "model.safetensors").unlink()
+    torch.save({"state_dict": usual, "state_dict_ema": other}, folder / "pytorch_model.bin")
+    torch.save(other, folder / "last.pth")
+    torch.save({}, folder / "optimizer.bin")
+
+    def bias(weights: str | None, place: Path = folder) -> torch.Tensor:
+        return open_model(str(place), weights=weights, device="cpu").net.state_dict()["bn1.bias"]
+
+    assert torch.equal(bias(None), usual["bn1.bias"])
+    for key in ("state_dict_ema", "last.pth"):
+        assert torch.equal(bias(key), other["bn1.bias"])
+    assert torch.equal(bias("state_dict_ema", folder / "pytorch_model.bin"), other["bn1.bias"])
+    assert "pytorch_model.bin is opened; --weights opens last.pth" in open_folder(folder).notes
+    error = refusal(folder, UsageError, weights="lost.pth")
+    assert "has no weights 'lost.pth'" in error.message and "last.pth" in error.hint
+    (folder / "last.pth").unlink()
+    assert "state_dict_ema" in refusal(folder, UsageError, weights="state_dict_em").hint
+
+
+def test_a_file_of_weights_in_a_folder_of_a_hub_is_read_with_what_lies_beside_it(
+    tmp_path: Path,
+) -> None:
+    timm_folder(tmp_path / "f", label_names=NAMES)
+    opened = open_file(tmp_path / "f" / "model.safetensors")
+    assert (opened.classes, opened.preprocess.source) == (NAMES, "config.json")
+    assert "config.json beside it is read" in opened.notes
+    named = open_file(tmp_path / "f" / "model.safetensors", arch="timm:test_resnet")
+    assert named.classes is None  # who names the architecture opens the file alone
+    (tmp_path / "f" / "config.json").write_text("{}")
+    assert folder_of(tmp_path / "f" / "model.safetensors") is None
+
+
+def test_adapters_without_their_network_say_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "adapter_config.json").write_text("{}")
+    error = refusal(tmp_path / "f")
+    assert "adapters of a network" in error.message and "merge_and_unload" in error.hint
 
 
 def fill(folder: Path, files: dict[str, str]) -> Path:
@@ -207,6 +249,18 @@ def test_networks_of_transformers_open_as_plain_ones(kind: str, tmp_path: Path) 
     first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
     layers = find_layers(model)
     assert layers.resolve(f"module:{first}").shape[0] == net.get_submodule(first).out_channels
+
+
+def test_other_weights_of_a_folder_of_transformers_open_the_same_way(tmp_path: Path) -> None:
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **LABELS)
+    other = {k: v + 1 for k, v in net.state_dict().items()}
+    torch.save({"ema": other}, tmp_path / "f" / "last.pth")
+    name = "classifier.1.bias"
+    for place, weights in (("f", "last.pth"), ("f/model.safetensors", None)):
+        model = open_model(str(tmp_path / place), weights=weights, device="cpu")
+        want = other if weights else net.state_dict()
+        assert torch.equal(model.net.state_dict()[name], want[name])
+        assert model.classes == NAMES
 
 
 def test_a_folders_network_is_not_trained_into_a_file_that_nobody_can_open(tmp_path: Path) -> None:

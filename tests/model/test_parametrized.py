@@ -76,6 +76,31 @@ def test_what_cannot_be_known_is_named_with_the_way_out() -> None:
     assert "remove_parametrizations" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["base_model.model.conv1.lora_A.default.weight", "conv1.base_layer.weight", "qkv.lora_B"],
+)
+def test_adapters_that_wait_to_be_merged_are_refused(tmp_path: Path, name: str) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.ones(8, 3, 3, 3), name: torch.ones(2, 2)}},
+               tmp_path / "net.pt")  # fmt: skip
+    with pytest.raises(CnnlensError, match="adapters that are not merged") as caught:
+        open_file(tmp_path / "net.pt")
+    assert name in caught.value.message and "merge_and_unload" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet.embedder.embedder.convolution.weight", "embeddings.patch_embeddings.weight",
+     "vit.embeddings.cls_token", "mobilenet_v2.conv_stem.first_conv.convolution.weight",
+     "vision_model.embeddings.patch_embedding.weight"],
+)  # fmt: skip
+def test_weights_of_transformers_want_their_settings_beside_them(tmp_path: Path, name: str) -> None:
+    torch.save({name: torch.ones(8, 3, 3, 3)}, tmp_path / "net.pt")
+    with pytest.raises(CnnlensError, match=r"transformers .* without its config\.json") as caught:
+        open_file(tmp_path / "net.pt")
+    assert "config.json beside it" in caught.value.hint
+
+
 # ---- quantized
 
 

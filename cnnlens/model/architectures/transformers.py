@@ -6,6 +6,8 @@ import importlib.util
 import json
 import logging
 import re
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -57,7 +59,10 @@ _RESIZES = {"interpolate_pos_encoding"}
 
 
 def open_transformers(
-    path: Path, config: Mapping[str, Any], processor: Mapping[str, Any]
+    path: Path,
+    config: Mapping[str, Any],
+    processor: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
 ) -> Opened:
     """Open a folder whose ``config.json`` names a ``model_type``.
 
@@ -69,6 +74,8 @@ def open_transformers(
         What its ``config.json`` holds.
     processor : mapping
         What its ``preprocessor_config.json`` holds; empty where there is none.
+    state : mapping, optional
+        Weights that count instead of the folder's.
 
     Raises
     ------
@@ -81,7 +88,8 @@ def open_transformers(
         raise UsageError(
             f"{path} needs transformers, which is not installed", 'pip install "cnnlens[hf]"'
         )
-    whole, loaded = _load(path, config)
+    with _with_weights(path, state) as folder:
+        whole, loaded = _load(folder, path, config)
     if getattr(whole, "main_input_name", "") != "pixel_values":
         raise CnnlensError(
             f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
@@ -137,7 +145,23 @@ def _notes(
     return notes
 
 
-def _load(path: Path, config: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+@contextmanager
+def _with_weights(path: Path, state: Mapping[str, Tensor] | None) -> Iterator[Path]:
+    """The folder; for other weights, one like it with those, while it is read."""
+    if state is None:
+        yield path
+        return
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copyfile(path / "config.json", folder / "config.json")
+        tensors = {k: v.contiguous().clone() for k, v in state.items()}
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        yield folder
+
+
+def _load(folder: Path, path: Path, config: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """Build what the folder holds, as transformers does, without the network and without code."""
     import transformers
 
@@ -147,7 +171,10 @@ def _load(path: Path, config: Mapping[str, Any]) -> tuple[nn.Module, dict[str, A
     try:
         with _quietly():
             return auto.from_pretrained(
-                str(path), local_files_only=True, trust_remote_code=False, output_loading_info=True
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
     except Exception as error:  # whatever transformers raises
         reason = " ".join(str(error).split())[:200]
