@@ -22,11 +22,12 @@ from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.class_order import check_order, chosen, judge
 from cnnlens.model.classes import class_scores, count_scores
-from cnnlens.model.matching import NAMES, Reading, in_order, readings
+from cnnlens.model.matching import NAMES, Reading, in_order, readings, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 
 _IMAGES = 32  # that are looked at, for the size
+_SURER = 0.02  # by which a size is better: of less, two sizes are alike
 
 
 # ---- the order of classes
@@ -151,82 +152,115 @@ class NaturalSize:
         Height and width, in pixels.
     better : bool
         Whether the network answers better at it.
-    note : str
+    found : str
         What was tried, for people.
     """
 
     size: tuple[int, int]
     better: bool
-    note: str
+    found: str
+
+    @property
+    def note(self) -> str:
+        """What was tried, and what comes of it where nothing stands in the way."""
+        taken = f"{_by(self.size)} is taken (--image-size says others)"
+        return f"{self.found}; {taken if self.better else f'{self.ask} takes theirs'}"
+
+    @property
+    def ask(self) -> str:
+        """The option that says this size."""
+        height, width = self.size
+        return f"--image-size {height}" + (f"x{width}" if height != width else "")
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """How a network answers some images at one size: how many are right, where that is known."""
+
+    images: int
+    right: int | None
+    sure: float
+
+    def beats(self, other: _Tried) -> bool:
+        if self.right is not None and other.right is not None:
+            return self.right > other.right
+        return self.sure > other.sure + _SURER
+
+    def __str__(self) -> str:
+        sure = f"sure by {self.sure:.0%}"
+        return sure if self.right is None else f"right on {self.right} of {self.images}"
 
 
 def natural_size(model: Model, images: ImageSet) -> NaturalSize | None:
     """Try the images' own size, where the network's is assumed and all of them are smaller.
 
-    Better is: right on more of them, where class folders are as many as the outputs (in
-    alphabetical order); else surer, by the mean of the highest probability.
+    Better is: right on more of them, where folders mean classes of the network (see
+    `matching.usual_outputs`); else surer by two points, by the mean of the highest probability.
 
     Returns
     -------
     NaturalSize or None
         None where the assumed size stands.
     """
-    assumed = model.preprocess
-    if assumed.source != "assumed" or (size := _own_size(images, assumed.size)) is None:
+    assumed, places = model.preprocess, _spaced(images)
+    sizes = _own_sizes(images, places)
+    if not sizes or not all(w < assumed.size[1] and h < assumed.size[0] for w, h in sizes):
         return None
+    (width, height), _ = sizes.most_common(1)[0]
+    size = height, width
     own = replace(assumed, size=size, resize=None)
-    start = f"{images.name}'s images are {_by(size)}, and {_by(assumed.size)} is assumed: "
-    ask = f"--image-size {size[0]}" + (f"x{size[1]}" if size[0] != size[1] else "")
-    before, after = (_tried_at(model, images, one) for one in (assumed, own))
-    if after is None:
-        return NaturalSize(size, False, f"{start}the network does not run on {_by(size)}")
-    if before is None:
-        said = f"{start}it runs on {_by(size)} alone, which is taken (--image-size says others)"
-        return NaturalSize(size, True, said)
-    kind = 0 if before[0] is not None else 1
-    what = ("right on {:.0%}", "sure by {:.0%}")[kind]
-    better = (after[kind] or 0.0) > (before[kind] or 0.0)
-    tried = (
-        f"it is {what.format(after[kind])} of {_IMAGES} at most at {_by(size)}, "
-        f"{what.format(before[kind])} at {_by(assumed.size)}"
-    )
-    end = f"{_by(size)} is taken (--image-size says others)" if better else f"{ask} takes theirs"
-    return NaturalSize(size, better, f"{start}{tried}; {end}")
-
-
-def _own_size(images: ImageSet, assumed: tuple[int, int]) -> tuple[int, int] | None:
-    """The most frequent size of some images, where all are smaller than the assumed one."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    for place in np.linspace(0, len(images.paths) - 1, min(_IMAGES, len(images.paths))):
-        with suppress(DamagedImage):
-            sizes[images.load(round(place)).size] += 1
-    if not sizes or not all(w < assumed[1] and h < assumed[0] for w, h in sizes):
+    are = "" if len(sizes) == 1 else "smaller, most often "
+    start = f"{images.name}'s images are {are}{_by(size)}, and {_by(assumed.size)} is assumed"
+    before, after = (_tried_at(model, images, places, one) for one in (assumed, own))
+    if before is None and after is None:
         return None
-    width, height = sizes.most_common(1)[0][0]
-    return height, width
+    if after is None:
+        return NaturalSize(size, False, f"{start}: the network does not run on {_by(size)}")
+    if before is None:
+        return NaturalSize(size, True, f"{start}: it runs on {_by(size)} alone")
+    found = f"{start}: it is {after} at {_by(size)}, {before} at {_by(assumed.size)}"
+    return NaturalSize(size, after.beats(before), found)
+
+
+def _spaced(images: ImageSet) -> list[int]:
+    places = np.linspace(0, len(images.paths) - 1, _IMAGES)
+    return list(dict.fromkeys(round(place) for place in places))
+
+
+def _own_sizes(images: ImageSet, places: list[int]) -> Counter[tuple[int, int]]:
+    """Widths and heights of some images."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for place in places:
+        with suppress(DamagedImage):
+            sizes[images.load(place).size] += 1
+    return sizes
 
 
 def _tried_at(
-    model: Model, images: ImageSet, preprocess: Preprocess
-) -> tuple[float | None, float] | None:
-    """Share that is right, where that can be known, and mean confidence; None where it fails."""
-    places = [round(p) for p in np.linspace(0, len(images.paths) - 1, _IMAGES)]
-    pixels = np.stack([images.pixels(place, preprocess) for place in dict.fromkeys(places)])
-    x = torch.from_numpy(pixels)
+    model: Model, images: ImageSet, places: list[int], preprocess: Preprocess
+) -> _Tried | None:
+    """Ask the network at one size; None where it fails."""
+    categories, pixels, truth = images.image_categories or (), [], []
+    for place in places:
+        with suppress(DamagedImage):
+            pixels.append(images.pixels(place, preprocess))
+            truth.append(categories[place] if categories else "")
+    if not pixels:
+        return None
+    x = torch.from_numpy(np.stack(pixels))
     x = x.float() / 255 if x.dtype == torch.uint8 else x
     try:
         with torch.no_grad(), model.in_use():
             output = model.net(preprocess.normalize(x.to(model.device)))
-        scores = class_scores(output, len(x), model.head)  # (N, K)
+        scores = class_scores(output, len(x), model.head).cpu()  # (N, K)
     except (RuntimeError, ValueError, CnnlensError):
         return None
     sure = float(scores.softmax(1).amax(1).mean())
-    categories = images.image_categories
-    names = sorted(set(categories or ()))
-    if categories is None or len(names) != scores.shape[1]:
-        return None, sure
-    truth = torch.tensor([names.index(categories[place]) for place in dict.fromkeys(places)])
-    return float((scores.argmax(1).cpu() == truth).float().mean()), sure
+    means = usual_outputs(categories, model.classes, scores.shape[1])
+    if not truth[0] or not means:
+        return _Tried(len(x), None, sure)
+    wanted = torch.tensor([means.get(name, -1) for name in truth])
+    return _Tried(len(x), int((scores.argmax(1) == wanted).sum()), sure)
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -91,7 +91,7 @@ def open_model(
     place = resolve_device(device)
     opened = _open(spec, arch, allow_pickle, weights)
     check_initialized(opened.net)
-    preprocess = _override(_settings(opened), image_size, mean, std)
+    preprocess = overridden(_settings(opened), image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
     return _named(_as_model(opened, spec, preprocess, place, head), classes)
@@ -149,6 +149,9 @@ def wrap_module(
     classes: Sequence[str] | None = None,
     device: torch.device | str | None = None,
     head: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Model:
     """Describe a caller's own module, without touching it.
 
@@ -165,6 +168,8 @@ def wrap_module(
         Where it is to run; by default where it is.
     head : str, optional
         Which of several outputs is the classes', by name or number.
+    image_size, mean, std
+        As in `open_model`.
 
     Returns
     -------
@@ -194,7 +199,7 @@ def wrap_module(
         net=net,
         spec=kind,
         arch=kind,
-        preprocess=settings,
+        preprocess=overridden(settings, image_size, mean, std),
         classes=None if classes is None else [str(name) for name in classes],
         fingerprint=fingerprint(kind, net, source),
         notes=notes,
@@ -320,17 +325,25 @@ def _fixed(spec: str, size: tuple[int, int]) -> UsageError:
     return UsageError(f"{spec} takes pictures of {height}x{width} only", "leave out --image-size")
 
 
-def _override(
+def overridden(
     settings: Preprocess,
     image_size: tuple[int, int] | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> Preprocess:
+    """Return settings with what was said in their place.
+
+    Raises
+    ------
+    UsageError
+        For a mean or deviation that cannot be meant.
+    """
     if image_size is None and mean is None and std is None:
         return settings
     if settings.scale == 1:
         _check_unit(mean, std)
-    changed = replace(settings, source=f"{settings.source}, overridden")
+    source = settings.source.removesuffix(", overridden")
+    changed = replace(settings, source=f"{source}, overridden")
     if image_size is not None:
         changed = replace(changed, size=image_size, resize=None)
     if mean is not None:

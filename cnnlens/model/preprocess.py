@@ -69,6 +69,11 @@ class Preprocess:
         """Number of input channels."""
         return len(self.mean)
 
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nobody has said all of them."""
+        return self.source.startswith("assumed")
+
     def with_channels(self, channels: int) -> Preprocess:
         """Return these settings for a network of another number of input channels: assumed then,
         whoever they are from.

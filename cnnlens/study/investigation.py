@@ -124,7 +124,10 @@ class Investigation:
             return
         device = None if self._run.device == "auto" else self._run.device
         self._net = model
-        self._wrap = partial(wrap_module, model, preprocess, classes, device, self._opening.head)
+        given = self._opening.as_arguments()
+        self._options = {name: given[name] for name in ("image_size", "mean", "std") if given[name]}
+        more = {"head": self._opening.head, **self._options}
+        self._wrap = partial(wrap_module, model, preprocess, classes, device, **more)
 
     # ---- what it works on
 
@@ -139,7 +142,7 @@ class Investigation:
         spec = self._spec if self._net is None else self._wrap()
         reading = reading or DataSettings()
         study = Study(self.workspace, spec, self._opening, run, voice, force, reading)
-        study.options = self._options
+        study.options = {**self._options}
         in_use: AbstractContextManager[object] = nullcontext()
         if spec is not None and not isinstance(spec, str):
             in_use = spec.in_use()
@@ -147,8 +150,10 @@ class Investigation:
                 self._say(voice, note)
         with random_states(), in_use:
             yield study
-        if isinstance(self._spec, str) and "model" in vars(study):
-            self._spec, self._options = study.model, study.options
+        if "model" in vars(study):
+            self._options = study.options
+            if self._net is None:
+                self._spec = study.model
 
     def _say(self, voice: Voice, note: str) -> None:
         """Say what was assumed, once."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cnnlens.model.layers import Layers
     from cnnlens.model.model import Model
 
+_FED = ("image_size", "mean", "std")
+
 
 @dataclass
 class Network:
@@ -49,7 +51,7 @@ class Network:
 
         recalled = self.workspace.recalled
         if self.spec is not None and not isinstance(self.spec, str):
-            return recalled(self.spec)
+            return self._as_fed(recalled(self.spec))
         known = self.workspace.model_options
         if self.spec is None:
             if known is None:
@@ -75,6 +77,19 @@ class Network:
             self.voice.note(f"classes: {model.classes_source}, as before")
         return model
 
+    def _as_fed(self, model: Model) -> Model:
+        """Feed a network in memory as was said or found before, where it does not say more."""
+        from cnnlens.model.open import overridden
+
+        if model.lent_to is None or not model.preprocess.is_assumed:
+            return model
+        known = self.workspace.model_options if self.workspace.knows(model) else None
+        for name in _FED:
+            if self.options.get(name) is None and (value := (known or {}).get(name)):
+                self.options[name] = tuple(value)
+        fed = overridden(model.preprocess, *map(self.options.get, _FED))
+        return replace(model, preprocess=fed)
+
     @cached_property
     def addresses(self) -> Layers:
         """Everything that can be addressed in the model; says which output of several counts."""
@@ -97,14 +112,27 @@ class Network:
         return self.opening.classes if self.opening.classes in ORDERS else None
 
     def _take_natural_size(self, images: ImageSet) -> None:
-        """Feed images as large as they are to a new network whose input size is only assumed."""
-        new = isinstance(self.spec, str) and "addresses" not in self.__dict__
-        if not new or self.opening.image_size or self.workspace.knows(self.model):
+        """Feed images as large as they are to a network whose input size is only assumed.
+
+        Where results were made at the assumed one, it stays; what fits these images is said once.
+        """
+        space = self.workspace
+        if self.spec is None and (space.model_options is None or space.knows_data(images)):
+            return
+        model = self.model
+        sized = self.opening.image_size or self.options.get("image_size")
+        if sized or not model.preprocess.is_assumed or "addresses" in self.__dict__:
+            return
+        stays = space.knows(model) and space.has_results()
+        if stays and space.knows_data(images):
             return
         from cnnlens.measure.assumed import natural_size
 
-        if found := natural_size(self.model, images):
-            self.voice.note(found.note)
-            if found.better:
-                self.options["image_size"] = found.size
-                self.model.preprocess = replace(self.model.preprocess, size=found.size, resize=None)
+        if (found := natural_size(model, images)) is None:
+            return
+        elsewhere = f"{found.found}; {found.ask} takes theirs, with another -w"
+        self.voice.note(elsewhere if stays else found.note)
+        if found.better and not stays:
+            self.options["image_size"] = found.size
+            own = replace(model.preprocess, size=found.size, resize=None)
+            self.model = replace(model, preprocess=own)

@@ -141,7 +141,8 @@ class Workspace:
             "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
         }
         if getattr(model, "lent_to", None) is not None:
-            entry["options"] = {"in_memory": True, **({"head": model.head} if model.head else {})}
+            kept = {**options, "head": model.head}
+            entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
         known = self.document["model"]
         if self._is_lost:
             self.clear()
@@ -169,7 +170,7 @@ class Workspace:
         return model
 
     def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
-        if self._has_results() and not force:
+        if self.has_results() and not force:
             same = known.get("fingerprint") == entry["fingerprint"]
             what = "another preprocessing" if same else f"another model ({known.get('spec')})"
             raise CnnlensError(
@@ -178,7 +179,8 @@ class Workspace:
             )
         self.clear()
 
-    def _has_results(self) -> bool:
+    def has_results(self) -> bool:
+        """Whether commands have written anything that depends on the model."""
         return any((self.path / name).exists() for name in self._folders())
 
     def _folders(self) -> list[str]:
@@ -222,6 +224,10 @@ class Workspace:
     def _entry(self, images: ImageSet) -> dict[str, Any]:
         """Find what is known of a data set."""
         return next((e for e in self.document["data"] if is_entry_of(e, images)), {})
+
+    def knows_data(self, images: ImageSet) -> bool:
+        """Whether `images` have been used here."""
+        return bool(self._entry(images))
 
     def data_entry(self, kinds: tuple[str, ...]) -> dict[str, Any] | None:
         """Return what is known of the last used data of one of these kinds, if there is some."""

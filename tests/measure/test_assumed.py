@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens import Investigation
 from tests.cli.runner import cnnlens
 
 CODE = """
@@ -29,6 +31,7 @@ class Net(nn.Module):
 def small(): return Net(16)
 def large(): return Net(224)
 def deep(): return Net(16, least=100)
+def plain(): return Net(0)
 """
 
 
@@ -76,3 +79,87 @@ def test_images_that_are_as_large_leave_it(place: Path) -> None:
     Image.new("RGB", (300, 12)).save(place / "photos" / "wide.png")
     answer = extract(place, "small")
     assert answer.json["shape"] == [7, 3, 224, 224] and "is assumed" not in answer.err
+
+
+def test_damaged_images_and_other_sizes_are_no_obstacle(place: Path) -> None:
+    (place / "photos" / "0.png").write_bytes(b"no image")
+    Image.new("RGB", (9, 9)).save(place / "photos" / "9.png")
+    answer = extract(place, "small")
+    assert "photos's images are smaller, most often 12×16, and 224×224 is assumed" in answer.err
+    assert answer.json["shape"] == [6, 3, 12, 16] and "skipped 0.png" in answer.err
+
+
+def test_sizes_that_serve_alike_leave_the_assumed_one(place: Path) -> None:
+    answer = extract(place, "plain")
+    assert answer.json["shape"] == [6, 3, 224, 224]
+    assert "--image-size 12x16 takes theirs" in answer.err
+
+
+def test_a_listing_before_and_other_options_do_not_keep_the_size(place: Path) -> None:
+    given = ("--mean", "0,0,0", "--std", "1,1,1")
+    assert cnnlens("layers", f"{place / 'nets.py'}:small", *given, "-w", place / "w").code == 0
+    answer = extract(place, "small", *given)
+    assert answer.json["shape"] == [6, 3, 12, 16] and "12×16 is taken" in answer.err
+
+
+def test_where_results_are_the_size_stays_and_what_fits_is_said_once(place: Path) -> None:
+    Image.new("RGB", (300, 300)).save(place / "large.png")
+    net = (f"{place / 'nets.py'}:small", "-w", place / "w")
+    drawn = cnnlens("deconv", *net, "-f", "conv:0", "-i", place / "large.png", "--no-page")
+    assert drawn.code == 0, drawn.err
+    answer = extract(place, "small")
+    assert answer.json["shape"] == [6, 3, 224, 224]
+    assert "--image-size 12x16 takes theirs, with another -w" in answer.err
+    assert "takes theirs" not in extract(place, "small").err
+
+
+def test_right_is_who_calls_the_classes_so(place: Path) -> None:
+    """The checkpoint's names count before the order of folders."""
+    for k, name in enumerate(("b", "a", "c")):
+        (place / "kinds" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16), tuple(255 * (k == c) for c in range(3))).save(
+            place / "kinds" / name / "0.png"
+        )
+    code = (
+        CODE
+        + """
+def named():
+    net = Net(16)
+    net.conv.weight.data[:] = torch.eye(3)[:, :, None, None]
+    return net
+"""
+    )
+    (place / "nets.py").write_text(code)
+    (place / "names").write_text("b\na\nc\n")
+    words = (f"{place / 'nets.py'}:named", "-d", place / "kinds", "-w", place / "w")
+    answer = cnnlens("extract", *words, "-l", "conv", "--classes", place / "names")
+    assert "right on 3 of 3 at 16×16, right on 3 of 3 at 224×224" in answer.err, answer.err
+
+
+def test_a_network_in_memory_gets_the_same_proposal(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space: dict[str, Any] = {}
+    exec(CODE, space)
+    net = space["small"]()
+    photos = [np.asarray(Image.open(file)) for file in sorted((place / "photos").iterdir())]
+    for data in (photos, place / "photos"):
+        lens = Investigation(net, place / f"m{type(data).__name__}")
+        assert lens.extract(data=data, layer="conv").shape == (6, 3, 12, 16)
+        assert "images are 12×16, and 224×224 is assumed" in capsys.readouterr().err
+        assert lens.extract(data=photos[:2], layer="conv").shape == (2, 3, 12, 16)
+        assert "is assumed:" not in capsys.readouterr().err
+    again = Investigation(net, lens.workspace.path)
+    assert again.model.preprocess.size == (12, 16)
+
+
+def test_what_is_said_of_a_network_in_memory_counts(place: Path) -> None:
+    space: dict[str, Any] = {}
+    exec(CODE, space)
+    net, given = space["small"](), {"image_size": 20, "mean": (0, 0, 0)}
+    lens = Investigation(net, place / "m", **given, quiet=True)
+    found = lens.extract(data=place / "photos", layer="conv")
+    assert found.shape == (6, 3, 20, 20)
+    assert lens.model.preprocess.mean == (0, 0, 0)
+    again = Investigation(net, lens.workspace.path, quiet=True)
+    assert again.model.preprocess.size == (20, 20)
