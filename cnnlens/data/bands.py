@@ -84,6 +84,8 @@ class UnreadBands(Exception):  # noqa: N818
 
 def header_of(path: Path) -> Header | None:
     """Read what a PNG or TIFF says of its samples; None for any other file."""
+    if not path.is_file():  # opening a pipe would wait forever
+        return None
     with path.open("rb") as file:
         start = file.read(26)
     if start.startswith(_PNG) and len(start) == 26:

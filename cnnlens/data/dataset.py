@@ -15,7 +15,8 @@ import numpy as np
 
 from cnnlens.data.decode import DamagedImage, endings
 from cnnlens.data.ranges import NO_RANGES, Ranges
-from cnnlens.data.walk import Listing, list_files
+from cnnlens.data.splits import splits_within
+from cnnlens.data.walk import Listing, ending, list_files
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files import atomic_folder
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cnnlens.model.preprocess import Preprocess
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 HOME_VARIABLE = "CNNLENS_HOME"
 
@@ -234,7 +237,11 @@ def listed_images(root: Path, listing: Listing, split: str | None = None) -> Ima
     """Make the data set of a folder's files."""
     kind = "images" if listing.is_flat else "classes"
     categories = None if listing.is_flat else tuple(map(listing.top, listing.images))
-    return ImageSet(root, listing.images, kind, categories, split, tuple(listing.notes()))
+    notes = [*listing.notes()]
+    below = [path[len(listing.start) :] for path in listing.images]
+    if not listing.is_flat and not splits_within(below) and (deep := listing.deep_note()):
+        notes.append(deep)
+    return ImageSet(root, listing.images, kind, categories, split, tuple(notes))
 
 
 def _no_images(root: Path, listing: Listing) -> CnnlensError:
@@ -252,13 +259,22 @@ def existing_folder(root: Path) -> Path:
     except FileNotFoundError:
         raise UsageError(f"no folder {root}", _near(root)) from None
     except NotADirectoryError:
-        raise UsageError(f"{root} is a file, not a folder", "name the folder it is in") from None
+        raise _no_folder(root) from None
     except PermissionError:
         raise CnnlensError(f"{root} cannot be read: permission denied") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CnnlensError(f"{root} cannot be read: {reason}") from error
     return root
+
+
+def _no_folder(file: Path) -> UsageError:
+    """Say what a file is that was named for a folder."""
+    if ending(file.name) in _ARCHIVES:
+        return UsageError(f"{file} is an archive, not a folder", "unpack it, and name its folder")
+    if ending(file.name) in endings():
+        return UsageError(f"{file} is an image, not a folder", "name the folder it is in")
+    return UsageError(f"{file} is a file, not a folder", "name the folder it is in")
 
 
 def _near(root: Path) -> str:

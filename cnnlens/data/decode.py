@@ -105,8 +105,10 @@ def endings() -> frozenset[str]:
 def looks_like_image(path: Path) -> bool:
     """Whether a file begins as images do that are read here, whatever it is called."""
     try:
+        if not path.is_file():  # opening a pipe would wait forever
+            return False
         with path.open("rb") as file:
-            start = file.read(16) if path.is_file() else b""
+            start = file.read(16)
     except OSError:
         return False
     if start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
@@ -217,6 +219,8 @@ def sides(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 def opened(path: Path) -> Image.Image:
     """Open a picture of a format that is read here; only its header is read yet."""
+    if not path.is_file():  # opening a pipe would wait forever
+        raise FileNotFoundError(path)
     return Image.open(path, formats=tuple(readable_formats()))
 
 
@@ -225,7 +229,8 @@ def _check_file(path: Path) -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise DamagedImage(path, "missing") from None
+        gone = "a link to nothing" if path.is_symlink() else "missing"
+        raise DamagedImage(path, gone) from None
     except (OSError, ValueError) as error:
         raise DamagedImage(path, getattr(error, "strerror", None) or str(error)) from error
     if not path.is_file():

@@ -21,12 +21,15 @@ def sample_type(values: np.ndarray) -> str:
     return values.dtype.name + (f"×{bands}" if bands > 1 else "")
 
 
-def extent(values: np.ndarray, missing: float | None = None) -> Bounds | None:
-    """Return the lowest and the highest value, those that mark missing ones aside."""
+def present(values: np.ndarray, missing: float | None = None) -> np.ndarray:
+    """Return the values without those that mark missing ones."""
     if values.dtype.kind == "f":
         values = values[np.isfinite(values) & (np.abs(values) < _ENDLESS)]
-    if missing is not None:
-        values = values[values != missing]
+    return values if missing is None else values[values != missing]
+
+
+def extent(values: np.ndarray) -> Bounds | None:
+    """Return the lowest and the highest of some values; None where there are none."""
     return (float(values.min()), float(values.max())) if values.size else None
 
 

@@ -11,7 +11,7 @@ from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
 from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
 from cnnlens.data.ranges import Bounds
-from cnnlens.data.splits import chosen, splits_in, unchosen
+from cnnlens.data.splits import chosen, splits_in, splits_within, unchosen, within
 from cnnlens.data.survey import surveyed
 from cnnlens.data.voc_part import open_voc_part
 from cnnlens.data.walk import is_leftover
@@ -55,8 +55,8 @@ def open_data(
         says which folder was used.
     split : str, optional
         The only part of it that is wanted: of a folder whose only subfolders are splits
-        (``train``, ``val``, ``test`` …), by the ``split`` column of ``index.csv``, or by
-        CUB-200-2011's own list.
+        (``train``, ``val``, ``test`` …) or lie in every class (``cat/train``), by the ``split``
+        column of ``index.csv``, or by CUB-200-2011's own list.
     bounds : (float, float), optional
         The values that become black and white, of files deeper than 8 bits; left out, they are
         taken from the files, see `cnnlens.data.survey`.
@@ -74,10 +74,17 @@ def open_data(
     if kind is not None:
         return surveyed(in_split(_OPENERS[kind](root), split), bounds)
     root, known = split_folder(root)
-    if known and split is None:
-        raise unchosen(root, known)
-    name = None if split is None else chosen(root, split, known)
-    return surveyed(open_folder(root, name), bounds)
+    if known:
+        if split is None:
+            raise unchosen(root, known)
+        return surveyed(open_folder(root, chosen(root, split, known)), bounds)
+    images = open_folder(root)
+    known = splits_within(images.paths)
+    if split is not None:
+        images = within(images, chosen(root, split, known))
+    elif known:
+        raise unchosen(root, known, "folders in the classes")
+    return surveyed(images, bounds)
 
 
 def in_split(images: ImageSet, split: str | None) -> ImageSet:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,26 +17,62 @@ from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
 
-# folders of one meaning, in lower case
+# names of one meaning, in lower case, and what may stand beside them: ``val2017``, ``test_set``
 _SISTERS = (
     ("train", "training"),
-    ("val", "valid", "validation"),
+    ("val", "valid", "validation", "dev"),
     ("test", "testing"),
 )
+_BESIDE = ("set", "data", "dataset", "image", "images", "img", "imgs", "photos", "seg", "split")
 LEARNED = 0.7  # share of images to learn on where the data names no splits, as in Broden
-NAMES = frozenset(name for names in _SISTERS for name in names)
+
+
+def meaning(name: str) -> str:
+    """Return the split that a folder of this name is, ``train``, ``val`` or ``test``; else ""."""
+    words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word]
+    own = [word for word in words if word not in _BESIDE]
+    found = own[0].removesuffix("set") if len(own) == 1 else ""
+    return next((names[0] for names in _SISTERS if found in names), "")
 
 
 def splits_in(root: Path) -> tuple[str, ...]:
-    """Name the splits of a folder: its subfolders, where all that hold images are called so."""
+    """Name the splits of a folder: its subfolders, where all that hold images are called so.
+
+    Beside two kinds of splits (``train``, ``val``) any other (``extra``) is one, too.
+    """
     inside = sorted(
         entry.name for entry in root.iterdir() if not is_leftover(entry.name) and entry.is_dir()
     )
-    found = tuple(name for name in inside if name.lower() in NAMES)
+    found = tuple(name for name in inside if meaning(name))
     if not found or list_files(root, deep=False).images:
         return ()
-    others = (name for name in inside if name not in found)
-    return () if any(list_files(root, f"{name}/").images for name in others) else found
+    others = [name for name in inside if name not in found]
+    more = [name for name in others if list_files(root, f"{name}/").images]
+    if more and len(set(map(meaning, found))) < 2:
+        return ()
+    return tuple(sorted((*found, *more)))
+
+
+def splits_within(paths: Sequence[str]) -> tuple[str, ...]:
+    """Name the splits that lie in every class (``cat/train/1.jpg``); where all images are in one,
+    and there are two kinds.
+    """
+    inside = {path.split("/")[1] if path.count("/") > 1 else "" for path in paths}
+    meant = {meaning(name) for name in inside}
+    return tuple(sorted(inside)) if "" not in meant and len(meant) > 1 else ()
+
+
+def within(images: ImageSet, split: str) -> ImageSet:
+    """Return the images of a split that lies in every class, however it is called there."""
+    means = meaning(split)
+    kept = [k for k, p in enumerate(images.paths) if meaning(p.split("/")[1]) == means]
+    categories = images.image_categories or images.paths
+    return replace(
+        images,
+        paths=tuple(images.paths[k] for k in kept),
+        image_categories=tuple(categories[k] for k in kept),
+        split=split,
+    )
 
 
 def chosen(root: Path, asked: str, known: Sequence[str]) -> str:
@@ -45,23 +83,22 @@ def chosen(root: Path, asked: str, known: Sequence[str]) -> str:
     UsageError
         When there is none.
     """
-    lower = asked.lower()
-    sisters = next((names for names in _SISTERS if lower in names), ())
+    lower, means = asked.lower(), meaning(asked)
     for fits in (
         lambda name: name == asked,
         lambda name: name.lower() == lower,
-        lambda name: name.lower() in sisters,
+        lambda name: means and meaning(name) == means,
     ):
-        if found := [name for name in known if fits(name)]:
+        if len(found := [name for name in known if fits(name)]) == 1:
             return found[0]
     there = f"it has {', '.join(known)}" if known else "it has none"
     raise UsageError(f"{root} has no split '{asked}'", did_you_mean(asked, known) or there)
 
 
-def unchosen(root: Path, known: Sequence[str]) -> UsageError:
+def unchosen(root: Path, known: Sequence[str], where: str = "subfolders") -> UsageError:
     """Say that a folder has splits, of which one is to be named."""
     return UsageError(
-        f"the subfolders of {root} are splits, not categories: {', '.join(known)}",
+        f"the {where} of {root} are splits, not categories: {', '.join(known)}",
         f"name one of them with --split {known[0]}",
     )
 
@@ -83,7 +120,8 @@ def two_splits(data: ImageSet, seed: int) -> tuple[np.ndarray, str]:
         When there are fewer than two images.
     """
     names = [name.lower() for name in getattr(data, "splits", ())]
-    train, *others = ([name in sisters for name in names] for sisters in _SISTERS)
+    kinds = [meaning(name) for name in names]
+    train, *others = ([kind == sisters[0] for kind in kinds] for sisters in _SISTERS)
     held_out = next((one for one in others if any(one)), [])
     if any(train) and held_out:
         of = np.where(train, 0, np.where(held_out, 1, -1))

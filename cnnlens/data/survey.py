@@ -1,8 +1,9 @@
 """What the files of a data set have in common: how deep their values go, how many bands they have.
 
 Headers of files that may be deep (PNG, TIFF, no ending) are read, of many thousands evenly spaced
-ones; then the values of those that are, the same way. All files of one type of samples share one
-range, so that an image is the same picture whichever others are read with it.
+ones, and of some others, which may be called what they are not; then the values of those that are
+deep, the same way. All files of one type of samples share one range, so that an image is the same
+picture whichever others are read with it.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from cnnlens.data.bands import Header, header_of, read_samples
 from cnnlens.data.batches import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import opened, orientation_of
-from cnnlens.data.depth import extent, full_range, sample_type
+from cnnlens.data.depth import extent, full_range, present, sample_type
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.data.walk import ending
 
 _HEADERS = 5000  # files whose headers are read
+_OTHERS = 200  # files of another ending whose headers are read
 _MEASURED = 500  # deep files whose values are read
 _TAGS = 200  # photos whose orientation is looked at
 _WORKERS, _AHEAD = 4, 8
+_NAMED = 3
+_FILMS = (".gif", ".webp", ".png", ".tif", ".tiff", ".avif")
 _MAY_BE_DEEP = (".png", ".tif", ".tiff", "")
 
 
@@ -39,10 +43,8 @@ def surveyed(images: ImageSet, bounds: Bounds | None = None) -> ImageSet:
     bounds : (float, float), optional
         The range of all deep files; left out, it is taken from them.
     """
-    files = [images.file(k) for k, path in enumerate(images.paths) if ending(path) in _MAY_BE_DEEP]
-    ranges, bands, notes = survey(files, bounds)
-    if note := _turned_note(images):
-        notes.append(note)
+    ranges, bands, notes = survey([images.file(k) for k in range(len(images.paths))], bounds)
+    notes += filter(None, (_frames_note(images), _turned_note(images)))
     if not (ranges or bands or notes):
         return images
     return replace(images, ranges=ranges, bands=bands, notes=(*images.notes, *notes))
@@ -52,7 +54,10 @@ def survey(
     files: Sequence[Path], bounds: Bounds | None = None
 ) -> tuple[Ranges, frozenset[int], list[str]]:
     """Find the range of each type of deep samples, and the numbers of bands; say both."""
-    headers = {file: header for file in _spaced(files, _HEADERS) if (header := _header(file))}
+    likely = [file for file in files if ending(file.name) in _MAY_BE_DEEP]
+    others = [file for file in files if ending(file.name) not in _MAY_BE_DEEP]
+    looked_at = (*_spaced(likely, _HEADERS), *_spaced(others, _OTHERS))
+    headers = {file: header for file in looked_at if (header := _header(file))}
     bands = frozenset(h.bands for h in headers.values() if h.bands not in (1, 3))
     deep = [file for file, header in headers.items() if header.dtype not in ("uint8", "bool")]
     kinds = {(h.bands, h.paged) for h in headers.values() if h.paged or not h.shows_colours}
@@ -62,31 +67,35 @@ def survey(
     if bounds is not None:
         notes.append(f"black to white are the values {_words(bounds)}, in files deeper than 8 bits")
         return Ranges(everything=bounds), bands, notes
-    ranges = _measured(_spaced(deep, _MEASURED), headers)
+    ranges, lacking = _measured(_spaced(deep, _MEASURED), headers)
     if ranges:
         of = f" ({_MEASURED} of {len(deep)} files measured)" if len(deep) > _MEASURED else ""
         words = ", ".join(f"{_words((low, high))} in {kind}" for kind, low, high in ranges.known)
         notes.append(f"black to white are the values {words}{of}; --range LOW,HIGH says otherwise")
+    if lacking:
+        notes.append(f"values that are missing or no numbers are black ({_names(lacking)})")
     return ranges, bands, notes
 
 
-def _measured(files: Sequence[Path], headers: dict[Path, Header]) -> Ranges:
-    """Find the lowest and highest values of every type, over all files."""
+def _measured(files: Sequence[Path], headers: dict[Path, Header]) -> tuple[Ranges, list[Path]]:
+    """Find the lowest and highest values of every type, and the files that lack some values."""
     found: dict[str, list[Bounds]] = {}
+    lacking = []
 
-    def look(number: int) -> tuple[str, Bounds] | None:
+    def look(number: int) -> tuple[Path, str, Bounds | None, bool] | None:
         with suppress(Exception):  # a damaged file is named when it is decoded
-            header = headers[files[number]]
-            values = _values(files[number], header)
-            if (reach := extent(values, header.missing)) is not None:
-                return sample_type(values), reach
+            file, missing = files[number], headers[files[number]].missing
+            values = _values(file, headers[file])
+            there = present(values, missing)
+            return file, sample_type(values), extent(there), there.size < values.size
         return None
 
     with closing(read_ahead(look, range(len(files)), _WORKERS, _AHEAD)) as measured:
-        for one in measured:
-            if one is not None:
-                found.setdefault(one[0], []).append(one[1])
-    return Ranges(tuple((kind, *_full(kind, found[kind])) for kind in sorted(found)))
+        for file, kind, reach, lacks in filter(None, measured):
+            lacking += [file] if lacks else []
+            found.setdefault(kind, []).extend([reach] if reach else [])
+    known = tuple((kind, *_full(kind, found[kind])) for kind in sorted(found) if found[kind])
+    return Ranges(known), lacking
 
 
 def _full(kind: str, reaches: list[Bounds]) -> Bounds:
@@ -125,6 +134,26 @@ def _spaced(files: Sequence[Path], most: int) -> Sequence[Path]:
 
 def _words(bounds: Bounds) -> str:
     return " to ".join(f"{value:g}" for value in bounds)
+
+
+def _names(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(file.name for file in files[:_NAMED]) + more
+
+
+def _frames_note(images: ImageSet) -> str:
+    """Say that of films only the first frame counts."""
+    films, found = [images.file(k) for k, p in enumerate(images.paths) if ending(p) in _FILMS], []
+    for file in _spaced(films, _TAGS):
+        with suppress(Exception), opened(file) as image:
+            found += [file] if getattr(image, "n_frames", 1) > 1 and not _is_stack(file) else []
+    return f"of several frames the first counts ({_names(found)})" if found else ""
+
+
+def _is_stack(file: Path) -> bool:
+    """Whether a TIFF's pages are said to be bands."""
+    header = _header(file)
+    return header is not None and header.paged
 
 
 def _turned_note(images: ImageSet) -> str:

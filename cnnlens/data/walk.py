@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -26,23 +27,11 @@ _ABOUT = frozenset(
     (
         *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst"),
         *(".html", ".htm", ".pdf", ".py", ".ipynb", ".sh", ".log", ".toml", ".ini", ".cfg"),
-        *(
-            ".zip",
-            ".tar",
-            ".gz",
-            ".tgz",
-            ".bz2",
-            ".xz",
-            ".7z",
-            ".pkl",
-            ".mat",
-            ".pt",
-            ".pth",
-            ".h5",
-        ),
+        *(".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".pkl", ".mat", ".pt", ".pth"),
         *(".h5", ".url", ".lock"),
     )
 )
+_TABLES = (".csv", ".tsv")
 _NAMED = 3  # files that a note names before it counts the rest
 
 
@@ -62,6 +51,8 @@ class Listing:
         Names of the folders in it, without those that systems and tools left.
     leftovers : tuple of str
         Names of files and folders that systems and tools left.
+    doubled : tuple of str
+        Links to folders that are read already.
     start : str
         What all paths begin with, where they are relative to a folder above.
     """
@@ -71,6 +62,7 @@ class Listing:
     others: tuple[str, ...]
     folders: tuple[str, ...]
     leftovers: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
     start: str = ""
 
     @cached_property
@@ -100,15 +92,18 @@ class Listing:
         for name in self.folders:
             inside = [path for path in self.others if self.top(path) == name]
             if name not in self.filled and any(ending(path) not in _ABOUT for path in inside):
-                yield name, f"{_files(len(inside))}, none of them an image ({_by_ending(inside)})"
+                said = f"{_files(len(inside))}, none of them an image ({_by_ending(inside)})"
+                yield name, said + _apple(inside)
 
     def notes(self) -> Iterator[str]:
         """Say what is passed over, and what is taken for an image without an ending."""
         if self.others:
             of = "no image" if len(self.others) == 1 else "no images"
             said = f"{_files(len(self.others))} passed over, {of} ({_by_ending(self.others)})"
-            apple = any(ending(path) in (".heic", ".heif") for path in self.others)
-            yield said + ("; HEIC is read with pip install pillow-heif" if apple else "")
+            tables = self.is_flat and any(ending(path) in _TABLES for path in self.others)
+            yield (
+                said + _apple(self.others) + ("; folders are classes, tables are not read" * tables)
+            )
         if self.unnamed:
             words = "an image" if len(self.unnamed) == 1 else "images"
             yield f"{_files(len(self.unnamed))} without an ending read, by content {words}"
@@ -117,6 +112,34 @@ class Listing:
         elif empty := [name for name in self.folders if name not in self.filled]:
             words = "the folder" if len(empty) == 1 else "the folders"
             yield f"no image in {words} {_listed(empty)}: no category"
+        if self.doubled:
+            yield f"links to folders that are read already: {_listed(self.doubled)}"
+        if not self.is_flat:
+            yield from self._alike()
+
+    def deep_note(self) -> str:
+        """Say that folders in a class are no classes, where one has several."""
+        below = {path[len(self.start) :].rpartition("/")[0] for path in self.images}
+        inner = Counter(folder.split("/")[0] for folder in below)
+        deep = sorted(folder for folder in below if inner[folder.split("/")[0]] > 1)
+        return f"folders in a class are all that class ({_listed(deep)})" if deep else ""
+
+    def _alike(self) -> Iterator[str]:
+        same = Counter(map(_plain, self.filled))
+        if alike := [name for name in self.filled if same[_plain(name)] > 1]:
+            yield (
+                f"classes whose names differ in case, blanks or accents' coding alone: "
+                f"{_listed(alike)}"
+            )
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _apple(paths: Sequence[str]) -> str:
+    there = any(ending(path) in (".heic", ".heif") for path in paths)
+    return "; HEIC is read with pip install pillow-heif" if there else ""
 
 
 def _files(count: int) -> str:
@@ -161,6 +184,7 @@ def list_files(root: Path, start: str = "", deep: bool = True) -> Listing:
     others: list[str] = []
     folders: list[str] = []
     leftovers: set[str] = set()
+    doubled: list[str] = []
     waiting = deque([start])
     seen: set[str] = set()
     known = endings()
@@ -168,12 +192,16 @@ def list_files(root: Path, start: str = "", deep: bool = True) -> Listing:
         below = waiting.popleft()
         folder = root / below
         real = os.path.realpath(folder)
-        if real in seen or (below != start and (folder / "workspace.json").is_file()):
+        if real in seen:
+            doubled.append(below[:-1])
+            continue
+        entries = _listing(folder)
+        if below != start and any(entry.name == "workspace.json" for entry in entries):
             continue
         seen.add(real)
         if below.count("/") == start.count("/") + 1:
             folders.append(below[len(start) : -1])
-        for entry in sorted(_listing(folder), key=lambda e: (e.is_symlink(), e.name)):
+        for entry in sorted(entries, key=lambda e: (e.is_symlink(), e.name)):
             path = f"{below}{entry.name}"
             if is_leftover(entry.name):
                 leftovers.add(entry.name)
@@ -186,7 +214,7 @@ def list_files(root: Path, start: str = "", deep: bool = True) -> Listing:
             else:
                 others.append(path)
     found = tuple(sorted(images + unnamed)), tuple(unnamed), tuple(others), tuple(sorted(folders))
-    return Listing(*found, tuple(sorted(leftovers)), start)
+    return Listing(*found, tuple(sorted(leftovers)), tuple(doubled), start)
 
 
 def is_leftover(name: str) -> bool:

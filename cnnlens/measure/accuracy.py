@@ -21,8 +21,8 @@ from cnnlens.progress import Step, followed
 from cnnlens.settings import RunSettings
 
 _NAME_THEM = (
-    "name the outputs, in order: `cnnlens layers -w WORKSPACE --classes FILE` in the model's "
-    "workspace, or classes= in Python"
+    "say it with --classes FILE (one name per output, in order), or --classes natural or "
+    "alphabetical; of one workspace alone with `cnnlens layers -w WORKSPACE --classes FILE`"
 )
 
 

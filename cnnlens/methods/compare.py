@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cnnlens.data.given import shown_path
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import CompareSettings
 from cnnlens.settings.option import data_input, filters_input, layers_input, option, out_input
+from cnnlens.settings.run import ORDERS, ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
@@ -35,6 +36,13 @@ class CompareInputs(Inputs):
     data: Path | None = data_input(
         "Class folders to measure every model's accuracy on. "
         "Default: what fine-tuning left in new.json."
+    )
+    classes: str | None = option(
+        None,
+        "What every model's outputs are called, in order: a file (one name per line, a JSON list "
+        "or index map), imagenet; or natural, alphabetical: the class folders in that order.",
+        metavar="FILE|NAME",
+        shown="what each workspace knows",
     )
     out: Path = out_input("cnnlens-compare", "Folder for compare.html, compare.json, compare.csv.")
 
@@ -66,7 +74,9 @@ class Compare(Method):
         from cnnlens.report.compare_files import read_models
 
         first, asked, top = self.study, self.asked, self.settings.top
-        self.images = None if asked.data is None else first.images(asked.data)
+        if asked.classes and asked.data is None:
+            raise UsageError("--classes names what --data is held against", "name it with -d DIR")
+        self.images = None if asked.data is None else first.images(asked.data, remember=False)
         paths = [first.workspace.path, *map(Path, asked.others)]
         self.models = read_models(paths)
         self.layers = match_layers(self.models, asked.layer)
@@ -76,10 +86,16 @@ class Compare(Method):
         self.found["shown"] = shown
         if self.images is not None:
             classes_of(self.images)
-            run, voice, spaces = first.run, first.voice, map(Workspace, paths[1:])
-            self.studies = [first, *(Study(one, run=run, voice=voice) for one in spaces)]
+            named_so = asked.classes or first.opening.classes
+            first.opening = replace(first.opening, classes=named_so)
+            more = {"run": first.run, "voice": first.voice}
+            opening = ModelSettings(classes=named_so)
+            spaces = map(Workspace, paths[1:])
+            self.studies = [first, *(Study(one, opening=opening, **more) for one in spaces)]
             for study in self.studies:
                 _check_model(study)
+                if named_so in ORDERS:
+                    study.name_classes(self.images)
         for line in (*self.found["unlike"], *self.found["remarks"]):
             first.voice.note(line)
 

@@ -77,6 +77,7 @@ class Finetune(Method):
         alone = asked.category is not None or asked.negatives is not None
         self.request = Request.of(asked.layer, alone, *self.all_settings)
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
+        study.take_natural_size(self.images)
         self.negatives = study.negatives(asked.negatives)
         if study.opening.classes in ORDERS:
             study.name_classes(self.images)

@@ -111,7 +111,7 @@ class Network:
         """The order of class folders that ``--classes`` says."""
         return self.opening.classes if self.opening.classes in ORDERS else None
 
-    def _take_natural_size(self, images: ImageSet) -> None:
+    def take_natural_size(self, images: ImageSet) -> None:
         """Feed images as large as they are to a network whose input size is only assumed.
 
         Where results were made at the assumed one, it stays; what fits these images is said once.

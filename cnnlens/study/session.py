@@ -152,7 +152,7 @@ class Study(Network):
         if remember:
             named = data is not None or self.reading != DataSettings()
             self._images.append((images, named, default))
-        self._take_natural_size(images)
+            self.take_natural_size(images)
         return images
 
     def negatives(self, data: Path | str | ImageSet | None) -> ImageSet | None:

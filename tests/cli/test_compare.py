@@ -96,6 +96,25 @@ def test_accuracy_is_measured_on_named_data(pair, tmp_path):
     assert one["interval"][0] <= one["value"] <= one["interval"][1]
 
 
+def test_names_of_classes_that_are_said_hold_for_every_workspace_and_change_none(pair, tmp_path):
+    make_classes(tmp_path / "photos")
+    know_network(pair)
+    (tmp_path / "photos" / "c1" / "1.png").unlink()
+    before = [files(path) for path in pair]
+    found = {}
+    for names in ("c0 c1", "c1 c0", "natural"):
+        (tmp_path / names).write_text(names.replace(" ", "\n"))
+        said = names if names == "natural" else tmp_path / names
+        words = ("-d", tmp_path / "photos", "--classes", said, "--json")
+        workspaces = cnnlens("compare", *pair, *words).json["workspaces"]
+        (found[names],) = {who["accuracy"]["value"] for who in workspaces}
+    assert found["natural"] == found["c0 c1"] == pytest.approx(1 - found["c1 c0"])
+    assert found["c0 c1"] != found["c1 c0"]
+    assert [files(path) for path in pair] == before
+    said = cnnlens("compare", *pair, "--classes", "natural")
+    assert said.code == 2 and "held against" in said.error
+
+
 def test_units_need_a_layer_units_and_no_position(pair):
     assert "'conv5' names no units" in cnnlens("compare", *pair, "-f", "conv5").error
     assert "'conv5:3@1,1' names a position" in cnnlens("compare", *pair, "-f", "conv5:3@1,1").error

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import open_folder
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 
 
 def put(root: Path, *names: str) -> Path:
@@ -79,8 +79,12 @@ def test_a_missing_folder_offers_near_names(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(CnnlensError, match="is a file, not a folder"):
-        open_folder(put(tmp_path, "a.png") / "a.png")
+    put(tmp_path, "a.png")
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    (tmp_path / "notes").write_bytes(b"x")
+    for name, what in (("a.png", "an image"), ("a.zip", "an archive"), ("notes", "a file")):
+        with pytest.raises(UsageError, match=f"{name} is {what}, not a folder"):
+            open_folder(tmp_path / name)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -75,6 +75,47 @@ def test_one_class_called_test_among_others_is_a_class(tmp_path: Path) -> None:
     assert set(open_data(tmp_path).image_categories or ()) == {"test", "control"}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train2017", "val2017"), ("training_set", "test_set"), ("seg_train", "seg_test"),
+        ("Train Images", "Test Images"), ("train", "dev"), ("trainset", "testset"),
+    ],
+)  # fmt: skip
+def test_splits_by_other_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    put(tmp_path, *(f"{name}/cat/0.png" for name in names))
+    with pytest.raises(UsageError, match="are splits, not categories"):
+        open_data(tmp_path)
+    assert open_data(tmp_path, "train").split == names[0]
+
+
+def test_beside_two_kinds_of_splits_any_other_folder_is_one(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/0.png", "val/cat/0.png", "unlabeled/0.png")
+    with pytest.raises(UsageError, match="train, unlabeled, val"):
+        open_data(tmp_path)
+    assert open_data(tmp_path, "unlabeled").paths == ("unlabeled/0.png",)
+
+
+def test_two_splits_of_one_kind_are_told_apart_by_their_whole_names(tmp_path: Path) -> None:
+    put(tmp_path, "train2014/0.png", "train2017/0.png", "val2017/0.png")
+    with pytest.raises(UsageError, match="no split 'train'"):
+        open_data(tmp_path, "train")
+    assert open_data(tmp_path, "train2017").paths == ("train2017/0.png",)
+
+
+def test_splits_within_every_class_never_mix(tmp_path: Path) -> None:
+    names = [f"{kind}/{part}/0.png" for kind in ("cat", "dog") for part in ("train", "test")]
+    put(tmp_path, *names)
+    with pytest.raises(UsageError, match=r"folders in the classes of .* are splits"):
+        open_data(tmp_path)
+    images = open_data(tmp_path, "Train")
+    assert images.paths == ("cat/train/0.png", "dog/train/0.png")
+    assert images.image_categories == ("cat", "dog") and images.split == "train"
+    assert images.notes == ()
+    assert any("test, train, in every class" in note for note in check(tmp_path).notes)
+    assert check(tmp_path, split="test").images == 2
+
+
 def test_an_unknown_split_is_a_mistake_that_names_those_there(splits: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no split 'holdout'") as caught:
         open_data(splits, "holdout")

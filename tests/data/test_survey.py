@@ -93,6 +93,24 @@ def test_marks_of_missing_values_do_not_count(tmp_path: Path) -> None:
     assert shown[3, 3] == shown[4, 4] == 0
 
 
+def test_files_that_lack_values_are_named(tmp_path: Path) -> None:
+    for name, value in (("a", np.nan), ("b", np.inf), ("c", 0)):
+        values = GREY.astype(np.float32)
+        values[3, 3] = value
+        tifffile.imwrite(tmp_path / f"{name}.tif", values)
+    tifffile.imwrite(tmp_path / "d.tif", np.full((4, 4), np.nan, np.float32))
+    images = open_data(tmp_path)
+    assert (
+        images.notes[1] == "values that are missing or no numbers are black (a.tif, b.tif, d.tif)"
+    )
+    assert np.asarray(images.load(3)).max() == 0
+
+
+def test_a_deep_file_by_another_name_is_deep(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.uint16) * 16).save(tmp_path / "film.jpg", "PNG")
+    np.testing.assert_array_equal(seen(tmp_path, "film.jpg"), GREY)
+
+
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_deep_colours_are_read_as_deep(tmp_path: Path, ending: str) -> None:
     deep = COLOURS.astype(np.uint16) * 16
