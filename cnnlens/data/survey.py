@@ -151,9 +151,9 @@ def _frames_note(images: ImageSet) -> str:
 
 
 def _is_stack(file: Path) -> bool:
-    """Whether a TIFF's pages are said to be bands."""
+    """Whether a TIFF's pages are bands, which are spoken of elsewhere."""
     header = _header(file)
-    return header is not None and header.paged
+    return header is not None and (header.paged or not header.shows_colours)
 
 
 def _turned_note(images: ImageSet) -> str:

@@ -88,10 +88,11 @@ class Compare(Method):
             classes_of(self.images)
             named_so = asked.classes or first.opening.classes
             first.opening = replace(first.opening, classes=named_so)
-            more = {"run": first.run, "voice": first.voice}
-            opening = ModelSettings(classes=named_so)
-            spaces = map(Workspace, paths[1:])
-            self.studies = [first, *(Study(one, opening=opening, **more) for one in spaces)]
+            others = (
+                Study(Workspace(one), None, ModelSettings(classes=named_so), first.run, first.voice)
+                for one in paths[1:]
+            )
+            self.studies = [first, *others]
             for study in self.studies:
                 _check_model(study)
                 if named_so in ORDERS:

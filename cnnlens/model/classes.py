@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.matching import plain
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import Features, main_output
 from cnnlens.model.trace import as_input
@@ -65,12 +66,12 @@ def class_name(number: int, names: Sequence[str] | None) -> str:
 
 
 def _matching(wanted: str, names: list[str]) -> list[int]:
-    """Classes of exactly that name; else in any case; else with it as one of their names."""
-    folded = wanted.casefold()
+    """Classes of exactly that name; else as names are compared; else with it as one of theirs."""
+    compared = plain(wanted)
     for fits in (
         lambda name: name == wanted,
-        lambda name: name.casefold() == folded,
-        lambda name: folded in [part.strip() for part in name.casefold().split(",")],
+        lambda name: plain(name) == compared,
+        lambda name: compared in map(plain, name.split(",")),
     ):
         if found := [number for number, name in enumerate(names) if fits(name)]:
             return found

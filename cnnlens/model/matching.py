@@ -10,6 +10,7 @@ Where names say it, nothing is assumed. Where only an order does, images can be 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,10 @@ class Reading:
 
 
 def plain(name: str) -> str:
-    """Write a name as it is compared: in any case, with ``_`` and ``-`` for spaces."""
+    """Write a name as it is compared: in any case, with ``_`` and ``-`` for spaces, its accents
+    coded as one character (some systems write file names otherwise).
+    """
+    name = unicodedata.normalize("NFC", name)
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 

@@ -223,6 +223,8 @@ def _unwrapped(net: nn.Module) -> nn.Module:
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
     if isinstance(preprocess, Preprocess):
+        if preprocess.scale == 1:
+            _check_unit(preprocess.mean, preprocess.std)
         said = preprocess.source == Preprocess.source
         return (replace(preprocess, source="given") if said else preprocess), []
     if isinstance(preprocess, Mapping) and {"input_size", "mean", "std"} <= preprocess.keys():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_MOST_PIXELS = 1 << 25  # that an image is resized to; of a longer strip only the middle is
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Preprocess:
         # the shorter side, measured against the crop's shape, so that the crop always fits
         ratio = (self.resize or min(height, width)) / min(height, width)
         factor = ratio * max(width / image.width, height / image.height)
+        if image.width * image.height * factor**2 > _MOST_PIXELS:
+            image = _middle(image, width, height)
         resized = image.resize(
             (max(width, round(image.width * factor)), max(height, round(image.height * factor))),
             filter_,
@@ -185,3 +188,11 @@ class Preprocess:
             if k in cls.__dataclass_fields__
         }
         return cls(**known)
+
+
+def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cut the middle out of a long strip: ten times what a crop of this shape leaves."""
+    across = min(image.width, max(1, 10 * image.height * width // height))
+    down = min(image.height, max(1, 10 * image.width * height // width))
+    left, top = (image.width - across) // 2, (image.height - down) // 2
+    return image.crop((left, top, left + across, top + down))

@@ -220,6 +220,14 @@ def test_an_array_with_its_bands_last_is_no_stack_of_pages(tmp_path: Path) -> No
     assert images.load(0).size == (20, 20)
 
 
+def test_bands_are_no_frames(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "bands.tif", BANDS)  # a page per row
+    pages = np.stack([COLOURS, 255 - COLOURS])
+    tifffile.imwrite(tmp_path / "film.tif", pages, photometric="rgb")
+    assert open_data(tmp_path).notes[-1] == "of several frames the first counts (film.tif)"
+    np.testing.assert_array_equal(seen(tmp_path, "film.tif", "RGB"), COLOURS)
+
+
 def test_bands_are_resampled_one_by_one(tmp_path: Path) -> None:
     LAYOUTS["contiguous"](tmp_path / "a.tif")
     small = open_data(tmp_path).pixels(0, replace(THIRTEEN, size=(6, 8)))

@@ -6,7 +6,7 @@ import pytest
 from cnnlens.errors import UsageError
 from cnnlens.model.classes import class_name, find_class, is_correct
 
-NAMES = ["tench", "crane", "tabby, tabby cat", "Crane", "crane", "7", "Great Dane"]
+NAMES = ["tench", "crane", "tabby, tabby cat", "Crane", "crane", "7", "Great Dane", "Caf\u00e9"]
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,10 @@ NAMES = ["tench", "crane", "tabby, tabby cat", "Crane", "crane", "7", "Great Dan
     [
         ("tench", 0),
         ("TENCH", 0),
-        (" great dane ", 6),
+        (" great-dane ", 6),
+        ("cafe\u0301", 7),
         ("tabby", 2),
-        ("Tabby Cat", 2),
+        ("Tabby_cat", 2),
         ("tabby, tabby cat", 2),
         ("4", 4),
         ("7", 5),  # a name comes before a number
@@ -31,7 +32,7 @@ def test_classes_are_found_by_number_and_name(text: str, number: int) -> None:
     ("text", "message", "hint"),
     [
         ("crane", "2 classes are named 'crane'", "1, 4"),
-        ("9", "no class 9", "0 to 6"),
+        ("9", "no class 9", "0 to 7"),
         ("-1", "no class '-1'", ""),
         ("tensh", "no class 'tensh'", "did you mean tench"),
         ("dane", "no class 'dane'", "Great Dane"),

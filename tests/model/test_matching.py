@@ -40,6 +40,7 @@ def test_names_are_compared_without_case_and_underscores_and_by_each_of_several(
     classes = ["tench, Tinca tinca", "great white shark", "tabby"]
     found = named_outputs(["Great_White-Shark", "tinca TINCA", "dog"], classes)
     assert found == {"Great_White-Shark": 1, "tinca TINCA": 0}
+    assert named_outputs(["cafe\u0301"], ["tea", "caf\u00e9"]) == {"cafe\u0301": 1}
 
 
 def test_synsets_are_imagenets_classes():

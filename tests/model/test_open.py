@@ -286,6 +286,17 @@ def test_preprocessing_can_be_overridden(tmp_path: Path) -> None:
         open_model("zoo:shapes_net", mean=(0.5,), device="cpu")
 
 
+def test_a_mean_of_bytes_is_an_error_that_says_what_is_meant() -> None:
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    with pytest.raises(UsageError, match="meant for pixels from 0 to 255; here they run") as caught:
+        open_model("zoo:shapes_net", mean=mean, std=std, device="cpu")
+    assert "divide by 255: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225" in caught.value.hint
+    with pytest.raises(UsageError, match="meant for pixels from 0 to 255"):
+        wrap_module(nn.Conv2d(3, 4, 3), Preprocess((32, 32), mean, std))
+    caffe = open_model("zoo:vgg_m", mean=mean, std=(1, 1, 1), device="cpu")
+    assert caffe.preprocess.mean == mean  # of pixels from 0 to 255
+
+
 def test_a_vision_transformer_keeps_its_picture_size() -> None:
     assert open_model("torchvision:vit_b_32", device="cpu").preprocess.size == (224, 224)
     with pytest.raises(UsageError, match="takes pictures of 224x224 only"):
