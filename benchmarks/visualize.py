@@ -70,11 +70,12 @@ def activations(model: Model, layer: Layer, images: Tensor) -> tuple[Tensor, Ten
 
 def photos_of(model: Model, layer: Layer, folder: Path) -> Photos:
     data, kept, found = open_data(folder), [], []
+    apart = -(-len(data.paths) // 256)  # from the whole set, that may be sorted by class
     for start in range(0, len(data.paths), 32):
         rows = range(start, min(start + 32, len(data.paths)))
         pixels = np.stack([data.pixels(row, model.preprocess) for row in rows])
         images = torch.from_numpy(pixels).float() / 255
-        kept += list(images) if len(kept) < 256 else []
+        kept += [one for row, one in zip(rows, images, strict=True) if row % apart == 0]
         found.append(activations(model, layer, images))
     means, highest = (torch.cat(column).amax(0) for column in zip(*found, strict=True))
     return Photos(torch.stack(kept), means, highest)

@@ -27,15 +27,15 @@ SHORTER = {
     "units": ["--no-page"],
     "dissect": ["--chance", 1, "--no-page"],
     "net2vec": ["--filters", 1, "--epochs", 1, "--chance", 0, "--no-page"],
-    "visualize": ["--steps", 2, "--views", 1, "--no-page"],
+    "visualize": ["--steps", 6, "--views", 1, "--no-page"],
     "deconv": ["--no-page"],
     "cam": ["--no-page"],
     "invert": ["--steps", 2, "--no-page"],
     "style": ["--steps", 2, "--no-page"],
     "cluster": ["--no-page"],
     "explain": ["--no-page"],
-    "outliers": ["--no-page"],
-    "finetune": ["--epochs", 1, "--trunk", 0],
+    "outliers": ["--noise", 8, "--no-page"],
+    "finetune": ["--epochs", 1, "--trunk", 0, "--image-size", 64],
     "stability": ["--held-out", "all", "--no-page"],  # of 48 images too few are held out
 }
 NOT_RUN = ("data",)  # a download; imports, which tests/data runs

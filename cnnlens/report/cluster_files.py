@@ -179,7 +179,7 @@ def write_filters(
     peaks = given.maps[tree.leaves].max(axis=(2, 3))  # (n, C)
     title = f"{given.name}: filters of {layer}"
     drawn = filters.draw_tree(title, tree, peaks, cell, detects)
-    save_image(picture, drawn, "PNG", optimize=True)
+    save_image(picture, drawn, "PNG")
     cut = [cell(leaf) for leaf in range(min(len(rows), filters.MOST))]
     shown = sprite(cut, filters.CELL, filters.COLUMNS)
     save_image(thumbnails, shown, "WEBP", quality=70, method=2)

@@ -23,7 +23,7 @@ from cnnlens.model.trace import Place
 # what the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")
 
-_PEAK = 0.3  # weight of the highest activation beside the mean
+_PEAK = 0.4  # weight of the highest activation beside the mean
 _RIVALS = 5  # classes that are held against one
 
 Reading = Mapping[Place, Tensor]  # of one image: maps (C, H, W), or class scores (K,) at OUTPUT

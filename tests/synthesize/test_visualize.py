@@ -55,7 +55,7 @@ def test_every_target_is_what_it_says(model, target):
         maps = read(model.net, x, [layer.place])[0][0, 2]
         value = evaluate(model, [TARGETS[target](layer, 2)], x).item()
     truth = {
-        "map": maps.mean() + 0.3 * maps.max() / 8,  # the maps are 8×8
+        "map": maps.mean() + 0.4 * maps.max() / 8,  # the maps are 8×8
         "mean": maps.mean(),
         "max": maps.max(),
         "centre": maps[4, 4],

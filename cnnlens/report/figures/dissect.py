@@ -126,7 +126,7 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = Fal
         return None
     path = folder / "detectors.png"
     with atomic(path) as temporary:
-        contact_sheet(shown, categories=layer.categories).save(temporary, "PNG", optimize=True)
+        contact_sheet(shown, categories=layer.categories).save(temporary, "PNG")
     return path
 
 

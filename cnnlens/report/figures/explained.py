@@ -43,7 +43,7 @@ _TOP = 5  # images of the data at a split
 
 def save_explained(path: Path, *what: Any) -> None:
     """Write the picture of one explained image, see `draw_explained`."""
-    save_image(path, draw_explained(*what), "PNG", optimize=True)
+    save_image(path, draw_explained(*what), "PNG")
 
 
 def draw_explained(
