@@ -7,11 +7,11 @@ from cnnlens.settings.measure import (
     DeconvSettings,
     DissectSettings,
     ExplainSettings,
-    Net2VecSettings,
     OutlierSettings,
     StabilitySettings,
     UnitsSettings,
 )
+from cnnlens.settings.net2vec import Net2VecSettings
 from cnnlens.settings.run import (
     DataSettings,
     ExtractSettings,
