@@ -13,8 +13,7 @@ from torch import nn
 
 from cnnlens.model.architectures import Shapes, shapes_of
 from cnnlens.model.cut import cut_off
-from cnnlens.model.heads import other_head
-from cnnlens.model.infer import (
+from cnnlens.model.fit import (
     COUNTER,
     Change,
     Fit,
@@ -23,6 +22,7 @@ from cnnlens.model.infer import (
     replace_module,
     skeleton,
 )
+from cnnlens.model.heads import other_head
 from cnnlens.model.stems import other_stem
 
 

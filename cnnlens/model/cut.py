@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from cnnlens.model.architectures import Shapes
-from cnnlens.model.infer import COUNTER, Change
+from cnnlens.model.fit import COUNTER, Change
 
 _LEAST = 4  # convolutions, so that a network's beginning is told from chance
 

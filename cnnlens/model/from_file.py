@@ -26,8 +26,8 @@ from cnnlens.model.checkpoint import (
 from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
+from cnnlens.model.fit import Fit, build
 from cnnlens.model.hub import FROM_ELSEWHERE, folder_of, open_folder, read_parts
-from cnnlens.model.infer import Fit, build
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.recognise import held_against, recognise
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.model.architectures import Shapes
-from cnnlens.model.infer import Change
+from cnnlens.model.fit import Change
 
 _Parts = Mapping[str, tuple[int, ...]]
 

@@ -17,7 +17,8 @@ from cnnlens.model.architectures import Architecture, Opened, described, shapes_
 from cnnlens.model.architectures import transformers as hf
 from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
-from cnnlens.model.infer import Fit, build, fit, same_network
+from cnnlens.model.fit import Fit, build, fit
+from cnnlens.model.infer import same_network
 from cnnlens.model.parametrized import MERGE
 
 CONFIG, INDEX = "config.json", ".index.json"

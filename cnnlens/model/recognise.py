@@ -9,17 +9,8 @@ from dataclasses import replace
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, registry, shapes_of
 from cnnlens.model.entries import View
-from cnnlens.model.infer import (
-    Fit,
-    fit,
-    found_before,
-    nearest_own,
-    no_fit,
-    one_of,
-    search,
-    search_own,
-    skeleton,
-)
+from cnnlens.model.fit import Fit, fit, skeleton
+from cnnlens.model.infer import found_before, nearest_own, no_fit, one_of, search, search_own
 from cnnlens.model.recall import recall, remember
 
 # heads of self-supervised training, whose outputs are no classes

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cnnlens.model.architectures import first_convolution
-from cnnlens.model.infer import Change, Fit
+from cnnlens.model.fit import Change, Fit
 
 # the pooling behind a first convolution of 7×7, which networks for small images go without
 _POOLS = ("maxpool", "features.pool0", "maxpool1")

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import gives_scores
-from cnnlens.model.infer import replace_module
+from cnnlens.model.fit import replace_module
 from cnnlens.model.open import open_model, wrap_module
 
 from .nets import filled, network

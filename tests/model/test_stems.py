@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.infer import replace_module
+from cnnlens.model.fit import replace_module
 from cnnlens.model.open import open_model
 
 from .nets import filled, network

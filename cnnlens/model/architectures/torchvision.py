@@ -14,12 +14,7 @@ from urllib.error import URLError
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architectures import (
-    Architecture,
-    Options,
-    Shapes,
-    first_convolution,
-)
+from cnnlens.model.architectures import Architecture, Options, Shapes, first_convolution
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "torchvision:"

@@ -1,0 +1,257 @@
+"""A state dict held against an architecture: how well it fits, and the network built of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlens.model.architectures import (
+    Architecture,
+    Options,
+    ShapeMatcher,
+    Shapes,
+    UnlikeError,
+    blank,
+    first_convolution,
+    seeded,
+    shapes_of,
+    weightless,
+)
+
+COUNTER = "num_batches_tracked"  # checkpoints older than PyTorch 0.4.1 lack these
+
+
+@dataclass(frozen=True)
+class Change:
+    """A module of an architecture that a state dict has another one for.
+
+    Attributes
+    ----------
+    path : str
+        Where it is.
+    make : callable
+        Builds the other one.
+    said : str
+        For people; empty where another change says it.
+    assumed : bool
+        Whether something was assumed that no shape says.
+    headless : bool
+        Whether the network's outputs are features for it.
+    stem : bool
+        Whether images reach the network by another convolution.
+    """
+
+    path: str
+    make: Callable[[], nn.Module]
+    said: str = ""
+    assumed: bool = False
+    headless: bool = False
+    stem: bool = False
+
+
+@dataclass
+class Fit:
+    """A state dict held against an architecture.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        What it was held against.
+    options : dict
+        Keyword arguments that made it fit best.
+    channels : int or None
+        Input channels of the first convolution, where they differ from the architecture's.
+    fitting : int
+        Tensors equal in name and shape.
+    missing, unexpected : list of str
+        Names the architecture has and the state dict lacks, and the other way round.
+    differing : dict
+        Name -> (shape in the state dict, shape in the architecture).
+    changes : list of Change
+        Parts that were built anew for it, see `adapt`.
+    left_out : list of str
+        Names in the state dict that are of nothing in the network.
+    """
+
+    architecture: Architecture
+    options: Options = field(default_factory=dict)
+    channels: int | None = None
+    fitting: int = 0
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    differing: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def headless(self) -> bool:
+        """Whether its classifier was cut off."""
+        return any(change.headless for change in self.changes)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every tensor has its place."""
+        return not (self.missing or self.unexpected or self.differing)
+
+    @property
+    def total(self) -> int:
+        """Number of tensor names in either."""
+        return self.fitting + len(self.missing) + len(self.unexpected) + len(self.differing)
+
+    @property
+    def closeness(self) -> float:
+        """Share of all tensor names that fit; one that fits in name alone counts a quarter."""
+        return (self.fitting + len(self.differing) / 4) / max(self.total, 1)
+
+    def describe(self, shown: int = 3) -> str:
+        """Say how much fits and what does not, the first few of each kind."""
+        text = [f"{self.fitting} of {self.total} tensors fit"]
+        differing = [f"{k} {have} instead of {want}" for k, (have, want) in self.differing.items()]
+        for kind, found in (
+            ("of another shape", differing),
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+        ):
+            if found:
+                more = ", …" if len(found) > shown else ""
+                text.append(f"{len(found)} {kind} ({', '.join(found[:shown])}{more})")
+        return "; ".join(text)
+
+
+def fit(architecture: Architecture, shapes: Shapes) -> Fit:
+    """Adapt an architecture to the shapes of a state dict, as far as it can be adapted.
+
+    The number of classes follows the state dict where `architecture` knows how, and the number of
+    input channels where only the first convolution differs in it.
+    """
+    options = architecture.options(shapes)
+    return max((fit_with(architecture, o, shapes) for o in options), key=lambda f: f.closeness)
+
+
+def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, int]:
+    """Fit, but give up as soon as the layers differ.
+
+    Returns
+    -------
+    (Fit or None, int)
+        An exact fit or None, and how many layers were alike before giving up.
+    """
+    alike = 0
+    for options in architecture.options(shapes):
+        watch = ShapeMatcher(shapes, options.get("num_classes", architecture.outputs))
+        try:
+            with weightless(watch):
+                net = architecture.make(**options)
+            found = fit_with(architecture, options, shapes, net)
+        except UnlikeError:
+            return None, watch.matched
+        except Exception:  # a network that cannot be built without memory: nothing can be said
+            return None, alike
+        if found.exact:
+            return found, watch.matched
+        alike = max(alike, watch.matched)
+        if found.unexpected or found.differing:
+            break  # other options take parts away (the head), which would not help
+    return None, alike
+
+
+def fit_with(
+    architecture: Architecture, options: Options, shapes: Shapes, net: nn.Module | None = None
+) -> Fit:
+    """Hold a state dict against an architecture that is built with these options."""
+    net = skeleton(architecture, options) if net is None else net
+    found = _compare(architecture, options, shapes, net)
+    classes = _classes(found, options.get("num_classes", architecture.outputs))
+    if classes is not None:
+        options = {**options, "num_classes": classes}
+        net = skeleton(architecture, options)
+        found = _compare(architecture, options, shapes, net)
+    first = first_convolution(net)
+    stem = f"{first[0]}.weight" if first else ""
+    if stem in found.differing:
+        have, want = found.differing[stem]
+        if len(have) == len(want) and have[:1] + have[2:] == want[:1] + want[2:]:
+            del found.differing[stem]
+            found.fitting += 1
+            found.channels = have[1]
+    return found
+
+
+def _compare(architecture: Architecture, options: Options, have: Shapes, net: nn.Module) -> Fit:
+    want = shapes_of(net.state_dict())
+    both = [k for k in want if k in have]
+    differing = {k: (have[k], want[k]) for k in both if have[k] != want[k]}
+    return Fit(
+        architecture,
+        options,
+        fitting=len(both) - len(differing),
+        missing=[k for k in want if k not in have and not k.endswith(COUNTER)],
+        unexpected=[k for k in have if k not in want],
+        differing=differing,
+    )
+
+
+def skeleton(architecture: Architecture, options: Options) -> nn.Module:
+    """Build an architecture for its names and shapes; its numbers mean nothing."""
+    if architecture.lazy:
+        try:
+            with weightless():
+                return architecture.make(**options)
+        except (RuntimeError, NotImplementedError):
+            pass  # its builder reads what it has just allocated
+    with seeded():
+        return architecture.make(**options)
+
+
+def _classes(found: Fit, outputs: int | None) -> int | None:
+    """Read the number of classes off tensors that differ in nothing but their outputs."""
+    numbers = {
+        have[0]
+        for have, want in found.differing.values()
+        if have and want and want[0] == outputs and have[1:] == want[1:]
+    }
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def build(found: Fit, state: dict[str, torch.Tensor]) -> nn.Module:
+    """Build the architecture as it was fitted and give it the state dict's weights."""
+    with seeded(), blank() if found.architecture.lazy else nullcontext():
+        net = found.architecture.make(**found.options)
+    if found.channels is not None:
+        replace_input(net, found.channels)
+    for change in found.changes:
+        replace_module(net, change.path, change.make())
+    net.load_state_dict(_complete(state, net.state_dict()))
+    return net
+
+
+def _complete(state: dict[str, torch.Tensor], want: Any) -> Any:
+    """Put a state dict into the form a network expects, in its order.
+
+    Missing counters of batches are zero, and the record of versions is the network's own:
+    torchvision's MnasNet refuses a state dict without one.
+    """
+    full = type(want)((k, state[k] if k in state else torch.zeros_like(v)) for k, v in want.items())
+    full._metadata = getattr(want, "_metadata", {})
+    return full
+
+
+def replace_module(net: nn.Module, path: str, new: nn.Module) -> None:
+    """Put a module in the place of another."""
+    parent, _, name = path.rpartition(".")
+    setattr(net.get_submodule(parent), name, new)
+
+
+def replace_input(net: nn.Module, channels: int) -> None:
+    """Give the first convolution another number of input channels."""
+    first = first_convolution(net)
+    assert first is not None  # it was found when the state dict was fitted
+    old = first[1]
+    weight = old.weight
+    old.weight = nn.Parameter(weight.new_empty((len(weight), channels, *weight.shape[2:])))
+    old.in_channels = channels * old.groups
