@@ -7,18 +7,13 @@ from cnnlens.settings.measure import (
     DeconvSettings,
     DissectSettings,
     ExplainSettings,
+    ExtractSettings,
     OutlierSettings,
     StabilitySettings,
     UnitsSettings,
 )
 from cnnlens.settings.net2vec import Net2VecSettings
-from cnnlens.settings.run import (
-    DataSettings,
-    ExtractSettings,
-    ModelSettings,
-    RunSettings,
-    Settings,
-)
+from cnnlens.settings.run import DataSettings, ModelSettings, RunSettings, Settings
 from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What is measured of units and of layers, and which pixels count for them."""
+"""What is kept and measured of units and of layers, and which pixels count for them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def _top() -> Any:
 
 def _seed() -> Any:
     return option(0, "Seed of everything random.", least=0, panel="Run")
+
+
+@dataclass(frozen=True)
+class ExtractSettings(Settings):
+    """What an activation store holds."""
+
+    dtype: str = option(
+        "float32", "Type of the stored activations.", choices=("float32", "float16")
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How to run, and what stores hold."""
+"""What to open and how to run."""
 
 from __future__ import annotations
 
@@ -343,12 +343,3 @@ class CommandSettings(Settings):
     )
     quiet: bool = option(False, "No progress or tables.", short="q", off="-", panel="Output")
     force: bool = option(False, "Redo or overwrite.", off="-", panel="Output")
-
-
-@dataclass(frozen=True)
-class ExtractSettings(Settings):
-    """What an activation store holds."""
-
-    dtype: str = option(
-        "float32", "Type of the stored activations.", choices=("float32", "float16")
-    )
