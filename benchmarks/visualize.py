@@ -45,7 +45,8 @@ from cnnlens.synthesize.maco import spectrum_of
 from cnnlens.synthesize.objective import Objective, logit, scores
 from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.transform import resized
-from cnnlens.synthesize.visualize import bounds, completed, image_of, recipe, visualize
+from cnnlens.synthesize.usual import bounds, completed, image_of, recipe
+from cnnlens.synthesize.visualize import visualize
 
 RIVALS = VisualizeSettings().rivals
 LIMITS = ["features.4:8:2.2", "features.7:8", "features.9:11:4", "features.12:15"]

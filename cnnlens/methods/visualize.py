@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from cnnlens.data.given import GivenImage, given_images, readable
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.ledger import Item, Unfinished
+from cnnlens.methods.ascents import Ascents
 from cnnlens.methods.method import Inputs, page_part
-from cnnlens.methods.pictured import Part, Pictured, counted
+from cnnlens.methods.pictured import Pictured, counted
 from cnnlens.progress import Step
 from cnnlens.settings.option import filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
     from cnnlens.synthesize.goals import Goal
     from cnnlens.synthesize.maco import Spectrum
-    from cnnlens.synthesize.objective import Objective
     from cnnlens.synthesize.visualize import Picture, PictureStep
 
 _GRADIENT = "attribution.deconv.probe_gradient"
@@ -57,22 +57,6 @@ class VisualizeInputs(Inputs):
     raw: bool = raw_input()
 
 
-@dataclass
-class _Ascents(Part):
-    """Pictures of one layer (of classes, where there is none), and how far they have come."""
-
-    unreachable: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # by name: how far they came
-    images: dict[str, Any] = field(default_factory=dict)  # made by this run, by name
-    examples: Any = None  # what the data shows of the units
-
-    def __post_init__(self) -> None:
-        # an image's later variants wait for the earlier ones
-        numbers = sorted({item.subject.variant for item in self.todo})
-        rounds = [[item for item in self.todo if item.subject.variant == n] for n in numbers]
-        self.rounds = [Unfinished(self.ledger, items) for items in rounds]
-
-
 class Visualize(Pictured):
     """Draw the input that excites a unit, class or layer most.
 
@@ -84,7 +68,7 @@ class Visualize(Pictured):
     asks, settings_types, uses = VisualizeInputs, (VisualizeSettings,), ("device", "batch_size")
     sections = (("visualize", page_part("sections.visualizations")),)
     columns = ("layer", "picture", "at first", "in the end", "× best image", "label")
-    part_type = _Ascents
+    part_type = Ascents
     probes = (
         ("", _GRADIENT),
         ("--logit", "model.classes.probe_scores", _GRADIENT, "model.classes.probe_names"),
@@ -121,7 +105,7 @@ class Visualize(Pictured):
     def _spectrum(self) -> tuple[Spectrum | None, str]:
         """Measure the spectrum of the workspace's photos; say whose it is."""
         from cnnlens.synthesize.maco import spectrum_of
-        from cnnlens.synthesize.visualize import image_size
+        from cnnlens.synthesize.usual import image_size
 
         model = self.study.model
         shape = (model.preprocess.channels, *image_size(model, self.settings))
@@ -183,15 +167,9 @@ class Visualize(Pictured):
 
     def _used(self, goal: Goal) -> dict[str, Any]:
         """Settings that a picture is made with: what they leave open is filled in."""
-        from cnnlens.synthesize.visualize import bounds, completed
+        from cnnlens.synthesize.usual import made_with
 
-        model = self.study.model
-        used = completed(model, self.settings, goal.objective).as_dict()
-        if "class_index" not in goal.about:  # nothing competes
-            del used["rivals"]
-        if used["contrast"] is None and self.settings.method == "pixels":
-            used["contrast"] = float(bounds(model, [goal.objective], None)[0])
-        used = {k: round(v, 6) if isinstance(v, float) else v for k, v in used.items()}
+        used = made_with(self.study.model, self.settings, goal.objective)
         return used | {
             name: self.shown[name] for name in ("init", "spectrum") if name in self.shown
         }
@@ -215,8 +193,11 @@ class Visualize(Pictured):
         self._check_reached()
         for part in self.parts:
             if part.layer:
-                self._label(part)
-                yield from self._set_beside(part)
+                try:
+                    part.label(self.study.workspace.path)
+                except CnnlensError as error:
+                    self.study.voice.note(f"no labels beside the pictures: {error.message}")
+                yield from part.set_beside()
             title = f"{part.name} · {self.study.model.arch}"
             write_sheet(part.ledger.folder, part.ledger.entries.values(), title)
 
@@ -235,7 +216,7 @@ class Visualize(Pictured):
 
     def _ascend(
         self,
-        part: _Ascents,
+        part: Ascents,
         unfinished: Unfinished,
         batch: list[Item],
         state: dict[str, Any] | None,
@@ -244,7 +225,7 @@ class Visualize(Pictured):
         from cnnlens.synthesize.visualize import visualize
 
         goals: list[Goal] = [item.subject for item in batch]
-        objectives = [self._objective(part, goal) for goal in goals]
+        objectives = [part.objective(goal, self.study.model) for goal in goals]
         activations = [goal.activation for goal in goals]
         model, run = self.study.model, self.study.run
         steps = visualize(
@@ -259,27 +240,7 @@ class Visualize(Pictured):
                 yield step
         unfinished.remove()
 
-    def _objective(self, part: _Ascents, goal: Goal) -> Objective:
-        """A picture's objective; of a later variant, apart from the earlier ones."""
-        import torch
-
-        from cnnlens.model.layers import find_layers
-        from cnnlens.report.figures.visualize import read_picture
-        from cnnlens.synthesize.diversity import apart, grams
-
-        if goal.variant == 1:
-            return goal.objective
-        model, first = self.study.model, goal.name.rpartition("~")[0]
-        names = [first] + [f"{first}~{number}" for number in range(2, goal.variant)]
-        for name in names:
-            if name not in part.images:
-                file = part.ledger.folder / f"{name}.png"
-                part.images[name] = read_picture(file, model.preprocess.channels)
-        layer = part.layer or find_layers(model).resolve("last")
-        images = [torch.from_numpy(part.images[name]) for name in names]
-        return apart(goal.objective, layer, grams(model, layer, images))
-
-    def _keep(self, part: _Ascents, item: Item, picture: Picture) -> None:
+    def _keep(self, part: Ascents, item: Item, picture: Picture) -> None:
         """Write a finished picture and list it; a unit that nothing reaches has none."""
         import numpy as np
 
@@ -302,18 +263,13 @@ class Visualize(Pictured):
         about = {"file": item.name, "layer": part.name, **goal.about}
         part.ledger.keep(item, about | picture.as_dict())
 
-    def _failure(self, part: _Ascents, goal: Goal, picture: Picture) -> str:
+    def _failure(self, part: Ascents, goal: Goal, picture: Picture) -> str:
         """Say why a picture does not show what excites its unit; empty where it does."""
         if self.photo is not None or goal.about["unit"] is None:
             return ""  # what is shown is the way from the photo; or there is no unit that sleeps
-        if picture.final <= min(picture.initial, 0):
-            return f"stays at {picture.final:.3g}"
         # only what was made large anywhere on the map can be held against peaks on photos
         anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
-        best = part.examples.best(goal.about["unit"]) if part.examples and anywhere else 0.0
-        if goal.variant == 1 and picture.final < best:
-            return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
-        return ""
+        return part.failure(goal, picture, anywhere)
 
     def _check_reached(self) -> None:
         """Say what has no picture; raise where nothing has one that was asked for."""
@@ -335,24 +291,7 @@ class Visualize(Pictured):
             others = f", nor of {counted(len(more), 'other')}" if more else ""
             raise CnnlensError(f"{first}: no picture of it is kept{others}", _MORE)
 
-    # ---- what stands beside the pictures
-
-    def _label(self, part: _Ascents) -> None:
-        """Bring the labels of all pictures of a layer to what the dissection says now."""
-        from cnnlens.report.dissect_files import labels
-
-        try:
-            known = labels(self.study.workspace.path, part.name)
-        except CnnlensError as error:
-            self.study.voice.note(f"no labels beside the pictures: {error.message}")
-            return
-        for entry in part.ledger.entries.values():
-            if entry["unit"] in known:
-                entry["label"] = known[entry["unit"]][0]
-            else:
-                entry.pop("label", None)
-
-    def _read_stores(self, part: _Ascents) -> None:
+    def _read_stores(self, part: Ascents) -> None:
         """Read what the workspace's data says of the units that were asked for."""
         from cnnlens.report.figures.dataset_examples import DatasetExamples
 
@@ -366,25 +305,6 @@ class Visualize(Pictured):
         except CnnlensError as error:
             self.study.voice.note(f"no top images beside the pictures: {error.message}")
 
-    def _set_beside(self, part: _Ascents) -> Iterator[Step]:
-        """Draw a row per unit: its pictures, its weights, the data's top images, the peaks."""
-        from cnnlens.report.figures.visualize import title_of
-
-        entries = [entry for entry in part.entries if entry["unit"] is not None]
-        firsts = [entry for entry in entries if entry.get("variant", 1) == 1]
-        part.examples.find_nearest(part.ledger.folder, firsts)
-        for number, entry in enumerate(firsts):
-            yield Step(number, len(firsts), "setting beside", unit="pictures")
-            label = f" · {entry['label']}" if entry.get("label") else ""
-            stem = Path(entry["file"]).stem
-            more = [e for e in entries if Path(e["file"]).stem.startswith(f"{stem}~")]
-            title = f"{part.name} {title_of(entry)}{label}"
-            gained = part.examples.write(part.ledger.folder, entry, title, more)
-            for one in (entry, *more):
-                one.update(gained)
-                if (best := part.examples.best(one["unit"])) > 0:
-                    one["times_best"] = one["final"] / best
-
     def _stores(self, layer: Layer) -> Iterator[tuple[Path, Callable[[], ImageSet]]]:
         """Say where stores of the layer may be, of the data that was used last first."""
         space = self.study.workspace
@@ -394,7 +314,7 @@ class Visualize(Pictured):
 
     # ---- what is said
 
-    def summary(self, part: _Ascents) -> dict[str, Any]:
+    def summary(self, part: Ascents) -> dict[str, Any]:
         """Say how pictures are made now, and what has none."""
         return {
             "layer": part.name,

@@ -66,7 +66,7 @@ class VisualizeSettings(Settings):
         Adam's learning rate; for plain ascent the root mean square of a step, in units of the
         pixel range; for maco NAdam's, in radians. None: here as in `falloff`, `contrast`, `jitter`,
         `rotate` and `scale`, what suits the network, and a class or a unit
-        (`cnnlens.synthesize.visualize.completed`); each picture's entry says what that was.
+        (`cnnlens.synthesize.usual.completed`); each picture's entry says what that was.
     size : int
         Shorter side of the image that is optimized, in pixels; 0: the input's.
     target : str

@@ -15,7 +15,8 @@ from cnnlens.synthesize.maco import (
     usual_spectrum,
 )
 from cnnlens.synthesize.objective import channel, custom
-from cnnlens.synthesize.visualize import completed, recipe, visualize
+from cnnlens.synthesize.usual import completed, recipe
+from cnnlens.synthesize.visualize import visualize
 from tests.synthesize.nets import Small, layer_of, model_of, seeded
 
 SHAPE = (3, 24, 20)

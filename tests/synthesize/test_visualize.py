@@ -9,7 +9,8 @@ from cnnlens.model.hooks import read
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
 from cnnlens.synthesize.goals import TARGETS
 from cnnlens.synthesize.objective import evaluate, logit, peak, response, whole
-from cnnlens.synthesize.visualize import image_size, visualize
+from cnnlens.synthesize.usual import image_size
+from cnnlens.synthesize.visualize import visualize
 from tests.synthesize.nets import Small, layer_of, model_of
 
 
