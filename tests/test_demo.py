@@ -12,7 +12,7 @@ from cnnlens.cli import demo
 from cnnlens.cli.app import _run
 from cnnlens.cli.demo import Tour
 from cnnlens.cli.screen import Screen
-from cnnlens.files import read_csv
+from cnnlens.files.tables import read_csv
 from cnnlens.interpretable import demo_net
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO

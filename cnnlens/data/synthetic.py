@@ -28,7 +28,7 @@ from cnnlens.data.shapes import (
     shows_square,
 )
 from cnnlens.data.tables import Cells, Tally, save_plane, shares
-from cnnlens.files import write_csv
+from cnnlens.files.tables import write_csv
 
 _FIRST_NUMBERS = {
     "color": (1, list(COLORS)),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cnnlens.data.decode import endings
 from cnnlens.errors import CnnlensError, did_you_mean
-from cnnlens.files import write_csv
+from cnnlens.files.tables import write_csv
 
 Cells = dict[str, list[np.ndarray | int]]  # per category: planes and whole-image numbers
 Numbers = Mapping[str, Mapping[int, str]]  # per category: label names by number

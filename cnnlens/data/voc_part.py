@@ -25,7 +25,8 @@ import numpy as np
 from cnnlens.data.animal_part import listed, read_mat
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_csv, read_json, write_json
+from cnnlens.files import read_json, write_json
+from cnnlens.files.tables import read_csv
 
 ANNOTATIONS, PHOTOS = "Annotations_Part", "JPEGImages"
 

@@ -27,7 +27,7 @@ def same_unit(layer: ComparedLayer, unit: int) -> list[Any]:
         one = dissect[unit]
         words.append(f"{one.label or 'no concept'}, IoU {one.iou:.3f}")
     if unit < len(stability):
-        row = stability[unit].row()
+        (row,) = stability[unit].table()
         words += [f"{n} {row[k]:.3f}" for k, n in _MEASURES.items() if row[k] is not None]
     shots = [Shot(p, alt=f"Pictures of unit {unit}") for p in unit_pictures(layer, unit).values()]
     return [" · ".join(words) or "nothing", *shots]

@@ -17,8 +17,9 @@ from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.tree import Pairs, between, roots, spell, walk
 from cnnlens.cluster.vectors import CategoryMaps, Groups
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_csv, write_csv, write_text
-from cnnlens.report.contents import finished, parse_nested, read_object, reading
+from cnnlens.files import write_text
+from cnnlens.files.tables import read_csv, write_csv
+from cnnlens.report.contents import finished, parse_nested, read_summary, reading
 from cnnlens.report.figures import categories, filters, save_figure, save_image, sprite
 from cnnlens.report.shown import Fact, LayerResult, Picture
 
@@ -113,11 +114,11 @@ class ClusterResult(LayerResult):
 
 def read_clusters(folder: Path) -> ClusterResult:
     """Read what cluster left of one layer; a damaged file is named (`CnnlensError`)."""
-    summary = read_object(folder / "summary.json", redo=REDO)
+    name, summary = read_summary(folder, REDO)
     for part in ("categories", "filters", "embed"):
         if not isinstance(summary.get(part, {}), dict):
             raise CnnlensError(f"{folder / 'summary.json'} is damaged: {part}", REDO)
-    return ClusterResult(str(summary.get("layer") or folder.name), folder, summary)
+    return ClusterResult(name, folder, summary)
 
 
 def read_all_clusters(workspace: Path, part: str) -> list[ClusterResult]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.cluster.tree import flat
-from cnnlens.files import read_csv
+from cnnlens.files.tables import read_csv
 from cnnlens.report.blocks import (
     Cell,
     Explorer,

@@ -13,7 +13,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from cnnlens.files import write_csv, write_json
+from cnnlens.files import write_json
+from cnnlens.files.tables import write_csv
 from cnnlens.measure.confusion import OTHER, Confusion, Mistake, summary
 from cnnlens.report.blocks import Cell, Gallery, Section, Shot, Table, Text, number, section_of
 from cnnlens.report.contents import read_object, reading

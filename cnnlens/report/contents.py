@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, read_json
 from cnnlens.files.ledger import read_list
 from cnnlens.model.layers import file_name
 
+T = TypeVar("T")
 Entries = list[tuple[dict[str, Any], Path]]  # of a list of pictures, each with its file
 
 REDO = "redo the command with --force"
@@ -152,6 +153,17 @@ def in_order(workspace: Path, folders: list[Path]) -> list[Path]:
     known = layer_names(read_workspace(workspace))
     order = {file_name(name): index for index, name in enumerate(known)}
     return sorted(folders, key=lambda p: (order.get(p.name, len(order)), natural(p.name)))
+
+
+def read_layers(workspace: Path, command: str, read: Callable[[Path], T]) -> list[T]:
+    """Read the folder of every layer that a command has finished, in order."""
+    return [read(folder) for folder in in_order(workspace, finished(workspace, command))]
+
+
+def read_summary(folder: Path, redo: str) -> tuple[str, dict[str, Any]]:
+    """Read ``summary.json`` of a layer's folder: the layer's name, and all of it."""
+    summary = read_object(folder / "summary.json", redo=redo)
+    return str(summary.get("layer") or folder.name), summary
 
 
 def listed_layers(workspace: Path, command: str) -> Iterator[tuple[Path, dict[str, Any], Entries]]:

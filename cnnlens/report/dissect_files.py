@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import columns, finite, read_rows, write_rows
+from cnnlens.files.tables import columns, finite, read_rows, write_rows
 from cnnlens.measure.dissected_units import (
     Best,
     ConceptExtent,
@@ -30,15 +30,12 @@ from cnnlens.measure.dissected_units import (
 )
 from cnnlens.measure.dissection import Dissection
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import finished, in_order, read_object, reading
+from cnnlens.report.contents import read_layers, read_summary, reading
 from cnnlens.report.figures.seen import coarse
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens dissect` with --force"
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +145,6 @@ class DissectResult(UnitResults[Unit]):
         """List the units of highest IoU; ties go to the lower number."""
         return sorted(self.units, key=lambda unit: (-unit.iou, unit.unit))[:count]
 
-    def table(self) -> list[dict[str, Any]]:
-        """Give one row per unit, the columns of ``units.csv``."""
-        return [row for unit in self.units for row in unit.table()]
-
     def _title(self) -> str:
         return f"What the units of {self.name} detect"
 
@@ -172,19 +165,16 @@ class DissectResult(UnitResults[Unit]):
 
 
 def read_dissections(workspace: Path) -> list[DissectResult]:
-    """Read every dissected layer, in the workspace's order, then by name (see `read_dissection`).
-
-    A folder without ``summary.json`` is not finished and is left out.
-    """
-    folders = in_order(workspace, finished(workspace, "dissect"))
-    return [read_dissection(folder) for folder in folders]
+    """Read every dissected layer, in the workspace's order, then by name."""
+    return read_layers(workspace, "dissect", read_dissection)
 
 
 def labels(workspace: Path, layer: str) -> dict[int, tuple[str, str, float]]:
     """Look up label, category and IoU of a layer's detectors, by unit; none where the layer has not
     been dissected. A damaged table is named (`CnnlensError`).
     """
-    units = _rows(workspace / "dissect" / file_name(layer) / "units.csv", DissectedUnit)
+    table = workspace / "dissect" / file_name(layer) / "units.csv"
+    units = read_rows(table, DissectedUnit, _REDO, may_miss=True)
     return {u.unit: (u.label, u.category, u.iou) for u in units if u.is_detector}
 
 
@@ -196,7 +186,7 @@ def detected(workspace: Path, layer: str) -> dict[int, str]:
 
 def read_dissection(folder: Path) -> DissectResult:
     """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
-    summary = read_object(folder / "summary.json", redo=_REDO)
+    name, summary = read_summary(folder, _REDO)
     with reading(folder / "summary.json", _REDO):
         _check_numbers(summary)
         listed = [str(n) for n in summary.get("categories") or summary.get("per_category") or []]
@@ -204,13 +194,14 @@ def read_dissection(folder: Path) -> DissectResult:
     units = _units(folder, listed, view)
     if summary.get("units") not in (None, len(units)):
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
-    concepts, scores = _rows(folder / "concepts.csv", ConceptExtent), None
+    concepts = read_rows(folder / "concepts.csv", ConceptExtent, _REDO, may_miss=True)
+    scores = None
     if (folder / "scores.h5").exists():
         scores, concepts = _scores(folder / "scores.h5", units, concepts)
     met = [*listed, *(best.category for unit in units for best in unit.by_category if best.label)]
     met += [*(unit.category for unit in units), *(concept.category for concept in concepts)]
     return DissectResult(
-        name=str(summary.get("layer") or folder.name),
+        name=name,
         folder=folder,
         summary=summary,
         units=units,
@@ -218,11 +209,6 @@ def read_dissection(folder: Path) -> DissectResult:
         concepts=concepts,
         scores=scores,
     )
-
-
-def _rows(path: Path, kind: type[T]) -> list[T]:
-    """Read a table that may be missing."""
-    return read_rows(path, kind, _REDO) if path.exists() else []
 
 
 _NUMBERS = (
@@ -254,7 +240,8 @@ def _units(folder: Path, categories: Sequence[str], view: View | None) -> list[U
 
     units = read_rows(folder / "units.csv", Unit, _REDO, more)
     top: dict[int, list[TopImage]] = {}
-    for image in sorted(_rows(folder / "top.csv", TopImage), key=lambda t: (t.unit, t.rank)):
+    images = read_rows(folder / "top.csv", TopImage, _REDO, may_miss=True)
+    for image in sorted(images, key=lambda t: (t.unit, t.rank)):
         top.setdefault(image.unit, []).append(image)
     histograms = _histograms(folder / "distributions.h5", units)
     pictures = {path.stem: path for path in (folder / "pictures").glob("*.webp")}

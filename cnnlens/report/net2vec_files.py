@@ -17,10 +17,10 @@ import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.files import columns, read_rows, write_rows
+from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.embeddings import CurvePoint, Embedded, Embeddings
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import finished, in_order, read_object, reading
+from cnnlens.report.contents import read_layers, read_summary, reading
 from cnnlens.report.shown import Fact, LayerResult, Picture, Shown
 
 _REDO = "redo `cnnlens net2vec` with --force"
@@ -170,18 +170,16 @@ class Net2VecResult(LayerResult):
 
 def read_all_net2vec(workspace: Path) -> list[Net2VecResult]:
     """Read every layer whose concepts were learned, in the workspace's order."""
-    return [read_net2vec(folder) for folder in in_order(workspace, finished(workspace, "net2vec"))]
+    return read_layers(workspace, "net2vec", read_net2vec)
 
 
 def read_net2vec(folder: Path) -> Net2VecResult:
     """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
-    summary = read_object(folder / "summary.json", redo=_REDO)
+    name, summary = read_summary(folder, _REDO)
     arrays = _read_arrays(folder / "weights.h5")
     rows = read_rows(folder / "concepts.csv", Embedded, _REDO)
-    points, top = (
-        _by_concept(folder / "curves.csv", CurvePoint),
-        _by_concept(folder / "top.csv", TopOfConcept),
-    )
+    points = _by_concept(folder / "curves.csv", CurvePoint)
+    top = _by_concept(folder / "top.csv", TopOfConcept)
     if len(rows) != len(arrays["weights"]):
         raise CnnlensError(f"{folder / 'concepts.csv'} does not fit weights.h5", _REDO)
     concepts = []
@@ -198,7 +196,7 @@ def read_net2vec(folder: Path) -> Net2VecResult:
             )
         )  # fmt: skip
     return Net2VecResult(
-        str(summary.get("layer") or folder.name), folder, summary, concepts,
+        name, folder, summary, concepts,
         arrays["weights"], arrays["direction"], arrays["threshold"],
     )  # fmt: skip
 
@@ -213,7 +211,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _by_concept(path: Path, kind: type[Any]) -> dict[tuple[str, str], list[Any]]:
     """Read a table that may be missing, by label and category."""
     found: dict[tuple[str, str], list[Any]] = {}
-    for row in read_rows(path, kind, _REDO) if path.exists() else ():
+    for row in read_rows(path, kind, _REDO, may_miss=True):
         found.setdefault((row.label, row.category), []).append(row)
     return found
 

@@ -15,7 +15,6 @@ from PIL import Image
 from cnnlens.errors import CnnlensError
 from cnnlens.report.sheet import opened
 
-U = TypeVar("U")
 LIMIT = 1_000_000  # characters that a result puts into a notebook
 _STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
 
@@ -86,6 +85,9 @@ def inlined(picture: Path | Image.Image, side: int = 420) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
+U = TypeVar("U", bound=Shown)
+
+
 @dataclass(frozen=True, eq=False)
 class LayerResult(Shown):
     """What a method found on one layer."""
@@ -106,6 +108,10 @@ class UnitResults(LayerResult, Generic[U]):
 
     def __getitem__(self, unit: int) -> U:
         return self.units[unit]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give one row per unit, the columns of ``units.csv``."""
+        return [row for unit in self.units for row in unit.table()]
 
 
 class PictureResults(Shown):

@@ -11,7 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from cnnlens.data.given import shown_path
-from cnnlens.files import write_csv, write_json
+from cnnlens.files import write_json
+from cnnlens.files.tables import write_csv
 from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers
 from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
 from cnnlens.measure.verdict import ACCURACY, at_chance, spoken

@@ -18,15 +18,16 @@ from scipy.ndimage import gaussian_filter
 
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic, columns, finite, read_rows, write_rows
+from cnnlens.files import atomic
+from cnnlens.files.tables import columns, finite, read_rows, write_rows
 from cnnlens.measure.stable_units import Stability, UnitStability
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields
 from cnnlens.report import sheet as kit
 from cnnlens.report.blocks import number
-from cnnlens.report.contents import read_object
+from cnnlens.report.contents import read_summary
 from cnnlens.report.figures import as_seen, new_figure, part_colours
-from cnnlens.report.shown import Fact, Picture, UnitResults
+from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens stability` with --force"
 _CELL = 128  # pixels: side of one image in a unit's strip
@@ -36,7 +37,7 @@ _SHOWN = 12  # categories that the heat map shows
 
 
 @dataclass(frozen=True, eq=False)
-class StabilityUnit(UnitStability):
+class StabilityUnit(UnitStability, Shown):
     """One row of ``units.csv``; `picture` shows its peaks on its top objects."""
 
     picture: Path | None = None
@@ -55,9 +56,15 @@ class StabilityUnit(UnitStability):
             said.append(f"steadiest from the {self.part}")
         return ", ".join(said) + "."
 
-    def row(self) -> dict[str, Any]:
+    def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
-        return _cells(self)
+        return [_cells(self)]
+
+    def _title(self) -> str:
+        return f"unit {self.unit}, {self.words}"
+
+    def _shots(self) -> Iterable[tuple[str, Picture]]:
+        return [("", self.picture)] if self.picture else []
 
 
 def _cells(unit: UnitStability) -> dict[str, Any]:
@@ -69,7 +76,7 @@ class StabilityResult(UnitResults[StabilityUnit]):
 
     def column(self, name: str) -> np.ndarray:
         """Give a measure of all units, (C,) float64, NaN where one has no value."""
-        return np.array([unit.row().get(name) for unit in self.units], float)
+        return np.array([row.get(name) for row in self.table()], float)
 
     @property
     def instability(self) -> np.ndarray:
@@ -80,10 +87,6 @@ class StabilityResult(UnitResults[StabilityUnit]):
         """List the steadiest units; dead ones are left out."""
         alive = [unit for unit in self.units if unit.location_instability is not None]
         return sorted(alive, key=lambda unit: unit.location_instability or 0.0)[:count]
-
-    def table(self) -> list[dict[str, Any]]:
-        """Give one row per unit, the columns of ``units.csv``."""
-        return [unit.row() for unit in self.units]
 
     def _title(self) -> str:
         return f"Where the units of {self.name} look on an object"
@@ -99,7 +102,7 @@ class StabilityResult(UnitResults[StabilityUnit]):
         yield "dead units", str(self.summary.get("dead_units", "–")), ""
 
     def _shots(self) -> Iterable[tuple[str, Picture]]:
-        return [(f"unit {unit.unit}, {unit.words}", unit.picture) for unit in self.best(12)]
+        return [(unit._title(), unit.picture) for unit in self.best(12)]
 
 
 def write_units(path: Path, found: Stability) -> None:
@@ -110,7 +113,7 @@ def write_units(path: Path, found: Stability) -> None:
 
 def read_stability(folder: Path) -> StabilityResult:
     """Read what stability left of one layer; a damaged file is named (`CnnlensError`)."""
-    summary, file = read_object(folder / "summary.json", redo=_REDO), folder / "units.csv"
+    (name, summary), file = read_summary(folder, _REDO), folder / "units.csv"
 
     def more(row: dict[str, str]) -> dict[str, Any]:
         others = {name: finite(cell) for name, cell in row.items() if name not in known}
@@ -121,7 +124,7 @@ def read_stability(folder: Path) -> StabilityResult:
     units = read_rows(file, StabilityUnit, _REDO, more)
     if not units:
         raise CnnlensError(f"{file} is damaged: it has no rows", _REDO)
-    return StabilityResult(str(summary.get("layer") or folder.name), folder, summary, units)
+    return StabilityResult(name, folder, summary, units)
 
 
 # -- pictures --------------------------------------------------------------------------------------

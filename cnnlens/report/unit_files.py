@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import columns, read_rows
+from cnnlens.files.tables import columns, read_rows
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.measure.responses import UnitResponse
 from cnnlens.report.contents import finished, in_order, read_object, reading

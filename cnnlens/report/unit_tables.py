@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnnlens.files import columns, write_rows
+from cnnlens.files.tables import columns, write_rows
 from cnnlens.measure.responses import Responses, UnitResponse
 from cnnlens.report.unit_files import ARRAYS, Unit, cells
 

@@ -11,7 +11,7 @@ from cnnlens.data.check import check
 from cnnlens.data.decode import load_image
 from cnnlens.data.synthetic import make_shapes, shapes_arrays
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_csv
+from cnnlens.files.tables import read_csv
 
 IMAGES = 90
 

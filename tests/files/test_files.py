@@ -18,14 +18,13 @@ from cnnlens.files import (
     atomic_folder,
     encodable_json,
     free_name,
-    read_csv,
     read_json,
     to_json,
     using_error,
-    write_csv,
     write_json,
     write_text,
 )
+from cnnlens.files.tables import read_csv, write_csv
 
 
 @pytest.fixture(scope="module")

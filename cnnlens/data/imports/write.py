@@ -32,7 +32,8 @@ from cnnlens.data.imports.source import (
 )
 from cnnlens.data.tables import FIXED, LARGEST_SIDE, Cells, Numbers, Tally, save_plane, shares
 from cnnlens.errors import CnnlensError
-from cnnlens.files import write_csv, write_json
+from cnnlens.files import write_json
+from cnnlens.files.tables import write_csv
 
 _AHEAD = 64
 _ORIENTATION = 0x0112
