@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -217,3 +217,34 @@ class Embeddings:
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
+
+
+# ---- concepts and layers beside each other
+
+LAYER_COLUMNS = (
+    "layer", "concepts", "better than the best unit", "mean IoU", "at one half", "by chance",
+    "best unit",
+)  # fmt: skip
+
+
+def layer_rows(summary: Mapping[str, Any]) -> Iterator[list[object]]:
+    """Give a layer's rows under `LAYER_COLUMNS`: over all concepts, and of each category."""
+    keys = ("concepts", "better", "mean_iou", "mean_iou_at_half", "chance_iou",
+            "mean_best_unit_iou")  # fmt: skip
+    yield [summary["layer"], *(summary[key] for key in keys)]
+    for name, found in summary["by_category"].items():
+        yield [f"  {name}", *(found[key] for key in keys)]
+
+
+def concept_table(concepts: Sequence[Embedded]) -> tuple[list[str], list[list[object]]]:
+    """Give columns and rows of a table of concepts."""
+    heads = ["concept", "category", "images", "best unit", "its IoU", "combination", "gain"]
+    rows: list[list[object]] = [
+        [c.label, c.category, c.images, c.best_unit, *map(_short, (c.best_unit_iou, c.iou, c.gain))]
+        for c in concepts
+    ]
+    return heads, rows
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -116,7 +116,7 @@ class Net2Vec(Measurement):
 
     def show(self, results: Results) -> None:
         """Show each layer's concepts of largest gain, then all by category."""
-        from cnnlens.report.net2vec_files import LAYER_COLUMNS, concept_table, layer_rows
+        from cnnlens.measure.embeddings import LAYER_COLUMNS, concept_table, layer_rows
 
         for layer in self.layers:
             found = self.read(self.folder(layer))

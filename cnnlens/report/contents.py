@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -164,6 +165,24 @@ def read_summary(folder: Path, redo: str) -> tuple[str, dict[str, Any]]:
     """Read ``summary.json`` of a layer's folder: the layer's name, and all of it."""
     summary = read_object(folder / "summary.json", redo=redo)
     return str(summary.get("layer") or folder.name), summary
+
+
+def check_numbers(found: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse something else where people expect a number (`ValueError`)."""
+    for key in keys:
+        value = found.get(key)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and math.isfinite(value)):
+            raise ValueError(f"{key} is {value!r}, not a number")
+
+
+def write_scales(file: Any, axes: Sequence[str], tables: Sequence[str]) -> None:
+    """Name the axes of an HDF5 file's tables, and say by arrays of those names what is where."""
+    for axis, name in enumerate(axes):
+        file[name].make_scale(name)
+        for table in tables:
+            file[table].dims[axis].attach_scale(file[name])
+            file[table].dims[axis].label = name
 
 
 def listed_layers(workspace: Path, command: str) -> Iterator[tuple[Path, dict[str, Any], Entries]]:

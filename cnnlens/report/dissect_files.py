@@ -6,7 +6,6 @@ read every file but the summary and the units may be missing, none may be damage
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,7 +29,7 @@ from cnnlens.measure.dissected_units import (
 )
 from cnnlens.measure.dissection import Dissection
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import read_layers, read_summary, reading
+from cnnlens.report.contents import check_numbers, read_layers, read_summary, reading, write_scales
 from cnnlens.report.figures.seen import coarse
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
@@ -119,7 +118,7 @@ class DissectResult(UnitResults[Unit]):
     @cached_property
     def iou(self) -> np.ndarray:
         """(C,) float64: each unit's best IoU."""
-        return np.array([unit.iou for unit in self.units])
+        return self.column("iou")
 
     @property
     def labels(self) -> list[str]:
@@ -134,7 +133,7 @@ class DissectResult(UnitResults[Unit]):
     @property
     def p_value(self) -> np.ndarray:
         """(C,) float64: NaN where chance was not computed."""
-        return np.array([unit.p_value for unit in self.units], float)
+        return self.column("p_value")
 
     @property
     def has_p(self) -> bool:
@@ -188,7 +187,9 @@ def read_dissection(folder: Path) -> DissectResult:
     """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
     name, summary = read_summary(folder, _REDO)
     with reading(folder / "summary.json", _REDO):
-        _check_numbers(summary)
+        for part in (summary, summary.get("chance") or {}):
+            for found in (part, *(part.get("per_category") or {}).values()):
+                check_numbers(found, _NUMBERS)
         listed = [str(n) for n in summary.get("categories") or summary.get("per_category") or []]
         view = View.of(summary)
     units = _units(folder, listed, view)
@@ -200,32 +201,14 @@ def read_dissection(folder: Path) -> DissectResult:
         scores, concepts = _scores(folder / "scores.h5", units, concepts)
     met = [*listed, *(best.category for unit in units for best in unit.by_category if best.label)]
     met += [*(unit.category for unit in units), *(concept.category for concept in concepts)]
-    return DissectResult(
-        name=name,
-        folder=folder,
-        summary=summary,
-        units=units,
-        categories=[name for name in dict.fromkeys(met) if name],
-        concepts=concepts,
-        scores=scores,
-    )
+    categories = [category for category in dict.fromkeys(met) if category]
+    return DissectResult(name, folder, summary, units, categories, concepts, scores)
 
 
 _NUMBERS = (
     "units", "images", "detectors", "unique_detectors", "quantile", "min_iou",
     "ratio_unique_detectors", "mean_iou",
 )  # fmt: skip
-
-
-def _check_numbers(summary: dict[str, Any]) -> None:
-    """Refuse a summary that has something else where people expect a number."""
-    for part in (summary, summary.get("chance") or {}):
-        for found in (part, *(part.get("per_category") or {}).values()):
-            for key in _NUMBERS:
-                value = found.get(key)
-                number = isinstance(value, (int, float)) and not isinstance(value, bool)
-                if value is not None and not (number and math.isfinite(value)):
-                    raise ValueError(f"{key} is {value!r}, not a number")
 
 
 def _units(folder: Path, categories: Sequence[str], view: View | None) -> list[Unit]:
@@ -288,10 +271,7 @@ def _scores(
     """Read every IoU, (units, concepts), and the concepts where they are not known yet."""
     with reading(path, _REDO), h5py.File(path, "r") as file:
         iou, numbers = file["iou"][()], file["unit"][()].tolist()
-        names = [
-            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-            for name in file["concept"][()]
-        ]
+        names = file["concept"].asstr(errors="replace")[()].tolist()
         if iou.shape != (len(numbers), len(names)):
             raise ValueError("its shapes do not fit")
         if not concepts:
@@ -312,11 +292,10 @@ def _histograms(path: Path, units: list[Unit]) -> dict[int, Histogram]:
         return {}
     with reading(path, _REDO), h5py.File(path, "r") as file:
         counts, edges = file["histogram"][()], file["edges"][()]
-        numbers = file["unit"][()].tolist() if "unit" in file else [unit.unit for unit in units]
-        bins = edges.shape[-1] - 1
-        if counts.shape != (len(numbers), bins) or len(edges) != len(numbers):
+        if counts.shape != (len(units), edges.shape[-1] - 1) or len(edges) != len(units):
             raise ValueError("its shapes do not fit")
-        return {n: Histogram(counts[row], edges[row]) for row, n in enumerate(numbers)}
+        rows = zip(units, counts, edges, strict=True)
+        return {unit.unit: Histogram(*of) for unit, *of in rows}
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -362,10 +341,7 @@ def _write_scores(path: Path, dissection: Dissection) -> None:
     """Write the table of IoU, units × concepts, with its scales."""
     names = [f"{c.category}:{c.label}" for c in dissection.concepts.names]
     with h5py.File(path, "w") as file:
-        iou = file.create_dataset("iou", data=dissection.iou.astype(np.float32))
+        file.create_dataset("iou", data=dissection.iou.astype(np.float32))
         file["unit"] = np.arange(dissection.units)
         file.create_dataset("concept", data=names, dtype=h5py.string_dtype())
-        for axis, name in enumerate(("unit", "concept")):
-            file[name].make_scale(name)
-            iou.dims[axis].attach_scale(file[name])
-            iou.dims[axis].label = name
+        write_scales(file, ("unit", "concept"), ("iou",))

@@ -8,7 +8,7 @@ unit).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.embeddings import CurvePoint, Embedded, Embeddings
 from cnnlens.model.layers import file_name
-from cnnlens.report.contents import read_layers, read_summary, reading
+from cnnlens.report.contents import read_layers, read_summary, reading, write_scales
 from cnnlens.report.shown import Fact, LayerResult, Picture, Shown
 
 _REDO = "redo `cnnlens net2vec` with --force"
@@ -298,11 +298,7 @@ def write_tables(folder: Path, found: Embeddings, paths: Sequence[str]) -> None:
             file[name] = array
         file.create_dataset("concept", data=names, dtype=h5py.string_dtype())
         file["unit"] = np.arange(found.weights.shape[1])
-        for axis, name in enumerate(("concept", "unit")):
-            file[name].make_scale(name)
-            for table in ("weights", "direction"):
-                file[table].dims[axis].attach_scale(file[name])
-                file[table].dims[axis].label = name
+        write_scales(file, ("concept", "unit"), ("weights", "direction"))
 
 
 def _top(found: Embeddings, paths: Sequence[str]) -> list[dict[str, Any]]:
@@ -315,36 +311,3 @@ def _top(found: Embeddings, paths: Sequence[str]) -> list[dict[str, Any]]:
                 about = concept.label, concept.category, rank, paths[position], logit
                 rows.append(vars(TopOfConcept(*about, bool(found.top_shows[k, rank]))))
     return rows
-
-
-# -- concepts and layers beside each other ---------------------------------------------------------
-
-LAYER_COLUMNS = (
-    "layer", "concepts", "better than the best unit", "mean IoU", "at one half", "by chance",
-    "best unit",
-)  # fmt: skip
-
-
-def layer_rows(summary: Mapping[str, Any]) -> Iterable[list[object]]:
-    """Give a layer's rows under `LAYER_COLUMNS`: over all concepts, and of each category."""
-    keys = ("concepts", "better", "mean_iou", "mean_iou_at_half", "chance_iou",
-            "mean_best_unit_iou")  # fmt: skip
-    yield [summary["layer"], *(summary[key] for key in keys)]
-    for name, found in summary["by_category"].items():
-        yield [f"  {name}", *(found[key] for key in keys)]
-
-
-def concept_table(
-    concepts: Sequence[ConceptResult],
-) -> tuple[list[str], list[list[object]]]:
-    """Give columns and rows of a table of concepts."""
-    heads = ["concept", "category", "images", "best unit", "its IoU", "combination", "gain"]
-    rows: list[list[object]] = [
-        [c.label, c.category, c.images, c.best_unit, *map(_short, (c.best_unit_iou, c.iou, c.gain))]
-        for c in concepts
-    ]
-    return heads, rows
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
@@ -112,6 +113,10 @@ class UnitResults(LayerResult, Generic[U]):
     def table(self) -> list[dict[str, Any]]:
         """Give one row per unit, the columns of ``units.csv``."""
         return [row for unit in self.units for row in unit.table()]
+
+    def column(self, name: str) -> np.ndarray:
+        """Give a column of numbers, (C,) float64, NaN where a unit has none."""
+        return np.array([row.get(name) for row in self.table()], float)
 
 
 class PictureResults(Shown):

@@ -74,10 +74,6 @@ def _cells(unit: UnitStability) -> dict[str, Any]:
 class StabilityResult(UnitResults[StabilityUnit]):
     """Everything stability found on one layer; ``found[12]`` is its unit 12."""
 
-    def column(self, name: str) -> np.ndarray:
-        """Give a measure of all units, (C,) float64, NaN where one has no value."""
-        return np.array([row.get(name) for row in self.table()], float)
-
     @property
     def instability(self) -> np.ndarray:
         """(C,) float64: location instability, NaN for dead units."""
