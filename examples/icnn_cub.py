@@ -22,11 +22,10 @@ from cnnlens.data.labelled import Labelled, read_labelled
 from cnnlens.data.parts import PartSet
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Method, Plain, Rates, split, unmirrored
-from cnnlens.interpretable.prepare import start_inserted
 from cnnlens.interpretable.trainer import Epoch, Trainer
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.model import Model
-from cnnlens.model.surgery import Plan, operate
+from cnnlens.model.surgery import Plan, operate, start_inserted
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 
 AT, HEAD = "features.12", "classifier.1"

@@ -217,10 +217,7 @@ def extract(
     forward = Forward(model, [layer for layer, _ in missing], logits, even_batch(run.batch_size))
     with ExitStack() as stack:
         stack.enter_context(model.in_use())
-        writers = [
-            stack.enter_context(_writing(layer, key, folder, forward, force))
-            for layer, key in missing
-        ]
+        writers = [stack.enter_context(_writing(*one, folder, forward, force)) for one in missing]
         yield from _fill(forward, images, writers, run)
 
 

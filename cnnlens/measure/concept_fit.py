@@ -90,11 +90,28 @@ def fit_steps(
     for epoch in range(done + 1, settings.epochs + 1):
         learner.epoch(task.bits, dealt, pool)
         yield epoch, learner
+    fitted = dealt if settings.cut == "fitted" else None
+    fit = _judged(task, learner, fitted, there.dealt(concepts, parts), pool)
+    _add_probes(task, task.truth(pairs), kept, fit)
+    return fit
+
+
+def _judged(
+    task: Task,
+    learner: Learner,
+    here: list[Pairs] | None,
+    there: list[Pairs],
+    pool: Executor,
+) -> Fit:
+    """Judge what was learned on the images of `there`; where the cut is not fitted to those of
+    `here`, it is one half.
+    """
+    concepts = len(learner.weights)
     number = np.zeros(concepts, np.int64)
-    if settings.cut == "fitted":
-        number = ratios(*count(task.bits, dealt, learner.weights, pool)).argmax(axis=1)
-    ious = ratios(*count(task.bits, there.dealt(concepts, parts), learner.weights, pool))
-    fit = Fit(
+    if here is not None:
+        number = ratios(*count(task.bits, here, learner.weights, pool)).argmax(axis=1)
+    ious = ratios(*count(task.bits, there, learner.weights, pool))
+    return Fit(
         learner.weights,
         (learner.weights * inverse(task.spread)).astype(np.float32),
         np.zeros(concepts, np.float32),
@@ -102,8 +119,6 @@ def fit_steps(
         ious[np.arange(concepts), number],
         ious[:, 0].copy(),
     )
-    _add_probes(task, task.truth(pairs), kept, fit)
-    return fit
 
 
 def _add_probes(task: Task, truth: np.ndarray, kept: np.ndarray, fit: Fit) -> None:

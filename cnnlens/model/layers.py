@@ -165,8 +165,7 @@ class Layers:
     def about_tokens(self) -> list[str]:
         """Say what there is besides maps and receptive fields, for people."""
         said = []
-        rows = [layer for layer in self.blocks if layer.place.tokens]
-        named = [layer for layer in rows if layer.place.tokens and layer.place.tokens.has_class]
+        named = [one for one in self.blocks if (grid := one.place.tokens) and grid.has_class]
         if named:
             said.append(f"class tokens are vectors: {named[0].name}{CLASS_TOKEN} and so on")
         if any(layer.sees_all for layer in self.rows):
@@ -234,16 +233,12 @@ class Layers:
             return self._with_alias(self._paths[path])
         if vectors and path in self._vectors:
             return self._vectors[path]
-        called = [c for c in self._calls if c.path == path]
-        if called:
-            shape = _times(called[-1].shape[1:])
+        why = self._silent.get(path)
+        if called := [c for c in self._calls if c.path == path]:
+            why = f"gives no map: its output is {_times(called[-1].shape[1:])} per image"
+        if why is not None:
             raise UsageError(
-                f"layer '{typed}' gives no map: its output is {shape} per image",
-                "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
-            )
-        if path in self._silent:
-            raise UsageError(
-                f"layer '{typed}' {self._silent[path]}",
+                f"layer '{typed}' {why}",
                 "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
             )
         named = [*self._paths, *self._aliases, *(self._vectors if vectors else ())]
@@ -302,12 +297,11 @@ class Layers:
         fields = self._fields.get(value) or self._fields[min(self._fields)]
         if grid is None:
             return fields
-        rows, columns = self._fields[grid.origin]  # attention moves no position
+        seen = list(self._fields[grid.origin])  # attention moves no position
         for axis, window in grid.windows:
-            rows = rows.window(*window) if axis == 0 else rows
-            columns = columns.window(*window) if axis == 1 else columns
-        attends = fields[0].attends
-        return replace(rows, attends=attends), replace(columns, attends=attends)
+            seen[axis] = seen[axis].window(*window)
+        rows, columns = (replace(one, attends=fields[0].attends) for one in seen)
+        return rows, columns
 
     def _spread(self, field: Field, count: int, axis: int = 0) -> Field:
         """Lay positions behind attention evenly over the input, where what they read blurs it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import open_file
 from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.outputs import as_features
-from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
 from cnnlens.model.trace import as_input
 
@@ -91,7 +91,7 @@ def open_model(
     place = resolve_device(device)
     opened = _open(spec, arch, allow_pickle, weights)
     check_initialized(opened.net)
-    preprocess = overridden(_settings(opened), image_size, mean, std)
+    preprocess = _settings(opened).overridden(image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
     return _named(_as_model(opened, spec, preprocess, place, head), classes)
@@ -183,23 +183,17 @@ def wrap_module(
     ValueError
         When `net` is no module, or `preprocess` is nothing that can be read.
     """
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
     net = _unwrapped(net)
     check_initialized(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
-    if isinstance(classes, str):
-        raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
-    outputs = count_outputs(net)
-    if classes is not None and outputs and len(classes) != outputs:
-        raise ValueError(f"{len(classes)} names of classes for {outputs} outputs")
+    _check_names(classes, count_outputs(net))
     source = re.sub(r" at 0x[0-9a-f]+", "", repr(net))  # what no state dict says: strides, sizes
     model = Model(
         net=net,
         spec=kind,
         arch=kind,
-        preprocess=overridden(settings, image_size, mean, std),
+        preprocess=settings.overridden(image_size, mean, std),
         classes=None if classes is None else [str(name) for name in classes],
         fingerprint=fingerprint(kind, net, source),
         notes=notes,
@@ -211,12 +205,21 @@ def wrap_module(
     return _named(model, None)
 
 
-def _unwrapped(net: nn.Module) -> nn.Module:
+def _check_names(classes: Sequence[str] | None, outputs: int | None) -> None:
+    if isinstance(classes, str):
+        raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
+    if classes is not None and outputs and len(classes) != outputs:
+        raise ValueError(f"{len(classes)} names of classes for {outputs} outputs")
+
+
+def _unwrapped(net: Any) -> nn.Module:
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
     while True:
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
             net = net.module
         elif isinstance(getattr(net, "_orig_mod", None), nn.Module):  # torch.compile
-            net = net._orig_mod  # type: ignore[assignment]
+            net = net._orig_mod
         else:
             return net
 
@@ -224,7 +227,7 @@ def _unwrapped(net: nn.Module) -> nn.Module:
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
     if isinstance(preprocess, Preprocess):
         if preprocess.scale == 1:
-            _check_unit(preprocess.mean, preprocess.std)
+            check_unit(preprocess.mean, preprocess.std)
         said = preprocess.source == Preprocess.source
         return (replace(preprocess, source="given") if said else preprocess), []
     if isinstance(preprocess, Mapping) and {"input_size", "mean", "std"} <= preprocess.keys():
@@ -325,59 +328,3 @@ def _runs(net: nn.Module, settings: Preprocess) -> bool:
 def _fixed(spec: str, size: tuple[int, int]) -> UsageError:
     height, width = size
     return UsageError(f"{spec} takes pictures of {height}x{width} only", "leave out --image-size")
-
-
-def overridden(
-    settings: Preprocess,
-    image_size: tuple[int, int] | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> Preprocess:
-    """Return settings with what was said in their place.
-
-    Raises
-    ------
-    UsageError
-        For a mean or deviation that cannot be meant.
-    """
-    if image_size is None and mean is None and std is None:
-        return settings
-    if settings.scale == 1:
-        _check_unit(mean, std)
-    source = settings.source.removesuffix(", overridden")
-    changed = replace(settings, source=f"{source}, overridden")
-    if image_size is not None:
-        changed = replace(changed, size=image_size, resize=None)
-    if mean is not None:
-        changed = replace(changed, mean=_per_channel("--mean", mean, settings.channels))
-    if std is not None:
-        changed = replace(changed, std=_per_channel("--std", std, settings.channels))
-    return changed
-
-
-_MOST = 8.0  # of a mean or deviation of pixels in [0, 1]; those of 0 to 255 lie far above
-
-
-def _check_unit(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Refuse a mean or deviation of pixels from 0 to 255 for pixels from 0 to 1."""
-    given = {flag: v for flag, v in (("--mean", mean), ("--std", std)) if v is not None}
-    wrong = [flag for flag, values in given.items() if max(map(abs, values)) > _MOST]
-    if wrong:
-        meant = [f"{flag} {_listed(v / 255 for v in values)}" for flag, values in given.items()]
-        raise UsageError(
-            f"{wrong[0]} {_listed(given[wrong[0]])} is meant for pixels from 0 to 255; here they "
-            "run from 0 to 1",
-            f"divide by 255: {' '.join(meant)}",
-        )
-
-
-def _listed(values: Iterable[float]) -> str:
-    return ",".join(f"{value:.6g}" for value in values)
-
-
-def _per_channel(option: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
-    if len(values) != channels:
-        raise UsageError(
-            f"{option} has {len(values)} numbers, but the network takes {channels} channels"
-        )
-    return tuple(float(v) for v in values)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+from cnnlens.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +87,33 @@ class Preprocess:
         mean = tuple([sum(self.mean) / len(self.mean)] * channels)
         std = tuple([sum(self.std) / len(self.std)] * channels)
         return replace(self, mean=mean, std=std, source="assumed")
+
+    def overridden(
+        self,
+        size: tuple[int, int] | None,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+    ) -> Preprocess:
+        """Return these settings with those of size, mean and deviation that a user gives.
+
+        Raises
+        ------
+        UsageError
+            For numbers of pixels from 0 to 255, or for other than the network's channels.
+        """
+        if size is None and mean is None and std is None:
+            return self
+        if self.scale == 1:
+            check_unit(mean, std)
+        source = self.source.removesuffix(", overridden")
+        changed = replace(self, source=f"{source}, overridden")
+        if size is not None:
+            changed = replace(changed, size=size, resize=None)
+        if mean is not None:
+            changed = replace(changed, mean=_per_channel("--mean", mean, self.channels))
+        if std is not None:
+            changed = replace(changed, std=_per_channel("--std", std, self.channels))
+        return changed
 
     def pixels(self, image: Image.Image, squash: bool) -> np.ndarray:
         """Resample a decoded picture to the input plane.
@@ -196,3 +226,31 @@ def _middle(image: Image.Image, width: int, height: int) -> Image.Image:
     down = min(image.height, max(1, 10 * image.width * height // width))
     left, top = (image.width - across) // 2, (image.height - down) // 2
     return image.crop((left, top, left + across, top + down))
+
+
+_MOST = 8.0  # of a mean or deviation of pixels in [0, 1]; those of 0 to 255 lie far above
+
+
+def check_unit(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse a mean or deviation of pixels from 0 to 255 for pixels from 0 to 1."""
+    given = {flag: v for flag, v in (("--mean", mean), ("--std", std)) if v is not None}
+    wrong = [flag for flag, values in given.items() if max(map(abs, values)) > _MOST]
+    if wrong:
+        meant = [f"{flag} {_listed(v / 255 for v in values)}" for flag, values in given.items()]
+        raise UsageError(
+            f"{wrong[0]} {_listed(given[wrong[0]])} is meant for pixels from 0 to 255; here they "
+            "run from 0 to 1",
+            f"divide by 255: {' '.join(meant)}",
+        )
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ",".join(f"{value:.6g}" for value in values)
+
+
+def _per_channel(option: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    if len(values) != channels:
+        raise UsageError(
+            f"{option} has {len(values)} numbers, but the network takes {channels} channels"
+        )
+    return tuple(float(v) for v in values)

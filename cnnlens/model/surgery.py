@@ -236,3 +236,54 @@ def _new_head(old: nn.Module, classes: int, generator: torch.Generator) -> nn.Mo
         new = nn.Linear(old.in_features, classes)
     _normal(new, generator)
     return new
+
+
+_IDENTITY = 0.3  # share of the identity in an inserted convolution: no unit starts dead
+_NOISE = 0.5  # variance of the rest, times its inputs: N(0, 0.01) at 512 maps, as in the paper
+_USUAL = 0.5  # mean of what a head is given, up to which the usual rate is right
+
+
+@torch.no_grad()
+def start_inserted(net: nn.Module, conv: str, head: str, x: Tensor, seed: int) -> float:
+    """Start an inserted convolution at the scale of the maps; return the factor on its rate.
+
+    It passes on a share of each map, so that no unit starts dead, and mixes maps as N(0, 0.01)
+    does at 512 of them. Adam moves a unit by the rate times the sum of its inputs: where maps are
+    strong (SqueezeNet's have a mean of 13) a few steps kill it, and every logit behind a rectifier
+    with it. Weights and rate are therefore divided by that mean.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode.
+    conv, head : str
+        The convolution, as wide as its input, and the module that gives the logits.
+    x : torch.Tensor
+        (N, …) some of the network's inputs.
+    seed : int
+        Of the weights.
+    """
+    layer = net.get_submodule(conv)
+    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+    nn.init.dirac_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    mean = _mean_input(net, head, x)  # of the maps as they are, where the head takes them
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(layer.weight.shape, generator=generator)
+    noise *= (_NOISE / layer.weight[0].numel()) ** 0.5
+    start = (_IDENTITY * layer.weight + noise.to(layer.weight.device)) / max(1.0, mean)
+    layer.weight.copy_(start)
+    return min(1.0, _USUAL / max(mean, 1e-12))
+
+
+def _mean_input(net: nn.Module, path: str, x: Tensor) -> float:
+    """Mean size of what a module is given."""
+    found: list[float] = []
+    handle = net.get_submodule(path).register_forward_pre_hook(
+        lambda module, args: found.append(float(args[0].abs().mean()))
+    )
+    try:
+        net(x)
+    finally:
+        handle.remove()
+    return found[-1]

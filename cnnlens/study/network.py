@@ -79,15 +79,13 @@ class Network:
 
     def _as_fed(self, model: Model) -> Model:
         """Feed a network in memory as was said or found before, where it does not say more."""
-        from cnnlens.model.open import overridden
-
         if model.lent_to is None or not model.preprocess.is_assumed:
             return model
         known = self.workspace.model_options if self.workspace.knows(model) else None
         for name in _FED:
             if self.options.get(name) is None and (value := (known or {}).get(name)):
                 self.options[name] = tuple(value)
-        fed = overridden(model.preprocess, *map(self.options.get, _FED))
+        fed = model.preprocess.overridden(*map(self.options.get, _FED))
         return replace(model, preprocess=fed)
 
     @cached_property

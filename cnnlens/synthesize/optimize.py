@@ -120,13 +120,19 @@ def optimize(
         climb = _Climb.begun(code, image.shape)
         if state is not None:
             climb = _resumed(state, code, randomness, update)
-        for number in range(climb.number + 1, recipe.steps + 1):
-            slope = slopes(climb.code, number)
-            code = image.kept(update(climb.code, slope.code, slope.totals))
-            if recipe.edits.is_due(number):
-                code = slopes.edited(code, slope.images, number)
-            climb = climb.after(number, slope, code)
-            yield _step(recipe.steps, image, slope, climb, _State(climb, randomness, update))
+        yield from _climbed(slopes, climb, update)
+
+
+def _climbed(slopes: Slopes, climb: _Climb, update: Update) -> Iterator[AscentStep]:
+    """Go on from where a climb is, step by step."""
+    recipe, image = slopes.recipe, slopes.image
+    for number in range(climb.number + 1, recipe.steps + 1):
+        slope = slopes(climb.code, number)
+        code = image.kept(update(climb.code, slope.code, slope.totals))
+        if recipe.edits.is_due(number):
+            code = slopes.edited(code, slope.images, number)
+        climb = climb.after(number, slope, code)
+        yield _step(recipe.steps, image, slope, climb, _State(climb, slopes.randomness, update))
 
 
 def _step(total: int, image: Image, slope: Gradients, climb: _Climb, state: _State) -> AscentStep:
