@@ -7,16 +7,22 @@ only as far as their layers are those of the state dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import atomic
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, Shapes, shapes_of, timm, torchvision
 from cnnlens.model.fit import Fit, fit, quick_fit, skeleton
-from cnnlens.model.recall import recall, remember
 
 _HINT = "name the code that builds it with --arch file.py:factory"
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
@@ -145,3 +151,56 @@ def no_fit(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
         f"{found.describe()}",
         _HINT,
     )
+
+
+# ---- what was found, kept so that nothing is searched twice
+#
+# Inference depends on names and shapes of tensors and on nothing else in a file, so that these are
+# the key, with the installed versions: all checkpoints of a training run share one entry, wherever
+# they lie, and no change of a file leaves a stale one. Kept are names of candidates, which are held
+# against the shapes anew, so that a wrong one is never built.
+
+_PACKAGES = ("cnnlens", "torch", "torchvision", "timm")
+
+
+def recall(shapes: Mapping[str, tuple[int, ...]]) -> list[str] | None:
+    """Names of the architectures that were found for these names and shapes of tensors.
+
+    Returns
+    -------
+    list of str or None
+        None where nothing was kept, or it cannot be read.
+    """
+    try:
+        names = json.loads(_place(shapes).read_text(encoding="utf-8"))["candidates"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def remember(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> None:
+    """Keep what was found; where nothing can be written, nothing is kept."""
+    content = json.dumps({"candidates": list(names)})
+    with suppress(OSError, CnnlensError), atomic(_place(shapes)) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+def _place(shapes: Mapping[str, tuple[int, ...]]) -> Path:
+    versions = [_version(package) for package in _PACKAGES]
+    text = json.dumps([versions, sorted(zoo.ZOO), sorted(shapes.items())])
+    return _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _folder() -> Path:
+    if home := os.environ.get("CNNLENS_HOME"):
+        return Path(home).expanduser() / "cache" / "architectures"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("cnnlens")) / "architectures"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

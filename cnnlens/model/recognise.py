@@ -10,8 +10,16 @@ from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, registry, shapes_of
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit, skeleton
-from cnnlens.model.infer import found_before, nearest_own, no_fit, one_of, search, search_own
-from cnnlens.model.recall import recall, remember
+from cnnlens.model.infer import (
+    found_before,
+    nearest_own,
+    no_fit,
+    one_of,
+    recall,
+    remember,
+    search,
+    search_own,
+)
 
 # heads of self-supervised training, whose outputs are no classes
 _PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")

@@ -7,7 +7,6 @@ import torch
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model import infer as inference
-from cnnlens.model import recall as memory
 from cnnlens.model import recognise as recognition
 from cnnlens.model import zoo
 from cnnlens.model.from_file import open_file
@@ -72,7 +71,7 @@ def test_other_versions_are_searched_anew(
 ) -> None:
     path = save(tmp_path / "net.pt")
     for number in ("1.0", "1.1"):
-        monkeypatch.setattr(memory, "version", lambda _, number=number: number)
+        monkeypatch.setattr(inference, "version", lambda _, number=number: number)
         open_file(path)
         open_file(path)
     assert len(searches) == 2
