@@ -19,6 +19,7 @@ from cnnlens.interpretable import cgl
 from cnnlens.interpretable.cgl import Groups, draw_pairs, split
 from cnnlens.interpretable.distributed import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
+from cnnlens.model.hooks import hooked
 from cnnlens.model.model import Model
 from cnnlens.settings.finetune import CglSettings
 
@@ -84,16 +85,11 @@ class ConceptGroups(nn.Module):
     @contextmanager
     def hooks(self, net: nn.Module) -> Iterator[None]:
         """Keep what the grouped layers give during forward passes of `net`."""
-        handles = [
-            net.get_submodule(layer.read_at).register_forward_hook(partial(self._keep, layer.path))
-            for layer in self.layers
-            if self._needs_fields
-        ]
+        layers = self.layers if self._needs_fields else ()
         try:
-            yield
+            with hooked(net, [(one.read_at, partial(self._keep, one.path)) for one in layers]):
+                yield
         finally:
-            for handle in handles:
-                handle.remove()
             self._outputs.clear()
 
     @property

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.interpretable.distributed import Reduce, identity, reduce_max
+from cnnlens.model.hooks import hooked
 from cnnlens.model.mask import positions, template
 from cnnlens.settings.finetune import IcnnSettings
 
@@ -187,15 +188,10 @@ class Icnn:
         device = next(net.parameters()).device
         self.assignments.to(device)
         self.frequency = self.frequency.to(device)
-        handles = [
-            net.get_submodule(path).register_forward_hook(partial(self._keep, path))
-            for path in self.masked
-        ]
         try:
-            yield
+            with hooked(net, [(path, partial(self._keep, path)) for path in self.masked]):
+                yield
         finally:
-            for handle in handles:
-                handle.remove()
             self._outputs.clear()
 
     def _keep(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, readable
 from cnnlens.errors import UsageError
+from cnnlens.files import free_name
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
@@ -108,12 +109,11 @@ class Style(Pictured):
         self.style_layers = study.layers(self.asked.style_layer or styles)
 
     def _item(self, image: GivenImage) -> Item:
-        name = f"{self.content.name}--{image.name}"
         pair, taken = [self.content.place, image.place], self.ledger.entries
-        number, free = 2, name
-        while taken.get(f"{free}.png", {}).get("pair", pair) != pair:  # other images of these names
-            free, number = f"{name}-{number}", number + 1
-        name = free
+        name = free_name(  # other images may have these names
+            f"{self.content.name}--{image.name}",
+            lambda name: taken.get(f"{name}.png", {}).get("pair", pair) != pair,
+        )
         made_from = self.study.key(
             content=self.content.mark,
             image=image.mark,

@@ -5,7 +5,7 @@ Modules are read by hooks, operations (what no module returns) by dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -184,11 +184,21 @@ def _counting_alike(places: set[Place]) -> Iterator[None]:
 
 
 @contextmanager
+def hooked(net: nn.Module, hooks: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Have hooks called after modules, which are named by path, until the block ends."""
+    handles = [net.get_submodule(path).register_forward_hook(hook) for path, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def placing_hooks(
     net: nn.Module, places: set[Place], take: Take, live: Tensor | None = None
 ) -> Iterator[None]:
     """Have `take` called with every place's value; `live` is the input where history is wanted."""
-    modules = dict(net.named_modules())
     operations = [place for place in places if place.op >= 0]
     # a pass of its own: before there are hooks
     ordinals = None if live is None or not operations else find_ordinals(net, live, operations)
@@ -196,16 +206,9 @@ def placing_hooks(
     for place in places:
         if place.op < 0:
             by_path.setdefault(place.path, []).append(place)
-    handles = [
-        modules[path].register_forward_hook(_taking(wanted, take))
-        for path, wanted in by_path.items()
-    ]
-    try:
-        with _reading_operations(net, operations, take, ordinals):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = [(path, _taking(wanted, take)) for path, wanted in by_path.items()]
+    with hooked(net, hooks), _reading_operations(net, operations, take, ordinals):
+        yield
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.convolutions import find_convolutions
-from cnnlens.model.hooks import read
+from cnnlens.model.hooks import hooked, read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
@@ -163,17 +163,13 @@ def head_of(model: Model) -> tuple[str, int]:
         When no linear layer or convolution does.
     """
     called: list[str] = []
-    handles = [
-        module.register_forward_hook(lambda *_, path=path: called.append(path))
+    hooks = [
+        (path, lambda *_, path=path: called.append(path))
         for path, module in model.net.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
     ]
-    try:
-        with torch.no_grad():
-            logits = model.net(as_input(model.net, model.example()))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(model.net, hooks), torch.no_grad():
+        logits = model.net(as_input(model.net, model.example()))
     shapes = {name: tuple(one.shape) for name, one in named_tensors(logits).items()}
     choose(shapes, len(model.example()), model.head)  # an output that is not there is named
     if len(shapes) > 1:

@@ -128,13 +128,7 @@ def unit(layer: Layer, number: int, position: tuple[int, int] | None = None) -> 
 
 def channel(layer: Layer, number: int) -> Objective:
     """Mean of one unit over all positions."""
-    _check_unit(layer, number)
-    return Objective(
-        f"{layer.name}:{number}@mean",
-        (layer.place,),
-        lambda reading: reading[layer.place][number].mean(),
-        _sight(layer),
-    )
+    return _of_map(layer, number, "@mean", lambda values: values.mean())
 
 
 def response(layer: Layer, number: int) -> Objective:
@@ -145,24 +139,26 @@ def response(layer: Layer, number: int) -> Objective:
     number of positions, the one would pull on the image about as strongly as the other: so much
     that one bright spot grows that no other place has.
     """
-    _check_unit(layer, number)
+    return _of_map(layer, number, "", _response)
 
-    def value(reading: Reading) -> Tensor:
-        values = reading[layer.place][number]  # (H, W)
-        return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
 
-    return Objective(f"{layer.name}:{number}", (layer.place,), value, _sight(layer))
+def _response(values: Tensor) -> Tensor:
+    return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
 
 
 def peak(layer: Layer, number: int) -> Objective:
     """The highest activation of one unit, wherever it is."""
+    return _of_map(layer, number, "@max", lambda values: values.amax())
+
+
+def _of_map(layer: Layer, number: int, of: str, value: Callable[[Tensor], Tensor]) -> Objective:
+    """Make a `value` of one unit's map (H, W) large; its name ends in what it is `of`."""
     _check_unit(layer, number)
-    return Objective(
-        f"{layer.name}:{number}@max",
-        (layer.place,),
-        lambda reading: reading[layer.place][number].amax(),
-        _sight(layer),
-    )
+
+    def read(reading: Reading) -> Tensor:
+        return value(reading[layer.place][number])
+
+    return Objective(f"{layer.name}:{number}{of}", (layer.place,), read, _sight(layer))
 
 
 def along(layer: Layer, direction: np.ndarray, name: str, target: str = "map") -> Objective:
@@ -194,7 +190,7 @@ def along(layer: Layer, direction: np.ndarray, name: str, target: str = "map") -
             return values[height // 2, width // 2]
         if target == "max":
             return values.amax()
-        return torch.relu(values).mean() + _PEAK * values.amax() / values.numel() ** 0.5
+        return _response(values)
 
     suffix = "" if target == "map" else f"@{target}"
     return Objective(f"{layer.name}:[{name}]{suffix}", (layer.place,), value, _sight(layer))
