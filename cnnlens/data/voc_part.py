@@ -10,7 +10,6 @@ Body Parts", CVPR 2014.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -223,11 +222,3 @@ def read_merges(root: Path) -> Merges:
     if not found:
         raise CnnlensError(f"{path} is empty", "remove it, and the paper's merges count")
     return found
-
-
-def write_merges(path: Path) -> None:
-    """Write the paper's table, to be edited."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["category", "part", "merged"])
-        writer.writerows([c, p, m] for c, parts in PAPER.items() for p, m in parts.items())

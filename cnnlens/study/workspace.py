@@ -26,20 +26,9 @@ DEFAULT = "cnnlens-out"
 
 # everything commands write: what --force may clear when another model takes the workspace
 RESULTS = (
-    *("activations", "dissect", "stability", "visualize", "deconv", "invert", "cam", "explain"),
-    *(
-        "units",
-        "images",
-        "outliers",
-        "fool",
-        "style",
-        "evolve",
-        "cluster",
-        "net2vec",
-        "report_files",
-        "report.html",
-    ),
-)
+    "activations", "dissect", "stability", "units", "net2vec", "images", "visualize", "deconv",
+    "invert", "cam", "explain", "outliers", "style", "cluster", "report_files", "report.html",
+)  # fmt: skip
 
 # of `open_model`'s arguments: leave to run code; names, which are kept themselves
 _NOT_KEPT = ("allow_pickle", "classes")
@@ -233,11 +222,6 @@ class Workspace:
         """Return what is known of the last used data of one of these kinds, if there is some."""
         fitting = [e for e in self.document["data"] if e["kind"] in kinds]
         return fitting[-1] if fitting else None
-
-    def data_path(self, kinds: tuple[str, ...]) -> Path | None:
-        """Folder of the last used data of one of these kinds; None when there is none."""
-        entry = self.data_entry(kinds)
-        return Path(entry["path"]) if entry else None
 
     def stores(self, images: ImageSet) -> Path:
         """Folder of the activation stores of a data set in use, or of a part of one."""

@@ -313,7 +313,8 @@ def test_the_default_data_stay_the_default_when_they_are_looked_at_as_strangers(
     world: Path,
 ) -> None:
     done(Outliers, world, noise=0, data=world / "kinds")
-    assert Workspace(world / "ws").data_path(("classes",)) == (world / "kinds").resolve()
+    entry = Workspace(world / "ws").data_entry(("classes",))
+    assert entry is not None and Path(entry["path"]) == (world / "kinds").resolve()
 
 
 # ---- what was finished is kept
