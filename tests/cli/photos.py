@@ -45,3 +45,10 @@ def write_photos(folder: Path, damaged: bool = True) -> Path:
     if damaged:
         (folder / "b" / "bad.png").write_bytes((folder / "b" / "00.png").read_bytes()[:200])
     return folder
+
+
+def write_world(folder: Path) -> Path:
+    """Both: the networks and, in ``photos``, the photos."""
+    write_nets(folder)
+    write_photos(folder / "photos")
+    return folder

@@ -15,7 +15,7 @@ from cnnlens.model.open import open_model
 from cnnlens.model.zoo import ZOO
 from cnnlens.report.figures import attribution
 
-from .photos import write_nets, write_photos
+from .photos import write_world
 from .runner import cnnlens
 
 SIZE = ["--image-size", "48"]
@@ -23,10 +23,7 @@ SIZE = ["--image-size", "48"]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_nets(folder)
-    write_photos(folder / "photos")
-    return folder
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 def run(world: Path, space: Path, net: str, *words: object) -> int:

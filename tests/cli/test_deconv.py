@@ -15,17 +15,14 @@ from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
 from cnnlens.report.figures import attribution
 
-from .photos import write_nets, write_photos
+from .photos import write_world
 
 SIZE = ["--image-size", "48"]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_nets(folder)
-    write_photos(folder / "photos")
-    return folder
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 def run(world: Path, space: Path, net: str, *words: object) -> int:

@@ -92,6 +92,12 @@ def later(file: Path) -> None:
     os.utime(file, (stat.st_atime, stat.st_mtime + 1))
 
 
+def after(change: Any, world: Path) -> Mapping[str, Any]:
+    """Change an input; return what is asked for then: the change itself, or what it returns."""
+    values = change if isinstance(change, Mapping) else change(world)
+    return values if isinstance(values, Mapping) else {}
+
+
 def blank(pattern: str) -> Callable[[Path], None]:
     """Paint a picture black."""
 
@@ -202,8 +208,7 @@ def test_whoever_changes_an_input_gets_new_results(
 ) -> None:
     change = (DISSECT if kind is Dissect else STABILITY)[name]
     assert todo(kind, world, **MADE) == []
-    values = change if isinstance(change, Mapping) else change(world)
-    given = {**MADE, **(values if isinstance(values, Mapping) else {})}
+    given = {**MADE, **after(change, world)}
     assert todo(kind, world, **given) == list(given.get("layer", ("conv2",)))
 
 

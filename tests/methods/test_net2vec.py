@@ -27,7 +27,7 @@ from cnnlens.report.net2vec_files import read_direction, read_net2vec
 from cnnlens.voice import Lines
 from tests.cli.runner import cnnlens
 
-from .test_measurement import SIDE, blank, method, reword, save_net, touch
+from .test_measurement import SIDE, after, blank, method, reword, save_net, touch
 
 MADE = {"filters": "1,4", "epochs": 2, "chance": 1, "top": 3}
 SMALL = ["--filters", "1,4", "--epochs", 2, "--top", 3]
@@ -84,13 +84,7 @@ CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], None]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_whoever_changes_an_input_gets_new_results(world: Path, name: str) -> None:
     assert todo(world) == []
-    change = CHANGES[name]
-    values: Mapping[str, Any] = {}
-    if isinstance(change, Mapping):
-        values = change
-    else:
-        change(world)
-    assert todo(world, **values) == ["conv2"]
+    assert todo(world, **after(CHANGES[name], world)) == ["conv2"]
 
 
 def test_what_changes_no_number_redoes_nothing(world: Path) -> None:

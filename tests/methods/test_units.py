@@ -20,7 +20,7 @@ from cnnlens.study.workspace import Workspace
 from cnnlens.voice import Lines, Voice
 from tests.cli.photos import write_photos
 
-from .test_measurement import blank, save_net, touch
+from .test_measurement import after, blank, save_net, touch
 
 MADE = {"top": 3, "bins": 3, "per_bin": 2, "neighbours": 2}
 
@@ -84,13 +84,7 @@ CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], None]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_whoever_changes_an_input_gets_new_results(world: Path, name: str) -> None:
     assert todo(world) == []
-    change = CHANGES[name]
-    values: Mapping[str, Any] = {}
-    if isinstance(change, Mapping):
-        values = change
-    else:
-        change(world)
-    assert "conv2" in todo(world, **values)
+    assert "conv2" in todo(world, **after(CHANGES[name], world))
 
 
 def test_classes_count_where_nothing_else_changes(world: Path) -> None:
