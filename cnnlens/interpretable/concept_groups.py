@@ -19,8 +19,8 @@ from cnnlens.interpretable import cgl
 from cnnlens.interpretable.cgl import Groups, draw_pairs, split
 from cnnlens.interpretable.distributed import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
-from cnnlens.model.hooks import hooked
 from cnnlens.model.model import Model
+from cnnlens.model.trace import hooked
 from cnnlens.settings.finetune import CglSettings
 
 
@@ -85,9 +85,13 @@ class ConceptGroups(nn.Module):
     @contextmanager
     def hooks(self, net: nn.Module) -> Iterator[None]:
         """Keep what the grouped layers give during forward passes of `net`."""
-        layers = self.layers if self._needs_fields else ()
+        hooks = [
+            (net.get_submodule(layer.read_at), partial(self._keep, layer.path))
+            for layer in self.layers
+            if self._needs_fields
+        ]
         try:
-            with hooked(net, [(one.read_at, partial(self._keep, one.path)) for one in layers]):
+            with hooked(hooks):
                 yield
         finally:
             self._outputs.clear()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cnnlens.interpretable import cgl
 from cnnlens.interpretable.cgl import Groups, draw_pairs
 from cnnlens.interpretable.concept_groups import ConceptGroups
-from cnnlens.model.hooks import hooked
+from cnnlens.model.trace import hooked
 
 ALIGNED = 0.02  # as where half of a group's members detect one concept at IoU 0.04
 
@@ -161,8 +161,11 @@ def record_groups(
         (P1 = 1 and P2 = 0, so that networks compare).
     """
     alike = {layer.path: Likeness(layer.groups) for layer in groups.layers}
-    hooks = [(one.read_at, _likeness_hook(alike[one.path], one.norm)) for one in groups.layers]
-    with hooked(net, hooks):
+    hooks = [
+        (net.get_submodule(layer.read_at), _likeness_hook(alike[layer.path], layer.norm))
+        for layer in groups.layers
+    ]
+    with hooked(hooks):
         for batch in batches:
             net(batch)
     relevance = groups.relevance(net)

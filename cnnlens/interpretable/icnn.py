@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.interpretable.distributed import Reduce, identity, reduce_max
-from cnnlens.model.hooks import hooked
 from cnnlens.model.mask import positions, template
+from cnnlens.model.trace import hooked
 from cnnlens.settings.finetune import IcnnSettings
 
 _MEMORY = 0.9  # of running means
@@ -188,8 +188,9 @@ class Icnn:
         device = next(net.parameters()).device
         self.assignments.to(device)
         self.frequency = self.frequency.to(device)
+        hooks = [(net.get_submodule(path), partial(self._keep, path)) for path in self.masked]
         try:
-            with hooked(net, [(path, partial(self._keep, path)) for path in self.masked]):
+            with hooked(hooks):
                 yield
         finally:
             self._outputs.clear()

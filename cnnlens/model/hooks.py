@@ -5,7 +5,7 @@ Modules are read by hooks, operations (what no module returns) by dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ from cnnlens.model.operations import (
     find_ordinals,
     following,
 )
-from cnnlens.model.trace import Place, as_input
+from cnnlens.model.trace import Place, as_input, hooked
 
 
 def read(
@@ -184,21 +184,11 @@ def _counting_alike(places: set[Place]) -> Iterator[None]:
 
 
 @contextmanager
-def hooked(net: nn.Module, hooks: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
-    """Have hooks called after modules, which are named by path, until the block ends."""
-    handles = [net.get_submodule(path).register_forward_hook(hook) for path, hook in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
 def placing_hooks(
     net: nn.Module, places: set[Place], take: Take, live: Tensor | None = None
 ) -> Iterator[None]:
     """Have `take` called with every place's value; `live` is the input where history is wanted."""
+    modules = dict(net.named_modules())
     operations = [place for place in places if place.op >= 0]
     # a pass of its own: before there are hooks
     ordinals = None if live is None or not operations else find_ordinals(net, live, operations)
@@ -206,8 +196,8 @@ def placing_hooks(
     for place in places:
         if place.op < 0:
             by_path.setdefault(place.path, []).append(place)
-    hooks = [(path, _taking(wanted, take)) for path, wanted in by_path.items()]
-    with hooked(net, hooks), _reading_operations(net, operations, take, ordinals):
+    hooks = [(modules[path], _taking(wanted, take)) for path, wanted in by_path.items()]
+    with hooked(hooks), _reading_operations(net, operations, take, ordinals):
         yield
 
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.trace import Place, op_name, tensors
+from cnnlens.model.trace import Place, hooked, op_name, tensors
 
 Take = Callable[[Place, Tensor], None]
 
@@ -33,19 +33,14 @@ class Stop(BaseException):
 def following(net: nn.Module) -> Iterator[list[str]]:
     """Within this block a list holds the paths of the modules that are running, innermost last."""
     running: list[str] = []
-    handles = []
-    for path, module in net.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, p=path: running.append(p)))
-        handles.append(module.register_forward_hook(lambda *_: _leave(running)))
-    try:
+
+    def leave(*_: object) -> None:
+        running.pop()
+
+    modules = list(net.named_modules())
+    before = [(module, lambda *_, p=path: running.append(p)) for path, module in modules]
+    with hooked([(module, leave) for _, module in modules], before):
         yield running
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _leave(running: list[str]) -> None:
-    running.pop()
 
 
 class _Counter:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.convolutions import find_convolutions
-from cnnlens.model.hooks import hooked, read
+from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, named_tensors
-from cnnlens.model.trace import as_input
+from cnnlens.model.trace import as_input, hooked
 
 INNER = "inner"
 
@@ -164,11 +164,11 @@ def head_of(model: Model) -> tuple[str, int]:
     """
     called: list[str] = []
     hooks = [
-        (path, lambda *_, path=path: called.append(path))
+        (module, lambda *_, path=path: called.append(path))
         for path, module in model.net.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
     ]
-    with hooked(model.net, hooks), torch.no_grad():
+    with hooked(hooks), torch.no_grad():
         logits = model.net(as_input(model.net, model.example()))
     shapes = {name: tuple(one.shape) for name, one in named_tensors(logits).items()}
     choose(shapes, len(model.example()), model.head)  # an output that is not there is named
@@ -275,11 +275,10 @@ def start_inserted(net: nn.Module, conv: str, head: str, x: Tensor, seed: int) -
 def _mean_input(net: nn.Module, path: str, x: Tensor) -> float:
     """Mean size of what a module is given."""
     found: list[float] = []
-    handle = net.get_submodule(path).register_forward_pre_hook(
-        lambda module, args: found.append(float(args[0].abs().mean()))
-    )
-    try:
+
+    def keep(module: nn.Module, args: Any) -> None:
+        found.append(float(args[0].abs().mean()))
+
+    with hooked((), [(net.get_submodule(path), keep)]):
         net(x)
-    finally:
-        handle.remove()
     return found[-1]

@@ -9,7 +9,7 @@ passes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.grid import Grid
 from cnnlens.model.outputs import named_tensors
 from cnnlens.model.refused import check_dimensions, check_initialized, why_it_fails
+
+Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
 
 # number types that weights are computed in; others (8 bits) are unpacked by the network itself
 _COMPUTED = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
@@ -195,6 +197,18 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
     )
 
 
+@contextmanager
+def hooked(after: Hooks, before: Hooks = ()) -> Iterator[None]:
+    """Have hooks called after and before modules' forward passes, until the block ends."""
+    handles = [module.register_forward_pre_hook(hook) for module, hook in before]
+    handles += [module.register_forward_hook(hook) for module, hook in after]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def as_input(net: nn.Module, x: Tensor) -> Tensor:
     """Return `x` in the number type that a network computes in: that of its first weights."""
     tensors = itertools.chain(net.parameters(), net.buffers())
@@ -267,15 +281,10 @@ class _Recorder(TorchDispatchMode):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Follow which module runs, by hooks that are gone when the block ends."""
-        handles = []
-        for path, module in self._net.named_modules():
-            handles.append(module.register_forward_pre_hook(self._entering(path)))
-            handles.append(module.register_forward_hook(self._leaving(path)))
-        try:
+        modules = list(self._net.named_modules())
+        before = [(module, self._entering(path)) for path, module in modules]
+        with hooked([(module, self._leaving(path)) for path, module in modules], before):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _entering(self, path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
