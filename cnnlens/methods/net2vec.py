@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.files import make_folder, mark, write_npz
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Results, page_part
-from cnnlens.progress import Step
+from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExtractSettings, Net2VecSettings
 
 if TYPE_CHECKING:
@@ -81,21 +81,19 @@ class Net2Vec(Measurement):
         )
         last: Mapping[str, Any] | None = None
         kept = time.monotonic()
+
+        def keep(step: Step) -> Step:
+            nonlocal last, kept
+            if isinstance(step, LearningStep) and step.state is not None:
+                last = step.state
+                if time.monotonic() - kept >= KEPT_EVERY:
+                    write_npz(file, made_from=made_from, **last)
+                    last, kept = None, time.monotonic()
+            return step
+
         try:
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    found: Sequence[Any] = end.value
-                    return found
-                if isinstance(step, LearningStep) and step.state is not None:
-                    last = step.state
-                    if time.monotonic() - kept >= KEPT_EVERY:
-                        write_npz(file, made_from=made_from, **last)
-                        last, kept = None, time.monotonic()
-                yield step
+            return (yield from relayed(steps, keep))
         except BaseException:
-            steps.close()
             if last is not None:
                 write_npz(file, made_from=made_from, **last)
             raise
