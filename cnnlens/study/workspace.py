@@ -245,21 +245,17 @@ class Workspace:
                 return replace(layer, name=entry["name"])
         return layer
 
-    def use_layer(self, layer: Layer) -> Layer:
+    def use_layer(self, layer: Layer) -> None:
         """Remember a layer as the last used; a place that is known keeps the name first typed.
 
         Fully connected layers are not remembered: most commands look at maps.
         """
         if layer.is_vector:
-            return layer
-        known = self.document["layers"]
-        for entry in known:
-            if entry["place"] == layer.place.key:
-                known.remove(entry)
-                known.append(entry)
-                return replace(layer, name=entry["name"])
-        known.append({"name": layer.name, "place": layer.place.key, "alias": layer.alias})
-        return layer
+            return
+        place, known = layer.place.key, self.document["layers"]
+        mine = [entry for entry in known if entry["place"] == place]
+        mine = mine or [{"name": layer.name, "place": place, "alias": layer.alias}]
+        self.document["layers"] = [entry for entry in known if entry["place"] != place] + mine
 
     @property
     def last_layer(self) -> str | None:
