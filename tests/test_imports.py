@@ -31,11 +31,13 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # data knows how a network wants its pixels; a page says how photos were brought to size; an
-# explanation begins with the class that is predicted, and where on the image that was seen; the
+# explanation begins with the class that is predicted, and where on the image that was seen; fooling
+# starts from the scores before a softmax; the
 # Python face is a door like the command line, and leads to every method
 ALLOWED = {
     ("data", "model.preprocess"),
     ("cluster", "attribution.cam"),
+    ("synthesize.answers", "attribution.head"),
     ("study.investigation", "methods"),
 }
 DOOR = {"__init__", "__main__"}  # they lead everywhere

@@ -45,7 +45,7 @@ _BUILT_IN = (
         "deconv",
         "cam",
     ),
-    *("invert", "style"),
+    *("invert", "fool", "style"),
     *("cluster", "explain", "outliers", "finetune", "compare"),
 )
 

@@ -1,0 +1,227 @@
+"""``cnnlens fool``: how little of a picture has to change until it is taken for something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.data.given import GivenImage, GivenImages, fitting
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import mark
+from cnnlens.files.ledger import Item
+from cnnlens.methods.method import Inputs, page_part
+from cnnlens.methods.pictured import Part, Pictured
+from cnnlens.progress import Step
+from cnnlens.settings.fool import FoolSettings
+from cnnlens.settings.option import images_input, layers_input, option, raw_input
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnnlens.synthesize.fooled import Fooled
+
+
+@dataclass(frozen=True)
+class FoolInputs(Inputs):
+    """Which images, into which classes."""
+
+    image: tuple[Path, ...] = images_input()
+    target: tuple[str, ...] = option(
+        (),
+        "The class to be taken for, by name or number; repeatable.",
+        metavar="CLASS",
+        shown="any other",
+        panel="What",
+    )
+    noise: bool = option(
+        False, "Start from noise, too, and climb to each --target.", off="-", panel="What"
+    )
+    layer: tuple[str, ...] = layers_input(
+        "Show the maps of clean and fooled here, of the units that changed most; repeatable.",
+        shown="none",
+    )
+    raw: bool = raw_input()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to be made: of an image (None: noise), to a class (None: any other)."""
+
+    image: GivenImage | None
+    target: int | None
+
+
+class Fool(Pictured):
+    """Fool the network: the smallest change of an image that flips its prediction.
+
+    Finds the smallest change (DeepFool, then down to the boundary), and climbs at a low rate until
+    the network is sure of the other class; beside it what noise of the same size does. With --noise
+    it climbs to a class from noise.
+    """
+
+    name, panel = "fool", "Look at images"
+    asks, settings_types, uses = FoolInputs, (FoolSettings,), ("device",)
+    sections = (("fool", page_part("fool_files.fooled")),)
+    columns = ("picture", "from", "to", "L2", "levels of 255", "sure then", "steps")
+    part: Part
+    probes = (("", "synthesize.fool.probe"),)
+    examples = (
+        "cnnlens fool model.pt -i photos/ -l conv2 -l conv5",
+        "cnnlens fool -i dog.jpg --target cat --noise",
+    )
+
+    def resolve(self) -> None:
+        """Find images, classes and layers."""
+        asked, study = self.asked, self.study
+        if asked.noise and not asked.target:
+            raise UsageError("noise is to be taken for no class", "name one with --target CLASS")
+        ledger = study.ledger("fool")
+        wanted = bool(asked.image) or not asked.noise
+        self.images = study.given(asked.image, [ledger]) if wanted else GivenImages([])
+        from cnnlens.model.classes import find_class
+        from cnnlens.synthesize.answers import Answers
+
+        study.name_classes()
+        self.layers = study.layers(asked.layer) if asked.layer else []
+        self.answers = Answers(study.model)
+        known, count = self.answers.names, self.answers.count
+        targets = list(dict.fromkeys(find_class(text, known, count) for text in asked.target))
+        aims: list[int | None] = [*targets] or [None]
+        jobs = [Job(image, aim) for image in self.images.images for aim in aims]
+        jobs += [Job(None, target) for target in targets if asked.noise]
+        self.part = self.add(ledger, [self._item(job) for job in jobs])
+        if study.model.has_random_weights:
+            study.voice.note("the weights are random: what fools them says little of any network")
+
+    def _item(self, job: Job) -> Item:
+        names, study = self.answers.names, self.study
+        to = "" if job.target is None else f"{job.target}-{_plain(names[job.target])}"
+        stem = fitting(f"noise/{to}" if job.image is None else f"{job.image.name}--{to}".strip("-"))
+        made_from = study.key(
+            start="noise" if job.image is None else "image",
+            image=None if job.image is None else job.image.mark,
+            target=job.target,
+            settings=self._settings(job.image is None).as_dict(),
+            places=[layer.place.key for layer in self.layers],
+            names=mark(study.model.classes),
+            **study.head,
+        )
+        others = (f"{stem}.npz",) if self.asked.raw else ()
+        return Item(f"{stem}.png", made_from, others, job)
+
+    def _settings(self, from_noise: bool) -> FoolSettings:
+        """The settings with what they leave open filled in."""
+        s: FoolSettings = self.settings
+        return replace(s, lr=s.rate(from_noise), confidence=s.until(from_noise))
+
+    def plan(self) -> str:
+        """Say how many pictures are to be changed."""
+        return self.to_make()
+
+    def work(self) -> Iterator[Step]:
+        """Change one image after the other."""
+        todo: dict[GivenImage | None, list[Item]] = {}
+        for item in self.part.todo:
+            todo.setdefault(item.subject.image, []).append(item)
+        total, done = len(self.part.todo), 0
+        yield Step(0, total, "fooling", unit="pictures")
+        for image, start in self._starts(todo):
+            for item in todo[image]:
+                begun = start if image is not None else self._noise(item.subject.target)
+                try:
+                    self._make(item, begun)
+                except CnnlensError as error:  # the other pictures are made all the same
+                    self.failed.append(error)
+                done += 1
+                yield Step(done, total, "fooling", unit="pictures")
+        if self.failed and not self.part.ledger.entries:
+            raise self.failed.pop(0)
+
+    def _starts(self, todo: dict[GivenImage | None, list[Item]]) -> Iterator[tuple[Any, Any]]:
+        import torch
+
+        from cnnlens.synthesize.invert import input_plane
+
+        model = self.study.model
+        given = [image for image in todo if image is not None]
+        for image, pixels in self.images.read(model.preprocess, given):
+            yield image, input_plane(model, torch.from_numpy(pixels))
+        if None in todo:
+            yield None, None
+
+    def _noise(self, target: int) -> Tensor:
+        from cnnlens.synthesize.fool import noise
+
+        return noise(self.answers, self.settings.seed, f"start {target}")
+
+    def _make(self, item: Item, start: Tensor) -> None:
+        from cnnlens.files import write_npz
+        from cnnlens.report.fool_files import said_of
+        from cnnlens.report.sheet import save_png
+        from cnnlens.synthesize.fooled import fool
+
+        job: Job = item.subject
+        settings = self._settings(job.image is None)
+        found = fool(self.answers, start, job.target, job.image is None, settings)
+        maps = found.maps(self.layers, settings.maps)
+        shown = "noise" if job.image is None else job.image.shown
+        entry = {"file": item.name, "image": shown, **found.as_dict(), "layers": _told(maps)}
+        title = "noise" if job.image is None else job.image.path.name
+        save_png(self.part.file(item), _drawn(found, title, said_of(entry), maps))
+        if self.asked.raw:
+            write_npz(self.part.file(item, ".npz"), **found.arrays())
+        self.part.ledger.keep(item, entry)
+
+    def close(self) -> None:
+        """List the pictures, draw the curves; say which images could not be read."""
+        self.study.voice.skipped(self.images.skipped)
+        super().close()
+
+    def summary(self, part: Part) -> dict[str, Any]:
+        """Say how many images flip by what, and draw it."""
+        from math import prod
+
+        from cnnlens.report.figures.fool import save_curve
+        from cnnlens.report.fool_files import curves
+
+        preprocess = self.study.model.preprocess
+        found = curves(part.ledger.entries.values())
+        for name, curve in found.items():
+            if curve["l2"]:
+                values = preprocess.channels * prod(preprocess.size)
+                save_curve(part.ledger.folder / name, curve, values)
+        about = {"settings": self.settings.as_dict(), "skipped": self.images.skipped}
+        return {**about, "curves": found}
+
+    def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
+        """Give the change and what came of it."""
+        numbers = (entry["l2"], entry["levels"], entry["confidence"])
+        said = (None if value is None else float(f"{value:.4g}") for value in numbers)
+        yield entry["file"], entry["from"], entry["to"], *said, entry["steps"]
+
+
+def _plain(name: str) -> str:
+    from cnnlens.report.contents import file_names
+
+    return file_names([name])[name].replace(" ", "_")[:40]
+
+
+def _told(maps: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        name: {
+            "change": one.share,
+            "units": [{"unit": u, "change": c} for u, c in zip(one.units, one.shares, strict=True)],
+        }
+        for name, one in maps
+    }
+
+
+def _drawn(found: Fooled, title: str, note: str, maps: Sequence[tuple[str, Any]]) -> Any:
+    from dataclasses import asdict
+
+    from cnnlens.report.figures.fool import draw, tiles
+
+    layers = [{"name": name, **asdict(one)} for name, one in maps]
+    return draw(title, note, tiles(found.arrays(), found.as_dict()), layers)

@@ -1,0 +1,104 @@
+"""What a network takes an image for: class scores of pictures, differentiable, before any softmax.
+
+A network with one output has two classes, its 0 and its 1; 0 has the score 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cnnlens.attribution.head import OutputGraph
+from cnnlens.errors import CnnlensError
+from cnnlens.model.classes import class_name, class_scores
+from cnnlens.model.hooks import read_and_run
+from cnnlens.model.model import Model
+from cnnlens.model.trace import trace
+
+
+class Answer(NamedTuple):
+    """What an image is taken for."""
+
+    number: int  # the class
+    share: float  # its probability
+
+
+class Answers:
+    """A network as a function of pictures in [0, 1].
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+
+    Attributes
+    ----------
+    count : int
+        Number of classes; 2 of a single output.
+
+    Raises
+    ------
+    CnnlensError
+        When it gives no class scores.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model, x = model, model.example()
+        with model.in_use():
+            ends = OutputGraph(trace(model.net, x), tuple(x.shape), model.head)
+        self._link, self._place = ends.link, ends.score_place()
+        self.count = self.scores(torch.zeros(x.shape[1:], device=model.device)[None]).shape[1]
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores (N, K) of pictures (N, C, H, W) in [0, 1].
+
+        Raises
+        ------
+        CnnlensError
+            When they are not finite.
+        """
+        model, count = self.model, len(images)
+        x = model.preprocess.normalize(images)
+        if model.batch and count < model.batch:  # an exported program of one batch size
+            x = torch.cat([x, x[-1:].expand(model.batch - count, -1, -1, -1)])
+        places = [self._place] if self._place else []
+        with model.in_use():
+            found, output = read_and_run(model.net, x, places, stop=False, gradient=True)
+        raw = found[0].reshape(len(x), -1) if found else class_scores(output, len(x), model.head)
+        if raw.shape[1] == 1:
+            raw = torch.cat([torch.zeros_like(raw), raw], dim=1)  # (N, 2)
+        if not bool(raw[:count].isfinite().all()):
+            raise CnnlensError(
+                f"the class scores of {model.arch} are not finite",
+                "the network overflows there: check its weights, and --mean and --std",
+            )
+        return raw[:count]
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """Probabilities (N, K)."""
+        if self._link == "sigmoid" and scores.shape[1] > 2:
+            return scores.sigmoid()
+        return scores.softmax(1)
+
+    def of(self, image: Tensor) -> Answer:
+        """What one picture (C, H, W) is taken for."""
+        with torch.no_grad():
+            scores = self.scores(image[None])
+        number = int(scores[0].argmax())
+        return Answer(number, float(self.shares(scores)[0, number]))
+
+    def second(self, image: Tensor) -> int:
+        """The class that one picture (C, H, W) is taken for if not for the likeliest."""
+        with torch.no_grad():
+            return int(self.scores(image[None])[0].topk(2).indices[1])
+
+    @property
+    def names(self) -> list[str]:
+        """What the classes are called."""
+        known: Sequence[str] | None = self.model.classes
+        if known and self.count == 2 and len(known) == 1:
+            return [f"not {known[0]}", known[0]]
+        return [class_name(number, known) for number in range(self.count)]
