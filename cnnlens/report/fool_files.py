@@ -10,6 +10,7 @@ from typing import Any
 from cnnlens.report.blocks import Figure, Gallery, Section, Shot, Text, section_of
 from cnnlens.report.contents import listed, local, reading
 from cnnlens.report.figures import as_drawn
+from cnnlens.report.figures.fool import steps_of
 
 LEAST = 3  # images that make a curve
 _SHOWN = 12
@@ -57,15 +58,13 @@ def said_of(entry: Mapping[str, Any]) -> str:
     if entry.get("already"):
         return f"{entry['to']} as it is"
     if entry["image"] == "noise":
-        return f"noise → {entry['to']}, {entry['confidence']:.2%} sure after {entry['steps']} steps"
+        return f"noise → {entry['to']}, {entry['confidence']:.2%} sure after {steps_of(entry)}"
     if entry["l2"] is None:
         return f"{entry['from']}: no change was found"
     size = f"{entry['levels']:.2g} levels of 255 (L2 {entry['l2']:.3g})"
     words = f"{entry['from']} → {entry['to']} by {size}"
     if further := entry.get("ascent"):
-        words += (
-            f"; {further['confidence']:.1%} sure of {further['to']} after {further['steps']} steps"
-        )
+        words += f"; {further['confidence']:.1%} sure of {further['to']} after {steps_of(further)}"
     return words
 
 

@@ -133,10 +133,11 @@ def _nearest(scores: Tensor, leaf: Tensor, pairs: list[tuple[int, int]]) -> Tens
         square = float(slope.double().square().sum())
         if square < _TINY:
             continue
-        far = abs(float(gap)) / square**0.5
+        height = abs(float(gap.detach()))
+        far = height / square**0.5
         if far < shortest:
             # DeepFool's authors too add a little, so that a step on the boundary moves
-            best, shortest = slope * ((abs(float(gap)) + 1e-4) / square), far
+            best, shortest = slope * ((height + 1e-4) / square), far
     return best
 
 

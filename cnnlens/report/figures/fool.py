@@ -61,22 +61,27 @@ def tiles(arrays: Mapping[str, np.ndarray], entry: Mapping[str, Any]) -> list[Ti
     found = [first]
     if entry.get("written"):
         one, how = arrays["written"], entry["written"]
-        found.append(Tile(shown(one), how["to"], f"just over the boundary, {_by(how)}"))
+        found.append(Tile(shown(one), how["to"], f"in 8 bits: {_by(how)}"))
         change = arrays["fooled"] - image
         times = 0.5 / max(float(np.abs(change).max()), 1e-9)
         found.append(
             Tile(
                 enlarged(image, arrays["fooled"]),
                 "smallest change",
-                f"× {times:,.0f}, grey is 0; {_by(entry)}",
+                f"× {times:,.0f}, {_by(entry)}",
             )
         )
     if "surely" in arrays:
         climbed = entry.get("ascent") or entry
-        words = f"{climbed['confidence']:.2%} sure after {climbed['steps']} steps"
+        words = f"{climbed['confidence']:.2%} sure after {steps_of(climbed)}"
         found.append(Tile(shown(arrays["surely"]), climbed["to"], words))
         found.append(Tile(heat(image, arrays["surely"]), "where it changed", _by(climbed)))
     return found
+
+
+def steps_of(climbed: Mapping[str, Any]) -> str:
+    """Count an ascent's steps for people."""
+    return f"{climbed['steps']} step{'' if climbed['steps'] == 1 else 's'}"
 
 
 def _by(change: Mapping[str, Any]) -> str:
@@ -129,7 +134,7 @@ def _maps(layer: Mapping[str, Any]) -> Column:
         one, other = (
             Picture(_resized(_painted(values, low, high), _MAP)) for values in (before, after)
         )
-        words = f"unit {unit}: {share:.1f} of a usual map"
+        words = f"unit {unit}: {share:.2g} × a usual map"
         pair = Apart(Column(one, Drawing(_MAP, 4), other), f"{layer['name']} {words}")
         pairs.append(
             Column(

@@ -1,0 +1,152 @@
+"""``cnnlens fool`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnlens.synthesize import fooled
+from tests.cli.conftest import save_net
+from tests.cli.runner import cnnlens
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fool")
+    save_net(folder / "net.pt", 0)
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for name in ("cat", "dog", "owl"):
+        pixels = rng.integers(0, 256, (24, 24, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def run(place, tmp_path):
+    def call(*more, images=(place / "photos",)):
+        given = [word for image in images for word in ("-i", image)]
+        words = ("-w", tmp_path / "ws", *more, *(() if "--steps" in more else ("--steps", 60)))
+        return cnnlens("fool", place / "net.pt", *given, *words)
+
+    return call
+
+
+def test_it_writes_changes_maps_a_curve_and_its_part_of_the_page(run, tmp_path, place):
+    answer = run("--json", "-l", "conv2", "--raw", "--maps", 2)
+    assert answer.code == 0, answer.err
+    folder = tmp_path / "ws/fool"
+    assert json.loads((folder / "fool.json").read_text()) == answer.json
+    entries = answer.json["pictures"]
+    assert [entry["file"] for entry in entries] == ["cat.png", "dog.png", "owl.png"]
+    for entry in entries:
+        assert entry["from"] in "abc" and entry["to"] in "abc" and entry["from"] != entry["to"]
+        with np.load(folder / entry["file"].replace("png", "npz")) as arrays:
+            change = arrays["fooled"].astype(float) - arrays["image"]
+        assert np.linalg.norm(change) == pytest.approx(entry["l2"], rel=1e-4)
+        assert np.abs(change).max() == pytest.approx(entry["linf"], rel=1e-4)
+        assert entry["written"]["to"] != entry["from"]
+        assert entry["ascent"]["to"] == entry["to"]  # it climbs to what the change led to
+        assert len(entry["layers"]["conv2"]["units"]) == 2
+    curve = answer.json["curves"]["curve.png"]
+    assert curve["images"] == 3 and curve["l2"] == sorted(entry["l2"] for entry in entries)
+    assert curve["noise"][0][1] == 0
+    page = (tmp_path / "ws/report.html").read_text()
+    assert "How little fools it" in page
+    assert str(place) not in page and str(place) not in (folder / "fool.json").read_text()
+
+
+def test_targets_and_noise_have_pictures_of_their_own(run, tmp_path, place):
+    more = ("--target", "b", "--target", 2, "--noise", "--confidence", 0.9, "--no-page")
+    answer = run(*more, "--json", images=[place / "photos/cat.png"])
+    assert answer.code == 0, answer.err
+    entries = {entry["file"]: entry for entry in answer.json["pictures"]}
+    assert list(entries) == ["cat--1-b.png", "cat--2-c.png", "noise/1-b.png", "noise/2-c.png"]
+    for name, wanted in zip(entries, "bcbc", strict=True):
+        assert entries[name]["to"] == wanted
+    already = [entry for entry in entries.values() if entry.get("already")]
+    assert {entry["from"] for entry in already} <= {"b", "c"}
+    for entry in already:
+        assert entry["l2"] == 0 and entry["steps"] == 0
+    alone = run(*more, "--json", images=[])
+    assert alone.code == 0 and "2 pictures were made before" in alone.err
+
+
+def test_what_it_is_to_be_taken_for_as_it_is_is_said(run, place, tmp_path):
+    photo = [place / "photos/cat.png"]
+    first = run("--json", "--no-page", images=photo).json["pictures"][0]["from"]
+    answer = run("--target", first, images=photo)
+    assert answer.code == 0, answer.err
+    document = json.loads((tmp_path / "ws/fool/fool.json").read_text())
+    assert document["pictures"][1]["already"]
+    assert f"{first} as it is" in (tmp_path / "ws/report.html").read_text()
+
+
+CHANGES = {
+    "rate": ("--lr", 0.002),
+    "steps": ("--steps", 4),
+    "confidence": ("--confidence", 0.8),
+    "refine": ("--refine", 1),
+    "seed": ("--seed", 3),
+    "layers": ("-l", "conv1"),
+    "class names": ("--classes", "names.txt"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_is_made_anew(change, run, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("x\ny\nz\n")
+    image, plain = [place / "photos/cat.png"], ("--no-page",)
+    assert run(*plain, images=image).code == 0
+    assert "made before" in run(*plain, images=image).err
+    answer = run(*plain, *CHANGES[change], images=image)
+    assert answer.code == 0, answer.err
+    assert "made before" not in answer.err
+
+
+def test_after_an_interrupt_what_was_made_stays(run, monkeypatch):
+    plain, begun = fooled.fool, []
+
+    def interrupted(*more):
+        begun.append(1)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return plain(*more)
+
+    monkeypatch.setattr(fooled, "fool", interrupted)
+    assert run("--no-page").code == 130
+    answer = run("--no-page", "--json")
+    assert answer.code == 0 and "1 picture was made before" in answer.err
+    assert len(begun) == 4 and len(answer.json["pictures"]) == 3
+
+
+def test_what_cannot_be_done_is_said(run, place, tmp_path):
+    assert "no images were named" in run(images=[]).error
+    assert "--target" in run("--noise").err and "no class" in run("--noise").error
+    assert "no class 'cow'" in run("--target", "cow").error
+    assert "conv9" in run("-l", "conv9").error
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    assert "cannot be read" in run(images=[bad]).error
+    answer = run("--no-page", images=[bad, place / "photos/owl.png"])
+    assert answer.code == 0 and "skipped" in answer.err
+
+
+def test_a_network_that_answers_everything_alike_is_not_fooled(place, tmp_path):
+    factory = tmp_path / "alike.py"
+    factory.write_text(
+        "from torch import nn\n\n\nclass Alike(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv = nn.Conv2d(3, 4, 3)\n\n"
+        "    def forward(self, x):\n        return self.conv(x).mean((2, 3)) * 0\n"
+    )
+    answer = cnnlens(
+        "fool", f"{factory}:Alike", "--image-size", 24, "-i", place / "photos/cat.png",
+        "-w", tmp_path / "alike",
+    )  # fmt: skip
+    assert answer.code == 1
+    assert "does not change with the image" in answer.error
