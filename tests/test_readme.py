@@ -31,6 +31,7 @@ SHORTER = {
     "deconv": ["--no-page"],
     "cam": ["--no-page"],
     "invert": ["--steps", 2, "--no-page"],
+    "fool": ["--steps", 2, "--no-page"],
     "style": ["--steps", 2, "--no-page"],
     "cluster": ["--no-page"],
     "explain": ["--no-page"],

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnlens.report.blocks import Figure, Gallery, Section, Shot, Text, section_of
+from cnnlens.report.blocks import Figure, Gallery, Section, Shot, section_of
 from cnnlens.report.contents import listed, local, reading
 from cnnlens.report.figures import as_drawn
 from cnnlens.report.figures.fool import steps_of
@@ -78,12 +78,9 @@ def fooled(workspace: Path) -> Section | None:
             if (path := file.parent / name).is_file():
                 parts.append(Figure(as_drawn(path), _caption(curve), alt="Images over the change"))
         shots = [_shot(entry, path, workspace) for entry, path in entries]
-        # noise first: it is the same for all
-        shots.sort(key=lambda shot: not shot.title.startswith("noise"))
-        if len(shots) > _SHOWN:
-            parts.append(Text(f"{len(shots)} pictures were made; {_SHOWN} stand here.", "small"))
-    if shots:
-        parts.append(Gallery(shots[:_SHOWN], wide=True))
+        photos = [shot for shot in shots if shot.title != "noise"]
+        noise = [shot for shot in shots if shot.title == "noise"]
+    parts += [Gallery(some, _SHOWN, wide=True) for some in (photos, noise) if some]
     return section_of("fool", "How little fools it", parts, [file])
 
 

@@ -44,7 +44,7 @@ class FoolSettings(Settings):
         shown="0.99, from noise 0.9999",
     )
     refine: int = option(0, "Bring the smallest change nearer so many times.", least=0)
-    maps: int = option(6, "Units of each layer to show: those that changed most.", least=1)
+    maps: int = option(5, "Units of each layer to show: those that changed most.", least=1)
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
 
     def rate(self, from_noise: bool) -> float:

@@ -16,7 +16,7 @@ from cnnlens.report.figures.attribution import as_rgb, signed
 from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Row, Text, scaled, sheet
 
 _TILE = 224  # pixels: side of a picture
-_MAP = 120  # of a unit's map
+_MAP = 110  # of a unit's map
 _GAP = 14
 _PALETTE = "magma"
 
@@ -135,17 +135,17 @@ def _maps(layer: Mapping[str, Any]) -> Column:
             Picture(_resized(_painted(values, low, high), _MAP)) for values in (before, after)
         )
         words = f"unit {unit}: {share:.2g} × a usual map"
-        pair = Apart(Column(one, Drawing(_MAP, 4), other), f"{layer['name']} {words}")
+        pair = Apart(Row(one, other, gap=4), f"{layer['name']} {words}")
         pairs.append(
             Column(
                 pair, Text(f"unit {unit}", 13, 18, True), Text(words[words.find(":") + 2 :], 11, 20)
             )
         )
-    said = f"its maps changed by {layer['share']:.0%} in all; above as it was, below changed"
+    said = f"its maps changed by {layer['share']:.0%} in all; left as it was, right changed"
     return Column(
         Drawing(0, 10),
         Row(Text(layer["name"], 14, 24, bold=True, wide=150), Text(said, 12, 24)),
-        Grid(pairs, len(pairs), (_GAP, 0)),
+        Grid(pairs, 5, (_GAP, 0)),
     )
 
 
@@ -176,7 +176,7 @@ def save_curve(path: Path, curve: Mapping[str, Any], values: int) -> None:
     level = 255 / values**0.5
     above = axes.secondary_xaxis("top", functions=(lambda x: x * level, lambda x: x / level))
     above.set_xlabel("root mean square, in levels of 255")
-    axes.legend(loc="center left", frameon=False)
+    axes.legend(loc="best", frameon=False)
     axes.spines["right"].set_visible(False)
     figure.tight_layout()
     save_figure(figure, path)
