@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnlens.report.blocks import Figure, Gallery, Section, Shot, section_of
+from cnnlens.report.blocks import Figure, Gallery, Section, Shot, Text, section_of
 from cnnlens.report.contents import listed, local, reading
 from cnnlens.report.figures import as_drawn
 from cnnlens.report.figures.fool import steps_of
@@ -80,7 +80,10 @@ def fooled(workspace: Path) -> Section | None:
         shots = [_shot(entry, path, workspace) for entry, path in entries]
         photos = [shot for shot in shots if shot.title != "noise"]
         noise = [shot for shot in shots if shot.title == "noise"]
-    parts += [Gallery(some, _SHOWN, wide=True) for some in (photos, noise) if some]
+    if len(photos) > _SHOWN:
+        parts.append(Text(f"{len(photos)} photos were fooled; {_SHOWN} stand here.", "small"))
+    if shots:
+        parts.append(Gallery([*photos[:_SHOWN], *noise[:_SHOWN]], wide=True))
     return section_of("fool", "How little fools it", parts, [file])
 
 
