@@ -48,7 +48,7 @@ def shown(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
     words = ["demo", "--out", str(out), "--images", "135", "--epochs", "3", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "_STEPS", {"visualize": 8, "invert": 8})
+        patch.setattr(demo, "_STEPS", {"visualize": 8, "invert": 8, "fool": 8})
         assert _run(words, debug=True) == 0
     layers = {}
     for name in ("trained", "untrained"):
@@ -80,7 +80,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     out, _ = shown
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
-    looks = ["dissect", "visualize", "deconv", "cam", "invert"]
+    looks = ["dissect", "visualize", "deconv", "cam", "invert", "fool"]
     assert sections == ["units", *looks, "categories", "filters", "explain", "compare"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
@@ -134,6 +134,7 @@ def test_nothing_to_share_names_a_folder_of_this_machine(shown, tmp_path):
         ["outliers", model, "-d", str(out / "kinds"), "-l", "conv3"],
         ["deconv", model, "-f", "conv3:1", "-i", photo],
         ["cam", model, "-i", photo, "--method", "gradcam"],
+        ["fool", model, "-i", photo, "--steps", "2"],
         ["style", model, "--content", photo, "--style", photo, "--steps", "2"],
         ["report", "--site", str(out / "site")],
     ):

@@ -26,7 +26,7 @@ _CLASSES = ("red square", "green circle", "blue triangle")
 _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
-_STEPS = {"visualize": 128, "invert": 150}
+_STEPS = {"visualize": 128, "invert": 150, "fool": 60}
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
 
@@ -149,6 +149,7 @@ def look(tour: Tour) -> None:
         ("cam", {"image": photos, "layer": deep, "method": "gradcam", "top": 2}),
         ("invert", {"image": photos, "layer": LAYERS, "data": tour.data,
                     "steps": _STEPS["invert"]}),
+        ("fool", {"image": photos, "layer": (deep,), "steps": _STEPS["fool"]}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
         # a picture that the trees have not seen goes down the filters of its kind
