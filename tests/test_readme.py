@@ -6,6 +6,7 @@ options that are put behind it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -92,3 +93,6 @@ def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
         if words[0] not in NOT_RUN:
             answer = cnnlens(*words, *SHORTER.get(words[0], []))
             assert answer.code == 0, f"{line}: {answer.err}"
+    # its own line on CIFAR runs small images at their size
+    cifar = json.loads((place / "cifar" / "workspace.json").read_text())["model"]
+    assert cifar["preprocess"]["size"] == [32, 32]
