@@ -234,5 +234,5 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror.lower() if error.strerror else str(error)
         raise CnnlensError(f"{folder} cannot be read: {reason}") from error
