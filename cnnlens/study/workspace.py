@@ -27,7 +27,8 @@ DEFAULT = "cnnlens-out"
 # everything commands write: what --force may clear when another model takes the workspace
 RESULTS = (
     "activations", "dissect", "stability", "units", "net2vec", "images", "visualize", "deconv",
-    "invert", "cam", "explain", "outliers", "style", "cluster", "report_files", "report.html",
+    "invert", "cam", "explain", "fool", "outliers", "style", "cluster", "report_files",
+    "report.html",
 )  # fmt: skip
 
 # of `open_model`'s arguments: leave to run code; names, which are kept themselves

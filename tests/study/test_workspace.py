@@ -13,6 +13,7 @@ import pytest
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
+from cnnlens.methods import methods
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.settings.run import portable
 from cnnlens.study.workspace import RESULTS, Workspace, needs_model
@@ -96,6 +97,12 @@ def test_empty_workspaces_share_nothing(tmp_path):
     first.use_data(images(tmp_path / "data"))
     assert Workspace(tmp_path / "b").last_layer is None
     assert Workspace(tmp_path / "b").document["data"] == []
+
+
+def test_results_of_every_command_are_among_what_force_clears():
+    writing = [m.name for m in methods().values() if m.opens_model and m.remembers]
+    assert "fool" in writing and "extract" in writing  # which fills activations
+    assert {*writing} - {"extract"} <= {*RESULTS}
 
 
 @pytest.mark.parametrize("name", RESULTS)
