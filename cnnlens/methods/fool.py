@@ -173,6 +173,8 @@ class Fool(Pictured):
         if self.asked.raw:
             write_npz(self.part.file(item, ".npz"), **found.arrays())
         self.part.ledger.keep(item, entry)
+        if entry["l2"] is None:
+            self.study.voice.note(f"{shown}: no change that fools was found; try more --steps")
 
     def close(self) -> None:
         """List the pictures, draw the curves; say which images could not be read."""

@@ -35,7 +35,7 @@ class FoolSettings(Settings):
         most=1,
         shown="0.0005, from noise 0.005",
     )
-    steps: int = option(500, "Steps of the ascent, at most.", least=1)
+    steps: int = option(500, "Steps of the ascent, at most; DeepFool takes 50.", least=1)
     confidence: float | None = option(
         None,
         "How sure of its class the network is to become.",

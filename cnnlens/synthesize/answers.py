@@ -61,6 +61,8 @@ class Answers:
             When they are not finite.
         """
         model, count = self.model, len(images)
+        if model.batch and count > model.batch:
+            return torch.cat([self.scores(part) for part in images.split(model.batch)])
         x = model.preprocess.normalize(images)
         if model.batch and count < model.batch:  # an exported program of one batch size
             x = torch.cat([x, x[-1:].expand(model.batch - count, -1, -1, -1)])

@@ -161,6 +161,14 @@ def test_after_an_interrupt_what_was_made_stays(run, monkeypatch):
     assert len(begun) == 4 and len(answer.json["pictures"]) == 3
 
 
+def test_a_picture_that_no_step_fools_is_named(run, place, monkeypatch):
+    monkeypatch.setattr(fooled, "smallest", lambda *_: None)
+    more = ("--steps", 1, "--lr", 1e-9, "--json", "--no-page")
+    answer = run(*more, images=[place / "photos/cat.png"])
+    assert answer.code == 0 and "no change that fools was found" in answer.err
+    assert answer.json["pictures"][0]["l2"] is None and answer.json["curves"] == {}
+
+
 def test_what_cannot_be_done_is_said(run, place, tmp_path):
     assert "no images were named" in run(images=[]).error
     assert "--target" in run("--noise").err and "no class" in run("--noise").error

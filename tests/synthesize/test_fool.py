@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -41,6 +42,15 @@ class Flat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class OfTwo(Small):
+    """Takes two pictures, no more and no less."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) != 2:
+            raise ValueError(f"{len(x)} pictures")
+        return super().forward(x)
 
 
 def answers_of(net: nn.Module, size: tuple[int, int], channels: int = 1) -> Answers:
@@ -154,6 +164,13 @@ def test_a_single_output_has_two_classes():
     assert answers.count == 2 and answers.of(found.image).number == 1 - first
     value = answers.model.net((found.image - 0.5)[None] * 2)
     assert (value > 0).item() == (first == 0)
+
+
+def test_a_network_of_one_batch_size_answers_any_number_of_pictures():
+    answers = answers_of(Small(), (32, 32), 3)
+    images = torch.stack([noise(answers, seed, "image") for seed in range(5)])
+    fixed = Answers(replace(answers.model, net=OfTwo().eval().requires_grad_(False), batch=2))
+    torch.testing.assert_close(fixed.scores(images), answers.scores(images))
 
 
 def test_what_is_written_fools_in_eight_bits():
