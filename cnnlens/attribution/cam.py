@@ -73,8 +73,7 @@ class ClassMaps:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
         if model.headless:
             raise UsageError(
-                f"{model.spec} has no classes: its classifier was cut off, so that its outputs "
-                "are features",
+                f"{model.spec} has no classes: its outputs are features, without a classifier",
                 "open a file with its classifier; `cnnlens layers` lists what can be read",
             )
         self._model, self.method = model, method

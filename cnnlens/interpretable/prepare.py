@@ -174,7 +174,7 @@ def check(model: Model, request: Request) -> None:
     _check_name(model)
     if model.headless:
         raise UsageError(
-            f"{model.arch} has no head to train here: it was cut off",
+            f"{model.arch} has no head of classes to train here",
             "name a checkpoint with its head, or code that adds one: file.py:factory",
         )
     _plans(model, request, head_of(model)[0])

@@ -77,7 +77,7 @@ class Doctor(Method):
 
     def _file(self) -> dict[str, Any]:
         """What the file seems to be, whether it opens or not."""
-        from cnnlens.model.from_file import file_type
+        from cnnlens.model.file_kinds import file_type
 
         path = Path(self._spec()).expanduser()
         if path.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,73 +25,11 @@ from cnnlens.model.checkpoint import (
 from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
+from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
 from cnnlens.model.fit import Fit, build
-from cnnlens.model.hub import FROM_ELSEWHERE, folder_of, open_folder, read_parts
+from cnnlens.model.hub import folder_of, open_folder, read_parts
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.recognise import held_against, recognise
-
-CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
-    "a PyTorch checkpoint",
-    "an old PyTorch checkpoint",
-    "a TorchScript archive",
-    "an exported program",
-    "a safetensors file",
-)
-# models, of kinds that cnnlens does not open
-HDF5, KERAS, SAVED_MODEL, LITE, ONNX, GGUF = (
-    "an HDF5 file (Keras or TensorFlow weights?)",
-    "a Keras model",
-    "a TensorFlow SavedModel",
-    "a TensorFlow Lite model",
-    "an ONNX model",
-    "a GGUF file",
-)
-FOREIGN = (SCRIPT, KERAS, SAVED_MODEL, LITE, ONNX, GGUF)
-READABLE = (CHECKPOINT, LEGACY, EXPORTED, SAFETENSORS)
-EMPTY, TEXT, PICKLE = "empty", "a text file", "a Python pickle"
-UNKNOWN = "no file format known to cnnlens"
-# what torch.save wrote before it wrote zip archives: a pickled magic number
-_LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_BEGINNINGS = {
-    b"\x89HDF\r\n\x1a\n": HDF5,
-    b"\x89PNG\r\n\x1a\n": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"BM": "a BMP image",
-    b"II*\0": "a TIFF image",
-    b"MM\0*": "a TIFF image",
-    b"%PDF": "a PDF document",
-    b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ\0": "an xz archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x7fELF": "a program",
-    b"GGUF": GGUF,
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself (run `git lfs pull`)",
-    b"<!DOCTYPE": "a web page (a download that failed?)",
-    b"<!doctype": "a web page (a download that failed?)",
-    b"<html": "a web page (a download that failed?)",
-}
-# a member's last part -> what the zip archive around it is
-_MEMBERS = {
-    "constants.pkl": SCRIPT,
-    "data.pkl": CHECKPOINT,
-    "archive_format": EXPORTED,
-    "serialized_exported_program.json": EXPORTED,
-    "model.weights.h5": KERAS,
-    "[Content_Types].xml": "an Office document",
-}
-_READS = (
-    "cnnlens opens PyTorch checkpoints and state dicts (.pt, .pth, .ckpt, .safetensors) "
-    "and torch.export programs (.pt2)"
-)
-_ADVICE = {
-    SCRIPT: "take its weights out, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt'), "
-    "and open those; or export the network it was made from with torch.export",
-    ONNX: FROM_ELSEWHERE,
-    TEXT: "give Python code as file.py:factory",
-}
 
 
 def open_file(
@@ -116,26 +53,13 @@ def open_file(
         return _from_content(parts, path, arch, weights)
     if path.is_dir():
         return open_folder(path, arch, weights)
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == EXPORTED:
         return _needless(open_exported(path, allow_pickle), arch, path)
     if kind == SAFETENSORS:
         return _from_content(read_safetensors(path), path, arch, weights)
     read = read_pickle if kind == PICKLE else read_torch
     return _from_content(read(path, allow_pickle), path, arch, weights)
-
-
-def _kind(path: Path) -> str:
-    try:
-        kind = file_type(path)
-    except OSError as error:
-        raise CnnlensError(f"cannot read {path}: {error.strerror or error}") from error
-    if kind in READABLE or kind == PICKLE:
-        return kind
-    what = "is empty" if kind == EMPTY else f"is {kind}, not a model"
-    if kind in FOREIGN:
-        what = f"is {kind}, which cnnlens does not open"
-    raise CnnlensError(f"{path} {what}", _ADVICE.get(kind, _READS))
 
 
 def _from_content(content: Any, path: Path, arch: str | None, weights: str | None = None) -> Opened:
@@ -269,7 +193,9 @@ _DILATED = (
     "what is left out segments images: its backbone may have had dilations for strides, which no "
     "tensor says; --arch file.py:factory builds it as it was"
 )
-_CONTRAST = re.compile(r"(^|[._])(queue|encoder_k|prototypes)(_ptr)?($|\.)")
+_CONTRAST = re.compile(
+    r"(^|[._])(queue|encoder_k|prototypes|predictor|projector|projection_head)(_ptr)?($|\.)"
+)
 
 
 def _of_contrast(view: View, found: Fit) -> str:
@@ -289,62 +215,3 @@ def _check_exact(found: Fit, path: Path) -> None:
             f"{path} does not fit {found.architecture.name}: {found.describe()}",
             "name the code that builds it with --arch file.py:factory",
         )
-
-
-def file_type(path: Path) -> str:
-    """Name what a file seems to be, with its article: ``a PNG image``.
-
-    Raises
-    ------
-    OSError
-        When it cannot be read.
-    """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if not head:
-        return EMPTY
-    if head.startswith(b"PK\x03\x04"):
-        return _zip_type(path)
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return LEGACY if head[2:15] == _LEGACY else PICKLE
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return SAFETENSORS
-    return _by_beginning(head)
-
-
-def _zip_type(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.rpartition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return "a truncated or damaged zip archive"
-    for member, kind in _MEMBERS.items():
-        if member in names:
-            return kind
-    return "a NumPy archive" if any(n.endswith(".npy") for n in names) else "a zip archive"
-
-
-def _by_beginning(head: bytes) -> str:
-    for beginning, kind in _BEGINNINGS.items():
-        if head.startswith(beginning):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "a WebP image"
-    if head[4:8] == b"TFL3":
-        return LITE
-    if head[257:262] == b"ustar":
-        return "a tar archive"
-    if head[0] == 8 and head[2:3] in b"\x12\x1a\x22\x3a":  # protobuf: a version, then a field
-        saved = head[1] == 1 and head[2:3] == b"\x12"
-        return SAVED_MODEL if saved else ONNX
-    return TEXT if _is_text(head) else UNKNOWN
-
-
-def _is_text(head: bytes) -> bool:
-    if b"\0" in head:
-        return False
-    try:
-        head.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(head) - 4 and len(head) == 4096  # cut within a character
-    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)

@@ -17,6 +17,7 @@ from cnnlens.model.architectures import Architecture, Opened, described, shapes_
 from cnnlens.model.architectures import transformers as hf
 from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
+from cnnlens.model.file_kinds import FROM_ELSEWHERE
 from cnnlens.model.fit import Fit, build, fit
 from cnnlens.model.infer import same_network
 from cnnlens.model.parametrized import MERGE
@@ -24,10 +25,6 @@ from cnnlens.model.parametrized import MERGE
 CONFIG, INDEX = "config.json", ".index.json"
 # in the order in which they are taken
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-FROM_ELSEWHERE = (
-    "open the PyTorch network it was made from: save its net.state_dict(), or export it with "
-    "torch.export"
-)
 _ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
 
 

@@ -25,6 +25,7 @@ from cnnlens.model.architectures import Architecture, Shapes, shapes_of, timm, t
 from cnnlens.model.fit import Fit, fit, quick_fit, skeleton
 
 _HINT = "name the code that builds it with --arch file.py:factory"
+_ALIKE = 0.5  # of the names; half of them of the same shape: what has less in common is no nearest
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
 
 
@@ -143,7 +144,8 @@ def _settings(name: str, module: nn.Module) -> tuple[Any, ...]:
 def no_fit(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
     """Say that nothing fits a state dict, and how near the nearest is."""
     found = max(near, key=lambda f: f.closeness)
-    if not found.closeness:
+    alike = (found.fitting + len(found.differing)) / max(found.total, 1)
+    if alike < _ALIKE and found.fitting < _ALIKE / 2 * found.total:
         first = ", ".join(list(shapes)[:3])
         return CnnlensError(f"{what} fits no known architecture (it begins with {first})", _HINT)
     return CnnlensError(

@@ -60,7 +60,8 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
         near.append((view, fits))
     fits = [f for _, found in near for f in found]
     best = max(near, key=lambda pair: max((f.closeness for f in pair[1]), default=0.0))[0]
-    raise no_fit(fits, shapes_of(best.state), what)
+    plain = min(views, key=lambda view: (len(view.stripped), view is not best))
+    raise no_fit(fits, shapes_of(plain.state), what)
 
 
 def _changed(view: View, fits: Sequence[Fit]) -> list[tuple[Fit, Fit]]:
@@ -138,7 +139,7 @@ def _with_head(view: View, found: Fit) -> Found:
         again = again if again.exact else adapt(again, shapes_of(state)) or again
         if again.exact and not again.headless:
             beside = {k: v for k, v in view.beside.items() if not k.startswith(start)}
-            said = (*view.stripped, f"{start[:-1]} for {at}")
+            said = (*view.stripped, f"{start[:-1]} taken for {at}")
             return replace(view, state=state, beside=beside, stripped=said), again
     return view, found
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import fractions
+import gzip
 import io
 import pickle
 import zipfile
@@ -81,7 +82,10 @@ def zipped(*members: str) -> bytes:
         (b"epoch 1: loss 0.3\n" * 9, "is a text file"),
         ("größe\n".encode() * 2000, "is a text file"),
         (b"<!DOCTYPE html><html></html>", "is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"\n <HTML lang='en'>404</HTML>", "is a web page or message"),
+        (b"<?xml version='1.0'?><Error/>", "is a web page or message"),
+        (b'{"error": "not found"}', "is a web page or message"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not a model"),
         (image("PNG"), "is a PNG image"),
         (image("JPEG"), "is a JPEG image"),
         (image("WEBP"), "is a WebP image"),
@@ -104,6 +108,24 @@ def test_what_is_no_model_is_named(tmp_path: Path, content: bytes, message: str)
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     assert message in refusal(path).message
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"<!DOCTYPE html><html></html>", "download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (saved(small().state_dict())[:-300], "download it again"),
+        (zipped("w.pt"), "name the file of weights in it"),
+        (gzip.compress(b"w.pt"), "name the file of weights in it"),
+        (b"\x1c\0\0\0TFL3" + bytes(40), "build it in PyTorch"),
+        (b"epoch 1: loss 0.3\n", "cnnlens opens PyTorch checkpoints"),
+    ],
+)
+def test_what_is_no_model_says_the_way_out(tmp_path: Path, content: bytes, hint: str) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    assert hint in refusal(path).hint
 
 
 def test_keras_weights_torchscript_and_folders_are_named(tmp_path: Path) -> None:

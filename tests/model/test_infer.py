@@ -109,6 +109,12 @@ def test_names_that_nobody_uses_fit_nothing(without_timm: None) -> None:
         infer({"alpha": (3, 4)})
 
 
+def test_what_shares_a_name_or_two_is_no_nearest_network(without_timm: None) -> None:
+    lenet = {"conv1.weight": (6, 1, 5, 5), "conv1.bias": (6,), "fc1.weight": (120, 400)}
+    with pytest.raises(CnnlensError, match=r"fits no known architecture \(it begins with conv1"):
+        infer(lenet | {f"fc{n}.weight": (9, 9) for n in range(2, 9)})
+
+
 @pytest.mark.parametrize(
     ("name", "classes"), [("resnet26d", 7), ("mobilenetv4_conv_small", 3), ("levit_128", 4)]
 )

@@ -38,6 +38,17 @@ def test_networks_that_learn_by_contrast_have_features_not_classes(tmp_path):
         assert not open_model(str(tmp_path / "m.pt"), device="cpu").headless
 
 
+def test_a_predictor_beside_it_tells_a_projection_from_classes(tmp_path):
+    net = network("resnet18")
+    net.fc = nn.Sequential(nn.Linear(512, 16), nn.ReLU(), nn.Linear(16, 8))  # SimSiam's
+    state = {f"module.encoder.{k}": v for k, v in net.state_dict().items()}
+    torch.save({"state_dict": {**state, "module.predictor.0.weight": torch.zeros(4, 8)}},
+               tmp_path / "m.pt")  # fmt: skip
+    model = open_model(str(tmp_path / "m.pt"), device="cpu")
+    assert model.headless and not gives_scores(model)
+    assert any("predictor beside it: it learned by contrast" in line for line in model.assumed)
+
+
 def test_a_backbone_of_segmentation_may_have_been_dilated_and_that_is_said(tmp_path):
     net = {f"backbone.{k}": v for k, v in network("resnet18").state_dict().items() if "fc" not in k}
     for beside, said in (("classifier.0.convs.0.0.weight", True), ("rpn.head.conv.weight", False)):

@@ -173,7 +173,7 @@ def test_a_network_without_its_head_has_features_and_no_classes(tmp_path: Path) 
     assert (model.headless, model.classes, gives_scores(model)) == (True, None, False)
     assert any("features, not classes" in note for note in model.notes)
     for method in ("cam", "gradcam"):
-        with pytest.raises(UsageError, match="its classifier was cut off"):
+        with pytest.raises(UsageError, match="has no classes: its outputs are features"):
             ClassMaps(model, method)
 
 
