@@ -108,7 +108,7 @@ def class_scores(output: Any, count: int, head: str | None = None) -> Tensor:
     """
     if isinstance(output, Features):
         raise CnnlensError(
-            "the network has no classes: its head was cut off, so that its outputs are features",
+            "the network has no classes: its outputs are features, without a classifier",
             "its layers can be read all the same; for classes name a checkpoint with its head",
         )
     found = main_output(output, count, head)

@@ -108,6 +108,18 @@ class Fit:
         """Share of all tensor names that fit; one that fits in name alone counts a quarter."""
         return (self.fitting + len(self.differing) / 4) / max(self.total, 1)
 
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether nothing is missing but what norms have counted."""
+        counted = all(k.endswith((".running_mean", ".running_var")) for k in self.missing)
+        return bool(self.missing) and counted and not (self.unexpected or self.differing)
+
+    def hint(self) -> str:
+        """Say the way out, where it is not exact."""
+        if self.lacks_statistics:
+            return "save net.state_dict(), in which norms keep their statistics; not its parameters"
+        return "name the code that builds it with --arch file.py:factory"
+
     def describe(self, shown: int = 3) -> str:
         """Say how much fits and what does not, the first few of each kind."""
         text = [f"{self.fitting} of {self.total} tensors fit"]

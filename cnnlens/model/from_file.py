@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.architectures import Opened, count_outputs, described
+from cnnlens.model.architectures import Opened, count_outputs, described, registry
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -135,7 +135,7 @@ def _from_state(state: State, path: Path, arch: str | None, hint: str | None = N
     else:
         # a wrapper of the user's own may hold everything under `model.`, rightly
         view, found = held_against(arch, [View("", whole), *views])
-        _check_exact(found, path)
+        _check_exact(found, path, arch)
     net = build(found, view.state)
     extra = found.architecture.finish(net)
     notes = [f"{path.name} is {found.architecture.name}"] if arch is None else []
@@ -209,9 +209,13 @@ def _of_contrast(view: View, found: Fit) -> str:
     )
 
 
-def _check_exact(found: Fit, path: Path) -> None:
-    if not found.exact:
-        raise CnnlensError(
-            f"{path} does not fit {found.architecture.name}: {found.describe()}",
-            "name the code that builds it with --arch file.py:factory",
-        )
+def _check_exact(found: Fit, path: Path, arch: str) -> None:
+    if found.exact:
+        return
+    own = registry.is_factory(arch) and not found.lacks_statistics
+    raise CnnlensError(
+        f"{path} does not fit {found.architecture.name}: {found.describe()}",
+        "its code builds another network than was saved, where these differ"
+        if own
+        else found.hint(),
+    )

@@ -24,7 +24,6 @@ from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, Shapes, shapes_of, timm, torchvision
 from cnnlens.model.fit import Fit, fit, quick_fit, skeleton
 
-_HINT = "name the code that builds it with --arch file.py:factory"
 _ALIKE = 0.5  # of the names; half of them of the same shape: what has less in common is no nearest
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
 
@@ -147,11 +146,13 @@ def no_fit(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
     alike = (found.fitting + len(found.differing)) / max(found.total, 1)
     if alike < _ALIKE and found.fitting < _ALIKE / 2 * found.total:
         first = ", ".join(list(shapes)[:3])
-        return CnnlensError(f"{what} fits no known architecture (it begins with {first})", _HINT)
+        return CnnlensError(
+            f"{what} fits no known architecture (it begins with {first})", found.hint()
+        )
     return CnnlensError(
         f"{what} fits no known architecture; nearest is {found.architecture.name}: "
         f"{found.describe()}",
-        _HINT,
+        found.hint(),
     )
 
 

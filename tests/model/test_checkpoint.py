@@ -136,7 +136,7 @@ def test_a_network_without_a_head_answers_with_no_classes(tmp_path: Path) -> Non
     x = torch.rand(1, 3, 48, 64)
     output = model.net(x)
     assert torch.equal(output.features, net.eval()(x)) and not gives_scores(model)
-    with pytest.raises(CnnlensError, match="its head was cut off"):
+    with pytest.raises(CnnlensError, match="its outputs are features"):
         class_scores(output, 1)
     with pytest.raises(UsageError, match="no head to train"):
         check(model, Request())

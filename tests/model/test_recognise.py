@@ -229,3 +229,18 @@ def test_another_network_of_the_same_names_is_not_taken_for_one(tmp_path: Path) 
     state["layer1.0.se.weight"] = torch.ones(4, 64)
     with pytest.raises(CnnlensError, match=r"does not fit torchvision:resnet18.*layer1.0.se"):
         opened(tmp_path, state, arch="resnet18")
+
+
+def test_parameters_without_the_statistics_of_norms_say_what_to_save(
+    net: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(CnnlensError, match="40 missing") as caught:
+        opened(tmp_path, dict(net.named_parameters()), arch="resnet18")
+    assert "save net.state_dict()" in caught.value.hint
+
+
+def test_code_that_builds_another_network_is_not_asked_for_again(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from torch import nn\nmake = lambda: nn.Conv2d(3, 4, 3)\n")
+    with pytest.raises(CnnlensError, match="does not fit") as caught:
+        opened(tmp_path, nn.Conv2d(3, 5, 3).state_dict(), arch=f"{tmp_path}/own.py:make")
+    assert "builds another network" in caught.value.hint
