@@ -140,7 +140,8 @@ def _from_state(state: State, path: Path, arch: str | None, hint: str | None = N
     extra = found.architecture.finish(net)
     notes = [f"{path.name} is {found.architecture.name}"] if arch is None else []
     if found.channels is not None:
-        notes.append(f"its first convolution takes {found.channels} channels")
+        count = "1 channel" if found.channels == 1 else f"{found.channels} channels"
+        notes.append(f"its first convolution takes {count}")
     notes += _number_types(view.state)
     opened = described(found.architecture, net, [*notes, *extra])
     opened.source += "".join(change.said for change in found.changes)

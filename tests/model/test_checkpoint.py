@@ -138,5 +138,5 @@ def test_a_network_without_a_head_answers_with_no_classes(tmp_path: Path) -> Non
     assert torch.equal(output.features, net.eval()(x)) and not gives_scores(model)
     with pytest.raises(CnnlensError, match="its outputs are features"):
         class_scores(output, 1)
-    with pytest.raises(UsageError, match="no head to train"):
+    with pytest.raises(UsageError, match="no head of classes to train"):
         check(model, Request())
