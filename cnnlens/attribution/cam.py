@@ -137,10 +137,21 @@ class ClassMaps:
         for block in reversed(layers.blocks):
             if self._reads(block, x):
                 return block
+        if self._is_constant(x):
+            raise UsageError(
+                f"the class scores of {self._model.arch} are the same for every image",
+                "its head has no weights yet but zeros: name a trained network",
+            )
         raise UsageError(
             f"the class scores of {self._model.arch} read no block's tokens but the class token",
             "name a layer with -l, such as the first norm of the last block",
         )
+
+    def _is_constant(self, x: Tensor) -> bool:
+        net = self._model.net
+        with torch.no_grad():
+            one, other = (self._scores(net(as_input(net, y)), len(x)) for y in (x, -x.flip(3)))
+        return torch.equal(one, other)
 
     def _reads(self, block: Layer, x: Tensor) -> bool:
         self.layer, self.place = block.name, block.place

@@ -43,6 +43,13 @@ def test_behind_the_last_block_only_the_class_token_counts():
         ClassMaps(model, "gradcam", "last")(pictures(1, SIZE))
 
 
+def test_a_head_of_zeros_is_named_as_the_reason():
+    net = timm_net()  # as torchvision's begin
+    torch.nn.init.zeros_(net.head.weight)
+    with pytest.raises(UsageError, match="are the same for every image"):
+        ClassMaps(wrap_module(net, Preprocess(size=SIZE)), "gradcam")
+
+
 def test_with_averaged_tokens_the_last_block_counts():
     net = timm_net(class_token=False, global_pool="avg")
     assert ClassMaps(wrap_module(net, Preprocess(size=SIZE)), "gradcam").layer == "block2"
