@@ -119,7 +119,7 @@ def test_json_is_the_summary_file_and_nothing_else(workspace):
 
 def test_several_layers_print_one_summary_each(workspace):
     names = ["-l", "conv3", "-l", "conv2"]
-    answer = cnnlens("dissect", *names, "-w", workspace, "--chance", 2, "--json")
+    answer = cnnlens("dissect", "--no-page", *names, "-w", workspace, "--chance", 2, "--json")
     assert list(answer.json) == ["layers"]
     assert list(answer.json["layers"]) == ["conv3", "conv2"]
     for name, summary in answer.json["layers"].items():
@@ -129,7 +129,7 @@ def test_several_layers_print_one_summary_each(workspace):
 
 def test_several_layers_show_a_table_each_and_one_across(workspace):
     names = ["-l", "conv1", "-l", "conv2"]
-    out = cnnlens("dissect", *names, "-w", workspace, "--chance", 2).out
+    out = cnnlens("dissect", "--no-page", *names, "-w", workspace, "--chance", 2).out
     assert "conv1: best units" in out and "conv2: best units" in out
     across = out.split("per category\n")[1].splitlines()
     assert across[0].split() == ["layer", *CATEGORIES]
@@ -179,7 +179,7 @@ def test_chance_can_be_left_out(workspace):
 
 
 def test_number_of_shuffles_is_the_resolution_of_p_values(workspace):
-    cnnlens("dissect", "-w", workspace, "--chance", 3)
+    cnnlens("dissect", "--no-page", "-w", workspace, "--chance", 3)
     values = [float(row["p_value"]) for row in rows(workspace / "dissect/conv2/units.csv")]
     assert all((p * (1 + 64 * 3)) == pytest.approx(round(p * (1 + 64 * 3))) for p in values)
     assert min(values) >= 1 / (1 + 64 * 3)
@@ -203,7 +203,7 @@ def test_results_do_not_depend_on_workers(dissected, tmp_path, model, shapes, wo
 
 def test_results_do_not_depend_on_the_batch_size(dissected, tmp_path, model, shapes):
     given = ["-d", shapes, "-l", "conv2", "--chance", 0, "--batch-size", 7]
-    assert cnnlens("dissect", model, *given, "-w", tmp_path).code == 0
+    assert cnnlens("dissect", "--no-page", model, *given, "-w", tmp_path).code == 0
     stores = [p / "activations" / "shapes" / "conv2.h5" for p in (tmp_path, dissected)]
     with h5py.File(stores[0]) as mine, h5py.File(stores[1]) as theirs:
         assert list(mine["images"][:]) == list(theirs["images"][:])
@@ -218,19 +218,21 @@ def test_half_precision_halves_the_numbers_and_keeps_the_findings(
     dissected, tmp_path, model, shapes
 ):
     given = ["-d", shapes, "-l", "conv2", "--chance", 0, "--dtype", "float16"]
-    assert cnnlens("dissect", model, *given, "-w", tmp_path).code == 0
+    assert cnnlens("dissect", "--no-page", model, *given, "-w", tmp_path).code == 0
     with h5py.File(tmp_path / "activations/shapes/conv2.h5") as file:
         assert file["activations"].dtype == np.float16
     mine, full = (rows(p / "dissect/conv2/units.csv") for p in (tmp_path, dissected))
     for a, b in zip(mine, full, strict=True):
         assert float(a["iou"]) == pytest.approx(float(b["iou"]), abs=0.01)
-    answer = cnnlens("dissect", "-w", tmp_path, "--chance", 0)
+    answer = cnnlens("dissect", "--no-page", "-w", tmp_path, "--chance", 0)
     assert answer.code == 1 and "--dtype" in answer.error  # the store is of the other kind
 
 
 def test_older_tool_counts_differently(workspace):
-    new = cnnlens("dissect", "-w", workspace, "--chance", 0, "--json").json
-    old = cnnlens("dissect", "-w", workspace, "--chance", 0, "--compat", "ndlite", "--json").json
+    new = cnnlens("dissect", "--no-page", "-w", workspace, "--chance", 0, "--json").json
+    old = cnnlens(
+        "dissect", "--no-page", "-w", workspace, "--chance", 0, "--compat", "ndlite", "--json"
+    ).json
     assert old["settings"]["compat"] == "ndlite"
     assert old["mean_iou"] > new["mean_iou"]  # only images that the mask touches count
     assert new["settings"]["compat"] == ""
@@ -284,7 +286,7 @@ def test_damaged_images_are_listed_and_have_no_row(tmp_path, model, shapes):
     shutil.copytree(shapes, data)
     (data / "images" / "shapes" / "00003.png").write_bytes(b"\x89PNG")
     given = ["-d", data, "-l", "conv3", "-w", tmp_path / "ws"]
-    answer = cnnlens("dissect", model, *given, "--chance", 0, "--json")
+    answer = cnnlens("dissect", "--no-page", model, *given, "--chance", 0, "--json")
     assert answer.code == 0, answer.err
     assert [bad["image"] for bad in answer.json["skipped"]] == ["images/shapes/00003.png"]
     assert answer.json["images"] == IMAGES - 1

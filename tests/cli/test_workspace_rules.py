@@ -78,8 +78,10 @@ def test_another_preprocessing_is_another_model(workspace):
 
 def test_force_clears_what_belonged_to_the_earlier_model(workspace, other):
     (workspace / "notes.txt").write_text("mine")
-    cnnlens("dissect", "-w", workspace, "-l", "conv1", "--chance", 0)
-    answer = cnnlens("dissect", other, "-w", workspace, "--chance", 0, "--force", "--json")
+    cnnlens("dissect", "--no-page", "-w", workspace, "-l", "conv1", "--chance", 0)
+    answer = cnnlens(
+        "dissect", "--no-page", other, "-w", workspace, "--chance", 0, "--force", "--json"
+    )
     assert answer.code == 0, answer.err
     assert answer.json["layer"] == "last"  # the earlier model's layers are forgotten
     assert [p.name for p in (workspace / "dissect").iterdir() if p.is_dir()] == ["last"]
@@ -130,10 +132,10 @@ def test_relative_paths_still_hold_from_another_folder(tmp_path, monkeypatch, mo
 
 def test_last_data_of_a_fitting_kind_is_the_default(workspace, shapes, tmp_path):
     second = make_shapes(tmp_path / "second" / "shapes", 12, SIDE, seed=5)
-    assert cnnlens("dissect", "-d", second, "-w", workspace, "--chance", 0).code == 0
+    assert cnnlens("dissect", "--no-page", "-d", second, "-w", workspace, "--chance", 0).code == 0
     photos = shapes / "images" / "shapes"
     assert cnnlens("extract", "-d", photos, "-w", workspace, "-l", "conv2").code == 0
-    answer = cnnlens("dissect", "-w", workspace, "--chance", 0, "--json")
+    answer = cnnlens("dissect", "--no-page", "-w", workspace, "--chance", 0, "--json")
     assert answer.json["images"] == 12  # photos have no labels: the last set that has
     names = sorted(p.parent.name for p in workspace.glob("activations/*/conv2.h5"))
     assert names == ["shapes", "shapes-2", "shapes-3"]  # each data set has its own stores
@@ -143,7 +145,9 @@ def test_last_data_of_a_fitting_kind_is_the_default(workspace, shapes, tmp_path)
 
 def test_alias_and_path_share_one_store_and_the_first_name(workspace):
     before = files(workspace / "dissect" / "conv2")
-    answer = cnnlens("dissect", "-l", "relu2", "-w", workspace, "--chance", 2, "--json")
+    answer = cnnlens(
+        "dissect", "--no-page", "-l", "relu2", "-w", workspace, "--chance", 2, "--json"
+    )
     assert answer.json["layer"] == "conv2"
     assert files(workspace / "dissect" / "conv2") == before
     assert [p.name for p in (workspace / "dissect").iterdir() if p.is_dir()] == ["conv2"]
@@ -160,7 +164,9 @@ def test_one_place_by_two_names_in_one_command_is_one_layer(tmp_path, model, sha
 def test_module_bearing_an_alias_has_its_own_store(tmp_path, model, shapes):
     ws = tmp_path / "ws"
     names = ["-l", "conv1", "-l", "module:conv1"]
-    answer = cnnlens("dissect", model, "-d", shapes, *names, "-w", ws, "--chance", 0, "--json")
+    answer = cnnlens(
+        "dissect", "--no-page", model, "-d", shapes, *names, "-w", ws, "--chance", 0, "--json"
+    )
     assert answer.code == 0, answer.err
     assert list(answer.json["layers"]) == ["conv1", "module:conv1"]
     for name, summary in answer.json["layers"].items():
@@ -206,7 +212,7 @@ def test_architecture_is_remembered(tmp_path, shapes):
     ws = tmp_path / "ws"
     first = cnnlens("extract", tmp_path / "w.pt", "-d", shapes, "-w", ws, *given)
     assert first.code == 0, first.err
-    answer = cnnlens("dissect", "-w", ws, "--chance", 0, "--json")
+    answer = cnnlens("dissect", "--no-page", "-w", ws, "--chance", 0, "--json")
     assert answer.code == 0, answer.err
     assert answer.json["units"] == 4
 
@@ -225,7 +231,9 @@ def test_results_are_not_made_twice_and_force_makes_them_anew(workspace):
 def test_other_settings_are_counted_anew_from_the_same_store(workspace):
     store = next(workspace.glob("activations/*/conv2.h5"))
     made = store.stat().st_mtime_ns
-    answer = cnnlens("dissect", "-w", workspace, "--chance", 0, "--quantile", 0.02, "--json")
+    answer = cnnlens(
+        "dissect", "--no-page", "-w", workspace, "--chance", 0, "--quantile", 0.02, "--json"
+    )
     assert answer.json["quantile"] == 0.02
     assert store.stat().st_mtime_ns == made
 
@@ -250,11 +258,11 @@ def test_a_factory_by_another_path_is_the_same_model(tmp_path, monkeypatch, shap
     )
     monkeypatch.chdir(tmp_path)
     given = ["-d", shapes, "--image-size", SIDE, "-w", "ws", "--chance", 0]
-    assert cnnlens("dissect", "nets.py:net", *given).code == 0
+    assert cnnlens("dissect", "--no-page", "nets.py:net", *given).code == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for named in ([], ["../nets.py:net"]):
-        answer = cnnlens("dissect", *named, "-w", "../ws", "--chance", 0)
+        answer = cnnlens("dissect", "--no-page", *named, "-w", "../ws", "--chance", 0)
         assert answer.code == 0, answer.err
         assert "done before" in answer.err
 
