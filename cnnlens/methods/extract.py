@@ -19,20 +19,25 @@ class ExtractInputs(LayersInputs):
     logits: bool = option(
         True, "Keep the class scores too, where the model has classes.", panel="Output"
     )
+    units: bool = option(
+        True, "Find what each unit responds to as well, for the page and for `units`.",
+        panel="Output",
+    )  # fmt: skip
 
 
 class Extract(Method):
     """Run the model once; fill activation stores.
 
     Each layer gets one HDF5 file in WORKSPACE/activations. An interrupted run is resumed by the
-    same command.
+    same command. What its units respond to goes to WORKSPACE/units, as `units` finds it: `report`
+    makes a page of it.
     """
 
     name, panel = "extract", "Find your way"
     asks, settings_types = ExtractInputs, (ExtractSettings,)
     examples = (
         "cnnlens extract model.pt -d photos/ -l conv4 -l conv5",
-        "cnnlens extract -d photos/ -l last --dtype float16 --no-logits",
+        "cnnlens extract -d photos/ -l last --dtype float16 --no-logits --no-units",
     )
 
     def resolve(self) -> None:
@@ -41,12 +46,15 @@ class Extract(Method):
         self.layers = self.study.layers(self.asked.layer, vectors=True)
 
     def work(self) -> Iterator[Step]:
-        """Fill the stores that are missing."""
+        """Fill the stores that are missing; measure the units of these layers on the way."""
+        from cnnlens.methods.units import measure_units
         from cnnlens.model.classes import gives_scores
 
         study, images = self.study, self.images
         logits = self.asked.logits and gives_scores(study.model)
         yield from study.fill(images, self.layers, self.settings, logits, study.force)
+        if self.asked.units:
+            yield from measure_units(study, images, self.layers)
 
     def close(self) -> None:
         """List the stores."""

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import make_folder, mark
-from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.measurement import SUMMARY, Measurement
 from cnnlens.methods.method import Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, UnitsSettings
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
+    from cnnlens.data.dataset import ImageSet
     from cnnlens.measure.responses import Responses
     from cnnlens.model.layers import Layer
+    from cnnlens.study.session import Study
 
 
 class Units(Measurement):
@@ -168,3 +170,27 @@ class Units(Measurement):
         found = list(self.summaries.values())
         results.table(LAYER_COLUMNS, [layer_row(summary) for summary in found], title="summary")
         results.say(f"tables: {self.study.folder(self.name)}")
+
+
+def measure_units(study: Study, images: ImageSet, layers: Sequence[Layer]) -> Iterator[Step]:
+    """Measure the units of layers that are stored: anew with the settings of an earlier time.
+
+    Those that were measured on other images stay as they are, which is said.
+    """
+    from cnnlens.report.contents import read_object
+
+    groups: dict[UnitsSettings, list[Layer]] = {}
+    for layer in layers:
+        path = study.folder(Units.name, layer) / SUMMARY
+        earlier = read_object(path, ("settings", "data")) if path.exists() else {}
+        if earlier and earlier["data"]["name"] != images.name:
+            study.voice.note(
+                f"{layer.name}: its units stay those of {earlier['data']['name']} "
+                f"(`cnnlens units` measures them on {images.name})"
+            )
+            continue
+        groups.setdefault(UnitsSettings(**earlier.get("settings", {})), []).append(layer)
+    for settings, some in groups.items():
+        method = Units(study, settings=settings, page=True)
+        method.images, method.layers = images, some
+        yield from method.work()

@@ -131,12 +131,17 @@ def test_every_image_that_is_listed_is_kept_once(space: Path) -> None:
         assert best.map is not None and best.map.max() == 15 and best.field is not None
 
 
+def units_of(page: str) -> Any:
+    """What the page's script knows of units."""
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert text is not None
+    return json.loads(text[1])["units"]
+
+
 def test_the_page_has_the_units_and_opens_them(space: Path) -> None:
     page = (space / "report.html").read_text()
     assert "Its units, one by one" in page and 'data-key="images/' in page
-    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    assert text is not None
-    (layer,) = [one for one in json.loads(text[1])["units"]["layers"] if one["name"] == "3"]
+    (layer,) = [one for one in units_of(page)["layers"] if one["name"] == "3"]
     assert layer["responses"]["unit"] == [0, 1, 2, 3] and len(layer["more"]) == 4
     assert str(space.parent) not in page
 
@@ -158,7 +163,8 @@ def test_python_gets_what_shows_itself(space: Path) -> None:
 
 def test_after_extract_nothing_need_be_named(place: Path, tmp_path: Path) -> None:
     words = ["-d", place / "photos", "-l", "3", "-w", tmp_path / "w", *SIZE]
-    first = cnnlens("extract", f"{place / 'nets.py'}:rgb", *words, "--dtype", "float16")
+    extract = ["extract", f"{place / 'nets.py'}:rgb", "--dtype", "float16"]
+    first = cnnlens(*extract, *words, "--no-units")
     assert first.code == 0, first.err
     nothing = cnnlens("report", "-w", tmp_path / "w")
     assert (
@@ -171,6 +177,25 @@ def test_after_extract_nothing_need_be_named(place: Path, tmp_path: Path) -> Non
     assert files(tmp_path / "w" / "activations") == before
     assert cnnlens("report", "-w", tmp_path / "w").code == 0
     assert "Its units, one by one" in (tmp_path / "w" / "report.html").read_text()
+
+
+def test_extract_leaves_units_that_open(place: Path, tmp_path: Path) -> None:
+    net, at = f"{place / 'nets.py'}:rgb", ["-l", "3", "-w", tmp_path / "w", *SIZE]
+    first = cnnlens("extract", net, "-d", place / "photos" / "b", *at, "--json")
+    assert first.code == 0 and first.json["shape"], first.err
+    assert cnnlens("report", "-w", tmp_path / "w").code == 0
+    (layer,) = units_of((tmp_path / "w" / "report.html").read_text())["layers"]
+    assert len(layer["more"]) == 4 and min(layer["files"]) >= 0
+    assert "done before" in cnnlens("units", "-w", tmp_path / "w").err
+    before = files(tmp_path / "w" / "units")
+    other = cnnlens("extract", net, "-d", place / "photos" / "a", *at)  # they keep those they had
+    assert other.code == 0 and "its units stay those of b" in other.err
+    assert files(tmp_path / "w" / "units") == before
+    again = cnnlens("units", "-d", place / "photos" / "b", "--top", 2, "-w", tmp_path / "w")
+    assert again.code == 0, again.err
+    more = cnnlens("extract", net, "-d", place / "photos" / "b", *at)  # as they were asked for
+    assert more.code == 0 and files(tmp_path / "w" / "units") != before
+    assert read_units(tmp_path / "w" / "units" / "3").summary["settings"]["top"] == 2
 
 
 def test_a_second_run_does_nothing_and_equal_runs_give_equal_bytes(
