@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.measure.responses import Responses
+from cnnlens.measure.unit_maps import STRONGEST
 from cnnlens.methods import sections
-from cnnlens.report.figures.seen import STRONGEST
 from cnnlens.report.page import write_report
 from cnnlens.report.unit_tables import write_pictured, write_tables
 from cnnlens.settings import UnitsSettings
@@ -36,6 +36,7 @@ def made_up(layer: int) -> Responses:
     lists, bins, drawn = settings.top, settings.bins, settings.per_bin
     peaks = -np.sort(-rng.gamma(2, 20, (UNITS, lists)).astype(np.float32), axis=1)
     edges = np.linspace(0, 1, 65) * peaks[:, :1]
+    maps = rng.integers(0, 16, (UNITS, lists, MAP, MAP)).astype(np.uint8)
     return Responses(
         settings=settings,
         positions=np.arange(IMAGES),
@@ -65,6 +66,10 @@ def made_up(layer: int) -> Responses:
         neighbours=rng.integers(0, UNITS, (UNITS, settings.neighbours)),
         neighbour_layer=rng.integers(0, LAYERS, (UNITS, settings.neighbours)),
         neighbour_correlation=-np.sort(-rng.random((UNITS, settings.neighbours)), axis=1),
+        top_map=np.where(maps > 9, maps, 0).astype(np.uint8),
+        image_units=rng.integers(0, UNITS, (IMAGES, STRONGEST)),
+        image_peak=rng.random((IMAGES, STRONGEST)).astype(np.float32),
+        image_place=rng.integers(0, MAP, (IMAGES, STRONGEST, 2)),
     )
 
 
@@ -89,16 +94,9 @@ def make(workspace: Path) -> None:
     for layer in range(LAYERS):
         folder = workspace / "units" / f"layer{layer + 1}"
         folder.mkdir(parents=True)
-        found, rng = made_up(layer), np.random.default_rng(layer)
+        found = made_up(layer)
         write_tables(folder, found, paths)
-        maps = rng.integers(0, 16, (UNITS, found.settings.top, MAP, MAP)).astype(np.uint8)
-        looked = {
-            "top_map": np.where(maps > 9, maps, 0).astype(np.uint8),
-            "image_units": rng.integers(0, UNITS, (IMAGES, STRONGEST)),
-            "image_peak": rng.random((IMAGES, STRONGEST)).astype(np.float32),
-            "image_place": rng.integers(0, MAP, (IMAGES, STRONGEST, 2)),
-        }
-        write_pictured(folder, found, files, looked)
+        write_pictured(folder, found, files)
         summary = {"layer": folder.name, "data": {"name": "made up"}, "dead_units": 0,
                    "seen": {"size": [SIDE, SIDE], "axes": axes}}  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(summary))

@@ -98,6 +98,12 @@ class Responses:
     neighbours, neighbour_layer, neighbour_correlation : numpy.ndarray
         (C, n): units, which of `layers` each is of, and correlations; -1 and NaN where there are
         fewer.
+    top_map : numpy.ndarray
+        (C, 9, h, w) uint8: maps on the first of the top images, coarsely, 0 where there are fewer;
+        15 is the map's peak.
+    image_units, image_peak, image_place : numpy.ndarray
+        (N, m), (N, m) and (N, m, 2): the units that come nearest to their highest peaks on each
+        image, best first, their peaks and where these are; unit -1 where fewer are above 0.
     skipped : tuple of (path, reason)
         Images that could be read and not measured: none.
     """
@@ -130,6 +136,10 @@ class Responses:
     neighbours: np.ndarray
     neighbour_layer: np.ndarray
     neighbour_correlation: np.ndarray
+    top_map: np.ndarray
+    image_units: np.ndarray
+    image_peak: np.ndarray
+    image_place: np.ndarray
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property

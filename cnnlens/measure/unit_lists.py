@@ -45,12 +45,12 @@ def highest(peaks: np.ndarray, count: int, rows: np.ndarray | None = None) -> np
     """
     found = np.full((len(peaks), count), -1, np.int64)
     best = np.full((len(peaks), count), -np.inf, np.float32)
-    _insert(peaks if rows is None else peaks[:, rows], 0, found, best)
+    insert(peaks if rows is None else peaks[:, rows], 0, found, best)
     return found if rows is None else np.where(found >= 0, rows[found], -1)
 
 
 @compiled
-def _insert(values, first, found, best):
+def insert(values, first, found, best):
     """Put values (R, N), numbered from `first` on, into lists (R, k) of the highest so far.
 
     Of equal ones that come first stay first; what is not a number is passed over.
@@ -245,15 +245,15 @@ def nearest_units(
             if start == first:
                 np.fill_diagonal(r, np.nan)
             else:
-                _insert(np.ascontiguousarray(r.T), first, found[there], alike[there])
-            _insert(r, start, found[part], alike[part])
+                insert(np.ascontiguousarray(r.T), first, found[there], alike[there])
+            insert(r, start, found[part], alike[part])
     for offset, other in zip(offsets[1:].tolist(), peaks[1:], strict=False):
         for first in range(0, units if count else 0, step):
             part = slice(first, first + step)
             own = _standard(mine[:, part])
             for start in range(0, other.shape[1], step):
                 r = _correlations(own, _standard(other[:, start : start + step]))
-                _insert(r, offset + start, found[part], alike[part])
+                insert(r, offset + start, found[part], alike[part])
     layers = np.where(found >= 0, np.searchsorted(offsets, found, side="right") - 1, -1)
     alone = np.where(found >= 0, found - offsets[layers], -1)
     return alone, layers, np.where(found >= 0, alike, np.float32(np.nan))

@@ -20,6 +20,7 @@ import numpy as np
 
 from cnnlens.activations.sources import Observer
 from cnnlens.errors import CnnlensError
+from cnnlens.measure.unit_maps import TopMaps
 from cnnlens.measure.unit_values import BINS, FINEST, look
 
 _LARGE = 2**28  # bytes from which an array is kept in a file
@@ -128,6 +129,8 @@ class UnitSweep(Peaks):
         (K,) int64: how many images a category has.
     positive : numpy.ndarray
         (C,) int64: how many values lie above 0.
+    maps : TopMaps
+        Of the highest peaks.
     """
 
     def __init__(
@@ -153,6 +156,7 @@ class UnitSweep(Peaks):
         self._bins = np.zeros((units, BINS), np.int64)
         self._first = np.zeros(units, np.int64)  # number of the first bin, counted from 0.0
         self._exponent = np.full(units, FINEST, np.int64)  # a bin is 2 ** this wide
+        self.maps = TopMaps(shape)
 
     def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
         """Take in maps (B, C, H, W).
@@ -177,6 +181,7 @@ class UnitSweep(Peaks):
                 f"activations are not finite on image {image} of the data",
                 "the network overflows there: check its weights, and --mean and --std",
             )
+        self.maps(rows.start, noted[0], maps)
         labels = None if self._labels is None else self._labels[positions]
         for row, one in enumerate(sums):  # image by image: equal sums whatever the batches
             self.total += one
@@ -184,6 +189,11 @@ class UnitSweep(Peaks):
                 self.by_category[labels[row]] += one
         if labels is not None:
             self.in_category += np.bincount(labels, minlength=len(self.in_category))
+
+    def places_on_images(self, units: np.ndarray) -> np.ndarray:
+        """Say where units (N, m) peak on each image: (N, m, 2) int16, row and column."""
+        flat = np.take_along_axis(self._places[: self.images], np.maximum(units, 0), axis=1)
+        return np.stack(np.divmod(flat, self.size[1]), axis=2).astype(np.int16)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Say where units peak: (C, …, 2) row and column, of rows (C, …); -1 of row -1."""

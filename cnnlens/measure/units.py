@@ -22,6 +22,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.measure.responses import Responses
 from cnnlens.measure.unit_lists import bin_edges, by_unit, draw, highest, nearest_units, repeats
+from cnnlens.measure.unit_maps import SHOWN, fill_late, strongest
 from cnnlens.measure.unit_sweep import Peaks, UnitSweep, beside
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step, followed
@@ -110,6 +111,8 @@ def units_steps(
         others_in_order = sorted((k for k in same if k != place), key=lambda k: (known[k], k))
         near = [(known[k], tables[k].values) for k in (place, *others_in_order)]
         found.append(_responses(sweep, settings, twice, labels, categories, near))
+    shown, maps = [one.top[:, :SHOWN] for one in found], [one.top_map for one in found]
+    yield from fill_late(source, [sweep.maps for sweep in sweeps], shown, maps)
     return found
 
 
@@ -138,12 +141,13 @@ def _responses(
     """Make a layer's lists from its sweep, `twice` left out, and from the peaks of all layers."""
     peaks = sweep.values
     edges = bin_edges(peaks, settings.bins)
+    values = sweep.images * sweep.size[0] * sweep.size[1]
     with ThreadPoolExecutor(1) as pool:
         alike = pool.submit(nearest_units, [p for _, p in layers], settings.neighbours)
         first, bottom, examples, counts = _lists(peaks, edges, settings, twice)
+        best, best_peak = strongest(peaks, sweep.positive / values)
         near = alike.result()
     top = first[:, : settings.top]
-    values = sweep.images * sweep.size[0] * sweep.size[1]
     kinds = _categories(first[:, :AMONG], labels[sweep.positions] if categories else None)
     every = np.arange(peaks.shape[1])[:, None]
     return Responses(
@@ -175,6 +179,10 @@ def _responses(
         neighbours=near[0],
         neighbour_layer=near[1],
         neighbour_correlation=near[2],
+        top_map=sweep.maps.of(top[:, :SHOWN]),
+        image_units=best,
+        image_peak=best_peak,
+        image_place=sweep.places_on_images(best),
     )
 
 

@@ -139,7 +139,7 @@ class Units(Measurement):
 
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and once every image that is listed."""
-        from cnnlens.report.figures.seen import look, write_seen
+        from cnnlens.report.figures.seen import write_seen
         from cnnlens.report.unit_tables import listed_rows, write_pictured, write_tables
 
         if count := len(found.repeated):
@@ -157,8 +157,7 @@ class Units(Measurement):
         for position, file in write_seen(place, self.images, wanted, preprocess, workers):
             files[position] = file
             yield found.units * len(files) // len(wanted)
-        with self.study.stored(self.images, layer).open() as store:
-            write_pictured(folder, found, files, look(store, found))
+        write_pictured(folder, found, files)
 
     def show(self, results: Results) -> None:
         """Show each layer's units of highest peak, then layers beside each other."""

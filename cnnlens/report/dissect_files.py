@@ -28,9 +28,9 @@ from cnnlens.measure.dissected_units import (
     units_of,
 )
 from cnnlens.measure.dissection import Dissection
+from cnnlens.measure.unit_maps import coarse
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import check_numbers, read_layers, read_summary, reading, write_scales
-from cnnlens.report.figures.seen import coarse
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 

@@ -11,10 +11,10 @@ from typing import Any
 import contourpy
 import numpy as np
 
+from cnnlens.measure.unit_maps import STEPS
 from cnnlens.model.receptive_field import Box, Field, Fields, whole_box
 
 LEVEL = 0.5  # of its peak on the image, from where on a unit's mask reaches
-STEPS = 15  # of a map that is kept beside an image: its peak is this
 Size = tuple[int, int]  # height, width, in pixels
 
 

@@ -42,7 +42,7 @@ class Bin(NamedTuple):
 
 
 _STRONGEST = ("units", "peak", "place")
-_LOOKED = ("top_map", *(f"image_{name}" for name in _STRONGEST))
+LOOKED = ("top_map", *(f"image_{name}" for name in _STRONGEST))  # arrays of pictures.h5
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +180,15 @@ def read_units(folder: Path) -> UnitsResult:
 def _pictured(
     folder: Path, images: int, units: int
 ) -> tuple[list[Path | None], dict[str, np.ndarray]]:
-    """Read where each row's image is, and what `look` found; nothing where no page was wanted."""
+    """Read where each row's image is, units' maps on images and images' units; nothing where no
+    page was wanted.
+    """
     if not (file := folder / "pictures.h5").exists():
         return [None] * images, {}
     place = folder.parents[1] / "images"
     with reading(file, _REDO), h5py.File(file, "r") as stored:
         names = stored["files"].asstr()[()]
-        looked = {name: stored[name][()] for name in _LOOKED}
+        looked = {name: stored[name][()] for name in LOOKED}
         lengths = [units, *[images] * (len(looked) - 1)]
         if len(names) != images or [len(array) for array in looked.values()] != lengths:
             raise ValueError("its arrays differ in length")

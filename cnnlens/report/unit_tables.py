@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlens.files.tables import columns, write_rows
 from cnnlens.measure.responses import Responses, UnitResponse
-from cnnlens.report.unit_files import ARRAYS, Unit, cells
+from cnnlens.report.unit_files import ARRAYS, LOOKED, Unit, cells
 
 
 def listed_rows(found: Responses) -> np.ndarray:
@@ -35,9 +35,7 @@ def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
         file.create_dataset("images", data=images, dtype=h5py.string_dtype())
 
 
-def write_pictured(
-    folder: Path, found: Responses, files: Mapping[int, str], looked: Mapping[str, np.ndarray]
-) -> None:
+def write_pictured(folder: Path, found: Responses, files: Mapping[int, str]) -> None:
     """Write pictures.h5 of one layer: how its images are shown.
 
     Parameters
@@ -48,14 +46,12 @@ def write_pictured(
         What was found.
     files : mapping of int to str
         By an image's place in the data's order: its file in ``WORKSPACE/images``.
-    looked : mapping of str to numpy.ndarray
-        What `figures.seen.look` found.
     """
     names = [files.get(position, "") for position in found.positions.tolist()]
     with h5py.File(folder / "pictures.h5", "w", libver=("v110", "v110"), track_order=True) as file:
         file.create_dataset("files", data=names, dtype=h5py.string_dtype())
-        for name, array in looked.items():
-            file.create_dataset(name, data=array, compression="gzip")
+        for name in LOOKED:
+            file.create_dataset(name, data=getattr(found, name), compression="gzip")
 
 
 # -- units and layers beside each other ------------------------------------------------------------

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnlens.measure.compared import data_name
-from cnnlens.measure.dissected_units import Histogram
+from cnnlens.measure.unit_maps import SHOWN
 from cnnlens.report.blocks import Explorer, Note, Section
-from cnnlens.report.figures.units import SHOWN
 from cnnlens.report.seen import Seen, written_map
+from cnnlens.report.spread import filled
 from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_page import UnitLayer, UnitPage, unit_layers
 
@@ -151,7 +149,7 @@ def _more(page: UnitPage, index: dict[str, int], wide: int) -> list[Any]:
         [one.images for one in page.bins],
         [_short(page.bins[0].low), _short(page.bins[-1].high)] if page.bins else None,
         [(one.layer, one.unit, round(one.correlation, 3)) for one in page.neighbours],
-        page.histogram and _filled(page.histogram).merged(BINS),
+        page.histogram and filled(page.histogram).merged(BINS),
     ]
 
 
@@ -162,12 +160,6 @@ def _strongest(found: UnitsResult, image: str, wide: int) -> list[float | int | 
         for unit, peak, (y, x) in found.strongest(image)
         for value in (unit, y * wide + x, _short(peak))
     ]
-
-
-def _filled(histogram: Histogram) -> Histogram:
-    """Leave out the empty bins at its end."""
-    last = int(np.flatnonzero(histogram.counts).max(initial=0)) + 1
-    return Histogram(histogram.counts[:last], histogram.edges[: last + 1])
 
 
 def _short(value: float | None) -> float | None:

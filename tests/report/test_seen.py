@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
+from cnnlens.measure.unit_maps import STEPS
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Field
-from cnnlens.report.figures.seen import GRID, coarse, look, write_seen
-from cnnlens.report.seen import STEPS, Seen, View
+from cnnlens.report.figures.seen import write_seen
+from cnnlens.report.seen import Seen, View
 
 HALF = (0.5, 0.5, 0.5)
 NARROW = View((32, 48), (Field(8.0, 12.0, 4.0), Field(8.0, 12.0, 4.0)))
@@ -41,67 +40,6 @@ def test_equal_images_are_kept_once(photos: ImageSet, tmp_path: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert dict(write_seen(folder, photos, [2], large)) == {2: files[1]}
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-def test_maps_are_kept_in_steps_of_their_peaks() -> None:
-    maps = np.zeros((2, 3, 40, 30), np.float32)
-    maps[0, 1, 39, 29], maps[0, 1, 0, 0] = 6.0, 3.0
-    maps[1, 2] = -1
-    found = coarse(maps)
-    assert found.shape == (2, 3, 20, 15) and max(found.shape[2:]) <= GRID
-    assert found[0, 1, 19, 14] == STEPS and found[0, 1, 0, 0] == round(STEPS / 2)
-    assert found.sum() == STEPS + round(STEPS / 2)
-    small = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 4)
-    np.testing.assert_array_equal(coarse(small)[0, 0], np.round(small[0, 0] * STEPS / 7))
-
-
-class Kept:
-    """Maps as a store gives them, in batches."""
-
-    def __init__(self, maps: np.ndarray) -> None:
-        self.maps, self.shape = maps, maps.shape
-
-    def batches(self) -> Any:
-        for start in range(0, len(self.maps), 4):
-            yield np.arange(start, min(start + 4, len(self.maps))), self.maps[start : start + 4]
-
-
-def looked(maps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    peaks = maps.max(axis=(2, 3))
-    found: Any = SimpleNamespace(
-        top=rows,
-        dead=peaks.max(axis=0) <= 0,
-        peak_max=peaks.max(axis=0),
-        density=(maps > 0).mean(axis=(0, 2, 3)),
-    )
-    return look(Kept(maps), found)  # type: ignore[arg-type]
-
-
-def test_maps_of_top_images_are_read_from_the_store() -> None:
-    maps = np.random.default_rng(0).random((6, 3, 4, 4)).astype(np.float32)
-    found = looked(maps, np.array([[4, 0], [5, -1], [3, 3]]))["top_map"]
-    np.testing.assert_array_equal(found[0], coarse(maps[[4, 0], 0]))
-    np.testing.assert_array_equal(found[1, 0], coarse(maps[5, 1]))
-    assert not found[1, 1].any()
-
-
-def test_every_image_names_the_units_nearest_to_their_highest_peaks() -> None:
-    maps = np.random.default_rng(1).random((7, 12, 3, 5)).astype(np.float32)
-    maps[:, 4] = 0  # dead
-    maps[2, 5:] = 0
-    found = looked(maps, np.zeros((12, 1), int))
-    peaks = maps.max(axis=(2, 3))
-    for image in range(7):
-        shares = {u: peaks[image, u] / peaks[:, u].max() for u in range(12) if u != 4}
-        alive = [u for u in shares if shares[u] > 0]
-        # of those at their highest peak, the ones that seldom fire come first
-        often = (maps > 0).mean(axis=(0, 2, 3))
-        expected = sorted(alive, key=lambda u: 1e-6 * often[u] - shares[u])[:8]
-        units = found["image_units"][image]
-        assert units[units >= 0].tolist() == expected
-        for rank, unit in enumerate(expected):
-            y, x = found["image_place"][image, rank]
-            assert maps[image, unit, y, x] == peaks[image, unit] == found["image_peak"][image, rank]
 
 
 def test_the_window_is_a_square_around_the_field_or_the_image() -> None:

@@ -18,7 +18,7 @@ from cnnlens.methods import sections
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Field
 from cnnlens.report.figures import plane_seen
-from cnnlens.report.figures.seen import look, write_seen
+from cnnlens.report.figures.seen import write_seen
 from cnnlens.report.figures.units import cell
 from cnnlens.report.page import write_report
 from cnnlens.report.seen import Seen
@@ -27,8 +27,6 @@ from cnnlens.report.unit_tables import listed_rows, write_pictured, write_tables
 from cnnlens.report.units import units as section
 from cnnlens.settings import UnitsSettings
 from tests.measure.test_units import Maps
-
-from .test_seen import Kept
 
 SIDE = 32
 HALF = (0.5, 0.5, 0.5)
@@ -71,7 +69,7 @@ def respond(workspace: Path, photos: ImageSet, layer: str = "conv5", fields: Any
     wanted = found.positions[listed_rows(found)].tolist()
     files = dict(write_seen(workspace / "images", photos, wanted, PREPROCESS))
     write_tables(folder, found, photos.paths)
-    write_pictured(folder, found, files, look(Kept(planted()), found))  # type: ignore[arg-type]
+    write_pictured(folder, found, files)
     axes = [[f.start, f.stride, f.size, f.whole] for f in fields]
     summary = {"layer": layer, "data": {"name": "photos"}, "dead_units": 1,
                "seen": {"size": PREPROCESS.size, "axes": axes}}  # fmt: skip

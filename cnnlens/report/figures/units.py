@@ -6,7 +6,6 @@ from PIL import Image, ImageDraw
 
 from cnnlens.report.seen import Seen
 
-SHOWN = 9  # top images that a picture of a unit has
 _OUTLINE = (255, 225, 80)
 
 
