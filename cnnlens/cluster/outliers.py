@@ -201,6 +201,7 @@ class Outliers:
             "noise": one.source in NOISES,
             "images": one.images,
             "confidence": one.confidence,
+            "shares": [float(share) for share in one.shares],
             "taken_for": [
                 {"class": int(c), "name": self.names[c], "share": float(one.shares[c])}
                 for c in order

@@ -91,6 +91,8 @@ class Responses:
         Of the data; empty where it has none.
     category : numpy.ndarray
         (C,) int64, by number; -1 where there are none.
+    category_images : numpy.ndarray
+        (C, K) uint8: how many images of its 100 highest peaks are of each category.
     category_share, category_entropy, class_selectivity : numpy.ndarray
         (C,) float64, NaN where they are not known.
     layers : tuple of str
@@ -129,6 +131,7 @@ class Responses:
     edges: np.ndarray
     categories: tuple[str, ...]
     category: np.ndarray
+    category_images: np.ndarray
     category_share: np.ndarray
     category_entropy: np.ndarray
     class_selectivity: np.ndarray

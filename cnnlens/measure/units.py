@@ -148,7 +148,9 @@ def _responses(
         best, best_peak = strongest(peaks, sweep.positive / values)
         near = alike.result()
     top = first[:, : settings.top]
-    kinds = _categories(first[:, :AMONG], labels[sweep.positions] if categories else None)
+    kinds = _categories(
+        first[:, :AMONG], labels[sweep.positions] if categories else labels, len(categories)
+    )
     every = np.arange(peaks.shape[1])[:, None]
     return Responses(
         settings=settings,
@@ -172,8 +174,9 @@ def _responses(
         edges=sweep.edges,
         categories=categories,
         category=kinds[0],
-        category_share=kinds[1],
-        category_entropy=kinds[2],
+        category_images=kinds[1],
+        category_share=kinds[2],
+        category_entropy=kinds[3],
         class_selectivity=_selectivity(sweep),
         layers=tuple(name for name, _ in layers),
         neighbours=near[0],
@@ -205,19 +208,21 @@ def _lists(
 
 
 def _categories(
-    rows: np.ndarray, labels: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each unit's category among the images (C, 100) of its highest peaks, share and entropy."""
+    rows: np.ndarray, labels: np.ndarray, kinds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Each unit's category among the images (C, 100) of its highest peaks, how many of them are of
+    each of some kinds (C, K), share and entropy.
+    """
     units = len(rows)
-    best = np.full(units, -1, np.int64)
+    best, images = np.full(units, -1, np.int64), np.zeros((units, kinds), np.uint8)
     share, entropy = np.full(units, np.nan), np.full(units, np.nan)
-    for unit in range(0 if labels is None else units):
-        assert labels is not None
+    for unit in range(units if kinds else 0):
         met = Counter(labels[rows[unit][rows[unit] >= 0]].tolist())
         best[unit], most = met.most_common(1)[0]  # of equal ones the first met
+        images[unit, list(met)] = list(met.values())
         parts = np.array(sorted(met.values())) / met.total()
         share[unit], entropy[unit] = most / met.total(), max(0.0, -(parts * np.log2(parts)).sum())
-    return best, share, entropy
+    return best, images, share, entropy
 
 
 def _selectivity(sweep: UnitSweep) -> np.ndarray:

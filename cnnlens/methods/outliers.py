@@ -50,7 +50,7 @@ class Outliers(Method):
 
     name, panel = "outliers", "Look at a layer"
     asks, settings_types = OutlierInputs, (OutlierSettings,)
-    sections = (("outliers", page_part("sections.outliers")),)
+    sections = (("outliers", page_part("outlier_files.outliers")),)
     probes = (
         (
             "",
@@ -158,6 +158,7 @@ class Outliers(Method):
             "layer": self.layer.name,
             "data": self.strange and self.strange.name,
             "settings": settings.as_dict(),
+            "classes": list(found.names),
         }
         worst = surest(logits, rows, found.names)
         shown = self._pictured(worst)

@@ -169,6 +169,9 @@ def _matrix(found: Mapping[str, Any]) -> Iterator[Any]:
 
 def _heat(counts: np.ndarray, row: int, column: int) -> Markup:
     value, total = int(counts[row, column]), max(int(counts[row].sum()), 1)
-    kind = "right" if row == column else "wrong"
-    shade = Markup('<i class="heat {}" style="--v: {:.3f}">{}</i>')
-    return shade.format(kind, value / total, value or "·")
+    return heat(str(value or "·"), value / total, "right" if row == column else "wrong")
+
+
+def heat(text: str, share: float, kind: str) -> Markup:
+    """Shade a cell of a matrix by a share; it is "right" or "wrong"."""
+    return Markup('<i class="heat {}" style="--v: {:.3f}">{}</i>').format(kind, share, text)

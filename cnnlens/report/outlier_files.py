@@ -1,19 +1,33 @@
-"""``WORKSPACE/outliers``: outliers.json and its pictures, drawn, written and read back."""
+"""``WORKSPACE/outliers``: outliers.json and its pictures, drawn, written, read back and shown."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from markupsafe import Markup
+from matplotlib import figure as drawing
 from PIL import Image
 
 from cnnlens.cluster.outliers import Outliers
 from cnnlens.files import write_json
+from cnnlens.report.blocks import (
+    Facts,
+    Figure,
+    Gallery,
+    Note,
+    Section,
+    Shot,
+    Table,
+    Text,
+    number,
+    percent,
+)
+from cnnlens.report.confusion_files import heat
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import new_figure, save_figure, save_image, short
 from cnnlens.report.shown import Fact, Picture, Shown
@@ -130,7 +144,9 @@ def write_surest(
     return found
 
 
-def _predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[str]) -> Figure:
+def _predictions(
+    sources: Sequence[str], shares: np.ndarray, classes: Sequence[str]
+) -> drawing.Figure:
     """Draw the (S, K) share of each source (rows) that is taken for each class (columns)."""
     sources, shares = list(sources)[:_SOURCES], shares[:_SOURCES]
     chosen = np.sort(np.argsort(-shares.max(0), kind="stable")[:_CLASSES])
@@ -142,8 +158,8 @@ def _predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[s
     axes.set_xticks(range(len(chosen)), names, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(sources)), [short(s, 26) for s in sources], fontsize=8)
     for row in range(len(sources)):
-        for column, number in enumerate(chosen):
-            if (value := shares[row, number]) >= 0.05:
+        for column, kind in enumerate(chosen):
+            if (value := shares[row, kind]) >= 0.05:
                 colour = "white" if value > 0.6 else "#1a1a1a"
                 said = f"{value:.0%}"
                 axes.text(column, row, said, fontsize=7, color=colour, ha="center", va="center")
@@ -158,18 +174,18 @@ def _predictions(sources: Sequence[str], shares: np.ndarray, classes: Sequence[s
 
 def _noise(
     share: np.ndarray, bias: np.ndarray | None, radius: np.ndarray | None, classes: Sequence[str]
-) -> Figure:
+) -> drawing.Figure:
     """Draw each class's share of the noise beside its bias and its region's radius, all (K,)."""
     chosen = np.argsort(-share, kind="stable")[:_CLASSES]
     panels = [("share of the noise", share), ("bias", bias), ("radius of its region", radius)]
     drawn = [(title, values) for title, values in panels if values is not None]
     figure = new_figure(2.0 + 2.6 * len(drawn), 1.2 + 0.26 * len(chosen))
-    for number, (title, values) in enumerate(drawn):
-        one: Any = figure.add_subplot(1, len(drawn), number + 1)
+    for place, (title, values) in enumerate(drawn):
+        one: Any = figure.add_subplot(1, len(drawn), place + 1)
         rows = np.arange(len(chosen))
-        one.barh(rows, np.nan_to_num(values[chosen]), color="#3390c7" if number else "#c95400")
+        one.barh(rows, np.nan_to_num(values[chosen]), color="#3390c7" if place else "#c95400")
         one.set_ylim(len(chosen) - 0.5, -0.5)
-        names = [short(classes[c], 20) for c in chosen] if number == 0 else [""] * len(chosen)
+        names = [short(classes[c], 20) for c in chosen] if place == 0 else [""] * len(chosen)
         one.set_yticks(rows, names, fontsize=8)
         one.tick_params(axis="x", labelsize=7)
         one.set_title(title, fontsize=9)
@@ -177,3 +193,98 @@ def _noise(
             one.spines[side].set_visible(False)
     figure.tight_layout()
     return figure
+
+
+# -- the section ---------------------------------------------------------------------------------
+
+
+def outliers(workspace: Path) -> Section | None:
+    """Gather the section about outliers: what the network takes strangers for."""
+    folder = workspace / "outliers"
+    if not (file := folder / "outliers.json").exists():
+        return None
+    document, found = read_object(file, ("layer",)), read_outliers(folder)
+    with reading(file, _REDO):
+        surest = [
+            one for one in document.get("surest") or [] if (folder / one["picture"]).is_file()
+        ]
+        parts = [
+            Facts(list(_noise_facts(found.noise, found.regions)) if found.noise else []),
+            *_matrix(document, surest, folder),
+            *_surest(surest, folder),
+        ]
+    if (drawn := folder / "noise.png").is_file():
+        caption = "Classes by their share of the noise, with their bias and their region’s radius."
+        parts.append(Figure(drawn, caption))
+    title, note = "What it takes strangers for", Note("outliers", {"layer": document["layer"]})
+    return Section("outliers", title, note, parts, [file])
+
+
+def _matrix(
+    document: Mapping[str, Any], surest: Sequence[Mapping[str, Any]], folder: Path
+) -> Iterator[Table | Figure]:
+    """Show the share of each source that is taken for each class, with the surest of its images."""
+    sources = document["sources"][:_SOURCES]
+    if not (names := document.get("classes")):  # of an earlier version
+        yield Figure(
+            folder / "predictions.png", "Share of each source that is taken for each class."
+        )
+        return
+    shares = np.array([one["shares"] for one in sources])  # (S, K)
+    chosen = np.sort(np.argsort(-shares.max(axis=0), kind="stable")[:_CLASSES]).tolist()
+    shots: dict[str, list[Shot]] = {one["source"]: [] for one in sources}
+    for image in surest:
+        shots.get(image["source"], []).append(_small(image, folder))
+    pictured = any(shots.values())
+    rows = [
+        [one["source"], *(heat(f"{v:.0%}" if v >= 0.005 else "·", v, "wrong") for v in row[chosen]),
+         *([shots[one["source"]][:3]] if pictured else [])]
+        for one, row in zip(sources, shares, strict=True)
+    ]  # fmt: skip
+    heads = [Markup('<span class="name">{}</span>').format(names[c]) for c in chosen]
+    caption = "Rows: where images are from; columns: the share of them that is taken for each class"
+    if len(chosen) < len(names):
+        caption += f". The {len(chosen)} of {number(len(names))} classes that draw most"
+    last = ["surest"] if pictured else []
+    yield Table([None, *heads, *last], rows, caption, "summary confusion")
+
+
+def _small(one: Mapping[str, Any], folder: Path) -> Shot:
+    return Shot(folder / one["picture"], alt=f"{one['image']}: taken for {one['name']}")
+
+
+def _surest(images: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[Any]:
+    """Show the strangers that the network is surest of, the surest first."""
+    shots = [
+        Shot(folder / one["picture"], f"{one['source']} → {one['name']}",
+             f"{one['probability']:.1%} sure", alt=str(one["image"]))
+        for one in images
+    ]  # fmt: skip
+    if shots:
+        words = "The worst errors: the strangers that the network is surest of, and of what."
+        yield Text(words, "small")
+        yield Gallery(shots)
+
+
+def _noise_facts(
+    noise: Mapping[str, Any], regions: Mapping[str, Any] | None
+) -> Iterable[tuple[str, str]]:
+    yield "Noise falls to", f"{noise['name']} ({percent(noise['share'])})"
+    for what in ("bias", "radius"):
+        found, said = noise[what], "not known"
+        if found["rank"]:
+            said = f"rank {found['rank']} of {noise['classes']}"
+            if over := found.get("correlation"):
+                rho, p = number(over["rho"], 2), number(over["p_value"], 3)
+                said += f"; over all classes ρ = {rho}, p = {p}"
+        yield f"Its {what}", said
+    if regions and (clusters := regions["clusters"]):
+        keys = ("purity", "optimal_accuracy", "stable_accuracy", "agreement")
+        share = {key: percent(clusters[key]) for key in keys}
+        yield (
+            "Clusters",
+            f"k-means on {number(regions['images'])} images of {regions['data']}: purity "
+            f"{share['purity']}. Named by optimal assignment they are right for "
+            f"{share['optimal_accuracy']} of the images, as a stable marriage for "
+            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters.",
+        )

@@ -6,7 +6,7 @@ names a damaged file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from cnnlens.report.blocks import (
     Cell,
-    Facts,
     Figure,
     Gallery,
     Layer,
@@ -24,7 +23,6 @@ from cnnlens.report.blocks import (
     Table,
     Text,
     number,
-    percent,
     section_of,
 )
 from cnnlens.report.contents import (
@@ -40,7 +38,6 @@ from cnnlens.report.contents import (
 from cnnlens.report.explained_words import predicted
 from cnnlens.report.figures import part_colours
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
-from cnnlens.report.outlier_files import read_outliers
 from cnnlens.report.stability_files import StabilityResult, read_stability
 
 
@@ -187,68 +184,6 @@ def _explained(found: Mapping[str, Any], picture: Path, workspace: Path) -> Shot
     where = f"{found.get('category', '')} in {found.get('layer', '')}"
     words = f"{image}: {predicted(found)}." if "right" in found else image
     return Shot(picture, caption=words, alt=f"The path of {image} down the filters of {where}")
-
-
-def outliers(workspace: Path) -> Section | None:
-    """Gather the section about outliers: what the network takes strangers for."""
-    folder = workspace / "outliers"
-    if not (file := folder / "outliers.json").exists():
-        return None
-    layer = read_object(file, ("layer",))["layer"]
-    found = read_outliers(folder)
-    captions = {
-        "predictions.png": "Share of each source that is taken for each class.",
-        "noise.png": "Classes by their share of the noise, with their bias and their region’s "
-        "radius.",
-    }
-    figures = [
-        Figure(folder / name, caption)
-        for name, caption in captions.items()
-        if (folder / name).is_file()
-    ]
-    with reading(file):
-        facts = [Facts(list(_noise(found.noise, found.regions)))] if found.noise else []
-        surest = _surest(read_object(file).get("surest") or [], folder)
-    title, note = "What it takes strangers for", Note("outliers", {"layer": layer})
-    return Section("outliers", title, note, [*facts, *surest, *figures], [file])
-
-
-def _surest(images: Sequence[Mapping[str, Any]], folder: Path) -> Iterable[Any]:
-    """Show the strangers that the network is surest of, the surest first."""
-    shots = [
-        Shot(folder / one["picture"], f"{one['source']} → {one['name']}",
-             f"{one['probability']:.1%} sure", alt=str(one["image"]))
-        for one in images
-        if (folder / one["picture"]).is_file()
-    ]  # fmt: skip
-    if shots:
-        words = "The worst errors: the strangers that the network is surest of, and of what."
-        yield Text(words, "small")
-        yield Gallery(shots)
-
-
-def _noise(
-    noise: Mapping[str, Any], regions: Mapping[str, Any] | None
-) -> Iterable[tuple[str, str]]:
-    yield "Noise falls to", f"{noise['name']} ({percent(noise['share'])})"
-    for what in ("bias", "radius"):
-        found, said = noise[what], "not known"
-        if found["rank"]:
-            said = f"rank {found['rank']} of {noise['classes']}"
-            if over := found.get("correlation"):
-                rho, p = number(over["rho"], 2), number(over["p_value"], 3)
-                said += f"; over all classes ρ = {rho}, p = {p}"
-        yield f"Its {what}", said
-    if regions and (clusters := regions["clusters"]):
-        keys = ("purity", "optimal_accuracy", "stable_accuracy", "agreement")
-        share = {key: percent(clusters[key]) for key in keys}
-        yield (
-            "Clusters",
-            f"k-means on {number(regions['images'])} images of {regions['data']}: purity "
-            f"{share['purity']}. Named by optimal assignment they are right for "
-            f"{share['optimal_accuracy']} of the images, as a stable marriage for "
-            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters.",
-        )
 
 
 def parts(workspace: Path) -> Section | None:

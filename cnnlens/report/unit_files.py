@@ -55,6 +55,9 @@ class Unit(UnitResponse, Shown):
         Images of its highest and its lowest peaks.
     bins : list of Bin
         Over the range of its peaks.
+    makeup : list of (str, int)
+        Its classes: how many of its 100 highest peaks are on images of each, the most first; empty
+        where there are none.
     neighbours : list of (str, int, float)
         Units that respond alike: layer, unit, correlation.
     histogram : Histogram
@@ -66,6 +69,7 @@ class Unit(UnitResponse, Shown):
     top: list[Seen]
     bottom: list[Seen]
     bins: list[Bin]
+    makeup: list[tuple[str, int]]
     neighbours: list[tuple[str, int, float]]
     histogram: Histogram
     folder: Path
@@ -160,7 +164,9 @@ def read_units(folder: Path) -> UnitsResult:
     with reading(file, _REDO), h5py.File(file, "r") as stored:
         arrays = {name: stored[name][()] for name in ARRAYS}
         arrays["neighbour_layer"] = np.array(stored["neighbour_layer"].asstr()[()], object)
-        images = list(stored["images"].asstr(errors="surrogateescape")[()])
+        images, categories = _texts(stored, "images"), _texts(stored, "categories")
+        if categories:
+            arrays["category_images"] = stored["category_images"][()]
         count = len(arrays["top"])
         if any(len(array) != count for array in arrays.values()):
             raise ValueError("its arrays differ in length")
@@ -169,12 +175,16 @@ def read_units(folder: Path) -> UnitsResult:
     with reading(folder / "summary.json", _REDO):
         view = View.of(summary)
     files, looked = _pictured(folder, len(images), count)
-    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays)
+    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays, categories)
     units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     name = str(summary.get("layer") or folder.name)
     return UnitsResult(name, folder, summary, units, images, arrays, files, looked)
+
+
+def _texts(stored: h5py.File, name: str) -> list[str]:
+    return list(stored[name].asstr(errors="surrogateescape")[()]) if name in stored else []
 
 
 def _pictured(
@@ -206,6 +216,7 @@ class _Layer:
     maps: np.ndarray | None
     view: View | None
     arrays: Mapping[str, np.ndarray]
+    categories: Sequence[str]
 
     def more(self, unit: int) -> dict[str, Any]:
         """Give what is known of a unit beside its row of ``units.csv``."""
@@ -218,6 +229,7 @@ class _Layer:
             "top": self._seen(here["top"], here["top_position"], here["top_peak"], maps),
             "bottom": self._seen(here["bottom"], here["bottom_position"]),
             "bins": list(self._bins(here)),
+            "makeup": list(self._makeup(here.get("category_images"))),
             "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
             "histogram": Histogram(here["histogram"], here["edges"]),
             "folder": self.folder,
@@ -242,6 +254,13 @@ class _Layer:
             for rank, row in enumerate(rows.tolist())
             if row >= 0
         ]
+
+    def _makeup(self, images: np.ndarray | None) -> Iterator[tuple[str, int]]:
+        if images is None:
+            return
+        order = np.argsort(-images.astype(int), kind="stable")
+        for kind in order[images[order] > 0].tolist():
+            yield self.categories[kind], int(images[kind])
 
     def _bins(self, here: Mapping[str, np.ndarray]) -> Iterator[Bin]:
         edges, counts = here["bin_edges"].tolist(), here["bin_images"].tolist()

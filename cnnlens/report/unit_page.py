@@ -31,6 +31,8 @@ class Classes:
     share: float | None  #: of those
     entropy: float | None  #: of the categories there, in bits
     selectivity: float | None
+    #: how many of its highest peaks are on images of each, the most first
+    makeup: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class UnitPage:
             "mean": self.mean,
             "threshold": self.threshold,
             "label": label,
-            "classes": self.classes and asdict(self.classes),
+            "classes": self.classes and {
+                **asdict(self.classes), "makeup": dict(self.classes.makeup)
+            },
             "top": [_plain(one) for one in self.top],
             "bottom": [_plain(one) for one in self.bottom],
             "bins": [
@@ -211,7 +215,7 @@ def _responding(unit: Any, layer: Any) -> dict[str, Any]:
     classes = None
     if unit.category and not unit.dead:
         numbers = unit.category_share, unit.category_entropy, unit.class_selectivity
-        classes = Classes(unit.category, *numbers)
+        classes = Classes(unit.category, *numbers, unit.makeup)
     return {
         "dead": unit.dead,
         "data": Path(data_name(layer.summary)).name,

@@ -32,6 +32,11 @@ def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
         for name in ARRAYS:
             file[name] = getattr(found, name)
         file.create_dataset("neighbour_layer", data=layers, dtype=h5py.string_dtype())
+        if found.categories:
+            names = [name.encode("utf-8", "surrogateescape") for name in found.categories]
+            file.create_dataset("categories", data=names, dtype=h5py.string_dtype())
+            made_up = found.category_images
+            file.create_dataset("category_images", data=made_up, compression="gzip")
         file.create_dataset("images", data=images, dtype=h5py.string_dtype())
 
 

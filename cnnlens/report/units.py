@@ -79,6 +79,8 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
         return {**about, "responses": None}
     pages = [page for page in layer.pages if page.measured]
     names = list(dict.fromkeys(_listed(pages)))
+    met = sorted({name for page in pages if page.classes for name, _ in page.classes.makeup})
+    kinds = {name: place for place, name in enumerate(met)}
     index = {name: place for place, name in enumerate(names)}
     file = dict(zip(found.images, found.files, strict=True))
     files = [number[_key(path)] if (path := file[name]) else -1 for name in names]
@@ -90,12 +92,13 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
         "seen": view and view.as_dict(),
         "wide": wide,
         "map": list(found.looked["top_map"].shape[2:]) if found.looked else None,
+        "classes": met,
         "images": names,
         "files": files,
         "strongest": [_strongest(found, name, wide) for name in names],
         "responses": _listing(pages, index, wide),
         "more": [
-            json.dumps(_more(page, index, wide), separators=(",", ":"))
+            json.dumps(_more(page, index, kinds, wide), separators=(",", ":"))
             for page in layer.pages
             if page.measured
         ],
@@ -138,7 +141,7 @@ def _places(seen: Sequence[Seen], index: dict[str, int], wide: int) -> list[int]
     return [n for one in seen for n in (index[one.image], one.place[0] * wide + one.place[1])]
 
 
-def _more(page: UnitPage, index: dict[str, int], wide: int) -> list[Any]:
+def _more(page: UnitPage, index: dict[str, int], kinds: dict[str, int], wide: int) -> list[Any]:
     """Give what opens, in the order in which the script takes it."""
     top = page.top[:SHOWN]
     return [
@@ -150,6 +153,9 @@ def _more(page: UnitPage, index: dict[str, int], wide: int) -> list[Any]:
         [_short(page.bins[0].low), _short(page.bins[-1].high)] if page.bins else None,
         [(one.layer, one.unit, round(one.correlation, 3)) for one in page.neighbours],
         page.histogram and filled(page.histogram).merged(BINS),
+        [n for name, count in page.classes.makeup for n in (kinds[name], count)]
+        if page.classes
+        else [],
     ]
 
 

@@ -356,7 +356,9 @@ def test_strangers_and_noise_are_taken_for_what_the_network_says(
     assert found["regions"]["images"] == 18
     assert 0 <= found["regions"]["clusters"]["purity"] <= 1
     page = (done / "report.html").read_text()
-    assert 'id="outliers"' in page
+    section = page[page.index('id="outliers"') :].split("</section>")[0]
+    assert section.count('class="heat wrong"') == 3 * len(found["sources"])
+    assert section.count("taken for") >= len(found["surest"]) and "predictions.png" not in section
     again = cnnlens("cluster", "-w", done, "--only", "categories", "--bootstrap", 20, "--json")
     assert again.json["categories"]["categories"] == 3  # strangers are not the default data
 

@@ -203,6 +203,8 @@ def test_a_unit_for_a_class_is_found_as_such() -> None:
     maps[own, 1] += 5
     (found,) = units(Maps(maps), images)
     row = list(found.rows(images.paths))[1]
+    assert found.category_images.tolist()[1] == [0, 100, 0]
+    assert (found.category_images.sum(axis=1) == 100).all()
     assert row.category == "b" and row.category_share == 1 and row.category_entropy == 0
     assert row.class_selectivity == pytest.approx(5 / 5.1, abs=0.01)
     other = next(iter(found.rows(images.paths)))

@@ -121,10 +121,11 @@ def test_the_section_says_what_is_known(workspace: Path) -> None:
     assert listed["peak"][:2] == [3.0, 2.0] and listed["class"][0] in "abc"
     image, place = listed["top"][0][:2]
     assert layer["images"][image] == "4.png" and divmod(place, wide) == (1, 2)
-    peaks, maps, bottom, examples, counts, ends, near, spread = json.loads(layer["more"][0])
+    peaks, maps, bottom, examples, counts, ends, near, spread, makeup = json.loads(layer["more"][0])
     assert peaks[0] == 3.0 and ends == [0.0, 3.0] and sum(counts) == 6
     assert len(examples) == 2 and len(bottom) == 6 and near[0][:2] == ["conv5", 1]
     assert spread["counts"][-1] > 0
+    assert layer["classes"] == ["a", "b", "c"] and sorted(makeup) == [0, 1, 2, 2, 2, 2]
     zeros = re.sub("[g-z]", lambda run: "0" * (ord(run[0]) - 102), maps[0])
     assert len(zeros) == 16 and zeros[6] == "f"  # row 1, column 2
     unit, place, peak = layer["strongest"][image][:3]

@@ -8,7 +8,7 @@ function unitPage(unit, rows) {
   const made = madeOf(unit, true), near = known && nearUnits(unit, known);
   const blocks = [
     unitFacts(unit, known),
-    h("div", { class: "first" }, h("div", {}, highest(unit, known)), h("div", { class: "beside-images" }, made, allValues(unit, known), made.length ? null : near)),
+    h("div", { class: "first" }, h("div", {}, highest(unit, known)), h("div", { class: "beside-images" }, made, known && classesOf(unit, known), allValues(unit, known), made.length ? null : near)),
     known && wholeRange(unit, known),
     known && unit.found ? dissectedImages(unit, "Where it is above its threshold, on labelled images", "small-cells") : null,
     measures(unit),
@@ -147,6 +147,15 @@ function allValues(unit, known) {
   return h("div", {}, h("h3", {}, "All its values, log counts"), spread ? histogram(spread, threshold) : h("p", {}, `threshold ${threshold}`), where);
 }
 
+// What its highest peaks are on: the first classes, and how many others.
+function classesOf(unit, { makeup }) {
+  const classes = pairs(makeup), total = classes.reduce((sum, [, count]) => sum + count, 0), shown = classes.slice(0, 6), rest = classes.length - shown.length;
+  if (!total) return null;
+  const rows = shown.map(([kind, count]) => h("li", {}, h("span", { class: "what" }, h("span", { class: "name" }, unit.layer.classes[kind])),
+    h("span", { class: "track", vars: { "--v": count / shown[0][1], "--c": "var(--accent)" } }, h("i", { class: "fill" })), h("span", { class: "value" }, share(count / total))));
+  return h("div", {}, h("h3", {}, `Classes of its ${total} highest peaks`), h("ol", { class: "ranks" }, rows), rest ? h("p", { class: "small" }, `and ${plural(rest, "other")}`) : null);
+}
+
 function measures(unit) {
   const { found } = unit, layer = unit.layer.dissected;
   const ranks = found?.near.length ? h("div", {}, h("h3", {}, "Its best concepts"), nearest(layer, found), layer.minIou === null ? null : h("p", { class: "small" }, `The line marks IoU ${layer.minIou}, from where a unit is a detector.`)) : null;
@@ -196,6 +205,7 @@ function plainOf(unit, known) {
   const lists = known && {
     top: pairs(unit.top).map(([image, place], rank) => ({ image: images[image], peak: known.peaks[rank], place: at(place) })),
     bins: known.counts.map((count, bin) => ({ to: known.range[0] + ((bin + 1) * (known.range[1] - known.range[0])) / known.counts.length, images: count })),
+    classes: Object.fromEntries(pairs(known.makeup).map(([kind, count]) => [layer.classes[kind], count])),
     neighbours: known.near.map(([name, number, r]) => ({ layer: name, unit: number, correlation: r })),
   };
   return [row, lists];

@@ -8,7 +8,7 @@ class UnitLayer {
     Object.assign(this, { name: data.name, data: data.data, measured: data.measured, order, dissected });
     this.link = (unit) => panel.link("unit", this.name, unit);
     this.sight = data.responses && new Sight(data, data.files.map((file) => files[file] ?? null));
-    [this.more, this.facts] = [data.more, data.facts];
+    [this.more, this.facts, this.classes] = [data.more, data.facts, data.classes];
     this.strongest = data.strongest;
     this.lower = (data.images ?? []).map((name) => name.toLowerCase());
     this.unitOf = new Map();
@@ -31,8 +31,8 @@ class UnitLayer {
   // What opens of a unit, read when it opens.
   opened(unit) {
     if (unit.row === null || unit.dead) return null;
-    const [peaks, maps, bottom, examples, counts, range, near, spread] = JSON.parse(this.more[unit.row]);
-    return { peaks, maps, bottom, examples, counts, range, near, spread };
+    const [peaks, maps, bottom, examples, counts, range, near, spread, makeup] = JSON.parse(this.more[unit.row]);
+    return { peaks, maps, bottom, examples, counts, range, near, spread, makeup };
   }
 }
 
