@@ -59,6 +59,7 @@ def made_up(layer: int) -> Responses:
         edges=edges,
         categories=CLASSES,
         category=rng.integers(0, len(CLASSES), UNITS),
+        category_images=rng.multinomial(100, np.full(len(CLASSES), 1 / len(CLASSES)), UNITS),
         category_share=rng.random(UNITS),
         category_entropy=rng.random(UNITS) * 5,
         class_selectivity=rng.random(UNITS),

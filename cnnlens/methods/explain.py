@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,7 +143,7 @@ class Explain(Method):
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
             detects=mark(self.detects),
-            optimized=mark({u: f.stat().st_mtime_ns for u, f in sorted(self.optimized.items())}),
+            optimized=mark({unit: _content(f) for unit, f in sorted(self.optimized.items())}),
             **self.study.head,
         )
 
@@ -250,3 +251,7 @@ class Explain(Method):
         from cnnlens.report.shown import PictureResults
 
         return PictureResults(self.folder, list(self.summaries.values()))
+
+
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

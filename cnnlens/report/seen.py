@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,7 @@ class Seen:
         That around the receptive field, moved into the image where it sticks out, or (no `crop`)
         around the image.
         """
-        if self.view is None:
-            return 0.0, 0.0, 1.0
-        high, wide = self.view.size
-        box = self.field if crop and not self.view.whole else None
-        top, left, bottom, right = box or (0, 0, high, wide)
-        side = max(bottom - top, right - left)
-        x, y = _moved(left, right, side, wide), _moved(top, bottom, side, high)
-        return x / wide, y / wide, side / wide
+        return (0.0, 0.0, 1.0) if self.view is None else _window(self.view, self.place, crop)
 
     @property
     def size(self) -> Size:
@@ -130,7 +124,8 @@ class Seen:
         if self.map is None or self.map.size == 1 or self.view is None:
             return []
         (high, wide), (rows, columns) = self.view.size, self.map.shape
-        padded = np.pad(np.pad(self.map.astype(float), 1, mode="edge"), 1)  # closed at the border
+        padded = np.zeros((rows + 4, columns + 4))  # closed at the border
+        padded[1:-1, 1:-1] = self.map[_edged(rows)][:, _edged(columns)]
         x, y = (
             np.concatenate([[0.0, 0.0], (np.arange(cells) + 0.5) * length / cells, [length] * 2])
             for cells, length in ((columns, wide), (rows, high))
@@ -144,6 +139,21 @@ class Seen:
             " ".join(f"{x:.1f},{y:.1f}" for x, y in line[:-1].tolist()) for line in self.lines()
         )
         return " ".join(f"M{shape}Z" for shape in shapes)
+
+
+@lru_cache(maxsize=2**14)  # thousands of units peak at the same places
+def _window(view: View, place: tuple[int, int], crop: bool) -> tuple[float, float, float]:
+    high, wide = view.size
+    box = whole_box(view.fields, place, view.size) if crop and not view.whole else None
+    top, left, bottom, right = box or (0, 0, high, wide)
+    side = max(bottom - top, right - left)
+    x, y = _moved(left, right, side, wide), _moved(top, bottom, side, high)
+    return x / wide, y / wide, side / wide
+
+
+def _edged(cells: int) -> np.ndarray:
+    """Number cells, the first and the last of them twice."""
+    return np.clip(np.arange(-1, cells + 1), 0, cells - 1)
 
 
 def _moved(start: float, stop: float, side: float, length: float) -> float:

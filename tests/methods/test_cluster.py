@@ -239,6 +239,11 @@ def test_an_image_is_explained_anew_when_a_unit_was_optimized(world: Path) -> No
     drawn.parent.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(drawn)
     assert not explained(world)
+    done(Explain, world, image=(photo(world),))
+    os.utime(drawn, (1, 1))
+    assert explained(world)  # it is what the picture shows that counts
+    Image.new("RGB", (8, 8), "red").save(drawn)
+    assert not explained(world)
 
 
 def test_an_image_is_explained_anew_when_its_folder_says_what_it_is(world: Path) -> None:
