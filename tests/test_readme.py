@@ -43,10 +43,15 @@ SHORTER = {
 NOT_RUN = ("data",)  # a download; imports, which tests/data runs
 
 
-def commands() -> list[str]:
-    """Everything behind a prompt, without comments and what it is piped into."""
+def prompts() -> list[tuple[str, str]]:
+    """Everything behind a prompt without its comment, and what it is piped into."""
     lines = re.findall(r"^    \$ (cnnlens .*)$", README.read_text(encoding="utf-8"), re.M)
-    return [re.split(r"\s+#\s|\s+\|\s", line)[0].strip() for line in lines]
+    parts = [re.split(r"\s+#\s", line)[0].partition(" | ") for line in lines]
+    return [(line.strip(), pipe.strip()) for line, _, pipe in parts]
+
+
+def commands() -> list[str]:
+    return [line for line, _ in prompts()]
 
 
 def pictures(folder: Path, count: int, side: int) -> None:
@@ -88,11 +93,14 @@ def test_readme_names_commands() -> None:
 
 
 def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
-    for line in commands():  # later ones go on from what earlier ones left
+    for line, pipe in prompts():  # later ones go on from what earlier ones left
         words = shlex.split(line)[1:]
         if words[0] not in NOT_RUN:
             answer = cnnlens(*words, *SHORTER.get(words[0], []))
             assert answer.code == 0, f"{line}: {answer.err}"
+            if pipe:  # jq .KEY
+                command, _, key = pipe.partition(" .")
+                assert command == "jq" and answer.json[key] is not None, line
     # its own line on CIFAR runs small images at their size
     cifar = json.loads((place / "cifar" / "workspace.json").read_text())["model"]
     assert cifar["preprocess"]["size"] == [32, 32]

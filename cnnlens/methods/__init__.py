@@ -126,4 +126,4 @@ def write_site(workspace: Path, folder: Path, url: str, voice: Voice) -> Site:
         voice.note(f"not on the site: {fault.message}")
 
     with voice.progress() as bars:
-        return write_site(workspace, folder, url, tell, bars.show)
+        return write_site(workspace, folder, url, tell, bars.show, sections())

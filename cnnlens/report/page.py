@@ -48,7 +48,7 @@ def write_report(
     """
     document = read_workspace(workspace)
     notes: list[CnnlensError] = []
-    found = list(_gather(workspace, sections, notes.append))
+    found = list(gathered(workspace, sections, notes.append))
     if not found:
         raise _nothing(workspace)
     sources = [path for section in found for path in section.sources]
@@ -74,9 +74,10 @@ def _nothing(workspace: Path) -> CnnlensError:
     )
 
 
-def _gather(
+def gathered(
     workspace: Path, sections: Iterable[tuple[str, Gather]], tell: Tell
 ) -> Iterator[Section]:
+    """Gather the sections of a page; one that is damaged says so in its place."""
     for name, gather in sections:
         try:
             section = gather(workspace)

@@ -35,7 +35,7 @@ from cnnlens.report.contents import (
     read_object,
     reading,
 )
-from cnnlens.report.explained_words import predicted
+from cnnlens.report.explained_words import predicted, turned
 from cnnlens.report.figures import part_colours
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
 from cnnlens.report.stability_files import StabilityResult, read_stability
@@ -182,8 +182,11 @@ _EXPLAIN_ANEW = "redo `cnnlens explain` with --force"
 def _explained(found: Mapping[str, Any], picture: Path, workspace: Path) -> Shot:
     image = local(str(found["image"]), workspace)
     where = f"{found.get('category', '')} in {found.get('layer', '')}"
-    words = f"{image}: {predicted(found)}." if "right" in found else image
-    return Shot(picture, caption=words, alt=f"The path of {image} down the filters of {where}")
+    said = [predicted(found), turned(found)] if "right" in found else []
+    words = " ".join(f"{one[:1].upper()}{one[1:]}." for one in said if one)
+    return Shot(
+        picture, title=image, caption=words, alt=f"The path of {image} down the filters of {where}"
+    )
 
 
 def parts(workspace: Path) -> Section | None:

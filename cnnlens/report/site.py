@@ -10,7 +10,7 @@ JavaScript; the script adds search, order and keys. Equal results make equal byt
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -21,8 +21,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import to_json
 from cnnlens.progress import Step, followed
 from cnnlens.report.contents import read_workspace
-from cnnlens.report.html import Tell, environment, source
-from cnnlens.report.page import header
+from cnnlens.report.html import Tell, environment, source, write_page
+from cnnlens.report.page import Gather, gathered, header
 from cnnlens.report.site_content import SiteImage, SiteLayer, SiteUnit, gather_images, gather_layers
 from cnnlens.report.site_data import CSV_COLUMNS, as_json, csv_row, script_data
 from cnnlens.report.site_folder import MAKER, MARK, site_folder
@@ -51,6 +51,7 @@ def write_site(
     url: str = "",
     tell: Tell | None = None,
     progress: Callable[[Step], None] | None = None,
+    sections: Iterable[tuple[str, Gather]] = (),
 ) -> Site:
     """Write a site over every unit of a workspace, whole or not at all.
 
@@ -66,6 +67,8 @@ def write_site(
         Hears of every picture that is damaged; it is left out.
     progress : callable, optional
         Hears how far it is.
+    sections : iterable of (str, callable)
+        What else may be known, as in `write_report`: it stands on a page of its own, report.html.
 
     Raises
     ------
@@ -87,8 +90,13 @@ def write_site(
                 "or name another workspace with -w DIR",
             )
         pictures = Pictures(fresh, tell)
-        steps = _Writer(workspace, fresh, url, pictures, gather_layers(layers)).steps()
+        others = [(name, gather) for name, gather in sections if name != "units"]
+        findings = list(gathered(workspace, others, tell))
+        writer = _Writer(workspace, fresh, url, pictures, gather_layers(layers), bool(findings))
+        steps = writer.steps()
         followed(steps, progress)
+        if findings:
+            write_page(fresh / "report.html", {**writer.head, "home": "index.html"}, findings, tell)
         sizes = [path.stat().st_size for path in fresh.rglob("*") if path.is_file()]
         counts = sum(len(layer.pages) for layer in layers), len(set(pictures.shown.values()))
     return Site(folder / "index.html", *counts, len(sizes), sum(sizes))
@@ -98,7 +106,13 @@ class _Writer:
     """Writes one site."""
 
     def __init__(
-        self, workspace: Path, folder: Path, url: str, pictures: Pictures, layers: list[SiteLayer]
+        self,
+        workspace: Path,
+        folder: Path,
+        url: str,
+        pictures: Pictures,
+        layers: list[SiteLayer],
+        findings: bool,
     ) -> None:
         self.folder, self.pictures, self.layers = folder, pictures, layers
         pictures.keep_images([layer.of for layer in layers])
@@ -111,7 +125,7 @@ class _Writer:
             "see": pictures.see,
             "show": pictures.show,
             "images": len(self.images),
-            "findings": False,
+            "findings": findings,
             "date": dict(self.head["facts"]).get("Results of", ""),
         }
 

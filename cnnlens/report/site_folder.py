@@ -12,9 +12,9 @@ from cnnlens.files import atomic_folder, read_json
 
 MARK = "site.json"
 MAKER = "cnnlens"
-_FOLDERS = ("units", "images", "pictures")
-_FILES = (MARK, "index.html", "site.css", "site.js", "units.js", ".nojekyll")
-_ENDINGS = (".html", ".json", ".webp", ".csv")
+_FOLDERS = ("units", "images", "pictures", "report_files")
+_FILES = (MARK, "index.html", "report.html", "site.css", "site.js", "units.js", ".nojekyll")
+_ENDINGS = (".html", ".json", ".webp", ".csv", ".png", ".svg")
 _ELSEWHERE = "name another folder with --site DIR"
 
 

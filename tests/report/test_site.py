@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods import sections
 from cnnlens.report import site as sites
 from cnnlens.report.site import write_site
 from cnnlens.report.site_content import slugs_of
@@ -105,7 +107,7 @@ def made(photos: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = f"cnnlens units {root}/secret/net.pt -d {root}/photos"
     document = {"model": model, "commands": [command], "layers": []}
     (place / "workspace.json").write_text(json.dumps(document))
-    found = write_site(place, root / "site")
+    found = write_site(place, root / "site", sections=sections())
     assert found.site == root / "site" / "index.html"
     assert found.files == len(contents(root / "site"))
     return root
@@ -122,7 +124,7 @@ def site(made: Path, tmp_path: Path) -> Path:
 
 
 def test_every_link_leads_somewhere(site: Path) -> None:
-    assert len(pages(site)) == 1 + 3 + (5 + 3 + 1) + 6 + 1  # front, layers, units, images
+    assert len(pages(site)) == 2 + 3 + (5 + 3 + 1) + 6 + 1  # front, findings, layers, units, images
     assert dead_links(site) == []
     for layer in listed(site)["layers"]:
         for unit, tile in zip(layer["unit"], layer["tile"], strict=True):
@@ -143,6 +145,28 @@ def test_every_page_is_reached_without_a_script(site: Path) -> None:
         targets = {(path.parent / link).resolve() for link in known[path].links}
         todo += [found for found in targets if found in known and found not in reached]
     assert reached == set(known)
+
+
+def test_what_else_is_known_stands_on_a_page_of_its_own(site: Path) -> None:
+    text = (site / "report.html").read_text()
+    assert "What its units detect" in text and "Its units, one by one" not in text
+    assert '<a href="index.html">All units</a>' in text
+    assert 'href="report.html"' in (site / "index.html").read_text()
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "share.md"
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_what_the_guide_asks_of_jq_is_answered(site: Path) -> None:
+    lines = re.findall(r"^    \$ (jq .*)$", GUIDE.read_text(encoding="utf-8"), re.M)
+    assert len(lines) == 3
+    for line in lines:
+        here = line.replace("features.12/323", "conv5/0").replace("features.12", "conv5")
+        here = here.replace("> 0.1", "> 0")
+        done = subprocess.run(here, shell=True, cwd=site.parent, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        assert done.stdout and "null" not in done.stdout, line
 
 
 def test_a_unit_s_json_says_what_its_page_says(workspace: Path, site: Path) -> None:
@@ -212,11 +236,11 @@ def test_an_image_is_asked_of_every_layer_that_saw_it(workspace: Path, tmp_path:
 
 
 def test_equal_results_are_equal_bytes(workspace: Path, site: Path, tmp_path: Path) -> None:
-    write_site(workspace, tmp_path / "again")
+    write_site(workspace, tmp_path / "again", sections=sections())
     first, second = contents(site), contents(tmp_path / "again")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
-    write_site(workspace, site)  # in place of itself
+    write_site(workspace, site, sections=sections())  # in place of itself
     assert contents(site) == second
 
 

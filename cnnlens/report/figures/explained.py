@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 
 from cnnlens.cluster.decision_path import Evidence, Explanation
 from cnnlens.report.explained_words import predicted, step, turned, unit_name
-from cnnlens.report.figures import save_image
 from cnnlens.report.figures.attribution import as_rgb, overlay
 from cnnlens.report.sheet import (
     INK,
     MARK,
     PALE,
+    Apart,
     Column,
     Drawing,
     Part,
@@ -29,6 +29,7 @@ from cnnlens.report.sheet import (
     Text,
     fitted,
     font,
+    save_png,
     sheet,
 )  # fmt: skip
 
@@ -43,7 +44,7 @@ _TOP = 5  # images of the data at a split
 
 def save_explained(path: Path, *what: Any) -> None:
     """Write the picture of one explained image, see `draw_explained`."""
-    save_image(path, draw_explained(*what), "PNG")
+    save_png(path, draw_explained(*what))
 
 
 def draw_explained(
@@ -125,7 +126,7 @@ def _lines(words: str, points: int, colour: str = PALE, wide: int = _WIDE) -> li
 
 def _tile(image: np.ndarray, words: str) -> Column:
     tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-    return Column(Picture(tile), Drawing(_TILE, 4), Text(words, 12, 20, wide=_TILE))
+    return Column(Apart(Picture(tile), words), Drawing(_TILE, 4), Text(words, 12, 20, wide=_TILE))
 
 
 def _step(
@@ -139,11 +140,15 @@ def _step(
     """Draw one split: its unit, the image among the category's, what excites the unit."""
     split, evidence = about["path"][number], found.evidence[number]
     unit = found.path.splits[number].filter
-    words = [w for line in step(split, found.category) for w in _words(line)]
+    name, said = unit_name(unit, split.get("detects")), list(step(split, found.category))
+    words = [w for line in said for w in _words(line)]
     shown: list[Part] = []
     if evidence is not None and unit is not None:
-        shown = list(_shown(evidence, as_seen, optimized.get(unit)))
-    title = Text(unit_name(unit, split.get("detects")), 13, 20, bold=True)
+        pictured = Row(*_shown(evidence, as_seen, optimized.get(unit)), gap=_BETWEEN)
+        told = f"{place}. {name}. {' '.join(said)}"
+        shown = [Drawing(_CHART + 8, _CELL, partial(_draw_distribution, evidence)),
+                 Apart(pictured, told)]  # fmt: skip
+    title = Text(name, 13, 20, bold=True)
     pictures: list[Part] = [Drawing(0, 4), Row(*shown, gap=_BETWEEN)] if shown else []
     body = Column(title, *words, *pictures, Drawing(0, 16))
     mark = Drawing(_INDENT, body.size[1], partial(_mark, place, body.size[1]))
@@ -157,7 +162,6 @@ def _words(line: str) -> list[Part]:
 def _shown(
     evidence: Evidence, as_seen: Callable[[int, int], np.ndarray], optimized: Path | None
 ) -> Iterator[Part]:
-    yield Drawing(_CHART + 8, _CELL, partial(_draw_distribution, evidence))
     for row in evidence.top[:_TOP]:
         yield Picture(Image.fromarray(as_seen(row, _CELL)))
     if optimized is not None:
