@@ -237,7 +237,7 @@ def _matrix(
         shots.get(image["source"], []).append(_small(image, folder))
     pictured = any(shots.values())
     rows = [
-        [one["source"], *(heat(f"{v:.0%}" if v >= 0.005 else "·", v, "wrong") for v in row[chosen]),
+        [one["source"], *(heat(f"{v:.0%}" if v >= 0.01 else "·", v, "wrong") for v in row[chosen]),
          *([shots[one["source"]][:3]] if pictured else [])]
         for one, row in zip(sources, shares, strict=True)
     ]  # fmt: skip

@@ -142,17 +142,22 @@ def _step(
     unit = found.path.splits[number].filter
     name, said = unit_name(unit, split.get("detects")), list(step(split, found.category))
     words = [w for line in said for w in _words(line)]
-    shown: list[Part] = []
+    told = f"{place}. {name}. {' '.join(said)}"
+    # without pictures a line stands for it: pages show its words below
+    shown: list[Part] = [Apart(Drawing(_WIDE - _INDENT, 2, _line), told)]
     if evidence is not None and unit is not None:
         pictured = Row(*_shown(evidence, as_seen, optimized.get(unit)), gap=_BETWEEN)
-        told = f"{place}. {name}. {' '.join(said)}"
         shown = [Drawing(_CHART + 8, _CELL, partial(_draw_distribution, evidence)),
                  Apart(pictured, told)]  # fmt: skip
     title = Text(name, 13, 20, bold=True)
-    pictures: list[Part] = [Drawing(0, 4), Row(*shown, gap=_BETWEEN)] if shown else []
+    pictures: list[Part] = [Drawing(0, 4), Row(*shown, gap=_BETWEEN)]
     body = Column(title, *words, *pictures, Drawing(0, 16))
     mark = Drawing(_INDENT, body.size[1], partial(_mark, place, body.size[1]))
     return Row(mark, body)
+
+
+def _line(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    pen.rectangle([(x, y), (x + _WIDE - _INDENT, y + 1)], fill=_BAR)
 
 
 def _words(line: str) -> list[Part]:
