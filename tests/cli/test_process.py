@@ -180,7 +180,7 @@ def test_warnings_of_libraries_stay_inside(tmp_path, model):
     photos.mkdir()
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0" * 2
     Image.new("RGB", (30, 30)).save(photos / "a.jpg", exif=exif)
-    Image.new("1", (10_000, 9_000)).save(photos / "large.png")
+    Image.new("1", (10_000, 9_000), 1).save(photos / "large.png")
     for photo in photos.iterdir():
         with pytest.warns(Warning):
             load_image(photo)
