@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -76,6 +76,16 @@ class ImageSet:
     def aligned(self) -> bool:
         """Whether pixels carry labels, so that images are squashed and never cropped."""
         return self.kind in ("broden", "parts")
+
+    def take(self, positions: Sequence[int], called: str) -> Self:
+        """Keep some images, by position; the data's name says what they are `called`."""
+        known = self.image_categories
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in positions),
+            image_categories=known and tuple(known[row] for row in positions),
+            split="-".join(filter(None, (self.split, called))),
+        )
 
     def file(self, index: int) -> Path:
         """Where an image is."""

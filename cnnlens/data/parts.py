@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image
@@ -156,15 +157,11 @@ class PartSet(ImageSet):
             masks=some if masks else None,
         )
 
-    def take(self, positions: Sequence[int], called: str) -> PartSet:
+    def take(self, positions: Sequence[int], called: str) -> Self:
         """Keep some objects, by position; the data's name says what they are `called`."""
         masks, rows = self.masks, list(positions)
-        known = self.image_categories
         return replace(
-            self,
-            paths=tuple(self.paths[row] for row in rows),
-            image_categories=known and tuple(known[row] for row in rows),
-            split="-".join(filter(None, (self.split, called))),
+            super().take(rows, called),
             files=tuple(self.files[row] for row in rows),
             boxes=self.boxes[rows],
             centres=self.centres[rows],

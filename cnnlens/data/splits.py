@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,13 +65,7 @@ def within(images: ImageSet, split: str) -> ImageSet:
     """Return the images of a split that lies in every class, however it is called there."""
     means = meaning(split)
     kept = [k for k, p in enumerate(images.paths) if meaning(p.split("/")[1]) == means]
-    categories = images.image_categories or images.paths
-    return replace(
-        images,
-        paths=tuple(images.paths[k] for k in kept),
-        image_categories=tuple(categories[k] for k in kept),
-        split=split,
-    )
+    return images.take(kept, split)
 
 
 def chosen(root: Path, asked: str, known: Sequence[str]) -> str:

@@ -259,6 +259,16 @@ def trained_on(models: Sequence[ComparedModel], layers: Mapping[str, Rows]) -> l
     return list(found)
 
 
+def held_out_of_all(models: Sequence[ComparedModel], data: str) -> list[int] | None:
+    """Find the images of a data set that no training of these networks has seen, by position.
+
+    None where no training says that it was on this data (its fingerprint).
+    """
+    known = [model.training.get("held_out") for model in models]
+    found = [set(one["images"]) for one in known if isinstance(one, dict) and one["data"] == data]
+    return sorted(set.intersection(*found)) if found else None
+
+
 def _seen_before(model: ComparedModel, what: str, summary: Mapping[str, Any]) -> str:
     made_from, known = summary.get("made_from"), model.training.get("held_out")
     if not isinstance(known, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import shown_path
 from cnnlens.errors import CnnlensError, UsageError
@@ -16,6 +16,9 @@ from cnnlens.settings.option import data_input, filters_input, layers_input, opt
 from cnnlens.settings.run import ORDERS, ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cnnlens.data.dataset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class CompareInputs(Inputs):
         "or index map), imagenet; or natural, alphabetical: the class folders in that order.",
         metavar="FILE|NAME",
         shown="what each workspace knows",
+    )
+    held_out: str | None = option(
+        None,
+        "all: every image of --data, those that a network was trained on included.",
+        metavar="all",
+        shown="those that fine-tuning held out, where it was on these images",
     )
     out: Path = out_input("cnnlens-compare", "Folder for compare.html, compare.json, compare.csv.")
 
@@ -76,9 +85,11 @@ class Compare(Method):
         first, asked, top = self.study, self.asked, self.settings.top
         if asked.classes and asked.data is None:
             raise UsageError("--classes names what --data is held against", "name it with -d DIR")
-        self.images = None if asked.data is None else first.images(asked.data, remember=False)
+        if asked.held_out not in (None, "all"):
+            raise UsageError(f"--held-out {asked.held_out}", "it is all, or left out")
         paths = [first.workspace.path, *map(Path, asked.others)]
         self.models = read_models(paths)
+        self.images = None if asked.data is None else self._unseen(asked.data)
         self.layers = match_layers(self.models, asked.layer)
         named = units_named(asked.filters, self.layers)
         shown = named or {name: units_to_show(rows, top) for name, rows in self.layers.items()}
@@ -100,6 +111,26 @@ class Compare(Method):
         for line in (*self.found["unlike"], *self.found["remarks"]):
             first.voice.note(line)
 
+    def _unseen(self, data: Path) -> ImageSet:
+        """Open the images; where networks were trained on them, those that all have held out."""
+        from cnnlens.measure.compared import held_out_of_all
+
+        images = self.study.images(data, remember=False)
+        rows = held_out_of_all(self.models, images.fingerprint)
+        self.held_out = rows is not None and self.asked.held_out is None
+        if rows is None or not self.held_out:
+            return images
+        if not rows:
+            raise CnnlensError(
+                f"of {data} no image was held out of every training",
+                "name other images, or take all of these with --held-out all",
+            )
+        self.study.voice.note(
+            f"accuracy: {len(rows)} of {len(images.paths)} images, which fine-tuning held out "
+            "(--held-out all: all of them)"
+        )
+        return images.take(rows, "held-out")
+
     def work(self) -> Iterator[Step]:
         """Measure accuracies where images were named; write the comparison."""
         from cnnlens.measure.accuracy import accuracy_steps
@@ -111,7 +142,8 @@ class Compare(Method):
             for who, study in zip(found["workspaces"], self.studies, strict=True):
                 steps = accuracy_steps(study.model, images, self.settings.level, study.run)
                 accuracy = yield from staged(f"accuracy of {who['name']}", steps)
-                who["accuracy"] = {**accuracy.as_dict(), "source": shown_path(images.root)}
+                of = {"source": shown_path(images.root), "held_out": self.held_out}
+                who["accuracy"] = {**accuracy.as_dict(), **of}
             conclude(found)
         for line in found["warnings"]:
             self.study.voice.note(line)

@@ -160,12 +160,12 @@ def _data_of(model: ComparedModel) -> list[str]:
 
 def _accuracy(document: Mapping[str, Any]) -> list[Any]:
     """Lay accuracies out as a row, each with the images that it is of."""
-    found = [one["accuracy"] for one in document["workspaces"]]
+    found, held = [one["accuracy"] for one in document["workspaces"]], " held out of training"
     title, *cells = _row(ACCURACY, found, document["accuracy_differences"])
     for place, one in enumerate(found):
         if one:
-            held = one["source"] == "new.json"
-            of = "images held out of training" if held else f"images of {one['source']}"
+            data = "" if one["source"] == "new.json" else f" of {one['source']}"
+            of = f"images{data}" + ("" if data and not one.get("held_out") else held)
             note = f"on {number(one['images'])} {of}" if one["images"] else f"on {of}"
             cells[place] = replace(
                 cells[place], note=" · ".join(filter(None, (cells[place].note, note)))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from cnnlens.data.open import open_data
 from cnnlens.errors import UsageError
+from cnnlens.model.zoo import ZOO
 from cnnlens.study.investigation import Investigation
 from tests.report.fake_workspace import make_layer, make_workspace
 
@@ -94,6 +98,43 @@ def test_accuracy_is_measured_on_named_data(pair, tmp_path):
     assert (one["images"], one["chance"]) == (12, 0.5)
     assert one["value"] in np.arange(13) / 12
     assert one["interval"][0] <= one["value"] <= one["interval"][1]
+
+
+def test_accuracy_on_data_of_a_training_is_that_on_what_all_trainings_held_out(pair, tmp_path):
+    photos, unseen, kept = tmp_path / "photos", tmp_path / "unseen", ((0, 2, 5, 7), (2, 5, 7, 11))
+    make_classes(photos)
+    images = open_data(photos)
+    for seed, (path, rows) in enumerate(zip(pair, kept, strict=True)):
+        torch.manual_seed(seed)
+        torch.save(ZOO["shapes_net"].make(2).state_dict(), path.with_suffix(".pt"))
+        held = {"data": images.fingerprint, "images": list(rows)}
+        path.with_suffix(".json").write_text(json.dumps({"method": "none", "held_out": held}))
+        know_network([path], str(path.with_suffix(".pt")))
+    for row in (2, 5, 7):  # by hand: the images that both have held out
+        file = unseen / images.paths[row]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(images.file(row), file)
+    found = {}
+    for name, words in {
+        "own": (photos,),
+        "alone": (unseen,),
+        "all": (photos, "--held-out", "all"),
+    }.items():
+        said = cnnlens("compare", *pair, "-d", *words, "--json")
+        assert ("accuracy: 3 of 12 images, which fine-tuning held out" in said.err) == (
+            name == "own"
+        )
+        found[name] = [who["accuracy"] for who in said.json["workspaces"]]
+    assert [one["images"] for one in found["own"]] == [3, 3]
+    assert [one["images"] for one in found["all"]] == [12, 12]
+    for one, other in zip(found["own"], found["alone"], strict=True):
+        assert {**one, "source": "", "held_out": 0} == {**other, "source": "", "held_out": 0}
+    assert "photos held out of training" in _spaced(pair, photos)
+
+
+def _spaced(pair: list[Path], photos: Path) -> str:
+    assert cnnlens("compare", *pair, "-d", photos, "-q").code == 0
+    return " ".join(Path("cnnlens-compare/compare.html").read_text().split())
 
 
 def test_names_of_classes_that_are_said_hold_for_every_workspace_and_change_none(pair, tmp_path):
