@@ -117,10 +117,11 @@ def test_what_is_no_model_is_named(tmp_path: Path, content: bytes, message: str)
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (saved(small().state_dict())[:-300], "download it again"),
         (zipped("w.pt"), "name the file of weights in it"),
-        (gzip.compress(b"w.pt", mtime=0), "name the file of weights in it"),
+        (gzip.compress(b"w.pt"), "name the file of weights in it"),
         (b"\x1c\0\0\0TFL3" + bytes(40), "build it in PyTorch"),
         (b"epoch 1: loss 0.3\n", "cnnlens opens PyTorch checkpoints"),
     ],
+    ids=["page", "pointer", "truncated", "archive", "packed", "tflite", "log"],
 )
 def test_what_is_no_model_says_the_way_out(tmp_path: Path, content: bytes, hint: str) -> None:
     path = tmp_path / "model.pt"
