@@ -203,7 +203,7 @@ class Invert(Pictured):
         if self.asked.raw:
             path = (job.ledger.folder / job.name).with_suffix(".npz")
             write_npz(path, image=found.colours(), input=planes, photo=original)
-            entry["raw"] = path.name
+            entry["raw"] = path.relative_to(job.ledger.folder).as_posix()
         _draw(job, entry)
 
     def _compare_anew(self) -> None:

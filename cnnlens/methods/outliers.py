@@ -136,7 +136,7 @@ class Outliers(Method):
 
         if self.own is None:
             self.study.voice.note(
-                "no class folders in the workspace: regions and clusters are left out "
+                "no other class folders in the workspace: regions and clusters are left out "
                 "(`cnnlens cluster -d DIR` adds some)"
             )
         if self.made:
