@@ -30,7 +30,7 @@ from cnnlens.cluster.decision_path import (
     descend,
 )
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
-from cnnlens.cluster.switched_off import answers_without
+from cnnlens.cluster.turns import answers_without
 from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name, probe_names
