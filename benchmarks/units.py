@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--units", type=int)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--side", type=int)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scale", action="store_true", help="how cost grows with images")
     given = parser.parse_args()
     default = SMALL if given.scale else (2048, 7)
