@@ -184,3 +184,20 @@ def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any
         "images": count if known else None,
         "source": "new.json",
     }
+
+
+def held_out_images(training: Mapping[str, Any]) -> tuple[str, list[int]] | None:
+    """Look up which images a fine-tuning held out, where its ``new.json`` has them.
+
+    Returns
+    -------
+    (str, list of int) or None
+        The fingerprint of the data, and positions in it. None where it does not say so, or not
+        as it is written.
+    """
+    found = training.get("held_out")
+    if not isinstance(found, Mapping) or not isinstance(found.get("data"), str):
+        return None
+    images = found.get("images")
+    is_list = isinstance(images, list) and all(isinstance(row, int) for row in images)
+    return (found["data"], images) if is_list and images is not None else None

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.measure.accuracy import trained_accuracy
+from cnnlens.measure.accuracy import held_out_images, trained_accuracy
 from cnnlens.measure.comparison import Measured, unlike
 from cnnlens.measure.quantities import QUANTITIES
 from cnnlens.measure.tree_agreement import agreement, mean_support
@@ -264,9 +264,16 @@ def held_out_of_all(models: Sequence[ComparedModel], data: str) -> list[int] | N
 
     None where no training says that it was on this data (its fingerprint).
     """
-    known = [model.training.get("held_out") for model in models]
-    found = [set(one["images"]) for one in known if isinstance(one, dict) and one["data"] == data]
+    known = [held_out_images(model.training) for model in models]
+    found = [set(one[1]) for one in known if one and one[0] == data]
     return sorted(set.intersection(*found)) if found else None
+
+
+def not_recorded(models: Sequence[ComparedModel]) -> list[str]:
+    """Say of which networks nobody knows what they were trained on, when accuracy is measured."""
+    unknown = [m.name for m in models if m.training and held_out_images(m.training) is None]
+    said = "which images {0} was trained on is not recorded: its accuracy may be measured on them"
+    return [said.format(name) for name in unknown]
 
 
 def _seen_before(model: ComparedModel, what: str, summary: Mapping[str, Any]) -> str:

@@ -78,7 +78,12 @@ class Compare(Method):
     def resolve(self) -> None:
         """Read what every workspace holds; compare what was measured there."""
         from cnnlens.measure.accuracy import classes_of
-        from cnnlens.measure.compared import compare_models, match_layers, units_named
+        from cnnlens.measure.compared import (
+            compare_models,
+            match_layers,
+            not_recorded,
+            units_named,
+        )
         from cnnlens.report.beside import units_to_show
         from cnnlens.report.compare_files import read_models
 
@@ -96,6 +101,7 @@ class Compare(Method):
         self.found = compare_models(self.models, self.layers, self.settings, first.force)
         self.found["shown"] = shown
         if self.images is not None:
+            self.found["cautions"] += not_recorded(self.models)
             classes_of(self.images)
             named_so = asked.classes or first.opening.classes
             first.opening = replace(first.opening, classes=named_so)

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
+from cnnlens.measure.accuracy import held_out_images
 from cnnlens.model.checkpoint import read_torch, save_checkpoint
 from cnnlens.report.figures import colours, new_figure, save_figure
 from cnnlens.report.shown import Fact, Picture, Shown
@@ -106,10 +107,8 @@ def held_out_of(spec: str, named: bool = False) -> dict[str, Any] | None:
     """
     named_file = Path(spec).suffix in (".pt", ".json")
     beside = {"spec": str(Path(spec).with_suffix(".pt"))} if named_file else {}
-    found = training_of(beside).get("held_out")
-    known = isinstance(found, Mapping) and isinstance(found.get("images"), list)
-    if known and isinstance(found, Mapping) and all(isinstance(n, int) for n in found["images"]):
-        return dict(found)
+    if found := held_out_images(training_of(beside)):
+        return {"data": found[0], "images": found[1]}
     if named:
         raise CnnlensError(
             f"{spec} does not say which images were held out",

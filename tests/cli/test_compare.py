@@ -132,6 +132,20 @@ def test_accuracy_on_data_of_a_training_is_that_on_what_all_trainings_held_out(p
     assert "photos held out of training" in _spaced(pair, photos)
 
 
+@pytest.mark.parametrize("held", [None, {}, {"data": 3}, {"data": "x", "images": ["a"]}])
+def test_a_training_that_does_not_say_what_it_held_out_is_warned_of(pair, tmp_path, held):
+    make_classes(tmp_path / "photos")
+    for path in pair:
+        torch.save(ZOO["shapes_net"].make(2).state_dict(), path.with_suffix(".pt"))
+        know_network([path], str(path.with_suffix(".pt")))
+    pair[1].with_suffix(".json").write_text(json.dumps({"method": "none", "held_out": held}))
+    said = cnnlens("compare", *pair, "-d", tmp_path / "photos")
+    assert said.code == 0, said.err
+    assert "which images icnn was trained on is not recorded: its accuracy may" in said.err
+    assert "which images plain was trained on" not in said.err
+    assert "its accuracy may" not in cnnlens("compare", *pair).err  # none is measured
+
+
 def _spaced(pair: list[Path], photos: Path) -> str:
     assert cnnlens("compare", *pair, "-d", photos, "-q").code == 0
     return " ".join(Path("cnnlens-compare/compare.html").read_text().split())
