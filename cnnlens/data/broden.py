@@ -144,22 +144,14 @@ class ConceptSpace:
         whole: set[int] = set()
         planes: list[np.ndarray] = []
         for category, cell in enumerate(row.cells):
-            if not cell:
-                continue
-            mine: list[np.ndarray] = []
             for item in items(cell):
                 if isinstance(item, int):
                     whole |= self._whole(category, item)
                 else:
-                    mine.append(self._plane(category, item, row.size))
-            planes.extend(mine)
+                    planes.append(self._plane(category, item, row.size))
         codes = np.array(sorted(whole), np.int64)
-        return Labels(
-            _distinct(planes, codes + 1, row.size),
-            codes,
-            np.array([bool(items(cell)) for cell in row.cells]),
-            row.size,
-        )
+        present = np.array([bool(items(cell)) for cell in row.cells])
+        return Labels(_distinct(planes, codes + 1, row.size), codes, present, row.size)
 
     def _whole(self, category: int, number: int) -> set[int]:
         codes = self._codes[category]

@@ -18,11 +18,12 @@ from cnnlens.data.bands import (
     UnreadBands,
     as_picture,
     as_planes,
+    eight_bits,
     header_of,
     read_samples,
+    sample_type,
     turned,
 )
-from cnnlens.data.depth import eight_bits, sample_type
 from cnnlens.data.ranges import NO_RANGES, Ranges
 
 # a closed list: some of Pillow's other readers start programs or read other files

@@ -15,11 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.data.bands import Header, header_of, read_samples
+from cnnlens.data.bands import (
+    Header,
+    extent,
+    full_range,
+    header_of,
+    present,
+    read_samples,
+    sample_type,
+)
 from cnnlens.data.batches import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import opened, orientation_of
-from cnnlens.data.depth import extent, full_range, present, sample_type
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.data.walk import ending
 

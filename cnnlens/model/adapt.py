@@ -1,18 +1,20 @@
 """A known architecture with another head or stem: replaced, deepened or cut off.
 
 What people change is the last linear layer and the first convolution. Where everything else fits,
-the part is built from the shapes in the file; what shapes do not say (rectifiers between linear
-layers, strides, pooling) is assumed, and said.
+the part is built from the shapes in the file; what no shape says (rectifiers between linear layers,
+a stride, a padding, a pooling) is assumed, and said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
+import torch
 from torch import nn
 
-from cnnlens.model.architectures import Shapes, shapes_of
-from cnnlens.model.cut import cut_off
+from cnnlens.model.architectures import Shapes, first_convolution, shapes_of
 from cnnlens.model.fit import (
     COUNTER,
     Change,
@@ -23,7 +25,6 @@ from cnnlens.model.fit import (
     skeleton,
 )
 from cnnlens.model.heads import other_head
-from cnnlens.model.stems import other_stem
 
 
 def adapt(found: Fit, shapes: Shapes, surgery: bool = True) -> Fit | None:
@@ -88,3 +89,137 @@ def _end(net: nn.Module, open_: list[str], shapes: Shapes) -> list[Change]:
 def _counts(name: str) -> bool:
     """Whether a tensor is what profilers leave in every module."""
     return name.endswith(("total_ops", "total_params"))
+
+
+# -- a first convolution with another kernel, with a bias or without one --------------------------
+
+
+# the pooling behind a first convolution of 7×7, which networks for small images go without
+_POOLS = ("maxpool", "features.pool0", "maxpool1")
+_SMALL = 3  # the largest kernel of those
+
+
+def other_stem(net: nn.Module, found: Fit) -> list[Change]:
+    """Replace the first convolution where the file has another one; empty where it has not."""
+    first = first_convolution(net)
+    if first is None or not isinstance(old := first[1], nn.Conv2d) or old.groups != 1:
+        return []
+    path, (weight, bias) = first[0], (f"{first[0]}.{part}" for part in ("weight", "bias"))
+    same = (old.out_channels, found.channels or old.in_channels, *old.kernel_size)
+    shape = found.differing[weight][0] if weight in found.differing else same
+    has_bias = (old.bias is not None or bias in found.unexpected) and bias not in found.missing
+    if (shape, has_bias) == (same, old.bias is not None) or not _likely(shape, old):
+        return []
+    pool = _pool(net) if _is_small(shape, old) else ""
+    stride, padding = ((1, 1), (shape[2] // 2,) * 2) if pool else _usual(shape, old)
+
+    def make() -> nn.Module:
+        return _changed(old, shape, has_bias, stride, padding)
+
+    if shape[2:] == old.kernel_size:
+        return [Change(path, make, f"its first convolution has {'a' if has_bias else 'no'} bias")]
+    kernel = f"{shape[2]}×{shape[3]}"
+    said = f"its stem of {kernel} is assumed to have stride 1 and no max pool behind it"
+    if not pool:
+        said = f"its stem of {kernel} is assumed to have stride {stride[0]}, padding {padding[0]}"
+    gone = [Change(pool, nn.Identity)] if pool else []
+    return [Change(path, make, said, assumed=True, stem=True), *gone]
+
+
+def _likely(shape: tuple[int, ...], old: nn.Conv2d) -> bool:
+    return len(shape) == 4 and shape[0] == old.out_channels and shape[2] == shape[3]
+
+
+def _is_small(shape: tuple[int, ...], old: nn.Conv2d) -> bool:
+    return shape[2] <= _SMALL < old.kernel_size[0]
+
+
+def _pool(net: nn.Module) -> str:
+    """Path of the pooling behind the first convolution; empty where there is none."""
+    known = dict(net.named_modules())
+    return next((path for path in _POOLS if isinstance(known.get(path), nn.MaxPool2d)), "")
+
+
+def _usual(shape: tuple[int, ...], old: nn.Conv2d) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Stride and padding: patches stay patches, all else strides as before."""
+    if old.stride == old.kernel_size and old.stride[0] > 1:
+        return shape[2:], (0, 0)
+    padded = not isinstance(old.padding, str) and old.padding[0] > 0
+    if shape[2:] == old.kernel_size and not isinstance(old.padding, str):
+        return old.stride, old.padding
+    return old.stride, (shape[2] // 2,) * 2 if padded else (0, 0)
+
+
+def _changed(
+    old: nn.Conv2d,
+    shape: tuple[int, ...],
+    bias: bool,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> nn.Module:
+    """Copy a convolution, of whatever class, with other numbers."""
+    new = deepcopy(old)
+    new.in_channels, new.kernel_size = shape[1], shape[2:]
+    new.stride, new.padding = stride, padding
+    new.weight = nn.Parameter(torch.empty(shape))
+    new.bias = nn.Parameter(torch.empty(shape[0])) if bias else None
+    return new
+
+
+# -- a network whose last stages are not in the file ----------------------------------------------
+
+_LEAST = 4  # convolutions, so that a network's beginning is told from chance
+
+
+def cut_off(net: nn.Module, shapes: Shapes) -> list[Change]:
+    """Leave out the end of a network that a state dict ends before.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        As its architecture builds it.
+    shapes : mapping
+        Names and shapes of the state dict.
+
+    Returns
+    -------
+    list of Change
+        Empty where what is missing is not its end, or begins within a block.
+    """
+    there = [k in shapes for k in net.state_dict() if not k.endswith(COUNTER)]
+    begins = there.index(False) if False in there else len(there)
+    if any(there[begins:]) or sum(len(shape) == 4 for shape in shapes.values()) < _LEAST:
+        return []
+    try:
+        gone = list(_gone(net, "", shapes))
+    except ValueError:  # within a block
+        return []
+    last = [k for k in net.state_dict() if k in shapes][-1].rpartition(".")[0]
+    said = f"it ends behind {last}: its outputs are features, not classes"
+    return [Change(gone[0], nn.Identity, said, headless=True),
+            *(Change(path, nn.Identity) for path in gone[1:])]  # fmt: skip
+
+
+def _gone(module: nn.Module, path: str, shapes: Shapes) -> Iterator[str]:
+    """Paths of the parts behind the last that has its tensors, but for its activation."""
+    children = list(module.named_children())
+    wanted = [
+        [f"{path}{name}.{k}" for k in child.state_dict() if not k.endswith(COUNTER)]
+        for name, child in children
+    ]
+    there = [sum(k in shapes for k in want) for want in wanted]
+    last = max(n for n, count in enumerate(there) if count)
+    for n, (name, child) in enumerate(children):
+        if n > last:
+            ran = not wanted[n] and (
+                not isinstance(module, nn.Sequential) or _follows(child, n, last)
+            )
+            yield from () if ran else (f"{path}{name}",)
+        elif there[n] < len(wanted[n]):
+            if not isinstance(child, nn.Sequential):
+                raise ValueError(name)
+            yield from _gone(child, f"{path}{name}.", shapes)
+
+
+def _follows(child: nn.Module, number: int, last: int) -> bool:
+    return number == last + 1 and type(child).__module__ == "torch.nn.modules.activation"

@@ -17,9 +17,9 @@ from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.aliases import find_aliases
-from cnnlens.model.grid import Grid
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, said_of
+from cnnlens.model.positions import Grid
 from cnnlens.model.receptive_field import Field, Fields, channels_last, receptive_fields
 from cnnlens.model.tokens import find_tokens
 from cnnlens.model.trace import Call, Place, Trace, trace

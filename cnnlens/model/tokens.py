@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnlens.model.grid import Grid
 from cnnlens.model.positions import (
     FIRST,
     FLAT,
@@ -24,6 +23,7 @@ from cnnlens.model.positions import (
     SOFTMAX,
     TURNS,
     VIEWS,
+    Grid,
     Held,
     after,
     born,

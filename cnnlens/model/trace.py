@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.grid import Grid
 from cnnlens.model.outputs import named_tensors
+from cnnlens.model.positions import Grid
 from cnnlens.model.refused import check_dimensions, check_initialized, why_it_fails
 
 Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]

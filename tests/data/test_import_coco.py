@@ -10,8 +10,8 @@ from PIL import Image
 from cnnlens.data.check import check
 from cnnlens.data.imports import import_data
 from cnnlens.data.imports import json_lists as lists_of
+from cnnlens.data.imports.coco_masks import decompress, mask_of, polygon
 from cnnlens.data.imports.json_lists import element_at, elements
-from cnnlens.data.imports.run_lengths import decompress, mask_of, polygon
 from cnnlens.data.tables import read_index
 from cnnlens.errors import CnnlensError, UsageError
 from tests.data.mask_sets import box, coco, found, picture

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from cnnlens.data.bands import eight_bits, full_range
 from cnnlens.data.batches import batches
 from cnnlens.data.check import check
 from cnnlens.data.decode import DamagedImage, load_image, load_planes
-from cnnlens.data.depth import eight_bits, full_range
 from cnnlens.data.labelled import read_labelled
 from cnnlens.data.open import open_data
 from cnnlens.model.preprocess import Preprocess

@@ -20,9 +20,8 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.dataset import existing_folder
+from cnnlens.data.imports.coco_masks import mask_of, segments
 from cnnlens.data.imports.json_lists import element_at, elements
-from cnnlens.data.imports.panoptic import segments
-from cnnlens.data.imports.run_lengths import mask_of
 from cnnlens.data.imports.source import (
     Left,
     Photo,

@@ -1,21 +1,27 @@
-"""COCO's masks: polygons, and run lengths in columns, compressed or not, to pixels.
+"""COCO's masks to pixels: polygons, run lengths in columns, compressed or not; panoptic pictures.
 
 A polygon covers what the COCO API says it covers: its outline is walked on a grid five times finer
 than the pixels, and every place where it crosses the middle of a column switches the column's
 pixels below it. That rule is neither "pixel centre inside" nor any graphics library's, and masks
 of other rules differ from published ones along every edge.
 
+A panoptic picture has a segment's number, R + 256·G + 65536·B, in the colour of its pixels; 0 is
+nothing. What a segment is, a list says.
+
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; the format's definition is the
-COCO API's.
+COCO API's. Kirillov et al., "Panoptic Segmentation", CVPR 2019.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
+from cnnlens.data.decode import DamagedImage, load_image
+from cnnlens.data.imports.source import Size, Unusable
 from cnnlens.data.tables import LARGEST_SIDE
 
 _FINER = 5
@@ -174,3 +180,38 @@ def decompress(text: str | bytes) -> list[int]:
     if shift:
         raise ValueError("run lengths that end early")
     return runs
+
+
+# -- panoptic pictures ----------------------------------------------------------------------------
+
+Label = TypeVar("Label")
+
+
+def segments(
+    picture: Path,
+    annotation: Mapping[str, Any],
+    labels: Mapping[Any, tuple[Label, str]],
+    size: Size,
+) -> Iterator[tuple[Label, str, np.ndarray]]:
+    """Read the segments of one image: each one's label, what is above it, and its mask (H, W).
+
+    Raises
+    ------
+    Unusable
+        When the picture cannot be read, is of another size, or lacks a segment that is listed.
+    """
+    try:
+        colours = np.asarray(load_image(picture)).astype(np.int64)  # (H, W, 3)
+    except DamagedImage as error:
+        raise Unusable(f"its segments: {picture.name} is {error.reason}") from None
+    numbers = colours @ (1, 256, 65536)
+    if numbers.shape != tuple(size):
+        raise Unusable(f"its segments in {picture.name} are of another size")
+    known = set(np.unique(numbers).tolist())
+    for one in annotation["segments_info"]:
+        if one.get("category_id") not in labels:
+            raise Unusable(f"segment {one.get('id')} is of a category without a name")
+        if one.get("id") not in known:
+            raise Unusable(f"segment {one.get('id')} is not in {picture.name}")
+        label, above = labels[one["category_id"]]
+        yield label, above, numbers == one["id"]
