@@ -189,6 +189,23 @@ class Evidence:
     top: tuple[int, ...]
 
 
+def evidence(value: float, peaks: np.ndarray, rows: np.ndarray, top: int) -> Evidence:
+    """Hold a filter's peak on an image against those on the data, (N,); `rows` are the category's.
+
+    Listed are the `top` images of highest peak.
+    """
+    highest = np.argsort(-peaks, kind="stable")[:top]
+    shares = share_below(peaks[rows], value), share_below(peaks, value)
+    return Evidence(value, peaks[rows], *shares, top=tuple(int(row) for row in highest))
+
+
+def share_below(values: np.ndarray, value: float) -> float | None:
+    """Share of values that are smaller, equal ones counted half; None where there are none."""
+    if not len(values):
+        return None
+    return float(((values < value).sum() + 0.5 * (values == value).sum()) / len(values))
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What `explain` finds about an image.

@@ -23,11 +23,11 @@ from cnnlens.activations.sources import Forward
 from cnnlens.attribution.cam import ClassMaps
 from cnnlens.cluster.decision_path import (
     DecisionPath,
-    Evidence,
     Explanation,
     Prediction,
     Without,
     descend,
+    evidence,
 )
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
 from cnnlens.cluster.turns import answers_without
@@ -307,7 +307,7 @@ class _Run:
             tree=walk.tree,
             path=walk.path,
             evidence=tuple(
-                None if f is None else self._evidence(float(walk.peaks[f]), peaks[f], walk.rows)
+                None if f is None else evidence(float(walk.peaks[f]), peaks[f], walk.rows, self.top)
                 for f in filters
             ),
             leaf=int(walk.rows[walk.tree.leaves[walk.path.leaf]]),
@@ -325,23 +325,6 @@ class _Run:
         return {
             unit: Without(n, self._name(n, seen.category), *p) for unit, (n, *p) in found.items()
         }
-
-    def _evidence(self, value: float, peaks: np.ndarray, rows: np.ndarray) -> Evidence:
-        highest = np.argsort(-peaks, kind="stable")[: self.top]
-        return Evidence(
-            activation=value,
-            peaks=peaks[rows],
-            share_below_category=share_below(peaks[rows], value),
-            share_below_data=share_below(peaks, value),
-            top=tuple(int(row) for row in highest),
-        )
-
-
-def share_below(values: np.ndarray, value: float) -> float | None:
-    """Share of values that are smaller, equal ones counted half; None where there are none."""
-    if not len(values):
-        return None
-    return float(((values < value).sum() + 0.5 * (values == value).sum()) / len(values))
 
 
 def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from cnnlens.activations.sources import Forward
-from cnnlens.cluster.noise import NOISES, noise_images
-from cnnlens.cluster.regions import Regions, find_regions
+from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.model.classes import class_bias, class_name
 from cnnlens.model.model import Model

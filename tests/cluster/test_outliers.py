@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from cnnlens.cluster.noise import NOISES, noise_images
 from cnnlens.cluster.outliers import correlation, outliers, predicted_as, rank_of
-from cnnlens.cluster.regions import gale_shapley, name_clusters, radii
+from cnnlens.cluster.regions import NOISES, gale_shapley, name_clusters, noise_images, radii
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import OutlierSettings
