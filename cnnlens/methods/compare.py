@@ -84,8 +84,7 @@ class Compare(Method):
             not_recorded,
             units_named,
         )
-        from cnnlens.report.beside import units_to_show
-        from cnnlens.report.compare_files import read_models
+        from cnnlens.report.compare_files import read_models, units_to_show
 
         first, asked, top = self.study, self.asked, self.settings.top
         if asked.classes and asked.data is None:

@@ -83,7 +83,7 @@ class Dissect(Measurement):
         """Write the tables, a strip of top images per unit, the sheet of detectors."""
         from cnnlens.report.dissect_files import write_pictured, write_tables
         from cnnlens.report.figures.dissect import write_detectors, write_strips
-        from cnnlens.report.figures.seen import write_seen
+        from cnnlens.report.figures.units import write_seen
 
         write_tables(folder, found, self.images.paths)
         if found.top is not None:

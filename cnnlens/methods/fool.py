@@ -185,8 +185,7 @@ class Fool(Pictured):
         """Say how many images flip by what, and draw it."""
         from math import prod
 
-        from cnnlens.report.figures.fool import save_curve
-        from cnnlens.report.fool_files import curves
+        from cnnlens.report.fool_files import curves, save_curve
 
         preprocess = self.study.model.preprocess
         found = curves(part.ledger.entries.values())
@@ -223,7 +222,7 @@ def _told(maps: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _drawn(found: Fooled, title: str, note: str, maps: Sequence[tuple[str, Any]]) -> Any:
     from dataclasses import asdict
 
-    from cnnlens.report.figures.fool import draw, tiles
+    from cnnlens.report.fool_files import draw, tiles
 
     layers = [{"name": name, **asdict(one)} for name, one in maps]
     return draw(title, note, tiles(found.arrays(), found.as_dict()), layers)

@@ -139,7 +139,7 @@ class Units(Measurement):
 
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and once every image that is listed."""
-        from cnnlens.report.figures.seen import write_seen
+        from cnnlens.report.figures.units import write_seen
         from cnnlens.report.unit_tables import listed_rows, write_pictured, write_tables
 
         if count := len(found.repeated):

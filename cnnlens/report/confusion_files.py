@@ -134,42 +134,61 @@ def _small(one: Mapping[str, Any], folder: Path) -> Shot | None:
     return Shot(path, alt=alt) if path.is_file() else None
 
 
-def _surest(found: Mapping[str, Any], folder: Path) -> Iterator[Any]:
+def _surest(found: Mapping[str, Any], folder: Path) -> list[Any]:
     shots = [
         Shot(folder / one["picture"], f"{one['true']} → {one['said']}",
              f"{one['probability']:.1%} sure; {one['true']} {one['own']:.1%}", alt=one["image"])
         for one in found["worst"]
         if (folder / one["picture"]).is_file()
     ]  # fmt: skip
-    if shots:
-        yield Text("The surest errors: what it is → what it is taken for.", "small")
-        yield Gallery(shots)
+    return gallery("The surest errors: what it is → what it is taken for.", shots)
 
 
 def _matrix(found: Mapping[str, Any]) -> Iterator[Any]:
-    """Show the matrix; of many classes those with the most errors."""
+    """Show counts; of many classes those with the most errors."""
     names, counts = found["categories"], np.array(found["counts"])
     wrong = counts.sum(axis=1) - np.diagonal(counts)
     shown = sorted(np.argsort(-wrong, kind="stable")[:_ROWS].tolist())
     other = counts[:, -1:].any()
     columns = [*shown, *([len(names)] if other else [])]
     rows = [[names[i], *(_heat(counts, i, j) for j in columns)] for i in shown]
-    heads = [Markup('<span class="name">{}</span>').format(n) for n in (names[i] for i in shown)]
     caption = (
         "Rows: what an image is; columns: what it is taken for; the darker, the larger a share of "
         "the row"
     )
-    if len(shown) < len(names):
-        caption += (
-            f". The {len(shown)} of {number(len(names))} classes with the most errors; "
-            "all are in confusion.csv"
-        )
-    yield Table([None, *heads, *([OTHER] if other else [])], rows, caption, "summary confusion")
+    which = "with the most errors; all are in confusion.csv"
+    yield matrix(names, shown, rows, caption, which, [OTHER] if other else [])
 
 
 def _heat(counts: np.ndarray, row: int, column: int) -> Markup:
     value, total = int(counts[row, column]), max(int(counts[row].sum()), 1)
     return heat(str(value or "·"), value / total, "right" if row == column else "wrong")
+
+
+# -- what it shares with the section about outliers ------------------------------------------------
+
+
+def matrix(
+    names: Sequence[str],
+    shown: Sequence[int],
+    rows: Sequence[Sequence[Any]],
+    caption: str,
+    which: str,
+    last: Sequence[str],
+) -> Table:
+    """Lay rows out under some of the classes' `names`; the caption says `which` of many they are.
+
+    Columns of other heads come `last`.
+    """
+    heads = [Markup('<span class="name">{}</span>').format(names[kind]) for kind in shown]
+    if len(shown) < len(names):
+        caption += f". The {len(shown)} of {number(len(names))} classes {which}"
+    return Table([None, *heads, *last], rows, caption, "summary confusion")
+
+
+def gallery(words: str, shots: Sequence[Shot]) -> list[Any]:
+    """Show pictures under a line of words; nothing where there are none."""
+    return [Text(words, "small"), Gallery(shots)] if shots else []
 
 
 def heat(text: str, share: float, kind: str) -> Markup:

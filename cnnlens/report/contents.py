@@ -14,6 +14,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, read_json
 from cnnlens.files.ledger import read_list
 from cnnlens.model.layers import file_name
+from cnnlens.model.matching import natural
 
 T = TypeVar("T")
 Entries = list[tuple[dict[str, Any], Path]]  # of a list of pictures, each with its file
@@ -131,13 +132,6 @@ def layer_names(document: Mapping[str, Any]) -> list[str]:
     layers = document.get("layers") or []
     names = [entry.get("name") if isinstance(entry, dict) else entry for entry in layers]
     return [name for name in names if isinstance(name, str)]
-
-
-def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key under which ``layer10`` follows ``layer9``."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
-    ]
 
 
 def finished(workspace: Path, command: str, file: str = "summary.json") -> list[Path]:

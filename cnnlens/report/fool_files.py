@@ -1,16 +1,23 @@
-"""What ``cnnlens fool`` leaves, and its section of the page."""
+"""What ``cnnlens fool`` leaves: its curves, its pictures, and its section of the page."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlens.report.blocks import Figure, Gallery, Section, Shot, Text, section_of
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from cnnlens.report.blocks import Figure, Gallery, Section, Shot, section_of
+from cnnlens.report.blocks import Text as Paragraph
 from cnnlens.report.contents import listed, local, reading
-from cnnlens.report.figures import as_drawn
-from cnnlens.report.figures.fool import steps_of
+from cnnlens.report.figures import as_drawn, new_figure, save_figure
+from cnnlens.report.figures.attribution import as_rgb, signed
+from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Row, Text, scaled, sheet
 
 LEAST = 3  # images that make a curve
 _SHOWN = 12
@@ -81,7 +88,7 @@ def fooled(workspace: Path) -> Section | None:
         photos = [shot for shot in shots if shot.title != "noise"]
         noise = [shot for shot in shots if shot.title == "noise"]
     if len(photos) > _SHOWN:
-        parts.append(Text(f"{len(photos)} photos were fooled; {_SHOWN} stand here.", "small"))
+        parts.append(Paragraph(f"{len(photos)} photos were fooled; {_SHOWN} stand here.", "small"))
     if shots:
         parts.append(Gallery([*photos[:_SHOWN], *noise[:_SHOWN]], wide=True))
     return section_of("fool", "How little fools it", parts, [file])
@@ -100,3 +107,172 @@ def _caption(curve: Mapping[str, Any]) -> str:
     )
     about = f"{curve['images']} images, and the smallest change with which each is taken for {to}"
     return f"{about}: {words}."
+
+
+# -- pictures: what was changed, and what layers make of it ---------------------------------------
+
+_TILE = 224  # pixels: side of a picture
+_MAP = 110  # of a unit's map
+_GAP = 14
+_PALETTE = "magma"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet, with its words."""
+
+    picture: np.ndarray  # (H, W, 3) uint8
+    name: str
+    words: str
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+    """A picture (C, H, W) float in [0, 1] as (H, W, 3) uint8."""
+    return as_rgb(np.clip(image, 0, 1))
+
+
+def enlarged(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """What was added to a picture (C, H, W), as (H, W, 3) uint8: grey is nothing, the strongest
+    changes reach black and white.
+    """
+    change = (changed - image).transpose(1, 2, 0)  # (H, W, C)
+    return signed(change if change.shape[2] == 3 else change[..., :1].repeat(3, axis=2))
+
+
+def heat(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Where a picture (C, H, W) was changed: sqrt(Σ_c Δ²), light is much, as (H, W, 3) uint8."""
+    return _painted(np.sqrt(np.square(changed - image).sum(axis=0)))
+
+
+def _painted(values: np.ndarray, low: float = 0.0, high: float | None = None) -> np.ndarray:
+    high = float(values.max()) if high is None else high
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+    return np.rint(matplotlib.colormaps[_PALETTE](share)[..., :3] * 255).astype(np.uint8)
+
+
+def tiles(arrays: Mapping[str, np.ndarray], entry: Mapping[str, Any]) -> list[Tile]:
+    """The pictures of one that was fooled (see `synthesize.fooled.Fooled`), with their words."""
+    image = arrays["image"]
+    first = Tile(shown(image), entry["from"], f"{entry['from_confidence']:.1%} sure, as it is")
+    found = [first]
+    if entry.get("written"):
+        one, how = arrays["written"], entry["written"]
+        found.append(Tile(shown(one), how["to"], f"in 8 bits: {_by(how)}"))
+        change = arrays["fooled"] - image
+        times = 0.5 / max(float(np.abs(change).max()), 1e-9)
+        found.append(
+            Tile(
+                enlarged(image, arrays["fooled"]),
+                "smallest change",
+                f"× {times:,.0f}, {_by(entry)}",
+            )
+        )
+    if "surely" in arrays:
+        climbed = entry.get("ascent") or entry
+        words = f"{climbed['confidence']:.2%} sure after {steps_of(climbed)}"
+        found.append(Tile(shown(arrays["surely"]), climbed["to"], words))
+        found.append(Tile(heat(image, arrays["surely"]), "where it changed", _by(climbed)))
+    return found
+
+
+def steps_of(climbed: Mapping[str, Any]) -> str:
+    """Count an ascent's steps for people."""
+    return f"{climbed['steps']} step{'' if climbed['steps'] == 1 else 's'}"
+
+
+def _by(change: Mapping[str, Any]) -> str:
+    return f"L2 {change['l2']:.3g}, {change['levels']:.2g} levels"
+
+
+def draw(
+    title: str, note: str, tiles: Sequence[Tile], layers: Sequence[Mapping[str, Any]] = ()
+) -> Image.Image:
+    """Lay out pictures side by side, and below them the maps of each layer in pairs.
+
+    Parameters
+    ----------
+    title, note : str
+        Above.
+    tiles : sequence of Tile
+        In reading order.
+    layers : sequence of mapping
+        "name", "share", "units", "shares", "before" and "after" (see `synthesize.fool.Changed`).
+    """
+    grid = Grid([_tile(tile) for tile in tiles], len(tiles), (_GAP, 0))
+    head = Text(title, 16, 24, bold=True), Text(note, 12, 26)
+    return sheet(Column(*head, grid, *(_maps(one) for one in layers), least=(2 * _TILE, 0)), top=12)
+
+
+def _tile(tile: Tile) -> Column:
+    picture = _resized(tile.picture, _TILE)
+    texts = Text(tile.name, 13, 18, bold=True), Text(tile.words, 12, 23)
+    apart = Apart(Picture(picture), f"{tile.name}: {tile.words}")
+    return Column(apart, Drawing(_TILE, 5), *texts)
+
+
+def _resized(array: np.ndarray, side: int) -> Image.Image:
+    picture = Image.fromarray(array)
+    if max(picture.size) * 3 > side:
+        return scaled(picture, side)
+    factor = side / max(picture.size)  # small ones keep their pixels
+    size = round(picture.width * factor), round(picture.height * factor)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def _maps(layer: Mapping[str, Any]) -> Column:
+    """A layer's units in columns: the map of the picture as it was, then that of the changed."""
+    pairs = []
+    for unit, share, before, after in zip(
+        layer["units"], layer["shares"], layer["before"], layer["after"], strict=True
+    ):
+        low = float(min(before.min(), after.min(), 0))
+        high = float(max(before.max(), after.max()))
+        one, other = (
+            Picture(_resized(_painted(values, low, high), _MAP)) for values in (before, after)
+        )
+        words = f"unit {unit}: {share:.2g} × a usual map"
+        pair = Apart(Row(one, other, gap=4), f"{layer['name']} {words}")
+        pairs.append(
+            Column(
+                pair, Text(f"unit {unit}", 13, 18, True), Text(words[words.find(":") + 2 :], 11, 20)
+            )
+        )
+    said = f"its maps changed by {layer['share']:.0%} in all; left as it was, right changed"
+    return Column(
+        Drawing(0, 10),
+        Row(Text(layer["name"], 14, 24, bold=True, wide=150), Text(said, 12, 24)),
+        Grid(pairs, 5, (_GAP, 0)),
+    )
+
+
+def save_curve(path: Path, curve: Mapping[str, Any], values: int) -> None:
+    """Draw which share of images is answered otherwise after a change of some length.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The PNG; an SVG goes beside it.
+    curve : mapping
+        "l2": the smallest changes, one per image; "noise": pairs of a length and the share that
+        noise of that length flips.
+    values : int
+        Values of an image: their square root turns a length into a root mean square.
+    """
+    lengths = np.sort(np.asarray(curve["l2"], float))
+    figure = new_figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    count, noise = len(lengths), np.asarray(curve["noise"], float)
+    ends = min(lengths[0], noise[0, 0]) * 0.7, max(lengths[-1], noise[-1, 0]) * 1.4
+    xs = np.concatenate([[ends[0]], lengths, [ends[1]]])
+    shares = np.concatenate([[0], np.arange(1, count + 1), [count]]) / curve["images"]
+    axes.step(xs, 100 * shares, where="post", color="#c95400", label="smallest change found")
+    axes.plot(noise[:, 0], 100 * noise[:, 1], "o--", color="#0072b2", ms=4, label="random noise")
+    axes.set(xscale="log", xlim=ends, ylim=(-3, 103), ylabel="images answered otherwise (%)")
+    axes.set_xlabel("length of the change (L2, pixels from 0 to 1)")
+    level = 255 / values**0.5
+    above = axes.secondary_xaxis("top", functions=(lambda x: x * level, lambda x: x / level))
+    above.set_xlabel("root mean square, in levels of 255")
+    axes.legend(loc="best", frameon=False)
+    axes.spines["right"].set_visible(False)
+    figure.tight_layout()
+    save_figure(figure, path)

@@ -15,8 +15,7 @@ from PIL import Image
 
 from cnnlens.measure.unit_maps import SHOWN
 from cnnlens.report import unit_files
-from cnnlens.report.figures.tile import tile
-from cnnlens.report.figures.units import cell
+from cnnlens.report.figures.units import cell, tile
 from cnnlens.report.seen import Seen
 from cnnlens.report.shown import LIMIT, inlined
 from cnnlens.report.spread import spread

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib import figure as drawing
 from PIL import Image
 
@@ -18,16 +17,14 @@ from cnnlens.files import write_json
 from cnnlens.report.blocks import (
     Facts,
     Figure,
-    Gallery,
     Note,
     Section,
     Shot,
     Table,
-    Text,
     number,
     percent,
 )
-from cnnlens.report.confusion_files import heat
+from cnnlens.report.confusion_files import gallery, heat, matrix
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import new_figure, save_figure, save_image, short
 from cnnlens.report.shown import Fact, Picture, Shown
@@ -241,29 +238,24 @@ def _matrix(
          *([shots[one["source"]][:3]] if pictured else [])]
         for one, row in zip(sources, shares, strict=True)
     ]  # fmt: skip
-    heads = [Markup('<span class="name">{}</span>').format(names[c]) for c in chosen]
     caption = "Rows: where images are from; columns: the share of them that is taken for each class"
-    if len(chosen) < len(names):
-        caption += f". The {len(chosen)} of {number(len(names))} classes that draw most"
     last = ["surest"] if pictured else []
-    yield Table([None, *heads, *last], rows, caption, "summary confusion")
+    yield matrix(names, chosen, rows, caption, "that draw most", last)
 
 
 def _small(one: Mapping[str, Any], folder: Path) -> Shot:
     return Shot(folder / one["picture"], alt=f"{one['image']}: taken for {one['name']}")
 
 
-def _surest(images: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[Any]:
+def _surest(images: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:
     """Show the strangers that the network is surest of, the surest first."""
     shots = [
         Shot(folder / one["picture"], f"{one['source']} → {one['name']}",
              f"{one['probability']:.1%} sure", alt=str(one["image"]))
         for one in images
     ]  # fmt: skip
-    if shots:
-        words = "The worst errors: the strangers that the network is surest of, and of what."
-        yield Text(words, "small")
-        yield Gallery(shots)
+    words = "The worst errors: the strangers that the network is surest of, and of what."
+    return gallery(words, shots)
 
 
 def _noise_facts(

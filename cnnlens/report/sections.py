@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cnnlens.model.matching import natural
 from cnnlens.report.blocks import (
     Cell,
     Figure,
@@ -31,12 +32,11 @@ from cnnlens.report.contents import (
     listed,
     listed_layers,
     local,
-    natural,
     read_object,
     reading,
 )
-from cnnlens.report.explained_words import predicted, turned
 from cnnlens.report.figures import part_colours
+from cnnlens.report.figures.explained import predicted, turned
 from cnnlens.report.invert_files import NAMES, read_inversions, rows
 from cnnlens.report.stability_files import StabilityResult, read_stability
 

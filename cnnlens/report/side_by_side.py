@@ -16,7 +16,6 @@ from cnnlens.files.tables import write_csv
 from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers
 from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
 from cnnlens.measure.verdict import ACCURACY, at_chance, spoken
-from cnnlens.report.beside import clusters_beside, same_unit
 from cnnlens.report.blocks import (
     Cell,
     Lanes,
@@ -28,7 +27,7 @@ from cnnlens.report.blocks import (
     number,
     signed,
 )
-from cnnlens.report.compare_files import read_models
+from cnnlens.report.compare_files import clusters_beside, read_models, same_unit
 from cnnlens.report.contents import local, read_object, reading
 from cnnlens.report.html import write_page
 from cnnlens.report.page import preprocessing

@@ -23,10 +23,18 @@ from cnnlens.progress import Step, followed
 from cnnlens.report.contents import read_workspace
 from cnnlens.report.html import Tell, environment, source, write_page
 from cnnlens.report.page import Gather, gathered, header
-from cnnlens.report.site_content import SiteImage, SiteLayer, SiteUnit, gather_images, gather_layers
-from cnnlens.report.site_data import CSV_COLUMNS, as_json, csv_row, script_data
-from cnnlens.report.site_folder import MAKER, MARK, site_folder
-from cnnlens.report.site_pictures import Pictures
+from cnnlens.report.site_content import (
+    CSV_COLUMNS,
+    SiteImage,
+    SiteLayer,
+    SiteUnit,
+    as_json,
+    csv_row,
+    gather_images,
+    gather_layers,
+    script_data,
+)
+from cnnlens.report.site_folder import MAKER, MARK, Pictures, site_folder
 from cnnlens.report.spread import spread
 from cnnlens.report.unit_page import unit_layers
 

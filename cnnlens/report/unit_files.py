@@ -19,7 +19,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.tables import columns, read_rows
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.measure.responses import UnitResponse
-from cnnlens.report.contents import finished, in_order, read_object, reading
+from cnnlens.report.contents import read_layers, read_summary, reading
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Shown, UnitResults
 
@@ -143,22 +143,18 @@ class UnitsResult(UnitResults[Unit]):
         alive = [unit for unit in self.units if not unit.dead]
         return sorted(alive, key=lambda unit: (-unit.peak_max, unit.unit))[:count]
 
-    def table(self) -> list[dict[str, Any]]:
-        """Give one row per unit, the columns of ``units.csv``."""
-        return [cells(unit) for unit in self.units]
-
 
 # -- reading -------------------------------------------------------------------------------------
 
 
 def read_all_units(workspace: Path) -> list[UnitsResult]:
     """Read every layer that units has finished, in the workspace's order (see `read_units`)."""
-    return [read_units(folder) for folder in in_order(workspace, finished(workspace, "units"))]
+    return read_layers(workspace, "units", read_units)
 
 
 def read_units(folder: Path) -> UnitsResult:
     """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
-    summary, file = read_object(folder / "summary.json", redo=_REDO), folder / "units.h5"
+    (name, summary), file = read_summary(folder, _REDO), folder / "units.h5"
     if not file.exists():
         raise CnnlensError(f"{file} does not exist", _REDO)
     with reading(file, _REDO), h5py.File(file, "r") as stored:
@@ -179,7 +175,6 @@ def read_units(folder: Path) -> UnitsResult:
     units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
-    name = str(summary.get("layer") or folder.name)
     return UnitsResult(name, folder, summary, units, images, arrays, files, looked)
 
 

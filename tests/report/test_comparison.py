@@ -11,8 +11,13 @@ import pytest
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.accuracy import trained_accuracy
 from cnnlens.measure.compared import compare_models, disagreements, match_layers, remarks
-from cnnlens.report.beside import unit_pictures, units_to_show
-from cnnlens.report.compare_files import compare, read_models, short_names
+from cnnlens.report.compare_files import (
+    compare,
+    read_models,
+    short_names,
+    unit_pictures,
+    units_to_show,
+)
 from cnnlens.report.side_by_side import csv_rows, write_comparison
 from cnnlens.settings import CompareSettings
 

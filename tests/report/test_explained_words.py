@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cnnlens.report.explained_words import predicted, step, turned
+from cnnlens.report.figures.explained import predicted, step, turned
 
 FOUND: dict[str, Any] = {
     "class": 1, "class_name": "dog", "probability": 0.7,

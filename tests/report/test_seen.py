@@ -13,7 +13,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.measure.unit_maps import STEPS
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Field
-from cnnlens.report.figures.seen import write_seen
+from cnnlens.report.figures.units import write_seen
 from cnnlens.report.seen import Seen, View
 
 HALF = (0.5, 0.5, 0.5)

@@ -18,8 +18,7 @@ from cnnlens.methods import sections
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Field
 from cnnlens.report.figures import plane_seen
-from cnnlens.report.figures.seen import write_seen
-from cnnlens.report.figures.units import cell
+from cnnlens.report.figures.units import cell, write_seen
 from cnnlens.report.page import write_report
 from cnnlens.report.seen import Seen
 from cnnlens.report.unit_files import read_units

@@ -1,10 +1,62 @@
-"""What a unit sees, cut out where no page can do it: for notebooks and for files."""
+"""What a unit sees, where no page can show it by itself: for notebooks, sites and files.
+
+Images as the network saw them are each kept once, however many units show them, in
+``WORKSPACE/images/<mark of its pixels>.webp``. What a page shows of one, the receptive field of a
+peak or all of it, is cut out where it is shown.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
 from PIL import Image, ImageDraw
 
+from cnnlens.data.dataset import ImageSet
+from cnnlens.files import atomic, make_folder
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.report.figures import plane_seen
 from cnnlens.report.seen import Seen
+from cnnlens.report.unit_page import UnitPage
+
+LONGEST = 256  # pixels: larger images are kept at this
+
+
+def write_seen(
+    folder: Path,
+    images: ImageSet,
+    positions: Sequence[int],
+    preprocess: Preprocess,
+    workers: int = 4,
+) -> Iterator[tuple[int, str]]:
+    """Write images at some positions of the data into a folder; those that are there are left.
+
+    Yields
+    ------
+    (int, str)
+        Position and file name.
+    """
+    make_folder(folder)
+
+    def write(position: int) -> tuple[int, str]:
+        seen = plane_seen(images, position, preprocess)
+        path = folder / f"{hashlib.sha256(seen.tobytes()).hexdigest()[:16]}.webp"
+        if not path.exists():
+            picture = Image.fromarray(seen)
+            picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+            with atomic(path) as temporary:
+                picture.save(temporary, "WEBP", quality=80, method=2)
+        return position, path.name
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        yield from pool.map(write, positions)
+
+
+# -- what a unit sees of an image, cut out --------------------------------------------------------
 
 _OUTLINE = (255, 225, 80)
 
@@ -19,15 +71,25 @@ def cell(seen: Seen, side: int, crop: bool = True) -> Image.Image:
         return square
     with Image.open(seen.picture) as opened:
         picture = opened.convert("RGBA")
+    shown, place = _cut_out(picture, seen, side, Image.Resampling.BICUBIC, crop)
+    if seen.view is not None and (seen.view.whole or not crop):
+        _draw_outline(shown, seen)
+    square.paste(shown, place)
+    return square
+
+
+def _cut_out(
+    picture: Image.Image, seen: Seen, side: int, how: Image.Resampling, crop: bool = True
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Cut a unit's window out of a picture, as far as it lies in it; say where that begins in a
+    square of `side` pixels.
+    """
     x, y, wide = (share * picture.width for share in seen.window(crop))
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + wide, picture.width), min(y + wide, picture.height)
     size = [max(1, round(length * side / wide)) for length in (right - left, bottom - top)]
-    shown = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC, (left, top, right, bottom))
-    if seen.view is not None and (seen.view.whole or not crop):
-        _draw_outline(shown, seen)
-    square.paste(shown, (round((left - x) * side / wide), round((top - y) * side / wide)))
-    return square
+    shown = picture.resize((size[0], size[1]), how, (left, top, right, bottom))
+    return shown, (round((left - x) * side / wide), round((top - y) * side / wide))
 
 
 def _draw_outline(whole: Image.Image, seen: Seen) -> None:
@@ -36,3 +98,66 @@ def _draw_outline(whole: Image.Image, seen: Seen) -> None:
     for line in seen.lines():
         points = [(x * whole.width / wide, y * whole.height / high) for x, y in line]
         pen.line(points, fill=_OUTLINE, width=2)
+
+
+# -- a unit in one look: what it sees on the four images that excite it most ----------------------
+
+SIDE, GAP = 119, 2  # pixels of a cell, and between two
+FULL = 2 * SIDE + GAP
+_GREY = (127, 127, 127)  # what lies outside
+_KEPT = 1500  # opened images; each may take 200 kB
+
+
+def tile(page: UnitPage) -> Image.Image | None:
+    """Put a unit's four best images into a square; else what was drawn for it; None of neither."""
+    cells = list(islice(filter(None, map(_cell, page.top)), 4))
+    if not cells and page.strip:
+        cells = _cut(page.strip)
+    if not cells:
+        drawn = next((one.picture for one in page.pictures if one.method == "visualize"), None)
+        return _square(drawn) if drawn else None
+    if len(cells) == 1:
+        return cells[0].resize((FULL, FULL), Image.Resampling.BICUBIC)
+    whole = Image.new("RGB", (FULL, FULL), _GREY)
+    for rank, cell in enumerate(cells):
+        whole.paste(cell, (rank % 2 * (SIDE + GAP), rank // 2 * (SIDE + GAP)))
+    return whole
+
+
+def _cell(seen: Seen) -> Image.Image | None:
+    """Show what a unit sees of an image at its peak, as far as it lies in it."""
+    if seen.picture is None or (picture := _opened(seen.picture)) is None:
+        return None
+    shown, place = _cut_out(picture, seen, SIDE, Image.Resampling.BILINEAR)
+    if shown.size == (SIDE, SIDE):
+        return shown
+    cell = Image.new("RGB", (SIDE, SIDE), _GREY)
+    cell.paste(shown, place)
+    return cell
+
+
+@lru_cache(maxsize=_KEPT)
+def _opened(path: Path) -> Image.Image | None:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _cut(strip: Path) -> list[Image.Image]:
+    """Take the first four images of a strip of squares."""
+    if (picture := _opened(strip)) is None:
+        return []
+    side = picture.height
+    boxes = [(left, 0, left + side, side) for left in range(0, picture.width - side + 1, side)]
+    return [picture.crop(box).resize((SIDE, SIDE), Image.Resampling.LANCZOS) for box in boxes[:4]]
+
+
+def _square(path: Path) -> Image.Image | None:
+    if (picture := _opened(path)) is None:
+        return None
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = left, top, left + side, top + side
+    return picture.resize((FULL, FULL), Image.Resampling.LANCZOS, box)
