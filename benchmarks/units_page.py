@@ -22,7 +22,7 @@ from cnnlens.measure.responses import Responses
 from cnnlens.measure.unit_maps import STRONGEST
 from cnnlens.methods import sections
 from cnnlens.report.page import write_report
-from cnnlens.report.unit_tables import write_pictured, write_tables
+from cnnlens.report.unit_files import write_pictured, write_tables
 from cnnlens.settings import UnitsSettings
 
 LAYERS, UNITS, IMAGES, SIDE, MAP = 4, 2048, 2000, 224, 7

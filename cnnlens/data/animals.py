@@ -269,24 +269,3 @@ def _write_one(
     for part, (y, x) in enumerate(found.centres * size, 1):
         shown = "0.0 0.0 0" if np.isnan(y) else f"{x:.2f} {y:.2f} 1"
         places.append(f"{number + 1} {part} {shown}")
-
-
-def animals_arrays(
-    images: int, size: int = 64, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the animals of :func:`make_animals` in memory.
-
-    Returns
-    -------
-    pixels : numpy.ndarray
-        (N, size, size, 3) uint8.
-    labels : numpy.ndarray
-        (N,) int64, which of `KINDS`.
-    centres : numpy.ndarray
-        (N, P, 2) y and x as shares of the side; NaN where a part is not shown.
-    """
-    random = np.random.default_rng(seed)
-    drawn = [animal(number % len(KINDS), random, size) for number in range(images)]
-    pixels = np.stack([one.pixels for one in drawn])
-    labels = np.arange(images, dtype=np.int64) % len(KINDS)
-    return pixels, labels, np.stack([one.centres for one in drawn])

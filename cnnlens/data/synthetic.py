@@ -110,26 +110,6 @@ def make_shapes(
     return out
 
 
-def shapes_arrays(
-    images: int = 2000, size: int = 64, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures of :func:`make_shapes` in memory.
-
-    Returns
-    -------
-    pixels : numpy.ndarray
-        (N, size, size, 3) uint8.
-    labels : numpy.ndarray
-        (N,) int64, 1 when a square is present.
-    """
-    pixels = np.empty((images, size, size, 3), np.uint8)
-    labels = np.empty(images, np.int64)
-    for number, scene in enumerate(scenes(images, size, seed)):
-        pixels[number] = paint(scene, size)
-        labels[number] = shows_square(scene)
-    return pixels, labels
-
-
 def make_kinds(out: Path | str, each: int = 30, size: int = 64, seed: int = 0) -> Path:
     """Write pictures in class folders: both figures of a picture are of one kind, ``red square``.
 

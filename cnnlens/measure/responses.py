@@ -1,8 +1,8 @@
-"""What is found of each unit of a layer, and of all: rows, arrays, a summary."""
+"""What is found of each unit of a layer, and of all: rows, arrays, a summary, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,3 +200,37 @@ def _known(value: float) -> float | None:
 def _mean(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
+
+
+# -- units and layers beside each other ------------------------------------------------------------
+
+LAYER_COLUMNS = (
+    *("layer", "units", "dead", "density", "class selectivity", "images", "compared with"),
+)
+
+
+def layer_row(summary: Mapping[str, Any]) -> list[object]:
+    """Give a layer's row under `LAYER_COLUMNS`, from its summary."""
+    selective, others = summary["class_selectivity"], ", ".join(summary["compared_with"][1:])
+    density = round(summary["density"], 4)
+    selective = None if selective is None else round(selective, 4)
+    named = summary["layer"], summary["units"], summary["dead_units"]
+    return [*named, density, selective, summary["images"], others]
+
+
+def unit_table(units: Sequence[UnitResponse]) -> tuple[list[str], list[list[object]]]:
+    """Give columns and rows of a table of units; their category where they have one."""
+    heads = ["unit", "peak", "above 0", "top image"]
+    rows: list[list[object]] = [
+        [u.unit, f"{u.peak_max:.3g}", f"{u.density:.1%}", u.top_image] for u in units
+    ]
+    if any(unit.category for unit in units):
+        heads += ["category", "of its top"]
+        rows = [
+            [*row, u.category, f"{u.category_share or 0:.0%}"]
+            for row, u in zip(rows, units, strict=True)
+        ]
+    heads += ["responds like", "r"]
+    near = [(u.neighbour, u.neighbour_correlation) for u in units]
+    rows = [[*row, n, r and round(r, 3)] for row, (n, r) in zip(rows, near, strict=True)]
+    return heads, rows

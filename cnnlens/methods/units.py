@@ -140,7 +140,7 @@ class Units(Measurement):
     def write(self, folder: Path, layer: Layer, found: Responses) -> Iterator[int]:
         """Write the tables, and once every image that is listed."""
         from cnnlens.report.figures.units import write_seen
-        from cnnlens.report.unit_tables import listed_rows, write_pictured, write_tables
+        from cnnlens.report.unit_files import listed_rows, write_pictured, write_tables
 
         if count := len(found.repeated):
             self.study.voice.note(
@@ -161,7 +161,7 @@ class Units(Measurement):
 
     def show(self, results: Results) -> None:
         """Show each layer's units of highest peak, then layers beside each other."""
-        from cnnlens.report.unit_tables import LAYER_COLUMNS, layer_row, unit_table
+        from cnnlens.measure.responses import LAYER_COLUMNS, layer_row, unit_table
 
         for layer in self.layers:
             found = self.read(self.folder(layer))

@@ -15,7 +15,6 @@ from cnnlens.errors import UsageError, did_you_mean
 
 IMAGENET = "imagenet"
 #: what the source of names begins with that nobody has said
-ASSUMED = "assumed"
 # keys of a checkpoint that hold names, and those below which it keeps what it was trained with
 _KEYS = ("classes", "class_names", "class_to_idx", "names", "label_names", "id2label", "CLASSES")
 _BELOW = ("args", "hparams", "hyper_parameters", "config", "cfg", "meta", "dataset_meta", "model")

@@ -15,10 +15,9 @@ from PIL import Image
 
 from cnnlens.measure.unit_maps import SHOWN
 from cnnlens.report import unit_files
-from cnnlens.report.figures.units import cell, tile
+from cnnlens.report.figures.units import cell, spread, tile
 from cnnlens.report.seen import Seen
 from cnnlens.report.shown import LIMIT, inlined
-from cnnlens.report.spread import spread
 from cnnlens.report.unit_files import Unit, UnitsResult
 from cnnlens.report.unit_page import Neighbour, UnitLayer, UnitPage, unit_layers
 

@@ -21,6 +21,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import to_json
 from cnnlens.progress import Step, followed
 from cnnlens.report.contents import read_workspace
+from cnnlens.report.figures.units import spread
 from cnnlens.report.html import Tell, environment, source, write_page
 from cnnlens.report.page import Gather, gathered, header
 from cnnlens.report.site_content import (
@@ -35,7 +36,6 @@ from cnnlens.report.site_content import (
     script_data,
 )
 from cnnlens.report.site_folder import MAKER, MARK, Pictures, site_folder
-from cnnlens.report.spread import spread
 from cnnlens.report.unit_page import unit_layers
 
 _STYLES = ("style.css", "units.css", "site.css")

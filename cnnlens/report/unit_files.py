@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.tables import columns, read_rows
+from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.dissected_units import Histogram
-from cnnlens.measure.responses import UnitResponse
+from cnnlens.measure.responses import Responses, UnitResponse
 from cnnlens.report.contents import read_layers, read_summary, reading
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Shown, UnitResults
@@ -263,3 +263,51 @@ class _Layer:
         for bin, (low, high) in enumerate(itertools.pairwise(edges)):
             examples = self._seen(here["examples"][bin], here["example_position"][bin])
             yield Bin(low, high, counts[bin], counts[bin] / every, examples)
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def listed_rows(found: Responses) -> np.ndarray:
+    """Name the rows of images that units list, (R,) int64, dead units left out."""
+    alive = ~found.dead
+    listed = (found.top, found.bottom, found.examples)
+    rows = np.unique(np.concatenate([rows[alive].ravel() for rows in listed]))
+    return rows[rows >= 0]
+
+
+def write_tables(folder: Path, found: Responses, paths: Sequence[str]) -> None:
+    """Write units.csv and units.h5 of one layer; `paths` are all images in the data's order."""
+    rows = [cells(row) for row in found.rows(paths)]
+    write_rows(folder / "units.csv", columns(UnitResponse), rows)
+    layers = np.array([*found.layers, ""], object)[found.neighbour_layer]  # -1: none
+    images = [paths[position].encode("utf-8", "surrogateescape") for position in found.positions]
+    with h5py.File(folder / "units.h5", "w", libver=("v110", "v110"), track_order=True) as file:
+        for name in ARRAYS:
+            file[name] = getattr(found, name)
+        file.create_dataset("neighbour_layer", data=layers, dtype=h5py.string_dtype())
+        if found.categories:
+            names = [name.encode("utf-8", "surrogateescape") for name in found.categories]
+            file.create_dataset("categories", data=names, dtype=h5py.string_dtype())
+            made_up = found.category_images
+            file.create_dataset("category_images", data=made_up, compression="gzip")
+        file.create_dataset("images", data=images, dtype=h5py.string_dtype())
+
+
+def write_pictured(folder: Path, found: Responses, files: Mapping[int, str]) -> None:
+    """Write pictures.h5 of one layer: how its images are shown.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The layer's.
+    found : Responses
+        What was found.
+    files : mapping of int to str
+        By an image's place in the data's order: its file in ``WORKSPACE/images``.
+    """
+    names = [files.get(position, "") for position in found.positions.tolist()]
+    with h5py.File(folder / "pictures.h5", "w", libver=("v110", "v110"), track_order=True) as file:
+        file.create_dataset("files", data=names, dtype=h5py.string_dtype())
+        for name in LOOKED:
+            file.create_dataset(name, data=getattr(found, name), compression="gzip")

@@ -10,8 +10,8 @@ from typing import Any
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.unit_maps import SHOWN
 from cnnlens.report.blocks import Explorer, Note, Section
+from cnnlens.report.figures.units import filled
 from cnnlens.report.seen import Seen, written_map
-from cnnlens.report.spread import filled
 from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_page import UnitLayer, UnitPage, unit_layers
 

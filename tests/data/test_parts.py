@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from cnnlens.data.animals import animals_arrays, make_animals
+from cnnlens.data.animals import KINDS, Animal, animal, make_animals
 from cnnlens.data.check import check
 from cnnlens.data.cub import MASKS
 from cnnlens.data.decode import DamagedImage
@@ -51,17 +51,26 @@ def photo(path: Path, size: tuple[int, int] = (80, 60), seed: int = 0) -> None:
 # ---- CUB's layout, and the animals in it
 
 
+def drawn(images: int, seed: int) -> list[Animal]:
+    """The animals of `make_animals`, in memory."""
+    random = np.random.default_rng(seed)
+    return [animal(number % len(KINDS), random, 48) for number in range(images)]
+
+
+def centres_of(animals: list[Animal]) -> np.ndarray:
+    return np.stack([one.centres for one in animals])
+
+
 def test_animals_are_read_as_they_were_drawn(made: Path) -> None:
-    found = opened(made)
-    pixels, labels, centres = animals_arrays(24, 48, seed=3)
+    found, wanted = opened(made), drawn(24, seed=3)
     assert found.kind == "parts" and found.aligned
     assert found.parts == ("head", "body", "front leg", "back leg", "tail", "mark")
     assert sorted(set(found.image_categories or ())) == ["beak", "long neck", "trunk"]
     kinds = ("long neck", "trunk", "beak")
-    assert [kinds.index(c) for c in found.image_categories or ()] == labels.tolist()
-    np.testing.assert_allclose(found.centres, centres, atol=0.01 / 48)
+    assert [kinds.index(c) for c in found.image_categories or ()] == [0, 1, 2] * 8
+    np.testing.assert_allclose(found.centres, centres_of(wanted), atol=0.01 / 48)
     for index in range(24):
-        assert np.array_equal(np.asarray(found.load(index)), pixels[index])
+        assert np.array_equal(np.asarray(found.load(index)), wanted[index].pixels)
     assert not found.faults and check(made).ok
 
 
@@ -86,8 +95,7 @@ def test_equal_seeds_give_equal_bytes(made: Path, tmp_path: Path) -> None:
 
 def test_the_place_in_the_picture_says_little() -> None:
     """The head's position is spread over much of the picture, on both sides of the centre."""
-    _, _, centres = animals_arrays(200, 48, seed=0)
-    head = centres[:, 0]
+    head = centres_of(drawn(200, seed=0))[:, 0]
     assert (np.nanstd(head, axis=0) > 0.1).all()
     assert 0.3 < np.nanmean(head[:, 1] > 0.5) < 0.7
 
@@ -98,8 +106,7 @@ def test_objects_are_cut_out_of_their_box(animals: Path) -> None:
     assert found.load(1).size == (30, 20)
     full = np.asarray(Image.open(whole.file(1)))
     assert np.array_equal(np.asarray(found.load(1)), full[5:25, 10:40])
-    _, _, centres = animals_arrays(24, 48, seed=3)
-    wanted = (centres[1] * 48 - (5, 10)) / (20, 30)
+    wanted = (centres_of(drawn(24, seed=3))[1] * 48 - (5, 10)) / (20, 30)
     np.testing.assert_allclose(found.centres[1], wanted, atol=0.01)
     labels = np.asarray(Image.open((animals / MASKS / found.files[1][7:]).with_suffix(".png")))
     mask = found.part_masks(1, (20, 30))

@@ -9,7 +9,7 @@ from PIL import Image
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.check import check
 from cnnlens.data.decode import load_image
-from cnnlens.data.synthetic import make_shapes, shapes_arrays
+from cnnlens.data.synthetic import make_shapes
 from cnnlens.errors import CnnlensError
 from cnnlens.files.tables import read_csv
 
@@ -148,16 +148,6 @@ def test_classes_say_whether_a_square_is_present(made: Broden) -> None:
 
 def test_a_fifth_is_for_validation(made: Broden) -> None:
     assert made.splits.count("val") == IMAGES // 5
-
-
-def test_the_arrays_are_the_pictures(made: Broden) -> None:
-    arrays, labels = shapes_arrays(10)
-    assert arrays.shape == (10, 64, 64, 3) and arrays.dtype == np.uint8
-    assert labels.dtype == np.int64
-    for index in range(10):
-        np.testing.assert_array_equal(arrays[index], pixels(made, index))
-    rows = read_csv(made.root / "classes.csv")
-    assert labels.tolist() == [int(row["label"]) for row in rows[:10]]
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path: Path) -> None:

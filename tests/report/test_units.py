@@ -21,8 +21,7 @@ from cnnlens.report.figures import plane_seen
 from cnnlens.report.figures.units import cell, write_seen
 from cnnlens.report.page import write_report
 from cnnlens.report.seen import Seen
-from cnnlens.report.unit_files import read_units
-from cnnlens.report.unit_tables import listed_rows, write_pictured, write_tables
+from cnnlens.report.unit_files import listed_rows, read_units, write_pictured, write_tables
 from cnnlens.report.units import units as section
 from cnnlens.settings import UnitsSettings
 from tests.measure.test_units import Maps
