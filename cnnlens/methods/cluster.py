@@ -161,11 +161,7 @@ class ClusteredLayer:
         """Make what is missing, part by part; each is safe once it is made."""
         from cnnlens.cluster.vectors import group_rows
 
-        making = {
-            "categories": self._categories,
-            "filters": self._filters,
-            "embed": self._embed,
-        }
+        making = {"categories": self._categories, "filters": self._filters, "embed": self._embed}
         with self.stored.open() as store:
             groups = group_rows(store.positions, self.images.image_categories)
             for item in self.todo:
@@ -297,14 +293,11 @@ class Confused:
         """Run the network over the images, and write what it confuses."""
         from cnnlens.measure.confusion import confusion_steps
         from cnnlens.report.confusion_files import write_confusion
-        from cnnlens.report.figures import as_seen
+        from cnnlens.report.figures import rows_seen
 
-        study = self.study
+        study, every = self.study, range(len(self.images.paths))
         found = yield from confusion_steps(study.model, self.images, study.run)
-
-        def seen(row: int) -> Any:
-            return as_seen(self.images, row, study.model.preprocess)
-
+        seen = rows_seen(self.images, every, study.model.preprocess)
         about = {"data": {"name": self.images.name}, MADE_FROM: self.item.made_from}
         write_confusion(self.folder, found, about, self.images.paths, seen)
 

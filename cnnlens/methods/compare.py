@@ -78,12 +78,7 @@ class Compare(Method):
     def resolve(self) -> None:
         """Read what every workspace holds; compare what was measured there."""
         from cnnlens.measure.accuracy import classes_of
-        from cnnlens.measure.compared import (
-            compare_models,
-            match_layers,
-            not_recorded,
-            units_named,
-        )
+        from cnnlens.measure.compared import compare_models, match_layers, not_recorded, units_named
         from cnnlens.report.compare_files import read_models, units_to_show
 
         first, asked, top = self.study, self.asked, self.settings.top

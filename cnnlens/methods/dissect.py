@@ -25,10 +25,7 @@ class DissectInputs(Inputs):
     """Which label maps, which layers."""
 
     broden: bool = option(
-        False,
-        "Use the downloaded Broden (cnnlens data download broden).",
-        panel="What",
-        off="-",
+        False, "Use the downloaded Broden (cnnlens data download broden).", panel="What", off="-"
     )
     data: Path | None = data_input()
     layer: tuple[str, ...] = layers_input()

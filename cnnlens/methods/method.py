@@ -19,13 +19,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.progress import Step
 from cnnlens.settings.option import Field, data_input, fields_of, layers_input, values_of
-from cnnlens.settings.run import (
-    DataSettings,
-    RunSettings,
-    Settings,
-    build_all,
-    fields_of_all,
-)
+from cnnlens.settings.run import DataSettings, RunSettings, Settings, build_all, fields_of_all
 from cnnlens.voice import Results
 
 if TYPE_CHECKING:

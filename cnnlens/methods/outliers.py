@@ -51,14 +51,8 @@ class Outliers(Method):
     name, panel = "outliers", "Look at a layer"
     asks, settings_types = OutlierInputs, (OutlierSettings,)
     sections = (("outliers", page_part("outlier_files.outliers")),)
-    probes = (
-        (
-            "",
-            "model.classes.probe_scores",
-            "activations.sources.probe",
-            "model.classes.probe_names",
-        ),
-    )
+    _SCORES, _NAMES = "model.classes.probe_scores", "model.classes.probe_names"
+    probes = (("", _SCORES, "activations.sources.probe", _NAMES),)
     examples = (
         "cnnlens outliers model.pt --noise 500",
         "cnnlens outliers -d strangers/ -l layer4",

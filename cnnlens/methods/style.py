@@ -71,11 +71,8 @@ class Style(Pictured):
     sections = (("style", style_section),)
     probes = (("", "synthesize.style.probe", "attribution.deconv.probe_gradient"),)
     columns = (
-        "picture",
-        "content loss at first",
-        "in the end",
-        "style loss at first",
-        "in the end",
+        *("picture", "content loss at first", "in the end"),
+        *("style loss at first", "in the end"),
     )
     examples = (
         "cnnlens style torchvision:vgg19@IMAGENET1K_V1 --content cat.jpg --style monet.jpg",

@@ -80,15 +80,8 @@ def _pictured(found: Confusion) -> list[int]:
 
 
 _KEYS = (
-    "images",
-    "right",
-    "accuracy",
-    "interval",
-    "chance",
-    "categories",
-    "counts",
-    "pairs",
-    "worst",
+    *("images", "right", "accuracy", "interval", "chance"),
+    *("categories", "counts", "pairs", "worst"),
 )
 
 

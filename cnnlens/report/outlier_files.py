@@ -14,16 +14,7 @@ from PIL import Image
 
 from cnnlens.cluster.outliers import Outliers
 from cnnlens.files import write_json
-from cnnlens.report.blocks import (
-    Facts,
-    Figure,
-    Note,
-    Section,
-    Shot,
-    Table,
-    number,
-    percent,
-)
+from cnnlens.report.blocks import Facts, Figure, Note, Section, Shot, Table, number, percent
 from cnnlens.report.confusion_files import gallery, heat, matrix
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import new_figure, save_figure, save_image, short

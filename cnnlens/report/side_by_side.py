@@ -16,17 +16,7 @@ from cnnlens.files.tables import write_csv
 from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers
 from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
 from cnnlens.measure.verdict import ACCURACY, at_chance, spoken
-from cnnlens.report.blocks import (
-    Cell,
-    Lanes,
-    Layer,
-    Note,
-    Section,
-    Table,
-    Text,
-    number,
-    signed,
-)
+from cnnlens.report.blocks import Cell, Lanes, Layer, Note, Section, Table, Text, number, signed
 from cnnlens.report.compare_files import clusters_beside, read_models, same_unit
 from cnnlens.report.contents import local, read_object, reading
 from cnnlens.report.html import write_page

@@ -61,8 +61,7 @@ def check_folder(folder: Path, named: Path) -> None:
         return
     if not _is_ours(folder):
         raise UsageError(
-            f"{named} holds something else than a site of cnnlens; it is left as it is",
-            _ELSEWHERE,
+            f"{named} holds something else than a site of cnnlens; it is left as it is", _ELSEWHERE
         )
     if foreign := next(_foreign(folder), None):
         raise UsageError(

@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.report.sheet import (
-    Apart,
-    Column,
-    Drawing,
-    Grid,
-    Picture,
-    Text,
-    save_png,
-    scaled,
-)  # fmt: skip
+from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Text, save_png, scaled
 from cnnlens.report.sheet import sheet as on_sheet
 
 CELL = 176  # pixels: side of an image on a sheet
