@@ -46,6 +46,7 @@ _HOMES = {
     "invert": "cnnlens.synthesize.invert",
     "reconstruct": "cnnlens.synthesize.reconstruct",
     "InvertSettings": "cnnlens.settings",
+    "evolve": "cnnlens.measure.evolution",
     "project": "cnnlens.attribution.deconv",
     "Projector": "cnnlens.attribution.deconv",
     "DeconvSettings": "cnnlens.settings",

@@ -202,8 +202,14 @@ class Finetuning:
             yield step
         self.done = True
 
-    def checkpoint(self) -> dict[str, Any]:
-        """Return what `cnnlens.model.checkpoint.save_checkpoint` takes, for the epoch just done.
+    @property
+    def epoch(self) -> int:
+        """Of the weights: epochs done; the best one, once a training with patience has ended."""
+        best = self.trainer.best if self.done else None
+        return len(self.history) if best is None else best[1]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what `cnnlens.model.checkpoint.save_checkpoint` takes, to look at the network.
 
         It shares the network's tensors: write it before going on.
         """
@@ -214,15 +220,20 @@ class Finetuning:
             "classes": self.classes,
             "interpretable": self.trainer.method.record(),
             "surgery": self.surgery,
-            "training": {
-                **self.request.as_dict(),
-                "mark": self.mark,
-                "done": self.done,
-                "before": self.before,
-                "history": self.history,
-                "state": None if self.done else self.trainer.state_dict(),
-            },
+            "epoch": self.epoch,
+            "training": {**self.request.as_dict(), "of": self.mark, "history": self.history},
         }
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return a `snapshot` of the epoch just done from which the training can go on, too."""
+        found = self.snapshot()
+        more = {
+            "mark": self.mark,
+            "done": self.done,
+            "before": self.before,
+            "state": None if self.done else self.trainer.state_dict(),
+        }
+        return {**found, "training": {**found["training"], **more}}
 
     def state(self) -> dict[str, Any]:
         """Return a copy of what `resume` needs, to keep in memory."""

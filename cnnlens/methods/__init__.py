@@ -43,6 +43,7 @@ _BUILT_IN = (
         "stability",
         "visualize",
         "deconv",
+        "evolve",
         "cam",
     ),
     *("invert", "fool", "style"),

@@ -36,6 +36,12 @@ class FinetuneInputs(Inputs):
     )
     negatives: Path | None = negatives_input("Images that show none of the categories.")
     out: Path = out_input("new.pt", "The checkpoint; FILE.json and FILE.png beside it.", "FILE")
+    keep_checkpoints: bool = option(
+        False,
+        "Also keep the network of every epoch, from 0 (the start) on: new-epochs/epoch-000.pt … "
+        "for new.pt. They open like any other; cnnlens evolve looks at them.",
+        name="keep-checkpoints", off="-", panel="Output",
+    )  # fmt: skip
 
 
 class Finetune(Method):
@@ -111,6 +117,9 @@ class Finetune(Method):
             voice.note(f"{out} is trained already; --force trains it anew")
         elif run.history:
             voice.note(f"going on after epoch {run.trainer.epoch}")
+        if self.asked.keep_checkpoints and not self.rank:
+            for line in trained.begin_keeping(run, out, study.force):
+                voice.note(line)
         yield from self._train(run)
         self.summaries["finetune"] = run.document()
         for line in () if made else run.warnings:
@@ -125,6 +134,8 @@ class Finetune(Method):
             for event in run:
                 step = run.trainer.progress(event)
                 if step.milestone and not self.rank:
+                    if self.asked.keep_checkpoints:  # first: a resumed run then lacks none
+                        trained.keep(run, self.asked.out)
                     trained.save(run, self.asked.out)
                 yield step
         except CnnlensError as error:
@@ -141,6 +152,11 @@ class Finetune(Method):
         terms = list(found["history"][-1])  # the epoch first
         results.table(terms, [[entry.get(term) for term in terms] for entry in found["history"]])
         results.say(f"{accuracy_words(found)}; {self.asked.out} opens in every command")
+        if self.asked.keep_checkpoints:
+            from cnnlens.report.trained import epochs_folder
+
+            kept = epochs_folder(self.asked.out)
+            results.say(f"checkpoints: {kept}; cnnlens evolve {kept}/*.pt -f LAYER:UNITS -d DIR")
 
     def result(self) -> Training:
         """Return accuracy, history, dead units, and where the checkpoint is."""

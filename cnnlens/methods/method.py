@@ -76,6 +76,9 @@ class Method:
     #: whether it works on the workspace's model; else it works on finished workspaces, of which
     #: the first is named in MODEL's place, and leaves them as they are
     opens_model: ClassVar[bool] = True
+    #: whether its arguments name all networks that it works on: in Python, too, where an
+    #: investigation has one of its own
+    names_models: ClassVar[bool] = False
     #: whether the workspace then knows model, data and command; else it is left as it is
     remembers: ClassVar[bool] = True
     #: what sees whether it is defined for a network, on an image of noise: an option ("": none),

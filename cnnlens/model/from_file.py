@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,23 @@ def open_file(
 
 
 def _from_content(content: Any, path: Path, arch: str | None, weights: str | None = None) -> Opened:
+    return replace(_network_in(content, path, arch, weights), epoch=epoch_in(content))
+
+
+def epoch_in(content: Any) -> float | None:
+    """Read how far a training was when it wrote a file: a number under ``epoch``, at the top."""
+    found = content.get("epoch") if isinstance(content, Mapping) else None
+    if isinstance(found, torch.Tensor) and found.numel() == 1:
+        found = found.item()
+    if not isinstance(found, Real) or isinstance(found, bool):
+        return None
+    epoch = float(found)
+    if not isfinite(epoch) or epoch < 0:
+        return None
+    return int(epoch) if epoch.is_integer() else epoch
+
+
+def _network_in(content: Any, path: Path, arch: str | None, weights: str | None) -> Opened:
     if is_checkpoint(content) and weights is None:
         return _needless(open_checkpoint(path, content), arch, path)
     module = find_module(content)

@@ -50,6 +50,8 @@ class Model:
         Which of several outputs is the classes', by name or number; None: the usual one.
     headless : bool
         Whether its classifier was cut off: its outputs are features, no scores of classes.
+    epoch : float or None
+        Of its training, where its file says it.
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
     """
@@ -68,6 +70,7 @@ class Model:
     assumed: list[str] = field(default_factory=list)
     head: str | None = None
     headless: bool = False
+    epoch: float | None = None
     lent_to: torch.device | None = None
 
     @property

@@ -121,6 +121,7 @@ def _as_model(
         assumed=list(opened.assumed),
         head=head,
         headless=opened.headless,
+        epoch=opened.epoch,
     )
 
 

@@ -138,6 +138,7 @@ class Explorer:
     #: the path in the workspace, by the key that template and script know a picture by
     pictures: Mapping[str, Path] = field(default_factory=dict)
     layers: Sequence[str] = ()  # those it has headings of, at ``#KEY/LAYER``
+    shots: Sequence[Shot] = ()  # that stand in units' panels alone
     kind: ClassVar[str] = "explorer"
 
 
@@ -166,7 +167,7 @@ def walk(parts: Any, layer: str = "") -> Iterator[tuple[str, Any]]:
         yield layer, part
         if isinstance(part, Layer):
             yield from walk(part.blocks, part.name)
-        elif isinstance(part, Gallery):
+        elif isinstance(part, (Gallery, Explorer)):
             yield from walk(part.shots, layer)
         elif isinstance(part, Table):
             yield from walk([cell for row in part.rows for cell in row], layer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_json, write_json
+from cnnlens.files import make_folder, read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.measure.accuracy import held_out_images
 from cnnlens.model.checkpoint import read_torch, save_checkpoint
@@ -140,6 +141,59 @@ def resume(run: Finetuning, out: Path) -> None:
             "choose another file with --out, or replace it with --force",
         )
     run.resume(content)
+
+
+def epochs_folder(out: Path) -> Path:
+    """Where the checkpoints of every epoch go: ``new-epochs`` for ``new.pt``."""
+    return out.with_name(f"{out.stem}-epochs")
+
+
+def _kept(run: Finetuning, out: Path, epoch: int) -> Path:
+    digits = max(3, len(str(run.trainer.settings.epochs)))
+    return epochs_folder(out) / f"epoch-{epoch:0{digits}d}.pt"
+
+
+def keep(run: Finetuning, out: Path) -> None:
+    """Keep the network as it stands, under its epoch's number."""
+    make_folder(epochs_folder(out))
+    save_checkpoint(_kept(run, out, run.epoch), **run.snapshot())
+
+
+def begin_keeping(run: Finetuning, out: Path, force: bool) -> list[str]:
+    """Keep what the training starts from, or goes on from; say what that costs, or what is lacking.
+
+    Raises
+    ------
+    CnnlensError
+        When checkpoints of another training are in the way, and there is no `force`.
+    """
+    folder = epochs_folder(out)
+    for path in sorted(folder.glob("epoch-*.pt")):
+        if force and not run.done:
+            path.unlink()
+        elif not _is_of(run, path):
+            raise CnnlensError(
+                f"{path} is there already, and is not this training's",
+                "choose another file with --out, or replace them with --force",
+            )
+    lacking = [n for n in range(run.epoch) if not _kept(run, out, n).is_file()]
+    said = []
+    if lacking:
+        said.append(f"{len(lacking)} earlier epochs were trained without --keep-checkpoints")
+    if run.done:
+        return said
+    if not _kept(run, out, run.epoch).is_file():
+        keep(run, out)
+    size = sum(t.nbytes for t in run.net.state_dict().values()) / 1e6
+    count = run.trainer.settings.epochs + 1
+    return [*said, f"{folder}: {count} checkpoints of {size:.3g} MB, {count * size:.3g} MB in all"]
+
+
+def _is_of(run: Finetuning, path: Path) -> bool:
+    with suppress(CnnlensError, LookupError, TypeError, AttributeError):
+        found: Any = read_torch(path)
+        return bool(found["training"].get("of") == run.mark)
+    return False
 
 
 def finish(run: Finetuning, out: Path, document: Mapping[str, Any]) -> None:

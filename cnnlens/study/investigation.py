@@ -236,6 +236,7 @@ class Investigation:
         asked, settings = build(method, plain)
         self.workspace = self.workspace.reopened(force)
         with self._study(run, force, reading) as study:
+            study.spec = None if method.names_models else study.spec
             one = method(study, asked, settings, page=True)
             carry_out(one, as_call(method.name, values))
             if one.failed:

@@ -27,7 +27,7 @@ DEFAULT = "cnnlens-out"
 # everything commands write: what --force may clear when another model takes the workspace
 RESULTS = (
     "activations", "dissect", "stability", "units", "net2vec", "images", "visualize", "deconv",
-    "invert", "cam", "explain", "fool", "outliers", "style", "cluster", "report_files",
+    "evolve", "invert", "cam", "explain", "fool", "outliers", "style", "cluster", "report_files",
     "report.html",
 )  # fmt: skip
 

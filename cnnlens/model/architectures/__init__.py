@@ -94,6 +94,8 @@ class Opened:
         told in the notes too.
     headless : bool
         Whether its classifier was cut off: its outputs are features.
+    epoch : float or None
+        Of its training, where the file says it.
     """
 
     net: nn.Module
@@ -109,6 +111,7 @@ class Opened:
     stripped: Sequence[str] = ()
     headless: bool = False
     assumed: Sequence[str] = ()
+    epoch: float | None = None
 
 
 def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:

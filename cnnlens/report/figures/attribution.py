@@ -95,7 +95,7 @@ def draw_unit(patches: Sequence[Patch], title: str, notes: tuple[str, str]) -> I
     )
     blocks = []
     for name, arrays in zip(TITLES, kinds, strict=True):
-        cells = [Picture(_fitted(array, cell)) for array in arrays]
+        cells = [Picture(in_cell(array, cell)) for array in arrays]
         apart = Apart(Grid(cells, columns, (_LINE, _LINE)), name)
         grid = Column(apart, least=(_SIDE, cell))
         blocks.append(Column(Text(name, 13, 26), grid))
@@ -105,7 +105,7 @@ def draw_unit(patches: Sequence[Patch], title: str, notes: tuple[str, str]) -> I
     return sheet(Column(*head, Row(*blocks, gap=24), *foot), top=12, bottom=0)
 
 
-def _fitted(array: np.ndarray, cell: int) -> Image.Image:
+def in_cell(array: np.ndarray, cell: int) -> Image.Image:
     """Scale a patch into a square cell, its shape kept, grey around it."""
     picture = _scaled(array, cell)
     square = Image.new("RGB", (cell, cell), (_GREY, _GREY, _GREY))

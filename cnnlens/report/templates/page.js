@@ -34,11 +34,12 @@ function go(hash) {
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const atUnit = read("at-unit");
-const { dissect, units, filters, embed } = read("data");
+const { dissect, units, filters, embed, evolve } = read("data");
 const dissected = dissect ? startDissection(dissect) : [];
 if (units) allUnits.start(units, dissected);
 if (filters) startFilters(filters);
 if (embed) startEmbeddings(embed);
+if (evolve) startEvolution(evolve);
 panel.start();
 
 function startDissection({ categories, layers }) {

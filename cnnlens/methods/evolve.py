@@ -1,0 +1,278 @@
+"""``cnnlens evolve``: the same units over the checkpoints of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import UsageError
+from cnnlens.files.ledger import Item
+from cnnlens.methods.method import Inputs, Results, page_part
+from cnnlens.methods.pictured import Part, Pictured
+from cnnlens.progress import Step, staged
+from cnnlens.settings.evolve import EvolveSettings
+from cnnlens.settings.measure import DeconvSettings, DissectSettings
+from cnnlens.settings.option import data_input, filters_input, option
+
+if TYPE_CHECKING:
+    from cnnlens.activations.kept import KeptUnits
+    from cnnlens.measure.evolution import Moment
+    from cnnlens.model.layers import Layer
+    from cnnlens.model.model import Model
+    from cnnlens.study.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class EvolveInputs(Inputs):
+    """Which checkpoints, which units, on which images."""
+
+    checkpoints: tuple[str, ...] = option(
+        (), "The other checkpoints of the same training.", metavar="CKPT", argument=True
+    )
+    filters: tuple[str, ...] = filters_input(
+        "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; repeatable."
+    )
+    data: Path | None = data_input(
+        "Images, the same for all checkpoints; label maps also say what units detect. "
+        "Default: the workspace's last one."
+    )
+
+
+class Evolve(Pictured):
+    """Follow units over the checkpoints of a training.
+
+    For every checkpoint the image that excites a unit most, the patch of it that the unit sees,
+    and its projection (DeconvNet); where that image jumps, how many units of the layer are dead,
+    and how the unit's peaks on all images correlate with those at the last checkpoint. With label
+    maps also what it detects. Checkpoints are ordered by the epoch in their files, where all have
+    one, else as given. The workspace is then about the last one, unless it knew one of them.
+    """
+
+    name, panel = "evolve", "Look at units"
+    asks, settings_types = EvolveInputs, (EvolveSettings,)
+    sections = (("evolve", page_part("evolve_files.evolution")),)
+    noun, names_models = "checkpoint", True
+    probes = (("", "attribution.deconv.probe"),)
+    examples = (
+        "cnnlens finetune model.pt -d birds/ --keep-checkpoints --out new.pt",
+        "cnnlens evolve new-epochs/*.pt -f conv5:0-7 -d photos/",
+    )
+    parts: list[Part]
+
+    def resolve(self) -> None:
+        """Open every checkpoint once; find images and units, and what is to be made."""
+        from cnnlens.attribution.deconv import check_projects
+        from cnnlens.data.given import Photos
+        from cnnlens.model.addresses import units_by_layer
+        from cnnlens.report.contents import file_names
+        from cnnlens.study.checkpoints import Checkpoints
+
+        asked, study = self.asked, self.study
+        if not asked.filters:
+            raise UsageError(
+                "no units were named", "name some with -f LAYER:UNITS, like -f conv5:0-15"
+            )
+        spec = getattr(study.spec, "spec", study.spec)
+        specs = [*([spec] if spec else []), *asked.checkpoints]
+        self.checkpoints = Checkpoints(study, specs)
+        images = None if asked.data is None else study.images(asked.data)
+        targets = units_by_layer(study.filters(asked.filters))
+        for layer, some in targets:
+            check_projects(layer)
+            _check_units(layer, some)
+        self.images = images or study.images(None)
+        self.photos = Photos.of_set(self.images, study.model.preprocess)
+        self.skipped: list[dict[str, str]] | None = None
+        self.made: set[tuple[str, str]] = set()
+        names = [one.name for one in self.checkpoints.all]
+        stems = [str(Path(name).with_suffix("")) for name in names]
+        files = file_names(stems if len(set(stems)) == len(stems) else names)
+        for layer, some in targets:
+            units = [unit for unit, _ in some]
+            each = zip(files.values(), self.checkpoints.all, strict=True)
+            items = [self._item(file, one, layer, units) for file, one in each]
+            ledger = study.ledger("evolve", layer, "columns.json")
+            self.add(ledger, items, layer)
+
+    @property
+    def _labelled(self) -> bool:
+        return self.images.kind == "broden"
+
+    def _item(self, file: str, one: Checkpoint, layer: Layer, units: list[int]) -> Item:
+        made_from = self.study.key(layer, self.images, units=units, settings=self._settings())
+        if not self._labelled:
+            del made_from["labels"]  # a changed label then changes nothing
+        made_from |= {"model": one.fingerprint}
+        return Item(f"{file}.webp", made_from, (f"{file}.npz",), (one, units))
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings that play a part on these images."""
+        known: dict[str, Any] = self.settings.as_dict()
+        return known if self._labelled else {"method": known["method"]}
+
+    def plan(self) -> str:
+        """Say how many checkpoints are to be looked at, on which images."""
+        return f"{words}, on {self.photos.words}" if (words := self.to_make()) else ""
+
+    # ---- making
+
+    def work(self) -> Iterator[Step]:
+        """Look at one checkpoint after the other, at all layers in one pass over the images."""
+        todo: dict[Checkpoint, list[tuple[Part, Item]]] = {}
+        for part in self.parts:
+            for item in part.todo:
+                todo.setdefault(item.subject[0], []).append((part, item))
+        for number, (one, pairs) in enumerate(todo.items(), 1):
+            stage = f"{one.name} ({number} of {len(todo)})"
+            yield from staged(stage, self._look(self.checkpoints.open(one), pairs))
+
+    def _look(
+        self, model: Model, pairs: Sequence[tuple[Part, Item]]
+    ) -> Generator[Step, None, None]:
+        from cnnlens.activations.kept import KeptUnits
+        from cnnlens.activations.sources import ModelSource
+        from cnnlens.files import make_folder
+        from cnnlens.measure.evolution import watch_steps
+
+        run, layers = self.study.run, [part.layer for part, _ in pairs]
+        units = [item.subject[1] for _, item in pairs]
+        source = ModelSource(model, self.images, layers, run)  # type: ignore[arg-type]
+        folders = [make_folder(part.ledger.folder) for part, _ in pairs]
+        kept: list[KeptUnits | None] = [
+            KeptUnits(some, shape, folder) if self._labelled else None
+            for some, shape, folder in zip(units, source.shapes, folders, strict=True)
+        ]
+        moments = yield from watch_steps(source, units, kept)
+        self._say_skipped(source.skipped)
+        for (part, item), moment, maps in zip(pairs, moments, kept, strict=True):
+            labels: list[dict[str, Any]] = [{} for _ in moment.units]
+            if maps is not None:
+                labels = yield from self._labels(maps)
+            yield Step(0, len(moment.units), "projecting", unit="units")
+            self._keep(part, item, moment, labels, model)
+
+    def _labels(self, maps: KeptUnits) -> Generator[Step, None, list[dict[str, Any]]]:
+        from cnnlens.data.broden import Broden
+        from cnnlens.measure.dissect import dissect_steps
+        from cnnlens.measure.evolution import labels_of
+
+        s = self.settings
+        assert isinstance(self.images, Broden)
+        how = DissectSettings(quantile=s.quantile, min_iou=s.min_iou, chance=0, top=0)
+        (found,) = yield from dissect_steps(maps, self.images, how, self.study.run.workers)
+        return labels_of(found)
+
+    def _say_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
+        if self.skipped is None:
+            self.skipped = [{"image": path, "reason": reason} for path, reason in skipped]
+            self.study.voice.skipped(self.skipped)
+
+    def _keep(
+        self, part: Part, item: Item, moment: Moment, labels: Sequence[dict[str, Any]], model: Model
+    ) -> None:
+        """Project each unit on its top image; write the column, and the peaks beside it."""
+        from cnnlens.attribution.projections import Projections
+        from cnnlens.files import write_npz
+        from cnnlens.model.receptive_field import field_box
+        from cnnlens.report.figures.evolve import save_column
+
+        assert part.layer is not None
+        fields, preprocess, names = part.layer.fields, model.preprocess, self.photos.names
+        how = DeconvSettings(method=self.settings.method)
+        projections = Projections(
+            model, part.layer, self.photos.read, names.__getitem__, how, self.study.run.batch_size
+        )
+        patches, units = [], []
+        for row, unit in enumerate(moment.units):
+            top, at, dead = int(moment.top[row]), moment.at[row], bool(moment.dead[row])
+            found = None if dead else projections.of(unit, [top], (int(at[0]), int(at[1])))[0]
+            patches.append(None if found is None else found.patch(fields, preprocess))
+            told = {
+                "unit": unit,
+                "peak": float(moment.highest[unit]),
+                "top_image": None if dead else names[top],
+                "position": None if dead else at.tolist(),
+                "box": found and list(field_box(fields, found.position, preprocess.size)),
+            }
+            units.append({**told, **labels[row]})
+        save_column(part.ledger.folder / item.name, patches)
+        arrays = {"units": moment.units, "images": moment.images, "peaks": moment.peaks}
+        arrays |= {"at": moment.at, "highest": moment.highest}
+        write_npz(part.ledger.folder / item.files[0], **arrays)
+        entry = {"file": item.name, "dead_units": moment.dead_units, "units": units}
+        undefined = projections.undefined if self.settings.method != "gradient" else []
+        part.ledger.keep(item, {**entry, "undefined": undefined})
+        self.made.add((part.name, item.name))
+
+    # ---- what is said
+
+    def close(self) -> None:
+        """List what was made; of checkpoints that are all there, write how units evolved."""
+        from cnnlens.files import write_json
+        from cnnlens.report.evolve_files import FILE, gathered
+        from cnnlens.report.figures.evolve import save_sheets
+
+        for part in self.parts:
+            if not part.ledger.entries:
+                continue
+            part.ledger.close({"layer": part.name})
+            file = part.ledger.folder / FILE
+            made = [item for item in part.todo if (part.name, item.name) in self.made]
+            if len(made) < len(part.todo):
+                if made:  # what an earlier run wrote shows pictures that are others now
+                    file.unlink(missing_ok=True)
+                continue
+            found = gathered(part.ledger.folder, self._about(part), self._told(part))
+            self.summaries[part.name] = found
+            save_sheets(part.ledger.folder, found)
+            write_json(file, found)
+
+    def _about(self, part: Part) -> dict[str, Any]:
+        assert part.layer is not None
+        return {
+            "layer": part.name,
+            "layer_units": part.layer.units,
+            "order": self.checkpoints.order,
+            "images": {"name": self.images.name, "count": len(self.images.paths)},
+            "settings": self._settings(),
+            "skipped": self.skipped or [],
+        }
+
+    def _told(self, part: Part) -> Iterator[Mapping[str, Any]]:
+        for item in part.items:
+            one, entry = item.subject[0], part.ledger.entries[item.name]
+            rest = {k: v for k, v in entry.items() if k not in ("file", "made_from")}
+            yield {"file": one.name, "epoch": one.epoch, "picture": item.name, **rest}
+
+    def show(self, results: Results) -> None:
+        """Show each layer's checkpoints."""
+        from cnnlens.report.evolve_files import COLUMNS, rows
+
+        for name, found in self.summaries.items():
+            results.table(COLUMNS, rows(found), title=name)
+        results.say(f"pictures: {self.study.folder(self.name)}")
+
+    def result(self) -> Any:
+        """Return how the units evolved; of several layers, by layer."""
+        from cnnlens.report.evolve_files import Evolved
+
+        found = {
+            part.name: Evolved(part.name, part.ledger.folder, self.summaries[part.name])
+            for part in self.parts
+        }
+        return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _check_units(layer: Layer, targets: Sequence[tuple[int, Any]]) -> None:
+    from cnnlens.report.figures.evolve import MOST
+
+    for unit, at in targets:
+        if at is not None:
+            where = f"{layer.name}:{unit}@{at[0]},{at[1]}"
+            raise UsageError(f"{where} is one position, and a unit's peak is what evolves",
+                             f"write {layer.name}:{unit}")  # fmt: skip
+    if len(targets) > MOST:
+        raise UsageError(f"{len(targets)} units of {layer.name} do not fit on a sheet",
+                         f"name up to {MOST}")  # fmt: skip
