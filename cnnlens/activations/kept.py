@@ -30,6 +30,7 @@ class KeptUnits:
     ) -> None:
         self._units = list(units)
         self.shapes: Sequence[tuple[int, int, int]] = [(len(units), shape[1], shape[2])]
+        self.limits: Sequence[int] = [0]
         self.skipped: Sequence[tuple[str, str]] = ()
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (it goes with this object)
         self._positions: list[np.ndarray] = []
@@ -38,11 +39,7 @@ class KeptUnits:
         """Take in maps (B, C, H, W) float32."""
         self._file.write(np.ascontiguousarray(maps[:, self._units], np.float32).data)
         self._positions.append(positions)
-
-    @property
-    def limits(self) -> Sequence[int]:
-        """Images that were kept."""
-        return [sum(map(len, self._positions))]
+        self.limits = [self.limits[0] + len(positions)]
 
     def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
         """Show the observer everything that was kept, in its order."""

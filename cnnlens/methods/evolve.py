@@ -211,7 +211,7 @@ class Evolve(Pictured):
     def close(self) -> None:
         """List what was made; of checkpoints that are all there, write how units evolved."""
         from cnnlens.files import write_json
-        from cnnlens.report.evolve_files import FILE, gathered
+        from cnnlens.report.evolve_files import FILE, gathered, undefined
         from cnnlens.report.figures.evolve import save_sheets
 
         for part in self.parts:
@@ -228,6 +228,8 @@ class Evolve(Pictured):
             self.summaries[part.name] = found
             save_sheets(part.ledger.folder, found)
             write_json(file, found)
+            if said := undefined(found):
+                self.study.voice.note(f"{part.name}: {said}")
 
     def _about(self, part: Part) -> dict[str, Any]:
         assert part.layer is not None

@@ -56,6 +56,24 @@ def gathered(
     return {**about, "checkpoints": entries}
 
 
+def undefined(document: Mapping[str, Any]) -> str:
+    """Say for which units no correlation with the last checkpoint is defined; else nothing."""
+    lacking = [
+        unit["unit"]
+        for one in document["checkpoints"]
+        for unit in one["units"]
+        if unit["correlation_with_last"] is None
+    ]
+    if not lacking:
+        return ""
+    units = sorted(set(lacking))
+    named = ", ".join(map(str, units[:8])) + (", …" if len(units) > 8 else "")
+    return (
+        f"r is not defined {len(lacking)} times (unit{'s' * (len(units) > 1)} {named}): dead there "
+        "or in the end, or peaks that are all equal"
+    )
+
+
 def rows(document: Mapping[str, Any]) -> list[list[object]]:
     """Give a row per checkpoint under `COLUMNS`."""
     return [

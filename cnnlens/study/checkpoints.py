@@ -79,7 +79,9 @@ class Checkpoints:
         self.order = "epoch" if told else "given"
         if told:
             self.all.sort(key=lambda one: one.epoch or 0)
-        self._settle(notes, len(specs))
+        if len(specs) > len(self._specs):
+            study.voice.note("a file that is named more than once is taken once")
+        self._settle(notes)
 
     def _read(self) -> tuple[list[Checkpoint], list[str]]:
         """Open each once; return those that differ, and what was said on opening them."""
@@ -110,7 +112,7 @@ class Checkpoints:
 
         return open_model(spec, device=self._study.run.device, **self._options)
 
-    def _settle(self, notes: Sequence[str], named: int) -> None:
+    def _settle(self, notes: Sequence[str]) -> None:
         """Let the study be about one of them; say what was assumed, and the order."""
         study = self._study
         known = study.workspace.document["model"] or {}
@@ -126,17 +128,15 @@ class Checkpoints:
         study.spec, study.options, study.model = model.spec, options, model
         for line in (*notes, f"{model.arch}: {model.preprocess}"):
             study.voice.note(line)
-        by = (
-            "by the epoch in each file"
-            if self.order == "epoch"
-            else "as given: not all say their epoch"
-        )
-        count = len(self.all)
-        study.voice.note(
-            f"{count} checkpoints, in order {by}"
-            if count > 1
-            else "one checkpoint: there is nothing that it could be held against"
-        )
+        study.voice.note(self._said())
+
+    def _said(self) -> str:
+        """Say how many there are, in which order."""
+        if len(self.all) == 1:
+            return "one checkpoint: there is nothing that it could be held against"
+        lacking = [one.name for one in self.all if one.epoch is None]
+        by = f"as given ({lacking[0]} says no epoch)" if lacking else "by the epoch in each file"
+        return f"{len(self.all)} checkpoints, in order {by}"
 
     def open(self, checkpoint: Checkpoint) -> Model:
         """Open one again, fed as the study's."""

@@ -21,6 +21,7 @@ from cnnlens.methods.method import build, carry_out
 from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
+from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from tests.cli.runner import cnnlens as command
@@ -196,6 +197,72 @@ def test_an_interrupt_keeps_the_epoch_and_the_same_training_goes_on(photos, tmp_
     new, once = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in ("new", "whole"))
     assert all(torch.equal(once["state_dict"][k], v) for k, v in new["state_dict"].items())
     assert (tmp_path / "new.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_epoch_is_kept_also_by_a_run_that_was_interrupted(photos, tmp_path):
+    given = {**QUICK, "data": photos, "out": tmp_path / "new.pt", "keep_checkpoints": True}
+    study = Study(Workspace(tmp_path / "w"), "zoo:demo_net", ModelSettings(image_size="32"))
+    study.voice.quiet = True
+    method = Finetune(study, *build(Finetune, given))
+    method.resolve()
+    for step in method.work():
+        if step.milestone:
+            break
+    folder = tmp_path / "new-epochs"
+    assert list(kept(folder)) == ["epoch-000.pt", "epoch-001.pt"]
+    again = command(*words(photos, tmp_path / "new.pt", "--method", "none", "--keep-checkpoints"))
+    assert again.code == 0 and "new-epochs: 3 checkpoints of 0.2" in again.err, again.err
+    assert "MB in all" in again.err and "cnnlens evolve" in again.out
+    whole = ("--method", "none", "--keep-checkpoints")
+    once = command(*words(photos, tmp_path / "once.pt", *whole))
+    assert once.code == 0 and kept(folder) == kept(tmp_path / "once-epochs")
+    assert list(kept(folder)) == [f"epoch-00{number}.pt" for number in range(3)]
+    epochs = [torch.load(path, weights_only=True) for path in sorted(folder.iterdir())]
+    assert [one["epoch"] for one in epochs] == [0, 1, 2]
+    assert [len(one["training"]["history"]) for one in epochs] == [0, 1, 2]
+    last = torch.load(tmp_path / "new.pt", weights_only=True)["state_dict"]
+    assert all(torch.equal(v, last[k]) for k, v in epochs[2]["state_dict"].items())
+    assert not torch.equal(epochs[0]["state_dict"]["fc.weight"], last["fc.weight"])
+    found = cnnlens.Investigation(workspace=tmp_path / "e", quiet=True).evolve(
+        *folder.glob("*.pt"), filter="conv1:0-1", data=photos
+    )
+    assert [one["epoch"] for one in found.checkpoints] == [0, 1, 2]
+
+
+def test_kept_checkpoints_of_another_training_are_in_nobodys_way_unsaid(photos, tmp_path):
+    given = {"data": photos, **QUICK, "epochs": 1, "out": tmp_path / "new.pt"}
+    lens(tmp_path).finetune(**given, keep_checkpoints=True)
+    before = kept(tmp_path / "new-epochs")
+    (tmp_path / "new.pt").unlink()
+    other = {**given, "seed": 1, "keep_checkpoints": True}
+    with pytest.raises(CnnlensError, match=r"epoch-000.pt is there already, and is not this"):
+        lens(tmp_path).finetune(**other)
+    assert kept(tmp_path / "new-epochs") == before and not (tmp_path / "new.pt").exists()
+    (tmp_path / "new-epochs" / "epoch-009.pt").write_bytes(before["epoch-001.pt"])
+    lens(tmp_path).finetune(**other, force=True)
+    assert list(kept(tmp_path / "new-epochs")) == ["epoch-000.pt", "epoch-001.pt"]
+    assert kept(tmp_path / "new-epochs")["epoch-001.pt"] != before["epoch-001.pt"]
+
+
+def test_what_was_trained_without_keeping_is_said(photos, tmp_path):
+    given = words(photos, tmp_path / "new.pt", "--method", "none")
+    assert command(*given).code == 0
+    answer = command(*given, "--keep-checkpoints")
+    assert answer.code == 0 and "2 earlier epochs were trained without" in answer.err
+    assert not (tmp_path / "new-epochs").exists()
+
+
+def test_with_patience_the_checkpoint_says_the_epoch_of_its_weights(photos, tmp_path):
+    given = {**QUICK, "epochs": 4, "patience": 1, "lr": 0.3, "trunk": 1.0}
+    lens(tmp_path).finetune(data=photos, **given, out=tmp_path / "n.pt", keep_checkpoints=True)
+    new = torch.load(tmp_path / "n.pt", weights_only=True)
+    best = torch.load(tmp_path / "n-epochs" / f"epoch-{new['epoch']:03d}.pt", weights_only=True)
+    assert new["epoch"] < len(new["training"]["history"])
+    assert all(torch.equal(v, best["state_dict"][k]) for k, v in new["state_dict"].items())
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
