@@ -97,6 +97,8 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
     force = _worded("force", f"Redo or overwrite; {method.forces}.")
     model, page, workspace = map(_of_field, common("model", "page", "workspace"))
     opened = method.opens_model
+    if method.names_models:
+        model = _worded("model", "The first checkpoint: a file, or any other form of MODEL.")
     return [
         model if opened else _parameter("workspace", _WORKSPACE, inspect.Parameter.empty),
         *named,

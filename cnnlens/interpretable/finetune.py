@@ -221,7 +221,7 @@ class Finetuning:
             "interpretable": self.trainer.method.record(),
             "surgery": self.surgery,
             "epoch": self.epoch,
-            "training": {**self.request.as_dict(), "of": self.mark, "history": self.history},
+            "training": {**self.request.as_dict(), "of": self.mark},
         }
 
     def checkpoint(self) -> dict[str, Any]:
@@ -231,6 +231,7 @@ class Finetuning:
             "mark": self.mark,
             "done": self.done,
             "before": self.before,
+            "history": self.history,
             "state": None if self.done else self.trainer.state_dict(),
         }
         return {**found, "training": {**found["training"], **more}}

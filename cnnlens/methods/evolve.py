@@ -47,7 +47,8 @@ class Evolve(Pictured):
     and its projection (DeconvNet); where that image jumps, how many units of the layer are dead,
     and how the unit's peaks on all images correlate with those at the last checkpoint. With label
     maps also what it detects. Checkpoints are ordered by the epoch in their files, where all have
-    one, else as given. The workspace is then about the last one, unless it knew one of them.
+    one, else as given; cnnlens finetune --keep-checkpoints leaves some. The workspace is then
+    about the last one, unless it knew one of them.
     """
 
     name, panel = "evolve", "Look at units"
@@ -56,8 +57,8 @@ class Evolve(Pictured):
     noun, names_models = "checkpoint", True
     probes = (("", "attribution.deconv.probe"),)
     examples = (
-        "cnnlens finetune model.pt -d birds/ --keep-checkpoints --out new.pt",
         "cnnlens evolve new-epochs/*.pt -f conv5:0-7 -d photos/",
+        "cnnlens evolve epoch1.pt epoch9.pt -f conv1:all -f conv5:3,7 -d broden/ -w evolution",
     )
     parts: list[Part]
 
