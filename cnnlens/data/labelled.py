@@ -1,9 +1,7 @@
-"""Decoded images with a category each, to train on: in memory, or in a file where they fill it."""
+"""Decoded images with a category each, to train on."""
 
 from __future__ import annotations
 
-import math
-import tempfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlens.data.batches import Skipped, batches, check_skipped
+from cnnlens.data.batches import Skipped
 from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decoded import Decoded, decoded_steps
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.progress import Step, followed
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from cnnlens.model.preprocess import Preprocess
 
-IN_MEMORY = 1 << 30  # bytes of pixels; more lie in a file
 FEWEST = 4  # images of a category: some to train on, some to hold out
 
 
@@ -137,30 +135,14 @@ def labelled_steps(
             "name a folder of images without it: --negatives DIR",
         )
     sets = [images] if negatives is None else [images, negatives]
-    total = sum(len(one.paths) for one in sets)
-    floats = any(one.pixel_type(preprocess) == "float32" for one in sets)
-    pixels = _allocate(total, images.shape(preprocess), np.float32 if floats else np.uint8)
-    kept: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
-    skipped: list[Skipped] = []
-    done = seen = 0
-    for number, one in enumerate(sets):
-        of = labels if number == 0 else np.full(len(one.paths), -1)
-        for batch in batches(one, preprocess, batch_size=batch_size, workers=workers):
-            found = batch.pixels.numpy()
-            found = found / np.float32(255) if floats and found.dtype == np.uint8 else found
-            pixels[done : done + len(batch.indices)] = found
-            done += len(batch.indices)
-            kept.append(of[batch.indices])
-            rows = np.asarray(batch.indices, np.int64)
-            positions.append(rows if number == 0 else np.full(len(rows), -1))
-            skipped += batch.skipped
-            yield Step(seen + batch.next, total, "reading images")
-        seen += len(one.paths)
-    check_skipped(skipped, total)
-    made = _checked(pixels[:done], np.concatenate(kept), classes, skipped, preprocess, images)
+    found = yield from decoded_steps(
+        [(one, None) for one in sets], preprocess, batch_size=batch_size, workers=workers
+    )
+    positions = np.where(found.sources == 0, found.positions, -1)
+    kept = np.where(positions < 0, -1, labels[positions])
+    made = _checked(found, kept, classes, preprocess, images)
     made.source = " ".join(one.fingerprint for one in sets)
-    made.data, made.positions = images.fingerprint, np.concatenate(positions)
+    made.data, made.positions = images.fingerprint, positions
     return made
 
 
@@ -181,19 +163,10 @@ def _labels(images: ImageSet, category: str | None) -> tuple[list[str], np.ndarr
     return names, np.array([names.index(c) for c in images.image_categories])
 
 
-def _allocate(total: int, plane: tuple[int, int, int], dtype: type[np.generic]) -> np.ndarray:
-    shape = (total, *plane)
-    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
-        return np.empty(shape, dtype)
-    file = tempfile.TemporaryFile(prefix="cnnlens-pixels-")  # noqa: SIM115  (lives with the array)
-    return np.memmap(file, dtype, "w+", shape=shape)
-
-
 def _checked(
-    pixels: np.ndarray,
+    found: Decoded,
     labels: np.ndarray,
     classes: Sequence[str],
-    skipped: list[Skipped],
     preprocess: Preprocess,
     images: ImageSet,
 ) -> Labelled:
@@ -207,4 +180,4 @@ def _checked(
                 f"at least {FEWEST} are needed: some to train on, some to hold out",
             )
     truth = torch.from_numpy(labels.astype(np.int64))
-    return Labelled(torch.from_numpy(pixels), truth, list(classes), skipped, preprocess)
+    return Labelled(found.pixels, truth, list(classes), found.skipped, preprocess)

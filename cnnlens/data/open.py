@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cnnlens.data.animal_part import PATTERN as ANIMAL_PART
@@ -11,7 +12,7 @@ from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
 from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
 from cnnlens.data.ranges import Bounds
-from cnnlens.data.splits import chosen, splits_in, splits_within, unchosen, within
+from cnnlens.data.splits import chosen, meaning, splits_in, splits_within, unchosen, within
 from cnnlens.data.survey import surveyed
 from cnnlens.data.voc_part import open_voc_part
 from cnnlens.data.walk import is_leftover
@@ -103,6 +104,17 @@ def in_split(images: ImageSet, split: str | None) -> ImageSet:
             "splits are the split column of index.csv, or folders called train, val, test",
         )
     return images.of_split(chosen(images.root, split, sorted(set(images.splits))))
+
+
+def held_out_beside(images: ImageSet) -> ImageSet | None:
+    """Open the images to validate on that lie beside those to train on (``train``, then ``val``,
+    else ``test``), in folders of their own or in every class; None where it is no such split.
+    """
+    if meaning(images.split or "") != "train" or images.aligned or not images.root.is_dir():
+        return None
+    known = splits_in(images.root) or splits_within(open_folder(images.root).paths)
+    beside = [name for kind in ("val", "test") for name in known if meaning(name) == kind]
+    return replace(open_data(images.root, beside[0]), ranges=images.ranges) if beside else None
 
 
 def split_folder(root: Path) -> tuple[Path, tuple[str, ...]]:

@@ -96,11 +96,11 @@ def unchosen(root: Path, known: Sequence[str], where: str = "subfolders") -> Usa
     )
 
 
-def two_splits(data: ImageSet, seed: int) -> tuple[np.ndarray, str]:
+def two_splits(data: ImageSet, seed: int, share: float = LEARNED) -> tuple[np.ndarray, str]:
     """Divide images into those to learn on and those to validate on.
 
-    The data's own splits count where both are there; else seven of ten images are learned on, by a
-    hash of their path and the seed.
+    The data's own splits count where both are there; else a `share` of the images is learned on, by
+    a hash of their path and the seed.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def two_splits(data: ImageSet, seed: int) -> tuple[np.ndarray, str]:
         )
     hashes = [sha256(f"{seed}:{path}".encode("utf-8", "surrogateescape")) for path in data.paths]
     shares = np.array([int.from_bytes(one.digest()[:8], "big") / 2**64 for one in hashes])
-    learned = shares < LEARNED
+    learned = shares < share
     learned[shares.argmin()], learned[shares.argmax()] = True, False  # some of each
     there = f"all are '{names[0]}'" if len(set(names)) == 1 and names[0] else "it names no two"
     words = f"{there}: by a hash of their paths {learned.sum()} of its images are learned from, "

@@ -40,6 +40,7 @@ from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import InvertSettings
+from cnnlens.synthesize.examples import as_planes
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import generators, optimize
@@ -99,10 +100,7 @@ def input_plane(model: Model, pixels: Tensor) -> Tensor:
     """Pixels (c, H, W) uint8, or float in [0, 1], as the picture (C, H, W) in [0, 1] with the
     network's channels.
     """
-    channels = model.preprocess.channels
-    unit = 255 if pixels.dtype == torch.uint8 else 1
-    picture = pixels.to(model.device).float() / unit
-    return picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
+    return as_planes(pixels.to(model.device), model.preprocess.channels)
 
 
 def features(model: Model, layer: Layer, image: Tensor) -> Tensor:
