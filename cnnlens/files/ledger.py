@@ -122,7 +122,7 @@ class Ledger:
             return False
         if not all((self.folder / file).is_file() for file in item.files):
             return False
-        earlier, mine = entry[MADE_FROM], _as_read(item.made_from)
+        earlier, mine = entry[MADE_FROM], as_read(item.made_from)
         return earlier == mine or (item.serves is not None and item.serves(earlier))
 
     def missing(self, items: Iterable[Item]) -> list[Item]:
@@ -131,7 +131,7 @@ class Ledger:
 
     def keep(self, item: Item, entry: Mapping[str, Any]) -> None:
         """Note what has just been made; it is safe from now on."""
-        self.amend(item.name, {**entry, MADE_FROM: _as_read(item.made_from)})
+        self.amend(item.name, {**entry, MADE_FROM: as_read(item.made_from)})
 
     def amend(self, name: str, entry: Mapping[str, Any]) -> None:
         """Put an entry in the place of the one of that name."""
@@ -210,7 +210,7 @@ def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
     return {name: place for name, (place, _) in pictures_of(ledgers).items()}
 
 
-def _as_read(made_from: Mapping[str, Any]) -> Any:
+def as_read(made_from: Mapping[str, Any]) -> Any:
     """Bring it to what a JSON gives back: lists for tuples, texts for keys."""
     return json.loads(to_json(made_from))
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images
 from cnnlens.errors import CnnlensError
-from cnnlens.files.ledger import Item, Ledger
+from cnnlens.files.ledger import Item
+from cnnlens.methods.inversions import Job
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
+from cnnlens.methods.upconv import Upconvs
 from cnnlens.progress import Step, relayed
+from cnnlens.settings.invert import InvertSettings, UpconvSettings
 from cnnlens.settings.option import data_input, images_input, layers_input, raw_input
-from cnnlens.settings.synthesize import InvertSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnlens.model.layers import Layer
-    from cnnlens.report.invert_files import Inverted
     from cnnlens.synthesize.reconstruct import Reconstruction
 
 
@@ -37,88 +37,72 @@ class InvertInputs(Inputs):
     raw: bool = raw_input()
 
 
-@dataclass(frozen=True)
-class Job:
-    """One picture to be made: of an image, from a layer's answer, whole or perturbed."""
-
-    layer: Layer
-    ledger: Ledger
-    image: GivenImage
-    perturb: str
-
-    @property
-    def name(self) -> str:
-        """Its file, below the layer's folder."""
-        name = f"{self.image.name}.png"
-        return name if self.perturb == "none" else f"{self.perturb}/{name}"
-
-    @property
-    def clean(self) -> Job:
-        """The same without perturbation."""
-        return replace(self, perturb="none")
-
-    def entry(self) -> dict[str, Any] | None:
-        """What is known of it; None before it is made."""
-        return self.ledger.entries.get(self.name)
-
-    def inverted(self, entry: dict[str, Any]) -> Inverted:
-        """Describe it to those who draw it."""
-        from cnnlens.report.invert_files import Inverted
-
-        folder = self.ledger.folder
-        return Inverted(self.layer.name, self.image.name, self.perturb, folder, entry)
-
-
 class Invert(Pictured):
     """Invert layers: what is left of a photo in their activations.
 
     Searches for the picture that a layer answers as it answered the photo; what the picture lacks,
-    the layer has forgotten.
+    the layer has forgotten. With --method upconv a network that was trained on -d to give images
+    from the layer's answers makes the picture: it is trained once per layer, resumed when it was
+    interrupted, kept as WORKSPACE/invert/LAYER/upconv.pt, and serves every later image.
     """
 
     name, panel = "invert", "Look at images"
-    asks, settings_types, uses = InvertInputs, (InvertSettings,), ("device", "batch_size")
+    asks, settings_types = InvertInputs, (InvertSettings, UpconvSettings)
+    uses = ("device", "batch_size", "workers")
     sections = (("invert", page_part("sections.inversions")),)
-    columns = ("layer", "image", "perturbed", "feature error", "of mean distance", "pixel RMSE")
+    columns = ("layer", "image", "method", "perturbed", "feature error", "of mean distance",
+               "pixel RMSE", "mean image's")  # fmt: skip
     probes = (("", "attribution.deconv.probe_gradient"),)
     examples = (
         "cnnlens invert model.pt -l conv1 -l conv3 -l conv5 -i dog.jpg",
         "cnnlens invert -l conv5 -i photos/ --perturb binarize",
+        "cnnlens invert -l conv5 -i dog.jpg --method upconv -d train/",
     )
 
     def resolve(self) -> None:
         """Find images, data and layers; see what is there already."""
         study = self.study
         given_images([Path(path) for path in self.asked.image])  # a missing one is an error first
-        if self.asked.data is not None:
-            study.images(self.asked.data)
         layers = study.layers(self.asked.layer, vectors=True)
+        self.upconvs = Upconvs(study, self._training(), self.asked.data)
+        if self.settings.method == "upconv":
+            for layer in layers:
+                self.upconvs.add(layer)
+        elif self.asked.data is not None:
+            study.images(self.asked.data)
         ledgers = [study.ledger("invert", layer) for layer in layers]
         self.images = study.given(self.asked.image, ledgers)
         self.changed = False
-        kinds = dict.fromkeys(("none", self.settings.perturb))
+        kinds, how = dict.fromkeys(("none", self.settings.perturb)), self.settings.method
         for layer, ledger in zip(layers, ledgers, strict=True):
-            jobs = [Job(layer, ledger, image, k) for image in self.images.images for k in kinds]
+            jobs = [Job(layer, ledger, one, how, k) for one in self.images.images for k in kinds]
             self.add(ledger, [self._item(job) for job in jobs], layer)
+
+    def _training(self) -> UpconvSettings:
+        """Settings of a training, which the search has none of."""
+        found = [s for s in self.all_settings if isinstance(s, UpconvSettings)]
+        training = found[0] if found else UpconvSettings()
+        training.check_used(self.settings.method)
+        return training
 
     def _item(self, job: Job) -> Item:
         from cnnlens.synthesize.invert import SEARCH
 
-        settings = replace(self.settings, perturb=job.perturb).as_dict()
-        mark = job.image.mark
-        made_from = self.study.key(job.layer, settings=settings, image=mark, search=SEARCH)
-        one, folder = job.inverted({}), job.ledger.folder
-        beside = [one.original, one.picture]
-        if self.asked.raw:
-            beside.append((folder / job.name).with_suffix(".npz"))
-        files = tuple(path.relative_to(folder).as_posix() for path in beside)
-        return Item(job.name, made_from, files, job)
+        settings, image = replace(self.settings, perturb=job.perturb), job.image.mark
+        if job.method == "upconv":
+            asked = {k: getattr(settings, k) for k in ("method", "perturb", "seed")}
+            network = self.upconvs.of(job.layer).mark
+            made_from = self.study.key(job.layer, settings=asked, image=image, network=network)
+        else:
+            asked = settings.as_dict()
+            made_from = self.study.key(job.layer, settings=asked, image=image, search=SEARCH)
+        return job.item(made_from, self.asked.raw)
 
     def plan(self) -> str:
-        """Say how many pictures are to be searched for."""
+        """Say what is to be trained, and how many pictures are to be searched for."""
         todo: list[Job] = [item.subject for part in self.parts for item in part.todo]
-        if not todo:
-            return ""
+        if not todo or self.settings.method == "upconv":
+            return self.upconvs.plan()
         photos, layers, kinds = (
             len(set(these))
             for these in zip(*((job.image, job.layer, job.perturb) for job in todo), strict=True)
@@ -133,17 +117,19 @@ class Invert(Pictured):
     # ---- the pictures
 
     def work(self) -> Iterator[Step]:
-        """Search for one picture per image, layer and perturbation; each image is read once."""
+        """Make one picture per image, layer and perturbation; each image is read once."""
         import torch
 
         from cnnlens.synthesize.invert import input_plane
         from cnnlens.synthesize.reconstruct import Pairs
 
+        yield from self.upconvs.train()
+        self.failed += self.upconvs.lost.values()
         examples = self.study.examples(self.images.images)
         self.pairs = Pairs(self.study.model, examples, self.study.run.batch_size)
         self._compare_anew()
         todo: dict[GivenImage, list[Item]] = {}
-        for item in (item for part in self.parts for item in part.todo):
+        for item in (item for part in self.parts for item in part.todo if self._can(part)):
             todo.setdefault(item.subject.image, []).append(item)
         model, total, done = self.study.model, sum(map(len, todo.values())), 0
         for image, pixels in self.images.read(model.preprocess, todo):
@@ -166,22 +152,14 @@ class Invert(Pictured):
             self._search(job, photo),
             lambda step: replace(now, note=f"step {step.done} of {step.total}, {step.note}"),
         )
-        entry = {
-            "file": job.name,
-            "layer": job.layer.name,
-            "image": job.image.shown,
-            "name": job.image.name,
-            "perturb": job.perturb,
-            **found.as_dict(self.pairs.mark),
-        }
-        self._write(job, entry, found, photo)
+        entry = job.write(found, photo, self.pairs.mark, self.asked.raw)
         job.ledger.keep(item, entry)
         self.changed = True
 
     def _search(self, job: Job, photo: Tensor) -> Generator[Step, None, Reconstruction]:
         import torch
 
-        from cnnlens.synthesize.reconstruct import reconstruct
+        from cnnlens.synthesize.reconstruct import generate, reconstruct
 
         settings, effects = replace(self.settings, perturb=job.perturb), None
         if job.perturb == "drop-least":
@@ -189,22 +167,17 @@ class Invert(Pictured):
                 raise CnnlensError(f"{job.image.path} was not inverted at {job.layer.name}")
             effects = torch.tensor(clean["effects"])
         pairs, name = self.pairs.distance(job.layer), str(job.image.path)
-        return reconstruct(self.study.model, job.layer, photo, settings, effects, pairs, name)
+        more = (settings, effects, pairs, name)
+        if job.method == "upconv":
+            net = self.upconvs.of(job.layer).net
+            return generate(self.study.model, job.layer, photo, net, *more)
+        return (yield from reconstruct(self.study.model, job.layer, photo, *more))
 
-    def _write(self, job: Job, entry: dict[str, Any], found: Reconstruction, photo: Tensor) -> None:
-        from cnnlens.files import write_npz
-        from cnnlens.report.figures.visualize import as_picture
-        from cnnlens.report.sheet import save_png
-
-        one = job.inverted(entry)
-        planes, original = found.image.cpu().numpy(), photo.cpu().numpy()  # (C, H, W)
-        save_png(one.original, as_picture(original))
-        save_png(one.picture, as_picture(planes))
-        if self.asked.raw:
-            path = (job.ledger.folder / job.name).with_suffix(".npz")
-            write_npz(path, image=found.colours(), input=planes, photo=original)
-            entry["raw"] = path.relative_to(job.ledger.folder).as_posix()
-        _draw(job, entry)
+    def _can(self, part: Part) -> bool:
+        """Whether a layer's pictures can be made: no training has failed."""
+        return self.settings.method != "upconv" or all(
+            self.upconvs.of(i.subject.layer).content for i in part.items
+        )
 
     def _compare_anew(self) -> None:
         """Hold pictures made before against the images of now, where these are others."""
@@ -218,7 +191,7 @@ class Invert(Pictured):
                     continue
                 if pairs := self.pairs.distance(job.layer):
                     entry = held_against(entry, pairs, self.pairs.mark)
-                    _draw(job, entry)
+                    job.draw(entry)
                     part.ledger.amend(job.name, entry)
                     self.changed = True
 
@@ -239,22 +212,17 @@ class Invert(Pictured):
     def summary(self, part: Part) -> dict[str, Any]:
         """Say how deep the layer lies, and which images could not be read."""
         assert part.layer is not None
+        trained = part.ledger.summary.get("upconv")
+        if self.settings.method == "upconv" and (one := self.upconvs.of(part.layer)).content:
+            trained = one.content["about"]
         about = {"layer": part.name, "depth": part.layer.depth}
-        return {**about, "settings": self.settings.as_dict(), "skipped": self.images.skipped}
+        more = {"upconv": trained} if trained else {}
+        settings = self.settings.as_dict()
+        return {**about, "settings": settings, **more, "skipped": self.images.skipped}
 
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
         """Give the picture's errors."""
-        errors = (v if v is None else round(v, 4) for v in entry["errors"].values())
-        yield entry["layer"], entry["name"], entry["perturb"], *errors
-
-
-def _draw(job: Job, entry: dict[str, Any]) -> None:
-    """Set the photo, its inversion and the perturbed one side by side."""
-    from cnnlens.report.invert_files import save_figure
-
-    one, path = job.inverted(entry), job.ledger.folder / job.name
-    clean = job.clean.entry()
-    if job.perturb == "none" or clean is None:
-        save_figure(path, one)
-    else:
-        save_figure(path, job.clean.inverted(clean), one)
+        method = entry.get("method", "regularized")  # as of versions that knew no other
+        found = [*entry["errors"].values(), entry.get("mean_image", {}).get("pixels")]
+        errors = (v if v is None else round(v, 4) for v in found)
+        yield entry["layer"], entry["name"], method, entry["perturb"], *errors

@@ -71,9 +71,20 @@ def save_checkpoint(
         "training": None,
         **more,
     }
+    write_torch(Path(path), content)
+
+
+def write_torch(path: Path, content: Any) -> None:
+    """Write what ``torch.load`` reads, whole or not at all.
+
+    Raises
+    ------
+    CnnlensError
+        When the file cannot be written.
+    """
     buffer = io.BytesIO()  # torch's writer hides why a file cannot be written
     torch.save(content, buffer)
-    with atomic(Path(path)) as temporary:
+    with atomic(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 

@@ -17,11 +17,25 @@ from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Text, fitted, s
 SHEET = "sheet.png"
 _SIDES = (224, 448)  # pixels: smaller inputs are enlarged, larger ones reduced
 
-NAMES = {
+_PERTURBED = {
     "binarize": "binarized",
     "dropout": "half its values dropped",
     "drop-least": "least important maps dropped",
 }
+_TRAINED = "by a trained network"
+#: how pictures are made, for people; the usual way, "none", goes without saying
+NAMES = {
+    **_PERTURBED,
+    "upconv": _TRAINED,
+    **{f"upconv-{perturb}": f"{words}, {_TRAINED}" for perturb, words in _PERTURBED.items()},
+}
+
+
+def kind_of(method: str, perturb: str) -> str:
+    """How a picture is made: "none" by a search from the whole answer, else a key of `NAMES`."""
+    if method == "regularized":
+        return perturb
+    return method if perturb == "none" else f"{method}-{perturb}"
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,8 @@ class Inverted:
     ----------
     layer, image : str
         Which layer's activations were inverted, of which image (the picture's name).
-    perturb : str
-        What became of the activations before: "none", "binarize", …
+    kind : str
+        How it was made, see `kind_of`.
     folder : pathlib.Path
         ``WORKSPACE/invert/<layer>``.
     entry : mapping
@@ -42,14 +56,14 @@ class Inverted:
 
     layer: str
     image: str
-    perturb: str
+    kind: str
     folder: Path
     entry: Mapping[str, Any]
 
     @property
     def picture(self) -> Path:
         """The inverted picture alone."""
-        folder = self.folder if self.perturb == "none" else self.folder / self.perturb
+        folder = self.folder if self.kind == "none" else self.folder / self.kind
         return folder / "pictures" / f"{self.image}.png"
 
     @property
@@ -59,10 +73,13 @@ class Inverted:
 
     @property
     def errors(self) -> list[tuple[str, str]]:
-        """The three errors: name and figures, for people."""
+        """The three errors, and what the mean image's pixels would be off: for people."""
         names = {"features": "feature error", "pairs": "of mean distance", "pixels": "pixel RMSE"}
         found = self.entry["errors"]
-        return [(name, number(found.get(key), 3)) for key, name in names.items()]
+        lines = [(name, number(found.get(key), 3)) for key, name in names.items()]
+        if floor := self.entry.get("mean_image"):
+            lines.append(("mean image’s", number(floor["pixels"], 3)))
+        return lines
 
 
 def read_inversions(workspace: Path) -> list[list[Inverted]]:
@@ -89,16 +106,17 @@ def _read(folder: Path, entries: list[Mapping[str, Any]]) -> Iterator[Inverted]:
         for value in (entry["final"], *entry["errors"].values()):
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{value} in {entry['file']}")
-        one = Inverted(entry["layer"], entry["name"], entry["perturb"], folder, entry)
+        kind = kind_of(entry.get("method", "regularized"), entry["perturb"])
+        one = Inverted(entry["layer"], entry["name"], kind, folder, entry)
         if one.picture.is_file() and one.original.is_file():
             yield one
 
 
 def rows(layers: list[list[Inverted]]) -> dict[tuple[str, str], dict[str, Inverted]]:
-    """Order pictures by image and perturbation, the clean one first; within these by layer."""
+    """Order pictures by image and by how they were made, the usual way first; then by layer."""
     found: dict[tuple[str, str], dict[str, Inverted]] = {}
     for one in (one for layer in layers for one in layer):
-        found.setdefault((one.image, one.perturb), {})[one.layer] = one
+        found.setdefault((one.image, one.kind), {})[one.layer] = one
     images = list(dict.fromkeys(image for image, _ in found))
     order = ["none", *NAMES]
     return dict(
@@ -146,15 +164,14 @@ def _drawn(cell: Cell, side: int) -> Column:
     )
 
 
-def save_figure(path: Path, clean: Inverted, perturbed: Inverted | None = None) -> None:
-    """Write one image's picture at one layer: the photo, its inversion, the perturbed one."""
-    cells = [Cell(clean.original, clean.image), Cell(clean.picture, clean.layer, clean.errors)]
-    how = ""
-    if perturbed is not None:
-        name = NAMES[perturbed.perturb]
-        cells.append(Cell(perturbed.picture, f"{clean.layer}, {name}", perturbed.errors))
-        how = f", whole and {name}"
-    save_png(path, draw_rows([cells], f"What {clean.layer} still knows{how}"))
+def save_figure(path: Path, *made: Inverted) -> None:
+    """Write one image's pictures at one layer: the photo, then each that was made of it."""
+    layer = made[0].layer
+    cells: list[Cell | None] = [Cell(made[0].original, made[0].image)]
+    for one in made:
+        words = f", {NAMES[one.kind]}" if one.kind in NAMES else ""
+        cells.append(Cell(one.picture, f"{layer}{words}", one.errors))
+    save_png(path, draw_rows([cells], f"What {layer} still knows"))
 
 
 def write_sheet(workspace: Path) -> Path | None:
@@ -163,8 +180,8 @@ def write_sheet(workspace: Path) -> Path | None:
     if not layers:
         return None
     grid: list[list[Cell | None]] = []
-    for (image, perturb), found in rows(layers).items():
-        words = [(NAMES[perturb], "")] if perturb in NAMES else []
+    for (image, kind), found in rows(layers).items():
+        words = [(NAMES[kind], "")] if kind in NAMES else []
         photo = Cell(next(iter(found.values())).original, image, words)
         across = [found.get(layer[0].layer) for layer in layers]
         grid.append(

@@ -138,16 +138,16 @@ def inversions(workspace: Path) -> Section | None:
     """Gather the section about inversion: images down, layers across."""
     layers = read_inversions(workspace)
     names, table = [layer[0].layer for layer in layers], []
-    for (image, perturb), found in rows(layers).items():
+    for (image, kind), found in rows(layers).items():
         first = next(iter(found.values()))
-        photo = Shot(first.original, image, NAMES.get(perturb, ""), alt=f"{image} as it was seen")
+        photo = Shot(first.original, image, NAMES.get(kind, ""), alt=f"{image} as it was seen")
         cells = [found.get(name) for name in names]
         shown = [
             Shot(one.picture, facts=one.errors, alt=f"{image} from {one.layer}") if one else None
             for one in cells
         ]
         table.append([photo, *shown])
-    perturbed = any(perturb != "none" for _, perturb in rows(layers))
+    perturbed = any(kind not in ("none", "upconv") for _, kind in rows(layers))
     sources = [layer[0].folder / "invert.json" for layer in layers]
     parts = [Table(["Photo", *names], table, style="inversions")] if table else []
     title = "What its layers still know of a photo"

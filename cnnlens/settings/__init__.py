@@ -1,5 +1,6 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
+from cnnlens.settings.invert import InvertSettings, UpconvSettings
 from cnnlens.settings.measure import (
     CamSettings,
     ClusterSettings,
@@ -14,7 +15,7 @@ from cnnlens.settings.measure import (
 )
 from cnnlens.settings.net2vec import Net2VecSettings
 from cnnlens.settings.run import DataSettings, ModelSettings, RunSettings, Settings
-from cnnlens.settings.synthesize import PRESETS, InvertSettings, VisualizeSettings
+from cnnlens.settings.synthesize import PRESETS, VisualizeSettings
 
 __all__ = [
     "PRESETS",
@@ -34,5 +35,6 @@ __all__ = [
     "Settings",
     "StabilitySettings",
     "UnitsSettings",
+    "UpconvSettings",
     "VisualizeSettings",
 ]

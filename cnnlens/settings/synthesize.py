@@ -233,52 +233,6 @@ class VisualizeSettings(Settings):
 
 
 @dataclass(frozen=True)
-class InvertSettings(Settings):
-    """Network inversion.
-
-    Attributes
-    ----------
-    method : str
-        "regularized": search for the picture by its gradient.
-    perturb : str
-        What becomes of the layer's answer first: "none", "binarize", "dropout", "drop-least".
-    steps : int
-        Passes through the network, forward and backward.
-    lr : float
-        Length of the first step (root mean square of the code's change); later ones find their own.
-    tv, alpha : float
-        Factors on the automatic weights of total variation and α-norm.
-    seed : int
-        Of the noise that the search starts from, and of the dropout.
-    """
-
-    method: str = option("regularized", "How the picture is found.", choices=("regularized",))
-    perturb: str = option(
-        "none",
-        "Also invert the layer's answer with signs alone kept, half its values dropped at random, "
-        "or half its maps, the least important ones.",
-        choices=("none", "binarize", "dropout", "drop-least"),
-    )
-    steps: int = option(400, "Passes through the network.", least=1, hint="400 is usual")
-    lr: float = option(  # beyond the most, the first step leaves black and white pixels alone
-        0.1, "Length of the first step; others follow.", above=0, most=10, hint="0.1 is usual"
-    )
-    tv: float = option(
-        1.0,
-        "Factor on the automatic weight of total variation.",
-        least=0,
-        hint="1 is usual, 0 leaves it out",
-    )
-    alpha: float = option(
-        1.0,
-        "Factor on the automatic weight of the α-norm.",
-        least=0,
-        hint="1 is usual, 0 leaves it out",
-    )
-    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
-
-
-@dataclass(frozen=True)
 class StyleSettings(Settings):
     """Style transfer (see `cnnlens.synthesize.style` for the formula).
 

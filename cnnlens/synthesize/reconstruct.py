@@ -35,6 +35,7 @@ from cnnlens.synthesize.invert import (
     length,
     pair_distance,
 )
+from cnnlens.synthesize.upconv import UpconvNet
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Reconstruction:
         (C',), see `perturb.effects`.
     mean_distance : float or None
         That of pairs of images, which the errors are held against.
+    mean_image : Errors or None
+        Those of the mean image, where a trained network knows it.
     """
 
     image: Tensor
@@ -64,13 +67,16 @@ class Reconstruction:
     norm: float
     effects: Tensor
     mean_distance: float | None = None
+    mean_image: Errors | None = None
 
     def as_dict(self, of: str = "") -> dict[str, Any]:
         """Describe all but the picture for a list; `of` says of which images the distance is."""
+        floor = {} if self.mean_image is None else {"mean_image": asdict(self.mean_image)}
         return {
             "initial": self.trace[0],
             "final": self.trace[-1],
             "errors": asdict(self.errors),
+            **floor,
             "norm": self.norm,
             "mean_distance": self.mean_distance,
             "mean_distance_of": of,
@@ -95,10 +101,10 @@ class Reconstruction:
 
 def held_against(entry: Mapping[str, Any], mean_distance: float, of: str) -> dict[str, Any]:
     """Hold errors that `Reconstruction.as_dict` listed against another mean distance."""
-    distance = entry["errors"]["features"] * entry["norm"]
-    errors = {**entry["errors"], "pairs": distance / mean_distance}
-    now = {"errors": errors, "mean_distance": mean_distance, "mean_distance_of": of}
-    return {**entry, **now}
+    unit = entry["norm"] / mean_distance
+    found = {k: entry[k] for k in ("errors", "mean_image") if k in entry}
+    errors = {k: {**one, "pairs": one["features"] * unit} for k, one in found.items()}
+    return {**entry, **errors, "mean_distance": mean_distance, "mean_distance_of": of}
 
 
 def reconstruct(
@@ -139,9 +145,7 @@ def reconstruct(
     ValueError
         When "drop-least" has no effects.
     """
-    answer = features(model, layer, photo)
-    check_target(answer, layer.name, name)
-    target = perturbed(answer, settings, effects)
+    answer, target = _aim(model, layer, photo, settings, effects, name)
     trace, objective = [], []
     for step in invert(model, layer, target, photo, settings):
         trace.append(step.error)
@@ -157,6 +161,57 @@ def reconstruct(
         perturb.effects(answer, features(model, layer, image)),
         pairs,
     )
+
+
+def generate(
+    model: Model,
+    layer: Layer,
+    photo: Tensor,
+    net: UpconvNet,
+    settings: InvertSettings,
+    effects: Tensor | None = None,
+    pairs: float | None = None,
+    name: str = "this image",
+) -> Reconstruction:
+    """Invert what a layer answers to a photo with a network that was trained to.
+
+    The trace has two places: the mean image, and what the network gives; the objective is the
+    squared error of the pixels. Other parameters and errors as in `reconstruct`.
+
+    Parameters
+    ----------
+    net : UpconvNet
+        Trained on this layer.
+    """
+    answer, target = _aim(model, layer, photo, settings, effects, name)
+    net = net.to(model.device)
+    with torch.no_grad():
+        image = net(target[None])[0].clamp(0, 1)
+    errors, floor = (compare(model, layer, one, photo, answer, pairs) for one in (image, net.floor))
+    return Reconstruction(
+        image,
+        errors,
+        [floor.features, errors.features],
+        [floor.pixels**2, errors.pixels**2],
+        length(answer),
+        perturb.effects(answer, features(model, layer, image)),
+        pairs,
+        floor,
+    )
+
+
+def _aim(
+    model: Model,
+    layer: Layer,
+    photo: Tensor,
+    settings: InvertSettings,
+    effects: Tensor | None,
+    name: str,
+) -> tuple[Tensor, Tensor]:
+    """What a layer answers to a photo, whole and perturbed."""
+    answer = features(model, layer, photo)
+    check_target(answer, layer.name, name)
+    return answer, perturbed(answer, settings, effects)
 
 
 def perturbed(answer: Tensor, settings: InvertSettings, effects: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@
     for step in run.steps(): ...       # a milestone after each epoch: keep `run.state_dict()`
     run.net                            # the weights that did best on the images held out
 
-The rate climbs over a twentieth of the training, then falls along a cosine. Everything random
+The rate climbs at first, then falls along a cosine. Everything random
 follows from the seed and the epoch's number: a run that goes on from an epoch's state ends as an
 unbroken one. A training that diverges goes back to the last epoch and halves its rate.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -24,16 +25,18 @@ from torch import Tensor
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
+from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
-from cnnlens.settings.upconv import UpconvSettings
+from cnnlens.settings.invert import UpconvSettings
 from cnnlens.synthesize.examples import Examples
 from cnnlens.synthesize.upconv import UpconvNet
 
 BATCH = 32  # images per step
 PATIENCE = 10  # epochs without progress that end a training
-_CLIMB = 0.05  # share of the training over which the rate climbs
+_CLIMB = 100  # steps over which the rate climbs, at most a third of the training
 _BACK_OFFS = 4  # halvings of the rate before a training is given up
+_TIMED = 8  # images that say how long one takes
 
 
 class Training:
@@ -80,12 +83,12 @@ class Training:
         self.epoch, self.epochs = 0, settings.passes(len(training))
         self.history: list[dict[str, float]] = []
         self.done = False
-        self._best: tuple[int, dict[str, Tensor]] | None = None
         self._factor, self._limit = 1.0, BATCH
         self._adam = torch.optim.Adam(self.net.parameters(), lr=settings.lr)
         self._scaler = torch.amp.GradScaler(enabled=self._half() is torch.float16)
         floor = examples.floor
         self.floor = _rmse((examples.images(rows) - floor).square() for rows in held_out.split(256))
+        self._best = (0, self.floor, self._weights())  # the mean image, before anything is learned
 
     # ---- the course of it
 
@@ -98,13 +101,13 @@ class Training:
             When it diverges however small the rate is, or memory does not suffice.
         """
         per_epoch = -(-len(self.training) // BATCH)
-        total = self.epochs * len(self.training)
+        steps, total = self.epochs * per_epoch, self.epochs * len(self.training)
         while self.epoch < self.epochs and not self._is_stuck():
             before = copy.deepcopy(self.state_dict())
             begun = self.epoch * len(self.training)
             errors, seen = [], 0
             for number, rows in enumerate(self._order().tensor_split(per_epoch)):
-                errors.append(self._step(rows, (self.epoch + number / per_epoch) / self.epochs))
+                errors.append(self._step(rows, _rate(self.epoch * per_epoch + number, steps)))
                 seen += len(rows)
                 yield Step(begun + seen, total, note=self.words)
             if not self._is_finite(errors):
@@ -113,17 +116,16 @@ class Training:
             self._finish()
             yield Step(begun + seen, total, note=self.words, milestone=True)
         self.done = True
-        if self._best is not None:
-            self.net.load_state_dict(self._best[1])
+        self.net.load_state_dict(self._best[2])
 
     def _order(self) -> Tensor:
         generator = torch.Generator().manual_seed(self.settings.seed * 100_003 + self.epoch)
         return self.training[torch.randperm(len(self.training), generator=generator)]
 
-    def _step(self, rows: Tensor, progress: float) -> float:
+    def _step(self, rows: Tensor, rate: float) -> float:
         """Learn from some images, as many at once as memory allows; give their squared error."""
         for group in self._adam.param_groups:
-            group["lr"] = self.settings.lr * self._factor * _rate(progress)
+            group["lr"] = self.settings.lr * self._factor * rate
         weights = list(self.net.parameters())
         sums = [torch.zeros_like(weight) for weight in weights]
 
@@ -165,19 +167,28 @@ class Training:
         self.epoch += 1
         now = {
             "epoch": self.epoch,
-            "training_rmse": self.rmse(self.training[:: -(-len(self.training) // 1000)]),
+            "training_rmse": self.rmse(self._sample),
             "held_out_rmse": self.rmse(self.held_out),
         }
         self.history.append(now)
-        if self._best is None or now["held_out_rmse"] < self.best["held_out_rmse"]:
-            state = {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}
-            self._best = (self.epoch, state)
+        if now["held_out_rmse"] < self._best[1]:
+            self._best = (self.epoch, now["held_out_rmse"], self._weights())
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}
 
     @property
     def best(self) -> dict[str, float]:
-        """The history's entry of the epoch that did best."""
-        assert self._best is not None
-        return self.history[self._best[0] - 1]
+        """The history's entry of the epoch that did best; of none, as it began."""
+        epoch, held_out, _ = self._best
+        if epoch:
+            return self.history[epoch - 1]
+        return {"epoch": 0, "training_rmse": self.rmse(self._sample), "held_out_rmse": held_out}
+
+    @property
+    def _sample(self) -> Tensor:
+        """About a thousand of the images it learns from, evenly spaced."""
+        return self.training[:: -(-len(self.training) // 1000)]
 
     @property
     def words(self) -> str:
@@ -203,7 +214,7 @@ class Training:
         return float((sum(found) / (len(rows) * math.prod(self.examples.shape))) ** 0.5)
 
     def _is_stuck(self) -> bool:
-        return self._best is not None and self.epoch - self._best[0] >= PATIENCE
+        return self.epoch - self._best[0] >= PATIENCE
 
     def _is_finite(self, errors: list[float]) -> bool:
         return all(map(math.isfinite, errors)) and all(
@@ -246,12 +257,25 @@ class Training:
         self._scaler.load_state_dict(state["scaler"])
 
 
-def _rate(progress: float) -> float:
-    """Factor on the highest rate when `progress` (0 to 1) of a training is done."""
-    return min(1.0, 0.1 + 0.9 * progress / _CLIMB) * (1 + math.cos(math.pi * progress)) / 2
+def _rate(done: int, steps: int) -> float:
+    """Factor on the highest rate when so many steps are done."""
+    climbed = (done + 1) / max(1, min(_CLIMB, steps // 3))
+    return min(1.0, climbed) * (1 + math.cos(math.pi * done / steps)) / 2
 
 
 def _rmse(squares: Iterator[Tensor]) -> float:
     """Root of the mean of squares that come in parts."""
     found = [(float(part.double().sum()), part.numel()) for part in squares]
     return math.sqrt(sum(total for total, _ in found) / sum(number for _, number in found))
+
+
+def seconds_per_image(model: Model, layer: Layer, settings: UpconvSettings) -> float:
+    """About how long an image takes to be learned from, once; measured."""
+    shape = (model.preprocess.channels, *model.preprocess.size)
+    net = UpconvNet(layer.shape, shape, settings.width)
+    net.to(model.device).to(memory_format=torch.channels_last)
+    answers = torch.randn(_TIMED, *layer.shape, device=model.device)
+    for _ in range(2):  # the first does more than it will
+        begun = time.perf_counter()
+        net(answers).square().mean().backward()
+    return (time.perf_counter() - begun) / _TIMED

@@ -7,8 +7,8 @@ follows. Leaky ReLU 0.2 between all of them, nothing behind the last.
 
 Beyond the paper, so that any layer of any network can be inverted: sizes are halved from the
 image's down (rounded up, so that an up-convolution may leave its last row out), the answer is
-brought to the smallest of them by interpolation; answers are standardized; and what comes out is
-added to the mean image, at which training begins.
+brought to the smallest of them by interpolation; answers are standardized; and what comes out, in
+units of a photo's contrast, is added to the mean image, at which training begins.
 
 References
 ----------
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 SLOPE = 0.2  # of the leaky ReLU
 _PLACES = (4, 4)  # that fully connected layers answer at
 _WIDEST = 256  # channels of a convolution, at most
+_CONTRAST = 0.25  # of photos: what comes out of the last layer counts in it
 _CONNECTED = 1024  # units of a fully connected layer, at most
 
 Size = tuple[int, int]
@@ -123,7 +124,7 @@ class UpconvNet(nn.Module):
         maps: Tensor = self.head((features - self.shift) / self.scale)
         if maps.shape[2:] != self.sizes[0]:
             maps = F.interpolate(maps, self.sizes[0], mode="bilinear")
-        images: Tensor = self.tail(maps) + self.floor
+        images: Tensor = self.floor + _CONTRAST * self.tail(maps)
         return images
 
 

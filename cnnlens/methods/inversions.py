@@ -1,0 +1,108 @@
+"""One picture that ``cnnlens invert`` makes: of which image, from what of which layer, how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.files.ledger import Item, Ledger
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnnlens.data.given import GivenImage
+    from cnnlens.model.layers import Layer
+    from cnnlens.report.invert_files import Inverted
+    from cnnlens.synthesize.reconstruct import Reconstruction
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to be made: of an image, from a layer's answer, whole or perturbed."""
+
+    layer: Layer
+    ledger: Ledger
+    image: GivenImage
+    method: str
+    perturb: str
+
+    @property
+    def kind(self) -> str:
+        """How it is made, which names its folder."""
+        from cnnlens.report.invert_files import kind_of
+
+        return kind_of(self.method, self.perturb)
+
+    @property
+    def name(self) -> str:
+        """Its file, below the layer's folder."""
+        name = f"{self.image.name}.png"
+        return name if self.kind == "none" else f"{self.kind}/{name}"
+
+    @property
+    def clean(self) -> Job:
+        """The same without perturbation."""
+        return replace(self, perturb="none")
+
+    def entry(self) -> dict[str, Any] | None:
+        """What is known of it; None before it is made."""
+        return self.ledger.entries.get(self.name)
+
+    def inverted(self, entry: dict[str, Any]) -> Inverted:
+        """Describe it to those who draw it."""
+        from cnnlens.report.invert_files import Inverted
+
+        return Inverted(self.layer.name, self.image.name, self.kind, self.ledger.folder, entry)
+
+    def item(self, made_from: Mapping[str, Any], raw: bool) -> Item:
+        """What the ledger knows it by, and the files beside it."""
+        one, folder = self.inverted({}), self.ledger.folder
+        beside = [one.original, one.picture]
+        if raw:
+            beside.append((folder / self.name).with_suffix(".npz"))
+        files = tuple(path.relative_to(folder).as_posix() for path in beside)
+        return Item(self.name, made_from, files, self)
+
+    def write(self, found: Reconstruction, photo: Tensor, of: str, raw: bool) -> dict[str, Any]:
+        """Write the picture and what stands beside it; return its entry.
+
+        `of` says which images the mean distance is of.
+        """
+        from cnnlens.files import write_npz
+        from cnnlens.report.figures.visualize import as_picture
+        from cnnlens.report.sheet import save_png
+
+        entry: dict[str, Any] = {
+            "file": self.name,
+            "layer": self.layer.name,
+            "image": self.image.shown,
+            "name": self.image.name,
+            "method": self.method,
+            "perturb": self.perturb,
+            **found.as_dict(of),
+        }
+        one = self.inverted(entry)
+        planes, original = found.image.cpu().numpy(), photo.cpu().numpy()  # (C, H, W)
+        save_png(one.original, as_picture(original))
+        save_png(one.picture, as_picture(planes))
+        if raw:
+            path = (self.ledger.folder / self.name).with_suffix(".npz")
+            write_npz(path, image=found.colours(), input=planes, photo=original)
+            entry["raw"] = path.relative_to(self.ledger.folder).as_posix()
+        self.draw(entry)
+        return entry
+
+    def draw(self, entry: dict[str, Any]) -> None:
+        """Set the photo and what was made of it side by side: whole and perturbed, or of a trained
+        network and of a search.
+        """
+        from cnnlens.report.invert_files import save_figure
+
+        one, path = self.inverted(entry), self.ledger.folder / self.name
+        before = self.clean if self.perturb != "none" else replace(self, method="regularized")
+        known = None if before == self else before.entry()
+        if known is None:
+            save_figure(path, one)
+        else:
+            save_figure(path, before.inverted(known), one)
