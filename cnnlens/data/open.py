@@ -110,11 +110,15 @@ def held_out_beside(images: ImageSet) -> ImageSet | None:
     """Open the images to validate on that lie beside those to train on (``train``, then ``val``,
     else ``test``), in folders of their own or in every class; None where it is no such split.
     """
-    if meaning(images.split or "") != "train" or images.aligned or not images.root.is_dir():
+    root = images.root if images.split else images.root.parent
+    name = images.split or images.root.name
+    if meaning(name) != "train" or images.aligned or not root.is_dir():
         return None
-    known = splits_in(images.root) or splits_within(open_folder(images.root).paths)
+    known = splits_in(root)
+    if not known and images.split:
+        known = splits_within(open_folder(root).paths)
     beside = [name for kind in ("val", "test") for name in known if meaning(name) == kind]
-    return replace(open_data(images.root, beside[0]), ranges=images.ranges) if beside else None
+    return replace(open_data(root, beside[0]), ranges=images.ranges) if beside else None
 
 
 def split_folder(root: Path) -> tuple[Path, tuple[str, ...]]:

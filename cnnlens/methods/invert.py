@@ -49,7 +49,7 @@ class Invert(Pictured):
     name, panel = "invert", "Look at images"
     asks, settings_types = InvertInputs, (InvertSettings, UpconvSettings)
     uses = ("device", "batch_size", "workers")
-    sections = (("invert", page_part("sections.inversions")),)
+    sections = (("invert", page_part("inverted.inversions")),)
     columns = ("layer", "image", "method", "perturbed", "feature error", "of mean distance",
                "pixel RMSE", "mean image's")  # fmt: skip
     probes = (("", "attribution.deconv.probe_gradient"),)
@@ -88,7 +88,8 @@ class Invert(Pictured):
     def _item(self, job: Job) -> Item:
         from cnnlens.synthesize.invert import SEARCH
 
-        settings, image = replace(self.settings, perturb=job.perturb), job.image.mark
+        settings = replace(self.settings, perturb=job.perturb, lr=self.settings.rate)
+        image = job.image.mark
         if job.method == "upconv":
             asked = {k: getattr(settings, k) for k in ("method", "perturb", "seed")}
             network = self.upconvs.of(job.layer).mark
@@ -217,7 +218,7 @@ class Invert(Pictured):
             trained = one.content["about"]
         about = {"layer": part.name, "depth": part.layer.depth}
         more = {"upconv": trained} if trained else {}
-        settings = self.settings.as_dict()
+        settings = {**self.settings.as_dict(), "lr": self.settings.rate}
         return {**about, "settings": settings, **more, "skipped": self.images.skipped}
 
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:

@@ -159,7 +159,7 @@ class Upconvs:
         images = self._images()
         beside = held_out_beside(images)
         if beside is not None:
-            return [(images, None), (beside, None)], f"its split '{beside.split}' held out"
+            return [(images, None), (beside, None)], f"its split '{beside.split}'"
         of, words = two_splits(images, self.settings.seed, 1 - self.settings.validation)
         return [(images, np.flatnonzero(of == n).tolist()) for n in (0, 1)], words
 
@@ -261,7 +261,7 @@ class Upconvs:
     def _about(self, run: Training) -> dict[str, Any]:
         """What is told of a training."""
         best = run.best
-        return {
+        found = {
             "data": self._sets[0][0].name,
             "images": len(run.training),
             "held_out": len(run.held_out),
@@ -273,6 +273,7 @@ class Upconvs:
             "mean_image_rmse": run.floor,
             "history": run.history,
         }
+        return {**found, "note": few} if (few := _few_words(found)) else found
 
     def _say(self, name: str, about: dict[str, Any]) -> None:
         """Say how well a network does, and where that is little."""
@@ -280,21 +281,22 @@ class Upconvs:
         learned = about["training_rmse"]
         words = f"{name}: pixel RMSE {held_out:.3f} on {about['held_out']} images held out"
         self.study.voice.note(f"{words}, mean image {floor:.3f}, own images {learned:.3f}")
-        if few := few_words(about):
-            self.study.voice.note(f"{name}: {few}")
+        if "note" in about:
+            self.study.voice.note(f"{name}: {about['note']}")
 
 
-def few_words(about: dict[str, Any]) -> str:
+def _few_words(about: dict[str, Any]) -> str:
     """Say honestly what too few images taught a network; empty where there is nothing to say."""
     count, held_out = about["images"], about["held_out_rmse"]
     if held_out > 0.98 * about["mean_image_rmse"]:
         return (
-            f"the network learned nothing of images that it was not shown ({count} to learn from): "
-            "its pictures are the mean image"
+            f"of {counted(count, 'image')} the network learned nothing that serves for others: its "
+            "pictures are hardly better than the mean image"
         )
-    if count < _FEW or held_out > 1.5 * about["training_rmse"]:
+    if count < _FEW and held_out > 1.2 * about["training_rmse"]:
         return (
-            f"{counted(count, 'image')} to learn from teach it rough colours and shapes; name a "
-            f"folder of thousands with -d DIR for what the layer really knows"
+            f"{counted(count, 'image')} to learn from are few, and it does better on these "
+            f"({about['training_rmse']:.3f}) than on others ({held_out:.3f}): it takes thousands "
+            "to show what the layer really knows"
         )
-    return ""
+    return f"{counted(count, 'image')} to learn from are few" if count < _FEW else ""

@@ -101,6 +101,18 @@ def read_inversions(workspace: Path) -> list[list[Inverted]]:
     return [pictures for _, _, pictures in sorted(found, key=lambda one: one[:2])]
 
 
+def read_trainings(workspace: Path) -> list[tuple[str, Mapping[str, Any], Path]]:
+    """Read what is told of trained networks: layer, what ``invert.json`` says, and where; the
+    shallowest first.
+    """
+    found = []
+    for path in sorted((workspace / "invert").glob("*/invert.json")):
+        document = {} if path.parent.name.startswith(".") else listed(path)[0]
+        if isinstance(about := document.get("upconv"), dict):
+            found.append((document.get("depth", 0), str(document["layer"]), about, path))
+    return [one[1:] for one in sorted(found, key=lambda one: one[:2])]
+
+
 def _read(folder: Path, entries: list[Mapping[str, Any]]) -> Iterator[Inverted]:
     for entry in entries:
         for value in (entry["final"], *entry["errors"].values()):

@@ -37,7 +37,6 @@ from cnnlens.report.contents import (
 )
 from cnnlens.report.figures import part_colours
 from cnnlens.report.figures.explained import predicted, turned
-from cnnlens.report.invert_files import NAMES, read_inversions, rows
 from cnnlens.report.stability_files import StabilityResult, read_stability
 
 
@@ -132,26 +131,6 @@ def class_maps(workspace: Path) -> Section | None:
     ]
     parts = [Gallery(shots, wide=True)] if shots else []
     return section_of("cam", "Where it sees a class", parts, [file])
-
-
-def inversions(workspace: Path) -> Section | None:
-    """Gather the section about inversion: images down, layers across."""
-    layers = read_inversions(workspace)
-    names, table = [layer[0].layer for layer in layers], []
-    for (image, kind), found in rows(layers).items():
-        first = next(iter(found.values()))
-        photo = Shot(first.original, image, NAMES.get(kind, ""), alt=f"{image} as it was seen")
-        cells = [found.get(name) for name in names]
-        shown = [
-            Shot(one.picture, facts=one.errors, alt=f"{image} from {one.layer}") if one else None
-            for one in cells
-        ]
-        table.append([photo, *shown])
-    perturbed = any(kind not in ("none", "upconv") for _, kind in rows(layers))
-    sources = [layer[0].folder / "invert.json" for layer in layers]
-    parts = [Table(["Photo", *names], table, style="inversions")] if table else []
-    title = "What its layers still know of a photo"
-    return section_of("invert", title, parts, sources, perturbed=perturbed)
 
 
 def explanations(workspace: Path) -> Section | None:

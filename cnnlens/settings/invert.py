@@ -31,8 +31,9 @@ class InvertSettings(Settings):
         What becomes of the layer's answer first: "none", "binarize", "dropout", "drop-least".
     steps : int
         Passes through the network, forward and backward.
-    lr : float
-        Length of the first step (root mean square of the code's change); later ones find their own.
+    lr : float or None
+        Length of the first step (root mean square of the code's change), None: `rate`; later ones
+        find their own.
     tv, alpha : float
         Factors on the automatic weights of total variation and α-norm.
     seed : int
@@ -51,13 +52,13 @@ class InvertSettings(Settings):
         choices=("none", "binarize", "dropout", "drop-least"),
     )
     steps: int = option(400, "Passes through the network.", least=1, hint="400 is usual")
-    lr: float = option(  # beyond the most, the first step leaves black and white pixels alone
-        0.1,
+    lr: float | None = option(  # beyond the most, the first step leaves black and white alone
+        None,
         "Length of the first step, others follow; upconv: highest rate of Adam.",
         above=0,
         most=10,
         hint="0.1 is usual",
-        shown="0.1; upconv 0.001",
+        shown="0.1; upconv 0.002",
     )
     tv: float = option(
         1.0,
@@ -78,6 +79,11 @@ class InvertSettings(Settings):
         if self.method == "upconv":
             _check_unused(self, ("steps", "tv", "alpha"), "upconv", "regularized")
 
+    @property
+    def rate(self) -> float:
+        """Length of the first step."""
+        return self.lr or 0.1
+
 
 @dataclass(frozen=True)
 class UpconvSettings(Settings):
@@ -87,8 +93,8 @@ class UpconvSettings(Settings):
     ----------
     epochs : int or None
         Passes over the images, at most; None: as `passes` says.
-    lr : float
-        Highest rate of Adam.
+    lr : float or None
+        Highest rate of Adam; None: `rate`.
     width : int
         Channels at half of the image's size, twice as many at each smaller one.
     validation : float
@@ -105,7 +111,7 @@ class UpconvSettings(Settings):
         least=1,
         shown=f"about {_LOOKS:,} images in all, {_FEWEST} to {_MOST} passes",
     )
-    lr: float = option(1e-3, "Highest rate of Adam.", above=0, most=10)
+    lr: float | None = option(None, "Highest rate of Adam.", above=0, most=10)
     width: int = _training(
         32, "Channels at half the image's size; doubles at each smaller one.", least=1, most=256
     )
@@ -114,6 +120,11 @@ class UpconvSettings(Settings):
     )
     amp: bool = _training(True, "Train in mixed precision on a GPU.")
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+
+    @property
+    def rate(self) -> float:
+        """Highest rate of Adam."""
+        return self.lr or 2e-3
 
     def passes(self, images: int) -> int:
         """Epochs for so many images."""

@@ -162,7 +162,7 @@ def invert(
     randomness = generators(settings.seed, [goal])
     start, answer = _start(model, layer, image, randomness)
     _check_depends(layer, answer, target)
-    rule = LBFGS(settings.lr)
+    rule = LBFGS(settings.rate)
     flat = squared_error(answer, target)
     flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
     detail = max(float(total_variation(photo[None], BETA)), ROUNDING)

@@ -84,7 +84,7 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.done = False
         self._factor, self._limit = 1.0, BATCH
-        self._adam = torch.optim.Adam(self.net.parameters(), lr=settings.lr)
+        self._adam = torch.optim.Adam(self.net.parameters(), lr=settings.rate)
         self._scaler = torch.amp.GradScaler(enabled=self._half() is torch.float16)
         floor = examples.floor
         self.floor = _rmse((examples.images(rows) - floor).square() for rows in held_out.split(256))
@@ -125,7 +125,7 @@ class Training:
     def _step(self, rows: Tensor, rate: float) -> float:
         """Learn from some images, as many at once as memory allows; give their squared error."""
         for group in self._adam.param_groups:
-            group["lr"] = self.settings.lr * self._factor * rate
+            group["lr"] = self.settings.rate * self._factor * rate
         weights = list(self.net.parameters())
         sums = [torch.zeros_like(weight) for weight in weights]
 
@@ -226,7 +226,7 @@ class Training:
         if factor < 0.5**_BACK_OFFS:
             raise CnnlensError(
                 f"training on {self.examples.layer.name} diverged in epoch {self.epoch + 1}, "
-                f"with a rate of {self.settings.lr * self._factor:g} too",
+                f"with a rate of {self.settings.rate * self._factor:g} too",
                 "try a smaller --lr",
             )
         self.load_state_dict(before)
