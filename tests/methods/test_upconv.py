@@ -16,6 +16,7 @@ from PIL import Image
 from cnnlens.cli import app
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.invert import Invert, InvertInputs
+from cnnlens.report.blocks import Note
 from cnnlens.report.inverted import inversions
 from cnnlens.settings import DataSettings, InvertSettings, ModelSettings, UpconvSettings
 from cnnlens.study.session import Study
@@ -148,7 +149,8 @@ def test_the_page_sets_it_below_the_search_with_what_it_learned(made: Path, phot
     told = document(made)["upconv"]  # a search's own list leaves it there
     assert trained.rows[0][0] == "conv2"
     assert trained.rows[0][1].text == f"{told['held_out_rmse']:.3f}"
-    assert section.intro.told["searched"] and section.intro.told["trained"]
+    assert isinstance(section.note, Note)
+    assert section.note.told["searched"] and section.note.told["trained"]
 
 
 def test_an_interrupted_training_goes_on_and_ends_as_an_unbroken_one(
