@@ -12,6 +12,7 @@ cores.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 import time
@@ -125,7 +126,7 @@ def judged(rows: list[dict[str, Any]], reading: float, arguments: Any) -> bool:
     searched = next(key for key in rows[0] if key.startswith("search"))
     few = next(key for key in rows[0] if key.startswith("upconv("))
     minutes = reading + sum(row["minutes"] for row in rows)
-    pairs = list(zip(rows, rows[1:], strict=False))
+    pairs = [*itertools.pairwise(rows)]
     said = {
         "below the mean image everywhere": all(r["upconv"] < r["mean"] for r in rows),
         "below regularized inversion at layer4 and fc": all(
