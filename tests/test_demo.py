@@ -48,7 +48,7 @@ def shown(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
     words = ["demo", "--out", str(out), "--images", "135", "--epochs", "3", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "_STEPS", {"visualize": 8, "invert": 8, "fool": 8})
+        patch.setattr(demo, "_STEPS", {"visualize": 8, "invert": 8, "fool": 8, "net2vec": 3})
         assert _run(words, debug=True) == 0
     layers = {}
     for name in ("trained", "untrained"):
@@ -80,7 +80,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     out, _ = shown
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
-    looks = ["dissect", "visualize", "deconv", "cam", "invert", "fool"]
+    looks = ["dissect", "net2vec", "visualize", "deconv", "cam", "invert", "fool"]
     assert sections == ["units", *looks, "categories", "filters", "explain", "compare"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
@@ -93,9 +93,26 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     assert len(list(pictures.glob("*.png"))) == 2
 
 
+def test_in_a_hurry_it_leaves_out_what_is_slow_and_says_so(shown, tmp_path, capsys):
+    out = tmp_path / "demo"  # networks, data and pictures are there: only what is asked is seen
+    shutil.copytree(shown[0], out)
+    late = ("net2vec", "invert", "cluster", "explain", "compare")
+    for name in late:
+        shutil.rmtree(out / "trained" / name)
+    words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_STEPS", {"visualize": 8, "fool": 8})
+        assert _run(words, debug=True) == 0
+    assert not any((out / "trained" / name).exists() for name in late)
+    page = (out / "trained" / "report.html").read_text()
+    sections = re.findall(r'<section id="(\w+)"', page)
+    assert sections == ["units", "dissect", "visualize", "deconv", "cam", "fool"]
+    assert "left out: combinations of units" in capsys.readouterr().err
+
+
 def test_units_that_are_looked_at_detect_different_concepts(shown):
     out, _ = shown
-    tour = Tour(Screen(quiet=True), out, 135, 4, 0, force=False)
+    tour = Tour(Screen(quiet=True), out, images=135)
     rows = read_csv(out / "trained" / "dissect" / "conv3" / "units.csv")
     assert len({rows[unit]["label"] for unit in tour.detectors}) == len(tour.detectors) == 6
 

@@ -18,6 +18,7 @@ from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
 LAYERS = ("conv1", "conv2", "conv3")
+_DEEP = LAYERS[-1]
 # at the usual 0.04 even untrained filters detect a red figure on white; from here on few do
 MIN_IOU = 0.15
 _SHOWN = 6  # units that are looked at closely, each the best detector of another concept
@@ -26,7 +27,8 @@ _CLASSES = ("red square", "green circle", "blue triangle")
 _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
-_STEPS = {"visualize": 128, "invert": 150, "fool": 60}
+_STEPS = {"visualize": 128, "invert": 150, "fool": 60, "net2vec": 10}
+_WHOLE, _QUICK = (600, 4), (300, 2)  # images to dissect on, epochs of training
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
 
@@ -37,8 +39,18 @@ class Tour:
 
     screen: Screen
     out: Path = out_input("cnnlens-demo", "Folder of data, models, results.")  # noqa: RUF009
-    images: int = option(600, "Images to dissect on.", least=90, panel="What")
-    epochs: int = option(4, "Epochs of training.", least=1, panel="What")
+    quick: bool = option(
+        False,
+        "In under a minute: the trained network, without what is slow.",
+        off="-",
+        panel="What",
+    )
+    images: int | None = option(
+        None, "Images to dissect on.", least=90, shown="600, quick 300", panel="What"
+    )
+    epochs: int | None = option(
+        None, "Epochs of training.", least=1, shown="4, quick 2", panel="What"
+    )
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
     force: bool = False
     summaries: dict[str, Any] = field(default_factory=dict)  # network, layer, summary.json
@@ -46,6 +58,8 @@ class Tour:
     def __post_init__(self) -> None:
         for known in fields_of(Tour):
             known.check(getattr(self, known.attribute))
+        usual = _QUICK if self.quick else _WHOLE
+        self.size = (self.images or usual[0], self.epochs or usual[1])
         self.data = self.out / "shapes"  # labelled
         self.kinds = self.out / "kinds"  # class folders, one per kind of figure
         self.animals = self.out / "animals"  # with parts
@@ -62,6 +76,11 @@ class Tour:
         method = kind(study, *build(kind, {"seed": self.seed, **asked}), page)
         carry_out(method, o.command_line())
         return method
+
+    def run_all(self, *commands: tuple[str, dict[str, Any]]) -> None:
+        """Carry commands out on the trained network, one after the other."""
+        for command, asked in commands:
+            self.run(command, **asked)
 
     def drawn(
         self, make: Callable[..., Path], folder: Path, mark: str, images: int, seed: int
@@ -87,7 +106,7 @@ class Tour:
         from cnnlens.measure.dissected_units import one_per_concept
         from cnnlens.report.dissect_files import read_dissection
 
-        layer = read_dissection(self.out / "trained" / "dissect" / LAYERS[-1])
+        layer = read_dissection(self.out / "trained" / "dissect" / _DEEP)
         return one_per_concept(layer.best())[:_SHOWN]
 
 
@@ -98,8 +117,9 @@ def draw(tour: Tour) -> None:
     """Draw the labelled set."""
     from cnnlens.data.synthetic import make_shapes
 
-    if tour.drawn(make_shapes, tour.data, "index.csv", tour.images, tour.seed + 1):
-        tour.screen.note(f"shapes: {tour.images} images in {tour.data}")
+    images = tour.size[0]
+    if tour.drawn(make_shapes, tour.data, "index.csv", images, tour.seed + 1):
+        tour.screen.note(f"shapes: {images} images in {tour.data}")
 
 
 @one_thread()
@@ -108,7 +128,7 @@ def train(tour: Tour) -> None:
     from cnnlens.interpretable.demo_net import save_trained
     from cnnlens.progress import followed
 
-    for name, epochs in (("untrained", 0), ("trained", tour.epochs)):
+    for name, epochs in (("untrained", 0), ("trained", tour.size[1])):
         path = tour.out / f"{name}.pt"
         if tour.force or not path.exists():
             with tour.screen.progress() as bars:
@@ -134,29 +154,36 @@ def dissect(tour: Tour) -> None:
 @one_thread()
 def look(tour: Tour) -> None:
     """Look closer at the trained network, method after method."""
-    from cnnlens.data.synthetic import make_kinds
-
-    if tour.force or not tour.kinds.is_dir():
-        make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
-    deep, first, photos = LAYERS[-1], f"{LAYERS[0]}:0-{_FIRST - 1}", tour.photos
-    best = f"{deep}:{','.join(map(str, tour.detectors))}"
-    trees = {"data": tour.kinds, "layer": (deep,), "bootstrap": 100}
-    looks: tuple[tuple[str, dict[str, Any]], ...] = (
+    first, photos = f"{LAYERS[0]}:0-{_FIRST - 1}", tour.photos
+    best = f"{_DEEP}:{','.join(map(str, tour.detectors))}"
+    tour.run_all(
         # figures are small: one that a unit sees at one place says more than a map full of them
         ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": _STEPS["visualize"],
                        "target": "centre", "tv": 0.5}),
         ("deconv", {"filter": (best,), "data": tour.data}),
-        ("cam", {"image": photos, "layer": deep, "method": "gradcam", "top": 2}),
+        ("cam", {"image": photos, "layer": _DEEP, "method": "gradcam", "top": 2}),
+        ("fool", {"image": photos, "layer": (_DEEP,), "steps": _STEPS["fool"]}),
+    )  # fmt: skip
+
+
+@one_thread()
+def search(tour: Tour) -> None:
+    """Look on with the methods that take their time: combinations, inversion, trees."""
+    from cnnlens.data.synthetic import make_kinds
+
+    if tour.force or not tour.kinds.is_dir():
+        make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
+    photos, trees = tour.photos, {"data": tour.kinds, "layer": (_DEEP,), "bootstrap": 100}
+    tour.run_all(
+        ("net2vec", {"data": tour.data, "layer": (_DEEP,), "epochs": _STEPS["net2vec"],
+                     "filters": (1, 8)}),
         ("invert", {"image": photos, "layer": LAYERS, "data": tour.data,
                     "steps": _STEPS["invert"]}),
-        ("fool", {"image": photos, "layer": (deep,), "steps": _STEPS["fool"]}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
         # a picture that the trees have not seen goes down the filters of its kind
-        ("explain", {"image": photos[:1], "data": tour.kinds, "layer": deep}),
+        ("explain", {"image": photos[:1], "data": tour.kinds, "layer": _DEEP}),
     )  # fmt: skip
-    for command, asked in looks:
-        tour.run(command, **asked)
 
 
 @one_thread()
@@ -196,21 +223,28 @@ def compare(tour: Tour) -> None:
     tour.run("compare", first, others=(tour.out / other,), out=tour.out / "trained" / FOLDER, top=6)
 
 
+QUICK, WHOLE = (draw, train, dissect, look), (search, finetune, stability, compare)
+
+
 @o.with_fields(*o.common("json", "quiet", "force"), *fields_of(Tour))
 def demo(screen: Screen, **asked: Any) -> None:
     """Show all of it on a synthetic set.
 
     Draws the set, trains a small CNN on it, dissects it beside its untrained twin, and looks
     closer at its best units, its classes and two pictures; ends with an ordinary and an
-    interpretable network side by side. No download, under three minutes on two cores.
+    interpretable network side by side. No download, under three minutes on two cores; with
+    --quick, which leaves the slow ones out, under one.
     """
     from cnnlens.measure.dissection import beside
 
     tour = Tour(screen, **asked)
-    for station in (draw, train, dissect, look, finetune, stability, compare):
+    for station in QUICK if tour.quick else QUICK + WHOLE:
         station(tour)
     page = write_page(tour.out / "trained", tour.screen)
     screen.document({"page": str(page), **tour.summaries})
     table, title = beside(tour.summaries), f"units whose best IoU reaches {MIN_IOU}"
     screen.table(*table, title=title)
+    if tour.quick:
+        left = "combinations of units, inversion, trees, networks trained to be interpretable"
+        screen.note(f"left out: {left}; the same command without --quick adds them")
     screen.say(f"page: {page}")
