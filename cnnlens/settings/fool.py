@@ -33,7 +33,7 @@ class FoolSettings(Settings):
         "Size of a step: root mean square over the image, pixels in [0, 1].",
         above=0,
         most=1,
-        shown="0.0005, from noise 0.005",
+        shown="0.0005, from noise 0.01",
     )
     steps: int = option(500, "Steps of the ascent, at most; DeepFool takes 50.", least=1)
     confidence: float | None = option(
@@ -49,7 +49,7 @@ class FoolSettings(Settings):
 
     def rate(self, from_noise: bool) -> float:
         """Size of a step."""
-        return self.lr or (0.005 if from_noise else 0.0005)
+        return self.lr or (0.01 if from_noise else 0.0005)
 
     def until(self, from_noise: bool) -> float:
         """Probability that ends an ascent."""

@@ -1,8 +1,8 @@
 """Fooling a network: ascent to a class at a low rate, and how much of it is more than noise.
 
 Ascent takes steps of one size along the gradient of a class's log odds (its score less the
-log-sum-exp of the others'), from a photo or from noise, until the network is as sure as it was to
-become. A step's size is a root mean square over the image, in units of the pixel range, so that a
+log-sum-exp of the others'), smoothed by momentum, from a photo or from noise, until the network is
+as sure as it was to become. A step's size is a root mean square over the image, in units of the pixel range, so that a
 rate means the same on any network.
 """
 
@@ -27,6 +27,7 @@ from cnnlens.synthesize.invert import features
 # sizes of random changes that an image is tried with: root mean squares of the pixel range
 NOISE_SIZES = tuple(10 ** (power / 2) for power in range(-8, 0))  # 0.0001 to 0.3
 _DRAWS = 4  # of noise, each size
+_MOMENTUM = 0.9  # near its end a climb without it crosses the ridge to and fro
 _LEVELS = 255
 _GROWTH = 1.15
 _FURTHEST = 40.0  # how many times a change may grow until rounding leaves enough of it
@@ -85,7 +86,7 @@ def ascend(
     CnnlensError
         When the score of the class does not depend on the image.
     """
-    now, flipped = start, None
+    now, flipped, pull = start, None, torch.zeros_like(start)
     for step in range(steps + 1):
         leaf = now.clone().requires_grad_(True)
         scores = answers.scores(leaf[None])
@@ -96,13 +97,14 @@ def ascend(
         if (share >= until and first) or step == steps:
             return
         (slope,) = torch.autograd.grad(_log_odds(scores[0], target), leaf)
-        size = float(slope.double().square().mean()) ** 0.5
-        if not size:
+        if not slope.any():
             raise CnnlensError(
                 f"the score of class {target} does not change with the image",
                 "the network answers every image alike there",
             )
-        now = (now + slope * (rate / size)).clamp(0, 1)
+        pull = _MOMENTUM * pull + (1 - _MOMENTUM) * slope
+        size = float(pull.double().square().mean()) ** 0.5
+        now = (now + pull * (rate / size)).clamp(0, 1)
 
 
 def _log_odds(scores: Tensor, target: int) -> Tensor:

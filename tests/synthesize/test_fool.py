@@ -200,6 +200,19 @@ def test_an_ascent_takes_steps_of_one_size_until_it_is_sure():
     assert [one.steps for one in ended] == [0, 1, 2, 3]
 
 
+def test_an_ascent_is_that_of_the_plain_loop_with_momentum():
+    answers = answers_of(Small(), (32, 32), 3)
+    start = noise(answers, 3, "start")
+    now, pull = start.clone(), 0.0
+    for step in ascend(answers, start, 2, 0.01, 5, 1.0):
+        torch.testing.assert_close(step.image, now)
+        leaf = now.clone().requires_grad_(True)
+        share = answers.scores(leaf[None]).softmax(1)[0, 2]
+        (slope,) = torch.autograd.grad((share / (1 - share)).log(), leaf)
+        pull = 0.9 * pull + 0.1 * slope
+        now = (now + 0.01 * pull / pull.square().mean().sqrt()).clamp(0, 1)
+
+
 def test_noise_flips_what_it_flips_and_less_than_the_change_hardly_ever():
     answers = answers_of(Small(), (32, 32), 3)
     image = noise(answers, 2, "image")
