@@ -2,8 +2,8 @@
 
 Ascent takes steps of one size along the gradient of a class's log odds (its score less the
 log-sum-exp of the others'), smoothed by momentum, from a photo or from noise, until the network is
-as sure as it was to become. A step's size is a root mean square over the image, in units of the pixel range, so that a
-rate means the same on any network.
+as sure as it was to become. A step's size is a root mean square over the image, in units of the
+pixel range, so that a rate means the same on any network.
 """
 
 from __future__ import annotations
