@@ -28,32 +28,6 @@ _ALIKE = 0.5  # of the names; half of them of the same shape: what has less in c
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
 
 
-def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
-    """Find the one architecture a state dict belongs to.
-
-    Parameters
-    ----------
-    shapes : mapping
-        Tensor names to shapes.
-    what : str
-        How to call the state dict in messages.
-
-    Raises
-    ------
-    UsageError
-        When several architectures fit that may compute different things.
-    CnnlensError
-        When none does; says how near the nearest was.
-    """
-    found = found_before(shapes)
-    if found is None:
-        found = search(shapes)
-        remember(shapes, [f.architecture.name for f in found])
-    if exact := [f for f in found if f.exact]:
-        return one_of(exact, what)
-    raise no_fit(found, shapes, what)
-
-
 def found_before(shapes: Shapes) -> list[Fit] | None:
     """What an earlier search found, held against the state dict anew."""
     names = recall(shapes)

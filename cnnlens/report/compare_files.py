@@ -183,10 +183,7 @@ def _number(value: float, digits: int, sign: str = "") -> str:
     return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-0", "0", int(not rounded))
 
 
-# -- pictures side by side: the same unit of each, trees and layouts of classes -------------------
-
-
-# -- units ---------------------------------------------------------------------------------------
+# -- units beside each other ----------------------------------------------------------------------
 
 _MEASURES = {
     "location_instability": "instability",
@@ -246,7 +243,7 @@ def _ranked(layer: ComparedLayer) -> list[int]:
     return [int(unit) for unit in instability.argsort(kind="stable")]  # NaN last
 
 
-# -- clusters ------------------------------------------------------------------------------------
+# -- clusters beside each other -------------------------------------------------------------------
 
 _MEANT = {
     "trees": "whether what joins low in one tree joins low in the other; 1: the same tree",

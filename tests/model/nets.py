@@ -8,7 +8,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from cnnlens.model.architectures import Shapes
+from cnnlens.model.fit import Fit
 from cnnlens.model.hooks import read
+from cnnlens.model.infer import no_fit, one_of, search
 from cnnlens.model.layers import Layers
 from cnnlens.model.trace import Place, trace
 
@@ -22,6 +25,14 @@ def network(name: str, **settings: object) -> nn.Module:
         if name == "alexnet":
             net.classifier = nn.Linear(9216, 5)
     return filled(net.to_empty(device="cpu"))
+
+
+def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
+    """Find the one architecture of a state dict, as `recognise` does where nothing was changed."""
+    found = search(shapes)
+    if exact := [fit for fit in found if fit.exact]:
+        return one_of(exact, what)
+    raise no_fit(found, shapes, what)
 
 
 def filled(net: nn.Module, seed: int = 0) -> nn.Module:

@@ -9,7 +9,8 @@ from cnnlens.model.architectures import shapes_of, weightless
 from cnnlens.model.architectures import timm as timm_nets
 from cnnlens.model.architectures import torchvision as torchvision_nets
 from cnnlens.model.fit import Fit, build, fit
-from cnnlens.model.infer import infer
+
+from .nets import infer
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -22,18 +22,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def searches(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tensors each search was about."""
     seen: list[int] = []
-    original, own = inference.search, recognition.search_own
+    own = recognition.search_own
 
     def counted(shapes: dict[str, tuple[int, ...]]) -> list[inference.Fit]:
         seen.append(len(shapes))
-        return original(shapes)
-
-    def counted_own(shapes: dict[str, tuple[int, ...]]) -> list[inference.Fit]:
-        seen.append(len(shapes))
         return own(shapes)
 
-    monkeypatch.setattr(inference, "search", counted)
-    monkeypatch.setattr(recognition, "search_own", counted_own)
+    monkeypatch.setattr(recognition, "search_own", counted)
     return seen
 
 
@@ -78,13 +73,14 @@ def test_other_versions_are_searched_anew(
 
 
 def test_what_fits_nothing_is_not_searched_twice(
-    home: Path, searches: list[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, searches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference.timm, "names", tuple)  # to be quick
-    messages = []
+    path, messages = tmp_path / "net.pt", []
+    torch.save({"conv1.weight": torch.zeros(128, 3, 3, 3), "fc.bias": torch.zeros(7)}, path)
     for _ in range(2):
         with pytest.raises(CnnlensError) as caught:
-            inference.infer({"conv1.weight": (128, 3, 3, 3), "fc.bias": (7,)}, "net.pt")
+            open_file(path)
         messages.append(caught.value.message)
     assert len(searches) == 1
     assert messages[0] == messages[1]

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from cnnlens.model.architectures import shapes_of, weightless
-from cnnlens.model.infer import infer
 from cnnlens.model.zoo import ZOO
+
+from .nets import infer
 
 # side of the maps after each convolution and each pooling: Chatfield et al., Table 1, worked out
 # with sizes rounded up; Caffe's own log for CaffeNet
