@@ -25,8 +25,7 @@ from cnnlens.data.splits import two_splits
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.combine import Learner, maps
 from cnnlens.measure.concept_bits import Collector
-from cnnlens.measure.concept_fit import Fit, alone, fit_steps, largest
-from cnnlens.measure.concept_task import Task
+from cnnlens.measure.concept_fit import Fit, Task, alone, fit_steps, largest
 from cnnlens.measure.embeddings import Embeddings
 from cnnlens.measure.iou import LabelCache
 from cnnlens.measure.masks import TopValues

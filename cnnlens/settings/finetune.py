@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cnnlens.settings.option import Option, option
+from cnnlens.settings.option import Option, option, seed_option
 from cnnlens.settings.run import Presets, Settings
 
 METHODS = ("icnn", "cgl", "none")
@@ -92,7 +92,7 @@ class FinetuneSettings(Settings):
         "Weights of an inserted convolution: scaled to its maps, or the paper's N(0, 0.01).",
         choices=("scaled", "normal"),
     )
-    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+    seed: int = seed_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnlens.settings.option import option
+from cnnlens.settings.option import option, seed_option
 from cnnlens.settings.run import Settings
 
 
@@ -45,7 +45,7 @@ class FoolSettings(Settings):
     )
     refine: int = option(0, "Bring the smallest change nearer so many times.", least=0)
     maps: int = option(5, "Units of each layer to show: those that changed most.", least=1)
-    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+    seed: int = seed_option()
 
     def rate(self, from_noise: bool) -> float:
         """Size of a step."""

@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from cnnlens.settings.option import option
+from cnnlens.settings.option import option, quantile_option, seed_option
 from cnnlens.settings.run import Settings
-
-
-def _quantile() -> Any:
-    words = "Share of a unit's activations above its threshold."
-    return option(0.005, words, above=0, below=1, metavar="SHARE", hint="try 0.005")
 
 
 def _chance(default: int) -> Any:
@@ -22,10 +17,6 @@ def _chance(default: int) -> Any:
 
 def _top() -> Any:
     return option(8, "Top images shown per unit.", least=0, hint="0 shows none", panel="Output")
-
-
-def _seed() -> Any:
-    return option(0, "Seed of everything random.", least=0, panel="Run")
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ class DissectSettings(Settings):
         Of the shuffles.
     """
 
-    quantile: float = _quantile()
+    quantile: float = quantile_option()
     min_iou: float = option(
         0.04,
         "Best IoU from which a unit is a detector.",
@@ -76,7 +67,7 @@ class DissectSettings(Settings):
         shown="as the paper says",
     )
     top: int = _top()
-    seed: int = _seed()
+    seed: int = seed_option()
 
     @property
     def kept_share(self) -> Fraction:
@@ -112,7 +103,7 @@ class CompareSettings(Settings):
         least=0,
         hint="0 shows no pictures",
     )
-    seed: int = _seed()
+    seed: int = seed_option()
 
 
 @dataclass(frozen=True)
@@ -136,7 +127,7 @@ class StabilitySettings(Settings):
         Of shuffled and random places.
     """
 
-    quantile: float = _quantile()
+    quantile: float = quantile_option()
     wide: float = option(
         0.0,
         "A second such share; 0: that of a mean part.",
@@ -153,7 +144,7 @@ class StabilitySettings(Settings):
         name="category-by",
     )
     top: int = _top()
-    seed: int = _seed()
+    seed: int = seed_option()
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ class UnitsSettings(Settings):
     neighbours: int = option(
         8, "Units listed that respond alike.", least=0, hint="0 looks for none"
     )
-    seed: int = _seed()
+    seed: int = seed_option()
 
 
 @dataclass(frozen=True)
@@ -279,7 +270,7 @@ class ClusterSettings(Settings):
     neighbours: int = option(
         15, "Neighbours of an image in the embedding.", least=2, hint="15 is usual"
     )
-    seed: int = _seed()
+    seed: int = seed_option()
 
     def of_part(self, part: str) -> dict[str, Any]:
         """Return those that one of `PARTS` depends on, for JSON."""
@@ -314,4 +305,4 @@ class OutlierSettings(Settings):
     noise: int = option(
         200, "Random images of each kind; 0 for none.", least=0, hint="0 leaves it out"
     )
-    seed: int = _seed()
+    seed: int = seed_option()

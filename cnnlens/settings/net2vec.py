@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from cnnlens.errors import UsageError
-from cnnlens.settings.option import option
+from cnnlens.settings.option import option, quantile_option, seed_option
 from cnnlens.settings.run import Presets, Settings
 
 
@@ -63,17 +63,10 @@ class Net2VecSettings(Settings):
         "the best unit is chosen on them, or the paper's half.",
         choices=("fitted", "half"),
     )
-    quantile: float = option(
-        0.005,
-        "Share of a unit's activations above its threshold.",
-        above=0,
-        below=1,
-        metavar="SHARE",
-        hint="try 0.005",
-    )
+    quantile: float = quantile_option()
     chance: int = option(1, "Shuffles of label maps for the chance level; 0 for none.", least=0)
     top: int = option(8, "Images shown per concept.", least=0, hint="0 shows none", panel="Output")
-    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+    seed: int = seed_option()
 
     presets: ClassVar[Presets] = {"paper": {"loss": "reference", "cut": "half"}}
 

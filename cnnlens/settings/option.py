@@ -195,6 +195,20 @@ def _listed(choices: tuple[str, ...]) -> str:
     return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
 
 
+# ---- settings that several methods have, each written once
+
+
+def quantile_option() -> Any:
+    """``--quantile``: the share of a unit's activations that its mask keeps."""
+    words = "Share of a unit's activations above its threshold."
+    return option(0.005, words, above=0, below=1, metavar="SHARE", hint="try 0.005")
+
+
+def seed_option() -> Any:
+    """``--seed``."""
+    return option(0, "Seed of everything random.", least=0, panel="Run")
+
+
 # ---- inputs that several methods ask for, each written once
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cnnlens.errors import UsageError
-from cnnlens.settings.option import Field, fields_of, option, values_of
+from cnnlens.settings.option import Field, fields_of, option, seed_option, values_of
 
 ORDERS = ("alphabetical", "natural")  # of class folders
 Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
@@ -311,7 +311,7 @@ class RunSettings(Settings):
         panel="Run",
     )
     workers: int = option(4, "Threads that read images.", least=0, panel="Run")
-    seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
+    seed: int = seed_option()
 
 
 @dataclass(frozen=True)
