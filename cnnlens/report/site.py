@@ -39,7 +39,7 @@ from cnnlens.report.site_folder import MAKER, MARK, Pictures, site_folder
 from cnnlens.report.unit_page import unit_layers
 
 _STYLES = ("style.css", "units.css", "site.css")
-_SCRIPTS = ("site.js",)
+_SCRIPTS = ("elements.js", "site.js")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,5 @@
-"use strict";
 // What a site's pages do beyond reading: search and order, keys, switches, links to copy.
 document.documentElement.classList.add("js");
-
-// Make an element. Text goes in as text, never as markup: names come from files.
-function h(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
-  return node;
-}
 
 const root = document.body.dataset.root;
 
@@ -163,22 +150,6 @@ function startSwitches() {
     if (kept !== null && !whole?.disabled) masks.checked = kept === "1";
     masks.addEventListener("input", () => memory.keep("masks", masks.checked ? "1" : ""));
   }
-}
-
-async function copyText(text, button) {
-  const said = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = h("textarea", { readonly: true, style: "position:fixed;left:-99rem" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  button.textContent = "copied";
-  setTimeout(() => (button.textContent = said), 1200);
 }
 
 function startTools() {

@@ -222,22 +222,6 @@ function copies(unit, known) {
   return [h("span", { class: "tool small" }, "copy"), copy("link", () => location.href), copy("CSV", () => csvOf(row)), copy("JSON", () => JSON.stringify({ ...row, ...lists }, null, 2))];
 }
 
-async function copyText(text, button) {
-  const said = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = h("textarea", { readonly: true, class: "off-screen" });
-    area.value = text;
-    panel.node.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  button.textContent = "copied";
-  setTimeout(() => (button.textContent = said), 1200);
-}
-
 // -- an image ----------------------------------------------------------------------------------------
 
 function imagePage(name) {
