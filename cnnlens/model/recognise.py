@@ -90,7 +90,8 @@ def _candidates(views: Sequence[View]) -> Iterator[tuple[View, list[Fit]]]:
         for view in fresh:
             if found := look(shapes_of(view.state)):
                 yield view, found
-    for view in [v for v in fresh if not v.rank[0]][:_SEARCHED] or fresh[:1]:
+    likely = [view for view in fresh if not view.rank[0]][:_SEARCHED]
+    for view in likely or (fresh[:1] if len(fresh) == len(views) else ()):
         shapes = shapes_of(view.state)
         found = search(shapes)
         remember(shapes, [f.architecture.name for f in found])
