@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Unfinished
 from cnnlens.methods.pictured import Part
 from cnnlens.progress import Step
 
 if TYPE_CHECKING:
     from cnnlens.model.model import Model
+    from cnnlens.study.session import Study
     from cnnlens.synthesize.goals import Goal
     from cnnlens.synthesize.objective import Objective
     from cnnlens.synthesize.visualize import Picture
@@ -64,6 +67,25 @@ class Ascents(Part):
         if goal.variant == 1 and picture.final < best:
             return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
         return ""
+
+    def read_stores(self, study: Study) -> None:
+        """Read what the workspace's data says of the units, the data used last first."""
+        from cnnlens.report.figures.dataset_examples import DatasetExamples
+
+        if self.layer is None:
+            return
+        units = [item.subject.about["unit"] for item in self.items]
+        units = [unit for unit in units if unit is not None]
+        self.examples = DatasetExamples(study.model, self.layer, units)
+        activations, file = study.workspace.path / "activations", f"{self.layer.folder}.h5"
+        stores = (
+            (activations / data["name"] / file, partial(study.remembered, data))
+            for data in reversed(study.workspace.document["data"])
+        )
+        try:
+            self.examples.read_stores(stores if units else ())
+        except CnnlensError as error:
+            study.voice.note(f"no top images beside the pictures: {error.message}")
 
     def label(self, workspace: Path) -> None:
         """Bring the labels of all pictures to what the dissection says now; raise where it is

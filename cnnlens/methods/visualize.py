@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +13,22 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.ledger import Item, Unfinished
 from cnnlens.methods.ascents import Ascents
+from cnnlens.methods.generated import OfGenerator
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Pictured, counted
+from cnnlens.methods.priors import Nothing, PhotosSpectrum
 from cnnlens.progress import Step
-from cnnlens.settings.option import filters_input, option, raw_input
+from cnnlens.settings.generator import GeneratorSettings
+from cnnlens.settings.option import data_input, filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
 
 if TYPE_CHECKING:
-    from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
     from cnnlens.synthesize.goals import Goal
-    from cnnlens.synthesize.maco import Spectrum
     from cnnlens.synthesize.visualize import Picture, PictureStep
 
 _GRADIENT = "attribution.deconv.probe_gradient"
 LOGITS = "logits"  # the folder of pictures of classes
-_PHOTOS = 128  # whose spectrum counts, at most
 _MORE = "more --steps or --contrast may help, or --init IMAGE"
 KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 
@@ -54,6 +53,10 @@ class VisualizeInputs(Inputs):
         metavar="N",
         panel="What",
     )
+    data: Path | None = data_input(
+        "Photos that a generator learns from, or whose spectrum maco takes. "
+        "Default: the workspace's last ones."
+    )
     raw: bool = raw_input()
 
 
@@ -65,7 +68,8 @@ class Visualize(Pictured):
     """
 
     name, panel = "visualize", "Look at units"
-    asks, settings_types, uses = VisualizeInputs, (VisualizeSettings,), ("device", "batch_size")
+    asks, settings_types = VisualizeInputs, (VisualizeSettings, GeneratorSettings)
+    uses = ("device", "batch_size", "workers")
     sections = (("visualize", page_part("sections.visualizations")),)
     columns = ("layer", "picture", "at first", "in the end", "× best image", "label")
     part_type = Ascents
@@ -93,8 +97,8 @@ class Visualize(Pictured):
                 self.photo = start.pixels(self.study.model.preprocess)
         self.shown = self.settings.as_dict() | ({"init": start.shown} if start else {})
         self.mark = start.mark if start else ""
-        self.spectrum, photos = self._spectrum() if self.settings.method == "maco" else (None, "")
-        self.shown |= {"spectrum": photos} if photos else {}
+        self.prior = self._prior()
+        self.shown |= self.prior.shown
         self.directions: dict[str, str] = {}  # marks of concepts' weights, by the picture's name
         for layer, goals in self._goals():
             command, name = ("visualize", "") if layer else (f"visualize/{LOGITS}", LOGITS)
@@ -102,23 +106,18 @@ class Visualize(Pictured):
             variants = [one for goal in goals for one in goal.variants(self.asked.several)]
             self.add(ledger, [self._item(layer, goal) for goal in variants], layer, name)
 
-    def _spectrum(self) -> tuple[Spectrum | None, str]:
-        """Measure the spectrum of the workspace's photos; say whose it is."""
-        from cnnlens.synthesize.maco import spectrum_of
-        from cnnlens.synthesize.usual import image_size
-
-        model = self.study.model
-        shape = (model.preprocess.channels, *image_size(model, self.settings))
-        data = self.study.photos()
-        if data is None:
-            self.study.voice.note("the workspace has no photos: their spectrum is taken to be 1/f")
-            return None, "1/f"
-        photos = data.sample(_PHOTOS, model.preprocess)
-        if not len(photos):
-            raise CnnlensError(f"no image of {data.name} can be read", "extract other data first")
-        note = f"the spectrum is that of {len(photos)} photos of {data.name}"
-        self.study.voice.note(note)
-        return spectrum_of(photos, shape), f"{len(photos)} of {data.name}, {data.fingerprint}"
+    def _prior(self) -> Nothing:
+        """Find what pictures take from photos, as their method says."""
+        data = self.study.images(self.asked.data) if self.asked.data else None
+        own: GeneratorSettings = self.all_settings[1]
+        if self.settings.method == "generator":
+            return OfGenerator(self.study, self.settings, data, own)
+        if own != GeneratorSettings():
+            raise UsageError(
+                f"--method {self.settings.method} has no generator", "add --method generator"
+            )
+        kind = PhotosSpectrum if self.settings.method == "maco" else Nothing
+        return kind(self.study, self.settings, data)
 
     def _goals(self) -> list[tuple[Layer | None, list[Goal]]]:
         """List what was named, each place and each picture once; None stands for the classes."""
@@ -170,13 +169,14 @@ class Visualize(Pictured):
         from cnnlens.synthesize.usual import made_with
 
         used = made_with(self.study.model, self.settings, goal.objective)
-        return used | {
-            name: self.shown[name] for name in ("init", "spectrum") if name in self.shown
-        }
+        init = {"init": self.shown["init"]} if "init" in self.shown else {}
+        return used | init | self.prior.shown
 
     def plan(self) -> str:
         """Say how many pictures of what, in how many steps."""
-        words = [f"{made}: {self.settings.steps} steps each"] if (made := self.to_make()) else []
+        made = self.to_make()
+        words = [one for one in (self.prior.plan(),) if made and one]
+        words += [f"{made}: {self.settings.climb} steps each"] if made else []
         begun = [one for part in self.parts for one in part.rounds if one.begun]
         words += [f"{len(one.begun)} of them from step {one.step} on" for one in begun]
         return "; ".join(words)
@@ -187,8 +187,10 @@ class Visualize(Pictured):
         """Optimize layer after layer, since a pass ends at its layer; then set beside, lay out."""
         from cnnlens.report.figures.visualize import write_sheet
 
+        if any(part.todo for part in self.parts):
+            yield from self.prior.work()
         for part in self.parts:
-            self._read_stores(part)
+            part.read_stores(self.study)
         yield from self._optimize()
         self._check_reached()
         for part in self.parts:
@@ -198,12 +200,13 @@ class Visualize(Pictured):
                 except CnnlensError as error:
                     self.study.voice.note(f"no labels beside the pictures: {error.message}")
                 yield from part.set_beside()
+            self.prior.compare(part)
             title = f"{part.name} · {self.study.model.arch}"
             write_sheet(part.ledger.folder, part.ledger.entries.values(), title)
 
     def _optimize(self) -> Iterator[Step]:
         """Make the pictures; one bar for the whole request counts the steps of all."""
-        steps, count, done = self.settings.steps, sum(len(part.todo) for part in self.parts), 0
+        steps, count, done = self.settings.climb, sum(len(part.todo) for part in self.parts), 0
         yield Step(0, count * steps, "optimizing", unit="steps")
         for part in self.parts:
             for unfinished in part.rounds:
@@ -229,7 +232,7 @@ class Visualize(Pictured):
         activations = [goal.activation for goal in goals]
         model, run = self.study.model, self.study.run
         steps = visualize(
-            model, objectives, self.settings, run, self.photo, activations, state, self.spectrum
+            model, objectives, self.settings, run, self.photo, activations, state, self.prior.value
         )
         with closing(steps):
             for step in steps:
@@ -269,7 +272,8 @@ class Visualize(Pictured):
             return ""  # what is shown is the way from the photo; or there is no unit that sleeps
         # only what was made large anywhere on the map can be held against peaks on photos
         anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
-        return part.failure(goal, picture, anywhere)
+        best_counts = self.settings.method != "generator"  # which keeps to what photos can show
+        return part.failure(goal, picture, anywhere and best_counts)
 
     def _check_reached(self) -> None:
         """Say what has no picture; raise where nothing has one that was asked for."""
@@ -290,27 +294,6 @@ class Visualize(Pictured):
             first, *more = (f"{name} {reason}" for name, reason in weak.items())
             others = f", nor of {counted(len(more), 'other')}" if more else ""
             raise CnnlensError(f"{first}: no picture of it is kept{others}", _MORE)
-
-    def _read_stores(self, part: Ascents) -> None:
-        """Read what the workspace's data says of the units that were asked for."""
-        from cnnlens.report.figures.dataset_examples import DatasetExamples
-
-        units = [item.subject.about["unit"] for item in part.items]
-        units = [unit for unit in units if unit is not None]
-        if part.layer is None:
-            return
-        part.examples = DatasetExamples(self.study.model, part.layer, units)
-        try:
-            part.examples.read_stores(self._stores(part.layer) if units else ())
-        except CnnlensError as error:
-            self.study.voice.note(f"no top images beside the pictures: {error.message}")
-
-    def _stores(self, layer: Layer) -> Iterator[tuple[Path, Callable[[], ImageSet]]]:
-        """Say where stores of the layer may be, of the data that was used last first."""
-        space = self.study.workspace
-        for data in reversed(space.document["data"]):
-            store = space.path / "activations" / data["name"] / f"{layer.folder}.h5"
-            yield store, partial(self.study.remembered, data)
 
     # ---- what is said
 

@@ -121,7 +121,8 @@ class Layers:
         self._aliases = {a: self._of_value(passed, v, a) for a, v in found.values.items()}
         self._deepest, self._goes_on = found.last, found.goes_on
         self._paths = self._find_paths()
-        self._vectors = self._find_vectors()
+        #: modules that return one vector per image, by path
+        self.vectors = self._find_vectors()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -231,8 +232,8 @@ class Layers:
     def _path(self, path: str, typed: str, vectors: bool) -> Layer:
         if path in self._paths:
             return self._with_alias(self._paths[path])
-        if vectors and path in self._vectors:
-            return self._vectors[path]
+        if vectors and path in self.vectors:
+            return self.vectors[path]
         why = self._silent.get(path)
         if called := [c for c in self._calls if c.path == path]:
             why = f"gives no map: its output is {_times(called[-1].shape[1:])} per image"
@@ -241,7 +242,7 @@ class Layers:
                 f"layer '{typed}' {why}",
                 "choose a layer with maps (units × height × width); `cnnlens layers` lists them",
             )
-        named = [*self._paths, *self._aliases, *(self._vectors if vectors else ())]
+        named = [*self._paths, *self._aliases, *(self.vectors if vectors else ())]
         near = did_you_mean(typed, named)
         raise UsageError(
             f"no layer '{typed}' in the network" + (f"; {near}" if near else ""),

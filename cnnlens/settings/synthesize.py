@@ -43,8 +43,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# what maco takes of the settings
-_MACO = {"method", "steps", "lr", "views", "size", "target", "rivals", "transparent", "seed"}
+# what methods take of the settings that do not regularize an image themselves, and why not the rest
+_TAKES = {
+    "maco": ({"transparent", "size"}, "the spectrum of photos does their work"),
+    "generator": ({"jitter", "rotate", "scale", "init"}, "the generator does their work"),
+}
+_ALL_TAKE = {"method", "steps", "lr", "views", "target", "rivals", "seed"}
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,20 @@ class VisualizeSettings(Settings):
     Attributes
     ----------
     method : str
-        "pixels": all of an image; "maco": its phases, with the spectrum of photos.
+        "pixels": all of an image; "maco": its phases, with the spectrum of photos; "generator": the
+        code of a generator (`cnnlens.settings.generator` has its settings).
     views : int or None
         Views of an image in each step; None: 1, of a class 2; maco 4, of an image larger than the
-        input 32.
+        input 32; generator 1.
     transparent : bool
         maco: the picture has what counts little for the unit clear.
-    steps : int
-        Ascent steps.
+    steps : int or None
+        Ascent steps; None: 256, generator 200.
     lr : float or None
         Adam's learning rate; for plain ascent the root mean square of a step, in units of the
-        pixel range; for maco NAdam's, in radians. None: here as in `falloff`, `contrast`, `jitter`,
-        `rotate` and `scale`, what suits the network, and a class or a unit
+        pixel range; for maco NAdam's, in radians; for a generator the root mean square of a step,
+        in shares of the largest values that a code may have. None: here as in `falloff`,
+        `contrast`, `jitter`, `rotate` and `scale`, what suits the network, and a class or a unit
         (`cnnlens.synthesize.usual.completed`); each picture's entry says what that was.
     size : int
         Shorter side of the image that is optimized, in pixels; 0: the input's.
@@ -116,17 +122,23 @@ class VisualizeSettings(Settings):
 
     method: str = option(
         "pixels",
-        "What is optimized: all of an image, or its phases with the spectrum of the workspace's "
-        "photos (maco).",
-        choices=("pixels", "maco"),
+        "What is optimized: all of an image, its phases with the spectrum of the workspace's "
+        "photos (maco), or the code of a generator, which learns from them once.",
+        choices=("pixels", "maco", "generator"),
     )
     views: int | None = option(
         None, "Views in each step.", least=1, shown="1, for classes 2, for maco 4", panel="Views"
     )
     transparent: bool = option(False, "maco: leave clear what counts little for the unit.")
-    steps: int = option(256, "Ascent steps.", least=1, panel="Steps")
+    steps: int | None = option(
+        None, "Ascent steps.", least=1, shown="256, for generator 200", panel="Steps"
+    )
     lr: float | None = option(
-        None, "Learning rate.", above=0, shown="0.3, for classes 0.15, for maco 0.4", panel="Steps"
+        None,
+        "Learning rate.",
+        above=0,
+        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.05",
+        panel="Steps",
     )
     size: int = option(
         0,
@@ -220,16 +232,23 @@ class VisualizeSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method != "maco":
+        if self.method == "pixels":
             return
+        taken, instead = _TAKES[self.method]
         usual = {field.name: field.default for field in fields(self)}
-        more = [k for k, v in usual.items() if k not in _MACO and getattr(self, k) != v]
+        taken = taken | _ALL_TAKE
+        more = [k for k, v in usual.items() if k not in taken and getattr(self, k) != v]
         if more:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in more)
             raise UsageError(
-                f"--method maco does not take {names}: the spectrum of photos does their work",
+                f"--method {self.method} does not take {names}: {instead}",
                 "leave them and the --preset that sets them out, or use --method pixels",
             )
+
+    @property
+    def climb(self) -> int:
+        """How many steps it is, where that is left open."""
+        return self.steps or (200 if self.method == "generator" else 256)
 
 
 @dataclass(frozen=True)

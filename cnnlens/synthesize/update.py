@@ -117,6 +117,34 @@ class Ascent:
         """Go on."""
 
 
+@dataclass(frozen=True)
+class Decaying:
+    """A rule after which every number of a code is a share smaller.
+
+    Attributes
+    ----------
+    rule : Adam or Ascent
+        What makes the step.
+    decay : float
+        What is left of a code after it; .99 in the papers.
+    """
+
+    rule: Adam | Ascent
+    decay: float
+
+    def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
+        """Return a new code."""
+        return self.decay * self.rule(code, gradient, values)
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what the rule remembers."""
+        return self.rule.state()
+
+    def resume(self, code: Tensor, state: Mapping[str, Tensor], steps: int) -> None:
+        """Go on from there."""
+        self.rule.resume(code, state, steps)
+
+
 def unit_size(gradient: Tensor) -> Tensor:
     """Divide each row of (N, …) by its root mean square; what is 0 stays 0."""
     size = gradient.flatten(1).square().mean(1).sqrt()

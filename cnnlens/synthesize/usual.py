@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnnlens.model.model import Model
 from cnnlens.settings import VisualizeSettings
+from cnnlens.synthesize.generator import Generated, Generator
 from cnnlens.synthesize.image import Fourier, Image, Pixels
 from cnnlens.synthesize.maco import (
     CROPS,
@@ -34,7 +35,7 @@ from cnnlens.synthesize.regularize import (
 )
 from cnnlens.synthesize.slope import Recipe
 from cnnlens.synthesize.transform import Transform
-from cnnlens.synthesize.update import UPDATES, NAdam, Update
+from cnnlens.synthesize.update import UPDATES, Ascent, Decaying, NAdam, Update
 
 _FADING = 0.4  # cycles per pixel
 
@@ -48,6 +49,9 @@ _USUAL: dict[str, dict[str, Any]] = {
     "class": {"lr": 0.15, "falloff": 1.75, "jitter": 1 / 5.6, "rotate": 16.0, "scale": 0.6},
 }
 _VIEWS = {"patch": 1, "scene": 1, "class": 2}
+# A generator's image is seen as it is; a step moves a code by a twentieth of what it may be.
+_OF_CODES = {"lr": 0.05, "views": 1, "jitter": 0.0, "rotate": 0.0, "scale": 0.0}
+DECAY = 0.99  # what is left of a code after a step
 _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 
 
@@ -68,6 +72,9 @@ def completed(model: Model, settings: VisualizeSettings, objective: Objective) -
     if settings.method == "maco":  # its spectrum and its views are not to be chosen
         large = min(image_size(model, settings)) > side
         found = {"lr": CROPS_RATE, "views": CROPS} if large else {"lr": RATE, "views": VIEWS}
+    if settings.method == "generator":
+        found = dict(_OF_CODES)
+    found["steps"] = settings.climb
     missing = {name: value for name, value in found.items() if getattr(settings, name) is None}
     return replace(settings, **missing)
 
@@ -85,6 +92,8 @@ def made_with(model: Model, settings: VisualizeSettings, objective: Objective) -
 def update_of(settings: VisualizeSettings) -> Update:
     """Choose what makes a step of a gradient."""
     assert settings.lr is not None
+    if settings.method == "generator":
+        return Decaying(Ascent(settings.lr), DECAY)
     kind = NAdam if settings.method == "maco" else UPDATES[settings.update]
     return kind(settings.lr)
 
@@ -92,13 +101,13 @@ def update_of(settings: VisualizeSettings) -> Update:
 def recipe(settings: VisualizeSettings) -> Recipe:
     """Translate completed settings into what the loop takes."""
     if settings.method == "maco":
-        return Recipe(settings.steps, Crops(), views=settings.views or VIEWS)
+        return Recipe(settings.climb, Crops(), views=settings.views or VIEWS)
     weights = (
         Penalty("total variation", settings.tv, partial(total_variation, beta=settings.beta)),
         Penalty("α-norm", settings.alpha, alpha_norm),
     )
     return Recipe(
-        steps=settings.steps,
+        steps=settings.climb,
         transform=Transform(settings.jitter or 0, settings.scale or 0, settings.rotate or 0),
         views=settings.views or 1,
         penalties=tuple(penalty for penalty in weights if penalty.weight),
@@ -116,11 +125,24 @@ def recipe(settings: VisualizeSettings) -> Recipe:
     )
 
 
-def image_of(model: Model, settings: VisualizeSettings, spectrum: Spectrum | None = None) -> Image:
-    """Return what is optimized: the settings' basis, at the settings' size."""
+Prior = Spectrum | Generator  # what an image takes from photos
+
+
+def image_of(model: Model, settings: VisualizeSettings, prior: Prior | None = None) -> Image:
+    """Return what is optimized: the settings' basis, at the settings' size; or what `prior` says.
+
+    Raises
+    ------
+    ValueError
+        When the method needs a generator, and there is none.
+    """
     shape = (model.preprocess.channels, *image_size(model, settings))
+    if isinstance(prior, Generator):
+        return Generated(shape, prior, model)
+    if settings.method == "generator":
+        raise ValueError("method 'generator' needs a generator")
     if settings.method == "maco":
-        return Phases(shape, spectrum or usual_spectrum(shape))
+        return Phases(shape, prior or usual_spectrum(shape))
     if settings.basis == "pixels":
         return Pixels(shape)
     return Fourier(shape, settings.falloff or 0, fading=_FADING)

@@ -20,12 +20,20 @@ from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import Fourier, Image
-from cnnlens.synthesize.maco import Spectrum, transparency
+from cnnlens.synthesize.maco import transparency
 from cnnlens.synthesize.objective import Objective, evaluate
 from cnnlens.synthesize.optimize import AscentStep, generators, optimize
 from cnnlens.synthesize.slope import mean_colour
 from cnnlens.synthesize.transform import resized
-from cnnlens.synthesize.usual import bounds, completed, image_of, kind_of, recipe, update_of
+from cnnlens.synthesize.usual import (
+    Prior,
+    bounds,
+    completed,
+    image_of,
+    kind_of,
+    recipe,
+    update_of,
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def visualize(
     photo: np.ndarray | None = None,
     activations: Sequence[Objective] | None = None,
     state: Mapping[str, Any] | None = None,
-    spectrum: Spectrum | None = None,
+    prior: Prior | None = None,
 ) -> Generator[PictureStep, None, None]:
     """Optimize an image for each objective.
 
@@ -123,14 +131,14 @@ def visualize(
         When an activation is not finite, or memory runs out.
     """
     settings, run = settings or VisualizeSettings(), run or RunSettings()
-    total = len(objectives) * settings.steps
+    total = len(objectives) * settings.climb
     measured = objectives if activations is None else activations
     with model.in_use():
         for rows in _batches(objectives, run.batch_size):
             part = None if state is None else rows_of(state, rows)
             given = objectives[rows], measured[rows]
-            for step in _ascend(model, *given, settings, run.batch_size, photo, part, spectrum):
-                done = step.done + rows.start * settings.steps
+            for step in _ascend(model, *given, settings, run.batch_size, photo, part, prior):
+                done = step.done + rows.start * settings.climb
                 yield replace(step, done=done, total=total)
 
 
@@ -156,10 +164,10 @@ def _ascend(
     batch_size: int,
     photo: np.ndarray | None,
     state: Mapping[str, Any] | None,
-    spectrum: Spectrum | None,
+    prior: Prior | None,
 ) -> Iterator[PictureStep]:
     settings = completed(model, settings, objectives[0])
-    image = image_of(model, settings, spectrum)
+    image = image_of(model, settings, prior)
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
     if isinstance(image, Fourier) and settings.contrast != 0:

@@ -116,6 +116,11 @@ def title_of(entry: Mapping[str, Any]) -> str:
 def write_sheet(folder: Path, entries: Iterable[Mapping[str, Any]], title: str) -> None:
     """Write ``sheet.png``: a layer's pictures by unit, with the names of what these detect."""
     ordered = sorted(entries, key=lambda e: (e["unit"] is None, e["unit"] or 0, e["file"]))
-    cells = [SheetCell(folder / e["file"], title_of(e), e.get("label", "")) for e in ordered]
+    cells = []
+    for entry in ordered:
+        cells.append(SheetCell(folder / entry["file"], title_of(entry), entry.get("label", "")))
+        if near := entry.get("nearest"):
+            away = f"{near['pixels']['distance']:.2g} away"
+            cells.append(SheetCell(folder / "nearest" / entry["file"], "nearest photo", away))
     if cells:
         save_png(folder / "sheet.png", sheet(cells, title))
