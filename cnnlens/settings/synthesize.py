@@ -46,7 +46,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 # what methods take of the settings that do not regularize an image themselves, and why not the rest
 _TAKES = {
     "maco": ({"transparent", "size"}, "the spectrum of photos does their work"),
-    "generator": ({"jitter", "rotate", "scale", "init"}, "the generator does their work"),
+    "generator": (
+        {"jitter", "rotate", "scale", "init", "code_decay"},
+        "the generator does their work",
+    ),
 }
 _ALL_TAKE = {"method", "steps", "lr", "views", "target", "rivals", "seed"}
 
@@ -114,6 +117,8 @@ class VisualizeSettings(Settings):
         Share of the pixels that become the mean colour: the palest, and those that matter least.
     gradient_blur, gradient_shift, gradient_rotate : float
         Largest random blur (pixels), shift (pixels) and angle (degrees) of the gradient.
+    code_decay : float
+        What is left of a generator's code after each step.
     seed : int
         Of everything random.
     """
@@ -227,6 +232,13 @@ class VisualizeSettings(Settings):
     )
     gradient_rotate: float = option(
         0.0, "Largest random turn of the gradient, in degrees.", least=0, panel=_REGULARIZERS
+    )
+    code_decay: float = option(
+        0.99,
+        "generator: what is left of a code after each step.",
+        above=0,
+        most=1,
+        panel=_REGULARIZERS,
     )
     seed: int = option(0, "Seed of everything random.", least=0, panel="Run")
 

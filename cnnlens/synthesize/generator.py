@@ -28,6 +28,7 @@ from cnnlens.synthesize.objective import read_images
 from cnnlens.synthesize.transform import resized
 
 SIGMAS = 3.0  # how far from their mean codes may go
+_SPREAD = 0.5  # of first codes, in deviations of photos'
 _BELOW, _ABOVE = -0.25, 2.0  # what leaves these is no image in [0, 1]: in [-1, 1], in [0, 255]
 
 
@@ -115,10 +116,10 @@ class Generated:
         return torch.where(largest > 0, largest, torch.ones_like(largest))
 
     def noise(self, generators: Sequence[torch.Generator], deviation: float) -> Tensor:
-        """Codes as photos have them, each unit on its own; `deviation` does not matter."""
+        """Codes around that of the mean photo; `deviation` does not matter."""
         codes = self.generator.codes
         drawn = [torch.randn(self.generator.layer.shape, generator=one) for one in generators]
-        made = codes.mean + codes.deviation * torch.stack(drawn).to(codes.mean)
+        made = codes.mean + _SPREAD * codes.deviation * torch.stack(drawn).to(codes.mean)
         return self.kept(made / self.scale)
 
     def decode(self, code: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class Training:
 
     def __init__(
         self, model: Model, comparator: Layer, examples: Examples, learned: Tensor,
-        held_out: Tensor, settings: GeneratorSettings, seed: int = 0,
+        held_out: Tensor, settings: GeneratorSettings,
     ) -> None:  # fmt: skip
         self._model, self._comparator, self.examples = model, comparator, examples
         self._learned, self._held_out = learned, held_out

@@ -51,7 +51,6 @@ _USUAL: dict[str, dict[str, Any]] = {
 _VIEWS = {"patch": 1, "scene": 1, "class": 2}
 # A generator's image is seen as it is; a step moves a code by a twentieth of what it may be.
 _OF_CODES = {"lr": 0.05, "views": 1, "jitter": 0.0, "rotate": 0.0, "scale": 0.0}
-DECAY = 0.99  # what is left of a code after a step
 _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 
 
@@ -84,6 +83,8 @@ def made_with(model: Model, settings: VisualizeSettings, objective: Objective) -
     used = completed(model, settings, objective).as_dict()
     if kind_of(objective) != "class":  # nothing competes
         del used["rivals"]
+    if settings.method != "generator":
+        del used["code_decay"]
     if used["contrast"] is None and settings.method == "pixels":
         used["contrast"] = float(bounds(model, [objective], None)[0])
     return {k: round(v, 6) if isinstance(v, float) else v for k, v in used.items()}
@@ -93,7 +94,7 @@ def update_of(settings: VisualizeSettings) -> Update:
     """Choose what makes a step of a gradient."""
     assert settings.lr is not None
     if settings.method == "generator":
-        return Decaying(Ascent(settings.lr), DECAY)
+        return Decaying(Ascent(settings.lr), settings.code_decay)
     kind = NAdam if settings.method == "maco" else UPDATES[settings.update]
     return kind(settings.lr)
 
