@@ -25,7 +25,8 @@ class GeneratorSettings(Settings):
     code : str or None
         The layer whose answers are its codes; None: the deepest one before the classes.
     comparator : str or None
-        The layer whose answers the feature loss compares; None: one of middle depth.
+        The layer whose answers the feature loss compares; None: the deepest one with maps
+        before the code.
     image_loss, feature_loss, adversarial_loss : float
         Weights; 0 leaves a loss out.
     learn_steps, learn_batch : int
@@ -63,13 +64,13 @@ class GeneratorSettings(Settings):
         None,
         "Whose answers the feature loss compares.",
         metavar="LAYER",
-        shown="a layer of middle depth",
+        shown="the deepest layer with maps before the code",
         panel=_PANEL,
     )
     image_loss: float = option(1.0, "Weight of the image loss.", least=0, panel=_PANEL)
-    feature_loss: float = option(0.5, "Weight of the feature loss.", least=0, panel=_PANEL)
-    adversarial_loss: float = option(0.02, "Weight of the adversarial loss.", least=0, panel=_PANEL)
-    learn_steps: int = option(1000, "Steps of its training.", least=1, panel=_PANEL)
+    feature_loss: float = option(0.3, "Weight of the feature loss.", least=0, panel=_PANEL)
+    adversarial_loss: float = option(0.1, "Weight of the adversarial loss.", least=0, panel=_PANEL)
+    learn_steps: int = option(1200, "Steps of its training.", least=1, panel=_PANEL)
     learn_batch: int = option(64, "Images in each.", least=2, panel=_PANEL)
     learn_rate: float = option(0.001, "Adam's rate.", above=0, panel=_PANEL)
     learn_seed: int = option(0, "Seed of its weights and of the order.", least=0, panel=_PANEL)

@@ -142,7 +142,7 @@ class VisualizeSettings(Settings):
         None,
         "Learning rate.",
         above=0,
-        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.05",
+        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.012",
         panel="Steps",
     )
     size: int = option(

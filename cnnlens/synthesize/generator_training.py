@@ -287,10 +287,13 @@ class Training:
 
 
 def comparator_layer(layers: Layers, code: Layer) -> Layer:
-    """Choose whose features are compared: the layer at a third of the way to the code."""
+    """Choose whose features are compared: the deepest layer before the code that has maps.
+
+    Codes say what is on a photo, not where: answers of shallower layers cannot be told from them.
+    """
     maps = [one for one in layers if one.depth < code.depth and one.shape[1:] != (1, 1)]
     if not maps:
         raise UsageError(
             f"no layer with maps lies before {code.name}", "name one with --comparator LAYER"
         )
-    return maps[len(maps) // 3]
+    return maps[-1]

@@ -231,7 +231,8 @@ def test_other_settings_make_the_picture_anew(net, tmp_path, name):
 
 
 def test_every_setting_is_changed_by_some_test():
-    later = {"beta", "blur_every", "init", "rivals"}  # count only beside others: see below
+    # count only beside others: see below, and tests/methods/test_generator.py
+    later = {"beta", "blur_every", "init", "rivals", "code_decay"}
     assert set(VisualizeSettings().as_dict()) == (CHANGES.keys() - {"preset"}) | later
 
 

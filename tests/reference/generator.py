@@ -41,6 +41,8 @@ def critics_loss(photos: Sequence[float], made: Sequence[float]) -> float:
 
 
 def nearest(one: np.ndarray, others: np.ndarray) -> tuple[int, float]:
-    distances = [math.sqrt(np.mean([(a - b) ** 2 for a, b in zip(one.ravel(), other.ravel(), strict=True)]))
-                 for other in others]  # fmt: skip
+    distances = []
+    for other in others:
+        pairs = zip(one.ravel(), other.ravel(), strict=True)
+        distances.append(math.sqrt(np.mean([(a - b) ** 2 for a, b in pairs])))
     return int(np.argmin(distances)), min(distances)

@@ -253,10 +253,10 @@ def test_losses_are_the_formulas():
 
 
 def test_a_generator_learns(small, examples):
-    run = begun(small, examples, learn_steps=40, learn_rate=0.01, adversarial_loss=0)
+    run = begun(small, examples, learn_steps=60, learn_rate=0.02, adversarial_loss=0)
     before = run.errors()["pixel RMSE"]
     steps = list(run.run())
-    assert (steps[-1].done, steps[-1].total) == (40, 40)
+    assert (steps[-1].done, steps[-1].total) == (60, 60)
     assert {"image", "feature", "pixel RMSE"} <= steps[-1].terms.keys()
     assert run.errors()["pixel RMSE"] < 0.85 * before
 
