@@ -253,12 +253,13 @@ def test_losses_are_the_formulas():
 
 
 def test_a_generator_learns(small, examples):
-    run = begun(small, examples, learn_steps=60, learn_rate=0.02, adversarial_loss=0)
+    run = begun(small, examples, learn_steps=60, learn_rate=0.01, adversarial_loss=0)
     before = run.errors()["pixel RMSE"]
     steps = list(run.run())
     assert (steps[-1].done, steps[-1].total) == (60, 60)
     assert {"image", "feature", "pixel RMSE"} <= steps[-1].terms.keys()
-    assert run.errors()["pixel RMSE"] < 0.85 * before
+    assert run.errors()["pixel RMSE"] < 0.9 * before
+    assert steps[-1].terms["image"] < 0.6 and steps[-1].terms["feature"] < 0.8
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(small, examples, tmp_path):
