@@ -245,7 +245,7 @@ def report_logits(arguments: argparse.Namespace) -> None:
     count = scores(model)
     classes = np.linspace(0, count - 1, arguments.classes).astype(int).tolist()
     goals = [logit(number, str(number), RIVALS) for number in classes]
-    images = pictures_of(model, goals, settings, spectrum=spectrum)
+    images = pictures_of(model, goals, settings, prior=spectrum)
     with torch.no_grad():
         x = resized(images.to(other.device), other.preprocess.size)
         seen = other.net(other.preprocess.normalize(x)).cpu()  # (N, K)

@@ -12,7 +12,8 @@ from cnnlens.files import mark
 from cnnlens.methods.pictured import counted
 from cnnlens.methods.priors import Nothing
 from cnnlens.progress import Step, followed
-from cnnlens.study.generators import Learned, read_learned, read_state, write_pt
+from cnnlens.study.generators import Learned, keep_state, read_learned, read_state
+from cnnlens.voice import about
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -150,16 +151,21 @@ class OfGenerator(Nothing):
         """Say what learns from what."""
         if self.learns_from is None:
             return ""
+        from cnnlens.synthesize.generator_training import seconds_per_step
+
         s, photos = self.own, self.learns_from
         count = min(len(photos.paths), _MOST)
         if count < _FEW:
             self.study.voice.note(
                 f"{counted(count, 'photo')} are few for a generator: what it draws stays vague"
             )
+        step = seconds_per_step(self.study.model, self.layer, self.comparator, s)
+        seconds = s.learn_steps * step
         return (
             f"a generator learns first, {s.learn_steps} steps of {s.learn_batch} of the "
             f"{counted(count, 'photo')} of {photos.name}: codes of {self.layer.name} (--code), "
-            f"features of {self.comparator.name} (--comparator)"
+            f"features of {self.comparator.name} (--comparator); {about(seconds)} if nothing else "
+            "runs"
         )
 
     def work(self) -> Iterator[Step]:
@@ -174,11 +180,11 @@ class OfGenerator(Nothing):
         try:
             for step in training.run():
                 if time.monotonic() - kept >= KEPT_EVERY:
-                    self._keep(training)
+                    keep_state(self._unfinished, mark(self.made_from), training)
                     kept = time.monotonic()
                 yield step
         except BaseException:
-            self._keep(training)
+            keep_state(self._unfinished, mark(self.made_from), training)
             raise
         said = f"learned from {counted(len(names), 'photo')} of {self.learns_from.name}"
         learned = Learned.of(training, names, said, self.made_from)
@@ -188,10 +194,6 @@ class OfGenerator(Nothing):
         self.study.voice.note(f"visualize/{FILE} is kept; on images held out: {errors}")
         self.value, self.photos = learned.generator(self.study.model, self.layer), learned.photos
         self.learns_from = None
-
-    def _keep(self, training: Training) -> None:
-        state = {"made_from": mark(self.made_from), "state": training.state_dict()}
-        write_pt(self._unfinished, state)
 
     def _training(self, photos: ImageSet) -> Generator[Step, None, tuple[Training, list[str]]]:
         """Read photos and their codes; return what learns from them, and what they are called."""

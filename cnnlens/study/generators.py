@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic, make_folder
+from cnnlens.files import make_folder
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
@@ -82,8 +81,11 @@ class Learned:
 
     def write(self, file: Path) -> None:
         """Write it, whole or not at all."""
+        from cnnlens.model.checkpoint import write_torch
+
         parts = {"codes": vars(self.codes), "photos": vars(self.photos)}
-        write_pt(file, {"kind": _KIND, "format": _FORMAT, **vars(self), **parts})
+        make_folder(file.parent)
+        write_torch(file, {"kind": _KIND, "format": _FORMAT, **vars(self), **parts})
 
 
 def read_learned(file: Path) -> Learned:
@@ -123,13 +125,12 @@ def read_learned(file: Path) -> Learned:
         raise CnnlensError(f"{file} is damaged: {error}", redo) from error
 
 
-def write_pt(file: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values, whole or not at all."""
-    import torch
+def keep_state(file: Path, made_from: str, training: Training) -> None:
+    """Keep where a training stands."""
+    from cnnlens.model.checkpoint import write_torch
 
     make_folder(file.parent)
-    with atomic(file) as temporary, temporary.open("wb") as stream:
-        torch.save(dict(content), stream)
+    write_torch(file, {"made_from": made_from, "state": training.state_dict()})
 
 
 def read_state(file: Path, made_from: str) -> Any:

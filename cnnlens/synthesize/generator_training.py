@@ -17,6 +17,7 @@ NeurIPS 2016.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +32,15 @@ from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings.generator import GeneratorSettings
+from cnnlens.settings.invert import UpconvSettings
 from cnnlens.synthesize.examples import Examples
 from cnnlens.synthesize.generator import Range
 from cnnlens.synthesize.neighbours import Photos
+from cnnlens.synthesize.training import seconds_per_image
 from cnnlens.synthesize.upconv import SLOPE, UpconvNet
 
 WIDTH = 64  # of the generator, see `UpconvNet`
+_TIMED = 8  # images that the time is measured on
 _PAYING = 4  # one of so many images of a batch pays the feature loss
 _RESTS = 0.2  # the critic's loss below which it does not learn: at chance it is 1.39
 _AVERAGED = 0.99  # of the averaged weights, what stays after a step
@@ -297,3 +301,21 @@ def comparator_layer(layers: Layers, code: Layer) -> Layer:
             f"no layer with maps lies before {code.name}", "name one with --comparator LAYER"
         )
     return maps[-1]
+
+
+def seconds_per_step(
+    model: Model, code: Layer, comparator: Layer, settings: GeneratorSettings
+) -> float:
+    """About how long a step takes; measured on a few images of noise."""
+    x = torch.rand(_TIMED, model.preprocess.channels, *model.preprocess.size, device=model.device)
+    compared = 0.0
+    with model.in_use():
+        for _ in range(2):  # the first does more than it will
+            begun = time.perf_counter()
+            x = x.detach().requires_grad_()
+            (found,) = read(model.net, x, [comparator.place], gradient=True)
+            found.sum().backward()
+            compared = (time.perf_counter() - begun) / _TIMED
+    drawn = seconds_per_image(model, code, UpconvSettings(width=WIDTH))
+    # the critic costs about what the generator does; photos are compared without gradients
+    return settings.learn_batch * (2 * drawn + 1.5 * compared / _PAYING)

@@ -49,8 +49,8 @@ _USUAL: dict[str, dict[str, Any]] = {
     "class": {"lr": 0.15, "falloff": 1.75, "jitter": 1 / 5.6, "rotate": 16.0, "scale": 0.6},
 }
 _VIEWS = {"patch": 1, "scene": 1, "class": 2}
-# A generator's image is seen as it is. A larger step would leave what the decay can hold back: codes
-# would stand at their bounds.
+# A generator's image is seen as it is. Steps that are much larger would outrun the decay, and leave
+# every code at its bounds.
 _OF_CODES = {"lr": 0.012, "views": 1, "jitter": 0.0, "rotate": 0.0, "scale": 0.0}
 _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 

@@ -117,8 +117,9 @@ def visualize(
     state : mapping, optional
         Where the images of an earlier request stopped, a row per objective (see
         `PictureStep.state`, `rows_of`). They go on from there and become the same pictures.
-    spectrum : Spectrum, optional
-        maco: what images keep of photos (see `maco.spectrum_of`); 1/f by default.
+    prior : Spectrum or Generator, optional
+        What images take from photos: maco's spectrum (see `maco.spectrum_of`; 1/f by default), a
+        generator (which its method needs).
 
     Yields
     ------

@@ -129,7 +129,7 @@ def test_it_climbs_and_keeps_the_spectrum(model):
     layer = layer_of(model, "conv2")
     spectrum = usual_spectrum((3, 32, 32))
     settings = VisualizeSettings(method="maco", steps=40, views=8, transparent=True)
-    steps = list(visualize(model, [channel(layer, 1)], settings, spectrum=spectrum))
+    steps = list(visualize(model, [channel(layer, 1)], settings, prior=spectrum))
     (picture,) = steps[-1].pictures
     assert np.mean(picture.trace[-5:]) > np.mean(picture.trace[:5])
     assert picture.image.std() == pytest.approx(0.23, abs=0.08)
