@@ -80,7 +80,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     out, _ = shown
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
-    looks = ["dissect", "net2vec", "visualize", "deconv", "cam", "invert", "fool"]
+    looks = ["dissect", "net2vec", "visualize", "deconv", "evolve", "cam", "invert", "fool"]
     assert sections == ["units", *looks, "categories", "filters", "explain", "compare"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
@@ -88,7 +88,8 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
         if entry["layer"] == "conv3":
             titles.setdefault(entry["unit"], set()).add(entry["title"])
     assert len(titles) == 6
-    assert all(found == {"What it wants to see", "What drove it"} for found in titles.values())
+    looked = {"What it wants to see", "What drove it", "How it came about"}
+    assert all(found == looked for found in titles.values())
     pictures = out / "trained" / "invert" / "conv3" / "pictures"
     assert len(list(pictures.glob("*.png"))) == 2
 
@@ -96,7 +97,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
 def test_in_a_hurry_it_leaves_out_what_is_slow_and_says_so(shown, tmp_path, capsys):
     out = tmp_path / "demo"  # networks, data and pictures are there: only what is asked is seen
     shutil.copytree(shown[0], out)
-    late = ("net2vec", "invert", "cluster", "explain", "compare")
+    late = ("net2vec", "evolve", "invert", "cluster", "explain", "compare")
     for name in late:
         shutil.rmtree(out / "trained" / name)
     words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "3"]

@@ -30,6 +30,7 @@ SHORTER = {
     "net2vec": ["--filters", 1, "--epochs", 1, "--chance", 0, "--no-page"],
     "visualize": ["--steps", 6, "--views", 1, "--no-page"],
     "deconv": ["--no-page"],
+    "evolve": ["--no-page"],
     "cam": ["--no-page"],
     "invert": ["--steps", 2, "--no-page"],
     "fool": ["--steps", 2, "--no-page"],
@@ -54,6 +55,11 @@ def commands() -> list[str]:
     return [line for line, _ in prompts()]
 
 
+def expanded(word: str) -> list[str]:
+    """What a shell makes of a word."""
+    return sorted(map(str, Path().glob(word))) if "*" in word else [word]
+
+
 def pictures(folder: Path, count: int, side: int) -> None:
     rng = np.random.default_rng(count)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +78,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.save(small.state_dict(), folder / "cifar.pt")
     pictures(folder / "photos", 3, 64)
     for name in ("airplane", "bird", "cat"):
-        pictures(folder / "cifar10" / "test" / name, 3, 32)
+        for split, count in (("train", 4), ("test", 3)):
+            pictures(folder / "cifar10" / split / name, count, 32)
     for name in ("dog", "painting", "horse"):
         Image.open(folder / "photos" / "0.png").save(folder / f"{name}.jpg")
     broden, parts = folder / "home" / BRODEN_FOLDERS[224], folder / "CUB_200_2011"
@@ -94,7 +101,7 @@ def test_readme_names_commands() -> None:
 
 def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
     for line, pipe in prompts():  # later ones go on from what earlier ones left
-        words = shlex.split(line)[1:]
+        words = [one for word in shlex.split(line)[1:] for one in expanded(word)]
         if words[0] not in NOT_RUN:
             answer = cnnlens(*words, *SHORTER.get(words[0], []))
             assert answer.code == 0, f"{line}: {answer.err}"

@@ -63,6 +63,7 @@ class Tour:
         self.data = self.out / "shapes"  # labelled
         self.kinds = self.out / "kinds"  # class folders, one per kind of figure
         self.animals = self.out / "animals"  # with parts
+        self.epochs_kept = self.out / "trained-epochs"  # checkpoints of the training
 
     def run(
         self, command: str, name: str = "trained", model: str = "", page: bool = False, **asked: Any
@@ -129,10 +130,10 @@ def train(tour: Tour) -> None:
     from cnnlens.progress import followed
 
     for name, epochs in (("untrained", 0), ("trained", tour.size[1])):
-        path = tour.out / f"{name}.pt"
-        if tour.force or not path.exists():
+        path, kept = tour.out / f"{name}.pt", tour.epochs_kept if epochs else None
+        if tour.force or not path.exists() or (kept and not kept.is_dir()):
             with tour.screen.progress() as bars:
-                right = followed(save_trained(path, epochs, tour.seed), bars.show)
+                right = followed(save_trained(path, epochs, tour.seed, kept), bars.show)
             tour.screen.note(f"{name}: {right:.1%} of its answers are right")
 
 
@@ -151,11 +152,15 @@ def dissect(tour: Tour) -> None:
         write_json(tour.out / "trained" / "dissect" / layer / "summary.json", summary)
 
 
+def _best(tour: Tour) -> str:
+    return f"{_DEEP}:{','.join(map(str, tour.detectors))}"
+
+
 @one_thread()
 def look(tour: Tour) -> None:
     """Look closer at the trained network, method after method."""
     first, photos = f"{LAYERS[0]}:0-{_FIRST - 1}", tour.photos
-    best = f"{_DEEP}:{','.join(map(str, tour.detectors))}"
+    best = _best(tour)
     tour.run_all(
         # figures are small: one that a unit sees at one place says more than a map full of them
         ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": _STEPS["visualize"],
@@ -174,7 +179,10 @@ def search(tour: Tour) -> None:
     if tour.force or not tour.kinds.is_dir():
         make_kinds(tour.kinds, _EACH, seed=tour.seed + 2)
     photos, trees = tour.photos, {"data": tour.kinds, "layer": (_DEEP,), "bootstrap": 100}
+    start, *later = (str(path) for path in sorted(tour.epochs_kept.glob("*.pt")))
     tour.run_all(
+        ("evolve", {"model": start, "checkpoints": later, "filter": (_best(tour),),
+                    "data": tour.kinds}),
         ("net2vec", {"data": tour.data, "layer": (_DEEP,), "epochs": _STEPS["net2vec"],
                      "filters": (1, 8)}),
         ("invert", {"image": photos, "layer": LAYERS, "data": tour.data,
@@ -245,6 +253,9 @@ def demo(screen: Screen, **asked: Any) -> None:
     table, title = beside(tour.summaries), f"units whose best IoU reaches {MIN_IOU}"
     screen.table(*table, title=title)
     if tour.quick:
-        left = "combinations of units, inversion, trees, networks trained to be interpretable"
+        left = (
+            "combinations of units, their course over the training, inversion, trees, networks "
+            "trained to be interpretable"
+        )
         screen.note(f"left out: {left}; the same command without --quick adds them")
     screen.say(f"page: {page}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,8 +75,12 @@ def accuracy(net: nn.Module, preprocess: Preprocess, images: int = 450, seed: in
     return float((said == (y > 0)).float().mean())
 
 
-def save_trained(path: Path, epochs: int, seed: int) -> Generator[Step, None, float]:
+def save_trained(
+    path: Path, epochs: int, seed: int, kept: Path | None = None
+) -> Generator[Step, None, float]:
     """Train the zoo's `demo_net`, from weights of `seed` on, and write its checkpoint.
+
+    In the folder `kept` it leaves one of every epoch.
 
     Yields
     ------
@@ -90,9 +95,18 @@ def save_trained(path: Path, epochs: int, seed: int) -> Generator[Step, None, fl
     torch.manual_seed(seed)
     entry = ZOO["demo_net"]
     net = entry.make(len(CLASSES))
-    if epochs:
-        yield from train(net, entry.preprocess, epochs=epochs, seed=seed)
+    about: tuple[Any, ...] = (net, "zoo:demo_net", entry.preprocess, CLASSES)
+
+    def keep(epoch: int) -> None:
+        if kept is not None:
+            save_checkpoint(kept / f"epoch-{epoch}.pt", *about, epoch=epoch)
+
+    keep(0)
+    for step in train(net, entry.preprocess, epochs=epochs, seed=seed) if epochs else ():
+        epoch, rest = divmod(step.done * epochs, step.total)
+        if not rest:
+            keep(epoch)
+        yield step
     right = accuracy(net, entry.preprocess)
-    training = {"accuracy": right}
-    save_checkpoint(path, net, "zoo:demo_net", entry.preprocess, CLASSES, training=training)
+    save_checkpoint(path, *about, training={"accuracy": right}, epoch=epochs)
     return right

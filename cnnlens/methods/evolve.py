@@ -203,8 +203,13 @@ class Evolve(Pictured):
         arrays |= {"at": moment.at, "highest": moment.highest}
         write_npz(part.ledger.folder / item.files[0], **arrays)
         entry = {"file": item.name, "dead_units": moment.dead_units, "units": units}
-        undefined = projections.undefined if self.settings.method != "gradient" else []
-        part.ledger.keep(item, {**entry, "undefined": undefined})
+        unruled = [] if how.method == "gradient" else projections.undefined
+        if unruled and not self.made:
+            self.study.voice.note(
+                f"{how.method} defines no rule for {', '.join(unruled)}: the plain gradient "
+                "passes there"
+            )
+        part.ledger.keep(item, {**entry, "undefined": unruled})
         self.made.add((part.name, item.name))
 
     # ---- what is said

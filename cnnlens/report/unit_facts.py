@@ -18,6 +18,7 @@ from cnnlens.measure.dissected_units import Best
 from cnnlens.report.blocks import Section, at_units
 from cnnlens.report.cluster_files import read_all_clusters, read_tree
 from cnnlens.report.dissect_files import DissectResult
+from cnnlens.report.evolve_files import evolution
 from cnnlens.report.groups import read_groups
 from cnnlens.report.sections import parts, projections, visualizations
 
@@ -86,7 +87,7 @@ def label_of(layer: DissectResult, row: int) -> Label | None:
 def attached_of(workspace: Path) -> dict[str, dict[int, list[Attached]]]:
     """Gather the pictures that other methods made of units, by layer and unit."""
     found: dict[str, dict[int, list[Attached]]] = defaultdict(lambda: defaultdict(list))
-    for gather in (visualizations, projections, parts):
+    for gather in (visualizations, projections, parts, evolution):
         for section in healthy(lambda path, gather=gather: filter(None, [gather(path)]), workspace):
             for layer, unit, one in _at_units(section):
                 found[layer][unit].append(one)

@@ -27,6 +27,7 @@ from cnnlens.report.sheet import (
 MOST = 1000  # units of a layer
 _CELL = 96  # pixels: side of a patch
 _HIGHEST = 16_000  # pixels that a WebP may be high
+_ACROSS = 9  # checkpoints in a line of a unit's own picture
 _GREY = (128, 128, 128)
 _MARK = (201, 84, 0)  # above what has jumped
 
@@ -81,10 +82,10 @@ def save_sheets(folder: Path, document: Mapping[str, Any]) -> None:
     for row, unit in enumerate(units):
         told = [(name, one["units"][row]) for (name, _), one in zip(heads, moments, strict=True)]
         parts = [
-            Apart(column[row], f"{name}: {said_of(one)}")
+            Column(Text(name, 12, 18, bold=True), Apart(column[row], f"{name}: {said_of(one)}"))
             for column, (name, one) in zip(pairs, told, strict=True)
         ]
-        save_png(folder / f"{unit}.png", sheet(Row(*parts, gap=10), 4, 4, 4))
+        save_png(folder / f"{unit}.png", sheet(Grid(parts, _ACROSS, (10, 10)), 4, 4, 4))
 
 
 def called(moment: Mapping[str, Any]) -> str:
