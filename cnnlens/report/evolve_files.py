@@ -16,6 +16,7 @@ from cnnlens.report.figures.evolve import called
 from cnnlens.report.shown import Fact, LayerResult, Picture
 
 FILE = "evolve.json"
+_SHOWN = 48  # units of a layer on the page
 COLUMNS = ("checkpoint", "epoch", "dead units", "jumps", "r with the last")
 
 
@@ -169,11 +170,9 @@ def _layer(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     moments = document["checkpoints"]
     return {
         "layer": str(document["layer"]),
-        "units": [int(unit["unit"]) for unit in moments[0]["units"]],
+        "units": [int(unit["unit"]) for unit in moments[0]["units"][:_SHOWN]],
+        "count": len(moments[0]["units"]),
         "of": int(document["layer_units"]),
-        "images": int(document["images"]["count"]),
-        "order": document["order"],
-        "labelled": "label" in moments[0]["units"][0],
         "moments": [_moment(one, folder) for one in moments],
     }
 
@@ -186,5 +185,5 @@ def _moment(one: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "dead": int(one["dead_units"]),
         "jumps": int(one["jumps"]),
         "picture": f"evolve/{folder.name}/{one['picture']}",
-        "units": [{key: unit.get(key) for key in wanted} for unit in one["units"]],
+        "units": [{key: unit.get(key) for key in wanted} for unit in one["units"][:_SHOWN]],
     }

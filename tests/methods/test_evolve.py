@@ -275,14 +275,16 @@ def test_one_checkpoint_alone_is_shown_and_said_and_one_image_suffices(place, tm
     one = tmp_path / "one"
     one.mkdir()
     Image.open(place / "photos" / "cat" / "0.png").save(one / "0.png")
-    answer = cnnlens(
-        *words(place, "-w", tmp_path / "ws", "--json", names=("b.pt", "b.pt"), data=one)
-    )
+    named = {"names": ("b.pt", "b.pt"), "data": one, "units": "conv2:0-48"}
+    answer = cnnlens(*words(place, "-w", tmp_path / "ws", "--json", **named))
     assert answer.code == 0, answer.err
     assert "a file that is named more than once is taken once" in answer.err
     assert "one checkpoint: there is nothing" in answer.err
     (moment,) = answer.json["checkpoints"]
     assert all(unit["correlation_with_last"] is None for unit in moment["units"])
+    assert len(moment["units"]) == 49
+    page = (tmp_path / "ws" / "report.html").read_text()
+    assert "The first 48 of 49 units stand here" in page and "--shown: 48" in page
 
 
 BAD = {

@@ -46,7 +46,7 @@ class Evolving {
 
   fill({ node, pair, words, dot, row }, moment, at) {
     const { peak, top_image: image, jumped, correlation_with_last: r, label, iou, is_detector: detects } = moment.units[row];
-    const count = this.units.length;
+    const { count } = this;
     pair.style.backgroundImage = `url("${pictures.src(moment.picture)}")`;
     pair.style.backgroundSize = `100% ${count * 100}%`;
     pair.style.backgroundPosition = `0 ${count > 1 ? (100 * row) / (count - 1) : 0}%`;
