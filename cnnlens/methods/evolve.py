@@ -256,10 +256,10 @@ class Evolve(Pictured):
 
     def show(self, results: Results) -> None:
         """Show each layer's checkpoints."""
-        from cnnlens.report.evolve_files import COLUMNS, rows
+        from cnnlens.report.evolve_files import table_of
 
         for name, found in self.summaries.items():
-            results.table(COLUMNS, rows(found), title=name)
+            results.table(*table_of(found), title=name)
         results.say(f"pictures: {self.study.folder(self.name)}")
 
     def result(self) -> Any:

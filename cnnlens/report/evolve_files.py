@@ -17,7 +17,7 @@ from cnnlens.report.shown import Fact, LayerResult, Picture
 
 FILE = "evolve.json"
 _SHOWN = 48  # units of a layer on the page
-COLUMNS = ("checkpoint", "epoch", "dead units", "jumps", "r with the last")
+_COLUMNS = ("checkpoint", "epoch", "dead units", "jumps", "r with the last")
 
 
 def read_moment(path: Path) -> Moment:
@@ -54,6 +54,9 @@ def gathered(
         for was, unit in zip(earlier["units"], entry["units"], strict=True):
             if "label" in unit:
                 unit["flipped"] = unit["label"] != was["label"]
+        if "label" in entry["units"][0]:
+            entry["detectors"] = sum(unit["is_detector"] for unit in entry["units"])
+            entry["flips"] = sum(unit["flipped"] for unit in entry["units"])
     return {**about, "checkpoints": entries}
 
 
@@ -75,12 +78,16 @@ def undefined(document: Mapping[str, Any]) -> str:
     )
 
 
-def rows(document: Mapping[str, Any]) -> list[list[object]]:
-    """Give a row per checkpoint under `COLUMNS`."""
-    return [
-        [one["file"], one["epoch"], one["dead_units"], one["jumps"], mean_correlation(one)]
-        for one in document["checkpoints"]
-    ]
+def table_of(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list[object]]]:
+    """Give columns, and a row per checkpoint; with label maps also how many units detect."""
+    moments = document["checkpoints"]
+    more = ("detectors", "flips") if "flips" in moments[0] else ()
+    rows = [
+        [one["file"], one["epoch"], one["dead_units"], one["jumps"], mean_correlation(one),
+         *(one[key] for key in more)]
+        for one in moments
+    ]  # fmt: skip
+    return (*_COLUMNS, *more), rows
 
 
 def mean_correlation(moment: Mapping[str, Any]) -> float | None:

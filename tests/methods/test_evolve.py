@@ -266,6 +266,8 @@ def test_label_maps_name_units_as_dissection_names_them(place, tmp_path):
             [False] * 3 if before is None else [a != b for a, b in zip(before, labels, strict=True)]
         )
         assert [unit["flipped"] for unit in one["units"]] == wanted
+        assert one["flips"] == sum(wanted)
+        assert one["detectors"] == sum(unit["is_detector"] for unit in one["units"])
         before = labels
     assert len(todo(place, space=tmp_path, data=place / "shapes", quantile=0.1)) == 3
     assert todo(place, space=tmp_path, data=place / "shapes", min_iou=0.1) == []
