@@ -121,6 +121,13 @@ def held_out_beside(images: ImageSet) -> ImageSet | None:
     return replace(open_data(root, beside[0]), ranges=images.ranges) if beside else None
 
 
+def train_split(data: Path | str | ImageSet) -> str | None:
+    """What the split to train on is called in a folder whose subfolders are splits; else None."""
+    if not isinstance(data, (str, Path)) or not Path(data).is_dir():
+        return None
+    return next((name for name in split_folder(Path(data))[1] if meaning(name) == "train"), None)
+
+
 def split_folder(root: Path) -> tuple[Path, tuple[str, ...]]:
     """Return the folder whose subfolders are splits, `root` or the only one in it, and these."""
     if known := splits_in(root):

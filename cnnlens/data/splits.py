@@ -96,11 +96,12 @@ def unchosen(root: Path, known: Sequence[str], where: str = "subfolders") -> Usa
     )
 
 
-def two_splits(data: ImageSet, seed: int, share: float = LEARNED) -> tuple[np.ndarray, str]:
+def two_splits(data: ImageSet, seed: int, held_out: float | None = None) -> tuple[np.ndarray, str]:
     """Divide images into those to learn on and those to validate on.
 
-    The data's own splits count where both are there; else a `share` of the images is learned on, by
-    a hash of their path and the seed.
+    The data's own splits count where both are there; else a hash of each image's path and the seed
+    decides: three of ten are held out, so that an image's part is the same whatever others there
+    are; or the share that is to be `held_out`, to the image.
 
     Returns
     -------
@@ -115,10 +116,10 @@ def two_splits(data: ImageSet, seed: int, share: float = LEARNED) -> tuple[np.nd
     names = [name.lower() for name in getattr(data, "splits", ())]
     kinds = [meaning(name) for name in names]
     train, *others = ([kind == sisters[0] for kind in kinds] for sisters in _SISTERS)
-    held_out = next((one for one in others if any(one)), [])
-    if any(train) and held_out:
-        of = np.where(train, 0, np.where(held_out, 1, -1))
-        return of, f"its own splits: {sum(train)} images to learn on, {sum(held_out)} to validate"
+    validated = next((one for one in others if any(one)), [])
+    if any(train) and validated:
+        of = np.where(train, 0, np.where(validated, 1, -1))
+        return of, f"its own splits: {sum(train)} images to learn on, {sum(validated)} to validate"
     if len(data.paths) < 2:
         raise CnnlensError(
             f"{data.name} has {len(data.paths)} image: some are learned from, others validate",
@@ -126,7 +127,8 @@ def two_splits(data: ImageSet, seed: int, share: float = LEARNED) -> tuple[np.nd
         )
     hashes = [sha256(f"{seed}:{path}".encode("utf-8", "surrogateescape")) for path in data.paths]
     shares = np.array([int.from_bytes(one.digest()[:8], "big") / 2**64 for one in hashes])
-    learned = shares < share
+    limit = LEARNED if held_out is None else float(np.quantile(shares, 1 - held_out))
+    learned = shares < limit
     learned[shares.argmin()], learned[shares.argmax()] = True, False  # some of each
     there = f"all are '{names[0]}'" if len(set(names)) == 1 and names[0] else "it names no two"
     words = f"{there}: by a hash of their paths {learned.sum()} of its images are learned from, "

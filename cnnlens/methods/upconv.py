@@ -160,10 +160,16 @@ class Upconvs:
         beside = held_out_beside(images)
         if beside is not None:
             return [(images, None), (beside, None)], f"its split '{beside.split}'"
-        of, words = two_splits(images, self.settings.seed, 1 - self.settings.validation)
-        return [(images, np.flatnonzero(of == n).tolist()) for n in (0, 1)], words
+        of, words = two_splits(images, self.settings.seed, self.settings.validation)
+        how = "its own splits" if words.startswith("its own") else "by a hash of their paths"
+        return [(images, np.flatnonzero(of == n).tolist()) for n in (0, 1)], how
 
     def _images(self) -> ImageSet:
+        from cnnlens.data.open import train_split
+
+        if self.data is not None and self.study.reading.split is None:
+            split = train_split(self.data)
+            self.study.reading = replace(self.study.reading, split=split)
         try:
             return self.study.images(self.data)
         except CnnlensError as error:

@@ -180,6 +180,7 @@ def test_without_both_splits_a_hash_of_path_and_seed_decides(tmp_path: Path) -> 
     assert set(of.tolist()) == {0, 1} and 0.6 < (of == 0).mean() < 0.8
     assert words.startswith("all are 'train': by a hash of their paths")
     assert two_splits(images, 0)[0].tolist() == of.tolist() != two_splits(images, 1)[0].tolist()
+    assert (two_splits(images, 0, held_out=0.25)[0] == 1).sum() == 50  # to the image
     for count in (2, 3):  # some of each, however few there are
         few = labelled(tmp_path / str(count), [""] * count)
         assert set(two_splits(few, 0)[0].tolist()) == {0, 1}

@@ -222,9 +222,10 @@ def test_a_split_to_test_on_beside_the_one_to_train_on_is_held_out(
             (folder := tmp_path / "data" / split / "cat").mkdir(parents=True, exist_ok=True)
             shutil.copy(photos / f"{number}.png", folder)
     told = "on 6 images, 2 epochs at most, 2 held out (its split 'test')"
-    assert told in asked(tmp_path / "ws", photos, tmp_path / "data" / "train").plan()
-    named = asked(tmp_path / "ws", photos, tmp_path / "data", reading=DataSettings(split="train"))
-    assert told in named.plan()
+    data = tmp_path / "data"
+    named = asked(tmp_path / "ws", photos, data, reading=DataSettings(split="train"))
+    for method in (named, *(asked(tmp_path / "ws", photos, one) for one in (data, data / "train"))):
+        assert told in method.plan()
 
 
 def test_options_of_the_other_method_are_refused() -> None:
