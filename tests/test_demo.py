@@ -48,7 +48,9 @@ def shown(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
     words = ["demo", "--out", str(out), "--images", "135", "--epochs", "3", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "_STEPS", {"visualize": 8, "invert": 8, "fool": 8, "net2vec": 3})
+        patch.setattr(
+            demo, "_STEPS", {"visualize": 8, "invert": 8, "fool": 8, "net2vec": 3, "upconv": 1}
+        )
         assert _run(words, debug=True) == 0
     layers = {}
     for name in ("trained", "untrained"):

@@ -41,6 +41,7 @@ SHORTER = {
     "finetune": ["--epochs", 1, "--trunk", 0, "--image-size", 64],
     "stability": ["--held-out", "all", "--no-page"],  # of 48 images too few are held out
 }
+TRAINED = ["--epochs", 1, "--width", 4, "--no-page"]  # a method that trains a network first
 NOT_RUN = ("data",)  # a download; imports, which tests/data runs
 
 
@@ -103,7 +104,8 @@ def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
     for line, pipe in prompts():  # later ones go on from what earlier ones left
         words = [one for word in shlex.split(line)[1:] for one in expanded(word)]
         if words[0] not in NOT_RUN:
-            answer = cnnlens(*words, *SHORTER.get(words[0], []))
+            shorter = TRAINED if "upconv" in words else SHORTER.get(words[0], [])
+            answer = cnnlens(*words, *shorter)
             assert answer.code == 0, f"{line}: {answer.err}"
             if pipe:  # jq .KEY
                 command, _, key = pipe.partition(" .")

@@ -27,7 +27,7 @@ _CLASSES = ("red square", "green circle", "blue triangle")
 _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
-_STEPS = {"visualize": 128, "invert": 150, "fool": 60, "net2vec": 10}
+_STEPS = {"visualize": 128, "invert": 150, "fool": 60, "net2vec": 10, "upconv": 6}
 _WHOLE, _QUICK = (600, 4), (300, 2)  # images to dissect on, epochs of training
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
@@ -187,6 +187,8 @@ def search(tour: Tour) -> None:
                      "filters": (1, 8)}),
         ("invert", {"image": photos, "layer": LAYERS, "data": tour.data,
                     "steps": _STEPS["invert"]}),
+        ("invert", {"image": photos, "layer": (_DEEP,), "data": tour.data, "method": "upconv",
+                    "epochs": _STEPS["upconv"], "width": 16}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
         # a picture that the trees have not seen goes down the filters of its kind

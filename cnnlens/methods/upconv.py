@@ -166,21 +166,19 @@ class Upconvs:
 
     def _images(self) -> ImageSet:
         from cnnlens.data.open import train_split
+        from cnnlens.study.session import ANY
 
         if self.data is not None and self.study.reading.split is None:
             split = train_split(self.data)
             self.study.reading = replace(self.study.reading, split=split)
-        try:
-            return self.study.images(self.data)
-        except CnnlensError as error:
-            if self.data is not None or "no data given" not in error.message:
-                raise
+        if self.data is None and self.study.workspace.data_entry(ANY) is None:
             raise CnnlensError(
                 "there is no trained network for this layer yet, and there are no images to train "
                 "one on",
                 "name some with -d DIR: it is trained once, kept as upconv.pt, and serves every "
                 "later image",
-            ) from error
+            )
+        return self.study.images(self.data)
 
     # ---- training
 
