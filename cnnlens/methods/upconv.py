@@ -201,7 +201,7 @@ class Upconvs:
         names = ", ".join(one.layer.name for one in self._todo)
         return (
             f"to train: {names} on {counted(count, 'image')}, {counted(epochs, 'epoch')} at most, "
-            f"{held} held out ({self._split}); {about(seconds)} if nothing else runs"
+            f"{held} held out ({self._split}); {about(seconds)}"
         )
 
     def train(self) -> Iterator[Step]:

@@ -32,7 +32,7 @@ from cnnlens.settings.invert import UpconvSettings
 from cnnlens.synthesize.examples import Examples
 from cnnlens.synthesize.upconv import UpconvNet
 
-BATCH = 32  # images per step
+BATCH = 32  # images per step, and fewer where there are so few that an epoch has not ten steps
 PATIENCE = 10  # epochs without progress that end a training
 _CLIMB = 100  # steps over which the rate climbs, at most a third of the training
 _BACK_OFFS = 4  # halvings of the rate before a training is given up
@@ -100,7 +100,7 @@ class Training:
         CnnlensError
             When it diverges however small the rate is, or memory does not suffice.
         """
-        per_epoch = -(-len(self.training) // BATCH)
+        per_epoch = -(-len(self.training) // max(4, min(BATCH, len(self.training) // 10)))
         steps, total = self.epochs * per_epoch, self.epochs * len(self.training)
         while self.epoch < self.epochs and not self._is_stuck():
             before = copy.deepcopy(self.state_dict())
@@ -109,12 +109,12 @@ class Training:
             for number, rows in enumerate(self._order().tensor_split(per_epoch)):
                 errors.append(self._step(rows, _rate(self.epoch * per_epoch + number, steps)))
                 seen += len(rows)
-                yield Step(begun + seen, total, note=self.words)
+                yield Step(begun + seen, total, note=self._words(self.epoch + 1))
             if not self._is_finite(errors):
                 self._go_back(before)
                 continue
             self._finish()
-            yield Step(begun + seen, total, note=self.words, milestone=True)
+            yield Step(begun + seen, total, note=self._words(self.epoch), milestone=True)
         self.done = True
         self.net.load_state_dict(self._best[2])
 
@@ -190,10 +190,9 @@ class Training:
         """About a thousand of the images it learns from, evenly spaced."""
         return self.training[:: -(-len(self.training) // 1000)]
 
-    @property
-    def words(self) -> str:
+    def _words(self, epoch: int) -> str:
         """How far it is, for people."""
-        where = f"epoch {self.epoch} of {self.epochs}"
+        where = f"epoch {epoch} of {self.epochs}"
         if not self.history:
             return where
         held_out = self.history[-1]["held_out_rmse"]
