@@ -82,6 +82,7 @@ class Visualize(Pictured):
         "cnnlens visualize --logit tiger --preset mahendran",
         "cnnlens visualize -f conv5:[part:hair]",
         "cnnlens visualize -f layer4.1:7@3,3 --init dog.jpg --steps 64",
+        "cnnlens visualize --logit cat --method generator -d photos",
     )
 
     def resolve(self) -> None:

@@ -37,6 +37,7 @@ from cnnlens.report.contents import (
 )
 from cnnlens.report.figures import part_colours
 from cnnlens.report.figures.explained import predicted, turned
+from cnnlens.report.figures.generated import said
 from cnnlens.report.stability_files import StabilityResult, read_stability
 
 
@@ -78,11 +79,14 @@ def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
     caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     if times := entry.get("times_best"):
         caption += f", peak {float(times):.1f} × the best image’s"
+    words = f"Optimized from {start}: {caption}."
+    if near := entry.get("nearest"):
+        words = f"{words} Drawn by a generator; the nearest photo is {said(near['pixels'])}."
     beside = path.parent / str(entry.get("beside") or path.name)
     return Shot(
         path, name, caption, str(entry.get("label") or ""), alt=f"Image that excites {name}",
         unit=None if unit is None else int(unit), heading="What it wants to see",
-        words=f"Optimized from {start}: {caption}.", large=beside if beside.is_file() else path,
+        words=words, large=beside if beside.is_file() else path,
     )  # fmt: skip
 
 
