@@ -79,10 +79,9 @@ class Visualize(Pictured):
     )
     examples = (
         "cnnlens visualize model.pt -f conv5:0-15",
-        "cnnlens visualize --logit tiger --preset mahendran",
+        "cnnlens visualize --logit tiger --method generator -d photos",
         "cnnlens visualize -f conv5:[part:hair]",
         "cnnlens visualize -f layer4.1:7@3,3 --init dog.jpg --steps 64",
-        "cnnlens visualize --logit cat --method generator -d photos",
     )
 
     def resolve(self) -> None:
