@@ -33,6 +33,8 @@ _HOMES = {
     "dissect": "cnnlens.measure.dissect",
     "net2vec": "cnnlens.measure.net2vec",
     "Net2VecSettings": "cnnlens.settings",
+    "label": "cnnlens.measure.unit_labels",
+    "LabelSettings": "cnnlens.settings",
     "stability": "cnnlens.measure.stability",
     "accuracy": "cnnlens.measure.accuracy",
     "StabilitySettings": "cnnlens.settings",

@@ -28,6 +28,7 @@ SHORTER = {
     "units": ["--no-page"],
     "dissect": ["--chance", 1, "--no-page"],
     "net2vec": ["--filters", 1, "--epochs", 1, "--chance", 0, "--no-page"],
+    "label": ["--chance", 0, "--no-page"],
     "visualize": ["--steps", 6, "--views", 1, "--no-page"],
     "deconv": ["--no-page"],
     "evolve": ["--no-page"],
@@ -79,7 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.save(small.state_dict(), folder / "cifar.pt")
     pictures(folder / "photos", 3, 64)
     for name in ("airplane", "bird", "cat"):
-        for split, count in (("train", 4), ("test", 3)):
+        for split, count in (("train", 4), ("test", 12)):
             pictures(folder / "cifar10" / split / name, count, 32)
     for name in ("dog", "painting", "horse"):
         Image.open(folder / "photos" / "0.png").save(folder / f"{name}.jpg")

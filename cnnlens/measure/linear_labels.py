@@ -9,19 +9,16 @@ folders, 1 for the images of a class or a group of classes and 0 for the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
-from cnnlens.progress import Step
+from cnnlens.errors import CnnlensError
 
 _PENALTY, _MIX = 0.05, 0.99  # of the elastic net that picks candidates
 _MOST = 30  # candidates of a unit
 _FIT, _CHOOSE = 0.4, 0.3  # shares of the images; the rest is held out
-_DRAWS = 999  # shuffles of the held-out images, for the p-value
 _LEAST = 8  # images in each of the three parts
 
 
@@ -66,19 +63,22 @@ def split(images: int, seed: int) -> Parts:
 
     Raises
     ------
-    ValueError
+    CnnlensError
         When a part would have fewer than 8.
     """
     order = np.random.default_rng(seed).permutation(images)
     first, second = round(_FIT * images), round((_FIT + _CHOOSE) * images)
     parts = Parts(*map(np.sort, np.split(order, [first, second])))
     if min(map(len, (parts.fit, parts.choose, parts.held))) < _LEAST:
-        raise ValueError(f"{images} images are too few to choose names on some and test on others")
+        raise CnnlensError(
+            f"{images} images are too few to choose names on some and test them on others",
+            f"give {_LEAST * 4} or more",
+        )
     return parts
 
 
 def class_concepts(
-    categories: Sequence[str], groups: dict[str, Sequence[str]]
+    categories: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], np.ndarray]:
     """Name every class and every group of classes; say which images are of it.
 
@@ -86,13 +86,13 @@ def class_concepts(
     ----------
     categories : sequence of str
         Of each image.
-    groups : dict of str to sequence of str
+    groups : mapping of str to sequence of str
         Classes of each group; one that holds the same images as an earlier concept is left out.
 
     Returns
     -------
     list of str, numpy.ndarray
-        The names, and (N, K) float64 of 0 and 1.
+        The names, and (N, K) float32 of 0 and 1.
     """
     classes = sorted(set(categories))
     own = np.array([classes.index(name) for name in categories])
@@ -102,7 +102,7 @@ def class_concepts(
         if len(among) not in (0, len(classes)) and among not in sets.values():
             sets[name] = among
     columns = [np.isin(own, list(among)) for among in sets.values()]
-    return list(sets), np.stack(columns, 1).astype(np.float64)
+    return list(sets), np.stack(columns, 1).astype(np.float32)
 
 
 class Search:
@@ -111,7 +111,7 @@ class Search:
     Parameters
     ----------
     concepts : numpy.ndarray
-        (N, K) float64, a score per image and concept.
+        (N, K) float, a score per image and concept.
     parts : Parts
         Which images do what.
     terms : int
@@ -141,9 +141,7 @@ class Search:
         single, after = self._singles(apart)
         terms = self._greedy(self._candidates(rising), rising, chosen)
         weights = self._weights(terms, rising) if terms else np.zeros(0)
-        whole = [
-            (at, float(w / self._spread[at])) for at, w in zip(terms, weights, strict=True)
-        ]
+        whole = [(at, float(w / self._spread[at])) for at, w in zip(terms, weights, strict=True)]
         held = unit[self.parts.held]
         return Label(
             tuple(sorted(whole, key=lambda term: -term[1] * self._spread[term[0]])),
@@ -179,15 +177,15 @@ class Search:
         self, candidates: Sequence[int], rising: np.ndarray, chosen: np.ndarray
     ) -> tuple[int, ...]:
         """Add concepts for as long as the images that choose say that it pays."""
-        best, reached = (), 0.0
-        beams: list[tuple[int, ...]] = [()]
+        best: tuple[int, ...] = ()
+        reached, beams = 0.0, [best]
         for _ in range(self.terms):
             sums = {tuple(sorted((*of, at))) for of in beams for at in candidates if at not in of}
-            found = [(self._agreement(one, rising, chosen), one) for one in sorted(sums)]
-            found = sorted((pair for pair in found if pair[0] is not None), key=lambda p: -p[0])
-            if not found or found[0][0] - reached < (self.gain if best else 0):
+            tried = [(self._agreement(one, rising, chosen), one) for one in sorted(sums)]
+            found = sorted(((-agrees, one) for agrees, one in tried if agrees is not None))
+            if not found or -found[0][0] - reached < (self.gain if best else 0):
                 break
-            reached, best = found[0]
+            reached, best = -found[0][0], found[0][1]
             beams = [one for _, one in found[: self.beam]]
         return best
 

@@ -40,6 +40,7 @@ _BUILT_IN = (
         "units",
         "dissect",
         "net2vec",
+        "label",
         "stability",
         "visualize",
         "deconv",

@@ -1,6 +1,7 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
+from cnnlens.settings.label import LabelSettings
 from cnnlens.settings.measure import (
     CamSettings,
     ClusterSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "ExplainSettings",
     "ExtractSettings",
     "InvertSettings",
+    "LabelSettings",
     "ModelSettings",
     "Net2VecSettings",
     "OutlierSettings",

@@ -1,0 +1,233 @@
+"""The names of a layer's units, each held against images that chose nothing, and against chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnlens.activations.sources import Source
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.linear_labels import (
+    Label,
+    Parts,
+    Search,
+    class_concepts,
+    split,
+    standard,
+)
+from cnnlens.progress import Step, followed, staged
+from cnnlens.settings.label import LabelSettings
+
+_DRAWS = 999  # shuffles of the images that are held out, for a p-value
+SURE = 0.01  # a p-value below which a name is more than chance
+
+
+@dataclass(frozen=True)
+class UnitLabel:
+    """A unit's name, in one row.
+
+    Attributes
+    ----------
+    unit : int
+        Counted from 0.
+    label : str
+        The concepts it is a sum of, the heaviest first; empty where none rises with the unit.
+    score : float or None
+        Pearson's correlation of that sum with the unit on images held out.
+    runner_up, runner_up_score : str, float or None
+        The next best single concept, and its correlation there.
+    chance : float or None
+        The score that is reached when images are shuffled: mean over the shuffles.
+    p_value : float or None
+        How often shuffled images that are held out give so high a score, of 1,000 with its own.
+    terms : tuple of (str, float)
+        The concepts with their weights, in standard deviations of the unit.
+    single, single_score : str, float or None
+        The best single concept, and its correlation on images held out.
+    """
+
+    unit: int
+    label: str
+    score: float | None
+    runner_up: str
+    runner_up_score: float | None
+    chance: float | None
+    p_value: float | None
+    terms: tuple[tuple[str, float], ...]
+    single: str
+    single_score: float | None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether so high a score is rare by chance."""
+        return self.p_value is not None and self.p_value < SURE
+
+
+@dataclass(frozen=True, eq=False)
+class LayerLabels:
+    """The names of a layer's units.
+
+    Attributes
+    ----------
+    rows : list of UnitLabel
+        One per unit.
+    concepts : list of str
+        What names could be made of.
+    parts : Parts
+        Which images did what.
+    skipped : list of (path, reason)
+        None: whoever reads the images says which could not be read.
+    """
+
+    rows: list[UnitLabel]
+    concepts: list[str]
+    parts: Parts
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return len(self.rows)
+
+    def summary(self) -> dict[str, Any]:
+        """Sum up in plain numbers, for JSON."""
+        parts = self.parts
+        scores = {
+            "mean_score": mean(row.score for row in self.rows),
+            "mean_single_score": mean(row.single_score for row in self.rows),
+            "chance": mean(row.chance for row in self.rows),
+        }
+        return {
+            "units": self.units,
+            "images": len(parts.fit) + len(parts.choose) + len(parts.held),
+            "images_held_out": len(parts.held),
+            "concepts": len(self.concepts),
+            "named": sum(bool(row.label) for row in self.rows),
+            "sure": sum(row.is_sure for row in self.rows),
+            **(scores if self.rows else {}),
+        }
+
+
+def mean(values: Iterator[float | None]) -> float | None:
+    """The mean of scores, those that are not known as 0; None where none is known."""
+    found = list(values)
+    return None if all(v is None for v in found) else sum(v or 0.0 for v in found) / len(found)
+
+
+def label(
+    source: Source,
+    categories: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None = None,
+    settings: LabelSettings | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> LayerLabels:
+    """Name the units of a source's first layer by classes and groups of classes.
+
+    Parameters
+    ----------
+    source : Source
+        Activations of one layer.
+    categories : sequence of str
+        Of every image of the data, by position.
+    groups : mapping of str to sequence of str, optional
+        Classes of each group.
+    settings : LabelSettings, optional
+        What a name may be made of.
+    progress : callable, optional
+        Called often with a Step.
+
+    Raises
+    ------
+    CnnlensError
+        When all images are of one class, or too few.
+
+    Notes
+    -----
+    Oikarinen & Weng, "Linear Explanations for Individual Neurons", ICML 2024.
+    """
+    return followed(
+        label_steps(source, categories, groups or {}, settings or LabelSettings()), progress
+    )
+
+
+def label_steps(
+    source: Source,
+    categories: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    settings: LabelSettings,
+) -> Generator[Step, None, LayerLabels]:
+    """Do what `label` does, step by step."""
+    positions, values = yield from staged("activations", responses(source, settings.response))
+    names, concepts = class_concepts([categories[at] for at in positions], groups)
+    if len(names) < 2:
+        raise CnnlensError(f"all images are of one class, {names[0]}", "names tell classes apart")
+    parts = split(len(values), settings.seed)
+    shuffles = [
+        Search(concepts[_shuffled(len(values), settings.seed, draw)], parts, settings.terms,
+               gain=settings.gain)
+        for draw in range(settings.chance)
+    ]  # fmt: skip
+    search = Search(concepts, parts, settings.terms, gain=settings.gain)
+    draws = _draws(len(parts.held), settings.seed)
+    rows = []
+    for unit, of_images in enumerate(values.T.astype(np.float64)):
+        found = search.label(of_images)
+        by_chance = [shuffle.label(of_images).score or 0.0 for shuffle in shuffles]
+        chance = sum(by_chance) / len(by_chance) if by_chance else None
+        rows.append(_row(unit, found, names, chance, p_value(search, found, of_images, draws)))
+        yield Step(unit + 1, values.shape[1], "naming", unit="units")
+    return LayerLabels(rows, names, parts)
+
+
+def responses(source: Source, of: str) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
+    """Read what every unit answers to every image: positions (N,), and (N, C) float32.
+
+    `of` the "mean" of a unit's map or its "peak".
+    """
+    seen: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+
+    def observe(positions: np.ndarray, maps: np.ndarray) -> None:  # (B,), (B, C, H, W)
+        seen.append(positions)
+        values.append(maps.max(axis=(2, 3)) if of == "peak" else maps.mean(axis=(2, 3)))
+
+    yield from source.sweep([observe])
+    return np.concatenate(seen), np.concatenate(values)
+
+
+def p_value(search: Search, found: Label, unit: np.ndarray, draws: np.ndarray) -> float | None:
+    """Say how often a name fits as well when the images that are held out are shuffled.
+
+    `draws` are shuffles (D, n) of them; the name stays as it was chosen.
+    """
+    if found.score is None:
+        return None
+    held = standard(unit[search.parts.held])
+    said = standard(search.predict(found.terms))
+    shuffled = held[draws] @ said / len(said)  # (D,)
+    return float((1 + np.count_nonzero(shuffled >= found.score - 1e-12)) / (1 + len(draws)))
+
+
+def _draws(images: int, seed: int) -> np.ndarray:
+    order = np.tile(np.arange(images, dtype=np.int32), (_DRAWS, 1))
+    shuffled: np.ndarray = np.random.default_rng((seed, 1)).permuted(order, axis=1)
+    return shuffled
+
+
+def _shuffled(images: int, seed: int, draw: int) -> np.ndarray:
+    return np.random.default_rng((seed, 2, draw)).permutation(images)
+
+
+def _row(
+    unit: int, found: Label, names: Sequence[str], chance: float | None, p: float | None
+) -> UnitLabel:
+    terms = tuple((names[at], round(weight, 6)) for at, weight in found.terms)
+    label = " + ".join(str(name) for name, _ in terms)
+    best, second = (names[at] if at >= 0 else "" for at in (found.single, found.runner_up))
+    return UnitLabel(
+        unit, label, found.score, second, found.runner_up_score, chance if label else None, p,
+        terms, best, found.single_score,
+    )  # fmt: skip

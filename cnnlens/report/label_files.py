@@ -1,0 +1,138 @@
+"""``WORKSPACE/label/<layer>``: the names of its units, written, read back, and on the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnlens.files.tables import read_rows, write_rows
+from cnnlens.measure.compared import data_name
+from cnnlens.measure.unit_labels import LayerLabels, UnitLabel
+from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, section_of
+from cnnlens.report.blocks import Facts as FactsBlock
+from cnnlens.report.contents import read_layers, read_summary, reading
+from cnnlens.report.shown import Fact, Shown, UnitResults
+
+_REDO = "redo `cnnlens label` with --force"
+COLUMNS = (
+    *("unit", "label", "score", "runner_up", "runner_up_score", "chance", "p_value", "terms"),
+    *("single", "single_score"),
+)
+ROWS = 60  # of the table on the page
+HEADS = ("Unit", "Name", "Correlation", "Chance", "p", "Next best class", "Correlation")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledUnit(UnitLabel, Shown):
+    """One row of ``units.csv``."""
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give its row."""
+        return [_cells(self)]
+
+    @property
+    def said(self) -> str:
+        """Its name with weights: ``bird 1.2 + animal 0.4``."""
+        return " + ".join(f"{name} {weight:.2g}" for name, weight in self.terms)
+
+    def _title(self) -> str:
+        return f"unit {self.unit}"
+
+    def _facts(self) -> Iterable[Fact]:
+        yield "name", self.said or "none", ""
+        yield (
+            "correlation",
+            number(self.score, 3),
+            "" if self.chance is None else number(self.chance, 3),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelResult(UnitResults[LabelledUnit]):
+    """The names of a layer's units; ``found[12].label`` is unit 12's."""
+
+    def best(self, count: int | None = None) -> list[LabelledUnit]:
+        """List the units whose names fit best."""
+        return sorted(self.units, key=lambda one: (-(one.score or 0.0), one.unit))[:count]
+
+    def _title(self) -> str:
+        return f"Names of the units of {self.name}"
+
+    def _facts(self) -> Iterable[Fact]:
+        s = self.summary
+        yield "units with a name that is more than chance", f"{s.get('sure')} of {len(self)}", ""
+        chance = number(s.get("chance"), 3) if s.get("chance") is not None else ""
+        yield "mean correlation", number(s.get("mean_score"), 3), chance
+        yield "of the best single class", number(s.get("mean_single_score"), 3), ""
+
+
+def write_labels(folder: Path, found: LayerLabels) -> None:
+    """Write ``units.csv``."""
+    write_rows(folder / "units.csv", COLUMNS, [_cells(row) for row in found.rows])
+
+
+def _cells(row: UnitLabel) -> dict[str, Any]:
+    return {**vars(row), "terms": json.dumps(row.terms, ensure_ascii=False)}
+
+
+def _terms(row: dict[str, str]) -> dict[str, Any]:
+    return {"terms": tuple((str(name), float(w)) for name, w in json.loads(row["terms"]))}
+
+
+def read_labels(folder: Path) -> LabelResult:
+    """Read the names of one layer; a damaged file is named (`CnnlensError`)."""
+    name, summary = read_summary(folder, _REDO)
+    rows = read_rows(folder / "units.csv", LabelledUnit, _REDO, _terms)
+    return LabelResult(name, folder, summary, rows)
+
+
+def read_all_labels(workspace: Path) -> list[LabelResult]:
+    """Read every layer whose units were named, in the workspace's order."""
+    return read_layers(workspace, "label", read_labels)
+
+
+def names(workspace: Path) -> Section | None:
+    """Gather the section; None where label has not been run."""
+    layers, found = [], read_all_labels(workspace)
+    for layer in found:
+        with reading(layer.folder / "summary.json", _REDO):
+            layers.append(_layer(layer))
+    sources = [layer.folder / "summary.json" for layer in found]
+    return section_of("label", "Names from classes", layers, sources)
+
+
+def _layer(layer: LabelResult) -> Layer:
+    shown = [one for one in layer.best(ROWS) if one.label]
+    blocks: list[Any] = [
+        FactsBlock(list(_facts(layer))),
+        Table(HEADS, [_row(one) for one in shown]),
+    ]
+    if left := len(layer) - len(shown):
+        blocks.append(Text(f"{left} more units stand in units.csv.", "small"))
+    return Layer(layer.name, *blocks)
+
+
+def _facts(layer: LabelResult) -> Iterator[tuple[str, str]]:
+    s = layer.summary
+    yield "Data", Path(data_name(s)).name
+    yield "Images", f"{s['images']:,}, {s['images_held_out']:,} of them held out"
+    yield "Classes and groups", f"{s['concepts']:,}"
+    yield "Names that are more than chance", f"{s['sure']} of {s['units']}"
+    chance = "" if s.get("chance") is None else f", of shuffled images {number(s['chance'], 3)}"
+    alone = number(s.get("mean_single_score"), 3)
+    yield "Mean correlation", f"{number(s.get('mean_score'), 3)}; best single class {alone}{chance}"
+
+
+def _row(one: LabelledUnit) -> list[Any]:
+    return [
+        Cell(str(one.unit)),
+        Cell(one.said),
+        Cell(number(one.score, 3), strong=True),
+        Cell(number(one.chance, 3)),
+        Cell("" if one.p_value is None else f"{one.p_value:.3f}"),
+        Cell(one.runner_up),
+        Cell(number(one.runner_up_score, 3)),
+    ]

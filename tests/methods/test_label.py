@@ -1,0 +1,162 @@
+"""label: what its results depend on, its files, what is said of data that cannot be named by."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnlens.data.synthetic import make_kinds
+from cnnlens.errors import CnnlensError
+from cnnlens.methods.label import Label
+from cnnlens.methods.method import carry_out
+from cnnlens.report.label_files import names, read_labels
+from cnnlens.report.unit_facts import facts_of
+from tests.cli.runner import cnnlens
+
+from .test_measurement import after, blank, method, save_net
+
+MADE = {"chance": 1, "data": "kinds"}
+
+
+def label(world: Path, **values: Any) -> Label:
+    values = {**MADE, **values}
+    return method(Label, world, **{**values, "data": world / values["data"]})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = tmp_path_factory.mktemp("made")
+    save_net(world / "net.pt", 0), save_net(world / "other.pt", 1)
+    make_kinds(world / "kinds", 6, 24)
+    (world / "groups.txt").write_text("red: red circle, red square, red triangle\n")
+    carry_out(label(world))
+    return world
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "world"))
+
+
+def todo(world: Path, **values: Any) -> list[str]:
+    one = label(world, **values)
+    one.resolve()
+    return [layer.name for layer in one.todo]
+
+
+def grown_tree(world: Path) -> None:
+    """The layer's tree of categories is made."""
+    folder = world / "ws" / "cluster" / "conv2"
+    folder.mkdir(parents=True)
+    leaves = [{"name": "red circle"}, {"name": "red square"}]
+    branch = {"distance": 0.1, "support": 1.0, "children": leaves}
+    tree = {"distance": 0.2, "support": 1.0, "children": [branch, {"name": "green circle"}]}
+    (folder / "categories.json").write_text(json.dumps(tree))
+    (folder / "summary.json").write_text('{"layer": "conv2", "categories": {}}')
+
+
+def moved(world: Path) -> None:
+    """One picture becomes one of another class."""
+    file = sorted((world / "kinds" / "red circle").iterdir())[0]
+    file.rename(world / "kinds" / "red square" / f"moved{file.suffix}")
+
+
+def grouped(world: Path) -> Mapping[str, Any]:
+    return {"groups": world / "groups.txt"}
+
+
+CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], Any]] = {
+    "of": {"of": "peak"},
+    "terms": {"terms": 2},
+    "gain": {"gain": 0.1},
+    "chance": {"chance": 2},
+    "seed": {"seed": 1},
+    "preprocessing": {"mean": "0.4,0.5,0.5"},
+    "groups": grouped,
+    "tree": grown_tree,
+    "class of a picture": moved,
+    "picture": blank("kinds/red circle/*"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whoever_changes_an_input_gets_new_results(world: Path, name: str) -> None:
+    assert todo(world) == []
+    assert todo(world, **after(CHANGES[name], world)) == ["conv2"]
+
+
+def test_what_changes_no_number_redoes_nothing(world: Path) -> None:
+    assert todo(world, batch_size=4) == []
+    one, other = world / "groups.txt", world / "groups.json"
+    carry_out(label(world, groups=one))
+    other.write_text('{"red": ["red circle", "red square", "red triangle"]}')
+    assert todo(world, groups=other) == []
+
+
+def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
+    folder = made / "ws" / "label" / "conv2"
+    with (folder / "units.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:8] == [
+        "unit", "label", "score", "runner_up", "runner_up_score", "chance", "p_value", "terms",
+    ]  # fmt: skip
+    found = read_labels(folder)
+    assert len(found) == len(rows) == 64
+    for unit, row in zip(found.units, rows, strict=True):
+        assert unit.label == row["label"] == " + ".join(name for name, _ in unit.terms)
+        assert [list(term) for term in unit.terms] == json.loads(row["terms"])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["images"] == 54 and summary["concepts"] == 9 and summary["from"] == "classes"
+    assert summary["mean_score"] == pytest.approx(np.nan_to_num(found.column("score")).mean())
+
+
+def test_groups_of_a_file_or_a_tree_are_among_the_names(world: Path) -> None:
+    grown_tree(world)
+    by_tree, by_file = label(world), label(world, groups=world / "groups.txt")
+    for one in (by_tree, by_file):
+        one.resolve()
+    assert [*by_tree.groups.values()] == [{"red circle/red square": ["red circle", "red square"]}]
+    assert [*by_file.groups.values()] == [{"red": ["red circle", "red square", "red triangle"]}]
+
+
+def test_names_stand_on_the_page_and_at_their_units(made: Path) -> None:
+    section = names(made / "ws")
+    assert section is not None and section.key == "label"
+    found = read_labels(made / "ws" / "label" / "conv2")
+    named = found.best(1)[0]
+    ((what, said),) = facts_of(made / "ws")["conv2"][named.unit]
+    assert what == "named by classes" and said.startswith(named.said)
+    assert names(made) is None
+
+
+def test_a_damaged_table_is_named(world: Path) -> None:
+    file = world / "ws" / "label" / "conv2" / "units.csv"
+    file.write_text(file.read_text().replace("[[", "[", 1))
+    with pytest.raises(CnnlensError, match=r"units\.csv is damaged: a further column"):
+        read_labels(file.parent)
+
+
+def test_data_without_classes_is_refused(world: Path) -> None:
+    flat = world / "flat"
+    flat.mkdir()
+    for number, file in enumerate((world / "kinds").rglob("*.png")):
+        shutil.copy(file, flat / f"{number}.png")
+    said = cnnlens("label", world / "net.pt", "-d", flat, "-w", world / "new")
+    assert said.code == 2 and "class" in said.error
+
+
+def test_few_images_are_refused_with_a_way_out(world: Path) -> None:
+    for folder in sorted((world / "kinds").iterdir())[2:]:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    words = ("label", world / "net.pt", "-d", world / "kinds", "-w", world / "new", "-l", "conv1")
+    said = cnnlens(*words)
+    assert said.code == 1 and "12 images are too few" in said.error and "32 or more" in said.err
+    assert not (world / "new" / "activations").exists()  # that is said before the network runs
