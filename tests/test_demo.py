@@ -82,7 +82,17 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
     out, _ = shown
     page = (out / "trained" / "report.html").read_text()
     sections = re.findall(r'<section id="(\w+)"', page)
-    looks = ["dissect", "net2vec", "visualize", "deconv", "evolve", "cam", "invert", "fool"]
+    looks = [
+        "dissect",
+        "net2vec",
+        "label",
+        "visualize",
+        "deconv",
+        "evolve",
+        "cam",
+        "invert",
+        "fool",
+    ]
     assert sections == ["units", *looks, "categories", "filters", "explain", "compare"]
     at_unit = json.loads(re.search(r'id="at-unit">(.*?)</script>', page)[1])
     titles: dict[int, set[str]] = {}
@@ -99,7 +109,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
 def test_in_a_hurry_it_leaves_out_what_is_slow_and_says_so(shown, tmp_path, capsys):
     out = tmp_path / "demo"  # networks, data and pictures are there: only what is asked is seen
     shutil.copytree(shown[0], out)
-    late = ("net2vec", "evolve", "invert", "cluster", "explain", "compare")
+    late = ("net2vec", "label", "evolve", "invert", "cluster", "explain", "compare")
     for name in late:
         shutil.rmtree(out / "trained" / name)
     words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "3"]

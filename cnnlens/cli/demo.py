@@ -191,6 +191,7 @@ def search(tour: Tour) -> None:
                     "epochs": _STEPS["upconv"], "width": 16}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
+        ("label", {"data": tour.kinds, "layer": (_DEEP,)}),  # by the branches of that tree, too
         # a picture that the trees have not seen goes down the filters of its kind
         ("explain", {"image": photos[:1], "data": tour.kinds, "layer": _DEEP}),
     )  # fmt: skip

@@ -228,7 +228,7 @@ def _distinct(planes: list[np.ndarray], whole: np.ndarray, size: tuple[int, int]
     return np.stack(kept) if kept else np.zeros((0, *size), np.uint16)  # (P, sh, sw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Broden(ImageSet):
     """Images with label maps.
 

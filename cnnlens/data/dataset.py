@@ -30,7 +30,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"
 HOME_VARIABLE = "CNNLENS_HOME"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSet:
     """An ordered list of images in a folder.
 
@@ -62,6 +62,11 @@ class ImageSet:
     notes: tuple[str, ...] = field(default=(), compare=False)
     ranges: Ranges = NO_RANGES
     bands: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        known = self.image_categories
+        classes = f", {len(set(known))} categories" if known else ""
+        return f"<{type(self).__name__} {self.name}: {len(self.paths):,} images{classes}>"
 
     @property
     def name(self) -> str:

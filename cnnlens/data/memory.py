@@ -25,7 +25,7 @@ _WHOLE = 1 << 28  # bytes of pixels that are hashed whole; of more, a sample
 _SAMPLE = 16  # items of a Dataset that stand for all of it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MemoryImages(ImageSet):
     """An ordered list of images in memory; they are called ``0000.png`` and so on.
 

@@ -52,7 +52,7 @@ class PartObject:
     places: Mapping[str, tuple[float, float]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PartSet(ImageSet):
     """An ordered list of objects.
 

@@ -36,6 +36,7 @@ def test_subfolders_are_classes_named_by_the_first_level(tmp_path: Path) -> None
     assert images.kind == "classes"
     assert images.paths == ("cat/1.png", "dog/1.png", "dog/x/2.png")
     assert images.image_categories == ("cat", "dog", "dog")
+    assert repr(images) == f"<ImageSet {images.name}: 3 images, 2 categories>"
 
 
 def test_images_beside_subfolders_make_one_flat_list_without_losing_any(tmp_path: Path) -> None:
