@@ -127,8 +127,9 @@ class Search:
     ) -> None:
         self.parts, self.terms, self.beam, self.gain = parts, terms, beam, gain
         self._concepts = concepts
-        self._fit, self._choose = (standard(concepts[at]) for at in (parts.fit, parts.choose))
-        self._spread = concepts[parts.fit].std(axis=0)
+        self._fit, self._spread = standard(concepts[parts.fit]), concepts[parts.fit].std(axis=0)
+        others = concepts[parts.choose] - concepts[parts.choose].mean(axis=0)
+        self._choose = others / np.where(self._spread > 0, self._spread, np.inf)  # as they are fit
         self._gram = self._fit.T @ self._fit / len(parts.fit)  # (K, K) correlations
         self._choice = self._choose.T @ self._choose / len(parts.choose)
 
@@ -137,10 +138,11 @@ class Search:
         fit, choose = (standard(unit[at]) for at in (self.parts.fit, self.parts.choose))
         rising = self._fit.T @ fit / len(fit)  # (K,) correlations
         chosen = self._choose.T @ choose / len(choose)
-        apart = np.where(self._spread > 0, rising + chosen, -np.inf)
+        length = np.sqrt(np.diag(self._choice))
+        apart = np.where(length > 0, rising + chosen / np.where(length > 0, length, 1), -np.inf)
         single, after = self._singles(apart)
         terms = self._greedy(self._candidates(rising), rising, chosen)
-        weights = self._weights(terms, rising) if terms else np.zeros(0)
+        weights = self._weights(np.array([terms]), rising)[0] if terms else np.zeros(0)
         whole = [(at, float(w / self._spread[at])) for at, w in zip(terms, weights, strict=True)]
         held = unit[self.parts.held]
         return Label(
@@ -180,32 +182,37 @@ class Search:
         best: tuple[int, ...] = ()
         reached, beams = 0.0, [best]
         for _ in range(self.terms):
-            sums = {tuple(sorted((*of, at))) for of in beams for at in candidates if at not in of}
-            tried = [(self._agreement(one, rising, chosen), one) for one in sorted(sums)]
-            found = sorted(((-agrees, one) for agrees, one in tried if agrees is not None))
-            if not found or -found[0][0] - reached < (self.gain if best else 0):
+            longer = {tuple(sorted((*of, at))) for of in beams for at in candidates if at not in of}
+            if not longer:
                 break
-            reached, best = -found[0][0], found[0][1]
-            beams = [one for _, one in found[: self.beam]]
+            sums = sorted(longer)
+            agrees = self._agreement(np.array(sums), rising, chosen)
+            order = np.argsort(-agrees, kind="stable")[: self.beam]
+            highest = float(agrees[order[0]])
+            if not highest > 0 or highest - reached < (self.gain if best else 0):
+                break
+            reached, best = highest, sums[order[0]]
+            beams = [sums[at] for at in order if agrees[at] > 0]
         return best
 
-    def _weights(self, terms: Sequence[int], rising: np.ndarray) -> np.ndarray:
-        at = list(terms)
-        found: np.ndarray = np.linalg.lstsq(self._gram[np.ix_(at, at)], rising[at], rcond=None)[0]
+    def _weights(self, sums: np.ndarray, rising: np.ndarray) -> np.ndarray:
+        """Fit the weights (S, t) of sums of the concepts (S, t)."""
+        gram = self._gram[sums[:, :, None], sums[:, None, :]]  # (S, t, t)
+        inverse = np.linalg.pinv(gram, hermitian=True, rcond=1e-6)
+        found: np.ndarray = (inverse @ rising[sums][:, :, None])[:, :, 0]
         return found
 
-    def _agreement(
-        self, terms: tuple[int, ...], rising: np.ndarray, chosen: np.ndarray
-    ) -> float | None:
-        """Correlation of a fitted sum on the images that choose; None where a weight is not > 0.
+    def _agreement(self, sums: np.ndarray, rising: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Correlations (S,) of fitted sums (S, t) on the images that choose.
 
-        Its best weights would then leave that concept out: the sum is among the shorter ones.
+        -inf where a weight is not above 0: its best weights would leave that concept out, and the
+        sum is among the shorter ones.
         """
-        at, weights = list(terms), self._weights(terms, rising)
-        if (weights <= 0).any():
-            return None
-        length = float(weights @ self._choice[np.ix_(at, at)] @ weights) ** 0.5
-        return float(weights @ chosen[at]) / length if length > 1e-9 else None
+        weights = self._weights(sums, rising)
+        gram = self._choice[sums[:, :, None], sums[:, None, :]]
+        length = np.sqrt(np.einsum("st,stu,su->s", weights, gram, weights).clip(1e-12))
+        agrees = (weights * chosen[sums]).sum(axis=1) / length
+        return np.where((weights > 1e-6).all(axis=1) & (length > 1e-5), agrees, -np.inf)
 
 
 def standard(values: np.ndarray) -> np.ndarray:
