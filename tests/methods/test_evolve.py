@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cnnlens.methods.method import build, carry_out
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
+from cnnlens.report.unit_facts import attached_of
 from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -142,6 +144,8 @@ def test_files_sheet_and_page_name_nothing_of_this_machine(made, place):
     assert page.count('data-moment="') == 3 and "epoch 1" in page
     entries = json.loads(page.partition('id="at-unit">')[2].partition("</script>")[0])
     assert {(one["layer"], one["unit"]) for one in entries} == {("conv2", unit) for unit in UNITS}
+    (attached,) = attached_of(space)["conv2"][3]
+    assert attached.heading == "How it came about" and attached.picture == folder / "3.png"
     for text in (page, answer.out, (folder / "columns.json").read_text()):
         assert str(place) not in text
     assert leftovers(space) == []
@@ -244,9 +248,11 @@ def test_pictures_that_are_others_now_are_listed_by_no_old_document(place, tmp_p
 
 
 def test_label_maps_name_units_as_dissection_names_them(place, tmp_path):
-    answer = cnnlens(*words(place, "-w", tmp_path, "--json", "--min-iou", 0.1, data="shapes"))
+    ours, names = shutil.copytree(place / "shapes", tmp_path / "shapes"), ("b.pt", "a.pt")
+    space = ("-w", tmp_path / "ws", "--min-iou", 0.1)
+    answer = cnnlens(*words(place, *space, "--json", names=names, data=ours))
     assert answer.code == 0, answer.err
-    data = package.open_data(place / "shapes")
+    data = package.open_data(ours)
     before = None
     for one in answer.json["checkpoints"]:
         model = package.open_model(str(place / one["file"]))
@@ -256,21 +262,22 @@ def test_label_maps_name_units_as_dissection_names_them(place, tmp_path):
         for unit in one["units"]:
             best = found.best[unit["unit"]]
             name = found.concepts.names[best].label if best >= 0 else ""
-            assert (unit["label"], unit["iou"]) == (
-                name,
-                pytest.approx(found.best_iou[unit["unit"]]),
-            )
+            assert unit["label"] == name
+            assert unit["iou"] == pytest.approx(found.best_iou[unit["unit"]])
             assert unit["is_detector"] == (unit["iou"] >= 0.1)
         labels = [unit["label"] for unit in one["units"]]
-        wanted = (
-            [False] * 3 if before is None else [a != b for a, b in zip(before, labels, strict=True)]
-        )
+        wanted = [a != b for a, b in zip(before or labels, labels, strict=True)]
         assert [unit["flipped"] for unit in one["units"]] == wanted
         assert one["flips"] == sum(wanted)
         assert one["detectors"] == sum(unit["is_detector"] for unit in one["units"])
         before = labels
-    assert len(todo(place, space=tmp_path, data=place / "shapes", quantile=0.1)) == 3
-    assert todo(place, space=tmp_path, data=place / "shapes", min_iou=0.1) == []
+    same = {"space": tmp_path / "ws", "names": names, "data": ours, "min_iou": 0.1}
+    assert todo(place, **same) == []
+    assert len(todo(place, **{**same, "quantile": 0.1})) == 2
+    assert len(todo(place, **{**same, "min_iou": 0.2})) == 2
+    mask = next((ours / "images").rglob("*color*"))
+    Image.new("RGB", (SIDE, SIDE)).save(mask)
+    assert len(todo(place, **same)) == 2
 
 
 def test_one_checkpoint_alone_is_shown_and_said_and_one_image_suffices(place, tmp_path):

@@ -203,3 +203,26 @@ def make_workspace(root: Path, layers: dict[str, int], **options) -> Path:
     for seed, (name, units) in enumerate(layers.items()):
         make_layer(root / "dissect" / name, units, seed, **options)
     return root
+
+
+def make_evolution(root: Path, layer: str, units: list[int], checkpoints: int = 3) -> None:
+    """What ``cnnlens evolve`` leaves: the last unit dies, the first one jumps once."""
+    folder, moments = root / "evolve" / layer, []
+    folder.mkdir(parents=True)
+    for at in range(checkpoints):
+        picture = f"epoch-{at}.webp"
+        Image.new("RGB", (192, 96 * len(units)), (60 * at, 90, 120)).save(folder / picture)
+        alive = [
+            {"unit": unit, "peak": 2.0 + at, "top_image": f"photo {at}.jpg", "position": [0, 0],
+             "box": [0, 0, 8, 8], "jumped": at == 1 and unit == units[0],
+             "correlation_with_last": (at + 1) / checkpoints}
+            for unit in units
+        ]  # fmt: skip
+        if at == checkpoints - 1:
+            alive[-1] |= {"top_image": None, "correlation_with_last": None}
+        moments.append(
+            {"file": f"epoch-{at}.pt", "epoch": at, "picture": picture, "dead_units": at,
+             "jumps": int(at == 1), "units": alive}
+        )  # fmt: skip
+    document = {"layer": layer, "layer_units": 60, "order": "epoch", "checkpoints": moments}
+    (folder / "evolve.json").write_text(json.dumps(document))

@@ -14,7 +14,7 @@ from cnnlens.methods import sections
 from cnnlens.report import html as pages
 from cnnlens.report.page import write_report
 
-from .fake_workspace import LABELS, make_workspace
+from .fake_workspace import LABELS, make_evolution, make_workspace
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -101,6 +101,7 @@ def small(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("small") / "cnnlens-out"
     labels = {**LABELS, "object": [*LABELS["object"], HOSTILE, "собака:犬 %41#"]}
     make_workspace(root, {"features.12": 60, "module:conv1": 24}, labels=labels, images=4)
+    make_evolution(root, "features.12", [7, 3, 11])
     return write_report(root, sections())
 
 
@@ -309,6 +310,38 @@ def test_without_javascript_the_summary_and_best_units_are_there(visit, small):
     first = seen.locator("table.top").first
     assert first.locator("tbody th").all_text_contents() == [str(u) for u in best_first(small)[:12]]
     assert first.locator("img").first.is_visible()
+    seen.complaints.clear()
+    seen.page.evaluate = lambda expression: None  # there is no script to ask
+
+
+def test_a_slider_goes_through_the_checkpoints_of_a_training(visit, small):
+    seen = visit(small)
+    box, slider = seen.locator(".evolving"), seen.get_by_role("slider", name="Checkpoint")
+    card = box.locator("figure").nth(0)
+    ground = "document.querySelector('.pair-of').style.backgroundImage"
+    last = seen.evaluate(ground)
+    assert last.startswith('url("data:image/webp') and "epoch 2" in box.inner_text()
+    assert "2 of 60 units dead" in box.inner_text()
+    assert "dead" in box.locator("figure").nth(2).inner_text()
+    slider.focus()
+    seen.keyboard.press("ArrowLeft")
+    assert "epoch 1 · epoch-1.pt" in box.inner_text() and "photo 1.jpg" in card.inner_text()
+    assert "r 0.67" in card.inner_text() and "jumped" in card.inner_text()
+    assert seen.evaluate(ground) != last
+    assert slider.get_attribute("aria-valuetext") == "epoch 1"
+    columns = seen.locator(".evolution figure")
+    assert "chosen" in columns.nth(1).get_attribute("class")
+    columns.nth(0).click()
+    assert "epoch 0" in box.inner_text() and "jumped" not in card.inner_text()
+    card.get_by_role("link", name="unit 7").click()
+    assert "7" in seen.title()
+
+
+def test_without_javascript_the_columns_of_a_training_are_there(visit, small):
+    seen = visit(small, java_script_enabled=False)
+    columns = seen.locator(".evolution img")
+    assert columns.count() == 3 and all(columns.nth(at).is_visible() for at in range(3))
+    assert seen.locator(".evolution figcaption").nth(1).inner_text().startswith("epoch 1")
     seen.complaints.clear()
     seen.page.evaluate = lambda expression: None  # there is no script to ask
 
