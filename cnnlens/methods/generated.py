@@ -31,7 +31,7 @@ KEPT_EVERY = 30.0  # seconds after which the state of a training is kept
 _MOST = 20_000  # photos that are learned from
 _HELD_OUT = 256
 _FEW = 2_000  # photos below which it is said that they are few
-_SHARE = 0.95  # to learn from, where the data names no splits
+_SHARE = 0.05  # held out, where the data names no splits
 _TRIED = 256  # photos that say what codes are, of a foreign generator
 
 
