@@ -64,10 +64,13 @@ class Job:
         files = tuple(path.relative_to(folder).as_posix() for path in beside)
         return Item(self.name, made_from, files, self)
 
-    def write(self, found: Reconstruction, photo: Tensor, of: str, raw: bool) -> dict[str, Any]:
+    def write(
+        self, found: Reconstruction, photo: Tensor, of: str, raw: bool, learned: bool
+    ) -> dict[str, Any]:
         """Write the picture and what stands beside it; return its entry.
 
-        `of` says which images the mean distance is of.
+        `of` says which images the mean distance is of; `learned`, whether a network that made the
+        picture learned from this very image.
         """
         from cnnlens.files import write_npz
         from cnnlens.report.figures.visualize import as_picture
@@ -80,6 +83,7 @@ class Job:
             "name": self.image.name,
             "method": self.method,
             "perturb": self.perturb,
+            **({"learned_from": True} if learned else {}),
             **found.as_dict(of),
         }
         one = self.inverted(entry)

@@ -153,7 +153,13 @@ class Invert(Pictured):
             self._search(job, photo),
             lambda step: replace(now, note=f"step {step.done} of {step.total}, {step.note}"),
         )
-        entry = job.write(found, photo, self.pairs.mark, self.asked.raw)
+        learned = job.method == "upconv" and (job.image.place in self.upconvs.of(job.layer).learned)
+        entry = job.write(found, photo, self.pairs.mark, self.asked.raw, learned)
+        if learned:
+            self.study.voice.note(
+                f"{job.image.shown} is one of the images that the network learned from: its errors "
+                "flatter"
+            )
         job.ledger.keep(item, entry)
         self.changed = True
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.files.ledger import as_read
@@ -43,6 +44,11 @@ class Trained:
     def mark(self) -> str:
         """Equal marks, equal networks, before they are trained too."""
         return mark(self.made_from)
+
+    @cached_property
+    def learned(self) -> frozenset[str]:
+        """Where the images are that it learned from, see `GivenImage.place`."""
+        return frozenset(self.content.get("learned", ()) if self.content else ())
 
     @cached_property
     def net(self) -> UpconvNet:
@@ -241,11 +247,18 @@ class Upconvs:
         self._go_on(one, run)
         for step in run.steps():
             if step.milestone:
-                save_training(one.path, run, one.made_from, self._about(run))
+                save_training(one.path, run, one.made_from, self._about(run), self._learned)
             yield replace(step, stage=f"training on {name}")
-        save_training(one.path, run, one.made_from, self._about(run))
+        save_training(one.path, run, one.made_from, self._about(run), self._learned)
         one.made_from, one.content = self._read(one.path)
         self._say(name, one.content["about"])
+
+    @cached_property
+    def _learned(self) -> list[str]:
+        """Where the images are that are learned from."""
+        images, some = self._sets[0]
+        rows = range(len(images.paths)) if some is None else some
+        return [GivenImage(images.file(row), "").place for row in rows]
 
     def _go_on(self, one: Trained, run: Training) -> None:
         """Let a training go on from where an earlier run was interrupted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,12 @@ def _read(folder: Path, entries: list[Mapping[str, Any]]) -> Iterator[Inverted]:
             yield one
 
 
+def how(kind: str, found: Iterable[Inverted]) -> str:
+    """Say how a row of pictures was made; nothing of the usual way."""
+    learned = any(one.entry.get("learned_from") for one in found)
+    return NAMES.get(kind, "") + (" that learned from it" if learned else "")
+
+
 def rows(layers: list[list[Inverted]]) -> dict[tuple[str, str], dict[str, Inverted]]:
     """Order pictures by image and by how they were made, the usual way first; then by layer."""
     found: dict[tuple[str, str], dict[str, Inverted]] = {}
@@ -193,7 +199,7 @@ def write_sheet(workspace: Path) -> Path | None:
         return None
     grid: list[list[Cell | None]] = []
     for (image, kind), found in rows(layers).items():
-        words = [(NAMES[kind], "")] if kind in NAMES else []
+        words = [(said, "")] if (said := how(kind, found.values())) else []
         photo = Cell(next(iter(found.values())).original, image, words)
         across = [found.get(layer[0].layer) for layer in layers]
         grid.append(

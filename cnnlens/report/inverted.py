@@ -8,7 +8,14 @@ from typing import Any
 
 from cnnlens.report.blocks import Cell, Section, Shot, Table, Text, number, section_of
 from cnnlens.report.contents import reading
-from cnnlens.report.invert_files import NAMES, Inverted, read_inversions, read_trainings, rows
+from cnnlens.report.invert_files import (
+    NAMES,
+    Inverted,
+    how,
+    read_inversions,
+    read_trainings,
+    rows,
+)
 
 
 def inversions(workspace: Path) -> Section | None:
@@ -18,7 +25,8 @@ def inversions(workspace: Path) -> Section | None:
     kinds = rows(layers)
     for (image, kind), found in kinds.items():
         first = next(iter(found.values()))
-        photo = Shot(first.original, image, NAMES.get(kind, ""), alt=f"{image} as it was seen")
+        said = how(kind, found.values())
+        photo = Shot(first.original, image, said, alt=f"{image} as it was seen")
         table.append([photo, *(_shot(found.get(name)) for name in names)])
     parts: list[Any] = [Table(["Photo", *names], table, style="inversions")] if table else []
     trained = read_trainings(workspace) if table else []
@@ -38,8 +46,8 @@ def inversions(workspace: Path) -> Section | None:
 def _shot(one: Inverted | None) -> Shot | None:
     if one is None:
         return None
-    how = f", {NAMES[one.kind]}" if one.kind in NAMES else ""
-    return Shot(one.picture, facts=one.errors, alt=f"{one.image} from {one.layer}{how}")
+    words = f", {NAMES[one.kind]}" if one.kind in NAMES else ""
+    return Shot(one.picture, facts=one.errors, alt=f"{one.image} from {one.layer}{words}")
 
 
 def _trained(trained: list[tuple[str, Mapping[str, Any], Path]]) -> Table:

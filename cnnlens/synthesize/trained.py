@@ -6,7 +6,7 @@ holds the same, and what it takes to go on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,15 @@ def unfinished(path: Path) -> Path:
 
 
 def save_training(
-    path: Path, run: Training, made_from: Mapping[str, Any], about: Mapping[str, Any]
+    path: Path,
+    run: Training,
+    made_from: Mapping[str, Any],
+    about: Mapping[str, Any],
+    learned: Sequence[str] = (),
 ) -> None:
     """Write the network, whole or not at all; one in training in its place beside.
+
+    `learned` says of each image that it learned from where it is, see `GivenImage.place`.
 
     Raises
     ------
@@ -42,6 +48,7 @@ def save_training(
         "state_dict": {k: v.detach().cpu() for k, v in run.net.state_dict().items()},
         "made_from": dict(made_from),
         "about": dict(about),
+        "learned": list(learned),
         "training": None if run.done else run.state_dict(),
     }
     write_torch(path if run.done else unfinished(path), content)

@@ -105,6 +105,20 @@ def test_it_is_trained_once_and_inverts_later_images_without_the_data(
         assert picture.size == (64, 64)
 
 
+def test_an_image_that_was_learned_from_is_said_to_flatter(
+    made: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = Path(shutil.copy(photos / "0.png", tmp_path / "new.png"))
+    assert run(made, "-l", "conv2", "-i", photos, "-i", new, "--method", "upconv") == 0
+    learned = [e["name"] for e in document(made)["pictures"] if e.get("learned_from")]
+    assert len(learned) == document(made)["upconv"]["images"] and "new" not in learned
+    assert capsys.readouterr().err.count("learned from: its errors flatter") >= len(learned) - 1
+    table = inversions(made).parts[0]  # type: ignore[union-attr]
+    said = {row[0].title: row[0].caption for row in table.rows}
+    assert said["new"] == "by a trained network"
+    assert said[learned[0]] == "by a trained network that learned from it"
+
+
 def test_a_finished_picture_and_its_network_are_not_made_again(made: Path, photos: Path) -> None:
     for data in (None, photos):
         again = asked(made, photos, data)
@@ -144,7 +158,9 @@ def test_the_page_sets_it_below_the_search_with_what_it_learned(made: Path, phot
     section = inversions(made)
     assert section is not None
     table, trained = section.parts[0], section.parts[1]
-    assert [row[0].caption for row in table.rows] == ["", "by a trained network"]
+    learned = document(made)["pictures"][0].get("learned_from")
+    said = "by a trained network" + (" that learned from it" if learned else "")
+    assert [row[0].caption for row in table.rows] == ["", said]
     assert [name for name, _ in table.rows[1][1].facts][-2:] == ["pixel RMSE", "mean image’s"]
     told = document(made)["upconv"]  # a search's own list leaves it there
     assert trained.rows[0][0] == "conv2"
