@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{(found.sources == 0).sum()} images to learn from, {(found.sources == 1).sum()} held "
           f"out, read in {reading:.0f} s; {arguments.threads} threads", flush=True)  # fmt: skip
     rows, cells = [], []
-    for name in arguments.layers:
+    for name in sorted(arguments.layers, key=LAYERS.index):
         row, pictures = measure(model, found_layers.resolve(name, True), found, arguments)
         rows.append(row)
         cells.append((name, pictures))
@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", help="ResNet-18 trained on CIFAR-10")
     parser.add_argument("data", type=Path, help="folder with the splits train and test")
-    parser.add_argument("--layers", nargs="+", default=list(LAYERS))
+    parser.add_argument("--layers", nargs="+", default=LAYERS, choices=LAYERS)
     parser.add_argument("--images", type=int, default=10_000, help="to learn from")
     parser.add_argument("--epochs", type=int, help="default: the command's")
     parser.add_argument("--searched", type=int, default=8, help="images held out to search for")
