@@ -53,7 +53,8 @@ def gathered(
     for earlier, entry in zip([entries[0], *entries], entries, strict=False):
         for was, unit in zip(earlier["units"], entry["units"], strict=True):
             if "label" in unit:
-                unit["flipped"] = unit["label"] != was["label"]
+                both = was["label"] and unit["label"]  # a unit that detects nothing has none
+                unit["flipped"] = bool(both and unit["label"] != was["label"])
         if "label" in entry["units"][0]:
             entry["detectors"] = sum(unit["is_detector"] for unit in entry["units"])
             entry["flips"] = sum(unit["flipped"] for unit in entry["units"])
