@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
     from cnnlens.synthesize.usual import Prior
 
 _PHOTOS = 128  # whose spectrum counts, at most
+
+
+def photos_named(study: Study, data: Path | None) -> ImageSet | None:
+    """Open photos that were named; of a folder of splits, those to train on."""
+    from cnnlens.data.open import train_split
+
+    if data is None:
+        return None
+    if study.reading.split is None:
+        study.reading = replace(study.reading, split=train_split(data))
+    return study.images(data)
 
 
 class Nothing:

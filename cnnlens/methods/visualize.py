@@ -16,7 +16,7 @@ from cnnlens.methods.ascents import Ascents
 from cnnlens.methods.generated import OfGenerator
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Pictured, counted
-from cnnlens.methods.priors import Nothing, PhotosSpectrum
+from cnnlens.methods.priors import Nothing, PhotosSpectrum, photos_named
 from cnnlens.progress import Step
 from cnnlens.settings.generator import GeneratorSettings
 from cnnlens.settings.option import data_input, filters_input, option, raw_input
@@ -108,7 +108,7 @@ class Visualize(Pictured):
 
     def _prior(self) -> Nothing:
         """Find what pictures take from photos, as their method says."""
-        data = self.study.images(self.asked.data) if self.asked.data else None
+        data = photos_named(self.study, self.asked.data)
         own: GeneratorSettings = self.all_settings[1]
         if self.settings.method == "generator":
             return OfGenerator(self.study, self.settings, data, own)

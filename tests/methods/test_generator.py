@@ -236,3 +236,16 @@ def test_what_makes_no_sense_is_refused(net, tmp_path, words, said):
     answer = run(net, tmp_path / "space", "--logit", "b", *words)
     assert answer.code == 2 and said in answer.error
     assert not (tmp_path / "space").exists()
+
+
+def test_of_a_folder_of_splits_it_learns_from_those_to_train_on(net, tmp_path):
+    for split, seeds in (("train", range(4)), ("test", range(4, 6))):
+        for seed in seeds:
+            (tmp_path / "set" / split / "a").mkdir(parents=True, exist_ok=True)
+            photo(tmp_path / "set" / split / "a" / f"{seed}.png", seed)
+    words = ["-d", tmp_path / "set", "--logit", "b", "--learn-steps", 1]
+    answer = run(net, tmp_path / "space", *words)
+    assert answer.code == 0, answer.err
+    assert "of the 4 photos of" in answer.err
+    learned = generated.read_learned(tmp_path / "space" / "visualize" / "generator.pt")
+    assert len(learned.photos.names) == 4 and "pixel RMSE" in learned.errors
