@@ -70,7 +70,7 @@ class GeneratorSettings(Settings):
     image_loss: float = option(1.0, "Weight of the image loss.", least=0, panel=_PANEL)
     feature_loss: float = option(0.3, "Weight of the feature loss.", least=0, panel=_PANEL)
     adversarial_loss: float = option(0.1, "Weight of the adversarial loss.", least=0, panel=_PANEL)
-    learn_steps: int = option(1200, "Steps of its training.", least=1, panel=_PANEL)
+    learn_steps: int = option(1000, "Steps of its training.", least=1, panel=_PANEL)
     learn_batch: int = option(64, "Images in each.", least=2, panel=_PANEL)
     learn_rate: float = option(0.001, "Adam's rate.", above=0, panel=_PANEL)
     learn_seed: int = option(0, "Seed of its weights and of the order.", least=0, panel=_PANEL)
