@@ -65,7 +65,7 @@ class VisualizeSettings(Settings):
         code of a generator (`cnnlens.settings.generator` has its settings).
     views : int or None
         Views of an image in each step; None: 1, of a class 2; maco 4, of an image larger than the
-        input 32; generator 1.
+        input 32; generator 2.
     transparent : bool
         maco: the picture has what counts little for the unit clear.
     steps : int or None
@@ -132,7 +132,11 @@ class VisualizeSettings(Settings):
         choices=("pixels", "maco", "generator"),
     )
     views: int | None = option(
-        None, "Views in each step.", least=1, shown="1, for classes 2, for maco 4", panel="Views"
+        None,
+        "Views in each step.",
+        least=1,
+        shown="1, for classes 2, for maco 4, for generator 2",
+        panel="Views",
     )
     transparent: bool = option(False, "maco: leave clear what counts little for the unit.")
     steps: int | None = option(

@@ -28,7 +28,7 @@ from cnnlens.synthesize.objective import read_images
 from cnnlens.synthesize.transform import resized
 
 SIGMAS = 3.0  # how far from their mean codes may go
-_SPREAD = 0.5  # of first codes, in deviations of photos'
+_SPREAD = 0.1  # of first codes, in deviations of photos'
 _BELOW, _ABOVE = -0.25, 2.0  # what leaves these is no image in [0, 1]: in [-1, 1], in [0, 255]
 
 
