@@ -51,9 +51,10 @@ def main() -> None:
         rows.append(row)
         cells.append((name, pictures))
         print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+    good = judged(rows, reading / 60, arguments)
     if arguments.out:
         save(arguments.out, cells)
-    sys.exit(not judged(rows, reading / 60, arguments))
+    sys.exit(not good)
 
 
 def parse() -> argparse.Namespace:
