@@ -62,6 +62,7 @@ def test_the_contents_name_sections_and_their_layers_and_say_where_one_is(visit,
     seen = visit(long)
     assert links(seen) == [
         "Its units, one by one", "What its units detect", "features.12", "module:conv1",
+        "How its units came about", "features.12",
         "More of it", "a b/1", "a b/2",
         "Many",
     ]  # fmt: skip
@@ -78,7 +79,7 @@ def test_the_contents_name_sections_and_their_layers_and_say_where_one_is(visit,
 def test_a_link_to_a_layer_behind_a_tab_shows_it(visit, long):
     seen = visit(long, "#dissect/module:conv1")
     assert seen.get_by_role("tab", selected=True).first.inner_text() == "module:conv1"
-    seen.locator(".contents a", has_text="features.12").click()
+    seen.locator(".contents a", has_text="features.12").first.click()
     seen.until("!document.querySelector('.layer').classList.contains('inactive')")
 
 
@@ -115,7 +116,7 @@ def test_print_unfolds_and_folds_again(visit, long):
 
 def test_without_javascript_everything_is_open_and_the_contents_lead_there(visit, long):
     seen = visit(long, java_script_enabled=False)
-    assert seen.locator(".contents a").count() == 8
+    assert seen.locator(".contents a").count() == 10
     assert not seen.locator(".contents button").first.is_visible()
     assert seen.get_by_text("it ends").first.is_visible()
     seen.complaints.clear()
