@@ -67,13 +67,14 @@ class OfGenerator(Nothing):
         from cnnlens.synthesize.generator import code_layer
 
         study, named = self.study, self.own.generator
+        foreign = named is not None and is_factory(named) and not Path(named).exists()
         if self.own.code:
             self.layer = study.addresses.resolve(self.own.code, vectors=True)
-        else:
-            self.layer = code_layer(study.model, study.addresses)
+        else:  # generators of others usually take vectors
+            self.layer = code_layer(study.model, study.addresses, spread=not foreign)
         if named is None:
             self._resolve_own()
-        elif is_factory(named) and not Path(named).exists():
+        elif foreign:
             self._open_foreign(named)
         else:
             self._use(read_learned(Path(named)), named)

@@ -23,9 +23,9 @@ class GeneratorSettings(Settings):
     generator_range : str or None
         What black and white are in a foreign one's images: ``-1,1``; None: guessed from them.
     code : str or None
-        The layer whose answers are its codes; None: the deepest one before the classes.
+        The layer whose answers are its codes; None: see `code_layer`.
     comparator : str or None
-        The layer whose answers the feature loss compares; None: the deepest one with maps
+        The layer whose answers the feature loss compares; None: the deepest one with larger maps
         before the code.
     image_loss, feature_loss, adversarial_loss : float
         Weights; 0 leaves a loss out.
@@ -57,14 +57,14 @@ class GeneratorSettings(Settings):
         None,
         "Whose answers are its codes.",
         metavar="LAYER",
-        shown="the deepest layer before the classes",
+        shown="the deepest layer before the classes, and before its pooling",
         panel=_PANEL,
     )
     comparator: str | None = option(
         None,
         "Whose answers the feature loss compares.",
         metavar="LAYER",
-        shown="the deepest layer with maps before the code",
+        shown="the deepest layer before the code with larger maps",
         panel=_PANEL,
     )
     image_loss: float = option(1.0, "Weight of the image loss.", least=0, panel=_PANEL)

@@ -146,7 +146,7 @@ class VisualizeSettings(Settings):
         None,
         "Learning rate.",
         above=0,
-        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.012",
+        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.006",
         panel="Steps",
     )
     size: int = option(

@@ -149,8 +149,11 @@ def codes_of(model: Model, layer: Layer, images: Tensor) -> Tensor:
     return torch.stack([reading[layer.place] for reading in readings])
 
 
-def code_layer(model: Model, layers: Layers) -> Layer:
+def code_layer(model: Model, layers: Layers, spread: bool = True) -> Layer:
     """Find the deepest layer before the one whose weights give the classes their scores.
+
+    With `spread`, where it only pools maps, as global average pooling does, their layer is taken:
+    pooled, they say what is on a photo, and no longer where.
 
     Raises
     ------
@@ -165,7 +168,12 @@ def code_layer(model: Model, layers: Layers) -> Layer:
         raise UsageError(
             "it is not known which layer stands before the classes", "name the code with --code"
         )
-    return before[-1]
+    code = before[-1]
+    maps = [one for one in before if one.shape[1:] != (1, 1)]
+    pools = code.shape[1:] == (1, 1) and bool(maps) and maps[-1].units == code.units
+    connects = pools and any(one.depth > maps[-1].depth for one in before
+                             if _has_weights(modules.get(one.place.path)))  # fmt: skip
+    return maps[-1] if spread and pools and not connects else code
 
 
 def _has_weights(module: nn.Module | None) -> bool:

@@ -291,15 +291,18 @@ class Training:
 
 
 def comparator_layer(layers: Layers, code: Layer) -> Layer:
-    """Choose whose features are compared: the deepest layer before the code that has maps.
+    """Choose whose features are compared: the deepest layer before the code with maps, larger ones
+    where there are some.
 
-    Codes say what is on a photo, not where: answers of shallower layers cannot be told from them.
+    A code says less of where things are: answers of much shallower layers cannot be told from it.
     """
+    side = max(code.shape[1:])
     maps = [one for one in layers if one.depth < code.depth and one.shape[1:] != (1, 1)]
     if not maps:
         raise UsageError(
             f"no layer with maps lies before {code.name}", "name one with --comparator LAYER"
         )
+    maps = [one for one in maps if max(one.shape[1:]) > side] or maps
     return maps[-1]
 
 

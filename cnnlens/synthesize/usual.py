@@ -50,8 +50,8 @@ _USUAL: dict[str, dict[str, Any]] = {
 }
 _VIEWS = {"patch": 1, "scene": 1, "class": 2}
 # A generator's image is moved a little: what another network sees in it, too, outlasts that. Steps
-# that are much larger would outrun the decay, and leave every code at its bounds.
-_OF_CODES = {"lr": 0.012, "views": 2, "jitter": 1 / 16, "rotate": 5.0, "scale": 0.1}
+# that are much larger would outrun the decay, and leave every code at its bounds: harsh contrasts.
+_OF_CODES = {"lr": 0.006, "views": 2, "jitter": 1 / 16, "rotate": 5.0, "scale": 0.1}
 _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 
 

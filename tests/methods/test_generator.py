@@ -48,7 +48,7 @@ def learned(net: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -
     answer = run(net, space, "-d", photos, "--logit", "b")
     assert answer.code == 0, answer.err
     assert "a generator learns first, 4 steps of 4 of the 8 photos of photos" in answer.err
-    assert "codes of flatten (--code)" in answer.err and "8 photos are few" in answer.err
+    assert "codes of relu3 (--code)" in answer.err and "8 photos are few" in answer.err
     return space
 
 
@@ -76,14 +76,14 @@ def test_it_is_used_again_without_data(net, learned):
     assert "1 picture was made before" in answer.err and "learns" not in answer.err
     answer = run(net, learned, "-f", "conv2:1")
     assert answer.code == 0
-    assert "visualize/generator.pt, codes of flatten, learned from 7 photos of photos" in answer.err
+    assert "visualize/generator.pt, codes of relu3, learned from 7 photos of photos" in answer.err
     assert (learned / "visualize" / "conv2" / "1.png").is_file()
     assert (learned / "visualize" / "generator.pt").read_bytes() == kept
 
 
 CHANGES: dict[str, list[object]] = {
-    "code": ["--code", "conv3"],
-    "comparator": ["--comparator", "conv2"],
+    "code": ["--code", "flatten"],
+    "comparator": ["--comparator", "conv1"],
     "image_loss": ["--image-loss", 0.5],
     "feature_loss": ["--feature-loss", 0],
     "adversarial_loss": ["--adversarial-loss", 0],

@@ -198,13 +198,20 @@ def test_the_code_is_the_layer_before_the_classes(small):
     )  # fmt: skip
     deep = model_of(net, size=(8, 8))
     assert code_layer(deep, find_layers(deep)).name == "5"
+    pooled = nn.Sequential(*net[:4], nn.Linear(4, 2))  # nothing is learned behind the maps
+    flat = model_of(pooled, size=(8, 8))
+    assert code_layer(flat, find_layers(flat)).shape == (4, 6, 6)
+    assert code_layer(flat, find_layers(flat), spread=False).shape == (4, 1, 1)
+    square = nn.Sequential(*net[:4], nn.Linear(4, 4), nn.Linear(4, 2))
+    mixed = model_of(square, size=(8, 8))
+    assert code_layer(mixed, find_layers(mixed)).name == "4"
 
 
 def test_the_comparator_has_maps_and_lies_before_the_code(small):
     layers = find_layers(small)
     code = layers.resolve("conv2")
     found = comparator_layer(layers, code)
-    assert found.depth < code.depth and found.shape[1:] != (1, 1)
+    assert found.depth < code.depth and max(found.shape[1:]) > max(code.shape[1:])
     with pytest.raises(UsageError, match="no layer with maps"):
         comparator_layer(layers, replace(code, depth=0))
 
