@@ -27,8 +27,8 @@ _CLASSES = ("red square", "green circle", "blue triangle")
 _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
-_STEPS = {"visualize": 128, "invert": 150, "fool": 60, "net2vec": 10, "upconv": 6}
-_WHOLE, _QUICK = (600, 4), (300, 2)  # images to dissect on, epochs of training
+_STEPS = {"visualize": 96, "invert": 100, "fool": 60, "net2vec": 6, "upconv": 5}
+_WHOLE, _QUICK = (500, 4), (250, 2)  # images to dissect on, epochs of training
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
 
@@ -46,7 +46,7 @@ class Tour:
         panel="What",
     )
     images: int | None = option(
-        None, "Images to dissect on.", least=90, shown="600, quick 300", panel="What"
+        None, "Images to dissect on.", least=90, shown="500, quick 250", panel="What"
     )
     epochs: int | None = option(
         None, "Epochs of training.", least=1, shown="4, quick 2", panel="What"
@@ -160,10 +160,10 @@ def _best(tour: Tour) -> str:
 def look(tour: Tour) -> None:
     """Look closer at the trained network, method after method."""
     first, photos = f"{LAYERS[0]}:0-{_FIRST - 1}", tour.photos
-    best = _best(tour)
+    best, steps = _best(tour), _STEPS["visualize"] // (2 if tour.quick else 1)
     tour.run_all(
         # figures are small: one that a unit sees at one place says more than a map full of them
-        ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": _STEPS["visualize"],
+        ("visualize", {"filter": (best, first), "logit": _CLASSES, "steps": steps,
                        "target": "centre", "tv": 0.5}),
         ("deconv", {"filter": (best,), "data": tour.data}),
         ("cam", {"image": photos, "layer": _DEEP, "method": "gradcam", "top": 2}),
