@@ -49,7 +49,9 @@ def shown(tmp_path_factory):
     words = ["demo", "--out", str(out), "--images", "135", "--epochs", "3", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            demo, "_STEPS", {"visualize": 8, "invert": 8, "fool": 8, "net2vec": 3, "upconv": 1}
+            demo,
+            "_STEPS",
+            {"visualize": 8, "invert": 8, "fool": 8, "net2vec": 3, "upconv": 1, "generator": 3},
         )
         assert _run(words, debug=True) == 0
     layers = {}
@@ -128,6 +130,13 @@ def test_units_that_are_looked_at_detect_different_concepts(shown):
     tour = Tour(Screen(quiet=True), out, images=135)
     rows = read_csv(out / "trained" / "dissect" / "conv3" / "units.csv")
     assert len({rows[unit]["label"] for unit in tour.detectors}) == len(tour.detectors) == 6
+
+
+def test_classes_are_drawn_by_a_generator_beside_photos(shown):
+    folder = shown[0] / "trained" / "visualize"
+    found = json.loads((folder / "logits" / "visualize.json").read_text())["pictures"]
+    near = [one for one in found if one.get("nearest")]
+    assert (folder / "generator.pt").is_file() and len(found) == 6 and len(near) == 3
 
 
 def test_the_page_ends_with_an_ordinary_and_an_interpretable_network(shown):

@@ -24,10 +24,12 @@ MIN_IOU = 0.15
 _SHOWN = 6  # units that are looked at closely, each the best detector of another concept
 _FIRST = 4  # filters of the first layer, drawn beside their weights
 _CLASSES = ("red square", "green circle", "blue triangle")
+_GENERATED = ("red triangle", "green square", "blue circle")
 _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
-_STEPS = {"visualize": 96, "invert": 100, "fool": 60, "net2vec": 6, "upconv": 5}
+_STEPS = {"visualize": 96, "invert": 100, "fool": 60, "net2vec": 6, "upconv": 5,
+          "generator": 60}  # fmt: skip
 _WHOLE, _QUICK = (500, 4), (250, 2)  # images to dissect on, epochs of training
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
@@ -173,7 +175,7 @@ def look(tour: Tour) -> None:
 
 @one_thread()
 def search(tour: Tour) -> None:
-    """Look on with the methods that take their time: combinations, inversion, trees."""
+    """Look on with what takes its time: combinations, inversion, a generator, trees."""
     from cnnlens.data.synthetic import make_kinds
 
     if tour.force or not tour.kinds.is_dir():
@@ -189,6 +191,10 @@ def search(tour: Tour) -> None:
                     "steps": _STEPS["invert"]}),
         ("invert", {"image": photos, "layer": (_DEEP,), "data": tour.data, "method": "upconv",
                     "epochs": _STEPS["upconv"], "width": 16}),
+        # classes that were not drawn yet: a picture of the same name would replace the other
+        ("visualize", {"logit": _GENERATED, "method": "generator", "data": tour.kinds,
+                       "learn_steps": _STEPS["generator"], "learn_batch": 16,
+                       "steps": 2 * _STEPS["generator"]}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
         ("label", {"data": tour.kinds, "layer": (_DEEP,)}),  # by the branches of that tree, too
@@ -257,8 +263,8 @@ def demo(screen: Screen, **asked: Any) -> None:
     screen.table(*table, title=title)
     if tour.quick:
         left = (
-            "combinations of units, their course over the training, inversion, trees, networks "
-            "trained to be interpretable"
+            "combinations of units, their course over the training, inversion, a generator, trees, "
+            "names from classes, networks trained to be interpretable"
         )
         screen.note(f"left out: {left}; the same command without --quick adds them")
     screen.say(f"page: {page}")
