@@ -21,3 +21,11 @@ def _own_home() -> Iterator[None]:
         patch.setenv("CNNLENS_HOME", folder)
         patch.setenv("XDG_CACHE_HOME", folder)
         yield
+
+
+_LONG = ("test_demo.py", "test_readme.py", "test_examples.py", "test_notebooks.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: at the end two processes would both make what it needs."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
