@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def median(values: Tensor) -> str:
     return f"{statistics.median(values.tolist()):.2f}"
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("images", type=Path)
@@ -59,45 +60,51 @@ def main() -> None:
     parser.add_argument("--generator", nargs="+", type=Path, default=[])
     parser.add_argument("--split")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=0, help="of where the pictures begin")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="the sheet, a row of classes per method")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def drawn(model: Model, prior: Any, settings: VisualizeSettings) -> tuple[Tensor, str]:
+    """Draw every class; give the pictures, and how near they come to photos of a generator's."""
+    goals = [logit(n, str(n), settings.rivals) for n in range(scores(model))]
+    if not isinstance(prior, Learned):
+        return pictures_of(model, goals, settings, prior=prior), "–"
+    layer = find_layers(model).resolve(prior.layer, vectors=True)
+    images = pictures_of(model, goals, settings, prior=prior.generator(model, layer))
+    with torch.no_grad():
+        found = prior.photos.nearest(images, codes_of(model, layer, images).cpu())
+    pairs = [one["pixels"] for one in found]
+    return images, f"{np.median([p['distance'] / p['photos_distance'] for p in pairs]):.2f}"
+
+
+def main() -> None:
+    arguments = parse()
     model, judge = (open_model(m, device=arguments.device) for m in (arguments.model, arguments.by))
-    data = open_data(arguments.images, arguments.split)
-    photos = data.sample(1000, model.preprocess)
+    photos = open_data(arguments.images, arguments.split).sample(1000, model.preprocess)
     pixels = torch.from_numpy(photos).float() / 255
     best = answers(model, pixels).amax(0)
     fine = float(high_share(pixels).quantile(0.95))
     spectrum = spectrum_of(photos[:128], (model.preprocess.channels, *model.preprocess.size))
-    rows = [("pixels", {"basis": "pixels"}, None), ("fourier", {}, None)]
-    rows += [("maco", {"method": "maco"}, spectrum)]
-    kept = [read_learned(file) for file in arguments.generator]
-    rows += [
-        (str(f), {"method": "generator"}, g) for f, g in zip(arguments.generator, kept, strict=True)
-    ]
+    rows: list[tuple[str, dict[str, Any], Any]] = [
+        ("pixels", {"basis": "pixels"}, None), ("fourier", {}, None),
+        ("maco", {"method": "maco"}, spectrum),
+        *((str(f), {"method": "generator"}, read_learned(f)) for f in arguments.generator),
+    ]  # fmt: skip
     classes = torch.arange(scores(model))
     print(f"photos: high {fine:.3f} (95th percentile), chroma {median(chroma(pixels))}")
     print("  ".join(["", *COLUMNS]))
     cells = []
     for name, asked, prior in rows:
-        settings = VisualizeSettings(steps=arguments.steps, **asked)
-        goals = [logit(n, str(n), settings.rivals) for n in classes.tolist()]
-        near, value = "–", prior
-        if isinstance(prior, Learned):
-            layer = find_layers(model).resolve(prior.layer, vectors=True)
-            value = prior.generator(model, layer)
-        images = pictures_of(model, goals, settings, prior=value)
-        if isinstance(prior, Learned):
-            with torch.no_grad():
-                found = prior.photos.nearest(images, codes_of(model, layer, images).cpu())
-            pairs = [one["pixels"] for one in found]
-            near = f"{np.median([p['distance'] / p['photos_distance'] for p in pairs]):.2f}"
+        settings = VisualizeSettings(steps=arguments.steps, seed=arguments.seed, **asked)
+        images, near = drawn(model, prior, settings)
         own = answers(model, images)
         sure, named = own.softmax(1)[classes, classes], answers(judge, images).argmax(1)
         high, score = high_share(images), own[classes, classes]
         moved = torch.stack([answers(model, one)[classes, classes] for one in shifted(images)])
         columns = (
-            f"{median(sure)[:4]} ({float(sure.min()):.3f})",
+            f"{median(sure)} ({float(sure.min()):.3f})",
             f"{int((named == classes).sum())} of {len(classes)}",
             median(score / best),
             median(clipped(images)),
@@ -108,10 +115,9 @@ def main() -> None:
         )
         print("  ".join([name, *columns]), flush=True)
         names = model.classes or classes.tolist()
+        words = [f"{Path(name).stem}, sure {value:.3f}" for value in sure.tolist()]
         cells += [
-            SheetCell(
-                as_picture(image), str(names[n]), f"{Path(name).stem}, sure {float(sure[n]):.3f}"
-            )
+            SheetCell(as_picture(image), str(names[n]), words[n])
             for n, image in enumerate(images.numpy())
         ]
     if arguments.out:

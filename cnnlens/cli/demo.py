@@ -29,7 +29,7 @@ _PHOTOS = 2
 _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
 _STEPS = {"visualize": 96, "invert": 100, "fool": 60, "net2vec": 6, "upconv": 5,
-          "generator": 60}  # fmt: skip
+          "generator": 40}  # fmt: skip
 _WHOLE, _QUICK = (500, 4), (250, 2)  # images to dissect on, epochs of training
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
@@ -210,7 +210,7 @@ def finetune(tour: Tour) -> None:
 
     tour.drawn(make_animals, tour.animals, "images.txt", _ANIMALS, tour.seed)
     _finetune(tour, "animals", "zoo:animal_net", method="none", epochs=10, lr=3e-3, trunk=1.0)
-    start, further = str(tour.out / "animals.pt"), {"layer": (_AT,), "insert": True, "epochs": 6}
+    start, further = str(tour.out / "animals.pt"), {"layer": (_AT,), "insert": True, "epochs": 5}
     for name, method in zip(_NETWORKS, ("none", "icnn"), strict=True):
         _finetune(tour, name, start, method=method, **further)
 

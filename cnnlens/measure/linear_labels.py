@@ -101,8 +101,8 @@ def class_concepts(
         among = {classes.index(member) for member in members if member in classes}
         if len(among) not in (0, len(classes)) and among not in sets.values():
             sets[name] = among
-    columns = [np.isin(own, list(among)) for among in sets.values()]
-    return list(sets), np.stack(columns, 1).astype(np.float32)
+    member = np.array([[at in among for among in sets.values()] for at in range(len(classes))])
+    return list(sets), member[own].astype(np.float32)  # (N, K)
 
 
 class Search:
@@ -171,7 +171,7 @@ class Search:
 
     def _candidates(self, rising: np.ndarray) -> list[int]:
         """Concepts that an elastic net gives weight, the heaviest first."""
-        weights = elastic_net(self._gram, rising, _PENALTY * _MIX, _PENALTY * (1 - _MIX))
+        weights = elastic_net(self._gram, rising)
         order = np.argsort(-weights, kind="stable")[:_MOST]
         return [int(at) for at in order if weights[at] > 0 and self._spread[at] > 0]
 
@@ -229,20 +229,16 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     return float(a @ b / len(a)) if a.any() and b.any() else None
 
 
-def elastic_net(
-    gram: np.ndarray, target: np.ndarray, lasso: float, ridge: float, rounds: int = 100
-) -> np.ndarray:
-    """Minimize ½ wᵀGw − tᵀw + lasso·Σw + ½ ridge·Σw² over w ≥ 0, coordinate by coordinate."""
-    weights, slope = np.zeros(len(target)), target.astype(np.float64).copy()
-    for _ in range(rounds):
-        moved = 0.0
-        for at in np.flatnonzero((slope > lasso) | (weights > 0)):
-            own = gram[at, at]
-            new = max(0.0, (slope[at] + own * weights[at] - lasso) / max(own + ridge, 1e-12))
-            if new != weights[at]:
-                slope -= gram[at] * (new - weights[at])
-                moved = max(moved, abs(new - weights[at]))
-                weights[at] = new
-        if moved < 1e-6:
-            break
-    return weights
+def elastic_net(gram: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Minimize ½ wᵀGw − tᵀw + λα·Σw + ½ λ(1 − α)·Σw² over w ≥ 0, of correlations G and t."""
+    from sklearn.linear_model import enet_path
+
+    # of the images themselves it wants their number, which correlations are free of, and the unit's
+    # variance, which is 1
+    shape, g, t = np.zeros((1, len(gram))), gram.astype(np.float64), target.astype(np.float64)
+    _, weights, _ = enet_path(
+        shape, np.ones(1), l1_ratio=_MIX, alphas=[_PENALTY], precompute=g, Xy=t, positive=True,
+        check_input=False,
+    )  # fmt: skip
+    found: np.ndarray = weights[:, 0]
+    return found

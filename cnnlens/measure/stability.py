@@ -100,7 +100,7 @@ def stability_steps(
     if negatives is not None:
         pairs = zip(negatives.limits, negatives.shapes, strict=True)
         extra = [PeakLocations(limit, shape) for limit, shape in pairs]
-        for step in negatives.sweep(extra):
+        for step in negatives.sweep([*map(_in_turn, extra)]):
             yield Step(step.done, step.total, "negatives")
         others = [*extra]
     layers = [
@@ -119,6 +119,18 @@ def stability_steps(
         for step in source.sweep(observers):
             yield Step(step.done, step.total, "parts")
     return [layer.result() for layer in layers]
+
+
+def _in_turn(peaking: PeakLocations) -> Observer:
+    """Let images be numbered as they come: of negatives nothing but their number is known."""
+    done = 0
+
+    def observe(_: np.ndarray, maps: np.ndarray) -> None:
+        nonlocal done
+        peaking(np.arange(done, done + len(maps)), maps)
+        done += len(maps)
+
+    return observe
 
 
 class _First:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from cnnlens.measure.linear_labels import (
     split,
     standard,
 )
-from cnnlens.progress import Step, followed, staged
+from cnnlens.measure.top import PeakLocations
+from cnnlens.progress import Step, followed
 from cnnlens.settings.label import LabelSettings
 
 _DRAWS = 999  # shuffles of the images that are held out, for a p-value
@@ -160,8 +162,14 @@ def label_steps(
     settings: LabelSettings,
 ) -> Generator[Step, None, LayerLabels]:
     """Do what `label` does, step by step."""
-    positions, values = yield from staged("activations", responses(source, settings.response))
-    names, concepts = class_concepts([categories[at] for at in positions], groups)
+    peaks = PeakLocations(len(categories), source.shapes[0])
+    for step in source.sweep([peaks]):
+        yield Step(step.done, step.total, "activations", limit=step.limit)
+    positions = np.flatnonzero(peaks.seen)
+    cells = math.prod(source.shapes[0][1:])
+    of = peaks.scores if settings.response == "peak" else peaks.sums / cells
+    values = of[positions]  # (n, C)
+    names, concepts = class_concepts([categories[at] for at in positions.tolist()], groups)
     if len(names) < 2:
         raise CnnlensError(f"all images are of one class, {names[0]}", "names tell classes apart")
     parts = split(len(values), settings.seed)
@@ -180,22 +188,6 @@ def label_steps(
         rows.append(_row(unit, found, names, chance, p_value(search, found, of_images, draws)))
         yield Step(unit + 1, values.shape[1], "naming", unit="units")
     return LayerLabels(rows, names, parts)
-
-
-def responses(source: Source, of: str) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
-    """Read what every unit answers to every image: positions (N,), and (N, C) float32.
-
-    `of` the "mean" of a unit's map or its "peak".
-    """
-    seen: list[np.ndarray] = []
-    values: list[np.ndarray] = []
-
-    def observe(positions: np.ndarray, maps: np.ndarray) -> None:  # (B,), (B, C, H, W)
-        seen.append(positions)
-        values.append(maps.max(axis=(2, 3)) if of == "peak" else maps.mean(axis=(2, 3)))
-
-    yield from source.sweep([observe])
-    return np.concatenate(seen), np.concatenate(values)
 
 
 def p_value(search: Search, found: Label, unit: np.ndarray, draws: np.ndarray) -> float | None:

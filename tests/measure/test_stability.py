@@ -24,14 +24,14 @@ QUICK = StabilitySettings(chance=40)
 class Maps:
     """Activations (N, C, H, W) in memory, shown in batches."""
 
-    def __init__(self, maps: np.ndarray) -> None:
-        self.maps = maps.astype(np.float32)
+    def __init__(self, maps: np.ndarray, skipped: int = 0) -> None:
+        self.maps, self.skipped = maps.astype(np.float32), skipped
         self.shapes, self.limits = [maps.shape[1:]], [len(maps)]
 
     def sweep(self, observers: Any) -> Any:
         for start in range(0, len(self.maps), 7):
             part = self.maps[start : start + 7]
-            observers[0](np.arange(start, start + len(part)), part)
+            observers[0](np.arange(start, start + len(part)) + self.skipped, part)
             yield Step(start + len(part), len(self.maps))
 
 
@@ -79,7 +79,7 @@ def peaked(cells: np.ndarray, heights: np.ndarray) -> np.ndarray:
 def measure(
     data: PartSet, maps: np.ndarray, settings: StabilitySettings = QUICK, others: Any = None
 ) -> Stability:
-    negatives = None if others is None else Maps(others)
+    negatives = None if others is None else Maps(others, skipped=3)  # their first are damaged
     return stability(Maps(maps), data, [FIELDS], SIZE, settings, negatives)[0]
 
 

@@ -15,7 +15,7 @@ CLASSES = [name for name in ("cat", "dog", "car") for _ in range(40)]
 class Maps:
     """A source of maps (N, C, 2, 2) in two batches."""
 
-    shapes, limits, skipped = [(4, 2, 2)], [120], ()
+    shapes, limits, skipped = ((4, 2, 2),), (120,), ()
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
