@@ -30,7 +30,7 @@ _EACH = 30  # pictures of each kind of figure, for the trees
 _ANIMALS = 900
 _STEPS = {"visualize": 96, "invert": 100, "fool": 60, "net2vec": 6, "upconv": 5,
           "generator": 40}  # fmt: skip
-_WHOLE, _QUICK = (500, 4), (250, 2)  # images to dissect on, epochs of training
+_WHOLE, _QUICK = (400, 4), (250, 2)  # images to dissect on, epochs of training
 _NETWORKS = ("ordinary", "interpretable")
 _AT = "relu4"  # where a convolution is inserted into them, and looked at
 
@@ -48,7 +48,7 @@ class Tour:
         panel="What",
     )
     images: int | None = option(
-        None, "Images to dissect on.", least=90, shown="500, quick 250", panel="What"
+        None, "Images to dissect on.", least=90, shown="400, quick 250", panel="What"
     )
     epochs: int | None = option(
         None, "Epochs of training.", least=1, shown="4, quick 2", panel="What"
@@ -193,7 +193,7 @@ def search(tour: Tour) -> None:
                     "epochs": _STEPS["upconv"], "width": 16}),
         # classes that were not drawn yet: a picture of the same name would replace the other
         ("visualize", {"logit": _GENERATED, "method": "generator", "data": tour.kinds,
-                       "learn_steps": _STEPS["generator"], "learn_batch": 16,
+                       "learn_steps": _STEPS["generator"], "learn_batch": 8,
                        "steps": 2 * _STEPS["generator"]}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
