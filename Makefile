@@ -10,6 +10,8 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/cnnlens demo
 
+# some machines forbid bytecode; every process that a test starts would then compile torch anew
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
