@@ -41,6 +41,7 @@ _BUILT_IN = (
         "dissect",
         "net2vec",
         "label",
+        "exam",
         "stability",
         "visualize",
         "deconv",

@@ -1,5 +1,6 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
+from cnnlens.settings.exam import ExamSettings
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
 from cnnlens.settings.label import LabelSettings
 from cnnlens.settings.measure import (
@@ -26,6 +27,7 @@ __all__ = [
     "DataSettings",
     "DeconvSettings",
     "DissectSettings",
+    "ExamSettings",
     "ExplainSettings",
     "ExtractSettings",
     "InvertSettings",

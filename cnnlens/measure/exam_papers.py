@@ -1,0 +1,219 @@
+"""One exam from activations to marks: of labels that are given, or that a method chooses on the
+images that choose. The same way is gone by a network's units, by its random twin's, by planted ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from cnnlens.activations.sources import Source
+from cnnlens.data.broden import Broden
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.dissect import dissect_steps
+from cnnlens.measure.exam import Claim, Exam, Sheet, class_truth, examine
+from cnnlens.measure.exam_maps import Among, MapTruth, OverlapCounter, concepts_by_name
+from cnnlens.measure.linear_labels import Parts, class_concepts, split
+from cnnlens.measure.meaning import Meaning, read_meaning
+from cnnlens.measure.top import PeakLocations
+from cnnlens.measure.unit_labels import label_steps
+from cnnlens.progress import Step
+from cnnlens.settings import DissectSettings, LabelSettings
+from cnnlens.settings.exam import ExamSettings
+
+_LEAST = 8  # images that choose, and that examine
+
+
+@dataclass(frozen=True)
+class Given:
+    """A label as its method wrote it: of a category of labels, or with its terms' weights."""
+
+    unit: int
+    label: str
+    category: str = ""
+    terms: tuple[tuple[str, float], ...] = ()
+
+
+class Paper(Protocol):
+    """The exam of one method's labels on one set of images."""
+
+    @property
+    def known(self) -> Mapping[str, object]:
+        """What labels may name."""
+        ...
+
+    def steps(
+        self, source: Source, given: Sequence[Given] | None = None
+    ) -> Generator[Step, None, Sheet]:
+        """Examine the labels given, or those chosen on the images that choose."""
+        ...
+
+
+def _read(given: Given, known: Mapping[str, object]) -> Meaning:
+    if given.terms and all(name in known for name, _ in given.terms):
+        return Meaning(given.terms)
+    whole = f"{given.category}:{given.label}"
+    return read_meaning(whole if given.category and whole in known else given.label, known)
+
+
+def claims_of(
+    given: Sequence[Given], known: Mapping[str, object], chosen: Mapping[int, Given] | None = None
+) -> tuple[list[Claim], list[str]]:
+    """Read labels; those that name what the data does not know are left out, and said.
+
+    Where labels were `chosen` anew, by unit, those are examined in their place.
+    """
+    claims, left = [], []
+    for one in given:
+        examined = one if chosen is None else chosen.get(one.unit)
+        if examined is None or not one.label:
+            continue
+        try:
+            meaning = _read(examined, known)
+        except CnnlensError as error:
+            left.append(f"unit {one.unit}: {error.message}{error.hint and f'; {error.hint}'}")
+            continue
+        same = (one.label, one.category) == (examined.label, examined.category)
+        claims.append(Claim(one.unit, one.label, meaning, one.label if same else examined.label))
+    return claims, left
+
+
+def halves(images: int, seed: int) -> Parts:
+    """Part images in those that choose and those that examine, by chance.
+
+    Raises
+    ------
+    CnnlensError
+        When there are fewer than 16.
+    """
+    if images < 2 * _LEAST:
+        raise CnnlensError(
+            f"{images} images are too few to choose on some and examine on others",
+            f"give {2 * _LEAST} or more",
+        )
+    order = np.random.default_rng(seed).permutation(images)
+    choose, held = np.split(order, [images // 2])
+    return Parts(np.sort(choose), np.zeros(0, np.int64), np.sort(held))
+
+
+def _responses(
+    source: Source, images: int, response: str
+) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
+    """Units' means or peaks on images, (n, C), and the images' positions (n,)."""
+    shape = source.shapes[0]
+    peaks = PeakLocations(images, shape)
+    for step in source.sweep([peaks]):
+        yield Step(step.done, step.total, "activations", limit=step.limit)
+    positions = np.flatnonzero(peaks.seen)
+    values = peaks.scores if response == "peak" else peaks.sums / math.prod(shape[1:])
+    return values[positions], positions
+
+
+@dataclass(frozen=True)
+class ClassPaper:
+    """Labels held against classes and groups of classes.
+
+    Attributes
+    ----------
+    categories : sequence of str
+        Of every image of the data, by position.
+    groups : mapping of str to sequence of str
+        Classes of each group.
+    naming : LabelSettings
+        How `label` names units: which images choose, too.
+    settings : ExamSettings
+        Of the exam.
+    """
+
+    categories: Sequence[str]
+    groups: Mapping[str, Sequence[str]]
+    naming: LabelSettings
+    settings: ExamSettings
+
+    @property
+    def known(self) -> Mapping[str, object]:
+        """Classes and groups of classes."""
+        return dict.fromkeys([*sorted(set(self.categories)), *self.groups])
+
+    def steps(
+        self, source: Source, given: Sequence[Given] | None = None
+    ) -> Generator[Step, None, Sheet]:
+        """Examine the labels given, or those that `label` chooses."""
+        if given is None:
+            naming = replace(self.naming, chance=0)
+            found = yield from label_steps(source, self.categories, self.groups, naming)
+            given = [Given(row.unit, row.label, "", row.terms) for row in found.rows]
+        response = self.naming.response
+        values, positions = yield from _responses(source, len(self.categories), response)
+        of = [self.categories[at] for at in positions.tolist()]
+        names, concepts = class_concepts(of, self.groups)
+        claims, left = claims_of(given, dict.fromkeys(names))
+        truth = class_truth(list(dict.fromkeys(c.meaning for c in claims)), names, concepts)
+        exam = Exam(values, truth, split(len(values), self.naming.seed), self.settings)
+        return (yield from examine(exam, claims, left_out=left, iou_of="images"))
+
+
+@dataclass(frozen=True)
+class MapPaper:
+    """Labels held against label maps.
+
+    Attributes
+    ----------
+    data : Broden
+        With label maps.
+    naming : DissectSettings
+        How `dissect` names units.
+    settings : ExamSettings
+        Of the exam.
+    workers : int
+        Threads that read labels.
+    chooses : bool
+        Whether labels that are given were chosen on these images: then those are examined that
+        the same rule chooses without the images that examine.
+    """
+
+    data: Broden
+    naming: DissectSettings
+    settings: ExamSettings
+    workers: int = 4
+    chooses: bool = True
+
+    @cached_property
+    def known(self) -> Mapping[str, int]:
+        """Concepts by label, and by ``category:label``."""
+        return concepts_by_name(self.data)
+
+    def steps(
+        self, source: Source, given: Sequence[Given] | None = None
+    ) -> Generator[Step, None, Sheet]:
+        """Examine the labels given, or those that `dissect` chooses."""
+        count = len(self.data.paths)
+        values, positions = yield from _responses(source, count, self.settings.response)
+        parts = halves(len(values), self.settings.seed)
+        choose = positions[np.union1d(parts.fit, parts.choose)]
+        naming = replace(self.naming, chance=0, top=0)
+        (found,) = yield from dissect_steps(
+            Among(source, choose), self.data, naming, self.workers
+        )
+        chosen = {
+            unit: Given(unit, concept.label, concept.category)
+            for unit, best in enumerate(found.best.tolist())
+            if best >= 0
+            for concept in [found.concepts.names[best]]
+        }
+        own = list(chosen.values()) if given is None else given
+        names = self.known
+        claims, left = claims_of(own, names, chosen if given is None or self.chooses else None)
+        maps = MapTruth(self.data, names, list(dict.fromkeys(c.meaning for c in claims)))
+        yield from maps.steps(positions, parts.held)
+        exam = Exam(values, maps.truth, parts, self.settings)
+        counter = OverlapCounter(exam, claims, maps, found.thresholds, positions)
+        for step in Among(source, positions[parts.held]).sweep([counter]):
+            yield Step(step.done, step.total, "overlaps")
+        more = {"left_out": left, "iou_of": "pixels", "skipped_labels": maps.skipped}
+        return (yield from examine(exam, claims, counter.overlaps, **more))

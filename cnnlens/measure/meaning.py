@@ -1,0 +1,138 @@
+"""What a label says: a concept, a weighted sum of some, or a formula of them.
+
+    read_meaning("(car OR bus) AND NOT road", known)
+    read_meaning("bird + animal", known)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnlens.errors import CnnlensError, did_you_mean
+
+_WORDS = re.compile(r"(\(|\)|\bAND\b|\bOR\b|\bNOT\b)")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A weighted sum of concepts, or a formula.
+
+    Attributes
+    ----------
+    terms : tuple of (str, float)
+        The concepts with their weights, all of them 1 in a formula.
+    formula : tuple or None
+        Nested: a concept's name, ``("not", a)``, ``("and", a, b)``, ``("or", a, b)``.
+    """
+
+    terms: tuple[tuple[str, float], ...]
+    formula: Any = None
+
+    @property
+    def concepts(self) -> list[str]:
+        """What it is made of."""
+        return [name for name, _ in self.terms]
+
+    def where(self, of: Callable[[str], np.ndarray]) -> np.ndarray:
+        """Say where it is there, of where its concepts are: any of a sum, or as a formula says."""
+        if self.formula is not None:
+            return _evaluated(self.formula, of)
+        found: np.ndarray = np.any([of(name) for name in self.concepts], axis=0)
+        return found
+
+
+def _evaluated(formula: Any, of: Callable[[str], np.ndarray]) -> np.ndarray:
+    if isinstance(formula, str):
+        return of(formula)
+    word, *parts = formula
+    values = [_evaluated(part, of) for part in parts]
+    if word == "not":
+        return ~values[0]
+    return values[0] & values[1] if word == "and" else values[0] | values[1]
+
+
+def read_meaning(label: str, known: Collection[str]) -> Meaning:
+    """Read a label: a known concept, else a sum ``a + b``, else a formula with AND, OR and NOT.
+
+    Raises
+    ------
+    CnnlensError
+        When it names what is not known, or is no formula.
+    """
+    names = {name.casefold(): name for name in known}
+
+    def concept(text: str) -> str:
+        if (name := names.get(text.strip().casefold())) is None:
+            raise CnnlensError(
+                f"no concept '{text.strip()}'", did_you_mean(text.strip(), list(known))
+            )
+        return name
+
+    if label.strip().casefold() in names:
+        return Meaning(((concept(label), 1.0),))
+    if not _WORDS.search(label):
+        return Meaning(tuple((concept(part), 1.0) for part in label.split(" + ")))
+    words = [word.strip() for word in _WORDS.split(label) if word.strip()]
+    formula = _Parser(words, concept).whole()
+    return Meaning(tuple((name, 1.0) for name in dict.fromkeys(_leaves(formula))), formula)
+
+
+def _leaves(formula: Any) -> Iterator[str]:
+    if isinstance(formula, str):
+        yield formula
+    else:
+        for part in formula[1:]:
+            yield from _leaves(part)
+
+
+class _Parser:
+    """Reads a formula; AND binds before OR, NOT before both."""
+
+    def __init__(self, words: list[str], concept: Callable[[str], str]) -> None:
+        self._words, self._concept, self._all = words[::-1], concept, " ".join(words)
+
+    def whole(self) -> Any:
+        found = self._either()
+        if self._words:
+            raise self._fault()
+        return found
+
+    def _next(self, *words: str) -> bool:
+        if self._words and self._words[-1] in words:
+            self._words.pop()
+            return True
+        return False
+
+    def _either(self) -> Any:
+        found = self._both()
+        while self._next("OR"):
+            found = ("or", found, self._both())
+        return found
+
+    def _both(self) -> Any:
+        found = self._one()
+        while self._next("AND"):
+            found = ("and", found, self._one())
+        return found
+
+    def _one(self) -> Any:
+        if self._next("NOT"):
+            return ("not", self._one())
+        if self._next("("):
+            found = self._either()
+            if not self._next(")"):
+                raise self._fault()
+            return found
+        if not self._words or self._words[-1] in (")", "AND", "OR"):
+            raise self._fault()
+        return self._concept(self._words.pop())
+
+    def _fault(self) -> CnnlensError:
+        return CnnlensError(
+            f"'{self._all}' is no formula", "write it like (car OR bus) AND NOT road"
+        )

@@ -1,0 +1,163 @@
+"""``cnnlens exam``: how true labels are on images that chose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import UsageError
+from cnnlens.methods.examined import (
+    Task,
+    images_of,
+    label_sets,
+    paper_of,
+    pasted,
+    readable,
+    said_of,
+)
+from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.method import LayersInputs, Results, page_part
+from cnnlens.progress import Step
+from cnnlens.settings import ExamSettings
+from cnnlens.settings.option import option
+
+if TYPE_CHECKING:
+    from cnnlens.activations.sources import Source
+    from cnnlens.measure.exam import LayerExam, Sheet
+    from cnnlens.model.layers import Layer
+
+COLUMNS = ("method", "labels", "pass", "by chance", "correlation", "by chance", "held out")
+
+
+@dataclass(frozen=True)
+class ExamInputs(LayersInputs):
+    """Which layers, which labels, which images."""
+
+    labels: Path | None = option(
+        None,
+        "A table with the columns unit,label to be examined in place of the workspace's labels.",
+        metavar="FILE.csv",
+        panel="What",
+    )
+    twin: bool = option(
+        False, "Name and examine the same network with random weights, too.", off="-"
+    )
+
+
+class Exam(Measurement):
+    """Hold labels against images that chose nothing.
+
+    Every label of the layers' units, of whichever method, is scored on images it was not chosen
+    on, beside the same with images shuffled. It passes where its correlation with the unit is rare
+    by chance: p < .01 after Benjamini and Hochberg over the units.
+    """
+
+    name, panel = "exam", "Measure units"
+    asks, settings_types = ExamInputs, (ExamSettings,)
+    vectors, pictured = True, ""
+    sections = (("exam", page_part("exam_files.marks")),)
+    examples = (
+        "cnnlens exam -l layer4",
+        "cnnlens exam -l layer4 --planted 20 --twin",
+        "cnnlens exam -l layer4 --labels mine.csv -d photos/",
+    )
+    reader = "exam_files.read_exam"
+
+    def resolve(self) -> None:
+        """Find layers, their labels, and images that tell whether those are true."""
+        self.layers = self.study.layers(self.asked.layer, self.vectors)
+        self.tasks = {layer: self._tasks(layer) for layer in self.layers}
+        self.images = self.tasks[self.layers[0]][0].images
+
+    def _tasks(self, layer: Layer) -> list[Task]:
+        study, asked = self.study, self.asked
+        if asked.labels is not None and len(self.layers) > 1:
+            raise UsageError("--labels names units of one layer", "name it with -l LAYER")
+        sets = [pasted(asked.labels, layer)] if asked.labels else label_sets(
+            study.workspace.path, layer
+        )
+        if not any(one.given for one in sets):
+            raise UsageError(
+                f"no labels of {layer.name} in {study.workspace.path}",
+                "run `cnnlens dissect` or `cnnlens label` first, or name --labels FILE.csv",
+            )
+        found = []
+        for one in (one for one in sets if one.given):
+            images = images_of(study, one, asked.data)
+            paper = paper_of(one, images, self.settings, study.run.workers)
+            task, left = readable(Task(one, images, paper))
+            if left:
+                study.voice.note(said_of(left, task))
+            found += [task] if task.labels.given else []
+        if not found:
+            raise UsageError(
+                f"{images.name} tells of none of the labels of {layer.name}",
+                "name images with classes or label maps that they speak of with -d DIR",
+            )
+        return found
+
+    def made_from(self, layer: Layer) -> dict[str, Any]:
+        """Name network and settings, and of each method labels, images and how they chose."""
+        tasks = {task.labels.method: task.key for task in self.tasks[layer]}
+        key = self.study.key(layer, None, settings=self.settings.as_dict())
+        squash = {task.labels.method: task.images.aligned for task in self.tasks[layer]}
+        return {**key, "methods": tasks, "squash": squash, "twin": self.asked.twin}
+
+    def plan(self) -> str:
+        """Say which labels are examined on what."""
+        if done := ", ".join(layer.name for layer in self.layers if layer not in self.todo):
+            self.study.voice.note(f"{done}: examined before with these settings (--force redoes it)")
+        said = [
+            f"{len(task.labels.given)} labels of '{task.labels.method}' of {layer.name} on "
+            f"{task.images.name}"
+            for layer in self.todo
+            for task in self.tasks[layer]
+        ]
+        return "; ".join(said)
+
+    def work(self) -> Iterator[Step]:
+        """Examine what is missing, method by method."""
+        from cnnlens.measure.exam import LayerExam
+
+        for layer in self.todo:
+            sheets, skipped = {}, []
+            for task in self.tasks[layer]:
+                sheet, lost = yield from self._examined(layer, task)
+                sheets[task.labels.method] = sheet
+                skipped += lost
+            yield from self._keep(layer, LayerExam(layer.units, sheets), skipped)
+
+    def _examined(
+        self, layer: Layer, task: Task
+    ) -> Generator[Step, None, tuple[Sheet, list[tuple[str, str]]]]:
+        from cnnlens.activations.sources import StoreSource
+
+        study, images = self.study, task.images
+        yield from study.fill(images, [layer], self.stored, force=study.force)
+        with study.stored(images, layer).open() as store:
+            source = StoreSource([store])
+            sheet = yield from task.paper.steps(source, task.labels.given)
+            skipped = [*source.skipped]
+        sheet.more.update({"data": images.name, "chose": task.chose})
+        return sheet, skipped
+
+    def write(self, folder: Path, layer: Layer, found: LayerExam) -> Iterator[int]:
+        """Write the table."""
+        from cnnlens.report.exam_files import write_exam
+
+        write_exam(folder, found)
+        yield from ()
+
+    def show(self, results: Results) -> None:
+        """Show how many labels of each method pass."""
+        from cnnlens.report.exam_files import images_said, pass_row
+
+        for name, summary in self.summaries.items():
+            rows = [pass_row(method, of) for method, of in summary["methods"].items()]
+            results.table(COLUMNS, rows, title=f"{name}: labels on images that chose nothing")
+            for method, of in summary["methods"].items():
+                results.say(f"{method}: {images_said(of)}")
+        results.say(f"tables: {self.study.folder(self.name)}")

@@ -1,0 +1,212 @@
+"""Which labels there are of a layer, and the images that each method's are examined on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import mark
+from cnnlens.files.tables import read_csv
+from cnnlens.settings import DissectSettings, ExamSettings, LabelSettings
+
+if TYPE_CHECKING:
+    from cnnlens.data.dataset import ImageSet
+    from cnnlens.measure.exam_papers import Given, Paper
+    from cnnlens.model.layers import Layer
+    from cnnlens.study.session import Study
+
+KINDS = ("broden", "classes", "parts")  # of data that tell whether a label is there
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """One method's labels of a layer.
+
+    Attributes
+    ----------
+    method : str
+        "classes", "text", "dissect", "formula", or "given".
+    given : list of Given
+        The labels.
+    made_from : mapping
+        What they depend on, as their method says it.
+    groups : mapping
+        Groups of classes that they may name.
+    """
+
+    method: str
+    given: list[Given]
+    made_from: Mapping[str, Any]
+    groups: Mapping[str, list[str]]
+
+    def settings(self, kind: Any) -> Any:
+        """Its method's settings, as far as it says them."""
+        said = self.made_from.get("settings") or {}
+        known = {field.name for field in fields(kind)}
+        return kind(**{name: value for name, value in said.items() if name in known})
+
+
+@dataclass(frozen=True)
+class Task:
+    """One method's labels, the images they are examined on, and how."""
+
+    labels: LabelSet
+    images: ImageSet
+    paper: Paper
+
+    @property
+    def chose(self) -> bool:
+        """Whether the labels were chosen on these very images."""
+        return self.labels.made_from.get("data") == self.images.fingerprint
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the marks depend on beside network, layer and settings."""
+        given = [(g.unit, g.label, g.category, g.terms) for g in self.labels.given]
+        made = {k: self.labels.made_from.get(k) for k in ("data", "settings")}
+        return {
+            "labels": mark(given),
+            "groups": mark(self.labels.groups),
+            "chosen": mark(made),
+            "data": self.images.fingerprint,
+            "planes": self.images.labels_fingerprint,
+        }
+
+
+def label_sets(workspace: Path, layer: Layer) -> list[LabelSet]:
+    """Read the labels of every method that has named a layer's units."""
+    return [*_dissected(workspace, layer), *_named(workspace, layer)]
+
+
+def _dissected(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
+    from cnnlens.measure.exam_papers import Given
+    from cnnlens.report.dissect_files import read_dissection
+
+    folder = workspace / "dissect" / layer.folder
+    if (folder / "summary.json").is_file():
+        found = read_dissection(folder)
+        given = [Given(u.unit, u.label, u.category) for u in found.units if u.label]
+        yield LabelSet("dissect", given, found.summary.get("made_from") or {}, {})
+
+
+def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
+    from cnnlens.measure.exam_papers import Given
+    from cnnlens.report.label_files import read_labels
+
+    folder = workspace / "label" / layer.folder
+    for one in sorted(path.parent for path in folder.glob("*/summary.json")) or [folder]:
+        if (one / "summary.json").is_file():
+            found = read_labels(one)
+            given = [Given(u.unit, u.label, "", tuple(u.terms)) for u in found.units if u.label]
+            s = found.summary
+            yield LabelSet(
+                str(s.get("from", "classes")), given, s.get("made_from") or {}, s.get("groups") or {}
+            )
+
+
+def pasted(file: Path, layer: Layer) -> LabelSet:
+    """Read labels from a table with the columns unit and label; of several of a unit, the first.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read, or names a unit that the layer does not have.
+    """
+    from cnnlens.measure.exam_papers import Given
+
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist", "it is a table with the columns unit,label")
+    try:
+        rows = read_csv(file, ("unit", "label"))
+    except CnnlensError as error:
+        raise UsageError(error.message, "it is a table with the columns unit,label") from None
+    found: dict[int, Given] = {}
+    for line, row in enumerate(rows, start=2):
+        text = (row["unit"] or "").strip()
+        if not text.isdecimal() or int(text) >= layer.units:
+            units = f"{layer.name} has units 0 to {layer.units - 1}"
+            raise UsageError(f"{file}, line {line}: no unit '{text}'", units)
+        if label := (row["label"] or "").strip():
+            one = Given(int(text), label, (row.get("category") or "").strip())
+            found.setdefault(one.unit, one)
+    if not found:
+        raise UsageError(f"{file} holds no labels", "it is a table with the columns unit,label")
+    return LabelSet("given", [found[unit] for unit in sorted(found)], {}, {})
+
+
+# ---- on which images, and how
+
+
+def images_of(study: Study, labels: LabelSet, asked: Path | None) -> ImageSet:
+    """Open the images that were named, else those that the labels were made on.
+
+    Raises
+    ------
+    UsageError
+        When neither is there.
+    """
+    made_on = labels.made_from.get("data")
+    if asked is None and made_on is not None:
+        for entry in reversed(study.workspace.document["data"]):
+            with suppress(CnnlensError):  # it was moved away
+                images = study.remembered(entry) if entry["kind"] in KINDS else None
+                if images is not None and images.fingerprint == made_on:
+                    return study.images(images, KINDS, default=False)
+        raise UsageError(
+            f"the images that the labels of '{labels.method}' were made on are not there any more",
+            "name images with classes or label maps with -d DIR",
+        )
+    return study.images(asked, KINDS)
+
+
+def paper_of(
+    labels: LabelSet, images: ImageSet, settings: ExamSettings, workers: int
+) -> Paper:
+    """Say how labels are held against images.
+
+    Raises
+    ------
+    UsageError
+        When these tell nothing.
+    """
+    from cnnlens.data.broden import Broden
+    from cnnlens.measure.exam_papers import ClassPaper, MapPaper
+
+    if isinstance(images, Broden):
+        chooses = labels.made_from.get("data") == images.fingerprint
+        naming = labels.settings(DissectSettings)
+        return MapPaper(images, naming, settings, workers, chooses)
+    if images.image_categories is None:
+        raise UsageError(
+            f"{images.name} tells nothing of what is on its images",
+            "name images with classes or label maps with -d DIR",
+        )
+    named = labels.settings(LabelSettings) if labels.method in ("classes", "text") else None
+    naming = named or LabelSettings(response=settings.response, seed=settings.seed)
+    return ClassPaper(images.image_categories, _groups(labels, images), naming, settings)
+
+
+def _groups(labels: LabelSet, images: ImageSet) -> dict[str, list[str]]:
+    known = set(images.image_categories or ())
+    return {name: of for name, of in labels.groups.items() if known.issuperset(of)}
+
+
+def readable(task: Task) -> tuple[Task, list[str]]:
+    """Leave out labels that name what the images do not tell of; say why."""
+    from cnnlens.measure.exam_papers import claims_of
+
+    claims, left = claims_of(task.labels.given, task.paper.known)
+    units = {claim.unit for claim in claims}
+    kept = [one for one in task.labels.given if one.unit in units]
+    return replace(task, labels=replace(task.labels, given=kept)), left
+
+
+def said_of(left: Sequence[str], task: Task) -> str:
+    """Say which labels were left out."""
+    more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+    name = task.images.name
+    return f"{task.labels.method}: {left[0]}{more}: not in {name}, not examined"

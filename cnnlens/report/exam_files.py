@@ -1,0 +1,249 @@
+"""``WORKSPACE/exam/<layer>``: how labels did, written, read back, and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlens.files.tables import columns, finite, read_rows, write_rows
+from cnnlens.measure.exam import SURE, Examined, LayerExam
+from cnnlens.measure.exam_scores import SCORES
+from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, percent, section_of
+from cnnlens.report.contents import read_layers, read_summary, reading
+from cnnlens.report.shown import Fact, Shown, UnitResults
+
+_REDO = "redo `cnnlens exam` with --force"
+ROWS = 40  # of a method's labels on the page
+HEADS = ("Unit", "Label", "Correlation", "Average precision", "IoU", "F1", "p", "")
+
+
+@dataclass(frozen=True, eq=False)
+class ExaminedLabel(Shown):
+    """One row of ``units.csv``: a unit's label of one method, and how it did.
+
+    Attributes
+    ----------
+    unit, method, label
+        Whose, and what it says.
+    correlation, average_precision, iou, f1, cosine : float or None
+        On images that chose nothing; None where nothing can be said.
+    chance, p_value : float or None
+        The correlation where images are shuffled; how often those correlate as highly.
+    adjusted_p_value : float or None
+        After Benjamini and Hochberg over the units.
+    passes : bool
+        Whether that is below .01, and the label is the one that was examined.
+    examined : str
+        What its method chooses without the images that examine.
+    images, shown : int
+        Images that examine; those of them that show the label.
+    intervals : mapping of str to (float or None, float or None, float or None)
+        Of each score its interval, and its mean where images are shuffled.
+    """
+
+    unit: int
+    method: str
+    label: str
+    correlation: float | None
+    average_precision: float | None
+    iou: float | None
+    f1: float | None
+    chance: float | None
+    p_value: float | None
+    cosine: float | None
+    adjusted_p_value: float | None
+    passes: bool
+    examined: str
+    images: int
+    shown: int
+    intervals: Mapping[str, tuple[float | None, float | None, float | None]]
+
+    @property
+    def verdict(self) -> str:
+        """What came out, in a word or some: "passes", "fails", or why that is not known."""
+        if self.p_value is None:
+            return "untested: " + ("no image shows it" if not self.shown else "nothing varies")
+        if self.passes:
+            return "passes"
+        return "fails" if self.examined == self.label else f"unsettled: half say {self.examined}"
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give its row."""
+        known = {name: getattr(self, name) for name in columns(ExaminedLabel)}
+        more = {
+            f"{score}_{end}": value
+            for score, values in self.intervals.items()
+            for end, value in zip(_ENDS, values, strict=True)
+        }
+        return [{**known, **more}]
+
+    def _title(self) -> str:
+        return f"unit {self.unit}: {self.label} ({self.method}) {self.verdict}"
+
+    def _facts(self) -> Iterable[Fact]:
+        for name in SCORES:
+            chance = self.intervals[name][2]
+            yield _said(name), number(getattr(self, name), 3), _plain(chance)
+
+
+_ENDS = ("low", "high", "chance")
+_MORE = [f"{score}_{end}" for score in SCORES for end in _ENDS if (score, end) != (SCORES[0], "chance")]
+
+
+def _said(score: str) -> str:
+    return {"iou": "IoU", "f1": "F1"}.get(score, score.replace("_", " "))
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else number(value, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class ExamResult(UnitResults[ExaminedLabel]):
+    """The exam of a layer's labels; ``found[12]`` are those of its unit 12."""
+
+    def __getitem__(self, unit: int) -> list[ExaminedLabel]:  # type: ignore[override]
+        return [one for one in self.units if one.unit == unit]
+
+    def of(self, method: str) -> list[ExaminedLabel]:
+        """Those of one method."""
+        return [one for one in self.units if one.method == method]
+
+    def _title(self) -> str:
+        return f"Labels of {self.name} on images that chose nothing"
+
+    def _facts(self) -> Iterable[Fact]:
+        for method, of in self.summary["methods"].items():
+            share = of["share_by_chance"]
+            chance = "" if share is None else percent(share)
+            yield f"{method}: labels that pass", f"{of['passes']} of {of['labels']}", chance
+
+
+def write_exam(folder: Path, found: LayerExam) -> None:
+    """Write ``units.csv``: one row per unit and method."""
+    rows = [
+        _cells(method, row)
+        for method, sheet in found.sheets.items()
+        for row in sheet.rows
+    ]
+    rows.sort(key=lambda row: int(row["unit"]))  # of one unit in the methods' order
+    write_rows(folder / "units.csv", [*columns(ExaminedLabel), *_MORE], rows)
+
+
+def _cells(method: str, row: Examined) -> dict[str, Any]:
+    found = {
+        **{"unit": row.unit, "method": method, "label": row.label, "p_value": row.p_value},
+        **{"adjusted_p_value": row.adjusted, "passes": row.passes, "examined": row.chosen},
+        **{"images": row.images, "shown": row.shown},
+    }
+    parts = ((row.scores, ""), (row.low, "_low"), (row.high, "_high"), (row.chance, "_chance"))
+    for values, end in parts:
+        found |= {f"{s}{end}": _known(v) for s, v in zip(SCORES, values.tolist(), strict=True)}
+    return {**found, "chance": found["correlation_chance"]}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _intervals(row: dict[str, str]) -> dict[str, Any]:
+    row = {**row, "correlation_chance": row["chance"]}
+    return {
+        "intervals": {
+            score: tuple(finite(row[f"{score}_{end}"]) for end in _ENDS) for score in SCORES
+        }
+    }
+
+
+def read_exam(folder: Path) -> ExamResult:
+    """Read the exam of one layer; a damaged file is named (`CnnlensError`)."""
+    name, summary = read_summary(folder, _REDO)
+    rows = read_rows(folder / "units.csv", ExaminedLabel, _REDO, _intervals)
+    return ExamResult(name, folder, summary, rows)
+
+
+def read_all_exams(workspace: Path) -> list[ExamResult]:
+    """Read every layer whose labels were examined, in the workspace's order."""
+    return read_layers(workspace, "exam", read_exam)
+
+
+# ---- for people
+
+
+def pass_row(method: str, of: Mapping[str, Any]) -> list[object]:
+    """Give a method's row of the table on the screen."""
+    by_chance = of["share_by_chance"]
+    passes = f"{of['passes']} ({percent(of['share'])})"
+    return [
+        method, of["labels"], passes, "–" if by_chance is None else percent(by_chance),
+        of["mean"]["correlation"], of["mean_by_chance"]["correlation"], of["images_held_out"],
+    ]  # fmt: skip
+
+
+def images_said(of: Mapping[str, Any]) -> str:
+    """Say in a line which images were used."""
+    held, images = f"{of['images_held_out']:,}", f"{of['images']:,}"
+    said = f"examined on {held} of {images} images of {of['data']}"
+    if not of["chose"]:
+        return f"{said}; the labels were chosen elsewhere"
+    if of["chosen_again"] == of["labels"] and of["iou_of"] == "images":
+        return f"{said}, those that `label` had held out"
+    again = f"{of['chosen_again']} of {of['labels']} labels"
+    return f"{said}; the others choose {again} again, the rest cannot pass"
+
+
+def marks(workspace: Path) -> Section | None:
+    """Gather the section; None where exam has not been run."""
+    layers, found = [], read_all_exams(workspace)
+    for layer in found:
+        with reading(layer.folder / "summary.json", _REDO):
+            layers.append(Layer(layer.name, *_blocks(layer)))
+    sources = [layer.folder / "summary.json" for layer in found]
+    return section_of("exam", "Labels on images that chose nothing", layers, sources)
+
+
+def _blocks(layer: ExamResult) -> Iterator[Any]:
+    methods = layer.summary["methods"]
+    heads = ("Method", "Labels", "Pass", "Shuffled", "Correlation", "AP", "IoU", "F1")
+    yield Table(heads, [_method_row(name, of) for name, of in methods.items()])
+    for name, of in methods.items():
+        yield Text(f"{name}: {images_said(of)}.", "small")
+        rows = sorted(layer.of(name), key=lambda one: (not one.passes, -(one.correlation or -2)))
+        table = Table(HEADS, [_label_row(one) for one in rows[:ROWS]], caption=name)
+        yield table
+        if left := len(rows) - ROWS:
+            if left > 0:
+                yield Text(f"{left} more labels stand in units.csv.", "small")
+
+
+def _method_row(name: str, of: Mapping[str, Any]) -> list[Any]:
+    shown = ("correlation", "average_precision", "iou", "f1")
+    return [
+        name,
+        Cell(f"{of['labels']:,}"),
+        Cell(f"{of['passes']:,} ({percent(of['share'])})", strong=True),
+        Cell("–" if of["share_by_chance"] is None else percent(of["share_by_chance"])),
+        *(Cell(number(of["mean"][s], 3), chance=number(of["mean_by_chance"][s], 3)) for s in shown),
+    ]
+
+
+def _label_row(one: ExaminedLabel) -> list[Any]:
+    shown = ("correlation", "average_precision", "iou", "f1")
+    return [
+        Cell(str(one.unit)),
+        Cell(one.label),
+        *(_score(one, name) for name in shown),
+        Cell("–" if one.p_value is None else f"{one.p_value:.4f}"),
+        Cell(one.verdict, strong=one.passes),
+    ]
+
+
+def _score(one: ExaminedLabel, name: str) -> Cell:
+    low, high, chance = one.intervals[name]
+    between = "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+    by_chance = "" if chance is None else number(chance, 2)
+    return Cell(number(getattr(one, name), 2), name == "correlation", between, by_chance)
