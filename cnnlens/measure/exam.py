@@ -168,6 +168,10 @@ class Sheet:
         Share of labels that pass where images are shuffled.
     parts : Parts
         Which images did what.
+    claims : list of Claim
+        What was examined, in the rows' order.
+    truth : Truth
+        Where that is there.
     more : dict
         What else is to be said.
     """
@@ -175,6 +179,8 @@ class Sheet:
     rows: list[Examined]
     chance_share: float | None
     parts: Parts
+    claims: Sequence[Claim]
+    truth: Truth
     more: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
@@ -274,7 +280,10 @@ class Exam:
         shown = int(self.truth.shows[rows, at].sum())
         if answers.is_constant:
             empty: list[float | None] = [None] * len(orders)
-            return Examined(*known, *[nothing] * 4, None, None, len(rows), shown), empty
+            four = (nothing, nothing, nothing, nothing)
+            return Examined(
+                *known, *four, p_value=None, adjusted=None, images=len(rows), shown=shown
+            ), empty
         low, high = nothing, nothing
         if len(draws):
             low, high = np.nanquantile(scores(answers, draws), (0.025, 0.975), axis=0)
@@ -326,7 +335,7 @@ def examine(
     rows = [replace(row, adjusted=q) for row, q in zip(rows, sure, strict=True)]
     shares = [_share(column) for column in zip(*by_chance, strict=True)]
     chance_share = sum(shares) / len(shares) if shares else None
-    return Sheet(rows, chance_share, exam.parts, more)
+    return Sheet(rows, chance_share, exam.parts, claims, exam.truth, more)
 
 
 def _share(p_values: Sequence[float | None]) -> float:

@@ -141,7 +141,9 @@ def _mask(truth: GroundTruth, concept: int, is_there: bool) -> np.ndarray:
     size = truth.size[0] * truth.size[1]
     if is_there and concept in truth.whole:
         return np.ones(size, bool)
-    found: np.ndarray = (truth.planes == concept + 1).any(axis=0) if is_there else np.zeros(size, bool)
+    found: np.ndarray = (
+        (truth.planes == concept + 1).any(axis=0) if is_there else np.zeros(size, bool)
+    )
     return found
 
 

@@ -1,5 +1,5 @@
 """One exam from activations to marks: of labels that are given, or that a method chooses on the
-images that choose. The same way is gone by a network's units, by its random twin's, by planted ones.
+images that choose. A network's units go this way, those of its random twin, and planted ones.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cnnlens.measure.exam import Claim, Exam, Sheet, class_truth, examine
 from cnnlens.measure.exam_maps import Among, MapTruth, OverlapCounter, concepts_by_name
 from cnnlens.measure.linear_labels import Parts, class_concepts, split
 from cnnlens.measure.meaning import Meaning, read_meaning
+from cnnlens.measure.planted import Planted, plant_classes, plant_maps
 from cnnlens.measure.top import PeakLocations
 from cnnlens.measure.unit_labels import label_steps
 from cnnlens.progress import Step
@@ -51,6 +52,10 @@ class Paper(Protocol):
         self, source: Source, given: Sequence[Given] | None = None
     ) -> Generator[Step, None, Sheet]:
         """Examine the labels given, or those chosen on the images that choose."""
+        ...
+
+    def plant(self, positions: np.ndarray, extent: tuple[int, int]) -> Planted:
+        """Make artificial units on images at `positions`, of maps as large as `extent`."""
         ...
 
 
@@ -157,6 +162,11 @@ class ClassPaper:
         exam = Exam(values, truth, split(len(values), self.naming.seed), self.settings)
         return (yield from examine(exam, claims, left_out=left, iou_of="images"))
 
+    def plant(self, positions: np.ndarray, extent: tuple[int, int]) -> Planted:
+        """Make units of classes, of one position each."""
+        s, of = self.settings, [self.categories[at] for at in positions.tolist()]
+        return plant_classes(of, self.groups, positions, s.planted, s.signal, s.seed)
+
 
 @dataclass(frozen=True)
 class MapPaper:
@@ -197,9 +207,7 @@ class MapPaper:
         parts = halves(len(values), self.settings.seed)
         choose = positions[np.union1d(parts.fit, parts.choose)]
         naming = replace(self.naming, chance=0, top=0)
-        (found,) = yield from dissect_steps(
-            Among(source, choose), self.data, naming, self.workers
-        )
+        (found,) = yield from dissect_steps(Among(source, choose), self.data, naming, self.workers)
         chosen = {
             unit: Given(unit, concept.label, concept.category)
             for unit, best in enumerate(found.best.tolist())
@@ -217,3 +225,8 @@ class MapPaper:
             yield Step(step.done, step.total, "overlaps")
         more = {"left_out": left, "iou_of": "pixels", "skipped_labels": maps.skipped}
         return (yield from examine(exam, claims, counter.overlaps, **more))
+
+    def plant(self, positions: np.ndarray, extent: tuple[int, int]) -> Planted:
+        """Make units of label maps."""
+        s = self.settings
+        return plant_maps(self.data, positions, extent, s.planted, s.signal, s.seed)

@@ -1,7 +1,7 @@
 """What a label says: a concept, a weighted sum of some, or a formula of them.
 
-    read_meaning("(car OR bus) AND NOT road", known)
-    read_meaning("bird + animal", known)
+read_meaning("(car OR bus) AND NOT road", known)
+read_meaning("bird + animal", known)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnlens.errors import CnnlensError, did_you_mean
 
-_WORDS = re.compile(r"(\(|\)|\bAND\b|\bOR\b|\bNOT\b)")
+_WORDS = re.compile(r"\b(AND|OR|NOT)\b")
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,24 @@ def read_meaning(label: str, known: Collection[str]) -> Meaning:
 
     if label.strip().casefold() in names:
         return Meaning(((concept(label), 1.0),))
-    if not _WORDS.search(label):
-        return Meaning(tuple((concept(part), 1.0) for part in label.split(" + ")))
-    words = [word.strip() for word in _WORDS.split(label) if word.strip()]
-    formula = _Parser(words, concept).whole()
+    parts = label.split(" + ")
+    if not _WORDS.search(label) or all(part.strip().casefold() in names for part in parts):
+        return Meaning(tuple((concept(part), 1.0) for part in parts))
+    formula = _Parser(list(_words(label, names)), concept).whole()
     return Meaning(tuple((name, 1.0) for name in dict.fromkeys(_leaves(formula))), formula)
+
+
+def _words(label: str, names: Collection[str]) -> Iterator[str]:
+    """Cut a formula into words, parentheses and concepts, which may hold parentheses themselves."""
+    for part in _WORDS.split(label):
+        text, after = part.strip(), 0
+        while text.casefold() not in names and text[:1] == "(":
+            yield "("
+            text = text[1:].strip()
+        while text.casefold() not in names and text[-1:] == ")":
+            text, after = text[:-1].strip(), after + 1
+        yield from [text] if text else []
+        yield from ")" * after
 
 
 def _leaves(formula: Any) -> Iterator[str]:

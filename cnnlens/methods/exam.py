@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,15 @@ from cnnlens.methods.examined import (
 )
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import LayersInputs, Results, page_part
-from cnnlens.progress import Step
+from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExamSettings
 from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
-    from cnnlens.activations.sources import Source
+    import numpy as np
+
     from cnnlens.measure.exam import LayerExam, Sheet
+    from cnnlens.measure.exam_papers import Paper
     from cnnlens.model.layers import Layer
 
 COLUMNS = ("method", "labels", "pass", "by chance", "correlation", "by chance", "held out")
@@ -76,8 +78,10 @@ class Exam(Measurement):
         study, asked = self.study, self.asked
         if asked.labels is not None and len(self.layers) > 1:
             raise UsageError("--labels names units of one layer", "name it with -l LAYER")
-        sets = [pasted(asked.labels, layer)] if asked.labels else label_sets(
-            study.workspace.path, layer
+        sets = (
+            [pasted(asked.labels, layer)]
+            if asked.labels
+            else label_sets(study.workspace.path, layer)
         )
         if not any(one.given for one in sets):
             raise UsageError(
@@ -109,7 +113,9 @@ class Exam(Measurement):
     def plan(self) -> str:
         """Say which labels are examined on what."""
         if done := ", ".join(layer.name for layer in self.layers if layer not in self.todo):
-            self.study.voice.note(f"{done}: examined before with these settings (--force redoes it)")
+            self.study.voice.note(
+                f"{done}: examined before with these settings (--force redoes it)"
+            )
         said = [
             f"{len(task.labels.given)} labels of '{task.labels.method}' of {layer.name} on "
             f"{task.images.name}"
@@ -140,9 +146,46 @@ class Exam(Measurement):
         with study.stored(images, layer).open() as store:
             source = StoreSource([store])
             sheet = yield from task.paper.steps(source, task.labels.given)
-            skipped = [*source.skipped]
+            positions, skipped = store.positions, [*source.skipped]
         sheet.more.update({"data": images.name, "chose": task.chose})
+        if self.settings.planted:
+            planted = yield from self._planted(task.paper, positions, layer)
+            sheet.more["planted"] = planted
+        if self.asked.twin:
+            sheet.more["twin"] = yield from self._twin(layer, task)
         return sheet, skipped
+
+    def _planted(
+        self, paper: Paper, positions: np.ndarray, layer: Layer
+    ) -> Generator[Step, None, list[dict[str, Any]]]:
+        """Name and examine artificial units."""
+        from cnnlens.measure.planted import found_of
+
+        planted = paper.plant(positions, layer.shape[1:])
+        sheet = yield from relayed(
+            paper.steps(planted), lambda step: replace(step, stage=f"planted: {step.stage}")
+        )
+        return [asdict(one) for one in found_of(planted, sheet)]
+
+    def _twin(self, layer: Layer, task: Task) -> Generator[Step, None, dict[str, Any]]:
+        """Name and examine the units of the same network with random weights."""
+        from cnnlens.activations.extract import StoredLayer, extract
+        from cnnlens.activations.sources import StoreSource
+        from cnnlens.model.twin import untrained
+
+        twin = untrained(self.study.model, self.settings.seed)
+        given = task.labels.given if task.labels.method == "given" else None
+        with TemporaryDirectory(prefix="cnnlens-") as name:
+            folder = Path(name)
+            yield from extract(twin, task.images, [layer], folder, run=self.study.run)
+            with StoredLayer(twin, task.images, layer, folder).open() as store:
+                steps = task.paper.steps(StoreSource([store]), given)
+                sheet = yield from relayed(
+                    steps, lambda step: replace(step, stage=f"random twin: {step.stage}")
+                )
+        kept = ("labels", "tested", "passes", "share", "share_by_chance", "mean")
+        summary = sheet.summary()
+        return {name: summary[name] for name in kept}
 
     def write(self, folder: Path, layer: Layer, found: LayerExam) -> Iterator[int]:
         """Write the table."""

@@ -104,7 +104,10 @@ def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
             given = [Given(u.unit, u.label, "", tuple(u.terms)) for u in found.units if u.label]
             s = found.summary
             yield LabelSet(
-                str(s.get("from", "classes")), given, s.get("made_from") or {}, s.get("groups") or {}
+                str(s.get("from", "classes")),
+                given,
+                s.get("made_from") or {},
+                s.get("groups") or {},
             )
 
 
@@ -163,9 +166,7 @@ def images_of(study: Study, labels: LabelSet, asked: Path | None) -> ImageSet:
     return study.images(asked, KINDS)
 
 
-def paper_of(
-    labels: LabelSet, images: ImageSet, settings: ExamSettings, workers: int
-) -> Paper:
+def paper_of(labels: LabelSet, images: ImageSet, settings: ExamSettings, workers: int) -> Paper:
     """Say how labels are held against images.
 
     Raises

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.files.tables import columns, finite, read_rows, write_rows
-from cnnlens.measure.exam import SURE, Examined, LayerExam
+from cnnlens.measure.exam import Examined, LayerExam
 from cnnlens.measure.exam_scores import SCORES
 from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, percent, section_of
 from cnnlens.report.contents import read_layers, read_summary, reading
@@ -91,7 +91,9 @@ class ExaminedLabel(Shown):
 
 
 _ENDS = ("low", "high", "chance")
-_MORE = [f"{score}_{end}" for score in SCORES for end in _ENDS if (score, end) != (SCORES[0], "chance")]
+_MORE = [
+    f"{score}_{end}" for score in SCORES for end in _ENDS if (score, end) != (SCORES[0], "chance")
+]
 
 
 def _said(score: str) -> str:
@@ -125,11 +127,7 @@ class ExamResult(UnitResults[ExaminedLabel]):
 
 def write_exam(folder: Path, found: LayerExam) -> None:
     """Write ``units.csv``: one row per unit and method."""
-    rows = [
-        _cells(method, row)
-        for method, sheet in found.sheets.items()
-        for row in sheet.rows
-    ]
+    rows = [_cells(method, row) for method, sheet in found.sheets.items() for row in sheet.rows]
     rows.sort(key=lambda row: int(row["unit"]))  # of one unit in the methods' order
     write_rows(folder / "units.csv", [*columns(ExaminedLabel), *_MORE], rows)
 
@@ -215,9 +213,8 @@ def _blocks(layer: ExamResult) -> Iterator[Any]:
         rows = sorted(layer.of(name), key=lambda one: (not one.passes, -(one.correlation or -2)))
         table = Table(HEADS, [_label_row(one) for one in rows[:ROWS]], caption=name)
         yield table
-        if left := len(rows) - ROWS:
-            if left > 0:
-                yield Text(f"{left} more labels stand in units.csv.", "small")
+        if (left := len(rows) - ROWS) > 0:
+            yield Text(f"{left} more labels stand in units.csv.", "small")
 
 
 def _method_row(name: str, of: Mapping[str, Any]) -> list[Any]:

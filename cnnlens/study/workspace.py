@@ -26,9 +26,9 @@ DEFAULT = "cnnlens-out"
 
 # everything commands write: what --force may clear when another model takes the workspace
 RESULTS = (
-    "activations", "dissect", "stability", "units", "net2vec", "label", "exam", "images", "visualize",
-    "deconv", "evolve", "invert", "cam", "explain", "fool", "outliers", "style", "cluster",
-    "report_files", "report.html",
+    "activations", "dissect", "stability", "units", "net2vec", "label", "exam", "images",
+    "visualize", "deconv", "evolve", "invert", "cam", "explain", "fool", "outliers", "style",
+    "cluster", "report_files", "report.html",
 )  # fmt: skip
 
 # of `open_model`'s arguments: leave to run code; names, which are kept themselves

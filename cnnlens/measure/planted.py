@@ -1,0 +1,250 @@
+"""Artificial units of known labels: what naming and exam make of them says what these are worth.
+
+A unit is a concept, or two of them joined by OR or AND, plus Gaussian noise of a stated
+signal-to-noise ratio: the concept's standard deviation over the noise's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from cnnlens.activations.sources import Observer
+from cnnlens.data.broden import Broden
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.exam import Sheet, class_truth
+from cnnlens.measure.exam_maps import MapTruth, concepts_by_name
+from cnnlens.measure.linear_labels import class_concepts
+from cnnlens.measure.meaning import Meaning, read_meaning
+from cnnlens.progress import Step
+
+_BATCH = 256
+_SHARE = 0.04  # of the images that a planted concept is on, at least
+
+
+@dataclass(eq=False)
+class Planted:
+    """A source of artificial units.
+
+    Attributes
+    ----------
+    meanings : list of Meaning
+        What each unit is.
+    positions : numpy.ndarray
+        (n,) the images' places in the data.
+    maps : numpy.ndarray
+        (n, P, H, W) float32.
+    shows : numpy.ndarray or None
+        (n, P) bool, on which images each is; None where two labels are not told apart by that.
+    """
+
+    meanings: list[Meaning]
+    positions: np.ndarray
+    maps: np.ndarray
+    shows: np.ndarray | None = None
+    skipped: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        images, units, height, width = self.maps.shape
+        self.shapes: Sequence[tuple[int, int, int]] = [(units, height, width)]
+        self.limits: Sequence[int] = [images]
+
+    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
+        """Show the observer all images."""
+        for start in range(0, len(self.positions), _BATCH):
+            rows = slice(start, start + _BATCH)
+            observers[0](self.positions[rows], self.maps[rows])
+            yield Step(min(start + _BATCH, len(self.positions)), len(self.positions))
+
+
+def noisy(signal: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Add noise to every unit of a signal (n, P, H, W)."""
+    spread = signal.std(axis=(0, 2, 3), keepdims=True) / ratio
+    found: np.ndarray = signal + rng.standard_normal(signal.shape, np.float32) * spread
+    return found.astype(np.float32)
+
+
+def plant_classes(
+    of: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    positions: np.ndarray,
+    count: int,
+    ratio: float,
+    seed: int,
+) -> Planted:
+    """Plant units that are a class, a group of classes, or one of two.
+
+    Parameters
+    ----------
+    of : sequence of str
+        Each image's class.
+    groups : mapping of str to sequence of str
+        Classes of each group.
+    positions : numpy.ndarray
+        (n,) the images' places in the data.
+    count : int
+        Units, every second of two concepts.
+    ratio : float
+        Signal to noise.
+    seed : int
+        Of concepts and noise.
+    """
+    names, concepts = class_concepts(of, groups)
+    rng = np.random.default_rng((seed, 5))
+    apart = [
+        (a, b)
+        for a, b in combinations(range(len(names)), 2)
+        if not (concepts[:, a] * concepts[:, b]).any()
+    ]
+    apart = [pair for pair in apart if not concepts[:, list(pair)].any(axis=1).all()]
+    texts = []
+    for number in range(count):
+        if number % 2 and apart:
+            a, b = apart[int(rng.integers(len(apart)))]
+            texts.append(f"{names[a]} + {names[b]}")
+        else:
+            texts.append(names[int(rng.integers(len(names)))])
+    meanings = [read_meaning(text, names) for text in texts]
+    truth = class_truth(meanings, names, concepts)
+    signal = truth.amount[:, :, None, None]
+    return Planted(meanings, positions, noisy(signal, ratio, rng), truth.shows)
+
+
+def plant_maps(
+    data: Broden,
+    positions: np.ndarray,
+    extent: tuple[int, int],
+    count: int,
+    ratio: float,
+    seed: int,
+) -> Planted:
+    """Plant units whose maps are a concept's pixels, or those of two joined by OR or AND.
+
+    Parameters
+    ----------
+    data : Broden
+        With label maps.
+    positions : numpy.ndarray
+        (n,) places in the data.
+    extent : (int, int)
+        (H, W) of the maps.
+    count : int
+        Units: of one concept, of two joined by OR, by AND, in turn.
+    ratio, seed
+        As in `plant_classes`.
+    """
+    names = {c: at for c, at in concepts_by_name(data).items() if ":" in c}
+    singles = MapTruth(data, names, [Meaning(((name, 1.0),)) for name in names])
+    for _ in singles.steps(positions, np.arange(len(positions))):
+        pass
+    rng = np.random.default_rng((seed, 5))
+    often = np.flatnonzero(singles.shows.sum(axis=0) >= max(8, _SHARE * len(positions)))
+    if not len(often):
+        raise CnnlensError(
+            f"no concept of {data.name} is on so many images that it could be planted",
+            "leave out --planted",
+        )
+    texts = [str(text) for text in _drawn(singles.shows, often, list(names), count, rng)]
+    meanings = [read_meaning(text, names) for text in texts]
+    signal = np.zeros((len(positions), count, *extent), np.float32)
+    column = {name: at for at, name in enumerate(names)}
+    for row in range(len(positions)):
+        size = singles.sizes.get(row)
+        if size is None:  # its labels are unusable
+            continue
+
+        def where(name: str, row: int = row, size: Any = size) -> np.ndarray:
+            mask = singles.mask(column[name], row)
+            return np.zeros(size[0] * size[1], bool) if mask is None else mask.astype(bool)
+
+        for unit, meaning in enumerate(meanings):
+            signal[row, unit] = _smaller(meaning.where(where).reshape(size), extent)
+    return Planted(meanings, positions, noisy(signal, ratio, rng))
+
+
+def _drawn(
+    shows: np.ndarray, often: np.ndarray, names: list[str], count: int, rng: np.random.Generator
+) -> Iterator[str]:
+    """Draw concepts in turn with pairs: OR of any two, AND of two that often are on one image."""
+    for number in range(count):
+        one = int(rng.choice(often))
+        word = ("", "OR", "AND")[number % 3]
+        together = (shows[:, often] & shows[:, [one]]).sum(axis=0)
+        enough = together >= max(8, _SHARE * len(shows)) if word == "AND" else together >= 0
+        others = often[enough & (often != one)]
+        if word and len(others):
+            yield f"{names[one]} {word} {names[int(rng.choice(others))]}"
+        else:
+            yield names[one]
+
+
+def _smaller(mask: np.ndarray, extent: tuple[int, int]) -> np.ndarray:
+    """Share of a mask (h, w) in every cell of a map."""
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    whole = torch.from_numpy(mask.astype(np.float32))[None]
+    found: np.ndarray = adaptive_avg_pool2d(whole, extent)[0].numpy()
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a planted unit.
+
+    Attributes
+    ----------
+    unit : int
+        Counted from 0.
+    planted, label : str
+        What it is, and what it was called.
+    is_found : bool
+        Whether its label says what it is: of two concepts, where only one can be named, one.
+    correlation, p_value : float or None
+        On images that chose nothing.
+    passes : bool
+        Whether its label passes.
+    """
+
+    unit: int
+    planted: str
+    label: str
+    is_found: bool
+    correlation: float | None
+    p_value: float | None
+    passes: bool
+
+
+def found_of(planted: Planted, sheet: Sheet) -> list[Found]:
+    """Hold the labels that planted units were given against what they are.
+
+    Labels of classes are right where they are on the same images; those of label maps where they
+    name the concept, or one of two.
+    """
+    rows = {claim.unit: at for at, claim in enumerate(sheet.claims)}
+    found = []
+    for unit, meaning in enumerate(planted.meanings):
+        said, at = _said(meaning), rows.get(unit)
+        if at is None:
+            found.append(Found(unit, said, "", False, None, None, False))
+            continue
+        row, of = sheet.rows[at], sheet.truth.meanings.index(sheet.claims[at].meaning)
+        is_found = not set(sheet.claims[at].meaning.concepts).isdisjoint(meaning.concepts)
+        if planted.shows is not None:
+            is_found = bool((sheet.truth.shows[:, of] == planted.shows[:, unit]).all())
+        score = None if np.isnan(row.scores[0]) else float(row.scores[0])
+        found.append(Found(unit, said, row.label, is_found, score, row.p_value, row.passes))
+    return found
+
+
+def _said(meaning: Meaning) -> str:
+    def text(formula: Any) -> str:
+        if isinstance(formula, str):
+            return formula.partition(":")[2] or formula
+        return f" {formula[0].upper()} ".join(map(text, formula[1:]))
+
+    return text(meaning.formula) if meaning.formula else " + ".join(meaning.concepts)

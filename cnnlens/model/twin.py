@@ -1,0 +1,40 @@
+"""A network's twin with random weights: what its architecture alone makes of images."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from cnnlens.model.architectures import seeded
+from cnnlens.model.model import Model, fingerprint
+
+
+def untrained(model: Model, seed: int = 0) -> Model:
+    """Copy a network and draw its weights anew, as its layers draw them.
+
+    Weights of layers that do not say how are put into another order.
+    """
+    net = copy.deepcopy(model.net)
+    with seeded(seed), torch.no_grad():
+        drawn: set[int] = set()
+        for module in net.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+                drawn |= {id(p) for p in module.parameters(recurse=False)}
+        for parameter in net.parameters():
+            if id(parameter) not in drawn:
+                flat = parameter.flatten()
+                parameter.copy_(flat[torch.randperm(len(flat))].view_as(parameter))
+    mark = fingerprint(f"{model.arch} untrained", net)
+    notes = [*model.notes, f"{model.arch} has random weights"]
+    return replace(model, net=_as_it_was(net, model.net), fingerprint=mark, notes=notes)
+
+
+def _as_it_was(net: nn.Module, original: nn.Module) -> nn.Module:
+    for own, parameter in zip(net.parameters(), original.parameters(), strict=True):
+        own.requires_grad_(parameter.requires_grad)
+    return net.train(original.training)
