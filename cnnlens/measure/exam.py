@@ -284,9 +284,7 @@ class Exam:
             return Examined(
                 *known, *four, p_value=None, adjusted=None, images=len(rows), shown=shown
             ), empty
-        low, high = nothing, nothing
-        if len(draws):
-            low, high = np.nanquantile(scores(answers, draws), (0.025, 0.975), axis=0)
+        low, high = _interval(scores(answers, draws)) if len(draws) else (nothing, nothing)
         rng = np.random.default_rng((self.settings.seed, 4, claim.unit))
         p = p_value(answers.values, answers.truth, rng)
         chance, by_chance = self._chance(answers, orders, rng)
@@ -320,6 +318,14 @@ class Exam:
             return np.full(len(SCORES), np.nan), []
         found = np.mean([scores(one)[0] for one in shuffled], axis=0)
         return found, [p_value(one.values, one.truth, rng) for one in shuffled]
+
+
+def _interval(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Between these lie 95 % of the resamples (B, 5) of each score; NaN where all are."""
+    ends = np.full((2, found.shape[1]), np.nan)
+    known = ~np.isnan(found).all(axis=0)
+    ends[:, known] = np.nanquantile(found[:, known], (0.025, 0.975), axis=0)
+    return ends[0], ends[1]
 
 
 def examine(

@@ -133,7 +133,7 @@ def plant_maps(
     extent : (int, int)
         (H, W) of the maps.
     count : int
-        Units: of one concept, of two joined by OR, by AND, in turn.
+        Units: of one concept, of two joined by OR, of two categories joined by AND, in turn.
     ratio, seed
         As in `plant_classes`.
     """
@@ -169,12 +169,18 @@ def plant_maps(
 def _drawn(
     shows: np.ndarray, often: np.ndarray, names: list[str], count: int, rng: np.random.Generator
 ) -> Iterator[str]:
-    """Draw concepts in turn with pairs: OR of any two, AND of two that often are on one image."""
+    """Draw concepts in turn with pairs: OR of any two, AND of two that often are on one image.
+
+    Those joined by AND are of two categories: within one, no two are at one pixel.
+    """
+    category = np.array([name.partition(":")[0] for name in names])
     for number in range(count):
         one = int(rng.choice(often))
         word = ("", "OR", "AND")[number % 3]
         together = (shows[:, often] & shows[:, [one]]).sum(axis=0)
         enough = together >= max(8, _SHARE * len(shows)) if word == "AND" else together >= 0
+        if word == "AND":
+            enough &= category[often] != category[one]
         others = often[enough & (often != one)]
         if word and len(others):
             yield f"{names[one]} {word} {names[int(rng.choice(others))]}"
@@ -242,9 +248,12 @@ def found_of(planted: Planted, sheet: Sheet) -> list[Found]:
 
 
 def _said(meaning: Meaning) -> str:
+    """Write what a unit is, without categories of labels."""
+
     def text(formula: Any) -> str:
         if isinstance(formula, str):
             return formula.partition(":")[2] or formula
         return f" {formula[0].upper()} ".join(map(text, formula[1:]))
 
-    return text(meaning.formula) if meaning.formula else " + ".join(meaning.concepts)
+    parts = [meaning.formula] if meaning.formula else meaning.concepts
+    return " + ".join(map(text, parts))

@@ -188,10 +188,11 @@ class Exam(Measurement):
         return {name: summary[name] for name in kept}
 
     def write(self, folder: Path, layer: Layer, found: LayerExam) -> Iterator[int]:
-        """Write the table."""
-        from cnnlens.report.exam_files import write_exam
+        """Write the table; say in those of the methods how each label did."""
+        from cnnlens.report.exam_files import join, write_exam
 
         write_exam(folder, found)
+        join(self.study.workspace.path, layer.folder, found)
         yield from ()
 
     def show(self, results: Results) -> None:

@@ -15,10 +15,11 @@ from cnnlens.model.model import Model, fingerprint
 def untrained(model: Model, seed: int = 0) -> Model:
     """Copy a network and draw its weights anew, as its layers draw them.
 
-    Weights of layers that do not say how are put into another order.
+    Weights of layers that do not say how are put into another order. Seed 0 gives other weights
+    than those that a registry's untrained network has.
     """
     net = copy.deepcopy(model.net)
-    with seeded(seed), torch.no_grad():
+    with seeded(seed + 1), torch.no_grad():
         drawn: set[int] = set()
         for module in net.modules():
             reset = getattr(module, "reset_parameters", None)

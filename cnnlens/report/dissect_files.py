@@ -51,12 +51,15 @@ class Unit(DissectedUnit, Shown):
         Its top images side by side.
     seen : list of Seen
         Its top images, where those are kept one by one.
+    exam : str or None
+        How its label did in `exam`, where it was examined.
     """
 
     top: tuple[TopImage, ...] = ()
     histogram: Histogram | None = None
     picture: Path | None = None
     seen: list[Seen] = field(default_factory=list)
+    exam: str | None = None
 
     @property
     def words(self) -> str:
@@ -219,7 +222,7 @@ def _units(folder: Path, categories: Sequence[str], view: View | None) -> list[U
         names = dict.fromkeys([*categories, *known])
         ious = {name: finite(row[f"{name}_iou"]) for name in names if f"{name}_iou" in row}
         found = [Best(row[f"{name}_label"], name, iou or 0.0) for name, iou in ious.items()]
-        return {"by_category": tuple(found)}
+        return {"by_category": tuple(found), "exam": row.get("exam")}
 
     units = read_rows(folder / "units.csv", Unit, _REDO, more)
     top: dict[int, list[TopImage]] = {}

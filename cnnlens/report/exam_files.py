@@ -9,10 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.files.tables import columns, finite, read_rows, write_rows
+from cnnlens.files import read_json
+from cnnlens.files.tables import columns, finite, read_csv, read_rows, write_rows
 from cnnlens.measure.exam import Examined, LayerExam
 from cnnlens.measure.exam_scores import SCORES
-from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, percent, section_of
+from cnnlens.report.blocks import (
+    Cell,
+    Layer,
+    Section,
+    Table,
+    Text,
+    format_p,
+    number,
+    percent,
+    section_of,
+)
 from cnnlens.report.contents import read_layers, read_summary, reading
 from cnnlens.report.shown import Fact, Shown, UnitResults
 
@@ -70,6 +81,15 @@ class ExaminedLabel(Shown):
         if self.passes:
             return "passes"
         return "fails" if self.examined == self.label else f"unsettled: half say {self.examined}"
+
+    @property
+    def words(self) -> str:
+        """The verdict with its figures, for a unit's page."""
+        if self.p_value is None or self.correlation is None:
+            return self.verdict
+        chance = "" if self.chance is None else f", by chance {self.chance + 0:.2f}"
+        said = f"correlation {self.correlation:.2f}{chance}, p {format_p(self.p_value)}"
+        return f"{self.label} {self.verdict} ({said}, {self.images:,} images)"
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row."""
@@ -142,6 +162,40 @@ def _cells(method: str, row: Examined) -> dict[str, Any]:
     for values, end in parts:
         found |= {f"{s}{end}": _known(v) for s, v in zip(SCORES, values.tolist(), strict=True)}
     return {**found, "chance": found["correlation_chance"]}
+
+
+def join(workspace: Path, folder: str, found: LayerExam) -> None:
+    """Say in the tables of the methods themselves, in a column ``exam``, how each label did.
+
+    Everything else in them stays as it was, byte for byte.
+    """
+    for method, sheet in found.sheets.items():
+        verdicts = {row.unit: _row(method, row).verdict for row in sheet.rows}
+        for table in _tables(workspace, folder, method):
+            rows = read_csv(table, ("unit", "label"))
+            header = [name for name in rows[0] if name != "exam"] if rows else []
+            for row in rows:
+                row["exam"] = verdicts.get(int(row["unit"]), "") if row["label"] else ""
+            if rows:
+                write_rows(table, [*header, "exam"], rows)
+
+
+def _tables(workspace: Path, folder: str, method: str) -> list[Path]:
+    if method == "dissect":
+        return [workspace / "dissect" / folder / "units.csv"]
+    own = workspace / "label" / folder
+    latest = own / "summary.json"
+    found = [own / method / "units.csv"]
+    if latest.is_file() and read_json(latest).get("from") == method:
+        found.append(own / "units.csv")
+    return [table for table in found if table.is_file()]
+
+
+def _row(method: str, row: Examined) -> ExaminedLabel:
+    cells = _cells(method, row)
+    own = {name: cells[name] for name in columns(ExaminedLabel)}
+    of = {s: tuple(cells[f"{s}_{end}"] for end in _ENDS) for s in SCORES}
+    return ExaminedLabel(**own, intervals=of)
 
 
 def _known(value: float) -> float | None:

@@ -27,7 +27,9 @@ HEADS = ("Unit", "Name", "Correlation", "Chance", "p", "Next best class", "Corre
 
 @dataclass(frozen=True, eq=False)
 class LabelledUnit(UnitLabel, Shown):
-    """One row of ``units.csv``."""
+    """One row of ``units.csv``; `exam` says how its name did there, where it was examined."""
+
+    exam: str | None = None
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row."""
@@ -79,7 +81,8 @@ def _cells(row: UnitLabel) -> dict[str, Any]:
 
 
 def _terms(row: dict[str, str]) -> dict[str, Any]:
-    return {"terms": tuple((str(name), float(w)) for name, w in json.loads(row["terms"]))}
+    terms = tuple((str(name), float(w)) for name, w in json.loads(row["terms"]))
+    return {"terms": terms, "exam": row.get("exam")}
 
 
 def read_labels(folder: Path) -> LabelResult:

@@ -1,0 +1,191 @@
+"""exam: what its results depend on, its files, what is said of labels that cannot be examined."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnlens.data.synthetic import make_kinds, make_shapes
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods.dissect import Dissect
+from cnnlens.methods.exam import Exam
+from cnnlens.methods.label import Label
+from cnnlens.methods.method import carry_out
+from cnnlens.report.dissect_files import read_dissection
+from cnnlens.report.exam_files import marks, read_exam
+from cnnlens.report.label_files import read_labels
+from cnnlens.report.unit_facts import facts_of
+
+from .test_measurement import after, blank, method, save_net
+
+FEW = {"chance": 2, "resamples": 20}
+
+
+def exam(world: Path, **values: Any) -> Exam:
+    return method(Exam, world, **{"data": None, **FEW, **values})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = tmp_path_factory.mktemp("made")
+    save_net(world / "net.pt", 0)
+    make_kinds(world / "kinds", 6, 24), make_shapes(world / "shapes", 40, 24)
+    carry_out(method(Dissect, world, chance=0, top=0))
+    carry_out(method(Label, world, chance=0, data=world / "kinds"))
+    (world / "mine.csv").write_text("unit,label\n3,red circle\n5,red circle OR red square\n")
+    carry_out(exam(world))
+    return world
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Path:
+    copy = Path(shutil.copytree(made, tmp_path / "world"))
+    known = copy / "ws" / "workspace.json"  # its data are the copy's
+    known.write_text(known.read_text().replace(str(made), str(copy)))
+    return copy
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def todo(world: Path, **values: Any) -> list[str]:
+    one = exam(world, **values)
+    one.resolve()
+    return [layer.name for layer in one.todo]
+
+
+def labelled_anew(world: Path) -> None:
+    carry_out(method(Label, world, chance=0, seed=1, data=world / "kinds"))
+
+
+def dissected_anew(world: Path) -> None:
+    carry_out(method(Dissect, world, chance=0, top=0, quantile=0.02))
+
+
+def pasted(world: Path) -> Mapping[str, Any]:
+    return {"labels": world / "mine.csv", "data": world / "kinds"}
+
+
+CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], Any]] = {
+    "of": {"of": "peak"},
+    "chance": {"chance": 3},
+    "resamples": {"resamples": 10},
+    "planted": {"planted": 2},
+    "snr": {"snr": 2.0},
+    "seed": {"seed": 1},
+    "twin": {"twin": True},
+    "names of label": labelled_anew,
+    "labels of dissect": dissected_anew,
+    "labels": pasted,
+    "other images": lambda world: {"data": world / "kinds"},
+    "label map": blank("shapes/images/shapes/00000_color.png"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whoever_changes_an_input_gets_new_marks(world: Path, name: str) -> None:
+    assert todo(world) == []
+    assert todo(world, **after(CHANGES[name], world)) == ["conv2"]
+
+
+def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
+    folder = made / "ws" / "exam" / "conv2"
+    rows = rows_of(folder / "units.csv")
+    assert ",".join(list(rows[0])[:9]) == (
+        "unit,method,label,correlation,average_precision,iou,f1,chance,p_value"
+    )
+    found = read_exam(folder)
+    assert {one.method for one in found.units} == {"classes", "dissect"}
+    summary = json.loads((folder / "summary.json").read_text())["methods"]
+    for name, of in summary.items():
+        mine = found.of(name)
+        assert of["labels"] == len(mine) and of["passes"] == sum(one.passes for one in mine)
+        assert of["share"] == pytest.approx(of["passes"] / of["labels"])
+    own = read_labels(made / "ws" / "label" / "conv2")
+    for one in found.of("classes"):
+        assert one.correlation == pytest.approx(own[one.unit].score, abs=1e-6)
+    assert summary["classes"]["images_held_out"] == own.summary["images_held_out"]
+    assert summary["dissect"]["images_held_out"] == 20
+
+
+def test_the_verdict_joins_the_methods_tables_and_nothing_else_there_changes(world: Path) -> None:
+    space = world / "ws"
+    tables = [space / "label" / "conv2" / "units.csv", space / "dissect" / "conv2" / "units.csv"]
+    before = [rows_of(table) for table in tables]
+    carry_out(method(Label, world, chance=0, seed=1, data=world / "kinds"))
+    assert "exam" not in rows_of(tables[0])[0]  # new names were not examined yet
+    carry_out(method(Label, world, chance=0, data=world / "kinds"))
+    carry_out(exam(world, chance=1))
+    assert [rows_of(table) for table in tables] == before
+    for one in method(Dissect, world, chance=0, top=0), method(Label, world, chance=0, data=None):
+        one.resolve()
+        assert one.todo == []  # the column redoes nothing
+    verdicts = {one.unit: one.verdict for one in read_exam(space / "exam" / "conv2").of("classes")}
+    found = read_labels(tables[0].parent)
+    assert {one.unit: one.exam for one in found.units if one.label} == verdicts
+    assert any(one.exam for one in read_dissection(tables[1].parent).units)
+
+
+def test_marks_stand_on_the_page_and_at_their_units(made: Path) -> None:
+    section = marks(made / "ws")
+    assert section is not None and section.key == "exam" and marks(made) is None
+    one = read_exam(made / "ws" / "exam" / "conv2").of("classes")[0]
+    facts = dict(facts_of(made / "ws")["conv2"][one.unit])
+    assert facts["exam of classes"].startswith(f"{one.label} {one.verdict}")
+
+
+def test_pasted_labels_planted_units_and_the_twin(world: Path) -> None:
+    carry_out(exam(world, **pasted(world), planted=4, twin=True))
+    found = read_exam(world / "ws" / "exam" / "conv2")
+    assert [(one.unit, one.method, one.label) for one in found.units] == [
+        (3, "given", "red circle"), (5, "given", "red circle OR red square"),
+    ]  # fmt: skip
+    of = found.summary["methods"]["given"]
+    assert len(of["planted"]) == 4 and of["twin"]["labels"] == 2
+    assert of["twin"]["mean"] != of["mean"]
+
+
+REFUSED = {
+    "unit 64": ("unit,label\n64,red circle\n", "line 2: no unit '64'", "units 0 to 63"),
+    "no number": ("unit,label\nx,red circle\n", "no unit 'x'", "units 0 to 63"),
+    "no column": ("unit,name\n3,red circle\n", "no column label", "unit,label"),
+    "nothing": ("unit,label\n", "holds no labels", "unit,label"),
+    "concept": ("unit,label\n3,red circel\n", "tells of none of the labels", "with -d DIR"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_pasted_labels_that_cannot_be_examined_are_refused(world: Path, name: str) -> None:
+    text, said, hint = REFUSED[name]
+    (world / "mine.csv").write_text(text)
+    with pytest.raises(UsageError, match=said) as caught:
+        exam(world, **pasted(world)).resolve()
+    assert hint in (caught.value.hint or "")
+
+
+def test_nothing_to_examine_says_what_to_do(world: Path) -> None:
+    with pytest.raises(UsageError, match="no labels of conv1") as caught:
+        exam(world, layer=("conv1",)).resolve()
+    assert "cnnlens dissect" in (caught.value.hint or "")
+    shutil.rmtree(world / "shapes")
+    with pytest.raises(UsageError, match="images that the labels of 'dissect' were made on"):
+        exam(world).resolve()
+    for one in list((world / "kinds").glob("red circle/*"))[3:]:
+        one.unlink()  # a class of three images is examined all the same
+    shutil.rmtree(world / "ws" / "activations")
+    carry_out(exam(world, **pasted(world)))
+    assert len(read_exam(world / "ws" / "exam" / "conv2")) == 2
+    for one in (world / "kinds").iterdir():
+        if one.name != "red square" and one.is_dir():
+            shutil.rmtree(one)
+    shutil.rmtree(world / "ws" / "activations")
+    with pytest.raises(CnnlensError, match=r"too few|none of the labels"):
+        carry_out(exam(world, **pasted(world)))
