@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.activations.sources import Forward, passes
+from cnnlens.activations.sources import Forward, Observer, passes
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share
 from cnnlens.model.class_order import check_order
 from cnnlens.model.classes import is_correct
+from cnnlens.model.layers import Layer
 from cnnlens.model.matching import readings, target_outputs
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
@@ -131,28 +132,40 @@ class Scores:
         (N,) the output that stands for each image's category.
     rows : list of int
         The N images' positions in the data: those that could be read.
+    skipped : list of (str, str)
+        The others, with the reason.
     """
 
     scores: np.ndarray
     wanted: np.ndarray
     rows: list[int]
+    skipped: list[tuple[str, str]]
 
 
-def scores_steps(model: Model, images: ImageSet, run: RunSettings) -> Generator[Step, None, Scores]:
+def scores_steps(
+    model: Model,
+    images: ImageSet,
+    run: RunSettings,
+    observed: Mapping[Layer, Observer] | None = None,
+) -> Generator[Step, None, Scores]:
     """Run a network over labelled images, and see that its outputs fit their classes.
 
-    See `accuracy` for what is raised.
+    Layers that are `observed` are shown on the way. See `accuracy` for what is raised.
     """
-    categories = classes_of(images)
-    forward = Forward(model, [], logits=True, limit=run.batch_size)
+    categories, observed = classes_of(images), observed or {}
+    forward = Forward(model, [*observed], logits=True, limit=run.batch_size)
     parts: list[np.ndarray] = []
     rows: list[int] = []
+    skipped: list[tuple[str, str]] = []
     for one in passes(forward, images, batch_size=run.batch_size, workers=run.workers):
         assert one.logits is not None  # (B, K)
         if not parts:
             wanted = target_outputs(categories, model.classes, one.logits.shape[1])
         parts.append(one.logits)
         rows += [int(index) for index in one.batch.indices]
+        skipped += one.batch.skipped
+        for observe, maps in zip(observed.values(), one.maps, strict=True):
+            observe(one.batch.indices, maps)
         yield Step(one.batch.next, len(images.paths), limit=forward.limit)
     if not parts:
         raise CnnlensError(f"no image of {images.root} could be read")
@@ -160,7 +173,7 @@ def scores_steps(model: Model, images: ImageSet, run: RunSettings) -> Generator[
     if not model.has_random_weights:
         ways = readings(categories, model.classes, scores.shape[1])
         check_order(ways, scores, [categories[row] for row in rows], images.name, _NAME_THEM)
-    return Scores(scores, wanted[rows], rows)
+    return Scores(scores, wanted[rows], rows, skipped)
 
 
 def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:

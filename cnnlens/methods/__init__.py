@@ -42,6 +42,7 @@ _BUILT_IN = (
         "net2vec",
         "label",
         "exam",
+        "ablate",
         "stability",
         "visualize",
         "deconv",

@@ -5,7 +5,7 @@ Modules are read by hooks, operations (what no module returns) by dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from cnnlens.model.operations import (
     Reader,
     Settling,
     Stop,
+    Swapper,
     Take,
     changed,
     find_ordinals,
@@ -198,6 +199,27 @@ def placing_hooks(
             by_path.setdefault(place.path, []).append(place)
     hooks = [(modules[path], _taking(wanted, take)) for path, wanted in by_path.items()]
     with hooked(hooks), _reading_operations(net, operations, take, ordinals):
+        yield
+
+
+@contextmanager
+def swapping(net: nn.Module, place: Place, swap: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Have what is read behind a place be what `swap` makes of the value there.
+
+    What an operation has written in place is written over, else another tensor takes its place.
+    """
+    if place.op >= 0:
+        with following(net) as running, Swapper(place, running, swap):
+            yield
+        return
+    calls = 0
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return swap(output) if calls == place.call + 1 else None
+
+    with hooked([(dict(net.named_modules())[place.path], hook)]):
         yield
 
 

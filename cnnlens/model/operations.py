@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.trace import Place, hooked, op_name, tensors
@@ -83,6 +84,27 @@ class Reader(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for place in self._counter.places(op_name(func)):
             self._take(place, tensors(result)[place.output])
+        return result
+
+
+class Swapper(TorchDispatchMode):
+    """Counts operations and puts another value in the place of one's output."""
+
+    def __init__(
+        self, place: Place, running: Sequence[str], swap: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self._counter, self._swap = _Counter([place], running), swap
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for place in self._counter.places(op_name(func)):
+            value = tensors(result)[place.output]
+            other = self._swap(value)
+            if func._schema.is_mutable:  # the network goes on with its own tensor
+                value.copy_(other)
+            else:
+                result = tree_map(lambda one, v=value, o=other: o if one is v else one, result)
         return result
 
 

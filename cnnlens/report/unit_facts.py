@@ -15,6 +15,7 @@ from cnnlens.cluster.tree import walk
 from cnnlens.errors import CnnlensError
 from cnnlens.interpretable.cgl import Groups
 from cnnlens.measure.dissected_units import Best
+from cnnlens.report.ablate_files import loss, read_all_ablations
 from cnnlens.report.blocks import Section, at_units
 from cnnlens.report.cluster_files import read_all_clusters, read_tree
 from cnnlens.report.dissect_files import DissectResult
@@ -120,6 +121,10 @@ def facts_of(workspace: Path) -> Facts:
     for exam in healthy(read_all_exams, workspace):
         for label in exam.units:
             found[exam.name][label.unit].append((f"exam of {label.method}", label.words))
+    for ablated in healthy(read_all_ablations, workspace):
+        for unit in ablated.units:
+            if unit.unit is not None:
+                found[ablated.name][unit.unit].append(("without it", loss(unit.worst)))
     for layer in healthy(read_groups, workspace):
         groups = Groups(len(layer.layer), len(layer.concepts))
         for unit, group in enumerate(groups.of_units()):

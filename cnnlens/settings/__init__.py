@@ -1,5 +1,6 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
+from cnnlens.settings.ablate import AblateSettings
 from cnnlens.settings.exam import ExamSettings
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
 from cnnlens.settings.label import LabelSettings
@@ -21,6 +22,7 @@ from cnnlens.settings.synthesize import PRESETS, VisualizeSettings
 
 __all__ = [
     "PRESETS",
+    "AblateSettings",
     "CamSettings",
     "ClusterSettings",
     "CompareSettings",

@@ -26,7 +26,7 @@ DEFAULT = "cnnlens-out"
 
 # everything commands write: what --force may clear when another model takes the workspace
 RESULTS = (
-    "activations", "dissect", "stability", "units", "net2vec", "label", "exam", "images",
+    "activations", "dissect", "stability", "units", "net2vec", "label", "exam", "ablate", "images",
     "visualize", "deconv", "evolve", "invert", "cam", "explain", "fool", "outliers", "style",
     "cluster", "report_files", "report.html",
 )  # fmt: skip

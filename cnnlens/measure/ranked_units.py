@@ -1,0 +1,135 @@
+"""Which units of a layer matter to a class: those without which its score falls most on its images.
+
+Of few units each is taken out; of many, those that matter most by the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlens.data.batches import batches
+from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
+from cnnlens.measure.changed_classes import Answers
+from cnnlens.measure.without import Asker, Change, Removed, two
+from cnnlens.model.classes import class_scores
+from cnnlens.model.hooks import read_live
+from cnnlens.model.layers import Layer
+from cnnlens.model.model import Model
+from cnnlens.progress import Step
+from cnnlens.settings import RunSettings
+from cnnlens.settings.ablate import AblateSettings
+
+EXACT = 256  # units up to which each is taken out to rank them
+_MORE = 4  # else so many times the largest set are, of those that matter most by the gradient
+
+
+@dataclass
+class Work:
+    """A network, its images with the outputs that are right, a layer, and how it is asked."""
+
+    model: Model
+    images: ImageSet
+    layer: Layer
+    units: list[int]
+    settings: AblateSettings
+    run: RunSettings
+    asker: Asker
+    wanted: dict[int, int] = field(default_factory=dict)  # position: output
+
+    def answers(
+        self, rows: Sequence[int], changes: Sequence[Change], stage: str
+    ) -> Generator[Step, None, Answers]:
+        """Ask about images, at their positions, with every change."""
+        found = Answers(rows, [self.wanted[row] for row in rows], len(changes))
+        done, total = 0, len(rows) * len(changes)
+        for positions, start, scores, first in self.asker.over(
+            self.images, rows, changes, self.run
+        ):
+            found.take(positions, start, scores, first)
+            done += scores.shape[0] * scores.shape[1]
+            yield Step(done, total, stage, unit="passes")
+        return found
+
+
+def ranked(
+    work: Work, rows: Sequence[int], to: Tensor, sizes: Sequence[int]
+) -> Generator[Step, None, dict[int, list[int]]]:
+    """Rank units for every class, by output: how much its score falls without each."""
+    outputs = sorted({work.wanted[row] for row in rows})
+    if len(work.units) < 2:
+        return dict.fromkeys(outputs, work.units) if work.units else {}
+    if len(work.units) <= EXACT:
+        falls = yield from _falls(work, rows, work.units, to)
+        return {one: _order(work.units, falls[one]) for one in outputs}
+    guessed = yield from _guessed(work, rows, to)
+    best = {}
+    for output in outputs:
+        own = [row for row in rows if work.wanted[row] == output]
+        likely = _order(work.units, guessed[output])[: _MORE * sizes[-1]]
+        falls = yield from _falls(work, own, likely, to)
+        best[output] = _order(likely, falls[output])
+    return best
+
+
+def _order(units: Sequence[int], falls: np.ndarray) -> list[int]:
+    return [units[at] for at in np.argsort(-falls, kind="stable")]
+
+
+def _falls(
+    work: Work, rows: Sequence[int], units: Sequence[int], to: Tensor
+) -> Generator[Step, None, dict[int, np.ndarray]]:
+    """Mean drop of each class's score on its images without each unit, (units,) by output."""
+    changes = [Removed((unit,), to) for unit in units]
+    answers = yield from work.answers(rows, changes, "ranking units")
+    wanted = answers.wanted
+    return {
+        one: -answers.change[:, wanted == one].mean(axis=1) for one in np.unique(wanted).tolist()
+    }
+
+
+def _guessed(
+    work: Work, rows: Sequence[int], to: Tensor
+) -> Generator[Step, None, dict[int, np.ndarray]]:
+    """Mean of gradient × (a − what stands in for it), (units,) by output: the first order of it."""
+    sums: dict[int, np.ndarray] = {}
+    counts: dict[int, int] = {}
+    model, place, size = work.model, work.layer.place, work.asker.size
+    given = {"batch_size": size, "workers": work.run.workers, "indices": rows}
+    with model.in_use():
+        for batch in batches(work.images, model.preprocess, **given):  # type: ignore[arg-type]
+            x = model.preprocess.normalize(batch.pixels.to(model.device))
+            if model.batch:
+                x = torch.cat([x, x[-1:].expand(model.batch - len(x), -1, -1, -1)])
+            outputs = [work.wanted[int(row)] for row in batch.indices]
+            share = _first_order(model, place, x, outputs, to)  # (n, C)
+            for output, values in zip(outputs, share[:, work.units], strict=True):
+                sums[output] = sums.get(output, 0) + values.astype(np.float64)
+                counts[output] = counts.get(output, 0) + 1
+            yield Step(batch.next, len(rows), "gradients")
+    return {output: values / counts[output] for output, values in sums.items()}
+
+
+def _first_order(
+    model: Model, place: Any, x: Tensor, outputs: Sequence[int], to: Tensor
+) -> np.ndarray:
+    (live,), output = read_live(model.net, x.detach().requires_grad_(), [place], stop=False)
+    scores = two(class_scores(output, len(x), model.head))
+    rows = torch.arange(len(outputs), device=scores.device)
+    own = scores[rows, torch.tensor(outputs, device=scores.device)].sum()
+    if live.edge is None or not own.requires_grad:
+        raise CnnlensError("the class scores do not depend on the layer", "name another")
+    (gradient,) = torch.autograd.grad(own, [live.edge], allow_unused=True)
+    if gradient is None:
+        raise CnnlensError(
+            "the class scores do not depend on the layer", "name a layer on the way to the classes"
+        )
+    apart = place.as_maps(live.value) - to
+    share = (place.as_maps(gradient.float()) * apart).sum(dim=(2, 3))
+    return share[: len(outputs)].cpu().numpy()
