@@ -62,7 +62,7 @@ def tail(net: torch.nn.Module, layer: str, maps: Tensor) -> Tensor:
 
 
 def compare(bare: Callable[[], object], asked: Iterator[object]) -> tuple[float, float]:
-    """Median seconds of the bare pass, and of one unit more; by turns, so that both meet the same."""
+    """Median seconds of the bare pass and of one unit more, by turns: both meet the same."""
     next(asked)  # the pass up to the layer is over
     times: list[tuple[float, float]] = []
     while True:

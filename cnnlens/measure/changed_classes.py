@@ -51,6 +51,16 @@ class Effect:
     random_low: float | None = None
     random_high: float | None = None
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the class is told worse, beyond what other images would have given."""
+        return self.accuracy_high is not None and self.accuracy_high < 0
+
+    @property
+    def weight(self) -> tuple[float, float]:
+        """Orders effects, the worst first: by accuracy as far as it is lost, then by score."""
+        return self.accuracy_change if self.is_loss else 0.0, self.logit_change
+
     def cells(self) -> dict[str, Any]:
         """Give its row of a table."""
         return {"class": self.cls, **vars(self)}

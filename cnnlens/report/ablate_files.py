@@ -29,7 +29,7 @@ _NUMBERS = ("logit_change", "accuracy_change")
 _ENDS = ("logit_low", "logit_high", "accuracy_low", "accuracy_high")
 COLUMNS = ("unit", "class", *_NUMBERS, *_ENDS)
 CONCEPT_COLUMNS = ("concept", "class", *_NUMBERS, *_ENDS, "random_low", "random_high")
-ROWS = 60  # of the table on the page
+ROWS = 40  # of the table on the page
 CURVES = "curves.png"
 
 
@@ -56,8 +56,8 @@ class Ablated(Shown):
 
     @property
     def worst(self) -> Effect:
-        """The class that it hurts most to lose it: by accuracy, then by score."""
-        return min(self.effects, key=lambda one: (one.accuracy_change, one.logit_change))
+        """The class that it hurts most to lose it: by accuracy, where that is sure, or by score."""
+        return min(self.effects, key=lambda one: one.weight)
 
     @property
     def said(self) -> str:
@@ -78,13 +78,12 @@ class Ablated(Shown):
 
 
 def loss(effect: Effect) -> str:
-    """Say what a class loses: ``sheep loses 0.04``; what falls or rises where it loses nothing."""
-    if effect.accuracy_change < 0:
+    """Say what a class loses: ``sheep loses 0.04`` of its accuracy, else of its score."""
+    if effect.is_loss:
         return f"{effect.cls} loses {-effect.accuracy_change:.2g}"
-    moves = "falls" if effect.logit_change < 0 else "rises"
-    return (
-        f"no class loses accuracy; {effect.cls}'s score {moves} by {abs(effect.logit_change):.2g}"
-    )
+    if effect.logit_change >= 0:
+        return "no class loses"
+    return f"{effect.cls}'s score falls by {-effect.logit_change:.2g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +109,7 @@ class AblationResult(UnitResults[Ablated]):
 
     def best(self, count: int | None = None) -> list[Ablated]:
         """List the units whose removal hurts a class most."""
-
-        def hurt(one: Ablated) -> tuple[float, float]:
-            return one.worst.accuracy_change, one.worst.logit_change
-
-        return sorted(self.units, key=hurt)[:count]
+        return sorted(self.units, key=lambda one: one.worst.weight)[:count]
 
     def _title(self) -> str:
         return f"What classes lose without units of {self.name}"
@@ -234,6 +229,7 @@ def _layer(layer: AblationResult) -> Layer:
     if layer.curves:
         heads, rows = curve_table(layer)
         cells = [[Cell(row[0]), *(Cell(number(one, 3)) for one in row[1:])] for row in rows]
+        heads = (heads[0].title(), *heads[1:])
         blocks.append(Table(heads, cells))
     if layer.concepts:
         heads = ("Concept", "Hurts most", "Accuracy", "Score", "Random directions")

@@ -40,11 +40,11 @@ class AblateSettings(Settings):
     seed: int = seed_option()
 
     def __post_init__(self) -> None:
-        """Take the sizes as Python has them, too."""
+        """Take the sizes as Python has them, too, and in their order."""
         many = self.top_k if isinstance(self.top_k, (list, tuple)) else [self.top_k]
         object.__setattr__(self, "top_k", ",".join(map(str, many)))
         super().__post_init__()
-        _ = self.sizes
+        object.__setattr__(self, "top_k", ",".join(map(str, self.sizes)))
 
     @property
     def sizes(self) -> list[int]:

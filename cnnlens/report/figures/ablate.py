@@ -36,7 +36,7 @@ def save_curves(
     shown = [name for name in before if name in chosen]
     across = min(_ACROSS, len(shown))
     down = ceil(len(shown) / across)
-    figure = new_figure(2.3 * across + 0.4, 1.75 * down + 0.5)
+    figure = new_figure(2.3 * across + 0.4, 1.75 * down + 0.5, layout="constrained")
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for one, name in zip(axes, shown, strict=False):
         _draw(one, [row for row in curves if row["class"] == name], before[name])
@@ -45,7 +45,6 @@ def save_curves(
         one.set_visible(False)
     figure.supxlabel("units taken out", fontsize=9)
     figure.supylabel("balanced one-class accuracy", fontsize=9)
-    figure.tight_layout(pad=0.6)
     save_figure(figure, path)
 
 

@@ -1,0 +1,141 @@
+"""ablate: what its results depend on, its files, what is said of what cannot be taken out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnlens.data.synthetic import make_kinds
+from cnnlens.methods.ablate import Ablate
+from cnnlens.methods.method import carry_out
+from cnnlens.report.ablate_files import ablations, read_ablation
+from cnnlens.report.unit_facts import facts_of
+from tests.cli.runner import cnnlens
+
+from .test_measurement import after, blank, method, save_net
+
+NAMES = ["blue square", "green circle", "red circle"]
+MADE = {"filter": ("conv2:0-5",), "random": 2, "top_k": "1,2", "data": "kinds"}
+
+
+def ablate(world: Path, **values: Any) -> Ablate:
+    values = {**MADE, **values}
+    values.pop("layer", None)
+    return method(Ablate, world, **{**values, "data": world / values["data"], "layer": None})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = tmp_path_factory.mktemp("made")
+    save_net(world / "net.pt", 0)
+    make_kinds(world / "all", 6, 24)
+    for name in NAMES:
+        shutil.move(world / "all" / name, world / "kinds" / name)
+    carry_out(ablate(world))
+    return world
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "world"))
+
+
+def todo(world: Path, **values: Any) -> list[str]:
+    one = ablate(world, **values)
+    one.resolve()
+    return [layer.name for layer in one.todo]
+
+
+def moved(world: Path) -> None:
+    """One picture becomes one of another class."""
+    file = sorted((world / "kinds" / "red circle").iterdir())[0]
+    file.rename(world / "kinds" / "blue square" / f"moved{file.suffix}")
+
+
+CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], Any]] = {
+    "units": {"filter": ("conv2:0-4",)},
+    "to": {"to": "zero"},
+    "random": {"random": 3},
+    "top_k": {"top_k": "1,3"},
+    "seed": {"seed": 1},
+    "preprocessing": {"mean": "0.4,0.5,0.5"},
+    "class of a picture": moved,
+    "picture": blank("kinds/red circle/*"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whoever_changes_an_input_gets_new_results(world: Path, name: str) -> None:
+    assert todo(world) == []
+    assert todo(world, **after(CHANGES[name], world)) == ["conv2"]
+
+
+def test_what_changes_no_number_redoes_nothing(world: Path) -> None:
+    assert todo(world, batch_size=4, filter=("conv2:3-5", "conv2:0-2"), top_k="2,1,2") == []
+
+
+def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
+    folder = made / "ws" / "ablate" / "conv2"
+    with (folder / "units.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["unit", "class", "logit_change", "accuracy_change"]
+    found = read_ablation(folder)
+    assert len(rows) == 6 * 3 and len(found) == 6 and found[3].unit == 3
+    for row, cells in zip(rows, found.table(), strict=True):
+        assert row["class"] == cells["class"]
+        assert float(row["logit_change"]) == cells["logit_change"]
+    summary = json.loads((folder / "summary.json").read_text())
+    keys = {"class", "k", "accuracy", "random_mean", "random_low", "random_high"}
+    assert len(summary["curves"]) == 6 and keys <= set(summary["curves"][0])
+    assert summary["images"] == 18 and summary["images_held_out"] == 9
+    assert (folder / "curves.svg").exists()
+
+
+def test_effects_stand_on_the_page_and_at_their_units(world: Path) -> None:
+    section = ablations(world / "ws")
+    assert section is not None and section.key == "ablate"
+    folder = world / "ws" / "label" / "conv2"
+    folder.mkdir(parents=True)
+    head = "unit,label,score,runner_up,runner_up_score,chance,p_value,terms,single,single_score"
+    row = '4,grass,0.9,,,0.1,0.001,"[[""grass"", 1.0]]",grass,0.9'
+    (folder / "units.csv").write_text(f"{head}\n{row}\n")
+    (folder / "summary.json").write_text('{"layer": "conv2"}')
+    found = read_ablation(world / "ws" / "ablate" / "conv2")
+    assert found[4].said.startswith("labelled grass; without it ") and not found[3].label
+    facts = facts_of(world / "ws")["conv2"][4]
+    assert ("without it", found[4].said.partition("without it ")[2]) in facts
+    (folder / "units.csv").write_text("damaged")
+    assert not read_ablation(world / "ws" / "ablate" / "conv2")[4].label
+    assert ablations(world) is None
+
+
+REFUSED = {
+    "no units": ([], "no units were named"),
+    "a position": (["-f", "conv2:1@0,0"], "named at a position"),
+    "a concept": (["-f", "conv2:[a:b]"], "were not learned yet"),
+    "a unit": (["-f", "conv2:99999"], "no unit 99999"),
+    "sizes": (["-f", "conv2", "--top-k", "1,x"], "--top-k 1,x are no numbers of units"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_taken_out_is_said(made: Path, tmp_path: Path, name: str) -> None:
+    words, wanted = REFUSED[name]
+    said = cnnlens("ablate", made / "net.pt", "-d", made / "kinds", "-w", tmp_path / "ws", *words)
+    assert said.code == 2 and wanted in said.error
+    assert not (tmp_path / "ws").exists()
+
+
+def test_data_that_cannot_be_told_apart_is_refused(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "kinds" / "red circle", tmp_path / "one" / "red circle")
+    words = ("ablate", made / "net.pt", "-w", tmp_path / "ws", "-f", "conv2:0", "-d")
+    said = cnnlens(*words, tmp_path / "one")
+    assert said.code == 1 and "all images are of one class, red circle" in said.error
+    flat = cnnlens(*words, tmp_path / "one" / "red circle")
+    assert flat.code == 2 and "holds no categories" in flat.error
