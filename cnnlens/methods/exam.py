@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from cnnlens.measure.exam_papers import Paper
     from cnnlens.model.layers import Layer
 
-COLUMNS = ("method", "labels", "pass", "by chance", "correlation", "by chance", "held out")
-
 
 @dataclass(frozen=True)
 class ExamInputs(LayersInputs):
@@ -60,7 +58,7 @@ class Exam(Measurement):
     name, panel = "exam", "Measure units"
     asks, settings_types = ExamInputs, (ExamSettings,)
     vectors, pictured = True, ""
-    sections = (("exam", page_part("exam_files.marks")),)
+    sections = (("exam", page_part("exam_section.marks")),)
     examples = (
         "cnnlens exam -l layer4",
         "cnnlens exam -l layer4 --planted 20 --twin",
@@ -196,12 +194,16 @@ class Exam(Measurement):
         yield from ()
 
     def show(self, results: Results) -> None:
-        """Show how many labels of each method pass."""
-        from cnnlens.report.exam_files import images_said, pass_row
+        """Show how many labels of each method pass, on which images, and what was planted."""
+        from cnnlens.report.exam_section import COLUMNS, images_said, pass_rows, planted_said
 
         for name, summary in self.summaries.items():
-            rows = [pass_row(method, of) for method, of in summary["methods"].items()]
-            results.table(COLUMNS, rows, title=f"{name}: labels on images that chose nothing")
-            for method, of in summary["methods"].items():
+            methods = summary["methods"]
+            title = f"{name}: labels on images that chose nothing"
+            results.table(COLUMNS, list(pass_rows(methods)), title=title)
+            for method, of in methods.items():
                 results.say(f"{method}: {images_said(of)}")
+                if of.get("planted"):
+                    said = planted_said(of["planted"], self.settings.signal)
+                    results.say(f"{method}: {said}")
         results.say(f"tables: {self.study.folder(self.name)}")

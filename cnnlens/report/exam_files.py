@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,11 @@ from cnnlens.files import read_json
 from cnnlens.files.tables import columns, finite, read_csv, read_rows, write_rows
 from cnnlens.measure.exam import Examined, LayerExam
 from cnnlens.measure.exam_scores import SCORES
-from cnnlens.report.blocks import (
-    Cell,
-    Layer,
-    Section,
-    Table,
-    Text,
-    format_p,
-    number,
-    percent,
-    section_of,
-)
-from cnnlens.report.contents import read_layers, read_summary, reading
+from cnnlens.report.blocks import format_p, number, percent
+from cnnlens.report.contents import read_layers, read_summary
 from cnnlens.report.shown import Fact, Shown, UnitResults
 
-_REDO = "redo `cnnlens exam` with --force"
-ROWS = 40  # of a method's labels on the page
-HEADS = ("Unit", "Label", "Correlation", "Average precision", "IoU", "F1", "p", "")
+REDO = "redo `cnnlens exam` with --force"
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,88 +201,11 @@ def _intervals(row: dict[str, str]) -> dict[str, Any]:
 
 def read_exam(folder: Path) -> ExamResult:
     """Read the exam of one layer; a damaged file is named (`CnnlensError`)."""
-    name, summary = read_summary(folder, _REDO)
-    rows = read_rows(folder / "units.csv", ExaminedLabel, _REDO, _intervals)
+    name, summary = read_summary(folder, REDO)
+    rows = read_rows(folder / "units.csv", ExaminedLabel, REDO, _intervals)
     return ExamResult(name, folder, summary, rows)
 
 
 def read_all_exams(workspace: Path) -> list[ExamResult]:
     """Read every layer whose labels were examined, in the workspace's order."""
     return read_layers(workspace, "exam", read_exam)
-
-
-# ---- for people
-
-
-def pass_row(method: str, of: Mapping[str, Any]) -> list[object]:
-    """Give a method's row of the table on the screen."""
-    by_chance = of["share_by_chance"]
-    passes = f"{of['passes']} ({percent(of['share'])})"
-    return [
-        method, of["labels"], passes, "–" if by_chance is None else percent(by_chance),
-        of["mean"]["correlation"], of["mean_by_chance"]["correlation"], of["images_held_out"],
-    ]  # fmt: skip
-
-
-def images_said(of: Mapping[str, Any]) -> str:
-    """Say in a line which images were used."""
-    held, images = f"{of['images_held_out']:,}", f"{of['images']:,}"
-    said = f"examined on {held} of {images} images of {of['data']}"
-    if not of["chose"]:
-        return f"{said}; the labels were chosen elsewhere"
-    if of["chosen_again"] == of["labels"] and of["iou_of"] == "images":
-        return f"{said}, those that `label` had held out"
-    again = f"{of['chosen_again']} of {of['labels']} labels"
-    return f"{said}; the others choose {again} again, the rest cannot pass"
-
-
-def marks(workspace: Path) -> Section | None:
-    """Gather the section; None where exam has not been run."""
-    layers, found = [], read_all_exams(workspace)
-    for layer in found:
-        with reading(layer.folder / "summary.json", _REDO):
-            layers.append(Layer(layer.name, *_blocks(layer)))
-    sources = [layer.folder / "summary.json" for layer in found]
-    return section_of("exam", "Labels on images that chose nothing", layers, sources)
-
-
-def _blocks(layer: ExamResult) -> Iterator[Any]:
-    methods = layer.summary["methods"]
-    heads = ("Method", "Labels", "Pass", "Shuffled", "Correlation", "AP", "IoU", "F1")
-    yield Table(heads, [_method_row(name, of) for name, of in methods.items()])
-    for name, of in methods.items():
-        yield Text(f"{name}: {images_said(of)}.", "small")
-        rows = sorted(layer.of(name), key=lambda one: (not one.passes, -(one.correlation or -2)))
-        table = Table(HEADS, [_label_row(one) for one in rows[:ROWS]], caption=name)
-        yield table
-        if (left := len(rows) - ROWS) > 0:
-            yield Text(f"{left} more labels stand in units.csv.", "small")
-
-
-def _method_row(name: str, of: Mapping[str, Any]) -> list[Any]:
-    shown = ("correlation", "average_precision", "iou", "f1")
-    return [
-        name,
-        Cell(f"{of['labels']:,}"),
-        Cell(f"{of['passes']:,} ({percent(of['share'])})", strong=True),
-        Cell("–" if of["share_by_chance"] is None else percent(of["share_by_chance"])),
-        *(Cell(number(of["mean"][s], 3), chance=number(of["mean_by_chance"][s], 3)) for s in shown),
-    ]
-
-
-def _label_row(one: ExaminedLabel) -> list[Any]:
-    shown = ("correlation", "average_precision", "iou", "f1")
-    return [
-        Cell(str(one.unit)),
-        Cell(one.label),
-        *(_score(one, name) for name in shown),
-        Cell("–" if one.p_value is None else f"{one.p_value:.4f}"),
-        Cell(one.verdict, strong=one.passes),
-    ]
-
-
-def _score(one: ExaminedLabel, name: str) -> Cell:
-    low, high, chance = one.intervals[name]
-    between = "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
-    by_chance = "" if chance is None else number(chance, 2)
-    return Cell(number(getattr(one, name), 2), name == "correlation", between, by_chance)

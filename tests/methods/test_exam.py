@@ -18,7 +18,8 @@ from cnnlens.methods.exam import Exam
 from cnnlens.methods.label import Label
 from cnnlens.methods.method import carry_out
 from cnnlens.report.dissect_files import read_dissection
-from cnnlens.report.exam_files import marks, read_exam
+from cnnlens.report.exam_files import read_exam
+from cnnlens.report.exam_section import marks
 from cnnlens.report.label_files import read_labels
 from cnnlens.report.unit_facts import facts_of
 
