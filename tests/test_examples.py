@@ -94,3 +94,13 @@ def test_an_interpretable_network_on_animals_is_held_against_five_criteria(tmp_p
         assert line.startswith("pass" if one else "FAIL")
     for name in ("none", "icnn"):
         assert (tmp_path / f"{name}_seed0.pt").is_file()
+
+
+def test_the_scores_that_exam_offers_notice_a_label_that_is_half_wrong():
+    rows = [
+        line.rsplit(maxsplit=3) for line in run(sys.executable, EXAMPLES / "sanity.py").splitlines()
+    ]
+    verdicts = {name.strip(): verdict for name, _, _, verdict in rows[1:]}
+    passed = {name for name, verdict in verdicts.items() if verdict == "passes"}
+    assert passed == {"correlation", "average precision", "iou", "f1", "cosine"}
+    assert {"AUC", "MAD", "WPMI", "recall"} <= set(verdicts) - passed

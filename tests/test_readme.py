@@ -29,6 +29,7 @@ SHORTER = {
     "dissect": ["--chance", 1, "--no-page"],
     "net2vec": ["--filters", 1, "--epochs", 1, "--chance", 0, "--no-page"],
     "label": ["--chance", 0, "--no-page"],
+    "exam": ["--chance", 1, "--resamples", 0, "--no-page"],
     "ablate": ["--random", 1, "--no-page"],
     "visualize": ["--steps", 6, "--views", 1, "--no-page"],
     "deconv": ["--no-page"],

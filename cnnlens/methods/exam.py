@@ -186,12 +186,20 @@ class Exam(Measurement):
         return {name: summary[name] for name in kept}
 
     def write(self, folder: Path, layer: Layer, found: LayerExam) -> Iterator[int]:
-        """Write the table; say in those of the methods how each label did."""
-        from cnnlens.report.exam_files import join, write_exam
+        """Write the table."""
+        from cnnlens.report.exam_files import write_exam
 
         write_exam(folder, found)
-        join(self.study.workspace.path, layer.folder, found)
         yield from ()
+
+    def close(self) -> None:
+        """Read the summaries; say in the tables of the methods how each label did."""
+        from cnnlens.report.exam_files import join
+
+        super().close()
+        for layer in self.layers:
+            if layer.name in self.summaries:
+                join(self.study.workspace.path, self.read(self.folder(layer)))
 
     def show(self, results: Results) -> None:
         """Show how many labels of each method pass, on which images, and what was planted."""

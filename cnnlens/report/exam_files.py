@@ -152,20 +152,21 @@ def _cells(method: str, row: Examined) -> dict[str, Any]:
     return {**found, "chance": found["correlation_chance"]}
 
 
-def join(workspace: Path, folder: str, found: LayerExam) -> None:
+def join(workspace: Path, found: ExamResult) -> None:
     """Say in the tables of the methods themselves, in a column ``exam``, how each label did.
 
     Everything else in them stays as it was, byte for byte.
     """
-    for method, sheet in found.sheets.items():
-        verdicts = {row.unit: _row(method, row).verdict for row in sheet.rows}
-        for table in _tables(workspace, folder, method):
+    for method in found.summary["methods"]:
+        verdicts = {one.unit: (one.label, one.verdict) for one in found.of(method)}
+        for table in _tables(workspace, found.folder.name, method):
             rows = read_csv(table, ("unit", "label"))
-            header = [name for name in rows[0] if name != "exam"] if rows else []
+            before = [row.get("exam") for row in rows]
             for row in rows:
-                row["exam"] = verdicts.get(int(row["unit"]), "") if row["label"] else ""
-            if rows:
-                write_rows(table, [*header, "exam"], rows)
+                label, verdict = verdicts.get(int(row["unit"]), ("", ""))
+                row["exam"] = verdict if label and label == row["label"] else ""
+            if rows and [row["exam"] for row in rows] != before:
+                write_rows(table, rows[0], rows)
 
 
 def _tables(workspace: Path, folder: str, method: str) -> list[Path]:
@@ -177,13 +178,6 @@ def _tables(workspace: Path, folder: str, method: str) -> list[Path]:
     if latest.is_file() and read_json(latest).get("from") == method:
         found.append(own / "units.csv")
     return [table for table in found if table.is_file()]
-
-
-def _row(method: str, row: Examined) -> ExaminedLabel:
-    cells = _cells(method, row)
-    own = {name: cells[name] for name in columns(ExaminedLabel)}
-    of = {s: tuple(cells[f"{s}_{end}"] for end in _ENDS) for s in SCORES}
-    return ExaminedLabel(**own, intervals=of)
 
 
 def _known(value: float) -> float | None:
