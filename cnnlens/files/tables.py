@@ -69,6 +69,7 @@ _CELLS: dict[Any, Callable[[str], Any]] = {  # how a cell is read, by its field'
     int: int,
     bool: _flag,
     float: lambda text: finite(text) or 0.0,
+    str | None: str,
     int | None: lambda text: int(text) if text else None,
     float | None: finite,
 }

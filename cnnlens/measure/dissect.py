@@ -20,7 +20,9 @@ import numpy as np
 from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
+from cnnlens.measure.combinations import Combinations
 from cnnlens.measure.dissection import Concepts, Dissection
+from cnnlens.measure.formula_look import FormulaLook, combinations
 from cnnlens.measure.iou import (
     Counts,
     Extent,
@@ -84,16 +86,21 @@ def dissect_steps(
         raise CnnlensError("no image of the data could be read", "cnnlens data check DIR says why")
     compat = settings.compat == "ndlite"
     space = data.concept_space(pooled=compat)
-    book = LabelCache(space, len(data.paths), keep=settings.chance > 0, by_concept=compat)
+    keep = settings.chance > 0 or settings.formula > 0
+    book = LabelCache(space, len(data.paths), keep=keep, by_concept=compat)
     if book.keep:
         for done in book.store_all(seen, workers):
             yield Step(done, len(seen), "labels")
     permuted = permutations(book, settings.chance, settings.seed)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        second = [_Second(f, book, permuted, settings, pool, max(1, workers)) for f in first]
+        table = combinations(book, seen, pool) if settings.formula else None
+        second = [_Second(f, book, permuted, settings, pool, max(1, workers), table) for f in first]
         for step in source.sweep(second):
             yield Step(step.done, step.total, "counting")
-    return [look.result(settings) for look in second]
+    found = []
+    for look in second:
+        found.append((yield from look.result(settings)))
+    return found
 
 
 class _First:
@@ -122,6 +129,7 @@ class _Second:
         settings: DissectSettings,
         pool: ThreadPoolExecutor,
         parts: int,
+        table: Combinations | None,
     ) -> None:
         space = book.space
         self.thresholds = first.values.thresholds()
@@ -136,6 +144,8 @@ class _Second:
             for _ in range(1 + len(permuted))
         )
         self._extent = Extent(len(space.concepts))
+        look = (book, self._units, settings.chance, settings.seed)
+        self._formulas = FormulaLook(table, *look) if table else None
 
     def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
         truths = list(self._pool.map(self._truth, positions.tolist()))
@@ -147,6 +157,9 @@ class _Second:
         for permutation, counts in zip(self._permuted, self._null, strict=True):
             shuffled = partial(self._shuffled, permutation)
             self._add(counts, masks, list(self._pool.map(shuffled, positions.tolist())))
+        if self._formulas:
+            found = lambda part, image, size: masks[part].mask_pixels(image, size)  # noqa: E731
+            self._formulas.add(positions.tolist(), found, self._pool)
         if self._histogram:
             self._histogram.update(maps)
 
@@ -169,8 +182,8 @@ class _Second:
 
         list(self._pool.map(some, masks))
 
-    def result(self, settings: DissectSettings) -> Dissection:
-        space = self._book.space
+    def result(self, settings: DissectSettings) -> Generator[Step, None, Dissection]:
+        space, formulas = self._book.space, None
         concepts = Concepts(
             space.concepts,
             space.category_names,
@@ -178,6 +191,9 @@ class _Second:
             self._extent.pixels,
             self._extent.images,
         )
+        if self._formulas:
+            how = concepts.by_number, settings.formula, settings.beam
+            formulas = yield from self._formulas.search(*how)
         return Dissection(
             settings=settings,
             images=self._images,
@@ -188,6 +204,7 @@ class _Second:
             counts=self._counts,
             null=self._null,
             skipped=sorted(self._book.bad.values()),
+            formulas=formulas,
             top=self._top,
             histogram=self._histogram,
         )

@@ -88,6 +88,15 @@ class DissectedUnit:
         Whether the IoU reaches the limit.
     p_value : float or None
         Share of shuffled units that reach this IoU.
+    formula : str or None
+        Its best formula of concepts, ``(car OR bus) AND NOT road``; empty where nothing overlaps;
+        None where none was looked for, as with the three that follow.
+    formula_length : int or None
+        How many concepts it has.
+    formula_iou : float or None
+        With its mask.
+    formula_p_value : float or None
+        Share of shuffled units whose formula gains as much over their best concept.
     by_category : tuple of Best
         Its best concept within each category.
     """
@@ -99,6 +108,10 @@ class DissectedUnit:
     iou: float
     is_detector: bool
     p_value: float | None
+    formula: str | None = None
+    formula_length: int | None = None
+    formula_iou: float | None = None
+    formula_p_value: float | None = None
     by_category: tuple[Best, ...] = ()
 
 
@@ -121,7 +134,21 @@ def units_of(dissection: Dissection) -> Iterator[DissectedUnit]:
                 Best(names[won[unit]].label if won[unit] >= 0 else "", name, float(scores[unit]))
                 for name, (won, scores) in zip(categories, within, strict=True)
             ),
+            **_formula_of(dissection, unit),
         )
+
+
+def _formula_of(dissection: Dissection, unit: int) -> dict[str, Any]:
+    formulas = dissection.formulas
+    if formulas is None:
+        return {}
+    found, p_values = formulas.found[unit], formulas.p_values
+    return {
+        "formula": found.formula.words(dissection.concepts.words) if found else "",
+        "formula_length": len(found.formula) if found else 0,
+        "formula_iou": found.iou if found else 0.0,
+        "formula_p_value": None if p_values is None else float(p_values[unit]),
+    }
 
 
 def concepts_of(dissection: Dissection) -> Iterator[ConceptExtent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.broden import Concept
+from cnnlens.measure.formulas import Formulas
 from cnnlens.measure.iou import Counts, iou
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.settings import DissectSettings
@@ -41,6 +43,12 @@ class Concepts:
     def by_number(self) -> np.ndarray:
         """Concept indices by label number, then category: the order in which ties are settled."""
         return np.lexsort((self.category_of, np.array([c.number for c in self.names])))
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Names that tell them apart: ``hair (part)`` where two categories have hair."""
+        many = Counter(concept.label for concept in self.names)
+        return [c.label if many[c.label] == 1 else f"{c.label} ({c.category})" for c in self.names]
 
 
 def best_of(scores: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -129,6 +137,8 @@ class Dissection:
         The same with shuffled labels, once per shuffle.
     skipped : list of (path, reason)
         Images without usable labels.
+    formulas : Formulas or None
+        The best formula of each unit, where they were looked for.
     top : TopImages or None
         Top images per unit.
     histogram : Histogram or None
@@ -144,6 +154,7 @@ class Dissection:
     counts: Counts
     null: list[Counts]
     skipped: list[tuple[str, str]]
+    formulas: Formulas | None = None
     top: TopImages | None = None
     histogram: Histogram | None = None
 
@@ -235,6 +246,8 @@ class Dissection:
         if self.chance is not None and self.p_values is not None:
             beyond = (self.best_iou >= settings.min_iou) & (self.p_values < 0.05)
             summary |= {"chance": self.chance, "detectors_beyond_chance": int(beyond.sum())}
+        if self.formulas is not None:
+            summary["formulas"] = self.formulas.summary()
         return {
             **summary,
             "categories": list(self.concepts.categories),

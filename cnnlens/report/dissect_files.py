@@ -35,6 +35,7 @@ from cnnlens.report.seen import Seen, View
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 _REDO = "redo `cnnlens dissect` with --force"
+_FORMULA = ("formula", "formula_length", "formula_iou", "formula_p_value")  # where looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +93,10 @@ class Unit(DissectedUnit, Shown):
 
 def _cells(unit: DissectedUnit) -> dict[str, Any]:
     row = {name: getattr(unit, name) for name in columns(DissectedUnit)}
-    p_value = row.pop("p_value")
+    last = {name: row.pop(name) for name in ("p_value", *_FORMULA)}
     for best in unit.by_category:
         row |= {f"{best.category}_label": best.label, f"{best.category}_iou": best.iou}
-    return {**row, "p_value": p_value}
+    return {**row, **last}
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +337,9 @@ def write_pictured(folder: Path, dissection: Dissection, files: Mapping[int, str
 def write_units(path: Path, dissection: Dissection) -> None:
     """Write ``units.csv``: one row per unit, p-values where chance was computed."""
     rows = [_cells(unit) for unit in units_of(dissection)]
-    header = [name for name in rows[0] if name != "p_value" or dissection.p_values is not None]
+    without = {"p_value", "formula_p_value"} if dissection.p_values is None else set()
+    without |= set(_FORMULA) if dissection.formulas is None else set()
+    header = [name for name in rows[0] if name not in without]
     write_rows(path, header, rows)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from cnnlens.errors import UsageError
 from cnnlens.settings.option import option, quantile_option, seed_option
 from cnnlens.settings.run import Settings
 
@@ -17,6 +18,9 @@ def _chance(default: int) -> Any:
 
 def _top() -> Any:
     return option(8, "Top images shown per unit.", least=0, hint="0 shows none", panel="Output")
+
+
+FORMULA = ("formula", "beam")  # settings that matter where formulas are looked for
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class DissectSettings(Settings):
         How often label maps are shuffled for the chance level; 0 for none.
     compat : str
         "ndlite" reproduces the older NetDissect-Lite's counting.
+    formula : int
+        Concepts of a unit's best formula, at most; 0 looks for none.
+    beam : int
+        Formulas of every length from which longer ones are made.
     top : int
         Images kept per unit, by peak activation.
     seed : int
@@ -66,8 +74,29 @@ class DissectSettings(Settings):
         metavar="ndlite",
         shown="as the paper says",
     )
+    formula: int = option(
+        0,
+        "Also each unit's best AND, OR, AND NOT formula of up to so many concepts.",
+        least=0,
+        hint="3 is usual; 0 looks for none",
+        shown="none",
+    )
+    beam: int = option(
+        5, "Formulas of every length kept while longer ones are looked for.", least=1, hint="try 5"
+    )
     top: int = _top()
     seed: int = seed_option()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.formula and self.compat:
+            why = f"--compat {self.compat} knows no formulas"
+            raise UsageError(f"--formula {self.formula}: {why}", "leave one of them out")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings; those of formulas only where there are to be any."""
+        told = super().as_dict()
+        return told if self.formula else {k: v for k, v in told.items() if k not in FORMULA}
 
     @property
     def kept_share(self) -> Fraction:
