@@ -93,7 +93,7 @@ def dissect_steps(
             yield Step(done, len(seen), "labels")
     permuted = permutations(book, settings.chance, settings.seed)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        table = combinations(book, seen, pool) if settings.formula else None
+        table = combinations(book, seen) if settings.formula else None
         second = [_Second(f, book, permuted, settings, pool, max(1, workers), table) for f in first]
         for step in source.sweep(second):
             yield Step(step.done, step.total, "counting")

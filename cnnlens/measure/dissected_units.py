@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,9 +202,33 @@ def unit_table(units: Sequence[DissectedUnit]) -> tuple[list[str], list[list[obj
     """Give columns and rows of a table of units, one or more; p-values where they are known."""
     columns = ["unit", "label", "category", "IoU"]
     rows: list[list[object]] = [[u.unit, u.label, u.category, round(u.iou, 4)] for u in units]
-    if units[0].p_value is None:
-        return columns, rows
-    return [*columns, "p"], [[*row, u.p_value] for row, u in zip(rows, units, strict=True)]
+    if units[0].p_value is not None:
+        columns.append("p")
+        rows = [[*row, u.p_value] for row, u in zip(rows, units, strict=True)]
+    if units[0].formula is not None:
+        columns += ["formula", "IoU"]
+        rows = [
+            [*row, u.formula, round(u.formula_iou or 0.0, 4)]
+            for row, u in zip(rows, units, strict=True)
+        ]
+    if units[0].formula_p_value is not None:
+        columns.append("p of the gain")
+        rows = [[*row, u.formula_p_value] for row, u in zip(rows, units, strict=True)]
+    return columns, rows
+
+
+def formulas_said(summary: Mapping[str, Any]) -> str:
+    """Say what formulas add on a layer, from its summary; empty where none were looked for."""
+    found, units = summary.get("formulas") or {}, summary.get("units")
+    if units is None or None in (found.get("longer"), found.get("mean_gain")):
+        return ""
+    better = f"formulas fit {found['longer']} of {units} units better than one concept"
+    gain = f"{better}, mean gain in IoU {found['mean_gain']:.4f}"
+    if None in (found.get("beyond_chance"), found.get("mean_gain_by_chance")):
+        return gain
+    chance = f"by chance {found['mean_gain_by_chance']:.4f}"
+    few = f"{0.05 * units:.0f} would by chance"
+    return f"{gain}, {chance}; {found['beyond_chance']} gain with p < 0.05, {few}"
 
 
 def one_per_concept(units: Sequence[DissectedUnit]) -> list[int]:

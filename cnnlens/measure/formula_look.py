@@ -24,10 +24,9 @@ from cnnlens.progress import Step
 FindMasks = Callable[[int, int, tuple[int, int]], MaskPixels]
 
 
-def combinations(book: LabelCache, seen: Sequence[int], pool: ThreadPoolExecutor) -> Combinations:
+def combinations(book: LabelCache, seen: Sequence[int]) -> Combinations:
     """Gather the combinations of labels of all images that have usable ones."""
-    good = [position for position in seen if position not in book.bad]
-    truths = zip(good, pool.map(book.whole, good), strict=True)
+    truths = ((position, book.whole(position)) for position in seen if position not in book.bad)
     return Combinations.of(truths, book.space.category_of, book.categories)
 
 

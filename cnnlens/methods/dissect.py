@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings, ExtractSettings
+from cnnlens.settings.measure import FORMULA
 from cnnlens.settings.option import data_input, layers_input, option
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class Dissect(Measurement):
     """Network Dissection: label units by concept.
 
     Thresholds every unit's activations, scores its masks against the label maps by IoU, and
-    labels it with its best concept, beside what shuffled label maps give by chance. Tables go to
-    WORKSPACE/dissect, the page to WORKSPACE/report.html.
+    labels it with its best concept, beside what shuffled label maps give by chance; with --formula
+    also with its best formula, "(car OR bus) AND NOT road". Tables go to WORKSPACE/dissect, the
+    page to WORKSPACE/report.html.
     """
 
     name, panel = "dissect", "Measure units"
@@ -49,6 +51,7 @@ class Dissect(Measurement):
     examples = (
         "cnnlens dissect model.pt --broden -l conv5",
         "cnnlens dissect -d labelled/ -l layer3 -l layer4 --chance 100",
+        "cnnlens dissect --broden -l conv5 --formula 3",
     )
     reader = "dissect_files.read_dissection"
 
@@ -64,11 +67,25 @@ class Dissect(Measurement):
         self.images = self.study.images(data, ("broden",))
         self.layers = self.study.layers(self.asked.layer)
         self.stored = self.all_settings[1] if self.asked.store else None
+        most = len(self.images.concept_space().concepts) if self.settings.formula else 0
+        if self.settings.formula > most:
+            self.study.voice.note(
+                f"--formula {self.settings.formula}: the labels have {most} concepts, "
+                f"so no formula has more"
+            )
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name the labels and their images, the network, the settings."""
         dtype = (self.stored or ExtractSettings()).dtype
         return self.study.key(layer, self.images, dtype=dtype, settings=self.settings.as_dict())
+
+    def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+        """Also with formulas, where none are asked for."""
+        theirs = earlier.get("settings")
+        if not self.settings.formula and isinstance(theirs, dict):
+            plain = {name: value for name, value in theirs.items() if name not in FORMULA}
+            earlier = {**earlier, "settings": plain}
+        return super().serves(earlier, mine)
 
     def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
         """Hold masks against label maps, in two sweeps."""
@@ -114,7 +131,7 @@ class Dissect(Measurement):
 
     def show(self, results: Results) -> None:
         """Show each layer's best units, then layers beside each other."""
-        from cnnlens.measure.dissected_units import unit_table
+        from cnnlens.measure.dissected_units import formulas_said, unit_table
         from cnnlens.measure.dissection import LAYER_COLUMNS, by_category, layer_row
 
         for layer in self.layers:
@@ -126,4 +143,7 @@ class Dissect(Measurement):
             kinds, rows = by_category(self.summaries)
             title = "unique detectors (detectors) per category"
             results.table(["layer", *kinds], rows, title=title)
+        for summary in found:
+            if said := formulas_said(summary):
+                results.say(f"{summary['layer']}: {said}")
         results.say(f"tables: {self.study.folder('dissect')}")

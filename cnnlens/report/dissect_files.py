@@ -70,6 +70,18 @@ class Unit(DissectedUnit, Shown):
         return f"unit {self.unit}: {self.label or 'no concept'}{kind}, IoU {self.iou:.3f}{sure}"
 
     @property
+    def formula_words(self) -> str:
+        """What its best formula is, for people; empty where there is none."""
+        if not self.formula or self.formula_iou is None:
+            return ""
+        if self.formula_length == 1:
+            return f"none fits better than {self.label}"
+        p_value = self.formula_p_value
+        sure = "" if p_value is None else f"; p of the gain {p_value:.2g}"
+        alone = f"{self.label} alone {self.iou:.3f}"
+        return f"{self.formula}, IoU {self.formula_iou:.3f} ({alone}){sure}"
+
+    @property
     def deadness(self) -> str:
         """Whether it never or hardly ever fires: "dead", "nearly dead" or ""."""
         if self.histogram is not None and self.histogram.is_constant:
@@ -85,7 +97,9 @@ class Unit(DissectedUnit, Shown):
 
     def _facts(self) -> Iterable[Fact]:
         found = [best for best in self.by_category if best.label]
-        return [(f"best {best.category}", f"{best.label} {best.iou:.3f}", "") for best in found]
+        if self.formula_words:
+            yield "best formula", self.formula_words, ""
+        yield from ((f"best {one.category}", f"{one.label} {one.iou:.3f}", "") for one in found)
 
     def _shots(self) -> Iterable[tuple[str, Picture]]:
         return [("", self.picture)] if self.picture else []
@@ -93,10 +107,10 @@ class Unit(DissectedUnit, Shown):
 
 def _cells(unit: DissectedUnit) -> dict[str, Any]:
     row = {name: getattr(unit, name) for name in columns(DissectedUnit)}
-    last = {name: row.pop(name) for name in ("p_value", *_FORMULA)}
+    last, formula = {"p_value": row.pop("p_value")}, {name: row.pop(name) for name in _FORMULA}
     for best in unit.by_category:
         row |= {f"{best.category}_label": best.label, f"{best.category}_iou": best.iou}
-    return {**row, **last}
+    return {**row, **last, **(formula if unit.formula is not None else {})}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +157,11 @@ class DissectResult(UnitResults[Unit]):
     def has_p(self) -> bool:
         """Whether the units were held against chance."""
         return any(unit.p_value is not None for unit in self.units)
+
+    @property
+    def has_formulas(self) -> bool:
+        """Whether formulas were looked for."""
+        return any(unit.formula is not None for unit in self.units)
 
     def best(self, count: int | None = None) -> list[Unit]:
         """List the units of highest IoU; ties go to the lower number."""
@@ -191,7 +210,7 @@ def read_dissection(folder: Path) -> DissectResult:
     """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
     name, summary = read_summary(folder, _REDO)
     with reading(folder / "summary.json", _REDO):
-        for part in (summary, summary.get("chance") or {}):
+        for part in (summary, *((summary.get(name) or {}) for name in ("chance", "formulas"))):
             for found in (part, *(part.get("per_category") or {}).values()):
                 check_numbers(found, _NUMBERS)
         listed = [str(n) for n in summary.get("categories") or summary.get("per_category") or []]
@@ -211,7 +230,8 @@ def read_dissection(folder: Path) -> DissectResult:
 
 _NUMBERS = (
     "units", "images", "detectors", "unique_detectors", "quantile", "min_iou",
-    "ratio_unique_detectors", "mean_iou",
+    "ratio_unique_detectors", "mean_iou", "longer", "mean_gain", "mean_gain_by_chance",
+    "beyond_chance",
 )  # fmt: skip
 
 
@@ -337,8 +357,7 @@ def write_pictured(folder: Path, dissection: Dissection, files: Mapping[int, str
 def write_units(path: Path, dissection: Dissection) -> None:
     """Write ``units.csv``: one row per unit, p-values where chance was computed."""
     rows = [_cells(unit) for unit in units_of(dissection)]
-    without = {"p_value", "formula_p_value"} if dissection.p_values is None else set()
-    without |= set(_FORMULA) if dissection.formulas is None else set()
+    without = ("p_value", "formula_p_value") if dissection.p_values is None else ()
     header = [name for name in rows[0] if name not in without]
     write_rows(path, header, rows)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.measure.compared import data_name
-from cnnlens.measure.dissected_units import NEAR, Best, ConceptExtent, near_best
+from cnnlens.measure.dissected_units import NEAR, Best, ConceptExtent, formulas_said, near_best
 from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.dissect_files import DissectResult, Unit, read_dissections
 from cnnlens.report.figures import colours
@@ -35,6 +35,7 @@ def dissection(workspace: Path) -> Section | None:
             "most": TABLE_UNITS,
             "key": picture_key,
             "summed": _summed,
+            "formulas": _formulas,
             "data": lambda summary: Path(data_name(summary)).name,
         },
         data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
@@ -71,6 +72,11 @@ def _strip_key(layer: DissectResult, unit: Unit) -> str | None:
 def _summed(counts: Mapping[str, Any]) -> int | None:
     rows = counts.get("per_category")
     return sum(row.get("unique_detectors") or 0 for row in rows.values()) if rows else None
+
+
+def _formulas(summary: Mapping[str, Any]) -> str:
+    said = formulas_said(summary)
+    return said[:1].upper() + said[1:]
 
 
 def _bars(layers: list[DissectResult], categories: list[str]) -> dict[str, Any]:

@@ -203,7 +203,9 @@ class UnitLayer:
             found = _responding(response, self.responses)
         if row is not None:
             found = {**_labelled(self.dissected, row, found), **found}
-        pictures, facts = self.attached.get(unit, ()), self.facts.get(unit, ())
+        pictures, facts = self.attached.get(unit, ()), list(self.facts.get(unit, ()))
+        if row is not None and (said := _units(self.dissected)[row].formula_words):
+            facts.insert(0, ("best formula", said))
         return UnitPage(self.name, unit, **found, pictures=pictures, facts=facts)
 
 

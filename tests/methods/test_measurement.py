@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -172,6 +173,7 @@ DISSECT: dict[str, Change] = {
     "counts of labels": lambda world: (world / "shapes/c_color.csv").write_text("code\n"),
     "min_iou": {"min_iou": 0.05},
     "compat": {"compat": "ndlite"},
+    "formula": {"formula": 2},
     "dtype": {"dtype": "float16"},
 }
 STABILITY: dict[str, Change] = {
@@ -210,6 +212,19 @@ def test_whoever_changes_an_input_gets_new_results(
     assert todo(kind, world, **MADE) == []
     given = {**MADE, **after(change, world)}
     assert todo(kind, world, **given) == list(given.get("layer", ("conv2",)))
+
+
+def test_formulas_are_found_anew_with_another_length_or_beam_and_serve_where_none_are_asked(
+    world: Path,
+) -> None:
+    assert todo(Dissect, world, **MADE, beam=7) == []  # of no formulas
+    file = world / "ws" / "dissect" / "conv2" / "summary.json"
+    made = json.loads(file.read_text())
+    made["made_from"]["settings"] |= {"formula": 3, "beam": 5}
+    file.write_text(json.dumps(made))
+    assert todo(Dissect, world, **MADE) == todo(Dissect, world, **MADE, formula=3) == []
+    for change in ({"formula": 2}, {"formula": 4}, {"formula": 3, "beam": 6}):
+        assert todo(Dissect, world, **MADE, **change) == ["conv2"]
 
 
 @pytest.mark.parametrize("kind", [Dissect, Stability])

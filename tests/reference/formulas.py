@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
@@ -52,31 +53,46 @@ class Dense:
             for of, size in zip(self.maps, sizes, strict=True)
         ]
 
+    @cache  # noqa: B019
     def holds(self, formula: Formula, image: int) -> np.ndarray:
         """Where a formula is true of an image."""
-        truth = self.truths[image][formula[0]]
-        for operation, concept in formula[1:]:
-            other = self.truths[image][concept]
-            if operation == "OR":
-                truth = truth | other
-            elif operation == "AND":
-                truth = truth & other
-            else:
-                truth = truth & ~other & (concept[0] in self.carried[image])
-        return truth
+        if len(formula) == 1:
+            return self.truths[image][formula[0]]
+        truth, (operation, concept) = self.holds(formula[:-1], image), formula[-1]
+        other = self.truths[image][concept]
+        if operation == "OR":
+            return truth | other
+        if operation == "AND":
+            return truth & other
+        return truth & ~other & (concept[0] in self.carried[image])
 
     def iou(self, formula: Formula, masks: list[np.ndarray], donors: list[int]) -> float:
         """Of a unit's masks with a formula's, where a category of the formula is annotated."""
         categories = {category for category, _ in concepts_of(formula)}
         shared = union = 0
         for mask, donor in zip(masks, donors, strict=True):
-            holds = self.holds(formula, donor)
-            counted = mask if categories & self.carried[donor] else np.zeros_like(mask)
-            shared += int((counted & holds).sum())
-            union += int((counted | holds).sum())
+            if categories & self.carried[donor]:  # elsewhere it is true of nothing
+                holds = self.holds(formula, donor)
+                shared += np.count_nonzero(mask & holds)
+                union += np.count_nonzero(mask | holds)
         return shared / union if union else 0.0
 
-    def best(self, unit: int, length: int, donors: list[int]) -> float:
-        """The highest IoU of all formulas."""
+    def says_something(self, formula: Formula) -> bool:
+        """Whether every NOT takes something away, beside what is not annotated."""
+        images = range(len(self.truths))
+        return all(
+            any(
+                (self.holds(formula[:step], n) & self.truths[n][formula[step][1]]).any()
+                for n in images
+            )
+            for step in range(1, len(formula))
+            if formula[step][0] == "AND NOT"
+        )
+
+    def all(self, length: int) -> list[Formula]:
+        return [f for f in formulas(self.concepts, length) if self.says_something(f)]
+
+    def best(self, unit: int, known: list[Formula], donors: list[int]) -> float:
+        """The highest IoU of the formulas."""
         masks = self.masks(unit, donors)
-        return max(self.iou(f, masks, donors) for f in formulas(self.concepts, length))
+        return max(self.iou(f, masks, donors) for f in known)

@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files.tables import write_rows
 from cnnlens.measure.dissected_units import near_best
 from cnnlens.methods import sections
 from cnnlens.report import html as pages
 from cnnlens.report.blocks import Gallery, Layer, Section, Shot
+from cnnlens.report.dissect_files import read_dissection
 from cnnlens.report.page import write_report
+from cnnlens.report.unit_page import unit_layers
 
 from .fake_workspace import LABELS, make_layer, make_workspace
 
@@ -143,6 +146,38 @@ def test_the_best_units_are_readable_without_javascript(read_only_workspace):
     assert best["label"] in first and f"{float(best['iou']):.3f}" in first
     shown = [a for tag, a in tags.tags if tag == "img"]
     assert len(shown) == 24 and all(a["src"].startswith("data:image/webp;base64,") for a in shown)
+
+
+def test_formulas_stand_beside_labels(workspace):
+    folder = workspace / "dissect/features.12"
+    table = rows(folder / "units.csv")
+    best = max(table, key=lambda r: float(r["iou"]))
+    for row in table:
+        row |= {"formula": row["label"], "formula_length": 1, "formula_iou": row["iou"]}
+        row |= {"formula_p_value": 1.0}
+    words = "(<b>car</b> OR bus) AND NOT road"
+    best |= {"formula": words, "formula_length": 3, "formula_iou": 0.75, "formula_p_value": 0.002}
+    write_rows(folder / "units.csv", list(table[0]), table)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["formulas"] = {"longer": 1, "mean_iou": 0.1, "mean_gain": 0.0123}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    html, tags = report(workspace)
+    assert (
+        "Formulas fit 1 of 40 units better than one concept, mean gain in IoU 0.0123." in tags.text
+    )
+    assert words in tags.text and "of the gain" in tags.text and words not in html
+    facts = unit_layers(workspace)[0].page(int(best["unit"])).facts
+    alone = f"{best['label']} alone {float(best['iou']):.3f}"
+    assert facts[0] == ("best formula", f"{words}, IoU 0.750 ({alone}); p of the gain 0.002")
+    other = next(row for row in table if row is not best and row["label"])
+    said = unit_layers(workspace)[0].page(int(other["unit"])).facts
+    assert said[0] == ("best formula", f"none fits better than {other['label']}")
+    found = read_dissection(folder)
+    assert found[int(best["unit"])].formula == words and found.has_formulas
+    assert found[int(best["unit"])].table()[0]["formula_length"] == 3
+    summary["formulas"]["longer"] = "many"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert "longer is 'many'" in heard(workspace)[1][0]
 
 
 def test_dead_units_are_marked(read_only_workspace):
