@@ -111,7 +111,9 @@ class Case:
             with torch.inference_mode():
                 read(self.model.net, p.normalize(batch.pixels), [self.layer.place])
 
-    def dissect(self, folder: Path, chance: int = 0, page: bool = False) -> None:
+    def dissect(
+        self, folder: Path, chance: int = 0, page: bool = False, formula: int = 0, beam: int = 5
+    ) -> None:
         """Extract what is missing, dissect, write the tables; draw the pictures with `page`."""
         from cnnlens.activations.extract import extract, store_path
         from cnnlens.activations.sources import StoreSource
@@ -123,7 +125,8 @@ class Case:
 
         for _ in extract(self.model, self.images, [self.layer], folder):
             pass
-        settings = DissectSettings(chance=chance, top=8 if page else 0)
+        top = 8 if page else 0
+        settings = DissectSettings(chance=chance, top=top, formula=formula, beam=beam)
         with Store(store_path(folder, self.layer)) as store:
             result = dissect(StoreSource([store]), self.images, settings)[0]
         results = folder / "results"

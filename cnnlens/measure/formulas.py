@@ -20,17 +20,18 @@ Mu and Andreas, "Compositional Explanations of Neurons", NeurIPS 2020, §3.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from cnnlens.measure.combinations import Combinations, Overlap
+from cnnlens.measure.masks import compiled
 
 OR, AND, AND_NOT = "OR", "AND", "AND NOT"
 OPERATIONS = (OR, AND, AND_NOT)
-_CACHED = 4096  # formulas whose extent over the data set is remembered
+_CACHED = 2048  # formulas of which is remembered how large longer ones are: 24 · K bytes each
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Formula:
 
     def grown(self, operation: str, concept: int) -> Formula:
         """Return it with one step more."""
-        return replace(self, steps=(*self.steps, (operation, concept)))
+        return Formula(self.first, (*self.steps, (operation, concept)))
 
     @property
     def same(self) -> Hashable:
@@ -98,7 +99,7 @@ class Search:
         self._table, self._order = table, order
         self._length, self._beam = length, beam
         self._all = table.overlap(np.arange(len(table.pixels)), table.pixels)
-        self._extent = lru_cache(_CACHED)(self._extent_of)
+        self._longer = lru_cache(_CACHED)(self._longer_than)
 
     def best(self, rows: np.ndarray, counts: np.ndarray) -> tuple[Scored | None, float]:
         """Find a unit's best formula, and the IoU of its best single concept.
@@ -119,11 +120,14 @@ class Search:
             return None, 0.0
         single = beam[0].iou
         for length in range(2, self._length + 1):
-            grown: dict[Hashable, Scored] = {}
+            met = set[Hashable]()
             for one in fresh:
-                for new in self._grown(unit, one.formula):
-                    grown.setdefault(new.formula.same, new)
-            beam = sorted([*beam, *grown.values()], key=lambda s: -s.iou)[: self._beam]
+                least = beam[-1].iou if len(beam) == self._beam else 0.0
+                for new in self._grown(unit, one.formula, least):
+                    if (same := new.formula.same) not in met:
+                        met.add(same)
+                        beam = [*beam, new]
+                beam = sorted(beam, key=lambda s: -s.iou)[: self._beam]
             fresh = [one for one in beam if len(one.formula) == length]
             if not fresh:
                 break
@@ -131,41 +135,48 @@ class Search:
 
     def _singles(self, unit: _Unit) -> list[Scored]:
         shared, area = unit.all.concepts, self._all.concepts
-        iou = _iou(shared, area, unit.fires([])[self._table.category_of])
+        union = unit.fires(())[self._table.category_of] + area - shared
+        iou = np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
         ranked = self._order[np.argsort(-iou[self._order], kind="stable")[: self._beam]]
         return [Scored(Formula(int(k)), float(iou[k])) for k in ranked if iou[k] > 0]
 
-    def _grown(self, unit: _Unit, formula: Formula) -> Iterator[Scored]:
-        """Give the best formulas that are one step longer."""
-        category_of = self._table.category_of
-        inside, extent = unit.overlap(formula), self._extent(formula)
-        shared = _combined(inside, unit.all.concepts, category_of)  # (3, K)
-        area = _combined(extent, self._all.concepts, category_of)
-        fires = unit.fires([int(c) for c in category_of[formula.concepts]])[category_of]
-        iou = np.where(self._is_new(extent, area, formula), _iou(shared, area, fires), 0)
-        iou = iou[:, self._order].ravel()
-        many = min(len(iou), self._beam)
-        least = max(float(np.partition(iou, -many)[-many]), np.finfo(float).tiny)
-        places = np.flatnonzero(iou >= least)
+    def _grown(self, unit: _Unit, formula: Formula, least: float) -> Iterator[Scored]:
+        """Give the best formulas that are one step longer, of an IoU above `least`."""
+        longer, inside = self._longer(formula), unit.overlap(formula)
+        category_of, order = self._table.category_of, self._order
+        categories = tuple(sorted({int(c) for c in category_of[formula.concepts]}))
+        parts = inside.pixels, inside.concepts, inside.categories, unit.all.concepts
+        iou = _scores(*parts, longer, unit.fires(categories), category_of, order)  # (3 · K,)
+        if len(iou) > self._beam:
+            # the best so many; all of the last one's rank, so that ties go by preference
+            least = max(least, np.nextafter(np.partition(iou, -self._beam)[-self._beam], 0))
+        places = np.flatnonzero(iou > least)
         for place in places[np.argsort(-iou[places], kind="stable")]:
-            operation, concept = divmod(int(place), len(self._order))
-            grown = formula.grown(OPERATIONS[operation], int(self._order[concept]))
+            operation, concept = divmod(int(place), len(order))
+            grown = formula.grown(OPERATIONS[operation], int(order[concept]))
             yield Scored(grown, float(iou[place]))
 
-    def _is_new(self, extent: Overlap, area: np.ndarray, formula: Formula) -> np.ndarray:
-        """Say which longer formulas differ from their parts, (3, K) bool."""
-        meets, single = extent.concepts, self._all.concepts
-        beyond = (meets < extent.pixels) & (meets < single)  # neither holds the other
-        new = np.stack([beyond, beyond & (meets > 0), (meets > 0) & (area[2] > 0)])
-        new[:, formula.concepts] = False
-        return new
+    def _longer_than(self, formula: Formula) -> np.ndarray:
+        """Count the pixels of every formula one step longer, (3, K) int64.
 
-    def _extent_of(self, formula: Formula) -> Overlap:
+        0 where it does not differ from its parts: one of them holds the other, or AND NOT takes
+        nothing away but what is not annotated.
+        """
+        whole, single = self._extent(formula), self._all.concepts
+        meets = whole.concepts
+        left = whole.categories[self._table.category_of] - meets
+        beyond = (meets < whole.pixels) & (meets < single)
+        either = np.where(beyond, whole.pixels + single - meets, 0)
+        longer = np.stack([either, np.where(beyond, meets, 0), np.where(meets > 0, left, 0)])
+        longer[:, formula.concepts] = 0
+        return longer
+
+    def _extent(self, formula: Formula) -> Overlap:
         table = self._table
-        parts = [formula.first, *(k for operation, k in formula.steps if operation == OR)]
-        rows = table.rows_of[parts[0]]
-        for part in parts[1:]:
-            rows = np.union1d(rows, table.rows_of[part])
+        rows = table.rows_of[formula.first]
+        for operation, concept in formula.steps:
+            if operation == OR:
+                rows = np.union1d(rows, table.rows_of[concept])
         rows = rows[_holds(table, rows, formula)]
         return table.overlap(rows, table.pixels[rows])
 
@@ -178,16 +189,20 @@ class _Unit:
         self.all = table.overlap(rows, counts)
         weights = np.bincount(table.pattern[rows], counts, len(table.patterns))
         self._patterns = weights.astype(np.int64)  # (Q,)
+        self._fires: dict[tuple[int, ...], np.ndarray] = {}
 
     def overlap(self, formula: Formula) -> Overlap:
         """Count its pixels where a formula holds."""
         true = _holds(self._table, self._rows, formula)
         return self._table.overlap(self._rows[true], self._counts[true])
 
-    def fires(self, categories: list[int]) -> np.ndarray:
+    def fires(self, categories: tuple[int, ...]) -> np.ndarray:
         """Count its pixels in images that carry one of `categories`, or one more, by that one."""
-        any_of = self._table.patterns[:, categories].any(axis=1, keepdims=True)  # (Q, 1)
-        return self._patterns @ (self._table.patterns | any_of)
+        if categories not in self._fires:
+            patterns = self._table.patterns
+            any_of = patterns[:, list(categories)].any(axis=1, keepdims=True)  # (Q, 1)
+            self._fires[categories] = self._patterns @ (patterns | any_of)
+        return self._fires[categories]
 
 
 def _holds(table: Combinations, rows: np.ndarray, formula: Formula) -> np.ndarray:
@@ -202,15 +217,20 @@ def _holds(table: Combinations, rows: np.ndarray, formula: Formula) -> np.ndarra
     return true
 
 
-def _combined(part: Overlap, single: np.ndarray, category_of: np.ndarray) -> np.ndarray:
-    """Count pixels of a formula OR, AND, AND NOT every concept, (3, K), in that order."""
-    both = part.concepts
-    return np.stack([part.pixels + single - both, both, part.categories[category_of] - both])
-
-
-def _iou(shared: np.ndarray, area: np.ndarray, fires: np.ndarray) -> np.ndarray:
-    union = fires + area - shared
-    return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
+@compiled
+def _scores(pixels, concepts, categories, single, longer, fires, category_of, order):
+    """IoU of a unit's mask with every longer formula, by operation, then in `order`."""
+    many = len(order)
+    iou = np.zeros(3 * many)
+    for place, concept in enumerate(order):
+        category, both = category_of[concept], concepts[concept]
+        shared = (pixels + single[concept] - both, both, categories[category] - both)
+        for operation in range(3):
+            if longer[operation, concept] > 0:
+                union = fires[category] + longer[operation, concept] - shared[operation]
+                if union > 0:
+                    iou[operation * many + place] = shared[operation] / union
+    return iou
 
 
 # -- of a layer ------------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ def _units(folder: Path, categories: Sequence[str], view: View | None) -> list[U
         names = dict.fromkeys([*categories, *known])
         ious = {name: finite(row[f"{name}_iou"]) for name in names if f"{name}_iou" in row}
         found = [Best(row[f"{name}_label"], name, iou or 0.0) for name, iou in ious.items()]
-        return {"by_category": tuple(found), "exam": row.get("exam")}
+        return {"by_category": tuple(found)}
 
     units = read_rows(folder / "units.csv", Unit, _REDO, more)
     top: dict[int, list[TopImage]] = {}

@@ -82,7 +82,7 @@ def _cells(row: UnitLabel) -> dict[str, Any]:
 
 def _terms(row: dict[str, str]) -> dict[str, Any]:
     terms = tuple((str(name), float(w)) for name, w in json.loads(row["terms"]))
-    return {"terms": terms, "exam": row.get("exam")}
+    return {"terms": terms}
 
 
 def read_labels(folder: Path) -> LabelResult:
