@@ -11,9 +11,12 @@ from cnnlens.errors import UsageError
 from cnnlens.files import mark
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
+from cnnlens.methods.pictured import counted
+from cnnlens.methods.steer import COLUMNS as STEERED
+from cnnlens.methods.steer import Steering
 from cnnlens.progress import Step, relayed
 from cnnlens.settings.ablate import AblateSettings
-from cnnlens.settings.option import data_input, filters_input
+from cnnlens.settings.option import data_input, filters_input, images_input, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +36,14 @@ class AblateInputs(Inputs):
         "Units of a layer: conv5:12, conv5:0-15, layer4:all; a layer alone means all; a concept "
         "that net2vec has learned is projected out: conv5:[part:hair]; repeatable."
     )
+    steer: float | None = option(
+        None,
+        "Show an image's class scores with each unit's map times FACTOR, instead of measuring "
+        "classes.",
+        metavar="FACTOR",
+        panel="What",
+    )
+    image: tuple[Path, ...] = images_input()
 
 
 class Ablate(Measurement):
@@ -53,16 +64,26 @@ class Ablate(Measurement):
         "cnnlens ablate model.pt -d photos/ -f layer4:all",
         "cnnlens ablate -f layer4:12,40 --to zero",
         "cnnlens ablate -f layer4:[part:hair]",
+        "cnnlens ablate -f layer4:12 --steer 3 -i dog.jpg",
     )
     reader = "ablate_files.read_ablation"
+    steering: Steering | None = None
 
     def resolve(self) -> None:
         """Find images, units and directions."""
+        if not self.asked.filters:
+            raise UsageError("no units were named", "name them with -f LAYER:UNITS (layer4:all)")
+        if self.asked.steer is not None or self.asked.image:
+            self._name_units()
+            self.steering = Steering(self)
+            return
+        self._open_classes()
+
+    def _open_classes(self) -> None:
+        """Find data with classes that are enough to hold some out, and units."""
         from cnnlens.measure.ablation import halves
 
         study = self.study
-        if not self.asked.filters:
-            raise UsageError("no units were named", "name them with -f LAYER:UNITS (layer4:all)")
         self.images = study.images(self.asked.data, self.kinds)
         if self.images.image_categories is None:
             raise UsageError(f"{self.images.name} has no classes", "name class folders with -d DIR")
@@ -117,6 +138,9 @@ class Ablate(Measurement):
         """Measure what is missing, layer by layer."""
         from cnnlens.measure.ablation import ablate_steps
 
+        if self.steering:
+            yield from self.steering.work()
+            return
         study = self.study
         for layer in self.todo:
             units, directions = self.units[layer.place], self.directions.get(layer.place, {})
@@ -134,10 +158,27 @@ class Ablate(Measurement):
         write_ablation(folder, found)
         yield from ()
 
+    def plan(self) -> str:
+        """Say what is to be done."""
+        if self.steering is None:
+            return super().plan()
+        return counted(len(self.steering.todo), "picture") if self.steering.todo else ""
+
+    def close(self) -> None:
+        """List what was made."""
+        if self.steering is None:
+            super().close()
+        elif self.steering.ledger.entries:
+            self.summaries = {"steer": self.steering.close()}
+
     def show(self, results: Results) -> None:
         """Show the units that matter most, then the curves."""
         from cnnlens.report.ablate_files import curve_table, unit_row
 
+        if self.steering:
+            results.table(STEERED, [*self.steering.rows()])
+            results.say(f"pictures: {self.steering.ledger.folder}")
+            return
         for layer in self.layers:
             found = self.read(self.folder(layer))
             rows = [unit_row(one) for one in found.best(10)]
@@ -153,7 +194,11 @@ class Ablate(Measurement):
         results.say(f"tables: {self.study.folder(self.name)}")
 
     def result(self) -> Any:
-        """Return one layer's results, or several by layer."""
+        """Return one layer's results, or several by layer; of steering, its pictures."""
+        if self.steering:
+            from cnnlens.report.shown import PictureResults
+
+            return PictureResults(self.steering.ledger.folder, self.steering.entries)
         found = {layer.name: self.read(self.folder(layer)) for layer in self.layers}
         return found if len(found) > 1 else next(iter(found.values()))
 

@@ -23,6 +23,7 @@ from cnnlens.report.figures import as_drawn
 from cnnlens.report.figures.ablate import save_curves
 from cnnlens.report.label_files import read_labels
 from cnnlens.report.shown import Fact, Shown, UnitResults
+from cnnlens.report.steer_files import steered
 
 _REDO = "redo `cnnlens ablate` with --force"
 _NUMBERS = ("logit_change", "accuracy_change")
@@ -212,12 +213,14 @@ def curve_table(found: AblationResult) -> tuple[tuple[str, ...], list[list[Any]]
 
 def ablations(workspace: Path) -> Section | None:
     """Gather the section; None where ablate has not been run."""
-    layers, found = [], read_all_ablations(workspace)
+    layers: list[Any] = []
+    found = read_all_ablations(workspace)
     for layer in found:
         with reading(layer.folder / "summary.json", _REDO):
             layers.append(_layer(layer))
-    sources = [layer.folder / "summary.json" for layer in found]
-    return section_of("ablate", "What classes lose without units", layers, sources)
+    pictures, files = steered(workspace)
+    sources = [*(layer.folder / "summary.json" for layer in found), *files]
+    return section_of("ablate", "What classes lose without units", [*layers, *pictures], sources)
 
 
 def _layer(layer: AblationResult) -> Layer:
@@ -266,8 +269,8 @@ def _changes(worst: Effect) -> list[Cell]:
     logit = worst.logit_low, worst.logit_high
     return [
         Cell(worst.cls),
-        Cell(signed(worst.accuracy_change, 3), strong=True, interval=_between(accuracy, 3)),
-        Cell(signed(worst.logit_change, 2), interval=_between(logit, 2)),
+        Cell(signed(worst.accuracy_change, 3), worst.is_loss, _between(accuracy, 3)),
+        Cell(signed(worst.logit_change, 2), not worst.is_loss, _between(logit, 2)),
     ]
 
 

@@ -85,6 +85,11 @@ class Answers:
             return scores.sigmoid()
         return scores.softmax(1)
 
+    @property
+    def ends(self) -> str:
+        """The softmax or sigmoid that the network itself ends with; empty for none."""
+        return self._link if self._place else ""
+
     def of(self, image: Tensor) -> Answer:
         """What one picture (C, H, W) is taken for."""
         with torch.no_grad():
