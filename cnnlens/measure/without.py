@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cnnlens.data.batches import batches
 from cnnlens.data.dataset import ImageSet
+from cnnlens.model.device import is_memory_error
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.restart import Restart, is_repeatable
@@ -152,8 +153,22 @@ class Asker:
         given = {"batch_size": self.size, "workers": run.workers, "indices": rows}
         with self.model.in_use():
             for batch in batches(images, self.model.preprocess, **given):  # type: ignore[arg-type]
-                for start, scores, first in self.ask(batch.pixels, changes):
-                    yield batch.indices, start, scores, first
+                yield from self._ask(batch.indices, batch.pixels, changes)
+
+    def _ask(
+        self, positions: np.ndarray, pixels: Tensor, changes: Sequence[Change]
+    ) -> Iterator[tuple[np.ndarray, int, Tensor, Tensor]]:
+        """Ask about a batch, or about its halves where memory runs out."""
+        try:
+            for start, scores, first in self.ask(pixels, changes):
+                yield positions, start, scores, first
+            return
+        except (RuntimeError, MemoryError) as error:
+            if len(pixels) == 1 or self.model.batch or not is_memory_error(error):
+                raise
+        self.size = half = (len(pixels) + 1) // 2  # the error is gone, and what it held with it
+        for part in (slice(half), slice(half, None)):
+            yield from self._ask(positions[part], pixels[part], changes)
 
     def _restart(self, x: Tensor) -> Restart:
         place = self.layer.place

@@ -82,6 +82,7 @@ class Ablate(Measurement):
     def _open_classes(self) -> None:
         """Find data with classes that are enough to hold some out, and units."""
         from cnnlens.measure.ablation import halves
+        from cnnlens.synthesize.answers import Answers
 
         study = self.study
         self.images = study.images(self.asked.data, self.kinds)
@@ -89,6 +90,8 @@ class Ablate(Measurement):
             raise UsageError(f"{self.images.name} has no classes", "name class folders with -d DIR")
         halves(self.images.paths, self.images.image_categories, 0)  # says where they are too few
         self._name_units()
+        if ends := Answers(study.model).ends:
+            study.voice.note(f"the network ends with a {ends}: its scores are probabilities")
         if study.model.has_random_weights:
             study.voice.note("the weights are random: what they lose says little of any network")
 

@@ -88,14 +88,9 @@ class Steering:
         units = [item.subject[2] for item in items]
         found = steer(study.model, layer, units, factor, pixels, study.run.batch_size)
         for item, one in zip(items, found, strict=True):
-            about = {"file": item.name, "name": image.name, "image": image.shown}
-            entry = {
-                **about,
-                "layer": layer.name,
-                "unit": item.subject[2],
-                "factor": factor,
-                **one.as_dict(),
-            }
+            about: dict[str, Any] = {"file": item.name, "name": image.name, "image": image.shown}
+            about |= {"layer": layer.name, "unit": item.subject[2], "factor": factor}
+            entry = about | one.as_dict()
             save_steered(self.ledger.folder / item.name, image.load(3), entry)
             self.ledger.keep(item, entry)
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from cnnlens.report.blocks import Gallery, Shot
 from cnnlens.report.contents import listed, local, reading
-from cnnlens.report.figures import new_figure, save_figure, short
+from cnnlens.report.figures import new_figure, rendered, short
+from cnnlens.report.sheet import save_png
 
 SHOWN = 24  # pictures of the gallery
 _BEFORE, _THEN = "#b4b4b4", "#c95400"
@@ -18,8 +19,9 @@ _BEFORE, _THEN = "#b4b4b4", "#c95400"
 
 def save_steered(path: Path, image: Image.Image, entry: Mapping[str, Any]) -> None:
     """Draw an image beside its classes' probabilities, before (grey) and then (orange)."""
-    figure = new_figure(5.6, 1.9, layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
+    figure = new_figure(5.6, 1.9, dpi=150)
+    left = figure.add_axes((0.01, 0.04, 0.31, 0.92))
+    right = figure.add_axes((0.55, 0.22, 0.42, 0.64))
     left.imshow(image, interpolation="nearest" if image.width < 100 else "antialiased")
     left.axis("off")
     classes = entry["classes"][::-1]
@@ -34,7 +36,7 @@ def save_steered(path: Path, image: Image.Image, entry: Mapping[str, Any]) -> No
     right.set_title(f"{entry['layer']} unit {entry['unit']} × {entry['factor']:g}", fontsize=9)
     for side in ("top", "right"):
         right.spines[side].set_visible(False)
-    save_figure(figure, path)
+    save_png(path, rendered(figure))
 
 
 def said_of(entry: Mapping[str, Any]) -> str:

@@ -12,16 +12,17 @@ import torch
 from captum.attr import LayerFeatureAblation
 from torch import Tensor, nn
 
-import cnnlens.measure.ranked_units as ranked_units
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_kinds
 from cnnlens.errors import CnnlensError
+from cnnlens.measure import ranked_units, without
 from cnnlens.measure.ablation import LayerAblation, ablate, halves
 from cnnlens.measure.changed_classes import Effect
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.restart import Restart
 from cnnlens.settings import AblateSettings, RunSettings
 from tests.model.nets import filled
 
@@ -251,3 +252,25 @@ def test_one_score_is_two_classes(data: Path, tmp_path: Path) -> None:
     found = run(opened(filled(net, 5), ["red circle"]), less, units=[0, 1])
     assert {one.cls for one in found.effects} == set(KINDS[:2])
     assert len(found.curves) == 4
+
+
+def test_less_goes_through_at_once_where_memory_runs_out(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = opened(filled(Net(), seed=3))
+    wanted = run(model, data)
+    sizes = []
+
+    class Small(Restart):
+        def __init__(self, model: Model, place: Any, x: Tensor, whole: bool = False) -> None:
+            sizes.append(len(x))
+            if len(x) > 3:
+                raise RuntimeError("out of memory")
+            super().__init__(model, place, x, whole)
+
+    monkeypatch.setattr(without, "Restart", Small)
+    found = run(model, data)
+    assert max(sizes) == 8
+    for mine, theirs in zip(found.effects, wanted.effects, strict=True):
+        assert mine.logit_change == pytest.approx(theirs.logit_change, abs=1e-5)
+        assert mine.accuracy_change == theirs.accuracy_change

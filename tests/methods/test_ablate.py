@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_kinds
+from cnnlens.errors import UsageError
 from cnnlens.methods.ablate import Ablate
 from cnnlens.methods.method import carry_out
+from cnnlens.model.open import open_model
 from cnnlens.report.ablate_files import ablations, read_ablation
+from cnnlens.report.blocks import at_units
 from cnnlens.report.unit_facts import facts_of
+from cnnlens.study.investigation import Investigation
 from tests.cli.runner import cnnlens
 
 from .test_measurement import after, blank, method, save_net
@@ -139,3 +145,70 @@ def test_data_that_cannot_be_told_apart_is_refused(made: Path, tmp_path: Path) -
     assert said.code == 1 and "all images are of one class, red circle" in said.error
     flat = cnnlens(*words, tmp_path / "one" / "red circle")
     assert flat.code == 2 and "holds no categories" in flat.error
+
+
+def test_an_image_with_a_unit_turned_up_or_down(world: Path) -> None:
+    photo, other = (sorted((world / "kinds" / name).iterdir())[0] for name in NAMES[:2])
+    words = {"filter": ("conv2:3,5",), "image": (photo,), "data": "kinds"}
+    carry_out(ablate(world, steer=2.0, **words))
+    further = {"filter": ("conv2:3",), "image": (other,)}  # called as the first, in its folder
+    carry_out(ablate(world, steer=0.0, **{**words, **further}))
+    folder = world / "ws" / "ablate" / "steer"
+    entries = json.loads((folder / "steer.json").read_text())["pictures"]
+    assert len(entries) == 3 and all((folder / one["file"]).is_file() for one in entries)
+    assert len({one["file"] for one in entries}) == 3
+    model = open_model(world / "net.pt")
+    pixels = open_data(world / "kinds").pixels(0, model.preprocess)
+    x = model.preprocess.normalize(torch.from_numpy(pixels)[None])
+    for entry in (one for one in entries if one["unit"] == 3 and one["name"] == photo.stem):
+        literal = literally(model.net, x, 3, entry["factor"])
+        before = model.net(x)[0]
+        for one in entry["classes"]:
+            number = "abc".index(one["class"])
+            scores = [float(before[number]), float(literal[number])]
+            assert one["score"] == pytest.approx(scores, abs=1e-4)
+            share = float(literal.softmax(0)[number])
+            assert one["probability"][1] == pytest.approx(share, abs=1e-4)
+        change = (literal - before).tolist()
+        assert entry["rises"]["change"] == pytest.approx(max(change), abs=1e-4)
+        assert entry["falls"]["class"] == "abc"[change.index(min(change))]
+    done = ablate(world, steer=2.0, **words)
+    done.resolve()
+    assert done.steering is not None and not done.steering.todo
+    section = ablations(world / "ws")
+    assert section is not None
+    shots = [shot for _, shot in at_units(section)]
+    assert {shot.unit for shot in shots} == {3, 5} and len(shots) == 3
+
+
+@torch.no_grad()
+def literally(net: Any, x: Any, unit: int, factor: float) -> Any:
+    """Scores of a picture with a unit of the second convolution, rectified, times a factor."""
+
+    def scale(module: Any, args: Any, output: Any) -> Any:
+        output = output.clone()
+        output[:, unit] *= factor
+        return output
+
+    rectifiers = [module for module in net.modules() if isinstance(module, torch.nn.ReLU)]
+    handle = rectifiers[1].register_forward_hook(scale)
+    try:
+        return net(x)[0]
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("given", [{"steer": 2.0}, {"image": True}])
+def test_steering_needs_a_factor_and_an_image(made: Path, given: dict[str, Any]) -> None:
+    if "image" in given:
+        given = {"image": (sorted((made / "kinds" / NAMES[0]).iterdir())[0],)}
+    with pytest.raises(UsageError, match="turned up or down"):
+        ablate(made, **given).resolve()
+
+
+def test_python_has_it_too(world: Path) -> None:
+    lens = Investigation(world / "net.pt", world / "ws", quiet=True)
+    found = lens.ablate(data=world / "kinds", filter="conv2:0-5", random=2, top_k=[1, 2])
+    assert found[2].worst.cls in NAMES and len(found.curves) == 6
+    assert len(found.table()) == 18
+    assert "without" in found._repr_html_()

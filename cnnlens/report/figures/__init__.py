@@ -75,6 +75,12 @@ def _turned(colour: str) -> str:
     return to_hex(hls_to_rgb(hue, 0.92 - 0.82 * light, full))
 
 
+def rendered(figure: Figure) -> Image.Image:
+    """Draw a figure as pixels."""
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())  # type: ignore[attr-defined]
+
+
 def as_drawn(path: Path) -> Path:
     """Name the SVG beside a figure, where there is one."""
     beside = path.with_suffix(".svg")

@@ -36,7 +36,11 @@ def save_curves(
     shown = [name for name in before if name in chosen]
     across = min(_ACROSS, len(shown))
     down = ceil(len(shown) / across)
-    figure = new_figure(2.3 * across + 0.4, 1.75 * down + 0.5, layout="constrained")
+    wide, high = 2.3 * across + 0.4, 1.75 * down + 0.4
+    figure = new_figure(wide, high)
+    figure.subplots_adjust(
+        0.75 / wide, 0.55 / high, 1 - 0.1 / wide, 1 - 0.3 / high, wspace=0.12, hspace=0.32
+    )
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for one, name in zip(axes, shown, strict=False):
         _draw(one, [row for row in curves if row["class"] == name], before[name])

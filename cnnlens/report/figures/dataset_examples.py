@@ -16,7 +16,7 @@ from cnnlens.measure.top import Peaks, nearest, peaks
 from cnnlens.model.convolutions import first_filters
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
-from cnnlens.report.figures import as_seen, new_figure
+from cnnlens.report.figures import as_seen, new_figure, rendered
 from cnnlens.report.figures.visualize import CELL, of_weights, read_picture
 from cnnlens.report.sheet import (
     MARK,
@@ -228,5 +228,4 @@ def _histogram(peaks: np.ndarray, value: float) -> Image.Image:
     axes.tick_params(labelsize=7, length=2)
     axes.locator_params(axis="x", nbins=5)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())  # type: ignore[attr-defined]
+    return rendered(figure)
