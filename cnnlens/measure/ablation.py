@@ -27,6 +27,7 @@ from cnnlens.measure.ranked_units import EXACT, Work, ranked
 from cnnlens.measure.without import Asker, Change, Projected, Removed
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.trace import Place
 from cnnlens.progress import Step, followed, relayed
 from cnnlens.settings import RunSettings
 from cnnlens.settings.ablate import AblateSettings
@@ -116,6 +117,7 @@ def ablate(
     directions: dict[str, np.ndarray] | None = None,
     settings: AblateSettings | None = None,
     run: RunSettings | None = None,
+    scores_at: Place | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> LayerAblation:
     """Take units out of a layer, and measure what the classes lose.
@@ -136,6 +138,8 @@ def ablate(
         What stands in for them, how many go together.
     run : RunSettings, optional
         Batch size and workers.
+    scores_at : Place, optional
+        Where the class scores are; left out: what the network returns.
     progress : callable, optional
         Called often with a Step.
 
@@ -149,7 +153,7 @@ def ablate(
     """
     steps = ablate_steps(
         model, images, layer, range(layer.units) if units is None else units, directions or {},
-        settings or AblateSettings(), run or RunSettings(),
+        settings or AblateSettings(), run or RunSettings(), scores_at,
     )  # fmt: skip
     return followed(steps, progress)
 
@@ -227,6 +231,7 @@ def ablate_steps(
     directions: dict[str, np.ndarray],
     settings: AblateSettings,
     run: RunSettings,
+    scores_at: Place | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Generator[Step, None, LayerAblation]:
     """Do what `ablate` does, step by step; `tell` hears what makes it slow."""
@@ -237,7 +242,7 @@ def ablate_steps(
     read = known.rows
     parts = halves([images.paths[r] for r in read], [categories[r] for r in read], settings.seed)
     rank, held = ([read[at] for at in part] for part in (parts.rank, parts.held))
-    asker = Asker(model, layer, run.batch_size, tell)
+    asker = Asker(model, layer, run.batch_size, scores_at, tell)
     work = Work(model, images, layer, list(units), settings, run, asker)
     work.wanted = dict(zip(read, known.wanted.tolist(), strict=True))
     names = {work.wanted[row]: categories[row] for row in read}

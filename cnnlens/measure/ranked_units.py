@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +14,13 @@ from torch import Tensor
 
 from cnnlens.data.batches import batches
 from cnnlens.data.dataset import ImageSet
-from cnnlens.errors import CnnlensError
 from cnnlens.measure.changed_classes import Answers
-from cnnlens.measure.without import Asker, Change, Removed, two
+from cnnlens.measure.without import Asker, Change, Removed
 from cnnlens.model.classes import class_scores
 from cnnlens.model.hooks import read_live
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.restart import apart
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
 from cnnlens.settings.ablate import AblateSettings
@@ -100,7 +99,7 @@ def _guessed(
     """Mean of gradient × (a − what stands in for it), (units,) by output: the first order of it."""
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, int] = {}
-    model, place, size = work.model, work.layer.place, work.asker.size
+    model, size = work.model, work.asker.size
     given = {"batch_size": size, "workers": work.run.workers, "indices": rows}
     with model.in_use():
         for batch in batches(work.images, model.preprocess, **given):  # type: ignore[arg-type]
@@ -108,7 +107,7 @@ def _guessed(
             if model.batch:
                 x = torch.cat([x, x[-1:].expand(model.batch - len(x), -1, -1, -1)])
             outputs = [work.wanted[int(row)] for row in batch.indices]
-            share = _first_order(model, place, x, outputs, to)  # (n, C)
+            share = _first_order(work.asker, x, outputs, to)  # (n, C)
             for output, values in zip(outputs, share[:, work.units], strict=True):
                 sums[output] = sums.get(output, 0) + values.astype(np.float64)
                 counts[output] = counts.get(output, 0) + 1
@@ -116,20 +115,20 @@ def _guessed(
     return {output: values / counts[output] for output, values in sums.items()}
 
 
-def _first_order(
-    model: Model, place: Any, x: Tensor, outputs: Sequence[int], to: Tensor
-) -> np.ndarray:
-    (live,), output = read_live(model.net, x.detach().requires_grad_(), [place], stop=False)
-    scores = two(class_scores(output, len(x), model.head))
-    rows = torch.arange(len(outputs), device=scores.device)
-    own = scores[rows, torch.tensor(outputs, device=scores.device)].sum()
-    if live.edge is None or not own.requires_grad:
-        raise CnnlensError("the class scores do not depend on the layer", "name another")
-    (gradient,) = torch.autograd.grad(own, [live.edge], allow_unused=True)
+def _first_order(asker: Asker, x: Tensor, outputs: Sequence[int], to: Tensor) -> np.ndarray:
+    """Gradient of each image's own score by the layer's maps, times (a − `to`): (n, C)."""
+    place, places = asker.layer.place, [asker.layer.place]
+    places += [asker.scores_at] if asker.scores_at else []
+    lives, output = read_live(asker.model.net, x.detach().requires_grad_(), places, stop=False)
+    of = lives[1].edge if asker.scores_at else class_scores(output, len(x), asker.model.head)
+    seed = torch.zeros_like(lives[1].value if asker.scores_at else of)  # type: ignore[arg-type]
+    for row, number in zip(seed.view(len(x), -1), outputs, strict=False):
+        row[number if len(row) > 1 else 0] = 1 if number or len(row) > 1 else -1  # see `two`
+    if of is None or lives[0].edge is None:
+        raise apart(place)
+    (gradient,) = torch.autograd.grad(of, [lives[0].edge], [seed], allow_unused=True)
     if gradient is None:
-        raise CnnlensError(
-            "the class scores do not depend on the layer", "name a layer on the way to the classes"
-        )
-    apart = place.as_maps(live.value) - to
-    share = (place.as_maps(gradient.float()) * apart).sum(dim=(2, 3))
-    return share[: len(outputs)].cpu().numpy()
+        raise apart(place)
+    share = place.as_maps(gradient.float()) * (place.as_maps(lives[0].value) - to)
+    found: np.ndarray = share.sum(dim=(2, 3))[: len(outputs)].cpu().numpy()
+    return found

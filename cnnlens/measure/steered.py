@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cnnlens.measure.without import Asker, Change, Scaled
-from cnnlens.model.classes import count_scores
-from cnnlens.model.layers import Layer
-from cnnlens.model.model import Model
-from cnnlens.synthesize.answers import Answers
 
 SHOWN = 5  # classes that are told: those of highest probability, before or then
 
@@ -61,47 +58,41 @@ class Steered:
 
 
 def steer(
-    model: Model,
-    layer: Layer,
+    asker: Asker,
     units: Sequence[int],
     factor: float,
     pixels: Tensor,
-    batch_size: int = 32,
+    names: Sequence[str],
+    shares: Callable[[Tensor], Tensor],
 ) -> list[Steered]:
     """Multiply each unit's map on an image in turn, and see what it is then taken for.
 
     Parameters
     ----------
-    model, layer : Model, Layer
-        The network, and whose units.
+    asker : Asker
+        Of the network, and of the layer whose units they are.
     units : sequence of int
         One after the other.
     factor : float
         0 switches off, 1 leaves as it is.
     pixels : torch.Tensor
         (C, H, W) uint8.
-    batch_size : int
-        Units at once.
+    names : sequence of str
+        Of the classes.
+    shares : callable
+        Makes probabilities of scores (N, K), where a single score s is 0 and s.
 
     Raises
     ------
     CnnlensError
         When the class scores do not depend on the layer.
     """
-    answers = Answers(model)
-    lone = count_scores(model) == 1  # taken as two, -s and s
     changes: list[Change] = [Scaled((unit,), factor) for unit in units]
     found = []
-    with model.in_use():
-        for _, scores, first in Asker(model, layer, batch_size).ask(pixels[None], changes):
-            for then in scores[:, 0]:  # (K,)
-                pair = np.stack([first[0].cpu().numpy(), then.cpu().numpy()])
-                shares = _shares(then.new_tensor(pair) / (2 if lone else 1), answers)
-                found.append(Steered(answers.names, pair, shares))
+    with asker.model.in_use():
+        for _, scores, first in asker.ask(pixels[None], changes):
+            for then in scores[:, 0]:
+                pair = torch.stack([first[0], then]).cpu()  # (2, K)
+                apart = pair / 2 if asker.is_lone else pair  # of -s and s
+                found.append(Steered(names, pair.numpy(), shares(apart).numpy()))
     return found
-
-
-def _shares(scores: Tensor, answers: Answers) -> np.ndarray:
-    """Probabilities of scores (2, K), which are such where the network itself makes them."""
-    shares: np.ndarray = (scores if answers.ends else answers.shares(scores)).cpu().numpy()
-    return shares

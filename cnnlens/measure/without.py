@@ -20,6 +20,7 @@ from cnnlens.model.device import is_memory_error
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.restart import Restart, is_repeatable
+from cnnlens.model.trace import Place
 from cnnlens.settings import RunSettings
 
 Units = slice | list[int]
@@ -100,6 +101,8 @@ class Asker:
         The network, and whose units.
     batch_size : int
         Rows of a batch.
+    scores_at : Place, optional
+        Where the class scores are, before a softmax; left out: what the network returns.
     tell : callable, optional
         Hears that passes have to be run from their beginning.
     """
@@ -109,11 +112,13 @@ class Asker:
         model: Model,
         layer: Layer,
         batch_size: int,
+        scores_at: Place | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        self.model, self.layer = model, layer
+        self.model, self.layer, self.scores_at = model, layer, scores_at
         self.size = model.batch or batch_size
         self._tell, self._whole = tell, False
+        self.is_lone = False  # whether there is a single score
         self._is_known = False  # whether passes can go on from the layer
 
     def ask(
@@ -140,6 +145,7 @@ class Asker:
         if self.model.batch:  # filled up
             x = torch.cat([x, x[-1:].expand(self.model.batch - len(x), -1, -1, -1)])
         restart = self._restart(x)
+        self.is_lone = restart.first.shape[1] == 1
         first = two(restart.first[:count])
         for start in range(0, len(changes), tiles):
             part = changes[start : start + tiles]
@@ -172,12 +178,12 @@ class Asker:
 
     def _restart(self, x: Tensor) -> Restart:
         place = self.layer.place
-        restart = Restart(self.model, place, x, self._whole)
+        restart = Restart(self.model, place, x, self.scores_at, self._whole)
         if not self._is_known:
             self._is_known = True
             self._whole = restart.is_whole
             if not self._whole:
-                whole = Restart(self.model, place, x, whole=True)
+                whole = Restart(self.model, place, x, self.scores_at, whole=True)
                 self._whole = not is_repeatable(restart, whole)
                 restart = whole if self._whole else restart
             if self._whole and self._tell:

@@ -90,8 +90,7 @@ class Ablate(Measurement):
             raise UsageError(f"{self.images.name} has no classes", "name class folders with -d DIR")
         halves(self.images.paths, self.images.image_categories, 0)  # says where they are too few
         self._name_units()
-        if ends := Answers(study.model).ends:
-            study.voice.note(f"the network ends with a {ends}: its scores are probabilities")
+        self._scores_at = Answers(study.model).place
         if study.model.has_random_weights:
             study.voice.note("the weights are random: what they lose says little of any network")
 
@@ -149,7 +148,7 @@ class Ablate(Measurement):
             units, directions = self.units[layer.place], self.directions.get(layer.place, {})
             steps = ablate_steps(
                 study.model, self.images, layer, units, directions, self.settings, study.run,
-                study.voice.note,
+                self._scores_at, study.voice.note,
             )  # fmt: skip
             found = yield from relayed(steps, _at(layer.name))
             yield from self._keep(layer, found, [*found.skipped])

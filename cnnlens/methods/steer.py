@@ -34,6 +34,10 @@ class Steering:
         if asked.steer is None or not asked.image:
             lacks = "add --steer FACTOR" if asked.image else "name images with -i IMAGE"
             raise UsageError("a unit is turned up or down on an image by a factor", lacks)
+        from cnnlens.synthesize.answers import Answers
+
+        self._study.name_classes()
+        self._answers = Answers(self._study.model)
         self.ledger = self._study.ledger(FOLDER, file="steer.json")
         known = self.ledger.entries.values()
         taken = {one["name"]: one[MADE_FROM]["image"].partition(":")[0] for one in known}
@@ -82,11 +86,15 @@ class Steering:
 
     def _make(self, image: GivenImage, layer: Layer, items: Sequence[Item], pixels: Any) -> None:
         from cnnlens.measure.steered import steer
+        from cnnlens.measure.without import Asker
         from cnnlens.report.steer_files import save_steered
 
         factor, study = self._method.asked.steer, self._study
         units = [item.subject[2] for item in items]
-        found = steer(study.model, layer, units, factor, pixels, study.run.batch_size)
+        asker = Asker(
+            study.model, layer, study.run.batch_size, self._answers.place, study.voice.note
+        )
+        found = steer(asker, units, factor, pixels, self._answers.names, self._answers.shares)
         for item, one in zip(items, found, strict=True):
             about: dict[str, Any] = {"file": item.name, "name": image.name, "image": image.shown}
             about |= {"layer": layer.name, "unit": item.subject[2], "factor": factor}

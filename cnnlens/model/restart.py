@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
-from cnnlens.model.hooks import swapping
+from cnnlens.model.hooks import placing_hooks, swapping
 from cnnlens.model.model import Model
 from cnnlens.model.recorded import Recorder, Step, Unrepeatable, View, needed_for
 from cnnlens.model.trace import Place, as_input
@@ -41,6 +41,8 @@ class Restart:
         Where values are changed.
     x : torch.Tensor
         (N, …) normalized, on the network's device.
+    scores_at : Place, optional
+        Where the class scores are; left out: what the network returns.
     whole : bool
         Whether every pass is run from its beginning all the same.
 
@@ -62,8 +64,16 @@ class Restart:
         scores, or these do not depend on the place.
     """
 
-    def __init__(self, model: Model, place: Place, x: Tensor, whole: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        place: Place,
+        x: Tensor,
+        scores_at: Place | None = None,
+        whole: bool = False,
+    ) -> None:
         self._model, self._place, self._x = model, place, as_input(model.net, x)
+        self._scores_at = scores_at
         self.is_whole = whole
         self._steps: list[Step] = []
         if not whole:
@@ -84,12 +94,22 @@ class Restart:
         with torch.no_grad():
             return self._pass(self._value) if self.is_whole else self._repeat()
 
+    def _run(self) -> Tensor:
+        """Run the network, and find the scores (N, K) of it."""
+        net, count, seen = self._model.net, len(self._x), list[Tensor]()
+        places = {self._scores_at} if self._scores_at else set()
+        with placing_hooks(net, places, lambda _, value: seen.append(value)):
+            output = net(self._x)
+        if seen:
+            return seen[0].reshape(count, -1).float()
+        return class_scores(output, count, self._model.head)
+
     # ---- from the beginning
 
     def _pass(self, value: Tensor | None) -> Tensor:
         """Run the whole pass with another value at the place; None: with its own, which is kept."""
         with torch.no_grad(), _changed(self._model, self._place, value) as seen:
-            scores = class_scores(self._model.net(self._x), len(self._x), self._model.head)
+            scores = self._run()
         if not seen:
             raise CnnlensError(f"the forward pass never reached {self._place.path}")
         if value is None:
@@ -106,7 +126,7 @@ class Restart:
             if not (copied := recorder.overwritten()):
                 break
         if last is None:
-            raise _apart(self._place)
+            raise apart(self._place)
         self._steps, self._last = needed_for(recorder.steps, last.slot), last
         self._slots: list[Tensor | None] = [None] * len(recorder.slots)
         self._writes = any(0 in step.written for step in self._steps)
@@ -121,9 +141,8 @@ class Restart:
             recorder.begin(fresh)
             return fresh
 
-        model = self._model
-        with torch.no_grad(), recorder, swapping(model.net, self._place, begin):
-            scores = class_scores(model.net(self._x), len(self._x), model.head)
+        with torch.no_grad(), recorder, swapping(self._model.net, self._place, begin):
+            scores = self._run()
         if not value:
             raise CnnlensError(f"the forward pass never reached {self._place.path}")
         return value[0], scores.clone(), recorder.view(scores)
@@ -140,7 +159,8 @@ class Restart:
         return found.clone() if last is self._value else found
 
 
-def _apart(place: Place) -> CnnlensError:
+def apart(place: Place) -> CnnlensError:
+    """Say that a place is not on the way to the classes."""
     where = place.path or f"{place.op_name} in {place.module or 'the network'}"
     return CnnlensError(
         f"the class scores do not depend on {where}", "name a layer on the way to the classes"
@@ -173,5 +193,5 @@ def is_repeatable(restart: Restart, whole: Restart) -> bool:
     mine, theirs = restart.scores(), whole.scores()
     for one in (restart, whole):
         one.maps.copy_(kept)
-    apart = (mine - theirs).abs().max()
-    return bool(apart <= CLOSE * (theirs.max() - theirs.min()).clamp_min(1e-6))
+    off = (mine - theirs).abs().max()
+    return bool(off <= CLOSE * (theirs.max() - theirs.min()).clamp_min(1e-6))

@@ -16,7 +16,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_name, class_scores
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.model import Model
-from cnnlens.model.trace import trace
+from cnnlens.model.trace import Place, trace
 
 
 class Answer(NamedTuple):
@@ -86,9 +86,9 @@ class Answers:
         return scores.softmax(1)
 
     @property
-    def ends(self) -> str:
-        """The softmax or sigmoid that the network itself ends with; empty for none."""
-        return self._link if self._place else ""
+    def place(self) -> Place | None:
+        """Where the scores are before the softmax that the network ends with; None for none."""
+        return self._place
 
     def of(self, image: Tensor) -> Answer:
         """What one picture (C, H, W) is taken for."""

@@ -24,6 +24,7 @@ from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.restart import Restart
 from cnnlens.settings import AblateSettings, RunSettings
+from cnnlens.synthesize.answers import Answers
 from tests.model.nets import filled
 
 from ..reference.ablate import balanced, scores_without
@@ -80,7 +81,7 @@ def by_colour() -> Net:
 
 
 def run(model: Model, data: Path, layer: str = "act", **values: object) -> LayerAblation:
-    more = {key: values.pop(key) for key in ("units", "directions") if key in values}
+    more = {key: values.pop(key) for key in ("units", "directions", "scores_at") if key in values}
     settings = AblateSettings(**{"random": 2, "top_k": "1,2", **values})  # type: ignore[arg-type]
     where = find_layers(model)[layer]
     sizes = RunSettings(batch_size=8, workers=0)
@@ -262,11 +263,11 @@ def test_less_goes_through_at_once_where_memory_runs_out(
     sizes = []
 
     class Small(Restart):
-        def __init__(self, model: Model, place: Any, x: Tensor, whole: bool = False) -> None:
+        def __init__(self, model: Model, place: Any, x: Tensor, *more: Any, **named: Any) -> None:
             sizes.append(len(x))
             if len(x) > 3:
                 raise RuntimeError("out of memory")
-            super().__init__(model, place, x, whole)
+            super().__init__(model, place, x, *more, **named)
 
     monkeypatch.setattr(without, "Restart", Small)
     found = run(model, data)
@@ -274,3 +275,21 @@ def test_less_goes_through_at_once_where_memory_runs_out(
     for mine, theirs in zip(found.effects, wanted.effects, strict=True):
         assert mine.logit_change == pytest.approx(theirs.logit_change, abs=1e-5)
         assert mine.accuracy_change == theirs.accuracy_change
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_scores_are_those_before_a_softmax(
+    data: Path, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    plain = filled(Net(), seed=3)
+    wanted = run(opened(plain), data)
+    model = opened(nn.Sequential(plain, nn.Softmax(1)).eval())
+    at = Answers(model).place
+    if not exact:
+        monkeypatch.setattr(ranked_units, "EXACT", 2)
+    found = run(model, data, layer="0.act", scores_at=at)
+    for mine, theirs in zip(found.effects, wanted.effects, strict=True):
+        assert mine.logit_change == pytest.approx(theirs.logit_change, abs=1e-5)
+    assert [one.units for one in found.curves] == [one.units for one in wanted.curves]
+    with pytest.raises(CnnlensError, match="do not depend on 1"):
+        run(model, data, layer="1", scores_at=at)

@@ -147,7 +147,7 @@ def test_a_pass_that_asks_for_values_is_run_whole() -> None:
 
 def test_a_pass_that_hides_what_it_computes_is_noticed() -> None:
     model, x = opened(filled(Asks(by_numpy))), pictures(2, (32, 32))
-    restart, whole = (Restart(model, Place(path="conv"), x, one) for one in (False, True))
+    restart, whole = (Restart(model, Place(path="conv"), x, whole=one) for one in (False, True))
     assert not restart.is_whole and not is_repeatable(restart, whole)
     assert torch.equal(restart.maps, whole.maps)
 
