@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 def drawn(model: Model, prior: Any, settings: VisualizeSettings) -> tuple[Tensor, str]:
     """Draw every class; give the pictures, and how near they come to photos of a generator's."""
-    goals = [logit(n, str(n), settings.rivals) for n in range(scores(model))]
+    goals = [logit(n, str(n), settings.rivalry) for n in range(scores(model))]
     if not isinstance(prior, Learned):
         return pictures_of(model, goals, settings, prior=prior), "–"
     layer = find_layers(model).resolve(prior.layer, vectors=True)

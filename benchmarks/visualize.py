@@ -48,7 +48,7 @@ from cnnlens.synthesize.transform import resized
 from cnnlens.synthesize.usual import bounds, completed, image_of, recipe
 from cnnlens.synthesize.visualize import visualize
 
-RIVALS = VisualizeSettings().rivals
+RIVALS = VisualizeSettings().rivalry
 LIMITS = ["features.4:8:2.2", "features.7:8", "features.9:11:4", "features.12:15"]
 
 

@@ -141,7 +141,7 @@ class Visualize(Pictured):
             goals.setdefault(goal.name, goal)
         if self.asked.logit:
             self.study.name_classes()
-            of_classes = class_goals(self.study.model, self.asked.logit, self.settings.rivals)
+            of_classes = class_goals(self.study.model, self.asked.logit, self.settings.rivalry)
             found[LOGITS] = (None, {goal.name: goal for goal in of_classes})
         return [(layer, list(goals.values())) for layer, goals in found.values()]
 

@@ -65,7 +65,7 @@ class VisualizeSettings(Settings):
         code of a generator (`cnnlens.settings.generator` has its settings).
     views : int or None
         Views of an image in each step; None: 1, of a class 2; maco 4, of an image larger than the
-        input 32; generator 2.
+        input 32; generator 1.
     transparent : bool
         maco: the picture has what counts little for the unit clear.
     steps : int or None
@@ -81,9 +81,10 @@ class VisualizeSettings(Settings):
     target : str
         What of a unit is made large: its "map" (the mean of its answers and the highest one), the
         "mean" alone, the highest alone ("max"), or the one at the map's "centre".
-    rivals : float
+    rivals : float or None
         How much of the mean of the five highest scores of other classes is taken off a class's
-        score on the way up (`cnnlens.synthesize.objective.logit`); 0: its score alone.
+        score on the way up (`cnnlens.synthesize.objective.logit`); 0: its score alone; None: 0.7,
+        generator 1.
     basis : str
         What the image is made of: "fourier" (low frequencies first, decorrelated colours) or
         "pixels".
@@ -135,7 +136,7 @@ class VisualizeSettings(Settings):
         None,
         "Views in each step.",
         least=1,
-        shown="1, for classes 2, for maco 4, for generator 2",
+        shown="1, for classes 2, for maco 4, for generator 1",
         panel="Views",
     )
     transparent: bool = option(False, "maco: leave clear what counts little for the unit.")
@@ -146,7 +147,7 @@ class VisualizeSettings(Settings):
         None,
         "Learning rate.",
         above=0,
-        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.006",
+        shown="0.3, for classes 0.15, for maco 0.4, for generator 0.012",
         panel="Steps",
     )
     size: int = option(
@@ -162,8 +163,11 @@ class VisualizeSettings(Settings):
         "them, or the activation at its centre.",
         choices=("map", "mean", "max", "centre"),
     )
-    rivals: float = option(
-        0.7, "Share of its strongest rivals' mean score that counts against a class.", least=0
+    rivals: float | None = option(
+        None,
+        "Share of its strongest rivals' mean score that counts against a class.",
+        least=0,
+        shown="0.7, for generator 1",
     )
     basis: str = option("fourier", "What the image is made of.", choices=("fourier", "pixels"))
     falloff: float | None = option(
@@ -265,6 +269,12 @@ class VisualizeSettings(Settings):
     def climb(self) -> int:
         """How many steps it is, where that is left open."""
         return self.steps or (200 if self.method == "generator" else 256)
+
+    @property
+    def rivalry(self) -> float:
+        """How much rivals count, where that is left open."""
+        usual = 1.0 if self.method == "generator" else 0.7
+        return usual if self.rivals is None else self.rivals
 
 
 @dataclass(frozen=True)

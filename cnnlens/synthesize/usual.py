@@ -49,9 +49,10 @@ _USUAL: dict[str, dict[str, Any]] = {
     "class": {"lr": 0.15, "falloff": 1.75, "jitter": 1 / 5.6, "rotate": 16.0, "scale": 0.6},
 }
 _VIEWS = {"patch": 1, "scene": 1, "class": 2}
-# A generator's image is moved a little: what another network sees in it, too, outlasts that. Steps
-# that are much larger would outrun the decay, and leave every code at its bounds: harsh contrasts.
-_OF_CODES = {"lr": 0.006, "views": 2, "jitter": 1 / 16, "rotate": 5.0, "scale": 0.1}
+# A generator's image stays where it is, as in the paper: what it can make looks like a photo anyway.
+# Steps that are much larger would outrun the decay, and leave every code at its bounds: harsh
+# contrasts; of much smaller ones the network is less sure.
+_OF_CODES = {"lr": 0.012, "views": 1, "jitter": 0.0, "rotate": 0.0, "scale": 0.0}
 _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 
 
@@ -73,8 +74,8 @@ def completed(model: Model, settings: VisualizeSettings, objective: Objective) -
         large = min(image_size(model, settings)) > side
         found = {"lr": CROPS_RATE, "views": CROPS} if large else {"lr": RATE, "views": VIEWS}
     if settings.method == "generator":
-        found = {**_OF_CODES, "jitter": _OF_CODES["jitter"] * side}
-    found["steps"] = settings.climb
+        found = dict(_OF_CODES)
+    found |= {"steps": settings.climb, "rivals": settings.rivalry}
     missing = {name: value for name, value in found.items() if getattr(settings, name) is None}
     return replace(settings, **missing)
 
