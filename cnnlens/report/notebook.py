@@ -111,6 +111,8 @@ def _parts(page: UnitPage, find: Find) -> Iterator[Markup]:
         drawn = spread(page.histogram, page.threshold)
         yield _section("All its values, log counts",
                        Markup("<div style='max-width:460px'>{}</div>").format(drawn))  # fmt: skip
+    for called in sorted(page.names, key=lambda one: one.rank) if page.has_names else ():
+        yield Markup("<p>named by {}: <b>{}</b></p>").format(called.source, called.words)
     for what, value in page.facts:
         yield Markup("<p>{}: <b>{}</b></p>").format(what, value)
     for one in page.pictures:

@@ -20,9 +20,7 @@ from cnnlens.report.blocks import Section, at_units
 from cnnlens.report.cluster_files import read_all_clusters, read_tree
 from cnnlens.report.dissect_files import DissectResult
 from cnnlens.report.evolve_files import evolution
-from cnnlens.report.exam_files import read_all_exams
 from cnnlens.report.groups import read_groups
-from cnnlens.report.label_files import read_all_labels
 from cnnlens.report.sections import parts, projections, visualizations
 
 TREES = 40  # categories of a layer whose trees of filters are read, as many as the page carries
@@ -110,17 +108,8 @@ def _at_units(section: Section) -> Iterator[tuple[str, int, Attached]]:
 
 
 def facts_of(workspace: Path) -> Facts:
-    """Gather what names, their exams, groups of filters and trees of filters say of units."""
+    """Gather what ablation, groups of filters and trees of filters say of units."""
     found: Facts = defaultdict(lambda: defaultdict(list))
-    for named in healthy(read_all_labels, workspace):
-        for one in named.units:
-            if one.label:
-                by_chance = "" if one.chance is None else f", by chance {one.chance:.2f}"
-                said = f"{one.said} (correlation {one.score or 0:.2f}{by_chance})"
-                found[named.name][one.unit].append(("named by classes", said))
-    for exam in healthy(read_all_exams, workspace):
-        for label in exam.units:
-            found[exam.name][label.unit].append((f"exam of {label.method}", label.words))
     for ablated in healthy(read_all_ablations, workspace):
         for unit in ablated.units:
             if unit.unit is not None:

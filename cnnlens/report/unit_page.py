@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cnnlens.measure.changed_classes import Effect
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.model.layers import file_name
@@ -21,6 +22,7 @@ from cnnlens.report.dissect_files import DissectResult, read_dissections
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.unit_facts import Attached, Label, attached_of, facts_of, healthy, label_of
 from cnnlens.report.unit_files import Bin, UnitsResult, read_all_units
+from cnnlens.report.unit_names import Name, effects_of, names_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class UnitPage:
         Of all its values; above the threshold is its mask for the label.
     label : Label or None
         What it detects.
+    names : sequence of Name
+        What it is called, by method, with scores and exams.
+    worst : Effect or None
+        What it hurts most to lose the unit.
     classes : Classes or None
         Which categories of the data excite it.
     neighbours : sequence of Neighbour
@@ -93,6 +99,8 @@ class UnitPage:
     histogram: Histogram | None = None
     threshold: float | None = None
     label: Label | None = None
+    names: Sequence[Name] = ()
+    worst: Effect | None = None
     classes: Classes | None = None
     neighbours: Sequence[Neighbour] = ()
     pictures: Sequence[Attached] = ()
@@ -102,6 +110,11 @@ class UnitPage:
     def measured(self) -> bool:
         """Whether `cnnlens units` has seen it."""
         return self.peak is not None
+
+    @property
+    def has_names(self) -> bool:
+        """Whether there is more to its names than the label that it detects."""
+        return any(one.method != "dissect" or one.verdict for one in self.names)
 
     @property
     def address(self) -> str:
@@ -137,6 +150,10 @@ class UnitPage:
             "mean": self.mean,
             "threshold": self.threshold,
             "label": label,
+            "names": [asdict(one) for one in self.names],
+            "worst": self.worst and {"class": self.worst.cls, **{
+                name: getattr(self.worst, name) for name in ("logit_change", "accuracy_change")
+            }},
             "classes": self.classes and {
                 **asdict(self.classes), "makeup": dict(self.classes.makeup)
             },
@@ -171,6 +188,8 @@ class UnitLayer:
     dissected: DissectResult | None = None
     attached: Mapping[int, Sequence[Attached]] = field(default_factory=dict)
     facts: Mapping[int, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    names: Mapping[int, Sequence[Name]] = field(default_factory=dict)
+    worst: Mapping[int, Effect] = field(default_factory=dict)
 
     @property
     def view(self) -> View | None:
@@ -186,7 +205,7 @@ class UnitLayer:
         """Everything known of each unit, by number."""
         responses = {unit.unit: unit for unit in self.responses.units} if self.responses else {}
         labelled = {unit.unit: row for row, unit in enumerate(_units(self.dissected))}
-        known = {*responses, *labelled, *self.attached}
+        known = {*responses, *labelled, *self.attached, *self.names, *self.worst}
         return [self._page(unit, responses.get(unit), labelled.get(unit)) for unit in sorted(known)]
 
     @cached_property
@@ -203,9 +222,8 @@ class UnitLayer:
             found = _responding(response, self.responses)
         if row is not None:
             found = {**_labelled(self.dissected, row, found), **found}
-        pictures, facts = self.attached.get(unit, ()), list(self.facts.get(unit, ()))
-        if row is not None and (said := _units(self.dissected)[row].formula_words):
-            facts.insert(0, ("best formula", said))
+        pictures, facts = self.attached.get(unit, ()), self.facts.get(unit, ())
+        found |= {"names": self.names.get(unit, ()), "worst": self.worst.get(unit)}
         return UnitPage(self.name, unit, **found, pictures=pictures, facts=facts)
 
 
@@ -257,7 +275,8 @@ def unit_layers(workspace: Path) -> list[UnitLayer]:
     with_units = {one.name: one for one in healthy(read_all_units, workspace)}
     dissected = {one.name: one for one in healthy(read_dissections, workspace)}
     attached, facts = attached_of(workspace), facts_of(workspace)
-    known = dict.fromkeys([*with_units, *dissected, *attached])
+    called, worst = names_of(workspace), effects_of(workspace)
+    known = dict.fromkeys([*with_units, *dissected, *attached, *called, *worst])
     order = {name: place for place, name in enumerate(layer_names(read_workspace(workspace)))}
     names = sorted(known, key=lambda name: order.get(name, len(order)))
     return [
@@ -268,6 +287,8 @@ def unit_layers(workspace: Path) -> list[UnitLayer]:
             dissected.get(name),
             attached.get(name, {}),
             facts.get(name, {}),
+            called.get(name, {}),
+            worst.get(name, {}),
         )
         for name in names
     ]

@@ -13,6 +13,7 @@ from cnnlens.report.blocks import Explorer, Note, Section
 from cnnlens.report.figures.units import filled
 from cnnlens.report.seen import Seen, written_map
 from cnnlens.report.unit_files import UnitsResult
+from cnnlens.report.unit_names import Name
 from cnnlens.report.unit_page import UnitLayer, UnitPage, unit_layers
 
 STILL = 8  # units per layer that print and readers without JavaScript see
@@ -74,6 +75,14 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
     about = {
         "name": layer.name,
         "facts": {page.unit: page.facts for page in layer.pages if page.facts},
+        "names": {
+            page.unit: [_name(one) for one in page.names] for page in layer.pages if page.has_names
+        },
+        "worst": {
+            page.unit: [page.worst.cls, *map(_short, page.worst.weight)]
+            for page in layer.pages
+            if page.worst
+        },
     }
     if (found := layer.responses) is None:
         return {**about, "responses": None}
@@ -103,6 +112,13 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
             if page.measured
         ],
     }
+
+
+def _name(one: Name) -> list[Any]:
+    """Give a name, in the order in which the script takes it."""
+    own = [one.source, one.text, one.measure, one.score, one.chance, one.p_value]
+    exam = [one.verdict, one.exam_score, one.exam_chance, one.exam_p_value, int(one.passes)]
+    return [_short(value) if isinstance(value, float) else value for value in own + exam]
 
 
 def _listed(pages: Sequence[UnitPage]) -> Iterator[str]:

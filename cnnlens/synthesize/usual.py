@@ -49,7 +49,7 @@ _USUAL: dict[str, dict[str, Any]] = {
     "class": {"lr": 0.15, "falloff": 1.75, "jitter": 1 / 5.6, "rotate": 16.0, "scale": 0.6},
 }
 _VIEWS = {"patch": 1, "scene": 1, "class": 2}
-# A generator's image stays where it is, as in the paper: what it can make looks like a photo anyway.
+# A generator's image stays where it is, as in the paper: all that it can make looks like photos.
 # Steps that are much larger would outrun the decay, and leave every code at its bounds: harsh
 # contrasts; of much smaller ones the network is less sure.
 _OF_CODES = {"lr": 0.012, "views": 1, "jitter": 0.0, "rotate": 0.0, "scale": 0.0}

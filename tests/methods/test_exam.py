@@ -21,7 +21,7 @@ from cnnlens.report.dissect_files import read_dissection
 from cnnlens.report.exam_files import read_exam
 from cnnlens.report.exam_section import marks
 from cnnlens.report.label_files import read_labels
-from cnnlens.report.unit_facts import facts_of
+from cnnlens.report.unit_names import names_of
 
 from .test_measurement import after, blank, method, save_net
 
@@ -138,9 +138,12 @@ def test_the_verdict_joins_the_methods_tables_and_nothing_else_there_changes(wor
 def test_marks_stand_on_the_page_and_at_their_units(made: Path) -> None:
     section = marks(made / "ws")
     assert section is not None and section.key == "exam" and marks(made) is None
-    one = read_exam(made / "ws" / "exam" / "conv2").of("classes")[0]
-    facts = dict(facts_of(made / "ws")["conv2"][one.unit])
-    assert facts["exam of classes"].startswith(f"{one.label} {one.verdict}")
+    for one in read_exam(made / "ws" / "exam" / "conv2").units:
+        name = next(
+            name for name in names_of(made / "ws")["conv2"][one.unit] if name.method == one.method
+        )
+        assert (name.text, name.verdict, name.passes) == (one.label, one.verdict, one.passes)
+        assert (name.exam_score, name.exam_chance) == (one.correlation, one.chance)
 
 
 def test_pasted_labels_planted_units_and_the_twin(world: Path) -> None:

@@ -17,7 +17,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.methods.label import Label
 from cnnlens.methods.method import carry_out
 from cnnlens.report.label_files import names, read_labels
-from cnnlens.report.unit_facts import facts_of
+from cnnlens.report.unit_names import names_of
 from tests.cli.runner import cnnlens
 
 from .test_measurement import after, blank, method, save_net
@@ -131,8 +131,9 @@ def test_names_stand_on_the_page_and_at_their_units(made: Path) -> None:
     assert section is not None and section.key == "label"
     found = read_labels(made / "ws" / "label" / "conv2")
     named = found.best(1)[0]
-    ((what, said),) = facts_of(made / "ws")["conv2"][named.unit]
-    assert what == "named by classes" and said.startswith(named.said)
+    (name,) = names_of(made / "ws")["conv2"][named.unit]
+    assert (name.method, name.text, name.score) == ("classes", named.label, named.score)
+    assert not name.verdict and name.words == f"{named.label}, correlation {named.score:.2f}"
     assert names(made) is None
 
 

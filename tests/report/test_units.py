@@ -149,7 +149,8 @@ def test_a_unit_that_was_only_visualized_or_dissected_is_listed(tmp_path: Path) 
 
     make_workspace(tmp_path / "ws", {"conv5": 5}, images=4)
     found: Any = section(tmp_path / "ws")
-    assert found.parts[0].data["layers"] == [{"name": "conv5", "facts": {}, "responses": None}]
+    known = {"facts": {}, "names": {}, "worst": {}, "responses": None}
+    assert found.parts[0].data["layers"] == [{"name": "conv5", **known}]
 
 
 def test_damaged_tables_are_named(workspace: Path) -> None:

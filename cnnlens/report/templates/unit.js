@@ -40,7 +40,8 @@ function unitFacts(unit, known) {
     found.dead ? fact("", strong(found.dead)) : null);
   const dead = found?.dead ? h("p", { class: "small" }, asleep(dissected, found)) : null;
   const more = (unit.layer.facts[unit.unit] ?? []).map(([term, text]) => h("p", { class: "sub" }, fact(term, h("span", { class: "name" }, text))));
-  if (unit.row === null) return [label, dead, more];
+  const names = namesOf(unit);
+  if (unit.row === null) return [label, dead, names, more];
   if (unit.dead) return [label, h("p", { class: "sub" }, fact("", strong("dead")), fact("", `never above 0 on ${plural(unit.layer.measured, "image")}`)), more];
   return [label, dead, h("p", { class: "sub" },
     unit.class === null ? null : fact("", strong(h("span", { class: "name" }, unit.class)), ` in ${share(unit.share)} of its highest peaks`),
@@ -49,7 +50,20 @@ function unitFacts(unit, known) {
     fact("mean", short(unit.mean)),
     unit.selectivity === null ? null : fact("class selectivity", fixed(unit.selectivity, 2)),
     unit.entropy === null || unit.entropy === undefined ? null : fact("entropy of classes", `${fixed(unit.entropy, 2)} bits`),
-    fact("on", `${plural(unit.layer.measured, "image")}${unit.layer.data ? " of " : ""}`, h("span", { class: "name" }, unit.layer.data))), more];
+    fact("on", `${plural(unit.layer.measured, "image")}${unit.layer.data ? " of " : ""}`, h("span", { class: "name" }, unit.layer.data))), names, more];
+}
+
+// Its names side by side, each with its score and what came out of its exam.
+function namesOf(unit) {
+  const { names } = unit;
+  if (!names.some((name) => name.source !== "label maps" || name.verdict)) return null;
+  const examined = names.some((name) => name.verdict), number = (value) => fixed(value, 2).replace(/^-(0\.00)$/, "$1");
+  const heads = ["Name", "from", "Score", "by chance", h("i", {}, "p"), ...(examined ? ["Exam", "Correlation", "by chance", h("i", {}, "p")] : [])];
+  const row = (name) => [
+    h("th", { scope: "row", class: "name" }, name.text), name.source, name.score === null ? "–" : `${name.measure} ${number(name.score)}`, number(name.chance), pText(name.p),
+    ...(examined ? [h("span", { class: name.passes ? "" : "weak" }, name.verdict || "not examined"), number(name.examScore), number(name.examChance), pText(name.examP)] : []),
+  ].map((cell) => (cell.tagName === "TH" ? cell : h("td", {}, cell)));
+  return h("div", { class: "scroll" }, h("table", { class: "kinds" }, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, names.map((name) => h("tr", {}, row(name))))));
 }
 
 function runnerUp(layer, found) {

@@ -9,6 +9,7 @@ class UnitLayer {
     this.link = (unit) => panel.link("unit", this.name, unit);
     this.sight = data.responses && new Sight(data, data.files.map((file) => files[file] ?? null));
     [this.more, this.facts, this.classes] = [data.more, data.facts, data.classes];
+    [this.called, this.worst] = [data.names, data.worst];
     this.strongest = data.strongest;
     this.lower = (data.images ?? []).map((name) => name.toLowerCase());
     this.unitOf = new Map();
@@ -20,6 +21,8 @@ class UnitLayer {
     });
     for (const found of dissected?.units ?? []) this.unit(found.unit).found = found;
     for (const picture of atUnit) if (picture.layer === this.name) this.unit(picture.unit);
+    for (const number of [...Object.keys(data.names), ...Object.keys(data.worst)]) this.unit(Number(number));
+    for (const unit of this.unitOf.values()) unit.names = (data.names[unit.unit] ?? []).map(nameOf).sort(betterName);
     this.units = [...this.unitOf.values()].sort((a, b) => a.unit - b.unit);
   }
 
@@ -36,10 +39,25 @@ class UnitLayer {
   }
 }
 
+// A name, in the order in which the page writes it.
+function nameOf([source, text, measure, score, chance, p, verdict, examScore, examChance, examP, passes]) {
+  return { source, text, measure, score, chance, p, verdict, examScore, examChance, examP, passes };
+}
+
+// Those that pass their exam first, then by its score, then by their own.
+const betterName = (a, b) => b.passes - a.passes || (b.examScore ?? 0) - (a.examScore ?? 0) || (b.score ?? 0) - (a.score ?? 0);
+const examOf = (unit) => unit.names.find((name) => name.verdict) ?? null;
+const worstOf = (unit) => unit.layer.worst[unit.unit] ?? null;
+// What a class loses without the unit: accuracy where that is sure, else score.
+const lossOf = ([name, accuracy, score]) => [h("span", { class: "name" }, name), h("span", { class: "small" }, accuracy < 0 ? ` −${fixed(-accuracy, 3)} accuracy` : score < 0 ? ` −${short(-score)} of its score` : " loses nothing")];
+
 const isDead = (unit) => Boolean(unit.dead || unit.found?.dead === "dead");
 const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at], flat[2 * at + 1]]);
 // Its number, and its layer where there are several.
 const whereOf = (unit) => [h("b", {}, unit.unit), allUnits.layers.length > 1 ? h("span", { class: "small name" }, ` ${unit.layer.name}`) : null];
+
+// Its best name that is not the column of concepts already.
+const otherName = (unit) => unit.names.find((name) => name.source !== "label maps") ?? null;
 
 // The first images of a unit, or of its strip where nothing but the dissection is known.
 function fewImages(unit, most) {
@@ -63,10 +81,10 @@ function cellOf(src, index, count) {
 function wordsOf(unit) {
   if (isDead(unit)) return "dead";
   if (unit.found?.detector) return unit.found.label;
-  return unit.class ?? (unit.density === null ? "" : `above 0: ${share(unit.density)}`);
+  return unit.names.find((name) => name.passes)?.text ?? unit.class ?? (unit.density === null ? "" : `above 0: ${share(unit.density)}`);
 }
 
-const isUnsure = (unit) => (unit.found?.detector ? typeof unit.found.p === "number" && unit.found.p >= 0.05 : !unit.class);
+const isUnsure = (unit) => (unit.found?.detector ? typeof unit.found.p === "number" && unit.found.p >= 0.05 : !unit.class && !unit.names.some((name) => name.passes));
 
 function tileOf(unit, extra = null, name = whereOf(unit)) {
   const seen = wordsOf(unit), { found } = unit;
@@ -111,6 +129,8 @@ const allUnits = {
 
   rows() {
     const labelled = this.has((u) => u.found), measured = this.has((u) => u.row !== null), classes = this.has((u) => u.class), withP = this.has((u) => typeof u.found?.p === "number");
+    const named = this.has((u) => u.names.some((name) => name.source !== "label maps")), examined = this.has(examOf), ablated = this.has(worstOf);
+    const crowded = named || examined || ablated; // then some columns are orders alone
     const several = this.layers.length > 1, link = (u) => [h("a", { class: "number", href: u.layer.link(u.unit), "aria-label": `Unit ${u.unit} of ${u.layer.name}` }, u.unit), several ? h("span", { class: "small name" }, ` ${u.layer.name}`) : null];
     // by layers, as the workspace names them, and in each the highest peak first
     const first = (u) => u.layer.order * 1e9 - (u.peak ?? u.found?.iou ?? -1);
@@ -120,21 +140,24 @@ const allUnits = {
       { key: "category", title: "Category", order: "by category of concept", sort: (u) => (u.found ? u.layer.dissected.categories[u.found.category] ?? "" : ""), first: 1, cell: (u) => (u.found ? u.layer.dissected.kind(u.found.category) : "–"), use: labelled },
       { key: "iou", title: "IoU", order: "highest IoU first", sort: (u) => u.found?.iou ?? null, first: -1, cell: (u) => (u.found ? u.layer.dissected.gauge(u.found.iou, u.found.category) : "–"), use: labelled },
       { key: "p", title: "p", order: "lowest p first", label: "Share of shuffled units that reach this IoU", sort: (u) => u.found?.p ?? null, first: 1, cell: (u) => pText(u.found?.p ?? null), right: true, use: withP },
+      { key: "names", title: "Names", order: "by name", label: "Its best name by class folders or words", sort: (u) => otherName(u)?.text ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, otherName(u)?.text ?? "–", otherName(u) && h("span", { class: "small" }, ` ${fixed(otherName(u).score, 2)}`)), use: named },
+      { key: "exam", title: "Exam", order: "best in their exams first", label: "Correlation with what its best name says, on images that chose nothing", sort: (u) => examOf(u)?.examScore ?? null, first: -1, cell: (u) => (examOf(u) ? h("span", { class: examOf(u).passes ? "" : "weak", title: examOf(u).verdict }, `${fixed(examOf(u).examScore, 2)} ${examOf(u).verdict.split(":")[0]}`) : "–"), use: examined },
+      { key: "worst", title: "Without it", order: "most hurt when taken out first", label: "The class that it hurts most to lose the unit", sort: (u) => (worstOf(u) ? Math.min(worstOf(u)[1] * 1e6, 0) + worstOf(u)[2] : null), first: 1, cell: (u) => (worstOf(u) ? h("span", { class: "label" }, lossOf(worstOf(u))) : "–"), use: ablated },
       { key: "class", title: "Class", order: "by class", label: "Most frequent class among its highest peaks", sort: (u) => u.class ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, u.class ?? "–", u.class && h("span", { class: "small" }, ` ${share(u.share)}`)), use: classes },
-      { key: "selectivity", title: "Selective", order: "most selective first", label: "Class selectivity", sort: (u) => u.selectivity, first: -1, cell: (u) => fixed(u.selectivity, 2), right: true, use: classes },
+      { key: "selectivity", title: "Selective", order: "most selective first", label: "Class selectivity", sort: (u) => u.selectivity, first: -1, cell: (u) => fixed(u.selectivity, 2), right: true, only: crowded, use: classes },
       { key: "peak", title: "Peak", order: "highest peak first", sort: (u) => u.peak, first: -1, cell: (u) => short(u.peak), right: true, use: measured },
-      { key: "density", title: "Above 0", order: "most often above 0 first", label: "Share of its values above 0", sort: (u) => u.density, first: -1, cell: (u) => share(u.density), right: true, use: measured },
+      { key: "density", title: "Above 0", order: "most often above 0 first", label: "Share of its values above 0", sort: (u) => u.density, first: -1, cell: (u) => share(u.density), right: true, only: crowded, use: measured },
       { key: "first", order: several ? "layer by layer" : null, sort: first, first: 1, only: true, use: several },
       { key: "strip", title: "Images that excite it most", sort: null, cell: (u) => h("div", { class: "row" }, fewImages(u, 6)) },
     ].filter(({ use }) => use !== false);
-    const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
+    const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", names: "minmax(6rem, 10rem)", exam: "6rem", worst: "minmax(6rem, 9rem)", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
     return new ManyRows({
-      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP), tile: tileOf, above: this.found,
+      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP, examined, ablated), tile: tileOf, above: this.found,
       template: columns.filter(({ only }) => !only).map(({ key }) => wide[key]).join(" "), height: "76px", sorted: several ? "first" : measured ? "peak" : labelled ? "iou" : "unit", open: (u) => go(u.layer.link(u.unit)),
     });
   },
 
-  filters(labelled, withP) {
+  filters(labelled, withP, examined, ablated) {
     const kinds = [...new Set(this.units.flatMap((u) => (u.found ? [u.layer.dissected.categories[u.found.category]] : [])))].filter(Boolean);
     const of = (u) => u.found && u.layer.dissected.categories[u.found.category];
     return [
@@ -142,6 +165,8 @@ const allUnits = {
       this.layers.length > 1 ? choice("Layer", "all layers", this.layers.map((layer) => [layer.name, (u) => u.layer === layer])) : null,
       kinds.length ? choice("Category", "all categories", kinds.map((kind) => [kind, (u) => of(u) === kind])) : null,
       labelled ? tick("detectors only", (u) => u.found?.detector) : null,
+      examined ? tick("passes an exam", (u) => u.names.some((name) => name.passes)) : null,
+      ablated ? tick("a class loses accuracy", (u) => worstOf(u)?.[1] < 0) : null,
       withP ? choice("p-value", "any p", [0.05, 0.01].map((limit) => [`p < ${limit}`, (u) => typeof u.found?.p === "number" && u.found.p < limit])) : null,
       this.has((u) => u.dead) ? hides("dead too", (u) => !u.dead) : null,
     ].filter(Boolean);
@@ -158,7 +183,7 @@ const allUnits = {
         if (/^\d+$/.test(wanted)) return (u) => String(u.unit) === wanted;
         const hits = new Map(this.layers.map((layer) => [layer, layer.lower.map((name) => name.includes(wanted))]));
         const says = (text) => text && text.toLowerCase().includes(wanted);
-        return (u) => says(u.found?.label) || says(u.class) || `${u.layer.name}:${u.unit}`.toLowerCase() === wanted || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
+        return (u) => says(u.found?.label) || u.names.some((name) => says(name.text)) || says(u.class) || `${u.layer.name}:${u.unit}`.toLowerCase() === wanted || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
       },
     };
   },
