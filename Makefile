@@ -1,11 +1,14 @@
 # Two commands do all the set-up on a fresh machine:
 #   make demo   the main job on built-in synthetic data; ends with a page to open
 #   make test   the checks and the tests
+# and besides
+#   make docs         the documentation as a site: build/docs/index.html
+#   make dist-check   wheel and sdist, installed in a clean place, run the quick demo
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs dist-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnnlens demo
@@ -18,12 +21,24 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo 'build/docs/index.html'
+
+dist-check: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet build
+	.ci/dist-check $(BIN)/python
+
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed
 
 $(BIN)/python:

@@ -1,9 +1,11 @@
-"""What compressing real activations saves and costs: bytes and speed of filters, per layer.
+"""What compressing real activations saves and costs: HDF5's filters, bytes and seconds of each.
 
-    python benchmarks/compression.py MODEL DATA LAYER [LAYER …]
+    python benchmarks/compression.py STORE.h5 [STORE.h5 …]
 
-Each filter's size is a share of the raw float32 bytes, its times are ratios to writing and reading
-the same array uncompressed, in the same run and the same chunks.
+A store is what `cnnlens extract` leaves in WORKSPACE/activations. Its maps (up to 256 MB of them)
+are written and read back in the store's own chunks, three times; the quickest counts, in seconds of
+the processor. LZF and gzip come with h5py; gzip alone with every HDF5 program (HDFView, MATLAB, R);
+LZ4, Zstd and Blosc need hdf5plugin.
 """
 
 from __future__ import annotations
@@ -17,61 +19,54 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from cnnlens import RunSettings, find_layers, open_data, open_model
-from cnnlens.activations.sources import ModelSource
-from cnnlens.activations.store import chunk_shape
-
+GZIP = {"compression": "gzip", "shuffle": True}
 FILTERS = {
     "none": {},
-    "LZ4 (used)": hdf5plugin.LZ4(),
-    "Zstd 1": hdf5plugin.Zstd(clevel=1),
-    "Blosc LZ4 shuffle": hdf5plugin.Blosc(cname="lz4", shuffle=hdf5plugin.Blosc.SHUFFLE),
-    "Bitshuffle LZ4": hdf5plugin.Bitshuffle(),
-    "gzip 1 shuffle": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
     "LZF": {"compression": "lzf"},
+    "LZF, shuffle": {"compression": "lzf", "shuffle": True},
+    "gzip 1": {"compression": "gzip", "compression_opts": 1},
+    "gzip 1, shuffle": {**GZIP, "compression_opts": 1},
+    "gzip 4, shuffle": {**GZIP, "compression_opts": 4},
+    "LZ4": hdf5plugin.LZ4(),
+    "Bitshuffle LZ4": hdf5plugin.Bitshuffle(),
+    "Zstd 1": hdf5plugin.Zstd(clevel=1),
+    "Blosc LZ4": hdf5plugin.Blosc(cname="lz4", shuffle=hdf5plugin.Blosc.SHUFFLE),
 }
-IMAGES = 128
+MOST = 256 << 20  # bytes of maps
 
 
-def main(spec: str, folder: str, names: list[str]) -> None:
-    model = open_model(spec)
-    layers = [find_layers(model).resolve(name) for name in names]
-    kept: list[list[np.ndarray]] = [[] for _ in layers]
-    observers = [lambda _, maps, into=into: into.append(maps) for into in kept]
-    for step in ModelSource(model, open_data(folder), layers, RunSettings()).sweep(observers):
-        if step.done >= IMAGES:
-            break
-    for layer, parts in zip(layers, kept, strict=True):
-        maps = np.concatenate(parts)
-        zeros = float((maps == 0).mean())
-        print(f"{layer.name}: {'×'.join(map(str, maps.shape))}, {zeros:.0%} zeros")
-        for dtype in ("float32", "float16"):
-            compare(maps.astype(dtype), maps.nbytes)
+def main(paths: list[str]) -> None:
+    for path in paths:
+        with h5py.File(path) as store:
+            maps = store["activations"]
+            count = max(1, min(len(maps), MOST // (maps[0].nbytes or 1)))
+            array, chunks = maps[:count], (min(maps.chunks[0], count), *maps.chunks[1:])
+        zeros = float((array == 0).mean())
+        print(f"{path}: {'×'.join(map(str, array.shape))} {array.dtype}, {zeros:.0%} zeros")
+        print(f"  {'':18}{'bytes':>13} {'of raw':>7} {'write s':>8} {'read s':>7}")
+        for name, options in FILTERS.items():
+            size, write, read = measured(array, chunks, dict(options))
+            print(f"  {name:18}{size:13,} {size / array.nbytes:7.3f} {write:8.2f} {read:7.2f}")
 
 
-def compare(maps: np.ndarray, raw: int) -> None:
-    base = None
-    for name, options in FILTERS.items():
-        size, write, read = min((measure(maps, options) for _ in range(3)), key=lambda m: m[1])
-        base = base or (write, read)
-        ratios = f"write {write / base[0]:5.2f}   read {read / base[1]:5.2f}"
-        print(f"  {maps.dtype} {name:18} size {size / raw:.3f}   {ratios}")
-
-
-def measure(maps: np.ndarray, options: dict) -> tuple[int, float, float]:
-    chunks = chunk_shape(maps.shape[1:], maps.itemsize)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "store.h5"
-        start = time.perf_counter()
-        with h5py.File(path, "w") as file:
-            file.create_dataset("a", data=maps, chunks=chunks, **dict(options))
-        written = time.perf_counter()
-        with h5py.File(path) as file:
-            file["a"][:]
-        return path.stat().st_size, written - start, time.perf_counter() - written
+def measured(array: np.ndarray, chunks: tuple[int, ...], options: dict) -> tuple[int, float, float]:
+    """Bytes, and the quickest of three times to write and to read."""
+    size, times = 0, []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "store.h5"
+            start = time.process_time()
+            with h5py.File(path, "w") as file:
+                file.create_dataset("a", data=array, chunks=chunks, **options)
+            written = time.process_time()
+            with h5py.File(path) as file:
+                assert file["a"][:].shape == array.shape
+            times.append((written - start, time.process_time() - written))
+            size = path.stat().st_size
+    return size, min(t[0] for t in times), min(t[1] for t in times)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1:])
