@@ -1,4 +1,4 @@
-"""What each dependency weighs: its own files on disk, what importing it costs, who brings it anyway.
+"""What each dependency weighs: its files on disk, what importing it costs, who brings it anyway.
 
     python benchmarks/dependencies.py
 

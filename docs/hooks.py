@@ -262,7 +262,13 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-_READ: list[tuple[str, str, str]] = []  # title, path and text of every page, in the menu's order
+_READ: list[tuple[str, str, str]] = []  # title, path and text of every page
+_MENU: list[str] = []  # paths in the menu's order
+
+
+def on_nav(nav: Any, config: Any, files: Any) -> None:
+    """Note in which order pages are read."""
+    _MENU[:] = [page.file.src_uri for page in nav.pages]
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
@@ -279,7 +285,8 @@ def on_post_build(config: Any) -> None:
         target = site / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    (site / "llms.txt").write_text("\n".join(llms(_READ)), encoding="utf-8")
+    read = sorted(_READ, key=lambda page: _MENU.index(page[1]))
+    (site / "llms.txt").write_text("\n".join(llms(read)), encoding="utf-8")
 
 
 def llms(pages: list[tuple[str, str, str]]) -> Iterator[str]:
@@ -295,8 +302,7 @@ def llms(pages: list[tuple[str, str, str]]) -> Iterator[str]:
 
 def first_sentence(markdown: str) -> str:
     """First sentence of a page's first paragraph."""
-    for part in re.sub(r"^(```|    ).*?(```|$)", "", markdown, flags=re.S | re.M).split("\n\n"):
-        line = " ".join(part.split())
-        if line and line[0] not in "#|![`:-":
-            return line.replace("**", "").split(". ")[0].rstrip(".:")
+    for part in re.sub(r"```.*?```", "", markdown, flags=re.S).split("\n\n"):
+        if part.strip() and not re.match(r"[#|!-]|    ", part.lstrip("\n")):
+            return " ".join(part.split()).replace("**", "").split(". ")[0].rstrip(".:")
     return ""

@@ -87,14 +87,6 @@ def test_options_on_a_page_are_options_of_some_command(path):
 # ---- files
 
 
-@cache
-def documented() -> list[re.Pattern[str]]:
-    """Paths in a workspace as docs/files.md has them, as patterns."""
-    tree = re.search(r"```text\n(.*?)```", page("files"), re.S)[1]
-    paths = [line.split("  ")[0].split(" ")[0] for line in tree.splitlines() if line]
-    return [re.compile(re.sub(r"<\w+>", "[^/]+", re.escape(path))) for path in paths]
-
-
 # what commands read, or write in other places than a workspace
 ELSEWHERE = {
     *("cgl.pt", "icnn.pt", "plain.pt", "model.pt", "animals.pt", "epoch1.pt", "epoch9.pt"),
@@ -109,6 +101,7 @@ ELSEWHERE = {
         "part_merges.csv",
     ),
     *("index.csv", "label.csv", "weights.pt", "generator.pt", "0000.png", "cat.png"),
+    *("FILE.csv", "mine.csv"),
 }
 NOT_OURS = ("data/imports/", "data/animals.py", "data/cub.py", "data/download.py", "model/")
 WRITTEN = re.compile(r"(?<![.\w])(?!self\b)[\w-]+\.(?:csv|h5|json|png|html|nwk|pt|npz)\b")

@@ -22,6 +22,7 @@ from PIL import Image
 from cnnlens.data.open import BRODEN_FOLDERS
 from cnnlens.model.zoo import ZOO
 from tests.cli.runner import cnnlens
+from tests.documented import undocumented
 
 README = Path(__file__).parents[1] / "README.md"
 SHORTER = {
@@ -113,6 +114,9 @@ def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
             if pipe:  # jq .KEY
                 command, _, key = pipe.partition(" .")
                 assert command == "jq" and answer.json[key] is not None, line
+    # what is written stands in docs/files.md, down to the columns
+    for workspace in {file.parent for file in place.rglob("workspace.json")}:
+        assert undocumented(workspace) == []
     # its own line on CIFAR runs small images at their size
     cifar = json.loads((place / "cifar" / "workspace.json").read_text())["model"]
     assert cifar["preprocess"]["size"] == [32, 32]

@@ -1,0 +1,66 @@
+"""What docs/files.md says of a workspace, to hold a real one against."""
+
+from __future__ import annotations
+
+import csv
+import re
+from functools import cache
+from pathlib import Path
+
+FILES = Path(__file__).parents[1] / "docs" / "files.md"
+# left by an interrupted command, or by two at once; originals of images for the page
+HIDDEN = re.compile(r"(^|/)(\.|unfinished\.)")
+
+
+def pattern(path: str) -> str:
+    """A documented path as a regular expression; what is in angle brackets may be anything."""
+    return re.sub(r"<\w+>", "[^/]+", re.escape(path)) + (".*" if path.endswith("/") else "")
+
+
+@cache
+def paths() -> list[re.Pattern[str]]:
+    """Every path of the tree, and the other names and endings that its line gives it."""
+    tree = re.search(r"```text\n(.*?)```", FILES.read_text(encoding="utf-8"), re.S)[1]
+    found = []
+    for line in filter(None, tree.splitlines()):
+        path, _, meaning = line.partition(" ")
+        folder, stem = path.rpartition("/")[0], path.rpartition(".")[0]
+        names = re.findall(r"[\w<>/-]+\.\w+", meaning)
+        beside = [path, *(f"{folder}/{name}" for name in names)]
+        every = [path, *beside, *(f"{stem}{end}" for end in re.findall(r"(?<= )\.\w+", meaning))]
+        every += [f"{one.rpartition('.')[0]}.svg" for one in every if ".svg" in meaning]
+        found += [re.compile(pattern(one)) for one in every]
+    return found
+
+
+@cache
+def columns() -> list[tuple[re.Pattern[str], list[re.Pattern[str]]]]:
+    """Columns of every table, by the pattern of its path."""
+    rows = re.findall(r"^\| (`[^|]*?\.csv`[^|]*) \| (.*) \|$", FILES.read_text("utf-8"), re.M)
+    found = []
+    for path, names in rows:
+        place = re.compile(pattern(path.split("`")[1]).replace("umap", r"umap\w*"))
+        found.append((place, [re.compile(pattern(n)) for n in re.findall(r"`([^`]+)`", names)]))
+    return found
+
+
+def undocumented(workspace: Path) -> list[str]:
+    """Files of a workspace, and columns of its tables, that the documentation does not name."""
+    lost = []
+    for file in sorted(workspace.rglob("*")):
+        name = file.relative_to(workspace).as_posix()
+        if file.is_dir() or HIDDEN.search(name):
+            continue
+        if not any(one.fullmatch(name) for one in paths()):
+            lost.append(name)
+        if file.suffix == ".csv":
+            known = next((names for place, names in columns() if place.fullmatch(name)), [])
+            free = any(word in name for word in ("distances.csv", "confusion.csv"))  # categories
+            with file.open(encoding="utf-8", newline="") as lines:
+                header = next(csv.reader(lines))
+            lost += [
+                f"{name}: {column}"
+                for column in header[: 1 if free else None]
+                if not any(one.fullmatch(column) for one in known)
+            ]
+    return lost
