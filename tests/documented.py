@@ -51,7 +51,8 @@ def undocumented(workspace: Path) -> list[str]:
         name = file.relative_to(workspace).as_posix()
         if file.is_dir() or HIDDEN.search(name):
             continue
-        if not any(one.fullmatch(name) for one in paths()):
+        drawn = re.sub(r"\.npz$", ".png", name)  # --raw writes it beside a picture
+        if not any(one.fullmatch(name) or one.fullmatch(drawn) for one in paths()):
             lost.append(name)
         if file.suffix == ".csv":
             known = next((names for place, names in columns() if place.fullmatch(name)), [])
