@@ -23,7 +23,7 @@ test: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict --quiet
-	@echo 'build/docs/index.html'
+	@echo 'build/docs/index.html; with search: python3 -m http.server -d build/docs'
 
 dist-check: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet build
