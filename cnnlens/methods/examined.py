@@ -95,20 +95,12 @@ def _dissected(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
 
 def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
     from cnnlens.measure.exam_papers import Given
-    from cnnlens.report.label_files import read_labels
+    from cnnlens.report.label_files import read_layer_labels
 
-    folder = workspace / "label" / layer.folder
-    for one in sorted(path.parent for path in folder.glob("*/summary.json")) or [folder]:
-        if (one / "summary.json").is_file():
-            found = read_labels(one)
-            given = [Given(u.unit, u.label, "", tuple(u.terms)) for u in found.units if u.label]
-            s = found.summary
-            yield LabelSet(
-                str(s.get("from", "classes")),
-                given,
-                s.get("made_from") or {},
-                s.get("groups") or {},
-            )
+    for found in read_layer_labels(workspace / "label" / layer.folder):
+        given = [Given(u.unit, u.label, "", tuple(u.terms)) for u in found.units if u.label]
+        s = found.summary
+        yield LabelSet(found.source, given, s.get("made_from") or {}, s.get("groups") or {})
 
 
 def pasted(file: Path, layer: Layer) -> LabelSet:

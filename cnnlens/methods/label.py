@@ -61,8 +61,12 @@ class Label(Measurement):
     def resolve(self) -> None:
         """Find images, layers, and the groups of classes of each."""
         from cnnlens.measure.linear_labels import split
+        from cnnlens.report.label_files import part_early
 
         super().resolve()
+        self.within = self.asked.source
+        for layer in self.layers:
+            part_early(self.study.folder(self.name, layer))
         if self.images.image_categories is None:
             raise UsageError(f"{self.images.name} has no classes", "name class folders with -d DIR")
         split(len(self.images.paths), self.settings.seed)  # which says where they are too few
@@ -108,6 +112,15 @@ class Label(Measurement):
 
         write_labels(folder, found)
         yield from ()
+
+    def close(self) -> None:
+        """Leave these names beside those from elsewhere, where a layer's are looked for."""
+        from cnnlens.report.label_files import keep_latest
+
+        super().close()
+        for layer in self.layers:
+            if layer.name in self.summaries:
+                keep_latest(self.folder(layer))
 
     def show(self, results: Results) -> None:
         """Show each layer's names that fit best, then how well all do."""

@@ -40,6 +40,7 @@ class Measurement(Method):
     stored: ExtractSettings | None = ExtractSettings()
     pictured: ClassVar[str] = "top"  #: the setting that counts a unit's pictures; empty: none does
     reader: ClassVar[str]  #: the function of `cnnlens.report` that reads a layer's folder
+    within: str = ""  #: the part of a layer's folder that holds these results, where not all of it
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
@@ -80,7 +81,7 @@ class Measurement(Method):
 
     def folder(self, layer: Layer) -> Path:
         """Where a layer's results are."""
-        return self.study.folder(self.name, layer)
+        return self.study.folder(self.name, layer) / self.within
 
     @cached_property
     def todo(self) -> list[Layer]:
@@ -88,7 +89,8 @@ class Measurement(Method):
         return [layer for layer in self.layers if not self._is_made(layer)]
 
     def _is_made(self, layer: Layer) -> bool:
-        ledger = self.study.ledger(self.name, layer, SUMMARY, listed="")
+        file = str(Path(self.within, SUMMARY))
+        ledger = self.study.ledger(self.name, layer, file, listed="")
         if self.study.force or SUMMARY not in ledger.entries:
             return False
         self.read(self.folder(layer))

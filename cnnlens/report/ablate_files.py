@@ -21,7 +21,7 @@ from cnnlens.report.contents import read_layers, read_summary, reading
 from cnnlens.report.dissect_files import labels
 from cnnlens.report.figures import as_drawn
 from cnnlens.report.figures.ablate import save_curves
-from cnnlens.report.label_files import read_labels
+from cnnlens.report.label_files import read_layer_labels
 from cnnlens.report.shown import Fact, Shown, UnitResults
 from cnnlens.report.steer_files import steered
 
@@ -173,8 +173,8 @@ def _called(folder: Path) -> dict[int, str]:
     with suppress(CnnlensError):
         found = {unit: label for unit, (label, *_) in labels(workspace, folder.name).items()}
     with suppress(CnnlensError):
-        if (folder.parents[1] / "label" / folder.name / "summary.json").exists():
-            for one in read_labels(workspace / "label" / folder.name).units:
+        for named in read_layer_labels(workspace / "label" / folder.name):
+            for one in named.units:
                 if one.is_sure and one.label:
                     found.setdefault(one.unit, one.label)
     return found

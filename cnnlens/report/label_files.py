@@ -1,19 +1,26 @@
-"""``WORKSPACE/label/<layer>``: the names of its units, written, read back, and on the page."""
+"""``WORKSPACE/label/<layer>``: the names of its units, written, read back, and on the page.
+
+Names from classes and from text lie side by side in ``classes`` and ``text``, each with its
+``units.csv`` and ``summary.json``; those of the latest run stand in the layer's folder itself, too.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from cnnlens.files import atomic, atomic_folder
 from cnnlens.files.tables import read_rows, write_rows
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.unit_labels import LayerLabels, UnitLabel
 from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, section_of
 from cnnlens.report.blocks import Facts as FactsBlock
-from cnnlens.report.contents import read_layers, read_summary, reading
+from cnnlens.report.contents import in_order, read_object, read_summary, reading
 from cnnlens.report.shown import Fact, Shown, UnitResults
 
 _REDO = "redo `cnnlens label` with --force"
@@ -22,6 +29,7 @@ COLUMNS = (
     *("single", "single_score"),
 )
 ROWS = 60  # of the table on the page
+_FILES = ("units.csv", "summary.json")
 HEADS = ("Unit", "Name", "Correlation", "Chance", "p", "Next best class", "Correlation")
 
 
@@ -55,6 +63,11 @@ class LabelledUnit(UnitLabel, Shown):
 @dataclass(frozen=True, eq=False)
 class LabelResult(UnitResults[LabelledUnit]):
     """The names of a layer's units; ``found[12].label`` is unit 12's."""
+
+    @property
+    def source(self) -> str:
+        """What the names are from: "classes" or "text"."""
+        return str(self.summary.get("from", "classes"))
 
     def best(self, count: int | None = None) -> list[LabelledUnit]:
         """List the units whose names fit best."""
@@ -92,30 +105,67 @@ def read_labels(folder: Path) -> LabelResult:
     return LabelResult(name, folder, summary, rows)
 
 
+def sources_of(folder: Path) -> list[Path]:
+    """List the folders of a layer's names, one per source.
+
+    Earlier versions left them in the layer's folder itself.
+    """
+    found = sorted(path.parent for path in folder.glob("*/summary.json"))
+    found = [one for one in found if not one.name.startswith(".")]  # what a killed run left
+    early = folder / "summary.json"
+    if early.is_file():
+        source = read_object(early, redo=_REDO).get("from", "classes")
+        found += [folder] * (source not in [one.name for one in found])
+    return found
+
+
+def part_early(folder: Path) -> None:
+    """Move on what an earlier version left in a layer's folder: into that of its source."""
+    for one in sources_of(folder):
+        if one == folder:
+            source = str(read_object(one / "summary.json", redo=_REDO).get("from", "classes"))
+            with atomic_folder(folder / source) as own:
+                for name in _FILES:
+                    shutil.copyfile(folder / name, own / name)
+
+
+def keep_latest(own: Path) -> None:
+    """Leave the names of one source in the layer's folder, too."""
+    for name in _FILES:
+        latest, mine = own.parent / name, own / name
+        if not latest.is_file() or latest.read_bytes() != mine.read_bytes():
+            with atomic(latest) as fresh:
+                shutil.copyfile(mine, fresh)
+
+
+def read_layer_labels(folder: Path) -> list[LabelResult]:
+    """Read a layer's names of every source."""
+    return [read_labels(one) for one in sources_of(folder)]
+
+
 def read_all_labels(workspace: Path) -> list[LabelResult]:
-    """Read every layer whose units were named, in the workspace's order."""
-    return read_layers(workspace, "label", read_labels)
+    """Read every layer whose units were named, in the workspace's order, by source."""
+    folders = [one for one in (workspace / "label").glob("[!.]*") if one.is_dir()]
+    return [one for layer in in_order(workspace, folders) for one in read_layer_labels(layer)]
 
 
 def names(workspace: Path) -> Section | None:
     """Gather the section; None where label has not been run."""
     layers, found = [], read_all_labels(workspace)
-    for layer in found:
-        with reading(layer.folder / "summary.json", _REDO):
-            layers.append(_layer(layer))
-    sources = [layer.folder / "summary.json" for layer in found]
-    return section_of("label", "Names from classes", layers, sources)
+    for name, of_layer in groupby(found, key=lambda layer: layer.name):
+        layers.append(Layer(name, *(block for one in of_layer for block in _blocks(one))))
+    files = [layer.folder / "summary.json" for layer in found]
+    sources = " and ".join(sorted({layer.source for layer in found}))
+    return section_of("label", f"Names from {sources}", layers, files)
 
 
-def _layer(layer: LabelResult) -> Layer:
+def _blocks(layer: LabelResult) -> Iterator[Any]:
     shown = [one for one in layer.best(ROWS) if one.label]
-    blocks: list[Any] = [
-        FactsBlock(list(_facts(layer))),
-        Table(HEADS, [_row(one) for one in shown]),
-    ]
+    with reading(layer.folder / "summary.json", _REDO):
+        yield FactsBlock(list(_facts(layer)))
+    yield Table(HEADS, [_row(one) for one in shown], caption=f"from {layer.source}")
     if left := len(layer) - len(shown):
-        blocks.append(Text(f"{left} more units stand in units.csv.", "small"))
-    return Layer(layer.name, *blocks)
+        yield Text(f"{left} more units stand in units.csv.", "small")
 
 
 def _facts(layer: LabelResult) -> Iterator[tuple[str, str]]:

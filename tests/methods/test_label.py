@@ -16,7 +16,7 @@ from cnnlens.data.synthetic import make_kinds
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.label import Label
 from cnnlens.methods.method import carry_out
-from cnnlens.report.label_files import names, read_labels
+from cnnlens.report.label_files import keep_latest, names, read_all_labels, read_labels
 from cnnlens.report.unit_names import names_of
 from tests.cli.runner import cnnlens
 
@@ -135,6 +135,33 @@ def test_names_stand_on_the_page_and_at_their_units(made: Path) -> None:
     assert (name.method, name.text, name.score) == ("classes", named.label, named.score)
     assert not name.verdict and name.words == f"{named.label}, correlation {named.score:.2f}"
     assert names(made) is None
+
+
+def test_names_of_every_source_lie_side_by_side(world: Path) -> None:
+    layer = world / "ws" / "label" / "conv2"
+    own = layer / "classes"
+    for name in ("units.csv", "summary.json"):
+        assert (layer / name).read_bytes() == (own / name).read_bytes()
+    shutil.copytree(own, layer / "text")
+    other = layer / "text" / "summary.json"
+    other.write_text(other.read_text().replace('"from": "classes"', '"from": "text"'))
+    keep_latest(layer / "text")
+    assert [one.source for one in read_all_labels(world / "ws")] == ["classes", "text"]
+    unit = read_labels(own).best(1)[0].unit
+    assert [one.method for one in names_of(world / "ws")["conv2"][unit]] == ["classes", "text"]
+    section = names(world / "ws")
+    assert section is not None and section.title == "Names from classes and text"
+    assert len(section.parts) == 1  # layer, with both
+    carry_out(label(world))  # made before: yet it is the latest now
+    assert read_labels(layer).source == "classes"
+
+
+def test_names_of_an_earlier_version_are_read_and_move_on(world: Path) -> None:
+    layer = world / "ws" / "label" / "conv2"
+    shutil.rmtree(layer / "classes")
+    assert [one.folder for one in read_all_labels(world / "ws")] == [layer]
+    assert todo(world) == []
+    assert [one.folder for one in read_all_labels(world / "ws")] == [layer / "classes"]
 
 
 def test_a_damaged_table_is_named(world: Path) -> None:
