@@ -126,16 +126,18 @@ def section_notes() -> dict[str, str]:
 
     folder = ROOT / "cnnlens" / "report" / "templates"
     notes = Environment(loader=FileSystemLoader(folder)).get_template("notes.html").module
-    found = {name: one for name, one in vars(notes).items() if hasattr(one, "arguments")}
-    return {
-        name: one(**{key: TOLD[key] for key in one.arguments if key in TOLD}).strip()
-        for name, one in found.items()
-    }
+    told = {}
+    for name in re.findall(r"{% macro (\w+)", (folder / "notes.html").read_text("utf-8")):
+        one = getattr(notes, name)
+        told[name] = one(**{key: TOLD[key] for key in one.arguments if key in TOLD}).strip()
+    return told
 
 
 def notes_page(markdown: str) -> str:
     """A page with the notes of all sections where it asks for them."""
-    notes = [f"### {name}\n\n{note}\n" for name, note in section_notes().items()]
+    known = commands()
+    links = {name: f"[{name}](commands/{name}.md)" for name in known}
+    notes = [f"### {links.get(key, key)}\n\n{note}\n" for key, note in section_notes().items()]
     return markdown.replace("<!-- notes -->", "\n".join(notes))
 
 

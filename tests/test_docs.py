@@ -56,6 +56,20 @@ def test_every_method_stands_among_the_questions():
     assert known - asked == set(), "docs/methods.md says what each is for, its chance and limits"
 
 
+def test_the_page_is_explained_section_by_section():
+    notes = hooks().section_notes()
+    assert {"units", "exam", "ablate", "visualize", "compare"} <= set(notes)
+    assert [name for name, note in notes.items() if len(note) < 60 or "{" in note] == []
+    assert notes["units"] in hooks().notes_page(page("reading-the-page"))
+
+
+def test_llms_txt_says_what_every_page_is_about():
+    pages = [(path.stem, path.name, path.read_text(encoding="utf-8")) for path in DOCS]
+    lines = [line for line in hooks().llms(pages) if line.startswith("- [")]
+    assert len(lines) == len(DOCS)
+    assert [line for line in lines if len(line.partition("): ")[2]) < 15 or "```" in line] == []
+
+
 def called(text: str) -> set[tuple[str, tuple[str, ...]]]:
     """Commands that a page shows, with their flags."""
     found = set()
