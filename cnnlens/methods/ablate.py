@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cnnlens.measure.ablation import LayerAblation
     from cnnlens.model.layers import Layer
 
+FEW = 10  # images of a class held out: with less that is said
 COLUMNS = ("unit", "label", "hurts most", "accuracy", "score")
 
 
@@ -88,7 +90,12 @@ class Ablate(Measurement):
         self.images = study.images(self.asked.data, self.kinds)
         if self.images.image_categories is None:
             raise UsageError(f"{self.images.name} has no classes", "name class folders with -d DIR")
-        halves(self.images.paths, self.images.image_categories, 0)  # says where they are too few
+        part = halves(self.images.paths, self.images.image_categories, 0)  # raises of too few
+        held = Counter(self.images.image_categories[row] for row in part.held)
+        name, few = held.most_common()[-1]
+        if few < FEW:
+            step = f"its accuracy moves in steps of {0.5 / few:.2g}"
+            study.voice.note(f"{counted(few, 'image')} of {name} held out: {step}")
         self._name_units()
         self._scores_at = Answers(study.model).place
         if study.model.has_random_weights:
@@ -151,6 +158,9 @@ class Ablate(Measurement):
                 self._scores_at, study.voice.note,
             )  # fmt: skip
             found = yield from relayed(steps, _at(layer.name))
+            if silent := found.about["silent_units"]:
+                which = f"{counted(len(silent), 'unit')} of {layer.name} of one value on all images"
+                study.voice.note(f"{which}: {'it is' if len(silent) == 1 else 'they are'} no loss")
             yield from self._keep(layer, found, [*found.skipped])
 
     def write(self, folder: Path, layer: Layer, found: LayerAblation) -> Iterator[int]:

@@ -212,3 +212,11 @@ def test_python_has_it_too(world: Path) -> None:
     assert found[2].worst.cls in NAMES and len(found.curves) == 6
     assert len(found.table()) == 18
     assert "without" in found._repr_html_()
+
+
+def test_few_images_held_out_are_said(world: Path) -> None:
+    words = ("-f", "conv2:0-5", "--random", 2, "--top-k", "1,2", "--no-page", "--json")
+    said = cnnlens("ablate", world / "net.pt", "-d", world / "kinds", "-w", world / "ws", *words)
+    assert said.code == 0 and "conv2: done before" in said.err
+    assert "3 images of red circle held out: its accuracy moves in steps of 0.17" in said.err
+    assert len(said.json["curves"]) == 6
