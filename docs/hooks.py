@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import cnnlens
@@ -219,8 +220,33 @@ def api_pages() -> dict[str, str]:
     pages = {}
     for room, names in public().items():
         lines = [f"# {ROOMS[room]}", "", "All of it is `cnnlens.NAME`.", ""]
-        pages[f"api/{room}.md"] = "\n".join([*lines, *(f"::: {name}\n" for name in names)])
+        lines += [f"::: {name}\n" for name in names]
+        pages[f"api/{room}.md"] = "\n".join([*lines, *(bound() if room == "study" else ())])
     return pages
+
+
+def bound() -> Iterator[str]:
+    """The methods that an investigation has by name, with their keywords."""
+    from cnnlens import Investigation
+
+    yield "## Its methods\n\nEvery command, its options as keywords, with the same defaults.\n"
+    lens = Investigation.__new__(Investigation)  # nothing is opened
+    for name in methods():
+        call = getattr(lens, name)
+        words = [f"*{k}" if p.kind is p.VAR_POSITIONAL else k for k, p in keywords(call)]
+        shown = fill(f"lens.{name}({', '.join(words)})", 90, subsequent_indent="    ")
+        yield f"### {name}\n\n```python\n{shown}\n```\n"
+        yield f"{code(summary(call))} ([options](../commands/{name}.md))\n"
+
+
+def keywords(call: Any) -> list[tuple[str, inspect.Parameter]]:
+    """Parameters of a callable, by name."""
+    return list(inspect.signature(call).parameters.items())
+
+
+def summary(call: Any) -> str:
+    """First sentence of a docstring."""
+    return " ".join(inspect.cleandoc(call.__doc__).split("\n\n")[0].split())
 
 
 # ---- what MkDocs asks for
