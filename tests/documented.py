@@ -38,9 +38,10 @@ def columns() -> list[tuple[re.Pattern[str], list[re.Pattern[str]]]]:
     """Columns of every table, by the pattern of its path."""
     rows = re.findall(r"^\| (`[^|]*?\.csv`[^|]*) \| (.*) \|$", FILES.read_text("utf-8"), re.M)
     found = []
-    for path, names in rows:
-        place = re.compile(pattern(path.split("`")[1]).replace("umap", r"umap\w*"))
-        found.append((place, [re.compile(pattern(n)) for n in re.findall(r"`([^`]+)`", names)]))
+    for paths_, names in rows:
+        known = [re.compile(pattern(name)) for name in re.findall(r"`([^`]+)`", names)]
+        for path in re.findall(r"`([^`]+)`", paths_):
+            found.append((re.compile(pattern(path).replace("umap", r"umap\w*")), known))
     return found
 
 
