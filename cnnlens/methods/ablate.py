@@ -173,8 +173,18 @@ class Ablate(Measurement):
     def plan(self) -> str:
         """Say what is to be done."""
         if self.steering is None:
-            return super().plan()
+            todo = [self._counted(layer) for layer in self.todo] if super().plan() else []
+            return f"{', '.join(todo)}, on {len(self.images.paths)} images" if todo else ""
         return counted(len(self.steering.todo), "picture") if self.steering.todo else ""
+
+    def _counted(self, layer: Layer) -> str:
+        units, concepts = self.units[layer.place], self.directions.get(layer.place, {})
+        words = [
+            counted(len(some), noun)
+            for some, noun in ((units, "unit"), (concepts, "concept"))
+            if some
+        ]
+        return f"{' and '.join(words)} of {layer.name}"
 
     def close(self) -> None:
         """List what was made."""

@@ -235,7 +235,7 @@ def _layer(layer: AblationResult) -> Layer:
         heads = (heads[0].title(), *heads[1:])
         blocks.append(Table(heads, cells))
     if layer.concepts:
-        heads = ("Concept", "Hurts most", "Accuracy", "Score", "Random directions")
+        heads = ("Concept", "Hurts most", "Accuracy", "Score", "Accuracy by random directions")
         blocks.append(Table(heads, [_concept_row(one) for one in layer.concepts]))
     if shown := layer.best(ROWS):
         heads = ("Unit", "Label", "Hurts most", "Accuracy", "Score")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from cnnlens.report.figures import new_figure, save_figure, short
 
@@ -66,5 +67,6 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], before: float) -> None:
         if row["low"] is not None:
             axes.plot([row["k"]] * 2, [row["low"], row["high"]], color=_OWN, lw=0.8)
     axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
