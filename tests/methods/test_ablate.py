@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,8 +19,10 @@ from cnnlens.errors import UsageError
 from cnnlens.methods.ablate import Ablate
 from cnnlens.methods.method import carry_out
 from cnnlens.model.open import open_model
+from cnnlens.report import net2vec_files
 from cnnlens.report.ablate_files import ablations, read_ablation
 from cnnlens.report.blocks import at_units
+from cnnlens.report.net2vec_files import Direction
 from cnnlens.report.unit_facts import facts_of
 from cnnlens.study.investigation import Investigation
 from tests.cli.runner import cnnlens
@@ -220,3 +223,34 @@ def test_few_images_held_out_are_said(world: Path) -> None:
     assert said.code == 0 and "conv2: done before" in said.err
     assert "3 images of red circle held out: its accuracy moves in steps of 0.17" in said.err
     assert len(said.json["curves"]) == 6
+
+
+def test_it_says_what_it_takes_out(world: Path) -> None:
+    for filters, wanted in (
+        (("conv2:0-5",), ""),
+        (("conv2:0-4",), "5 units of conv2, on 18 images"),
+    ):
+        one = ablate(world, filter=filters)
+        one.resolve()
+        assert one.plan() == wanted
+
+
+def test_a_direction_is_what_results_depend_on(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector = np.zeros(64, np.float32)
+    vector[3] = 1
+    known = Direction("part:hair", "concept-part_hair", vector)
+    monkeypatch.setattr(net2vec_files, "read_direction", lambda *_: known)
+    named = {"filter": ("conv2:3", "conv2:[part:hair]")}
+    carry_out(ablate(world, **named))
+    assert todo(world, **named) == []
+    found = read_ablation(world / "ws" / "ablate" / "conv2")
+    (concept,) = found.concepts
+    assert concept.concept == "part:hair" and len(concept.table()) == 3
+    for alone, unit in zip(concept.effects, found[3].effects, strict=True):  # it is unit 3
+        assert alone.logit_change == pytest.approx(unit.logit_change, abs=1e-5)
+    section = ablations(world / "ws")
+    assert section is not None and "part:hair" in str(section.parts[0].blocks)
+    known = known._replace(vector=np.roll(vector, 1))
+    assert todo(world, **named) == ["conv2"]
