@@ -87,7 +87,7 @@ class FormulaLook:
         for tally in self._tallies:
             for rows, counts in tally.of_units():
                 found.append(search.best(rows, counts))
-                yield Step(len(found), total, "formulas")
+                yield Step(len(found), total, "formulas", unit="searches")
         return Formulas.of(found, self._units[-1].stop)
 
 

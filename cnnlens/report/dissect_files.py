@@ -158,11 +158,6 @@ class DissectResult(UnitResults[Unit]):
         """Whether the units were held against chance."""
         return any(unit.p_value is not None for unit in self.units)
 
-    @property
-    def has_formulas(self) -> bool:
-        """Whether formulas were looked for."""
-        return any(unit.formula is not None for unit in self.units)
-
     def best(self, count: int | None = None) -> list[Unit]:
         """List the units of highest IoU; ties go to the lower number."""
         return sorted(self.units, key=lambda unit: (-unit.iou, unit.unit))[:count]
