@@ -19,7 +19,7 @@ from cnnlens.report.unit_facts import healthy
 
 SOURCES = {
     "dissect": "label maps",
-    "formula": "label maps, a formula",
+    "formula": "label maps, a formula (p: of its gain)",
     "classes": "class folders",
     "text": "words",
     "given": "a table",

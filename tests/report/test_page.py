@@ -166,12 +166,13 @@ def test_formulas_stand_beside_labels(workspace):
         "Formulas fit 1 of 40 units better than one concept, mean gain in IoU 0.0123." in tags.text
     )
     assert f"best formula: {words}, IoU 0.750" in tags.text and words not in html
-    facts = unit_layers(workspace)[0].page(int(best["unit"])).facts
     alone = f"{best['label']} alone {float(best['iou']):.3f}"
-    assert facts[0] == ("best formula", f"{words}, IoU 0.750 ({alone}); p of the gain 0.002")
+    assert f"IoU 0.750 ({alone}); p of the gain 0.002" in tags.text
+    label, formula = unit_layers(workspace)[0].page(int(best["unit"])).names
+    assert (label.text, label.score) == (best["label"], float(best["iou"]))
+    assert (formula.text, formula.score, formula.p_value) == (words, 0.75, 0.002)
     other = next(row for row in table if row is not best and row["label"])
-    said = unit_layers(workspace)[0].page(int(other["unit"])).facts
-    assert said[0] == ("best formula", f"none fits better than {other['label']}")
+    assert len(unit_layers(workspace)[0].page(int(other["unit"])).names) == 1
     found = read_dissection(folder)
     assert found[int(best["unit"])].formula == words
     assert found[int(best["unit"])].table()[0]["formula_length"] == 3
