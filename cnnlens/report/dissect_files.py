@@ -63,25 +63,6 @@ class Unit(DissectedUnit, Shown):
     exam: str | None = None
 
     @property
-    def words(self) -> str:
-        """What it detects, for people."""
-        sure = "" if self.p_value is None else f", p {self.p_value:.2g}"
-        kind = f" ({self.category})" if self.category else ""
-        return f"unit {self.unit}: {self.label or 'no concept'}{kind}, IoU {self.iou:.3f}{sure}"
-
-    @property
-    def formula_words(self) -> str:
-        """What its best formula is, for people; empty where there is none."""
-        if not self.formula or self.formula_iou is None:
-            return ""
-        if self.formula_length == 1:
-            return f"none fits better than {self.label}"
-        p_value = self.formula_p_value
-        sure = "" if p_value is None else f"; p of the gain {p_value:.2g}"
-        alone = f"{self.label} alone {self.iou:.3f}"
-        return f"{self.formula}, IoU {self.formula_iou:.3f} ({alone}){sure}"
-
-    @property
     def deadness(self) -> str:
         """Whether it never or hardly ever fires: "dead", "nearly dead" or ""."""
         if self.histogram is not None and self.histogram.is_constant:
