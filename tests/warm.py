@@ -62,6 +62,11 @@ class Process:
             end.close()
 
     @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
         return self._process.exitcode
 
@@ -82,8 +87,7 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         """Signal it."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it, if it still runs."""

@@ -1,0 +1,92 @@
+"""The command: runs the parts, prints every failure with how to repeat it, and the table."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import crowd, folders, full, inputs, kills, names
+from .case import Case
+from .ground import copy_ground, write_ground
+from .table import Row, write_table
+
+PARTS = {
+    "inputs": inputs,
+    "kills": kills,
+    "crowd": crowd,
+    "full": full,
+    "folders": folders,
+    "names": names,
+}
+_MINUTES = 30  # that all of it takes on two quiet cores
+
+
+def main() -> int:
+    given = _options()
+    root = Path(tempfile.mkdtemp(prefix="cnnlens-stress-"))
+    try:
+        ground = write_ground(root / "ground")
+        rows = [_run(name, given, root, ground) for name in given.only]
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print(write_table(rows, given.write and not given.case))
+    return int(any(row.faults for row in rows))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=_MINUTES, help="of 30: the share to run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[*PARTS])
+    parser.add_argument("--case", type=int, default=None, help="one case of one part")
+    parser.add_argument("--jobs", type=int, default=2, help="cases at once")
+    parser.add_argument("--write", action="store_true", help="put the table into the document")
+    given = parser.parse_args()
+    if unknown := {*given.only} - {*PARTS}:
+        parser.error(f"no such part: {', '.join(unknown)} (there are {', '.join(PARTS)})")
+    return given
+
+
+def _run(name: str, given: argparse.Namespace, root: Path, ground: Path) -> Row:
+    """Run a part's cases, some at once."""
+    whole = PARTS[name].WHOLE
+    numbers = range(max(1, round(whole * given.minutes / _MINUTES)))
+    if given.case is not None:
+        numbers = range(given.case, given.case + 1)
+    row = Row(name, PARTS[name].SAYS, given.seed, whole)
+
+    def one(number: int) -> Case:
+        place = copy_ground(ground, root / f"{name}-{number:05}")
+        case = Case(name, number, given.seed, place, ground)
+        try:
+            PARTS[name].check(case)
+        except Exception as error:
+            case.faults.append(f"the case itself fails: {type(error).__name__}: {error}")
+        shutil.rmtree(place, ignore_errors=True)
+        return case
+
+    begun = time.monotonic()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for case in pool.map(one, numbers):
+            row.add(case)
+            if case.faults or given.case is not None:
+                _tell(case)
+    row.seconds = time.monotonic() - begun
+    return row
+
+
+def _tell(case: Case) -> None:
+    print(f"\n{case.part} {case.number}, {case.about}\n  again: {case.again}")
+    for outcome in case.outcomes:
+        print(f"  ran `{outcome}`: {outcome.code}, {outcome.seconds:.1f} s {outcome.error}")
+    for fault in case.faults:
+        print(f"  FAULT {fault}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

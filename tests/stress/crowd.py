@@ -1,0 +1,81 @@
+"""Eight commands at once in one workspace: nothing is lost, and all is as one after the other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .case import Case, contents
+from .ground import QUICK
+from .trial import Running, Words
+
+WHOLE = 20
+SAYS = (
+    "eight commands at once in one workspace: the files of one after the other, every command "
+    "and data set remembered; one that meets a store being written says so, and works later"
+)
+_AT_ONCE = 8
+_HELD = "being written by another process"
+
+_COMMANDS: tuple[Words, ...] = (
+    ("extract", "net.pt", "-d", "kinds", "-l", "conv3"),
+    ("dissect", "net.pt", "-d", "shapes", "-l", "conv2", "--chance", 1, *QUICK),
+    ("dissect", "net.pt", "-d", "shapes", "-l", "conv1", "--chance", 0, *QUICK),
+    ("visualize", "net.pt", "-f", "conv1:0,1", "--steps", 2, *QUICK),
+    ("visualize", "net.pt", "-f", "conv1:2,3", "--steps", 2, *QUICK),
+    ("visualize", "net.pt", "-f", "conv2:4", "--steps", 2, *QUICK),
+    ("invert", "net.pt", "-i", "photos/0.png", "-l", "conv1", "--steps", 2, *QUICK),
+    ("invert", "net.pt", "-i", "photos/1.jpg", "-l", "conv1", "--steps", 2, *QUICK),
+    ("cam", "net.pt", "-i", "photos/0.png", "--method", "gradcam", *QUICK),
+    ("cam", "net.pt", "-i", "photos/2.webp", "--method", "gradcam", *QUICK),
+    ("fool", "net.pt", "-i", "photos/0.png", "--target", 1, "--steps", 2, *QUICK),
+    ("deconv", "net.pt", "-f", "conv1:0", "-i", "photos/0.png", *QUICK),
+    ("label", "net.pt", "-d", "kinds", "-l", "conv1", "--chance", 1, *QUICK),
+    ("cluster", "net.pt", "-d", "kinds", "-l", "conv2", "--only", "categories", *QUICK),
+)
+
+
+def check(case: Case) -> None:
+    """Run eight at once in one workspace, and one after the other in another."""
+    chosen = case.dice.sample(_COMMANDS, _AT_ONCE)
+    case.about = "; ".join(f"{words[0]} {words[3]}" for words in chosen)
+    crowd = [(*words, "-w", "crowd/ws") for words in chosen]
+    running = [Running(case.place, words) for words in crowd]
+    for words, one in zip(crowd, running, strict=True):
+        done = case.keep(one.outcome())
+        if _HELD in done.error:
+            case.counts["told to wait"] += 1
+            case.succeed(*words)
+        else:
+            case.expect(done.code == 0, f"`{done}` fails in a crowd: {done.error}")
+    for words in chosen:
+        case.succeed(*words, "-w", "queue/ws")
+    case.expect_whole(case.place)
+    found, truth = (_results(case.place / name / "ws") for name in ("crowd", "queue"))
+    case.expect_same(found, truth, "at once and one after the other")
+    known, recorded = (_remembered(case.place / name / "ws") for name in ("crowd", "queue"))
+    case.expect(known == recorded, f"workspace.json remembers {known}, not {recorded}")
+
+
+def _results(workspace: Path) -> dict[str, bytes]:
+    """What was found, less what tells in which order commands ended."""
+    found = contents(workspace)
+    del found["workspace.json"]
+    return {name: _sorted(name, content) for name, content in found.items()}
+
+
+def _sorted(name: str, content: bytes) -> bytes:
+    """Give the pictures that a list names by their names, since they stand in order of making."""
+    if not name.endswith(".json"):
+        return content
+    document = json.loads(content)
+    if isinstance(document, dict) and isinstance(document.get("pictures"), list):
+        document["pictures"].sort(key=json.dumps)
+    return json.dumps(document).encode()
+
+
+def _remembered(workspace: Path) -> list[object]:
+    document = json.loads((workspace / "workspace.json").read_text())
+    commands = [text.replace("crowd/ws", "queue/ws") for text in document["commands"]]
+    names = (sorted(entry["name"] for entry in document[key]) for key in ("data", "layers"))
+    return [sorted(set(commands)), *names]
