@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnlens.errors import CnnlensError
 from cnnlens.model.architectures import (
     Architecture,
     Options,
@@ -238,7 +239,14 @@ def build(found: Fit, state: dict[str, torch.Tensor]) -> nn.Module:
         replace_input(net, found.channels)
     for change in found.changes:
         replace_module(net, change.path, change.make())
-    net.load_state_dict(_complete(state, net.state_dict()))
+    try:
+        net.load_state_dict(_complete(state, net.state_dict()))
+    except (RuntimeError, NotImplementedError) as error:  # names and shapes fit, as they were held
+        reason = " ".join(str(error).split()).partition("exception occurred : ")[2] or str(error)
+        raise CnnlensError(
+            f"weights in the file cannot be copied into {found.architecture.name}: {reason[:200]}",
+            "save them as plain dense tensors: {k: v.cpu() for k, v in net.state_dict().items()}",
+        ) from error
     return net
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -211,13 +212,32 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Preprocess:
-        """Build from :meth:`as_dict`'s result; unknown keys are ignored."""
+        """Build from :meth:`as_dict`'s result, out of a file; unknown keys are ignored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When they are no settings.
+        """
         known: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v
             for k, v in settings.items()
             if k in cls.__dataclass_fields__
         }
-        return cls(**known)
+        read = cls(**known)
+        read._check()
+        return read
+
+    def _check(self) -> None:
+        """Refuse what a damaged file says in the place of numbers and names."""
+        numbers = (*self.mean, *self.std, self.scale)
+        sides = [*self.size, *([] if self.resize is None else [self.resize])]
+        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
+            raise ValueError(f"mean {self.mean}, std {self.std}, scale {self.scale}")
+        if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in sides):
+            raise ValueError(f"size {self.size}, resize {self.resize}")
+        if not hasattr(Image.Resampling, str(self.interpolation).upper()):
+            raise ValueError(f"interpolation {self.interpolation!r}")
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:

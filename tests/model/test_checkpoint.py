@@ -79,6 +79,9 @@ def test_googlenet_keeps_its_input_transform(tmp_path: Path) -> None:
         ({"interpretable": {"method": "tomorrow"}}, "holds an interpretable network"),
         ({"state_dict": {"fc.bias": torch.zeros(2)}}, "does not fit its own architecture"),
         ({"preprocess": None}, "is a damaged cnnlens checkpoint"),
+        ({"preprocess": SETTINGS.as_dict() | {"mean": ["9", 0, 0]}}, "damaged cnnlens checkpoint"),
+        ({"preprocess": SETTINGS.as_dict() | {"size": [0, 64]}}, "damaged cnnlens checkpoint"),
+        ({"preprocess": SETTINGS.as_dict() | {"interpolation": {}}}, "damaged cnnlens checkpoint"),
         ({"state_dict": 3}, "is a damaged cnnlens checkpoint"),
     ],
 )
@@ -90,6 +93,14 @@ def test_checkpoints_that_cannot_be_opened_are_named(
     torch.save({**torch.load(path, weights_only=True), **change}, path)
     with pytest.raises(CnnlensError, match=message):
         open_model(str(path), device="cpu")
+
+
+def test_weights_without_numbers_are_refused_in_words(tmp_path: Path) -> None:
+    state = zoo.demo_net(3).state_dict()
+    state["fc.weight"] = state["fc.weight"].to("meta")
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(CnnlensError, match="cannot be copied into zoo:demo_net: .*meta tensor"):
+        open_model(str(tmp_path / "w.pt"), arch="zoo:demo_net", device="cpu")
 
 
 def test_arch_beside_a_checkpoint_is_not_used_and_said(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 from . import crowd, folders, full, inputs, kills, names
 from .case import Case
-from .ground import copy_ground, write_ground
+from .ground import write_ground
 from .table import Row, write_table
 
 PARTS = {
@@ -60,14 +61,18 @@ def _run(name: str, given: argparse.Namespace, root: Path, ground: Path) -> Row:
         numbers = range(given.case, given.case + 1)
     row = Row(name, PARTS[name].SAYS, given.seed, whole)
 
+    places: SimpleQueue[Path] = SimpleQueue()  # one for every case under way
+    for job in range(given.jobs):
+        places.put(root / f"{job}")
+
     def one(number: int) -> Case:
-        place = copy_ground(ground, root / f"{name}-{number:05}")
-        case = Case(name, number, given.seed, place, ground)
+        case = Case(name, number, given.seed, places.get(), ground)
         try:
+            case.begin_anew()
             PARTS[name].check(case)
         except Exception as error:
             case.faults.append(f"the case itself fails: {type(error).__name__}: {error}")
-        shutil.rmtree(place, ignore_errors=True)
+        places.put(case.place)
         return case
 
     begun = time.monotonic()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cli.runner import leftovers
+from tests.cli.runner import files, leftovers
 
-from .trial import Outcome, Running, Words
+from .ground import copy_ground
+from .trial import Outcome, Running
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Case:
     part: str
     number: int
     seed: int
-    place: Path  # its own copy of the ground
+    place: Path  # its own copy of the ground, where other cases were before and will be
     ground: Path  # which nobody changes
     outcomes: list[Outcome] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -36,6 +38,11 @@ class Case:
         """The command that repeats it."""
         given = f"--seed {self.seed} --only {self.part} --case {self.number}"
         return f"python -m tests.stress {given}"
+
+    def begin_anew(self) -> None:
+        """Lay out its place."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        copy_ground(self.ground, self.place)
 
     def run(self, *words: object) -> Outcome:
         """Run a command in its place to its end; its faults are the case's."""
@@ -77,13 +84,8 @@ class Case:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder by their path, less locks; where the folder is, is left out."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.endswith(".lock"):
-            read = path.read_bytes().replace(str(folder.parent).encode(), b"<place>")
-            found[str(path.relative_to(folder))] = read
-    return found
+    """All files below a folder by their path, less locks."""
+    return {name: read for name, read in files(folder).items() if not name.endswith(".lock")}
 
 
 def _words(differ: list[str], found: dict[str, bytes], truth: dict[str, bytes]) -> str:

@@ -39,21 +39,23 @@ def check(case: Case) -> None:
     """Run eight at once in one workspace, and one after the other in another."""
     chosen = case.dice.sample(_COMMANDS, _AT_ONCE)
     case.about = "; ".join(f"{words[0]} {words[3]}" for words in chosen)
-    crowd = [(*words, "-w", "crowd/ws") for words in chosen]
-    running = [Running(case.place, words) for words in crowd]
-    for words, one in zip(crowd, running, strict=True):
+    chosen = [(*words, "-w", "new") for words in chosen]
+    running = [Running(case.place, words) for words in chosen]
+    for words, one in zip(chosen, running, strict=True):
         done = case.keep(one.outcome())
         if _HELD in done.error:
             case.counts["told to wait"] += 1
             case.succeed(*words)
         else:
             case.expect(done.code == 0, f"`{done}` fails in a crowd: {done.error}")
-    for words in chosen:
-        case.succeed(*words, "-w", "queue/ws")
     case.expect_whole(case.place)
-    found, truth = (_results(case.place / name / "ws") for name in ("crowd", "queue"))
-    case.expect_same(found, truth, "at once and one after the other")
-    known, recorded = (_remembered(case.place / name / "ws") for name in ("crowd", "queue"))
+    new = case.place / "new"
+    found, known = _results(new), _remembered(new)
+    case.begin_anew()
+    for words in chosen:
+        case.succeed(*words)
+    case.expect_same(found, _results(new), "at once and one after the other")
+    recorded = _remembered(new)
     case.expect(known == recorded, f"workspace.json remembers {known}, not {recorded}")
 
 
@@ -76,6 +78,5 @@ def _sorted(name: str, content: bytes) -> bytes:
 
 def _remembered(workspace: Path) -> list[object]:
     document = json.loads((workspace / "workspace.json").read_text())
-    commands = [text.replace("crowd/ws", "queue/ws") for text in document["commands"]]
     names = (sorted(entry["name"] for entry in document[key]) for key in ("data", "layers"))
-    return [sorted(set(commands)), *names]
+    return [sorted(set(document["commands"])), *names]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .case import Case, contents
 from .full import may_mount
-from .kills import CHORES, prepare, truth_of
+from .kills import CHORES, prepare, unbroken
 from .trial import Running
 
 WHOLE = 120
@@ -24,7 +24,7 @@ _READ = {"extract": "kinds", "dissect": "shapes", "finetune": "kinds"}
 def check(case: Case) -> None:
     """Take a folder away from a running command, put it back, and run it again."""
     chore = [*CHORES][case.number % len(CHORES)]
-    truth, usual = truth_of(case, chore)
+    truth, usual = unbroken(case, chore)
     prepare(case.place, chore)
     (case.place / "new").mkdir(exist_ok=True)
     manner = case.dice.choice(_MANNERS if may_mount() else _MANNERS[:2])

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from .case import Case, contents
-from .kills import CHORES, prepare, truth_of
+from .kills import CHORES, prepare, unbroken
 from .trial import Running
 
 WHOLE = 120
@@ -26,7 +26,7 @@ _ROOMY = 256 * 2**20
 def check(case: Case) -> None:
     """Run a command with too little room, then with enough."""
     chore = [*CHORES][case.number % len(CHORES)]
-    truth, _ = truth_of(case, chore)
+    truth, _ = unbroken(case, chore)
     prepare(case.place, chore)
     made = case.place / "new"
     need = sum(len(content) for name, content in truth.items() if name.startswith("new/"))

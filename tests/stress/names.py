@@ -1,4 +1,4 @@
-"""Hostile names and texts stay in the page's quotes, the terminal's line, the workspace's folder."""
+"""Hostile names stay in the page's quotes, the terminal's line and the workspace's folder."""
 
 from __future__ import annotations
 

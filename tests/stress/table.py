@@ -63,7 +63,8 @@ class Row:
 
 def write_table(rows: list[Row], into_document: bool) -> str:
     """Give the table in Markdown; where it is asked for, in the place of the document's."""
-    heads = "part|what has to hold|cases|commands|of them|faults|longest|memory|took".split("|")
+    heads = ["part", "what has to hold", "cases", "commands", "of them", "faults"]
+    heads += ["longest", "memory", "took"]
     lines = [_when(rows), "", _line(heads), _line(["---"] * len(heads))]
     text = "\n".join([*lines, *(_line(row.cells()) for row in rows)])
     if into_document:

@@ -71,7 +71,7 @@ class Running:
 
     def __init__(self, folder: Path, words: Words, size: int = 0) -> None:
         self.words = words
-        self._streams: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]
+        self._streams: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in "oe"]  # noqa: SIM115
         ends = tuple(stream.fileno() for stream in self._streams)
         env = environment(OMP_NUM_THREADS="1", COLUMNS="100", HOME=str(folder))
         self.begun = time.monotonic()
