@@ -4,11 +4,12 @@
 # and besides
 #   make docs         the documentation as a site: build/docs/index.html
 #   make dist-check   wheel and sdist, installed in a clean place, run the quick demo
+#   make stress       half an hour of what ends badly: docs/reliability.md
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test docs dist-check clean
+.PHONY: demo test docs dist-check stress clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnnlens demo
@@ -28,6 +29,9 @@ docs: $(VENV)/.installed-docs
 dist-check: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet build
 	.ci/dist-check $(BIN)/python
+
+stress: $(VENV)/.installed-test
+	$(BIN)/python -m tests.stress --write
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .

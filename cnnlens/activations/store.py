@@ -26,6 +26,8 @@ import numpy as np
 from cnnlens.errors import CnnlensError
 
 SCHEMA = 1
+_COLUMNS = ("positions", "images", "categories", "logits")  # the first two are in every store
+_H5PY_RAISES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 MOST_ROWS = 32  # images in a chunk; all smaller numbers of rows divide it
 
 # LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size. Zstd would save a tenth
@@ -141,7 +143,7 @@ class Store:
     def _reading(self, where: str = "") -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, KeyError, ValueError) as error:  # all that h5py raises
+        except _H5PY_RAISES as error:
             raise self._fault(f"is damaged{where} ({_reason(error)})") from error
 
     def _read_key(self) -> StoreKey:
@@ -151,8 +153,13 @@ class Store:
             key = StoreKey(**{n: _plain(self._file.attrs[n]) for n in names})
             self.skipped: list[list[str]] = json.loads(self._file.attrs["skipped"])
             rows, *_ = self._activations.chunks
-            complete = len(self._activations) == len(self._file["positions"])
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            columns = [name for name in _COLUMNS if name in self._file or name in _COLUMNS[:2]]
+            complete = all(len(self._file[name]) == len(self._activations) for name in columns)
+            texts = [v for pair in self.skipped for v in pair]
+            texts += [getattr(key, n) for n in names if n != "schema"]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError
+        except _H5PY_RAISES as error:
             raise self._fault("is not an activation store of cnnlens") from error
         if not complete or self._activations.ndim != 4 or rows < 1:
             raise self._fault("is damaged (its datasets differ in length)")

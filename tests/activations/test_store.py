@@ -116,6 +116,18 @@ def test_refused_stores_are_not_kept_open(store):
     h5py.File(store, "r+").close()
 
 
+@pytest.mark.parametrize("name", ["data", "skipped", "images"])
+def test_what_is_no_text_in_a_store_is_refused_in_words(store, name):
+    with h5py.File(store, "r+") as file:
+        if name == "images":
+            del file[name]
+            file[name] = np.zeros(1)
+        else:
+            file.attrs[name] = np.zeros(3) if name == "data" else "[[1, 2]]"
+    with pytest.raises(CnnlensError, match="not an activation store|differ in length"):
+        Store(store, StoreKey("", "", "", "", "float32"))
+
+
 @pytest.mark.parametrize(
     "shape", [(64, 112, 112), (2048, 7, 7), (1, 1, 1), (3, 500, 700), (512, 14, 14)]
 )

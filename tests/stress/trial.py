@@ -90,12 +90,12 @@ class Running:
     def kill(self) -> None:
         self._process.kill()
 
-    def outcome(self) -> Outcome:
+    def outcome(self, limit: float = SECONDS) -> Outcome:
         """Wait for its end, watching; what takes too much is killed."""
         peak, hung = 0, False
         while not self.ended:
             peak = max(peak, _held(self._process.pid))
-            hung = time.monotonic() > self.begun + SECONDS
+            hung = time.monotonic() > self.begun + limit
             if hung or peak > 1.2 * BYTES:
                 self.kill()
             time.sleep(_WATCH)
