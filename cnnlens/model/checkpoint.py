@@ -83,9 +83,22 @@ def write_torch(path: Path, content: Any) -> None:
         When the file cannot be written.
     """
     buffer = io.BytesIO()  # torch's writer hides why a file cannot be written
-    torch.save(content, buffer)
+    torch.save(_as_values(content, {}), buffer)
     with atomic(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
+
+
+def _as_values(content: Any, texts: dict[str, str]) -> Any:
+    """Give equal contents equal bytes: a pickle also tells which equal parts are one object, and
+    those of a resumed training are others.
+    """
+    if type(content) is str:
+        return texts.setdefault(content, content)
+    if type(content) is dict:
+        return {_as_values(k, texts): _as_values(v, texts) for k, v in content.items()}
+    if type(content) in (list, tuple):
+        return type(content)(_as_values(v, texts) for v in content)
+    return content
 
 
 def is_checkpoint(content: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.prepare import Request, check
 from cnnlens.model import zoo
-from cnnlens.model.checkpoint import save_checkpoint
+from cnnlens.model.checkpoint import save_checkpoint, write_torch
 from cnnlens.model.classes import class_scores, gives_scores
 from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
@@ -101,6 +101,17 @@ def test_weights_without_numbers_are_refused_in_words(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(CnnlensError, match="cannot be copied into zoo:demo_net: .*meta tensor"):
         open_model(str(tmp_path / "w.pt"), arch="zoo:demo_net", device="cpu")
+
+
+def test_equal_contents_are_equal_bytes_whatever_objects_they_are(tmp_path: Path) -> None:
+    for name, apart in (("a", False), ("b", True)):
+        term = "filter loss"
+        other = "".join(["filter", " loss"]) if apart else term  # an equal text, another object
+        entry = [term]
+        training = {"history": [{term: 1.0}, {other: 2.0}], "terms": [entry, [*entry]]}
+        training["again"] = training["terms"][0] if apart else [term]
+        write_torch(tmp_path / name, training)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_arch_beside_a_checkpoint_is_not_used_and_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from tests.cli.runner import files, leftovers
 
 from .ground import copy_ground
 from .trial import Outcome, Running
+
+_UNTIMED = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC")  # when the results on a page were made
 
 
 @dataclass
@@ -84,8 +87,12 @@ class Case:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder by their path, less locks."""
-    return {name: read for name, read in files(folder).items() if not name.endswith(".lock")}
+    """All files below a folder by their path, less locks; pages less their time."""
+    return {
+        name: _UNTIMED.sub(b"", read) if name.endswith(".html") else read
+        for name, read in files(folder).items()
+        if not name.endswith(".lock")
+    }
 
 
 def _words(differ: list[str], found: dict[str, bytes], truth: dict[str, bytes]) -> str:
