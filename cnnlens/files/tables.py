@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TextIO, TypeVar, get_type_hints
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
@@ -22,9 +22,26 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         # what is no Unicode in a file name is written as an escape: the file stays UTF-8
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def csv_writer(file: TextIO) -> Any:
+    """Return a writer of rows that end in a newline, in which any text reads back as it was.
+
+    Before Python 3.13 only characters of the line's own end are quoted: a carriage return in a name
+    would end a row for whoever reads it.
+    """
+    return csv.writer(_Lines(file), lineterminator="\r\n")
+
+
+class _Lines:
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:

@@ -9,7 +9,6 @@ JavaScript; the script adds search, order and keys. Equal results make equal byt
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import to_json
+from cnnlens.files.tables import csv_writer
 from cnnlens.progress import Step, followed
 from cnnlens.report.contents import read_workspace
 from cnnlens.report.figures.units import spread
@@ -190,7 +190,7 @@ class _Writer:
         )  # fmt: skip
         file = (self.folder / layer.href).with_name("units.csv")
         with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as opened:
-            writer = csv.writer(opened, lineterminator="\n")
+            writer = csv_writer(opened)
             writer.writerow(CSV_COLUMNS)
             writer.writerows(csv_row(unit.page) for unit in layer.units)
 

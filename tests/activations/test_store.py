@@ -124,7 +124,7 @@ def test_what_is_no_text_in_a_store_is_refused_in_words(store, name):
             file[name] = np.zeros(1)
         else:
             file.attrs[name] = np.zeros(3) if name == "data" else "[[1, 2]]"
-    with pytest.raises(CnnlensError, match="not an activation store|differ in length"):
+    with pytest.raises(CnnlensError, match=r"not an activation store|differ in length"):
         Store(store, StoreKey("", "", "", "", "float32"))
 
 

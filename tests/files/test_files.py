@@ -166,6 +166,12 @@ def test_damaged_csv_is_named(tmp_path):
             read(tmp_path / "gone")
 
 
+@pytest.mark.parametrize("label", ["a\rb", "a\r\nb", "\r", "a\nb", "a\x0bb\u2028", '"\r"'])
+def test_a_carriage_return_in_a_name_ends_no_row(tmp_path, label):
+    write_csv(tmp_path / "a.csv", ["label", "n"], [[label, 1], ["b", 2]])
+    assert read_csv(tmp_path / "a.csv") == [{"label": label, "n": "1"}, {"label": "b", "n": "2"}]
+
+
 def test_near_names_are_offered_once():
     assert did_you_mean("layer5", ["layer4", "layer4", "fc"]) == "did you mean layer4?"
     assert did_you_mean("x", ["layer4"]) == ""

@@ -99,7 +99,7 @@ def test_weights_without_numbers_are_refused_in_words(tmp_path: Path) -> None:
     state = zoo.demo_net(3).state_dict()
     state["fc.weight"] = state["fc.weight"].to("meta")
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(CnnlensError, match="cannot be copied into zoo:demo_net: .*meta tensor"):
+    with pytest.raises(CnnlensError, match=r"cannot be copied into zoo:demo_net: .*meta tensor"):
         open_model(str(tmp_path / "w.pt"), arch="zoo:demo_net", device="cpu")
 
 

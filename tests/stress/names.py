@@ -186,7 +186,8 @@ class _Quotes(HTMLParser):
         self._data = tag == "script" and ("type", "application/json") in attrs
         own = "pwned" in tag or any("pwned" in key for key, _ in attrs)
         runs = any(key.startswith("on") and "pwned" in (value or "") for key, value in attrs)
-        follows = any((value or "").lstrip().startswith("javascript:") for _, value in attrs)
+        places = [value or "" for key, value in attrs if key in ("href", "src", "action")]
+        follows = any(value.lstrip().startswith("javascript:") for value in places)
         if own or runs or follows:
             self.found.append((self.get_starttag_text() or tag)[:200])
 
