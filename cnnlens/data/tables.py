@@ -257,6 +257,8 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for line, cells in enumerate(csv.reader(file), 1):
+                if any("\0" in cell for cell in cells):  # which no name in HDF5 can hold
+                    raise RowFault(path, line, "it holds a NUL character")
                 if any(cell.strip() for cell in cells):
                     yield line, [cell.strip() for cell in cells]
     except FileNotFoundError:

@@ -268,6 +268,7 @@ def test_malformed_rows_are_named(tmp_path: Path, row: str, what: str) -> None:
         ("label.csv", "number,name\n1,red\n", "has no column 'category'"),
         ("label.csv", "number,name,category\n", "defines no labels"),
         ("label.csv", "number,name,category\nx,red,color\n", "row 2: the label number is 'x'"),
+        ("label.csv", "number,name,category\n1,r\0d,color\n", "row 2: it holds a NUL character"),
         (
             "label.csv",
             "number,name,category\n1,a,object\n1,b,object\n",
