@@ -102,7 +102,7 @@ class Terminated(BaseException):
 _INTERRUPTS = (KeyboardInterrupt, typer.Abort, Terminated)
 
 # libraries whose warnings say nothing to who looks at a model; a user's own code may still warn
-_WARNERS = ("PIL", "torch", "torchvision", "timm", "numba", "h5py", "matplotlib")
+_WARNERS = ("PIL", "torch", "torchvision", "timm", "numba", "h5py", "matplotlib", "sklearn")
 
 
 def main() -> None:

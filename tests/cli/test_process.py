@@ -9,11 +9,13 @@ import select
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from cnnlens.cli import app
 from cnnlens.data.decode import load_image
 from tests import warm
 
@@ -172,6 +174,23 @@ def test_forced_colours_do_not_reach_a_pipe(tmp_path):
     assert answer.code == 0 and ESCAPE not in answer.out + answer.err
     answer = warm_process("report", "-w", tmp_path, FORCE_COLOR="1", CLICOLOR_FORCE="1")
     assert answer.code == 1 and ESCAPE not in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("module", "heard"),
+    [("sklearn.linear_model._coordinate_descent", False), ("torch.nn", False), ("mine", True)],
+)
+def test_only_a_users_own_code_warns(monkeypatch, module, heard):
+    monkeypatch.setattr(app, "_listen", lambda: None)
+    monkeypatch.setattr(
+        app, "_run", lambda *given: warnings.warn_explicit("odd", UserWarning, "x.py", 1, module)
+    )
+    monkeypatch.setattr(sys, "argv", ["cnnlens"])
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings(record=True) as said, pytest.raises(SystemExit):
+        warnings.simplefilter("always")
+        app.main()
+    assert bool(said) == heard
 
 
 def test_warnings_of_libraries_stay_inside(tmp_path, model):

@@ -24,6 +24,7 @@ PARTS = {
     "folders": folders,
     "names": names,
 }
+_TOLD = 50  # cases between two lines that say how far it is
 _MINUTES = 30  # that all of it takes on two quiet cores
 
 
@@ -35,7 +36,7 @@ def main() -> int:
         rows = [_run(name, given, root, ground) for name in given.only]
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print(write_table(rows, given.write and not given.case))
+    print(write_table(rows, given.write and given.case is None))
     return int(any(row.faults for row in rows))
 
 
@@ -79,6 +80,8 @@ def _run(name: str, given: argparse.Namespace, root: Path, ground: Path) -> Row:
     with ThreadPoolExecutor(given.jobs) as pool:
         for case in pool.map(one, numbers):
             row.add(case)
+            if row.cases % _TOLD == 0:
+                print(f"{name}: {row.cases} of {len(numbers)}", file=sys.stderr, flush=True)
             if case.faults or given.case is not None:
                 _tell(case)
     row.seconds = time.monotonic() - begun

@@ -48,6 +48,7 @@ class Outcome:
             f"unexpected: {self.error}": "error: unexpected" in self.err,
             f"{len(errors)} lines of error": self.code in (1, 2) and len(errors) != 1,
             f"an error but exit status 0: {self.error}": self.code == 0 and bool(errors),
+            f"a library's warning: {_warning(self.err)}": bool(_warning(self.err)),
             f"HDF5's own words: {self.err[:300]}": "HDF5-DIAG" in self.err,
         }
         return [f"`{self}`: {what}" for what, is_so in found.items() if is_so]
@@ -110,6 +111,11 @@ def _there(folder: str, size: int, words: Words) -> None:
     if size:
         warm.without_room(size, *words)
     warm.command(*words)
+
+
+def _warning(said: str) -> str:
+    found = re.search(r"^.*:\d+: \w*Warning: .*$", said, re.M)
+    return found[0] if found else ""
 
 
 def _held(pid: int) -> int:
