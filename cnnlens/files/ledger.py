@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,13 @@ class Ledger:
             write_json(self.path, document)
             self._journal.unlink(missing_ok=True)
         return document
+
+    @contextmanager
+    def held(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield what is listed, by whomever, and let nobody list more in the meantime."""
+        make_folder(self.folder)
+        with alone_in(self.folder):
+            yield list(self._on_disk(pass_over=True).values())
 
     def _on_disk(self, pass_over: bool) -> dict[str, dict[str, Any]]:
         """Read what is listed and what a killed run left, of which the files are there."""

@@ -184,9 +184,7 @@ class Visualize(Pictured):
     # ---- making
 
     def work(self) -> Iterator[Step]:
-        """Optimize layer after layer, since a pass ends at its layer; then set beside, lay out."""
-        from cnnlens.report.figures.visualize import write_sheet
-
+        """Optimize layer after layer, since a pass ends at its layer; then set beside."""
         if any(part.todo for part in self.parts):
             yield from self.prior.work()
         for part in self.parts:
@@ -201,8 +199,17 @@ class Visualize(Pictured):
                     self.study.voice.note(f"no labels beside the pictures: {error.message}")
                 yield from part.set_beside()
             self.prior.compare(part)
-            title = f"{part.name} · {self.study.model.arch}"
-            write_sheet(part.ledger.folder, part.ledger.entries.values(), title)
+
+    def close(self) -> None:
+        """List the pictures, then lay out all that are listed: another process lists its own."""
+        from cnnlens.report.figures.visualize import write_sheet
+
+        super().close()
+        for part in self.parts:
+            if not part.ledger.entries:
+                continue
+            with part.ledger.held() as entries:
+                write_sheet(part.ledger.folder, entries, f"{part.name} · {self.study.model.arch}")
 
     def _optimize(self) -> Iterator[Step]:
         """Make the pictures; one bar for the whole request counts the steps of all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from cnnlens.cli import app
+from cnnlens.files.ledger import Ledger
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.open import open_model
 from cnnlens.model.zoo import ZOO
@@ -53,6 +55,24 @@ def test_pictures_sheet_and_json(cli, tmp_path):
         assert {"file", "layer", "unit", "initial", "final", "trace"} <= entry.keys()
         assert len(entry["trace"]) == 4
     assert listed(folder)["settings"]["steps"] == 4
+
+
+def test_the_sheet_shows_what_another_process_has_listed_meanwhile(cli, tmp_path, monkeypatch):
+    cli("-f", "conv1:1", *STEPS, where=tmp_path / "other")
+    cli("-f", "conv1:1,3", *STEPS, where=tmp_path / "both")
+    mine, other = (tmp_path / name / "visualize" / "conv1" for name in ("mine", "other"))
+    real = Ledger.close
+
+    def close(ledger, summary):
+        for name in ("1.png", "visualize.json"):
+            shutil.copy(other / name, mine / name)
+        return real(ledger, summary)
+
+    monkeypatch.setattr(Ledger, "close", close)
+    cli("-f", "conv1:3", *STEPS, where=tmp_path / "mine")
+    assert [entry["unit"] for entry in listed(mine)["pictures"]] == [1, 3]
+    both = tmp_path / "both" / "visualize" / "conv1" / "sheet.png"
+    assert Image.open(mine / "sheet.png").size == Image.open(both).size
 
 
 def test_final_is_what_the_network_says_of_the_png(cli, tmp_path):
