@@ -96,6 +96,20 @@ class ImageSet:
         """Where an image is."""
         return self.root / self.paths[index]
 
+    def check_there(self) -> None:
+        """Tell one image that is gone from all of them being away, a disk that was unplugged.
+
+        Raises
+        ------
+        CnnlensError
+            When the data folder is not there any more.
+        """
+        if not self.root.is_dir():
+            raise CnnlensError(
+                f"{self.root} is gone since the command began",
+                "bring it back; the same command goes on",
+            )
+
     def is_turned(self, index: int, stored: tuple[int, int], turned: tuple[int, int]) -> bool:
         """Whether an image is turned as its orientation tag says, by both its sizes (H, W)."""
         return True

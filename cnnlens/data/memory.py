@@ -45,6 +45,9 @@ class MemoryImages(ImageSet):
         """What the data is called, which names its activation stores."""
         return self.root.name
 
+    def check_there(self) -> None:
+        """Nothing in memory is in a folder."""
+
     def item(self, index: int) -> Any:
         """Return an image as it was given.
 

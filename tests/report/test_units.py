@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
 from cnnlens.measure.units import units
 from cnnlens.methods import sections
 from cnnlens.model.preprocess import Preprocess
@@ -108,6 +109,13 @@ def test_channels_that_are_no_colours_are_shown_as_their_mean(photos: ImageSet) 
     shown = plane_seen(photos, 3, grey_net)
     assert shown.shape == (SIDE, SIDE, 3) and (shown == shown[..., :1]).all()
     np.testing.assert_array_equal(shown[12, 20], [grey(3, 1, 2)] * 3)
+
+
+def test_an_image_that_is_gone_is_grey_and_a_folder_that_is_gone_an_error(tmp_path: Path) -> None:
+    settings = Preprocess((SIDE, SIDE))
+    assert (plane_seen(ImageSet(tmp_path, ("a.png",)), 0, settings) == 128).all()
+    with pytest.raises(CnnlensError, match="away is gone since the command began"):
+        plane_seen(ImageSet(tmp_path / "away", ("a.png",)), 0, settings)
 
 
 def test_the_section_says_what_is_known(workspace: Path) -> None:

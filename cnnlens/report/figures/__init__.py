@@ -111,7 +111,8 @@ def as_seen(
 def plane_seen(images: ImageSet, position: int, preprocess: Preprocess) -> np.ndarray:
     """Return a network's input plane for people, (H, W, 3) uint8; grey where the image is gone.
 
-    Of channels that are no colours the mean is shown.
+    Of channels that are no colours the mean is shown. Where all images are away that is an error,
+    since grey pictures would stay when they are back.
     """
     try:
         if preprocess.channels in images.bands:
@@ -120,6 +121,7 @@ def plane_seen(images: ImageSet, position: int, preprocess: Preprocess) -> np.nd
         else:
             pixels = preprocess.pixels(images.load(position), images.aligned)  # (H, W, C)
     except DamagedImage:
+        images.check_there()
         return np.full((*preprocess.size, 3), 128, np.uint8)
     if pixels.shape[2] != 3:
         pixels = pixels.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
