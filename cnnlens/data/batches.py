@@ -135,6 +135,7 @@ def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
     try:
         return images.pixels(index, preprocess)
     except DamagedImage as damage:
+        images.check_there()
         return path, damage.reason
 
 

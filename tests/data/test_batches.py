@@ -40,6 +40,18 @@ def threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("cnnlens-decode")]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_whose_folder_goes_meanwhile_are_not_taken_for_damaged(
+    tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "a").mkdir()
+    images = folder(tmp_path / "a", 100)
+    seen = batches(images, SMALL, batch_size=1, workers=workers, start=98)  # two are tolerated
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(CnnlensError, match="a is gone since the command began"):
+        list(seen)
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_images_come_in_order_in_full_batches(tmp_path: Path, workers: int) -> None:
     images = folder(tmp_path, 11)
