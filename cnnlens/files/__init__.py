@@ -222,10 +222,19 @@ def mark(value: Any) -> str:
     return hashlib.sha256(to_json(value, only_ascii=True).encode()).hexdigest()[:16]
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON document; a missing, damaged or foreign file is named as such."""
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+def read_json(path: Path, finite: bool = False) -> Any:
+    """Read a JSON document; a missing, damaged or foreign file is named as such.
+
+    Where it is to be written again, all its numbers must be `finite`, as JSON has them.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_refuse if finite else None
+        )
     except FileNotFoundError:
         raise CnnlensError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:

@@ -88,7 +88,7 @@ class Ledger:
             document, entries = read_list(self.path, self.listed, "--force makes it anew")
             self.summary = {k: v for k, v in document.items() if k != self.listed}
             return {entry["file"]: entry for entry in entries}
-        document = read_json(self.path)
+        document = read_json(self.path, finite=True)
         if not isinstance(document, dict):
             raise CnnlensError(
                 f"{self.path} is damaged: it lists no results", "--force makes it anew"
@@ -188,7 +188,7 @@ def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[
     CnnlensError
         When it lists none, or one has no file; `redo` is the way out.
     """
-    document = read_json(path)
+    document = read_json(path, finite=True)
     entries = document.get(listed) if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise CnnlensError(f"{path} is damaged: it lists no {listed}", redo)

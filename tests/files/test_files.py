@@ -172,6 +172,13 @@ def test_a_carriage_return_in_a_name_ends_no_row(tmp_path, label):
     assert read_csv(tmp_path / "a.csv") == [{"label": label, "n": "1"}, {"label": "b", "n": "2"}]
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_json_with_what_is_no_number_is_damaged(tmp_path, word):
+    (tmp_path / "a.json").write_text(f'{{"a": [1, {word}]}}')
+    with pytest.raises(CnnlensError, match=f"a.json is damaged: {word} is no number"):
+        read_json(tmp_path / "a.json", finite=True)
+
+
 def test_near_names_are_offered_once():
     assert did_you_mean("layer5", ["layer4", "layer4", "fc"]) == "did you mean layer4?"
     assert did_you_mean("x", ["layer4"]) == ""

@@ -17,19 +17,20 @@ SAYS = (
 _AT_ONCE = 8
 _HELD = "being written by another process"
 
+# pictures are of a layer that nothing is measured at: they show what measurements are there
 _COMMANDS: tuple[Words, ...] = (
-    ("extract", "net.pt", "-d", "kinds", "-l", "conv3"),
+    ("extract", "net.pt", "-d", "kinds", "-l", "conv1"),
     ("dissect", "net.pt", "-d", "shapes", "-l", "conv2", "--chance", 1, *QUICK),
     ("dissect", "net.pt", "-d", "shapes", "-l", "conv1", "--chance", 0, *QUICK),
-    ("visualize", "net.pt", "-f", "conv1:0,1", "--steps", 2, *QUICK),
-    ("visualize", "net.pt", "-f", "conv1:2,3", "--steps", 2, *QUICK),
-    ("visualize", "net.pt", "-f", "conv2:4", "--steps", 2, *QUICK),
-    ("invert", "net.pt", "-i", "photos/0.png", "-l", "conv1", "--steps", 2, *QUICK),
-    ("invert", "net.pt", "-i", "photos/1.jpg", "-l", "conv1", "--steps", 2, *QUICK),
+    ("visualize", "net.pt", "-f", "conv3:0,1", "--steps", 2, *QUICK),
+    ("visualize", "net.pt", "-f", "conv3:2,3", "--steps", 2, *QUICK),
+    ("visualize", "net.pt", "-f", "conv3:4", "--steps", 2, *QUICK),
+    ("invert", "net.pt", "-i", "photos/0.png", "-l", "conv3", "--steps", 2, *QUICK),
+    ("invert", "net.pt", "-i", "photos/1.jpg", "-l", "conv3", "--steps", 2, *QUICK),
     ("cam", "net.pt", "-i", "photos/0.png", "--method", "gradcam", *QUICK),
     ("cam", "net.pt", "-i", "photos/2.webp", "--method", "gradcam", *QUICK),
     ("fool", "net.pt", "-i", "photos/0.png", "--target", 1, "--steps", 2, *QUICK),
-    ("deconv", "net.pt", "-f", "conv1:0", "-i", "photos/0.png", *QUICK),
+    ("deconv", "net.pt", "-f", "conv3:0", "-i", "photos/0.png", *QUICK),
     ("label", "net.pt", "-d", "kinds", "-l", "conv1", "--chance", 1, *QUICK),
     ("cluster", "net.pt", "-d", "kinds", "-l", "conv2", "--only", "categories", *QUICK),
 )

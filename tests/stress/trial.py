@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests import warm
 from tests.cli.runner import environment
 
 SECONDS, BYTES = 60, 2 * 2**30  # more of either is a fault
+# starting a process asks after all others, and how one ended can be asked only once
+_ONE = threading.Lock()
 _WATCH = 0.02  # seconds between two looks
 
 Words = tuple[object, ...]
@@ -76,11 +79,13 @@ class Running:
         ends = tuple(stream.fileno() for stream in self._streams)
         env = environment(OMP_NUM_THREADS="1", COLUMNS="100", HOME=str(folder))
         self.begun = time.monotonic()
-        self._process = warm.Process(_there, (str(folder), size, words), env, ends)
+        with _ONE:
+            self._process = warm.Process(_there, (str(folder), size, words), env, ends)
 
     @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        with _ONE:
+            return self._process.poll() is not None
 
     def wait_until(self, seconds: float) -> bool:
         """Wait until so long after its begin; say whether it still runs then."""
