@@ -89,6 +89,7 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
         "dissect",
         "net2vec",
         "label",
+        "exam",
         "ablate",
         "visualize",
         "deconv",
@@ -113,7 +114,9 @@ def test_the_page_shows_what_its_best_units_want_to_see_and_what_drove_them(show
 def test_in_a_hurry_it_leaves_out_what_is_slow_and_says_so(shown, tmp_path, capsys):
     out = tmp_path / "demo"  # networks, data and pictures are there: only what is asked is seen
     shutil.copytree(shown[0], out)
-    late = ("net2vec", "label", "ablate", "evolve", "invert", "cluster", "explain", "compare")
+    late = (
+        "net2vec", "label", "exam", "ablate", "evolve", "invert", "cluster", "explain", "compare",
+    )  # fmt: skip
     for name in late:
         shutil.rmtree(out / "trained" / name)
     words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "3"]

@@ -199,6 +199,7 @@ def search(tour: Tour) -> None:
         ("cluster", {**trees, "only": "filters"}),
         ("label", {"data": tour.kinds, "layer": (_DEEP,)}),  # by the branches of that tree, too
         ("ablate", {"data": tour.kinds, "filter": (_DEEP,), "top_k": (1, 2, 5), "random": 10}),
+        ("exam", {"layer": (_DEEP,)}),  # of these names, and of what dissection says
         # a picture that the trees have not seen goes down the filters of its kind
         ("explain", {"image": photos[:1], "data": tour.kinds, "layer": _DEEP}),
     )  # fmt: skip
@@ -265,7 +266,7 @@ def demo(screen: Screen, **asked: Any) -> None:
     if tour.quick:
         left = (
             "combinations of units, their course over the training, inversion, a generator, trees, "
-            "names from classes, what these lose without units, interpretable networks"
+            "names from classes, their exam, what classes lose without units, interpretable networks"
         )
         screen.note(f"left out: {left}; the same command without --quick adds them")
     screen.say(f"page: {page}")

@@ -23,7 +23,7 @@ from cnnlens.measure.meaning import Meaning, read_meaning
 from cnnlens.progress import Step
 
 _BATCH = 256
-_SHARE = 0.04  # of the images that a planted concept is on, at least
+_SHARE, _LEAST = 0.04, 8  # of the images that a planted concept is on, at least: share, number
 
 
 @dataclass(eq=False)
@@ -133,7 +133,7 @@ def plant_maps(
     extent : (int, int)
         (H, W) of the maps.
     count : int
-        Units: of one concept, of two joined by OR, of two categories joined by AND, in turn.
+        Units: of one concept, of two joined by OR, by AND, in turn.
     ratio, seed
         As in `plant_classes`.
     """
@@ -142,13 +142,14 @@ def plant_maps(
     for _ in singles.steps(positions, np.arange(len(positions))):
         pass
     rng = np.random.default_rng((seed, 5))
-    often = np.flatnonzero(singles.shows.sum(axis=0) >= max(8, _SHARE * len(positions)))
+    least = max(_LEAST, _SHARE * len(positions))
+    often = np.flatnonzero(singles.shows.sum(axis=0) >= least)
     if not len(often):
         raise CnnlensError(
             f"no concept of {data.name} is on so many images that it could be planted",
             "leave out --planted",
         )
-    texts = [str(text) for text in _drawn(singles.shows, often, list(names), count, rng)]
+    texts = [str(text) for text in _drawn(singles, often, list(names), count, rng)]
     meanings = [read_meaning(text, names) for text in texts]
     signal = np.zeros((len(positions), count, *extent), np.float32)
     column = {name: at for at, name in enumerate(names)}
@@ -167,25 +168,26 @@ def plant_maps(
 
 
 def _drawn(
-    shows: np.ndarray, often: np.ndarray, names: list[str], count: int, rng: np.random.Generator
+    singles: MapTruth, often: np.ndarray, names: list[str], count: int, rng: np.random.Generator
 ) -> Iterator[str]:
-    """Draw concepts in turn with pairs: OR of any two, AND of two that often are on one image.
-
-    Those joined by AND are of two categories: within one, no two are at one pixel.
-    """
-    category = np.array([name.partition(":")[0] for name in names])
+    """Draw concepts in turn with pairs: OR of any two, AND of two that meet on enough images."""
     for number in range(count):
         one = int(rng.choice(often))
         word = ("", "OR", "AND")[number % 3]
-        together = (shows[:, often] & shows[:, [one]]).sum(axis=0)
-        enough = together >= max(8, _SHARE * len(shows)) if word == "AND" else together >= 0
+        others = [int(other) for other in rng.permutation(often) if other != one]
         if word == "AND":
-            enough &= category[often] != category[one]
-        others = often[enough & (often != one)]
-        if word and len(others):
-            yield f"{names[one]} {word} {names[int(rng.choice(others))]}"
-        else:
-            yield names[one]
+            others = [other for other in others if _meet(singles, one, other)][:1]
+        yield f"{names[one]} {word} {names[others[0]]}" if word and others else names[one]
+
+
+def _meet(singles: MapTruth, one: int, other: int) -> bool:
+    """Whether two concepts are at one pixel on enough images to be one that is planted."""
+    rows = np.flatnonzero(singles.shows[:, one] & singles.shows[:, other])
+    least = max(_LEAST, _SHARE * len(singles.shows))
+    if len(rows) < least:
+        return False
+    both = (singles.masks[one, row] & singles.masks[other, row] for row in rows.tolist())
+    return sum(bool(bits.any()) for bits in both) >= least
 
 
 def _smaller(mask: np.ndarray, extent: tuple[int, int]) -> np.ndarray:

@@ -152,8 +152,8 @@ def images_of(study: Study, labels: LabelSet, asked: Path | None) -> ImageSet:
                 if images is not None and images.fingerprint == made_on:
                     return study.images(images, KINDS, default=False)
         raise UsageError(
-            f"the images that the labels of '{labels.method}' were made on are not there any more",
-            "name images with classes or label maps with -d DIR",
+            f"the images that the labels of '{labels.method}' were made on are gone or changed",
+            "redo the labels, or name images with classes or label maps with -d DIR",
         )
     return study.images(asked, KINDS)
 

@@ -180,7 +180,7 @@ def test_nothing_to_examine_says_what_to_do(world: Path) -> None:
         exam(world, layer=("conv1",)).resolve()
     assert "cnnlens dissect" in (caught.value.hint or "")
     shutil.rmtree(world / "shapes")
-    with pytest.raises(UsageError, match="images that the labels of 'dissect' were made on"):
+    with pytest.raises(UsageError, match="labels of 'dissect' were made on are gone or changed"):
         exam(world).resolve()
     for one in list((world / "kinds").glob("red circle/*"))[3:]:
         one.unlink()  # a class of three images is examined all the same
