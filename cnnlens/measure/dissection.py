@@ -46,9 +46,14 @@ class Concepts:
 
     @cached_property
     def words(self) -> list[str]:
-        """Names that tell them apart: ``hair (part)`` where two categories have hair."""
-        many = Counter(concept.label for concept in self.names)
-        return [c.label if many[c.label] == 1 else f"{c.label} ({c.category})" for c in self.names]
+        """Names that tell them apart (see `concept_words`)."""
+        return concept_words(self.names)
+
+
+def concept_words(concepts: Sequence[Concept]) -> list[str]:
+    """Give names that tell concepts apart: ``hair (part)`` where two categories have hair."""
+    many = Counter(concept.label for concept in concepts)
+    return [c.label if many[c.label] == 1 else f"{c.label} ({c.category})" for c in concepts]
 
 
 def best_of(scores: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.broden import Broden
+from cnnlens.measure.dissection import concept_words
 from cnnlens.measure.exam import Claim, Exam, Overlaps, Truth
 from cnnlens.measure.iou import GroundTruth, LabelCache
 from cnnlens.measure.masks import MaskPixels, compiled, mask_pixels
@@ -49,12 +50,22 @@ class Among:
         return look
 
 
-def concepts_by_name(data: Broden, pooled: bool = False) -> dict[str, int]:
-    """Look up concepts by label, the first of several, and by ``category:label``."""
-    found: dict[str, int] = {}
-    for at, concept in enumerate(data.concept_space(pooled=pooled).concepts):
-        found.setdefault(concept.label, at)
-        found[f"{concept.category}:{concept.label}"] = at
+def concept_index(data: Broden) -> dict[str, int]:
+    """Number concepts by names that tell them apart (see `concept_words`)."""
+    concepts = data.concept_space().concepts
+    return {name: at for at, name in enumerate(concept_words(concepts))}
+
+
+def concept_names(data: Broden) -> dict[str, str]:
+    """Look up those names by ``label (category)``, ``category:label``, and label, of several the
+    first.
+    """
+    found: dict[str, str] = {}
+    concepts = data.concept_space().concepts
+    for concept, name in zip(concepts, concept_words(concepts), strict=True):
+        found.setdefault(concept.label, name)
+        found[f"{concept.category}:{concept.label}"] = name
+        found.setdefault(f"{concept.label} ({concept.category})", name)
     return found
 
 
@@ -65,15 +76,13 @@ class MapTruth:
     ----------
     data : Broden
         With label maps.
-    names : mapping of str to int
-        Concepts by name.
     meanings : sequence of Meaning
-        What labels say, of these names.
+        What labels say, of the names in `concept_index`.
     """
 
-    def __init__(self, data: Broden, names: Mapping[str, int], meanings: Sequence[Meaning]) -> None:
+    def __init__(self, data: Broden, meanings: Sequence[Meaning]) -> None:
         self._book = LabelCache(data.concept_space(), len(data.paths), keep=False, by_concept=False)
-        self._names, self._meanings = names, list(meanings)
+        self._names, self._meanings = concept_index(data), list(meanings)
         self._category = self._book.space.category_of
         self.masks: dict[tuple[int, int], np.ndarray] = {}  # by meaning and row: bits
         self.sizes: dict[int, tuple[int, int]] = {}
@@ -112,14 +121,18 @@ class MapTruth:
                 found[concept] = _mask(truth, concept, concept in there)
             return found[concept]
 
+        def is_told(name: str) -> bool:
+            return bool(truth.present[self._category[self._names[name]]])
+
         for at, meaning in enumerate(self._meanings):
             concepts = [self._names[name] for name in meaning.concepts]
-            if not truth.present[self._category[concepts]].all():
+            told = truth.present[self._category[concepts]]
+            if not (told.all() if meaning.formula is None else told.any()):
                 continue  # nobody says whether it is there
             if meaning.formula is None and there.isdisjoint(concepts):
                 self.amount[row, at] = 0
                 continue
-            where = meaning.where(mask)
+            where = meaning.where(mask, is_told)
             self.shows[row, at] = where.any()
             self.amount[row, at] = (
                 where.mean()

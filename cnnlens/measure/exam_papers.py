@@ -16,8 +16,9 @@ from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissect import dissect_steps
+from cnnlens.measure.dissection import Dissection
 from cnnlens.measure.exam import Claim, Exam, Sheet, class_truth, examine
-from cnnlens.measure.exam_maps import Among, MapTruth, OverlapCounter, concepts_by_name
+from cnnlens.measure.exam_maps import Among, MapTruth, OverlapCounter, concept_names
 from cnnlens.measure.linear_labels import Parts, class_concepts, split
 from cnnlens.measure.meaning import Meaning, read_meaning
 from cnnlens.measure.planted import Planted, plant_classes, plant_maps
@@ -44,7 +45,7 @@ class Paper(Protocol):
     """The exam of one method's labels on one set of images."""
 
     @property
-    def known(self) -> Mapping[str, object]:
+    def known(self) -> Mapping[str, str]:
         """What labels may name."""
         ...
 
@@ -59,7 +60,7 @@ class Paper(Protocol):
         ...
 
 
-def _read(given: Given, known: Mapping[str, object]) -> Meaning:
+def _read(given: Given, known: Mapping[str, str]) -> Meaning:
     if given.terms and all(name in known for name, _ in given.terms):
         return Meaning(given.terms)
     whole = f"{given.category}:{given.label}"
@@ -67,25 +68,39 @@ def _read(given: Given, known: Mapping[str, object]) -> Meaning:
 
 
 def claims_of(
-    given: Sequence[Given], known: Mapping[str, object], chosen: Mapping[int, Given] | None = None
+    given: Sequence[Given], known: Mapping[str, str], chosen: Mapping[int, Given] | None = None
 ) -> tuple[list[Claim], list[str]]:
     """Read labels; those that name what the data does not know are left out, and said.
 
-    Where labels were `chosen` anew, by unit, those are examined in their place.
+    Where labels were `chosen` anew, by unit, those are examined in their place; where nothing was,
+    the label is, and cannot pass.
     """
     claims, left = [], []
-    for one in given:
-        examined = one if chosen is None else chosen.get(one.unit)
-        if examined is None or not one.label:
-            continue
+    for one in filter(lambda one: one.label, given):
+        anew = one if chosen is None else chosen.get(one.unit)
         try:
-            meaning = _read(examined, known)
+            own = _read(one, known)
+            meaning = own if anew is None else _read(anew, known)
         except CnnlensError as error:
             left.append(f"unit {one.unit}: {error.message}{error.hint and f'; {error.hint}'}")
             continue
-        same = (one.label, one.category) == (examined.label, examined.category)
-        claims.append(Claim(one.unit, one.label, meaning, one.label if same else examined.label))
+        name = "" if anew is None else anew.label
+        same = anew is not None and meaning.canonical == own.canonical
+        claims.append(Claim(one.unit, one.label, meaning, one.label if same else name))
     return claims, left
+
+
+def _concepts(found: Dissection) -> dict[int, Given]:
+    """Each unit's best concept."""
+    names = found.concepts.names
+    best = {unit: names[at] for unit, at in enumerate(found.best.tolist()) if at >= 0}
+    return {unit: Given(unit, of.label, of.category) for unit, of in best.items()}
+
+
+def _formulas(found: Dissection) -> dict[int, Given]:
+    """Each unit's best formula."""
+    words, formulas = found.concepts.words, found.formulas.found if found.formulas else ()
+    return {unit: Given(unit, one.formula.words(words)) for unit, one in enumerate(formulas) if one}
 
 
 def halves(images: int, seed: int) -> Parts:
@@ -141,9 +156,9 @@ class ClassPaper:
     settings: ExamSettings
 
     @property
-    def known(self) -> Mapping[str, object]:
+    def known(self) -> Mapping[str, str]:
         """Classes and groups of classes."""
-        return dict.fromkeys([*sorted(set(self.categories)), *self.groups])
+        return {name: name for name in (*sorted(set(self.categories)), *self.groups)}
 
     def steps(
         self, source: Source, given: Sequence[Given] | None = None
@@ -157,7 +172,7 @@ class ClassPaper:
         values, positions = yield from _responses(source, len(self.categories), response)
         of = [self.categories[at] for at in positions.tolist()]
         names, concepts = class_concepts(of, self.groups)
-        claims, left = claims_of(given, dict.fromkeys(names))
+        claims, left = claims_of(given, {name: name for name in names})
         truth = class_truth(list(dict.fromkeys(c.meaning for c in claims)), names, concepts)
         exam = Exam(values, truth, split(len(values), self.naming.seed), self.settings)
         return (yield from examine(exam, claims, left_out=left, iou_of="images"))
@@ -185,6 +200,8 @@ class MapPaper:
     chooses : bool
         Whether labels that are given were chosen on these images: then those are examined that
         the same rule chooses without the images that examine.
+    formula : bool
+        Whether labels are formulas.
     """
 
     data: Broden
@@ -192,11 +209,12 @@ class MapPaper:
     settings: ExamSettings
     workers: int = 4
     chooses: bool = True
+    formula: bool = False
 
     @cached_property
-    def known(self) -> Mapping[str, int]:
+    def known(self) -> Mapping[str, str]:
         """Concepts by label, and by ``category:label``."""
-        return concepts_by_name(self.data)
+        return concept_names(self.data)
 
     def steps(
         self, source: Source, given: Sequence[Given] | None = None
@@ -206,18 +224,13 @@ class MapPaper:
         values, positions = yield from _responses(source, count, self.settings.response)
         parts = halves(len(values), self.settings.seed)
         choose = positions[np.union1d(parts.fit, parts.choose)]
-        naming = replace(self.naming, chance=0, top=0)
+        length = self.naming.formula if self.formula else 0
+        naming = replace(self.naming, chance=0, top=0, formula=length)
         (found,) = yield from dissect_steps(Among(source, choose), self.data, naming, self.workers)
-        chosen = {
-            unit: Given(unit, concept.label, concept.category)
-            for unit, best in enumerate(found.best.tolist())
-            if best >= 0
-            for concept in [found.concepts.names[best]]
-        }
+        chosen = _formulas(found) if self.formula else _concepts(found)
         own = list(chosen.values()) if given is None else given
-        names = self.known
-        claims, left = claims_of(own, names, chosen if given is None or self.chooses else None)
-        maps = MapTruth(self.data, names, list(dict.fromkeys(c.meaning for c in claims)))
+        claims, left = claims_of(own, self.known, chosen if given is None or self.chooses else None)
+        maps = MapTruth(self.data, list(dict.fromkeys(c.meaning for c in claims)))
         yield from maps.steps(positions, parts.held)
         exam = Exam(values, maps.truth, parts, self.settings)
         counter = OverlapCounter(exam, claims, maps, found.thresholds, positions)

@@ -7,7 +7,7 @@ read_meaning("bird + animal", known)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,33 +38,68 @@ class Meaning:
         """What it is made of."""
         return [name for name, _ in self.terms]
 
-    def where(self, of: Callable[[str], np.ndarray]) -> np.ndarray:
-        """Say where it is there, of where its concepts are: any of a sum, or as a formula says."""
+    @property
+    def canonical(self) -> Any:
+        """Equal for formulas that differ in nothing but the order of what AND and OR join."""
+        if self.formula is None:
+            return self.terms if len(self.terms) > 1 else self.terms[0][0]
+        return _ordered(self.formula)
+
+    def where(
+        self, of: Callable[[str], np.ndarray], is_told: Callable[[str], bool] = lambda name: True
+    ) -> np.ndarray:
+        """Say where it is there, of where its concepts are: any of a sum, or as a formula says.
+
+        NOT of a concept holds nowhere if it is not told where that is.
+        """
         if self.formula is not None:
-            return _evaluated(self.formula, of)
+            return _evaluated(self.formula, of, is_told)
         found: np.ndarray = np.any([of(name) for name in self.concepts], axis=0)
         return found
 
 
-def _evaluated(formula: Any, of: Callable[[str], np.ndarray]) -> np.ndarray:
+def _evaluated(
+    formula: Any, of: Callable[[str], np.ndarray], is_told: Callable[[str], bool]
+) -> np.ndarray:
     if isinstance(formula, str):
         return of(formula)
     word, *parts = formula
-    values = [_evaluated(part, of) for part in parts]
+    values = [_evaluated(part, of, is_told) for part in parts]
     if word == "not":
-        return ~values[0]
+        unknown = not all(map(is_told, _leaves(formula)))
+        return np.zeros_like(values[0]) if unknown else ~values[0]
     return values[0] & values[1] if word == "and" else values[0] | values[1]
 
 
-def read_meaning(label: str, known: Collection[str]) -> Meaning:
+def _ordered(formula: Any) -> Any:
+    if isinstance(formula, str):
+        return formula
+    word, *parts = formula
+    if word == "not":
+        return word, _ordered(parts[0])
+    return word, frozenset(_joined(formula, word))
+
+
+def _joined(formula: Any, word: str) -> Iterator[Any]:
+    """All that one AND or OR joins, however it is bracketed."""
+    for part in formula[1:]:
+        if not isinstance(part, str) and part[0] == word:
+            yield from _joined(part, word)
+        else:
+            yield _ordered(part)
+
+
+def read_meaning(label: str, known: Mapping[str, str]) -> Meaning:
     """Read a label: a known concept, else a sum ``a + b``, else a formula with AND, OR and NOT.
+
+    `known` gives concepts by all that they are called; their case does not matter.
 
     Raises
     ------
     CnnlensError
         When it names what is not known, or is no formula.
     """
-    names = {name.casefold(): name for name in known}
+    names = {name.casefold(): concept for name, concept in known.items()}
 
     def concept(text: str) -> str:
         if (name := names.get(text.strip().casefold())) is None:

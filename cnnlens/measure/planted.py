@@ -17,7 +17,7 @@ from cnnlens.activations.sources import Observer
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.exam import Sheet, class_truth
-from cnnlens.measure.exam_maps import MapTruth, concepts_by_name
+from cnnlens.measure.exam_maps import MapTruth, concept_index
 from cnnlens.measure.linear_labels import class_concepts
 from cnnlens.measure.meaning import Meaning, read_meaning
 from cnnlens.progress import Step
@@ -108,7 +108,7 @@ def plant_classes(
             texts.append(f"{names[a]} + {names[b]}")
         else:
             texts.append(names[int(rng.integers(len(names)))])
-    meanings = [read_meaning(text, names) for text in texts]
+    meanings = [read_meaning(text, {name: name for name in names}) for text in texts]
     truth = class_truth(meanings, names, concepts)
     signal = truth.amount[:, :, None, None]
     return Planted(meanings, positions, noisy(signal, ratio, rng), truth.shows)
@@ -137,8 +137,8 @@ def plant_maps(
     ratio, seed
         As in `plant_classes`.
     """
-    names = {c: at for c, at in concepts_by_name(data).items() if ":" in c}
-    singles = MapTruth(data, names, [Meaning(((name, 1.0),)) for name in names])
+    names = concept_index(data)
+    singles = MapTruth(data, [Meaning(((name, 1.0),)) for name in names])
     for _ in singles.steps(positions, np.arange(len(positions))):
         pass
     rng = np.random.default_rng((seed, 5))
@@ -150,16 +150,15 @@ def plant_maps(
             "leave out --planted",
         )
     texts = [str(text) for text in _drawn(singles, often, list(names), count, rng)]
-    meanings = [read_meaning(text, names) for text in texts]
+    meanings = [read_meaning(text, {name: name for name in names}) for text in texts]
     signal = np.zeros((len(positions), count, *extent), np.float32)
-    column = {name: at for at, name in enumerate(names)}
     for row in range(len(positions)):
         size = singles.sizes.get(row)
         if size is None:  # its labels are unusable
             continue
 
         def where(name: str, row: int = row, size: Any = size) -> np.ndarray:
-            mask = singles.mask(column[name], row)
+            mask = singles.mask(names[name], row)
             return np.zeros(size[0] * size[1], bool) if mask is None else mask.astype(bool)
 
         for unit, meaning in enumerate(meanings):
@@ -227,11 +226,11 @@ class Found:
     passes: bool
 
 
-def found_of(planted: Planted, sheet: Sheet) -> list[Found]:
+def found_of(planted: Planted, sheet: Sheet, whole: bool = False) -> list[Found]:
     """Hold the labels that planted units were given against what they are.
 
     Labels of classes are right where they are on the same images; those of label maps where they
-    name the concept, or one of two.
+    name the concept, or one of two; formulas where they are the one that was planted.
     """
     rows = {claim.unit: at for at, claim in enumerate(sheet.claims)}
     found = []
@@ -241,7 +240,7 @@ def found_of(planted: Planted, sheet: Sheet) -> list[Found]:
             found.append(Found(unit, said, "", False, None, None, False))
             continue
         row, of = sheet.rows[at], sheet.truth.meanings.index(sheet.claims[at].meaning)
-        is_found = not set(sheet.claims[at].meaning.concepts).isdisjoint(meaning.concepts)
+        is_found = _is_found(sheet.claims[at].meaning, meaning, whole)
         if planted.shows is not None:
             is_found = bool((sheet.truth.shows[:, of] == planted.shows[:, unit]).all())
         score = None if np.isnan(row.scores[0]) else float(row.scores[0])
@@ -249,13 +248,14 @@ def found_of(planted: Planted, sheet: Sheet) -> list[Found]:
     return found
 
 
+def _is_found(said: Meaning, planted: Meaning, whole: bool) -> bool:
+    if whole:
+        return bool(said.canonical == planted.canonical)
+    return not set(said.concepts).isdisjoint(planted.concepts)
+
+
 def _said(meaning: Meaning) -> str:
-    """Write what a unit is, without categories of labels."""
-
-    def text(formula: Any) -> str:
-        if isinstance(formula, str):
-            return formula.partition(":")[2] or formula
-        return f" {formula[0].upper()} ".join(map(text, formula[1:]))
-
-    parts = [meaning.formula] if meaning.formula else meaning.concepts
-    return " + ".join(map(text, parts))
+    if meaning.formula is None:
+        return " + ".join(meaning.concepts)
+    word, *parts = meaning.formula
+    return f" {word.upper()} ".join(parts)

@@ -159,11 +159,11 @@ class Exam(Measurement):
         """Name and examine artificial units."""
         from cnnlens.measure.planted import found_of
 
-        planted = paper.plant(positions, layer.shape[1:])
+        planted, whole = paper.plant(positions, layer.shape[1:]), getattr(paper, "formula", False)
         sheet = yield from relayed(
             paper.steps(planted), lambda step: replace(step, stage=f"planted: {step.stage}")
         )
-        return [asdict(one) for one in found_of(planted, sheet)]
+        return [asdict(one) for one in found_of(planted, sheet, whole)]
 
     def _twin(self, layer: Layer, task: Task) -> Generator[Step, None, dict[str, Any]]:
         """Name and examine the units of the same network with random weights."""

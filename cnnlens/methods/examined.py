@@ -90,7 +90,11 @@ def _dissected(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
     if (folder / "summary.json").is_file():
         found = read_dissection(folder)
         given = [Given(u.unit, u.label, u.category) for u in found.units if u.label]
-        yield LabelSet("dissect", given, found.summary.get("made_from") or {}, {})
+        made_from = found.summary.get("made_from") or {}
+        yield LabelSet("dissect", given, made_from, {})
+        if found.has_formulas:
+            given = [Given(u.unit, u.formula) for u in found.units if u.formula]
+            yield LabelSet("formula", given, made_from, {})
 
 
 def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
@@ -172,7 +176,8 @@ def paper_of(labels: LabelSet, images: ImageSet, settings: ExamSettings, workers
     if isinstance(images, Broden):
         chooses = labels.made_from.get("data") == images.fingerprint
         naming = labels.settings(DissectSettings)
-        return MapPaper(images, naming, settings, workers, chooses)
+        formula = labels.method == "formula"
+        return MapPaper(images, naming, settings, workers, chooses, formula)
     if images.image_categories is None:
         raise UsageError(
             f"{images.name} tells nothing of what is on its images",

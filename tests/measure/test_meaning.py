@@ -8,7 +8,8 @@ import pytest
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.meaning import read_meaning
 
-KNOWN = ["car", "bus", "road", "crane (bird)", "airplane/bird/… (6)", "black and white"]
+NAMES = ("car", "bus", "road", "crane (bird)", "airplane/bird/… (6)", "black and white")
+KNOWN = {name: name for name in NAMES}
 #: every combination of three concepts, one a row
 GRID = dict(
     zip(("car", "bus", "road"), np.array(list(product([0, 1], repeat=3)), bool).T, strict=True)
@@ -47,3 +48,18 @@ def test_what_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(CnnlensError) as caught:
         read_meaning("cra", KNOWN)
     assert "car" in (caught.value.hint or "")
+
+
+def test_formulas_are_equal_in_whatever_order_they_are_written() -> None:
+    def same(one: str, other: str) -> bool:
+        return bool(read_meaning(one, KNOWN).canonical == read_meaning(other, KNOWN).canonical)
+
+    assert same("(car OR bus) AND NOT road", "NOT road AND (bus OR car)")
+    assert same("(car OR bus) OR road", "car OR (road OR bus)") and same("Car", "car")
+    assert not same("car OR bus", "car AND bus") and not same("car AND NOT bus", "bus AND NOT car")
+
+
+def test_not_holds_nowhere_if_it_is_not_told_where_a_concept_is() -> None:
+    found = read_meaning("car AND NOT road", KNOWN)
+    assert not found.where(GRID.__getitem__, lambda name: name != "road").any()
+    assert found.where(GRID.__getitem__).any()

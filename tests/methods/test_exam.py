@@ -25,6 +25,7 @@ from cnnlens.report.unit_names import names_of
 
 from .test_measurement import after, blank, method, save_net
 
+DISSECTED = {"chance": 0, "top": 0, "formula": 2, "beam": 2}
 FEW = {"chance": 2, "resamples": 20}
 
 
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("made")
     save_net(world / "net.pt", 0)
     make_kinds(world / "kinds", 6, 24), make_shapes(world / "shapes", 40, 24)
-    carry_out(method(Dissect, world, chance=0, top=0))
+    carry_out(method(Dissect, world, **DISSECTED))
     carry_out(method(Label, world, chance=0, data=world / "kinds"))
     (world / "mine.csv").write_text("unit,label\n3,red circle\n5,red circle OR red square\n")
     carry_out(exam(world))
@@ -104,7 +105,7 @@ def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
         "unit,method,label,correlation,average_precision,iou,f1,chance,p_value"
     )
     found = read_exam(folder)
-    assert {one.method for one in found.units} == {"classes", "dissect"}
+    assert {one.method for one in found.units} == {"classes", "dissect", "formula"}
     summary = json.loads((folder / "summary.json").read_text())["methods"]
     for name, of in summary.items():
         mine = found.of(name)
@@ -126,13 +127,16 @@ def test_the_verdict_joins_the_methods_tables_and_nothing_else_there_changes(wor
     carry_out(method(Label, world, chance=0, data=world / "kinds"))
     carry_out(exam(world, chance=1))
     assert [rows_of(table) for table in tables] == before
-    for one in method(Dissect, world, chance=0, top=0), method(Label, world, chance=0, data=None):
+    for one in method(Dissect, world, **DISSECTED), method(Label, world, chance=0, data=None):
         one.resolve()
         assert one.todo == []  # the column redoes nothing
     verdicts = {one.unit: one.verdict for one in read_exam(space / "exam" / "conv2").of("classes")}
     found = read_labels(tables[0].parent)
     assert {one.unit: one.exam for one in found.units if one.label} == verdicts
     assert any(one.exam for one in read_dissection(tables[1].parent).units)
+    formulas = {one.unit: one.verdict for one in read_exam(space / "exam" / "conv2").of("formula")}
+    rows = {int(row["unit"]): row["formula_exam"] for row in rows_of(tables[1]) if row["formula"]}
+    assert rows == formulas
 
 
 def test_marks_stand_on_the_page_and_at_their_units(made: Path) -> None:
