@@ -266,7 +266,7 @@ def demo(screen: Screen, **asked: Any) -> None:
     if tour.quick:
         left = (
             "combinations of units, their course over the training, inversion, a generator, trees, "
-            "names from classes, their exam, what classes lose without units, interpretable networks"
+            "names from classes, their exam, what is lost without units, interpretable networks"
         )
         screen.note(f"left out: {left}; the same command without --quick adds them")
     screen.say(f"page: {page}")

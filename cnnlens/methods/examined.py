@@ -92,8 +92,7 @@ def _dissected(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
         given = [Given(u.unit, u.label, u.category) for u in found.units if u.label]
         made_from = found.summary.get("made_from") or {}
         yield LabelSet("dissect", given, made_from, {})
-        if found.has_formulas:
-            given = [Given(u.unit, u.formula) for u in found.units if u.formula]
+        if given := [Given(u.unit, u.formula) for u in found.units if u.formula]:
             yield LabelSet("formula", given, made_from, {})
 
 

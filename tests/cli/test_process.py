@@ -25,7 +25,7 @@ ESCAPE = "\x1b"
 
 
 def test_version_and_help_by_both_names():
-    assert re.fullmatch(r"cnnlens \d+\.\d+\.\d+\n", process("--version").out)
+    assert re.fullmatch(r"cnnlens \d+\.\d+[\w.+]*\n", process("--version").out)
     answer = process("--help")
     assert answer.code == 0 and answer.err == ""
     assert answer.out.startswith("Usage: cnnlens ")
