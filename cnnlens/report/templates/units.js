@@ -49,7 +49,11 @@ const betterName = (a, b) => b.passes - a.passes || (b.examScore ?? 0) - (a.exam
 const examOf = (unit) => unit.names.find((name) => name.verdict) ?? null;
 const worstOf = (unit) => unit.layer.worst[unit.unit] ?? null;
 // What a class loses without the unit: accuracy where that is sure, else score.
-const lossOf = ([name, accuracy, score]) => [h("span", { class: "name" }, name), h("span", { class: "small" }, accuracy < 0 ? ` −${fixed(-accuracy, 3)} accuracy` : score < 0 ? ` −${short(-score)} of its score` : " loses nothing")];
+const lossOf = ([name, accuracy, score]) => {
+  const [lost, of] = accuracy < 0 ? [fixed(-accuracy, 3), "accuracy"] : [short(-score), "score"];
+  const words = accuracy < 0 || score < 0 ? `${name} loses ${lost} of its ${of}` : "no class loses";
+  return h("span", { class: "label", title: words }, h("span", { class: "name" }, name), h("span", { class: "small" }, accuracy < 0 || score < 0 ? ` −${lost}${accuracy < 0 ? " acc." : ""}` : " ±0"));
+};
 
 const isDead = (unit) => Boolean(unit.dead || unit.found?.dead === "dead");
 const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at], flat[2 * at + 1]]);
@@ -137,12 +141,12 @@ const allUnits = {
     const columns = [
       { key: "unit", title: "Unit", order: "by number", sort: (u) => u.layer.order * 1e7 + u.unit, first: 1, cell: (u) => [link(u), isDead(u) || u.found?.dead ? h("span", { class: "mark" }, u.found?.dead || "dead") : null] },
       { key: "label", title: "Concept", order: "by concept", sort: (u) => u.found?.label ?? "", first: 1, cell: (u) => (u.found ? h("span", { class: u.found.detector ? "" : "weak" }, u.layer.dissected.named(u.found.label, u.found.concept, "label")) : "–"), use: labelled },
-      { key: "category", title: "Category", order: "by category of concept", sort: (u) => (u.found ? u.layer.dissected.categories[u.found.category] ?? "" : ""), first: 1, cell: (u) => (u.found ? u.layer.dissected.kind(u.found.category) : "–"), use: labelled },
+      { key: "category", title: "Category", order: "by category of concept", sort: (u) => (u.found ? u.layer.dissected.categories[u.found.category] ?? "" : ""), first: 1, cell: (u) => (u.found ? u.layer.dissected.kind(u.found.category) : "–"), only: crowded, use: labelled },
       { key: "iou", title: "IoU", order: "highest IoU first", sort: (u) => u.found?.iou ?? null, first: -1, cell: (u) => (u.found ? u.layer.dissected.gauge(u.found.iou, u.found.category) : "–"), use: labelled },
       { key: "p", title: "p", order: "lowest p first", label: "Share of shuffled units that reach this IoU", sort: (u) => u.found?.p ?? null, first: 1, cell: (u) => pText(u.found?.p ?? null), right: true, use: withP },
       { key: "names", title: "Names", order: "by name", label: "Its best name by class folders or words", sort: (u) => otherName(u)?.text ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, otherName(u)?.text ?? "–", otherName(u) && h("span", { class: "small" }, ` ${fixed(otherName(u).score, 2)}`)), use: named },
       { key: "exam", title: "Exam", order: "best in their exams first", label: "Correlation with what its best name says, on images that chose nothing", sort: (u) => examOf(u)?.examScore ?? null, first: -1, cell: (u) => (examOf(u) ? h("span", { class: examOf(u).passes ? "" : "weak", title: examOf(u).verdict }, `${fixed(examOf(u).examScore, 2)} ${examOf(u).verdict.split(":")[0]}`) : "–"), use: examined },
-      { key: "worst", title: "Without it", order: "most hurt when taken out first", label: "The class that it hurts most to lose the unit", sort: (u) => (worstOf(u) ? Math.min(worstOf(u)[1] * 1e6, 0) + worstOf(u)[2] : null), first: 1, cell: (u) => (worstOf(u) ? h("span", { class: "label" }, lossOf(worstOf(u))) : "–"), use: ablated },
+      { key: "worst", title: "Without it", order: "most hurt when taken out first", label: "The class that it hurts most to lose the unit", sort: (u) => (worstOf(u) ? Math.min(worstOf(u)[1] * 1e6, 0) + worstOf(u)[2] : null), first: 1, cell: (u) => (worstOf(u) ? lossOf(worstOf(u)) : "–"), use: ablated },
       { key: "class", title: "Class", order: "by class", label: "Most frequent class among its highest peaks", sort: (u) => u.class ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, u.class ?? "–", u.class && h("span", { class: "small" }, ` ${share(u.share)}`)), use: classes },
       { key: "selectivity", title: "Selective", order: "most selective first", label: "Class selectivity", sort: (u) => u.selectivity, first: -1, cell: (u) => fixed(u.selectivity, 2), right: true, only: crowded, use: classes },
       { key: "peak", title: "Peak", order: "highest peak first", sort: (u) => u.peak, first: -1, cell: (u) => short(u.peak), right: true, use: measured },
@@ -150,7 +154,7 @@ const allUnits = {
       { key: "first", order: several ? "layer by layer" : null, sort: first, first: 1, only: true, use: several },
       { key: "strip", title: "Images that excite it most", sort: null, cell: (u) => h("div", { class: "row" }, fewImages(u, 6)) },
     ].filter(({ use }) => use !== false);
-    const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", names: "minmax(6rem, 10rem)", exam: "6rem", worst: "minmax(6rem, 9rem)", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
+    const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", names: "minmax(6rem, 10rem)", exam: "5.6rem", worst: "minmax(5.5rem, 8rem)", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
     return new ManyRows({
       name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP, examined, ablated), tile: tileOf, above: this.found,
       template: columns.filter(({ only }) => !only).map(({ key }) => wide[key]).join(" "), height: "76px", sorted: several ? "first" : measured ? "peak" : labelled ? "iou" : "unit", open: (u) => go(u.layer.link(u.unit)),
