@@ -17,7 +17,7 @@ from cnnlens.measure.verdict import conclude, unlike_training
 from cnnlens.model.addresses import parse_filters
 from cnnlens.settings import CompareSettings
 
-COMMANDS = ("dissect", "stability", "cluster")  # whose results are compared
+COMMANDS = ("dissect", "exam", "stability", "cluster")  # whose results are compared
 _PARTS = ("categories", "embed")  # of what cluster finds
 
 
@@ -27,7 +27,7 @@ class ComparedLayer:
 
     name: str  #: as it was typed there
     alias: str  #: its ``convN``, where it is known, else empty
-    #: by command: what it found, `DissectResult`, `StabilityResult`, `ClusterResult`
+    #: by command: what it found, `DissectResult`, `ExamResult`, …
     measured: Mapping[str, Any]
 
     @property

@@ -136,6 +136,15 @@ def _dead(found: Any, settings: CompareSettings) -> Estimate | None:
     return None if dead is None else count(np.arange(len(found)) < dead, settings)
 
 
+def _passing(method: str) -> Callable[[Any, CompareSettings], Estimate | None]:
+    """Read the share of a method's labels that pass their exam."""
+
+    def read(found: Any, settings: CompareSettings) -> Estimate | None:
+        return mean(np.array([one.passes for one in found.of(method)], float), settings)
+
+    return read
+
+
 # -- of clusters ---------------------------------------------------------------------------------
 
 
@@ -183,6 +192,16 @@ QUANTITIES = (
         "overlap of a unit’s mask with its best concept, 0 to 1", HIGHER,
         (("chance", "mean_iou"),), commands=("dissect",),
         estimate=lambda found, s: mean(found.iou, s),
+    ),
+    *(
+        Quantity(
+            f"exam_{method}", f"True labels, of {words}", 3,
+            "share of labels that pass their exam, on images that chose nothing", HIGHER,
+            (("methods", method, "share_by_chance"),),
+            beside=("random weights", ("methods", method, "twin", "share")),
+            commands=("exam",), estimate=_passing(method),
+        )
+        for method, words in (("dissect", "label maps"), ("classes", "classes"), ("text", "words"))
     ),
     Quantity(
         "location_instability", "Location instability", 4,

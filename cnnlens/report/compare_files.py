@@ -23,11 +23,15 @@ from cnnlens.report.blocks import Cell, Shot, Table, Text, format_p, number, per
 from cnnlens.report.cluster_files import read_clusters
 from cnnlens.report.contents import finished, read_workspace
 from cnnlens.report.dissect_files import read_dissection
+from cnnlens.report.exam_files import read_exam
 from cnnlens.report.stability_files import read_stability
 from cnnlens.report.trained import training_of
 from cnnlens.settings import CompareSettings
 
-_READERS = {"dissect": read_dissection, "stability": read_stability, "cluster": read_clusters}
+_READERS = {
+    "dissect": read_dissection, "exam": read_exam, "stability": read_stability,
+    "cluster": read_clusters,
+}  # fmt: skip
 
 
 def compare(

@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from cnnlens.files.tables import write_rows
+from cnnlens.measure.exam_scores import SCORES
 from cnnlens.report.figures.dissect import lit
 
 CATEGORIES = ["object", "part", "scene", "texture", "color"]
@@ -226,3 +228,23 @@ def make_evolution(root: Path, layer: str, units: list[int], checkpoints: int = 
         )  # fmt: skip
     document = {"layer": layer, "layer_units": 60, "order": "epoch", "checkpoints": moments}
     (folder / "evolve.json").write_text(json.dumps(document))
+
+
+def examine(workspace: Path, rows: list[tuple[int, str, str, float, bool]]) -> None:
+    """Write what `exam` writes: unit, method, label, correlation, whether it passes."""
+    folder = workspace / "exam" / "conv5"
+    folder.mkdir(parents=True)
+    table = [
+        {
+            **{"unit": unit, "method": method, "label": label, "p_value": 0.001},
+            **{"adjusted_p_value": 0.002, "passes": passes, "examined": label, "images": 8},
+            **{"shown": 3, "chance": 0.0},
+            **{f"{name}_{end}": 0.0 for name in SCORES for end in ("low", "high", "chance")},
+            **dict.fromkeys(SCORES, 0.1),
+            "correlation": score,
+        }
+        for unit, method, label, score, passes in rows
+    ]
+    write_rows(folder / "units.csv", list(table[0]), table)
+    by_chance = {method: {"share_by_chance": 0.01} for _, method, *_ in rows}
+    (folder / "summary.json").write_text(json.dumps({"layer": "conv5", "methods": by_chance}))

@@ -21,7 +21,7 @@ from cnnlens.report.compare_files import (
 from cnnlens.report.side_by_side import csv_rows, write_comparison
 from cnnlens.settings import CompareSettings
 
-from .fake_workspace import make_layer, make_workspace
+from .fake_workspace import examine, make_layer, make_workspace
 
 FEW = CompareSettings(resamples=200)
 
@@ -80,6 +80,18 @@ def test_values_are_those_of_the_workspaces(pair):
             assert value["chance"] == summary["chance"][key]
             low, high = value["interval"]
             assert low <= value["value"] <= high and low < high
+
+
+def test_shares_of_labels_that_pass_their_exam_are_compared(pair):
+    for path, right in zip(pair, (3, 1), strict=True):
+        examine(path, [(unit, "dissect", "cat", 0.5, unit < right) for unit in range(4)])
+    found = of(pair)["layers"]["conv5"]
+    values = found["exam_dissect"]["values"]
+    assert [(one["value"], one["chance"], one["units"]) for one in values] == [
+        (0.75, 0.01, 4), (0.25, 0.01, 4),
+    ]  # fmt: skip
+    assert found["exam_dissect"]["differences"][0]["value"] == pytest.approx(-0.5)
+    assert found["exam_classes"]["values"] == [None, None]
 
 
 def test_one_call_does_it_from_python(pair):

@@ -4,34 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cnnlens.files.tables import write_rows
-from cnnlens.measure.exam_scores import SCORES
 from cnnlens.report.notebook import _parts
 from cnnlens.report.unit_names import Name, names_of
 from cnnlens.report.unit_page import unit_layers
 from cnnlens.report.units import units
-from tests.report.fake_workspace import make_workspace
-
-ENDS = ("low", "high", "chance")
-
-
-def examine(workspace: Path, rows: list[tuple[int, str, str, float, bool]]) -> None:
-    """Write what `exam` writes: unit, method, label, correlation, whether it passes."""
-    folder = workspace / "exam" / "conv5"
-    folder.mkdir(parents=True)
-    table = [
-        {
-            **{"unit": unit, "method": method, "label": label, "p_value": 0.001},
-            **{"adjusted_p_value": 0.002, "passes": passes, "examined": label, "images": 8},
-            **{"shown": 3, "chance": 0.0},
-            **{f"{name}_{end}": 0.0 for name in SCORES for end in ENDS},
-            **dict.fromkeys(SCORES, 0.1),
-            "correlation": score,
-        }
-        for unit, method, label, score, passes in rows
-    ]
-    write_rows(folder / "units.csv", list(table[0]), table)
-    (folder / "summary.json").write_text(json.dumps({"layer": "conv5", "methods": {}}))
+from tests.report.fake_workspace import examine, make_workspace
 
 
 def test_names_of_all_methods_stand_side_by_side_with_their_exams(tmp_path: Path) -> None:
