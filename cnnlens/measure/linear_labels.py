@@ -238,7 +238,7 @@ def elastic_net(gram: np.ndarray, target: np.ndarray) -> np.ndarray:
     shape, g, t = np.zeros((1, len(gram))), gram.astype(np.float64), target.astype(np.float64)
     _, weights, _ = enet_path(
         shape, np.ones(1), l1_ratio=_MIX, alphas=[_PENALTY], precompute=g, Xy=t, positive=True,
-        check_input=False,
+        check_input=False, max_iter=20_000,
     )  # fmt: skip
     found: np.ndarray = weights[:, 0]
     return found

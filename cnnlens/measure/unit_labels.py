@@ -49,6 +49,9 @@ class UnitLabel:
         The concepts with their weights, in standard deviations of the unit.
     single, single_score : str, float or None
         The best single concept, and its correlation on images held out.
+    rank, margin : int, float or None
+        Of names from words: that word's place among all by its correlation on images held out,
+        and by how much it is above the runner-up's.
     """
 
     unit: int
@@ -61,6 +64,8 @@ class UnitLabel:
     terms: tuple[tuple[str, float], ...]
     single: str
     single_score: float | None
+    rank: int | None = None
+    margin: float | None = None
 
     @property
     def is_sure(self) -> bool:
@@ -174,18 +179,18 @@ def label_steps(
         raise CnnlensError(f"all images are of one class, {names[0]}", "names tell classes apart")
     parts = split(len(values), settings.seed)
     shuffles = [
-        Search(concepts[_shuffled(len(values), settings.seed, draw)], parts, settings.terms,
+        Search(concepts[shuffled(len(values), settings.seed, draw)], parts, settings.terms,
                gain=settings.gain)
         for draw in range(settings.chance)
     ]  # fmt: skip
     search = Search(concepts, parts, settings.terms, gain=settings.gain)
-    draws = _draws(len(parts.held), settings.seed)
+    draws = draws_of(len(parts.held), settings.seed)
     rows = []
     for unit, of_images in enumerate(values.T.astype(np.float64)):
         found = search.label(of_images)
         by_chance = [shuffle.label(of_images).score or 0.0 for shuffle in shuffles]
         chance = sum(by_chance) / len(by_chance) if by_chance else None
-        rows.append(_row(unit, found, names, chance, p_value(search, found, of_images, draws)))
+        rows.append(row_of(unit, found, names, chance, p_value(search, found, of_images, draws)))
         yield Step(unit + 1, values.shape[1], "naming", unit="units")
     return LayerLabels(rows, names, parts)
 
@@ -197,25 +202,36 @@ def p_value(search: Search, found: Label, unit: np.ndarray, draws: np.ndarray) -
     """
     if found.score is None:
         return None
-    held = standard(unit[search.parts.held])
-    said = standard(search.predict(found.terms))
-    shuffled = held[draws] @ said / len(said)  # (D,)
-    return float((1 + np.count_nonzero(shuffled >= found.score - 1e-12)) / (1 + len(draws)))
+    return rarity(search.predict(found.terms), unit[search.parts.held], found.score, draws)
 
 
-def _draws(images: int, seed: int) -> np.ndarray:
+def rarity(
+    said: np.ndarray, held: np.ndarray, score: float | None, draws: np.ndarray
+) -> float | None:
+    """Say how often what is `said` of images correlates so highly with shuffled ones."""
+    if score is None:
+        return None
+    said, held = standard(said), standard(held)
+    by_chance = held[draws] @ said / len(said)  # (D,)
+    return float((1 + np.count_nonzero(by_chance >= score - 1e-12)) / (1 + len(draws)))
+
+
+def draws_of(images: int, seed: int) -> np.ndarray:
+    """Shuffle the images held out, often, for p-values: (D, n)."""
     order = np.tile(np.arange(images, dtype=np.int32), (_DRAWS, 1))
-    shuffled: np.ndarray = np.random.default_rng((seed, 1)).permuted(order, axis=1)
-    return shuffled
+    found: np.ndarray = np.random.default_rng((seed, 1)).permuted(order, axis=1)
+    return found
 
 
-def _shuffled(images: int, seed: int, draw: int) -> np.ndarray:
+def shuffled(images: int, seed: int, draw: int) -> np.ndarray:
+    """Shuffle all images, for the chance level."""
     return np.random.default_rng((seed, 2, draw)).permutation(images)
 
 
-def _row(
+def row_of(
     unit: int, found: Label, names: Sequence[str], chance: float | None, p: float | None
 ) -> UnitLabel:
+    """Write a label as a row."""
     terms = tuple((names[at], round(weight, 6)) for at, weight in found.terms)
     label = " + ".join(str(name) for name, _ in terms)
     best, second = (names[at] if at >= 0 else "" for at in (found.single, found.runner_up))

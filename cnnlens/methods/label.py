@@ -11,9 +11,11 @@ from cnnlens.errors import UsageError
 from cnnlens.files import mark
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import LayersInputs, Results, page_part
+from cnnlens.methods.named_by import Text
 from cnnlens.progress import Step
-from cnnlens.settings import LabelSettings
+from cnnlens.settings import LabelSettings, TextSettings
 from cnnlens.settings.option import option
+from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
@@ -28,8 +30,8 @@ class LabelInputs(LayersInputs):
     """Which images, which layers, named by what."""
 
     source: str = option(
-        "classes", "What names are made of: the class folders.", name="from", choices=("classes",),
-        panel="What",
+        "classes", "What names are made of: the class folders, or words that an encoder compares "
+        "with images.", name="from", choices=("classes", "text"), panel="What",
     )  # fmt: skip
     groups: Path | None = option(
         None,
@@ -38,41 +40,63 @@ class LabelInputs(LayersInputs):
         shown="the branches of the layer's tree of categories, where `cluster` made one",
         panel="What",
     )
+    words: Path | None = option(None, "Words, one per line.", metavar="FILE", panel="Text")
+    template: tuple[str, ...] = option(
+        (), "What an encoder reads of a word, {} in its place; of several the mean. Repeatable.",
+        metavar="TEXT", panel="Text", shown="{}",
+    )  # fmt: skip
+    encoder: str | None = option(
+        None, "Code that returns two callables, of PIL images and of texts, to vectors in one "
+        "space: file.py:factory.", metavar="SPEC", panel="Text",
+    )  # fmt: skip
+    vectors: Path | None = option(
+        None, "Vectors made elsewhere: an .npz with images, words, paths, names.",
+        metavar="FILE", panel="Text",
+    )  # fmt: skip
 
 
 class Label(Measurement):
-    """Names for units from class folders, without label maps.
+    """Names for units without label maps: from class folders, or from words.
 
-    A unit's answer to each image is approximated by a sum of few classes and groups of classes.
+    A unit's answer to each image is approximated by a sum of few classes and groups of classes, or
+    of few words by how well they agree with the image, which an encoder of images and texts says.
     Some images give the weights, others choose how many there are, and the name is tested on a
     third part that did neither, beside the same with images shuffled.
     """
 
     name, panel = "label", "Measure units"
-    asks, settings_types = LabelInputs, (LabelSettings,)
+    asks, settings_types = LabelInputs, (LabelSettings, TextSettings)
     kinds, vectors, pictured = ("classes", "parts"), True, ""
     sections = (("label", page_part("label_files.names")),)
     examples = (
         "cnnlens label model.pt -d photos/ -l layer4",
         "cnnlens label -l layer4 --groups groups.json --terms 1",
+        "cnnlens label -l layer4 --from text --words words.txt --encoder clip.py:towers",
     )
     reader = "label_files.read_labels"
 
     def resolve(self) -> None:
-        """Find images, layers, and the groups of classes of each."""
+        """Find images, layers, and what names are made of: groups of classes of each, or words."""
         from cnnlens.measure.linear_labels import split
         from cnnlens.report.label_files import part_early
 
-        super().resolve()
+        self.by_text = Text.of(self.study, self.asked, self.all_settings[-1])
+        if self.by_text is None:
+            super().resolve()
+        else:
+            self.images = self.study.images(self.asked.data, ANY)
+            self.layers = self.study.layers(self.asked.layer, self.vectors)
+            self.by_text.resolve(self.images)
         self.within = self.asked.source
         for layer in self.layers:
             part_early(self.study.folder(self.name, layer))
-        if self.images.image_categories is None:
+        if self.by_text is None and self.images.image_categories is None:
             raise UsageError(f"{self.images.name} has no classes", "name class folders with -d DIR")
         split(len(self.images.paths), self.settings.seed)  # which says where they are too few
         if self.study.model.has_random_weights:
             self.study.voice.note("the weights are random: names say little of any network")
-        self.groups = {layer: self._groups(layer) for layer in self.layers}
+        grouped = self.layers if self.by_text is None else ()
+        self.groups = {layer: self._groups(layer) for layer in grouped}
 
     def _groups(self, layer: Layer) -> dict[str, list[str]]:
         from cnnlens.data.class_groups import branches, read_class_groups
@@ -88,11 +112,15 @@ class Label(Measurement):
         return {name: members for name, members in tree.items() if classes.issuperset(members)}
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
-        """Name network, images and their classes, settings, and the groups."""
+        """Name network, images and their classes, settings, and the groups or the words."""
+        if self.by_text is not None:
+            return {**super().made_from(layer), "text": self.by_text.key}
         return {**super().made_from(layer), "groups": mark(self.groups[layer])}
 
     def described(self, layer: Layer) -> dict[str, Any]:
         """Say what names could be made of."""
+        if self.by_text is not None:
+            return {"from": self.asked.source, **self.by_text.described}
         return {"from": self.asked.source, "groups": self.groups[layer]}
 
     def measure(
@@ -102,6 +130,8 @@ class Label(Measurement):
         from cnnlens.measure.unit_labels import label_steps
 
         (layer,) = layers
+        if self.by_text is not None:
+            return [(yield from self.by_text.measure(source, self.settings))]
         categories = self.images.image_categories or ()
         steps = label_steps(source, categories, self.groups[layer], self.settings)
         return [(yield from steps)]
@@ -132,7 +162,8 @@ class Label(Measurement):
             ]
             results.table(COLUMNS, rows, title=f"{layer.name}: names that fit best")
         keys = ("units", "sure", "mean_score", "mean_single_score", "chance")
-        heads = ("layer", "units", "more than chance", "correlation", "single class", "by chance")
+        single = "single class" if self.by_text is None else "single word"
+        heads = ("layer", "units", "more than chance", "correlation", single, "by chance")
         rows = [(name, *map(one.get, keys)) for name, one in self.summaries.items()]
         results.table(heads, rows, title="on the images held out")
         results.say(f"tables: {self.study.folder(self.name)}")

@@ -28,9 +28,14 @@ COLUMNS = (
     *("unit", "label", "score", "runner_up", "runner_up_score", "chance", "p_value", "terms"),
     *("single", "single_score"),
 )
+PLACED = ("rank", "margin")  # of names from words
 ROWS = 60  # of the table on the page
 _FILES = ("units.csv", "summary.json")
-HEADS = ("Unit", "Name", "Correlation", "Chance", "p", "Next best class", "Correlation")
+HEADS = ("Unit", "Name", "Correlation", "Chance", "p")
+_NEXT = {
+    "classes": ("Next best class", "Correlation"),
+    "text": ("Rank", "Next best word", "Correlation"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,8 @@ class LabelledUnit(UnitLabel, Shown):
     @property
     def said(self) -> str:
         """Its name with weights: ``bird 1.2 + animal 0.4``."""
+        if [weight for _, weight in self.terms] == [1.0]:
+            return self.label  # soft-wpmi's: one word without a weight
         return " + ".join(f"{name} {weight:.2g}" for name, weight in self.terms)
 
     def _title(self) -> str:
@@ -81,12 +88,14 @@ class LabelResult(UnitResults[LabelledUnit]):
         yield "units with a name that is more than chance", f"{s.get('sure')} of {len(self)}", ""
         chance = number(s.get("chance"), 3) if s.get("chance") is not None else ""
         yield "mean correlation", number(s.get("mean_score"), 3), chance
-        yield "of the best single class", number(s.get("mean_single_score"), 3), ""
+        single = "word" if self.source == "text" else "class"
+        yield f"of the best single {single}", number(s.get("mean_single_score"), 3), ""
 
 
 def write_labels(folder: Path, found: LayerLabels) -> None:
     """Write ``units.csv``."""
-    write_rows(folder / "units.csv", COLUMNS, [_cells(row) for row in found.rows])
+    more = PLACED if any(row.rank for row in found.rows) else ()
+    write_rows(folder / "units.csv", (*COLUMNS, *more), [_cells(row) for row in found.rows])
 
 
 def _cells(row: UnitLabel) -> dict[str, Any]:
@@ -155,15 +164,17 @@ def names(workspace: Path) -> Section | None:
     for name, of_layer in groupby(found, key=lambda layer: layer.name):
         layers.append(Layer(name, *(block for one in of_layer for block in _blocks(one))))
     files = [layer.folder / "summary.json" for layer in found]
-    sources = " and ".join(sorted({layer.source for layer in found}))
-    return section_of("label", f"Names from {sources}", layers, files)
+    origins = sorted({layer.source for layer in found})
+    title = f"Names from {' and '.join(origins)}"
+    return section_of("label", title, layers, files, origins=origins)
 
 
 def _blocks(layer: LabelResult) -> Iterator[Any]:
     shown = [one for one in layer.best(ROWS) if one.label]
     with reading(layer.folder / "summary.json", _REDO):
         yield FactsBlock(list(_facts(layer)))
-    yield Table(HEADS, [_row(one) for one in shown], caption=f"from {layer.source}")
+    rows = [_row(one, layer.source) for one in shown]
+    yield Table((*HEADS, *_NEXT[layer.source]), rows, caption=f"from {layer.source}")
     if left := len(layer) - len(shown):
         yield Text(f"{left} more units stand in units.csv.", "small")
 
@@ -172,20 +183,27 @@ def _facts(layer: LabelResult) -> Iterator[tuple[str, str]]:
     s = layer.summary
     yield "Data", Path(data_name(s)).name
     yield "Images", f"{s['images']:,}, {s['images_held_out']:,} of them held out"
-    yield "Classes and groups", f"{s['concepts']:,}"
+    what = "Words" if layer.source == "text" else "Classes and groups"
+    yield what, f"{s['concepts']:,}"
+    if layer.source == "text":
+        yield "Chosen by", f"{s['method']}, vectors of {s['vectors']}"
     yield "Names that are more than chance", f"{s['sure']} of {s['units']}"
     chance = "" if s.get("chance") is None else f", of shuffled images {number(s['chance'], 3)}"
     alone = number(s.get("mean_single_score"), 3)
-    yield "Mean correlation", f"{number(s.get('mean_score'), 3)}; best single class {alone}{chance}"
+    single = "word" if layer.source == "text" else "class"
+    whole = number(s.get("mean_score"), 3)
+    yield "Mean correlation", f"{whole}; best single {single} {alone}{chance}"
 
 
-def _row(one: LabelledUnit) -> list[Any]:
+def _row(one: LabelledUnit, source: str) -> list[Any]:
+    rank = [Cell("" if one.rank is None else f"{one.rank:,}")] if source == "text" else []
     return [
         Cell(str(one.unit)),
         Cell(one.said),
         Cell(number(one.score, 3), strong=True),
         Cell(number(one.chance, 3)),
         Cell("" if one.p_value is None else f"{one.p_value:.3f}"),
+        *rank,
         Cell(one.runner_up),
         Cell(number(one.runner_up_score, 3)),
     ]

@@ -3,7 +3,7 @@
 from cnnlens.settings.ablate import AblateSettings
 from cnnlens.settings.exam import ExamSettings
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
-from cnnlens.settings.label import LabelSettings
+from cnnlens.settings.label import LabelSettings, TextSettings
 from cnnlens.settings.measure import (
     CamSettings,
     ClusterSettings,
@@ -40,6 +40,7 @@ __all__ = [
     "RunSettings",
     "Settings",
     "StabilitySettings",
+    "TextSettings",
     "UnitsSettings",
     "UpconvSettings",
     "VisualizeSettings",

@@ -38,3 +38,20 @@ class LabelSettings(Settings):
     )
     chance: int = option(3, "Shuffles of images for the chance level; 0 for none.", least=0)
     seed: int = seed_option()
+
+
+@dataclass(frozen=True)
+class TextSettings(Settings):
+    """Names from words (see `cnnlens.measure.text_labels`).
+
+    Attributes
+    ----------
+    method : str
+        "linear", a sparse sum of words; or "soft-wpmi", CLIP-Dissect's one word.
+    """
+
+    method: str = option(
+        "linear",
+        "How words are chosen: a sparse sum of them, or CLIP-Dissect's one word.",
+        choices=("linear", "soft-wpmi"),
+    )

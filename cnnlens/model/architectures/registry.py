@@ -99,6 +99,12 @@ def factory_architecture(spec: str) -> Architecture:
     CnnlensError
         When the code itself fails.
     """
+    factory, source = load_factory(spec, "an nn.Module")
+    return Architecture(name=spec, make=_checked(spec, factory), source=source)
+
+
+def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], str]:
+    """Import a callable that returns what is `made`, and the text of its code; errors as above."""
     place, _, name = spec.rpartition(":")
     module = _from_file(Path(place).expanduser()) if place.endswith(".py") else _from_name(place)
     factory = getattr(module, name, None)
@@ -106,8 +112,8 @@ def factory_architecture(spec: str) -> Architecture:
         offered = [n for n in vars(module) if callable(getattr(module, n)) and n[0] != "_"]
         raise UsageError(f"{place} has no '{name}'", did_you_mean(name, offered))
     if not callable(factory):
-        raise UsageError(f"'{name}' in {place} is no callable that returns an nn.Module")
-    return Architecture(name=spec, make=_checked(spec, factory), source=_source(module))
+        raise UsageError(f"'{name}' in {place} is no callable that returns {made}")
+    return factory, _source(module)
 
 
 def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:
@@ -118,7 +124,7 @@ def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]
             net = factory(**options)
         except (Exception, SystemExit) as error:
             raise CnnlensError(
-                f"{spec} failed: {_reason(error)}",
+                f"{spec} failed: {reason_of(error)}",
                 "cnnlens calls it without arguments; run it in Python to see the traceback",
             ) from error
         if not isinstance(net, nn.Module):
@@ -135,7 +141,8 @@ def _kind(thing: object) -> str:
     return "nothing" if thing is None else f"a {type(thing).__name__}"
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Say in a line why someone else's code failed."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -155,7 +162,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
-        raise CnnlensError(f"{path} cannot be imported: {_reason(error)}") from error
+        raise CnnlensError(f"{path} cannot be imported: {reason_of(error)}") from error
     finally:
         sys.path.remove(folder)
     return module
@@ -172,9 +179,9 @@ def _from_name(name: str) -> ModuleType:
                 f"no module '{error.name}' to import",
                 "give a path to a file (file.py:factory), or install the package",
             ) from None
-        raise CnnlensError(f"{name} cannot be imported: {_reason(error)}") from error
+        raise CnnlensError(f"{name} cannot be imported: {reason_of(error)}") from error
     except (Exception, SystemExit) as error:
-        raise CnnlensError(f"{name} cannot be imported: {_reason(error)}") from error
+        raise CnnlensError(f"{name} cannot be imported: {reason_of(error)}") from error
     finally:
         sys.path.remove(folder)
 

@@ -1,0 +1,125 @@
+"""Vectors of images and words by an encoder, made once, block by block."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decode import DamagedImage
+from cnnlens.data.word_vectors import WordVectors, directions
+from cnnlens.errors import CnnlensError
+from cnnlens.files import atomic
+from cnnlens.model.encoder import Encoder
+from cnnlens.progress import Step
+
+_BLOCK = 256  # images or words that are kept at once: what an interrupt may cost
+
+
+def encoded_steps(
+    encoder: Encoder,
+    images: ImageSet,
+    words: Sequence[str],
+    templates: Sequence[str],
+    folder: Path,
+    batch: int = 32,
+    *,
+    force: bool = False,
+) -> Generator[Step, None, WordVectors]:
+    """Encode images, and words in templates; blocks that are in `folder` are read.
+
+    A word's direction is the mean of its directions in all templates. Damaged images have the
+    vector 0.
+
+    Raises
+    ------
+    CnnlensError
+        When the encoder fails, or gives vectors without a direction.
+    """
+
+    def of_images(rows: range) -> np.ndarray:
+        return _of_images(encoder, images, rows, batch)
+
+    def of_words(rows: range) -> np.ndarray:
+        return _of_words(encoder, [words[row] for row in rows], templates, batch)
+
+    own = folder / _name(encoder.key, images.fingerprint)
+    pictures = yield from _blocks(own, len(images.paths), of_images, "encoding", "images", force)
+    own = folder / _name(encoder.key, *templates, "", *words)
+    said = yield from _blocks(own, len(words), of_words, "encoding", "words", force)
+    if pictures.shape[1] != said.shape[1]:
+        lengths = f"{pictures.shape[1]} numbers of an image, {said.shape[1]} of a text"
+        raise CnnlensError(f"{encoder.spec} gives {lengths}", "one space has one length")
+    return WordVectors(pictures, said, tuple(words))
+
+
+def _name(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _blocks(
+    folder: Path,
+    count: int,
+    encode: Callable[[range], np.ndarray],
+    stage: str,
+    unit: str,
+    force: bool,
+) -> Generator[Step, None, np.ndarray]:
+    """Encode what is not kept yet; return all, (count, D)."""
+    found = []
+    for start in range(0, count, _BLOCK):
+        rows, file = range(start, min(start + _BLOCK, count)), folder / f"{start}.npy"
+        block = None if force else _kept(file, len(rows))
+        if block is None:
+            block = encode(rows)
+            with atomic(file) as fresh, fresh.open("wb") as out:
+                np.save(out, block, allow_pickle=False)
+        found.append(block)
+        yield Step(rows.stop, count, f"{stage} {unit}", unit=unit)
+    if len({block.shape[1] for block in found}) > 1:
+        raise CnnlensError(f"vectors of {unit} differ in length", "one space has one length")
+    return np.concatenate(found)
+
+
+def _kept(file: Path, rows: int) -> np.ndarray | None:
+    """Read a block; a damaged one is made anew."""
+    try:
+        block: np.ndarray = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return block if block.ndim == 2 and len(block) == rows else None
+
+
+def _of_images(encoder: Encoder, images: ImageSet, rows: range, batch: int) -> np.ndarray:
+    good, opened = [], []
+    for row in rows:
+        try:
+            opened.append(images.load(row))
+            good.append(row)
+        except DamagedImage:  # who measures the network says so
+            continue
+    if not good:
+        raise CnnlensError(
+            f"not one of {len(rows)} images can be read", "`cnnlens data check DIR` lists all"
+        )
+    vectors = np.concatenate(
+        [encoder.of_images(opened[at : at + batch]) for at in range(0, len(opened), batch)]
+    )
+    found = np.zeros((len(rows), vectors.shape[1]), np.float32)
+    at = [row - rows.start for row in good]
+    found[at] = directions(vectors, [images.paths[row] for row in good], encoder.spec)
+    return found
+
+
+def _of_words(
+    encoder: Encoder, words: Sequence[str], templates: Sequence[str], batch: int
+) -> np.ndarray:
+    total: np.ndarray | float = 0.0
+    for template in templates:
+        texts = [template.replace("{}", word) for word in words]
+        vectors = [encoder.of_texts(texts[at : at + batch]) for at in range(0, len(texts), batch)]
+        total = total + directions(np.concatenate(vectors), texts, encoder.spec)
+    return directions(np.asarray(total), words, encoder.spec)

@@ -1,0 +1,97 @@
+"""Encoders of images and texts into one space: the user's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import mark
+from cnnlens.model.architectures.registry import is_factory, load_factory, reason_of
+
+_PROBE = "a photo of a dog"
+_HINT = "it returns two callables: of a list of PIL images, and of a list of texts, to (N, D)"
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """Two callables into one space.
+
+    Attributes
+    ----------
+    spec : str
+        What the user typed.
+    source : str
+        The code's text.
+    images, texts : callable
+        Of a list of PIL images, or of strings; each returns (N, D), an array or a tensor.
+    """
+
+    spec: str
+    source: str
+    images: Callable[[list[Image.Image]], Any]
+    texts: Callable[[list[str]], Any]
+
+    def of_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Encode images, (N, D) float32."""
+        return self._rows("images", self.images, list(images))
+
+    def of_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts, (N, D) float32."""
+        return self._rows("texts", self.texts, list(texts))
+
+    @cached_property
+    def key(self) -> str:
+        """What its vectors depend on: code, and what it says of an image and a text.
+
+        The code may load weights of which nobody knows the file.
+        """
+        shades = np.add.outer(np.arange(64), np.arange(64))  # (64, 64)
+        probe = Image.fromarray(np.stack([shades, shades[::-1], shades.T * 2], -1).astype(np.uint8))
+        says = [self.of_images([probe])[0], self.of_texts([_PROBE])[0]]
+        if len(says[0]) != len(says[1]):
+            lengths = f"{len(says[0])} numbers of an image, {len(says[1])} of a text"
+            raise CnnlensError(f"{self.spec} gives {lengths}", "one space has one length")
+        scaled = [np.round(one / max(np.linalg.norm(one), 1e-12), 3) + 0.0 for one in says]
+        name = self.spec.rpartition(":")[2]
+        return mark([name, self.source, [one.tolist() for one in scaled]])
+
+    def _rows(self, what: str, call: Callable[[list[Any]], Any], of: list[Any]) -> np.ndarray:
+        try:
+            found = call(of)
+            found = found.detach().cpu().float().numpy() if hasattr(found, "detach") else found
+            rows = np.asarray(found, np.float32)
+        except (Exception, SystemExit) as error:
+            said = f"{self.spec} failed on {len(of)} {what}: {reason_of(error)}"
+            raise CnnlensError(said, _HINT) from error
+        if rows.ndim != 2 or len(rows) != len(of):
+            said = f"{self.spec} made {rows.shape} of {len(of)} {what}"
+            raise CnnlensError(said, "it returns a vector for each, (N, D)")
+        return rows
+
+
+def open_encoder(spec: str) -> Encoder:
+    """Call the factory ``file.py:factory`` or ``package.module:factory``.
+
+    Raises
+    ------
+    UsageError
+        When it does not exist.
+    CnnlensError
+        When it fails, or returns something else.
+    """
+    if not is_factory(spec):
+        raise UsageError(f"--encoder {spec} is no factory", f"give file.py:factory; {_HINT}")
+    factory, source = load_factory(spec, "two callables")
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:
+        raise CnnlensError(f"{spec} failed: {reason_of(error)}", _HINT) from error
+    if not (isinstance(made, (tuple, list)) and len(made) == 2 and all(map(callable, made))):
+        raise CnnlensError(f"{spec} returned a {type(made).__name__}", _HINT)
+    return Encoder(spec, source, made[0], made[1])
