@@ -135,5 +135,6 @@ def directions(vectors: np.ndarray, names: Sequence[str], where: str) -> np.ndar
         said = f"{len(bad)} of {len(vectors)} vectors have no direction"
         said = f"{said}: that of '{names[bad[0]]}' is {what}"
         raise CnnlensError(f"{where}: {said}", "leave it out, or mend the encoder")
+    lengths[np.abs(lengths - 1) < 1e-6] = 1  # what was kept and is read again stays as it is
     found: np.ndarray = (vectors / lengths).astype(np.float32)
     return found

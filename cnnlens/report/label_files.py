@@ -181,6 +181,7 @@ def _blocks(layer: LabelResult) -> Iterator[Any]:
 
 def _facts(layer: LabelResult) -> Iterator[tuple[str, str]]:
     s = layer.summary
+    yield "From", layer.source
     yield "Data", Path(data_name(s)).name
     yield "Images", f"{s['images']:,}, {s['images_held_out']:,} of them held out"
     what = "Words" if layer.source == "text" else "Classes and groups"

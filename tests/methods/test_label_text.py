@@ -130,7 +130,7 @@ def test_names_from_text_stand_beside_those_from_classes(world: Path) -> None:
     assert (classes.source, words.source) == ("classes", "text")
     assert words.summary["concepts"] == 4 and words.summary["method"] == "linear"
     assert words.summary["vectors"] == "towers.py:towers"
-    assert {one.rank for one in words.units if one.label} <= {1, 2, 3, 4}
+    assert {one.rank for one in words.units if one.single_score} <= {1, 2, 3, 4}
     assert json.loads((world / "ws/label/conv2/summary.json").read_text())["from"] == "classes"
     section = names(world / "ws")
     assert section is not None and section.title == "Names from classes and text"
