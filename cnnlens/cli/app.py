@@ -26,6 +26,7 @@ from cnnlens.voice import write_line
 _SERVICES = (
     (services.layers, "Find your way"),
     (services.report, "Results"),
+    (services.search, "Results"),
     (demo, "Find your way"),
 )
 # headings in the order in which the help shows them

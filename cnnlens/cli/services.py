@@ -105,6 +105,61 @@ def report(screen: Screen, workspace: Any, site: _Site = None, url: _Url = "") -
     screen.say(str(found.site))
 
 
+_Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer", "-l", metavar="LAYER", help="Of these layers alone; repeatable.",
+        rich_help_panel="What",
+    ),
+]  # fmt: skip
+_Encoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC", rich_help_panel="What",
+        help="Order names by how near their meaning comes: file.py:factory, as for label.",
+    ),
+]  # fmt: skip
+_Top = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Units that are listed.", rich_help_panel="What")
+]
+
+
+@o.with_fields(*o.common("workspace", "json", "quiet"))
+def search(
+    screen: Screen,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What units are to be called.")],
+    workspace: Any,
+    layer: _Layers = None,
+    encoder: _Encoder = None,
+    top: _Top = 20,
+) -> None:
+    """Find units by what they are called.
+
+    Among the names that dissect and label gave to a workspace's units, or a table for exam: those
+    that hold the words, or with --encoder those that come nearest to them in meaning.
+    """
+    from cnnlens.model.encoder import open_encoder
+    from cnnlens.report.unit_search import search as find
+
+    if not text.split():
+        raise UsageError("there is nothing to search for", 'such as cnnlens search "car wheel"')
+    towers = None if encoder is None else open_encoder(encoder)
+    found = find(Workspace(workspace).path, text, layer or (), towers)
+    shown = found[:top]
+    screen.document([{**asdict(hit), "name": asdict(hit.name)} for hit in shown])
+    heads = ("unit", "name", "from", "fit", "exam")
+    rows = [
+        (f"{one.layer}:{one.unit}", one.name.text, one.name.source, one.fit, one.name.verdict)
+        for one in shown
+    ]
+    if rows:
+        screen.table(list(heads), [list(row) for row in rows])
+    if not rows:
+        screen.note(f"no unit is called '{text}'")
+    elif len(found) > len(shown):
+        screen.note(f"{len(found) - len(shown)} more: --top lists them")
+
+
 # ---- cnnlens data: data sets to list, download, make, check and import
 
 data = typer.Typer(

@@ -43,7 +43,7 @@ class LabelInputs(LayersInputs):
     words: Path | None = option(None, "Words, one per line.", metavar="FILE", panel="Text")
     template: tuple[str, ...] = option(
         (), "What an encoder reads of a word, {} in its place; of several the mean. Repeatable.",
-        metavar="TEXT", panel="Text", shown="{}",
+        metavar="PHRASE", panel="Text", shown="{}",
     )  # fmt: skip
     encoder: str | None = option(
         None, "Code that returns two callables, of PIL images and of texts, to vectors in one "

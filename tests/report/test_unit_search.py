@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlens.errors import CnnlensError
+from cnnlens.model.encoder import Encoder
+from cnnlens.report.unit_search import search
+from tests.cli.runner import cnnlens
+
+from .fake_workspace import examine, make_workspace
+
+NAMES = [
+    (0, "given", "wheel", 0.3, True),
+    (1, "given", "wheel OR car", 0.9, True),
+    (2, "given", "(bird OR cars) AND NOT wheel", 0.5, False),
+    (3, "given", "carpet", 0.5, True),
+    (4, "given", "boat", 0.2, True),
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    make_workspace(tmp_path, {})
+    examine(tmp_path, NAMES)
+    return tmp_path
+
+
+def test_names_hold_the_words_as_words_and_do_not_deny_them(workspace: Path) -> None:
+    found = search(workspace, "Car wheel")
+    assert [(hit.unit, hit.fit) for hit in found] == [(1, 1.0), (0, 0.5), (2, 0.5)]
+    assert [hit.unit for hit in search(workspace, "wheel")] == [0, 1]  # the shorter name first
+    assert not search(workspace, "zebra")
+
+
+def test_an_encoder_orders_all_names_by_meaning(workspace: Path) -> None:
+    meaning = {"ship": (0.9, 0.1), "boat": (1.0, 0.0), "carpet": (0.6, 0.8)}
+
+    def texts(of: list[str]) -> np.ndarray:
+        return np.array([meaning.get(text, (-1.0, 0.2)) for text in of])
+
+    found = search(workspace, "ship", encoder=Encoder("towers.py:make", "", list, texts))
+    assert [hit.unit for hit in found[:2]] == [4, 3] and len(found) == 5
+    a, b = np.array(meaning["ship"]), np.array(meaning["boat"])
+    assert found[0].fit == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_what_cannot_be_searched_is_named(workspace: Path, tmp_path_factory) -> None:
+    with pytest.raises(CnnlensError, match="no units of conv6 have names") as caught:
+        search(workspace, "car", ["conv6"])
+    assert "conv5" in caught.value.hint
+    with pytest.raises(CnnlensError, match="has a name"):
+        search(tmp_path_factory.mktemp("empty"), "car")
+
+
+def test_the_command_lists_and_prints_json(workspace: Path) -> None:
+    shown = cnnlens("search", "wheel", "-w", workspace)
+    assert shown.code == 0 and "conv5:0" in shown.out and "conv5:2" not in shown.out
+    found = cnnlens("search", "wheel", "-w", workspace, "--json", "--top", 1)
+    assert [(one["layer"], one["unit"], one["name"]["text"]) for one in found.json] == [
+        ("conv5", 0, "wheel")
+    ]
+    assert "no unit is called 'zebra'" in cnnlens("search", "zebra", "-w", workspace).err
+    assert "nothing to search for" in cnnlens("search", " ", "-w", workspace).error
