@@ -118,7 +118,10 @@ def command_pages() -> dict[str, str]:
 # ---- what the page says of itself
 
 # of what the notes of sections are told by the section
-TOLD = {"perturbed": True, "trained": True, "level": "95 %", "layer": "the layer"}
+TOLD = {
+    "perturbed": True, "trained": True, "level": "95 %", "layer": "the layer",
+    "origins": ["classes", "text"],
+}  # fmt: skip
 
 
 def section_notes() -> dict[str, str]:

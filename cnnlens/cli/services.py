@@ -116,7 +116,7 @@ _Encoder = Annotated[
     str | None,
     typer.Option(
         metavar="SPEC", rich_help_panel="What",
-        help="Order names by how near their meaning comes: file.py:factory, as for label.",
+        help="Order names by how near their meaning comes; as for cnnlens label.",
     ),
 ]  # fmt: skip
 _Top = Annotated[

@@ -40,14 +40,18 @@ class LabelInputs(LayersInputs):
         shown="the branches of the layer's tree of categories, where `cluster` made one",
         panel="What",
     )
-    words: Path | None = option(None, "Words, one per line.", metavar="FILE", panel="Text")
+    words: Path | None = option(
+        None, "Words, one per line; imagenet: the names of its classes.", metavar="FILE|imagenet",
+        panel="Text",
+    )  # fmt: skip
     template: tuple[str, ...] = option(
         (), "What an encoder reads of a word, {} in its place; of several the mean. Repeatable.",
         metavar="PHRASE", panel="Text", shown="{}",
     )  # fmt: skip
     encoder: str | None = option(
-        None, "Code that returns two callables, of PIL images and of texts, to vectors in one "
-        "space: file.py:factory.", metavar="SPEC", panel="Text",
+        None, "A folder that transformers or open_clip wrote, or file.py:factory: code that "
+        "returns two callables, of PIL images and of texts, to vectors in one space.",
+        metavar="SPEC", panel="Text",
     )  # fmt: skip
     vectors: Path | None = option(
         None, "Vectors made elsewhere: an .npz with images, words, paths, names.",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
 _GIVES = "give --words FILE and --encoder file.py:factory, or --vectors FILE.npz"
+_SHIPPED = "imagenet"  # names of ImageNet's classes, as torchvision (BSD) has them
 _OF_TEXT = ("words", "template", "encoder", "vectors")
 
 
@@ -48,7 +49,10 @@ class Text:
         if asked.vectors is not None and (asked.words or asked.template):
             raise UsageError("--vectors has its own words", "leave out --words and --template")
         if asked.encoder is not None and asked.words is None:
-            raise UsageError("--encoder compares images with words", "name some: --words FILE")
+            raise UsageError(
+                "--encoder compares images with words",
+                "name some: --words FILE, or --words imagenet",
+            )
         if bad := [one for one in asked.template if "{}" not in one]:
             raise UsageError(f"--template '{bad[0]}' has no {{}}", 'such as "a photo of a {}"')
         self.study, self.asked, self.settings = study, asked, settings
@@ -80,8 +84,13 @@ class Text:
         from cnnlens.data.word_vectors import read_words
         from cnnlens.model.encoder import open_encoder
 
-        self.words, again = read_words(self.asked.words)
-        self._say(again, self.asked.words)
+        if str(self.asked.words) == _SHIPPED and not self.asked.words.exists():
+            from cnnlens.model.class_names import imagenet_classes
+
+            self.words = list(dict.fromkeys(imagenet_classes()))  # two names are of two classes
+        else:
+            self.words, again = read_words(self.asked.words)
+            self._say(again, self.asked.words)
         self.encoder = open_encoder(self.asked.encoder)
         vectors = {"encoder": self.encoder.key, "templates": list(self.templates)}
         self.key = {**self.settings.as_dict(), **vectors, "words": mark(self.words)}

@@ -1,10 +1,11 @@
-"""Encoders of images and texts into one space: the user's own code."""
+"""Encoders of images and texts into one space: the user's own code, or a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.model.architectures.registry import is_factory, load_factory, reason_of
+from cnnlens.model.encoder_folders import open_folder
 
 _PROBE = "a photo of a dog"
 _HINT = "it returns two callables: of a list of PIL images, and of a list of texts, to (N, D)"
@@ -58,7 +60,7 @@ class Encoder:
             lengths = f"{len(says[0])} numbers of an image, {len(says[1])} of a text"
             raise CnnlensError(f"{self.spec} gives {lengths}", "one space has one length")
         scaled = [np.round(one / max(np.linalg.norm(one), 1e-12), 3) + 0.0 for one in says]
-        name = self.spec.rpartition(":")[2]
+        name = self.spec.rpartition(":")[2].rpartition("/")[2]  # wherever its folder lies
         return mark([name, self.source, [one.tolist() for one in scaled]])
 
     def _rows(self, what: str, call: Callable[[list[Any]], Any], of: list[Any]) -> np.ndarray:
@@ -76,7 +78,8 @@ class Encoder:
 
 
 def open_encoder(spec: str) -> Encoder:
-    """Call the factory ``file.py:factory`` or ``package.module:factory``.
+    """Call the factory ``file.py:factory`` or ``package.module:factory``, or open a folder that
+    transformers or open_clip has written.
 
     Raises
     ------
@@ -85,8 +88,14 @@ def open_encoder(spec: str) -> Encoder:
     CnnlensError
         When it fails, or returns something else.
     """
+    if Path(spec).is_dir():
+        (images, texts), source = open_folder(Path(spec))
+        return Encoder(str(Path(spec)), source, images, texts)
     if not is_factory(spec):
-        raise UsageError(f"--encoder {spec} is no factory", f"give file.py:factory; {_HINT}")
+        raise UsageError(
+            f"--encoder {spec} is neither a folder nor a factory",
+            f"a folder of transformers or open_clip, or file.py:factory; {_HINT}",
+        )
     factory, source = load_factory(spec, "two callables")
     try:
         made = factory()

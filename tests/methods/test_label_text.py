@@ -188,3 +188,11 @@ def test_what_names_nothing_is_refused(world: Path, name: str) -> None:
     with pytest.raises(CnnlensError, match=said) as caught:
         carry_out(text(world, **make(world)))
     assert caught.value.hint
+
+
+def test_a_list_of_words_is_there_without_a_file(world: Path) -> None:
+    one = text(world, encoder=f"{world}/towers.py:towers", words=Path("imagenet"))
+    one.resolve()
+    assert one.by_text is not None
+    words = one.by_text.words
+    assert len(words) == len(set(words)) > 990 and {"goldfish", "tiger", "volcano"} < set(words)

@@ -169,7 +169,7 @@ def _load(folder: Path, path: Path, config: Mapping[str, Any]) -> tuple[nn.Modul
     classifies = any(kind.endswith(_CLASSIFIES) for kind in kinds)
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
     try:
-        with _quietly():
+        with quietly():
             return auto.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -185,7 +185,7 @@ def _load(folder: Path, path: Path, config: Mapping[str, Any]) -> tuple[nn.Modul
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep transformers' own bars, warnings and logging off standard error."""
     from transformers.utils import logging as own
 
