@@ -199,7 +199,8 @@ def search(tour: Tour) -> None:
         ("cluster", {**trees, "only": "filters"}),
         ("label", {"data": tour.kinds, "layer": (_DEEP,)}),  # by the branches of that tree, too
         ("ablate", {"data": tour.kinds, "filter": (_DEEP,), "top_k": (1, 2, 5), "random": 10}),
-        ("exam", {"layer": (_DEEP,)}),  # of these names, and of what dissection says
+        # of these names, of what dissection says, and of units that are known
+        ("exam", {"layer": (_DEEP,), "planted": 20}),
         # a picture that the trees have not seen goes down the filters of its kind
         ("explain", {"image": photos[:1], "data": tour.kinds, "layer": _DEEP}),
     )  # fmt: skip
