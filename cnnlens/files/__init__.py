@@ -54,7 +54,12 @@ def using_error(error: OSError) -> CnnlensError | None:
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         reason = (error.strerror or str(error)).lower()
         return CnnlensError(f"cannot write: {reason}", "free some space")
+    if error.errno and (named := _OF_HDF5.search(str(error))):
+        return using_error(OSError(error.errno, os.strerror(error.errno), named[1]))
     return None
+
+
+_OF_HDF5 = re.compile(r"unable to \w+ file: name = '([^']+)'")  # which names files in words alone
 
 
 def free_name(name: str, is_taken: Callable[[str], bool]) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
@@ -205,3 +206,9 @@ def test_errors_of_the_system_name_the_file_or_the_full_disk():
     full = using_error(OSError(errno.ENOSPC, "No space left on device"))
     assert full is not None and full.hint == "free some space"
     assert using_error(OSError("something else")) is None
+    with pytest.raises(OSError) as caught:
+        h5py.File("nowhere/at/all.h5", "w")
+    lost = using_error(caught.value)
+    assert lost is not None and lost.message.startswith(
+        "cannot use nowhere/at/all.h5: no such file"
+    )
