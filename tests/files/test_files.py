@@ -210,5 +210,5 @@ def test_errors_of_the_system_name_the_file_or_the_full_disk():
         h5py.File("nowhere/at/all.h5", "w")
     lost = using_error(caught.value)
     assert lost is not None and lost.message.startswith(
-        "cannot use nowhere/at/all.h5: no such file"
+        "cannot use nowhere/at/all.h5: No such file"
     )
