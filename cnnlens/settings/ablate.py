@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnlens.errors import UsageError
-from cnnlens.settings.option import option, seed_option
+from cnnlens.settings.option import option, seed_option, sizes_of
 from cnnlens.settings.run import Settings
 
 
@@ -55,10 +54,4 @@ class AblateSettings(Settings):
         UsageError
             When they are no whole numbers from 1 on.
         """
-        parts = [part.strip() for part in self.top_k.split(",") if part.strip()]
-        good = all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts)
-        if not parts or not good:
-            raise UsageError(
-                f"--top-k {self.top_k} are no numbers of units", "write --top-k 1,2,5,10,20"
-            )
-        return sorted({int(part) for part in parts})
+        return sizes_of(self.top_k, "top-k", "1,2,5,10,20")

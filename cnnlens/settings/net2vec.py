@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from cnnlens.errors import UsageError
-from cnnlens.settings.option import option, quantile_option, seed_option
+from cnnlens.settings.option import option, quantile_option, seed_option, sizes_of
 from cnnlens.settings.run import Presets, Settings
 
 
@@ -87,12 +86,7 @@ class Net2VecSettings(Settings):
         UsageError
             When they are no whole numbers from 1 on.
         """
-        parts = [part.strip() for part in self.filters.split(",") if part.strip()]
-        if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-            raise UsageError(
-                f"--filters {self.filters} are no numbers of units", "write --filters 1,2,4,8"
-            )
-        return sorted({int(part) for part in parts})
+        return sizes_of(self.filters, "filters", "1,2,4,8", none=True)
 
     @property
     def rate(self) -> float:

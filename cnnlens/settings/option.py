@@ -287,3 +287,18 @@ def raw_input() -> Any:
     return option(
         False, "Also write the arrays behind each picture, as .npz.", off="-", panel="Output"
     )
+
+
+def sizes_of(text: str, name: str, example: str, none: bool = False) -> list[int]:
+    """Read sizes of sets of units from ``1,2,5``: ascending, each once.
+
+    Raises
+    ------
+    UsageError
+        When they are no whole numbers from 1 on, or there are none and that is not allowed.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    good = all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts)
+    if not good or not (parts or none):
+        raise UsageError(f"--{name} {text} are no numbers of units", f"write --{name} {example}")
+    return sorted({int(part) for part in parts})
