@@ -35,6 +35,8 @@ _HOMES = {
     "Net2VecSettings": "cnnlens.settings",
     "label": "cnnlens.measure.unit_labels",
     "LabelSettings": "cnnlens.settings",
+    "exam": "cnnlens.measure.exam_papers",
+    "ExamSettings": "cnnlens.settings",
     "ablate": "cnnlens.measure.ablation",
     "AblateSettings": "cnnlens.settings",
     "stability": "cnnlens.measure.stability",

@@ -1,9 +1,11 @@
-"""Vectors of images and words by an encoder, made once, block by block."""
+"""Vectors of images and words by an encoder, made once, block by block, and kept."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,65 @@ from cnnlens.model.encoder import Encoder
 from cnnlens.progress import Step
 
 _BLOCK = 256  # images or words that are kept at once: what an interrupt may cost
+_NAMES = "names.json"  # the words, beside their vectors
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where vectors are kept: folders of blocks, one of images and one of words.
+
+    Attributes
+    ----------
+    images, words : str
+        Their names in a workspace's folder ``vectors``: hashes of all that they depend on.
+    """
+
+    images: str
+    words: str
+
+    @classmethod
+    def of(cls, key: str, images: ImageSet, words: Sequence[str], texts: Sequence[str]) -> Kept:
+        """Name what an encoder, or a file of vectors, of this key says; `texts` are templates."""
+        return cls(_name(key, images.fingerprint), _name(key, *texts, "", *words))
+
+    def write(self, folder: Path, vectors: WordVectors) -> None:
+        """Keep vectors that were made elsewhere, where they are not kept yet."""
+        for name, rows in ((self.images, vectors.images), (self.words, vectors.words)):
+            for start in range(0, len(rows), _BLOCK):
+                file, block = folder / name / f"{start}.npy", rows[start : start + _BLOCK]
+                if _kept(file, len(block)) is None:
+                    _write(file, block)
+        self.write_names(folder, vectors.names)
+
+    def write_names(self, folder: Path, words: Sequence[str]) -> None:
+        """Keep the words beside their vectors."""
+        with atomic(folder / self.words / _NAMES) as fresh:
+            fresh.write_text(json.dumps(list(words), ensure_ascii=False), "utf-8")
+
+    def read(self, folder: Path, images: int) -> WordVectors:
+        """Read vectors of so many images, and of their words.
+
+        Raises
+        ------
+        CnnlensError
+            When some are gone or damaged.
+        """
+        try:
+            names = json.loads((folder / self.words / _NAMES).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise _gone(folder) from error
+        if not isinstance(names, list):
+            raise _gone(folder)
+        pictures = _all_kept(folder / self.images, images)
+        words = _all_kept(folder / self.words, len(names))
+        return WordVectors(pictures, words, tuple(map(str, names)))
+
+
+def _gone(folder: Path) -> CnnlensError:
+    return CnnlensError(
+        f"vectors of images and words in {folder} are gone or damaged",
+        "redo `cnnlens label --from text` with --force",
+    )
 
 
 def encoded_steps(
@@ -46,10 +107,12 @@ def encoded_steps(
     def of_words(rows: range) -> np.ndarray:
         return _of_words(encoder, [words[row] for row in rows], templates, batch)
 
-    own = folder / _name(encoder.key, images.fingerprint)
+    kept = Kept.of(encoder.key, images, words, templates)
+    own = folder / kept.images
     pictures = yield from _blocks(own, len(images.paths), of_images, "encoding", "images", force)
-    own = folder / _name(encoder.key, *templates, "", *words)
+    own = folder / kept.words
     said = yield from _blocks(own, len(words), of_words, "encoding", "words", force)
+    kept.write_names(folder, words)
     if pictures.shape[1] != said.shape[1]:
         lengths = f"{pictures.shape[1]} numbers of an image, {said.shape[1]} of a text"
         raise CnnlensError(f"{encoder.spec} gives {lengths}", "one space has one length")
@@ -75,13 +138,17 @@ def _blocks(
         block = None if force else _kept(file, len(rows))
         if block is None:
             block = encode(rows)
-            with atomic(file) as fresh, fresh.open("wb") as out:
-                np.save(out, block, allow_pickle=False)
+            _write(file, block)
         found.append(block)
         yield Step(rows.stop, count, f"{stage} {unit}", unit=unit)
     if len({block.shape[1] for block in found}) > 1:
         raise CnnlensError(f"vectors of {unit} differ in length", "one space has one length")
     return np.concatenate(found)
+
+
+def _write(file: Path, block: np.ndarray) -> None:
+    with atomic(file) as fresh, fresh.open("wb") as out:
+        np.save(out, block, allow_pickle=False)
 
 
 def _kept(file: Path, rows: int) -> np.ndarray | None:
@@ -91,6 +158,19 @@ def _kept(file: Path, rows: int) -> np.ndarray | None:
     except (OSError, ValueError, EOFError):
         return None
     return block if block.ndim == 2 and len(block) == rows else None
+
+
+def _all_kept(folder: Path, count: int) -> np.ndarray:
+    """Read so many vectors, (count, D)."""
+    found = []
+    for start in range(0, count, _BLOCK):
+        block = _kept(folder / f"{start}.npy", min(_BLOCK, count - start))
+        if block is None:
+            raise _gone(folder.parent)
+        found.append(block)
+    if len({block.shape[1] for block in found}) != 1:
+        raise _gone(folder.parent)
+    return np.concatenate(found)
 
 
 def _of_images(encoder: Encoder, images: ImageSet, rows: range, batch: int) -> np.ndarray:

@@ -7,6 +7,7 @@ when its correlation there is rare by chance, p < .01 after Benjamini and Hochbe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,89 +15,21 @@ from typing import Any
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from cnnlens.measure.exam_scores import SCORES, Answers, best_cut, p_value, resampled, scores
+from cnnlens.measure.exam_scores import (
+    BY_DEGREES,
+    SCORES,
+    Answers,
+    best_cut,
+    p_value,
+    resampled,
+    scores,
+)
+from cnnlens.measure.exam_truth import ENCODER, Claim, Truth
 from cnnlens.measure.linear_labels import Parts
-from cnnlens.measure.meaning import Meaning
 from cnnlens.progress import Step
 from cnnlens.settings.exam import ExamSettings
 
 SURE = 0.01  # an adjusted p-value below which a label passes
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A label that is to be examined.
-
-    Attributes
-    ----------
-    unit : int
-        Whose.
-    label : str
-        As its method says it.
-    meaning : Meaning
-        What it says.
-    chosen : str
-        The label that is examined in its place: what its method chooses on the images that choose.
-    """
-
-    unit: int
-    label: str
-    meaning: Meaning
-    chosen: str
-
-
-@dataclass
-class Truth:
-    """Where labels are there.
-
-    Attributes
-    ----------
-    meanings : list of Meaning
-        D of them.
-    amount : numpy.ndarray
-        (n, D) float32: how much of it each image shows; NaN where that is not known.
-    shows : numpy.ndarray
-        (n, D) bool: whether there is any.
-    """
-
-    meanings: list[Meaning]
-    amount: np.ndarray
-    shows: np.ndarray
-
-    def known(self, of: int, rows: np.ndarray) -> np.ndarray:
-        """Those of some images that tell whether a label is there."""
-        found: np.ndarray = rows[~np.isnan(self.amount[rows, of])]
-        return found
-
-
-def class_truth(meanings: Sequence[Meaning], names: Sequence[str], of: np.ndarray) -> Truth:
-    """Say where labels are there, of images' classes and groups of classes.
-
-    Parameters
-    ----------
-    meanings : sequence of Meaning
-        Of these concepts.
-    names : sequence of str
-        K concepts.
-    of : numpy.ndarray
-        (n, K) float32 of 0 and 1.
-
-    Notes
-    -----
-    A sum is there where it reaches half its highest value.
-    """
-    column = {name: of[:, at] for at, name in enumerate(names)}
-    amount = np.zeros((len(of), len(meanings)), np.float32)
-    shows = np.zeros(amount.shape, bool)
-    for at, one in enumerate(meanings):
-        if one.formula is None:
-            total = sum(weight * column[name] for name, weight in one.terms)
-            amount[:, at] = total
-            shows[:, at] = total >= max(float(np.max(total)) / 2, 1e-12)
-        else:
-            shows[:, at] = one.where(lambda name: column[name] > 0)
-            amount[:, at] = shows[:, at]
-    return Truth(list(meanings), amount, shows)
 
 
 @dataclass(frozen=True)
@@ -131,6 +64,8 @@ class Examined:
         Of the correlation; after Benjamini and Hochberg over the units.
     images, shown : int
         Images held out that tell; those that show it.
+    told_by : str
+        What tells whether it is there, as in `Truth`.
     """
 
     unit: int
@@ -144,6 +79,7 @@ class Examined:
     adjusted: float | None
     images: int
     shown: int
+    told_by: str
 
     @property
     def is_same(self) -> bool:
@@ -196,17 +132,21 @@ class Sheet:
             "chosen_again": sum(row.is_same for row in self.rows),
             "images": sum(map(len, (self.parts.fit, self.parts.choose, self.parts.held))),
             "images_held_out": len(self.parts.held),
-            "mean": _means([row.scores for row in self.rows]),
-            "mean_by_chance": _means([row.chance for row in self.rows]),
+            "told_by": dict(Counter(row.told_by for row in self.rows)),
+            "mean": self._means([row.scores for row in self.rows]),
+            "mean_by_chance": self._means([row.chance for row in self.rows]),
             **self.more,
         }
 
-
-def _means(found: Sequence[np.ndarray]) -> dict[str, float | None]:
-    """Mean of each score over all labels; what cannot be said counts as 0."""
-    if not found or np.isnan(found).all():
-        return dict.fromkeys(SCORES)
-    return dict(zip(SCORES, np.nan_to_num(found).mean(axis=0).tolist(), strict=True))
+    def _means(self, found: Sequence[np.ndarray]) -> dict[str, float | None]:
+        """Mean of each score over all labels that can have it; what cannot be said counts as 0."""
+        means: dict[str, float | None] = {}
+        for at, name in enumerate(SCORES):
+            can = [name in BY_DEGREES or row.told_by != ENCODER for row in self.rows]
+            column = np.array([one[at] for one in found])[np.array(can, bool)]
+            nothing = not len(column) or np.isnan(column).all()
+            means[name] = None if nothing else float(np.nan_to_num(column).mean())
+        return means
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
@@ -276,14 +216,13 @@ class Exam:
         orders, draws = self._draws(rows)
         answers = self._answers(number, claim, rows, overlaps)
         nothing = np.full(len(SCORES), np.nan)
-        known = (claim.unit, claim.label, claim.chosen)
         shown = int(self.truth.shows[rows, at].sum())
+        blank = Examined(
+            *(claim.unit, claim.label, claim.chosen, nothing, nothing, nothing, nothing),
+            *(None, None, len(rows), shown, self.truth.told_by[at]),
+        )
         if answers.is_constant:
-            empty: list[float | None] = [None] * len(orders)
-            four = (nothing, nothing, nothing, nothing)
-            return Examined(
-                *known, *four, p_value=None, adjusted=None, images=len(rows), shown=shown
-            ), empty
+            return blank, [None] * len(orders)
         low, high = _interval(scores(answers, draws)) if len(draws) else (nothing, nothing)
         rng = np.random.default_rng((self.settings.seed, 4, claim.unit))
         p = p_value(answers.values, answers.truth, rng)
@@ -291,7 +230,7 @@ class Exam:
         if overlaps is not None and len(orders):
             chance[SCORES.index("iou")] = overlaps.by_chance[:, number].mean()
         own = scores(answers)[0]
-        return Examined(*known, own, low, high, chance, p, None, len(rows), shown), by_chance
+        return replace(blank, scores=own, low=low, high=high, chance=chance, p_value=p), by_chance
 
     def _answers(
         self, number: int, claim: Claim, rows: np.ndarray, overlaps: Overlaps | None

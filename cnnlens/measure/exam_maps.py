@@ -9,7 +9,8 @@ import numpy as np
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.broden import Broden
 from cnnlens.measure.dissection import concept_words
-from cnnlens.measure.exam import Claim, Exam, Overlaps, Truth
+from cnnlens.measure.exam import Exam, Overlaps
+from cnnlens.measure.exam_truth import MAPS, Claim, Truth
 from cnnlens.measure.iou import GroundTruth, LabelCache
 from cnnlens.measure.masks import MaskPixels, compiled, mask_pixels
 from cnnlens.measure.meaning import Meaning
@@ -102,7 +103,8 @@ class MapTruth:
     @property
     def truth(self) -> Truth:
         """Where labels are there, as far as was read."""
-        return Truth(self._meanings, self.amount, self.shows)
+        told_by = [MAPS] * len(self._meanings)
+        return Truth(self._meanings, self.amount, self.shows, told_by)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ images that choose. A network's units go this way, those of its random twin, and
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -17,14 +17,15 @@ from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissect import dissect_steps
 from cnnlens.measure.dissection import Dissection
-from cnnlens.measure.exam import Claim, Exam, Sheet, class_truth, examine
+from cnnlens.measure.exam import Exam, Sheet, examine
 from cnnlens.measure.exam_maps import Among, MapTruth, OverlapCounter, concept_names
+from cnnlens.measure.exam_truth import Claim, class_truth
 from cnnlens.measure.linear_labels import Parts, class_concepts, split
 from cnnlens.measure.meaning import Meaning, read_meaning
 from cnnlens.measure.planted import Planted, plant_classes, plant_maps
 from cnnlens.measure.top import PeakLocations
 from cnnlens.measure.unit_labels import label_steps
-from cnnlens.progress import Step
+from cnnlens.progress import Step, followed
 from cnnlens.settings import DissectSettings, LabelSettings
 from cnnlens.settings.exam import ExamSettings
 
@@ -121,7 +122,7 @@ def halves(images: int, seed: int) -> Parts:
     return Parts(np.sort(choose), np.zeros(0, np.int64), np.sort(held))
 
 
-def _responses(
+def responses(
     source: Source, images: int, response: str
 ) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
     """Units' means or peaks on images, (n, C), and the images' positions (n,)."""
@@ -169,7 +170,7 @@ class ClassPaper:
             found = yield from label_steps(source, self.categories, self.groups, naming)
             given = [Given(row.unit, row.label, "", row.terms) for row in found.rows]
         response = self.naming.response
-        values, positions = yield from _responses(source, len(self.categories), response)
+        values, positions = yield from responses(source, len(self.categories), response)
         of = [self.categories[at] for at in positions.tolist()]
         names, concepts = class_concepts(of, self.groups)
         claims, left = claims_of(given, {name: name for name in names})
@@ -221,7 +222,7 @@ class MapPaper:
     ) -> Generator[Step, None, Sheet]:
         """Examine the labels given, or those that `dissect` chooses."""
         count = len(self.data.paths)
-        values, positions = yield from _responses(source, count, self.settings.response)
+        values, positions = yield from responses(source, count, self.settings.response)
         parts = halves(len(values), self.settings.seed)
         choose = positions[np.union1d(parts.fit, parts.choose)]
         length = self.naming.formula if self.formula else 0
@@ -243,3 +244,49 @@ class MapPaper:
         """Make units of label maps."""
         s = self.settings
         return plant_maps(self.data, positions, extent, s.planted, s.signal, s.seed)
+
+
+def exam(
+    source: Source,
+    labels: Mapping[int, str],
+    truth: Sequence[str] | Broden,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    settings: ExamSettings | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> Sheet:
+    """Examine labels of the units of a source's first layer, on images that chose none of them.
+
+    Parameters
+    ----------
+    source : Source
+        Activations of one layer.
+    labels : mapping of int to str
+        By unit: a concept, a sum ``a + b``, or a formula ``(a OR b) AND NOT c``.
+    truth : sequence of str, or Broden
+        The class of every image, by position; or data with label maps.
+    groups : mapping of str to sequence of str, optional
+        Classes of each group that labels may name.
+    settings : ExamSettings, optional
+        Shuffles, resamples, seed. Three tenths of the images examine (with label maps half); the
+        others say from which value on a unit says so.
+    progress : callable, optional
+        Called often with a Step.
+
+    Raises
+    ------
+    CnnlensError
+        When there are too few images.
+
+    Notes
+    -----
+    Scores: Oikarinen, Yan & Weng, "Evaluating Neuron Explanations", ICML 2025.
+    """
+    settings = settings or ExamSettings()
+    paper: Paper
+    if isinstance(truth, Broden):
+        paper = MapPaper(truth, DissectSettings(), settings, chooses=False)
+    else:
+        naming = LabelSettings(response=settings.response, seed=settings.seed)
+        paper = ClassPaper(truth, groups or {}, naming, settings)
+    given = [Given(unit, label) for unit, label in sorted(labels.items())]
+    return followed(paper.steps(source, given), progress)

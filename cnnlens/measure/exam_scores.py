@@ -17,6 +17,7 @@ import numpy as np
 from cnnlens.measure.masks import compiled
 
 SCORES = ("correlation", "average_precision", "iou", "f1", "cosine")
+BY_DEGREES = ("correlation", "cosine")  # need not know on which images a label is there
 _FIRST, _MORE = 999, 9000  # shuffles for a p-value: of all units, of those that few reach
 _FEW = 10
 

@@ -16,8 +16,9 @@ import numpy as np
 from cnnlens.activations.sources import Observer
 from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.exam import Sheet, class_truth
+from cnnlens.measure.exam import Sheet
 from cnnlens.measure.exam_maps import MapTruth, concept_index
+from cnnlens.measure.exam_truth import class_truth
 from cnnlens.measure.linear_labels import class_concepts
 from cnnlens.measure.meaning import Meaning, read_meaning
 from cnnlens.progress import Step

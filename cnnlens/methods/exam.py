@@ -89,7 +89,7 @@ class Exam(Measurement):
         found = []
         for one in (one for one in sets if one.given):
             images = images_of(study, one, asked.data)
-            paper = paper_of(one, images, self.settings, study.run.workers)
+            paper = paper_of(study, one, images, self.settings)
             task, left = readable(Task(one, images, paper))
             if left:
                 study.voice.note(said_of(left, task))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.tables import read_csv
-from cnnlens.settings import DissectSettings, ExamSettings, LabelSettings
+from cnnlens.methods.named_by import VECTORS
+from cnnlens.settings import DissectSettings, ExamSettings, LabelSettings, TextSettings
+from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -36,12 +38,24 @@ class LabelSet:
         What they depend on, as their method says it.
     groups : mapping
         Groups of classes that they may name.
+    kept_vectors : mapping
+        Names from words: where the vectors are that chose them.
     """
 
     method: str
     given: list[Given]
     made_from: Mapping[str, Any]
-    groups: Mapping[str, list[str]]
+    groups: Mapping[str, list[str]] = field(default_factory=dict)
+    kept_vectors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of data that tell whether its labels are there."""
+        return ANY if self.kept_vectors else KINDS
+
+    def is_of(self, images: ImageSet) -> bool:
+        """Whether they were chosen on these very images."""
+        return self.made_from.get("data") == images.fingerprint
 
     def settings(self, kind: Any) -> Any:
         """Its method's settings, as far as it says them."""
@@ -61,13 +75,13 @@ class Task:
     @property
     def chose(self) -> bool:
         """Whether the labels were chosen on these very images."""
-        return self.labels.made_from.get("data") == self.images.fingerprint
+        return self.labels.is_of(self.images)
 
     @property
     def key(self) -> dict[str, Any]:
         """What the marks depend on beside network, layer and settings."""
         given = [(g.unit, g.label, g.category, g.terms) for g in self.labels.given]
-        made = {k: self.labels.made_from.get(k) for k in ("data", "settings")}
+        made = {k: self.labels.made_from.get(k) for k in ("data", "settings", "text")}
         return {
             "labels": mark(given),
             "groups": mark(self.labels.groups),
@@ -91,9 +105,9 @@ def _dissected(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
         found = read_dissection(folder)
         given = [Given(u.unit, u.label, u.category) for u in found.units if u.label]
         made_from = found.summary.get("made_from") or {}
-        yield LabelSet("dissect", given, made_from, {})
+        yield LabelSet("dissect", given, made_from)
         if given := [Given(u.unit, u.formula) for u in found.units if u.formula]:
-            yield LabelSet("formula", given, made_from, {})
+            yield LabelSet("formula", given, made_from)
 
 
 def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
@@ -103,7 +117,8 @@ def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
     for found in read_layer_labels(workspace / "label" / layer.folder):
         given = [Given(u.unit, u.label, "", tuple(u.terms)) for u in found.units if u.label]
         s = found.summary
-        yield LabelSet(found.source, given, s.get("made_from") or {}, s.get("groups") or {})
+        known = (s.get(name) or {} for name in ("made_from", "groups", "kept_vectors"))
+        yield LabelSet(found.source, given, *known)
 
 
 def pasted(file: Path, layer: Layer) -> LabelSet:
@@ -133,7 +148,7 @@ def pasted(file: Path, layer: Layer) -> LabelSet:
             found.setdefault(one.unit, one)
     if not found:
         raise UsageError(f"{file} holds no labels", "it is a table with the columns unit,label")
-    return LabelSet("given", [found[unit] for unit in sorted(found)], {}, {})
+    return LabelSet("given", [found[unit] for unit in sorted(found)], {})
 
 
 # ---- on which images, and how
@@ -151,31 +166,34 @@ def images_of(study: Study, labels: LabelSet, asked: Path | None) -> ImageSet:
     if asked is None and made_on is not None:
         for entry in reversed(study.workspace.document["data"]):
             with suppress(CnnlensError):  # it was moved away
-                images = study.remembered(entry) if entry["kind"] in KINDS else None
+                images = study.remembered(entry) if entry["kind"] in labels.kinds else None
                 if images is not None and images.fingerprint == made_on:
-                    return study.images(images, KINDS, default=False)
+                    return study.images(images, labels.kinds, default=False)
         raise UsageError(
             f"the images that the labels of '{labels.method}' were made on are gone or changed",
             "redo the labels, or name images with classes or label maps with -d DIR",
         )
-    return study.images(asked, KINDS)
+    return study.images(asked, labels.kinds)
 
 
-def paper_of(labels: LabelSet, images: ImageSet, settings: ExamSettings, workers: int) -> Paper:
+def paper_of(study: Study, labels: LabelSet, images: ImageSet, settings: ExamSettings) -> Paper:
     """Say how labels are held against images.
 
     Raises
     ------
     UsageError
         When these tell nothing.
+    CnnlensError
+        When the vectors are gone that chose names from words.
     """
     from cnnlens.data.broden import Broden
     from cnnlens.measure.exam_papers import ClassPaper, MapPaper
 
+    if labels.kept_vectors and labels.is_of(images):
+        return _word_paper(study, labels, images, settings)
     if isinstance(images, Broden):
-        chooses = labels.made_from.get("data") == images.fingerprint
-        naming = labels.settings(DissectSettings)
-        formula = labels.method == "formula"
+        naming, formula = labels.settings(DissectSettings), labels.method == "formula"
+        workers, chooses = study.run.workers, labels.is_of(images)
         return MapPaper(images, naming, settings, workers, chooses, formula)
     if images.image_categories is None:
         raise UsageError(
@@ -185,6 +203,16 @@ def paper_of(labels: LabelSet, images: ImageSet, settings: ExamSettings, workers
     named = labels.settings(LabelSettings) if labels.method in ("classes", "text") else None
     naming = named or LabelSettings(response=settings.response, seed=settings.seed)
     return ClassPaper(images.image_categories, _groups(labels, images), naming, settings)
+
+
+def _word_paper(study: Study, labels: LabelSet, images: ImageSet, settings: ExamSettings) -> Paper:
+    from cnnlens.activations.encoded import Kept
+    from cnnlens.measure.exam_words import WordPaper
+
+    kept = Kept(**labels.kept_vectors)
+    vectors = kept.read(study.workspace.path / VECTORS, len(images.paths))
+    text = TextSettings(labels.made_from["text"]["method"])
+    return WordPaper(images, vectors, labels.settings(LabelSettings), text, settings)
 
 
 def _groups(labels: LabelSet, images: ImageSet) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _GIVES = "give --words FILE and --encoder file.py:factory, or --vectors FILE.npz"
 _SHIPPED = "imagenet"  # names of ImageNet's classes, as torchvision (BSD) has them
+VECTORS = "vectors"  # the workspace's folder of them
 _OF_TEXT = ("words", "template", "encoder", "vectors")
 
 
@@ -81,6 +83,7 @@ class Text:
         if self.asked.vectors is not None:
             self._read()
             return
+        from cnnlens.activations.encoded import Kept
         from cnnlens.data.word_vectors import read_words
         from cnnlens.model.encoder import open_encoder
 
@@ -92,6 +95,7 @@ class Text:
             self.words, again = read_words(self.asked.words)
             self._say(again, self.asked.words)
         self.encoder = open_encoder(self.asked.encoder)
+        self.kept = Kept.of(self.encoder.key, images, self.words, self.templates)
         vectors = {"encoder": self.encoder.key, "templates": list(self.templates)}
         self.key = {**self.settings.as_dict(), **vectors, "words": mark(self.words)}
 
@@ -104,11 +108,13 @@ class Text:
     def _read(self) -> None:
         from hashlib import sha256
 
+        from cnnlens.activations.encoded import Kept
         from cnnlens.data.word_vectors import read_vectors
 
         self._vectors = found = read_vectors(self.asked.vectors, self.images.paths)
         self._say(found.again, self.asked.vectors)
         content = sha256(found.images.tobytes() + found.words.tobytes()).hexdigest()[:16]
+        self.kept = Kept.of(content, self.images, found.names, ())
         self.key = {
             **self.settings.as_dict(), "vectors": content, "words": mark(list(found.names)),
         }  # fmt: skip
@@ -118,7 +124,8 @@ class Text:
         """What a summary says of it."""
         encoder = self.asked.encoder
         of = Path(self.asked.vectors).name if encoder is None else encoder.rpartition("/")[2]
-        return {"method": self.settings.method, "vectors": of, "templates": list(self.templates)}
+        said = {"method": self.settings.method, "vectors": of, "templates": list(self.templates)}
+        return {**said, "kept_vectors": asdict(self.kept)}  # by which `exam` examines names
 
     def measure(
         self, source: Source, settings: LabelSettings
@@ -127,10 +134,12 @@ class Text:
         from cnnlens.activations.encoded import encoded_steps
         from cnnlens.measure.text_labels import text_label_steps
 
-        if self._vectors is None:
-            study = self.study
+        study, folder = self.study, self.study.workspace.path / VECTORS
+        if self.asked.vectors is not None:
+            self.kept.write(folder, self._vectors)
+        elif self._vectors is None:
             self._vectors = yield from encoded_steps(
-                self.encoder, self.images, self.words, self.templates,
-                study.workspace.path / "vectors", study.run.batch_size, force=study.force,
+                self.encoder, self.images, self.words, self.templates, folder,
+                study.run.batch_size, force=study.force,
             )  # fmt: skip
         return (yield from text_label_steps(source, self._vectors, settings, self.settings))

@@ -13,6 +13,7 @@ from cnnlens.files import read_json
 from cnnlens.files.tables import columns, finite, read_csv, read_rows, write_rows
 from cnnlens.measure.exam import Examined, LayerExam
 from cnnlens.measure.exam_scores import SCORES
+from cnnlens.measure.exam_truth import ENCODER
 from cnnlens.report.blocks import format_p, number, percent
 from cnnlens.report.contents import read_layers, read_summary
 from cnnlens.report.shown import Fact, Shown, UnitResults
@@ -40,6 +41,8 @@ class ExaminedLabel(Shown):
         What its method chooses without the images that examine.
     images, shown : int
         Images that examine; those of them that show the label.
+    told_by : str
+        What tells whether it is there: "classes", "label maps" or an "encoder".
     intervals : mapping of str to (float or None, float or None, float or None)
         Of each score its interval, and its mean where images are shuffled.
     """
@@ -60,12 +63,14 @@ class ExaminedLabel(Shown):
     images: int
     shown: int
     intervals: Mapping[str, tuple[float | None, float | None, float | None]]
+    told_by: str = ""
 
     @property
     def verdict(self) -> str:
         """What came out, in a word or some: "passes", "fails", or why that is not known."""
         if self.p_value is None:
-            return "untested: " + ("no image shows it" if not self.shown else "nothing varies")
+            unseen = not self.shown and self.told_by != ENCODER
+            return "untested: " + ("no image shows it" if unseen else "nothing varies")
         if self.passes:
             return "passes"
         if self.examined == self.label:
@@ -146,7 +151,7 @@ def _cells(method: str, row: Examined) -> dict[str, Any]:
     found = {
         **{"unit": row.unit, "method": method, "label": row.label, "p_value": row.p_value},
         **{"adjusted_p_value": row.adjusted, "passes": row.passes, "examined": row.chosen},
-        **{"images": row.images, "shown": row.shown},
+        **{"images": row.images, "shown": row.shown, "told_by": row.told_by},
     }
     parts = ((row.scores, ""), (row.low, "_low"), (row.high, "_high"), (row.chance, "_chance"))
     for values, end in parts:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnlens.measure.exam_truth import ENCODER
 from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, percent, section_of
 from cnnlens.report.contents import reading
 from cnnlens.report.exam_files import REDO, ExaminedLabel, ExamResult, read_all_exams
@@ -40,9 +41,19 @@ def images_said(of: Mapping[str, Any]) -> str:
     if not of["chose"]:
         return f"{said}; the labels were chosen elsewhere"
     if of["iou_of"] == "images":
-        return f"{said}, those that `label` had held out"
+        return f"{said}, those that `label` had held out{_told_said(of.get('told_by') or {})}"
     again = f"{of['chosen_again']} of {of['labels']} labels"
     return f"{said}; the others choose {again} again, the rest cannot pass"
+
+
+def _told_said(told_by: Mapping[str, int]) -> str:
+    """Say how many labels only the encoder knows of."""
+    by_encoder = told_by.get(ENCODER)
+    if not by_encoder:
+        return ""
+    others = ", ".join(f"{n:,} by {what}" for what, n in told_by.items() if what != ENCODER)
+    and_others = f", {others}" if others else ""
+    return f"; {by_encoder:,} labels are held against the encoder that chose them{and_others}"
 
 
 def planted_said(planted: list[Mapping[str, Any]], signal: float) -> str:

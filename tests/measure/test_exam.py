@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cnnlens
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.synthetic import make_shapes
 from cnnlens.measure.exam import Sheet
@@ -63,6 +65,19 @@ def test_true_labels_pass_and_others_do_not() -> None:
     assert (summary["labels"], summary["tested"], summary["passes"]) == (4, 3, 2)
     assert summary["share"] == 0.5 and summary["share_by_chance"] == 0
     assert "unit 0: no concept 'cow'" in summary["left_out"][0]
+
+
+def test_labels_of_arrays_are_examined_without_a_folder(tmp_path: Path) -> None:
+    labels = {0: "cat", 1: "animal", 2: "dog", 3: "cat"}
+    sheet = cnnlens.exam(source(units()), labels, CLASSES, GROUPS, FEW)
+    own = examined(GIVEN[:4])
+    for one, other in zip(sheet.rows, own.rows, strict=True):
+        assert (one.label, one.p_value, one.told_by) == (other.label, other.p_value, "classes")
+        np.testing.assert_array_equal(one.scores, other.scores)
+    data = open_broden(make_shapes(tmp_path / "shapes", 40, 24))
+    maps = np.random.default_rng(0).normal(0, 1, (len(data.paths), 1, 4, 4))
+    (noise,) = cnnlens.exam(source(maps), {0: "red"}, data, settings=FEW).rows
+    assert noise.is_same and noise.told_by == "label maps" and not noise.passes
 
 
 def test_label_s_names_are_examined_on_just_the_images_it_held_out() -> None:

@@ -13,9 +13,12 @@ import pytest
 
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_kinds
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods.exam import Exam
 from cnnlens.methods.label import Label
 from cnnlens.methods.method import carry_out
+from cnnlens.report.exam_files import read_exam
+from cnnlens.report.exam_section import images_said, marks
 from cnnlens.report.label_files import names, read_all_labels, read_labels
 
 from .test_measurement import after, blank, method, save_net
@@ -144,6 +147,54 @@ def test_images_need_no_classes(world: Path) -> None:
         shutil.copy(file, flat / f"{number:02}.png")
     carry_out(text(world, data=flat))
     assert read_labels(world / "ws/label/conv2").summary["images"] == 54
+    carry_out(examined(world))
+    assert read_exam(world / "ws/exam/conv2").of("text")
+
+
+def examined(world: Path, **values: Any) -> Exam:
+    return method(Exam, world, **{"data": None, "chance": 2, "resamples": 20, **values})
+
+
+def test_names_from_words_are_examined_and_their_twin_is_named_by_words(world: Path) -> None:
+    carry_out(examined(world, twin=True, planted=4))
+    found = read_exam(world / "ws" / "exam" / "conv2")
+    own = {one.unit: one for one in read_labels(world / "ws/label/conv2").units if one.label}
+    assert {one.unit: one.label for one in found.units} == {u: o.label for u, o in own.items()}
+    assert {one.told_by for one in found.units} == {"encoder"}  # words are colours, classes figures
+    for one in found.units:
+        assert one.correlation == pytest.approx(own[one.unit].score, abs=1e-5)
+        tested = ("passes", "fails") if one.correlation else ("untested: nothing varies",)
+        assert one.f1 is None and one.verdict in tested
+    of = found.summary["methods"]["text"]
+    assert of["told_by"] == {"encoder": len(own)} and len(of["planted"]) == 4
+    assert of["twin"]["labels"] and of["twin"]["mean"] != of["mean"]
+    assert f"{len(own)} labels are held against the encoder that chose them" in images_said(of)
+    assert marks(world / "ws") is not None
+    again = examined(world, twin=True, planted=4)
+    again.resolve()
+    assert not again.todo
+    carry_out(text(world, vectors=world / "made.npz"))
+    again = examined(world, twin=True, planted=4)
+    again.resolve()
+    assert again.todo  # they were chosen by other vectors
+    carry_out(again)
+
+
+def test_exam_says_what_it_lacks_to_examine_names_from_words(world: Path) -> None:
+    with pytest.raises(UsageError, match="tells of none of the labels"):
+        examined(world, data=make_kinds(world / "others", 6, 24, seed=3)).resolve()
+    for file in (world / "ws" / "vectors").rglob("names.json"):
+        file.write_text("{}")
+    with pytest.raises(CnnlensError, match="are gone or damaged") as caught:
+        examined(world).resolve()
+    assert "label --from text" in (caught.value.hint or "")
+    anew = text(world)
+    anew.study.force = True
+    carry_out(anew)
+    examined(world).resolve()
+    next((world / "ws" / "vectors").rglob("0.npy")).write_bytes(b"\x93NUMPY")
+    with pytest.raises(CnnlensError, match="are gone or damaged"):
+        examined(world).resolve()
 
 
 def changed(world: Path, **arrays: Any) -> dict[str, Any]:
