@@ -23,7 +23,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.accuracy import classes_of, scores_steps
 from cnnlens.measure.changed_classes import Effect, Told
-from cnnlens.measure.ranked_units import EXACT, Work, ranked
+from cnnlens.measure.ranked_units import EXACT, Questions, ranked
 from cnnlens.measure.without import Asker, Change, Projected, Removed
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
@@ -243,27 +243,27 @@ def ablate_steps(
     parts = halves([images.paths[r] for r in read], [categories[r] for r in read], settings.seed)
     rank, held = ([read[at] for at in part] for part in (parts.rank, parts.held))
     asker = Asker(model, layer, run.batch_size, scores_at, tell)
-    work = Work(model, images, layer, list(units), settings, run, asker)
-    work.wanted = dict(zip(read, known.wanted.tolist(), strict=True))
-    names = {work.wanted[row]: categories[row] for row in read}
+    questions = Questions(model, images, layer, list(units), settings, run, asker)
+    questions.wanted = dict(zip(read, known.wanted.tolist(), strict=True))
+    names = {questions.wanted[row]: categories[row] for row in read}
     to = torch.from_numpy(mean.value * (settings.to == "mean")).to(model.device)
-    sizes = _sizes(settings.sizes, len(work.units))
-    best = yield from ranked(work, rank, to, sizes)
-    plan = _Plan(work, to, sizes, best, directions)
-    answers = yield from work.answers(held, plan.changes, "without units")
+    sizes = _sizes(settings.sizes, len(questions.units))
+    best = yield from ranked(questions, rank, to, sizes)
+    plan = _Plan(questions, to, sizes, best, directions)
+    answers = yield from questions.answers(held, plan.changes, "without units")
     told = Told(answers, names, settings.seed)
     about = {
         "images": len(read),
         "images_held_out": len(held),
-        "silent_units": [unit for unit in mean.silent if unit in set(work.units)],
+        "silent_units": [unit for unit in mean.silent if unit in set(questions.units)],
         "ranked_by": ""
         if not best
         else "effect"
-        if len(work.units) <= EXACT
+        if len(questions.units) <= EXACT
         else "gradient, effect",
     }
     return LayerAblation(
-        [one for number, unit in enumerate(work.units) for one in told.effects(number, unit)],
+        [one for number, unit in enumerate(questions.units) for one in told.effects(number, unit)],
         plan.concepts(told), plan.curves(told), told, about, known.skipped,
     )  # fmt: skip
 
@@ -283,16 +283,16 @@ class _Plan:
 
     def __init__(
         self,
-        work: Work,
+        questions: Questions,
         to: Tensor,
         sizes: Sequence[int],
         best: dict[int, list[int]],
         directions: dict[str, np.ndarray],
     ) -> None:
         self._best, self._sizes, self._names = best, sizes, list(directions)
-        settings, count = work.settings, work.layer.units
+        settings, count = questions.settings, questions.layer.units
         rng = np.random.default_rng([settings.seed, 3])
-        self.changes: list[Change] = [Removed((unit,), to) for unit in work.units]
+        self.changes: list[Change] = [Removed((unit,), to) for unit in questions.units]
         self._sets: dict[tuple[int, int], int] = {}  # output, k: number of the change
         for output, order in best.items():
             for k in sizes:

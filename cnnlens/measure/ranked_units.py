@@ -30,7 +30,7 @@ _MORE = 4  # else so many times the largest set are, of those that matter most b
 
 
 @dataclass
-class Work:
+class Questions:
     """A network, its images with the outputs that are right, a layer, and how it is asked."""
 
     model: Model
@@ -58,21 +58,21 @@ class Work:
 
 
 def ranked(
-    work: Work, rows: Sequence[int], to: Tensor, sizes: Sequence[int]
+    questions: Questions, rows: Sequence[int], to: Tensor, sizes: Sequence[int]
 ) -> Generator[Step, None, dict[int, list[int]]]:
     """Rank units for every class, by output: how much its score falls without each."""
-    outputs = sorted({work.wanted[row] for row in rows})
-    if len(work.units) < 2:
-        return dict.fromkeys(outputs, work.units) if work.units else {}
-    if len(work.units) <= EXACT:
-        falls = yield from _falls(work, rows, work.units, to)
-        return {one: _order(work.units, falls[one]) for one in outputs}
-    guessed = yield from _guessed(work, rows, to)
+    outputs = sorted({questions.wanted[row] for row in rows})
+    if len(questions.units) < 2:
+        return dict.fromkeys(outputs, questions.units) if questions.units else {}
+    if len(questions.units) <= EXACT:
+        falls = yield from _falls(questions, rows, questions.units, to)
+        return {one: _order(questions.units, falls[one]) for one in outputs}
+    guessed = yield from _guessed(questions, rows, to)
     best = {}
     for output in outputs:
-        own = [row for row in rows if work.wanted[row] == output]
-        likely = _order(work.units, guessed[output])[: _MORE * sizes[-1]]
-        falls = yield from _falls(work, own, likely, to)
+        own = [row for row in rows if questions.wanted[row] == output]
+        likely = _order(questions.units, guessed[output])[: _MORE * sizes[-1]]
+        falls = yield from _falls(questions, own, likely, to)
         best[output] = _order(likely, falls[output])
     return best
 
@@ -82,11 +82,11 @@ def _order(units: Sequence[int], falls: np.ndarray) -> list[int]:
 
 
 def _falls(
-    work: Work, rows: Sequence[int], units: Sequence[int], to: Tensor
+    questions: Questions, rows: Sequence[int], units: Sequence[int], to: Tensor
 ) -> Generator[Step, None, dict[int, np.ndarray]]:
     """Mean drop of each class's score on its images without each unit, (units,) by output."""
     changes = [Removed((unit,), to) for unit in units]
-    answers = yield from work.answers(rows, changes, "ranking units")
+    answers = yield from questions.answers(rows, changes, "ranking units")
     wanted = answers.wanted
     return {
         one: -answers.change[:, wanted == one].mean(axis=1) for one in np.unique(wanted).tolist()
@@ -94,21 +94,21 @@ def _falls(
 
 
 def _guessed(
-    work: Work, rows: Sequence[int], to: Tensor
+    questions: Questions, rows: Sequence[int], to: Tensor
 ) -> Generator[Step, None, dict[int, np.ndarray]]:
     """Mean of gradient × (a − what stands in for it), (units,) by output: the first order of it."""
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, int] = {}
-    model, size = work.model, work.asker.size
-    given = {"batch_size": size, "workers": work.run.workers, "indices": rows}
+    model, size = questions.model, questions.asker.size
+    given = {"batch_size": size, "workers": questions.run.workers, "indices": rows}
     with model.in_use():
-        for batch in batches(work.images, model.preprocess, **given):  # type: ignore[arg-type]
+        for batch in batches(questions.images, model.preprocess, **given):  # type: ignore[arg-type]
             x = model.preprocess.normalize(batch.pixels.to(model.device))
             if model.batch:
                 x = torch.cat([x, x[-1:].expand(model.batch - len(x), -1, -1, -1)])
-            outputs = [work.wanted[int(row)] for row in batch.indices]
-            share = _first_order(work.asker, x, outputs, to)  # (n, C)
-            for output, values in zip(outputs, share[:, work.units], strict=True):
+            outputs = [questions.wanted[int(row)] for row in batch.indices]
+            share = _first_order(questions.asker, x, outputs, to)  # (n, C)
+            for output, values in zip(outputs, share[:, questions.units], strict=True):
                 sums[output] = sums.get(output, 0) + values.astype(np.float64)
                 counts[output] = counts.get(output, 0) + 1
             yield Step(batch.next, len(rows), "gradients")
