@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.data.member_path import file_source
 from cnnlens.data.parts import Fault, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
 
@@ -141,7 +142,7 @@ def read_mat(path: Path) -> dict[str, Any]:
             return _read_hdf5(path)
         import scipy.io
 
-        content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        content = scipy.io.loadmat(file_source(path), squeeze_me=True, struct_as_record=False)
     except CnnlensError:
         raise
     except Exception as error:  # a damaged file makes the readers raise nearly anything
@@ -172,7 +173,7 @@ def _plain(value: Any) -> Any:
 def _read_hdf5(path: Path) -> dict[str, Any]:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(file_source(path), "r") as file:
         return {
             name: _of_item(file, item) for name, item in file.items() if not name.startswith("#")
         }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnlens.data.member_path import file_source
 from cnnlens.data.ranges import Bounds, Ranges
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -103,7 +104,7 @@ def _tiff_header(path: Path) -> Header | None:
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with tifffile.TiffFile(file_source(path)) as tiff:
             page, series = tiff.pages.first, tiff.series[0]
             axes, shape = series.axes, series.shape
             dtype, missing = page.dtype, _number(page.tags.get(_MISSING))
@@ -145,7 +146,7 @@ def read_samples(path: Path, header: Header) -> np.ndarray:
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with tifffile.TiffFile(file_source(path)) as tiff:
             whole = header.paged or (header.axis == 2 and tiff.pages.first.ndim == 2)
             values = tiff.series[0].asarray() if whole else tiff.pages.first.asarray()
     except ValueError as error:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnlens.data.dataset import ImageSet, state_of
 from cnnlens.data.decode import reason_of
+from cnnlens.data.member_path import below, file_source, held, located
 from cnnlens.data.tables import (
     Counted,
     Label,
@@ -191,7 +192,8 @@ def read_plane(path: Path, name: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=("PNG", "BMP", "TIFF", "WEBP")) as image:
+        source = file_source(held(path))
+        with Image.open(source, formats=("PNG", "BMP", "TIFF", "WEBP")) as image:
             array = np.asarray(image.convert("RGB") if image.mode == "P" else image)
     except FileNotFoundError:
         raise _Fault(f"{name} is missing") from None
@@ -279,7 +281,7 @@ class Broden(ImageSet):
             tables += name.encode() + (path.read_bytes() if path.exists() else b"")
         cells = (item for row in self.rows for cell in row.cells for item in items(cell))
         planes = (item for item in cells if isinstance(item, str))
-        files = ((plane, f"{self.root}/images/{plane}") for plane in planes)
+        files = ((plane, below(self.root, f"images/{plane}")) for plane in planes)
         return state_of(files, tables, exact=True)
 
     def concept_space(self, pooled: bool = False) -> ConceptSpace:
@@ -336,7 +338,7 @@ def open_broden(root: Path | str, faults: list[RowFault] | None = None) -> Brode
     CnnlensError
         When files or columns are missing or a row is malformed, with the file and the row.
     """
-    root = Path(root)
+    root = located(root)
     labels = read_labels(root / "label.csv", faults)
     declared = {category for label in labels.values() for category in label.categories}
     categories, rows = read_index(root / "index.csv", declared | read_categories(root), faults)

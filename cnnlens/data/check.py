@@ -54,7 +54,7 @@ def check(
     CnnlensError
         When there is no data set to be checked: the folder or a table is missing or empty.
     """
-    root, kind = labelled_folder(Path(path))
+    root, kind = labelled_folder(path)
     if kind == "broden":
         return check_broden(root, split, progress)
     if kind is not None:

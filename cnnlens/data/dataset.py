@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from cnnlens.data.decode import DamagedImage, endings
+from cnnlens.data.folder import existing_folder
+from cnnlens.data.member_path import file_state, is_there, name_of
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.splits import splits_within
-from cnnlens.data.walk import Listing, ending, list_files
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.data.walk import Listing, list_files
+from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic_folder
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from cnnlens.model.preprocess import Preprocess
-
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 HOME_VARIABLE = "CNNLENS_HOME"
 
@@ -74,7 +74,7 @@ class ImageSet:
         activation stores.
         """
         asked = [f"{bound:g}" for bound in self.ranges.everything or ()]
-        parts = [self.root.resolve().name or "data", self.split or "", *asked]
+        parts = [name_of(self.root) or "data", self.split or "", *asked]
         return "-".join(part.replace("/", "-") for part in parts if part)
 
     @property
@@ -104,7 +104,7 @@ class ImageSet:
         CnnlensError
             When the data folder is not there any more.
         """
-        if not self.root.is_dir():
+        if not is_there(self.root):
             raise CnnlensError(
                 f"{self.root} is gone since the command began",
                 "bring it back; the same command goes on",
@@ -222,8 +222,7 @@ def state_of(
     digest = hashlib.sha256(before)
     for name, file in files:
         try:
-            stat = os.stat(file)  # noqa: PTH116  (there may be hundreds of thousands)
-            state = f"{stat.st_size}:{stat.st_mtime_ns if exact else int(stat.st_mtime)}"
+            state = file_state(file, exact)
         except (OSError, ValueError):
             state = "missing"
         digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
@@ -249,7 +248,7 @@ def open_folder(root: Path | str, split: str | None = None) -> ImageSet:
         When it is missing, no folder, unreadable, or holds no image, or where none of a class's
         files is an image.
     """
-    root = existing_folder(Path(root))
+    root = existing_folder(root)
     listing = list_files(root, f"{split}/" if split else "")
     if not listing.images:
         raise _no_images(root / (split or ""), listing)
@@ -279,41 +278,6 @@ def _no_images(root: Path, listing: Listing) -> CnnlensError:
         f"no images in {root}{': ' if found else ''}{found}",
         f"images end in {' '.join(sorted(endings()))} (in any case)",
     )
-
-
-def existing_folder(root: Path) -> Path:
-    """Return `root` when it is a folder that can be listed, else say what is wrong with it."""
-    try:
-        next(iter(os.scandir(root)), None)
-    except FileNotFoundError:
-        raise UsageError(f"no folder {root}", _near(root)) from None
-    except NotADirectoryError:
-        raise _no_folder(root) from None
-    except PermissionError:
-        raise CnnlensError(f"{root} cannot be read: permission denied") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CnnlensError(f"{root} cannot be read: {reason}") from error
-    return root
-
-
-def _no_folder(file: Path) -> UsageError:
-    """Say what a file is that was named for a folder."""
-    if ending(file.name) in _ARCHIVES:
-        return UsageError(f"{file} is an archive, not a folder", "unpack it, and name its folder")
-    if ending(file.name) in endings():
-        return UsageError(f"{file} is an image, not a folder", "name the folder it is in")
-    return UsageError(f"{file} is a file, not a folder", "name the folder it is in")
-
-
-def _near(root: Path) -> str:
-    """Offer folders beside the missing one, or name the first part of the path that is missing."""
-    parent = root.parent
-    try:
-        beside = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-    except OSError:
-        return f"there is no folder {parent} either"
-    return did_you_mean(root.name, beside)
 
 
 @contextmanager

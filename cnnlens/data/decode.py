@@ -24,6 +24,7 @@ from cnnlens.data.bands import (
     sample_type,
     turned,
 )
+from cnnlens.data.member_path import file_source, held
 from cnnlens.data.ranges import NO_RANGES, Ranges
 
 # a closed list: some of Pillow's other readers start programs or read other files
@@ -154,9 +155,9 @@ def load_image(
     """
     if mode not in ("RGB", "L"):
         raise ValueError(f"mode must be 'RGB' or 'L', not {mode!r}")
-    path = Path(path)
     _check_file(path)
     try:
+        path = held(path)
         header = header_of(path)
         if header is not None and not header.is_ordinary and not header.is_frames:
             return flat(as_picture(_samples(path, header, is_turned), ranges, header.alpha), mode)
@@ -185,9 +186,9 @@ def load_planes(
     DamagedImage
         When it cannot be read, or has another number of bands.
     """
-    path = Path(path)
     _check_file(path)
     try:
+        path = held(path)
         header = header_of(path)
         if header is None or (
             header.shows_colours and (channels in (1, 3) or header.bands != channels)
@@ -222,7 +223,7 @@ def opened(path: Path) -> Image.Image:
     """Open a picture of a format that is read here; only its header is read yet."""
     if not path.is_file():  # opening a pipe would wait forever
         raise FileNotFoundError(path)
-    return Image.open(path, formats=tuple(readable_formats()))
+    return Image.open(file_source(path), formats=tuple(readable_formats()))
 
 
 def _check_file(path: Path) -> None:

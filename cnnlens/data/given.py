@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.member_path import file_state
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
@@ -48,9 +49,8 @@ class GivenImage:
 
         The place is a hash, since what is shared says nothing of the machine it was made on.
         """
-        stat = self.path.stat()
         deep = f":{json.dumps(self.ranges.as_dict())}" if self.ranges else ""
-        return f"{_place(self.path)}:{stat.st_size}:{stat.st_mtime_ns}{deep}"
+        return f"{_place(self.path)}:{file_state(self.path, exact=True)}{deep}"
 
     @property
     def place(self) -> str:
@@ -102,10 +102,10 @@ class ImageOfSet:
     def mark(self) -> str:
         """Which image it is, and in which state: equal marks, the same image."""
         try:
-            stat = self.images.file(self.index).stat()
+            state = file_state(self.images.file(self.index), exact=True)
         except OSError:  # in memory
             return f"{self.images.fingerprint}:{self.index}"
-        return f"{self.images.paths[self.index]}:{stat.st_size}:{stat.st_mtime_ns}"
+        return f"{self.images.paths[self.index]}:{state}"
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
         """Decode and resample, (C, H, W) uint8: cropped, as photos are, since labels do not count.

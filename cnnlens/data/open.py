@@ -10,7 +10,9 @@ from cnnlens.data.animal_part import PATTERN as ANIMAL_PART
 from cnnlens.data.animal_part import open_animal_part
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
-from cnnlens.data.dataset import ImageSet, existing_folder, home, open_folder
+from cnnlens.data.dataset import ImageSet, home, open_folder
+from cnnlens.data.folder import existing_folder
+from cnnlens.data.member_path import MemberPath, located
 from cnnlens.data.ranges import Bounds
 from cnnlens.data.splits import chosen, meaning, splits_in, splits_within, unchosen, within
 from cnnlens.data.survey import surveyed
@@ -52,8 +54,9 @@ def open_data(
     ----------
     path : path
         A folder in Broden's layout, a parts data set, or a folder of images; or one that holds
-        nothing but such a labelled data set, as unzipping leaves it. The `root` of the result
-        says which folder was used.
+        nothing but such a labelled data set, as unzipping leaves it; or a ``.zip`` or ``.tar``
+        that holds one of these, read where it lies. The `root` of the result says which folder
+        was used.
     split : str, optional
         The only part of it that is wanted: of a folder whose only subfolders are splits
         (``train``, ``val``, ``test`` …) or lie in every class (``cat/train``), by the ``split``
@@ -69,7 +72,7 @@ def open_data(
     CnnlensError
         When the folder is missing, holds no images, or its tables are malformed.
     """
-    root, kind = labelled_folder(Path(path))
+    root, kind = labelled_folder(path)
     if kind == "cub":
         return surveyed(open_cub(root, split), bounds)
     if kind is not None:
@@ -123,9 +126,9 @@ def held_out_beside(images: ImageSet) -> ImageSet | None:
 
 def train_split(data: Path | str | ImageSet) -> str | None:
     """What the split to train on is called in a folder whose subfolders are splits; else None."""
-    if not isinstance(data, (str, Path)) or not Path(data).is_dir():
+    if not isinstance(data, (str, Path)) or not (root := located(data)).is_dir():
         return None
-    return next((name for name in split_folder(Path(data))[1] if meaning(name) == "train"), None)
+    return next((name for name in split_folder(root)[1] if meaning(name) == "train"), None)
 
 
 def split_folder(root: Path) -> tuple[Path, tuple[str, ...]]:
@@ -137,16 +140,18 @@ def split_folder(root: Path) -> tuple[Path, tuple[str, ...]]:
     return (inner, known) if inner is not None and known else (root, ())
 
 
-def labelled_folder(path: Path) -> tuple[Path, str | None]:
+def labelled_folder(path: Path | str) -> tuple[Path, str | None]:
     """Return the folder of a labelled data set, `path` or the only folder in it, and its kind.
 
-    Where there is none: `path` and None.
+    Where there is none: `path` and None; of an archive that holds one folder alone, that folder.
     """
-    root = existing_folder(path.expanduser())
+    root = existing_folder(path)
     kind = kind_of(root)
     inner = _only_folder(root) if kind is None else None
     if inner is not None and kind_of(inner) is not None:
         return inner, kind_of(inner)
+    if inner is not None and isinstance(root, MemberPath) and root.is_whole:
+        return inner, None  # what an archive holds is often packed with the folder it was in
     return root, kind
 
 

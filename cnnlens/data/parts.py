@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet, state_of
+from cnnlens.data.member_path import file_source
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 Masks = Callable[[int], Mapping[int, np.ndarray]]  # an object's: part → (h, w) bool, of the photo
@@ -271,7 +272,7 @@ def _strays(found: PartSet) -> list[Fault]:
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as image:
+        with Image.open(file_source(path)) as image:
             return image.size
     except Exception:  # whatever it is, `load` says it better
         return None

@@ -27,6 +27,7 @@ from cnnlens.data.bands import (
 from cnnlens.data.batches import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import opened, orientation_of
+from cnnlens.data.member_path import container_of
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.data.walk import ending
 
@@ -51,6 +52,8 @@ def surveyed(images: ImageSet, bounds: Bounds | None = None) -> ImageSet:
         The range of all deep files; left out, it is taken from them.
     """
     ranges, bands, notes = survey([images.file(k) for k in range(len(images.paths))], bounds)
+    inside = container_of(images.root)
+    notes += inside.notes if inside else ()
     notes += filter(None, (_frames_note(images), _turned_note(images)))
     if not (ranges or bands or notes):
         return images

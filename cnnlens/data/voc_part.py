@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.animal_part import listed, read_mat
+from cnnlens.data.member_path import file_state
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json
@@ -66,7 +67,7 @@ def _index(root: Path, files: Sequence[Path], merges: Merges) -> list[Any]:
     """Per file its objects (number, category, box, part centres), or why it has none."""
     from cnnlens.data.dataset import home
 
-    states = [(f.name, f.stat().st_size, int(f.stat().st_mtime)) for f in files]
+    states = [(f.name, file_state(f)) for f in files]
     made_from = json.dumps([str(root.resolve()), states, merges], sort_keys=True)
     mark = hashlib.sha256(made_from.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     kept = home() / "index" / f"voc-part-{mark}.json"

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from cnnlens.data.decode import endings, looks_like_image
+from cnnlens.data.member_path import MemberEntry, MemberPath
 from cnnlens.errors import CnnlensError
 
 # left beside photos by systems, network drives and notebooks; in lower case
@@ -209,7 +210,7 @@ def list_files(root: Path, start: str = "", deep: bool = True) -> Listing:
                 waiting.extend([f"{path}/"] if deep else [])
             elif ending(entry.name) in known:
                 images.append(path)
-            elif not ending(entry.name) and looks_like_image(Path(entry.path)):
+            elif not ending(entry.name) and looks_like_image(folder / entry.name):
                 unnamed.append(path)
             else:
                 others.append(path)
@@ -222,15 +223,17 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFT
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str] | MemberEntry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
 
 
-def _listing(folder: Path) -> list[os.DirEntry[str]]:
+def _listing(folder: Path) -> Sequence[os.DirEntry[str] | MemberEntry]:
     try:
+        if isinstance(folder, MemberPath):
+            return folder.entries()
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:

@@ -81,9 +81,9 @@ def test_a_missing_folder_offers_near_names(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     put(tmp_path, "a.png")
-    (tmp_path / "a.zip").write_bytes(b"PK")
+    (tmp_path / "a.7z").write_bytes(b"7z")
     (tmp_path / "notes").write_bytes(b"x")
-    for name, what in (("a.png", "an image"), ("a.zip", "an archive"), ("notes", "a file")):
+    for name, what in (("a.png", "an image"), ("a.7z", "an archive"), ("notes", "a file")):
         with pytest.raises(UsageError, match=f"{name} is {what}, not a folder"):
             open_folder(tmp_path / name)
 

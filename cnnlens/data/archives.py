@@ -1,0 +1,236 @@
+"""Zip and tar archives, read where they lie: listed once, each member read when it is needed.
+
+Nothing an archive says about itself is trusted: names that lead out of it, links to elsewhere and
+devices are passed over; a member that swells beyond reason is not read.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import posixpath
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from cnnlens.data.container import Container, Member, Positioned, inner_path, passed_over
+from cnnlens.errors import CnnlensError
+
+PACKED_TARS = (
+    *(".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst"),
+    *(".tar.lzma", ".tar.z"),
+)
+_BLOCK = 512  # bytes; a tar consists of such
+_AGAIN = "copy or download it again"
+
+
+class LocalFile(Positioned):
+    """A file on this machine, open as long as it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return at most so many bytes from a position on."""
+        return os.pread(self._descriptor, count, offset)
+
+    def is_there(self) -> bool:
+        """Whether the file still has its name."""
+        return self.path.exists()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+class Archive(Container):
+    """What zips and tars have in common."""
+
+    def __init__(self, address: str, source: Positioned) -> None:
+        super().__init__(address)
+        self.source = source
+
+    def is_there(self) -> bool:
+        """Whether the file can still be reached."""
+        return self.source.is_there()
+
+    @property
+    def title(self) -> str:
+        """The archive's name without its ending."""
+        return title_of(self.address)
+
+
+class ZipArchive(Archive):
+    """A zip archive; its members' checksums are their states."""
+
+    def __init__(self, address: str, source: Positioned) -> None:
+        super().__init__(address, source)
+        self._opened: dict[int, zipfile.ZipFile] = {}
+        outside, twice, links, locked = [], [], [], []
+        for info in self._zip().infolist():
+            path = inner_path(info.orig_filename)
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if info.is_dir():
+                continue
+            if path is None:
+                outside.append(info.orig_filename)
+            elif kind not in (0, stat.S_IFREG):
+                links.append(path)
+            else:
+                locked += [path] if info.flag_bits & 1 else []
+                twice += [path] if path in self.members else []
+                state = f"{info.file_size}:{info.CRC:08x}"
+                self.members[path] = Member(info.file_size, state, info, info.compress_size)
+        if locked:
+            raise CnnlensError(
+                f"{address} is encrypted ({locked[0]})",
+                "unpack it with its password, and name the folder",
+            )
+        self.notes += _oddities(outside, twice, links)
+
+    def _zip(self) -> zipfile.ZipFile:
+        """Open it for this process: a lock that was held while a process forked stays shut."""
+        process = os.getpid()
+        if process not in self._opened:
+            try:
+                self._opened[process] = zipfile.ZipFile(self.source.window())
+            except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+                raise CnnlensError(f"{self.address} is damaged ({error})", _AGAIN) from error
+        return self._opened[process]
+
+    def open_member(self, member: Member) -> IO[bytes]:
+        """Open a member; reading it to its end checks its checksum."""
+        with _as_os_error():
+            found = self._zip().open(cast("zipfile.ZipInfo", member.place))
+        return io.BufferedReader(_Unpacked(found))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": {}}
+
+
+class _Unpacked(io.RawIOBase):
+    """A member of a zip, whose damage is an error as that of any file."""
+
+    def __init__(self, member: IO[bytes]) -> None:
+        self._member = member
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._member.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _as_os_error():
+            return self._member.seek(offset, whence)
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        with _as_os_error():
+            block = self._member.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        # RuntimeError: encrypted; NotImplementedError, one of its kind: an unknown compression
+        raise OSError(str(error)) from error
+
+
+class TarArchive(Archive):
+    """A tar archive that is not compressed; sizes and times are its members' states."""
+
+    def __init__(self, address: str, source: Positioned) -> None:
+        super().__init__(address, source)
+        outside, twice, odd, last = [], [], [], ""
+        links: dict[str, str] = {}
+        try:
+            with tarfile.open(fileobj=source.window(), mode="r:") as tar:
+                for info in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # which grow without an end
+                    path = inner_path(info.name)
+                    last = info.name
+                    if info.isdir():
+                        continue
+                    if path is None:
+                        outside.append(info.name)
+                    elif info.islnk() or info.issym():
+                        folder = "" if info.islnk() else posixpath.dirname(path)
+                        links[path] = posixpath.normpath(posixpath.join(folder, info.linkname))
+                    elif not info.isreg() or info.issparse():
+                        odd.append(path)
+                    else:
+                        twice += [path] if path in self.members else []
+                        state = f"{info.size}:{info.mtime}"
+                        self.members[path] = Member(info.size, state, info.offset_data, info.size)
+                end = tar.offset
+        except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+            after = f", after {ascii(last)[1:-1]}" if last else ""
+            raise CnnlensError(f"{address} is damaged ({error}{after})", _AGAIN) from error
+        if source.read_at(end, _BLOCK).strip(b"\0"):
+            raise CnnlensError(f"{address} is damaged after {ascii(last)[1:-1]}", _AGAIN)
+        for path, target in links.items():
+            if target in self.members:
+                self.members[path] = self.members[target]
+            else:
+                odd.append(path)
+        self.notes += _oddities(outside, twice, odd)
+
+    def open_member(self, member: Member) -> IO[bytes]:
+        """Open a member where it lies."""
+        return self.source.window(cast("int", member.place), member.size)
+
+
+def open_archive(address: str, source: Positioned) -> Archive:
+    """Open an archive of either kind, by what it is.
+
+    Raises
+    ------
+    CnnlensError
+        When it is damaged, encrypted, compressed as a whole, or no archive.
+    """
+    start = source.read_at(0, 6)
+    if start.startswith((b"PK\3\4", b"PK\5\6")) or address.lower().endswith(".zip"):
+        return ZipArchive(address, source)
+    packed = start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+    if packed or address.lower().endswith(PACKED_TARS):
+        raise CnnlensError(
+            f"{address} is compressed as a whole: no member of it can be read alone",
+            "unpack it (tar -xf), and name the folder; or pack it as .zip or plain .tar",
+        )
+    if not source.size:
+        raise CnnlensError(f"{address} is damaged (an empty file)", _AGAIN)
+    return TarArchive(address, source)
+
+
+def title_of(address: str) -> str:
+    """Name data after its archive: no ending, nothing in braces."""
+    name = address.rstrip("/").rpartition("/")[2]
+    stem = name.rpartition(".")[0] or name
+    return re.sub(r"[-_.]*(\{[^{}]*\}|\*)[-_.]*", "", stem) or "data"
+
+
+def _oddities(outside: list[str], twice: list[str], odd: list[str]) -> list[str]:
+    return [
+        *passed_over("passed over, whose names lead out of the archive", outside),
+        *passed_over("passed over, links or no plain files", odd),
+        *passed_over("there more than once, of which the last counts", twice),
+    ]
