@@ -31,12 +31,10 @@ def existing_folder(root: Path | str) -> Path:
     return root
 
 
-def plain_folder(root: Path) -> Path:
-    """Return `root` when it is a folder that can be listed, and no archive."""
-    found = existing_folder(root)
-    if isinstance(found, MemberPath):
-        raise UsageError(f"{root} is an archive, not a folder", _UNPACK)
-    return found
+def check_unpacked(path: Path) -> None:
+    """Raise UsageError where a path leads into an archive."""
+    if isinstance(located(path), MemberPath):
+        raise UsageError(f"{path} is an archive, not a folder", _UNPACK)
 
 
 def _no_folder(file: Path) -> UsageError:

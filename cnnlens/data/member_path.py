@@ -273,6 +273,14 @@ def name_of(root: Path) -> str:
     return re.sub(r"[{}*:]+", "", root.resolve().name)
 
 
+def is_data(path: str) -> bool:
+    """Whether a folder, or one in an archive, is where it was remembered to be."""
+    try:
+        return located(path).is_dir()
+    except CnnlensError:
+        return False
+
+
 def is_there(root: Path) -> bool:
     """Whether a data folder, or what it lies in, can still be reached."""
     found = container_of(root)

@@ -80,11 +80,12 @@ class Outliers(Method):
 
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
+        from cnnlens.data.member_path import is_data
+
         workspace = self.study.workspace
         for entry in reversed(workspace.document["data"]):
-            path = Path(entry["path"])
-            there = path.is_dir() or workspace.in_memory(str(path)) is not None
             mine = self.strange is None or not is_entry_of(entry, self.strange)
+            there = workspace.in_memory(entry["path"]) is not None or is_data(entry["path"])
             if entry["kind"] in ("classes", "parts") and mine and there:
                 images = self.study.remembered(entry)
                 return images if images.image_categories else None

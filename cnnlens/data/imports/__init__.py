@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.data.dataset import new_dataset_folder
+from cnnlens.data.folder import check_unpacked
 from cnnlens.data.imports.ade20k import open_ade20k
 from cnnlens.data.imports.coco import open_coco
 from cnnlens.data.imports.masks import open_masks
@@ -79,6 +80,7 @@ def import_data(
 def _check(kind: str, src: Path, out: Path, names: Path | None, supercategories: bool) -> None:
     if kind not in KINDS:
         raise UsageError(f"no kind '{kind}' to import", f"known are: {', '.join(KINDS)}")
+    check_unpacked(src)
     if names is not None and kind != "masks":
         raise UsageError(f"--names is of no use for {kind}", "it has names of its own")
     if supercategories and kind != "coco":

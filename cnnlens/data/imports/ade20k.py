@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.folder import plain_folder
+from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.mask_files import Table, read_mask, table_of
 from cnnlens.data.imports.source import (
     Left,
@@ -49,7 +49,7 @@ def open_ade20k(src: Path) -> Source:
     CnnlensError
         When neither is there, or names are missing.
     """
-    root = _root(plain_folder(src))
+    root = _root(existing_folder(src))
     if (root / "annotations").is_dir():
         return _challenge(root)
     return _full(root)

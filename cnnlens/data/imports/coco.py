@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.folder import plain_folder
+from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.coco_masks import mask_of, segments
 from cnnlens.data.imports.json_lists import element_at, elements
 from cnnlens.data.imports.source import (
@@ -78,7 +78,7 @@ def open_coco(src: Path, *, supercategories: bool = False) -> Source:
         When there are no annotation files, none holds masks, or there are no images.
     """
     root = _above(src) if src.is_file() else src
-    files = [_read(path) for path in _annotation_files(plain_folder(root), src)]
+    files = [_read(path) for path in _annotation_files(existing_folder(root), src)]
     files = [one for one in files if one.masks]
     if not files:
         raise CnnlensError(

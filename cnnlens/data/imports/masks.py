@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens.data.batches import read_ahead
-from cnnlens.data.folder import plain_folder
+from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.mask_files import (
     VOID,
     Named,
@@ -69,7 +69,7 @@ def open_masks(src: Path, names: Path | None = None, progress: Progress = None) 
     CnnlensError
         When folders are missing, nothing matches, or what values mean cannot be known.
     """
-    root = plain_folder(src)
+    root = existing_folder(src)
     images = _folder(root, IMAGES)
     photos, twins = by_stem(pictures(images))
     folder, paths = _mask_paths(root, images)

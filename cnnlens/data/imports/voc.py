@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cnnlens.data.folder import plain_folder
+from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.mask_files import Colour, Table, grey, read_mask, table_of
 from cnnlens.data.imports.source import Left, Photo, Read, Source, by_stem, lists, pictures
 from cnnlens.errors import CnnlensError, UsageError
@@ -31,7 +31,7 @@ def open_voc(src: Path) -> Source:
     CnnlensError
         When there is no such folder, or no mask in it.
     """
-    root = _root(plain_folder(src))
+    root = _root(existing_folder(src))
     masks = _masks(root)
     photos, twins = by_stem(pictures(root / PHOTOS))
     splits = _splits(root)
