@@ -32,23 +32,33 @@ _AGAIN = "copy or download it again"
 
 
 class LocalFile(Positioned):
-    """A file on this machine, open as long as it is needed."""
+    """A file on this machine, open as long as it is needed; not `kept`, only while it is read."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        self.size = os.fstat(self._descriptor).st_size
+    def __init__(self, path: Path, kept: bool = True) -> None:
+        self.path, self.kept = path, kept
+        if kept:
+            self._descriptor = self._open()
+        self.size = path.stat().st_size
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return at most so many bytes from a position on."""
-        return os.pread(self._descriptor, count, offset)
+        if self.kept:
+            return os.pread(self._descriptor, count, offset)
+        descriptor = self._open()
+        try:
+            return os.pread(descriptor, count, offset)
+        finally:
+            os.close(descriptor)
 
     def is_there(self) -> bool:
         """Whether the file still has its name."""
         return self.path.exists()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path,)
+        return type(self), (self.path, self.kept)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):

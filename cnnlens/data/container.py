@@ -56,7 +56,7 @@ class Container(ABC):
         What of it was passed over, for people.
     """
 
-    is_archive = True
+    has_classes = False  #: whether its folders are classes for certain
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -86,7 +86,10 @@ class Container(ABC):
         OSError
             When it is larger than can be held, or shorter than announced.
         """
-        member = self.member(path)
+        return self.read_member(self.member(path))
+
+    def read_member(self, member: Member) -> bytes:
+        """Return the content of a member, as `read` does."""
         swollen = member.size > max(ALWAYS_ALLOWED, MOST_GROWTH * member.stored)
         if member.size > LARGEST or swollen:
             raise OSError(errno.EFBIG, "File too large")

@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cnnlens.data.archives import PACKED_TARS, LocalFile, open_archive
 from cnnlens.data.container import Container
-from cnnlens.errors import CnnlensError
+from cnnlens.data.shards import MANY, Shards, as_samples, expanded, is_pattern
+from cnnlens.errors import CnnlensError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path as _Path
@@ -69,6 +70,12 @@ class MemberPath(_Path):
         """Whether it is all of what it leads into."""
         found = self._inside()
         return found is not None and not found[1]
+
+    @property
+    def is_wrapping(self) -> bool:
+        """Whether it is all of it, and one folder in it may hold the data."""
+        found = self._inside()
+        return found is not None and not found[1] and not found[0].has_classes
 
     @property
     def state(self) -> str:
@@ -196,7 +203,8 @@ def located(path: Path | str) -> Path:
 def _anchor(path: Path) -> Path | None:
     """Find the archive that an absolute path leads into."""
     for place in (path, *path.parents):
-        if place.name.lower().endswith(_ARCHIVES) and place.is_file():
+        several = is_pattern(place.name) and not place.exists()
+        if several or (place.name.lower().endswith(_ARCHIVES) and place.is_file()):
             return Path(os.path.abspath(place))  # noqa: PTH100
     return None
 
@@ -207,14 +215,30 @@ def _opened(anchor: Path, anew: bool = False) -> Container:
     if key in _OPENED and not anew:
         return _OPENED[key][1]
     try:
-        found = anchor.stat()
-        state = found.st_size, found.st_mtime_ns, found.st_ino
+        files = _files(key)
+        stats = [os.stat(file) for file in files]  # noqa: PTH116
+        state = [(one.st_size, one.st_mtime_ns, one.st_ino) for one in stats]
         if key not in _OPENED or _OPENED[key][0] != state:
-            _OPENED[key] = state, open_archive(key, LocalFile(anchor))
+            kept = len(files) <= MANY
+            every = [open_archive(file, LocalFile(Path(file), kept)) for file in files]
+            whole = Shards(key, every) if files != [key] else as_samples(every[0])
+            _OPENED[key] = state, whole
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CnnlensError(f"{anchor} cannot be read: {reason}") from error
     return _OPENED[key][1]
+
+
+def _files(address: str) -> list[str]:
+    """Name the archives at an address, all of which must be there."""
+    if not is_pattern(os.path.basename(address)) or os.path.exists(address):  # noqa: PTH110, PTH119
+        return [address]
+    files = expanded(address)
+    lost = [file for file in files if not os.path.exists(file)]  # noqa: PTH110
+    if lost or not files:
+        some = f"{lost[0]} is missing ({len(lost)} of {len(files)})" if lost else "there is none"
+        raise UsageError(f"no archives {address}: {some}", "name those that are there")
+    return files
 
 
 def _key(address: str) -> str:

@@ -150,7 +150,7 @@ def labelled_folder(path: Path | str) -> tuple[Path, str | None]:
     inner = _only_folder(root) if kind is None else None
     if inner is not None and kind_of(inner) is not None:
         return inner, kind_of(inner)
-    if inner is not None and isinstance(root, MemberPath) and root.is_whole:
+    if inner is not None and isinstance(root, MemberPath) and root.is_wrapping:
         return inner, None  # what an archive holds is often packed with the folder it was in
     return root, kind
 

@@ -265,8 +265,8 @@ def data_input(help: str = "") -> Any:
         None,
         help
         or "Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
-        "recognised by what is in it; also inside a .zip or .tar. Default: the "
-        "workspace's last one that fits.",
+        "recognised by what is in it; also inside a .zip or .tar, or as "
+        "WebDataset shards ('shards-{000..099}.tar'). Default: the workspace's last one that fits.",
         short="d",
         metavar="DIR",
         panel="What",

@@ -1,0 +1,203 @@
+"""WebDataset: tar archives whose members belong together by their names, and sets of such archives.
+
+``0042.jpg`` and ``0042.cls`` are one sample, an image and its class. Its image is called
+``<class>/0042.jpg`` here, so that shards are read as a folder of class folders. Archives without
+labels are read as one folder that holds what is in all of them.
+
+https://github.com/webdataset/webdataset
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from typing import IO, cast
+
+from cnnlens.data.archives import Archive, title_of
+from cnnlens.data.container import Container, Member, passed_over
+from cnnlens.errors import CnnlensError
+
+MANY = 64  # archives of a set, beyond which none is kept open
+
+_LABEL_KEYS = ("class_name", "label_name", "category", "label", "class", "cls", "target")
+_TEXTS = 0.5  # texts per image, of which more are captions and not classes
+_LONGEST = 200
+_WORKERS = 8
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+Found = tuple[Archive, Member]
+Sample = tuple[Archive, str, str, str]  # its key, its image's path, its label
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for several archives: ``shards-{000..099}.tar``, ``shards-*.tar``."""
+    return name.lower().endswith((".tar", ".zip")) and ("*" in name or bool(_BRACES.search(name)))
+
+
+def expanded(pattern: str) -> list[str]:
+    """Name the archives that a pattern stands for.
+
+    Examples
+    --------
+    >>> expanded("s-{08..10}.tar")
+    ['s-08.tar', 's-09.tar', 's-10.tar']
+    """
+    found = _BRACES.search(pattern)
+    if found is None:
+        return sorted(glob.glob(pattern)) if "*" in pattern else [pattern]  # noqa: PTH207
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [one for part in _parts(found[1]) for one in expanded(f"{before}{part}{after}")]
+
+
+def _parts(inside: str) -> Iterable[str]:
+    ends = _RANGE.fullmatch(inside)
+    if ends is None:
+        return inside.split(",")
+    first, last, width = int(ends[1]), int(ends[2]), len(ends[1])
+    return (f"{number:0{width}d}" for number in range(first, last + 1))
+
+
+class Shards(Container):
+    """Several archives as one, or one whose members are samples."""
+
+    def __init__(self, address: str, archives: Sequence[Archive]) -> None:
+        super().__init__(address)
+        self.archives = archives
+        for one in archives:
+            name = one.address.rpartition("/")[2]
+            self.notes += [f"{name}: {n}" for n in one.notes] if len(archives) > 1 else one.notes
+        labelled = _labelled(archives)
+        if labelled is None:
+            self._take_files()
+        else:
+            self.has_classes = True
+            self._take_samples(labelled)
+
+    def _take_files(self) -> None:
+        twice = []
+        for archive in self.archives:
+            for path, member in archive.members.items():
+                shown = path
+                if path in self.members:  # numbered anew in every archive
+                    twice.append(path)
+                    shown = _beside(path, title_of(archive.address))
+                self._add(shown, archive, member)
+        if twice:
+            self.notes.append(f"{len(twice)} names stand in several archives, and are told apart")
+
+    def _take_samples(self, samples: Sequence[Sample]) -> None:
+        bare, more = [], []
+        for archive, key, path, label in samples:
+            if not label:
+                bare.append(path)
+                continue
+            name = key.removeprefix(f"{label}/").replace("/", "__")
+            shown = f"{label}/{name}.{path.rpartition('.')[2]}"
+            if shown in self.members:
+                more.append(path)
+                shown = _beside(shown, title_of(archive.address))
+            self._add(shown, archive, archive.members[path])
+        self.notes += passed_over("passed over, samples without a label", bare)
+        if more:
+            self.notes.append(f"{len(more)} keys stand in several archives, and are told apart")
+
+    def _add(self, path: str, archive: Archive, member: Member) -> None:
+        if path in self.members:
+            raise CnnlensError(
+                f"{archive.address} holds {path} twice under one name", "give each a key of its own"
+            )
+        self.members[path] = Member(member.size, member.state, (archive, member), member.stored)
+
+    def open_member(self, member: Member) -> IO[bytes]:
+        """Open a member of one of the archives."""
+        archive, inside = cast("Found", member.place)
+        return archive.open_member(inside)
+
+    def read_member(self, member: Member) -> bytes:
+        """Return the content of a member of one of the archives."""
+        archive, inside = cast("Found", member.place)
+        return archive.read_member(inside)
+
+    def is_there(self) -> bool:
+        """Whether all archives can still be reached."""
+        return all(archive.is_there() for archive in self.archives)
+
+    @property
+    def title(self) -> str:
+        """The archives' name without what tells them apart."""
+        return title_of(self.address)
+
+
+def _beside(path: str, of: str) -> str:
+    """Tell a file apart by the archive it is in."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{of}__{name}"
+
+
+def as_samples(archive: Archive) -> Container:
+    """Return an archive as it is, or as the samples that it holds."""
+    return archive if _labelled([archive]) is None else Shards(archive.address, [archive])
+
+
+def _labelled(archives: Sequence[Archive]) -> list[Sample] | None:
+    """List the samples that have an image; None where nothing says what class they are of."""
+    grouped = [(archive, _samples(archive.members)) for archive in archives]
+    for kind in ("cls", "json", "txt"):
+        if not any(kind in parts for _, samples in grouped for parts in samples.values()):
+            continue
+        read = partial(_of_kind, kind)
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            found = list(chain(*pool.map(read, *zip(*grouped, strict=True))))
+        labels = [label for _, _, _, label in found if label]
+        flat = not any("/" in path for archive in archives for path in archive.members)
+        if kind == "txt" and (not flat or len(set(labels)) > _TEXTS * len(labels)):
+            return None  # captions, or notes beside photos in folders
+        if labels:
+            return found
+    return None
+
+
+def _samples(paths: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Group files by their key, all before the name's first dot: kind of part → path."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        stem, dot, kind = name.partition(".")
+        if stem and dot:
+            found[f"{folder}{slash}{stem}"][kind.lower()] = path
+    return found
+
+
+def _of_kind(kind: str, archive: Archive, samples: dict[str, dict[str, str]]) -> list[Sample]:
+    """List the samples of an archive, with labels from their parts of a kind; "" for none."""
+    from cnnlens.data.decode import endings
+
+    found: list[Sample] = []
+    for key, parts in samples.items():
+        images = [path for part, path in sorted(parts.items()) if f".{part}" in endings()]
+        if images:
+            label = _label(archive.read(parts[kind]), kind) if kind in parts else ""
+            found.append((archive, key, images[0], label))
+    return found
+
+
+def _label(content: bytes, kind: str) -> str:
+    """Return the class that a part of a sample names, fit to be a folder's name."""
+    text = content.decode("utf-8", "replace")
+    if kind == "json":
+        try:
+            said = json.loads(text)
+        except ValueError:
+            return ""
+        known = said if isinstance(said, dict) else {}
+        value = next((known[key] for key in _LABEL_KEYS if key in known), "")
+        text = str(value) if isinstance(value, (str, int)) else ""
+    name = re.sub(r"[/\\\0-\x1f]+", "_", text.strip())[:_LONGEST]
+    return f"_{name}" if name.startswith(".") else name
