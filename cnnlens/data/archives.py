@@ -12,6 +12,7 @@ import os
 import posixpath
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,7 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from cnnlens.data.container import Container, Member, Positioned, inner_path, passed_over
+from cnnlens.data.container import (
+    Container,
+    Member,
+    Positioned,
+    check_size,
+    inner_path,
+    passed_over,
+    whole,
+)
 from cnnlens.errors import CnnlensError
 
 PACKED_TARS = (
@@ -28,6 +37,7 @@ PACKED_TARS = (
     *(".tar.lzma", ".tar.z"),
 )
 _BLOCK = 512  # bytes; a tar consists of such
+_HEADER, _ROOM = 30, 256  # bytes of a zip's own header of a member; of what may be beside its name
 _AGAIN = "copy or download it again"
 
 
@@ -87,9 +97,12 @@ class ZipArchive(Archive):
 
     def __init__(self, address: str, source: Positioned) -> None:
         super().__init__(address, source)
-        self._opened: dict[int, zipfile.ZipFile] = {}
         outside, twice, links, locked = [], [], [], []
-        for info in self._zip().infolist():
+        try:
+            listed = zipfile.ZipFile(source.window()).infolist()
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise CnnlensError(f"{address} is damaged ({error})", _AGAIN) from error
+        for info in listed:
             path = inner_path(info.orig_filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
@@ -110,30 +123,42 @@ class ZipArchive(Archive):
             )
         self.notes += _oddities(outside, twice, links)
 
-    def _zip(self) -> zipfile.ZipFile:
-        """Open it for this process: a lock that was held while a process forked stays shut."""
-        process = os.getpid()
-        if process not in self._opened:
-            try:
-                self._opened[process] = zipfile.ZipFile(self.source.window())
-            except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                raise CnnlensError(f"{self.address} is damaged ({error})", _AGAIN) from error
-        return self._opened[process]
-
     def open_member(self, member: Member) -> IO[bytes]:
         """Open a member; reading it to its end checks its checksum."""
-        with _as_os_error():
-            found = self._zip().open(cast("zipfile.ZipInfo", member.place))
-        return io.BufferedReader(_Unpacked(found))
+        info = cast("zipfile.ZipInfo", member.place)
+        return self._unpacked(self.source.window(info.header_offset), info)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": {}}
+    def read_member(self, member: Member) -> bytes:
+        """Return the content of a member, which is fetched in one piece."""
+        info = cast("zipfile.ZipInfo", member.place)
+        check_size(member)
+        likely = _HEADER + len(info.filename.encode()) + len(info.extra) + _ROOM
+        piece = self.source.read_at(info.header_offset, likely + info.compress_size)
+        start = _data_start(piece)
+        if start + info.compress_size > len(piece):  # what stands before it is unusually long
+            piece = self.source.read_at(info.header_offset, start + info.compress_size)
+        with self._unpacked(io.BytesIO(piece), info) as file:
+            return whole(file.read(member.size), member)
+
+    def _unpacked(self, raw: IO[bytes], info: zipfile.ZipInfo) -> IO[bytes]:
+        """Unpack a member whose own header is at the start of a file."""
+        raw.seek(_data_start(raw.read(_HEADER)))
+        with _as_os_error():
+            # of ZipFile one alone would be read at a time, and by one process
+            return io.BufferedReader(_Unpacked(zipfile.ZipExtFile(raw, "r", info)))
+
+
+def _data_start(header: bytes) -> int:
+    """Return how far behind the start of its header a member's data begins."""
+    if len(header) < _HEADER or not header.startswith(b"PK\3\4"):
+        raise OSError("its header is damaged")
+    return _HEADER + sum(struct.unpack("<HH", header[26:_HEADER]))
 
 
 class _Unpacked(io.RawIOBase):
     """A member of a zip, whose damage is an error as that of any file."""
 
-    def __init__(self, member: IO[bytes]) -> None:
+    def __init__(self, member: zipfile.ZipExtFile) -> None:
         self._member = member
 
     def readable(self) -> bool:
@@ -207,6 +232,11 @@ class TarArchive(Archive):
     def open_member(self, member: Member) -> IO[bytes]:
         """Open a member where it lies."""
         return self.source.window(cast("int", member.place), member.size)
+
+    def read_member(self, member: Member) -> bytes:
+        """Return the content of a member, which is fetched in one piece."""
+        check_size(member)
+        return whole(self.source.read_at(cast("int", member.place), member.size), member)
 
 
 def open_archive(address: str, source: Positioned) -> Archive:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
+from cnnlens.data.member_path import readers_of
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def batches(
     def decode(index: int) -> Decoded:
         return _decode(images, preprocess, index)
 
-    plane = images.shape(preprocess)
+    plane, workers = images.shape(preprocess), readers_of(images.root, workers)
     ahead = max(workers, min(2 * batch_size, AHEAD_BYTES // math.prod(plane)))
     decoded = read_ahead(decode, order[start:], workers, ahead)
     return _assembled(decoded, order, start, batch_size, plane)

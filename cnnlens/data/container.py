@@ -56,6 +56,7 @@ class Container(ABC):
         What of it was passed over, for people.
     """
 
+    readers = 0  #: threads that read at once where each waits long; 0: as many as decode
     has_classes = False  #: whether its folders are classes for certain
 
     def __init__(self, address: str) -> None:
@@ -90,14 +91,9 @@ class Container(ABC):
 
     def read_member(self, member: Member) -> bytes:
         """Return the content of a member, as `read` does."""
-        swollen = member.size > max(ALWAYS_ALLOWED, MOST_GROWTH * member.stored)
-        if member.size > LARGEST or swollen:
-            raise OSError(errno.EFBIG, "File too large")
+        check_size(member)
         with self.open_member(member) as file:
-            content = file.read(member.size)
-        if len(content) != member.size:
-            raise OSError("truncated")
-        return content
+            return whole(file.read(member.size), member)
 
     def open(self, path: str) -> IO[bytes]:
         """Open a file to read some of it."""
@@ -123,6 +119,20 @@ class Container(ABC):
                 known = folder in found
                 found.setdefault(folder, {})[name] = True
         return found
+
+
+def check_size(member: Member) -> None:
+    """Raise OSError where a member cannot be held, or swells beyond reason."""
+    swollen = member.size > max(ALWAYS_ALLOWED, MOST_GROWTH * member.stored)
+    if member.size > LARGEST or swollen:
+        raise OSError(errno.EFBIG, "File too large")
+
+
+def whole(content: bytes, member: Member) -> bytes:
+    """Return content that is as long as announced; raise OSError where it is not."""
+    if len(content) != member.size:
+        raise OSError("truncated")
+    return content
 
 
 def inner_path(name: str) -> str | None:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cnnlens.data.archives import PACKED_TARS, LocalFile, open_archive
 from cnnlens.data.container import Container
+from cnnlens.data.remote import as_address, is_address, open_address
 from cnnlens.data.shards import MANY, Shards, as_samples, expanded, is_pattern
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -30,6 +31,7 @@ _ARCHIVES = (".zip", ".tar", *PACKED_TARS)
 
 # what was opened in this process, by address, with the state of its file then
 _OPENED: dict[str, tuple[object, Container]] = {}
+ADDRESS = "address"  # the state of what may change without a sign
 
 
 class MemberPath(_Path):
@@ -43,12 +45,12 @@ class MemberPath(_Path):
 
     def _inside(self) -> tuple[Container, str] | None:
         """Find what it leads into, and the path there; None where it leads into nothing."""
-        whole = os.path.abspath(str(self))  # noqa: PTH100  (links are followed by whoever opens)
+        whole = _key(str(self))
         place = whole
         while place not in _OPENED:
             above = os.path.dirname(place)  # noqa: PTH120
             if above == place:
-                anchor = _anchor(Path(whole))
+                anchor = None if is_address(whole) else _anchor(Path(whole))
                 return None if anchor is None else (_opened(anchor), whole[len(str(anchor)) + 1 :])
             place = above
         return _OPENED[place][1], whole[len(place) + 1 :]
@@ -58,6 +60,16 @@ class MemberPath(_Path):
         if found is None:
             raise FileNotFoundError(2, "No such file", str(self))
         return found
+
+    def __str__(self) -> str:
+        return as_address(super().__str__())
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    def resolve(self, strict: bool = False) -> MemberPath:
+        """Return it without links and without ``..``; an address is what it is."""
+        return self if is_address(str(self)) else MemberPath(super().resolve(strict))
 
     @property
     def container(self) -> Container | None:
@@ -185,19 +197,38 @@ class MemberEntry:
 
 
 def located(path: Path | str) -> Path:
-    """Return a path as it is read: itself, or one that leads into an archive.
+    """Return a path as it is read: itself, or one that leads into an archive or to an address.
 
     Raises
     ------
     CnnlensError
         When the archive is damaged, encrypted, or none whose members can be read alone.
     """
+    if is_address(str(path)) and not Path(path).exists():
+        return _at_address(as_address(str(path)))
     path = Path(path).expanduser()
     anchor = None if path.is_dir() else _anchor(path.absolute())
     if anchor is None:
         return path
     _opened(anchor, anew=True)
     return MemberPath(path)
+
+
+def _at_address(address: str) -> Path:
+    """Open what is at an address, unless it was in this process."""
+    if address.startswith("file://"):
+        return located(address.removeprefix("file://"))
+    path = MemberPath(address)
+    if path.container is None:
+        whole, found = open_address(address)
+        _OPENED[whole] = ADDRESS, found
+    return path
+
+
+def forget_addresses() -> None:
+    """Let what is at addresses be listed anew, when it is named next."""
+    for key in [key for key, (state, _) in _OPENED.items() if state == ADDRESS]:
+        del _OPENED[key]
 
 
 def _anchor(path: Path) -> Path | None:
@@ -242,7 +273,8 @@ def _files(address: str) -> list[str]:
 
 
 def _key(address: str) -> str:
-    return os.path.abspath(address)  # noqa: PTH100
+    """Return the key of an address, or of a path on this machine: links lead to others."""
+    return address.rstrip("/") if is_address(address) else os.path.abspath(address)  # noqa: PTH100
 
 
 def _rebuilt(path: str, opened: tuple[str, Container] | None) -> MemberPath:
@@ -295,6 +327,12 @@ def name_of(root: Path) -> str:
     if found is not None and isinstance(root, MemberPath) and root.is_whole:
         return found.title
     return re.sub(r"[{}*:]+", "", root.resolve().name)
+
+
+def readers_of(root: Path, workers: int) -> int:
+    """Return how many threads read: those that decode, or more where each waits long."""
+    found = container_of(root)
+    return max(workers, found.readers) if found is not None and workers else workers
 
 
 def is_data(path: str) -> bool:

@@ -8,10 +8,11 @@ picture whichever others are read with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,9 +28,11 @@ from cnnlens.data.bands import (
 from cnnlens.data.batches import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import opened, orientation_of
-from cnnlens.data.member_path import container_of
+from cnnlens.data.member_path import container_of, readers_of
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.data.walk import ending
+
+Found = TypeVar("Found")
 
 _HEADERS = 5000  # files whose headers are read
 _OTHERS = 200  # files of another ending whose headers are read
@@ -67,7 +70,8 @@ def survey(
     likely = [file for file in files if ending(file.name) in _MAY_BE_DEEP]
     others = [file for file in files if ending(file.name) not in _MAY_BE_DEEP]
     looked_at = (*_spaced(likely, _HEADERS), *_spaced(others, _OTHERS))
-    headers = {file: header for file in looked_at if (header := _header(file))}
+    read = zip(looked_at, _mapped(_header, looked_at), strict=True)
+    headers = {file: header for file, header in read if header}
     bands = frozenset(h.bands for h in headers.values() if h.bands not in (1, 3))
     deep = [file for file, header in headers.items() if header.dtype not in ("uint8", "bool")]
     kinds = {(h.bands, h.paged) for h in headers.values() if h.paged or not h.shows_colours}
@@ -136,6 +140,18 @@ def _of_bands(bands: int, paged: bool) -> str:
     return f"files of {bands} pages: bands for a network of {bands} channels, else the first counts"
 
 
+def _mapped(look: Callable[[Path], Found], files: Sequence[Path]) -> Iterator[Found]:
+    """Look at files in threads, in order."""
+    workers = readers_of(files[0], _WORKERS) if files else 0
+    yield from read_ahead(lambda k: look(files[k]), range(len(files)), workers, 4 * workers)
+
+
+def _is_turned(file: Path) -> bool:
+    with suppress(Exception), opened(file) as image:
+        return orientation_of(image) > 1
+    return False
+
+
 def _spaced(files: Sequence[Path], most: int) -> Sequence[Path]:
     if len(files) <= most:
         return files
@@ -153,11 +169,16 @@ def _names(files: Sequence[Path]) -> str:
 
 def _frames_note(images: ImageSet) -> str:
     """Say that of films only the first frame counts."""
-    films, found = [images.file(k) for k, p in enumerate(images.paths) if ending(p) in _FILMS], []
-    for file in _spaced(films, _TAGS):
-        with suppress(Exception), opened(file) as image:
-            found += [file] if getattr(image, "n_frames", 1) > 1 and not _is_stack(file) else []
+    films = [images.file(k) for k, p in enumerate(images.paths) if ending(p) in _FILMS]
+    some = _spaced(films, _TAGS)
+    found = [file for file, is_film in zip(some, _mapped(_is_film, some), strict=True) if is_film]
     return f"of several frames the first counts ({_names(found)})" if found else ""
+
+
+def _is_film(file: Path) -> bool:
+    with suppress(Exception), opened(file) as image:
+        return getattr(image, "n_frames", 1) > 1 and not _is_stack(file)
+    return False
 
 
 def _is_stack(file: Path) -> bool:
@@ -170,14 +191,11 @@ def _turned_note(images: ImageSet) -> str:
     """Say that photos with labels bear an orientation, and what becomes of it."""
     if not images.aligned:
         return ""
-    count = 0
-    places = range(len(images.paths))
-    for index in places if len(places) <= _TAGS else np.linspace(0, len(places) - 1, _TAGS):
-        with suppress(Exception), opened(images.file(int(index))) as image:
-            count += orientation_of(image) > 1
+    files = [images.file(index) for index in range(len(images.paths))]
+    count = sum(_mapped(_is_turned, _spaced(files, _TAGS)))
     if not count:
         return ""
-    of = len(places) if len(places) <= _TAGS else f"{_TAGS} looked at"
+    of = len(files) if len(files) <= _TAGS else f"{_TAGS} looked at"
     return (
         f"{count} of {of} images bear an EXIF orientation: they are turned only where their labels "
         "are, too"

@@ -265,8 +265,9 @@ def data_input(help: str = "") -> Any:
         None,
         help
         or "Images: a flat folder, class subfolders, a Broden-layout folder or a parts dataset; "
-        "recognised by what is in it; also inside a .zip or .tar, or as "
-        "WebDataset shards ('shards-{000..099}.tar'). Default: the workspace's last one that fits.",
+        "recognised by what is in it; also inside a .zip or .tar, WebDataset "
+        "shards ('shards-{000..099}.tar'), or at an fsspec address (extra remote). Default: the "
+        "workspace's last one that fits.",
         short="d",
         metavar="DIR",
         panel="What",

@@ -216,6 +216,7 @@ class Investigation:
 
     def _call(self, method: type[Method], values: Mapping[str, Any]) -> Any:
         """Run a method with the given keywords."""
+        from cnnlens.data.member_path import forget_addresses
         from cnnlens.data.memory import as_typed
         from cnnlens.methods.method import build, carry_out
 
@@ -235,6 +236,7 @@ class Investigation:
         plain["preset"] = given.get("preset")
         asked, settings = build(method, plain)
         self.workspace = self.workspace.reopened(force)
+        forget_addresses()
         with self._study(run, force, reading) as study:
             study.spec = None if method.names_models else study.spec
             one = method(study, asked, settings, page=True)

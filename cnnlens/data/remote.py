@@ -1,0 +1,278 @@
+"""Data at an address that fsspec opens: ``s3://…``, ``gs://…``, ``hf://datasets/…``, ``https://…``.
+
+What is at an address is listed once in a process. A read that fails is tried again, a little later
+each time, before it counts as damage.
+
+https://filesystem-spec.readthedocs.io
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, TypeVar, cast
+from urllib.parse import unquote
+
+from cnnlens.data.archives import PACKED_TARS, Archive, open_archive
+from cnnlens.data.container import Container, Member, Positioned, check_size, inner_path
+from cnnlens.data.shards import Shards, as_samples, expanded, is_pattern
+from cnnlens.errors import CnnlensError, UsageError
+
+READERS = 16  # threads that wait for what is far away
+TRIES = 4
+FIRST_WAIT = 0.2  # seconds before the second try; four times as long before each later one
+_ENDINGS = (".zip", ".tar", *PACKED_TARS)
+
+# what tells one content from another, as file systems call it; the first that is there counts
+_TAGS = (
+    *("ETag", "etag", "e_tag", "md5Hash", "md5", "Content-MD5", "content_md5", "crc32c"),
+    *("checksum", "sha256", "blob_id", "oid", "generation"),
+    *("LastModified", "Last-Modified", "last_modified", "mtime", "modified", "updated", "created"),
+)
+_PACKAGES = {
+    **dict.fromkeys(("http", "https"), "cnnlens[remote]"),
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "adl"), "adlfs"),
+    "hf": "huggingface_hub",
+}
+_FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)
+_ADDRESS = re.compile(r"([A-Za-z][\w.+-]+::)*[A-Za-z][\w.+-]+:/")
+_SCHEME = re.compile(r"(^|::)([A-Za-z][\w.+-]+):/(?!/)")
+
+Found = TypeVar("Found")
+
+
+def as_address(text: str) -> str:
+    """Return an address as it was typed: a path has lost one of two slashes."""
+    return _SCHEME.sub(r"\1\2://", text)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address, and no path on this machine."""
+    return _ADDRESS.match(text) is not None
+
+
+class Place:
+    """What is at an address, as fsspec knows it; each process has a file system of its own."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._opened: dict[int, tuple[Any, str]] = {}
+
+    def opened(self) -> tuple[Any, str]:
+        """Return the file system, and the path in it."""
+        process = os.getpid()
+        if process not in self._opened:
+            self._opened[process] = _file_system(self.address)
+        return self._opened[process]
+
+    @property
+    def fs(self) -> Any:
+        """The file system."""
+        return self.opened()[0]
+
+    @property
+    def base(self) -> str:
+        """The path in it, without a slash at the end."""
+        return self.opened()[1].rstrip("/")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"address": self.address, "_opened": {}}
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        scheme = re.split(r":/|::", address)[0]
+        package = _PACKAGES.get(scheme, "")
+        hint = f"pip install '{package}'" if package else str(error)
+        raise UsageError(f"{address} needs a package that is missing ({error})", hint) from error
+    except ValueError as error:  # a protocol that nobody knows
+        words = f"{address} cannot be opened: {error}"
+        raise UsageError(words, "name a folder with -d DIR") from error
+    except Exception as error:  # whatever a file system raises where it cannot be reached
+        raise _unreachable(address, error) from error
+    return fs, str(path)
+
+
+def _unreachable(address: str, error: BaseException) -> CnnlensError:
+    reason = str(error) or type(error).__name__
+    return CnnlensError(f"{address} cannot be read: {reason}", "the same command tries again")
+
+
+def tried(read: Callable[[], Found]) -> Found:
+    """Do what may fail for a moment, several times.
+
+    Raises
+    ------
+    OSError
+        When it fails every time, or says that no other try will help.
+    """
+    for number in range(TRIES):
+        try:
+            return read()
+        except _FINAL:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            if number == TRIES - 1:
+                raise OSError(str(error) or type(error).__name__) from error
+            time.sleep(FIRST_WAIT * 4**number)
+    raise AssertionError("unreachable")
+
+
+class RemoteFolder(Container):
+    """All files below an address."""
+
+    readers = READERS
+
+    def __init__(self, address: str, place: Place) -> None:
+        super().__init__(address)
+        self.place = place
+        base = place.base
+        try:
+            found = tried(lambda: place.fs.find(base, detail=True))
+        except FileNotFoundError:
+            found = {}
+        except (OSError, NotImplementedError) as error:
+            raise _unreachable(address, error) from error
+        is_web = base.startswith(("http://", "https://"))
+        names = [name for name in found if name.startswith(base) and name.rstrip("/") != base]
+        if not names:
+            raise UsageError(f"no folder {address}", "nothing is listed there")
+        for name, about in zip(names, self._about(names, found), strict=True):
+            below = name[len(base) :].lstrip("/")
+            path = inner_path(unquote(below) if is_web else below)
+            if path is not None and about is not None:
+                size = int(about.get("size") or 0)
+                self.members[path] = Member(size, _state(size, about), name, size)
+
+    def _about(
+        self, names: Sequence[str], found: Mapping[str, Any]
+    ) -> list[Mapping[str, Any] | None]:
+        """Say what is known of every file; where a listing has no sizes, each is asked for."""
+
+        def ask(name: str) -> Mapping[str, Any] | None:
+            if found[name].get("size") is not None:
+                return cast("Mapping[str, Any]", found[name])
+            try:
+                return cast("Mapping[str, Any]", tried(lambda: self.place.fs.info(name)))
+            except FileNotFoundError:
+                return None  # a link that leads nowhere
+            except OSError as error:
+                raise _unreachable(name, error) from error
+
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(ask, names))
+
+    def open_member(self, member: Member) -> IO[bytes]:
+        """Open a file to read some of it."""
+        return RemoteFile(self.place, str(member.place), member.size).window()
+
+    def read_member(self, member: Member) -> bytes:
+        """Return a file's content."""
+        check_size(member)
+        name = str(member.place)
+        content = tried(lambda: self.place.fs.cat_file(name))
+        if member.size and len(content) != member.size:
+            raise OSError("truncated")
+        return bytes(content)
+
+    def is_there(self) -> bool:
+        """Whether anything answers at the address."""
+        return _answers(self.place, self.place.base)
+
+    @property
+    def title(self) -> str:
+        """The last part of the address that is a name."""
+        return re.sub(r"\W+", "-", self.place.base.rpartition("/")[2]).strip("-") or "data"
+
+
+class RemoteFile(Positioned):
+    """A file at an address, read in parts."""
+
+    def __init__(self, place: Place, name: str, size: int) -> None:
+        self.place, self.name, self.size = place, name, size
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return at most so many bytes from a position on."""
+        end = min(offset + count, self.size)
+        if end <= offset:
+            return b""
+        block = tried(lambda: self.place.fs.cat_file(self.name, start=offset, end=end))
+        if len(block) == self.size > end - offset:  # a server that gives no parts of files
+            block = block[offset:end]
+        return bytes(block)
+
+    def is_there(self) -> bool:
+        """Whether the file can still be reached."""
+        return _answers(self.place, self.name)
+
+
+def _answers(place: Place, name: str) -> bool:
+    try:
+        tried(lambda: place.fs.exists(name) or _refuse(name))
+    except Exception:
+        return False
+    return True
+
+
+def _refuse(name: str) -> bool:
+    raise OSError(f"{name} is not there")
+
+
+def _state(size: int, about: Mapping[str, Any]) -> str:
+    tag = next((str(about[key]) for key in _TAGS if about.get(key)), "")
+    return f"{size}:{tag}"
+
+
+def open_address(address: str) -> tuple[str, Container]:
+    """Open what is at an address: a folder, an archive, or several archives.
+
+    Returns
+    -------
+    (str, Container)
+        The address of what was opened, and that: an archive's, where a folder in it was named.
+
+    Raises
+    ------
+    UsageError
+        When there is nothing, or a package is missing.
+    CnnlensError
+        When it cannot be read.
+    """
+    parts = address.split("/")
+    for number in range(3, len(parts) + 1):
+        name, whole = parts[number - 1], "/".join(parts[:number])
+        if "::" not in address and is_pattern(name):
+            archives = [_archive(one) for one in expanded(whole)]
+            return whole, _waiting(Shards(whole, archives))
+        if "::" not in address and name.lower().endswith(_ENDINGS):
+            return whole, _waiting(as_samples(_archive(whole)))
+    address = address.rstrip("/") if not address.endswith("://") else address
+    return address, RemoteFolder(address, Place(address))
+
+
+def _archive(address: str) -> Archive:
+    place = Place(address)
+    try:
+        about = tried(lambda: place.fs.info(place.base))
+        size = about.get("size")
+    except FileNotFoundError:
+        raise UsageError(f"no archive {address}", "nothing is there") from None
+    except OSError as error:
+        raise _unreachable(address, error) from error
+    if size is None:
+        raise CnnlensError(f"{address} does not say how large it is", "download it, and name that")
+    return open_archive(address, RemoteFile(place, place.base, int(size)))
+
+
+def _waiting(archive: Container) -> Container:
+    archive.readers = READERS
+    return archive

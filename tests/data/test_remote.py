@@ -1,0 +1,277 @@
+"""Data at an address of fsspec is read as the folder it was copied from."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import pickle
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from cnnlens.data import remote
+from cnnlens.data.batches import batches
+from cnnlens.data.broden import Broden
+from cnnlens.data.check import check
+from cnnlens.data.member_path import forget_addresses
+from cnnlens.data.open import open_data
+from cnnlens.data.synthetic import make_shapes
+from cnnlens.errors import CnnlensError, UsageError
+
+from .packed import files_of, tarred, zipped
+from .test_archives import PREPROCESS, outcome, photos, picture, same
+from .test_shards import photos as shard_photos
+from .test_shards import write as write_shards
+
+
+@pytest.fixture(autouse=True)
+def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    forget_addresses()
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    yield
+    forget_addresses()
+    MemoryFileSystem.store.clear()
+
+
+def put(folder: Path, base: str) -> str:
+    """Copy a folder to memory; say its address."""
+    fs = fsspec.filesystem("memory")
+    for file in files_of(folder):
+        fs.pipe_file(f"/{base}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+    return f"memory://{base}"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """A local server over the test's folder, as `python -m http.server` is one."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_is_the_folder_that_was_copied_there(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    found = open_data(Path(put(tmp_path / "photos", "bucket/photos")))  # as the shell gives it
+    same(found, truth)
+    assert found.name == "photos" and str(found.root) == "memory://bucket/photos"
+    assert str(found.root.resolve()) == "memory://bucket/photos"
+    assert check("memory://bucket/photos").problems == check(tmp_path / "photos").problems
+    same(open_data("memory://bucket/photos/dog"), open_data(tmp_path / "photos" / "dog"))
+    again = pickle.loads(pickle.dumps(found))
+    assert outcome(again, 0) == outcome(truth, 0)
+
+
+def test_splits_and_label_maps_lie_at_addresses_too(tmp_path: Path) -> None:
+    make_shapes(tmp_path / "shapes", 5, 32)
+    truth, found = open_data(tmp_path / "shapes"), open_data(put(tmp_path / "shapes", "in/shapes"))
+    assert isinstance(truth, Broden) and isinstance(found, Broden)
+    same(found, truth)
+    for index in range(5):
+        mine, other = (one.concept_space().labels(index) for one in (found, truth))
+        assert np.array_equal(mine.planes, other.planes) and other.planes.any()
+    for seed in range(3):
+        picture(tmp_path / "splits" / "train" / "cat" / f"{seed}.png", seed)
+        picture(tmp_path / "splits" / "val" / "cat" / f"{seed}.png", seed)
+    address = put(tmp_path / "splits", "splits")
+    with pytest.raises(UsageError, match=r"memory://splits are splits"):
+        open_data(address)
+    same(open_data(address, "train"), open_data(tmp_path / "splits", "train"))
+
+
+def test_archives_and_shards_are_read_at_an_address(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    (tmp_path / "packed").mkdir()
+    zipped(tmp_path / "photos", tmp_path / "packed" / "a")
+    tarred(tmp_path / "photos", tmp_path / "packed" / "b")
+    shard_photos(tmp_path / "shards")
+    write_shards(tmp_path / "packed", tmp_path / "shards", "cls")
+    address = put(tmp_path / "packed", "bucket")
+    same(open_data(f"{address}/a.zip"), truth)
+    same(open_data(f"{address}/b.tar"), truth)
+    same(open_data(f"{address}/a.zip/dog"), open_data(tmp_path / "photos" / "dog"))
+    same(open_data(f"{address}/shards-{{000..002}}.tar"), open_data(tmp_path / "shards"))
+    same(open_data("zip://::memory://bucket/a.zip"), truth)
+    with pytest.raises(UsageError, match=r"no archive memory://bucket/c\.zip"):
+        open_data(f"{address}/c.zip")
+
+
+def test_a_web_server_is_read_as_the_folder_it_shows(tmp_path: Path, site: str) -> None:
+    truth = open_data(photos(tmp_path / "my photos"))
+    found = open_data(f"{site}/my%20photos")
+    same(found, truth)
+    (tmp_path / "my photos" / "dog" / "1.png").unlink()
+    forget_addresses()
+    changed = open_data(f"{site}/my%20photos/")
+    assert len(changed.paths) == len(truth.paths) - 1
+    archive = zipped(tmp_path / "my photos", tmp_path / "packed")  # of a server without ranges
+    same(open_data(f"{site}/{archive.name}"), open_data(tmp_path / "my photos"))
+
+
+def test_a_listing_is_taken_once_and_another_content_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = put(photos(tmp_path / "photos"), "photos")
+    listed = []
+    find = MemoryFileSystem.find
+    monkeypatch.setattr(
+        MemoryFileSystem, "find", lambda *a, **k: (listed.append(1), find(*a, **k))[1]
+    )
+    before = open_data(address)
+    assert open_data(address).fingerprint == before.fingerprint
+    open_data(f"{address}/cat")
+    assert len(listed) == 1
+    same_size = bytearray((tmp_path / "photos" / "dog" / "1.png").read_bytes())
+    same_size[-20] ^= 1
+    fsspec.filesystem("memory").pipe_file("/photos/dog/1.png", bytes(same_size))
+    forget_addresses()
+    assert open_data(address).fingerprint != before.fingerprint
+
+
+# ---- file systems that misbehave
+
+
+class Odd(MemoryFileSystem):
+    """Memory whose reads fail, wait for each other, or end, as a test says."""
+
+    protocol = "odd"
+    cachable = True
+    before: Any = None
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.replace("odd://", "memory://"))
+
+    def cat_file(self, path: str, start: Any = None, end: Any = None, **more: Any) -> bytes:
+        if Odd.before is not None:
+            Odd.before()
+        return super().cat_file(path, start, end, **more)
+
+    def exists(self, path: str, **more: Any) -> bool:
+        if Odd.before is not None:
+            Odd.before()
+        return super().exists(path, **more)
+
+
+@pytest.fixture
+def odd() -> Iterator[type[Odd]]:
+    fsspec.register_implementation("odd", Odd, clobber=True)
+    Odd.before = None
+    yield Odd
+    Odd.before = None
+
+
+def many(tmp_path: Path, count: int = 60) -> str:
+    for seed in range(count):
+        picture(tmp_path / "many" / f"{seed:02d}.png", seed)
+    put(tmp_path / "many", "many")
+    return "odd://many"
+
+
+def test_reads_that_fail_now_and_then_are_tried_again(tmp_path: Path, odd: type[Odd]) -> None:
+    address = many(tmp_path)
+    count, failed = itertools.count(1), []
+
+    def every_tenth() -> None:
+        if next(count) % 10 == 0:
+            failed.append(1)
+            raise ConnectionResetError("the line broke")
+
+    odd.before = every_tenth
+    found = open_data(address)
+    truth = open_data(tmp_path / "many")
+    (mine,) = batches(found, PREPROCESS, batch_size=60, workers=2)
+    (other,) = batches(truth, PREPROCESS, batch_size=60, workers=2)
+    assert len(failed) > 5 and mine.skipped == ()
+    assert np.array_equal(mine.pixels, other.pixels)
+
+
+def test_an_image_that_always_fails_is_skipped_and_named(tmp_path: Path, odd: type[Odd]) -> None:
+    address = many(tmp_path, 5)
+    found = open_data(address)
+    read = Odd.cat_file
+
+    def cat_file(self: Odd, path: str, *args: Any, **more: Any) -> bytes:
+        if path.endswith("03.png"):
+            raise ConnectionResetError("the line broke")
+        return read(self, path, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Odd, "cat_file", cat_file)
+        (batch,) = batches(found, PREPROCESS, batch_size=9, workers=2)
+    assert batch.skipped == (("03.png", "damaged (the line broke)"),)
+    assert batch.indices.tolist() == [0, 1, 2, 4]
+
+
+def test_a_server_that_goes_away_is_one_clear_error(tmp_path: Path, odd: type[Odd]) -> None:
+    found = open_data(many(tmp_path))
+
+    def gone() -> None:
+        raise ConnectionRefusedError("connection refused")
+
+    first = batches(found, PREPROCESS, batch_size=4, workers=2)
+    assert len(next(first).indices) == 4
+    odd.before = gone
+    with pytest.raises(CnnlensError, match=r"odd://many is gone since the command began") as caught:
+        list(first)
+    assert "the same command goes on" in caught.value.hint
+
+
+def test_slow_reads_overlap(tmp_path: Path, odd: type[Odd]) -> None:
+    found = open_data(many(tmp_path))
+    lock, inside, most = threading.Lock(), 0, 0
+    together = threading.Event()
+
+    def slow() -> None:
+        """Wait until as many read at once as there may be; where they do not, time is up."""
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+            if most == remote.READERS:
+                together.set()
+        together.wait(20)
+        with lock:
+            inside -= 1
+
+    odd.before = slow
+    (batch,) = batches(found, PREPROCESS, batch_size=60, workers=2)
+    assert most == remote.READERS and len(batch.indices) == 60
+
+
+def test_what_cannot_be_opened_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"nowhere://x cannot be opened"):
+        open_data("nowhere://x")
+    with pytest.raises(UsageError, match=r"no folder memory://empty"):
+        open_data("memory://empty")
+
+    def missing(address: str) -> Any:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    for address, package in (("s3://b/x", "s3fs"), ("https://b/x", "cnnlens[remote]")):
+        with pytest.raises(UsageError, match="needs a package that is missing") as caught:
+            open_data(address)
+        assert caught.value.hint == f"pip install '{package}'"
+
+
+def test_a_server_that_refuses_is_named() -> None:
+    with pytest.raises(CnnlensError, match=r"http://127\.0\.0\.1:9/photos"):
+        open_data("http://127.0.0.1:9/photos")
