@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from cnnlens.data.decode import DamagedImage, endings
+from cnnlens.data.decode import DamagedImage
 from cnnlens.data.folder import existing_folder
+from cnnlens.data.formats import endings
 from cnnlens.data.member_path import file_state, is_there, name_of
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.splits import splits_within

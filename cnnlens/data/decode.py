@@ -6,12 +6,10 @@ Colour profiles are ignored, as the training pipelines of the published networks
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError, features
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from cnnlens.data.bands import (
     Header,
@@ -24,31 +22,9 @@ from cnnlens.data.bands import (
     sample_type,
     turned,
 )
+from cnnlens.data.formats import readable_formats
 from cnnlens.data.member_path import file_source, held
 from cnnlens.data.ranges import NO_RANGES, Ranges
-
-# a closed list: some of Pillow's other readers start programs or read other files
-_ALWAYS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "TIFF": (".tif", ".tiff"),
-    "GIF": (".gif",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
-    "DIB": (),
-}
-_WHERE_BUILT = {  # what Pillow has only where it was built, or extended, with it
-    "AVIF": (".avif",),
-    "HEIF": (".heic", ".heif"),
-    "JPEG2000": (".jp2", ".j2k"),
-}
-# first bytes of files that are images whatever they are called
-_BEGINNINGS = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  "),
-)
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"mif1": "HEIF"}
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,44 +54,6 @@ class DamagedImage(Exception):  # noqa: N818  (named after what it is about, as 
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
-
-
-@cache
-def readable_formats() -> dict[str, tuple[str, ...]]:
-    """Name the formats that are read here, with their files' endings.
-
-    HEIC is among them where ``pillow-heif`` is installed.
-    """
-    with suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    built = {
-        "AVIF": features.check("avif"),
-        "JPEG2000": features.check("jpg_2000"),
-        "HEIF": "HEIF" in Image.OPEN,
-    }
-    return _ALWAYS | {name: _WHERE_BUILT[name] for name, there in built.items() if there}
-
-
-@cache
-def endings() -> frozenset[str]:
-    """Endings of files that are taken for images, in lower case."""
-    return frozenset(ending for names in readable_formats().values() for ending in names)
-
-
-def looks_like_image(path: Path) -> bool:
-    """Whether a file begins as images do that are read here, whatever it is called."""
-    try:
-        if not path.is_file():  # opening a pipe would wait forever
-            return False
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError:
-        return False
-    if start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
-        return True
-    return start[4:8] == b"ftyp" and _BRANDS.get(start[8:12]) in readable_formats()
 
 
 Turned = Callable[[tuple[int, int], tuple[int, int]], bool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cnnlens.data.decode import endings
+from cnnlens.data.formats import endings
 from cnnlens.data.member_path import MemberPath, located
 from cnnlens.data.walk import ending
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean

@@ -177,7 +177,7 @@ def _samples(paths: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _of_kind(kind: str, archive: Archive, samples: dict[str, dict[str, str]]) -> list[Sample]:
     """List the samples of an archive, with labels from their parts of a kind; "" for none."""
-    from cnnlens.data.decode import endings
+    from cnnlens.data.formats import endings
 
     found: list[Sample] = []
     for key, parts in samples.items():

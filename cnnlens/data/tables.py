@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.decode import endings
+from cnnlens.data.formats import endings
 from cnnlens.errors import CnnlensError, did_you_mean
 from cnnlens.files.tables import write_csv
 

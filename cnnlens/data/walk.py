@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from cnnlens.data.decode import endings, looks_like_image
+from cnnlens.data.formats import endings, looks_like_image
 from cnnlens.data.member_path import MemberEntry, MemberPath
 from cnnlens.errors import CnnlensError
 

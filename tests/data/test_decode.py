@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import open_folder
-from cnnlens.data.decode import DamagedImage, endings, load_image, load_planes
+from cnnlens.data.decode import DamagedImage, load_image, load_planes
+from cnnlens.data.formats import endings
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnnlens.data.check import check
 from cnnlens.data.dataset import open_folder
-from cnnlens.data.decode import looks_like_image, readable_formats
+from cnnlens.data.formats import looks_like_image, readable_formats
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError
 
