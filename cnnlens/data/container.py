@@ -28,7 +28,7 @@ class Member:
     Attributes
     ----------
     size : int
-        Bytes of its content.
+        Bytes of its content; -1 where nobody says.
     state : str
         Its size with a checksum, a tag or a time: another content, another state.
     place : object

@@ -8,6 +8,7 @@ https://filesystem-spec.readthedocs.io
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -143,14 +144,15 @@ class RemoteFolder(Container):
         except (OSError, NotImplementedError) as error:
             raise _unreachable(address, error) from error
         is_web = base.startswith(("http://", "https://"))
-        names = [name for name in found if name.startswith(base) and name.rstrip("/") != base]
+        start = f"{base}/" if base else ""
+        names = [name for name in found if name.startswith(start) and name != start]
         if not names:
             raise UsageError(f"no folder {address}", "nothing is listed there")
         for name, about in zip(names, self._about(names, found), strict=True):
-            below = name[len(base) :].lstrip("/")
+            below = name[len(start) :].lstrip("/")
             path = inner_path(unquote(below) if is_web else below)
             if path is not None and about is not None:
-                size = int(about.get("size") or 0)
+                size = -1 if about.get("size") is None else int(about["size"])  # not said: -1
                 self.members[path] = Member(size, _state(size, about), name, size)
 
     def _about(
@@ -173,6 +175,8 @@ class RemoteFolder(Container):
 
     def open_member(self, member: Member) -> IO[bytes]:
         """Open a file to read some of it."""
+        if member.size < 0:
+            return io.BytesIO(self.read_member(member))
         return RemoteFile(self.place, str(member.place), member.size).window()
 
     def read_member(self, member: Member) -> bytes:
@@ -180,7 +184,7 @@ class RemoteFolder(Container):
         check_size(member)
         name = str(member.place)
         content = tried(lambda: self.place.fs.cat_file(name))
-        if member.size and len(content) != member.size:
+        if 0 <= member.size != len(content):
             raise OSError("truncated")
         return bytes(content)
 
@@ -270,7 +274,10 @@ def _archive(address: str) -> Archive:
         raise _unreachable(address, error) from error
     if size is None:
         raise CnnlensError(f"{address} does not say how large it is", "download it, and name that")
-    return open_archive(address, RemoteFile(place, place.base, int(size)))
+    try:
+        return open_archive(address, RemoteFile(place, place.base, int(size)))
+    except OSError as error:
+        raise _unreachable(address, error) from error
 
 
 def _waiting(archive: Container) -> Container:

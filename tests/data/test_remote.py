@@ -145,6 +145,23 @@ def test_a_listing_is_taken_once_and_another_content_is_seen(
     assert open_data(address).fingerprint != before.fingerprint
 
 
+def test_files_whose_size_nobody_says_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = put(photos(tmp_path / "photos"), "photos")
+    find, info = MemoryFileSystem.find, MemoryFileSystem.info
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "find",
+        lambda *a, **k: {n: {**v, "size": None} for n, v in find(*a, **k).items()},
+    )
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *a, **k: {**info(*a, **k), "size": None})
+    found, truth = open_data(address), open_data(tmp_path / "photos")
+    for index, path in enumerate(truth.paths):
+        if path != "cat/none.png":  # whose emptiness shows in its content alone
+            assert outcome(found, index) == outcome(truth, index)
+
+
 # ---- file systems that misbehave
 
 
