@@ -27,6 +27,7 @@ FLOORS = (
     ("data", "model"),
     ("voice",),
     ("settings", "files", "progress"),
+    ("distributed",),
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from cnnlens.activations.sources import Forward, ModelSource, Pass, Source, StoreSource, passes
-from cnnlens.activations.store import MOST_ROWS, Store, StoreKey
-from cnnlens.activations.writer import StoreWriter, clear_leftovers
+from cnnlens.activations.filling import even_batch, fill, writing
+from cnnlens.activations.sources import Forward, ModelSource, Source, StoreSource
+from cnnlens.activations.store import Store, StoreKey
+from cnnlens.activations.writer import clear_leftovers
 from cnnlens.data.dataset import ImageSet
+from cnnlens.distributed import Share
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.model.classes import gives_scores
@@ -170,6 +171,7 @@ def extract(
     run: RunSettings | None = None,
     logits: bool = False,
     force: bool = False,
+    share: Share | None = None,
 ) -> Iterator[Step]:
     """Fill the activation stores of `layers`, all by one forward pass per image.
 
@@ -193,6 +195,9 @@ def extract(
         Keep the network's outputs too; the forward pass then does not stop at the deepest layer.
     force : bool
         Make the stores anew.
+    share : Share, optional
+        Which of the blocks this process computes; left out: all. Where the others are processes
+        that it can wait for, the stores are there in the end; else once somebody joins them.
 
     Yields
     ------
@@ -206,29 +211,32 @@ def extract(
         when over 5 % of the images are damaged, activations are not finite, or the disk is full.
     """
     settings, run = settings or ExtractSettings(), run or RunSettings()
-    missing = [
-        (layer, key)
-        for layer in layers
-        for key in [store_key(model, images, layer, settings)]
-        if force or not _is_there(store_path(folder, layer), key, logits, model.head)
-    ]
+    share = share or Share()
+    missing = share.from_first(
+        lambda: [
+            number
+            for number, layer in enumerate(layers)
+            if force
+            or not _is_there(
+                store_path(folder, layer),
+                store_key(model, images, layer, settings),
+                logits,
+                model.head,
+            )
+        ]
+    )
     if not missing:
         return
-    forward = Forward(model, [layer for layer, _ in missing], logits, even_batch(run.batch_size))
-    with ExitStack() as stack:
-        stack.enter_context(model.in_use())
-        writers = [stack.enter_context(_writing(*one, folder, forward, force)) for one in missing]
-        yield from _fill(forward, images, writers, run)
-
-
-def even_batch(batch: int) -> int:
-    """Round a batch size down to one that fills blocks of rows evenly: 1, 2, 4 … 32, 64, 96 …
-
-    A store's blocks hold whole batches, so an odd size would make them, and the memory, large.
-    """
-    if batch >= MOST_ROWS:
-        return batch - batch % MOST_ROWS
-    return 1 << (batch.bit_length() - 1)
+    wanted = [
+        (layers[number], store_key(model, images, layers[number], settings)) for number in missing
+    ]
+    forward = Forward(model, [layer for layer, _ in wanted], logits, even_batch(run.batch_size))
+    places = [(store_path(folder, layer), key, layer.shape) for layer, key in wanted]
+    with model.in_use(), writing(places, images, forward, share, force) as writers:
+        yield from fill(writers, images, forward, run, share)
+    if share.is_apart:  # it may have come last, and somebody has joined the stores meanwhile
+        for path in (path for path, _, _ in places if path.exists()):
+            clear_leftovers(path)
 
 
 def _is_there(path: Path, key: StoreKey, logits: bool, head: str | None) -> bool:
@@ -239,51 +247,3 @@ def _is_there(path: Path, key: StoreKey, logits: bool, head: str | None) -> bool
     if there:
         clear_leftovers(path)
     return there
-
-
-@contextmanager
-def _writing(
-    layer: Layer, key: StoreKey, folder: Path, forward: Forward, force: bool
-) -> Iterator[StoreWriter]:
-    path, head = store_path(folder, layer), forward.model.head
-    writer = StoreWriter(path, key, layer.shape, forward.limit, forward.logits, force, head)
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def _fill(
-    forward: Forward, images: ImageSet, writers: list[StoreWriter], run: RunSettings
-) -> Iterator[Step]:
-    total, size = len(images.paths), forward.limit
-    reached = [writer.reached for writer in writers]
-    if len(set(reached)) > 1:  # a kill met them between two batches
-        for writer in writers:
-            writer.go_back(min(blocks for blocks, _ in reached))
-    _, start = writers[0].reached
-    yield Step(start, total, "extracting", forward.limit)
-    with ThreadPoolExecutor(max_workers=1) as pool:  # compresses while the next batch is computed
-        writing: Future[None] | None = None
-        for one in passes(
-            forward,
-            images,
-            batch_size=size,
-            workers=run.workers,
-            start=start,
-            skipped=writers[0].skipped(),
-        ):
-            if writing is not None:
-                writing.result()
-            writing = pool.submit(_add, writers, one)
-            yield Step(one.batch.next, total, "extracting", forward.limit)
-        if writing is not None:
-            writing.result()
-    for writer in writers:
-        writer.finish(images.paths, images.image_categories, total)
-
-
-def _add(writers: list[StoreWriter], one: Pass) -> None:
-    batch = one.batch
-    for writer, values in zip(writers, one.maps, strict=True):
-        writer.add(batch.indices, values, one.logits, batch.skipped, batch.next)

@@ -104,10 +104,10 @@ def passes(
     *,
     batch_size: int,
     workers: int,
-    start: int = 0,
+    blocks: Sequence[range] | None = None,
     skipped: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Pass]:
-    """Run a network over the images from position `start` on.
+    """Run a network over the images, in their order.
 
     Parameters
     ----------
@@ -117,10 +117,10 @@ def passes(
         The data.
     batch_size, workers : int
         Images per batch; threads that decode.
-    start : int
-        Where to go on.
+    blocks : sequence of range, optional
+        Positions to run it over, block by block; left out: all.
     skipped : sequence of (path, reason)
-        Images before `start` that were damaged.
+        Images of other blocks that were damaged.
 
     Raises
     ------
@@ -129,13 +129,16 @@ def passes(
     """
     damaged = list(skipped)
     for batch in batches(
-        images, forward.model.preprocess, batch_size=batch_size, workers=workers, start=start
+        images, forward.model.preprocess, batch_size=batch_size, workers=workers, blocks=blocks
     ):
         if batch.skipped:
             damaged += batch.skipped
             check_skipped(damaged, len(images.paths))
             check_classes(images, damaged)
         if len(batch.indices) == 0:  # all that was left was damaged
+            if batch.ends:
+                none = [np.empty((0, *layer.shape), np.float32) for layer in forward.layers]
+                yield Pass(batch, none, None)
             continue
         maps, logits = forward(batch.pixels)
         for layer, values in zip(forward.layers, maps, strict=True):

@@ -1,9 +1,8 @@
-"""Filling a store so that a kill at any moment loses at most one block, and an interrupt nothing.
+"""Filling a store so that a kill at any moment loses at most one block of each process.
 
-While a store grows it is a folder of small files beside it, one per block of rows, each written
-whole or not at all. When the last block is there, their compressed chunks are copied as they are
-into one HDF5 file, which then takes the store's name. Who is stopped leaves the batches of the
-block that was begun, too; the next run takes them up and completes it.
+While a store grows it is a folder of small files beside it, one per block of images, each written
+whole or not at all, in any order and by any number of processes: equal blocks are equal files. When
+the last one is there, they are joined into one HDF5 file, which then takes the store's name.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from __future__ import annotations
 import glob
 import io
 import json
-import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -25,32 +24,27 @@ import filelock
 import h5py
 import numpy as np
 
-from cnnlens.activations.store import (
-    MOST_ROWS,
-    WORDS,
-    StoreKey,
-    check_space,
-    create_activations,
-    create_file,
-    join,
-)
+from cnnlens.activations.blocks import block_ranges, check_space, join
+from cnnlens.activations.store import WORDS, StoreKey, create_activations, create_file
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error
 
 _KEPT = "what was extracted is kept, repeat the command to go on; or use --no-store"
-_PENDING = "pending.h5"  # the block that an interrupted run had begun
 _BEGUN = {
     **WORDS,
     "shape": "another size of maps",
     "logits": "another choice of what to keep",
     "block": "another --batch-size",
 }
+_SEEN = 30.0  # seconds until a file system shows what another machine has written
+_H5PY_RAISES = (OSError, RuntimeError, KeyError, ValueError)
 
+Skipped = tuple[str, str]  # a damaged image's path, and what is wrong with it
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # positions, activations, logits
 
 
 class StoreWriter:
-    """Collects rows, writes them in blocks, and joins the blocks at the end.
+    """Writes blocks of a store, and joins them when all are there.
 
     Parameters
     ----------
@@ -60,15 +54,19 @@ class StoreWriter:
         What it is made from.
     shape : (int, int, int)
         (C, H, W).
-    batch : int
-        Rows that go through the network at once: blocks hold whole batches, so that a resumed run
-        forms the same batches, and hence the same numbers, as an unbroken one.
+    images : int
+        Of the data, damaged ones included.
+    block : int
+        Images of a block: whole batches, so that the same images go through the network together,
+        and give the same numbers, whoever computes them.
     logits : bool
         Whether the network's outputs are kept too.
-    force : bool
-        Drop what an unfinished run left.
     head : str, optional
         Which of the network's outputs are kept, where that was asked for.
+    alone : bool
+        Whether no other run may write this store meanwhile; else others write other blocks of it.
+    force : bool
+        Drop what an unfinished run left.
 
     Raises
     ------
@@ -81,66 +79,55 @@ class StoreWriter:
         path: Path,
         key: StoreKey,
         shape: tuple[int, int, int],
-        batch: int,
-        logits: bool,
-        force: bool = False,
+        images: int,
+        block: int,
+        logits: bool = False,
         head: str | None = None,
+        alone: bool = True,
+        force: bool = False,
     ) -> None:
         self.path, self.key, self.shape, self.logits = path, key, shape, logits
-        self._head = head if logits else None
-        self._batch, self._block = batch, math.lcm(batch, MOST_ROWS)
-        self._parts = path.with_name(f".{path.name}.parts")
+        self.blocks = block_ranges(images, block)
+        self._block, self._head = block, head if logits else None
+        self._parts = parts_folder(path)
+        self._rows: list[Rows] = []
+        self._skipped: list[Skipped] = []
         make_folder(path.parent)
-        self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-        self._pending: list[Rows] = []
-        self._pending_rows = 0
-        self._skipped: list[tuple[str, str]] = []
-        self._done = self._next = 0
-        self._acquire()
-        try:
-            self._take_over(force)
-        except BaseException:  # a lock that outlives the error would refuse the next attempt
-            self.close()
-            raise
+        self._lock = lock_of(path) if alone else None
+        if self._lock:
+            _acquire(self._lock, path)
+            try:
+                self._clear(force)
+            except BaseException:  # a lock that outlives the error would refuse the next attempt
+                self.close()
+                raise
 
-    def _take_over(self, force: bool) -> None:
-        """Find what an earlier run left, and remove what it half wrote."""
+    def _clear(self, force: bool) -> None:
+        """Remove what an earlier run half wrote."""
         for stale in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.tmp"):
             stale.unlink(missing_ok=True)
         if force:
             self.discard()
-        blocks = self._find_blocks()
-        begun = self._read_pending(blocks)
-        self.go_back(blocks)
-        if begun is not None:
-            batch, self._skipped, self._next = begun
-            self._pending, self._pending_rows = [batch], len(batch[0])
 
-    def _acquire(self) -> None:
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise CnnlensError(
-                f"{self.path} is being written by another process",
-                "wait for it, or use another workspace with -w DIR",
-            ) from None
-        except OSError as error:
-            raise writing_error(self.path, error) from error
+    def found(self) -> dict[int, list[Skipped]]:
+        """Read which blocks are there, and the damaged images of each.
 
-    def _find_blocks(self) -> int:
-        """Count the blocks an earlier run left, and check that they belong to this store."""
-        if not self._parts.exists():
-            return 0
-        blocks = 0
-        while (part := self._part(blocks)).exists():
+        Raises
+        ------
+        CnnlensError
+            When one was made from something else.
+        """
+        there = {}
+        for part in sorted(self._parts.glob("[0-9]*.h5")):
             try:
                 with h5py.File(part, "r") as file:
                     made = json.loads(file.attrs["key"])
-            except (OSError, RuntimeError, KeyError, ValueError):
-                break  # damaged: it is made again, and all after it
+                    skipped = [(str(p), str(r)) for p, r in json.loads(file.attrs["skipped"])]
+            except _H5PY_RAISES:
+                continue  # damaged, or written just now: it is made again
             self._compare(made)
-            blocks += 1
-        return blocks
+            there[int(part.stem)] = skipped
+        return there
 
     @property
     def _made_from(self) -> dict[str, Any]:
@@ -160,58 +147,21 @@ class StoreWriter:
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:06d}.h5"
 
-    def _read_pending(self, blocks: int) -> tuple[Rows, list[tuple[str, str]], int] | None:
-        """Read the block after `blocks` that an interrupted run had begun."""
-        try:
-            with h5py.File(self._parts / _PENDING, "r") as file:
-                made = json.loads(file.attrs["key"])
-                if made != self._made_from or file.attrs["blocks"] != blocks:
-                    return None
-                logits = file["logits"][:] if "logits" in file else None
-                skipped = [tuple(pair) for pair in json.loads(file.attrs["skipped"])]
-                rows = (file["positions"][:], file["activations"][:], logits)
-                if len(rows[0]) % self._batch:  # other batches would miss the block's end
-                    return None
-                return rows, skipped, int(file.attrs["next"])
-        except (OSError, RuntimeError, KeyError, ValueError):
-            return None  # there is none, or it is damaged: less than a block, and made again
-
-    @property
-    def reached(self) -> tuple[int, int]:
-        """Blocks on disk, and the position in the data to go on from."""
-        return self._done, self._next
-
-    def go_back(self, blocks: int) -> None:
-        """Keep the first `blocks` blocks only."""
-        for part in self._parts.glob("*.h5") if self._parts.exists() else []:
-            if part.name == _PENDING or int(part.stem) >= blocks:
-                part.unlink()
-        self._pending, self._pending_rows, self._skipped = [], 0, []
-        self._done, self._next = blocks, 0
-        if blocks:
-            with h5py.File(self._part(blocks - 1), "r") as file:
-                self._next = int(file.attrs["next"])
-
-    def skipped(self) -> list[tuple[str, str]]:
-        """Damaged images met so far, those of earlier runs included."""
-        earlier = []
-        for number in range(self._done):
-            with h5py.File(self._part(number), "r") as file:
-                earlier += [tuple(pair) for pair in json.loads(file.attrs["skipped"])]
-        return earlier + self._skipped
-
     def add(
         self,
+        number: int,
         positions: np.ndarray,
         maps: np.ndarray,
         logits: np.ndarray | None,
-        skipped: Sequence[tuple[str, str]],
-        following: int,
+        skipped: Sequence[Skipped],
+        ends: bool,
     ) -> None:
-        """Append rows.
+        """Append rows to a block, which is written with its last ones.
 
         Parameters
         ----------
+        number : int
+            Of the block.
         positions : numpy.ndarray
             (B,), places in the data's order.
         maps : numpy.ndarray
@@ -220,15 +170,15 @@ class StoreWriter:
             (B, K).
         skipped : sequence of (path, reason)
             Damaged images met while this batch was read.
-        following : int
-            The position in the data after this batch.
+        ends : bool
+            Whether these are the block's last.
         """
-        self._pending.append((positions, self._converted(maps), logits))
-        self._pending_rows += len(positions)
+        if len(positions):
+            self._rows.append((positions, self._converted(maps), logits))
         self._skipped += skipped
-        self._next = following
-        if self._pending_rows >= self._block:
-            self._flush()
+        if ends:
+            self._write(self._part(number))
+            self._rows, self._skipped = [], []
 
     def _converted(self, maps: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -240,46 +190,55 @@ class StoreWriter:
             )
         return converted
 
-    def _flush(self) -> None:
-        if not self._pending_rows and not self._skipped:
-            return
-        self._write(self._part(self._done))
-        self._pending, self._pending_rows, self._skipped = [], 0, []
-        self._done += 1
-
     def _write(self, part: Path) -> None:
-        """Write what is pending."""
         with h5py.File(image := io.BytesIO(), "w") as file:
             self._fill(file)
-            file.attrs.update(
-                key=json.dumps(self._made_from),
-                blocks=self._done,
-                next=self._next,
-                skipped=json.dumps(self._skipped),
-            )
+            file.attrs.update(key=json.dumps(self._made_from), skipped=json.dumps(self._skipped))
         try:
             with atomic(part) as temporary:
                 temporary.write_bytes(image.getbuffer())
+        except FileNotFoundError as error:
+            if not part.exists():  # else another process has written the same block
+                raise self._writing_error(error) from error
         except OSError as error:
             raise self._writing_error(error) from error
         except CnnlensError as error:
             raise CnnlensError(error.message, f"{error.hint}; {_KEPT}") from error
 
     def _fill(self, file: h5py.File) -> None:
-        activations = create_activations(file, self._pending_rows, self.shape, self.key.dtype)
+        count = sum(len(positions) for positions, _, _ in self._rows)
+        activations = create_activations(file, count, self.shape, self.key.dtype)
         start = 0
-        for _, maps, _ in self._pending:
+        for _, maps, _ in self._rows:
             activations[start : start + len(maps)] = maps
             start += len(maps)
-        positions = [p for p, _, _ in self._pending] or [np.zeros(0, np.int64)]
+        positions = [p for p, _, _ in self._rows] or [np.zeros(0, np.int64)]
         file["positions"] = np.concatenate(positions).astype(np.int64)
-        if self.logits and self._pending:
-            file["logits"] = np.concatenate([o for _, _, o in self._pending if o is not None])
+        if self.logits and self._rows:
+            file["logits"] = np.concatenate([o for _, _, o in self._rows if o is not None])
+
+    def complete(self) -> list[Skipped]:
+        """Return all damaged images once every block is there, whoever writes it.
+
+        Raises
+        ------
+        CnnlensError
+            When one does not appear.
+        """
+        until = time.monotonic() + _SEEN
+        while missing := {*range(len(self.blocks))} - {*(there := self.found())}:
+            if time.monotonic() > until:
+                raise CnnlensError(
+                    f"{len(missing)} of {len(self.blocks)} blocks of {self.path} are missing",
+                    "repeat the command: it makes them; all processes must see the same folder",
+                )
+            time.sleep(0.2)
+        return [one for number in sorted(there) for one in there[number]]
 
     def finish(
-        self, images: Sequence[str], categories: Sequence[str] | None, following: int
+        self, images: Sequence[str], categories: Sequence[str] | None, skipped: Sequence[Skipped]
     ) -> None:
-        """Write what is pending and join all blocks into the store.
+        """Join all blocks into the store.
 
         Parameters
         ----------
@@ -287,14 +246,11 @@ class StoreWriter:
             All images of the data, in its order.
         categories : sequence of str or None
             Their classes.
-        following : int
-            The position in the data after the last batch.
+        skipped : sequence of (path, reason)
+            The damaged ones.
         """
-        self._next = following
-        self._flush()
-        skipped = self.skipped()
         try:
-            blocks = [self._part(number) for number in range(self._done)]
+            blocks = [self._part(number) for number in range(len(self.blocks))]
             check_space(blocks)
             with atomic(self.path) as temporary, create_file(temporary) as file:
                 join(blocks, file, self.shape, self.key.dtype, images, categories)
@@ -319,20 +275,37 @@ class StoreWriter:
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def close(self) -> None:
-        """Keep what is pending, and let other processes write this store."""
-        try:
-            if 0 < self._pending_rows < self._block:
-                with suppress(CnnlensError):  # a full disk, say: less than a block is lost
-                    self._write(self._parts / _PENDING)
-        finally:
+        """Let other processes write this store."""
+        if self._lock:
             self._lock.release()
+
+
+def parts_folder(path: Path) -> Path:
+    """Where the blocks of a store are, while it grows."""
+    return path.with_name(f".{path.name}.parts")
+
+
+def lock_of(path: Path) -> filelock.BaseFileLock:
+    """Make the lock of who writes or joins a store."""
+    return filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path) -> None:
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise CnnlensError(
+            f"{path} is being written by another process",
+            "wait for it, or use another workspace with -w DIR",
+        ) from None
+    except OSError as error:
+        raise writing_error(path, error) from error
 
 
 def clear_leftovers(path: Path) -> None:
     """Remove the blocks of a run that was killed between finishing a store and tidying up."""
-    parts = path.with_name(f".{path.name}.parts")
+    parts = parts_folder(path)
     if not parts.exists():
         return
-    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-    with suppress(filelock.Timeout, OSError), lock:  # locked: somebody makes the store anew
+    with suppress(filelock.Timeout, OSError), lock_of(path):  # locked: somebody makes it anew
         shutil.rmtree(parts, ignore_errors=True)

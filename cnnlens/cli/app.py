@@ -15,8 +15,10 @@ import typer
 
 from cnnlens.cli import services
 from cnnlens.cli.demo import demo
+from cnnlens.cli.join import join
 from cnnlens.cli.options import GroupedCommands, command, sister, with_examples
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
+from cnnlens.distributed import GOES_ON, processes, speaks
 from cnnlens.errors import CnnlensError
 from cnnlens.files import using_error
 from cnnlens.methods import faults, methods
@@ -27,6 +29,7 @@ _SERVICES = (
     (services.layers, "Find your way"),
     (services.report, "Results"),
     (services.search, "Results"),
+    (join, "Find your way"),
     (demo, "Find your way"),
 )
 # headings in the order in which the help shows them
@@ -171,7 +174,8 @@ def _answer(error: BaseException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # typer's or click's; its message is the help
         print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
         return _status(error)
-    report_error(*_in_words(error))
+    if speaks():  # of several processes that end, the first that knows why
+        report_error(*_in_words(error))
     return _status(error)
 
 
@@ -184,6 +188,8 @@ def _in_words(error: Any) -> tuple[str, str]:
     """Say in a line what went wrong, and the way out."""
     if isinstance(error, CnnlensError):
         return error.message, error.hint
+    if isinstance(error, Terminated) and processes() > 1:
+        return "this run was told to stop, or one of its processes has ended", GOES_ON
     if isinstance(error, _INTERRUPTS):
         return "interrupted", "what was finished is kept; the same command resumes"
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors

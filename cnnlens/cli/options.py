@@ -16,8 +16,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cnnlens.cli.screen import Screen
-from cnnlens.errors import CnnlensError
-from cnnlens.methods import write_page
+from cnnlens.distributed import Share, join, processes
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods import methods, write_page
 from cnnlens.methods.method import (
     Method,
     build,
@@ -27,6 +28,7 @@ from cnnlens.methods.method import (
     run_of,
     settings_of,
 )
+from cnnlens.methods.shares import show_share
 from cnnlens.settings.option import Field, fields_of, values_of
 from cnnlens.settings.run import (
     CommandSettings,
@@ -67,6 +69,7 @@ def with_fields(*fields: Field) -> Callable[[Callable[..., None]], Callable[...,
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(json: bool, quiet: bool, **values: Any) -> None:
+            _check_alone(f"cnnlens {function.__name__.rstrip('_')}")
             function(Screen(json=json, quiet=quiet), **values)
 
         own = [
@@ -177,7 +180,10 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
     opening = ModelSettings(**values_of(ModelSettings, plain))
     run = RunSettings(**values_of(RunSettings, plain))
     reading = DataSettings(**values_of(DataSettings, plain))
-    study = Study(space, model, opening, run, screen, force, reading)
+    share = _share(method, run)
+    if not share.leads:
+        screen.hush()
+    study = Study(space, model, opening, run, screen, force, reading, share)
     one = method(study, asked, settings, plain.get("page", False))
     try:
         carry_out(one, command_line())
@@ -186,12 +192,48 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
             if one.page and one.summaries:
                 screen.say(f"page: {write_page(space.path, screen)}")
         raise
+    if not share.leads:
+        return
     screen.document(one.document())
+    if share.is_apart:
+        show_share(screen, one.document(), space.path)
+        return
     one.show(screen)
     if one.page:
         screen.say(f"page: {write_page(space.path, screen)}")
     if one.failed:
         raise one.failed[0]
+
+
+def _share(method: type[Method], run: RunSettings) -> Share:
+    """Find this process's share of a method's work, among those that torchrun started.
+
+    Raises
+    ------
+    UsageError
+        When there are several, and it is one process's.
+    """
+    if not method.shares:
+        _check_alone(method.name)
+    if "shard" not in method.uses:
+        return Share()
+    if run.shard is None:
+        return join()
+    if processes() > 1:
+        raise UsageError(
+            "--shard is for batch systems without torchrun, whose processes share the work anyway",
+            "leave one of them out",
+        )
+    return run.share
+
+
+def _check_alone(name: str) -> None:
+    if processes() > 1:
+        shared = [n for n, method in methods().items() if method.shares]
+        raise UsageError(
+            f"{name} is one process's work, and torchrun started {processes()}",
+            f"run it without torchrun; {', '.join(shared)} share theirs",
+        )
 
 
 def command_line() -> str:

@@ -48,12 +48,15 @@ class Batch:
         Damaged images met on the way.
     next : int
         The position to start at for the batch after this one.
+    ends : bool
+        Whether it is the last of its block; it may then be empty.
     """
 
     indices: np.ndarray
     pixels: torch.Tensor
     skipped: tuple[Skipped, ...]
     next: int
+    ends: bool = False
 
 
 def batches(
@@ -64,6 +67,7 @@ def batches(
     workers: int,
     start: int = 0,
     indices: Sequence[int] | None = None,
+    blocks: Sequence[range] | None = None,
 ) -> Iterator[Batch]:
     """Decode and resample images in order, `batch_size` good ones at a time.
 
@@ -81,6 +85,8 @@ def batches(
         Position to begin at, an earlier batch's `next`.
     indices : sequence of int, optional
         Read only these, in this order; `start` and `next` then count along this sequence.
+    blocks : sequence of range, optional
+        Read only these positions, block by block: no batch holds images of two blocks.
 
     Yields
     ------
@@ -91,6 +97,10 @@ def batches(
     if batch_size < 1 or workers < 0 or start < 0:
         raise ValueError(f"{batch_size=} must be at least 1, {workers=} and {start=} at least 0")
     order: Sequence[int] = range(len(images.paths)) if indices is None else indices
+    ends: frozenset[int] = frozenset()  # along the order: where blocks end
+    if blocks is not None:
+        order = list(itertools.chain.from_iterable(blocks))
+        ends = frozenset(itertools.accumulate(map(len, blocks)))
 
     def decode(index: int) -> Decoded:
         return _decode(images, preprocess, index)
@@ -98,7 +108,7 @@ def batches(
     plane, workers = images.shape(preprocess), readers_of(images.root, workers)
     ahead = max(workers, min(2 * batch_size, AHEAD_BYTES // math.prod(plane)))
     decoded = read_ahead(decode, order[start:], workers, ahead)
-    return _assembled(decoded, order, start, batch_size, plane)
+    return _assembled(decoded, order, start, batch_size, plane, ends)
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int) -> None:
@@ -166,11 +176,12 @@ def _assembled(
     start: int,
     batch_size: int,
     plane: tuple[int, int, int],
+    ends: frozenset[int] = frozenset(),
 ) -> Iterator[Batch]:
     """Group results into full batches.
 
     A batch ends just before the next good image, so that damaged ones at the very end belong to
-    the last batch and not to an empty one.
+    the last batch and not to an empty one; and where a block ends.
     """
     good: list[np.ndarray] = []
     places: list[int] = []
@@ -180,12 +191,15 @@ def _assembled(
         for position, result in enumerate(decoded, start):
             if isinstance(result, tuple):
                 skipped.append(result)
-                continue
-            if len(good) == batch_size:
-                yield _batch(good, places, skipped, position, plane)
+            else:
+                if len(good) == batch_size:
+                    yield _batch(good, places, skipped, position, plane)
+                    good, places, skipped = [], [], []
+                good.append(result)
+                places.append(order[position])
+            if position + 1 in ends:
+                yield _batch(good, places, skipped, position + 1, plane, ends=True)
                 good, places, skipped = [], [], []
-            good.append(result)
-            places.append(order[position])
     if good or skipped:
         yield _batch(good, places, skipped, position + 1, plane)
 
@@ -196,8 +210,9 @@ def _batch(
     skipped: list[Skipped],
     next_: int,
     plane: tuple[int, int, int],
+    ends: bool = False,
 ) -> Batch:
     import torch
 
     pixels = np.stack(good) if good else np.empty((0, *plane), np.uint8)  # (B, C, H, W)
-    return Batch(np.array(places, np.int64), torch.from_numpy(pixels), tuple(skipped), next_)
+    return Batch(np.array(places, np.int64), torch.from_numpy(pixels), tuple(skipped), next_, ends)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.errors import UsageError
-from cnnlens.interpretable.distributed import Reduce, identity
+from cnnlens.interpretable.reductions import Reduce, identity
 
 PAIRS_PER_MEMBER = 3  # the paper's r = 3·N_g
 _EPS = 1e-12

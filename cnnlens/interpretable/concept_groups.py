@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cnnlens.interpretable import cgl
 from cnnlens.interpretable.cgl import Groups, draw_pairs, split
-from cnnlens.interpretable.distributed import Reduce, identity
+from cnnlens.interpretable.reductions import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
 from cnnlens.model.model import Model
 from cnnlens.model.trace import hooked

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnlens.interpretable.distributed import Reduce, identity, reduce_max
+from cnnlens.interpretable.reductions import Reduce, identity, reduce_max
 from cnnlens.model.mask import positions, template
 from cnnlens.model.trace import hooked
 from cnnlens.settings.finetune import IcnnSettings

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlens.interpretable.distributed import Reduce
+from cnnlens.interpretable.reductions import Reduce
 from cnnlens.settings.finetune import FinetuneSettings
 
 

@@ -15,14 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnlens.distributed import rank_and_size
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.interpretable.distributed import (
-    average,
-    from_first,
-    rank_and_size,
-    reduce_sum,
-    running_statistics,
-)
 from cnnlens.interpretable.method import (
     Examples,
     Method,
@@ -34,6 +28,12 @@ from cnnlens.interpretable.method import (
     keeping_modes,
     learning_rate,
     task_losses,
+)
+from cnnlens.interpretable.reductions import (
+    average,
+    from_first,
+    reduce_sum,
+    running_statistics,
 )
 from cnnlens.progress import Step as Progress
 from cnnlens.settings.finetune import FinetuneSettings

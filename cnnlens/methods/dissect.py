@@ -43,6 +43,7 @@ class Dissect(Measurement):
     """
 
     name, panel = "dissect", "Measure units"
+    uses, shares = (*Measurement.uses, "shard"), True
     asks, settings_types = DissectInputs, (DissectSettings, ExtractSettings)
     sections = (
         ("dissect", page_part("dissection.dissection")),
@@ -67,6 +68,13 @@ class Dissect(Measurement):
         self.images = self.study.images(data, ("broden",))
         self.layers = self.study.layers(self.asked.layer)
         self.stored = self.all_settings[1] if self.asked.store else None
+        if self.stored is None and self.study.share.is_apart:
+            raise UsageError(
+                "--shard fills activation stores, and --no-store wants none",
+                "leave one of them out",
+            )
+        if self.stored is None and self.study.share.joined:
+            self.study.voice.note("--no-store: the first process does all of it")
         most = len(self.images.concept_space().concepts) if self.settings.formula else 0
         if self.settings.formula > most:
             self.study.voice.note(

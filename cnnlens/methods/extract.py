@@ -34,6 +34,7 @@ class Extract(Method):
     """
 
     name, panel = "extract", "Find your way"
+    uses, shares = (*Method.uses, "shard"), True
     asks, settings_types = ExtractInputs, (ExtractSettings,)
     examples = (
         "cnnlens extract model.pt -d photos/ -l conv4 -l conv5",
@@ -45,16 +46,21 @@ class Extract(Method):
         self.images = self.study.images(self.asked.data)
         self.layers = self.study.layers(self.asked.layer, vectors=True)
 
+    def fill(self) -> Iterator[Step]:
+        """Fill the stores that are missing."""
+        from cnnlens.model.classes import gives_scores
+
+        study = self.study
+        logits = self.asked.logits and gives_scores(study.model)
+        yield from study.fill(self.images, self.layers, self.settings, logits, study.force)
+
     def work(self) -> Iterator[Step]:
         """Fill the stores that are missing; measure the units of these layers on the way."""
         from cnnlens.methods.units import measure_units
-        from cnnlens.model.classes import gives_scores
 
-        study, images = self.study, self.images
-        logits = self.asked.logits and gives_scores(study.model)
-        yield from study.fill(images, self.layers, self.settings, logits, study.force)
+        yield from self.fill()
         if self.asked.units:
-            yield from measure_units(study, images, self.layers)
+            yield from measure_units(self.study, self.images, self.layers)
 
     def close(self) -> None:
         """List the stores."""

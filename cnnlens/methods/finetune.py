@@ -53,7 +53,7 @@ class Finetune(Method):
     torchrun runs it on several processes. The workspace is left as it is.
     """
 
-    name, panel = "finetune", "Train"
+    name, panel, shares = "finetune", "Train", True
     asks = FinetuneInputs
     settings_types = (FinetuneSettings, IcnnSettings, CglSettings, TaskSettings)
     uses = ("device", "workers")
@@ -68,10 +68,10 @@ class Finetune(Method):
 
     def resolve(self) -> None:
         """Find images; see whether the network and the layers can be trained as asked."""
-        from cnnlens.interpretable.distributed import join
+        from cnnlens.distributed import join
         from cnnlens.interpretable.prepare import Request, check
 
-        self.rank = join()
+        self.rank = join("").number
         if self.rank:
             self.study.voice.hush()
         asked, study = self.asked, self.study

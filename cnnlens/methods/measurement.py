@@ -106,6 +106,12 @@ class Measurement(Method):
         units = [f"{layer.units} units of {layer.name}" for layer in self.todo]
         return f"{', '.join(units)}, on {len(self.images.paths)} images" if units else ""
 
+    def fill(self) -> Iterator[Step]:
+        """Run the model for layers that have no store, where activations are kept."""
+        if self.todo and self.stored is not None:
+            force = self.study.force
+            yield from self.study.fill(self.images, self.todo, self.stored, force=force)
+
     def work(self) -> Iterator[Step]:
         """Measure what is missing, layer by layer where activations are kept, else all at once."""
         from cnnlens.activations.sources import ModelSource, StoreSource
@@ -115,7 +121,7 @@ class Measurement(Method):
             source = ModelSource(study.model, self.images, self.todo, study.run)
             yield from self._measure(source, self.todo)
         elif self.todo:
-            yield from study.fill(self.images, self.todo, self.stored, force=study.force)
+            yield from self.fill()
             for layer in self.todo:
                 with study.stored(self.images, layer).open() as store:
                     yield from self._measure(StoreSource([store]), [layer])

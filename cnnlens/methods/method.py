@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
+from cnnlens.methods.shares import refuse_force, share_summary
 from cnnlens.progress import Step
 from cnnlens.settings.option import Field, data_input, fields_of, layers_input, values_of
 from cnnlens.settings.run import DataSettings, RunSettings, Settings, build_all, fields_of_all
@@ -84,6 +85,8 @@ class Method:
     #: what sees whether it is defined for a network, on an image of noise: an option ("": none),
     #: then functions of a model and of what gives its layers; each says what is assumed, or raises
     probes: ClassVar[tuple[tuple[str, ...], ...]] = (("", "activations.sources.probe"),)
+    #: whether processes that torchrun starts share its work; else it is one process's
+    shares: ClassVar[bool] = False
     #: what ``--force`` does beside redoing
     forces: ClassVar[str] = "clear the workspace's results of another model"
 
@@ -107,12 +110,23 @@ class Method:
         """Say what is about to be done, where that may take long; empty: nothing to say."""
         return ""
 
+    def fill(self) -> Iterator[Step]:
+        """Compute activations that are missing, this process's share of them."""
+        return iter(())
+
     def work(self) -> Iterator[Step]:
         """Make what is missing, step by step."""
         return iter(())
 
+    def assist(self) -> Iterator[Step]:
+        """Do this process's part of `work`, which is the first one's."""
+        return self.fill()
+
     def close(self) -> None:
         """List what was made; called after an interrupt, too."""
+
+    images: Any  # of a method whose processes share the work: what is computed
+    layers: Any
 
     def document(self) -> Any:
         """Return the summary file: one layer's as it is, several under ``layers`` (`several`)."""
@@ -162,21 +176,32 @@ def carry_out(method: Method, command: str = "") -> None:
         everything else was made.
     """
     study, remembers = method.study, method.opens_model and method.remembers
+    share = study.share
+    if share.is_apart and study.force:
+        raise refuse_force()
     method.resolve()
     if remembers:
         study.commit()
     if plan := method.plan():
         study.voice.note(plan)
+    for _ in share.wait():  # all have seen what is missing before the first one makes it
+        pass
+    whole = share.leads and not share.is_apart
+    work = method.work if whole else method.fill if share.is_apart else method.assist
     try:
-        with study.voice.progress() as bars, closing(_generator(method.work())) as steps:
+        with study.voice.progress() as bars, closing(_generator(work())) as steps:
             for step in steps:
                 bars.show(step)
     except BaseException:
         with suppress(CnnlensError):  # the first error is the one to hear of
-            method.close()
+            if whole:
+                method.close()
         raise
-    method.close()
-    if remembers:
+    if whole:
+        method.close()
+    elif share.is_apart:
+        method.summaries = {"share": share_summary(study, method.images, method.layers)}
+    if remembers and share.leads:
         study.record(command, method.name)
 
 

@@ -33,6 +33,7 @@ class Units(Measurement):
     """
 
     name, panel = "units", "Measure units"
+    uses, shares = (*Measurement.uses, "shard"), True
     settings_types, vectors = (UnitsSettings,), True
     sections = (("units", page_part("units.units")),)
     examples = (
@@ -90,13 +91,18 @@ class Units(Measurement):
 
     def work(self) -> Iterator[Step]:
         """Fill the stores that are missing, then measure all layers in one sweep."""
+        if self.todo:
+            yield from self.fill()
+            yield from self.measure_stores()
+
+    def measure_stores(self) -> Iterator[Step]:
+        """Measure what is missing, all layers in one sweep; their stores are there."""
         from cnnlens.activations.sources import StoreSource
         from cnnlens.activations.store import Store
 
         study, images = self.study, self.images
         if not self.todo:
             return
-        yield from self._fill()
         others = [layer for layer in self.layers if layer not in self.todo]
         with ExitStack() as stack:
             own = [stack.enter_context(study.stored(images, one).open()) for one in self.todo]
@@ -107,11 +113,13 @@ class Units(Measurement):
             self._names += [name for name, _, _ in self.others]
             yield from self._measure(StoreSource(own), self.todo)
 
-    def _fill(self) -> Iterator[Step]:
+    def fill(self) -> Iterator[Step]:
         """Run the model for layers that have no store, or for all where they are made anew."""
         from cnnlens.model.classes import gives_scores
 
         study = self.study
+        if not self.todo:
+            return
         for dtype in dict.fromkeys(self.types.values()):
             some = [layer for layer in self.layers if self.types[layer.name] == dtype]
             if not study.force:
@@ -192,4 +200,4 @@ def measure_units(study: Study, images: ImageSet, layers: Sequence[Layer]) -> It
     for settings, some in groups.items():
         method = Units(study, settings=settings, page=True)
         method.images, method.layers = images, some
-        yield from method.work()
+        yield from method.measure_stores()

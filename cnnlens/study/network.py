@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.distributed import Share
 from cnnlens.errors import UsageError
 from cnnlens.settings import DataSettings, ModelSettings, RunSettings
 from cnnlens.settings.run import ORDERS, portable
@@ -32,6 +33,7 @@ class Network:
     voice: Voice = field(default_factory=Voice)  # where notes and progress go
     force: bool = False  # redo what is made, clear the results of another model
     reading: DataSettings = field(default_factory=DataSettings)  # how images are read
+    share: Share = field(default_factory=Share)  # of the work, where several processes do it
     _says_heads: bool = True
     #: arguments of `open_model`, beside spec and device, that opened the model
     options: dict[str, Any] = field(default_factory=dict)

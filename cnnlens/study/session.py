@@ -19,6 +19,7 @@ from cnnlens.data.given import GivenImages, given_images, spaced_images, with_ra
 from cnnlens.data.ranges import Ranges
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
+from cnnlens.files.workspace import read_document
 from cnnlens.settings import DataSettings, ExtractSettings
 from cnnlens.study.network import Network
 
@@ -286,7 +287,7 @@ class Study(Network):
         return self._ledgers[-1]
 
     def commit(self) -> None:
-        """Let the workspace know what this run works on.
+        """Let the workspace know what this run works on; of several processes, the first one does.
 
         Raises
         ------
@@ -297,14 +298,22 @@ class Study(Network):
             self.name_classes()
         for images, _, _ in self._images:
             self._say_channels(images)
+        if self.share.leads:
+            self._note()
+        for _ in self.share.wait():
+            pass
+        if not self.share.leads:
+            self.workspace.document = read_document(self.workspace.path)
+        for ledger in self._ledgers:
+            ledger.forget_cleared()
+
+    def _note(self) -> None:
         with self.workspace.editing() as workspace:
             workspace.use_model(self.model, self.options, self.force)
             for images, named, default in self._images:
                 workspace.use_data(images, named, default)
             for layer in self._layers:
                 workspace.use_layer(layer)
-        for ledger in self._ledgers:
-            ledger.forget_cleared()
 
     def record(self, command: str, folder: str) -> None:
         """Let the workspace know that a command was carried out, and where its results are."""
@@ -326,7 +335,7 @@ class Study(Network):
 
         steps = extract(
             self.model, images, layers, self.workspace.stores(images),
-            settings=settings, run=self.run, logits=logits, force=force,
+            settings=settings, run=self.run, logits=logits, force=force, share=self.share,
         )  # fmt: skip
         yield from self.voice.limits(steps)
 

@@ -105,7 +105,7 @@ def die_inside_write(number: int) -> None:
 
 
 def main(folder: str, data: str, where: str, number: str) -> None:
-    from cnnlens.activations import store, writer
+    from cnnlens.activations import blocks, writer
 
     n = int(number)
     if where == "step":
@@ -121,9 +121,9 @@ def main(folder: str, data: str, where: str, number: str) -> None:
     elif where == "write":
         die_inside_write(n)
     elif where == "flush":
-        die_at_call(writer.StoreWriter, "_flush", n)
+        die_at_call(writer.StoreWriter, "_write", n)
     elif where == "join":
-        die_at_call(store, "_append_chunks", n)
+        die_at_call(blocks._Rows, "append", n)
     elif where == "rename":
         die_at_call(Path, "replace", n)
     elif where == "discard":
@@ -137,7 +137,7 @@ def main(folder: str, data: str, where: str, number: str) -> None:
         from cnnlens.activations.store import StoreKey
 
         key = StoreKey("", "", "", "", "float32")
-        held = writer.StoreWriter(Path(folder) / "0.h5", key, (1, 1, 1), 1, False)
+        held = writer.StoreWriter(Path(folder) / "0.h5", key, (1, 1, 1), 1, 1)
         print("held", flush=True)
         sys.stdin.read()
         held.close()

@@ -203,6 +203,24 @@ def test_one_in_twenty_may_be_damaged_and_not_more() -> None:
     assert "3 more" in caught.value.message
 
 
+@pytest.mark.parametrize("damaged", [(), (1, 4, 5), (3, 4, 5), (8, 9), (2,)])
+def test_no_batch_holds_images_of_two_blocks(tmp_path: Path, damaged: tuple[int, ...]) -> None:
+    """Whoever computes a block forms the same batches of it."""
+    images = folder(tmp_path, 10, damaged)
+    blocks = [range(0, 3), range(3, 6), range(6, 9), range(9, 10)]
+
+    def read(some: list[range]) -> list[tuple[list[int], list[str], bool]]:
+        found = batches(images, SMALL, batch_size=2, workers=2, blocks=some)
+        return [(b.indices.tolist(), [path for path, _ in b.skipped], b.ends) for b in found]
+
+    every = read(blocks)
+    assert every == [batch for block in blocks for batch in read([block])]
+    assert read([blocks[2], blocks[0]]) == [*read([blocks[2]]), *read([blocks[0]])]
+    assert sum(ends for *_, ends in every) == 4
+    assert [n for some, *_ in every for n in some] == [n for n in range(10) if n not in damaged]
+    assert sorted(p for _, some, _ in every for p in some) == [f"{n:03d}.png" for n in damaged]
+
+
 def test_three_damaged_images_are_never_too_many_while_one_is_left() -> None:
     skipped = [(f"{n}.jpg", "truncated") for n in range(4)]
     check_skipped(skipped[:1], 4)

@@ -8,7 +8,6 @@ something (running statistics, the validation loss) are made equal before they d
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,31 +15,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cnnlens.distributed import rank_and_size
+
 Reduce = Callable[[Tensor], Tensor]  # adds up a tensor over the processes, with gradient
 
 
 def identity(value: Tensor) -> Tensor:
     """Return the sum over one process: the value."""
     return value
-
-
-def join() -> int:
-    """Join the other processes where torchrun started several; return this one's number."""
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-        return 0
-    if not dist.is_initialized():
-        cuda = torch.cuda.is_available() and dist.is_nccl_available()
-        dist.init_process_group("nccl" if cuda else "gloo")
-        if cuda:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    return dist.get_rank()
-
-
-def rank_and_size() -> tuple[int, int]:
-    """Return this process's number, from 0, and how many there are."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return 0, 1
-    return dist.get_rank(), dist.get_world_size()
 
 
 def reduce_sum(value: Tensor) -> Tensor:

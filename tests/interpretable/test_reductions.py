@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cnnlens.interpretable.cgl import split
 from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
-from cnnlens.interpretable.distributed import reduce_sum
+from cnnlens.interpretable.reductions import reduce_sum
 from cnnlens.settings.finetune import CglSettings
 from tests import warm
 

@@ -1,0 +1,217 @@
+"""Processes that share a run: who does what, how they wait for each other, and who speaks.
+
+torchrun starts them and says who they are; PyTorch's process groups carry what they tell each
+other. Where nothing started several, one process is the whole run, by the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from cnnlens.errors import CnnlensError, UsageError
+
+T = TypeVar("T")
+
+GOES_ON = "what was finished is kept: the same command goes on, with any number of processes"
+
+_MEET = timedelta(minutes=5)  # until all processes have started
+# one that dies closes its connections, which the others notice at once: slow ones are waited for
+_PATIENCE = timedelta(days=30)
+_LOOK = 0.05  # seconds between two looks: whoever waits can be interrupted
+
+
+class _Joined:
+    """What the processes of a run have in common, once they have met."""
+
+    table: Any = None  # what each says of itself
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of a run, one of several.
+
+    Attributes
+    ----------
+    number, of : int
+        Which part, from 0, of how many.
+    joined : bool
+        Whether the other parts are done by processes that this one can wait for; else they are
+        done at other times, or on other machines, by ``--shard``.
+    """
+
+    number: int = 0
+    of: int = 1
+    joined: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read ``I/N``, counted from 1.
+
+        Raises
+        ------
+        UsageError
+            When it is no share.
+        """
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal()):
+            raise UsageError(f"--shard {text} is not a share", "write --shard I/N: 1/4, 2/4 … 4/4")
+        if not 1 <= int(number) <= int(of):
+            raise UsageError(
+                f"--shard {text} is not a share: they count from 1/{of} to {of}/{of}",
+                f"an array of Slurm counts so with --array=1-{of}",
+            )
+        return cls(int(number) - 1, int(of))
+
+    def __str__(self) -> str:
+        return f"{self.number + 1}/{self.of}"
+
+    def of_numbers(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Give those of some numbers that are this share's, whichever are asked for."""
+        return [number for number in numbers if number % self.of == self.number]
+
+    def of_items(self, items: Sequence[T]) -> Sequence[T]:
+        """Give those of some items that are this share's: every N-th."""
+        return items[self.number :: self.of]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and shows results."""
+        return not self.joined or self.number == 0
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether nobody waits for the other parts."""
+        return self.of > 1 and not self.joined
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Let the first process make something, and give it to all."""
+        if not self.joined:
+            return make()
+        import torch.distributed as dist
+
+        held: list[Any] = [make() if self.leads else None]
+        with _together():
+            dist.broadcast_object_list(held, 0)
+        return held[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """Give every process's value, in the order of their numbers, to all."""
+        if not self.joined:
+            return [value]
+        import torch.distributed as dist
+
+        held: list[Any] = [None] * self.of
+        with _together():
+            dist.all_gather_object(held, value)
+        return held
+
+    def wait(self) -> Iterator[None]:
+        """Wait until all processes are here, in small steps.
+
+        Raises
+        ------
+        CnnlensError
+            When one has ended.
+        """
+        if not self.joined:
+            return
+        import torch.distributed as dist
+
+        with _together():
+            reached: Any = dist.barrier(async_op=True)
+            while not reached.is_completed():
+                time.sleep(_LOOK)
+                yield
+            reached.wait()
+
+    def count(self, name: str, more: int = 0) -> int:
+        """Add to a number that all processes count together; return it."""
+        if not self.joined or _Joined.table is None:
+            return more
+        with _together():
+            return int(_Joined.table.add(f"count {name}", more))
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say of a connection that breaks what it means."""
+    try:
+        yield
+    except RuntimeError as error:  # dist's errors are of this kind, whatever the backend
+        raise CnnlensError(
+            "another process of this run has ended",
+            GOES_ON,
+        ) from error
+
+
+def processes() -> int:
+    """How many processes torchrun started for this run; 1 where it did not."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    return int(size) if size.isdecimal() and "MASTER_ADDR" in os.environ else 1
+
+
+def join(backend: str = "gloo") -> Share:
+    """Join the other processes where torchrun started several; return this one's share.
+
+    Parameters
+    ----------
+    backend : str
+        What carries their words: "gloo", or "" for the fastest between their devices.
+
+    Raises
+    ------
+    CnnlensError
+        When they do not all start.
+    """
+    if processes() <= 1:
+        return Share()
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        torch.cuda.set_device(local % torch.cuda.device_count())
+    if not dist.is_initialized():
+        fast = "nccl" if cuda and dist.is_nccl_available() else "gloo"
+        try:
+            table, rank, size = next(iter(rendezvous("env://", timeout=_MEET)))
+            group = dist.PrefixStore("group", table)
+            given = {"store": group, "rank": rank, "world_size": size, "timeout": _PATIENCE}
+            dist.init_process_group(backend or fast, **given)
+        except (RuntimeError, ValueError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise CnnlensError(
+                f"the {processes()} processes of this run do not find each other ({first})",
+                "torchrun must start all of them, on machines that reach each other",
+            ) from error
+        _Joined.table = dist.PrefixStore("cnnlens", table)
+    rank, size = rank_and_size()
+    return Share(rank, size, joined=True)
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Return this process's number, from 0, and how many there are."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def speaks() -> bool:
+    """Whether this process is to say why the run ends: the first one that knows is."""
+    if processes() <= 1:
+        return True
+    if _Joined.table is None:  # before they have joined all know the same
+        return os.environ.get("RANK", "0") == "0"
+    with suppress(RuntimeError):
+        return bool(_Joined.table.add("spoken", 1) == 1)
+    return True  # who kept the table is gone

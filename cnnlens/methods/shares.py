@@ -1,0 +1,122 @@
+"""What one share of a run leaves to the others, and what is done when all are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.distributed import Share
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.voice import Results
+
+if TYPE_CHECKING:
+    from cnnlens.activations.joining import Unfinished
+    from cnnlens.study.session import Study
+
+_SILENT = ("--json", "--quiet", "-q")  # which say nothing of what is computed
+_COLUMNS = ("store", "blocks", "there", "shares missing")
+
+
+def share_summary(study: Study, images: Any, layers: Sequence[Any]) -> dict[str, Any]:
+    """Say of each store how far all shares are: for JSON, and for `show_share`."""
+    from cnnlens.activations.extract import store_path
+    from cnnlens.activations.joining import Unfinished
+
+    stores = []
+    for layer in layers:
+        path = store_path(study.workspace.stores(images), layer)
+        found = None if path.exists() else Unfinished.read(path)
+        missing, blocks = found.missing(len(images.paths)) if found else ([], 0)
+        stores.append(
+            {
+                "layer": layer.name,
+                "store": str(path),
+                "joined": path.exists(),
+                "blocks": blocks,
+                "there": blocks - len(missing),
+                "missing": shares_of(missing, study.share.of),
+            }
+        )
+    return {"share": str(study.share), "stores": stores}
+
+
+def shares_of(blocks: Sequence[int], of: int) -> list[str]:
+    """Name the shares that some blocks belong to: ``2/4``."""
+    return [str(Share(number, of)) for number in sorted({block % of for block in blocks})]
+
+
+def show_share(results: Results, summary: dict[str, Any], workspace: Path) -> None:
+    """Show how far all shares are, and what comes next."""
+    rows = [[s["store"], s["blocks"], s["there"], ", ".join(s["missing"])]
+            for s in summary["stores"]]  # fmt: skip
+    results.table(_COLUMNS, rows, title=f"share {summary['share']} is done")
+    left = any(store["missing"] for store in summary["stores"])
+    after = "when the others are done" if left else "all are done"
+    results.say(f"{after}: cnnlens join -w {shlex.quote(str(workspace))}")
+
+
+# ---- joining
+
+
+def join_stores(study: Study) -> list[str]:
+    """Make all stores of a workspace of their blocks; return where they are.
+
+    Raises
+    ------
+    CnnlensError
+        When blocks are missing, after every other store was made.
+    """
+    from cnnlens.activations.joining import unfinished
+
+    made, faults = [], []
+    for entry in study.workspace.document["data"]:
+        folder = study.workspace.path / "activations" / entry["name"]
+        for store in unfinished(folder):
+            images = study.remembered(entry)
+            missing, blocks = store.missing(len(images.paths))
+            if missing:
+                faults.append(_lacks(study, store, missing, blocks))
+                continue
+            store.join(images)
+            made.append(str(store.path))
+    if faults:
+        raise faults[0]
+    return made
+
+
+def _lacks(study: Study, store: Unfinished, missing: list[int], blocks: int) -> CnnlensError:
+    """Say which blocks are missing, and the commands that make them."""
+    what = f"{store.path} lacks {len(missing)} of its {blocks} blocks"
+    begun = shard_commands(study.workspace.document.get("commands", []))
+    if not begun:
+        return CnnlensError(what, "repeat the command that began it: it goes on from these")
+    command, of = begun[-1]
+    absent = shares_of(missing, of)
+    named = f"{what}: those of --shard {', '.join(absent)}"
+    return CnnlensError(named, f"{command} --shard {absent[0]}")
+
+
+def shard_commands(commands: Sequence[str]) -> list[tuple[str, int]]:
+    """Find command lines that did a share: each once, without it, and of how many it was one."""
+    found: dict[tuple[str, int], None] = {}
+    for line in commands:
+        words = shlex.split(line)
+        for at, word in enumerate(words):
+            value = word.partition("=")[2] or "".join(words[at + 1 : at + 2])
+            if word.partition("=")[0] != "--shard" or not re.fullmatch(r"\d+/\d+", value):
+                continue
+            rest = words[:at] + words[at + (1 if "=" in word else 2) :]
+            rest = [word for word in rest if word not in _SILENT]
+            found[shlex.join(rest), int(value.partition("/")[2])] = None
+    return list(found)
+
+
+def refuse_force() -> UsageError:
+    """Say why a share cannot begin anew."""
+    return UsageError(
+        "--force with --shard: each share would drop what the others have made",
+        "remove the store and its blocks, then run the shares without --force",
+    )

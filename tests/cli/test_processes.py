@@ -1,0 +1,174 @@
+"""Several processes that share a run over gloo end with the files of one, whatever befalls them.
+
+They are forked with what torchrun tells its processes; one test starts torchrun itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from torch import distributed
+from torch.distributed import TCPStore
+
+from cnnlens.data.open import open_data
+from tests import warm
+
+from .runner import cnnlens, environment, files
+from .test_shards import results
+
+pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="needs gloo")
+
+
+TABLES: list[TCPStore] = []  # kept here, as torchrun keeps its own
+
+
+def start(count: int, *words: object) -> list[warm.Process]:
+    """Start so many processes of one run."""
+    TABLES.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(TABLES[-1].port)}
+    shared |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RESTART_COUNT": "0"}
+    shared |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    shared |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CNNLENS_WORKSPACE": ""}
+    return [
+        warm.Process(
+            warm.command, words, {**environment(**shared), "RANK": str(n), "LOCAL_RANK": str(n)}
+        )
+        for n in range(count)
+    ]
+
+
+def end(running: list[warm.Process]) -> list[tuple[int, str, str]]:
+    said = [one.communicate() for one in running]
+    return [(one.wait(), *texts) for one, texts in zip(running, said, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def damaged(shapes, tmp_path_factory) -> Path:
+    """The same images, two of which cannot be read."""
+    root = Path(shutil.copytree(shapes, tmp_path_factory.mktemp("damaged") / "shapes"))
+    images = open_data(root)
+    for path in (images.root / images.paths[number] for number in (3, 40)):
+        path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    return root
+
+
+CHORES = {
+    "extract": ("-l", "conv1", "-l", "conv2"),
+    "units": ("-l", "conv2"),
+    "dissect": ("-l", "conv2", "--chance", 2),
+}
+
+
+@pytest.mark.parametrize(("count", "chore"), [(2, "extract"), (3, "units"), (2, "dissect")])
+def test_processes_that_share_a_run_end_as_one(model, damaged, tmp_path, count, chore):
+    words = (chore, model, "-d", damaged, *CHORES[chore], "--json", "-w")
+    alone = warm.run(warm.command, *words, tmp_path / "one", env=environment(OMP_NUM_THREADS="1"))
+    assert alone.returncode == 0, alone.stderr
+    found = end(start(count, *words, tmp_path / "many"))
+    assert [code for code, *_ in found] == [0] * count, found
+    assert json.loads(found[0][1].replace("/many/", "/one/")) == json.loads(alone.stdout)
+    assert all(out == err == "" for _, out, err in found[1:])  # one speaks
+    assert results(tmp_path / "many") == results(tmp_path / "one")
+    assert found[0][2].count("skipped ") == alone.stderr.count("skipped ") == 2
+
+
+def blocks(workspace: Path) -> int:
+    return len(list(workspace.glob("activations/*/.*.parts/*.h5")))
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_after_a_kill_any_number_of_processes_goes_on(model, tmp_path, photos, whole, victim):
+    words = ("extract", model, "-d", photos, "-l", "conv2", "--no-units", "-w", tmp_path)
+    running = start(3, *words, "--batch-size", 1, "--workers", 1)
+    until = time.monotonic() + 120
+    while not blocks(tmp_path) and time.monotonic() < until:
+        time.sleep(0.005)
+    running[victim].kill()
+    found = end(running)
+    assert found[victim][0] == -9
+    for number, (code, out, err) in enumerate(found):
+        if number != victim:
+            assert (code, out) == (1, "") and "Traceback" not in err, err
+    said = [line for *_, err in found for line in err.splitlines() if line.startswith("error: ")]
+    assert said == ["error: another process of this run has ended"]
+    assert 0 < blocks(tmp_path) < 14
+    done = end(start(2, *words, "--batch-size", 1))
+    assert [code for code, *_ in done] == [0, 0], done
+    assert results(tmp_path) == whole
+    assert not list(tmp_path.rglob("*.parts"))
+
+
+@pytest.fixture(scope="module")
+def photos(shapes, tmp_path_factory) -> Path:
+    """Fourteen blocks of images."""
+    root = tmp_path_factory.mktemp("photos") / "photos"
+    root.mkdir()
+    images = open_data(shapes)
+    for copy in range(14):
+        for path in (images.root / name for name in images.paths[:32]):
+            shutil.copy(path, root / f"{copy}-{path.name}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(model, photos, tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    words = ("extract", model, "-d", photos, "-l", "conv2", "--no-units", "-w", folder)
+    done = warm.run(warm.command, *words, "--batch-size", 1, env=environment(OMP_NUM_THREADS="1"))
+    assert done.returncode == 0, done.stderr
+    return results(folder)
+
+
+def test_what_fails_in_one_process_is_said_once_and_ends_all(model, photos, tmp_path):
+    """Here in all, and in no order: whoever meets it first has the word."""
+    bad = tmp_path / "photos"
+    shutil.copytree(photos, bad)
+    for number, path in enumerate(sorted(bad.iterdir())):
+        if number % 3:
+            path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    words = ("extract", model, "-d", bad, "-l", "conv2", "-w", tmp_path / "ws")
+    found = end(start(3, *words))
+    assert [code for code, *_ in found] == [1, 1, 1], found
+    (said,) = [line for *_, err in found for line in err.splitlines() if "error: " in line]
+    assert "images cannot be used" in said
+
+
+def test_a_wrong_option_is_said_by_the_first_alone(model, photos, tmp_path):
+    found = end(start(2, "extract", model, "-d", photos, "-l", "nothing", "-w", tmp_path / "ws"))
+    assert [code for code, *_ in found] == [2, 2]
+    assert sum(err.count("error: ") for *_, err in found) == 1
+
+
+def test_fewer_images_than_processes(model, photos, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photos.iterdir())[:2]:
+        shutil.copy(path, few)
+    words = ("extract", model, "-d", few, "-l", "conv2", "-w")
+    found = end(start(3, *words, tmp_path / "many"))
+    assert [code for code, *_ in found] == [0, 0, 0], found
+    assert cnnlens(*words, tmp_path / "one").code == 0
+    assert {*results(tmp_path / "many")} == {*results(tmp_path / "one")}
+
+
+def test_torchrun_itself(model, shapes, tmp_path):
+    words = ("dissect", model, "-d", shapes, "-l", "conv2", "--no-page", "--json", "-w")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    line = [*launcher, "--nproc-per-node", 2, "-m", "cnnlens", *words, tmp_path / "many"]
+    env = {**environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo"), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [*map(str, line)], capture_output=True, text=True, env=env, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    alone = warm.run(warm.command, *words, tmp_path / "one", env=environment(OMP_NUM_THREADS="1"))
+    assert document == json.loads(alone.stdout)
+    assert results(tmp_path / "many") == results(tmp_path / "one")
+    assert files(tmp_path / "many")["workspace.json"].count(b"cnnlens dissect") == 1

@@ -1,0 +1,117 @@
+"""--shard and join: what a batch system without torchrun starts ends with the same files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .runner import cnnlens, files
+
+
+def results(workspace: Path) -> dict[str, bytes]:
+    """Everything but what names the command lines, and locks."""
+    found = files(workspace)
+    return {
+        name: read
+        for name, read in found.items()
+        if name not in ("workspace.json", "report.html") and not name.endswith(".lock")
+    }
+
+
+def test_shares_then_join_then_the_command_itself_end_as_one_process_does(
+    dissected, model, shapes, tmp_path
+):
+    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--chance", 2]
+    answer = cnnlens(*given, "--shard", "2/3", "--json")
+    assert answer.code == 0, answer.err
+    (store,) = answer.json["stores"]
+    assert answer.json["share"] == "2/3"
+    assert (store["blocks"], store["there"]) == (3, 1)  # 70 images, of which this share has 32
+    assert store["missing"] == ["1/3", "3/3"] and not store["joined"]
+    assert not (tmp_path / "dissect").exists()
+
+    early = cnnlens("join", "-w", tmp_path)
+    assert early.code == 1 and "lacks 2 of its 3 blocks: those of --shard 1/3, 3/3" in early.error
+    assert early.err.rstrip().endswith("--chance 2 --shard 1/3")  # the command that goes on
+
+    for share in ("1/3", "3/3"):
+        assert cnnlens(*given, f"--shard={share}", "-q").code == 0
+    done = cnnlens("join", "-w", tmp_path, "--json")
+    assert done.code == 0, done.err
+    assert done.json["stores"] == [str(tmp_path / "activations" / "shapes" / "conv2.h5")]
+    (following,) = done.json["next"]
+    assert following.startswith("cnnlens dissect ") and "--shard" not in following
+    assert cnnlens(*given).code == 0
+    assert results(tmp_path) == results(dissected)
+    again = cnnlens("join", "-w", tmp_path)
+    assert again.code == 0 and "waits to be joined" in again.err
+
+
+def test_joining_needs_no_model_and_says_what_comes_next(model, shapes, tmp_path):
+    net = tmp_path / "net.pt"
+    net.write_bytes(Path(model).read_bytes())
+    for share in ("1/2", "2/2"):
+        words = ("extract", net, "-d", shapes, "-l", "conv1", "-w", tmp_path / "ws")
+        last = cnnlens(*words, "--shard", share)
+    assert "all are done: cnnlens join -w" in last.out
+    net.unlink()
+    answer = cnnlens("join", "-w", tmp_path / "ws")
+    assert answer.code == 0, answer.err
+    assert "goes on from these: cnnlens extract " in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--shard", "0/3"], "--shard 0/3 is not a share: they count from 1/3 to 3/3"),
+        (["--shard", "x"], "--shard x is not a share"),
+        (["--shard", "1/2", "--force"], "--force with --shard"),
+        (["--shard", "1/2", "--no-store"], "--shard fills activation stores"),
+    ],
+)
+def test_shares_that_cannot_be(model, shapes, tmp_path, words, said):
+    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", tmp_path / "ws"]
+    answer = cnnlens(*given, *words)
+    assert answer.code == 2 and said in answer.error
+    assert not (tmp_path / "ws").exists()
+
+
+def test_blocks_of_an_interrupted_run_are_named_by_join(model, shapes, tmp_path):
+    """Nobody ran a share here: the command itself goes on."""
+    words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path)
+    assert cnnlens(*words, "--shard", "1/2").code == 0
+    document = json.loads((tmp_path / "workspace.json").read_text())
+    (tmp_path / "workspace.json").write_text(json.dumps({**document, "commands": []}))
+    answer = cnnlens("join", "-w", tmp_path)
+    assert answer.code == 1 and "lacks 1 of its 3 blocks" in answer.error
+    assert "goes on from these" in answer.err
+
+
+@pytest.mark.parametrize("words", [("layers", "zoo:demo_net"), ("visualize", "zoo:demo_net")])
+def test_one_process_s_work_is_not_started_on_several(monkeypatch, words):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    more = ("-f", "conv1:0") if words[0] == "visualize" else ()
+    answer = cnnlens(*words, *more)
+    assert answer.code == 2 and "is one process's work" in answer.error
+    assert "extract" in answer.err and "dissect" in answer.err
+    monkeypatch.setenv("RANK", "1")
+    assert cnnlens(*words, *more).err == ""  # the first one has said it
+
+
+def test_shares_and_torchrun_exclude_each_other(monkeypatch, model, shapes, tmp_path):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path)
+    answer = cnnlens(*words, "--shard", "1/2")
+    assert answer.code == 2 and "batch systems without torchrun" in answer.error
+
+
+def test_in_python_a_share_says_how_far_all_are(model, shapes, tmp_path):
+    import cnnlens as package
+
+    lens = package.Investigation(str(model), tmp_path, quiet=True)
+    found = lens.extract(data=shapes, layer="conv2", shard="1/2")
+    assert found["share"] == "1/2" and found["stores"][0]["missing"] == ["2/2"]
