@@ -50,14 +50,16 @@ class Share:
     joined: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Share:
-        """Read ``I/N``, counted from 1.
+    def parse(cls, text: str | None) -> Share:
+        """Read ``I/N``, counted from 1; None: all of it.
 
         Raises
         ------
         UsageError
             When it is no share.
         """
+        if text is None:
+            return cls()
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal()):
             raise UsageError(f"--shard {text} is not a share", "write --shard I/N: 1/4, 2/4 … 4/4")

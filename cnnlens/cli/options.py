@@ -217,6 +217,7 @@ def _share(method: type[Method], run: RunSettings) -> Share:
         _check_alone(method.name)
     if "shard" not in method.uses:
         return Share()
+    share = Share.parse(run.shard)
     if run.shard is None:
         return join()
     if processes() > 1:
@@ -224,7 +225,7 @@ def _share(method: type[Method], run: RunSettings) -> Share:
             "--shard is for batch systems without torchrun, whose processes share the work anyway",
             "leave one of them out",
         )
-    return run.share
+    return share
 
 
 def _check_alone(name: str) -> None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from cnnlens.distributed import Share
 from cnnlens.errors import UsageError
 from cnnlens.settings.option import Field, fields_of, option, seed_option, values_of
 
@@ -157,7 +156,6 @@ class ModelSettings(Settings):
         shown="the checkpoint's; else the data's class folders; ImageNet's for a thousand outputs",
         panel="Model",
     )
-
     head: str | None = option(
         None,
         "Which of several outputs is the classes', by name or number. Default: the first.",
@@ -316,29 +314,9 @@ class RunSettings(Settings):
     workers: int = option(4, "Threads that read images.", least=0, panel="Run")
     seed: int = seed_option()
     shard: str | None = option(
-        None,
-        "Compute this share of the activations and stop: 1/4, 2/4, 3/4, 4/4 in any order, on "
-        "any machines, for batch systems without torchrun (in an array of Slurm: "
-        "$SLURM_ARRAY_TASK_ID/4 with --array=1-4); `cnnlens join` then makes the stores of them.",
-        metavar="I/N",
-        panel="Run",
-    )
-
-    def __post_init__(self) -> None:
-        """Take a share that there is, alone."""
-        super().__post_init__()
-        _ = self.share
-
-    @property
-    def share(self) -> Share:
-        """Which share of the work is this process's.
-
-        Raises
-        ------
-        UsageError
-            When there is no such share.
-        """
-        return Share() if self.shard is None else Share.parse(self.shard)
+        None, "Compute this share of the activations and stop: 1/4 … 4/4 in any order, for batch "
+        "systems without torchrun (Slurm: --array=1-4, --shard $SLURM_ARRAY_TASK_ID/4); `cnnlens "
+        "join` makes stores of them.", metavar="I/N", panel="Run")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.distributed import Share
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.files.workspace import as_call
 from cnnlens.settings.option import Field, check_keywords, fields_of, values_of
@@ -226,6 +227,7 @@ class Investigation:
         known = _fields(method)
         check_keywords(method.name, given, known, ("preset", "force", "labels"))
         run = self._run.changed(given)
+        share = Share.parse(run.shard)
         reading = DataSettings.of_values(**values_of(DataSettings, given))
         folder = self.workspace.path / _GIVEN
         plain = {
@@ -239,7 +241,7 @@ class Investigation:
         forget_addresses()
         with self._study(run, force, reading) as study:
             study.spec = None if method.names_models else study.spec
-            study.share = run.share
+            study.share = share
             one = method(study, asked, settings, page=True)
             carry_out(one, as_call(method.name, values))
             if study.share.is_apart:

@@ -299,21 +299,18 @@ class Study(Network):
         for images, _, _ in self._images:
             self._say_channels(images)
         if self.share.leads:
-            self._note()
+            with self.workspace.editing() as workspace:
+                workspace.use_model(self.model, self.options, self.force)
+                for images, named, default in self._images:
+                    workspace.use_data(images, named, default)
+                for layer in self._layers:
+                    workspace.use_layer(layer)
         for _ in self.share.wait():
             pass
         if not self.share.leads:
             self.workspace.document = read_document(self.workspace.path)
         for ledger in self._ledgers:
             ledger.forget_cleared()
-
-    def _note(self) -> None:
-        with self.workspace.editing() as workspace:
-            workspace.use_model(self.model, self.options, self.force)
-            for images, named, default in self._images:
-                workspace.use_data(images, named, default)
-            for layer in self._layers:
-                workspace.use_layer(layer)
 
     def record(self, command: str, folder: str) -> None:
         """Let the workspace know that a command was carried out, and where its results are."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from . import crowd, folders, full, inputs, kills, names
+from . import crowd, folders, full, inputs, kills, names, processes
 from .case import Case
 from .ground import write_ground
 from .table import Row, write_table
@@ -19,6 +19,7 @@ from .table import Row, write_table
 PARTS = {
     "inputs": inputs,
     "kills": kills,
+    "processes": processes,
     "crowd": crowd,
     "full": full,
     "folders": folders,
