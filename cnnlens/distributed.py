@@ -7,8 +7,10 @@ other. Where nothing started several, one process is the whole run, by the same 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -183,11 +185,16 @@ def join(backend: str = "gloo") -> Share:
         torch.cuda.set_device(local % torch.cuda.device_count())
     if not dist.is_initialized():
         fast = "nccl" if cuda and dist.is_nccl_available() else "gloo"
-        try:
+
+        def meet() -> Any:
             table, rank, size = next(iter(rendezvous("env://", timeout=_MEET)))
             group = dist.PrefixStore("group", table)
             given = {"store": group, "rank": rank, "world_size": size, "timeout": _PATIENCE}
             dist.init_process_group(backend or fast, **given)
+            return table
+
+        try:
+            table = _interruptibly(meet)
         except (RuntimeError, ValueError) as error:
             first = (str(error).strip().splitlines() or [""])[0]
             raise CnnlensError(
@@ -197,6 +204,22 @@ def join(backend: str = "gloo") -> Share:
         _Joined.table = dist.PrefixStore("cnnlens", table)
     rank, size = rank_and_size()
     return Share(rank, size, joined=True)
+
+
+def _interruptibly(wait: Callable[[], T]) -> T:
+    """Let something wait beside this thread, which a signal can then still end."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(wait())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not found.done():
+        time.sleep(_LOOK)
+    return found.result()
 
 
 def rank_and_size() -> tuple[int, int]:
