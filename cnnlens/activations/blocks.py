@@ -20,11 +20,6 @@ from cnnlens.activations.store import create_activations, create_column
 _SPARE = 2**20  # for tables and file paths
 
 
-def block_ranges(images: int, size: int) -> list[range]:
-    """Cut the positions of so many images into blocks of `size`; the last one may be smaller."""
-    return [range(start, min(start + size, images)) for start in range(0, images, size)]
-
-
 def check_space(blocks: Sequence[Path]) -> None:
     """Raise the error that a full disk would, before anything is written."""
     needed = sum(block.stat().st_size for block in blocks) + _SPARE

@@ -10,7 +10,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from cnnlens.activations.filling import even_batch, fill, writing
+from cnnlens.activations.chunks import even_batch
+from cnnlens.activations.filling import fill, writing
 from cnnlens.activations.sources import Forward, ModelSource, Source, StoreSource
 from cnnlens.activations.store import Store, StoreKey
 from cnnlens.activations.writer import clear_leftovers
@@ -98,8 +99,11 @@ class StoredLayer:
         """What results depend on that are found in the store, and in nothing but the categories
         of its images, beside network, place and images.
         """
-        labels = mark(self.images.image_categories)
-        return {"labels": labels, "dtype": self.dtype or "float32"}
+        return self.key_as(self.dtype or "float32")
+
+    def key_as(self, dtype: str) -> dict[str, Any]:
+        """Say the same of a store of this type; "float32" is what the network itself gives."""
+        return {"labels": mark(self.images.image_categories), "dtype": dtype}
 
     def about(self) -> dict[str, Any]:
         """Say what results depend on that are found in the store, among those of other images."""

@@ -6,30 +6,20 @@ from what any other number has left, and the stores come out the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from cnnlens.activations.chunks import block_size
 from cnnlens.activations.sources import Forward, Pass, passes
-from cnnlens.activations.store import MOST_ROWS, StoreKey
+from cnnlens.activations.store import StoreKey
 from cnnlens.activations.writer import StoreWriter
 from cnnlens.data.batches import check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.distributed import Share
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
-
-
-def even_batch(batch: int) -> int:
-    """Round a batch size down to one that fills blocks of rows evenly: 1, 2, 4 … 32, 64, 96 …
-
-    A store's blocks hold whole batches, so an odd size would make them, and the memory, large.
-    """
-    if batch >= MOST_ROWS:
-        return batch - batch % MOST_ROWS
-    return 1 << (batch.bit_length() - 1)
 
 
 @contextmanager
@@ -44,7 +34,7 @@ def writing(
 
     Whoever joins them keeps other runs away; who computes a share of their blocks does not.
     """
-    alone, size = share.leads and not share.is_apart, math.lcm(forward.limit, MOST_ROWS)
+    alone, size = share.leads and not share.is_apart, block_size(forward.limit)
     count, head = len(images.paths), forward.model.head
     with ExitStack() as stack:
         writers = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 
-from cnnlens.activations.blocks import block_ranges
+from cnnlens.activations.chunks import block_ranges
 from cnnlens.activations.filling import join_blocks
 from cnnlens.activations.store import Store, StoreKey
 from cnnlens.activations.writer import StoreWriter, clear_leftovers, parts_folder

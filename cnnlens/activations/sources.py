@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlens.activations.chunks import block_ranges, block_size, even_batch
 from cnnlens.activations.store import Store
 from cnnlens.data.batches import Batch, batches, check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
@@ -223,6 +224,8 @@ class StoreSource:
 class ModelSource:
     """Activations straight from the model: every sweep runs it over all images, nothing is kept.
 
+    Its batches are those that a store is made of, and so are the values.
+
     Parameters
     ----------
     model, images, layers, run
@@ -232,9 +235,9 @@ class ModelSource:
     def __init__(
         self, model: Model, images: ImageSet, layers: Sequence[Layer], run: RunSettings
     ) -> None:
-        self._forward = Forward(model, layers, logits=False, limit=run.batch_size)
+        self._forward = Forward(model, layers, logits=False, limit=even_batch(run.batch_size))
         self._images, self._run = images, run
-        self._size = self._forward.limit
+        self._blocks = block_ranges(len(images.paths), block_size(self._forward.limit))
         self.limits: Sequence[int] = [len(images.paths)] * len(layers)
         self.shapes: Sequence[tuple[int, int, int]] = [layer.shape for layer in layers]
         self.skipped: list[tuple[str, str]] = []
@@ -245,12 +248,37 @@ class ModelSource:
         self.skipped = []
         with self._forward.model.in_use():
             for one in passes(
-                self._forward, self._images, batch_size=self._size, workers=self._run.workers
+                self._forward,
+                self._images,
+                batch_size=self._forward.limit,
+                workers=self._run.workers,
+                blocks=self._blocks,
             ):
                 self.skipped += one.batch.skipped
                 for observe, values in zip(observers, one.maps, strict=True):
                     observe(one.batch.indices, values)
                 yield Step(one.batch.next, total, limit=self._forward.limit)
+
+
+class SourcesInTurn:
+    """Layers of several sources over the same images, one source after the other."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self.limits: Sequence[int] = [limit for one in sources for limit in one.limits]
+        self.shapes: Sequence[tuple[int, int, int]] = [s for one in sources for s in one.shapes]
+
+    @property
+    def skipped(self) -> Sequence[tuple[str, str]]:
+        """Images that the first could not read."""
+        return self._sources[0].skipped
+
+    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
+        """Show every observer all batches of its layer."""
+        first = 0
+        for one in self._sources:
+            yield from one.sweep(observers[first : first + len(one.shapes)])
+            first += len(one.shapes)
 
 
 def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:

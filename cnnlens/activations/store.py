@@ -21,12 +21,12 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from cnnlens.activations.chunks import chunk_shape
 from cnnlens.errors import CnnlensError
 
 SCHEMA = 1
 _COLUMNS = ("positions", "images", "categories", "logits")  # the first two are in every store
 _H5PY_RAISES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
-MOST_ROWS = 32  # images in a chunk; all smaller numbers of rows divide it
 
 # LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size. Zstd would save a tenth
 # to a fifth of that and take up to five times as long to read (benchmarks/compression.py).
@@ -53,24 +53,6 @@ WORDS = {
     "dtype": "another --dtype",
     "schema": "another version of cnnlens",
 }
-
-
-def chunk_shape(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int, int]:
-    """Choose chunks that serve reading a few images as well as reading a few units of all images.
-
-    Parameters
-    ----------
-    shape : (int, int, int)
-        (C, H, W) of one image's maps.
-    itemsize : int
-        Bytes per value.
-    """
-    units, height, width = shape
-    per_unit = max(1, height * width * itemsize)
-    rows = MOST_ROWS
-    while rows > 1 and rows * per_unit * 8 > 2**20:  # at least 8 units in a chunk of about 1 MiB
-        rows //= 2
-    return rows, max(1, min(units, 2**20 // (rows * per_unit))), height, width
 
 
 def create_file(path: Path) -> h5py.File:
@@ -219,11 +201,29 @@ class Store:
             When a block is damaged.
         """
         positions = self.positions
-        rows = self._activations.chunks[0]
-        for start in range(0, len(positions), rows):
-            with self._reading(f" at row {start}"):
-                maps = self._activations[start : start + rows, units]
-            yield positions[start : start + rows], np.asarray(maps, dtype=np.float32)
+        for start in range(0, len(self), self._activations.chunks[0]):
+            maps = self._block(start, units)
+            yield positions[start : start + len(maps)], maps
+
+    def blocks(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows (B,) and maps of the blocks that hold a wanted row, (N,) bool; others are not
+        read.
+
+        Raises
+        ------
+        CnnlensError
+            When a block is damaged.
+        """
+        step = self._activations.chunks[0]
+        for start in range(0, len(self), step):
+            if wanted[start : start + step].any():
+                maps = self._block(start)
+                yield np.arange(start, start + len(maps)), maps
+
+    def _block(self, start: int, units: slice = slice(None)) -> np.ndarray:
+        with self._reading(f" at row {start}"):
+            maps = self._activations[start : start + self._activations.chunks[0], units]
+        return np.asarray(maps, dtype=np.float32)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -24,7 +24,8 @@ import filelock
 import h5py
 import numpy as np
 
-from cnnlens.activations.blocks import block_ranges, check_space, join
+from cnnlens.activations.blocks import check_space, join
+from cnnlens.activations.chunks import block_ranges
 from cnnlens.activations.store import WORDS, StoreKey, create_activations, create_file
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error

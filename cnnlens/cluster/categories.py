@@ -16,8 +16,9 @@ from scipy.cluster.hierarchy import cophenet, leaves_list, linkage, optimal_leaf
 from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
 from scipy.spatial.distance import squareform
 
+from cnnlens.cluster.products import gram_steps, unit_blocks
 from cnnlens.cluster.tree import clades, newick
-from cnnlens.cluster.vectors import Groups, MapSource, gram
+from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Step, followed
 
@@ -155,9 +156,9 @@ def category_tree(
 def category_steps(
     source: MapSource, groups: Groups, resamples: int = 100, seed: int = 0
 ) -> Generator[Step, None, CategoryTree]:
-    """Do what `category_tree` does, a step for every tree."""
+    """Do what `category_tree` does, a step for every block that is read and for every tree."""
     once = np.ones((1, source.shape[0]))
-    products = gram(source, groups, once)[0]
+    products = (yield from gram_steps(source, groups, once))[0]
     lengths = np.diag(products)
     kept = np.flatnonzero((lengths > 0) & (groups.sizes > 0))
     excluded = tuple(n for i, n in enumerate(groups.names) if i not in set(kept.tolist()))
@@ -252,14 +253,27 @@ def _support(
     wanted = clades(merges[:, :2], len(kept))
     seen = np.zeros(len(wanted))
     rng = np.random.default_rng(seed)
-    at_once = max(1, min(resamples, _PRODUCTS // (8 * len(groups.names) ** 2)))
-    for start in range(0, resamples, at_once):
-        weights = bootstrap_weights(groups, min(at_once, resamples - start), rng)
-        for number, products in enumerate(gram(source, groups, weights)):
+    done = 0
+    for count in _portions(resamples, len(groups.names)):
+        weights = bootstrap_weights(groups, count, rng)
+        for products in (yield from gram_steps(source, groups, weights)):
             found = _resampled(products[np.ix_(kept, kept)])
             seen += [clade in found for clade in wanted]
-            yield Step(start + number + 2, resamples + 1, unit="trees")
+            done += 1
+            yield Step(done + 1, resamples + 1, unit="trees")
     return seen / resamples
+
+
+def _portions(resamples: int, categories: int) -> list[int]:
+    """How many trees are grown at once, time after time, so that dot products fit into memory."""
+    at_once = max(1, min(resamples, _PRODUCTS // (8 * categories**2)))
+    return [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+
+
+def count_readings(shape: tuple[int, int, int, int], categories: int, resamples: int) -> int:
+    """Say how often `category_tree` reads a source (N, C, H, W) from the start."""
+    portions = [1, *_portions(resamples, categories)] if resamples else [1]
+    return sum(len(unit_blocks(shape, trees * categories)) for trees in portions)
 
 
 def _resampled(products: np.ndarray) -> set[int]:

@@ -17,7 +17,7 @@ from cnnlens.activations.sources import Forward
 from cnnlens.cluster.categories import CategoryTree, category_steps
 from cnnlens.cluster.embed import Layout, embed_steps, pixel_vectors
 from cnnlens.cluster.filters import FilterTree, filter_trees
-from cnnlens.cluster.vectors import Groups, Joined, Maps, MapSource
+from cnnlens.cluster.vectors import Groups, Joined, Maps, MapSource, RowSource
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
@@ -56,7 +56,7 @@ class Clustering:
 
 
 def cluster(
-    source: MapSource,
+    source: RowSource,
     groups: Groups | None,
     settings: ClusterSettings | None = None,
     only: Sequence[str] = tuple(PARTS),
@@ -71,7 +71,7 @@ def cluster(
 
     Parameters
     ----------
-    source : MapSource
+    source : RowSource
         The layer's answers: a store, or `Maps`, (N, C, H, W).
     groups : Groups or None
         The category of each image; without, there is only the embedding.

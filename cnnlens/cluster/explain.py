@@ -31,7 +31,7 @@ from cnnlens.cluster.decision_path import (
 )
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
 from cnnlens.cluster.turns import answers_without
-from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, unit_peaks
+from cnnlens.cluster.vectors import CategoryMaps, Groups, RowSource, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name, probe_names
 from cnnlens.model.layers import Layer, Layers
@@ -45,7 +45,7 @@ TOP = 5  # images of the data per filter
 def explain(
     model: Model,
     layer: Layer,
-    source: MapSource,
+    source: RowSource,
     groups: Groups,
     pixels: np.ndarray,
     *,
@@ -59,7 +59,7 @@ def explain(
     ----------
     model, layer : Model, Layer
         What answers the image.
-    source : MapSource
+    source : RowSource
         The layer's answers to the data: a store, or `Maps`, (N, C, H, W).
     groups : Groups
         The category of each image of the data.
@@ -89,7 +89,7 @@ def explain(
 def explanations(
     model: Model,
     layer: Layer,
-    source: MapSource,
+    source: RowSource,
     groups: Groups,
     images: Sequence[np.ndarray],
     *,
@@ -123,7 +123,7 @@ def explanations(
 def explain_steps(
     model: Model,
     layer: Layer,
-    source: MapSource,
+    source: RowSource,
     groups: Groups,
     images: Sequence[np.ndarray],
     *,
@@ -188,7 +188,7 @@ class _Run:
 
     model: Model
     layer: Layer
-    source: MapSource
+    source: RowSource
     groups: Groups
     look: ClassMaps | None
     named: str | None

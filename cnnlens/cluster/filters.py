@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.cluster.tree import Forest, newick
-from cnnlens.cluster.vectors import CategoryMaps, Groups, MapSource, read_categories
+from cnnlens.cluster.vectors import CategoryMaps, Groups, RowSource, read_categories
 from cnnlens.errors import CnnlensError
 
 NONE = -1  # in place of a critical filter, where both children reach none
@@ -133,16 +133,16 @@ class Merge:
 
 
 def filter_trees(
-    source: MapSource,
+    source: RowSource,
     groups: Groups,
     names: Sequence[str] | None = None,
     rule: str = "argmin",
 ) -> Iterator[tuple[CategoryMaps, FilterTree]]:
-    """Yield a tree of filters per category; the source is read once, where memory allows.
+    """Yield a tree of filters per category, see `read_categories`.
 
     Parameters
     ----------
-    source : MapSource
+    source : RowSource
         A store, or `Maps`: (N, C, H, W).
     groups : Groups
         The category of each image.

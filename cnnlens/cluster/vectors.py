@@ -1,7 +1,7 @@
 """Images as vectors: a layer's maps laid flat, with the category that each image belongs to.
 
 An image's vector has C·H·W entries. Nothing here holds more of them than it is asked for: a source
-is read in blocks of images, and of units where vectors are long.
+is read in blocks of images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 
-_BLOCK = 128 * 2**20  # bytes of sums held at once
 _HELD = 2**30  # bytes of maps of categories held at once
 
 
@@ -26,6 +25,17 @@ class MapSource(Protocol):
 
     def batches(self, units: slice = ...) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield positions (B,) and float32 maps (B, C, H, W), in order."""
+        ...
+
+
+class RowSource(MapSource, Protocol):
+    """One that need not be read as a whole."""
+
+    def blocks(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows (B,) and maps (B, C, H, W) of the blocks with a row that is wanted, in order.
+
+        `wanted` is (N,) bool.
+        """
         ...
 
 
@@ -92,6 +102,12 @@ class Maps:
             maps = self.values[start : start + 32, units]
             yield np.arange(start, start + len(maps)), maps.astype(np.float32, copy=False)
 
+    def blocks(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows and maps of the blocks of 32 images with one that is wanted, (N,) bool."""
+        for rows, maps in self.batches():
+            if wanted[rows].any():
+                yield rows, maps
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -144,13 +160,16 @@ class CategoryMaps:
 
 
 def read_categories(
-    source: MapSource, groups: Groups, names: Sequence[str] | None = None
+    source: RowSource, groups: Groups, names: Sequence[str] | None = None
 ) -> Iterator[CategoryMaps]:
-    """Read the maps of one category after the other, as many in one pass as 1 GiB holds.
+    """Read the maps of one category after the other, as many at once as 1 GiB holds.
+
+    Where a category's images follow each other, as those of a class folder do, every block of the
+    source is read once, or twice where two categories share it.
 
     Parameters
     ----------
-    source : MapSource
+    source : RowSource
         (N, C, H, W).
     groups : Groups
         The category of each image.
@@ -163,7 +182,7 @@ def read_categories(
             yield found.pop(0)
 
 
-def _portions(source: MapSource, groups: Groups, names: Sequence[str]) -> Iterator[list[str]]:
+def _portions(source: RowSource, groups: Groups, names: Sequence[str]) -> Iterator[list[str]]:
     """Cut categories into portions whose maps fit into memory together, or are one category."""
     each = 4 * int(np.prod(source.shape[1:]))
     portion: list[str] = []
@@ -179,7 +198,7 @@ def _portions(source: MapSource, groups: Groups, names: Sequence[str]) -> Iterat
         yield portion
 
 
-def _read_together(source: MapSource, groups: Groups, names: Sequence[str]) -> list[CategoryMaps]:
+def _read_together(source: RowSource, groups: Groups, names: Sequence[str]) -> list[CategoryMaps]:
     shape = source.shape[1:]
     found = [
         CategoryMaps(name, rows, np.empty((len(rows), *shape), np.float32))
@@ -187,7 +206,7 @@ def _read_together(source: MapSource, groups: Groups, names: Sequence[str]) -> l
         for rows in (groups.rows(name),)
     ]
     place = {groups.names.index(one.name): one for one in found}
-    for rows, maps in numbered(source):
+    for rows, maps in source.blocks(np.isin(groups.of_image, list(place))):
         mine = groups.of_image[rows]
         for number in np.unique(mine):
             if number in place:
@@ -204,64 +223,3 @@ def unit_peaks(source: MapSource, units: Sequence[int]) -> np.ndarray:
     for rows, maps in numbered(source):
         found[:, rows] = maps[:, chosen].max(axis=(2, 3)).T
     return found
-
-
-def unit_blocks(source: MapSource, sums: int) -> list[slice]:
-    """Cut the units into blocks of which `sums` float64 vectors fit into memory."""
-    _, units, height, width = source.shape
-    step = max(1, _BLOCK // max(1, sums * height * width * 8))
-    return [slice(start, min(start + step, units)) for start in range(0, units, step)]
-
-
-def gram(source: MapSource, groups: Groups, weights: np.ndarray) -> np.ndarray:
-    """Dot products of the categories' weighted mean vectors, for several weightings at once.
-
-    The means themselves, which may be long and many, are never held as a whole: the products are
-    summed over blocks of units.
-
-    Parameters
-    ----------
-    source : MapSource
-        (N, C, H, W).
-    groups : Groups
-        K categories; images of none are passed over.
-    weights : numpy.ndarray
-        (R, N): weight of each image in its category's mean, in each of R weightings.
-
-    Returns
-    -------
-    numpy.ndarray
-        (R, K, K) float64.
-    """
-    count = len(groups.names)
-    if weights.shape[1:] != (source.shape[0],) or len(groups.of_image) != source.shape[0]:
-        raise ValueError(f"weights {weights.shape}, {len(groups.of_image)} labels: {source.shape}")
-    totals = np.stack([_per_group(groups, row) for row in weights])  # (R, K)
-    products = np.zeros((len(weights), count, count))
-    for block in unit_blocks(source, len(weights) * count):
-        sums = _sums(source, groups, weights, block)  # (R, K, D)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = np.where(totals[..., None] > 0, sums / totals[..., None], 0)
-        products += means @ means.transpose(0, 2, 1)
-    return products
-
-
-def _per_group(groups: Groups, weights: np.ndarray) -> np.ndarray:
-    there = groups.of_image >= 0
-    return np.bincount(
-        groups.of_image[there], weights=weights[there], minlength=len(groups.names)
-    ).astype(np.float64)
-
-
-def _sums(source: MapSource, groups: Groups, weights: np.ndarray, block: slice) -> np.ndarray:
-    """Weighted sums of the vectors of each category: (R, K, D) over the units of a block."""
-    _, _, height, width = source.shape
-    length = (block.stop - block.start) * height * width
-    sums = np.zeros((len(weights), len(groups.names), length))
-    for rows, maps in numbered(source, block):
-        flat = maps.reshape(len(maps), -1).astype(np.float64)  # (B, D)
-        mine = groups.of_image[rows]
-        for category in np.unique(mine[mine >= 0]):
-            here = mine == category
-            sums[:, category] += weights[:, rows[here]] @ flat[here]
-    return sums

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
-from cnnlens.methods.method import LayersInputs, Method, Results, page_part
+from cnnlens.methods.method import Method, Results, StoredInputs, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import PARTS, ClusterSettings
 from cnnlens.settings.option import option
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.activations.store import Store
+    from cnnlens.activations.streamed import ModelMaps
     from cnnlens.cluster.vectors import Groups
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
 
     Making = Generator[Step, None, dict[str, Any]]
+    Answers = Store | ModelMaps  # a layer's maps, kept or computed
 
 CONFUSION, FILE = "confusion", "confusion.json"  # the part that asks the network itself
 
 
 @dataclass(frozen=True)
-class ClusterInputs(LayersInputs):
-    """Which images, which layers, which parts."""
+class ClusterInputs(StoredInputs):
+    """Which images, which layers, which parts, and whether activations are kept."""
 
     only: str | None = option(
         None, "Make only one of them.", choices=(*PARTS, CONFUSION), shown="all", panel="What"
@@ -90,6 +92,8 @@ class Cluster(Method):
                 self.study.voice.note(f"{name}: {part} done before (--force redoes it)")
             if todo:
                 plans.append(f"{name}: {', '.join(words[part] for part in todo)}")
+                if not self.asked.store:
+                    self.study.voice.note(f"{name}: {self._runs(one.layer, todo, kinds)}")
         if confused := self.confused:
             if confused.why:
                 self.study.voice.note(f"no confusion matrix: {confused.why}")
@@ -99,14 +103,42 @@ class Cluster(Method):
                 plans.append(f"a confusion matrix of {images:,} images")
         return "; ".join(plans)
 
+    def _runs(self, layer: Layer, todo: list[str], kinds: int) -> str:
+        """Say how often the network is run over the images where nothing is kept."""
+        from cnnlens.cluster.categories import count_readings
+
+        shape = (len(self.images.paths), *layer.shape)
+        resamples = self.settings.bootstrap
+        runs, bare = (
+            sum(count_readings(shape, kinds, n) if part == "categories" else 1 for part in todo)
+            for n in (resamples, 0)
+        )
+        less = f"; {bare} with --bootstrap 0" if bare < runs else ""
+        return f"nothing is kept, so the network is run {runs} times over the images{less}"
+
     def work(self) -> Iterator[Step]:
         """Make what is missing, layer by layer."""
-        for one in self.found:
-            if one.todo:
+        todo = [one for one in self.found if one.todo]
+        readable = (yield from self._readable()) if todo and not self.asked.store else None
+        for one in todo:
+            if readable is None:
                 yield from self.study.voice.limits(one.stored.fill(self.study.run))
-                yield from staged(one.layer.name, one.make())
+                with one.stored.open() as store:
+                    yield from staged(one.layer.name, one.make(store))
+            else:
+                yield from staged(one.layer.name, one.make(one.computed(readable)))
         if (confused := self.confused) and not confused.why and not confused.made:
             yield from staged("confusion", confused.make())
+
+    def _readable(self) -> Generator[Step, None, np.ndarray]:
+        """Find the images that can be read, (N,) positions; name the others."""
+        from cnnlens.activations.streamed import readable_steps
+
+        study = self.study
+        steps = readable_steps(self.images, study.model.preprocess, study.run)
+        found, damaged = yield from steps
+        study.voice.skipped([{"image": path, "reason": reason} for path, reason in damaged])
+        return found
 
     def close(self) -> None:
         """List what was made."""
@@ -143,7 +175,9 @@ class ClusteredLayer:
         self.images, self.stored = method.images, self.study.stored(method.images, layer)
         self.ledger = self.study.ledger("cluster", layer, "summary.json", listed="")
         self.detects = method.detected(layer)
-        key = self.study.key(layer, self.images, **self.stored.key)
+        # what is computed is what a store of float32 holds: results are good for both
+        made_from = self.stored.key if method.asked.store else self.stored.key_as("float32")
+        key = self.study.key(layer, self.images, **made_from)
         self.todo = self.ledger.missing([self._item(key, part) for part in method.parts])
 
     def _item(self, key: dict[str, Any], part: str) -> Item:
@@ -157,30 +191,35 @@ class ClusteredLayer:
             return Item(part, made_from, tuple(map(str, files)))
         return Item(part, made_from, CATEGORIES if part == "categories" else EMBED)
 
-    def make(self) -> Generator[Step, None, None]:
+    def computed(self, readable: np.ndarray) -> ModelMaps:
+        """Give the layer's maps on images (N,) that can be read, computed when they are read."""
+        from cnnlens.activations.streamed import ModelMaps
+
+        return ModelMaps(self.study.model, self.images, self.layer, self.study.run, readable)
+
+    def make(self, source: Answers) -> Generator[Step, None, None]:
         """Make what is missing, part by part; each is safe once it is made."""
         from cnnlens.cluster.vectors import group_rows
 
         making = {"categories": self._categories, "filters": self._filters, "embed": self._embed}
-        with self.stored.open() as store:
-            groups = group_rows(store.positions, self.images.image_categories)
-            for item in self.todo:
-                found = yield from making[item.name](store, groups, item)
-                self.ledger.keep(item, {**found, "data": {"name": self.images.name}})
+        groups = group_rows(source.positions, self.images.image_categories)
+        for item in self.todo:
+            found = yield from making[item.name](source, groups, item)
+            self.ledger.keep(item, {**found, "data": {"name": self.images.name}})
 
-    def _categories(self, store: Store, groups: Any, item: Item) -> Making:
+    def _categories(self, source: Answers, groups: Any, item: Item) -> Making:
         from cnnlens.cluster.clustering import tree_steps
         from cnnlens.report.cluster_files import CATEGORIES, write_categories
 
         noise, size = (self.study.model, self.layer), self.study.run.batch_size
-        steps = tree_steps(store, groups, self.settings, noise, size)
+        steps = tree_steps(source, groups, self.settings, noise, size)
         tree = yield from staged("tree of categories", steps)
         write_categories(self.ledger.folder, tree)
         for note in tree.notes:
             self.study.voice.note(note)
         return {**tree.as_dict(), "files": list(CATEGORIES)}
 
-    def _filters(self, store: Store, groups: Any, item: Item) -> Making:
+    def _filters(self, source: Answers, groups: Any, item: Item) -> Making:
         """Grow a tree per category; who is stopped keeps those that are finished."""
         from cnnlens.cluster.filters import filter_trees
         from cnnlens.report.cluster_files import write_filters
@@ -188,15 +227,15 @@ class ClusteredLayer:
         from cnnlens.report.figures import rows_seen
 
         ledger = Ledger(self.ledger.folder / ".filters.json", "", self.study.force)
-        files = file_names(groups.names)
-        seen = rows_seen(self.images, store.positions, self.study.model.preprocess, 64)
+        files, paths = file_names(groups.names), source.images
+        seen = rows_seen(self.images, source.positions, self.study.model.preprocess, 64)
         items = {name: self._tree_item(ledger, item, name, files[name]) for name in files}
         missing = [one.subject for one in ledger.missing(items.values())]
         stage, before = "filters of categories", len(items) - len(missing)
         yield Step(before, len(items), stage, unit="categories")
-        trees = filter_trees(store, groups, missing, self.settings.rule)
+        trees = filter_trees(source, groups, missing, self.settings.rule)
         for done, (given, tree) in enumerate(trees, before + 1):
-            images = [store.images[row] for row in given.rows]
+            images = [paths[row] for row in given.rows.tolist()]
             entry = write_filters(
                 self.ledger.folder, files[given.name], given, tree, images, self.detects,
                 self.layer.name, seen,
@@ -223,7 +262,7 @@ class ClusteredLayer:
         bare = ledger.entries.get(name, {}).get("leaves") == 0
         return Item(name, made_from, () if bare else filter_files(file), category)
 
-    def _embed(self, store: Store, groups: Groups | None, item: Item) -> Making:
+    def _embed(self, source: Answers, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures import rows_seen
@@ -232,13 +271,13 @@ class ClusteredLayer:
         preprocess, settings = self.study.model.preprocess, self.settings
 
         def read() -> np.ndarray:
-            rows, workers = map(int, store.positions), self.study.run.workers
+            rows, workers = map(int, source.positions), self.study.run.workers
             return read_pixels(lambda at: self.images.plane(at, preprocess), rows, workers)
 
-        found = yield from embed_steps(store, groups, read, settings.neighbours, settings.seed)
-        seen = rows_seen(self.images, store.positions, preprocess, SIDE)
-        small = [seen(row) for row in range(min(store.shape[0], MOST))]
-        write_layouts(self.ledger.folder, found, store.images, groups, self.layer.name, small)
+        found = yield from embed_steps(source, groups, read, settings.neighbours, settings.seed)
+        seen = rows_seen(self.images, source.positions, preprocess, SIDE)
+        small = [seen(row) for row in range(min(source.shape[0], MOST))]
+        write_layouts(self.ledger.folder, found, source.images, groups, self.layer.name, small)
         size = list(pixel_size(preprocess.size))
         return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}
 

@@ -13,7 +13,7 @@ from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings, ExtractSettings
 from cnnlens.settings.measure import FORMULA
-from cnnlens.settings.option import data_input, layers_input, option
+from cnnlens.settings.option import data_input, layers_input, option, store_option
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
@@ -30,7 +30,7 @@ class DissectInputs(Inputs):
     )
     data: Path | None = data_input()
     layer: tuple[str, ...] = layers_input()
-    store: bool = option(True, "Cache activations, or run the model twice instead.", panel="Output")
+    store: bool = store_option()
 
 
 class Dissect(Measurement):
@@ -67,14 +67,8 @@ class Dissect(Measurement):
             data = find_broden(max(self.study.model.preprocess.size))
         self.images = self.study.images(data, ("broden",))
         self.layers = self.study.layers(self.asked.layer)
-        self.stored = self.all_settings[1] if self.asked.store else None
-        if self.stored is None and self.study.share.is_apart:
-            raise UsageError(
-                "--shard fills activation stores, and --no-store wants none",
-                "leave one of them out",
-            )
-        if self.stored is None and self.study.share.joined:
-            self.study.voice.note("--no-store: the first process does all of it")
+        if self.stored is not None:
+            self.stored = self.all_settings[1]
         most = len(self.images.concept_space().concepts) if self.settings.formula else 0
         if self.settings.formula > most:
             self.study.voice.note(

@@ -48,6 +48,8 @@ class Measurement(Method):
         super().__init__(study, asked, settings, page)
         if self.pictured and not page:
             self.settings = replace(self.settings, **{self.pictured: 0})
+        if not getattr(self.asked, "store", True):
+            self.stored = None
         self.written: list[Layer] = []  # those that this run has measured
 
     def resolve(self) -> None:

@@ -19,7 +19,14 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.shares import refuse_force, share_summary
 from cnnlens.progress import Step
-from cnnlens.settings.option import Field, data_input, fields_of, layers_input, values_of
+from cnnlens.settings.option import (
+    Field,
+    data_input,
+    fields_of,
+    layers_input,
+    store_option,
+    values_of,
+)
 from cnnlens.settings.run import DataSettings, RunSettings, Settings, build_all, fields_of_all
 from cnnlens.voice import Results
 
@@ -47,6 +54,13 @@ class LayersInputs(Inputs):
 
     data: Path | None = data_input()
     layer: tuple[str, ...] = layers_input()
+
+
+@dataclass(frozen=True)
+class StoredInputs(LayersInputs):
+    """Which images, which layers, and whether their activations are kept."""
+
+    store: bool = store_option()
 
 
 class Method:

@@ -12,7 +12,13 @@ from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import StabilitySettings
-from cnnlens.settings.option import data_input, layers_input, negatives_input, option
+from cnnlens.settings.option import (
+    data_input,
+    layers_input,
+    negatives_input,
+    option,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
@@ -41,6 +47,7 @@ class StabilityInputs(Inputs):
         shown="the network's own, where it was fine-tuned on these images",
         panel="What",
     )
+    store: bool = store_option()
 
 
 class Stability(Measurement):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import CnnlensError
 from cnnlens.files import make_folder, mark
 from cnnlens.methods.measurement import SUMMARY, Measurement
-from cnnlens.methods.method import Results, page_part
+from cnnlens.methods.method import Results, StoredInputs, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, UnitsSettings
 
@@ -32,7 +32,7 @@ class Units(Measurement):
     to WORKSPACE/report.html.
     """
 
-    name, panel = "units", "Measure units"
+    name, panel, asks = "units", "Measure units", StoredInputs
     uses, shares = (*Measurement.uses, "shard"), True
     settings_types, vectors = (UnitsSettings,), True
     sections = (("units", page_part("units.units")),)
@@ -65,6 +65,8 @@ class Units(Measurement):
         return {layer.name: self._type(layer) for layer in self.layers}
 
     def _type(self, layer: Layer) -> str:
+        if self.stored is None:
+            return ExtractSettings().dtype
         try:
             return self.study.stored(self.images, layer).dtype or ExtractSettings().dtype
         except CnnlensError:  # damaged
@@ -92,26 +94,37 @@ class Units(Measurement):
     def work(self) -> Iterator[Step]:
         """Fill the stores that are missing, then measure all layers in one sweep."""
         if self.todo:
-            yield from self.fill()
+            if self.stored is not None:
+                yield from self.fill()
             yield from self.measure_stores()
 
     def measure_stores(self) -> Iterator[Step]:
         """Measure what is missing, all layers in one sweep; their stores are there."""
-        from cnnlens.activations.sources import StoreSource
+        from cnnlens.activations.sources import SourcesInTurn, StoreSource
         from cnnlens.activations.store import Store
 
-        study, images = self.study, self.images
         if not self.todo:
             return
         others = [layer for layer in self.layers if layer not in self.todo]
         with ExitStack() as stack:
-            own = [stack.enter_context(study.stored(images, one).open()) for one in self.todo]
-            rest = [stack.enter_context(study.stored(images, one).open()) for one in others]
-            rest += [stack.enter_context(Store(path)) for _, path, _ in self.others]
-            self._rest = StoreSource(rest) if rest else None
+            rest = [self._source(stack, others)] if others else []
+            if self.others:  # these are there, whether others are kept or not
+                further = [stack.enter_context(Store(path)) for _, path, _ in self.others]
+                rest.append(StoreSource(further))
+            self._rest = SourcesInTurn(rest) if rest else None
             self._names = [layer.name for layer in (*self.todo, *others)]
             self._names += [name for name, _, _ in self.others]
-            yield from self._measure(StoreSource(own), self.todo)
+            yield from self._measure(self._source(stack, self.todo), self.todo)
+
+    def _source(self, stack: ExitStack, layers: list[Layer]) -> Source:
+        """Give layers' activations, from their stores or from the network."""
+        from cnnlens.activations.sources import ModelSource, StoreSource
+
+        study, images = self.study, self.images
+        if self.stored is None:
+            return ModelSource(study.model, images, layers, study.run)
+        stores = [study.stored(images, one).open() for one in layers]
+        return StoreSource([stack.enter_context(store) for store in stores])
 
     def fill(self) -> Iterator[Step]:
         """Run the model for layers that have no store, or for all where they are made anew."""

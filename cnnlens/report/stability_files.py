@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,8 @@ def _mean_picture(
     data: PartSet, found: Stability, rows: np.ndarray, preprocess: Preprocess
 ) -> np.ndarray:
     some = rows[:: max(len(rows) // 40, 1)]
-    seen = [as_seen(data, int(found.seen[row]), preprocess, 224).astype(float) for row in some]
-    return np.mean(seen, axis=0).astype(np.uint8)
+    seen = (as_seen(data, int(found.seen[row]), preprocess, 224).astype(float) for row in some)
+    return (reduce(np.add, seen) / len(some)).astype(np.uint8)
 
 
 def _mean_centres(centres: np.ndarray) -> np.ndarray:

@@ -279,6 +279,16 @@ def negatives_input(help: str) -> Any:
     return option(None, help, metavar="DIR", panel="What")
 
 
+def store_option() -> Any:
+    """``--store/--no-store``: whether a method keeps the activations that it looks at."""
+    return option(
+        True,
+        "Keep activations in the workspace, or run the network anew whenever they are looked at: "
+        "then nothing is written but results.",
+        panel="Output",
+    )
+
+
 def out_input(default: str, help: str, metavar: str = "DIR") -> Any:
     """``--out``: where results go, where that is no workspace."""
     return option(Path(default), help, metavar=metavar, panel="Output")

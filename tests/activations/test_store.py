@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from cnnlens.activations.chunks import chunk_shape
 from cnnlens.activations.extract import extract
-from cnnlens.activations.store import Store, StoreKey, chunk_shape
+from cnnlens.activations.store import Store, StoreKey
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError
 

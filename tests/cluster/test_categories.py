@@ -11,8 +11,9 @@ from cnnlens.cluster.categories import (
     layer_row,
     spanning_tree,
 )
+from cnnlens.cluster.products import gram
 from cnnlens.cluster.tree import clades
-from cnnlens.cluster.vectors import Groups, Joined, Maps, gram, group
+from cnnlens.cluster.vectors import Groups, Joined, Maps, group
 from cnnlens.errors import CnnlensError
 from tests.reference.cluster import category_merges
 
@@ -56,7 +57,7 @@ def test_the_products_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -
     source, groups = world(2)
     weights = np.random.default_rng(0).random((4, source.shape[0]))
     whole = gram(source, groups, weights)
-    monkeypatch.setattr("cnnlens.cluster.vectors._BLOCK", 1)
+    monkeypatch.setattr("cnnlens.cluster.products._HELD", 1)
     np.testing.assert_allclose(gram(source, groups, weights), whole, rtol=1e-12)
     halves = Joined((Maps(source.values[:20]), Maps(source.values[20:])))
     np.testing.assert_allclose(gram(halves, groups, weights), whole, rtol=1e-12)
