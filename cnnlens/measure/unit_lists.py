@@ -11,7 +11,7 @@ from cnnlens.measure.masks import compiled
 
 _NEAR = 16  # rows of about the same sum of peaks that one is compared with
 _COLUMNS, _ROWS = 64, 64  # units, and images, whose peaks are brought together at once
-_BLOCK = 2**28  # bytes of the peaks that are compared at once, in float64
+_BLOCK = 2**27  # bytes of the peaks that are compared at once, in float64
 _UNITS = 2048  # that are compared at once
 
 
@@ -231,44 +231,64 @@ def nearest_units(
         then by unit. A unit whose peaks are all equal has no neighbours and is none.
     """
     mine = peaks[0]
-    images, units = mine.shape
+    units = mine.shape[1]
     found = np.full((units, count), -1, np.int64)  # counted through all of `peaks`
     alike = np.full((units, count), -np.inf, np.float32)
     offsets = np.cumsum([0, *(other.shape[1] for other in peaks)])
-    step = int(np.clip(_BLOCK // (8 * max(images, 1)), 16, _UNITS))
-    for first in range(0, units if count else 0, step):
-        part = slice(first, first + step)
-        own = _standard(mine[:, part])
-        for start in range(first, units, step):  # a correlation holds both ways
-            there = slice(start, start + step)
-            r = _correlations(own, own if start == first else _standard(mine[:, there]))
-            if start == first:
+    blocks = [slice(first, first + _UNITS) for first in range(0, units if count else 0, _UNITS)]
+    for number, part in enumerate(blocks):
+        for there in blocks[number:]:  # a correlation holds both ways
+            r = _correlations(mine[:, part], None if there == part else mine[:, there])
+            if there == part:
                 np.fill_diagonal(r, np.nan)
             else:
-                insert(np.ascontiguousarray(r.T), first, found[there], alike[there])
-            insert(r, start, found[part], alike[part])
+                own = np.ascontiguousarray(r.T)
+                insert(own, part.start, found[there], alike[there])
+            insert(r, there.start, found[part], alike[part])
     for offset, other in zip(offsets[1:].tolist(), peaks[1:], strict=False):
-        for first in range(0, units if count else 0, step):
-            part = slice(first, first + step)
-            own = _standard(mine[:, part])
-            for start in range(0, other.shape[1], step):
-                r = _correlations(own, _standard(other[:, start : start + step]))
+        for part in blocks:
+            for start in range(0, other.shape[1], _UNITS):
+                r = _correlations(mine[:, part], other[:, start : start + _UNITS])
                 insert(r, offset + start, found[part], alike[part])
     layers = np.where(found >= 0, np.searchsorted(offsets, found, side="right") - 1, -1)
     alone = np.where(found >= 0, found - offsets[layers], -1)
     return alone, layers, np.where(found >= 0, alike, np.float32(np.nan))
 
 
-def _correlations(own: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Correlate standardized columns (N, C) with others (N, D): (C, D) float32."""
-    return np.clip(own.T @ theirs, -1, 1).astype(np.float32)
+def _correlations(mine: np.ndarray, others: np.ndarray | None) -> np.ndarray:
+    """Correlate columns (N, C) with others (N, D), or with each other: (C, D) float32; NaN where
+    one is constant.
+
+    Rows are read in blocks, so that many images take no more memory than some.
+    """
+    theirs = mine if others is None else others
+    one = _moments(mine)
+    other = one if others is None else _moments(theirs)
+    found = np.zeros((mine.shape[1], theirs.shape[1]))
+    for rows in _row_blocks(mine, theirs):
+        own = _standard(mine[rows], *one)
+        found += own.T @ (own if others is None else _standard(theirs[rows], *other))
+    return np.clip(found, -1, 1).astype(np.float32)
 
 
-def _standard(peaks: np.ndarray) -> np.ndarray:
-    """Columns (N, C) with mean 0 and length 1, float64; NaN where a column is constant."""
-    values = peaks.astype(np.float64)
+def _row_blocks(*peaks: np.ndarray) -> list[slice]:
+    """Cut rows into blocks of which so many columns are held in float64."""
+    step = max(1, _BLOCK // (8 * max(one.shape[1] for one in peaks)))
+    return [slice(start, start + step) for start in range(0, len(peaks[0]), step)]
+
+
+def _moments(peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and length about it of columns (N, C), (C,) each; no length where one is constant."""
+    blocks = _row_blocks(peaks)
+    mean = sum(peaks[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(peaks)
+    squares = np.zeros(peaks.shape[1])
+    for rows in blocks:
+        apart = peaks[rows].astype(np.float64) - mean
+        squares += np.einsum("nc,nc->c", apart, apart)
     constant = peaks.max(axis=0) == peaks.min(axis=0)
-    values -= values.mean(axis=0)
-    length = np.sqrt(np.einsum("nc,nc->c", values, values))
-    values /= np.where(constant | (length == 0), np.nan, length)
-    return values
+    return mean, np.sqrt(np.where(constant | (squares == 0), np.nan, squares))
+
+
+def _standard(peaks: np.ndarray, mean: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Columns (N, C) less their means, over their lengths, float64."""
+    return (peaks.astype(np.float64) - mean) / length

@@ -168,7 +168,8 @@ def test_many_units_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     random = np.random.default_rng(0)
     maps = random.standard_normal((60, 70, 1, 1)).astype(np.float32)
     (whole,) = units(Maps(maps), data(60), QUICK)
-    monkeypatch.setattr("cnnlens.measure.unit_lists._BLOCK", 1)  # 16 units at once
+    monkeypatch.setattr("cnnlens.measure.unit_lists._UNITS", 16)
+    monkeypatch.setattr("cnnlens.measure.unit_lists._BLOCK", 8 * 16 * 7)  # seven rows at once
     monkeypatch.setattr("cnnlens.measure.unit_lists._COLUMNS", 5)
     (blocks,) = units(Maps(maps), data(60), QUICK)
     same(whole, blocks, rtol=1e-6)
