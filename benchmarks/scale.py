@@ -209,13 +209,7 @@ def slope(sizes: list[int], values: list[float]) -> float:
 
 def grow_categories(scratch: Path, numbers: list[int]) -> None:
     """Print what `cluster` costs on as many images in more categories."""
-    names = [
-        "extract",
-        "categories",
-        "categories, 100 resamples",
-        "categories --no-store",
-        "filters",
-    ]
+    names = ["extract", "categories", "100 resamples"]
     start = start_of(scratch, names)
     found = [costs(scratch, MANY, names, kinds) for kinds in numbers]
     print(f"{NET}, {LAYER} {SHAPE}; {MANY:,} images; seconds, and megabytes above a start\n")
@@ -234,8 +228,9 @@ def grow_categories(scratch: Path, numbers: list[int]) -> None:
 def imagenet(each: dict[str, Cost], most: int) -> None:
     """Print what 1.28 M images and 1,000 categories take on larger layers."""
     here = math.prod(SHAPE)
-    print(f"\nImageNet-1k: {IMAGENET:,} images, {KINDS:,} categories; ResNet-50 at 224")
-    print("bytes are counted; times are those above, by the number of values, on this machine\n")
+    print(
+        f"\nImageNet-1k: {IMAGENET:,} images, {KINDS:,} categories; a ResNet-50's layers at 224\n"
+    )
     print(f"{'':52}" + "".join(f"{name + ' ' + str(shape):>26}" for name, shape in LAYERS.items()))
     for words, count in BYTES.items():
         row("  " + words, [f"{count(shape) / 1e9:,.1f} GB" for shape in LAYERS.values()])
@@ -247,13 +242,13 @@ def imagenet(each: dict[str, Cost], most: int) -> None:
         shapes = [(IMAGENET, *shape) for shape in LAYERS.values()]
         runs = [f"{count_readings(shape, KINDS, resamples)}" for shape in shapes]
         row(f"  cluster --no-store: runs for categories{words}", runs)
+    print(f"\n{'processor time, on the small layer measured here':52}{'an image':>26}{'all':>26}")
     bare = each.get("bare loop")
-    for name in (one for one in each if bare and (one == "extract" or "--no-store" in one)):
-        print(f"  {name}: {each[name].seconds / bare.seconds:.2f} × the bare loop's time")
-    for name in ("units", "categories"):
-        if name in each:
-            hours = [each[name].seconds / here * values(s) / 3600 for s in LAYERS.values()]
-            row(f"  {name}, from the store", [f"{one:,.1f} h" for one in hours])
+    for name, cost in each.items():
+        if name not in SQUARE:
+            cells = [f"{1e3 * cost.seconds:.2f} ms", f"{cost.seconds * IMAGENET / 3600:.1f} h"]
+            ratio = f", {cost.seconds / bare.seconds:.2f} × the bare loop" if bare else ""
+            row(f"  {name}{ratio}", cells)
     print(f"\n(measured at up to {most:,} images)")
 
 

@@ -92,8 +92,9 @@ def test_commands_on_a_page_are_there_and_take_the_options_shown(path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_options_on_a_page_are_options_of_some_command(path):
     known = set().union(*flags().values()) | {"--help", "--debug", "--version"}
-    # of torchrun, Slurm, git and tests.stress
+    # of torchrun, Slurm, git, tests.stress and benchmarks/scale.py
     others = {"--nproc-per-node", "--nnodes", "--rdzv-endpoint", "--array", "--orphan", "--minutes"}
+    others |= {"--sizes", "--categories"}
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
     assert named - known - others == set()
