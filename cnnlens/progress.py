@@ -10,6 +10,16 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
+class Words:
+    """A note that is worded when somebody reads it: its numbers may still be on their way."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
+
+    def __str__(self) -> str:
+        return self._read()
+
+
 @dataclass(frozen=True)
 class Step:
     """How far a long loop is.
@@ -22,7 +32,7 @@ class Step:
         Which of several stages is under way; empty where there is one.
     limit : int
         The largest batch that went through a network at once; 0 where none runs.
-    note : str
+    note : str or Words
         A figure worth watching, with its name: ``"error 0.12"``.
     unit : str
         What `done` counts, for people: "images", "pictures", "units".
@@ -34,7 +44,7 @@ class Step:
     total: int
     stage: str = ""
     limit: int = 0
-    note: str = ""
+    note: str | Words = ""
     unit: str = "images"
     milestone: bool = False
 

@@ -146,7 +146,7 @@ class Lines(Bars):
         self._last = now
         words = f"{step.stage}: {step.done} of {step.total} {step.unit}".strip()
         left = self._left(step, now)
-        more = [text for text in (step.note, left and f"{left} to go") if text]
+        more = [str(text) for text in (step.note, left and f"{left} to go") if text]
         write_line(self._stream, ", ".join([words, *more]))
 
     def _left(self, step: Step, now: float) -> str:

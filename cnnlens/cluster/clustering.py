@@ -111,7 +111,7 @@ def cluster(
     if "embed" in only:
         read = None if pixels is None else lambda: pixel_vectors(pixels)
         steps = embed_steps(source, groups, read, settings.neighbours, settings.seed)
-        laid = followed(steps, lambda step: progress(step.note))
+        laid = followed(steps, lambda step: progress(str(step.note)))
         found |= {"layer": laid.layer, "pixels": laid.pixels, "projected": laid.projected}
     return Clustering(groups, **found)
 

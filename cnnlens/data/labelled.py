@@ -14,6 +14,7 @@ from cnnlens.data.batches import Skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decoded import Decoded, decoded_steps
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.streams import sent
 from cnnlens.progress import Step, followed
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Labelled:
 
         pixels = self.pixels[indices]
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
-        return self.preprocess.normalize(pixels if self.device is None else pixels.to(self.device))
+        return self.preprocess.normalize(sent(pixels, self.device or pixels.device))
 
 
 def read_labelled(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cnnlens.errors import UsageError
 from cnnlens.interpretable.reductions import Reduce, identity
+from cnnlens.model.streams import sent
 
 PAIRS_PER_MEMBER = 3  # the paper's r = 3·N_g
 _EPS = 1e-12
@@ -119,7 +120,7 @@ def soft_field(a: Tensor, p1: Tensor, p2: Tensor, reduce: Reduce = identity) -> 
     torch.Tensor
         (N, C, H, W) in (0, 1).
     """
-    count = reduce(a.new_tensor(float(a.numel() // a.shape[1])))
+    count = reduce(a.new_full((), float(a.numel() // a.shape[1])))
     mean = reduce(a.sum(dim=(0, 2, 3))) / count  # (C,)
     square = reduce((a - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
     scale = p1 / (square + _EPS).sqrt()  # (C,)
@@ -216,8 +217,8 @@ def sliding_loss(
     lower, upper = (torch.nn.functional.adaptive_avg_pool2d(p, size) for p in (lower, upper))
     members = torch.arange(min(of_lower.size, of_upper.size))
     start = torch.arange(min(of_lower.number, of_upper.number))[:, None]
-    below = (start * of_lower.size + members).to(lower.device)  # (G, n)
-    above = (start * of_upper.size + members).to(lower.device) + lower.shape[1]
+    below = sent(start * of_lower.size + members, lower.device)  # (G, n)
+    above = sent(start * of_upper.size + members, lower.device) + lower.shape[1]
     return group_loss(torch.cat([lower, upper], dim=1), below, above, reduce)
 
 
@@ -238,7 +239,7 @@ def spatial_loss(psi: Tensor, reduce: Reduce = identity) -> Tensor:
     x = ((psi.sum(dim=2) * columns).sum(dim=2) / mass)[..., None, None]
     distance = ((rows - y).square() + (columns - x).square() + _EPS).sqrt()  # (N, C, H, W)
     spread = (psi * distance).sum(dim=(2, 3)) / mass  # (N, C)
-    return reduce(spread.sum()) / reduce(psi.new_tensor(float(spread.numel())))
+    return reduce(spread.sum()) / reduce(psi.new_full((), float(spread.numel())))
 
 
 def relevance(weight: Tensor, groups: Groups) -> Tensor:

@@ -20,6 +20,7 @@ from cnnlens.interpretable.cgl import Groups, draw_pairs, split
 from cnnlens.interpretable.reductions import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
 from cnnlens.model.model import Model
+from cnnlens.model.streams import sent
 from cnnlens.model.trace import hooked
 from cnnlens.settings.finetune import CglSettings
 
@@ -162,8 +163,8 @@ class ConceptGroups(nn.Module):
         found = []
         for field, layer in zip(psi, self.layers, strict=True):
             first, second = draw_pairs(layer.groups, self.generator)
-            device = field.device
-            found.append(cgl.group_loss(field, first.to(device), second.to(device), reduce))
+            first, second = (sent(units, field.device) for units in (first, second))
+            found.append(cgl.group_loss(field, first, second, reduce))
         if self.settings.sliding_weight > 0:
             slide = [
                 cgl.sliding_loss(psi[i], psi[i + 1], one.groups, other.groups, reduce)

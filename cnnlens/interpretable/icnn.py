@@ -60,7 +60,7 @@ def filter_loss(
     pull = (x * shape).sum(dim=(2, 3))
     push = x.sum(dim=(2, 3))
     each = weight * torch.where(own, -pull, push) / ((peak + _EPS) * cells)  # (N, C)
-    count = reduce(each.new_tensor(float(len(each))))
+    count = reduce(each.new_full((), float(len(each))))
     return reduce(each.sum()) / (count * each.shape[1])
 
 
@@ -145,8 +145,8 @@ class Assignment(nn.Module):
         moved = torch.where(there[:, None], _MEMORY * self.mean + (1 - _MEMORY) * found, self.mean)
         self.mean = torch.where(first, found, moved)
         top = reduce_max(x.amax(dim=(0, 2, 3)))
-        new = not bool(self.seen.any())
-        self.peak = top if new else _MEMORY * self.peak + (1 - _MEMORY) * top
+        known = _MEMORY * self.peak + (1 - _MEMORY) * top
+        self.peak = torch.where(self.seen.any(), known, top)
         self.seen = self.seen + count
 
 
@@ -239,7 +239,7 @@ class Icnn:
     def _weights(self, x: Tensor, own: Tensor, category: Tensor, reduce: Reduce) -> Tensor:
         """Weigh images by their maps' strength, own and other ones alike in sum, (N, C)."""
         peak = x.amax(dim=(2, 3))  # (N, C)
-        count = reduce(peak.new_tensor(float(len(peak))))
+        count = reduce(peak.new_full((), float(len(peak))))
         strength = (peak / (reduce(peak.sum(dim=0)) / count + _EPS)).clamp(*_STRENGTH)
         strength = strength / (reduce(strength.sum(dim=0)) / count)
         frequency = self.frequency[category].clamp(0.01, 0.99)  # (C,)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.interpretable.reductions import Reduce
+from cnnlens.model.streams import exact, sent
 from cnnlens.settings.finetune import FinetuneSettings
 
 
@@ -67,8 +68,9 @@ def task_losses(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
 def is_right(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
     """Whether each image is classified rightly, (N,) bool; no class is when no logit is above 0."""
     predicted = logits.argmax(dim=1)
-    if loss == "logistic" and (logits.shape[1] == 1 or bool((labels < 0).any())):
-        predicted = torch.where(logits.amax(dim=1) > 0, predicted, -1)
+    if loss == "logistic":  # no class is an answer where there is one answer, or some are of none
+        may_be_none = (labels < 0).any() | (logits.shape[1] == 1)
+        predicted = torch.where(~(logits.amax(dim=1) > 0) & may_be_none, -1, predicted)
     return predicted == labels
 
 
@@ -78,15 +80,15 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return mean task loss and accuracy on some of the examples; the network's mode stays."""
     device = next(net.parameters()).device
-    loss = right = 0.0
+    loss = right = torch.zeros((), dtype=exact(device), device=device)
     with keeping_modes(net):
         net.eval()
         for part in indices.split(settings.batch_size):
-            labels = examples.labels[part].to(device)
+            labels = sent(examples.labels[part], device)
             logits = net(unmirrored(examples, part))
-            loss += float(task_losses(logits.float(), labels, settings.loss).sum())
-            right += float(is_right(logits, labels, settings.loss).sum())
-    return loss / len(indices), right / len(indices)
+            loss = loss + task_losses(logits.float(), labels, settings.loss).sum()
+            right = right + is_right(logits, labels, settings.loss).sum()
+    return float(loss) / len(indices), float(right) / len(indices)
 
 
 def unmirrored(examples: Examples, indices: Tensor) -> Tensor:

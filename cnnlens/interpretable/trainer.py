@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ from cnnlens.interpretable.reductions import (
     reduce_sum,
     running_statistics,
 )
+from cnnlens.model.streams import exact, look_every, sent
 from cnnlens.progress import Step as Progress
+from cnnlens.progress import Words
 from cnnlens.settings.finetune import FinetuneSettings
 
 
@@ -47,7 +50,15 @@ class Step:
     epoch: int
     step: int
     steps: int
-    terms: dict[str, float]  #: ``task_loss``, the method's terms, and ``accuracy`` on the minibatch
+    found: dict[str, Tensor] = field(repr=False)  #: the terms, where they were computed
+
+    @cached_property
+    def terms(self) -> dict[str, float]:
+        """``task_loss``, the method's terms, and ``accuracy`` on the minibatch; waits for the
+        device.
+        """
+        values = torch.stack([value.to(exact(value.device)) for value in self.found.values()])
+        return dict(zip(self.found, values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -129,12 +140,13 @@ class Trainer:
         """
         with keeping_modes(self.net), self.method.hooks(self.net):
             while self.epoch < self.settings.epochs:
-                sums: dict[str, float] = {}
+                sums: dict[str, Tensor] = {}
                 for step in self._pass():
-                    for name, value in step.terms.items():
-                        sums[name] = sums.get(name, 0.0) + value / step.steps
+                    for name, value in step.found.items():
+                        share = value.to(exact(value.device)) / step.steps
+                        sums[name] = sums[name] + share if name in sums else share
                     yield step
-                done = self._finish(sums)
+                done = self._finish({name: float(value) for name, value in sums.items()})
                 yield done
                 if done.stopped:
                     break
@@ -147,6 +159,7 @@ class Trainer:
         order = self.training[torch.randperm(len(self.training), generator=generator)]
         mirrored = torch.rand(len(order), generator=generator) < (0.5 if s.mirror else 0.0)
         self._train_mode()
+        self._wrong: dict[str, Tensor] = {}
         parts = (order.tensor_split(self.steps), mirrored.tensor_split(self.steps))
         for number, (indices, flips) in enumerate(zip(*parts, strict=True)):
             mine = slice(self._rank, None, self._processes)
@@ -154,18 +167,18 @@ class Trainer:
                 terms = self._step(indices[mine], flips[mine], number)
             yield Step(epoch + 1, number + 1, self.steps, terms)
 
-    def _step(self, indices: Tensor, flips: Tensor, number: int) -> dict[str, float]:
+    def _step(self, indices: Tensor, flips: Tensor, number: int) -> dict[str, Tensor]:
         s = self.settings
         progress = (self.epoch * self.steps + number) / (s.epochs * self.steps)
         factor = learning_rate(s.schedule, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = group["highest"] * factor
         device = next(self.net.parameters()).device
-        labels = self.examples.labels[indices].to(device)
+        labels = sent(self.examples.labels[indices], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.amp):
             logits = self.net(self.examples.inputs(indices, flips))
         losses = task_losses(logits.float(), labels, s.loss)
-        count = reduce_sum(losses.new_tensor(float(len(indices))))
+        count = reduce_sum(losses.new_full((), float(len(indices))))
         loss = task = reduce_sum(losses.sum()) / count
         terms = self.method.terms(self.net, labels, reduce_sum)
         if terms:
@@ -177,12 +190,22 @@ class Trainer:
         self._optimizer.step()
         right = reduce_sum(is_right(logits.detach(), labels, s.loss).float().sum()) / count
         found = {"task_loss": task, **terms, "accuracy": right}
-        return {name: float(value.detach()) for name, value in found.items()}
+        return {name: value.detach() for name, value in found.items()}
 
     def _check(self, terms: dict[str, Tensor], number: int) -> None:
-        bad = [name for name, value in terms.items() if not bool(value.detach().isfinite())]
-        if bad:
-            raise _diverged(f"{bad[0]} is no longer finite", self.epoch, number)
+        """Note the first step that a term was not finite in, counted from 1; look now and then."""
+        for name, value in terms.items():
+            known = self._wrong.get(name, value.new_zeros((), dtype=torch.int64))
+            bad = (known == 0) & ~value.detach().isfinite()
+            self._wrong[name] = torch.where(bad, number + 1, known)
+        every = look_every(next(self.net.parameters()).device)
+        if (number + 1) % every and number + 1 < self.steps:
+            return
+        steps = torch.stack(list(self._wrong.values())).tolist()
+        found = [(step, name) for name, step in zip(self._wrong, steps, strict=True) if step]
+        if found:
+            step, name = min(found, key=lambda one: one[0])
+            raise _diverged(f"{name} is no longer finite", self.epoch, step - 1)
 
     def _average_gradients(self) -> None:
         learning = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -193,7 +216,7 @@ class Trainer:
         average(p.grad for p in learning if p.grad is not None)
 
     def _finish(self, terms: dict[str, float]) -> Epoch:
-        if not all(bool(p.isfinite().all()) for p in self.net.parameters()):
+        if not torch.stack([p.isfinite().all() for p in self.net.parameters()]).all():
             raise _diverged("a weight is no longer finite", self.epoch, self.steps)
         average(running_statistics(self.net))
         device = next(self.net.parameters()).device
@@ -213,8 +236,7 @@ class Trainer:
         total, ended = self.settings.epochs * self.steps, isinstance(event, Epoch)
         done = (event.epoch - 1) * self.steps
         done += self.steps if isinstance(event, Epoch) else event.step
-        terms = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in event.terms.items())
-        note = f"epoch {event.epoch}, {', '.join(terms)}"
+        note = Words(lambda: _worded(event))
         return Progress(done, total, "training", note=note, unit="steps", milestone=ended)
 
     def evaluate(self, indices: Tensor) -> tuple[float, float]:
@@ -247,6 +269,11 @@ class Trainer:
         self.method.load_state_dict(state["method"])
         best = state["best"]
         self.best = None if best is None else (float(best[0]), int(best[1]), best[2])
+
+
+def _worded(event: Step | Epoch) -> str:
+    terms = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in event.terms.items())
+    return f"epoch {event.epoch}, {', '.join(terms)}"
 
 
 def _diverged(what: str, epoch: int, step: int) -> CnnlensError:

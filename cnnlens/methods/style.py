@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from cnnlens.files import free_name
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
-from cnnlens.progress import Step
+from cnnlens.progress import Step, Words
 from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import StyleSettings
 
@@ -138,7 +139,8 @@ class Style(Pictured):
             self.study.model, content, style, self.contents, self.style_layers, self.settings
         ):
             first = first or step.losses()
-            note, done = f"loss {step.loss:.3f}", number * steps + step.number
+            note = Words(partial("loss {0.loss:.3f}".format, step))
+            done = number * steps + step.number
             yield Step(done, len(self.part.todo) * steps, "style", note=note, unit="steps")
         assert first is not None
         last = step.losses()

@@ -17,7 +17,7 @@ from cnnlens.methods.generated import OfGenerator
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Pictured, counted
 from cnnlens.methods.priors import Nothing, PhotosSpectrum, photos_named
-from cnnlens.progress import Step
+from cnnlens.progress import Step, Words
 from cnnlens.settings.generator import GeneratorSettings
 from cnnlens.settings.option import data_input, filters_input, option, raw_input
 from cnnlens.settings.synthesize import VisualizeSettings
@@ -220,7 +220,7 @@ class Visualize(Pictured):
                 for batch, state in unfinished.batches(self.study.run.batch_size):
                     which = _which(done, len(batch), count)
                     for step in self._ascend(part, unfinished, batch, state):
-                        now, note = done * steps + step.done, f"{which}activation {step.value:.3g}"
+                        now, note = done * steps + step.done, _worded(which, step)
                         yield Step(now, count * steps, "optimizing", note=note, unit="steps")
                     done += len(batch)
 
@@ -327,6 +327,11 @@ def _named(init: str) -> GivenImage | None:
         raise UsageError(f"--init {init} is a folder", "name one image, noise or mean")
     (image,) = given_images([Path(init)])
     return image
+
+
+def _worded(which: str, step: PictureStep) -> Words:
+    """Word a step's note when it is shown: no step waits for the device."""
+    return Words(lambda: f"{which}activation {step.value:.3g}")
 
 
 def _which(before: int, count: int, total: int) -> str:

@@ -187,9 +187,9 @@ class Preprocess:
         return pixels.flip(1) if self.bgr else pixels
 
     def _plane(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
+        from cnnlens.model.streams import constant
 
-        mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (constant(v, x)[:, None, None] for v in (self.mean, self.std))
         return mean, std
 
     def as_dict(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cnnlens.model.streams import constant, sent
+
 # square root of the covariance of colours in ImageNet's photos, as published with "Feature
 # Visualization", over its largest column norm
 _COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
@@ -124,7 +126,7 @@ class Fourier:
         """Every code is a picture; one of too much contrast or colour comes back to the bounds."""
         if self.bounds is None:
             return code
-        most, most_hue = (bound.to(code) for bound in self.bounds)
+        most, most_hue = (sent(bound, code.device).to(code) for bound in self.bounds)
         whole, hue = self.contrast(code)  # (N,) each
         if self.shape[0] == 3:
             excess = (hue / most_hue).clamp_min(1)
@@ -171,7 +173,7 @@ class Fourier:
 
 def colour_axes(like: Tensor) -> Tensor:
     """Give the matrix (3, 3) from decorrelated colours to RGB, as ImageNet's photos have it."""
-    return torch.tensor(_COLOURS, device=like.device, dtype=like.dtype) / _LARGEST
+    return constant(_COLOURS, like) / _LARGEST
 
 
 def _normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:

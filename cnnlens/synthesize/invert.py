@@ -38,15 +38,16 @@ from torch import Tensor
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
-from cnnlens.progress import Step
+from cnnlens.model.streams import exact, look_every
+from cnnlens.progress import Step, Words
 from cnnlens.settings import InvertSettings
 from cnnlens.synthesize.examples import as_planes
 from cnnlens.synthesize.image import Fourier
+from cnnlens.synthesize.lbfgs import LBFGS
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.regularize import alpha_norm, total_variation
 from cnnlens.synthesize.slope import Recipe
-from cnnlens.synthesize.update import LBFGS
 
 BETA, ALPHA = 2.0, 6.0
 SHARE, MET = 0.02, 0.01
@@ -61,20 +62,36 @@ class InversionStep(Step):
 
     Attributes
     ----------
-    error : float
-        ‖Φ(x) − Φ0‖/‖Φ0‖ of the best picture so far, before this step where `taken` is False.
-    objective : float
-        What is minimized, of the same picture. Never rises.
-    taken : bool
-        Whether this step's trial was better.
+    numbers : torch.Tensor
+        (4,), where they were computed: `error`, `objective`, `taken`, `is_done`, each a property
+        that waits for the device. Where that is not the CPU, a search goes on for some steps after
+        it is done, and finds nothing.
     image : callable
         Gives the best picture so far, (C, H, W) in [0, 1]; nothing is computed before.
     """
 
-    error: float
-    objective: float
-    taken: bool
+    numbers: Tensor
     image: Callable[[], Tensor]
+
+    @property
+    def error(self) -> float:
+        """‖Φ(x) − Φ0‖/‖Φ0‖ of the best picture so far, before this step where not `taken`."""
+        return float(self.numbers[0])
+
+    @property
+    def objective(self) -> float:
+        """What is minimized, of the same picture. Never rises."""
+        return float(self.numbers[1])
+
+    @property
+    def taken(self) -> bool:
+        """Whether this step's trial was better."""
+        return bool(self.numbers[2])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no step can be better any more."""
+        return bool(self.numbers[3])
 
 
 @dataclass(frozen=True)
@@ -167,21 +184,27 @@ def invert(
     flat = flat if math.isfinite(flat) else 1.0  # the search itself will say what is wrong
     detail = max(float(total_variation(photo[None], BETA)), ROUNDING)
     faded = Faded(rule, image, settings.tv, settings.alpha, detail, flat)
-    recipe, error = Recipe(settings.steps), math.nan
+    recipe, every = Recipe(settings.steps), look_every(model.device)
+    error = torch.full((), math.nan, dtype=exact(model.device), device=model.device)
     for step in optimize(model, [goal], image, start, randomness, recipe, faded):
-        error = _root(-float(step.values[0])) if rule.took[0] else error
+        value, took, done = rule.standing[0]
+        found = (-step.values[0].detach().to(error)).clamp_min(0).sqrt()
+        error = torch.where(took > 0, found, error)
+        numbers = torch.stack([error, -value, took, done])
         yield InversionStep(
             step.done,
             step.total,
             unit="steps",
-            note=f"error {error:.3f}",
-            error=error,
-            objective=-rule.values[0],
-            taken=rule.took[0],
+            note=_worded(numbers),
+            numbers=numbers,
             image=_Best(image, rule),
         )
-        if rule.is_done:
+        if step.done % every == 0 and rule.is_done:
             return
+
+
+def _worded(numbers: Tensor) -> Words:
+    return Words(lambda: f"error {float(numbers[0]):.3f}")
 
 
 def _start(

@@ -18,6 +18,7 @@ from cnnlens.model.classes import class_scores
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.streams import sent
 from cnnlens.model.trace import Place
 
 # what the network itself returns, beside the places inside it
@@ -183,7 +184,7 @@ def along(layer: Layer, direction: np.ndarray, name: str, target: str = "map") -
 
     def value(reading: Reading) -> Tensor:
         maps = reading[layer.place]  # (C, H, W)
-        values = torch.tensordot(weights.to(maps.device), maps, 1)  # (H, W)
+        values = torch.tensordot(sent(weights, maps.device), maps, 1)  # (H, W)
         if target == "mean":
             return values.mean()
         if target == "centre":

@@ -120,6 +120,7 @@ def optimize(
         climb = _Climb.begun(code, image.shape)
         if state is not None:
             climb = _resumed(state, code, randomness, update)
+            slopes.asleep = _asleep(state)
         yield from _climbed(slopes, climb, update)
 
 
@@ -132,7 +133,8 @@ def _climbed(slopes: Slopes, climb: _Climb, update: Update) -> Iterator[AscentSt
         if recipe.edits.is_due(number):
             code = slopes.edited(code, slope.images, number)
         climb = climb.after(number, slope, code)
-        yield _step(recipe.steps, image, slope, climb, _State(climb, slopes.randomness, update))
+        known = _State(climb, slopes.randomness, update, frozenset(slopes.asleep))
+        yield _step(recipe.steps, image, slope, climb, known)
 
 
 def _step(total: int, image: Image, slope: Gradients, climb: _Climb, state: _State) -> AscentStep:
@@ -190,15 +192,22 @@ class _State:
     climb: _Climb
     randomness: Sequence[torch.Generator]
     update: Any
+    asleep: frozenset[int]
 
     def __call__(self) -> dict[str, Any]:
         rows = {
             **self.climb.rows,
             "generators": torch.stack([generator.get_state() for generator in self.randomness]),
+            "asleep": torch.tensor([row in self.asleep for row in range(len(self.climb.code))]),
             **{f"update.{name}": value for name, value in self.update.state().items()},
         }
         rows = {name: value.detach().cpu().clone() for name, value in rows.items()}
         return {"step": self.climb.number, "rows": rows}
+
+
+def _asleep(state: Mapping[str, Any]) -> set[int]:
+    """Rows that had no gradient when they were last looked at."""
+    return {row for row, is_asleep in enumerate(state["rows"].get("asleep", ())) if is_asleep}
 
 
 def _resumed(

@@ -146,11 +146,11 @@ def reconstruct(
         When "drop-least" has no effects.
     """
     answer, target = _aim(model, layer, photo, settings, effects, name)
-    trace, objective = [], []
+    numbers = []
     for step in invert(model, layer, target, photo, settings):
-        trace.append(step.error)
-        objective.append(step.objective)
+        numbers.append(step.numbers)
         yield step
+    trace, objective = _traces(torch.stack(numbers))
     image = step.image()
     return Reconstruction(
         image,
@@ -161,6 +161,13 @@ def reconstruct(
         perturb.effects(answer, features(model, layer, image)),
         pairs,
     )
+
+
+def _traces(numbers: Tensor) -> tuple[list[float], list[float]]:
+    """Errors and objectives up to the step that ended a search, from all steps' numbers (T, 4)."""
+    errors, objectives, _, done = numbers.T.tolist()
+    end = done.index(1.0) + 1 if 1.0 in done else len(done)
+    return errors[:end], objectives[:end]
 
 
 def generate(

@@ -15,6 +15,7 @@ from torch import Tensor
 from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
 from cnnlens.model.model import Model
+from cnnlens.model.streams import look_every, sent
 from cnnlens.synthesize.image import Image
 from cnnlens.synthesize.objective import Objective, evaluate
 from cnnlens.synthesize.regularize import Edits, GradientFilter, Penalty
@@ -71,6 +72,10 @@ class Slopes:
     """Gradients of images by their objectives, as the recipe regularizes them.
 
     One that `backs_off` hands on values that are not finite, but for the first step's.
+
+    Whether values are finite, and which images have no gradient, is looked at in every step on the
+    CPU, else every few steps, so that none waits for the device: an image that falls asleep in
+    between is woken after the next look.
     """
 
     model: Model
@@ -80,29 +85,33 @@ class Slopes:
     recipe: Recipe
     limit: int
     backs_off: bool = False
+    asleep: set[int] = field(default_factory=set)  # rows without gradient, at the last look
+    _wrong: Tensor | None = None  # (N,): the first step that was not finite, 0: none was
 
     def __call__(self, code: Tensor, number: int) -> Gradients:
         """Values and gradients of codes (N, …) in step `number`, counted from 1."""
         code = code.detach().requires_grad_()
         images = self.image.decode(code)  # (N, C, h, w)
         views = self.recipe.transform.at((number - 1) / max(self.recipe.steps - 1, 1))
-        values, gradient, alive = self._followed(images.detach(), views)
-        self._check(values, gradient, number)
+        last, every = number == self.recipe.steps, look_every(code.device)
+        looks = last or number % every == 1 % every
+        values, gradient, alive = self._followed(images.detach(), views, looks)
+        self._check(values, gradient, number, looks)
         followed, penalties = self._regularized(images.detach(), gradient)
         (slope,) = torch.autograd.grad(images, code, followed)
         return Gradients(values, values - penalties, slope, gradient, alive)
 
-    def _followed(self, images: Tensor, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+    def _followed(self, images: Tensor, views: Views, looks: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Means over views of values, of their gradients by the images; which are not all 0."""
         each = self.recipe.views
         rows = [row for row in range(len(images)) for _ in range(each)]  # view after view
+        viewed = images if each == 1 else images.repeat_interleave(each, 0)
         before: list[Tensor] = []
 
         def run(part: slice) -> tuple[Tensor, Tensor, Tensor]:
             used = [self.randomness[row] for row in rows[part]]
             before[:] = [generator.get_state() for generator in used]
-            objectives = [self.objectives[row] for row in rows[part]]
-            return self._viewed(images[rows[part]], objectives, used, views)
+            return self._viewed(viewed[part], rows[part], used, views, looks)
 
         def rewind(part: slice) -> None:
             used = [self.randomness[row] for row in rows[part]]
@@ -121,31 +130,47 @@ class Slopes:
     def _viewed(
         self,
         images: Tensor,
-        objectives: Sequence[Objective],
+        rows: list[int],
         randomness: Sequence[torch.Generator],
         views: Views,
+        looks: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Values of one view of each image, their gradients by the images, which are not 0."""
-        images.requires_grad_()
+        images = images.detach().requires_grad_()
+        objectives = [self.objectives[row] for row in rows]
         size = self.model.preprocess.size
         viewed = views(images, size, randomness)  # (N, C, H, W)
         seen = viewed.detach().requires_grad_()
         values = evaluate(self.model, objectives, self.model.preprocess.normalize(seen))
         gradient = _gradient(values, seen)
         dead = (gradient == 0).flatten(1).all(1)
-        if dead.any():  # a unit that sleeps is woken, whenever it falls asleep
-            gradient[dead] = self._awakened(seen.detach()[dead], objectives, dead)
+        if looks:
+            self._look(rows, dead.tolist())
+        if asleep := [at for at, row in enumerate(rows) if row in self.asleep]:
+            gradient = self._woken(gradient, seen.detach(), objectives, asleep)
             dead = (gradient == 0).flatten(1).all(1)
         if viewed is not images:
             (gradient,) = torch.autograd.grad(viewed, images, gradient)
         return values.detach(), gradient, ~dead
 
-    def _awakened(self, seen: Tensor, objectives: Sequence[Objective], dead: Tensor) -> Tensor:
-        seen = seen.requires_grad_()
-        asleep = [o for o, is_dead in zip(objectives, dead.tolist(), strict=True) if is_dead]
-        values = evaluate(self.model, asleep, self.model.preprocess.normalize(seen))
+    def _look(self, rows: Sequence[int], dead: Sequence[bool]) -> None:
+        """Note which images have no gradient, of any of their views."""
+        self.asleep -= set(rows)
+        self.asleep |= {row for row, is_dead in zip(rows, dead, strict=True) if is_dead}
+
+    def _woken(
+        self, gradient: Tensor, seen: Tensor, objectives: Sequence[Objective], rows: list[int]
+    ) -> Tensor:
+        """Put what wakes its unit in the place of a gradient that is 0, in some rows."""
+        parts = list(gradient.split(1))
+        x = torch.cat([seen[row : row + 1] for row in rows]).requires_grad_()
+        asleep = [objectives[row] for row in rows]
+        values = evaluate(self.model, asleep, self.model.preprocess.normalize(x))
         with WakingRectifiers():
-            return _gradient(values, seen)
+            found = _gradient(values, x)
+        for row, woken in zip(rows, found.split(1), strict=True):
+            parts[row] = torch.where((parts[row] == 0).all(), woken, parts[row])
+        return torch.cat(parts)
 
     def _regularized(self, images: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients to follow; what penalties take off the values (0 where they are relative)."""
@@ -162,22 +187,28 @@ class Slopes:
             return unit_size(gradient) - against * images[0].numel(), nothing
         return gradient - against, penalty.detach()
 
-    def _check(self, values: Tensor, gradient: Tensor, number: int) -> None:
+    def _check(self, values: Tensor, gradient: Tensor, number: int, looks: bool) -> None:
         sound = values.isfinite() & gradient.flatten(1).isfinite().all(1)
-        if not sound.all() and not (self.backs_off and number > 1):
-            wrong = self.objectives[int((~sound).nonzero()[0])].name
+        known = torch.zeros_like(sound, dtype=torch.int64) if self._wrong is None else self._wrong
+        self._wrong = torch.where((known == 0) & ~sound, number, known)
+        if not looks or (self.backs_off and number > 1):
+            return
+        found = [(step, row) for row, step in enumerate(self._wrong.tolist()) if step]
+        if found:
+            step, row = min(found)
+            wrong = self.objectives[row].name
             raise CnnlensError(
-                f"{wrong} is not finite at step {number}"
-                if number > 1
+                f"{wrong} is not finite at step {step}"
+                if step > 1
                 else f"{wrong} is not finite: the network's own values are not",
-                "try a smaller --lr" if number > 1 else "check its weights and the preprocessing",
+                "try a smaller --lr" if step > 1 else "check its weights and the preprocessing",
             )
 
     def edited(self, code: Tensor, gradient: Tensor, number: int) -> Tensor:
         """Edit the images behind the codes."""
         with torch.no_grad():
             images = self.image.decode(code)
-            mean = mean_colour(self.model).to(images)
+            mean = sent(mean_colour(self.model), images.device).to(images)
             return self.image.encode(self.recipe.edits(images, gradient, mean, number))
 
 

@@ -32,14 +32,15 @@ from torch import Tensor
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
+from cnnlens.model.streams import look_every
 from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize.image import Fourier
 from cnnlens.synthesize.invert import BETA, ROUNDING, SHARE, input_plane
+from cnnlens.synthesize.lbfgs import LBFGS
 from cnnlens.synthesize.objective import Objective, custom, read_images
 from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.regularize import Penalty, total_variation
 from cnnlens.synthesize.slope import Recipe
-from cnnlens.synthesize.update import LBFGS
 
 # where VGG's papers look: the first convolution of each block, and the second of the fourth
 _VGG_STYLE = {13: (1, 3, 5, 8, 11), 16: (1, 3, 5, 9, 13)}  # by the number of convolutions
@@ -69,8 +70,8 @@ class Transfer:
     ----------
     number, total : int
         Passes through the network done, and to be done at most.
-    loss : float
-        What is minimized, of the best picture so far, with its total variation. Never rises.
+    standing : torch.Tensor
+        What `loss` is read from, when somebody asks.
     image : callable
         Gives that picture, (C, h, w) in [0, 1]; nothing is computed before.
     losses : callable
@@ -79,9 +80,14 @@ class Transfer:
 
     number: int
     total: int
-    loss: float
+    standing: Tensor
     image: Callable[[], Tensor]
     losses: Callable[[], Losses]
+
+    @property
+    def loss(self) -> float:
+        """What is minimized, of the best picture so far, with its total variation. Never rises."""
+        return -float(self.standing[0, 0])
 
 
 def content_and_style_layers(layers: Layers, arch: str) -> tuple[list[str], list[str], str]:
@@ -230,8 +236,8 @@ def transfer(
 
     for step in optimize(sized, [goal], image, start, randomness, recipe, rule):
         best = _Best(sized, of_content, of_style, image, rule)
-        yield Transfer(step.done, step.total, -rule.values[0], best.image_of, best.losses)
-        if rule.is_done:
+        yield Transfer(step.done, step.total, rule.standing, best.image_of, best.losses)
+        if step.done % look_every(model.device) == 0 and rule.is_done:
             return
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnnlens.model.streams import sent
+
 
 class Views(Protocol):
     """Draws what a step sees of each image."""
@@ -123,7 +125,7 @@ def moved(images: Tensor, turns: Tensor, size: Sequence[int], outside: str) -> T
 
     `outside` is what lies beyond their borders: "zeros" or "reflection".
     """
-    turns = turns.to(images)
+    turns = sent(turns, images.device).to(images)
     grid = F.affine_grid(turns, [len(images), 1, *size], align_corners=False)
     return F.grid_sample(images, grid, padding_mode=outside, align_corners=False)
 

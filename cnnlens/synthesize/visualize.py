@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.model.model import Model
-from cnnlens.progress import Step
+from cnnlens.progress import Step, Words
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import Fourier, Image
 from cnnlens.synthesize.maco import transparency
@@ -77,15 +77,21 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureStep(Step):
-    """Steps of all images so far; their mean objective, and the pictures that this one finished.
+    """Steps of all images so far, and the pictures that this one finished.
 
+    `values` (N,) are the objectives, where they were computed; `value`, their mean, waits for them.
     `number` is the steps of each image; `state` gives what these need to go on from here.
     """
 
-    value: float
+    values: Tensor
     pictures: tuple[Picture, ...] = ()
     number: int = 0
     state: Callable[[], dict[str, Any]] | None = None
+
+    @property
+    def value(self) -> float:
+        """Mean objective."""
+        return float(self.values.mean())
 
 
 def visualize(
@@ -188,9 +194,10 @@ def _ascend(
         batch_size=batch_size,
         state=state,
     )
-    traces = [] if state is None else list(state["rows"]["trace"].unbind(1))
+    known = [] if state is None else state["rows"]["trace"].unbind(1)
+    traces = [values.to(model.device) for values in known]
     for step in steps:
-        traces.append(step.values.cpu())
+        traces.append(step.values)  # read in the end
         if step.done < step.total:
             state_now = partial(_with_trace, step.state, traces)
             yield replace(_step(step, len(objectives)), state=state_now)
@@ -213,18 +220,17 @@ def _better(model: Model, objectives: Sequence[Objective], last: Tensor, best: T
 
 def _with_trace(state: Callable[[], dict[str, Any]], traces: Sequence[Tensor]) -> dict[str, Any]:
     found = state()
-    return {**found, "rows": {**found["rows"], "trace": torch.stack(list(traces), 1)}}
+    return {**found, "rows": {**found["rows"], "trace": torch.stack(list(traces), 1).cpu()}}
 
 
 def _step(step: AscentStep, images: int, pictures: tuple[Picture, ...] = ()) -> PictureStep:
-    value = float(step.values.mean())
-    done = step.done * images
+    values = step.values
     return PictureStep(
-        done,
+        step.done * images,
         0,
         unit="steps",
-        note=f"{value:.3g}",
-        value=value,
+        note=Words(lambda: f"{float(values.mean()):.3g}"),
+        values=values,
         pictures=pictures,
         number=step.done,
     )

@@ -26,8 +26,8 @@ from cnnlens.synthesize.invert import (
     invert,
     pair_distance,
 )
+from cnnlens.synthesize.lbfgs import LBFGS
 from cnnlens.synthesize.perturb import dropout
-from cnnlens.synthesize.update import LBFGS
 from tests.model.nets import filled
 
 SIZE = (16, 12)

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import rosen, rosen_der
 from torch import Tensor
 
-from cnnlens.synthesize.update import LBFGS
+from cnnlens.synthesize.lbfgs import LBFGS
 
 Hill = Callable[[np.ndarray], tuple[float, np.ndarray]]
 

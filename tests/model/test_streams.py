@@ -1,0 +1,139 @@
+"""No step of a loop waits for its device, but for a look every few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
+from cnnlens.interpretable.method import split
+from cnnlens.interpretable.trainer import Trainer
+from cnnlens.model import streams
+from cnnlens.model.layers import find_layers
+from cnnlens.model.open import open_model
+from cnnlens.settings import InvertSettings, VisualizeSettings
+from cnnlens.settings.finetune import CglSettings
+from cnnlens.settings.synthesize import StyleSettings
+from cnnlens.synthesize.invert import features, invert
+from cnnlens.synthesize.objective import along, channel, logit, response
+from cnnlens.synthesize.style import transfer
+from cnnlens.synthesize.visualize import visualize
+from tests.interpretable import test_cgl_training as cgl
+from tests.interpretable import test_trainer as training
+from tests.model.reads import Reads
+from tests.synthesize import test_invert as inverting
+from tests.synthesize.nets import Small, model_of
+
+LOOPS = (
+    "synthesize.slope",
+    "synthesize.invert",
+    "synthesize.style",
+    "interpretable.trainer",
+)
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look as seldom as at a GPU."""
+    for name in LOOPS:
+        monkeypatch.setattr(f"cnnlens.{name}.look_every", lambda device: streams.LOOK)
+
+
+def waits(steps: Iterator[object], skip: int, count: int, *but: str) -> list[str]:
+    """What the next `count` steps read, after `skip`."""
+    for _ in range(skip):
+        next(steps)
+    with Reads(*but) as reads:
+        for _ in range(count):
+            next(steps)
+    return reads.found
+
+
+def test_the_counter_sees_what_waits() -> None:
+    x = torch.arange(4.0)
+    with Reads() as reads:
+        _ = float(x.sum()), bool(x.any()), x.tolist(), x[x > 1], x.sum().item(), x.numpy(), x.cpu()
+        x[x > 2] = 0
+        assert x[1:2] + x[torch.tensor([1])] is not None
+    assert len(reads.found) == 8
+    assert set(reads.found) == {"test_streams.py:test_the_counter_sees_what_waits"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        VisualizeSettings(steps=20),
+        VisualizeSettings(steps=20, l2=0.01, blur=0.5, blur_every=2),
+        VisualizeSettings(steps=20, views=3, tv=0.1, alpha=0.1),
+        VisualizeSettings(steps=20, method="maco"),
+    ],
+    ids=["default", "edits", "views", "maco"],
+)
+def test_a_step_of_visualize_waits_for_nothing(seldom: None, settings: VisualizeSettings) -> None:
+    model = model_of(Small())
+    layer = find_layers(model).resolve("last")
+    direction = torch.randn(layer.units).numpy()
+    goals = [response(layer, 0), channel(layer, 1), along(layer, direction, "a")]
+    assert waits(visualize(model, goals, settings), 2, 6) == []
+    looks = waits(visualize(model, goals, settings), 2, 8)  # one look among them
+    assert 1 <= len(looks) <= 2
+    if settings.method != "maco":
+        assert waits(visualize(model, [logit(1, rivals=0.5)], settings), 2, 6) == []
+
+
+def test_a_step_of_invert_waits_for_nothing(seldom: None) -> None:
+    model = inverting.model_of(inverting.small_net())
+    layer, photo = inverting.place(model), inverting.photo()
+    target = features(model, layer, photo)
+    for settings in (InvertSettings(steps=40), InvertSettings(steps=40, tv=0, alpha=0)):
+        # drawn-back trials among them
+        assert waits(invert(model, layer, target, photo, settings), 17, 6) == []
+        assert waits(invert(model, layer, target, photo, settings), 1, 6) == []
+
+
+def test_a_step_of_style_waits_for_nothing(seldom: None) -> None:
+    model = inverting.model_of(inverting.small_net())
+    layer = inverting.place(model)
+    pictures = inverting.photo(0), inverting.photo(1)
+    steps = transfer(model, *pictures, [layer], [layer], StyleSettings(steps=20))
+    assert waits(steps, 1, 6) == []
+
+
+@pytest.mark.parametrize("method", ["icnn", "none"])
+@pytest.mark.parametrize("loss", ["softmax", "logistic"])
+def test_a_step_of_training_waits_for_nothing(seldom: None, method: str, loss: str) -> None:
+    trainer = training.build(method, epochs=1, loss=loss, batch_size=2)
+    steps = trainer.run()
+    assert waits(steps, 1, 6) == []
+    assert len(waits(steps, 0, 1)) == 1  # the last step of all is looked at, and so is every eighth
+
+
+def test_a_step_of_concept_groups_waits_for_nothing(seldom: None) -> None:
+    model = open_model("zoo:demo_net", image_size=(32, 32))
+    examples = cgl.shapes(model)
+    settings = CglSettings(groups=2)
+    method = Grouped(ConceptGroups(grouped_layers(model, (), 2), settings, 0))
+    parts = split(examples.labels, 0.25, 0)
+    often = replace(cgl.SETTINGS, batch_size=4)
+    assert waits(Trainer(model.net, examples, *parts, method, often).run(), 1, 4) == []
+
+
+def test_numbers_read_late_are_those_read_at_once(
+    seldom: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def searched() -> list[tuple[float, float]]:
+        model = inverting.model_of(inverting.small_net())
+        layer, photo = inverting.place(model), inverting.photo()
+        target = features(model, layer, photo)
+        steps = list(invert(model, layer, target, photo, InvertSettings(steps=40)))
+        return [(step.error, step.objective) for step in steps]
+
+    late = searched()
+    monkeypatch.setattr("cnnlens.synthesize.invert.look_every", lambda device: 1)
+    monkeypatch.setattr("cnnlens.synthesize.slope.look_every", lambda device: 1)
+    at_once = searched()
+    assert late[: len(at_once)] == at_once
+    assert set(late[len(at_once) :]) <= {at_once[-1]}
