@@ -32,9 +32,10 @@ def store_key(model: Model, images: ImageSet, layer: Layer, settings: ExtractSet
 
 
 def _store_key(model: Model, images: ImageSet, place: str, dtype: str) -> StoreKey:
+    how = {**model.preprocess.key, "squash": images.aligned, **model.numerics}
     return StoreKey(
         model=model.fingerprint,
-        preprocess=json.dumps({**model.preprocess.key, "squash": images.aligned}, sort_keys=True),
+        preprocess=json.dumps(how, sort_keys=True),
         data=images.fingerprint,
         place=place,
         dtype=dtype,
@@ -215,6 +216,7 @@ def extract(
         when over 5 % of the images are damaged, activations are not finite, or the disk is full.
     """
     settings, run = settings or ExtractSettings(), run or RunSettings()
+    model = model.computing(run.precision)
     share = share or Share()
     missing = share.from_first(
         lambda: [

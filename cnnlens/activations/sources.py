@@ -24,8 +24,11 @@ from cnnlens.model.device import in_batches
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
+from cnnlens.model.streams import fetched, overlaps, sent
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
+
+Waiting = Callable[[], tuple[list[np.ndarray], np.ndarray | None]]  # maps and logits, of a pass
 
 
 @dataclass
@@ -60,34 +63,33 @@ class Forward:
         pixels : torch.Tensor
             (N, C, H, W), uint8, on any device.
         """
+        return self.begin(pixels)()
+
+    def begin(self, pixels: Tensor) -> Waiting:
+        """Start a pass; what is returned waits for its results."""
         with self.model.in_use():
             parts, self.limit = in_batches(
                 len(pixels), self.limit, lambda rows: self._run(pixels[rows]), self.model
             )
-        maps = [
-            np.concatenate(p) if len(p) > 1 else p[0]
-            for p in zip(*(m for m, _ in parts), strict=True)
-        ]
-        return maps, np.concatenate([o for _, o in parts]) if self.logits else None
+        return lambda: self._joined([wait() for wait in parts])
 
-    def _run(self, pixels: Tensor) -> tuple[list[np.ndarray], np.ndarray | None]:
+    def _joined(self, parts: list[list[np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray | None]:
+        found = [np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True)]
+        return (found[:-1], found[-1]) if self.logits else (found, None)
+
+    def _run(self, pixels: Tensor) -> Callable[[], list[np.ndarray]]:
         count = len(pixels)
         if self.model.batch and count < self.model.batch:  # a fixed batch is filled up
             filler = pixels[-1:].expand(self.model.batch - count, -1, -1, -1)
             pixels = torch.cat([pixels, filler])
-        x = self.model.preprocess.normalize(pixels.to(self.model.device, non_blocking=True))
+        x = self.model.laid_out(self.model.preprocess.normalize(sent(pixels, self.model.device)))
         places = [layer.place for layer in self.layers]
         # not inference mode: what a network caches must serve gradients later
-        with torch.no_grad():
+        with torch.no_grad(), self.model.autocast():
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
-        maps = [_array(v, count) for v in values]
-        if not self.logits:
-            return maps, None
-        return maps, _array(class_scores(output, len(x), self.model.head), count)
-
-
-def _array(value: Tensor, count: int) -> np.ndarray:
-    return value[:count].float().cpu().contiguous().numpy()
+        if self.logits:
+            values = [*values, class_scores(output, len(x), self.model.head)]
+        return fetched([value[:count] for value in values])
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,28 @@ def passes(
     CnnlensError
         When more than 5 % of all images are damaged, or activations are not finite.
     """
+    begun: tuple[Batch, Waiting] | None = None  # on a device that goes on while results come back
+    ahead = overlaps(forward.model.device)
+    for batch in _read(forward, images, batch_size, workers, blocks, skipped):
+        now = batch, forward.begin(batch.pixels) if len(batch.indices) else _nothing(forward)
+        if begun is not None:
+            yield _finished(forward, images, *begun)
+        begun = now if ahead else None
+        if not ahead:
+            yield _finished(forward, images, *now)
+    if begun is not None:
+        yield _finished(forward, images, *begun)
+
+
+def _read(
+    forward: Forward,
+    images: ImageSet,
+    batch_size: int,
+    workers: int,
+    blocks: Sequence[range] | None,
+    skipped: Sequence[tuple[str, str]],
+) -> Iterator[Batch]:
+    """Read batches, empty ones where a block ends with damaged images; raise on too many of these."""
     damaged = list(skipped)
     for batch in batches(
         images, forward.model.preprocess, batch_size=batch_size, workers=workers, blocks=blocks
@@ -136,17 +160,24 @@ def passes(
             damaged += batch.skipped
             check_skipped(damaged, len(images.paths))
             check_classes(images, damaged)
-        if len(batch.indices) == 0:  # all that was left was damaged
-            if batch.ends:
-                none = [np.empty((0, *layer.shape), np.float32) for layer in forward.layers]
-                yield Pass(batch, none, None)
-            continue
-        maps, logits = forward(batch.pixels)
-        for layer, values in zip(forward.layers, maps, strict=True):
-            if values.shape[1:] != layer.shape:
-                raise CnnlensError(f"layer '{layer.name}' changes its output size between images")
-            _check_finite(layer.name, values, [images.paths[i] for i in batch.indices])
-        yield Pass(batch, maps, logits)
+        if len(batch.indices) or batch.ends:
+            yield batch
+
+
+def _nothing(forward: Forward) -> Waiting:
+    """Return what comes of no images."""
+    none = [np.empty((0, *layer.shape), np.float32) for layer in forward.layers]
+    return lambda: (none, None)
+
+
+def _finished(forward: Forward, images: ImageSet, batch: Batch, wait: Waiting) -> Pass:
+    """Wait for a batch's results, and check them."""
+    maps, logits = wait()
+    for layer, values in zip(forward.layers, maps, strict=True):
+        if values.shape[1:] != layer.shape:
+            raise CnnlensError(f"layer '{layer.name}' changes its output size between images")
+        _check_finite(layer.name, values, [images.paths[i] for i in batch.indices])
+    return Pass(batch, maps, logits)
 
 
 def _check_finite(layer: str, values: np.ndarray, paths: list[str]) -> None:
@@ -235,6 +266,7 @@ class ModelSource:
     def __init__(
         self, model: Model, images: ImageSet, layers: Sequence[Layer], run: RunSettings
     ) -> None:
+        model = model.computing(run.precision)
         self._forward = Forward(model, layers, logits=False, limit=even_batch(run.batch_size))
         self._images, self._run = images, run
         self._blocks = block_ranges(len(images.paths), block_size(self._forward.limit))

@@ -47,7 +47,7 @@ class StoreKey:
 
 WORDS = {
     "model": "another model (or other weights)",
-    "preprocess": "other preprocessing",
+    "preprocess": "other preprocessing, or another --precision",
     "data": "other images (or the folder has changed since)",
     "place": "another layer",
     "dtype": "another --dtype",

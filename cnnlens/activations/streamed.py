@@ -63,6 +63,7 @@ class ModelMaps:
     def __init__(
         self, model: Model, images: ImageSet, layer: Layer, run: RunSettings, positions: np.ndarray
     ) -> None:
+        model = model.computing(run.precision)
         self._forward = Forward(model, [layer], logits=False, limit=even_batch(run.batch_size))
         self._images, self._run = images, run
         self._rows = chunk_shape(layer.shape, np.dtype(np.float32).itemsize)[0]

@@ -59,6 +59,7 @@ class Ablate(Measurement):
 
     name, panel = "ablate", "Measure units"
     asks, settings_types = AblateInputs, (AblateSettings,)
+    uses = ("device", "batch_size", "workers")
     kinds, vectors, pictured = ("classes", "parts"), True, ""
     sections = (("ablate", page_part("ablate_files.ablations")),)
     probes = (("", "model.classes.probe_scores", "activations.sources.probe"),)

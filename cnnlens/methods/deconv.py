@@ -41,6 +41,7 @@ class Deconv(Pictured):
 
     name, panel = "deconv", "Look at units"
     asks, settings_types = DeconvInputs, (DeconvSettings,)
+    uses = ("device", "batch_size", "workers")
     sections = (("deconv", page_part("sections.projections")),)
     probes = (("", "attribution.deconv.probe"),)
     noun, columns = "unit", ("layer", "picture", "activation", "first image")

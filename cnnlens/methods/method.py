@@ -85,7 +85,7 @@ class Method:
     #: its settings, and those of what it is made of
     settings_types: ClassVar[tuple[type[Settings], ...]] = ()
     #: what of `RunSettings` it depends on
-    uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers")
+    uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers", "precision")
     several: ClassVar[str] = "layers"  # what its summaries are of
     sections: ClassVar[tuple[Gather, ...]] = ()  # its parts of the page
     #: whether it works on the workspace's model; else it works on finished workspaces, of which

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnlens.errors import UsageError
 from cnnlens.model.device import borrowed
 from cnnlens.model.preprocess import Preprocess
 
@@ -52,6 +53,8 @@ class Model:
         Whether its classifier was cut off: its outputs are features, no scores of classes.
     epoch : float or None
         Of its training, where its file says it.
+    precision : str
+        Of passes that only read activations and scores: "float32", "bfloat16" or "float16".
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
     """
@@ -71,6 +74,7 @@ class Model:
     head: str | None = None
     headless: bool = False
     epoch: float | None = None
+    precision: str = "float32"
     lent_to: torch.device | None = None
 
     @property
@@ -87,6 +91,38 @@ class Model:
     def has_random_weights(self) -> bool:
         """Whether nobody has trained it, as far as that is known."""
         return any("random weights" in note for note in self.notes)
+
+    def computing(self, precision: str) -> Model:
+        """Return it with passes that only read in a precision; float32 leaves it as it is.
+
+        Raises
+        ------
+        UsageError
+            For float16 on the CPU, which has no arithmetic of its own for it.
+        """
+        if precision in ("float32", self.precision):
+            return self
+        device = self.lent_to or self.device
+        if precision == "float16" and device.type == "cpu":
+            raise UsageError("--precision float16 is for a GPU", "on the CPU: --precision bfloat16")
+        return replace(self, precision=precision)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within this block the network computes in its precision; weights stay as they are."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.precision))
+
+    def laid_out(self, x: torch.Tensor) -> torch.Tensor:
+        """Lay an input (N, C, H, W) out as its precision is fastest: channels last on CUDA."""
+        if self.precision == "float32" or x.device.type != "cuda" or x.ndim != 4:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What results depend on besides: the precision, where it is not the usual one."""
+        return {} if self.precision == "float32" else {"precision": self.precision}
 
     def __repr__(self) -> str:
         height, width = self.preprocess.size

@@ -8,10 +8,12 @@ nothing: what people see is read when it is drawn, what must be checked is looke
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -55,3 +57,41 @@ def exact(device: torch.device) -> torch.dtype:
     import torch
 
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def overlaps(device: torch.device) -> bool:
+    """Whether results come back while the device computes the next ones."""
+    return device.type == "cuda"
+
+
+def fetched(values: Sequence[Tensor]) -> Callable[[], list[np.ndarray]]:
+    """Bring tensors to the host, as float32 arrays; who calls what is returned waits for them.
+
+    From CUDA they come on a stream of their own, into pinned memory: the device goes on meanwhile.
+    """
+    import torch
+
+    values = [value.float().contiguous() for value in values]
+    if not values or values[0].device.type != "cuda":
+        arrays = [value.cpu().numpy() for value in values]
+        return lambda: arrays
+    stream = _back(values[0].device)
+    stream.wait_stream(torch.cuda.current_stream(values[0].device))
+    with torch.cuda.stream(stream):
+        there = [torch.empty(v.shape, pin_memory=True).copy_(v, non_blocking=True) for v in values]
+        arrived = stream.record_event()
+    for value in values:
+        value.record_stream(stream)  # its memory is not given away before it is copied
+
+    def wait() -> list[np.ndarray]:
+        arrived.synchronize()
+        return [value.numpy() for value in there]
+
+    return wait
+
+
+@lru_cache(maxsize=8)
+def _back(device: torch.device) -> torch.cuda.Stream:
+    import torch
+
+    return torch.cuda.Stream(device)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from cnnlens.errors import UsageError
 from cnnlens.settings.option import Field, fields_of, option, seed_option, values_of
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 ORDERS = ("alphabetical", "natural")  # of class folders
 Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
@@ -287,7 +288,8 @@ class DataSettings(Settings):
 
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """How to run, not what to compute: results do not depend on these (beyond rounding).
+    """How to run, not what to compute: results do not depend on these, beyond rounding, which
+    `precision` decides; what was measured is redone where that changes.
 
     Attributes
     ----------
@@ -297,6 +299,8 @@ class RunSettings(Settings):
         Images that go through it at once.
     workers : int
         Threads that decode images.
+    precision : str
+        Of passes that only read activations and class scores: all but those that follow a gradient.
     seed : int
         Of everything random.
     shard : str or None
@@ -312,6 +316,13 @@ class RunSettings(Settings):
         panel="Run",
     )
     workers: int = option(4, "Threads that read images.", least=0, panel="Run")
+    precision: str = option(
+        "float32",
+        "Of forward passes that measure; others are for a GPU. Steps that follow a gradient stay "
+        "in float32.",
+        choices=PRECISIONS,
+        panel="Run",
+    )
     seed: int = seed_option()
     shard: str | None = option(
         None, "Compute this share of the activations and stop: 1/4 … 4/4 in any order, for batch "

@@ -110,7 +110,8 @@ class Checkpoints:
     def _opened(self, spec: str) -> Model:
         from cnnlens.model.open import open_model
 
-        return open_model(spec, device=self._study.run.device, **self._options)
+        model = open_model(spec, device=self._study.run.device, **self._options)
+        return model.computing(self._study.run.precision)
 
     def _settle(self, notes: Sequence[str]) -> None:
         """Let the study be about one of them; say what was assumed, and the order."""

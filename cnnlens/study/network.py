@@ -53,7 +53,7 @@ class Network:
 
         recalled = self.workspace.recalled
         if self.spec is not None and not isinstance(self.spec, str):
-            return self._as_fed(recalled(self.spec))
+            return self._as_fed(recalled(self.spec)).computing(self.run.precision)
         known = self.workspace.model_options
         if self.spec is None:
             if known is None:
@@ -70,6 +70,7 @@ class Network:
         # what was said of this model before still holds
         self.options = self.opening.as_arguments(known)
         model = open_model(spec, device=self.run.device, **self.options)
+        model = model.computing(self.run.precision)
         before = model.classes
         if self.options["classes"] is None:
             model = recalled(model)

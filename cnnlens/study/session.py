@@ -260,6 +260,7 @@ class Study(Network):
         """
         preprocess = self.model.preprocess.key
         key: dict[str, Any] = {"model": self.model.fingerprint, "preprocess": preprocess}
+        key |= self.model.numerics
         if layer is not None:
             key["place"] = layer.place.key
         if images is not None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from cnnlens.activations.sources import Forward, Pass, passes
+from cnnlens.data.open import open_data
 from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
 from cnnlens.interpretable.method import split
 from cnnlens.interpretable.trainer import Trainer
@@ -21,6 +26,7 @@ from cnnlens.synthesize.invert import features, invert
 from cnnlens.synthesize.objective import along, channel, logit, response
 from cnnlens.synthesize.style import transfer
 from cnnlens.synthesize.visualize import visualize
+from tests.activations.little import layers_of, little_model, write_pictures
 from tests.interpretable import test_cgl_training as cgl
 from tests.interpretable import test_trainer as training
 from tests.model.reads import Reads
@@ -137,3 +143,56 @@ def test_numbers_read_late_are_those_read_at_once(
     at_once = searched()
     assert late[: len(at_once)] == at_once
     assert set(late[len(at_once) :]) <= {at_once[-1]}
+
+
+def test_results_come_back_while_the_next_pass_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake device: what is fetched is copied only when somebody waits for it."""
+    images = open_data(write_pictures(tmp_path / "data", 12))
+    model = little_model()
+    forward = Forward(model, layers_of(model), logits=True, limit=5)
+
+    def swept() -> list[Pass]:
+        return list(passes(forward, images, batch_size=5, workers=0))
+
+    expected, events = swept(), []
+
+    def late(values: list[Tensor]) -> Callable[[], list[np.ndarray]]:
+        events.append("begun")
+
+        def wait() -> list[np.ndarray]:
+            events.append("awaited")
+            return [value.float().numpy() for value in values]
+
+        return wait
+
+    monkeypatch.setattr("cnnlens.activations.sources.fetched", late)
+    monkeypatch.setattr("cnnlens.activations.sources.overlaps", lambda device: True)
+    found = swept()
+    assert events == ["begun", "begun", "awaited", "begun", "awaited", "awaited"]
+    assert len(found) == len(expected) == 3
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.batch.indices, other.batch.indices)
+        assert one.logits is not None and np.array_equal(one.logits, other.logits)
+        assert all(np.array_equal(a, b) for a, b in zip(one.maps, other.maps, strict=True))
+
+
+def test_only_what_goes_to_cuda_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, object]] = []
+
+    def pin(tensor: Tensor) -> Tensor:
+        calls.append(("pinned", None))
+        return tensor
+
+    def to(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+        calls.append((str(device), non_blocking))
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    monkeypatch.setattr(Tensor, "is_pinned", lambda tensor: False)
+    monkeypatch.setattr(Tensor, "to", to)
+    x = torch.zeros(2)
+    streams.sent(x, torch.device("cuda", 0))
+    streams.sent(x, torch.device("cpu"))
+    assert calls == [("pinned", None), ("cuda:0", True), ("cpu", False)]

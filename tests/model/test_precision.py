@@ -1,0 +1,76 @@
+"""Passes that only read can be computed in less than float32; what is measured then is another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cnnlens.activations.extract import extract, store_path
+from cnnlens.activations.sources import Forward, ModelSource
+from cnnlens.activations.store import Store
+from cnnlens.data.open import open_data
+from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.settings import RunSettings
+from cnnlens.study.session import Study
+from cnnlens.study.workspace import Workspace
+from tests.activations.little import SIZE, layers_of, little_model, write_pictures
+
+HALF = RunSettings(precision="bfloat16", workers=0)
+
+
+def test_a_pass_is_torchs_own_autocast() -> None:
+    model = little_model()
+    layers = layers_of(model)
+    pixels = torch.randint(0, 256, (4, 3, *SIZE)).byte()
+    maps, logits = Forward(model.computing("bfloat16"), layers, logits=True, limit=4)(pixels)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model.net(model.preprocess.normalize(pixels)).float()
+    np.testing.assert_array_equal(logits, expected.numpy())
+    plain, _ = Forward(model, layers, logits=False, limit=4)(pixels)
+    for half, whole in zip(maps, plain, strict=True):
+        assert half.dtype == np.float32 and not np.array_equal(half, whole)
+        np.testing.assert_allclose(half, whole, atol=0.02 * np.abs(whole).max())
+    assert all(p.dtype == torch.float32 for p in model.net.parameters())
+
+
+def test_a_store_of_another_precision_is_another(tmp_path: Path) -> None:
+    images = open_data(write_pictures(tmp_path / "data", 12))
+    model = little_model()
+    layers = layers_of(model)[:1]
+
+    def filled(run: RunSettings, force: bool = False) -> int:
+        return len(list(extract(model, images, layers, tmp_path, run=run, force=force)))
+
+    def stored() -> np.ndarray:
+        with Store(store_path(tmp_path, layers[0])) as store:
+            return np.concatenate([maps for _, maps in store.batches()])
+
+    assert filled(HALF) and not filled(HALF)  # it is there
+    half = stored()
+    with pytest.raises(CnnlensError, match="another --precision"):
+        filled(RunSettings(workers=0))
+    assert filled(RunSettings(workers=0), force=True)
+    assert not np.array_equal(half, stored())
+
+    streamed: list[np.ndarray] = []
+    source = ModelSource(model, images, layers, HALF)
+    list(source.sweep([lambda _, maps: streamed.append(maps)]))
+    np.testing.assert_array_equal(np.concatenate(streamed), half)
+
+
+def test_results_of_another_precision_are_redone(tmp_path: Path) -> None:
+    def key(run: RunSettings) -> dict[str, object]:
+        return Study(Workspace(tmp_path), little_model(), run=run).key()
+
+    assert key(HALF)["precision"] == "bfloat16"
+    assert key(RunSettings()) == {k: v for k, v in key(HALF).items() if k != "precision"}
+
+
+def test_half_precision_on_the_cpu_is_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="float16 is for a GPU"):
+        little_model().computing("float16")
+    with pytest.raises(UsageError, match="float8"):
+        RunSettings(precision="float8")
