@@ -14,7 +14,6 @@ from cnnlens.data.batches import Skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decoded import Decoded, decoded_steps
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.streams import sent
 from cnnlens.progress import Step, followed
 
 if TYPE_CHECKING:
@@ -75,7 +74,10 @@ class Labelled:
 
         pixels = self.pixels[indices]
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
-        return self.preprocess.normalize(sent(pixels, self.device or pixels.device))
+        device = self.device or pixels.device
+        if device.type == "cuda" and not pixels.is_cuda:  # nobody waits for pinned memory
+            pixels = pixels.pin_memory().to(device, non_blocking=True)
+        return self.preprocess.normalize(pixels.to(device))
 
 
 def read_labelled(
