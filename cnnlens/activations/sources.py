@@ -151,7 +151,7 @@ def _read(
     blocks: Sequence[range] | None,
     skipped: Sequence[tuple[str, str]],
 ) -> Iterator[Batch]:
-    """Read batches, empty ones where a block ends with damaged images; raise on too many of these."""
+    """Read batches, empty ones where a block ends with damaged images; too many of these raise."""
     damaged = list(skipped)
     for batch in batches(
         images, forward.model.preprocess, batch_size=batch_size, workers=workers, blocks=blocks
