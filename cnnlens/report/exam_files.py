@@ -41,8 +41,9 @@ class ExaminedLabel(Shown):
         What its method chooses without the images that examine.
     images, shown : int
         Images that examine; those of them that show the label.
-    told_by : str
-        What tells whether it is there: "classes", "label maps" or an "encoder".
+    told_by : str or None
+        What tells whether it is there: "classes", "label maps" or an "encoder"; None: an earlier
+        version did not say.
     intervals : mapping of str to (float or None, float or None, float or None)
         Of each score its interval, and its mean where images are shuffled.
     """
@@ -63,7 +64,7 @@ class ExaminedLabel(Shown):
     images: int
     shown: int
     intervals: Mapping[str, tuple[float | None, float | None, float | None]]
-    told_by: str = ""
+    told_by: str | None = None
 
     @property
     def verdict(self) -> str:
