@@ -43,7 +43,7 @@ def threshold(values: np.ndarray, share: Fraction) -> float:
     for v in np.unique(ordered):
         above = len(ordered) - int(np.searchsorted(ordered, v, side="right"))
         if Fraction(above) <= share * len(ordered):
-            return v
+            return v + v.dtype.type(0)  # -0 and 0 are one: which of them was found says the order
     raise AssertionError("the largest value always qualifies")
 
 
