@@ -14,9 +14,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnnlens.errors import CnnlensError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -83,6 +86,11 @@ class Share:
         """Give those of some items that are this share's: every N-th."""
         return items[self.number :: self.of]
 
+    def run_of(self, items: Sequence[T]) -> Sequence[T]:
+        """Give those of some items that are this share's, where each has a run of them in turn."""
+        first, behind = (len(items) * n // self.of for n in (self.number, self.number + 1))
+        return items[first:behind]
+
     @property
     def leads(self) -> bool:
         """Whether this process writes and shows results."""
@@ -115,6 +123,29 @@ class Share:
             dist.all_gather_object(held, value)
         return held
 
+    def at_first(self, value: T) -> list[T]:
+        """Give every process's value, in the order of their numbers, to the first; else nothing."""
+        if not self.joined:
+            return [value]
+        import torch.distributed as dist
+
+        held: list[Any] = [None] * self.of
+        with _together():
+            dist.gather_object(value, held if self.leads else None, 0)
+        return held if self.leads else []
+
+    def add_up(self, counts: np.ndarray) -> None:
+        """Replace integers, contiguous, by the sums over all processes: exact, in any order."""
+        if not self.joined:
+            return
+        import torch
+        import torch.distributed as dist
+
+        if counts.dtype.kind != "i" or not counts.flags.c_contiguous:
+            raise ValueError(f"sums of {counts.dtype} depend on their order, or this is a view")
+        with _together():
+            dist.all_reduce(torch.from_numpy(counts))
+
     def wait(self) -> Iterator[None]:
         """Wait until all processes are here, in small steps.
 
@@ -140,6 +171,9 @@ class Share:
             return more
         with _together():
             return int(_Joined.table.add(f"count {name}", more))
+
+
+ALL = Share()  # of a run that is one process's
 
 
 @contextmanager

@@ -66,6 +66,9 @@ def fill(
         join_blocks(writers, images)
     for _ in share.wait():
         yield tally.step(0)
+    if not share.is_apart:
+        for writer in writers:
+            writer.see()
 
 
 class _Tally:

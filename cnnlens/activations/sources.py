@@ -18,6 +18,7 @@ from cnnlens.activations.chunks import block_ranges, block_size, even_batch
 from cnnlens.activations.store import Store
 from cnnlens.data.batches import Batch, batches, check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
+from cnnlens.distributed import ALL, Share
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
 from cnnlens.model.device import in_batches
@@ -234,6 +235,7 @@ class StoreSource:
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = stores
         self.limits: Sequence[int] = [store.shape[0] for store in stores]
+        self.total = sum(self.limits)
         self.shapes: Sequence[tuple[int, int, int]] = [store.shape[1:] for store in stores]
 
     @property
@@ -241,15 +243,24 @@ class StoreSource:
         """Damaged images, which have no rows."""
         return [(p, r) for p, r in self.stores[0].skipped]
 
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer all batches of its layer, in the data's order."""
-        total = sum(self.limits)
+    def sweep(self, observers: Sequence[Observer], share: Share = ALL) -> Iterator[Step]:
+        """Show every observer the batches of its layer, in the data's order: all, or a share."""
         done = 0
         for store, observe in zip(self.stores, observers, strict=True):
-            for positions, maps in store.batches():
+            for positions, maps in _batches(store, share):
                 observe(positions, maps)
                 done += len(positions)
-                yield Step(done, total)
+                yield Step(done, self.total)
+
+
+def _batches(store: Store, share: Share) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions and maps of a share of the rows."""
+    mine = np.zeros(len(store), bool)
+    mine[share.run_of(range(len(store)))] = True
+    positions = store.positions
+    for rows, maps in store.blocks(mine):
+        kept = mine[rows]
+        yield positions[rows[kept]], maps if kept.all() else maps[kept]
 
 
 class ModelSource:
@@ -270,13 +281,15 @@ class ModelSource:
         self._forward = Forward(model, layers, logits=False, limit=even_batch(run.batch_size))
         self._images, self._run = images, run
         self._blocks = block_ranges(len(images.paths), block_size(self._forward.limit))
-        self.limits: Sequence[int] = [len(images.paths)] * len(layers)
+        self.total = len(images.paths)
+        self.limits: Sequence[int] = [self.total] * len(layers)
         self.shapes: Sequence[tuple[int, int, int]] = [layer.shape for layer in layers]
         self.skipped: list[tuple[str, str]] = []
 
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer all batches of its layer, in one forward pass for all layers."""
-        total = len(self._images.paths)
+    def sweep(self, observers: Sequence[Observer], share: Share = ALL) -> Iterator[Step]:
+        """Show every observer the batches of its layer, in one forward pass for all layers: all,
+        or those of a share of the blocks.
+        """
         self.skipped = []
         with self._forward.model.in_use():
             for one in passes(
@@ -284,12 +297,12 @@ class ModelSource:
                 self._images,
                 batch_size=self._forward.limit,
                 workers=self._run.workers,
-                blocks=self._blocks,
+                blocks=share.run_of(self._blocks),
             ):
                 self.skipped += one.batch.skipped
                 for observe, values in zip(observers, one.maps, strict=True):
                     observe(one.batch.indices, values)
-                yield Step(one.batch.next, total, limit=self._forward.limit)
+                yield Step(one.batch.next, self.total, limit=self._forward.limit)
 
 
 class SourcesInTurn:

@@ -263,6 +263,17 @@ class StoreWriter:
             raise self._writing_error(error) from error
         self.discard()
 
+    def see(self) -> None:
+        """Wait until this machine, too, shows the store that another has joined."""
+        until = time.monotonic() + _SEEN
+        while not self.path.exists():
+            if time.monotonic() > until:
+                raise CnnlensError(
+                    f"{self.path} was joined, and is not seen here",
+                    "repeat the command; all processes must see the same folder",
+                )
+            time.sleep(0.2)
+
     def _writing_error(self, error: OSError | RuntimeError) -> CnnlensError:
         """Name the reason, which HDF5 hides in its message; what was extracted so far is kept."""
         number = re.search(r"errno = (\d+)", str(error))

@@ -11,14 +11,17 @@ CNNs", IJCAI 2021, §4.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
+from cnnlens.activations.shared import SharedSource
 from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
+from cnnlens.distributed import ALL, Share
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.combinations import Combinations
 from cnnlens.measure.dissection import Concepts, Dissection
@@ -36,6 +39,8 @@ from cnnlens.measure.masks import MaskPixels, TopValues, mask_pixels
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.progress import Step, followed
 from cnnlens.settings import DissectSettings
+
+LABELS = 1024  # images whose labels a process reads before it gives them to the others
 
 
 def dissect(
@@ -63,7 +68,7 @@ def dissect(
     Returns
     -------
     list of Dissection
-        One per layer.
+        One per layer; none where this is not the first of the processes that share the source.
 
     Raises
     ------
@@ -77,6 +82,7 @@ def dissect_steps(
     source: Source, data: Broden, settings: DissectSettings, workers: int
 ) -> Generator[Step, None, list[Dissection]]:
     """Do what `dissect` does, step by step, for callers that want to stop or draw in between."""
+    share = source.share if isinstance(source, SharedSource) else ALL
     pairs = zip(source.shapes, source.limits, strict=True)
     first = [_First(shape, limit, settings) for shape, limit in pairs]
     for step in source.sweep(first):
@@ -89,18 +95,33 @@ def dissect_steps(
     keep = settings.chance > 0 or settings.formula > 0
     book = LabelCache(space, len(data.paths), keep=keep, by_concept=compat)
     if book.keep:
-        for done in book.store_all(seen, workers):
-            yield Step(done, len(seen), "labels")
+        yield from _labels(book, first[0].mine, len(seen), workers, share)
+    parts = share.from_first(lambda: max(1, workers))  # that all count the same runs of units
     permuted = permutations(book, settings.chance, settings.seed)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         table = combinations(book, seen) if settings.formula else None
-        second = [_Second(f, book, permuted, settings, pool, max(1, workers), table) for f in first]
+        second = [_Second(f, book, permuted, settings, pool, parts, table) for f in first]
         for step in source.sweep(second):
             yield Step(step.done, step.total, "counting")
     found = []
-    for look in second:
+    for look in second if share.leads else ():
         found.append((yield from look.result(settings)))
     return found
+
+
+def _labels(
+    book: LabelCache, mine: Sequence[int], total: int, workers: int, share: Share
+) -> Iterator[Step]:
+    """Keep the labels of all images; each process of a run reads those of its own rows."""
+    rounds = max(share.gathered(-(-len(mine) // LABELS)))
+    done = 0
+    for start in range(0, rounds * LABELS, LABELS):
+        some = mine[start : start + LABELS]
+        for read in book.store_all(some, workers):
+            yield Step(done + read, total, "labels")
+        for _ in share.wait():
+            yield Step(done + len(some), total, "labels")
+        done += book.exchange(some, share)
 
 
 class _First:
@@ -110,12 +131,20 @@ class _First:
         self.values = TopValues(settings.kept_share, shape[0], limit * shape[1] * shape[2])
         self.top = TopImages(shape, settings.top) if settings.top else None
         self.positions: list[int] = []
+        self.mine: Sequence[int] = self.positions  # what this process itself has looked at
 
     def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
         self.positions += positions.tolist()
         self.values.update(maps)
         if self.top:
             self.top.update(positions, maps)
+
+    def put_together(self, share: Share) -> None:
+        """Go on with what all processes of a run have seen (see `SharedObserver`)."""
+        self.values.put_together(share)
+        if self.top:
+            self.top.put_together(share)
+        self.positions = [*chain(*share.gathered(self.positions))]
 
 
 class _Second:
@@ -135,7 +164,8 @@ class _Second:
         self.thresholds = first.values.thresholds()
         self._units = slices(len(self.thresholds), parts)
         self._top, self._images = first.top, len(first.positions)
-        self._range = first.values.lowest, first.values.highest
+        zero = np.float32(0)  # one zero: which of -0 and 0 was found depends on the order
+        self._range = first.values.lowest + zero, first.values.highest + zero
         self._histogram = Histogram(*self._range) if settings.top else None
         self._book, self._permuted, self._pool = book, permuted, pool
         compat = settings.compat == "ndlite"
@@ -162,6 +192,20 @@ class _Second:
             self._formulas.add(positions.tolist(), found, self._pool)
         if self._histogram:
             self._histogram.update(maps)
+
+    def put_together(self, share: Share) -> None:
+        """Go on with what all processes of a run have counted (see `SharedObserver`)."""
+        for counts in (self._counts, *self._null):
+            share.add_up(counts.intersection)
+            share.add_up(counts.area)
+        share.add_up(self._extent.pixels)
+        share.add_up(self._extent.images)
+        if self._histogram:
+            share.add_up(self._histogram.counts)
+        if self._formulas:
+            self._formulas.put_together(share)
+        for bad in share.gathered(self._book.bad):
+            self._book.note_bad(bad)
 
     def _truth(self, position: int) -> GroundTruth | None:
         if position in self._book.bad:

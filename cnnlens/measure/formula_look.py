@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from cnnlens.distributed import Share
 from cnnlens.measure.combinations import Combinations, grouped
 from cnnlens.measure.formulas import Formulas, Search
 from cnnlens.measure.iou import LabelCache
@@ -79,6 +80,11 @@ class FormulaLook:
         for (image, donor), (size, group) in zip(given, groups, strict=True):
             tally.add(part, masks(part, image, size), group, self._table.first[donor])
 
+    def put_together(self, share: Share) -> None:
+        """Give the first process what all processes of a run have counted."""
+        for tally in self._tallies:
+            tally.put_together(share)
+
     def search(self, order: np.ndarray, length: int, beam: int) -> Generator[Step, None, Formulas]:
         """Find every unit's best formula, with labels as they are and shuffled (see `Search`)."""
         search = Search(self._table, order, length, beam)
@@ -104,6 +110,14 @@ class _Tally:
         many = _tally(found.pixels, found.ends, groups, int(groups.max(initial=0)) + 1, records)
         records[:many] += np.array([self._units[part].start, first, 0], np.int32)
         self._files[part].write(records[:many].tobytes())
+
+    def put_together(self, share: Share) -> None:
+        """Let the first process go on with all records; their runs of units must be the same."""
+        for file in self._files:
+            file.seek(0)
+            if every := share.at_first(file.read()):
+                file.seek(0)
+                file.writelines(every)
 
     def of_units(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give every unit's rows of the table and its mask pixels in them, unit by unit."""

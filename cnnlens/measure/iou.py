@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnlens.data.batches import check_skipped
 from cnnlens.data.broden import BadLabels, ConceptSpace
+from cnnlens.distributed import Share
 from cnnlens.measure.masks import MaskPixels, compiled
 
 
@@ -174,8 +175,7 @@ class LabelCache:
         try:
             labels = self.space.labels(position)
         except BadLabels as error:
-            self.bad[position] = (error.path, error.reason)
-            check_skipped(sorted(self.bad.values()), self._images)
+            self.note_bad({position: (error.path, error.reason)})
             return None
         planes = labels.planes.reshape(len(labels.planes), labels.size[0] * labels.size[1])
         present = labels.present
@@ -207,6 +207,24 @@ class LabelCache:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for done, _ in enumerate(pool.map(self.store, positions), 1):
                 yield done
+
+    def exchange(self, positions: Sequence[int], share: Share) -> int:
+        """Give the labels kept of some images to the other processes of a run, and keep theirs.
+
+        Return of how many images they are, in all processes.
+        """
+        mine = {p: (self._sizes[p], self._parts[p]) for p in positions if p in self._parts}
+        every = share.gathered((len(positions), mine, self.bad))
+        for _, theirs, bad in every:
+            self.note_bad(bad)
+            self._sizes |= {position: size for position, (size, _) in theirs.items()}
+            self._parts |= {position: parts for position, (_, parts) in theirs.items()}
+        return sum(count for count, _, _ in every)
+
+    def note_bad(self, bad: dict[int, tuple[str, str]]) -> None:
+        """Note which images have unusable labels; too many raise."""
+        self.bad.update(bad)  # in place: threads note them, too
+        check_skipped(sorted(self.bad.values()), self._images)
 
     def carriers(self, category: int) -> np.ndarray:
         """Positions of the images that carry a category, ascending."""

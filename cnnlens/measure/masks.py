@@ -23,6 +23,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from cnnlens.distributed import Share
+
+SENT = 1 << 26  # bytes that all processes of a run exchange at once
+
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function of arrays; it runs without the interpreter's lock.
@@ -66,6 +70,28 @@ class TopValues:
         _collect(values, self._buffer, self._filled, self._bound, self.lowest, self._keep)
         self.count += values.shape[0] * values.shape[2]
 
+    def put_together(self, share: Share) -> None:
+        """Go on with all that the processes of a run have taken in; nothing is taken in after it.
+
+        Of the `keep` largest values of all, each of N processes has either those above its
+        ⌈keep / N⌉-th, or another has more: only values from the least of these on are sent.
+        """
+        each = -(-self._keep // share.of)
+        mine = [_largest(b[:n], each) for b, n in zip(self._buffer, self._filled, strict=True)]
+        bounds = np.min(share.gathered(np.array(mine, np.float32)), axis=0)
+        at_once = max(1, SENT // (self._keep * 4 * share.of))
+        for start in range(0, len(self._buffer), at_once):
+            units = range(start, min(start + at_once, len(self._buffer)))
+            held = (self._buffer[unit, : self._filled[unit]] for unit in units)
+            some = [v[v >= bounds[unit]] for unit, v in zip(units, held, strict=True)]
+            for unit, *theirs in zip(units, *share.gathered(some), strict=True):
+                values = np.concatenate(theirs)
+                values = np.partition(values, -self._keep) if len(values) > self._keep else values
+                self._filled[unit] = kept = min(len(values), self._keep)
+                self._buffer[unit, :kept] = values[len(values) - kept :]
+        self.lowest = np.min(share.gathered(self.lowest), axis=0)
+        self.count = sum(share.gathered(self.count))
+
     @property
     def highest(self) -> np.ndarray:
         """(C,) float32: the largest activation of each unit."""
@@ -90,6 +116,11 @@ class TopValues:
             values = self._buffer[unit, :filled]
             found[unit] = np.partition(values, filled - 1 - above)[filled - 1 - above]
         return found + np.float32(0)  # one zero: which of -0 and 0 was found depends on the order
+
+
+def _largest(values: np.ndarray, which: int) -> float:
+    """Give the `which`-th largest of some values, counted from 1; -inf where they are fewer."""
+    return float(np.partition(values, -which)[-which]) if len(values) >= which else -np.inf
 
 
 @compiled

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from cnnlens.activations.sources import Source
-from cnnlens.measure.masks import compiled
+from cnnlens.distributed import Share
+from cnnlens.measure.masks import SENT, compiled
 from cnnlens.progress import Step
 
 
@@ -54,6 +55,24 @@ class TopImages:
             old_maps = self.maps[unit][np.where(kept, order, 0)]
             self.maps[unit] = np.where(kept[:, None, None], old_maps, maps[new, unit])
             self.peaks[unit], self.positions[unit] = both[order], places[order]
+
+    def put_together(self, share: Share) -> None:
+        """Go on with what the processes of a run have kept, each of images behind the last one's.
+
+        Equal peaks so keep the data's order.
+        """
+        units, top = self.peaks.shape
+        at_once = max(1, SENT // (self.maps[0].nbytes * share.of))
+        for start in range(0, units, at_once):
+            some = slice(start, start + at_once)
+            every = share.gathered((self.peaks[some], self.positions[some], self.maps[some]))
+            peaks, places, maps = (
+                np.concatenate(kind, axis=1) for kind in zip(*every, strict=True)
+            )
+            order = np.argsort(-peaks, axis=1, kind="stable")[:, :top]
+            self.peaks[some] = np.take_along_axis(peaks, order, axis=1)
+            self.positions[some] = np.take_along_axis(places, order, axis=1)
+            self.maps[some] = np.take_along_axis(maps, order[:, :, None, None], axis=1)
 
 
 class PeakLocations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from cnnlens.settings import ExtractSettings
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
-    from cnnlens.activations.sources import Source
+    from cnnlens.activations.sources import ModelSource, Source, StoreSource
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
 
@@ -40,6 +40,8 @@ class Measurement(Method):
     stored: ExtractSettings | None = ExtractSettings()
     pictured: ClassVar[str] = "top"  #: the setting that counts a unit's pictures; empty: none does
     reader: ClassVar[str]  #: the function of `cnnlens.report` that reads a layer's folder
+    #: whether its `measure` takes a `SharedSource`; else the first process measures
+    measures_shares: ClassVar[bool] = False
     within: str = ""  #: the part of a layer's folder that holds these results, where not all of it
 
     def __init__(
@@ -116,17 +118,33 @@ class Measurement(Method):
 
     def work(self) -> Iterator[Step]:
         """Measure what is missing, layer by layer where activations are kept, else all at once."""
+        yield from self._looked_at(self._measure)
+
+    def assist(self) -> Iterator[Step]:
+        """Do this process's part of the activations, and of measuring where that is shared."""
+        yield from self._looked_at(self.measure) if self.measures_shares else self.fill()
+
+    def _looked_at(self, look: Callable[[Source, list[Layer]], Iterator[Step]]) -> Iterator[Step]:
+        """Look at the layers that are to be measured: all at once, or one after another."""
         from cnnlens.activations.sources import ModelSource, StoreSource
 
         study = self.study
         if self.todo and self.stored is None:
             source = ModelSource(study.model, self.images, self.todo, study.run)
-            yield from self._measure(source, self.todo)
+            yield from look(self._shared(source), self.todo)
         elif self.todo:
             yield from self.fill()
             for layer in self.todo:
                 with study.stored(self.images, layer).open() as store:
-                    yield from self._measure(StoreSource([store]), [layer])
+                    yield from look(self._shared(StoreSource([store])), [layer])
+
+    def _shared(self, source: ModelSource | StoreSource) -> Source:
+        """Give this process its part of a source, where several measure."""
+        from cnnlens.activations.shared import SharedSource
+
+        share = self.study.share
+        shared = share.joined and self.measures_shares
+        return SharedSource(source, self.images, share) if shared else source
 
     def _measure(self, source: Source, layers: list[Layer]) -> Iterator[Step]:
         names = ", ".join(layer.name for layer in layers)

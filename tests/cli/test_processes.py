@@ -60,15 +60,25 @@ def damaged(shapes, tmp_path_factory) -> Path:
 
 
 CHORES = {
-    "extract": ("-l", "conv1", "-l", "conv2"),
-    "units": ("-l", "conv2"),
-    "dissect": ("-l", "conv2", "--chance", 2),
+    "extract": "extract -l conv1 -l conv2",
+    "units": "units -l conv2",
+    "stored": "dissect -l conv2 --chance 2",
+    "streamed": "dissect -l conv1 -l conv2 --chance 2 --formula 2 --no-store",
+    "without shuffles": "dissect -l conv2 --chance 0 --no-store --compat ndlite",
 }
+RUNS = [
+    (2, "extract"),
+    (3, "units"),
+    (3, "stored"),
+    (5, "streamed"),  # over three blocks
+    (2, "without shuffles"),
+]
 
 
-@pytest.mark.parametrize(("count", "chore"), [(2, "extract"), (3, "units"), (2, "dissect")])
+@pytest.mark.parametrize(("count", "chore"), RUNS)
 def test_processes_that_share_a_run_end_as_one(model, damaged, tmp_path, count, chore):
-    words = (chore, model, "-d", damaged, *CHORES[chore], "--json", "-w")
+    command, *options = CHORES[chore].split()
+    words = (command, model, "-d", damaged, *options, "--json", "-w")
     alone = warm.run(warm.command, *words, tmp_path / "one", env=environment(OMP_NUM_THREADS="1"))
     assert alone.returncode == 0, alone.stderr
     found = end(start(count, *words, tmp_path / "many"))
