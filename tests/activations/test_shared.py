@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +58,10 @@ class Beside(Share):
 
 
 class Rows(ArraySource):
-    """Arrays of which a share is shown; one image is damaged."""
+    """Arrays of which a share is shown, and images that are damaged."""
 
     total = 1
-    skipped = (("gone.png", "broken"),)
+    skipped: Sequence[tuple[str, str]] = ()
 
     def sweep(self, observers: Sequence, share: Share = ALL) -> Iterator[Step]:
         for maps, observe in zip(self.layers, observers, strict=True):
@@ -77,8 +78,10 @@ def in_threads(data: Broden, source: Rows, settings: DissectSettings, of: int) -
 
     def one(number: int) -> list[Dissection]:
         share = Beside(number, of, True, table, meet)
+        mine = copy(source)
+        mine.skipped = share.of_items(source.skipped)
         try:  # each has another number of threads
-            return dissect(SharedSource(source, data, share), data, settings, workers=1 + number)
+            return dissect(SharedSource(mine, data, share), data, settings, workers=1 + number)
         except BaseException:
             meet.abort()  # as connections break
             raise
@@ -138,8 +141,16 @@ def test_damaged_images_are_counted_over_all_shares(tmp_path):
     for plane in (tmp_path / "d/images").glob("*_*_*.png"):
         plane.write_bytes(b"broken")  # two of each share are tolerated, six are not
     source = Rows([np.random.default_rng(1).random((8, 2, 3, 3), np.float32)], 2, range(8))
-    with pytest.raises(CnnlensError, match="images cannot be used"):
+    with pytest.raises(CnnlensError, match="of 8 images cannot be used"):
         in_threads(open_broden(data.root), source, DissectSettings(chance=0), 4)
+
+
+def test_images_that_no_share_could_read_are_too(tmp_path):
+    data = write_world(random_world(np.random.default_rng(0), 8), tmp_path / "d")
+    source = Rows([np.random.default_rng(1).random((8, 2, 3, 3), np.float32)], 2, range(8))
+    source.skipped = [(data.paths[number], "broken") for number in range(4)]
+    with pytest.raises(CnnlensError, match="4 of 8 images cannot be used"):
+        in_threads(data, source, DissectSettings(chance=0), 2)
 
 
 def test_what_cannot_be_put_together_sees_no_part(tmp_path):
