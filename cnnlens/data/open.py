@@ -72,7 +72,8 @@ def open_data(
     CnnlensError
         When the folder is missing, holds no images, or its tables are malformed.
     """
-    root, kind = labelled_folder(path)
+    named = existing_folder(path)
+    root, kind = labelled_folder(named)
     if kind == "cub":
         return surveyed(open_cub(root, split), bounds)
     if kind is not None:
@@ -88,6 +89,8 @@ def open_data(
         images = within(images, chosen(root, split, known))
     elif known:
         raise unchosen(root, known, "folders in the classes")
+    if root != named and images.kind == "images":
+        images = replace(images, notes=(*images.notes, _no_category(named, root)))
     return surveyed(images, bounds)
 
 
@@ -186,6 +189,14 @@ def kind_of(root: Path) -> str | None:
         if all(present) or (kind == "broden" and present[0] and (root / "images").is_dir()):
             return kind
     return "animal-part" if next(root.glob(f"*/{ANIMAL_PART}"), None) else None
+
+
+def _no_category(named: Path, inner: Path) -> str:
+    """Say that the only folder of an archive is no category, as it would be in a folder."""
+    return (
+        f"all of {named.name} is in one folder, {inner.name}, which is taken for the data and not "
+        "for a category"
+    )
 
 
 def _only_folder(root: Path) -> Path | None:

@@ -10,6 +10,7 @@ import struct
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from cnnlens.data.synthetic import make_shapes
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.preprocess import Preprocess
 
-from .packed import PACKS, Pack, stored, tarred, zipped
+from .packed import PACKS, Pack, stored, tarred, wrapped, zipped
 
 PREPROCESS = Preprocess((12, 12), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -98,7 +99,12 @@ def test_flat_images_splits_and_labels_are_those_of_the_folder(tmp_path: Path, p
         picture(tmp_path / "splits" / "Train" / "cat" / f"{seed}.png", seed)
         picture(tmp_path / "splits" / "val" / "cat" / f"{seed}.png", seed + 9)
     flat = pack(tmp_path / "flat", tmp_path / "f")
-    same(open_data(flat), open_data(tmp_path / "flat"))
+    found = open_data(flat)
+    if pack is wrapped:
+        *_, said = found.notes
+        found = replace(found, notes=found.notes[:-1])
+        assert said.startswith("all of f.zip is in one folder, flat, which is taken for the data")
+    same(found, open_data(tmp_path / "flat"))
     archive = pack(tmp_path / "splits", tmp_path / "s")
     with pytest.raises(UsageError, match="are splits, not categories: Train, val"):
         open_data(archive)
@@ -149,6 +155,20 @@ def test_a_folder_within_an_archive_can_be_named(tmp_path: Path) -> None:
         open_data(archive / "cow")
     with pytest.raises(UsageError, match=r"1\.png is an image, not a folder"):
         open_data(archive / "cat" / "1.png")
+
+
+def test_only_a_folder_that_might_have_been_a_category_is_said_to_be_none(tmp_path: Path) -> None:
+    for seed in range(2):
+        picture(tmp_path / "photos" / "cats" / f"{seed}.png", seed)
+    folder, archive = open_data(tmp_path / "photos"), zipped(tmp_path / "photos", tmp_path / "p")
+    assert folder.image_categories == ("cats", "cats")
+    found = open_data(archive)
+    assert found.kind == "images" and found.image_categories is None
+    assert len(found.notes) == 1 and "one folder, cats, which" in found.notes[0]
+    for quiet in (f"{archive}/cats", str(found.root)):  # the folder itself was named
+        assert open_data(quiet).notes == ()
+    classes = wrapped(photos(tmp_path / "more"), tmp_path / "q")
+    assert not any("one folder" in note for note in open_data(classes).notes)
 
 
 def test_a_relative_path_leads_to_the_same_place(
