@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.member_path import file_state
+from cnnlens.data.member_path import file_state, located
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
+from cnnlens.data.remote import is_address
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
     Parameters
     ----------
     paths : sequence of pathlib.Path
-        Images and folders of images.
+        Images and folders of images; those in archives and at addresses, too.
     taken : mapping of str to str, optional
         As in `picture_names`: an image keeps the name that a picture of it has already.
 
@@ -233,7 +234,7 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
     if not paths:
         raise UsageError("no images were named", "name some with -i IMAGE")
     found: dict[Path, None] = {}
-    for path in paths:
+    for path in map(located, paths):
         if not path.exists():
             raise _missing(path)
         if path.is_dir():
@@ -334,10 +335,16 @@ def _place(path: Path) -> str:
 
 def shown_path(path: Path) -> str:
     """Write a path without the machine it is on: as typed, or its last folder and its name."""
-    return str(path) if not path.is_absolute() else "/".join(path.parts[-2:]).lstrip("/")
+    whole = path.is_absolute() or is_address(str(path))
+    return str(path) if not whole else "/".join(path.parts[-2:]).lstrip("/")
 
 
 def _missing(path: Path) -> UsageError:
-    folder = path.parent
-    near = did_you_mean(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+    lost = path
+    while not lost.parent.is_dir() and lost.parent != lost:
+        lost = lost.parent
+    beside = [p.name for p in lost.parent.iterdir()] if lost.parent.is_dir() else []
+    near = did_you_mean(lost.name, beside)
+    if near and lost != path:
+        near = f"there is no folder {lost}; {near}"
     return UsageError(f"no image {path}", near or "name an image, or a folder of images, with -i")

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from cnnlens.data.archives import PACKED_TARS, Archive, open_archive
 from cnnlens.data.container import Container, Member, Positioned, check_size, inner_path
+from cnnlens.data.formats import endings
 from cnnlens.data.shards import Shards, as_samples, expanded, is_pattern
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -198,6 +199,24 @@ class RemoteFolder(Container):
         return re.sub(r"\W+", "-", self.place.base.rpartition("/")[2]).strip("-") or "data"
 
 
+class RemoteImage(RemoteFolder):
+    """One image at an address, whose folder is not listed: of a web page there may be no list."""
+
+    folders: dict[str, dict[str, bool]] = {}  # noqa: RUF012  (none: it is a file)
+
+    def __init__(self, address: str, place: Place) -> None:
+        Container.__init__(self, address)
+        self.place = place
+        try:
+            about = tried(lambda: place.fs.info(place.base))
+        except FileNotFoundError:
+            raise UsageError(f"no image {address}", "nothing is there") from None
+        except OSError as error:
+            raise _unreachable(address, error) from error
+        size = -1 if about.get("size") is None else int(about["size"])
+        self.members[""] = Member(size, _state(size, about), place.base, size)
+
+
 class RemoteFile(Positioned):
     """A file at an address, read in parts."""
 
@@ -237,7 +256,7 @@ def _state(size: int, about: Mapping[str, Any]) -> str:
 
 
 def open_address(address: str) -> tuple[str, Container]:
-    """Open what is at an address: a folder, an archive, or several archives.
+    """Open what is at an address: a folder, an archive, several archives, or an image.
 
     Returns
     -------
@@ -260,7 +279,9 @@ def open_address(address: str) -> tuple[str, Container]:
         if "::" not in address and name.lower().endswith(_ENDINGS):
             return whole, _waiting(as_samples(_archive(whole)))
     address = address.rstrip("/") if not address.endswith("://") else address
-    return address, RemoteFolder(address, Place(address))
+    is_image = os.path.splitext(parts[-1])[1].lower() in endings()  # noqa: PTH122
+    kind = RemoteImage if is_image else RemoteFolder
+    return address, kind(address, Place(address))
 
 
 def _archive(address: str) -> Archive:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, readable
+from cnnlens.data.member_path import located
 from cnnlens.errors import UsageError
 from cnnlens.files import free_name
 from cnnlens.files.ledger import Item, Ledger
@@ -86,7 +87,7 @@ class Style(Pictured):
         if asked.content is None or not asked.style:
             lacking = "content" if asked.content is None else "style"
             raise UsageError(f"no {lacking} image was named", f"name one with --{lacking} IMAGE")
-        if asked.content.is_dir():
+        if located(asked.content).is_dir():
             raise UsageError(f"{asked.content} is a folder", "name one image with --content")
         (self.content,) = study.given([asked.content]).images
         styles = study.given(asked.style).images

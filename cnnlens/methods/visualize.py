@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images, readable
+from cnnlens.data.member_path import located
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.ledger import Item, Unfinished
@@ -323,7 +324,7 @@ def _named(init: str) -> GivenImage | None:
     """Find the image that ``--init`` names; None where it names none."""
     if init in ("noise", "mean"):
         return None
-    if Path(init).is_dir():
+    if located(init).is_dir():
         raise UsageError(f"--init {init} is a folder", "name one image, noise or mean")
     (image,) = given_images([Path(init)])
     return image

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import open_folder
 from cnnlens.data.given import (
+    GivenImage,
     GivenImages,
     ImageOfSet,
     _place,
@@ -23,6 +24,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Item, Ledger, names_in_use
 from cnnlens.model.preprocess import Preprocess
 from tests.cli.photos import write_photos
+
+from .packed import PACKS, Pack, wrapped, zipped
 
 
 def draw(path: Path, colour: int = 0) -> Path:
@@ -127,6 +130,47 @@ def test_a_missing_image_offers_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no image .*cta\.png") as caught:
         given_images([photos / "a" / "cta.png"])
     assert "cat.png" in caught.value.hint
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_images_of_archives_are_those_of_the_folder(tmp_path: Path, pack: Pack) -> None:
+    (tmp_path / "photos").mkdir()
+    photos = write_photos(tmp_path / "photos", damaged=False)
+    archive = pack(photos, tmp_path / "packed")
+    inner = archive / photos.name if pack is wrapped else archive
+    preprocess = Preprocess((8, 8))
+    truth = list(GivenImages(given_images([photos])).read(preprocess))
+    for named in (archive, inner):
+        images = GivenImages(given_images([named]))
+        found = list(images.read(preprocess))
+        assert [image.name for image, _ in found] == [image.name for image, _ in truth]
+        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(found, truth, strict=True))
+    assert len(truth) == 22 and not images.skipped
+    one = given_images([inner / "b" / "cat.png", inner / "a" / "cat.png", inner / "a"])
+    assert [image.name for image in one] == ["b__cat", "a__cat"]
+    assert np.array_equal(one[1].pixels(preprocess), dict_of(truth)["a__cat"])
+    assert str(tmp_path) not in one[0].mark + one[0].shown
+    with pytest.raises(UsageError, match=r"no image .*packed\..*cta\.png") as caught:
+        given_images([inner / "a" / "cta.png"])
+    assert caught.value.hint == "did you mean cat.png?"
+    with pytest.raises(UsageError, match=r"no image .*packed\.") as caught:
+        given_images([inner / "bb" / "cat.png"])
+    assert caught.value.hint == f"there is no folder {inner / 'bb'}; did you mean b?"
+
+
+def dict_of(read: list[tuple[GivenImage, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {image.name: pixels for image, pixels in read}
+
+
+def test_a_changed_member_has_another_mark(tmp_path: Path) -> None:
+    draw(tmp_path / "a/cat.png", 10)
+    archive = zipped(tmp_path / "a", tmp_path / "packed")
+    (before,) = given_images([archive / "cat.png"])
+    draw(tmp_path / "a/cat.png", 90)
+    mark, _ = before.mark, zipped(tmp_path / "a", tmp_path / "packed")
+    (after,) = given_images([archive / "cat.png"])
+    assert after.mark != mark and after.place == before.place
+    assert after.pixels(Preprocess((8, 8)))[0, 0, 0] == 90
 
 
 def test_an_image_of_a_set_is_marked_by_its_state_and_seen_as_a_photo_is(tmp_path):

@@ -20,6 +20,7 @@ from cnnlens.data import remote
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
+from cnnlens.data.given import given_images
 from cnnlens.data.member_path import forget_addresses
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
@@ -77,6 +78,27 @@ def test_an_address_is_the_folder_that_was_copied_there(tmp_path: Path) -> None:
     same(open_data("memory://bucket/photos/dog"), open_data(tmp_path / "photos" / "dog"))
     again = pickle.loads(pickle.dumps(found))
     assert outcome(again, 0) == outcome(truth, 0)
+
+
+def test_one_image_at_an_address_is_read_alone(
+    tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(tmp_path / "photos")
+    address = put(folder, "bucket/photos")
+    zipped(folder, tmp_path / "packed")
+    (truth,) = given_images([folder / "cat" / "1.png"])
+    assert len(given_images([Path(address) / "cat"])) == len(given_images([folder / "cat"]))
+    forget_addresses()
+    monkeypatch.setattr(MemoryFileSystem, "find", None)  # its folder is not listed
+    for place in (address, f"{site}/photos", f"{site}/packed.zip"):
+        (found,) = given_images([Path(place) / "cat" / "1.png"])
+        assert np.array_equal(found.pixels(PREPROCESS), truth.pixels(PREPROCESS))
+        assert found.name == "1" and found.shown == "cat/1.png"
+    for place in (address, f"{site}/photos"):
+        with pytest.raises(UsageError, match=r"no image (memory|http)://.*/cat/9\.png"):
+            given_images([Path(place) / "cat" / "9.png"])
+    with pytest.raises(UsageError, match=r"1\.png is an image, not a folder"):
+        open_data(f"{address}/cat/1.png")
 
 
 def test_splits_and_label_maps_lie_at_addresses_too(tmp_path: Path) -> None:
