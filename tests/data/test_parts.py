@@ -19,6 +19,8 @@ from cnnlens.data.open import open_data
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError, UsageError
 
+from .packed import PACKS, Pack
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -227,6 +229,31 @@ def test_voc_part_merges_parts_as_the_paper_does(voc: Path) -> None:
     assert found.load(1).size == (6, 5)
 
 
+@pytest.mark.parametrize("pack", PACKS)
+def test_voc_part_in_an_archive_is_that_of_the_folder(voc: Path, pack: Pack) -> None:
+    found, truth = opened(pack(voc, voc.parent / "packed")), opened(voc)
+    same_parts(found, truth)
+    assert truth.part_masks(0, (64, 64)).any()
+    assert opened(found.root).labels_fingerprint == found.labels_fingerprint
+    rewritten(voc / "Annotations_Part" / "2008_000008.mat")
+    (voc / "part_merges.csv").write_text("category,part,merged\nbird,beak,beak\n")
+    changed = opened(pack(voc, voc.parent / "packed"))
+    assert changed.parts == ("beak",)
+    assert changed.labels_fingerprint != found.labels_fingerprint
+
+
+def same_parts(found: PartSet, truth: PartSet) -> None:
+    """Hold parts in an archive against those in the folder."""
+    assert found.root != truth.root and found.files == truth.files and found.parts == truth.parts
+    assert found.image_categories == truth.image_categories and found.notes == truth.notes
+    assert np.array_equal(found.boxes, truth.boxes)
+    assert np.array_equal(found.centres, truth.centres, equal_nan=True)
+    for index in range(len(truth.paths)):
+        assert found.load(index).tobytes() == truth.load(index).tobytes()
+        masks = truth.part_masks(index, (64, 64))
+        assert np.array_equal(found.part_masks(index, (64, 64)), masks)
+
+
 def test_voc_part_is_read_once(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(voc)
     monkeypatch.setattr("cnnlens.data.voc_part._entry", lambda *_: pytest.fail("read again"))
@@ -333,6 +360,8 @@ def test_animal_part_in_both_kinds_of_files(tmp_path: Path, version: str) -> Non
     np.testing.assert_allclose(found.centres[1, 0], [1.0, 0.0])
     assert np.isnan(found.centres[1, 1]).all()
     assert found.files[1] == "n01_obj/img/img/00003.jpg"
+    for pack in PACKS:
+        same_parts(opened(pack(root, tmp_path / "packed")), found)
 
 
 def test_animal_part_without_its_photos(tmp_path: Path) -> None:
