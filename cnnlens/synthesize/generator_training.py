@@ -16,7 +16,6 @@ NeurIPS 2016.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.hooks import read
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
-from cnnlens.progress import Step
+from cnnlens.model.streams import look_every, sent
+from cnnlens.progress import Step, Words
 from cnnlens.settings.generator import GeneratorSettings
 from cnnlens.settings.invert import UpconvSettings
 from cnnlens.synthesize.examples import Examples
@@ -87,9 +87,29 @@ def told_apart(photos: Tensor, made: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class LearningStep(Step):
-    """Where the training stands; `terms` are the losses, and the errors on images held out."""
+    """Where the training stands.
 
-    terms: Mapping[str, float]
+    `terms` are the losses, and the errors on images held out: numbers on the device, for whoever
+    reads them waits.
+    """
+
+    terms: Mapping[str, Tensor]
+
+
+def _worded(terms: Mapping[str, Tensor]) -> Words:
+    """Word losses and errors when they are shown."""
+    return Words(lambda: ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items()))
+
+
+def _check(losses: Sequence[Mapping[str, Tensor]], step: int) -> None:
+    """Raise CnnlensError where a loss of the steps that end with `step` is not finite."""
+    finite = torch.stack([torch.stack([*one.values()]).isfinite().all() for one in losses])
+    if bool(finite.all()):
+        return
+    first = step - len(losses) + 1 + finite.tolist().index(False)
+    raise CnnlensError(
+        f"the generator's training diverged in step {first}", "try a smaller --learn-rate"
+    )
 
 
 class Training:
@@ -124,7 +144,7 @@ class Training:
     ) -> None:  # fmt: skip
         self._model, self._comparator, self.examples = model, comparator, examples
         self._learned, self._held_out = learned, held_out
-        self._settings, self.step = settings, 0
+        self._settings, self.step, self._rests = settings, 0, False
         seed = settings.learn_seed
         image, code = examples.shape, examples.layer.shape
         self.net, self.averaged = (UpconvNet(code, image, WIDTH, seed) for _ in range(2))
@@ -149,10 +169,10 @@ class Training:
         return {k: (v - v.mean(0)).square().mean().clamp_min(1e-8) for k, v in found.items()}
 
     def _photos(self, places: Tensor) -> Tensor:
-        return self.examples.images(places).to(self._model.device)
+        return sent(self.examples.images(places), self._model.device)
 
     def _codes(self, places: Tensor) -> Tensor:
-        return self.examples.features(places).to(self._model.device)
+        return sent(self.examples.features(places), self._model.device)
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
@@ -173,16 +193,20 @@ class Training:
         """
         total = self._settings.learn_steps
         every = max(1, total // _CHECKS)
-        errors: dict[str, float] = {}
+        look, unseen = look_every(self._model.device), []
+        errors: dict[str, Tensor] = {}
         while self.step < total:
             terms = self._learn(self._batch(self.step))
             self.step += 1
+            unseen.append(terms)
+            if self.step % look == 0 or self.step == total:
+                _check(unseen, self.step)
+                unseen.clear()
             if self.step % every == 0 or self.step == total:
-                errors = self.errors()
-            note = ", ".join(f"{name} {value:.3f}" for name, value in (terms | errors).items())
+                errors = self._measured()
             yield LearningStep(
-                self.step, total, "the generator learns", note=note, unit="steps",
-                terms=terms | errors,
+                self.step, total, "the generator learns", note=_worded(terms | errors),
+                unit="steps", terms=terms | errors,
             )  # fmt: skip
 
     def _batch(self, step: int) -> Tensor:
@@ -197,7 +221,7 @@ class Training:
             found.append(places[numbers[rounds == one] % len(learned)])
         return torch.cat(found)
 
-    def _learn(self, places: Tensor) -> dict[str, float]:
+    def _learn(self, places: Tensor) -> dict[str, Tensor]:
         s, device = self._settings, self._model.device
         photos, codes = self._photos(places), self._codes(places)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.amp and device.type == "cuda"):
@@ -219,28 +243,28 @@ class Training:
                 self.critic.requires_grad_(True)
         loss = sum(getattr(s, f"{name}_loss") * term for name, term in terms.items())
         assert isinstance(loss, Tensor)
-        found = {name: float(term.detach()) for name, term in terms.items()}
+        found = {name: term.detach() for name, term in terms.items()}
         if s.adversarial_loss:
             found["critic"] = critic
-        if not all(map(math.isfinite, found.values())):
-            raise CnnlensError(
-                f"the generator's training diverged in step {self.step + 1}",
-                "try a smaller --learn-rate",
-            )
         self._optimizers[0].zero_grad()
         loss.backward()
         self._optimizers[0].step()
         self._average()
         return found
 
-    def _criticize(self, photos: Tensor, made: Tensor, given: Tensor) -> float:
-        """Let the critic learn from a batch, unless it is far ahead; return its loss."""
+    def _criticize(self, photos: Tensor, made: Tensor, given: Tensor) -> Tensor:
+        """Let the critic learn from a batch, unless it is far ahead; return its loss.
+
+        Whether it is, is looked at every few steps where looking means waiting.
+        """
         loss = told_apart(self.critic(photos, given).float(), self.critic(made, given).float())
-        if loss > _RESTS:
+        if self.step % look_every(loss.device) == 0:
+            self._rests = not bool(loss > _RESTS)
+        if not self._rests:
             self._optimizers[1].zero_grad()
             loss.backward()
             self._optimizers[1].step()
-        return float(loss.detach())
+        return loss.detach()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -248,9 +272,12 @@ class Training:
         for mean, now in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
             mean.lerp_(now, 1 - stays)
 
-    @torch.no_grad()
     def errors(self) -> dict[str, float]:
         """Errors of the averaged generator on images held out: of at most 256."""
+        return {name: float(value) for name, value in self._measured().items()}
+
+    @torch.no_grad()
+    def _measured(self) -> dict[str, Tensor]:
         image, feature = [], []
         for some in self._held_out[:256].split(self._settings.learn_batch):
             photos = self._photos(some)
@@ -259,7 +286,7 @@ class Training:
             difference = (self._features(made) - self._features(photos)).square()
             feature.append(difference.flatten(1).mean(1) / self._spread["feature"])
         rmse = torch.cat(image).sqrt().mean()
-        return {"pixel RMSE": float(rmse), "feature error": float(torch.cat(feature).mean())}
+        return {"pixel RMSE": rmse, "feature error": torch.cat(feature).mean()}
 
     @property
     def codes(self) -> Range:
@@ -274,6 +301,7 @@ class Training:
         """Return what an equal training needs to go on from here."""
         return {
             "step": self.step,
+            "rests": self._rests,
             "net": self.net.state_dict(),
             "averaged": self.averaged.state_dict(),
             "critic": self.critic.state_dict(),
@@ -287,7 +315,7 @@ class Training:
         self.critic.load_state_dict(state["critic"])
         for optimizer, known in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(known)
-        self.step = int(state["step"])
+        self.step, self._rests = int(state["step"]), bool(state.get("rests", False))
 
 
 def comparator_layer(layers: Layers, code: Layer) -> Layer:

@@ -27,6 +27,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.streams import sent
 from cnnlens.progress import Step
 from cnnlens.settings.invert import UpconvSettings
 from cnnlens.synthesize.examples import Examples
@@ -105,9 +106,10 @@ class Training:
         while self.epoch < self.epochs and not self._is_stuck():
             before = copy.deepcopy(self.state_dict())
             begun = self.epoch * len(self.training)
-            errors, seen = [], 0
+            errors: list[Tensor] = []  # read when the epoch is over: no step waits for the device
+            seen = 0
             for number, rows in enumerate(self._order().tensor_split(per_epoch)):
-                errors.append(self._step(rows, _rate(self.epoch * per_epoch + number, steps)))
+                errors.extend(self._step(rows, _rate(self.epoch * per_epoch + number, steps)))
                 seen += len(rows)
                 yield Step(begun + seen, total, note=self._words(self.epoch + 1))
             if not self._is_finite(errors):
@@ -122,34 +124,34 @@ class Training:
         generator = torch.Generator().manual_seed(self.settings.seed * 100_003 + self.epoch)
         return self.training[torch.randperm(len(self.training), generator=generator)]
 
-    def _step(self, rows: Tensor, rate: float) -> float:
-        """Learn from some images, as many at once as memory allows; give their squared error."""
+    def _step(self, rows: Tensor, rate: float) -> list[Tensor]:
+        """Learn from some images, as many at once as memory allows; give their squared errors."""
         for group in self._adam.param_groups:
             group["lr"] = self.settings.rate * self._factor * rate
         weights = list(self.net.parameters())
         sums = [torch.zeros_like(weight) for weight in weights]
 
-        def learn(part: slice) -> float:
+        def learn(part: slice) -> Tensor:
             some = rows[part]
             loss = self._errors(some).sum() / len(rows)
             found = torch.autograd.grad(self._scaler.scale(loss), weights)
             torch._foreach_add_(sums, found)  # only here: a part that failed leaves nothing
-            return float(loss.detach())
+            return loss.detach()
 
         parts, self._limit = in_batches(len(rows), self._limit, learn, self._model)
         for weight, gradient in zip(weights, sums, strict=True):
             weight.grad = gradient
         self._scaler.step(self._adam)
         self._scaler.update()
-        return sum(parts)
+        return parts
 
     def _errors(self, rows: Tensor) -> Tensor:
         """Mean squared error of each image, (B,)."""
         device = self._model.device
         features, images = self.examples.features(rows), self.examples.images(rows)
         with self._precision():
-            made = self.net(features.to(device)).float()
-        return (made - images.to(device)).square().mean(dim=(1, 2, 3))
+            made = self.net(sent(features, device)).float()
+        return (made - sent(images, device)).square().mean(dim=(1, 2, 3))
 
     def _half(self) -> torch.dtype | None:
         """The type of mixed precision; None: none."""
@@ -215,10 +217,9 @@ class Training:
     def _is_stuck(self) -> bool:
         return self.epoch - self._best[0] >= PATIENCE
 
-    def _is_finite(self, errors: list[float]) -> bool:
-        return all(map(math.isfinite, errors)) and all(
-            bool(weight.isfinite().all()) for weight in self.net.parameters()
-        )
+    def _is_finite(self, errors: list[Tensor]) -> bool:
+        finite = [part.isfinite().all() for part in (*errors, *self.net.parameters())]
+        return bool(torch.stack(finite).all())
 
     def _go_back(self, before: dict[str, Any]) -> None:
         factor = self._factor / 2

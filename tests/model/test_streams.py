@@ -22,6 +22,7 @@ from cnnlens.model.open import open_model
 from cnnlens.settings import InvertSettings, VisualizeSettings
 from cnnlens.settings.finetune import CglSettings
 from cnnlens.settings.synthesize import StyleSettings
+from cnnlens.synthesize import generator_training
 from cnnlens.synthesize.invert import features, invert
 from cnnlens.synthesize.objective import along, channel, logit, response
 from cnnlens.synthesize.style import transfer
@@ -30,13 +31,16 @@ from tests.activations.little import layers_of, little_model, write_pictures
 from tests.interpretable import test_cgl_training as cgl
 from tests.interpretable import test_trainer as training
 from tests.model.reads import Reads
+from tests.synthesize import test_generator as generators
 from tests.synthesize import test_invert as inverting
+from tests.synthesize import test_training as upconv
 from tests.synthesize.nets import Small, model_of
 
 LOOPS = (
     "synthesize.slope",
     "synthesize.invert",
     "synthesize.style",
+    "synthesize.generator_training",
     "interpretable.trainer",
 )
 
@@ -106,6 +110,26 @@ def test_a_step_of_style_waits_for_nothing(seldom: None) -> None:
     pictures = inverting.photo(0), inverting.photo(1)
     steps = transfer(model, *pictures, [layer], [layer], StyleSettings(steps=20))
     assert waits(steps, 1, 6) == []
+
+
+def test_a_step_of_an_upconvolutional_network_waits_for_nothing() -> None:
+    model = upconv.small()
+    steps = upconv.begun(model, epochs=3).steps()
+    assert waits(steps, 1, 5) == []
+
+
+def test_a_step_of_a_generators_training_waits_for_nothing(
+    seldom: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator_training, "WIDTH", 8)
+    monkeypatch.setattr(generator_training, "_CHECKS", 1)
+    model = model_of(Small(), size=(16, 16))
+    run = generators.begun(model, generators.answers_of(model), learn_steps=20)
+    host = "generator_training.py:_batch"  # an order of photos, drawn on the host
+    assert waits(run.run(), 1, 6, host) == []
+    looked = waits(run.run(), 0, 8, host)  # two looks of the critic and of the losses
+    assert set(looked) == {"generator_training.py:_check", "generator_training.py:_criticize"}
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize("method", ["icnn", "none"])

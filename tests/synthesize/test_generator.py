@@ -227,6 +227,11 @@ def photos(count: int = 40, side: int = 16) -> Tensor:
 
 @pytest.fixture(scope="module")
 def examples(small) -> Examples:
+    return answers_of(small)
+
+
+def answers_of(small: Model) -> Examples:
+    """Photos and their answers, to learn from."""
     found = Examples(small, find_layers(small).resolve("conv2"), photos(), limit=20)
     for _ in found.read(torch.arange(32)):
         pass

@@ -27,6 +27,11 @@ def blobs(count: int = 64, side: int = 8) -> Tensor:
 
 @pytest.fixture(scope="module")
 def model() -> Model:
+    return small()
+
+
+def small() -> Model:
+    """A network whose layer keeps everything."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 2, 2), nn.ReLU())
     with torch.no_grad():  # ±identity: what the rectifier cuts of one, the other has
