@@ -95,9 +95,13 @@ class Projector:
 
     def peaks(self, unit: int) -> list[Position]:
         """Row and column of a unit's highest activation, per image; the first of equal ones."""
-        flat = self.maps[:, unit].flatten(1).argmax(1)  # (N,)
         width = self.maps.shape[3]
-        return [divmod(int(at), width) for at in flat]
+        return [divmod(at, width) for at in self.places([unit] * len(self.maps)).tolist()]
+
+    def places(self, units: Sequence[int]) -> Tensor:
+        """Where one unit per image is highest, (N,), counted along rows; on the device."""
+        maps = torch.stack([self.maps[row, unit] for row, unit in enumerate(units)])  # (N, h, w)
+        return maps.flatten(1).argmax(1)
 
     def project(
         self,
@@ -138,14 +142,17 @@ class Projector:
         self, units: list[int], positions: Sequence[Position | None] | None, whole: bool
     ) -> Tensor:
         """All zero but for the chosen activations."""
-        seed = torch.zeros_like(self.maps)
+        seed, at = torch.zeros_like(self.maps), self.places(units)
+        every = torch.arange(self.maps[0, 0].numel(), device=seed.device).view(self.maps.shape[2:])
         for row, unit in enumerate(units):
+            given = positions[row] if positions is not None else None
             if whole:
                 seed[row, unit] = self.maps[row, unit]
-                continue
-            given = positions[row] if positions is not None else None
-            y, x = self.peaks(unit)[row] if given is None else given
-            seed[row, unit, y, x] = self.maps[row, unit, y, x]
+            elif given is None:  # the peak, which stays on the device
+                seed[row, unit] = self.maps[row, unit].where(every == at[row], 0)
+            else:
+                y, x = given
+                seed[row, unit, y, x] = self.maps[row, unit, y, x]
         return seed
 
     def _backward(self, seed: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cnnlens.attribution.deconv import Position, Projector
 from cnnlens.errors import CnnlensError
@@ -18,6 +17,7 @@ from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields, shown_box
+from cnnlens.model.streams import fetched, sent
 from cnnlens.settings import DeconvSettings
 
 
@@ -214,39 +214,41 @@ class Projections:
 
     def _batch(self, unit: int, images: tuple[int, ...], at: Position | None) -> list[Projected]:
         seen = self._forward(images)
-        rows = len(seen.maps)
-        self._check(seen.maps[:, unit], images, "its activations are")
-        positions = seen.peaks(unit) if at is None else [at] * rows
-        arrays = seen.project(
-            [unit], positions, method=self._settings.method, whole=self._settings.whole_map
+        rows, width = len(seen.maps), seen.maps.shape[3]
+        projected = seen.project(
+            [unit],
+            None if at is None else [at] * rows,
+            method=self._settings.method,
+            whole=self._settings.whole_map,
         )
+        places = seen.places([unit] * rows)
+        arrays, maps, peaks = fetched(
+            [projected, seen.maps[:, unit].detach(), places]
+        )()  # one wait
+        self._check(maps, images, "its activations are")
         self._check(arrays, images, f"the projection of unit {unit} is")
-        return [
-            Projected(
-                image,
-                _as_bytes(self._pixels(image)),
-                arrays[row].float().cpu().numpy(),
-                positions[row],
-                float(seen.maps[row, unit, positions[row][0], positions[row][1]]),
-            )
-            for row, image in enumerate(images)
-        ]
+        found = []
+        for row, image in enumerate(images):
+            place = divmod(int(peaks[row]), width) if at is None else at
+            pixels = _as_bytes(self._pixels(image))
+            found.append(Projected(image, pixels, arrays[row], place, float(maps[row][place])))
+        return found
 
     def _forward(self, images: tuple[int, ...]) -> Projector:
         if self._seen is None or self._images != images:
             self._seen = None  # frees the graph before the next one is built
             rows = [self._pixels(image) for image in images]
             rows += rows[-1:] * ((self._model.batch or 0) - len(rows))  # a fixed batch is filled up
-            pixels = torch.from_numpy(np.stack(rows)).to(self._model.device)
+            pixels = sent(torch.from_numpy(np.stack(rows)), self._model.device)
             x = self._model.preprocess.normalize(pixels)  # (N, C, H, W)
             self._seen = Projector(self._model.net, x, self._layer.place)
             self._images, self.undefined = images, self._seen.undefined
         return self._seen
 
-    def _check(self, values: Tensor, images: tuple[int, ...], what: str) -> None:
-        finite = values[: len(images)].isfinite().flatten(1).all(1)
-        if not bool(finite.all()):
-            bad = self._name(images[int(finite.int().argmin())])
+    def _check(self, values: np.ndarray, images: tuple[int, ...], what: str) -> None:
+        finite = np.isfinite(values[: len(images)]).reshape(len(images), -1).all(1)
+        if not finite.all():
+            bad = self._name(images[int(finite.argmin())])
             raise CnnlensError(
                 f"layer '{self._layer.name}': {what} not finite on {bad}",
                 "the network overflows there: check its weights, and --mean and --std",

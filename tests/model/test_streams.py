@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.activations.sources import Forward, Pass, passes
+from cnnlens.attribution.projections import Projections
 from cnnlens.data.open import open_data
 from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
 from cnnlens.interpretable.method import split
@@ -19,7 +20,7 @@ from cnnlens.interpretable.trainer import Trainer
 from cnnlens.model import streams
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
-from cnnlens.settings import InvertSettings, VisualizeSettings
+from cnnlens.settings import DeconvSettings, InvertSettings, VisualizeSettings
 from cnnlens.settings.finetune import CglSettings
 from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize import generator_training
@@ -130,6 +131,19 @@ def test_a_step_of_a_generators_training_waits_for_nothing(
     looked = waits(run.run(), 0, 8, host)  # two looks of the critic and of the losses
     assert set(looked) == {"generator_training.py:_check", "generator_training.py:_criticize"}
     assert len(looked) == 2
+
+
+@pytest.mark.parametrize("at", [None, (1, 2)])
+def test_projections_of_a_batch_are_waited_for_once(at: tuple[int, int] | None) -> None:
+    model = model_of(Small(), size=(16, 16))
+    layer = find_layers(model).resolve("conv2")
+    photos = generators.photos()[:5].numpy()
+    for settings in (DeconvSettings(), DeconvSettings(whole_map=True)):
+        made = Projections(model, layer, photos.__getitem__, str, settings, 5)
+        with Reads() as reads:
+            found = made.of(1, range(5), at)
+        assert {place.partition(":")[0] for place in reads.found} == {"streams.py"}
+        assert len(reads.found) == 6 and len(found) == 5  # of three arrays, copied and looked at
 
 
 @pytest.mark.parametrize("method", ["icnn", "none"])
