@@ -52,8 +52,8 @@ class Answers:
         self._link, self._place = ends.link, ends.score_place()
         self.count = self.scores(torch.zeros(x.shape[1:], device=model.device)[None]).shape[1]
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Scores (N, K) of pictures (N, C, H, W) in [0, 1].
+    def scores(self, images: Tensor, checked: bool = True) -> Tensor:
+        """Scores (N, K) of pictures (N, C, H, W) in [0, 1]; `checked`, which waits for the device.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class Answers:
         """
         model, count = self.model, len(images)
         if model.batch and count > model.batch:
-            return torch.cat([self.scores(part) for part in images.split(model.batch)])
+            return torch.cat([self.scores(part, checked) for part in images.split(model.batch)])
         x = model.preprocess.normalize(images)
         if model.batch and count < model.batch:  # an exported program of one batch size
             x = torch.cat([x, x[-1:].expand(model.batch - count, -1, -1, -1)])
@@ -72,12 +72,16 @@ class Answers:
         raw = found[0].reshape(len(x), -1) if found else class_scores(output, len(x), model.head)
         if raw.shape[1] == 1:
             raw = torch.cat([torch.zeros_like(raw), raw], dim=1)  # (N, 2)
-        if not bool(raw[:count].isfinite().all()):
-            raise CnnlensError(
-                f"the class scores of {model.arch} are not finite",
-                "the network overflows there: check its weights, and --mean and --std",
-            )
+        if checked and not bool(raw[:count].isfinite().all()):
+            raise self.unfinite()
         return raw[:count]
+
+    def unfinite(self) -> CnnlensError:
+        """Say that scores are not finite."""
+        return CnnlensError(
+            f"the class scores of {self.model.arch} are not finite",
+            "the network overflows there: check its weights, and --mean and --std",
+        )
 
     def shares(self, scores: Tensor) -> Tensor:
         """Probabilities (N, K)."""

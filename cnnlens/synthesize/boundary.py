@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cnnlens.model.streams import exact
 from cnnlens.synthesize.answers import Answers
 
 OVERSHOOT = 0.02
@@ -126,14 +127,18 @@ def _boundaries(scores: Tensor, aim: Aim, top: int) -> list[tuple[int, int]]:
 
 def _nearest(scores: Tensor, leaf: Tensor, pairs: list[tuple[int, int]]) -> Tensor | None:
     """The step (C, H, W) onto the nearest boundary between pairs of classes, all taken as flat."""
-    best, shortest = None, float("inf")
+    slopes, sizes = [], []
     for wanted, other in pairs:
         gap = scores[other] - scores[wanted]
         (slope,) = torch.autograd.grad(-gap, leaf, retain_graph=True)
-        square = float(slope.double().square().sum())
+        slopes.append(slope)
+        square = slope.to(exact(slope.device)).square().sum()
+        sizes.append(torch.stack([square, gap.detach().to(square.dtype)]))
+    best, shortest = None, float("inf")
+    for slope, (square, gap) in zip(slopes, torch.stack(sizes).tolist(), strict=True):  # one wait
         if square < _TINY:
             continue
-        height = abs(float(gap.detach()))
+        height = abs(gap)
         far = height / square**0.5
         if far < shortest:
             # DeepFool's authors too add a little, so that a step on the boundary moves

@@ -20,6 +20,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import probe_names
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
+from cnnlens.model.streams import exact, look_every
 from cnnlens.synthesize.answers import Answers
 from cnnlens.synthesize.boundary import Aim, Change
 from cnnlens.synthesize.invert import features
@@ -79,32 +80,50 @@ def ascend(
     Yields
     ------
     Ascent
-        After every step; first the start.
+        After every step, as soon as it is looked at (`look_every`); first the start.
 
     Raises
     ------
     CnnlensError
         When the score of the class does not depend on the image.
     """
-    now, flipped, pull = start, None, torch.zeros_like(start)
+    now, pull, flipped = start, torch.zeros_like(start), None
+    moved = torch.ones((), dtype=torch.bool, device=start.device)
+    every, unseen = look_every(start.device), list[tuple[Tensor, Tensor]]()
     for step in range(steps + 1):
         leaf = now.clone().requires_grad_(True)
-        scores = answers.scores(leaf[None])
-        share = float(answers.shares(scores.detach())[0, target])
-        first = int(scores[0].argmax()) == target
-        flipped = (step if flipped is None else flipped) if first else None
-        yield Ascent(now, step, share, flipped)
-        if (share >= until and first) or step == steps:
-            return
+        scores = answers.scores(leaf[None], checked=False)
+        unseen.append((now, _numbers(answers, scores.detach(), target, moved)))
+        if (step + 1) % every == 0 or step == steps:
+            numbers = torch.stack([found for _, found in unseen]).tolist()
+            for at, (image, _) in enumerate(unseen, step + 1 - len(unseen)):
+                share, first, finite, changed = numbers[at - step - 1]  # counted from the last
+                if not changed:
+                    raise CnnlensError(
+                        f"the score of class {target} does not change with the image",
+                        "the network answers every image alike there",
+                    )
+                if not finite:
+                    raise answers.unfinite()
+                flipped = (at if flipped is None else flipped) if first else None
+                yield Ascent(image, at, share, flipped)
+                if (share >= until and first) or at == steps:
+                    return
+            unseen.clear()
         (slope,) = torch.autograd.grad(_log_odds(scores[0], target), leaf)
-        if not slope.any():
-            raise CnnlensError(
-                f"the score of class {target} does not change with the image",
-                "the network answers every image alike there",
-            )
+        moved = slope.any()
         pull = _MOMENTUM * pull + (1 - _MOMENTUM) * slope
-        size = float(pull.double().square().mean()) ** 0.5
+        size = pull.to(exact(pull.device)).square().mean().sqrt()
         now = (now + pull * (rate / size)).clamp(0, 1)
+
+
+def _numbers(answers: Answers, scores: Tensor, target: int, moved: Tensor) -> Tensor:
+    """What a step is judged by (4,): the class's share, whether it is the likeliest, whether all
+    scores are finite, and whether the step before moved the image.
+    """
+    share = answers.shares(scores)[0, target]
+    first, finite = scores[0].argmax() == target, scores.isfinite().all()
+    return torch.stack([one.to(exact(scores.device)) for one in (share, first, finite, moved)])
 
 
 def _log_odds(scores: Tensor, target: int) -> Tensor:

@@ -23,7 +23,10 @@ from cnnlens.model.open import open_model
 from cnnlens.settings import DeconvSettings, InvertSettings, VisualizeSettings
 from cnnlens.settings.finetune import CglSettings
 from cnnlens.settings.synthesize import StyleSettings
-from cnnlens.synthesize import generator_training
+from cnnlens.synthesize import boundary, generator_training
+from cnnlens.synthesize.answers import Answers
+from cnnlens.synthesize.boundary import Aim
+from cnnlens.synthesize.fool import Ascent, ascend
 from cnnlens.synthesize.invert import features, invert
 from cnnlens.synthesize.objective import along, channel, logit, response
 from cnnlens.synthesize.style import transfer
@@ -131,6 +134,42 @@ def test_a_step_of_a_generators_training_waits_for_nothing(
     looked = waits(run.run(), 0, 8, host)  # two looks of the critic and of the losses
     assert set(looked) == {"generator_training.py:_check", "generator_training.py:_criticize"}
     assert len(looked) == 2
+
+
+def test_a_climb_waits_only_to_look_and_ends_where_every_step_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = Answers(model_of(Small(), size=(16, 16)))
+    start = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    target = (answers.of(start).number + 1) % answers.count
+
+    def climbed(until: float) -> list[Ascent]:
+        return list(ascend(answers, start, target, 0.01, 30, until))
+
+    at_once = climbed(2.0)
+    until = at_once[20].share  # in the midst of those that are looked at together
+    ends = next(k for k, one in enumerate(at_once) if one.flipped_at and one.share >= until)
+    monkeypatch.setattr("cnnlens.synthesize.fool.look_every", lambda device: streams.LOOK)
+    for late, expected in ((climbed(2.0), at_once), (climbed(until), at_once[: ends + 1])):
+        assert len(late) == len(expected)
+        for one, other in zip(late, expected, strict=True):
+            assert torch.equal(one.image, other.image)
+            assert (one.steps, one.share, one.flipped_at) == (
+                other.steps, other.share, other.flipped_at
+            )  # fmt: skip
+    assert waits(ascend(answers, start, target, 0.01, 30, 2.0), 1, 16) == ["fool.py:ascend"] * 2
+
+
+def test_a_step_of_deepfool_waits_a_few_times_however_many_classes_it_tries() -> None:
+    answers = Answers(model_of(Small(), size=(16, 16)))
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    aim = Aim(answers.of(image).number)
+    leaf = image.clone().requires_grad_(True)
+    scores = answers.scores(leaf[None])[0]
+    pairs = [(number, aim.first) for number in range(answers.count) if number != aim.first]
+    with Reads() as reads:
+        assert boundary._nearest(scores, leaf, pairs) is not None
+    assert reads.found == ["boundary.py:_nearest"] and len(pairs) > 1
 
 
 @pytest.mark.parametrize("at", [None, (1, 2)])
