@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ import torch
 from cnnlens.activations.extract import extract, store_path
 from cnnlens.activations.sources import Forward, ModelSource
 from cnnlens.activations.store import Store
+from cnnlens.cluster.turns import _scores
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.measure.accuracy import scores_steps
+from cnnlens.methods import methods
+from cnnlens.model.twin import untrained
 from cnnlens.settings import RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -74,3 +80,44 @@ def test_half_precision_on_the_cpu_is_refused_in_one_line() -> None:
         little_model().computing("float16")
     with pytest.raises(UsageError, match="float8"):
         RunSettings(precision="float8")
+
+
+def precisions(net: torch.nn.Module, work: Iterator[object]) -> set[bool]:
+    """Whether passes of a network, while something works, were in autocast."""
+    seen: set[bool] = set()
+    first = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    hook = first.register_forward_hook(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))
+    for _ in work:
+        pass
+    hook.remove()
+    return seen
+
+
+def test_accuracies_and_random_twins_are_computed_in_the_precision(tmp_path: Path) -> None:
+    images = open_data(write_pictures(tmp_path / "data", 12))
+    named = replace(little_model(), classes=("cats", "dögs", "cows", "hens"))
+    model = named.computing("bfloat16")
+    layers = layers_of(model)[:1]
+    scores = scores_steps(model, images, HALF)
+    assert precisions(model.net, scores) == {True}
+    twin = untrained(little_model(), 0)
+    work = extract(twin, images, layers, tmp_path / "twin", run=HALF)
+    assert precisions(twin.net, work) == {True}
+
+
+def test_what_a_class_changes_to_without_a_unit_does_not_hang_on_the_precision() -> None:
+    plain = little_model()
+    (layer, *_), pixels = layers_of(plain), np.zeros((3, *SIZE), np.uint8) + 90
+    half = plain.computing("bfloat16")
+    ran = precisions(half.net, (_scores(half, layer, pixels, [None, 0]) for _ in range(1)))
+    assert ran == {False}
+    found, truth = (_scores(one, layer, pixels, [None, 0]) for one in (half, plain))
+    assert torch.equal(found, truth)
+
+
+def test_commands_that_follow_gradients_take_no_precision() -> None:
+    takes = {m.name for m in methods().values() if "precision" in m.uses}
+    assert takes == {
+        "extract", "units", "dissect", "net2vec", "label", "exam", "stability",
+        "cluster", "explain", "outliers", "compare", "evolve",
+    }  # fmt: skip
