@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cnnlens.errors import UsageError
 from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Inputs, LayersInputs, Method, page_part
 from cnnlens.progress import Step, relayed
@@ -52,6 +53,13 @@ class Measurement(Method):
             self.settings = replace(self.settings, **{self.pictured: 0})
         if not getattr(self.asked, "store", True):
             self.stored = None
+            if study.share.is_apart:
+                raise UsageError(
+                    "--shard fills activation stores, and --no-store wants none",
+                    "leave one of them out",
+                )
+            if study.share.joined and not self.measures_shares:
+                study.voice.note("--no-store: the first process does all of it")
         self.written: list[Layer] = []  # those that this run has measured
 
     def resolve(self) -> None:
