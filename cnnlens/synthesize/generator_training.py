@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cnnlens.errors import CnnlensError, UsageError
@@ -33,11 +33,12 @@ from cnnlens.model.streams import look_every, sent
 from cnnlens.progress import Step, Words
 from cnnlens.settings.generator import GeneratorSettings
 from cnnlens.settings.invert import UpconvSettings
+from cnnlens.synthesize.critic import Critic
 from cnnlens.synthesize.examples import Examples
 from cnnlens.synthesize.generator import Range
 from cnnlens.synthesize.neighbours import Photos
 from cnnlens.synthesize.training import seconds_per_image
-from cnnlens.synthesize.upconv import SLOPE, UpconvNet
+from cnnlens.synthesize.upconv import UpconvNet
 
 WIDTH = 64  # of the generator, see `UpconvNet`
 _TIMED = 8  # images that the time is measured on
@@ -46,28 +47,6 @@ _RESTS = 0.2  # the critic's loss below which it does not learn: at chance it is
 _AVERAGED = 0.99  # of the averaged weights, what stays after a step
 _MOMENTS = (0.5, 0.99)  # Adam's
 _CHECKS = 20  # how often in a training the images held out are looked at
-_WIDEST = 128  # channels of the critic
-
-
-class Critic(nn.Module):
-    """Tells photos from made images, given the code: (N, C, H, W) and (N, c, h, w) to (N,)."""
-
-    def __init__(self, image: tuple[int, int, int], units: int) -> None:
-        super().__init__()
-        channels, width, side = 16, 32, max(image[1:])
-        layers: list[nn.Module] = [nn.Conv2d(image[0], channels, 3, 1, 1), nn.LeakyReLU(SLOPE)]
-        while side > 4:  # kernels of twice the stride: no raster is overlooked
-            layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(SLOPE)]
-            channels, width, side = width, min(2 * width, _WIDEST), side // 2
-        self.body = nn.Sequential(*layers)
-        self.plain, self.given = nn.Linear(channels, 1), nn.Linear(units, channels)
-
-    def forward(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Give what is above 0 for photos; codes are standardized."""
-        seen = self.body(2 * images - 1).mean((2, 3))  # (N, K)
-        match = (seen * self.given(codes.mean((2, 3)))).sum(1) / seen.shape[1] ** 0.5
-        found: Tensor = self.plain(seen)[:, 0] + match
-        return found
 
 
 def squared(made: Tensor, wanted: Tensor, spread: Tensor) -> Tensor:
