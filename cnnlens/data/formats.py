@@ -6,8 +6,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from PIL import Image, features
-
 # a closed list: some of Pillow's other readers start programs or read other files
 _ALWAYS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -38,6 +36,8 @@ def readable_formats() -> dict[str, tuple[str, ...]]:
 
     HEIC is among them where ``pillow-heif`` is installed.
     """
+    from PIL import Image, features  # here: what a command's help loads is light
+
     with suppress(ImportError):
         import pillow_heif
 

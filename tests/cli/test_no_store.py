@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,11 @@ def peak(*given: Any) -> int:
 def test_more_images_take_no_more_memory_but_for_small_tables(
     name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def counted(value: torch.Tensor, count: int) -> np.ndarray:
-        return value[:count].float().numpy().copy()  # an array whose memory numpy knows of
+    def counted(values: Sequence[torch.Tensor]) -> Callable[[], list[np.ndarray]]:
+        arrays = [value.float().numpy().copy() for value in values]  # memory numpy knows of
+        return lambda: arrays
 
-    monkeypatch.setattr(sources, "_array", counted)
+    monkeypatch.setattr(sources, "fetched", counted)
     monkeypatch.setattr("cnnlens.cluster.vectors._HELD", 1)  # maps of one category at a time
     few, many = (40, 120) if name == "stability" else (24, 96)
     for count in (few, many):
