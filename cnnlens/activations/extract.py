@@ -218,24 +218,18 @@ def extract(
     settings, run = settings or ExtractSettings(), run or RunSettings()
     model = model.computing(run.precision)
     share = share or Share()
-    missing = share.from_first(
-        lambda: [
+    wanted = [(layer, store_key(model, images, layer, settings)) for layer in layers]
+
+    def lacking() -> list[int]:
+        return [
             number
-            for number, layer in enumerate(layers)
-            if force
-            or not _is_there(
-                store_path(folder, layer),
-                store_key(model, images, layer, settings),
-                logits,
-                model.head,
-            )
+            for number, (layer, key) in enumerate(wanted)
+            if force or not _is_there(store_path(folder, layer), key, logits, model.head)
         ]
-    )
-    if not missing:
+
+    wanted = [wanted[number] for number in share.from_first(lacking)]
+    if not wanted:
         return
-    wanted = [
-        (layers[number], store_key(model, images, layers[number], settings)) for number in missing
-    ]
     forward = Forward(model, [layer for layer, _ in wanted], logits, even_batch(run.batch_size))
     places = [(store_path(folder, layer), key, layer.shape) for layer, key in wanted]
     with model.in_use(), writing(places, images, forward, share, force) as writers:

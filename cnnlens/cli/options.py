@@ -29,9 +29,9 @@ from cnnlens.methods.method import (
     settings_of,
 )
 from cnnlens.methods.shares import show_share
+from cnnlens.settings.command import CommandSettings
 from cnnlens.settings.option import Field, fields_of, values_of
 from cnnlens.settings.run import (
-    CommandSettings,
     DataSettings,
     ModelSettings,
     RunSettings,

@@ -328,34 +328,3 @@ class RunSettings(Settings):
         None, "Compute this share of the activations and stop: 1/4 … 4/4 in any order, for batch "
         "systems without torchrun (Slurm: --array=1-4, --shard $SLURM_ARRAY_TASK_ID/4); `cnnlens "
         "join` makes stores of them.", metavar="I/N", panel="Run")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class CommandSettings(Settings):
-    """What the command line takes beside a method's own: each written once."""
-
-    model: str | None = option(
-        None,
-        "What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), "
-        "torchvision:NAME[@WEIGHTS], timm:NAME, zoo:NAME, file.py:factory or "
-        "package.module:factory. Left out: the workspace's model.",
-        metavar="MODEL",
-        argument=True,
-    )
-    preset: str = option("default", "A paper's settings.", metavar="NAME")
-    page: bool = option(True, "Write the page.", panel="Output")
-    workspace: Path | None = option(  # noqa: RUF009
-        None,
-        "Folder of this investigation. Default: $CNNLENS_WORKSPACE, else ./cnnlens-out.",
-        short="w",
-        metavar="DIR",
-        panel="Output",
-    )
-    json: bool = option(
-        False,
-        "Print exactly one JSON document on standard output and nothing else.",
-        off="-",
-        panel="Output",
-    )
-    quiet: bool = option(False, "No progress or tables.", short="q", off="-", panel="Output")
-    force: bool = option(False, "Redo or overwrite.", off="-", panel="Output")
