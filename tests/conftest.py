@@ -5,6 +5,7 @@ Nothing that an earlier run of cnnlens kept is found, and nothing is kept in a p
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,3 +30,9 @@ _LONG = ("test_demo.py", "test_readme.py", "test_examples.py", "test_notebooks.p
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: at the end two processes would both make what it needs."""
     items.sort(key=lambda item: item.path.name not in _LONG)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: an emptying of memory, of which tests ask many, passes over it."""
+    gc.collect()
+    gc.freeze()

@@ -20,6 +20,8 @@ import torchvision
 from PIL import Image
 
 from cnnlens.data.open import BRODEN_FOLDERS
+from cnnlens.model.checkpoint import save_checkpoint
+from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from tests.cli.runner import cnnlens
 from tests.documented import undocumented
@@ -32,7 +34,7 @@ SHORTER = {
     "label": ["--chance", 0, "--no-page"],
     "exam": ["--chance", 1, "--resamples", 0, "--no-page"],
     "ablate": ["--random", 1, "--no-page"],
-    "visualize": ["--steps", 6, "--views", 1, "--no-page"],
+    "visualize": ["--steps", 20, "--views", 1, "--no-page"],
     "deconv": ["--no-page"],
     "evolve": ["--no-page"],
     "cam": ["--no-page"],
@@ -78,9 +80,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with all that README's commands name, and the working folder meanwhile."""
     folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
     torch.manual_seed(0)
-    torch.save(torchvision.models.squeezenet1_0().state_dict(), folder / "squeezenet.pt")
-    small = ZOO["resnet18_cifar"].make(num_classes=3, width=4)
-    torch.save(small.state_dict(), folder / "cifar.pt")
+    large, small = torchvision.models.squeezenet1_0(), Preprocess((64, 64))
+    save_checkpoint(folder / "squeezenet.pt", large, "torchvision:squeezenet1_0", small)
+    narrow = ZOO["resnet18_cifar"].make(num_classes=3, width=4)
+    torch.save(narrow.state_dict(), folder / "cifar.pt")
     pictures(folder / "photos", 3, 64)
     for name in ("airplane", "bird", "cat"):
         for split, count in (("train", 4), ("test", 12)):
@@ -104,6 +107,7 @@ def test_readme_names_commands() -> None:
     assert {line.split()[1] for line in commands()} >= {*SHORTER, "layers", "extract", "compare"}
 
 
+@pytest.mark.timeout(600)
 def test_the_commands_of_the_readme_run_as_they_stand(place: Path) -> None:
     for line, pipe in prompts():  # later ones go on from what earlier ones left
         words = [one for word in shlex.split(line)[1:] for one in expanded(word)]

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnnlens.model.dispatch import DispatchMode
 from cnnlens.model.outputs import choose
 from cnnlens.model.receptive_field import is_global_pool
 from cnnlens.model.tokens import is_attention
@@ -250,7 +250,7 @@ class _Stop(BaseException):
     """The operands are known."""
 
 
-class _Catch(TorchDispatchMode):
+class _Catch(DispatchMode):
     """Takes the tensors that one operation is given."""
 
     def __init__(self, number: int) -> None:

@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.dispatch import DispatchMode
 from cnnlens.model.trace import Place, hooked, op_name, tensors
 
 Take = Callable[[Place, Tensor], None]
@@ -73,7 +73,7 @@ class _Counter:
         return [*found, *self._by_name.get((*where, number), ())]
 
 
-class Reader(TorchDispatchMode):
+class Reader(DispatchMode):
     """Counts operations and takes the outputs of chosen ones."""
 
     def __init__(self, places: Sequence[Place], running: Sequence[str], take: Take) -> None:
@@ -87,7 +87,7 @@ class Reader(TorchDispatchMode):
         return result
 
 
-class Swapper(TorchDispatchMode):
+class Swapper(DispatchMode):
     """Counts operations and puts another value in the place of one's output."""
 
     def __init__(
@@ -117,7 +117,7 @@ def changed(place: Place, now: str) -> CnnlensError:
     )
 
 
-class _Ordinals(TorchDispatchMode):
+class _Ordinals(DispatchMode):
     """Finds out the how-manieth operation of its name each place is.
 
     Where gradients are kept, operations of autograd's own join the network's and shift their
@@ -174,7 +174,7 @@ def find_ordinals(
     return known[key]
 
 
-class LiveReader(TorchDispatchMode):
+class LiveReader(DispatchMode):
     """Takes the outputs of chosen operations together with their history.
 
     Autograd stands above this mode and writes the history once the operation is done: values are

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
+from cnnlens.model.dispatch import DispatchMode
 from cnnlens.model.trace import tensors
 
 
@@ -88,7 +89,7 @@ class Step:
             slots[slot] = None
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(DispatchMode):
     """Writes down what is computed from a value, once it is `begun`."""
 
     def __init__(self, copied: set[tuple[int, int]]) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.dispatch import DispatchMode
 from cnnlens.model.outputs import named_tensors
 from cnnlens.model.positions import Grid
 from cnnlens.model.refused import check_dimensions, check_initialized, why_it_fails
@@ -216,7 +216,7 @@ def as_input(net: nn.Module, x: Tensor) -> Tensor:
     return x.to(dtype) if x.is_floating_point() else x
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(DispatchMode):
     """Numbers every value, and lists operations and module calls as they happen."""
 
     def __init__(self, net: nn.Module) -> None:

@@ -21,6 +21,7 @@ from cnnlens.files import write_text
 from cnnlens.files.tables import read_csv, write_csv
 from cnnlens.report.contents import finished, parse_nested, read_summary, reading
 from cnnlens.report.figures import categories, filters, save_figure, save_image, sprite
+from cnnlens.report.sheet import PACKED
 from cnnlens.report.shown import Fact, LayerResult, Picture
 
 CATEGORIES = (
@@ -180,7 +181,7 @@ def write_filters(
     peaks = given.maps[tree.leaves].max(axis=(2, 3))  # (n, C)
     title = f"{given.name}: filters of {layer}"
     drawn = filters.draw_tree(title, tree, peaks, cell, detects)
-    save_image(picture, drawn, "PNG")
+    save_image(picture, drawn, "PNG", compress_level=PACKED)
     cut = [cell(leaf) for leaf in range(min(len(rows), filters.MOST))]
     shown = sprite(cut, filters.CELL, filters.COLUMNS)
     save_image(thumbnails, shown, "WEBP", quality=70, method=2)

@@ -21,6 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 from cnnlens.files import atomic
 from cnnlens.voice import one_line
 
+PACKED = 3  # zlib's level for PNG: of photos as small as the usual 6, in half the time
+
 INK, PALE, MARK = "#1a1a1a", "#555555", "#c95400"
 Size = tuple[int, int]  # pixels: wide, high
 
@@ -228,7 +230,7 @@ def save_png(path: Path, picture: Image.Image) -> None:
     if found := picture.info.get("apart"):
         about.add_text("apart", json.dumps(found))
     with atomic(path) as temporary:
-        picture.save(temporary, "PNG", pnginfo=about)
+        picture.save(temporary, "PNG", pnginfo=about, compress_level=PACKED)
 
 
 def read_apart(path: Path) -> list[tuple[str, tuple[int, ...]]]:

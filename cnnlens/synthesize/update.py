@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnnlens.model.dispatch import DispatchMode
 
 
 class Update(Protocol):
@@ -161,7 +162,7 @@ _RECTIFIERS = {
 }
 
 
-class WakingRectifiers(TorchDispatchMode):
+class WakingRectifiers(DispatchMode):
     """While active, a rectifier through which nothing of an image's gradient would pass is open.
 
     It is then taken for the identity, for that image alone; all others do as ever, so that a unit

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -40,7 +41,6 @@ def make_layer(
     units: int,
     seed: int,
     labels: dict[str, list[str]] = LABELS,
-    photos: list[np.ndarray] | None = None,
     picture_bytes: int = 0,
     images: int = 9,
 ) -> None:
@@ -58,7 +58,7 @@ def make_layer(
         file["iou"], file["unit"] = iou, np.arange(units)
         file["concept"] = [f"{category}:{label}" for label, category in concepts]
     _write_summary(folder, iou, concepts, labels)
-    _write_pictures(folder, units, images, rng, photos, picture_bytes)
+    _write_pictures(folder, units, images, picture_bytes)
     counts = (1e5 * np.exp(-np.arange(64) / rng.uniform(2, 9, (units, 1)))).astype(np.int64)
     counts[units - 1] = 0
     counts[units - 1, 0] = 10_000
@@ -147,32 +147,34 @@ def _write_summary(folder, iou, concepts, labels) -> None:
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
-def _write_pictures(folder, units, images, rng, photos, picture_bytes) -> None:
+def _write_pictures(folder, units, images, picture_bytes) -> None:
     (folder / "pictures").mkdir()
     rows = ["unit,rank,image,peak,y,x"]
-    yy, xx = np.mgrid[:112, :112]
-    made: list[bytes] = []
     for unit in range(units):
         for rank in range(images):
             rows.append(
                 f"{unit},{rank},images/val/{(unit * 7 + rank) % 50:04d}.jpg,{9.5 - rank},3,4"
             )
-        if unit >= 12 and not photos:  # tests need many pictures, not many different ones
-            data = made[unit % 12]
-        else:
-            shown, masks = [], []
-            for _ in range(images):
-                photo = np.full((112, 112, 3), rng.integers(60, 255, 3), np.uint8)
-                shown.append(photos[rng.integers(len(photos))] if photos else photo)
-                y, x, r = [*rng.uniform(20, 92, 2).tolist(), rng.uniform(12, 34)]
-                masks.append((yy - y) ** 2 + (xx - x) ** 2 < r**2)
-            buffer = io.BytesIO()
-            strip(shown, masks).save(buffer, "WEBP", quality=80)
-            data = buffer.getvalue()
-            made.append(data)
+        # tests need many pictures, not many different ones
+        data = _some_strip(unit % 12, images)
         # Readers pass over what follows the picture: a cheap way to many bytes.
         (folder / "pictures" / f"{unit}.webp").write_bytes(data.ljust(picture_bytes, b"\0"))
     (folder / "top.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+@cache
+def _some_strip(seed: int, images: int) -> bytes:
+    """A WebP file of so many discs, each lit on a colour of its own."""
+    rng = np.random.default_rng(seed)
+    yy, xx = np.mgrid[:112, :112]
+    shown, masks = [], []
+    for _ in range(images):
+        shown.append(np.full((112, 112, 3), rng.integers(60, 255, 3), np.uint8))
+        y, x, r = [*rng.uniform(20, 92, 2).tolist(), rng.uniform(12, 34)]
+        masks.append((yy - y) ** 2 + (xx - x) ** 2 < r**2)
+    buffer = io.BytesIO()
+    strip(shown, masks).save(buffer, "WEBP", quality=80)
+    return buffer.getvalue()
 
 
 def make_workspace(root: Path, layers: dict[str, int], **options) -> Path:

@@ -193,6 +193,10 @@ _FILL = {
 }  # fmt: skip
 
 
+# these hand a mode themselves, and not what they call: the draws within would go unseen
+_INITIALIZERS = {nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
+
+
 class _Blank(TorchFunctionMode):
     """Leave out the drawing of random weights, for networks about to be given others."""
 
@@ -201,7 +205,10 @@ class _Blank(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in self._DRAWS or func in _INITIALIZERS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 @contextmanager
@@ -230,8 +237,10 @@ class _Weightless(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _FILL and args[0].is_meta:  # without numbers there is nothing to fill in
-            return args[0]
+        if func in _FILL or func in _INITIALIZERS:
+            filled = args[0] if args else kwargs["tensor"]
+            if filled.is_meta:  # without numbers there is nothing to fill in
+                return filled
         if func in _ALLOCATE and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         result = func(*args, **kwargs)

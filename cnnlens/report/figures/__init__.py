@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from colorsys import hls_to_rgb, rgb_to_hls
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -24,6 +26,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.files import atomic, write_text
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.report.sheet import PACKED
 
 CELL = 112  # pixels: side of one image in a unit's strip
 
@@ -48,8 +51,13 @@ def save_figure(figure: Figure, path: Path) -> None:
     with atomic(path) as temporary, warnings.catch_warnings(), rc_context(_DRAWN):
         # scripts that no font at hand has are drawn as boxes; SVG, JSON and page have them whole
         warnings.filterwarnings("ignore", message=".*missing from font")
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-        figure.savefig(drawn, format="svg", metadata=nothing, transparent=True, dpi=200)
+        # straight from the canvases: `Figure.savefig` draws everything once more for the layout
+        FigureCanvasAgg(figure).print_png(
+            temporary, metadata={"Software": None}, pil_kwargs={"compress_level": PACKED}
+        )
+        figure.set_layout_engine("none")  # both have the one that the first has found
+        with _transparent(figure, image_dpi=200):
+            FigureCanvasSVG(figure).print_svg(drawn, metadata=nothing)
     text = drawn.getvalue().decode("utf-8")
     text = text.replace("</style>", f"{_dark(text)}</style>", 1)
     beside = path.with_suffix(".svg")
@@ -57,6 +65,20 @@ def save_figure(figure: Figure, path: Path) -> None:
         write_text(beside, text)
     else:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _transparent(figure: Figure, image_dpi: int) -> Iterator[None]:
+    """Within this block a figure has no ground of its own, and images in it are so fine."""
+    grounds = [figure.patch, *(axes.patch for axes in figure.axes)]
+    before = figure.dpi, [ground.get_visible() for ground in grounds]
+    figure.dpi = image_dpi
+    for ground in grounds:
+        ground.set_visible(False)
+    yield
+    figure.dpi = before[0]
+    for ground, visible in zip(grounds, before[1], strict=True):
+        ground.set_visible(visible)
 
 
 def _dark(text: str) -> str:

@@ -20,7 +20,18 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_files import Unit, read_dissection, read_dissections
 from cnnlens.report.figures import CELL, as_seen, colours, new_figure, save_figure, short
-from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Row, Text, cut, opened, sheet
+from cnnlens.report.sheet import (
+    PACKED,
+    Column,
+    Drawing,
+    Grid,
+    Picture,
+    Row,
+    Text,
+    cut,
+    opened,
+    sheet,
+)
 
 SHEET_UNITS = 12
 _DIM = 0.7  # brightness left outside the mask
@@ -126,7 +137,9 @@ def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = Fal
         return None
     path = folder / "detectors.png"
     with atomic(path) as temporary:
-        contact_sheet(shown, categories=layer.categories).save(temporary, "PNG")
+        contact_sheet(shown, categories=layer.categories).save(
+            temporary, "PNG", compress_level=PACKED
+        )
     return path
 
 
