@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.model.architectures import shapes_of, weightless
+from cnnlens.model.architectures import blank, shapes_of, weightless
 from cnnlens.model.zoo import ZOO
 
 from .nets import infer
@@ -68,3 +68,17 @@ def test_state_dicts_of_the_zoo_are_inferred(name: str) -> None:
     found = infer(shapes)
     assert found.architecture.name == f"zoo:{name}"
     assert found.options["num_classes"] == 7
+
+
+@pytest.mark.parametrize("within", [blank, weightless])
+def test_weights_that_are_about_to_be_replaced_are_not_drawn(within):
+    before = torch.get_rng_state()
+    with within():
+        for layer in (nn.Conv2d(3, 4, 3), nn.Linear(4, 5), nn.Embedding(6, 2)):
+            nn.init.trunc_normal_(layer.weight)
+        assert nn.BatchNorm2d(3).weight.is_meta or torch.equal(
+            nn.BatchNorm2d(3).weight, torch.ones(3)
+        )
+    assert torch.equal(torch.get_rng_state(), before)
+    nn.Conv2d(3, 4, 3)
+    assert not torch.equal(torch.get_rng_state(), before)
