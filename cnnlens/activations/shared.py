@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from cnnlens.activations.in_turn import SourcesInTurn
 from cnnlens.activations.sources import ModelSource, Observer, StoreSource
 from cnnlens.data.batches import Skipped, check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
@@ -39,19 +40,31 @@ class SharedSource:
 
     Parameters
     ----------
-    source : ModelSource or StoreSource
+    source : ModelSource, StoreSource or SourcesInTurn
         The activations, the same in every process.
     images : ImageSet
         The data.
     share : Share
         This process's, of several that wait for each other.
+
+    Attributes
+    ----------
+    held : sequence of int
+        The most images of each layer that this process is to have tables of: the first one of all,
+        another of those that it looks at.
+    stored : bool
+        Whether the activations stand in stores.
     """
 
-    def __init__(self, source: ModelSource | StoreSource, images: ImageSet, share: Share) -> None:
+    def __init__(
+        self, source: ModelSource | StoreSource | SourcesInTurn, images: ImageSet, share: Share
+    ) -> None:
         if not share.joined:
             raise ValueError(f"nobody waits for the other parts of share {share}")
         self._source, self._images, self.share = source, images, share
         self.limits, self.shapes = source.limits, source.shapes
+        self.held = source.limits if share.leads else source.most(share)
+        self.stored = isinstance(source, StoreSource)
         self.skipped: list[Skipped] = []
 
     def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:

@@ -243,6 +243,10 @@ class StoreSource:
         """Damaged images, which have no rows."""
         return [(p, r) for p, r in self.stores[0].skipped]
 
+    def most(self, share: Share) -> Sequence[int]:
+        """Say how many images of each layer a share has at most."""
+        return [len(share.run_of(range(limit))) for limit in self.limits]
+
     def sweep(self, observers: Sequence[Observer], share: Share = ALL) -> Iterator[Step]:
         """Show every observer the batches of its layer, in the data's order: all, or a share."""
         done = 0
@@ -286,6 +290,10 @@ class ModelSource:
         self.shapes: Sequence[tuple[int, int, int]] = [layer.shape for layer in layers]
         self.skipped: list[tuple[str, str]] = []
 
+    def most(self, share: Share) -> Sequence[int]:
+        """Say how many images of each layer a share has at most."""
+        return [sum(map(len, share.run_of(self._blocks)))] * len(self.limits)
+
     def sweep(self, observers: Sequence[Observer], share: Share = ALL) -> Iterator[Step]:
         """Show every observer the batches of its layer, in one forward pass for all layers: all,
         or those of a share of the blocks.
@@ -303,27 +311,6 @@ class ModelSource:
                 for observe, values in zip(observers, one.maps, strict=True):
                     observe(one.batch.indices, values)
                 yield Step(one.batch.next, self.total, limit=self._forward.limit)
-
-
-class SourcesInTurn:
-    """Layers of several sources over the same images, one source after the other."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
-        self.limits: Sequence[int] = [limit for one in sources for limit in one.limits]
-        self.shapes: Sequence[tuple[int, int, int]] = [s for one in sources for s in one.shapes]
-
-    @property
-    def skipped(self) -> Sequence[tuple[str, str]]:
-        """Images that the first could not read."""
-        return self._sources[0].skipped
-
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer all batches of its layer."""
-        first = 0
-        for one in self._sources:
-            yield from one.sweep(observers[first : first + len(one.shapes)])
-            first += len(one.shapes)
 
 
 def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:

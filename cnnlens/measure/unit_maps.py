@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cnnlens.activations.sources import Source
-from cnnlens.measure.masks import compiled
+from cnnlens.distributed import Share
+from cnnlens.measure.masks import SENT, compiled
 from cnnlens.measure.unit_lists import insert
 from cnnlens.progress import Step
 
@@ -67,6 +68,26 @@ class TopMaps:
         units, slots = np.nonzero(self._rows >= first)
         self._maps[units, slots] = _pooled(maps[self._rows[units, slots] - first, units])
 
+    def put_together(self, share: Share, first: int) -> None:
+        """Let the first process go on with what all of a run have kept, each of rows that are
+        counted from `first` on.
+        """
+        rows = np.where(self._rows >= 0, self._rows + first, -1)
+        units, count = rows.shape
+        at_once = max(1, SENT // (self._maps[0].nbytes * share.of))
+        for start in range(0, units, at_once):
+            some = slice(start, start + at_once)
+            every = share.at_first((self._peaks[some], rows[some], self._maps[some]))
+            if not every:
+                continue
+            peaks, places, maps = (
+                np.concatenate(kind, axis=1) for kind in zip(*every, strict=True)
+            )
+            order = np.lexsort((places, -peaks), axis=1)[:, :count]  # of equal ones the earlier
+            self._peaks[some] = np.take_along_axis(peaks, order, axis=1)
+            self._rows[some] = np.take_along_axis(places, order, axis=1)
+            self._maps[some] = np.take_along_axis(maps, order[:, :, None, None], axis=1)
+
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Give maps (C, k, h, w) on rows (C, k), 0 where one was not kept."""
         there = rows[:, :, None] == self._rows[:, None]  # (C, k, slots)
@@ -102,26 +123,35 @@ def _replace(peaks, first, rows, best):
 
 
 def fill_late(
-    source: Source, kept: Sequence[TopMaps], rows: Sequence[np.ndarray], maps: Sequence[np.ndarray]
+    source: Source, lacking: Sequence[np.ndarray], maps: Sequence[np.ndarray]
 ) -> Iterator[Step]:
-    """Fill in what of each layer's maps (C, k, h, w) on rows (C, k) was not kept: where many images
-    are there twice. Activations are then looked at once more, else not.
+    """Fill in what of each layer's maps (C, k, h, w) was not kept, where many images are there
+    twice: those of images at positions (C, k), -1 where none is lacking. Activations are then
+    looked at once more, else not.
     """
-    late = [one.lacks(wanted) for one, wanted in zip(kept, rows, strict=True)]
-    if any((wanted >= 0).any() for wanted in late):
-        yield from source.sweep([_Late(*pair) for pair in zip(maps, late, strict=True)])
+    if any((wanted >= 0).any() for wanted in lacking):
+        yield from source.sweep([_Late(*pair) for pair in zip(maps, lacking, strict=True)])
 
 
 class _Late:
-    """Fills in maps on some rows, -1 for none, when it meets them."""
+    """Fills in maps of images at some positions, -1 for none, when it meets them."""
 
-    def __init__(self, maps: np.ndarray, rows: np.ndarray) -> None:
-        self._maps, self._rows, self._first = maps, rows, 0
+    def __init__(self, maps: np.ndarray, wanted: np.ndarray) -> None:
+        self._maps, self._wanted = maps, wanted
+        self._met = np.zeros(wanted.shape, bool)
 
     def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
-        first, self._first = self._first, self._first + len(positions)
-        units, ranks = np.nonzero((self._rows >= first) & (self._rows < self._first))
-        self._maps[units, ranks] = coarse(maps[self._rows[units, ranks] - first, units])
+        here = np.isin(self._wanted, positions)
+        units, ranks = np.nonzero(here)
+        images = np.searchsorted(positions, self._wanted[here])
+        self._maps[units, ranks] = coarse(maps[images, units])
+        self._met |= here
+
+    def put_together(self, share: Share) -> None:
+        """Let the first process go on with the maps that all of a run have met."""
+        places = np.nonzero(self._met)
+        for theirs, maps in share.at_first((places, self._maps[places])):
+            self._maps[theirs] = maps
 
 
 def strongest(peaks: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -151,6 +151,15 @@ def _number(row, scale, first, index):
 
 
 @compiled
+def widen(bins, first, exponent, lowest, highest):
+    """Make the bins of units (C, bins) as wide as values from `lowest` to `highest` (C,) need."""
+    for unit in range(len(bins)):
+        first[unit], exponent[unit] = _widened(
+            bins[unit], first[unit], exponent[unit], lowest[unit], highest[unit]
+        )
+
+
+@compiled
 def _widened(own, first, exponent, lowest, highest):
     """Make a unit's bins as wide as its values so far need, and no wider: a matter of their range.
 

@@ -17,13 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnlens.activations.shared import SharedSource
 from cnnlens.activations.sources import Source, StoreSource
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
+from cnnlens.distributed import ALL
+from cnnlens.measure.image_tables import Peaks
 from cnnlens.measure.responses import Responses
 from cnnlens.measure.unit_lists import bin_edges, by_unit, draw, highest, nearest_units, repeats
 from cnnlens.measure.unit_maps import SHOWN, fill_late, strongest
-from cnnlens.measure.unit_sweep import Peaks, UnitSweep, beside
+from cnnlens.measure.unit_sweep import UnitSweep, beside
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step, followed
 from cnnlens.settings import UnitsSettings
@@ -82,38 +85,84 @@ def units_steps(
     preprocess: Preprocess | None = None,
     folder: Path | None = None,
 ) -> Generator[Step, None, list[Responses]]:
-    """Do what `units` does, step by step; tables beyond memory are kept in `folder`."""
-    categories = tuple(sorted(set(data.image_categories or ())))
-    number = {name: index for index, name in enumerate(categories)}
-    labels = np.array([number[name] for name in data.image_categories or ()], np.int64)
+    """Do what `units` does, step by step; tables beyond memory are kept in `folder`.
+
+    Returned is nothing where this is not the first of the processes that share the sources.
+    """
+    share = source.share if isinstance(source, SharedSource) else ALL
+    categories, labels = _labels(data)
     sweeps = [
         UnitSweep(limit, shape, labels if categories else None, folder)
-        for limit, shape in zip(source.limits, source.shapes, strict=True)
+        for limit, shape in zip(_held(source), source.shapes, strict=True)
     ]
-    with beside(sweeps) if isinstance(source, StoreSource) else nullcontext(sweeps) as observers:
+    with beside(sweeps) if _is_stored(source) else nullcontext(sweeps) as observers:
         for step in source.sweep(observers):
             yield replace(step, stage="responses")
     tables: list[Peaks] = [*sweeps]
     if others is not None:
-        pairs = zip(others.limits, others.shapes, strict=True)
+        pairs = zip(_held(others), others.shapes, strict=True)
         more = [Peaks(limit, shape[0], folder) for limit, shape in pairs]
         for step in others.sweep(more):
             yield replace(step, stage="peaks of other layers")
         tables += more
     known = list(names) or [str(number) for number in range(len(tables))]
-    total = sum(sweep.values.shape[1] for sweep in sweeps)
-    twice = _repeated(sweeps[0], data, preprocess)
+    found: list[Responses] = []
+    if share.leads:
+        twice = _repeated(sweeps[0], data, preprocess)
+        kinds = labels, categories
+        found = yield from _listed(sweeps, tables, known, settings, twice, *kinds)
+    for _ in share.wait():
+        yield Step(0, 1, "lists and neighbours", unit="units")
+    lacking = share.from_first(lambda: [_lacking(*p) for p in zip(sweeps, found, strict=True)])
+    maps = [one.top_map for one in found]
+    if not share.leads:
+        maps = [one.maps.of(np.full_like(p, -1)) for one, p in zip(sweeps, lacking, strict=True)]
+    yield from fill_late(source, lacking, maps)
+    return found
+
+
+def _listed(
+    sweeps: Sequence[UnitSweep],
+    tables: Sequence[Peaks],
+    names: Sequence[str],
+    settings: UnitsSettings,
+    twice: np.ndarray,
+    labels: np.ndarray,
+    categories: tuple[str, ...],
+) -> Generator[Step, None, list[Responses]]:
+    """Make the lists of the first layers of `tables`, which have names."""
+    total = sum(one.units for one in sweeps)
     found: list[Responses] = []
     for place, sweep in enumerate(sweeps):
         yield Step(sum(one.units for one in found), total, "lists and neighbours", unit="units")
         same = [k for k, t in enumerate(tables) if np.array_equal(t.positions, sweep.positions)]
         # by name, so that equal correlations come in the same order whatever was named first
-        others_in_order = sorted((k for k in same if k != place), key=lambda k: (known[k], k))
-        near = [(known[k], tables[k].values) for k in (place, *others_in_order)]
+        others_in_order = sorted((k for k in same if k != place), key=lambda k: (names[k], k))
+        near = [(names[k], tables[k].values) for k in (place, *others_in_order)]
         found.append(_responses(sweep, settings, twice, labels, categories, near))
-    shown, maps = [one.top[:, :SHOWN] for one in found], [one.top_map for one in found]
-    yield from fill_late(source, [sweep.maps for sweep in sweeps], shown, maps)
     return found
+
+
+def _labels(data: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:
+    """Give the categories of the data, and (N,) the number of each image's, where it has some."""
+    categories = tuple(sorted(set(data.image_categories or ())))
+    number = {name: index for index, name in enumerate(categories)}
+    return categories, np.array([number[name] for name in data.image_categories or ()], np.int64)
+
+
+def _held(source: Source) -> Sequence[int]:
+    """Say of how many images, at most, this process is to have tables, layer by layer."""
+    return source.held if isinstance(source, SharedSource) else source.limits
+
+
+def _is_stored(source: Source) -> bool:
+    return source.stored if isinstance(source, SharedSource) else isinstance(source, StoreSource)
+
+
+def _lacking(sweep: UnitSweep, found: Responses) -> np.ndarray:
+    """(C, k) positions of those top images whose maps were not kept, -1 elsewhere."""
+    rows = sweep.maps.lacks(found.top[:, :SHOWN])
+    return np.where(rows >= 0, sweep.positions[np.maximum(rows, 0)], -1)
 
 
 def _repeated(sweep: UnitSweep, data: ImageSet, preprocess: Preprocess | None) -> np.ndarray:

@@ -43,7 +43,7 @@ class Dissect(Measurement):
     """
 
     name, panel = "dissect", "Measure units"
-    uses, shares, measures_shares = (*Measurement.uses, "shard"), True, True
+    uses, shares = (*Measurement.uses, "shard"), True
     asks, settings_types = DissectInputs, (DissectSettings, ExtractSettings)
     sections = (
         ("dissect", page_part("dissection.dissection")),

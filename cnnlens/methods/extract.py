@@ -62,6 +62,10 @@ class Extract(Method):
         if self.asked.units:
             yield from measure_units(self.study, self.images, self.layers)
 
+    def assist(self) -> Iterator[Step]:
+        """Do this process's part of both."""
+        yield from self.work()
+
     def close(self) -> None:
         """List the stores."""
         for layer in self.layers:

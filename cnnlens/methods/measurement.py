@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from cnnlens.settings import ExtractSettings
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
+    from cnnlens.activations.in_turn import SourcesInTurn
     from cnnlens.activations.sources import ModelSource, Source, StoreSource
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
@@ -41,8 +42,6 @@ class Measurement(Method):
     stored: ExtractSettings | None = ExtractSettings()
     pictured: ClassVar[str] = "top"  #: the setting that counts a unit's pictures; empty: none does
     reader: ClassVar[str]  #: the function of `cnnlens.report` that reads a layer's folder
-    #: whether its `measure` takes a `SharedSource`; else the first process measures
-    measures_shares: ClassVar[bool] = False
     within: str = ""  #: the part of a layer's folder that holds these results, where not all of it
 
     def __init__(
@@ -58,8 +57,6 @@ class Measurement(Method):
                     "--shard fills activation stores, and --no-store wants none",
                     "leave one of them out",
                 )
-            if study.share.joined and not self.measures_shares:
-                study.voice.note("--no-store: the first process does all of it")
         self.written: list[Layer] = []  # those that this run has measured
 
     def resolve(self) -> None:
@@ -76,7 +73,10 @@ class Measurement(Method):
         return holds_more(earlier, mine)
 
     def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
-        """Measure layers, one of them or all, on what a source gives of them."""
+        """Measure layers, one of them or all, on what a source gives of them.
+
+        Where several processes share the source, all call this; the first one gets the results.
+        """
         raise NotImplementedError
 
     def write(self, folder: Path, layer: Layer, found: Any) -> Iterator[int]:
@@ -126,39 +126,38 @@ class Measurement(Method):
 
     def work(self) -> Iterator[Step]:
         """Measure what is missing, layer by layer where activations are kept, else all at once."""
-        yield from self._looked_at(self._measure)
+        yield from self._measured()
 
     def assist(self) -> Iterator[Step]:
-        """Do this process's part of the activations, and of measuring where that is shared."""
-        yield from self._looked_at(self.measure) if self.measures_shares else self.fill()
+        """Do this process's part of the activations, and of measuring."""
+        yield from self._measured()
 
-    def _looked_at(self, look: Callable[[Source, list[Layer]], Iterator[Step]]) -> Iterator[Step]:
-        """Look at the layers that are to be measured: all at once, or one after another."""
+    def _measured(self) -> Iterator[Step]:
         from cnnlens.activations.sources import ModelSource, StoreSource
 
         study = self.study
         if self.todo and self.stored is None:
             source = ModelSource(study.model, self.images, self.todo, study.run)
-            yield from look(self._shared(source), self.todo)
+            yield from self._measure(self._shared(source), self.todo)
         elif self.todo:
             yield from self.fill()
             for layer in self.todo:
                 with study.stored(self.images, layer).open() as store:
-                    yield from look(self._shared(StoreSource([store])), [layer])
+                    yield from self._measure(self._shared(StoreSource([store])), [layer])
 
-    def _shared(self, source: ModelSource | StoreSource) -> Source:
+    def _shared(self, source: ModelSource | StoreSource | SourcesInTurn) -> Source:
         """Give this process its part of a source, where several measure."""
         from cnnlens.activations.shared import SharedSource
 
         share = self.study.share
-        shared = share.joined and self.measures_shares
-        return SharedSource(source, self.images, share) if shared else source
+        return SharedSource(source, self.images, share) if share.joined else source
 
     def _measure(self, source: Source, layers: list[Layer]) -> Iterator[Step]:
+        """Measure layers; of several processes, the first one keeps what was found."""
         names = ", ".join(layer.name for layer in layers)
         steps = self.measure(source, layers)
         results = yield from relayed(steps, lambda s: replace(s, stage=f"{names}: {s.stage}"))
-        for layer, found in zip(layers, results, strict=True):
+        for layer, found in zip(layers, results, strict=True) if self.study.share.leads else ():
             yield from self._keep(layer, found, [*source.skipped, *found.skipped])
 
     def _keep(self, layer: Layer, found: Any, skipped: list[tuple[str, str]]) -> Iterator[Step]:

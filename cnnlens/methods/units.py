@@ -16,7 +16,7 @@ from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, UnitsSettings
 
 if TYPE_CHECKING:
-    from cnnlens.activations.sources import Source
+    from cnnlens.activations.sources import ModelSource, Source, StoreSource
     from cnnlens.data.dataset import ImageSet
     from cnnlens.measure.responses import Responses
     from cnnlens.model.layers import Layer
@@ -84,6 +84,7 @@ class Units(Measurement):
             dtype=self.types[layer.name],
             among=sorted([*mine, *(others for _, _, others in self.others)]),
             settings=self.settings.as_dict(),
+            sums="without rounding",
             pictures="by image" if self.page else False,
         )
 
@@ -91,7 +92,7 @@ class Units(Measurement):
         """Whether earlier results differ in nothing but pictures that are not wanted now."""
         return not mine["pictures"] and {**earlier, "pictures": False} == mine
 
-    def work(self) -> Iterator[Step]:
+    def _measured(self) -> Iterator[Step]:
         """Fill the stores that are missing, then measure all layers in one sweep."""
         if self.todo:
             if self.stored is not None:
@@ -100,23 +101,26 @@ class Units(Measurement):
 
     def measure_stores(self) -> Iterator[Step]:
         """Measure what is missing, all layers in one sweep; their stores are there."""
-        from cnnlens.activations.sources import SourcesInTurn, StoreSource
+        from cnnlens.activations.in_turn import SourcesInTurn
+        from cnnlens.activations.sources import StoreSource
         from cnnlens.activations.store import Store
 
         if not self.todo:
             return
+        # one that is stored meanwhile is none of them: all processes look at the same
+        self.others = self.study.share.from_first(lambda: self.others)
         others = [layer for layer in self.layers if layer not in self.todo]
         with ExitStack() as stack:
             rest = [self._source(stack, others)] if others else []
             if self.others:  # these are there, whether others are kept or not
                 further = [stack.enter_context(Store(path)) for _, path, _ in self.others]
                 rest.append(StoreSource(further))
-            self._rest = SourcesInTurn(rest) if rest else None
+            self._rest = self._shared(SourcesInTurn(rest)) if rest else None
             self._names = [layer.name for layer in (*self.todo, *others)]
             self._names += [name for name, _, _ in self.others]
-            yield from self._measure(self._source(stack, self.todo), self.todo)
+            yield from self._measure(self._shared(self._source(stack, self.todo)), self.todo)
 
-    def _source(self, stack: ExitStack, layers: list[Layer]) -> Source:
+    def _source(self, stack: ExitStack, layers: list[Layer]) -> ModelSource | StoreSource:
         """Give layers' activations, from their stores or from the network."""
         from cnnlens.activations.sources import ModelSource, StoreSource
 
@@ -197,9 +201,21 @@ def measure_units(study: Study, images: ImageSet, layers: Sequence[Layer]) -> It
 
     Those that were measured on other images stay as they are, which is said.
     """
+    by_name = {layer.name: layer for layer in layers}
+    groups = study.share.from_first(lambda: _earlier(study, images, layers))
+    for settings, names in groups.items():
+        method = Units(study, settings=settings, page=True)
+        method.images, method.layers = images, [by_name[name] for name in names]
+        yield from method.measure_stores()
+
+
+def _earlier(
+    study: Study, images: ImageSet, layers: Sequence[Layer]
+) -> dict[UnitsSettings, list[str]]:
+    """Name the layers that are to be measured on these images, by the settings of last time."""
     from cnnlens.report.contents import read_object
 
-    groups: dict[UnitsSettings, list[Layer]] = {}
+    groups: dict[UnitsSettings, list[str]] = {}
     for layer in layers:
         path = study.folder(Units.name, layer) / SUMMARY
         earlier = read_object(path, ("settings", "data")) if path.exists() else {}
@@ -209,8 +225,5 @@ def measure_units(study: Study, images: ImageSet, layers: Sequence[Layer]) -> It
                 f"(`cnnlens units` measures them on {images.name})"
             )
             continue
-        groups.setdefault(UnitsSettings(**earlier.get("settings", {})), []).append(layer)
-    for settings, some in groups.items():
-        method = Units(study, settings=settings, page=True)
-        method.images, method.layers = images, some
-        yield from method.measure_stores()
+        groups.setdefault(UnitsSettings(**earlier.get("settings", {})), []).append(layer.name)
+    return groups

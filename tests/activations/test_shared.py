@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
@@ -63,6 +63,9 @@ class Rows(ArraySource):
     total = 1
     skipped: Sequence[tuple[str, str]] = ()
 
+    def most(self, share: Share) -> list[int]:
+        return [len(share.run_of(range(limit))) for limit in self.limits]
+
     def sweep(self, observers: Sequence, share: Share = ALL) -> Iterator[Step]:
         for maps, observe in zip(self.layers, observers, strict=True):
             rows = share.run_of(range(len(maps)))
@@ -72,16 +75,14 @@ class Rows(ArraySource):
                 yield Step(start, len(maps))
 
 
-def in_threads(data: Broden, source: Rows, settings: DissectSettings, of: int) -> list[Dissection]:
+def in_threads(work: Callable[[Share], list[Any]], of: int) -> list[Any]:
+    """Let so many processes do their shares of a work; return what the first one has of it."""
     table: dict[int, bytes] = {}
     meet = threading.Barrier(of)
 
-    def one(number: int) -> list[Dissection]:
-        share = Beside(number, of, True, table, meet)
-        mine = copy(source)
-        mine.skipped = share.of_items(source.skipped)
-        try:  # each has another number of threads
-            return dissect(SharedSource(mine, data, share), data, settings, workers=1 + number)
+    def one(number: int) -> list[Any]:
+        try:
+            return work(Beside(number, of, True, table, meet))
         except BaseException:
             meet.abort()  # as connections break
             raise
@@ -94,6 +95,16 @@ def in_threads(data: Broden, source: Rows, settings: DissectSettings, of: int) -
     first, *others = [future.result() for future in running]
     assert not any(others)
     return first
+
+
+def dissected(data: Broden, source: Rows, settings: DissectSettings, of: int) -> list[Dissection]:
+    def work(share: Share) -> list[Dissection]:
+        mine = copy(source)
+        mine.skipped = share.of_items(source.skipped)
+        shared = SharedSource(mine, data, share)
+        return dissect(shared, data, settings, workers=1 + share.number)  # each another number
+
+    return in_threads(work, of)
 
 
 def told(found: Dissection) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def test_shares_of_a_dissection_are_the_whole(tmp_path, of, settings):
     layers[1][:, 1] = rng.normal(size=(14, 6, 7))
     source = Rows(layers, 3, seen)
     whole = [told(one) for one in dissect(source, data, settings, workers=2)]
-    parts = [told(one) for one in in_threads(data, source, settings, of)]
+    parts = [told(one) for one in dissected(data, source, settings, of)]
     assert parts == whole
 
 
@@ -142,7 +153,7 @@ def test_damaged_images_are_counted_over_all_shares(tmp_path):
         plane.write_bytes(b"broken")  # two of each share are tolerated, six are not
     source = Rows([np.random.default_rng(1).random((8, 2, 3, 3), np.float32)], 2, range(8))
     with pytest.raises(CnnlensError, match="of 8 images cannot be used"):
-        in_threads(open_broden(data.root), source, DissectSettings(chance=0), 4)
+        dissected(open_broden(data.root), source, DissectSettings(chance=0), 4)
 
 
 def test_images_that_no_share_could_read_are_too(tmp_path):
@@ -150,7 +161,7 @@ def test_images_that_no_share_could_read_are_too(tmp_path):
     source = Rows([np.random.default_rng(1).random((8, 2, 3, 3), np.float32)], 2, range(8))
     source.skipped = [(data.paths[number], "broken") for number in range(4)]
     with pytest.raises(CnnlensError, match="4 of 8 images cannot be used"):
-        in_threads(data, source, DissectSettings(chance=0), 2)
+        dissected(data, source, DissectSettings(chance=0), 2)
 
 
 def test_what_cannot_be_put_together_sees_no_part(tmp_path):

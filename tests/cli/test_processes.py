@@ -61,7 +61,7 @@ def damaged(shapes, tmp_path_factory) -> Path:
 
 CHORES = {
     "extract": "extract -l conv1 -l conv2",
-    "units": "units -l conv2",
+    "units": "units -l conv1 -l conv2 --no-store",
     "stored": "dissect -l conv2 --chance 2",
     "streamed": "dissect -l conv1 -l conv2 --chance 2 --formula 2 --no-store",
     "without shuffles": "dissect -l conv2 --chance 0 --no-store --compat ndlite",

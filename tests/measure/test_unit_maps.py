@@ -50,7 +50,7 @@ def test_what_was_not_kept_is_looked_for_once_more() -> None:
     kept, source = kept_of(maps, 8), Maps(maps)
     found = kept.of(low)
     assert not found.any()
-    list(fill_late(source, [kept], [low], [found]))
+    list(fill_late(source, [kept.lacks(low)], [found]))
     np.testing.assert_array_equal(found[0], coarse(maps[low[0], 0]))
     np.testing.assert_array_equal(found[1, 0], coarse(maps[low[1, 0], 1]))
     assert not found[1, 1].any()

@@ -284,12 +284,12 @@ def test_of_equal_images_the_first_is_listed() -> None:
 
 
 def test_large_tables_are_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnlens.measure import unit_sweep
+    from cnnlens.measure import image_tables
     from cnnlens.measure.units import units_steps
     from cnnlens.progress import followed
 
-    monkeypatch.setattr(unit_sweep, "_LARGE", 1)
-    kept = unit_sweep.room((3, 4), np.float32, tmp_path)
+    monkeypatch.setattr(image_tables, "_LARGE", 1)
+    kept = image_tables.room((3, 4), np.float32, tmp_path)
     assert isinstance(kept, np.memmap) and not kept.any() and not list(tmp_path.iterdir())
     steps = units_steps(Maps(some()), data(130, 2), QUICK, folder=tmp_path)
     (found,) = followed(steps, None)
