@@ -4,7 +4,9 @@ byte, here in threads that exchange pickles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ import numpy as np
 import pytest
 
 from cnnlens.activations.in_turn import SourcesInTurn
-from cnnlens.activations.shared import SharedSource
+from cnnlens.activations.shared import SharedObserver, SharedSource
 from cnnlens.data.dataset import ImageSet
-from cnnlens.distributed import Share
+from cnnlens.distributed import ALL, Share
+from cnnlens.measure import image_tables, unit_maps
 from cnnlens.measure.responses import Responses
+from cnnlens.measure.unit_sweep import UnitSweep, beside
 from cnnlens.measure.units import units
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.progress import Step
 from cnnlens.settings import UnitsSettings
 
 from ..activations.test_shared import Rows, in_threads
@@ -94,8 +99,15 @@ class Measured:
         return units(source, self.data, SETTINGS, "badce", others, self.preprocess)
 
 
-@pytest.mark.parametrize(("of", "kinds", "batch"), [(2, 4, 7), (3, 0, 32), (5, 3, 1), (41, 2, 3)])
-def test_shares_of_units_are_the_whole(of: int, kinds: int, batch: int) -> None:
+@pytest.mark.parametrize(
+    ("of", "kinds", "batch", "sent"),
+    [(2, 4, 7, None), (3, 0, 32, 500), (5, 3, 1, 200), (41, 2, 3, None)],  # one without a row
+)
+def test_shares_of_units_are_the_whole(
+    of: int, kinds: int, batch: int, sent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (image_tables, unit_maps) if sent else ():
+        monkeypatch.setattr(module, "SENT", sent)  # a few rows, a unit's maps at a time
     one = Measured(kinds, 11)
     whole = [told(found) for found in one.whole()]
     one.batch = batch
@@ -103,3 +115,53 @@ def test_shares_of_units_are_the_whole(of: int, kinds: int, batch: int) -> None:
     for mine, wanted in zip(parts, whole, strict=True):
         for name, value in wanted.items():
             assert mine[name] == value, name
+
+
+def test_every_process_looks_at_its_images_once_where_none_is_there_twice() -> None:
+    data, looked = images(0), []
+
+    class Counted(Rows):
+        def sweep(self, observers: Sequence[Any], share: Share = ALL) -> Iterator[Step]:
+            looked.append(share.number)
+            return super().sweep(observers, share)
+
+    def work(share: Share) -> list[Responses]:
+        source = Counted([maps(6, 3, 0)], 7, SEEN)
+        return units(SharedSource(source, data, share), data, SETTINGS)  # type: ignore[arg-type]
+
+    in_threads(work, 3)
+    assert sorted(looked) == [0, 1, 2]
+
+
+def test_the_world_has_what_shares_may_get_wrong() -> None:
+    """Guards the planted maps: without these the test above says less."""
+    one = Measured(4, 11)
+    first, _ = one.whole()
+    assert first.repeated.size == 4 + 13 and first.top_map[0, :5].any()
+    values = one.layers[0].reshape(len(SEEN), 6, -1).astype(np.float64)
+    sums = values.sum(axis=2)
+    wanted = [math.fsum(column) for column in sums.T]
+    sweep = UnitSweep(len(SEEN), (6, 3, 4))
+    sweep(SEEN, one.layers[0])
+    assert sweep.total.tolist() == wanted != sums.sum(axis=0).tolist()
+    late = [row for row in first.top[0, :5] if row >= 0 and SHOWN[SEEN[row]] != 12]
+    assert len(late) == 4  # the fourteen are listed once, and have taken the places of these
+    assert sweep.maps.lacks(first.top[:, :5])[0].max() >= 0
+
+
+def test_what_works_beside_is_done_before_it_is_put_together() -> None:
+    said: list[str] = []
+
+    class Slow:
+        def __call__(self, positions: np.ndarray, maps: np.ndarray) -> None:
+            time.sleep(0.05)
+            said.append("seen")
+
+        def put_together(self, share: Share) -> None:
+            said.append("put together")
+
+    with beside([Slow()]) as (one,):
+        assert isinstance(one, SharedObserver)
+        one(np.zeros(1), np.zeros((1, 1, 1, 1)))
+        one.put_together(Share(0, 2, True))
+    assert said == ["seen", "put together"]

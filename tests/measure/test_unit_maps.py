@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnlens.distributed import Share
 from cnnlens.measure.unit_maps import GRID, STEPS, TopMaps, coarse, fill_late
 from cnnlens.measure.units import units
 from cnnlens.settings import UnitsSettings
 
+from ..activations.test_shared import in_threads
 from .test_units import Maps, data
 
 
@@ -41,6 +43,23 @@ def test_maps_of_the_highest_peaks_are_kept_whatever_the_batches(batch: int) -> 
     for unit in range(3):
         np.testing.assert_array_equal(found[unit], coarse(maps[order[unit], unit]))
     assert (kept.lacks(order) == -1).all() and not kept.of(np.full((3, 2), -1)).any()
+
+
+@pytest.mark.parametrize("of", [2, 3, 61])  # one without an image
+def test_maps_that_processes_have_kept_are_those_that_one_keeps(of: int) -> None:
+    maps = np.random.default_rng(of).integers(0, 4, (60, 3, 2, 2)).astype(np.float32)
+    order = np.argsort(-maps.max(axis=(2, 3)), axis=0, kind="stable")[:12].T  # (3, 12)
+
+    def work(share: Share) -> list[TopMaps]:
+        rows = share.run_of(range(60))
+        kept = kept_of(maps[rows[0] : rows[-1] + 1], 7) if rows else TopMaps(maps.shape[1:])
+        kept.put_together(share, 60 * share.number // of)
+        return [kept] if share.leads else []
+
+    (kept,) = in_threads(work, of)
+    assert (kept.lacks(order) == -1).all()
+    for unit in range(3):
+        np.testing.assert_array_equal(kept.of(order)[unit], coarse(maps[order[unit], unit]))
 
 
 def test_what_was_not_kept_is_looked_for_once_more() -> None:
