@@ -47,7 +47,7 @@ def test_maps_of_the_highest_peaks_are_kept_whatever_the_batches(batch: int) -> 
 
 @pytest.mark.parametrize("of", [2, 3, 61])  # one without an image
 def test_maps_that_processes_have_kept_are_those_that_one_keeps(of: int) -> None:
-    maps = np.random.default_rng(of).integers(0, 4, (60, 3, 2, 2)).astype(np.float32)
+    maps = np.random.default_rng(of).integers(0, 9, (60, 3, 2, 2)).astype(np.float32)
     order = np.argsort(-maps.max(axis=(2, 3)), axis=0, kind="stable")[:12].T  # (3, 12)
 
     def work(share: Share) -> list[TopMaps]:
