@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from cnnlens.files.ledger import Item, Ledger
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnlens.data.given import GivenImage
+    from cnnlens.data.given import GivenImage, ImageOfSet
     from cnnlens.model.layers import Layer
     from cnnlens.report.invert_files import Inverted
     from cnnlens.synthesize.reconstruct import Reconstruction
@@ -110,3 +110,15 @@ class Job:
             save_figure(path, one)
         else:
             save_figure(path, before.inverted(known), one)
+
+
+def pairs_of(examples: Sequence[GivenImage | ImageOfSet]) -> str:
+    """Say which images the mean distance is of that errors are held against."""
+    from cnnlens.data.given import GivenImage
+
+    first = examples[0]
+    if len(examples) == 1:
+        return "no mean distance: one image has none, and -d names others"
+    if isinstance(first, GivenImage):
+        return f"the mean distance of the {len(examples)} given images (-d names others)"
+    return f"the mean distance of {len(examples)} images of {first.images.name} (-d names others)"

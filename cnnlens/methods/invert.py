@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images
 from cnnlens.errors import CnnlensError
+from cnnlens.files import alone_in
 from cnnlens.files.ledger import Item
-from cnnlens.methods.inversions import Job
+from cnnlens.methods.inversions import Job, pairs_of
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured, counted
 from cnnlens.methods.upconv import Upconvs
@@ -132,6 +133,8 @@ class Invert(Pictured):
         todo: dict[GivenImage, list[Item]] = {}
         for item in (item for part in self.parts for item in part.todo if self._can(part)):
             todo.setdefault(item.subject.image, []).append(item)
+        if todo or self.changed:
+            self.study.voice.note(f"errors are held against {pairs_of(examples)}")
         model, total, done = self.study.model, sum(map(len, todo.values())), 0
         for image, pixels in self.images.read(model.preprocess, todo):
             photo = input_plane(model, torch.from_numpy(pixels))
@@ -210,9 +213,11 @@ class Invert(Pictured):
 
         self.study.voice.skipped(self.images.skipped)
         super().close()
-        if self.changed or not (self.study.folder("invert") / SHEET).exists():
+        folder = self.study.folder("invert")
+        if folder.is_dir() and (self.changed or not (folder / SHEET).exists()):
             try:
-                write_sheet(self.study.workspace.path)
+                with alone_in(folder):  # another process lays out its own pictures, too
+                    write_sheet(self.study.workspace.path)
             except CnnlensError as error:  # another layer's list, which costs the sheet alone
                 self.study.voice.note(f"{SHEET} is not drawn: {error.message}")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,47 @@ def test_changed_data_changes_the_measure_not_the_picture(photos: Path, made: Pa
     assert second["errors"]["pairs"] != first["errors"]["pairs"]
     ratio = second["mean_distance"] / first["mean_distance"]
     assert second["errors"]["pairs"] * ratio == pytest.approx(first["errors"]["pairs"])
+
+
+def test_which_images_errors_are_held_against_is_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = ("-i", photos / "cat.png"), ("-i", photos / "dog.png")
+
+    def said(*words: object) -> list[str]:
+        assert run(tmp_path, "-l", "conv1", *words) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "held against" in line]
+
+    (alone,) = said(*one)
+    assert "no mean distance" in alone
+    (given,) = said(*one, *two)
+    assert "of the 2 given images" in given
+    assert said(*one, *two) == []  # nothing is made, and nothing is measured anew
+    (data,) = said(*one, "-d", photos)
+    assert "of 4 images of photos" in data
+    assert said(*one, *two) == [data]  # the other picture, made before there was data
+
+
+def test_the_sheet_is_laid_out_while_no_other_process_lays_out_its_own(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    from cnnlens.report import invert_files
+
+    drawn, draw = [], invert_files.draw_rows
+
+    def watched(cells: Any, title: str) -> Image.Image:
+        if title.endswith("a photo"):
+            held = os.open(tmp_path / "invert", os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(held)
+            drawn.append(title)
+        return draw(cells, title)
+
+    monkeypatch.setattr(invert_files, "draw_rows", watched)
+    assert run(tmp_path, "-l", "conv1", "-i", photos / "cat.png") == 0
+    assert len(drawn) == 1
 
 
 def test_one_failure_stops_no_other_picture(tmp_path: Path, photos: Path, capsys: Any) -> None:

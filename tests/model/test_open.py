@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,6 +214,21 @@ def test_the_text_of_a_factory_belongs_to_the_fingerprint(code: Path) -> None:
     before = open_model(f"{code}:small", device="cpu").fingerprint
     code.write_text(CODE.replace("nn.ReLU()", "nn.GELU()"))
     assert open_model(f"{code}:small", device="cpu").fingerprint != before
+
+
+def test_a_factory_is_what_its_file_says_now_and_leaves_nothing_beside_it(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # as it usually is
+    there, image = sorted(code.parent.iterdir()), torch.full((1, 6, 9, 9), 1.0)
+    torch.manual_seed(0)
+    before = open_model(f"{code}:small", device="cpu").net(image)
+    times = code.stat()
+    code.write_text(CODE.replace("nn.ReLU()", "nn.GELU()"))  # as long as it was
+    os.utime(code, ns=(times.st_atime_ns, times.st_mtime_ns))
+    torch.manual_seed(0)
+    assert not torch.equal(open_model(f"{code}:small", device="cpu").net(image), before)
+    assert sorted(code.parent.iterdir()) == there
 
 
 def test_a_module_in_the_working_folder_is_found(

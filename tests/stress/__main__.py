@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests import warm
+
 from . import crowd, folders, full, inputs, kills, names, processes
 from .case import Case
 from .ground import write_ground
-from .table import Row, write_table
+from .table import Row, table, write_table
 
 PARTS = {
     "inputs": inputs,
@@ -31,14 +36,31 @@ _MINUTES = 30  # that all of it takes on two quiet cores
 
 def main() -> int:
     given = _options()
+    os.environ["OMP_NUM_THREADS"] = "1"  # else libraries start threads when they are imported
+    warm.CONTEXT.set_forkserver_preload(["tests.stress.loaded"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = Path(tempfile.mkdtemp(prefix="cnnlens-stress-"))
+    rows: list[Row] = []
     try:
         ground = write_ground(root / "ground")
-        rows = [_run(name, given, root, ground) for name in given.only]
+        for name in given.only:
+            rows.append(Row(name, PARTS[name].SAYS, given.seed, PARTS[name].WHOLE))
+            for _ in _run(rows[-1], given, root, ground):
+                _write(rows, given)
+    except KeyboardInterrupt:
+        print("interrupted; the table has what was run until now", file=sys.stderr)
+        return 130
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print(write_table(rows, given.write and given.case is None))
+        _write(rows, given)
+        print(table(rows))
     return int(any(row.faults for row in rows))
+
+
+def _write(rows: list[Row], given: argparse.Namespace) -> None:
+    """Put what is known by now into the document, where that is asked for."""
+    if given.write and given.case is None:
+        write_table(rows, [*PARTS])
 
 
 def _options() -> argparse.Namespace:
@@ -55,14 +77,11 @@ def _options() -> argparse.Namespace:
     return given
 
 
-def _run(name: str, given: argparse.Namespace, root: Path, ground: Path) -> Row:
-    """Run a part's cases, some at once."""
-    whole = PARTS[name].WHOLE
-    numbers = range(max(1, round(whole * given.minutes / _MINUTES)))
+def _run(row: Row, given: argparse.Namespace, root: Path, ground: Path) -> Iterator[None]:
+    """Run a part's cases, some at once; yield now and then, and at the end."""
+    name, numbers = row.name, range(max(1, round(row.whole * given.minutes / _MINUTES)))
     if given.case is not None:
         numbers = range(given.case, given.case + 1)
-    row = Row(name, PARTS[name].SAYS, given.seed, whole)
-
     places: SimpleQueue[Path] = SimpleQueue()  # one for every case under way
     for job in range(given.jobs):
         places.put(root / f"{job}")
@@ -78,15 +97,19 @@ def _run(name: str, given: argparse.Namespace, root: Path, ground: Path) -> Row:
         return case
 
     begun = time.monotonic()
-    with ThreadPoolExecutor(given.jobs) as pool:
+    pool = ThreadPoolExecutor(given.jobs)
+    try:
         for case in pool.map(one, numbers):
             row.add(case)
-            if row.cases % _TOLD == 0:
-                print(f"{name}: {row.cases} of {len(numbers)}", file=sys.stderr, flush=True)
+            row.seconds = time.monotonic() - begun
             if case.faults or given.case is not None:
                 _tell(case)
-    row.seconds = time.monotonic() - begun
-    return row
+            if row.cases % _TOLD == 0 or row.cases == len(numbers):
+                so_far = f"{name}: {row.cases} of {len(numbers)}, {row.seconds / 60:.1f} min"
+                print(so_far, file=sys.stderr, flush=True)
+                yield
+    finally:
+        pool.shutdown(cancel_futures=True)  # cases under way take down what they mounted
 
 
 def _tell(case: Case) -> None:

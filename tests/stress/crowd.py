@@ -15,9 +15,11 @@ SAYS = (
     "and data set remembered; one that meets a store being written says so, and works later"
 )
 _AT_ONCE = 8
+_CONV3 = ("-l", "conv3", "--steps", 2, *QUICK)
 _HELD = "being written by another process"
 
-# pictures are of a layer that nothing is measured at: they show what measurements are there
+# pictures are of a layer that nothing is measured at: they show what measurements are there;
+# and errors of `invert` are held against images that it is given, not those the workspace knows
 _COMMANDS: tuple[Words, ...] = (
     ("extract", "net.pt", "-d", "kinds", "-l", "conv1"),
     ("dissect", "net.pt", "-d", "shapes", "-l", "conv2", "--chance", 1, *QUICK),
@@ -25,8 +27,8 @@ _COMMANDS: tuple[Words, ...] = (
     ("visualize", "net.pt", "-f", "conv3:0,1", "--steps", 2, *QUICK),
     ("visualize", "net.pt", "-f", "conv3:2,3", "--steps", 2, *QUICK),
     ("visualize", "net.pt", "-f", "conv3:4", "--steps", 2, *QUICK),
-    ("invert", "net.pt", "-i", "photos/0.png", "-l", "conv3", "--steps", 2, *QUICK),
-    ("invert", "net.pt", "-i", "photos/1.jpg", "-l", "conv3", "--steps", 2, *QUICK),
+    ("invert", "net.pt", "-i", "photos/0.png", "-d", "kinds", *_CONV3),
+    ("invert", "net.pt", "-i", "photos/1.jpg", "-d", "kinds", *_CONV3),
     ("cam", "net.pt", "-i", "photos/0.png", "--method", "gradcam", *QUICK),
     ("cam", "net.pt", "-i", "photos/2.webp", "--method", "gradcam", *QUICK),
     ("fool", "net.pt", "-i", "photos/0.png", "--target", 1, "--steps", 2, *QUICK),

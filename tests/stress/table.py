@@ -1,11 +1,12 @@
-"""The table of what was run, when, and what came out; it stands in docs/reliability.md."""
+"""The table of what was run, and what came out; it stands in docs/reliability.md."""
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
+import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from .case import Case
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- stress: begin -->", "<!-- stress: end -->"
+_HEADS = ("part", "what has to hold", "seed", "cases", "commands", "of them", "faults", "longest",
+          "memory", "took")  # fmt: skip
+_ROW = re.compile(r"\| `(\w+)` \|")  # begins a part's row
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Row:
         return [
             f"`{self.name}`",
             self.says,
+            str(self.seed),
             f"{self.cases} of {self.whole}",
             str(self.commands),
             counts,
@@ -61,28 +66,30 @@ class Row:
         ]
 
 
-def write_table(rows: list[Row], into_document: bool) -> str:
-    """Give the table in Markdown; where it is asked for, in the place of the document's."""
-    heads = ["part", "what has to hold", "cases", "commands", "of them", "faults"]
-    heads += ["longest", "memory", "took"]
-    lines = [_when(rows), "", _line(heads), _line(["---"] * len(heads))]
-    text = "\n".join([*lines, *(_line(row.cells()) for row in rows)])
-    if into_document:
-        document = DOCUMENT.read_text(encoding="utf-8")
-        before, _, rest = document.partition(BEGIN)
-        after = rest.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-    return text
+def table(rows: Iterable[Row]) -> str:
+    """Give the table in Markdown."""
+    return _table({row.name: _line(row.cells()) for row in rows})
 
 
-def _when(rows: list[Row]) -> str:
+def write_table(rows: Iterable[Row], order: Sequence[str]) -> None:
+    """Put rows into the document's table; those of other parts stay as an earlier run left them."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = document.partition(BEGIN)
+    earlier, _, after = rest.partition(END)
+    lines = {found[1]: line for line in earlier.splitlines() if (found := _ROW.match(line))}
+    lines |= {row.name: _line(row.cells()) for row in rows}
+    text = _table({name: lines[name] for name in order if name in lines})
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _table(lines: dict[str, str]) -> str:
     import torch
 
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     system = f"{platform.system()}, {os.cpu_count()} cores"
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}"
-    return f"Run on {day} with seed {rows[0].seed} ({system}, {versions})."
+    head = [_line(_HEADS), _line(["---"] * len(_HEADS))]
+    return "\n".join([f"Last run on {system}, {versions}.", "", *head, *lines.values()])
 
 
-def _line(cells: list[str]) -> str:
+def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
