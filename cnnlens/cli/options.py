@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cnnlens.cli.screen import Screen
+from cnnlens.data.signed import hidden
 from cnnlens.distributed import Share, join, processes
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods import methods, write_page
@@ -184,9 +185,11 @@ def _run(method: type[Method], values: dict[str, Any]) -> None:
     if not share.leads:
         screen.hush()
     study = Study(space, model, opening, run, screen, force, reading, share)
-    one = method(study, asked, settings, plain.get("page", False))
+    one, line = method(study, asked, settings, plain.get("page", False)), command_line()
+    if hidden(line) != line:
+        screen.note("what follows '?' in an address opens it, and is neither shown nor kept")
     try:
-        carry_out(one, command_line())
+        carry_out(one, line)
     except BaseException:
         with suppress(CnnlensError):  # what was finished stands on the page, too
             if one.page and one.summaries:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.member_path import file_state, located
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
-from cnnlens.data.remote import is_address
+from cnnlens.data.remote import as_address, is_address
+from cnnlens.data.signed import check_apart
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
 
     if not paths:
         raise UsageError("no images were named", "name some with -i IMAGE")
+    check_apart(as_address(str(path)) for path in paths)
     found: dict[Path, None] = {}
     for path in map(located, paths):
         if not path.exists():

@@ -20,6 +20,7 @@ from cnnlens.data.archives import PACKED_TARS, LocalFile, open_archive
 from cnnlens.data.container import Container
 from cnnlens.data.remote import as_address, is_address, open_address
 from cnnlens.data.shards import MANY, Shards, as_samples, expanded, is_pattern
+from cnnlens.data.signed import unsigned
 from cnnlens.errors import CnnlensError, UsageError
 
 if TYPE_CHECKING:
@@ -218,8 +219,9 @@ def _at_address(address: str) -> Path:
     """Open what is at an address, unless it was in this process."""
     if address.startswith("file://"):
         return located(address.removeprefix("file://"))
+    address, renewed = unsigned(address)
     path = MemberPath(address)
-    if path.container is None:
+    if path.container is None or renewed:
         whole, found = open_address(address)
         _OPENED[whole] = ADDRESS, found
     return path

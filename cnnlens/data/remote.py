@@ -21,6 +21,7 @@ from cnnlens.data.archives import PACKED_TARS, Archive, open_archive
 from cnnlens.data.container import Container, Member, Positioned, check_size, inner_path
 from cnnlens.data.formats import endings
 from cnnlens.data.shards import Shards, as_samples, expanded, is_pattern
+from cnnlens.data.signed import hidden, signed
 from cnnlens.errors import CnnlensError, UsageError
 
 READERS = 16  # threads that wait for what is far away
@@ -62,14 +63,14 @@ class Place:
     """What is at an address, as fsspec knows it; each process has a file system of its own."""
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.address, self._signed = address, signed(address)
         self._opened: dict[int, tuple[Any, str]] = {}
 
     def opened(self) -> tuple[Any, str]:
         """Return the file system, and the path in it."""
         process = os.getpid()
         if process not in self._opened:
-            self._opened[process] = _file_system(self.address)
+            self._opened[process] = _file_system(self.address, self._signed)
         return self._opened[process]
 
     @property
@@ -80,17 +81,20 @@ class Place:
     @property
     def base(self) -> str:
         """The path in it, without a slash at the end."""
-        return self.opened()[1].rstrip("/")
+        path = self.opened()[1]
+        return path if self._signed != self.address else path.rstrip("/")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"address": self.address, "_opened": {}}
+        return {**vars(self), "_opened": {}}
 
 
-def _file_system(address: str) -> tuple[Any, str]:
+def _file_system(address: str, signed: str) -> tuple[Any, str]:
     import fsspec
 
+    # a signature holds for an address as it is written, character by character
+    as_is = {"encoded": True} if signed != address and "::" not in address else {}
     try:
-        fs, path = fsspec.core.url_to_fs(address)
+        fs, path = fsspec.core.url_to_fs(signed, **as_is)
     except ImportError as error:
         scheme = re.split(r":/|::", address)[0]
         package = _PACKAGES.get(scheme, "")
@@ -105,8 +109,15 @@ def _file_system(address: str) -> tuple[Any, str]:
 
 
 def _unreachable(address: str, error: BaseException) -> CnnlensError:
-    reason = str(error) or type(error).__name__
+    reason = hidden(str(error)) or type(error).__name__
     return CnnlensError(f"{address} cannot be read: {reason}", "the same command tries again")
+
+
+def _lacking(place: Place) -> str:
+    """Say why a file may be none: fsspec calls not there what a web server refuses, too."""
+    if not place.address.startswith(("http://", "https://")):
+        return "nothing is there"
+    return "nothing is there, or it asks for a signature (after '?') that holds"
 
 
 def tried(read: Callable[[], Found]) -> Found:
@@ -120,11 +131,12 @@ def tried(read: Callable[[], Found]) -> Found:
     for number in range(TRIES):
         try:
             return read()
-        except _FINAL:
+        except _FINAL as error:
+            error.args = tuple(hidden(a) if isinstance(a, str) else a for a in error.args)
             raise
         except Exception as error:  # each file system has errors of its own
             if number == TRIES - 1:
-                raise OSError(str(error) or type(error).__name__) from error
+                raise OSError(hidden(str(error)) or type(error).__name__) from error
             time.sleep(FIRST_WAIT * 4**number)
     raise AssertionError("unreachable")
 
@@ -196,7 +208,10 @@ class RemoteFolder(Container):
     @property
     def title(self) -> str:
         """The last part of the address that is a name."""
-        return re.sub(r"\W+", "-", self.place.base.rpartition("/")[2]).strip("-") or "data"
+        return (
+            re.sub(r"\W+", "-", self.place.base.partition("?")[0].rpartition("/")[2]).strip("-")
+            or "data"
+        )
 
 
 class RemoteImage(RemoteFolder):
@@ -210,7 +225,7 @@ class RemoteImage(RemoteFolder):
         try:
             about = tried(lambda: place.fs.info(place.base))
         except FileNotFoundError:
-            raise UsageError(f"no image {address}", "nothing is there") from None
+            raise UsageError(f"no image {address}", _lacking(place)) from None
         except OSError as error:
             raise _unreachable(address, error) from error
         size = -1 if about.get("size") is None else int(about["size"])
@@ -290,7 +305,7 @@ def _archive(address: str) -> Archive:
         about = tried(lambda: place.fs.info(place.base))
         size = about.get("size")
     except FileNotFoundError:
-        raise UsageError(f"no archive {address}", "nothing is there") from None
+        raise UsageError(f"no archive {address}", _lacking(place)) from None
     except OSError as error:
         raise _unreachable(address, error) from error
     if size is None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import free_name, make_folder
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
@@ -86,8 +87,10 @@ class Workspace:
             self._is_lost = False
 
     def add_command(self, command: str, folder: str = "") -> None:
-        """Note a command line that was carried out, and the folder that its results are in."""
-        for name, new in (("commands", command), ("folders", folder)):
+        """Note a command line that was carried out, less what signs its addresses, and the folder
+        that its results are in.
+        """
+        for name, new in (("commands", hidden(command)), ("folders", folder)):
             known = self.document.setdefault(name, [])
             if new and new not in known:
                 known.append(new)

@@ -7,6 +7,7 @@ import itertools
 import pickle
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,12 @@ def site(tmp_path: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    handler = functools.partial(Handler, directory=str(tmp_path))
+    with serving(functools.partial(Handler, directory=str(tmp_path))) as address:
+        yield address
+
+
+@contextmanager
+def serving(handler: Any) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
