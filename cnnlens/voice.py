@@ -76,10 +76,10 @@ class Voice:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
             console=Console(file=sys.stderr),
             transient=True,
@@ -115,16 +115,21 @@ class TerminalBars(Bars):
 
     def show(self, step: Step) -> None:
         """Move the stage's bar; the step's note takes the place of its speed."""
+        note = one_line(step.note)  # it may name a layer, an image, a class
         if step.stage not in self._tasks:
             # what an earlier run did must not count into the rate: the bar starts where it stands
             self._tasks[step.stage] = self._bars.add_task(
-                step.stage, total=step.total, completed=step.done, rate=step.note, unit=step.unit
+                one_line(step.stage),
+                total=step.total,
+                completed=step.done,
+                rate=note,
+                unit=step.unit,
             )
             return
         task = self._tasks[step.stage]
         speed = next(t.speed for t in self._bars.tasks if t.id == task)
         rate = f"{speed:.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else ""
-        self._bars.update(task, completed=step.done, total=step.total, rate=step.note or rate)
+        self._bars.update(task, completed=step.done, total=step.total, rate=note or rate)
 
 
 class Lines(Bars):
@@ -204,8 +209,9 @@ Rows = Sequence[Sequence[object]]
 def aligned(columns: Sequence[str], rows: Rows, title: str = "") -> str:
     """Write a table with plain aligned columns, for a pipe."""
     cells, to_right = _cells(rows), _to_right(columns, rows)
+    columns = [*map(one_line, columns)]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    lines = [title] if title else []
+    lines = [one_line(title)] if title else []
     for row in [columns, *cells]:
         padded = (
             value.rjust(width) if right else value.ljust(width)
@@ -222,13 +228,15 @@ def write_ruled(stream: TextIO, columns: Sequence[str], rows: Rows, title: str =
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    above = Text(one_line(title)) if title else None  # `Text`: what is in brackets is no markup
+    table = Table(box=box.SIMPLE_HEAD, title=above, title_justify="left", pad_edge=False)
     console, room, cells = Console(file=stream), 0, _cells(rows)
     for place, (name, right) in enumerate(zip(columns, _to_right(columns, rows), strict=True)):
         paths = [row[place] for row in cells if "/" in row[place]]
         whole = max(map(len, paths), default=0)  # a path that is broken cannot be copied
         justify: Any = "right" if right else "left"
-        table.add_column(name, justify=justify, overflow="fold", min_width=whole or None)
+        head = Text(one_line(name))
+        table.add_column(head, justify=justify, overflow="fold", min_width=whole or None)
         room += max(whole, len(name)) + 2
     for row in cells:
         table.add_row(*map(Text, row))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
 from cnnlens.progress import Step
-from cnnlens.voice import Lines, Voice, about
+from cnnlens.voice import Lines, TerminalBars, Voice, about, aligned, write_line, write_ruled
 
 
 def lines_of(seconds: list[float], total: int) -> list[str]:
@@ -65,3 +66,32 @@ def test_who_is_hushed_says_nothing(capsys):
     with voice.progress() as bars:
         bars.show(Step(1, 2, "training", milestone=True))
     assert capsys.readouterr().err == ""
+
+
+HOSTILE = ("\x1b]0;name\x07", "a\nname: b", "[/name]", "[link=javascript:name]x", "\x9b31mname")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_stays_on_its_line_wherever_it_stands(monkeypatch, name):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    bare, ruled = aligned([name, "n"], [[name, 1]], f"{name}: units"), Terminal()
+    write_ruled(ruled, [name, "n"], [[name, 1]], f"{name}: units")
+    write_line(ruled, f"about {name}", style="dim")
+    monkeypatch.setattr("sys.stderr", ruled)
+    with Voice().progress() as bars:
+        assert isinstance(bars, TerminalBars)
+        bars.show(Step(1, 2, f"reading {name}", note=name))
+        bars.show(Step(2, 2, f"reading {name}", note=name))
+    shown = re.sub(
+        r"\x1b\[[\d;?]*[a-zA-Z]|\r", "", ruled.getvalue()
+    )  # rich's own colours and moves
+    for text in (bare, shown):
+        assert not [c for c in text if not c.isprintable() and c != "\n"]
+        assert not [line for line in text.splitlines() if line.strip().startswith("name: b")]
+    assert bare.count("name") == 3 and shown.count("name") >= 4
