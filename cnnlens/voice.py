@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from cnnlens.progress import Step
+from cnnlens.progress import Step, Words
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -115,7 +115,7 @@ class TerminalBars(Bars):
 
     def show(self, step: Step) -> None:
         """Move the stage's bar; the step's note takes the place of its speed."""
-        note = one_line(step.note)  # it may name a layer, an image, a class
+        note = Words(lambda: one_line(str(step.note))) if step.note else ""
         if step.stage not in self._tasks:
             # what an earlier run did must not count into the rate: the bar starts where it stands
             self._tasks[step.stage] = self._bars.add_task(

@@ -16,6 +16,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_name, class_scores
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.model import Model
+from cnnlens.model.streams import exact
 from cnnlens.model.trace import Place, trace
 
 
@@ -95,11 +96,15 @@ class Answers:
         return self._place
 
     def of(self, image: Tensor) -> Answer:
-        """What one picture (C, H, W) is taken for."""
+        """What one picture (C, H, W) is taken for; one look at the device."""
         with torch.no_grad():
-            scores = self.scores(image[None])
-        number = int(scores[0].argmax())
-        return Answer(number, float(self.shares(scores)[0, number]))
+            scores = self.scores(image[None], checked=False)
+        number = scores[0].argmax()
+        share = self.shares(scores)[0].gather(0, number[None])[0]
+        finite, top, sure = numbers(scores.isfinite().all(), number, share)
+        if not finite:
+            raise self.unfinite()
+        return Answer(int(top), sure)
 
     def second(self, image: Tensor) -> int:
         """The class that one picture (C, H, W) is taken for if not for the likeliest."""
@@ -113,3 +118,9 @@ class Answers:
         if known and self.count == 2 and len(known) == 1:
             return [f"not {known[0]}", known[0]]
         return [class_name(number, known) for number in range(self.count)]
+
+
+def numbers(*found: Tensor) -> list[float]:
+    """Read several numbers off a device, of whatever type, with one wait."""
+    read: list[float] = torch.stack([one.to(exact(one.device)) for one in found]).tolist()
+    return read

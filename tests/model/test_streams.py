@@ -26,7 +26,7 @@ from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize import boundary, generator_training
 from cnnlens.synthesize.answers import Answers
 from cnnlens.synthesize.boundary import Aim
-from cnnlens.synthesize.fool import Ascent, ascend
+from cnnlens.synthesize.fool import Ascent, ascend, noise_flips
 from cnnlens.synthesize.invert import features, invert
 from cnnlens.synthesize.objective import along, channel, logit, response
 from cnnlens.synthesize.style import transfer
@@ -160,16 +160,39 @@ def test_a_climb_waits_only_to_look_and_ends_where_every_step_is_looked_at(
     assert waits(ascend(answers, start, target, 0.01, 30, 2.0), 1, 16) == ["fool.py:ascend"] * 2
 
 
-def test_a_step_of_deepfool_waits_a_few_times_however_many_classes_it_tries() -> None:
+def test_a_step_of_deepfool_waits_once_and_so_does_the_way_back() -> None:
     answers = Answers(model_of(Small(), size=(16, 16)))
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     aim = Aim(answers.of(image).number)
-    leaf = image.clone().requires_grad_(True)
-    scores = answers.scores(leaf[None])[0]
-    pairs = [(number, aim.first) for number in range(answers.count) if number != aim.first]
     with Reads() as reads:
-        assert boundary._nearest(scores, leaf, pairs) is not None
-    assert reads.found == ["boundary.py:_nearest"] and len(pairs) > 1
+        change = boundary.deepfool(answers, image, aim)
+    assert change is not None and change.steps > 0
+    assert reads.found == ["answers.py:numbers"] * (change.steps + 1)  # the last looks alone
+    with Reads() as reads:
+        boundary.to_boundary(answers, image, change.image, aim)
+    assert reads.found == ["answers.py:numbers"]
+    with Reads() as reads:
+        noise_flips(answers, image, [0.1, 1.0, 10.0], 0, aim)
+    assert len(reads.found) == 2  # whether all are finite, and the answers
+
+
+def test_the_way_back_ends_where_every_halving_is_looked_at() -> None:
+    answers = Answers(model_of(Small(), size=(16, 16)))
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    aim = Aim(answers.of(image).number)
+    change = boundary.deepfool(answers, image, aim)
+    assert change is not None
+    beyond = (image + 5 * (change.image - image)).clamp(0, 1)
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        between = (image + middle * (beyond - image)).clamp(0, 1)
+        reached = answers.of(between).number != aim.first
+        low, high = (low, middle) if reached else (middle, high)
+    expected = (image + high * (beyond - image)).clamp(0, 1)
+    found = boundary.to_boundary(answers, image, beyond, aim)
+    assert high < 1 and torch.equal(found, expected)
+    assert torch.equal(boundary.to_boundary(answers, image, image, aim), image)  # never reached
 
 
 @pytest.mark.parametrize("at", [None, (1, 2)])
