@@ -94,7 +94,7 @@ def test_options_on_a_page_are_options_of_some_command(path):
     known = set().union(*flags().values()) | {"--help", "--debug", "--version"}
     # of torchrun, Slurm, git, tests.stress and benchmarks/scale.py
     others = {"--nproc-per-node", "--nnodes", "--rdzv-endpoint", "--array", "--orphan", "--minutes"}
-    others |= {"--sizes", "--categories"}
+    others |= {"--sizes", "--categories", "--write"}
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
     assert named - known - others == set()

@@ -12,7 +12,7 @@ from .full import may_mount
 from .kills import CHORES, prepare, unbroken
 from .trial import Running
 
-WHOLE = 120
+WHOLE = 100
 SAYS = (
     "workspace, images or network vanish, are renamed or become read-only at a random moment: a "
     "result or one clear error; put back, the same command ends with the bytes of an unbroken run"

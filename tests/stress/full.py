@@ -14,7 +14,7 @@ from .case import Case, contents
 from .kills import CHORES, prepare, unbroken
 from .trial import Running
 
-WHOLE = 120
+WHOLE = 100
 SAYS = (
     "a disk that fills at any page of what a command writes: one clear error, nothing "
     "half-written; with room again the same command ends with the bytes of an unbroken run"

@@ -15,7 +15,7 @@ from .case import Case, contents
 from .ground import QUICK
 from .trial import Outcome, Words
 
-WHOLE = 60
+WHOLE = 40
 SAYS = (
     "hostile names of classes, concepts, categories, folders, images, layers and in result files: "
     "no element or attribute of theirs in any page or drawing, one terminal line, no control "
