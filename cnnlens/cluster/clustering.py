@@ -109,8 +109,9 @@ def cluster(
         trees = filter_trees(source, groups, rule=settings.rule)
         found["filters"] = {given.name: tree for given, tree in trees}
     if "embed" in only:
-        read = None if pixels is None else lambda: pixel_vectors(pixels)
-        steps = embed_steps(source, groups, read, settings.neighbours, settings.seed)
+        read = None if pixels is None else lambda: (pixel_vectors(pixels), None)
+        how = settings.neighbours, settings.seed, settings.exact
+        steps = embed_steps(source, groups, read, *how)
         laid = followed(steps, lambda step: progress(str(step.note)))
         found |= {"layer": laid.layer, "pixels": laid.pixels, "projected": laid.projected}
     return Clustering(groups, **found)

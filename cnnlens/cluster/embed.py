@@ -8,14 +8,17 @@ vectors themselves and in their layouts, beside what shuffled categories give.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cnnlens.cluster.neighbours import FEW, Neighbours, nearest
+from cnnlens.cluster.separation import Separation, separate
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Step, followed, staged
@@ -24,18 +27,7 @@ FEWEST = 5  # images that a layout needs
 PIXELS = 64  # longest side at which raw pixels are compared
 _LARGE = 2**30  # bytes of float32 vectors from which they are projected
 _PROJECTED = 1024  # length of projected vectors
-_SAMPLED = 5000  # images above which the silhouette is that of a sample
-_SHUFFLES = 20
-
-
-@dataclass(frozen=True)
-class Separation:
-    """How well categories are separated somewhere; None where that is not defined."""
-
-    silhouette: float | None  #: mean silhouette (Euclidean), from −1 to 1
-    #: share of images whose k nearest others are mostly of their own category
-    neighbours: float | None
-    chance: float | None  #: that share after the categories were shuffled among the images
+_BATCH = 256  # images whose pixels are read at once
 
 
 @dataclass(frozen=True)
@@ -50,16 +42,20 @@ class Layout:
         "vectors", "2d", "3d".
     neighbours : int
         k, of the layout and of the shares.
+    recall : float or None
+        Share of the vectors' true neighbours that were found; None where all were compared.
     """
 
     flat: np.ndarray
     deep: np.ndarray
     separation: dict[str, Separation]
     neighbours: int
+    recall: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return how separated the categories are, as plain numbers for JSON."""
-        return {name: asdict(found) for name, found in self.separation.items()}
+        found: dict[str, Any] = {name: asdict(one) for name, one in self.separation.items()}
+        return found if self.recall is None else {**found, "recall": self.recall}
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,7 @@ class Layouts:
     layer: Layout
     pixels: Layout | None
     projected: int | None  #: length of the layer's vectors where they were projected
+    projected_pixels: int | None = None  #: the same of the pixels' vectors
 
     def as_dict(self) -> dict[str, Any]:
         """Sum the layouts up in plain numbers, for JSON."""
@@ -76,6 +73,7 @@ class Layouts:
             "images": len(self.layer.flat),
             "neighbours": self.layer.neighbours,
             "projected": self.projected,
+            **({"projected_pixels": self.projected_pixels} if self.projected_pixels else {}),
             "layer": self.layer.as_dict(),
             "pixels": self.pixels.as_dict() if self.pixels else None,
         }
@@ -88,16 +86,21 @@ def flat_vectors(source: MapSource, seed: int = 0) -> tuple[np.ndarray, int | No
     to a few per cent; the second value then says 1,024, else it is None.
     """
     count, *shape = source.shape
-    length = int(np.prod(shape))
+    parts = (maps.reshape(len(maps), -1) for _, maps in numbered(source))
+    return _laid(count, int(np.prod(shape)), parts, seed)
+
+
+def _laid(
+    count: int, length: int, parts: Iterator[np.ndarray], seed: int
+) -> tuple[np.ndarray, int | None]:
+    """Put parts (B, length) together, projected where they are large: see `flat_vectors`."""
     if count * length * 4 <= _LARGE or length <= _PROJECTED:
-        parts = (maps.reshape(len(maps), -1) for _, maps in numbered(source))
         return _filled(count, length, parts), None
     from sklearn.random_projection import SparseRandomProjection
 
     projection = SparseRandomProjection(_PROJECTED, random_state=seed, dense_output=True)
     projection.fit(np.zeros((1, length), np.float32))
-    parts = (projection.transform(maps.reshape(len(maps), -1)) for _, maps in numbered(source))
-    return _filled(count, _PROJECTED, parts), _PROJECTED
+    return _filled(count, _PROJECTED, map(projection.transform, parts)), _PROJECTED
 
 
 def _filled(count: int, length: int, parts: Iterator[np.ndarray]) -> np.ndarray:
@@ -132,11 +135,17 @@ def pixel_vectors(images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def read_pixels(
-    read: Callable[[int], np.ndarray], rows: Iterable[int], workers: int = 1
-) -> np.ndarray:
-    """Do what `pixel_vectors` does, for images that are read by their rows, several at once."""
+    read: Callable[[int], np.ndarray], rows: Sequence[int], workers: int = 1, seed: int = 0
+) -> tuple[np.ndarray, int | None]:
+    """Do what `pixel_vectors` does, for images that are read by their rows, several at once.
+
+    Beyond 1 GiB they are projected as in `flat_vectors`; the second value is the same.
+    """
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        return np.stack(list(pool.map(lambda row: pixel_vector(read(row)), rows)))
+        cuts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
+        parts = (np.stack(list(pool.map(lambda row: pixel_vector(read(row)), c))) for c in cuts)
+        first = next(parts)  # (B, h·w·C)
+        return _laid(len(rows), first.shape[1], chain([first], parts), seed)
 
 
 def pixel_vector(pixels: np.ndarray) -> np.ndarray:
@@ -154,6 +163,7 @@ def lay_out(
     neighbours: int = 15,
     seed: int = 0,
     progress: Callable[[Step], None] | None = None,
+    exact: int = FEW,
 ) -> Layout:
     """Lay vectors out in two and in three dimensions, and measure how separated they are.
 
@@ -169,21 +179,24 @@ def lay_out(
         Equal seeds, equal layouts.
     progress : callable
         Told what begins, in a step's note.
+    exact : int
+        Vectors up to which all are compared with all for their neighbours, see `nearest`.
 
     Raises
     ------
     CnnlensError
         When there are fewer than five images.
     """
-    return followed(layout_steps(vectors, groups, neighbours, seed), progress)
+    return followed(layout_steps(vectors, groups, neighbours, seed, exact), progress)
 
 
 def embed_steps(
     source: MapSource,
     groups: Groups | None,
-    pixels: Callable[[], np.ndarray] | None = None,
+    pixels: Callable[[], tuple[np.ndarray, int | None]] | None = None,
     neighbours: int = 15,
     seed: int = 0,
+    exact: int = FEW,
 ) -> Generator[Step, None, Layouts]:
     """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes."""
     if (count := source.shape[0]) < FEWEST:
@@ -193,17 +206,23 @@ def embed_steps(
         )
     yield Step(0, 4, "embedding", note="UMAP compiles itself", unit="stages")
     vectors, projected = flat_vectors(source, seed)
-    steps = layout_steps(vectors, groups, neighbours, seed)
+    steps = layout_steps(vectors, groups, neighbours, seed, exact)
     layer = yield from staged("embedding", steps)
-    del vectors
+    del vectors, steps
     if pixels is None:
         return Layouts(layer, None, projected)
-    steps = layout_steps(pixels(), groups, neighbours, seed)
-    return Layouts(layer, (yield from staged("embedding of pixels", steps)), projected)
+    vectors, of_pixels = pixels()
+    steps = layout_steps(vectors, groups, neighbours, seed, exact)
+    laid = yield from staged("embedding of pixels", steps)
+    return Layouts(layer, laid, projected, of_pixels)
 
 
 def layout_steps(
-    vectors: np.ndarray, groups: Groups | None, neighbours: int = 15, seed: int = 0
+    vectors: np.ndarray,
+    groups: Groups | None,
+    neighbours: int = 15,
+    seed: int = 0,
+    exact: int = FEW,
 ) -> Generator[Step, None, Layout]:
     """Do what `lay_out` does; each step says what begins."""
     if len(vectors) < FEWEST:
@@ -212,7 +231,7 @@ def layout_steps(
         )
     k = min(neighbours, len(vectors) - 1)
     yield _begins(0, "neighbours")
-    near = nearest(vectors, k)
+    near = nearest(vectors, k, exact, seed)
     found = {}
     for number, (name, dimensions) in enumerate(((("2d", 2), ("3d", 3))), 1):
         yield _begins(number, f"UMAP {name}")
@@ -220,85 +239,35 @@ def layout_steps(
     yield _begins(3, "separation")
     separation = {"vectors": separate(vectors, groups, k, seed, near)}
     separation |= {name: separate(places, groups, k, seed) for name, places in found.items()}
-    return Layout(found["2d"], found["3d"], separation, k)
+    return Layout(found["2d"], found["3d"], separation, k, near.recall)
 
 
 def _begins(number: int, what: str) -> Step:
     return Step(number, 4, note=what, unit="stages")
 
 
-def nearest(vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's k nearest others: row numbers (N, k + 1), the row itself first, and distances."""
-    from sklearn.neighbors import NearestNeighbors
-
-    distances, rows = NearestNeighbors(n_neighbors=k + 1).fit(vectors).kneighbors(vectors)
-    for place, row in enumerate(rows):  # among equal rows another one may stand first
-        if row[0] != place:
-            others = row[row != place][:k]
-            rows[place] = np.concatenate([[place], others])
-    return rows.astype(np.int32), distances.astype(np.float32)
-
-
-def _umap(
-    vectors: np.ndarray, near: tuple[np.ndarray, np.ndarray], dimensions: int, seed: int
-) -> np.ndarray:
+def _umap(vectors: np.ndarray, near: Neighbours, dimensions: int, seed: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a seed means one thread; that no index was given
         from umap import UMAP
 
-        k = near[0].shape[1]
+        k = near.rows.shape[1]
         method = UMAP(
             n_neighbors=k,
             n_components=dimensions,
             random_state=seed,
             n_jobs=1,
             init="spectral" if len(vectors) > 3 * dimensions + 10 else "random",
-            precomputed_knn=(near[0], near[1]),
+            precomputed_knn=(near.rows, near.distances),
         )
         found = method.fit_transform(vectors)
     return np.asarray(found, np.float32)
 
 
-def separate(
-    vectors: np.ndarray,
-    groups: Groups | None,
-    k: int,
-    seed: int = 0,
-    near: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Separation:
-    """Measure how well categories are separated among vectors (N, D)."""
-    if groups is None or len(groups.names) < 2 or len(groups.names) >= len(vectors):
-        return Separation(None, None, None)
-    rows, _ = near if near is not None else nearest(vectors, k)
-    rng = np.random.default_rng(seed)
-    labels = groups.of_image
-    shuffled = [neighbour_accuracy(rows[:, 1:], rng.permutation(labels)) for _ in range(_SHUFFLES)]
-    return Separation(
-        _silhouette(vectors, labels, seed),
-        neighbour_accuracy(rows[:, 1:], labels),
-        float(np.mean(shuffled)),
-    )
-
-
-def neighbour_accuracy(near: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows whose neighbours (N, k), the nearest first, mostly have their label.
-
-    Of labels that are equally frequent, the one that is met first counts.
-    """
-    votes = labels[near]  # (N, k)
-    count = len(votes)
-    agree = (votes[:, :, None] == votes[:, None, :]).sum(2)  # (N, k): votes for each one's label
-    first = agree.argmax(1)  # the nearest of the most frequent
-    return float((votes[np.arange(count), first] == labels).mean())
-
-
-def _silhouette(vectors: np.ndarray, labels: np.ndarray, seed: int) -> float | None:
-    from sklearn.metrics import silhouette_score
-
-    if len(vectors) > _SAMPLED:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:_SAMPLED])
-        vectors, labels = vectors[chosen], labels[chosen]
-    present = len(np.unique(labels))
-    if not 2 <= present < len(vectors):
-        return None
-    return float(silhouette_score(vectors, labels))
+def recalled(found: Mapping[str, Any]) -> str:
+    """Say how many neighbours were found, from `Layouts.as_dict`; empty where all were compared."""
+    shares = {side: (found[side] or {}).get("recall") for side in ("layer", "pixels")}
+    if shares["layer"] is None:
+        return ""
+    pixels = "" if shares["pixels"] is None else f" ({shares['pixels']:.1%} among raw pixels)"
+    return f"{shares['layer']:.1%} of a sample's nearest neighbours were found{pixels}"

@@ -51,14 +51,15 @@ def gram_steps(
     totals = np.stack([_per_group(groups, row) for row in weights])[..., None]  # (R, K, 1)
     products = np.zeros((len(weights), count, count))
     blocks = unit_blocks(source.shape, len(weights) * count)
-    for number, block in enumerate(blocks):
+    for looks, block in enumerate(blocks):
         means = np.zeros((len(weights), count, _length(source.shape, block)))  # sums, at first
         for rows, maps in numbered(source, block):
             _add(means, maps, groups.of_image[rows], weights[:, rows])
-            done = number * images + int(rows[-1]) + 1
+            done = looks * images + int(rows[-1]) + 1
             yield Step(done, len(blocks) * images, "means of categories")
         np.divide(means, totals, out=means, where=totals > 0)  # a sum of nothing is 0
-        products += means @ means.transpose(0, 2, 1)
+        for number, one in enumerate(means):  # (K, D) each: all at once would be held twice
+            products[number] += one @ one.T
     return products
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.measure.iou import GroundTruth, LabelCache
+from cnnlens.measure.iou import GroundTruth
+from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.masks import compiled, mask_pixels
 
 EVERYWHERE = -1  # in place of a mask: the concept covers the whole image

@@ -16,7 +16,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.measure.combine import CUTS, Learner, count, first_weights
 from cnnlens.measure.concept_bits import EVERYWHERE, Bits, Collector, Overlap, Pairs
 from cnnlens.measure.embeddings import LeftOut
-from cnnlens.measure.iou import LabelCache
+from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.probe import best_units, fit_probe, image_iou
 from cnnlens.settings import Net2VecSettings
 

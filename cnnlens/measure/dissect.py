@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -26,15 +27,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.measure.combinations import Combinations
 from cnnlens.measure.dissection import Concepts, Dissection
 from cnnlens.measure.formula_look import FormulaLook, combinations
-from cnnlens.measure.iou import (
-    Counts,
-    Extent,
-    GroundTruth,
-    LabelCache,
-    Permutation,
-    permutations,
-    slices,
-)
+from cnnlens.measure.iou import Counts, Extent, GroundTruth, slices
+from cnnlens.measure.label_cache import LabelCache, Permutation, permutations
 from cnnlens.measure.masks import MaskPixels, TopValues, mask_pixels
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.progress import Step, followed
@@ -79,9 +73,16 @@ def dissect(
 
 
 def dissect_steps(
-    source: Source, data: Broden, settings: DissectSettings, workers: int
+    source: Source,
+    data: Broden,
+    settings: DissectSettings,
+    workers: int,
+    folder: Path | None = None,
 ) -> Generator[Step, None, list[Dissection]]:
-    """Do what `dissect` does, step by step, for callers that want to stop or draw in between."""
+    """Do what `dissect` does, step by step, for callers that want to stop or draw in between.
+
+    Labels are kept in a file of `folder` while this runs (see `LabelCache`).
+    """
     share = source.share if isinstance(source, SharedSource) else ALL
     pairs = zip(source.shapes, source.limits, strict=True)
     first = [_First(shape, limit, settings) for shape, limit in pairs]
@@ -93,7 +94,7 @@ def dissect_steps(
     compat = settings.compat == "ndlite"
     space = data.concept_space(pooled=compat)
     keep = settings.chance > 0 or settings.formula > 0
-    book = LabelCache(space, len(data.paths), keep=keep, by_concept=compat)
+    book = LabelCache(space, len(data.paths), keep, compat, folder)
     if book.keep:
         yield from _labels(book, first[0].mine, len(seen), workers, share)
     parts = share.from_first(lambda: max(1, workers))  # that all count the same runs of units

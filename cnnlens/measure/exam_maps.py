@@ -11,7 +11,8 @@ from cnnlens.data.broden import Broden
 from cnnlens.measure.dissection import concept_words
 from cnnlens.measure.exam import Exam, Overlaps
 from cnnlens.measure.exam_truth import MAPS, Claim, Truth
-from cnnlens.measure.iou import GroundTruth, LabelCache
+from cnnlens.measure.iou import GroundTruth
+from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.masks import MaskPixels, compiled, mask_pixels
 from cnnlens.measure.meaning import Meaning
 from cnnlens.progress import Step

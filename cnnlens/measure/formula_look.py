@@ -17,7 +17,7 @@ import numpy as np
 from cnnlens.distributed import Share
 from cnnlens.measure.combinations import Combinations, grouped
 from cnnlens.measure.formulas import Formulas, Search
-from cnnlens.measure.iou import LabelCache
+from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.masks import MaskPixels, compiled
 from cnnlens.progress import Step
 

@@ -27,7 +27,7 @@ from cnnlens.measure.combine import Learner, maps
 from cnnlens.measure.concept_bits import Collector
 from cnnlens.measure.concept_fit import Fit, Task, alone, fit_steps, largest
 from cnnlens.measure.embeddings import Embeddings
-from cnnlens.measure.iou import LabelCache
+from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.masks import TopValues
 from cnnlens.measure.top import TopImages
 from cnnlens.progress import Step, followed

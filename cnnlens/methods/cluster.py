@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
+from cnnlens.methods.confused import Confused
 from cnnlens.methods.method import Method, Results, StoredInputs, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.measure import PARTS, ClusterSettings
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from cnnlens.activations.store import Store
     from cnnlens.activations.streamed import ModelMaps
     from cnnlens.cluster.vectors import Groups
-    from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
-    from cnnlens.study.session import Study
 
     Making = Generator[Step, None, dict[str, Any]]
     Answers = Store | ModelMaps  # a layer's maps, kept or computed
 
-CONFUSION, FILE = "confusion", "confusion.json"  # the part that asks the network itself
+CONFUSION = "confusion"  # the part that asks the network itself
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Cluster(Method):
         words = {
             "categories": f"a tree of {kinds} categories{resampled}",
             "filters": f"{kinds} trees of filters",
-            "embed": f"an embedding of {images:,} images",
+            "embed": f"an embedding of {images:,} images{self._search}",
         }
         plans = []
         for one in self.found:
@@ -102,6 +100,16 @@ class Cluster(Method):
             else:
                 plans.append(f"a confusion matrix of {images:,} images")
         return "; ".join(plans)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether there are too many images to compare all with all."""
+        return len(self.images.paths) > self.settings.exact
+
+    @property
+    def _search(self) -> str:
+        exact = f"{self.settings.exact:,}"
+        return f", neighbours approximate beyond --exact {exact}" if self.approximate else ""
 
     def _runs(self, layer: Layer, todo: list[str], kinds: int) -> str:
         """Say how often the network is run over the images where nothing is kept."""
@@ -172,6 +180,7 @@ class ClusteredLayer:
 
     def __init__(self, method: Cluster, layer: Layer) -> None:
         self.study, self.settings, self.layer = method.study, method.settings, layer
+        self.approximate = method.approximate
         self.images, self.stored = method.images, self.study.stored(method.images, layer)
         self.ledger = self.study.ledger("cluster", layer, "summary.json", listed="")
         self.detects = method.detected(layer)
@@ -189,6 +198,8 @@ class ClusteredLayer:
             files = self.ledger.entries.get(part, {}).get("files") or ()
             made_from["detects"] = mark(self.detects)
             return Item(part, made_from, tuple(map(str, files)))
+        if part == "embed" and self.approximate:
+            made_from["neighbours"] = "approximate"
         return Item(part, made_from, CATEGORIES if part == "categories" else EMBED)
 
     def computed(self, readable: np.ndarray) -> ModelMaps:
@@ -263,85 +274,26 @@ class ClusteredLayer:
         return Item(name, made_from, () if bare else filter_files(file), category)
 
     def _embed(self, source: Answers, groups: Groups | None, item: Item) -> Making:
-        from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels
+        from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels, recalled
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures import rows_seen
         from cnnlens.report.figures.categories import MOST, SIDE
 
         preprocess, settings = self.study.model.preprocess, self.settings
 
-        def read() -> np.ndarray:
-            rows, workers = map(int, source.positions), self.study.run.workers
-            return read_pixels(lambda at: self.images.plane(at, preprocess), rows, workers)
+        def read() -> tuple[np.ndarray, int | None]:
+            rows, workers = source.positions.tolist(), self.study.run.workers
+            plane = partial(self.images.plane, preprocess=preprocess)
+            return read_pixels(plane, rows, workers, settings.seed)
 
-        found = yield from embed_steps(source, groups, read, settings.neighbours, settings.seed)
+        exact = 0 if self.approximate else source.shape[0]
+        how = settings.neighbours, settings.seed, exact
+        found = yield from embed_steps(source, groups, read, *how)
+        if said := recalled(found.as_dict()):
+            way = f"--exact {source.shape[0]} compares all with all"
+            self.study.voice.note(f"{self.layer.name}: {said}; {way}")
         seen = rows_seen(self.images, source.positions, preprocess, SIDE)
         small = [seen(row) for row in range(min(source.shape[0], MOST))]
         write_layouts(self.ledger.folder, found, source.images, groups, self.layer.name, small)
         size = list(pixel_size(preprocess.size))
         return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}
-
-
-class Confused:
-    """What is known of a network's confusions on a data set, and how that is made.
-
-    Attributes
-    ----------
-    why : str
-        Why there is nothing to confuse; empty where there is.
-    """
-
-    def __init__(self, study: Study, images: ImageSet, needed: bool) -> None:
-        self.study, self.images = study, images
-        self.folder = study.folder("cluster")
-        try:
-            self.why = self._lacks()
-        except CnnlensError as error:
-            self.why = error.message
-            if needed:
-                raise
-        if self.why and needed:
-            raise CnnlensError(f"no confusion matrix: {self.why}", "name class folders with -d DIR")
-
-    def _lacks(self) -> str:
-        from cnnlens.model.classes import count_scores
-        from cnnlens.model.matching import target_outputs
-
-        if len(names := sorted(set(self.images.image_categories or ()))) < 2:
-            return f"{self.images.name} has no two classes"
-        if not (count := count_scores(self.study.model)):
-            return f"{self.study.model.arch} returns no class scores"
-        self.study.name_classes(self.images)
-        target_outputs(names, self.study.model.classes, count)  # raises where they do not fit
-        return ""
-
-    @cached_property
-    def item(self) -> Item:
-        """What is made, from what."""
-        classes = mark(self.study.model.classes)
-        made_from = self.study.key(None, self.images, classes=classes, **self.study.head)
-        return Item(FILE, made_from, ("confusion.csv", "errors.csv"))
-
-    @cached_property
-    def made(self) -> bool:
-        """Whether it is there already."""
-        ledger = self.study.ledger("cluster", file=FILE, listed="")
-        return ledger.is_made(self.item)
-
-    def make(self) -> Generator[Step, None, None]:
-        """Run the network over the images, and write what it confuses."""
-        from cnnlens.measure.confusion import confusion_steps
-        from cnnlens.report.confusion_files import write_confusion
-        from cnnlens.report.figures import rows_seen
-
-        study, every = self.study, range(len(self.images.paths))
-        found = yield from confusion_steps(study.model, self.images, study.run)
-        seen = rows_seen(self.images, every, study.model.preprocess)
-        about = {"data": {"name": self.images.name}, MADE_FROM: self.item.made_from}
-        write_confusion(self.folder, found, about, self.images.paths, seen)
-
-    def document(self) -> dict[str, Any] | None:
-        """Read what was made; None where there is nothing."""
-        from cnnlens.report.confusion_files import read_confusion
-
-        return read_confusion(self.folder) if (self.folder / FILE).is_file() else None

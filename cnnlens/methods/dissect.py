@@ -91,9 +91,12 @@ class Dissect(Measurement):
 
     def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
         """Hold masks against label maps, in two sweeps."""
+        from cnnlens.files import make_folder
         from cnnlens.measure.dissect import dissect_steps
 
-        return dissect_steps(source, self.images, self.settings, self.study.run.workers)
+        folder = make_folder(self.study.folder(self.name))
+        workers = self.study.run.workers
+        return dissect_steps(source, self.images, self.settings, workers, folder)
 
     def write(self, folder: Path, layer: Layer, found: Dissection) -> Iterator[int]:
         """Write the tables, a strip of top images per unit, the sheet of detectors."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.cluster.embed import recalled
 from cnnlens.cluster.tree import flat
 from cnnlens.files.tables import read_csv
 from cnnlens.report.blocks import (
@@ -169,7 +170,9 @@ def embeddings(workspace: Path) -> Section | None:
                 {"where": where, **{side: made[side][key] for side in ("layer", "pixels")}}
                 for key, where in _WHERE.items()
             ]
+            recall = recalled(made)
         about = {"layer": one.name, "rows": rows, "neighbours": made.get("neighbours")}
+        about |= {"recall": recall}
         view.append({**about, "picture": keys.get("picture")})
         data.append({"layer": one.name, **_layout(one.folder), "sprite": keys.get("sprite")})
     sizes = {"side": layouts.SIDE, "columns": layouts.COLUMNS, "most": layouts.MOST}

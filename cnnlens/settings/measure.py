@@ -284,6 +284,8 @@ class ClusterSettings(Settings):
         or the "largest-change" of it (as the text says).
     neighbours : int
         Neighbours of an image, in the embedding and in its nearest-neighbour accuracy.
+    exact : int
+        Images up to which all are compared with all to find these; beyond, they are looked for.
     seed : int
         Of the bootstrap, the noise and the embedding.
     """
@@ -298,6 +300,13 @@ class ClusterSettings(Settings):
     rule: str = _rule()
     neighbours: int = option(
         15, "Neighbours of an image in the embedding.", least=2, hint="15 is usual"
+    )
+    exact: int = option(
+        20_000,
+        "Images up to which the embedding compares all with all for their neighbours; beyond, "
+        "nearly all of these are found.",
+        least=0,
+        hint="0 never compares all",
     )
     seed: int = seed_option()
 

@@ -2,63 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import silhouette_score
-from sklearn.neighbors import KNeighborsClassifier
 
-from cnnlens.cluster.embed import flat_vectors, lay_out, nearest, neighbour_accuracy, separate
+from cnnlens.cluster.embed import flat_vectors, lay_out, pixel_vectors, read_pixels, recalled
+from cnnlens.cluster.neighbours import Neighbours
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
 
-
-def blobs(apart: float, each: int = 15, count: int = 3) -> tuple[np.ndarray, list[str]]:
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((count, 8)) * apart
-    vectors = np.repeat(centres, each, axis=0) + rng.standard_normal((count * each, 8))
-    return vectors.astype(np.float32), [str(i) for i in range(count) for _ in range(each)]
-
-
-def test_neighbour_accuracy_equals_leaving_one_out() -> None:
-    vectors, names = blobs(0.7)
-    groups = group(names)
-    rows, _ = nearest(vectors, 4)
-    right = 0
-    for left in range(len(vectors)):
-        rest = np.delete(np.arange(len(vectors)), left)
-        distances = np.linalg.norm(vectors[rest] - vectors[left], axis=1)
-        near = groups.of_image[rest[np.argsort(distances)[:4]]].tolist()
-        most = max(near.count(label) for label in near)
-        winner = next(label for label in near if near.count(label) == most)
-        right += winner == groups.of_image[left]
-    assert neighbour_accuracy(rows[:, 1:], groups.of_image) == pytest.approx(right / len(vectors))
-    one = [
-        KNeighborsClassifier(1)
-        .fit(np.delete(vectors, i, 0), np.delete(groups.of_image, i))
-        .predict(vectors[i : i + 1])[0]
-        for i in range(len(vectors))
-    ]
-    single = neighbour_accuracy(rows[:, 1:2], groups.of_image)
-    assert single == pytest.approx(np.mean(np.array(one) == groups.of_image))
-
-
-def test_separated_categories_score_high_and_mixed_ones_at_chance() -> None:
-    vectors, names = blobs(8)
-    found = separate(vectors, group(names), 5)
-    assert found.neighbours == 1
-    assert found.silhouette == pytest.approx(silhouette_score(vectors, names), abs=1e-6)
-    mixed = np.random.default_rng(1).permutation(names).tolist()
-    found = separate(vectors, group(mixed), 5)
-    assert found.neighbours is not None
-    assert found.chance is not None
-    assert abs(found.neighbours - found.chance) < 0.2
-    assert found.chance < 0.5
-
-
-def test_each_row_is_first_among_its_own_neighbours_even_among_equals() -> None:
-    vectors = np.zeros((6, 2), np.float32)
-    vectors[3:] = 1
-    rows, _ = nearest(vectors, 2)
-    assert rows[:, 0].tolist() == list(range(6))
-    assert all(len(set(row)) == 3 for row in rows.tolist())
+from .test_separation import blobs
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -91,3 +41,46 @@ def test_long_vectors_are_projected_and_keep_their_distances(
     after = np.linalg.norm(short[:, None] - short[None], axis=2)
     ratio = after[before > 0] / before[before > 0]
     assert 0.85 < ratio.min() < ratio.max() < 1.15
+
+
+def test_pixels_are_read_a_batch_at_a_time_and_projected_where_they_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 24, 3)).astype(np.uint8)
+    monkeypatch.setattr("cnnlens.cluster.embed._BATCH", 6)
+    rows = [3, *range(19, -1, -1)]
+    whole, projected = read_pixels(images.__getitem__, rows, workers=2)
+    assert projected is None
+    np.testing.assert_array_equal(whole, pixel_vectors(images[rows]))
+    monkeypatch.setattr("cnnlens.cluster.embed._LARGE", 1)
+    short, projected = read_pixels(images.__getitem__, rows, workers=2)
+    assert short.shape == (21, projected)
+    before, after = (np.linalg.norm(one[1:] - one[0], axis=1) for one in (whole, short))
+    there = before > 0
+    assert there.sum() == 19
+    assert (after[there] / before[there]).min() > 0.85
+    assert (after[there] / before[there]).max() < 1.15
+
+
+def test_how_many_neighbours_of_many_images_were_found_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors, names = blobs(0.7)
+    given = []
+
+    def umap(vectors: np.ndarray, near: Neighbours, dimensions: int, seed: int) -> np.ndarray:
+        given.append(near)
+        return vectors[:, :dimensions]
+
+    monkeypatch.setattr("cnnlens.cluster.embed._umap", umap)
+    monkeypatch.setattr("cnnlens.cluster.neighbours._CELL", 5)
+    monkeypatch.setattr("cnnlens.cluster.neighbours._AMONG", 1)  # the row's own cell, or two
+    exact = lay_out(vectors, group(names), 5, seed=3, exact=45)
+    assert "recall" not in exact.as_dict()
+    found = lay_out(vectors, group(names), 5, seed=3, exact=44)
+    assert found.as_dict()["recall"] == found.recall == given[-1].recall < 1
+    assert given[0].recall is None
+    sides = {"layer": {"recall": 0.991}, "pixels": None}
+    assert recalled(sides) == "99.1% of a sample's nearest neighbours were found"
+    assert "(98.0% among raw pixels)" in recalled({**sides, "pixels": {"recall": 0.98}})
+    assert recalled({"layer": exact.as_dict(), "pixels": None}) == ""

@@ -13,7 +13,7 @@ from cnnlens.measure.combinations import grouped
 from cnnlens.measure.dissected_units import formulas_said, unit_table, units_of
 from cnnlens.measure.formula_look import combinations
 from cnnlens.measure.formulas import AND, AND_NOT, OR, Formula
-from cnnlens.measure.iou import LabelCache
+from cnnlens.measure.label_cache import LabelCache
 from cnnlens.settings import DissectSettings
 
 from ..reference.dissect import Picture, World

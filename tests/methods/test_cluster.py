@@ -187,6 +187,8 @@ CLUSTER: dict[str, tuple[Change, set[str]]] = {
     "seed": ({"seed": 1}, {"categories", "embed"}),
     "rule": ({"rule": "largest-change"}, {"filters"}),
     "neighbours": ({"neighbours": 3}, {"embed"}),
+    "too many to compare all with all": ({"exact": 11}, {"embed"}),
+    "few enough still": ({"exact": 12}, set()),
     "a tree is gone": (
         lambda world: (world / "ws/cluster/conv2/filters/ant.json").unlink(),
         {"filters"},
@@ -509,6 +511,12 @@ def test_what_will_be_done_is_said(world: Path) -> None:
     assert one.plan() == (
         "conv2: a tree of 3 categories with 50 resamples, 3 trees of filters, "
         "an embedding of 12 images"
+    )
+    many = method(Cluster, world, neighbours=3, exact=11)
+    many.resolve()
+    assert many.plan() == (
+        "conv2: a tree of 3 categories with 100 resamples, "
+        "an embedding of 12 images, neighbours approximate beyond --exact 11"
     )
     strangers = method(Outliers, world, noise=5)
     strangers.resolve()

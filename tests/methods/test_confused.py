@@ -15,7 +15,8 @@ from torch import nn
 
 from cnnlens.data.dataset import open_folder
 from cnnlens.errors import CnnlensError
-from cnnlens.methods.cluster import Cluster, Confused
+from cnnlens.methods.cluster import Cluster
+from cnnlens.methods.confused import Confused
 from cnnlens.methods.method import build, carry_out
 from cnnlens.methods.outliers import Outliers
 from cnnlens.model.model import Model

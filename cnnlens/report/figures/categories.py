@@ -87,7 +87,9 @@ def heat_map(tree: CategoryTree) -> Figure:
     side = float(np.clip(1.6 + 0.16 * count, 4.2, 16)) if count <= _NAMED else 9.0
     figure, axes = _figure(side + 1.8, side + 1.2)
     sorted_ = tree.distances[np.ix_(tree.order, tree.order)]
-    shown = axes.imshow(sorted_, cmap="viridis_r", interpolation="nearest")
+    # "none": as many pixels as there are distances, where these are about as many as are shown
+    how = "nearest" if count <= _NAMED else "none"
+    shown = axes.imshow(sorted_, cmap="viridis_r", interpolation=how)
     bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
     bar.set_label("distance ½(1 − cos)", fontsize=8)
     bar.ax.tick_params(labelsize=7)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from cnnlens.cluster.neighbours import nearest
+from cnnlens.cluster.separation import neighbour_accuracy, separate
+from cnnlens.cluster.vectors import group
+
+
+def blobs(apart: float, each: int = 15, count: int = 3) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((count, 8)) * apart
+    vectors = np.repeat(centres, each, axis=0) + rng.standard_normal((count * each, 8))
+    return vectors.astype(np.float32), [str(i) for i in range(count) for _ in range(each)]
+
+
+def test_neighbour_accuracy_equals_leaving_one_out() -> None:
+    vectors, names = blobs(0.7)
+    groups = group(names)
+    rows = nearest(vectors, 4).rows
+    right = 0
+    for left in range(len(vectors)):
+        rest = np.delete(np.arange(len(vectors)), left)
+        distances = np.linalg.norm(vectors[rest] - vectors[left], axis=1)
+        near = groups.of_image[rest[np.argsort(distances)[:4]]].tolist()
+        most = max(near.count(label) for label in near)
+        winner = next(label for label in near if near.count(label) == most)
+        right += winner == groups.of_image[left]
+    assert neighbour_accuracy(rows[:, 1:], groups.of_image) == pytest.approx(right / len(vectors))
+    one = [
+        KNeighborsClassifier(1)
+        .fit(np.delete(vectors, i, 0), np.delete(groups.of_image, i))
+        .predict(vectors[i : i + 1])[0]
+        for i in range(len(vectors))
+    ]
+    single = neighbour_accuracy(rows[:, 1:2], groups.of_image)
+    assert single == pytest.approx(np.mean(np.array(one) == groups.of_image))
+
+
+def test_separated_categories_score_high_and_mixed_ones_at_chance() -> None:
+    vectors, names = blobs(8)
+    found = separate(vectors, group(names), 5)
+    assert found.neighbours == 1
+    assert found.silhouette == pytest.approx(silhouette_score(vectors, names), abs=1e-6)
+    mixed = np.random.default_rng(1).permutation(names).tolist()
+    found = separate(vectors, group(mixed), 5)
+    assert found.neighbours is not None
+    assert found.chance is not None
+    assert abs(found.neighbours - found.chance) < 0.2
+    assert found.chance < 0.5
+
+
+def test_votes_are_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, names = blobs(0.7)
+    near, labels = nearest(vectors, 4).rows[:, 1:], group(names).of_image
+    whole = neighbour_accuracy(near, labels)
+    monkeypatch.setattr("cnnlens.cluster.separation._BLOCK", 7)
+    assert neighbour_accuracy(near, labels) == whole
+    assert 0 < whole < 1
