@@ -8,20 +8,24 @@ start's share taken off. From these follow the figures for 1.28 M images, on lay
     python benchmarks/scale.py                            # 1,000, 4,000 and 16,000 images
     python benchmarks/scale.py --sizes 250,1000 --only extract,units
     python benchmarks/scale.py --categories 10,100,1000   # as many images, in more categories
+    python benchmarks/scale.py --neighbours 20000,40000   # of the embedding, found in both ways
+
+With `--out FILE` what was measured is kept there: a later call measures what is lacking of what
+it is asked for, and prints the table of all. So a long run is made in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +34,7 @@ from PIL import Image
 from cnnlens.activations.sources import Forward, passes
 from cnnlens.cli.app import _run
 from cnnlens.cluster.categories import count_readings
+from cnnlens.cluster.neighbours import nearest
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
 from cnnlens.model.layers import find_layers
@@ -42,7 +47,7 @@ IMAGENET, KINDS, LARGEST = 1_281_167, 1000, 1300
 LAYERS = {"layer4": (2048, 7, 7), "layer3": (1024, 14, 14)}  # of a ResNet-50 at 224
 QUANTILE, ROOM = 0.005, 1.25  # of the values that dissect keeps for its thresholds
 
-MANY = 4000  # images up to which is measured what grows with their square
+MANY = 4000  # images in more categories
 
 # what is run, in this order: a name, the data, and the words of the command line
 COMMANDS = {
@@ -60,7 +65,7 @@ COMMANDS = {
     "filters": ("kinds", ["cluster", "--only", "filters"]),
     "embed": ("kinds", ["cluster", "--only", "embed"]),
 }
-SQUARE = ("filters", "embed")
+STORED = ("units", "categories", "100 resamples", "filters", "embed")  # read what extract made
 
 
 @dataclass(frozen=True)
@@ -72,25 +77,54 @@ class Cost:
     disk: float
 
 
+class Kept:
+    """What was measured, by images and categories and by command, kept in a file if any."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        known = json.loads(path.read_text()) if path and path.is_file() else {}
+        self._found = {w: {n: Cost(**c) for n, c in f.items()} for w, f in known.items()}
+
+    def of(self, where: str) -> dict[str, Cost]:
+        """What was measured there."""
+        return self._found.get(where, {})
+
+    def sizes(self, kinds: int = 10) -> list[int]:
+        """Numbers of images measured in so many categories."""
+        pairs = (where.split("-") for where in self._found if "-" in where)
+        return sorted(int(images) for images, of in pairs if int(of) == kinds)
+
+    def keep(self, where: str, name: str, cost: Cost) -> None:
+        """Keep what was measured."""
+        self._found.setdefault(where, {})[name] = cost
+        if self._path:
+            plain = {w: {n: asdict(c) for n, c in f.items()} for w, f in self._found.items()}
+            self._path.write_text(json.dumps(plain, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of images")
     parser.add_argument("--categories", nargs="?", const=",".join(map(str, CATEGORIES)))
-    parser.add_argument(
-        "--only", default=",".join(COMMANDS), help="commands, as the table has them"
-    )
-    parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--neighbours", nargs="?", const="20000,40000,80000")
+    parser.add_argument("--only", default=",".join(COMMANDS), help="as the table has them")
+    parser.add_argument("--out", type=Path, help="where what was measured is kept")
     given = parser.parse_args()
-    if given.bare:
-        run_bare(given.bare)
-        return
-    names = [name for name in COMMANDS if name in given.only.split(",")]
+    asked = given.only.split(",")
+    if unknown := {*asked} - {*COMMANDS}:
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(COMMANDS)}")
+    names, kept = [name for name in COMMANDS if name in asked], Kept(given.out)
+    torch.set_num_threads(1)  # so that this process may be copied
     with tempfile.TemporaryDirectory() as scratch:
-        if given.categories:
-            grow_categories(Path(scratch), [int(n) for n in given.categories.split(",")])
+        if given.neighbours:
+            find_neighbours([int(n) for n in given.neighbours.split(",")])
+        elif given.categories:
+            grow_categories(Path(scratch), [int(n) for n in given.categories.split(",")], kept)
         else:
-            sizes = [int(n) for n in given.sizes.split(",")]
-            imagenet(grow_images(Path(scratch), sizes, names), max(sizes))
+            for size in map(int, given.sizes.split(",")):
+                measure(Path(scratch), size, names, kept)
+            sizes = kept.sizes()
+            imagenet(show_images(sizes, kept), max(sizes))
 
 
 # ---- measuring
@@ -149,54 +183,65 @@ def write_kinds(folder: Path, images: int, kinds: int) -> Path:
     return folder
 
 
-def costs(
-    scratch: Path,
-    images: int,
-    names: list[str],
-    kinds: int = 10,
-    measure: Callable[[str, Path, Path], Any] = measured,
-) -> dict[str, Any]:
-    """Measure commands on as many images."""
-    place = scratch / f"{images}-{kinds}"
-    data = {"kinds": write_kinds(place / "kinds", images, kinds)}
-    if any(COMMANDS[name][0] == "shapes" for name in names):
-        data["shapes"] = make_shapes(place / "shapes", images, SIDE)
-    found = {}
-    for name in names:
-        which, words = COMMANDS[name]
-        if name in SQUARE and images > MANY:
+def measure(scratch: Path, images: int, names: list[str], kept: Kept, kinds: int = 10) -> None:
+    """Measure what is lacking of some commands, on as many images and for a start."""
+    for count, of, where in ((START, 10, "start"), (images, kinds, f"{images}-{kinds}")):
+        lacking = [name for name in names if name not in kept.of(where)]
+        if not lacking:
             continue
-        # without a store: a workspace in which nothing was made before
-        space = place / (name if "--no-store" in words else "space")
-        found[name] = measure(name, data[which], space)
-        print(f"  {images:,} images, {kinds} categories, {name}: {found[name]}", file=sys.stderr)
-    return found
+        data = make_data(scratch / where, count, of, lacking)
+        warm(scratch / "here", lacking)
+        if {*lacking} & {*STORED} and "extract" not in lacking:
+            carry_out("extract", data["kinds"], scratch / where / "space")
+        for name in lacking:
+            which, words = COMMANDS[name]
+            # without a store: a workspace in which nothing was made before
+            space = scratch / where / (name if "--no-store" in words else "space")
+            kept.keep(where, name, found := measured(name, data[which], space))
+            print(f"  {count:,} images, {of} categories, {name}: {found}", file=sys.stderr)
 
 
-def start_of(scratch: Path, names: list[str]) -> dict[str, Cost]:
-    """Import and compile everything, then measure what a start costs."""
-    torch.set_num_threads(1)  # so that this process may be copied
-    costs(scratch / "here", START, [one for one in names if one != "embed"], measure=carry_out)
-    return costs(scratch / "start", START, names)
+def warm(here: Path, names: list[str]) -> None:
+    """Import and compile everything but the layouts, whose threads no copy has."""
+    if here.exists():
+        return
+    data = make_data(here, START, 10, names)
+    for name in names:
+        if name != "embed":
+            which, words = COMMANDS[name]
+            carry_out(name, data[which], here / (name if "--no-store" in words else "space"))
 
 
-def grow_images(scratch: Path, sizes: list[int], names: list[str]) -> dict[str, Cost]:
+def make_data(place: Path, images: int, kinds: int, names: list[str]) -> dict[str, Path]:
+    """Make the pictures that commands are carried out on, where there are none yet."""
+    which = {COMMANDS[name][0] for name in names}
+    data = {"kinds": place / "kinds", "shapes": place / "shapes"}
+    if not data["kinds"].exists():
+        write_kinds(data["kinds"], images, kinds)
+    if "shapes" in which and not data["shapes"].exists():
+        make_shapes(data["shapes"], images, SIDE)
+    return data
+
+
+def show_images(sizes: list[int], kept: Kept) -> dict[str, Cost]:
     """Print what commands cost at several numbers of images; return it per image at the last."""
-    start = start_of(scratch, names)
-    found = [costs(scratch, size, names) for size in sizes]
     print(f"{NET}, {LAYER} {SHAPE}, float32; pictures {SIDE} × {SIDE}, ten categories\n")
     columns = "".join(f"{size:>10,}" for size in sizes)
     print(f"{'':24}{columns}   exponent      bytes/image, memory       disk")
-    each = {}
-    for name in names:
-        rows = [one[name] for one in found if name in one]
-        counts = sizes[: len(rows)]
-        times = [one.seconds - start[name].seconds for one in rows]
-        shown = "".join(f"{seconds:>9.1f}s" for seconds in times).ljust(10 * len(sizes))
-        memory = (rows[-1].peak - start[name].peak) / counts[-1]
-        disk = rows[-1].disk / counts[-1]
-        print(f"{name:24}{shown}{slope(counts, times):>11.2f}{memory:>21,.0f}{disk:>15,.0f}")
-        each[name] = Cost(times[-1] / counts[-1], memory, disk)
+    start, each = kept.of("start"), {}
+    for name in COMMANDS:
+        found = ((size, kept.of(f"{size}-10").get(name)) for size in sizes)
+        rows = {size: cost for size, cost in found if cost}
+        if not rows:
+            continue
+        times = {size: cost.seconds - start[name].seconds for size, cost in rows.items()}
+        shown = "".join(f"{times[n]:>9.1f}s" if n in times else " " * 10 for n in sizes)
+        last = max(rows)
+        memory = (rows[last].peak - start[name].peak) / last
+        disk = rows[last].disk / last
+        exponent = slope(list(times), list(times.values()))
+        print(f"{name:24}{shown}{exponent:>11.2f}{memory:>21,.0f}{disk:>15,.0f}")
+        each[name] = Cost(times[last] / last, memory, disk)
     return each
 
 
@@ -207,19 +252,40 @@ def slope(sizes: list[int], values: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def grow_categories(scratch: Path, numbers: list[int]) -> None:
+def grow_categories(scratch: Path, numbers: list[int], kept: Kept) -> None:
     """Print what `cluster` costs on as many images in more categories."""
-    names = ["extract", "categories", "100 resamples"]
-    start = start_of(scratch, names)
-    found = [costs(scratch, MANY, names, kinds) for kinds in numbers]
+    names = ["categories", "100 resamples"]
+    for kinds in numbers:
+        measure(scratch, MANY, names, kept, kinds)
     print(f"{NET}, {LAYER} {SHAPE}; {MANY:,} images; seconds, and megabytes above a start\n")
     print(f"{'categories':28}" + "".join(f"{kinds:>18,}" for kinds in numbers) + "   exponent")
-    for name in names[1:]:
-        rows = [one[name] for one in found]
+    start = kept.of("start")
+    for name in names:
+        rows = [kept.of(f"{MANY}-{kinds}")[name] for kinds in numbers]
         times = [one.seconds - start[name].seconds for one in rows]
         peaks = [(one.peak - start[name].peak) / 1e6 for one in rows]
         shown = "".join(f"{t:>9.1f}s{p:>6.0f}MB" for t, p in zip(times, peaks, strict=True))
         print(f"{name:28}{shown}{slope(numbers, times):>11.2f}")
+
+
+def find_neighbours(sizes: list[int], length: int = 256) -> None:
+    """Print what 15 neighbours cost, by comparing all with all and by looking for them."""
+    print(f"15 neighbours among vectors of {length}; processor seconds\n")
+    print(f"{'vectors':>10}{'all with all':>15}{'with those near':>18}{'of them found':>16}")
+    times: dict[str, list[float]] = {"all": [], "near": []}
+    for size in sizes:
+        rng = np.random.default_rng(0)
+        inner = rng.standard_normal((size, 16))
+        inner += 2 * rng.standard_normal((20, 16))[rng.integers(0, 20, size)]
+        vectors = (inner @ rng.standard_normal((16, length))).astype(np.float32)
+        for way, exact in (("all", size), ("near", 0)):
+            begun = time.process_time()
+            found = nearest(vectors, 15, exact)
+            times[way].append(time.process_time() - begun)
+        said = "".join(f"{times[way][-1]:>{wide}.1f}" for way, wide in (("all", 15), ("near", 18)))
+        print(f"{size:>10,}{said}{found.recall:>16.3f}", flush=True)
+    both = "".join(f"{slope(sizes, times[w]):>{n}.2f}" for w, n in (("all", 15), ("near", 18)))
+    print(f"{'exponent':>10}{both}")
 
 
 # ---- what follows for ImageNet-1k
@@ -245,10 +311,9 @@ def imagenet(each: dict[str, Cost], most: int) -> None:
     print(f"\n{'processor time, on the small layer measured here':52}{'an image':>26}{'all':>26}")
     bare = each.get("bare loop")
     for name, cost in each.items():
-        if name not in SQUARE:
-            cells = [f"{1e3 * cost.seconds:.2f} ms", f"{cost.seconds * IMAGENET / 3600:.1f} h"]
-            ratio = f", {cost.seconds / bare.seconds:.2f} × the bare loop" if bare else ""
-            row(f"  {name}{ratio}", cells)
+        cells = [f"{1e3 * cost.seconds:.2f} ms", f"{cost.seconds * IMAGENET / 3600:.1f} h"]
+        ratio = f", {cost.seconds / bare.seconds:.2f} × the bare loop" if bare else ""
+        row(f"  {name}{ratio}", cells)
     print(f"\n(measured at up to {most:,} images)")
 
 

@@ -19,6 +19,7 @@ from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
 
+_BLOCK = 4096  # images whose probabilities are held at once
 OTHER = "another class"  # of the network, which is none of the data's
 
 
@@ -124,11 +125,10 @@ def confuse(
     """
     if scores.shape[1] == 1:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-    shares = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
     names = tuple(sorted(set(categories)))
     stands = dict(zip(wanted.tolist(), categories, strict=True))  # output: category
     said = scores.argmax(axis=1)
+    sure, own = probabilities(scores, np.stack([said, wanted], axis=1)).T  # (N,) each
     column = {name: place for place, name in enumerate(names)}
     counts = np.zeros((len(names), len(names) + 1), np.int64)
     mistakes = []
@@ -136,10 +136,26 @@ def confuse(
         counts[column[category], column.get(stands.get(number, ""), len(names))] += 1
         if number != wanted[place]:
             name = stands.get(number) or class_name(number, classes)
-            sure, own = shares[place, number], shares[place, wanted[place]]
-            mistakes.append(Mistake(int(rows[place]), category, name, float(sure), float(own)))
+            both = float(sure[place]), float(own[place])
+            mistakes.append(Mistake(int(rows[place]), category, name, *both))
     mistakes.sort(key=lambda one: (-one.probability, one.row))
     return Confusion(names, counts, tuple(mistakes))
+
+
+def probabilities(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Give the softmax of scores (N, K) at chosen outputs (N, C), in double precision.
+
+    That of all outputs is held of a block of images at a time.
+    """
+    found = np.empty(chosen.shape)
+    for start in range(0, len(scores), _BLOCK):
+        block = scores[start : start + _BLOCK]
+        shares = np.exp(block.astype(np.float64) - block.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)  # (B, K)
+        found[start : start + _BLOCK] = np.take_along_axis(
+            shares, chosen[start : start + _BLOCK], axis=1
+        )
+    return found
 
 
 def confusion_steps(

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
-from cnnlens.measure.confusion import OTHER, confuse, summary
+from cnnlens.measure.confusion import OTHER, confuse, probabilities, summary
 
 
 def made(seed: int = 0, outputs: int = 4) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -67,3 +68,16 @@ def test_a_single_output_stands_for_two_classes() -> None:
     found = confuse(scores, np.array([1, 1, 0]), ["b", "b", "a"], range(3))
     assert found.counts.tolist() == [[0, 1, 0], [1, 1, 0]]
     assert found.mistakes[0].probability == pytest.approx(1 / (1 + np.exp(-3)))
+
+
+def test_probabilities_are_those_of_the_softmax_block_by_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = (50 * rng.standard_normal((23, 6))).astype(np.float32)
+    chosen = rng.integers(0, 6, (23, 2))
+    whole = probabilities(scores, chosen)
+    true = softmax(scores.astype(np.float64), axis=1)
+    np.testing.assert_allclose(whole, np.take_along_axis(true, chosen, 1), rtol=1e-12)
+    monkeypatch.setattr("cnnlens.measure.confusion._BLOCK", 5)
+    np.testing.assert_array_equal(probabilities(scores, chosen), whole)
