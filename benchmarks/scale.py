@@ -236,8 +236,9 @@ def show_images(sizes: list[int], kept: Kept) -> dict[str, Cost]:
             continue
         times = {size: cost.seconds - start[name].seconds for size, cost in rows.items()}
         shown = "".join(f"{times[n]:>9.1f}s" if n in times else " " * 10 for n in sizes)
-        last = max(rows)
-        memory = (rows[last].peak - start[name].peak) / last
+        first, last = min(rows), max(rows)
+        fewest = (first, rows[first]) if first < last else (START, start[name])
+        memory = (rows[last].peak - fewest[1].peak) / (last - fewest[0])
         disk = rows[last].disk / last
         exponent = slope(list(times), list(times.values()))
         print(f"{name:24}{shown}{exponent:>11.2f}{memory:>21,.0f}{disk:>15,.0f}")

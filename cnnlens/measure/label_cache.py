@@ -1,6 +1,6 @@
 """The labels of images: read once, kept compressed in a file, handed out whole or by category.
 
-An image's labels take kilobytes. What is held in memory of it is where they lie: some 14 bytes for
+An image's labels take kilobytes. What is held in memory of it is where they lie: some 12 bytes for
 every category, and 4 for every category and shuffle.
 """
 
