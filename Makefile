@@ -19,7 +19,6 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 docs: $(VENV)/.installed-docs

@@ -24,7 +24,7 @@ def _own_home() -> Iterator[None]:
         yield
 
 
-_LONG = ("test_demo.py", "test_readme.py", "test_examples.py", "test_notebooks.py")
+_LONG = ("test_types.py", "test_demo.py", "test_readme.py", "test_examples.py", "test_notebooks.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

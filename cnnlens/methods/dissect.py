@@ -94,7 +94,7 @@ class Dissect(Measurement):
         from cnnlens.files import make_folder
         from cnnlens.measure.dissect import dissect_steps
 
-        folder = make_folder(self.study.folder(self.name))
+        folder = make_folder(self.study.workspace.path)  # label maps, while it runs
         workers = self.study.run.workers
         return dissect_steps(source, self.images, self.settings, workers, folder)
 
