@@ -20,7 +20,7 @@ from .case import Case, contents
 
 WHOLE = 20
 SAYS = (
-    "SIGKILL of one of two or three processes that share extract or dissect, at a random moment: "
+    "SIGKILL of one of two or three processes that share extract, units or dissect, at a random moment: "
     "all end, at most one line says so, and the same command with any number of processes ends "
     "with the bytes of one"
 )
@@ -28,6 +28,7 @@ _IMAGES = 200  # seven blocks
 _SECONDS = 120  # more is a hang
 CHORES = {
     "extract": ("extract", "net.pt", "-d", "many", "-l", "conv2", "--no-units", "--batch-size", 2),
+    "units": ("units", "net.pt", "-d", "many", "-l", "conv2", "--batch-size", 2, "--no-page"),
     "dissect": ("dissect", "net.pt", "-d", "shapes", "-l", "conv2", "--chance", 1, "--no-page"),
 }
 _known: dict[tuple[Path, str], dict[str, bytes]] = {}

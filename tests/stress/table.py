@@ -57,11 +57,11 @@ class Row:
             self.says,
             str(self.seed),
             f"{self.cases} of {self.whole}",
-            str(self.commands),
+            str(self.commands or "not counted"),
             counts,
             f"**{self.faults}** (cases {few})" if self.faults else "0",
-            f"{self.longest:.1f} s",
-            f"{self.peak / 2**20:.0f} MB",
+            f"{self.longest:.1f} s" if self.commands else "–",
+            f"{self.peak / 2**20:.0f} MB" if self.commands else "–",
             f"{self.seconds / 60:.1f} min",
         ]
 
