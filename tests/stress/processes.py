@@ -20,7 +20,7 @@ from .case import Case, contents
 
 WHOLE = 20
 SAYS = (
-    "SIGKILL of one of two or three processes that share extract, units or dissect, at a random moment: "
+    "SIGKILL of one of two or three processes that share extract, units or dissect, at random: "
     "all end, at most one line says so, and the same command with any number of processes ends "
     "with the bytes of one"
 )
