@@ -26,6 +26,8 @@ from cnnlens.errors import CnnlensError
 
 SCHEMA = 1
 _COLUMNS = ("positions", "images", "categories", "logits")  # the first two are in every store
+# kinds of numbers (whole or not) and dimensions
+_NUMBERS = {"positions": ("iu", 1), "activations": ("f", 4), "logits": ("f", 2)}
 _H5PY_RAISES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 
 # LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size. Zstd would save a tenth
@@ -143,6 +145,11 @@ class Store:
             raise self._fault("is not an activation store of cnnlens") from error
         if not complete or self._activations.ndim != 4 or rows < 1:
             raise self._fault("is damaged (its datasets differ in length)")
+        for name, (kinds, dimensions) in _NUMBERS.items():
+            found = self._file.get(name)
+            if found is not None and (found.dtype.kind not in kinds or found.ndim != dimensions):
+                of = f"{name} is {found.ndim}-dimensional, of {found.dtype}"
+                raise self._fault(f"is damaged ({of})")
         return key
 
     def _compare(self, key: StoreKey) -> None:

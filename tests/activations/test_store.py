@@ -117,6 +117,26 @@ def test_refused_stores_are_not_kept_open(store):
     h5py.File(store, "r+").close()
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("positions", lambda whole: whole.astype(np.float32)),
+        ("positions", lambda whole: whole[:, None]),
+        ("activations", lambda whole: whole.astype(np.int16)),
+        ("logits", lambda whole: np.zeros((len(whole), 2), np.int32)),
+        ("logits", lambda whole: np.zeros((len(whole), 2, 2), np.float32)),
+    ],
+)
+def test_numbers_of_another_kind_are_refused_in_words(store, name, value):
+    with h5py.File(store, "r+") as file:
+        whole = file[name if name in file else "positions"][:]
+        if name in file:
+            del file[name]
+        file.create_dataset(name, data=value(whole), chunks=True)
+    with pytest.raises(CnnlensError, match=rf"is damaged \({name} is \d-dimensional, of"):
+        Store(store)
+
+
 @pytest.mark.parametrize("name", ["data", "skipped", "images"])
 def test_what_is_no_text_in_a_store_is_refused_in_words(store, name):
     with h5py.File(store, "r+") as file:
