@@ -282,6 +282,8 @@ def read_tree(path: Path, inner: Sequence[str] = ("distance",)) -> dict[str, Any
             not isinstance(node["children"], list) or any(key not in node for key in inner)
         ):
             raise _damaged(path, "a node has no children or no " + ", ".join(inner))
+        if not isinstance(unit := node.get("critical_filter"), int | None):
+            raise _damaged(path, f"a filter is called {unit!r}")
     return dict(tree)
 
 

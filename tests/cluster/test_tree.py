@@ -117,6 +117,18 @@ def reads(path: Path) -> None:
         print(error.message)
 
 
+@pytest.mark.parametrize("unit", ["{}", "[]", '"3"', "1.5"])
+def test_a_filter_of_a_tree_is_a_number_or_not_known(tmp_path, unit):
+    text = '{"distance": 1, "critical_filter": %s, "filters": [], "children": []}'
+    for path, word in ((tmp_path / "whole.json", "4"), (tmp_path / "known.json", "null")):
+        path.write_text(text % word)
+        read_tree(path)
+    path = tmp_path / "t.json"
+    path.write_text(text % unit)
+    with pytest.raises(CnnlensError, match=r"t\.json is damaged: a filter is called"):
+        read_tree(path)
+
+
 @pytest.mark.parametrize("opening", ["[", '{"distance": 0, "children": [', '{"distance": [0, '])
 def test_two_hundred_thousand_nested_brackets_are_damage_and_no_crash(
     tmp_path: Path, opening: str
