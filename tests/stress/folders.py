@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from .case import Case, contents
@@ -17,6 +18,7 @@ SAYS = (
     "workspace, images or network vanish, are renamed or become read-only at a random moment: a "
     "result or one clear error; put back, the same command ends with the bytes of an unbroken run"
 )
+_PATIENCE = 20  # seconds
 _MANNERS = ("vanishes", "is renamed", "is read-only")
 _READ = {"extract": "kinds", "dissect": "shapes", "finetune": "kinds"}
 
@@ -54,13 +56,24 @@ def _also(chore: str) -> list[str]:
 def _take(path: Path, manner: str) -> None:
     if manner == "is read-only":
         subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)
+        _close(path)
     elif manner == "is renamed":
         path.rename(path.with_name("elsewhere"))
     elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)  # the command may be writing into it
     else:
         path.unlink()
+
+
+def _close(path: Path) -> None:
+    """Make a mounted folder read-only as soon as no file in it is open for writing."""
+    words = ["mount", "-o", "remount,ro,bind", str(path)]
+    until = time.monotonic() + _PATIENCE
+    while (tried := subprocess.run(words, capture_output=True)).returncode:
+        if time.monotonic() > until:
+            subprocess.run(["umount", str(path)], check=True)
+            raise RuntimeError(f"{path} stays writable: {tried.stderr.decode()}")
+        time.sleep(0.01)
 
 
 def _put_back(case: Case, which: str, manner: str) -> None:
