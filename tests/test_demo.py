@@ -18,6 +18,8 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from tests.documented import undocumented, unkept
 
+pytestmark = pytest.mark.timeout(900)  # all of the demo runs once, for the first test that asks
+
 SMALL = Preprocess(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
