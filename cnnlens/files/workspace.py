@@ -57,6 +57,8 @@ def read_document(folder: Path) -> dict[str, Any]:
 def write_document(folder: Path, document: dict[str, Any]) -> None:
     """Write it, with the versions of what wrote it; to be done while it is `locked`."""
     document["versions"] = versions()
+    if "folders" in document:  # equal contents are equal bytes, whichever came first
+        document["folders"] = document.pop("folders")
     write_json(_path(folder), document)
 
 

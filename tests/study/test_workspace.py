@@ -242,3 +242,17 @@ def test_a_folder_cannot_give_leave_to_unpickle(tmp_path):
     document["model"]["options"]["allow_pickle"] = True  # as a stranger's may say
     (tmp_path / "workspace.json").write_text(json.dumps(document))
     assert Workspace(tmp_path).model_options == {"spec": "zoo:net", "arch": "zoo:net"}
+
+
+def test_a_file_that_vanished_meanwhile_comes_back_as_the_same_bytes(tmp_path):
+    written = []
+    for vanishes in (False, True):
+        folder = tmp_path / str(vanishes)
+        with Workspace(folder).editing() as workspace:
+            workspace.document["data"] = []
+        if vanishes:
+            (folder / "workspace.json").unlink()
+        with Workspace(folder).editing() as workspace:
+            workspace.add_command("cnnlens dissect", "dissect")
+        written.append((folder / "workspace.json").read_bytes())
+    assert written[0] == written[1]
