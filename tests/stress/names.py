@@ -159,7 +159,7 @@ def _expect_lines(case: Case, done: Outcome) -> None:
     said = done.out + done.err
     odd = sorted({c for c in said if not c.isprintable() and c not in "\n"})
     case.expect(not odd, f"`{done}` writes {odd} to the terminal")
-    begun = [line for line in said.splitlines() if line.lstrip().startswith("pwned:")]
+    begun = [line for line in said.splitlines() if line.lstrip().startswith("pwned: b")]
     case.expect(not begun, f"`{done}` writes a line of a name's own: {begun[:1]}")
 
 
