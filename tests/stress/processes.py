@@ -41,7 +41,7 @@ def check(case: Case) -> None:
     truth = _truth(case, chore)
     count, victim = case.dice.choice((2, 3)), case.dice.randrange(3)
     running = _start(case.place, count, chore)
-    moment = case.dice.uniform(0.3, 6)
+    moment = case.dice.uniform(0.1, 2)
     case.about = f"{chore}: process {victim % count} of {count} killed after {moment:.2f} s"
     time.sleep(moment)
     running[victim % count].kill()
