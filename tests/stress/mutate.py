@@ -11,10 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-STRANGE: tuple[Any, ...] = (
-    *(None, True, -1, 0, 10**30, 1e308, float("nan"), "", "x", "../../up", "a\nb\x1b[31m", "\0"),
-    *([], {}, [[]], {"a": []}, [1, "two", None], "9" * 5000),
-)
+from .values import strange
 
 
 def mutate(path: Path, dice: Random) -> str:
@@ -103,14 +100,14 @@ def spoil_document(document: Any, dice: Random) -> str:
     if dice.random() < 0.25:
         del inside[key]
         return f"without {key!r}"
-    inside[key] = dice.choice(STRANGE)
+    inside[key] = strange(dice)
     return f"{key!r} is {str(inside[key])[:40]!r}"
 
 
 def _spoil_json(path: Path, dice: Random) -> str:
     document = json.loads(path.read_text(encoding="utf-8"))
     if dice.random() < 0.1:
-        document, done = dice.choice(STRANGE), "another document"
+        document, done = strange(dice), "another document"
     else:
         done = spoil_document(document, dice)
     path.write_text(json.dumps(document), encoding="utf-8")
@@ -134,7 +131,7 @@ def _spoil_csv(path: Path, dice: Random) -> str:
     elif way == "cells" or not row:
         row.append("more")
     else:
-        row[cell] = str(dice.choice(STRANGE)).replace("\0", "")
+        row[cell] = str(strange(dice)).replace("\0", "")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     path.write_text(text.getvalue(), encoding="utf-8", newline="")
