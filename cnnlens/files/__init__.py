@@ -161,6 +161,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():  # moved aside, so that the place is never half old, half new
             path.rename(stale)
         fresh.rename(path)
+    except CnnlensError as error:
+        if fresh.exists():
+            raise
+        # a reader missed its file: people know the folder's own name, not that of work in progress
+        raise CnnlensError(f"{path} vanished while it was written", "begin again") from error
     except OSError as error:
         if error.errno in _REASONS:
             raise writing_error(path, error) from error

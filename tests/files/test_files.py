@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,14 @@ def test_errors_of_the_system_name_the_file_or_the_full_disk():
     assert lost is not None and lost.message.startswith(
         "cannot use nowhere/at/all.h5: No such file"
     )
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_folder_that_vanishes_while_it_is_written_is_called_by_its_own_name(tmp_path, gone):
+    place = tmp_path / "ws" / "conv1"
+    with pytest.raises(CnnlensError) as raised, atomic_folder(place) as fresh:
+        if gone:
+            shutil.rmtree(tmp_path / "ws")
+        raise CnnlensError(f"{fresh / 'summary.json'} does not exist")
+    assert ("conv1 vanished while it was written" in str(raised.value)) == gone
+    assert (".tmp" in str(raised.value)) != gone
