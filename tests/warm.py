@@ -140,9 +140,13 @@ def command(*words: object) -> None:
 
 
 def without_room(size: int, *words: object) -> None:
-    """`command`, no file of which may grow beyond so many bytes."""
+    """`command`, no file of which may grow beyond so many bytes.
+
+    Nor its bytecode: Python keeps what it could write of it, and the next process reads that.
+    """
     import resource
 
+    sys.dont_write_bytecode = True
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     command(*words)
