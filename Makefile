@@ -16,6 +16,8 @@ demo: $(VENV)/.installed
 
 # some machines forbid bytecode; every process that a test starts would then compile torch anew
 test: export PYTHONDONTWRITEBYTECODE =
+# files that tests write through to the disk lie in memory, where that has room for them
+test: export TMPDIR ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4e6 {print "/dev/shm"}')
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

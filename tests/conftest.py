@@ -1,4 +1,6 @@
-"""Tests run side by side: each process computes with one thread, so that they do not fight.
+"""Tests run side by side: each process computes with one thread on a core of its own.
+
+They would fight for the cores otherwise, and the threads of each for its interpreter's lock.
 
 Nothing that an earlier run of cnnlens kept is found, and nothing is kept in a person's own folders.
 """
@@ -32,7 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONG)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several processes a core, in turn; what it starts shares it."""
+    number = getattr(config, "workerinput", {}).get("workerid", "")[2:]
+    if number and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
+
+
 def pytest_collection_finish() -> None:
-    """What is imported stays: an emptying of memory, of which tests ask many, passes over it."""
+    """What is imported stays: emptyings of memory, of which tests ask many, pass over it.
+
+    They come a tenth as often by themselves: results of tests are small.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
