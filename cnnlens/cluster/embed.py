@@ -7,7 +7,6 @@ vectors themselves and in their layouts, beside what shuffled categories give.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.cluster.neighbours import FEW, Neighbours, nearest
+from cnnlens.cluster.neighbours import FEW, nearest
 from cnnlens.cluster.separation import Separation, separate
+from cnnlens.cluster.umap_layout import umap_layout
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError
 from cnnlens.progress import Step, followed, staged
@@ -204,7 +204,7 @@ def embed_steps(
             f"{count} images are too few for a layout",
             f"{FEWEST} or more are needed; --only categories or filters works without",
         )
-    yield Step(0, 4, "embedding", note="UMAP compiles itself", unit="stages")
+    yield Step(0, 4, "embedding", note="UMAP begins", unit="stages")
     vectors, projected = flat_vectors(source, seed)
     steps = layout_steps(vectors, groups, neighbours, seed, exact)
     layer = yield from staged("embedding", steps)
@@ -235,7 +235,7 @@ def layout_steps(
     found = {}
     for number, (name, dimensions) in enumerate(((("2d", 2), ("3d", 3))), 1):
         yield _begins(number, f"UMAP {name}")
-        found[name] = _umap(vectors, near, dimensions, seed)
+        found[name] = umap_layout(vectors, near, dimensions, seed)
     yield _begins(3, "separation")
     separation = {"vectors": separate(vectors, groups, k, seed, near)}
     separation |= {name: separate(places, groups, k, seed) for name, places in found.items()}
@@ -244,24 +244,6 @@ def layout_steps(
 
 def _begins(number: int, what: str) -> Step:
     return Step(number, 4, note=what, unit="stages")
-
-
-def _umap(vectors: np.ndarray, near: Neighbours, dimensions: int, seed: int) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed means one thread; that no index was given
-        from umap import UMAP
-
-        k = near.rows.shape[1]
-        method = UMAP(
-            n_neighbors=k,
-            n_components=dimensions,
-            random_state=seed,
-            n_jobs=1,
-            init="spectral" if len(vectors) > 3 * dimensions + 10 else "random",
-            precomputed_knn=(near.rows, near.distances),
-        )
-        found = method.fit_transform(vectors)
-    return np.asarray(found, np.float32)
 
 
 def recalled(found: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def test_how_many_neighbours_of_many_images_were_found_is_told(
         given.append(near)
         return vectors[:, :dimensions]
 
-    monkeypatch.setattr("cnnlens.cluster.embed._umap", umap)
+    monkeypatch.setattr("cnnlens.cluster.embed.umap_layout", umap)
     monkeypatch.setattr("cnnlens.cluster.neighbours._CELL", 5)
     monkeypatch.setattr("cnnlens.cluster.neighbours._AMONG", 1)  # the row's own cell, or two
     exact = lay_out(vectors, group(names), 5, seed=3, exact=45)
