@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -232,6 +233,31 @@ def test_layouts_are_written_measured_and_the_same_again(world: Path, tmp_path: 
     assert places.shape == (18, 2)
     assert places.min() >= 0
     assert places.max() == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_beyond_exact_what_was_found_of_the_neighbours_is_said_everywhere(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnlens.cluster.neighbours._CELL", 6)  # three cells of 18 images
+    monkeypatch.setattr("cnnlens.cluster.neighbours._AMONG", 1)
+    model = [f"{world / 'nets.py'}:rgb", *SIZE, "-d", world / "kinds", "-w", tmp_path]
+    words = [*model, "--only", "embed", "--neighbours", 4]
+    answer = cnnlens("cluster", *words, "--exact", 17)
+    assert answer.code == 0, answer.err
+    found = json.loads((results(tmp_path) / "summary.json").read_text())["embed"]
+    shares = [found[side]["recall"] for side in ("layer", "pixels")]
+    assert all(0.2 < share <= 1 for share in shares) and min(shares) < 1
+    said = f"{shares[0]:.1%} of a sample's nearest neighbours were found"
+    assert said in answer.err and f"({shares[1]:.1%} among raw pixels)" in answer.err
+    assert said in html.unescape((tmp_path / "report.html").read_text())
+    near = {p.name: p.read_bytes() for p in results(tmp_path).glob("umap*.csv")}
+    answer = cnnlens("cluster", *words, "--exact", 18)  # all are compared with all
+    assert answer.code == 0 and "neighbours were found" not in answer.err
+    found = json.loads((results(tmp_path) / "summary.json").read_text())["embed"]
+    assert "recall" not in found["layer"] and "recall" not in found["pixels"]
+    assert "neighbours were found" not in (tmp_path / "report.html").read_text()
+    assert {p.name: p.read_bytes() for p in results(tmp_path).glob("umap*.csv")} != near
 
 
 # ---- explain
