@@ -1,10 +1,8 @@
-"""Images that were named one by one, and what the pictures made of them are called."""
+"""Images that were named one by one."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.member_path import file_state, located
+from cnnlens.data.picture_names import picture_names, place_of, shown_path
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
-from cnnlens.data.remote import as_address, is_address
+from cnnlens.data.remote import as_address
 from cnnlens.data.signed import check_apart
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from cnnlens.data.dataset import ImageSet
     from cnnlens.model.preprocess import Preprocess
-
-_LONGEST = 230  # bytes of a picture's name without its ending; systems take 255 with it
 
 
 @dataclass(frozen=True)
@@ -52,12 +49,12 @@ class GivenImage:
         The place is a hash, since what is shared says nothing of the machine it was made on.
         """
         deep = f":{json.dumps(self.ranges.as_dict())}" if self.ranges else ""
-        return f"{_place(self.path)}:{file_state(self.path, exact=True)}{deep}"
+        return f"{place_of(self.path)}:{file_state(self.path, exact=True)}{deep}"
 
     @property
     def place(self) -> str:
         """A hash of where it is."""
-        return _place(self.path)
+        return place_of(self.path)
 
     @property
     def shown(self) -> str:
@@ -276,69 +273,6 @@ def with_ranges(
         notes = ["black to white are the values that they are in the data set"]
     ranges = replace(found, known=inner)
     return [replace(image, ranges=ranges) for image in images] if ranges else [*images], notes
-
-
-def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None) -> list[str]:
-    """Name pictures by their images' stems, with as many parent folders as make them unique.
-
-    Parameters
-    ----------
-    paths : sequence of pathlib.Path
-        All different.
-    taken : mapping of str to str, optional
-        Names that are in use already, and the place (see `GivenImage.mark`) of each one's image.
-
-    Returns
-    -------
-    list of str
-        ``cat`` for ``a/cat.jpg``; ``a__cat`` where ``b/cat.jpg`` is there too. Where images differ
-        in nothing but their ending, it joins the name: ``cat.jpg``, ``cat.png``. One too long for
-        a file's name is cut, and told apart by a hash.
-    """
-    taken = taken or {}
-    real = [path.resolve() for path in paths]
-    known = {place: name for name, place in taken.items()}  # an image keeps the name it has
-    return [
-        known.get(_place(path)) or _unique(path, [p for p in real if p != path], taken)
-        for path in real
-    ]
-
-
-def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
-    depth = len(path.parts) - 1
-    for stem in (True, False):
-        for parents in range(depth):
-            name = _name(path, parents, stem)
-            clash = any(_name(other, parents, stem) == name for other in others)
-            if not clash and taken.get(name, _place(path)) == _place(path):
-                return name
-    return _name(path, depth, False)
-
-
-def _name(path: Path, parents: int, stem: bool) -> str:
-    folders = path.parts[1:-1]
-    above = folders[len(folders) - parents :] if parents else ()
-    return fitting("__".join([*above, path.stem if stem else path.name]))
-
-
-def fitting(name: str) -> str:
-    """Cut a picture's name where it leaves no room for an ending; a hash tells it apart."""
-    raw = os.fsencode(name)
-    if len(raw) <= _LONGEST:
-        return name
-    start = raw[: _LONGEST - 7].decode("utf-8", "ignore")
-    return f"{start}~{hashlib.sha256(raw).hexdigest()[:6]}"
-
-
-def _place(path: Path) -> str:
-    text = str(path.resolve()).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
-def shown_path(path: Path) -> str:
-    """Write a path without the machine it is on: as typed, or its last folder and its name."""
-    whole = path.is_absolute() or is_address(str(path))
-    return str(path) if not whole else "/".join(path.parts[-2:]).lstrip("/")
 
 
 def _missing(path: Path) -> UsageError:

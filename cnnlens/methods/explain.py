@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage, fitting
+from cnnlens.data.given import GivenImage
+from cnnlens.data.picture_names import fitting
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage, fitting
+from cnnlens.data.given import GivenImage
+from cnnlens.data.picture_names import fitting
 from cnnlens.errors import UsageError
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cnnlens.data.given import shown_path
+from cnnlens.data.picture_names import shown_path
 from cnnlens.files import write_json
 from cnnlens.files.tables import write_csv
 from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers

@@ -1,4 +1,4 @@
-"""Names of pictures, marks of images, and paths that say nothing of the machine."""
+"""Images that were named: which they are, and when they are others."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from cnnlens.data.given import (
     GivenImage,
     GivenImages,
     ImageOfSet,
-    _place,
     given_images,
-    picture_names,
-    shown_path,
 )
+from cnnlens.data.picture_names import shown_path
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Item, Ledger, names_in_use
 from cnnlens.model.preprocess import Preprocess
@@ -32,11 +30,6 @@ def draw(path: Path, colour: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (colour, 0, 0)).save(path)
     return path
-
-
-def test_stems_with_as_many_folders_as_make_them_unique(tmp_path):
-    paths = [tmp_path / name for name in ("a/cat.jpg", "b/cat.jpg", "b/dog.jpg", "b/dog.png")]
-    assert picture_names(paths) == ["a__cat", "b__cat", "dog.jpg", "dog.png"]
 
 
 def test_an_image_keeps_the_name_that_its_picture_has(tmp_path):
@@ -61,11 +54,6 @@ def test_a_mark_changes_with_the_image_and_names_no_folder(tmp_path):
     assert given_images([elsewhere])[0].mark != before.mark
 
 
-def test_paths_are_shown_without_the_machine(tmp_path, monkeypatch):
-    assert shown_path(Path("photos/cat.jpg")) == "photos/cat.jpg"
-    assert shown_path(tmp_path / "photos/cat.jpg") == "photos/cat.jpg"
-
-
 def test_a_missing_image_is_named_with_its_neighbour(tmp_path):
     draw(tmp_path / "cats.png")
     with pytest.raises(UsageError) as error:
@@ -84,37 +72,6 @@ def test_damaged_ones_are_collected_and_only_all_of_them_are_fatal(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture either")
     with pytest.raises(CnnlensError, match="cannot be read"):
         list(GivenImages(given_images([tmp_path])).read(Preprocess((8, 8))))
-
-
-def names(*paths: str, taken: dict[str, str] | None = None) -> list[str]:
-    places = {name: _place(Path(path)) for name, path in (taken or {}).items()}
-    return picture_names([Path(path) for path in paths], places)
-
-
-def test_stems_name_pictures() -> None:
-    assert names("/x/a/cat.jpg", "/x/b/dog.tar.png") == ["cat", "dog.tar"]
-
-
-def test_as_many_folders_as_make_names_unique() -> None:
-    found = names("/x/a/cat.jpg", "/x/b/cat.jpg", "/y/a/cat.jpg", "/x/a/dog.jpg")
-    assert found == ["x__a__cat", "b__cat", "y__a__cat", "dog"]
-
-
-def test_endings_tell_apart_what_nothing_else_does() -> None:
-    assert names("/x/cat.jpg", "/x/cat.png") == ["cat.jpg", "cat.png"]
-
-
-def test_names_of_earlier_pictures_stay_with_their_images() -> None:
-    taken = {"cat": "/x/a/cat.jpg", "b__dog": "/x/b/dog.jpg"}
-    assert names("/x/a/cat.jpg", taken=taken) == ["cat"]
-    assert names("/x/b/cat.jpg", taken=taken) == ["b__cat"]
-    assert names("/x/b/dog.jpg", taken=taken) == ["b__dog"]
-
-
-def test_every_name_is_a_different_one() -> None:
-    paths = ["/a/b/c.png", "/b/c.png", "/c.png", "/a/b/c.jpg", "/b__c.png"]
-    found = names(*paths)
-    assert len(set(found)) == len(paths) and not any("/" in name for name in found)
 
 
 def test_images_and_folders_each_image_once(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Names of pictures, and paths that say nothing of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnlens.data.picture_names import picture_names, place_of, shown_path
+
+
+def test_stems_with_as_many_folders_as_make_them_unique(tmp_path):
+    paths = [tmp_path / name for name in ("a/cat.jpg", "b/cat.jpg", "b/dog.jpg", "b/dog.png")]
+    assert picture_names(paths) == ["a__cat", "b__cat", "dog.jpg", "dog.png"]
+
+
+def test_paths_are_shown_without_the_machine(tmp_path, monkeypatch):
+    assert shown_path(Path("photos/cat.jpg")) == "photos/cat.jpg"
+    assert shown_path(tmp_path / "photos/cat.jpg") == "photos/cat.jpg"
+
+
+def names(*paths: str, taken: dict[str, str] | None = None) -> list[str]:
+    places = {name: place_of(Path(path)) for name, path in (taken or {}).items()}
+    return picture_names([Path(path) for path in paths], places)
+
+
+def test_stems_name_pictures() -> None:
+    assert names("/x/a/cat.jpg", "/x/b/dog.tar.png") == ["cat", "dog.tar"]
+
+
+def test_as_many_folders_as_make_names_unique() -> None:
+    found = names("/x/a/cat.jpg", "/x/b/cat.jpg", "/y/a/cat.jpg", "/x/a/dog.jpg")
+    assert found == ["x__a__cat", "b__cat", "y__a__cat", "dog"]
+
+
+def test_endings_tell_apart_what_nothing_else_does() -> None:
+    assert names("/x/cat.jpg", "/x/cat.png") == ["cat.jpg", "cat.png"]
+
+
+def test_names_of_earlier_pictures_stay_with_their_images() -> None:
+    taken = {"cat": "/x/a/cat.jpg", "b__dog": "/x/b/dog.jpg"}
+    assert names("/x/a/cat.jpg", taken=taken) == ["cat"]
+    assert names("/x/b/cat.jpg", taken=taken) == ["b__cat"]
+    assert names("/x/b/dog.jpg", taken=taken) == ["b__dog"]
+
+
+def test_every_name_is_a_different_one() -> None:
+    paths = ["/a/b/c.png", "/b/c.png", "/c.png", "/a/b/c.jpg", "/b__c.png"]
+    found = names(*paths)
+    assert len(set(found)) == len(paths) and not any("/" in name for name in found)
