@@ -20,13 +20,7 @@ from typing import Any
 
 METHOD = "forkserver"
 CONTEXT = multiprocessing.get_context(METHOD)
-CONTEXT.set_forkserver_preload(
-    [
-        *("torch._dynamo", "cnnlens.cli.app", "cnnlens.model.open", "cnnlens.report.page"),
-        *("cnnlens.report.figures.dissect", "cnnlens.interpretable.trainer", "tests.warm"),
-        "tests.activations.little",
-    ]
-)
+CONTEXT.set_forkserver_preload(["tests.loaded", "tests.warm", "tests.activations.little"])
 
 
 class Process:

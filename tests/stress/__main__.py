@@ -37,7 +37,7 @@ _MINUTES = 30  # that all of it takes on two quiet cores
 def main() -> int:
     given = _options()
     os.environ["OMP_NUM_THREADS"] = "1"  # else libraries start threads when they are imported
-    warm.CONTEXT.set_forkserver_preload(["tests.stress.loaded"])
+    warm.CONTEXT.set_forkserver_preload(["tests.loaded", "timm"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = Path(tempfile.mkdtemp(prefix="cnnlens-stress-"))
     rows: list[Row] = []

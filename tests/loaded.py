@@ -16,7 +16,7 @@ import cnnlens
 from tests.cli.runner import cnnlens as command
 
 _LATE = (
-    *("torch._dynamo", "torch.export", "torch.distributed", "safetensors.torch", "timm"),
+    *("torch._dynamo", "torch.export", "torch.distributed", "safetensors.torch"),
     *("scipy.cluster.hierarchy", "sklearn.linear_model", "matplotlib.pyplot", "rich.progress"),
 )
 
