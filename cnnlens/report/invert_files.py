@@ -131,15 +131,15 @@ def how(kind: str, found: Iterable[Inverted]) -> str:
 
 
 def rows(layers: list[list[Inverted]]) -> dict[tuple[str, str], dict[str, Inverted]]:
-    """Order pictures by image and by how they were made, the usual way first; then by layer."""
+    """Order pictures by image and by how they were made, the usual way first; then by layer.
+
+    Images stand by their names, whichever was inverted first: commands may run side by side.
+    """
     found: dict[tuple[str, str], dict[str, Inverted]] = {}
     for one in (one for layer in layers for one in layer):
         found.setdefault((one.image, one.kind), {})[one.layer] = one
-    images = list(dict.fromkeys(image for image, _ in found))
     order = ["none", *NAMES]
-    return dict(
-        sorted(found.items(), key=lambda item: (images.index(item[0][0]), order.index(item[0][1])))
-    )
+    return dict(sorted(found.items(), key=lambda item: (item[0][0], order.index(item[0][1]))))
 
 
 # -- sheets ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .case import Case, contents
+from .case import Case, contents, in_any_order
 from .ground import QUICK
 from .trial import Running, Words
 
@@ -66,17 +66,7 @@ def _results(workspace: Path) -> dict[str, bytes]:
     """What was found, less what tells in which order commands ended."""
     found = contents(workspace)
     del found["workspace.json"]
-    return {name: _sorted(name, content) for name, content in found.items()}
-
-
-def _sorted(name: str, content: bytes) -> bytes:
-    """Give the pictures that a list names by their names, since they stand in order of making."""
-    if not name.endswith(".json"):
-        return content
-    document = json.loads(content)
-    if isinstance(document, dict) and isinstance(document.get("pictures"), list):
-        document["pictures"].sort(key=json.dumps)
-    return json.dumps(document).encode()
+    return in_any_order(found)
 
 
 def _remembered(workspace: Path) -> list[object]:

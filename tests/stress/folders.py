@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .case import Case, contents
+from .case import Case, contents, in_any_order
 from .full import may_mount
 from .kills import CHORES, prepare, unbroken
 from .trial import Running
@@ -24,7 +24,12 @@ _READ = {"extract": "kinds", "dissect": "shapes", "finetune": "kinds"}
 
 
 def check(case: Case) -> None:
-    """Take a folder away from a running command, put it back, and run it again."""
+    """Take a folder away from a running command, put it back, and run it again.
+
+    Of a workspace that is removed while the command writes into it, some files may be left. What
+    is lacking is made again, and stands last in lists of pictures; a store that no result waits
+    for is not.
+    """
     chore = [*CHORES][case.number % len(CHORES)]
     truth, usual = unbroken(case, chore)
     prepare(case.place, chore)
@@ -46,7 +51,12 @@ def check(case: Case) -> None:
         prepare(case.place, chore)
     case.succeed(*CHORES[chore])
     case.expect_whole(case.place)
-    case.expect_same(contents(case.place), truth, "put back")
+    found = contents(case.place)
+    if which == "new" and manner == "vanishes":
+        found, truth = in_any_order(found), in_any_order(truth)
+        if done.code == 0:  # it had its store in hand, and its results were not taken
+            truth = {k: v for k, v in truth.items() if k in found or "/activations/" not in k}
+    case.expect_same(found, truth, "put back")
 
 
 def _also(chore: str) -> list[str]:
