@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -41,8 +42,12 @@ def check(case: Case) -> None:
     _reclass(case, case.place / "net.pt")
     layer = _relayer(case, case.place / "nets.py")
     _misreport(case, case.place / "ws")
+    chosen = case.dice.sample(_commands(case, layer), 7)
     before = contents(case.place)
-    for words, workspace in case.dice.sample(_commands(case, layer), 6):
+    if any(words[0] in ("dissect", "label") for words, _ in chosen):
+        exam = ("exam", "net.pt", "-l", "conv2", "--chance", 1, "--resamples", 0, *QUICK)
+        chosen.append((exam, "new"))  # of hostile labels
+    for words, workspace in chosen:
         done = case.run(*words, "-w", workspace)
         case.counts[f"exit {done.code}"] += 1
         _expect_lines(case, done)
@@ -70,6 +75,10 @@ def _commands(case: Case, layer: str) -> list[tuple[Words, str]]:
         ("invert", "net.pt", *photos, "-l", "conv1", "--steps", 1, *QUICK),
         ("deconv", "net.pt", "-f", "conv1:0", "-d", "photos", *QUICK),
         ("visualize", "net.pt", "--logit", 0, "--steps", 1, *QUICK),
+        ("ablate", "net.pt", "-d", "kinds", "-f", "conv3:0,1", "--random", 1, *QUICK),
+        ("net2vec", "net.pt", "-d", "shapes", "-l", "conv2", "--epochs", 1, "--chance", 0, *QUICK),
+        ("outliers", "net.pt", "-d", "kinds", "-l", "conv3", "--noise", 4, *QUICK),
+        ("evolve", *_steps(case), "-f", "conv1:0", "-d", "photos", *QUICK),
         ("layers", "net.pt"),
         ("doctor", "net.pt"),
         ("data", "check", "shapes"),
@@ -119,6 +128,17 @@ def _reclass(case: Case, model: Path) -> None:
     content = torch.load(model, weights_only=True)
     content["classes"] = case.dice.sample(TEXTS, 3)
     torch.save(content, model)
+
+
+def _steps(case: Case) -> list[str]:
+    """Copy the network under hostile names, as checkpoints of a training."""
+    folder = case.place / "steps"
+    folder.mkdir(exist_ok=True)
+    names = [f"{text}.pt" for text in TEXTS if _is_name(text)]
+    chosen = sorted(case.dice.sample(names, 2))
+    for name in chosen:
+        shutil.copy(case.place / "net.pt", folder / name)
+    return [f"steps/{name}" for name in chosen]
 
 
 def _relayer(case: Case, path: Path) -> str:
