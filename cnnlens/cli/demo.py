@@ -252,8 +252,8 @@ def demo(screen: Screen, **asked: Any) -> None:
 
     Draws the set, trains a small CNN on it, dissects it beside its untrained twin, and looks
     closer at its best units, its classes and two pictures; ends with an ordinary and an
-    interpretable network side by side. No download, under three minutes on two cores; with
-    --quick, which leaves the slow ones out, under one.
+    interpretable network side by side. No download; it takes three to five minutes on two
+    cores, with --quick, which leaves the slow ones out, about one.
     """
     from cnnlens.measure.dissection import beside
 
