@@ -8,6 +8,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# where files of tests lie, which are written through to the disk: in memory, if that has room
+MEMORY  = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4e6 {print "/dev/shm"}')
 
 .PHONY: demo test docs dist-check stress clean
 
@@ -16,12 +18,10 @@ demo: $(VENV)/.installed
 
 # some machines forbid bytecode; every process that a test starts would then compile torch anew
 test: export PYTHONDONTWRITEBYTECODE =
-# files that tests write through to the disk lie in memory, where that has room for them
-test: export TMPDIR ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4e6 {print "/dev/shm"}')
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	TMPDIR="$${TMPDIR:-$(MEMORY)}" $(BIN)/python -m pytest -n 2 --dist worksteal
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
