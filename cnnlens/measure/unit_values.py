@@ -146,7 +146,7 @@ def _number(row, scale, first, index):
     """Number values by their bins, and the tables by turns."""
     start = np.int32(first)
     for cell in range(len(row)):
-        bin = np.int32(math.floor(row[cell] * scale)) - start
+        bin = np.int32(np.floor(row[cell] * scale)) - start  # math.floor takes one at a time
         index[cell] = np.uint16(bin + (cell % _TABLES) * BINS)
 
 
