@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnlens.data.synthetic import make_shapes
+from tests import warm
 from tests.cli.runner import cnnlens
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -19,28 +20,28 @@ def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp("data") / "shapes", 45)
 
 
-def run(*command: object, **environment: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path, **environment},
-        check=False,
-    )
+def run(script: str, *words: object) -> str:
+    done = warm.run(warm.script, EXAMPLES / script, *words, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_shell_session_runs(tmp_path):
-    out = run("bash", EXAMPLES / "session.sh", TMPDIR=str(tmp_path))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", EXAMPLES / "session.sh"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": path, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
     assert "no problems" in out
     assert "33 detectors" in out
     assert Path(out.rsplit("page: ", 1)[1].strip()).is_file()
 
 
 def test_dissecting_from_python_prints_what_the_command_line_finds(shapes, tmp_path):
-    out = run(sys.executable, EXAMPLES / "dissect.py", "zoo:demo_net", shapes, "conv2")
+    out = run("dissect.py", "zoo:demo_net", shapes, "conv2")
     command = ["dissect", "zoo:demo_net", "-d", shapes, "-l", "conv2", "-w", tmp_path]
     table = cnnlens(*command, "--chance", 5, "--no-page").out
     best = next(line.split() for line in table.splitlines() if line.split()[:1] == ["unit"])
@@ -53,7 +54,7 @@ def test_a_store_is_read_without_cnnlens(shapes, tmp_path):
     command = ["extract", "zoo:demo_net", "-d", shapes, "-l", "conv2", "-w", tmp_path, "-q"]
     assert cnnlens(*command).code == 0
     store = tmp_path / "activations" / "shapes" / "conv2.h5"
-    lines = run(sys.executable, EXAMPLES / "read_store.py", store, 3).splitlines()
+    lines = run("read_store.py", store, 3).splitlines()
     assert len(lines) == 5
     assert all(line.split()[1].startswith("images/shapes/") for line in lines)
     peaks = [float(line.split()[0]) for line in lines]
@@ -71,7 +72,7 @@ def test_the_factory_opens_and_every_convolution_is_found(tmp_path):
 
 def test_concept_groups_on_shapes_resume_and_end_in_the_papers_table(tmp_path):
     small = ["--images", 1, "--measure", 1, "--seeds", 0, "--variants", "untrained", "all"]
-    command = [sys.executable, EXAMPLES / "cgl_shapes.py", "--out", tmp_path, *small]
+    command = ["cgl_shapes.py", "--out", tmp_path, *small]
     table = run(*command)
     assert "| all | conv2 |" in table and "| 14 |" in table
     made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed0_*")}
@@ -82,7 +83,7 @@ def test_concept_groups_on_shapes_resume_and_end_in_the_papers_table(tmp_path):
 
 def test_an_interpretable_network_on_animals_is_held_against_five_criteria(tmp_path):
     small = ["--images", 60, "--measured", 60, "--base-epochs", 1, "--epochs", 1, "--seeds", 0]
-    out = run(sys.executable, EXAMPLES / "icnn_animals.py", "--out", tmp_path, *small)
+    out = run("icnn_animals.py", "--out", tmp_path, *small)
     lines = [line for line in out.splitlines() if line[:4] in ("pass", "FAIL")]
     assert [line[6:].split(" (")[0] for line in lines] == [
         "instability falls", "selectivity rises", "centre distance does not shrink",
@@ -97,9 +98,7 @@ def test_an_interpretable_network_on_animals_is_held_against_five_criteria(tmp_p
 
 
 def test_the_scores_that_exam_offers_notice_a_label_that_is_half_wrong():
-    rows = [
-        line.rsplit(maxsplit=3) for line in run(sys.executable, EXAMPLES / "sanity.py").splitlines()
-    ]
+    rows = [line.rsplit(maxsplit=3) for line in run("sanity.py").splitlines()]
     verdicts = {name.strip(): verdict for name, _, _, verdict in rows[1:]}
     passed = {name for name, verdict in verdicts.items() if verdict == "passes"}
     assert passed == {"correlation", "average precision", "iou", "f1", "cosine"}

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import cnnlens
+from cnnlens.data.synthetic import make_shapes
 from cnnlens.methods import Method
+from tests.cli import runner
 
 HOUSE = Path(cnnlens.__file__).parent
 
@@ -215,11 +217,20 @@ assert _run(["disect"]) == 2
     assert loaded(helps) == "loaded:"
 
 
-def test_a_command_leaves_the_compiler_of_pytorch_alone(tmp_path):
-    words = ["layers", "zoo:demo_net", "-w", str(tmp_path), "-q"]
-    code = f"from cnnlens.cli.app import _run; assert _run({words!r}) == 0"
-    # it is as large as all the rest: half of what a command takes to begin
-    assert loaded(code, "torch", "torch._dynamo") == "loaded: torch"
+def test_a_command_loads_no_more_than_it_needs(tmp_path):
+    data = make_shapes(tmp_path / "shapes", 6)
+    of = ["zoo:demo_net", "-w", str(tmp_path), "-q"]
+    made = ["units", *of, "-d", str(data), "-l", "conv2", "--no-page"]
+    assert runner.cnnlens(*made).code == 0
+    code = f"""
+from cnnlens.cli.app import _run
+with contextlib.redirect_stdout(io.StringIO()):
+    assert _run({["layers", *of]!r}) == 0
+    assert _run({made!r}) == 0  # what is there is read and printed
+"""
+    # the compiler is as large as all the rest; what draws and what clusters take a second together
+    much = ("torch._dynamo", "torchvision", "matplotlib", "scipy.stats", "scipy.cluster", "sklearn")
+    assert loaded(code, "torch", *much) == "loaded: torch"
 
 
 def test_probe_sees_what_is_loaded():

@@ -133,6 +133,15 @@ def command(*words: object) -> None:
     main()
 
 
+def script(path: Path, *words: object) -> None:
+    """``python`` with a script and these words."""
+    import runpy
+
+    sys.argv = [str(path), *map(str, words)]
+    sys.path.insert(0, str(path.parent))
+    runpy.run_path(str(path), run_name="__main__")
+
+
 def without_room(size: int, *words: object) -> None:
     """`command`, no file of which may grow beyond so many bytes.
 

@@ -155,8 +155,9 @@ def _read(
     """Read batches, empty ones where a block ends with damaged images; too many of these raise."""
     damaged = list(skipped)
     for batch in batches(
-        images, forward.model.preprocess, batch_size=batch_size, workers=workers, blocks=blocks
-    ):
+        images, forward.model.preprocess, batch_size=batch_size, workers=workers, blocks=blocks,
+        apart=overlaps(forward.model.device),
+    ):  # fmt: skip
         if batch.skipped:
             damaged += batch.skipped
             check_skipped(damaged, len(images.paths))

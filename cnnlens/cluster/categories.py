@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.cluster.hierarchy import cophenet, leaves_list, linkage, optimal_leaf_ordering
-from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
-from scipy.spatial.distance import squareform
 
 from cnnlens.cluster.products import gram_steps, unit_blocks
 from cnnlens.cluster.tree import clades, newick
@@ -198,11 +195,16 @@ def cosine_distances(products: np.ndarray) -> np.ndarray:
 
 def wpgma(distances: np.ndarray) -> np.ndarray:
     """Merge the nearest pair, average its distances, until one is left: (K − 1, 4)."""
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
     return np.asarray(linkage(squareform(distances, checks=False), method="weighted"))
 
 
 def spanning_tree(distances: np.ndarray) -> tuple[tuple[int, int, float], ...]:
     """Minimum spanning tree of a full matrix of distances (K, K), shortest edges first."""
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     # an entry of 0 is no edge to scipy; adding 1 everywhere changes no tree
     found = minimum_spanning_tree(distances + 1).tocoo()
     pairs = [(min(a, b), max(a, b)) for a, b in zip(found.row, found.col, strict=True)]
@@ -211,6 +213,8 @@ def spanning_tree(distances: np.ndarray) -> tuple[tuple[int, int, float], ...]:
 
 
 def _centre(edges: tuple[tuple[int, int, float], ...], count: int) -> int:
+    from scipy.sparse.csgraph import shortest_path
+
     graph = np.zeros((count, count))
     for a, b, distance in edges:
         graph[a, b] = graph[b, a] = distance + 1e-12  # 0 would be no edge
@@ -218,12 +222,18 @@ def _centre(edges: tuple[tuple[int, int, float], ...], count: int) -> int:
 
 
 def _order(merges: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    from scipy.cluster.hierarchy import leaves_list, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
     if len(distances) <= _ORDERED:
         merges = optimal_leaf_ordering(merges, squareform(distances, checks=False))
     return np.asarray(leaves_list(merges), np.int64)
 
 
 def _cophenetic(merges: np.ndarray, distances: np.ndarray) -> float | None:
+    from scipy.cluster.hierarchy import cophenet
+    from scipy.spatial.distance import squareform
+
     condensed = squareform(distances, checks=False)
     if len(distances) < 3 or condensed.std() == 0:
         return None

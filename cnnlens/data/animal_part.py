@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.member_path import file_source
 from cnnlens.data.parts import Fault, PartObject, PartSet, part_set
+from cnnlens.data.paths import file_source
 from cnnlens.errors import CnnlensError
 
 PATTERN = "truth_part*.mat"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.member_path import file_source
+from cnnlens.data.paths import file_source
 from cnnlens.data.ranges import Bounds, Ranges
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

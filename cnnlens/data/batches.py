@@ -1,21 +1,22 @@
-"""Batches of decoded pixels, read ahead by threads, in order, full although images are damaged."""
+"""Batches of decoded pixels, read ahead, in order, full although images are damaged."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnlens.data.ahead import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
-from cnnlens.data.member_path import readers_of
+from cnnlens.data.paths import readers_of
+from cnnlens.data.processes import are_worth, decoded_apart
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ AHEAD_BYTES = 1 << 28  # of decoded pixels at most, so that huge batches do not 
 
 Skipped = tuple[str, str]  # the image's path in the data folder, what is wrong with it
 Decoded = np.ndarray | Skipped
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,7 @@ def batches(
     start: int = 0,
     indices: Sequence[int] | None = None,
     blocks: Sequence[range] | None = None,
+    apart: bool = False,
 ) -> Iterator[Batch]:
     """Decode and resample images in order, `batch_size` good ones at a time.
 
@@ -80,13 +81,15 @@ def batches(
     batch_size : int
         Images per batch; only the last batch is smaller.
     workers : int
-        Threads that decode ahead, about two batches; 0: the calling thread decodes.
+        Who decodes ahead, about two batches; 0: the calling thread decodes.
     start : int
         Position to begin at, an earlier batch's `next`.
     indices : sequence of int, optional
         Read only these, in this order; `start` and `next` then count along this sequence.
     blocks : sequence of range, optional
         Read only these positions, block by block: no batch holds images of two blocks.
+    apart : bool
+        Let the workers be processes, where images are many and lie in files; else they are threads.
 
     Yields
     ------
@@ -107,7 +110,12 @@ def batches(
 
     plane, workers = images.shape(preprocess), readers_of(images.root, workers)
     ahead = max(workers, min(2 * batch_size, AHEAD_BYTES // math.prod(plane)))
-    decoded = read_ahead(decode, order[start:], workers, ahead)
+    order_left = order[start:]
+    if apart and workers > 1 and images.in_files and are_worth(len(order_left)):
+        kind = images.pixel_type(preprocess)
+        decoded = decoded_apart(decode, order_left, workers, ahead, plane, kind)
+    else:
+        decoded = read_ahead(decode, order_left, workers, ahead)
     return _assembled(decoded, order, start, batch_size, plane, ends)
 
 
@@ -148,26 +156,6 @@ def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
     except DamagedImage as damage:
         images.check_there()
         return path, damage.reason
-
-
-def read_ahead(
-    decode: Callable[[int], Result], order: Sequence[int], workers: int, ahead: int
-) -> Generator[Result, None, None]:
-    """Map `decode` over `order` in threads, in order, never more than `ahead` results waiting."""
-    if not workers:
-        yield from map(decode, order)
-        return
-    waiting: deque[Future[Result]] = deque()
-    rest = iter(order)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnlens-decode")
-    try:
-        waiting.extend(pool.submit(decode, index) for index in itertools.islice(rest, ahead))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(decode, index) for index in itertools.islice(rest, 1))
-            yield result
-    finally:  # also when the consumer stops early or Ctrl-C strikes
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _assembled(

@@ -16,7 +16,8 @@ import numpy as np
 
 from cnnlens.data.dataset import ImageSet, state_of
 from cnnlens.data.decode import reason_of
-from cnnlens.data.member_path import below, file_source, held, located
+from cnnlens.data.member_path import located
+from cnnlens.data.paths import below, file_source, held
 from cnnlens.data.tables import (
     Counted,
     Label,

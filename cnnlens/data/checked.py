@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlens.data.batches import read_ahead
+from cnnlens.data.ahead import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 

@@ -16,7 +16,7 @@ import numpy as np
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.formats import endings
-from cnnlens.data.member_path import file_state, is_there, name_of
+from cnnlens.data.paths import container_of, file_state, is_there, name_of
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.splits import splits_within
 from cnnlens.data.walk import Listing, list_files
@@ -82,6 +82,11 @@ class ImageSet:
     def aligned(self) -> bool:
         """Whether pixels carry labels, so that images are squashed and never cropped."""
         return self.kind in ("broden", "parts")
+
+    @property
+    def in_files(self) -> bool:
+        """Whether every image is a file of its own, and not a part of another or of memory."""
+        return container_of(self.root) is None
 
     def take(self, positions: Sequence[int], called: str) -> Self:
         """Keep some images, by position; the data's name says what they are `called`."""

@@ -23,7 +23,7 @@ from cnnlens.data.bands import (
     turned,
 )
 from cnnlens.data.formats import readable_formats
-from cnnlens.data.member_path import file_source, held
+from cnnlens.data.paths import file_source, held
 from cnnlens.data.ranges import NO_RANGES, Ranges
 
 _TURNS = {

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.member_path import file_state, located
+from cnnlens.data.member_path import located
+from cnnlens.data.paths import file_state
 from cnnlens.data.picture_names import picture_names, place_of, shown_path
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 from cnnlens.data.remote import as_address

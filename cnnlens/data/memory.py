@@ -45,6 +45,11 @@ class MemoryImages(ImageSet):
         """What the data is called, which names its activation stores."""
         return self.root.name
 
+    @property
+    def in_files(self) -> bool:
+        """Nothing in memory is."""
+        return False
+
     def check_there(self) -> None:
         """Nothing in memory is in a folder."""
 

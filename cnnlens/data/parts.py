@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet, state_of
-from cnnlens.data.member_path import file_source
+from cnnlens.data.paths import file_source
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 Masks = Callable[[int], Mapping[int, np.ndarray]]  # an object's: part → (h, w) bool, of the photo

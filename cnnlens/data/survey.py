@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from cnnlens.data.ahead import read_ahead
 from cnnlens.data.bands import (
     Header,
     extent,
@@ -25,10 +26,9 @@ from cnnlens.data.bands import (
     read_samples,
     sample_type,
 )
-from cnnlens.data.batches import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import opened, orientation_of
-from cnnlens.data.member_path import container_of, readers_of
+from cnnlens.data.paths import container_of, readers_of
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.data.walk import ending
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from cnnlens.data.animal_part import listed, read_mat
-from cnnlens.data.member_path import file_state
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
+from cnnlens.data.paths import file_state
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json
 from cnnlens.files.tables import read_csv

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from cnnlens.measure.exam_scores import (
     BY_DEGREES,
@@ -151,6 +150,8 @@ class Sheet:
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust p-values for how many there are (Benjamini and Hochberg); None stays."""
+    from scipy.stats import false_discovery_control  # slow to import
+
     known = [p for p in p_values if p is not None]
     found = iter(false_discovery_control(known).tolist() if known else ())
     return [None if p is None else next(found) for p in p_values]

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cnnlens.activations.sources import Source
 from cnnlens.distributed import Share
@@ -95,6 +94,8 @@ class PeakLocations:
 
 def area_under_curve(own: np.ndarray, others: np.ndarray) -> float:
     """Area under the ROC curve: the chance that one of `own` (n,) lies above one of `others`."""
+    from scipy.stats import rankdata  # slow to import
+
     ranks = rankdata(np.concatenate([own, others]))[: len(own)]
     return float((ranks.sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others)))
 

@@ -80,7 +80,7 @@ class Outliers(Method):
 
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
-        from cnnlens.data.member_path import is_data
+        from cnnlens.data.paths import is_data
 
         workspace = self.study.workspace
         for entry in reversed(workspace.document["data"]):

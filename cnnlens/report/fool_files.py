@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
@@ -145,9 +144,11 @@ def heat(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
 
 
 def _painted(values: np.ndarray, low: float = 0.0, high: float | None = None) -> np.ndarray:
+    from matplotlib import colormaps
+
     high = float(values.max()) if high is None else high
     share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
-    return np.rint(matplotlib.colormaps[_PALETTE](share)[..., :3] * 255).astype(np.uint8)
+    return np.rint(colormaps[_PALETTE](share)[..., :3] * 255).astype(np.uint8)
 
 
 def tiles(arrays: Mapping[str, np.ndarray], entry: Mapping[str, Any]) -> list[Tile]:

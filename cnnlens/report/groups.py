@@ -9,11 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 
 from cnnlens.errors import CnnlensError
 from cnnlens.interpretable.cgl import Groups
@@ -23,6 +21,9 @@ from cnnlens.report.contents import read_workspace
 from cnnlens.report.dissect_files import DissectResult, read_dissections
 from cnnlens.report.figures import colours, new_figure, save_figure, short
 from cnnlens.report.trained import training_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ def _circles(layers: Sequence[LayerGroups]) -> Figure:
 
     Grey ones stand for no concept; a row is a layer, the last one on top.
     """
+    from matplotlib.patches import Circle
+
     widest = max(len(one.concepts) for one in layers)
     figure = new_figure(1.6 + 1.25 * widest, 0.6 + 1.45 * len(layers), dpi=144)
     axes = figure.add_axes((0, 0, 1, 1))

@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import figure as drawing
 from PIL import Image
 
 from cnnlens.cluster.outliers import Outliers
@@ -19,6 +18,9 @@ from cnnlens.report.confusion_files import gallery, heat, matrix
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import new_figure, save_figure, save_image, short
 from cnnlens.report.shown import Fact, Picture, Shown
+
+if TYPE_CHECKING:
+    from matplotlib import figure as drawing
 
 _CLASSES = 24  # of many, those that draw most
 _SOURCES = 60

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
@@ -193,6 +192,8 @@ def cut(words: str, wide: int, points: int = 12, bold: bool = False) -> str:
 @cache
 def font(points: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Open the font of sheets, the one that comes with matplotlib."""
+    import matplotlib
+
     name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
     return ImageFont.truetype(
         str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), points

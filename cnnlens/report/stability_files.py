@@ -9,13 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
-from scipy.ndimage import gaussian_filter
 
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
@@ -29,6 +26,9 @@ from cnnlens.report.blocks import number
 from cnnlens.report.contents import read_summary
 from cnnlens.report.figures import as_seen, new_figure, part_colours
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _REDO = "redo `cnnlens stability` with --force"
 _CELL = 128  # pixels: side of one image in a unit's strip
@@ -248,6 +248,8 @@ def _mean_centres(centres: np.ndarray) -> np.ndarray:
 
 def _heat(axes: Any, picture: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> None:
     """Lay the share of peaks around each position over a picture."""
+    from scipy.ndimage import gaussian_filter
+
     grain = 112
     bins = [np.linspace(0, 1, grain + 1)] * 2
     count, _, _ = np.histogram2d(places[:, 0], places[:, 1], bins=bins)
@@ -269,6 +271,8 @@ def _dots(axes: Any, data: PartSet, centres: np.ndarray) -> None:
 
 
 def _legend(figure: Figure, data: PartSet) -> None:
+    from matplotlib.lines import Line2D
+
     marks = [
         Line2D([], [], marker="o", linestyle="", color=c, markeredgecolor="black", label=part)
         for part, c in part_colours(data.parts).items()

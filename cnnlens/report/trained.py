@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import MaxNLocator
-
 from cnnlens.errors import CnnlensError
 from cnnlens.files import make_folder, read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
@@ -219,6 +217,8 @@ def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -
     """
     if not history:
         return
+    from matplotlib.ticker import MaxNLocator
+
     shown = panels([name for name in history[-1] if name != "epoch"])
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +14,19 @@ from cnnlens.settings.option import Field, fields_of, option, seed_option, value
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 ORDERS = ("alphabetical", "natural")  # of class folders
+_LEAST, _MOST = 4, 16  # workers, whatever the cores
+
+
+def _workers() -> int:
+    """As many as cores that this process may use; those of torchrun share a machine's."""
+    usable = getattr(os, "sched_getaffinity", None)  # Windows and macOS have none
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    given = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    sharing = int(given) if given.isdecimal() else 1
+    return max(_LEAST, min(_MOST, cores // max(1, sharing)))
+
+
+WORKERS = _workers()
 Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
 
@@ -298,7 +312,7 @@ class RunSettings(Settings):
     batch_size : int
         Images that go through it at once.
     workers : int
-        Threads that decode images.
+        Threads that decode images; processes beside a GPU.
     precision : str
         Of passes that only read activations and class scores: all but those that follow a gradient.
     seed : int
@@ -315,7 +329,13 @@ class RunSettings(Settings):
         least=1,
         panel="Run",
     )
-    workers: int = option(4, "Threads that read images.", least=0, panel="Run")
+    workers: int = option(
+        WORKERS,
+        "Who reads images ahead: threads; beside a GPU, processes for those in a folder.",
+        least=0,
+        panel="Run",
+        shown=f"as many as cores, {_LEAST} to {_MOST}",
+    )
     precision: str = option(
         "float32",
         "Of forward passes that measure; others are for a GPU. Steps that follow a gradient stay "

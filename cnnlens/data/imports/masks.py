@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.data.batches import read_ahead
+from cnnlens.data.ahead import read_ahead
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.mask_files import (
     VOID,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.batches import read_ahead
+from cnnlens.data.ahead import read_ahead
 from cnnlens.data.decode import DamagedImage, load_image
 from cnnlens.data.imports.source import (
     NAMED,

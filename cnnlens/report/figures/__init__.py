@@ -12,14 +12,9 @@ from colorsys import hls_to_rgb, rgb_to_hls
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
@@ -28,11 +23,17 @@ from cnnlens.files import atomic, write_text
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.sheet import PACKED
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CELL = 112  # pixels: side of one image in a unit's strip
 
 
 def new_figure(wide: float, high: float, dpi: int = 110, **more: Any) -> Figure:
     """Open a figure of so many inches with its own Agg canvas; pyplot's state stays untouched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(wide, high), dpi=dpi, **more)
     FigureCanvasAgg(figure)
     return figure
@@ -46,6 +47,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, and as SVG beside it, which is sharp at any size and fits a dark page;
     each whole or not at all, equal figures give equal bytes.
     """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     drawn = BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with atomic(path) as temporary, warnings.catch_warnings(), rc_context(_DRAWN):
@@ -93,6 +98,8 @@ def _dark(text: str) -> str:
 
 def _turned(colour: str) -> str:
     """Make a light colour dark and a dark one light; white becomes the page's ground."""
+    from matplotlib.colors import to_hex, to_rgb
+
     hue, light, full = rgb_to_hls(*to_rgb(colour))
     return to_hex(hls_to_rgb(hue, 0.92 - 0.82 * light, full))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from cnnlens.report.figures import new_figure, save_figure, short
 
@@ -54,6 +53,8 @@ def save_curves(
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], before: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ks = [0, *(row["k"] for row in rows)]
     if rows[0]["random_mean"] is not None:
         low, high, mean = (

@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from cnnlens.attribution.projections import Patch, UnitProjections
 from cnnlens.model.layers import Layer
@@ -73,6 +71,8 @@ def signed(projection: np.ndarray) -> np.ndarray:
 
 def masked(image: np.ndarray, projection: np.ndarray) -> np.ndarray:
     """Let an image (h, w, 3) uint8 fade to grey where a projection (h, w, 3) is weak."""
+    from scipy.ndimage import gaussian_filter
+
     weight = np.abs(projection).max(axis=2)  # (h, w)
     weight = gaussian_filter(weight, max(weight.shape) / 40, mode="constant")
     scale = float(np.quantile(weight[weight > 0], 0.97)) if weight.any() else 0.0
@@ -137,13 +137,15 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     The warmer, the more it speaks for the class. The map is resampled; what is not positive stays
     grey.
     """
+    from matplotlib import colormaps
+
     height, width = image.shape[:2]
     large = Image.fromarray(heat.astype(np.float32)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
     highest = float(heat.max())
     share = np.clip(np.asarray(large) / highest, 0, 1) if highest > 0 else np.zeros((height, width))
-    paint = matplotlib.colormaps["turbo"](0.5 + 0.45 * share)[..., :3] * 255  # (H, W, 3)
+    paint = colormaps["turbo"](0.5 + 0.45 * share)[..., :3] * 255  # (H, W, 3)
     opacity = (_MOST * share)[..., None]
     grey = image.mean(axis=2, keepdims=True)
     under = 0.55 * grey + 0.45 * image

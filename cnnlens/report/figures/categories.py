@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from cnnlens.cluster.categories import CategoryTree
 from cnnlens.cluster.embed import Layout, Layouts
 from cnnlens.cluster.places import branches, dendrogram_places, radial
 from cnnlens.cluster.vectors import Groups
 from cnnlens.report.figures import new_figure, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _STAR = 24  # categories up to which the spanning tree is drawn around its centre
 _NAMED = 120  # categories up to which the heat map bears names
@@ -67,6 +66,8 @@ def dendrogram(tree: CategoryTree) -> Figure:
 
 
 def _draw_merges(axes: Any, tree: CategoryTree, xs: list[float], ys: list[float]) -> None:
+    from matplotlib.collections import LineCollection
+
     count = len(tree.names)
     lines = []
     for merge, (a, b) in enumerate(tree.merges[:, :2].astype(int)):
@@ -182,6 +183,9 @@ def _name(
 
 def hues(count: int) -> list[str]:
     """One colour per category: far apart while they are few."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
     if count <= 10:
         return [to_hex(colormaps["tab10"](i)) for i in range(count)]
     if count <= 20:
@@ -238,4 +242,6 @@ def _legend(figure: Figure, names: Sequence[str], palette: Sequence[str]) -> Non
 
 
 def _line(**style: Any) -> Line2D:
+    from matplotlib.lines import Line2D
+
     return Line2D([], [], linestyle="", **style)

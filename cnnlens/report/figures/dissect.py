@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from cnnlens.data.dataset import ImageSet
@@ -32,6 +31,9 @@ from cnnlens.report.sheet import (
     opened,
     sheet,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHEET_UNITS = 12
 _DIM = 0.7  # brightness left outside the mask
