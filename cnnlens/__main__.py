@@ -4,17 +4,24 @@
 # ruff: noqa: PTH100, PTH109, PTH120, PTH121
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
     """Run the command line."""
+    # PyTorch alone is 180,000 objects that stay: to look through them again and again while
+    # they come, and once more at the end, takes as long as half of the import
+    gc.set_threshold(20_000, 20, 20)
     try:
         from cnnlens.cli.app import main as run
     except KeyboardInterrupt:
         sys.exit(130)
-    run()
+    try:
+        run()
+    finally:
+        gc.freeze()
 
 
 def leave_out_here() -> None:

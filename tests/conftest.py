@@ -17,6 +17,8 @@ import pytest
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+gc.set_threshold(20_000, 20, 20)  # as the command line: what is imported stays
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_home() -> Iterator[None]:
@@ -43,10 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays: emptyings of memory, of which tests ask many, pass over it.
-
-    They come a tenth as often by themselves: results of tests are small.
-    """
+    """What is imported stays: emptyings of memory, of which tests ask many, pass over it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)

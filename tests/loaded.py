@@ -5,6 +5,7 @@ Modules alone: nothing is computed, so that a command that is forked finds no th
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 from contextlib import suppress
@@ -15,6 +16,7 @@ import PIL.Image
 import cnnlens
 from tests.cli.runner import cnnlens as command
 
+gc.set_threshold(20_000, 20, 20)  # as the command line: what is imported stays
 _LATE = (
     *("torch._dynamo", "torch.export", "torch.distributed", "safetensors.torch"),
     *("scipy.cluster.hierarchy", "sklearn.linear_model", "matplotlib.pyplot", "rich.progress"),
@@ -27,3 +29,4 @@ for _name in (*(name for name in _own if not name.endswith("__main__")), *_LATE)
 PIL.Image.init()
 numba.core.registry.cpu_target.target_context.refresh()
 command("layers", "no network")  # typer reads its options with modules of their own
+gc.freeze()  # or looking through it would copy it in every process that is forked

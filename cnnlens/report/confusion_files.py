@@ -57,7 +57,7 @@ def write_confusion(
     shutil.rmtree(folder / PICTURES, ignore_errors=True)
     for row in _pictured(found):
         picture = Image.fromarray(seen(row))
-        save_image(folder / PICTURES / f"{row}.webp", picture, "WEBP", quality=85)
+        save_image(folder / PICTURES / f"{row}.webp", picture, "WEBP", quality=85, method=2)
 
     def listed(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:
         return [

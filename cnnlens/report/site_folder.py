@@ -192,7 +192,7 @@ class Pictures:
             self.tell(CnnlensError(f"{path} is damaged: {error}"))
             return ""
         picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-        picture.save(place, "WEBP", quality=QUALITY)
+        picture.save(place, "WEBP", quality=QUALITY, method=2)
         return href
 
     def _is_sound(self, path: Path) -> bool:

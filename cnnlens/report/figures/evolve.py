@@ -52,7 +52,7 @@ def draw_column(patches: Sequence[Patch | None]) -> Image.Image:
 def save_column(path: Path, patches: Sequence[Patch | None]) -> None:
     """Write what `draw_column` draws."""
     with atomic(path) as temporary:
-        draw_column(patches).save(temporary, "WEBP", quality=90, method=4)
+        draw_column(patches).save(temporary, "WEBP", quality=90, method=2)
 
 
 def save_sheets(folder: Path, document: Mapping[str, Any]) -> None:
