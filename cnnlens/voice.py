@@ -61,10 +61,10 @@ class Voice:
         self.quiet = True
 
     @contextmanager
-    def counted(self, stage: str) -> Iterator[Callable[[int, int], None]]:
-        """Show how far one stage is, to be called with images done and in all."""
+    def counted(self, stage: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
+        """Show how far one stage is, to be called with how many units are done and in all."""
         with self.progress() as bars:
-            yield lambda done, total: bars.show(Step(done, total, stage))
+            yield lambda done, total: bars.show(Step(done, total, stage, unit=unit))
 
     @contextmanager
     def progress(self) -> Iterator[Bars]:

@@ -33,9 +33,11 @@ def read_ahead(
         return
     waiting: deque[Future[Result]] = deque()
     rest = iter(order)
-    pool = workers
-    if isinstance(workers, int):
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnlens-decode")
+    pool: Executor = (
+        ThreadPoolExecutor(workers, thread_name_prefix="cnnlens-decode")
+        if isinstance(workers, int)
+        else workers
+    )
     try:
         waiting.extend(pool.submit(work, one) for one in itertools.islice(rest, ahead))
         while waiting:

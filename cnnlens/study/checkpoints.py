@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,8 @@ class Checkpoints:
         self._specs = list(dict.fromkeys(map(portable, specs)))
         among = known if known and known["spec"] in self._specs else None
         self._options = study.opening.as_arguments(among)
-        self.all, notes = self._read()
+        with study.voice.counted("opening", "checkpoints") as progress:
+            self.all, notes = self._read(progress)
         told = all(one.epoch is not None for one in self.all)
         self.order = "epoch" if told else "given"
         if told:
@@ -83,13 +84,14 @@ class Checkpoints:
             study.voice.note("a file that is named more than once is taken once")
         self._settle(notes)
 
-    def _read(self) -> tuple[list[Checkpoint], list[str]]:
+    def _read(self, progress: Callable[[int, int], None]) -> tuple[list[Checkpoint], list[str]]:
         """Open each once; return those that differ, and what was said on opening them."""
         names = tails(self._specs)
         found: dict[object, Checkpoint] = {}
         notes: list[str] = []
         first: dict[str, Any] = {}
-        for spec, name in zip(self._specs, names, strict=True):
+        for number, (spec, name) in enumerate(zip(self._specs, names, strict=True)):
+            progress(number, len(names))
             model = self._opened(spec)
             described = _described(model)
             first = first or described
@@ -101,9 +103,7 @@ class Checkpoints:
             notes += [note.replace(Path(spec).name, names[0]) for note in model.notes]
             mark = model.fingerprint, model.epoch
             if mark in found:
-                self._study.voice.note(
-                    f"{name} is the same network as {found[mark].name}: it is taken once"
-                )
+                notes.append(f"{name} is the same network as {found[mark].name}: it is taken once")
             found.setdefault(mark, Checkpoint(spec, name, model.fingerprint, model.epoch))
         return list(found.values()), list(dict.fromkeys(notes))
 

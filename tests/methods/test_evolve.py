@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from cnnlens.report.unit_facts import attached_of
 from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
-from cnnlens.voice import Voice
+from cnnlens.voice import Bars, Voice
 from tests.cli.runner import cnnlens, files, leftovers
 
 SIDE, UNITS = 24, [3, 0, 5]
@@ -402,6 +403,19 @@ def test_equal_names_are_told_apart_by_their_folders(place, tmp_path):
         ("two/b.pt", "two_b.webp"), ("one/a.pt", "one_a.webp"), ("two/a.pt", "two_a.webp")
     ]  # fmt: skip
     assert "one/b.pt is the same network as two/b.pt: it is taken once" in answer.err
+
+
+def test_how_many_checkpoints_are_open_is_said_meanwhile(place, tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(Bars):
+        def show(self, step):
+            seen.append((step.stage, step.done, step.total, step.unit))
+
+    monkeypatch.setattr(Voice, "progress", lambda self: nullcontext(Seen()))
+    assert cnnlens(*words(place, "-w", tmp_path, "--no-page")).code == 0
+    assert seen[:4] == [("opening", done, 3, "checkpoints") for done in range(3)] + [seen[3]]
+    assert seen[3][0] != "opening"
 
 
 def test_carrying_it_out_leaves_the_callers_folder_as_it_was(place, tmp_path):
