@@ -39,7 +39,9 @@ from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
+from cnnlens.model.streams import overlaps
 from cnnlens.settings import DissectSettings, RunSettings, VisualizeSettings
+from cnnlens.settings.run import WORKERS
 from cnnlens.synthesize.objective import response
 from cnnlens.synthesize.visualize import visualize
 
@@ -94,8 +96,9 @@ class Bench:
         """Decode, preprocess, forward pass cut at the layer."""
         model, run = self.model, self.run
         for batch in batches(
-            images, model.preprocess, batch_size=even_batch(run.batch_size), workers=run.workers
-        ):
+            images, model.preprocess, batch_size=even_batch(run.batch_size), workers=run.workers,
+            apart=overlaps(model.device),
+        ):  # fmt: skip
             pixels = batch.pixels.to(model.device, non_blocking=True)
             with torch.no_grad(), model.autocast():
                 x = model.preprocess.normalize(pixels)
@@ -147,7 +150,7 @@ def main() -> None:
     bench = Bench(model, find_layers(model).resolve(given.layer), run)
     where = model.device.type
     name = torch.cuda.get_device_name(model.device) if where == "cuda" else where
-    print(f"{model.arch} {bench.layer.name}, {run.precision}, on {name}, {run.workers} threads")
+    print(f"{model.arch} {bench.layer.name}, {run.precision}, on {name}, {run.workers} workers")
     with tempfile.TemporaryDirectory() as scratch:
         report_loops(bench, given, Path(scratch) / "stores")
     bare = bench.timed(lambda: bench.bare_steps(given.units))
@@ -188,7 +191,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--units", type=int, default=64)
     return parser.parse_args()
 
