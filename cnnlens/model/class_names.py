@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
+from cnnlens.model.compiler_later import imported
 
 IMAGENET = "imagenet"
 #: what the source of names begins with that nobody has said
@@ -27,9 +28,8 @@ _NUMBERED = (re.compile(r"(?P<n>\d+)\s*[\s:,]\s*(?P<name>.+)"),
 
 def imagenet_classes() -> list[str]:
     """Names of ImageNet's thousand classes, in the order every registry uses."""
-    from torchvision.models import ResNet18_Weights
-
-    return list(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+    weights = imported("torchvision.models").ResNet18_Weights
+    return list(weights.IMAGENET1K_V1.meta["categories"])
 
 
 @cache

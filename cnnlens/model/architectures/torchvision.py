@@ -15,6 +15,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architectures import Architecture, Options, Shapes, first_convolution
+from cnnlens.model.compiler_later import imported
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "torchvision:"
@@ -41,13 +42,8 @@ _FAMILIES = {
 
 
 def _models() -> ModuleType:
-    """Import torchvision's networks where one is asked for: half of the time is PyTorch's compiler.
-
-    Networks of the zoo and factories do without.
-    """
-    from torchvision import models
-
-    return models
+    """Import torchvision's networks where one is asked for: the zoo and factories do without."""
+    return imported("torchvision.models")
 
 
 @cache
