@@ -16,7 +16,7 @@ from cnnlens.data.ahead import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.paths import readers_of
-from cnnlens.data.processes import are_worth, decoded_apart
+from cnnlens.data.processes import TOGETHER, are_worth, decoded_apart
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -109,13 +109,13 @@ def batches(
         return _decode(images, preprocess, index)
 
     plane, workers = images.shape(preprocess), readers_of(images.root, workers)
-    ahead = max(workers, min(2 * batch_size, AHEAD_BYTES // math.prod(plane)))
-    order_left = order[start:]
-    if apart and workers > 1 and images.in_files and are_worth(len(order_left)):
+    rest, room = order[start:], AHEAD_BYTES // math.prod(plane)
+    if apart and workers > 1 and images.in_files and are_worth(len(rest)):
+        ahead = max(workers, min(max(2 * batch_size, 2 * TOGETHER * workers), room))
         kind = images.pixel_type(preprocess)
-        decoded = decoded_apart(decode, order_left, workers, ahead, plane, kind)
+        decoded = decoded_apart(decode, rest, workers, ahead, plane, kind)
     else:
-        decoded = read_ahead(decode, order_left, workers, ahead)
+        decoded = read_ahead(decode, rest, workers, max(workers, min(2 * batch_size, room)))
     return _assembled(decoded, order, start, batch_size, plane, ends)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnnlens.data.batches import Decoded
 
 WORTH = 256  # images from which on processes are begun
-_TOGETHER = 8  # images of a task, at most: what a task costs besides them is then little
+TOGETHER = 8  # images of a task, at most: what a task costs besides them is then little
 
 Decode = Callable[[int], "Decoded"]
 Task = tuple[int, Sequence[int]]  # the number of a room for its pixels, the images
@@ -71,7 +71,7 @@ def decoded_apart(
     CnnlensError
         What `decode` raises; or when a process was killed.
     """
-    together = max(1, min(_TOGETHER, ahead // (2 * workers)))
+    together = max(1, min(TOGETHER, ahead // (2 * workers)))
     waiting = max(workers, ahead // together)  # tasks; while they wait, one more is read
     room = _shared((waiting + 1, together, *shape), np.dtype(dtype))
     tasks: list[Task] = [
