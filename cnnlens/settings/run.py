@@ -17,16 +17,16 @@ ORDERS = ("alphabetical", "natural")  # of class folders
 _LEAST, _MOST = 4, 16  # workers, whatever the cores
 
 
-def _workers() -> int:
-    """As many as cores that this process may use; those of torchrun share a machine's."""
+def cores() -> int:
+    """Count the processor's cores that this process may use; torchrun's share a machine's."""
     usable = getattr(os, "sched_getaffinity", None)  # Windows and macOS have none
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    found = len(usable(0)) if usable else os.cpu_count() or 1
     given = os.environ.get("LOCAL_WORLD_SIZE", "1")
     sharing = int(given) if given.isdecimal() else 1
-    return max(_LEAST, min(_MOST, cores // max(1, sharing)))
+    return max(1, found // max(1, sharing))
 
 
-WORKERS = _workers()
+WORKERS = max(_LEAST, min(_MOST, cores()))
 Presets = Mapping[str, Mapping[str, Any]]  # values by field, by the preset's name
 
 
