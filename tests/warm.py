@@ -13,7 +13,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,24 @@ class Process:
         """Kill it, if it still runs."""
         if self.poll() is None:
             self.send_signal(signal.SIGKILL)
+
+
+def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what must come true."""
+    for _ in range(int(seconds / 0.05)):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("never")
+
+
+def runs(process: int) -> bool:
+    """Whether a process has not ended."""
+    with suppress(OSError):
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"
+    return False
 
 
 def run(

@@ -120,7 +120,7 @@ def passes(
     images : ImageSet
         The data.
     batch_size, workers : int
-        Images per batch; threads that decode.
+        Images per batch; who decodes: processes beside a GPU, else threads.
     blocks : sequence of range, optional
         Positions to run it over, block by block; left out: all.
     skipped : sequence of (path, reason)

@@ -13,7 +13,7 @@ from cnnlens.settings.run import cores
 
 
 class Beside:
-    """Calls a function in a process of its own, which ends with the block.
+    """Calls a function in a process of its own, which ends with the block, or with this process.
 
     What it makes must be kept in files, and making it once more must do no harm: whoever needs it
     calls the function again where it did not succeed, and meets the error that it met.
@@ -61,7 +61,10 @@ def has_room() -> bool:
 
 def _call(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     """Call a function and say nothing of what goes wrong: it is called again by who can say it."""
+    from cnnlens.data.processes import end_with_parent
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one answers, and ends this one
+    end_with_parent()
     try:
         function(*arguments)
     except BaseException:

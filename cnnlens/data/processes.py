@@ -107,14 +107,19 @@ def _begin(decode: Decode, room: np.ndarray) -> None:
         signal.signal(number, signal.SIG_DFL)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # more than one would wait for those left behind
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let this process end when the one that began it does, even if that is killed."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
         os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
 def _decoded(task: Task) -> list[Decoded | None] | CnnlensError:

@@ -63,7 +63,7 @@ class Investigation:
         ``auto``, ``cpu``, ``cuda[:N]``, ``mps``; a network in memory stays where it is unless one
         is named.
     batch_size, workers : int
-        Images in the network at once; threads that read images.
+        Images in the network at once; who reads them ahead (see ``--workers``).
     quiet : bool
         No notes and no progress.
     **opening

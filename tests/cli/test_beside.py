@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from cnnlens.cli.demo import Tour
 from cnnlens.cli.screen import Screen
 from cnnlens.files import write_json
 from cnnlens.settings import run
+from tests.warm import Process, runs, until
 
 
 def told(folder: Path) -> None:
@@ -32,12 +33,16 @@ def fails(folder: Path) -> None:
     raise ZeroDivisionError
 
 
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("never")
+def begun(folder: Path) -> int:
+    """The process that a function has noted, once it has."""
+    made = folder / "made"
+    until(lambda: made.exists() and bool(made.read_text()))
+    return int(made.read_text())
+
+
+def waits(folder: Path) -> None:
+    with Beside(sleeps, folder):
+        time.sleep(300)
 
 
 def test_it_works_meanwhile_and_says_that_it_is_done(tmp_path: Path) -> None:
@@ -57,8 +62,7 @@ def test_what_goes_wrong_is_not_said_there(
 def test_an_interrupt_is_not_answered_by_it_and_it_ends_with_the_block(tmp_path: Path) -> None:
     def struck() -> None:
         with Beside(sleeps, tmp_path) as other:
-            until(lambda: (tmp_path / "made").exists() and bool((tmp_path / "made").read_text()))
-            os.kill(int((tmp_path / "made").read_text()), signal.SIGINT)
+            os.kill(begun(tmp_path), signal.SIGINT)
             time.sleep(0.3)
             assert other.runs
             raise KeyboardInterrupt
@@ -66,14 +70,22 @@ def test_an_interrupt_is_not_answered_by_it_and_it_ends_with_the_block(tmp_path:
     with pytest.raises(KeyboardInterrupt):
         struck()
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "made").read_text()), 0)
+        os.kill(begun(tmp_path), 0)
 
 
 def test_one_that_is_killed_has_not_succeeded(tmp_path: Path) -> None:
     with Beside(sleeps, tmp_path) as other:
-        until(lambda: (tmp_path / "made").exists() and bool((tmp_path / "made").read_text()))
-        os.kill(int((tmp_path / "made").read_text()), signal.SIGKILL)
+        os.kill(begun(tmp_path), signal.SIGKILL)
         assert not other.succeeds()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells")
+def test_it_ends_with_who_began_it_even_if_that_is_killed(tmp_path: Path) -> None:
+    one = Process(waits, (tmp_path,), os.environ)
+    other = begun(tmp_path)
+    assert runs(other)
+    one.kill()
+    until(lambda: not runs(other))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone says it")
@@ -118,17 +130,17 @@ def test_animals_are_learned_here_where_no_other_process_has(
 def test_a_process_begins_where_there_is_something_to_learn_and_a_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[tuple[object, ...]] = []
-    monkeypatch.setattr(Beside, "__init__", lambda self, *given: begun.append(given))
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(Beside, "__init__", lambda self, *more: given.append(more))
     monkeypatch.setattr(demo, "has_room", lambda: True)
 
     def asked(**more: bool) -> int:
-        begun.clear()
+        given.clear()
         demo._ahead(Tour(Screen(quiet=True), tmp_path, seed=3, **more))  # type: ignore[arg-type]
-        return len(begun)
+        return len(given)
 
     assert asked() == 1
-    assert begun == [(demo.train_and_measure, tmp_path, 3, False)]
+    assert given == [(demo.train_and_measure, tmp_path, 3, False)]
     assert asked(quick=True) == 0
     write_json(tmp_path / "interpretable.json", {})
     assert asked() == 0

@@ -6,8 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from cnnlens.data.processes import Decode, decoded_apart
 from cnnlens.errors import CnnlensError
 from cnnlens.model.preprocess import Preprocess
 from tests.data.test_batches import SMALL, folder, numbers
-from tests.warm import Process
+from tests.warm import Process, runs, until
 
 pytestmark = pytest.mark.skipif("not __import__('sys').platform.startswith('linux')")
 
@@ -195,22 +194,6 @@ def read_slowly(folder: Path) -> None:
 
     for _ in decoded_apart(slow, range(72_000), 2, 8, (1,), "int64"):
         pass
-
-
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("never")
-
-
-def runs(process: int) -> bool:
-    with suppress(OSError):
-        os.kill(process, 0)
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z"
-    return False
 
 
 def test_they_end_with_the_one_they_work_for_even_if_it_is_killed(tmp_path: Path) -> None:
