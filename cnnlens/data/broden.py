@@ -19,8 +19,16 @@ from cnnlens.data.decode import reason_of
 from cnnlens.data.member_path import located
 from cnnlens.data.paths import below, file_source, held
 from cnnlens.data.tables import (
-    Counted, Label, Row, RowFault, items, read_c_table, read_categories, read_index, read_labels,
-)  # fmt: skip
+    Counted,
+    Label,
+    Row,
+    RowFault,
+    items,
+    read_c_table,
+    read_categories,
+    read_index,
+    read_labels,
+)
 from cnnlens.errors import CnnlensError
 
 MOST_CONCEPTS = 65534
