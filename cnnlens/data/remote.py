@@ -43,6 +43,7 @@ _PACKAGES = {
     "hf": "huggingface_hub",
 }
 _FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)
+_REFUSED = re.compile(r"credentials|forbidden|unauthori[sz]ed|access denied|\b40[13]\b", re.I)
 _ADDRESS = re.compile(r"([A-Za-z][\w.+-]+::)*[A-Za-z][\w.+-]+:/")
 _SCHEME = re.compile(r"(^|::)([A-Za-z][\w.+-]+):/(?!/)")
 
@@ -96,8 +97,7 @@ def _file_system(address: str, signed: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(signed, **as_is)
     except ImportError as error:
-        scheme = re.split(r":/|::", address)[0]
-        package = _PACKAGES.get(scheme, "")
+        package = _package(address)
         hint = f"pip install '{package}'" if package else str(error)
         raise UsageError(f"{address} needs a package that is missing ({error})", hint) from error
     except ValueError as error:  # a protocol that nobody knows
@@ -108,9 +108,17 @@ def _file_system(address: str, signed: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
+def _package(address: str) -> str:
+    return _PACKAGES.get(re.split(r":/|::", address)[0], "")
+
+
 def _unreachable(address: str, error: BaseException) -> CnnlensError:
     reason = hidden(str(error)) or type(error).__name__
-    return CnnlensError(f"{address} cannot be read: {reason}", "the same command tries again")
+    hint = "the same command tries again"
+    is_web = address.startswith(("http://", "https://"))
+    if not is_web and (isinstance(error, PermissionError) or _REFUSED.search(reason)):
+        hint = f"say who asks, where {_package(address) or 'its package'} looks for credentials"
+    return CnnlensError(f"{address} cannot be read: {reason}", hint)
 
 
 def _lacking(place: Place) -> str:
@@ -255,6 +263,7 @@ class RemoteFile(Positioned):
 
 def _answers(place: Place, name: str) -> bool:
     try:
+        place.fs.invalidate_cache()  # s3fs says of what it has listed that it is there
         tried(lambda: place.fs.exists(name) or _refuse(name))
     except Exception:
         return False

@@ -199,6 +199,7 @@ class Odd(MemoryFileSystem):
     protocol = "odd"
     cachable = True
     before: Any = None
+    listed: bool = False
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -209,7 +210,18 @@ class Odd(MemoryFileSystem):
             Odd.before()
         return super().cat_file(path, start, end, **more)
 
+    def find(self, path: str, *args: Any, **more: Any) -> Any:
+        found = super().find(path, *args, **more)
+        self.listed = True
+        return found
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.listed = False
+
     def exists(self, path: str, **more: Any) -> bool:
+        """Say of what was listed that it is there, without looking, as s3fs does."""
+        if self.listed:
+            return True
         if Odd.before is not None:
             Odd.before()
         return super().exists(path, **more)
@@ -277,6 +289,22 @@ def test_a_server_that_goes_away_is_one_clear_error(tmp_path: Path, odd: type[Od
     with pytest.raises(CnnlensError, match=r"odd://many is gone since the command began") as caught:
         list(first)
     assert "the same command goes on" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "refusal", [PermissionError("Access Denied"), ValueError("Unable to locate credentials")]
+)
+def test_who_is_refused_reads_where_credentials_are_looked_for(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    def find(*args: Any, **more: Any) -> None:
+        raise refusal
+
+    monkeypatch.setattr(Odd, "find", find)
+    monkeypatch.setitem(remote._PACKAGES, "odd", "oddfs")
+    with pytest.raises(CnnlensError, match=str(refusal)) as caught:
+        open_data("odd://many")
+    assert caught.value.hint == "say who asks, where oddfs looks for credentials"
 
 
 def test_slow_reads_overlap(tmp_path: Path, odd: type[Odd]) -> None:
