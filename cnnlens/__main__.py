@@ -8,6 +8,8 @@ import gc
 import os
 import sys
 
+from cnnlens.model.compiler_later import put_off
+
 
 def main() -> None:
     """Run the command line."""
@@ -16,6 +18,8 @@ def main() -> None:
     gc.set_threshold(20_000, 20, 20)
     try:
         from cnnlens.cli.app import main as run
+
+        put_off()
     except KeyboardInterrupt:
         sys.exit(130)
     try:

@@ -226,15 +226,20 @@ def test_a_command_loads_no_more_than_it_needs(tmp_path):
     assert runner.cnnlens(*made).code == 0
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "net.pt")
     known = ["layers", str(tmp_path / "net.pt"), "-w", str(tmp_path / "other"), "-q"]
+    ascent = ["visualize", *of[:2], str(tmp_path / "seen"), "-q", "-f", "conv2:0", "--no-page"]
     code = f"""
+from cnnlens.__main__ import put_off
 from cnnlens.cli.app import _run
+put_off()
 with contextlib.redirect_stdout(io.StringIO()):
     assert _run({known!r}) == 0
     assert _run({made!r}) == 0  # what is there is read and printed
+    assert "matplotlib" not in sys.modules
+    assert _run({[*ascent, "--steps", "2"]!r}) == 0  # by an optimizer; a sheet has letters
 """
     # the compiler is as large as all the rest; what draws and what clusters take a second together
-    much = ("torch._dynamo", "matplotlib", "scipy.stats", "scipy.cluster", "sklearn")
-    assert loaded(code, "torchvision", *much) == "loaded: torchvision"
+    much = ("torch._dynamo.eval_frame", "matplotlib", "scipy.stats", "scipy.cluster", "sklearn")
+    assert loaded(code, "torchvision", *much) == "loaded: torchvision matplotlib"
 
 
 def test_probe_sees_what_is_loaded():

@@ -1,21 +1,18 @@
-"""torchvision without PyTorch's compiler, which its import asks for, and which hardly anyone needs.
+"""PyTorch without its compiler, which others import with it, and which hardly anyone needs.
 
-torchvision takes one function of ``torch._dynamo`` when it is imported, and with it the compiler
-and sympy: longer than all of its own. In their place stand, while it is imported, modules whose
-functions import the compiler when they are called.
+torchvision takes one function of ``torch._dynamo`` when it is imported, an optimizer of
+``torch.optim`` two when it is made; with them come the compiler and sympy, which take as long as
+PyTorch. In their place stand modules that give way to the compiler as soon as it is asked for more.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 _COMPILER = "torch._dynamo"
-_NAMES = (_COMPILER, f"{_COMPILER}.utils")
 
 
 def imported(name: str) -> ModuleType:
@@ -26,38 +23,59 @@ def imported(name: str) -> ModuleType:
     ImportError
         When it cannot be imported.
     """
-    if name.partition(".")[0] not in sys.modules and _COMPILER not in sys.modules:
-        with suppress(ImportError, AttributeError, TypeError), _stand_ins():
-            return importlib.import_module(name)
-    return importlib.import_module(name)
-
-
-@contextmanager
-def _stand_ins() -> Iterator[None]:
-    sys.modules.update({name: _StandIn(name) for name in _NAMES})
+    if name.partition(".")[0] in sys.modules or _COMPILER in sys.modules:
+        return importlib.import_module(name)
+    put_off()
     try:
-        yield
+        return importlib.import_module(name)
     finally:
-        _take_away()
+        _take_away()  # where this is a library, others find what they expect
+
+
+def put_off() -> None:
+    """Let the compiler be imported when it is called and no sooner, in this process."""
+    if _COMPILER not in sys.modules:
+        sys.modules.update({name: _StandIn(name) for name in _HARMLESS})
 
 
 def _take_away() -> None:
-    for name in _NAMES:
+    for name in _HARMLESS:
         if isinstance(sys.modules.get(name), _StandIn):
             del sys.modules[name]
 
 
+def _disable(function: Any = None, *given: Any, **more: Any) -> Any:
+    return function  # what nothing compiles is not compiled
+
+
+def _nothing(*given: Any, **more: Any) -> None:
+    """Do what there is to do where nothing was compiled."""
+
+
+def _is_compile_supported(device: Any) -> Any:
+    _take_away()
+    return importlib.import_module(f"{_COMPILER}.utils").is_compile_supported(device)
+
+
+# all that optimizers, process groups and torchvision ask for; more than that is the compiler's
+_HARMLESS: dict[str, dict[str, Any]] = {
+    _COMPILER: {
+        **{"disable": _disable, "graph_break": _nothing},
+        "trace_rules": SimpleNamespace(clear_lru_cache=_nothing),
+    },
+    f"{_COMPILER}.utils": {"is_compile_supported": _is_compile_supported},
+}
+
+
 class _StandIn(ModuleType):
-    """A module whose functions are those of the module in whose place it stands."""
+    """A module that has the harmless of its names, and gives way when it is asked for others."""
 
-    __path__: list[str] = []  # noqa: RUF012  (a package, in which nothing is found)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):
+    def __getattr__(self, name: str) -> Any:
+        known = _HARMLESS[self.__name__]
+        if name in known:
+            return known[name]
+        is_package = self.__name__ == _COMPILER  # whose path is asked for what lies in it
+        if name.startswith("__") and not (is_package and name == "__path__"):
             raise AttributeError(name)
-
-        def later(*given: Any, **more: Any) -> Any:
-            _take_away()
-            return getattr(importlib.import_module(self.__name__), name)(*given, **more)
-
-        return later
+        _take_away()
+        return getattr(importlib.import_module(self.__name__), name)

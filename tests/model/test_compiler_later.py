@@ -1,4 +1,4 @@
-"""torchvision is imported without PyTorch's compiler, in processes that have neither yet."""
+"""PyTorch's compiler is imported when it is asked for, in processes that have not got it yet."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 TAKES = """
 import sys
 from cnnlens.model.compiler_later import imported
 """
 
 
-def told(code: str, *folders: Path) -> str:
-    """What a fresh process prints last."""
+def told(code: str, *folders: Path, last: int = 1) -> str:
+    """What a fresh process prints last, in so many lines."""
     code = f"import sys; sys.path[:0] = {[str(one) for one in folders]!r}\n{TAKES}\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return "\n".join(done.stdout.splitlines()[-last:])
 
 
 def test_torchvision_comes_without_it_and_has_its_function_when_it_is_called():
@@ -38,17 +36,27 @@ print(before, rois.shape[-1], same == is_compile_supported("cpu"), type(same).__
     )
 
 
-@pytest.mark.parametrize("needs", [
-    "from torch._dynamo.utils import is_compile_supported\nfound = is_compile_supported('cpu')",
-    "from torch._dynamo.config import cache_size_limit\nfound = True",
-    "import torch._dynamo.utils as u\nfound = u.counters.keys() is not None",
-])  # fmt: skip
-def test_a_version_that_needs_the_compiler_at_once_is_given_it(tmp_path: Path, needs: str) -> None:
-    (tmp_path / "needing.py").write_text(needs)
-    assert told("""
-found = imported("needing").found
-print(type(found).__name__, type(sys.modules["torch._dynamo.utils"]).__name__)
-""", tmp_path) == "bool module"  # fmt: skip
+NEEDS = (
+    "from torch._dynamo.utils import is_compile_supported as f; found = f('cpu')",
+    "from torch._dynamo.config import cache_size_limit; found = cache_size_limit > 0",
+    "import torch._dynamo.utils as u; found = u.counters.keys() is not None",
+    "import torch._dynamo as d; found = d.is_compiling() is False",
+)
+
+
+def test_a_version_that_needs_the_compiler_at_once_is_given_it(tmp_path: Path) -> None:
+    for number, needs in enumerate(NEEDS):
+        (tmp_path / f"needing{number}.py").write_text(needs)
+    # each in a process of its own, forked from one that has PyTorch
+    assert told(f"""
+import os, torch
+for number in range({len(NEEDS)}):
+    if not os.fork():
+        found = imported(f"needing{{number}}").found
+        print(type(found).__name__, type(sys.modules["torch._dynamo.utils"]).__name__, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+""", tmp_path, last=len(NEEDS)) == "\n".join(["bool module"] * len(NEEDS))  # fmt: skip
 
 
 def test_what_cannot_be_imported_is_said_as_ever(tmp_path: Path) -> None:
@@ -59,3 +67,36 @@ try:
 except ImportError as error:
     print(error, "torch._dynamo" in sys.modules)
 """, tmp_path) == "No module named 'nonesuch' False"  # fmt: skip
+
+
+def test_optimizers_and_process_groups_do_without_it_and_who_compiles_is_given_it(tmp_path: Path):
+    assert told("""
+from cnnlens.__main__ import main
+sys.argv[1:] = ["--version"]
+try:
+    main()  # which puts the compiler off
+except SystemExit:
+    pass
+import torch
+import torch.distributed as dist
+
+def steps(rule):
+    torch.manual_seed(0)
+    weight = torch.randn(5, requires_grad=True)
+    optimizer = rule([weight], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = (weight**2).sum()
+        loss.backward()
+        optimizer.step(lambda: loss)
+    return weight.tolist()
+
+rules = (torch.optim.Adam, torch.optim.NAdam, torch.optim.SGD, torch.optim.LBFGS)
+without = [steps(rule) for rule in rules]
+dist.init_process_group("gloo", init_method="file://" + sys.path[0] + "/meet", rank=0, world_size=1)
+dist.destroy_process_group()
+before = "torch._dynamo.eval_frame" in sys.modules
+doubled = torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(2))
+after = "torch._dynamo.eval_frame" in sys.modules
+print(before, doubled.tolist(), after, without == [steps(rule) for rule in rules])
+""", tmp_path) == "False [2.0, 2.0] True True"  # fmt: skip
