@@ -117,9 +117,12 @@ def lit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _eroded(mask: np.ndarray) -> np.ndarray:
     # The frame counts as inside: a mask that runs off the image has no line along its border.
-    padded = np.pad(mask, 1, constant_values=True)
-    vertical = padded[:-2, 1:-1] & padded[2:, 1:-1]
-    return mask & vertical & padded[1:-1, :-2] & padded[1:-1, 2:]
+    left = mask.copy()
+    left[1:] &= mask[:-1]
+    left[:-1] &= mask[1:]
+    left[:, 1:] &= mask[:, :-1]
+    left[:, :-1] &= mask[:, 1:]
+    return left
 
 
 def write_detectors(folder: Path, units: int = SHEET_UNITS, distinct: bool = False) -> Path | None:
