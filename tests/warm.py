@@ -131,6 +131,9 @@ def _begin(
     ends: list[Connection],
     folder: str,
 ) -> None:
+    # tests that run in the background of a shell hear neither: what they start does
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for number, end in zip((0, 1, 2)[-len(ends) :], ends, strict=True):
         os.dup2(end.fileno(), number)
         end.close()

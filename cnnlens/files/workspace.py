@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def _path(folder: Path) -> Path:
 
 def versions() -> dict[str, str]:
     """Versions of what computes and writes."""
+    return dict(_versions())
+
+
+@cache  # to read them takes longer than to write what they are written into
+def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

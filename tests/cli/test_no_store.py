@@ -144,7 +144,7 @@ def test_more_images_take_no_more_memory_but_for_small_tables(
 
     monkeypatch.setattr(sources, "fetched", counted)
     monkeypatch.setattr("cnnlens.cluster.vectors._HELD", 1)  # maps of one category at a time
-    few, many = (40, 120) if name == "stability" else (24, 96)
+    few, many = (30, 54) if name == "stability" else (18, 66)
     for count in (few, many):
         if name == "stability":
             make_animals(tmp_path / f"{count}", count, 48)
