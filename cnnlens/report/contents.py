@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, read_json
@@ -150,9 +151,34 @@ def in_order(workspace: Path, folders: list[Path]) -> list[Path]:
     return sorted(folders, key=lambda p: (order.get(p.name, len(order)), natural(p.name)))
 
 
+_known: ContextVar[dict[tuple[Any, Path], Any] | None] = ContextVar("_known", default=None)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Within this block `read_layers` reads each folder once: one state of it, and no file twice.
+
+    What it gives is then several readers' own, who leave it as it is.
+    """
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def read_layers(workspace: Path, command: str, read: Callable[[Path], T]) -> list[T]:
     """Read the folder of every layer that a command has finished, in order."""
-    return [read(folder) for folder in in_order(workspace, finished(workspace, command))]
+    known = _known.get()
+
+    def of(folder: Path) -> T:
+        if known is None:
+            return read(folder)
+        if (read, folder) not in known:
+            known[read, folder] = read(folder)
+        return cast("T", known[read, folder])
+
+    return [of(folder) for folder in in_order(workspace, finished(workspace, command))]
 
 
 def read_summary(folder: Path, redo: str) -> tuple[str, dict[str, Any]]:

@@ -184,11 +184,8 @@ def detected(workspace: Path, layer: str) -> dict[int, str]:
 
 def read_dissection(folder: Path) -> DissectResult:
     """Read the files of one layer; a damaged file is named (`CnnlensError`)."""
-    name, summary = read_summary(folder, _REDO)
+    name, summary = _checked_summary(folder)
     with reading(folder / "summary.json", _REDO):
-        for part in (summary, *((summary.get(name) or {}) for name in ("chance", "formulas"))):
-            for found in (part, *(part.get("per_category") or {}).values()):
-                check_numbers(found, _NUMBERS)
         listed = [str(n) for n in summary.get("categories") or summary.get("per_category") or []]
         view = View.of(summary)
     units = _units(folder, listed, view)
@@ -202,6 +199,20 @@ def read_dissection(folder: Path) -> DissectResult:
     met += [*(unit.category for unit in units), *(concept.category for concept in concepts)]
     categories = [category for category in dict.fromkeys(met) if category]
     return DissectResult(name, folder, summary, units, categories, concepts, scores)
+
+
+def read_summaries(workspace: Path) -> dict[str, dict[str, Any]]:
+    """Read ``summary.json`` of every dissected layer, by its name, in the workspace's order."""
+    return dict(read_layers(workspace, "dissect", _checked_summary))
+
+
+def _checked_summary(folder: Path) -> tuple[str, dict[str, Any]]:
+    layer, summary = read_summary(folder, _REDO)
+    with reading(folder / "summary.json", _REDO):
+        for part in (summary, *((summary.get(name) or {}) for name in ("chance", "formulas"))):
+            for found in (part, *(part.get("per_category") or {}).values()):
+                check_numbers(found, _NUMBERS)
+    return layer, summary
 
 
 _NUMBERS = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.blocks import Section
-from cnnlens.report.contents import REDO, last_part, local, local_path, read_workspace
+from cnnlens.report.contents import REDO, last_part, local, local_path, read_once, read_workspace
 from cnnlens.report.html import Tell, warning, write_page
 
 Gather = Callable[[Path], Section | None]
@@ -48,7 +48,8 @@ def write_report(
     """
     document = read_workspace(workspace)
     notes: list[CnnlensError] = []
-    found = list(gathered(workspace, sections, notes.append))
+    with read_once():
+        found = list(gathered(workspace, sections, notes.append))
     if not found:
         raise _nothing(workspace)
     sources = [path for section in found for path in section.sources]

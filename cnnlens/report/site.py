@@ -20,7 +20,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import to_json
 from cnnlens.files.tables import csv_writer
 from cnnlens.progress import Step, followed
-from cnnlens.report.contents import read_workspace
+from cnnlens.report.contents import read_once, read_workspace
 from cnnlens.report.figures.units import spread
 from cnnlens.report.html import Tell, environment, source, write_page
 from cnnlens.report.page import Gather, gathered, header
@@ -89,7 +89,7 @@ def write_site(
         raise UsageError(f"--url {url} is no address", "say where the site will be: https://…")
     url = f"{url.rstrip('/')}/" if url else ""
     tell = tell or (lambda fault: None)
-    with site_folder(folder) as fresh:
+    with read_once(), site_folder(folder) as fresh:
         layers = unit_layers(workspace)
         if not layers:
             raise CnnlensError(

@@ -92,6 +92,24 @@ def test_units_on_the_page_are_those_of_the_table(read_only_workspace):
                     assert best[name] == (row[f"{name}_label"], float(row[f"{name}_iou"]))
 
 
+def test_a_page_reads_a_layer_once_and_the_next_page_reads_it_anew(tmp_path, monkeypatch):
+    workspace = make_workspace(tmp_path / "w", {"features.12": 3, "features.9": 3})
+    met = []
+
+    def counted(folder: Path) -> object:
+        met.append(folder.name)
+        return read_dissection(folder)
+
+    monkeypatch.setattr("cnnlens.report.dissect_files.read_dissection", counted)
+    before, _ = report(workspace)
+    assert sorted(met) == ["features.12", "features.9"]
+    table = workspace / "dissect" / "features.12" / "units.csv"
+    table.write_text(table.read_text().replace(rows(table)[0]["label"], "zzz"))
+    after, _ = report(workspace)
+    assert sorted(met) == ["features.12"] * 2 + ["features.9"] * 2
+    assert "zzz" in after and "zzz" not in before
+
+
 def test_near_best_concepts_are_the_highest_scores(read_only_workspace):
     _, tags = report(read_only_workspace)
     layer = tags.json("data")["dissect"]["layers"][0]

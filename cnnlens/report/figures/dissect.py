@@ -17,7 +17,7 @@ from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.blocks import format_p
-from cnnlens.report.dissect_files import Unit, read_dissection, read_dissections
+from cnnlens.report.dissect_files import Unit, read_dissection, read_summaries
 from cnnlens.report.figures import CELL, as_seen, colours, new_figure, save_figure, short
 from cnnlens.report.sheet import (
     PACKED,
@@ -152,7 +152,7 @@ def write_summary_bars(workspace: Path) -> Path | None:
     """Write ``dissect/summary.png``, the papers' bar chart over all dissected layers, and return
     it; None where nothing has been dissected.
     """
-    found = {layer.name: layer.summary for layer in read_dissections(workspace)}
+    found = read_summaries(workspace)
     if not found:
         return None
     path = workspace / "dissect" / "summary.png"
