@@ -22,7 +22,7 @@ import cnnlens
 from cnnlens.data.synthetic import make_shapes
 from cnnlens.interpretable.demo_net import save_trained
 from cnnlens.model.device import resolve_device
-from cnnlens.report.dissect_files import DissectResult
+from cnnlens.report.dissect_result import DissectResult
 
 HEAD = ("run", "mean |change|", "largest", "correlation", "other labels", "detectors")
 

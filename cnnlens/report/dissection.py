@@ -10,7 +10,8 @@ from typing import Any
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import NEAR, Best, ConceptExtent, formulas_said, near_best
 from cnnlens.report.blocks import Explorer, Section
-from cnnlens.report.dissect_files import DissectResult, Unit, read_dissections
+from cnnlens.report.dissect_files import read_dissections
+from cnnlens.report.dissect_result import DissectResult, Unit
 from cnnlens.report.figures import colours
 from cnnlens.report.figures.dissect import count_of
 from cnnlens.report.seen import Seen, written_map

@@ -18,7 +18,8 @@ from cnnlens.interpretable.cgl import Groups
 from cnnlens.interpretable.group_report import GroupConcept, group_concepts
 from cnnlens.report.blocks import Gallery, Layer, Note, Section, Shot, Text, number, percent
 from cnnlens.report.contents import read_workspace
-from cnnlens.report.dissect_files import DissectResult, read_dissections
+from cnnlens.report.dissect_files import read_dissections
+from cnnlens.report.dissect_result import DissectResult
 from cnnlens.report.figures import colours, new_figure, save_figure, short
 from cnnlens.report.trained import training_of
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from cnnlens.measure.changed_classes import Effect
 from cnnlens.report.ablate_files import read_all_ablations
-from cnnlens.report.dissect_files import DissectResult, read_dissections
+from cnnlens.report.dissect_files import read_dissections
+from cnnlens.report.dissect_result import DissectResult
 from cnnlens.report.exam_files import ExaminedLabel, read_all_exams
 from cnnlens.report.label_files import LabelResult, read_all_labels
 from cnnlens.report.unit_facts import healthy

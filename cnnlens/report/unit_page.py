@@ -18,7 +18,8 @@ from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.model.layers import file_name
 from cnnlens.report.contents import layer_names, read_workspace
-from cnnlens.report.dissect_files import DissectResult, read_dissections
+from cnnlens.report.dissect_files import read_dissections
+from cnnlens.report.dissect_result import DissectResult
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.unit_facts import Attached, Label, attached_of, facts_of, healthy, label_of
 from cnnlens.report.unit_files import Bin, UnitsResult, read_all_units

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnnlens.report import figures
 from cnnlens.report.blocks import format_p
-from cnnlens.report.dissect_files import Unit
+from cnnlens.report.dissect_result import Unit
 from cnnlens.report.figures import as_drawn, colours, new_figure, save_figure, short
 from cnnlens.report.figures.dissect import category_bars, contact_sheet, lit
 

@@ -17,7 +17,8 @@ from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.blocks import format_p
-from cnnlens.report.dissect_files import Unit, read_dissection, read_summaries
+from cnnlens.report.dissect_files import read_dissection, read_summaries
+from cnnlens.report.dissect_result import Unit
 from cnnlens.report.figures import CELL, as_seen, colours, new_figure, save_figure, short
 from cnnlens.report.sheet import (
     PACKED,
