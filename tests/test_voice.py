@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from cnnlens.cli.tables import aligned, write_ruled
 from cnnlens.progress import Step
-from cnnlens.voice import Lines, TerminalBars, Voice, about, aligned, write_line, write_ruled
+from cnnlens.voice import Lines, TerminalBars, Voice, about, write_line
 
 
 def lines_of(seconds: list[float], total: int) -> list[str]:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from cnnlens.cli.tables import aligned, write_ruled
 from cnnlens.files import encodable_json
-from cnnlens.voice import Voice, aligned, is_styled, one_line, write_line, write_ruled
+from cnnlens.voice import Voice, is_styled, one_line, write_line
 
 
 class ReaderGone(Exception):  # noqa: N818  (a message, not a fault)
