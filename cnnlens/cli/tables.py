@@ -78,7 +78,7 @@ def _side_by_side(least: Sequence[int], room: int) -> list[list[int]]:
         if too_wide and len(tables[-1]) > 1:
             tables.append([0])
         tables[-1].append(at)
-    if len(tables) > 1 and len(tables[-1]) == 2 and len(tables[-2]) > 3:
+    if len(tables) > 1 and len(tables[-1]) == 2 and len(tables[-2]) > 2:
         tables[-1].insert(
             1, tables[-2].pop()
         )  # none stands alone: it often belongs to its neighbour
