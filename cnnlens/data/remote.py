@@ -168,7 +168,10 @@ class RemoteFolder(Container):
         start = f"{base}/" if base else ""
         names = [name for name in found if name.startswith(start) and name != start]
         if not names:
-            raise UsageError(f"no folder {address}", "nothing is listed there")
+            known = _package(address)
+            private = f", or it is private: {known} says where it looks for credentials"
+            hint = f"nothing is listed there{private if known and not is_web else ''}"
+            raise UsageError(f"no folder {address}", hint)
         for name, about in zip(names, self._about(names, found), strict=True):
             below = name[len(start) :].lstrip("/")
             path = inner_path(unquote(below) if is_web else below)

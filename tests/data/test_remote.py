@@ -307,6 +307,15 @@ def test_who_is_refused_reads_where_credentials_are_looked_for(
     assert caught.value.hint == "say who asks, where oddfs looks for credentials"
 
 
+def test_what_is_private_is_named_where_nothing_is_listed(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(remote._PACKAGES, "odd", "oddfs")
+    with pytest.raises(UsageError, match="no folder odd://nothing") as caught:
+        open_data("odd://nothing")
+    assert "or it is private: oddfs" in str(caught.value.hint)
+
+
 def test_slow_reads_overlap(tmp_path: Path, odd: type[Odd]) -> None:
     found = open_data(many(tmp_path))
     lock, inside, most = threading.Lock(), 0, 0
