@@ -184,7 +184,9 @@ def wrap_module(
     ValueError
         When `net` is no module, or `preprocess` is nothing that can be read.
     """
-    net = _unwrapped(net)
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
+    net = registry.unwrapped(net)
     check_initialized(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
@@ -211,18 +213,6 @@ def _check_names(classes: Sequence[str] | None, outputs: int | None) -> None:
         raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
     if classes is not None and outputs and len(classes) != outputs:
         raise ValueError(f"{len(classes)} names of classes for {outputs} outputs")
-
-
-def _unwrapped(net: Any) -> nn.Module:
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
-    while True:
-        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            net = net.module
-        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):  # torch.compile
-            net = net._orig_mod
-        else:
-            return net
 
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:

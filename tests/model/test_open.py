@@ -210,6 +210,16 @@ def test_a_factory_opens_and_its_first_convolution_sets_the_channels(code: Path)
     assert open_model(f"{code}:built", device="cpu").preprocess.channels == 1
 
 
+def test_what_a_factory_has_compiled_or_made_parallel_is_opened_bare(code: Path) -> None:
+    wraps = "\n\ndef compiled():\n    return torch.compile(small(), backend='eager')\n"
+    wraps += "\nparallel = nn.DataParallel(small())\n"
+    code.write_text(f"import torch\n{CODE}{wraps}")
+    names = [*dict(open_model(f"{code}:small", device="cpu").net.named_modules())]
+    for factory in ("compiled", "parallel"):
+        net = open_model(f"{code}:{factory}", device="cpu").net
+        assert [*dict(net.named_modules())] == names and type(net).__name__ == "Sequential"
+
+
 def test_the_text_of_a_factory_belongs_to_the_fingerprint(code: Path) -> None:
     before = open_model(f"{code}:small", device="cpu").fingerprint
     code.write_text(CODE.replace("nn.ReLU()", "nn.GELU()"))

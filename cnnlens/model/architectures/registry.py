@@ -120,7 +120,7 @@ def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], str]:
 def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:
     def make(**options: Any) -> nn.Module:
         if isinstance(factory, nn.Module):
-            return factory  # already built: as good as a callable that returns it
+            return unwrapped(factory)  # already built: as good as a callable that returns it
         try:
             net = factory(**options)
         except (Exception, SystemExit) as error:
@@ -133,9 +133,20 @@ def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]
                 f"{spec} returned {_kind(net)}, not an nn.Module",
                 "name a callable that returns the network",
             )
-        return net
+        return unwrapped(net)
 
     return make
+
+
+def unwrapped(net: nn.Module) -> nn.Module:
+    """Take a network out of what computes it in parallel, or compiled: the same numbers."""
+    while True:
+        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            net = net.module
+        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):  # torch.compile
+            net = net._orig_mod
+        else:
+            return net
 
 
 def _kind(thing: object) -> str:
