@@ -141,12 +141,12 @@ def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]
 def unwrapped(net: nn.Module) -> nn.Module:
     """Take a network out of what computes it in parallel, or compiled: the same numbers."""
     while True:
+        inner: Any = getattr(net, "_orig_mod", None)  # torch.compile's
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            net = net.module
-        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):  # torch.compile
-            net = net._orig_mod
-        else:
+            inner = net.module
+        if not isinstance(inner, nn.Module):
             return net
+        net = inner
 
 
 def _kind(thing: object) -> str:
