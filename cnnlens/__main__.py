@@ -8,8 +8,6 @@ import gc
 import os
 import sys
 
-from cnnlens.model.compiler_later import put_off
-
 
 def main() -> None:
     """Run the command line."""
@@ -18,6 +16,7 @@ def main() -> None:
     gc.set_threshold(20_000, 20, 20)
     try:
         from cnnlens.cli.app import main as run
+        from cnnlens.model.compiler_later import put_off
 
         put_off()
     except KeyboardInterrupt:

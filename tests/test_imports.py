@@ -228,7 +228,7 @@ def test_a_command_loads_no_more_than_it_needs(tmp_path):
     known = ["layers", str(tmp_path / "net.pt"), "-w", str(tmp_path / "other"), "-q"]
     ascent = ["visualize", *of[:2], str(tmp_path / "seen"), "-q", "-f", "conv2:0", "--no-page"]
     code = f"""
-from cnnlens.__main__ import put_off
+from cnnlens.model.compiler_later import put_off
 from cnnlens.cli.app import _run
 put_off()
 with contextlib.redirect_stdout(io.StringIO()):
