@@ -276,7 +276,8 @@ def check(
     screen.say(found.summary)
     if not found.ok:
         raise CnnlensError(
-            f"{folder} has {len(found.problems)} problem(s)", "each is listed above with its row"
+            f"{found.root} has {len(found.problems)} problem(s)",
+            "each is listed above with its row",
         )
 
 

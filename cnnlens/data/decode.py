@@ -190,6 +190,8 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error) or type(error).__name__
+    if isinstance(error, PermissionError):
+        return f"may not be read ({text})"
     return "truncated" if "truncated" in text.lower() else f"damaged ({text})"
 
 

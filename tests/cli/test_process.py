@@ -12,6 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
+import fsspec
 import pytest
 from PIL import Image
 
@@ -240,6 +241,9 @@ def test_data_list_make_check(tmp_path, monkeypatch):
     shown = cnnlens("data", "check", "shapes")
     assert shown.code == 1 and "00001.png" in shown.out
     assert cnnlens("data", "check", tmp_path / "nothing").code == 2
+    fsspec.filesystem("memory").pipe_file("/checked/1.png", b"no picture")
+    answer = cnnlens("data", "check", "memory://checked")
+    assert answer.error == "error: memory://checked has 1 problem(s)"
 
 
 def test_data_download_that_fails(tmp_path, monkeypatch):

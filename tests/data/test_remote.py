@@ -260,20 +260,29 @@ def test_reads_that_fail_now_and_then_are_tried_again(tmp_path: Path, odd: type[
     assert np.array_equal(mine.pixels, other.pixels)
 
 
-def test_an_image_that_always_fails_is_skipped_and_named(tmp_path: Path, odd: type[Odd]) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionResetError("the line broke"), "damaged (the line broke)"),
+        (PermissionError("Forbidden"), "may not be read (Forbidden)"),
+    ],
+)
+def test_an_image_that_always_fails_is_skipped_and_named(
+    tmp_path: Path, odd: type[Odd], error: OSError, said: str
+) -> None:
     address = many(tmp_path, 5)
     found = open_data(address)
     read = Odd.cat_file
 
     def cat_file(self: Odd, path: str, *args: Any, **more: Any) -> bytes:
         if path.endswith("03.png"):
-            raise ConnectionResetError("the line broke")
+            raise error
         return read(self, path, *args, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Odd, "cat_file", cat_file)
         (batch,) = batches(found, PREPROCESS, batch_size=9, workers=2)
-    assert batch.skipped == (("03.png", "damaged (the line broke)"),)
+    assert batch.skipped == (("03.png", said),)
     assert batch.indices.tolist() == [0, 1, 2, 4]
 
 
