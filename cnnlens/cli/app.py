@@ -120,11 +120,14 @@ def main() -> None:
     if not debug and not sys.warnoptions:
         warnings.filterwarnings("ignore", module=rf"({'|'.join(_WARNERS)})(\.|$)")
         warnings.filterwarnings("ignore", message=r".*Triggered internally at")  # torch, from C++
-    sys.exit(_run(arguments, debug))
+    status = _run(arguments, debug)
+    _insist(0)
+    sys.exit(status)
 
 
 def _listen() -> None:
     """Meet the signals that end a process, unless whoever started it has them ignored."""
+    sys.unraisablehook = _said_elsewhere
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         usual = (signal.SIG_DFL, signal.default_int_handler)
@@ -134,7 +137,33 @@ def _listen() -> None:
 
 def _terminate(number: int, frame: object) -> None:
     _heard.append(number)
+    _insist(_PATIENCE)
     raise Terminated(number)
+
+
+_PATIENCE = 1.0  # seconds after which a signal that had no effect is met again
+
+
+def _insist(seconds: float) -> None:
+    """Look again and again whether what was raised has been heard; 0: no longer."""
+    if hasattr(signal, "setitimer") and _heard:
+        signal.signal(signal.SIGALRM, _again)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+def _again(number: int, frame: object) -> None:
+    """Raise once more what a callback of C or a destructor has swallowed.
+
+    Who is handling an error already is on the way out, or tidies up: that is left in peace.
+    """
+    if _heard and sys.exc_info()[0] is None:
+        raise Terminated(_heard[0])
+
+
+def _said_elsewhere(unraisable: Any) -> None:
+    """Report errors that nobody can catch, but for a signal's: that is met again."""
+    if not isinstance(unraisable.exc_value, Terminated):
+        sys.__unraisablehook__(unraisable)
 
 
 @cache

@@ -177,6 +177,47 @@ def test_signals_while_extracting(slow, tmp_path, number, status):
     assert numbers(tmp_path / "ws", "last") == numbers(tmp_path / "fresh", "last")
 
 
+ODD = """
+import os, signal, time
+from pathlib import Path
+
+def end():
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+
+class Deaf:
+    def __del__(self):  # what is raised here goes nowhere
+        end()
+
+def deaf():
+    Deaf()
+    time.sleep(100)
+
+def busy():
+    try:
+        end()
+    finally:  # tidying up is left in peace
+        time.sleep(2.5)
+        Path(__file__).with_name("tidy").touch()
+"""
+
+
+@pytest.mark.parametrize("name", ["deaf", "busy"])
+def test_a_signal_that_a_destructor_swallows_ends_it_and_tidying_up_is_not_disturbed(
+    tmp_path, name
+):
+    (tmp_path / "odd.py").write_text(ODD)
+    began = time.monotonic()
+    run = warm.Process(warm.command, ("layers", f"{tmp_path / 'odd.py'}:{name}"), environment())
+    out, err = run.communicate(timeout=60)
+    assert time.monotonic() - began < 50
+    assert (run.returncode, out) == (143, "")
+    assert err.splitlines()[0] == "error: interrupted" and "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert (tmp_path / "tidy").exists() == (name == "busy")
+
+
 def test_two_at_once(slow, tmp_path):
     with hanging(slow, tmp_path) as run:
         second = cnnlens(*slow)
