@@ -156,7 +156,7 @@ def _again(number: int, frame: object) -> None:
 
     Who is handling an error already is on the way out, or tidies up: that is left in peace.
     """
-    if _heard and sys.exc_info()[0] is None:
+    if sys.exc_info()[0] is None:
         raise Terminated(_heard[0])
 
 

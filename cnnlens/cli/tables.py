@@ -28,7 +28,7 @@ def aligned(columns: Sequence[str], rows: Rows, title: str = "") -> str:
 def write_ruled(stream: TextIO, columns: Sequence[str], rows: Rows, title: str = "") -> None:
     """Write a table with rules, on a terminal: as several below each other where it is too wide.
 
-    Cells are broken between words and nowhere else; what cannot be broken may be wider.
+    Cells are broken between words, and in words that are very long; a path is whole however long.
     """
     from rich import box
     from rich.console import Console
@@ -54,6 +54,7 @@ def write_ruled(stream: TextIO, columns: Sequence[str], rows: Rows, title: str =
 
 
 _SHORT = 8  # a text of so many letters is one word: 27.7 %
+_LONG = 60  # a word of more letters is broken
 
 
 def _wide(widths: Sequence[int]) -> int:
@@ -64,10 +65,12 @@ def _least(column: Sequence[str]) -> int:
     """Say how narrow a column may become: words, short texts and paths stay whole."""
     from rich.cells import cell_len
 
-    def parts(text: str) -> list[str]:
-        return [text] if "/" in text or len(text) <= _SHORT else text.split(" ")
+    def of(text: str) -> int:
+        if "/" in text or len(text) <= _SHORT:
+            return cell_len(text)
+        return min(_LONG, max(map(cell_len, text.split(" "))))
 
-    return max(cell_len(part) for text in column for part in parts(text))
+    return max(map(of, column))
 
 
 def _side_by_side(least: Sequence[int], room: int) -> list[list[int]]:
@@ -79,9 +82,10 @@ def _side_by_side(least: Sequence[int], room: int) -> list[list[int]]:
             tables.append([0])
         tables[-1].append(at)
     if len(tables) > 1 and len(tables[-1]) == 2 and len(tables[-2]) > 2:
-        tables[-1].insert(
-            1, tables[-2].pop()
-        )  # none stands alone: it often belongs to its neighbour
+        # the last one does not stand alone: it often belongs to its neighbour
+        together = [0, tables[-2][-1], tables[-1][-1]]
+        if _wide([least[place] for place in together]) <= room:
+            tables[-2:] = [tables[-2][:-1], together]
     return tables
 
 

@@ -184,8 +184,6 @@ def wrap_module(
     ValueError
         When `net` is no module, or `preprocess` is nothing that can be read.
     """
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
     net = registry.unwrapped(net)
     check_initialized(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"

@@ -46,6 +46,23 @@ def test_no_column_stands_alone(monkeypatch):
     assert ["1", "conv2:1", "0.5"] in [line.split() for line in plain(out).splitlines()]
 
 
+def test_a_column_stands_alone_where_its_neighbour_leaves_no_room(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "44")
+    out = Terminal()
+    path = "photos/animals/cat/1.jpg"
+    write_ruled(out, ["unit", "p", "image", "like"], [(1, 0.0123, path, "features.12")])
+    lines = [line.split() for line in plain(out).splitlines()]
+    assert ["1", "0.0123", path] in lines and ["1", "features.12"] in lines
+    assert max(map(len, plain(out).splitlines())) <= 44
+
+
+def test_a_name_longer_than_the_terminal_is_broken(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    write_ruled(out, ["class", "n"], [("x" * 200, 3)])
+    assert max(map(len, plain(out).splitlines())) <= 80 and plain(out).count("x") == 200
+
+
 def test_what_is_to_be_copied_is_whole_on_its_line_however_long(monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     out = Terminal()

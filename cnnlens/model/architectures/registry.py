@@ -139,7 +139,15 @@ def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
-    """Take a network out of what computes it in parallel, or compiled: the same numbers."""
+    """Take a network out of what computes it in parallel, or compiled: the same numbers.
+
+    Raises
+    ------
+    ValueError
+        When it is no module.
+    """
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
     while True:
         inner: Any = getattr(net, "_orig_mod", None)  # torch.compile's
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
