@@ -50,7 +50,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'cnnlens needs Python 3.11 or newer: make PYTHON=python3.12 ...'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	-$(BIN)/python -m pip install --quiet --upgrade pip  # an old one finds what fits in twice the time
+	-$(BIN)/python -m pip install --quiet --upgrade pip  # an old one takes long to find what fits
 
 clean:
 	rm -rf $(VENV) build *.egg-info
