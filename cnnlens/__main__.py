@@ -15,10 +15,12 @@ def main() -> None:
     # they come, and once more at the end, takes as long as half of the import
     gc.set_threshold(20_000, 20, 20)
     try:
+        from cnnlens.cli.allocator import keep_freed
         from cnnlens.cli.app import main as run
         from cnnlens.model.compiler_later import put_off
 
         put_off()
+        keep_freed()
     except KeyboardInterrupt:
         sys.exit(130)
     try:

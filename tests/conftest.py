@@ -14,10 +14,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from cnnlens.cli.allocator import keep_freed
+
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-gc.set_threshold(20_000, 20, 20)  # as the command line: what is imported stays
+# as the command line: what is imported stays, and what tensors leave is kept for the next ones
+gc.set_threshold(20_000, 20, 20)
+keep_freed()
 
 
 @pytest.fixture(autouse=True, scope="session")

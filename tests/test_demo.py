@@ -49,7 +49,7 @@ def test_pictures_say_which_of_the_nine_kinds_they_show():
 def shown(tmp_path_factory):
     """The demo's one document, after the whole of it has run, on less than users are shown."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    words = ["demo", "--out", str(out), "--images", "135", "--epochs", "3", "--quiet"]
+    words = ["demo", "--out", str(out), "--images", "135", "--epochs", "2", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             demo,
@@ -121,7 +121,7 @@ def test_in_a_hurry_it_leaves_out_what_is_slow_and_says_so(shown, tmp_path, caps
     )  # fmt: skip
     for name in late:
         shutil.rmtree(out / "trained" / name)
-    words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "3"]
+    words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "_STEPS", {"visualize": 16, "fool": 8})  # half of them
         assert _run(words, debug=True) == 0

@@ -12,7 +12,10 @@ SHORTER = {
         '"animals", 240)': '"animals", 120)',
         "epochs=6": "epochs=2",
         '"epochs": 3': '"epochs": 1',
-    }
+    },
+    "dissection": {'"shapes", 180)': '"shapes", 90)', "chance=10": "chance=3"},
+    "is_this_label_true": {"epochs=6": "epochs=3"},
+    "model_in_memory": {"range(60)": "range(20)"},
 }
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples/notebooks").glob("*.ipynb"))
 

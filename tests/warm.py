@@ -15,14 +15,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-METHOD = "forkserver"
-CONTEXT = multiprocessing.get_context(METHOD)
+ROOT = Path(__file__).parents[1]
+CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.loaded", "tests.warm", "tests.activations.little"])
+
+
+def method() -> str:
+    """Say how processes start; their server begins here, where it finds what it is to import."""
+    with chdir(ROOT):
+        forkserver.ensure_running()
+    return "forkserver"
 
 
 class Process:
@@ -47,6 +55,7 @@ class Process:
         env: Mapping[str, str],
         ends: tuple[int, ...] = (),
     ) -> None:
+        method()
         pipes = [] if ends else [CONTEXT.Pipe(duplex=False) for _ in range(2)]
         given = [Connection(os.dup(end)) for end in ends] or [its for _, its in pipes]
         self._read = [mine for mine, _ in pipes]

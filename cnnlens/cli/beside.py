@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from cnnlens.cli.allocator import keep_freed
 from cnnlens.settings.run import cores
 
 
@@ -65,6 +66,7 @@ def _call(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one answers, and ends this one
     end_with_parent()
+    keep_freed()
     try:
         function(*arguments)
     except BaseException:

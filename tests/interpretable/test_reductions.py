@@ -71,7 +71,7 @@ def test_one_process_adds_up_nothing():
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
 def test_two_processes_of_half_the_minibatch_train_as_one_of_the_whole(tmp_path: Path):
-    processes.start_processes(half, (str(tmp_path),), nprocs=2, start_method=warm.METHOD)
+    processes.start_processes(half, (str(tmp_path),), nprocs=2, start_method=warm.method())
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     whole = net()
     expected = train(whole, whole, pictures())

@@ -259,7 +259,7 @@ def two_processes(folder, trains):
         port = free.getsockname()[1]
     arguments = (port, str(folder), trains)
     context = mp.start_processes(
-        _one_of_two, arguments, nprocs=2, join=False, start_method=warm.METHOD
+        _one_of_two, arguments, nprocs=2, join=False, start_method=warm.method()
     )
     for process in context.processes:
         process.join(60)

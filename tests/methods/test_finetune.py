@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +22,8 @@ from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from tests.cli.runner import cnnlens as command
-from tests.cli.runner import environment, warm_process
+from tests.cli.runner import warm_process
+from tests.cli.together import end, start
 
 SMALL = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3)
 QUICK = {"method": "none", "epochs": 2, "batch_size": 8}
@@ -266,17 +264,13 @@ def test_with_patience_the_checkpoint_says_the_epoch_of_its_weights(photos, tmp_
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_of_two_processes_one_speaks_and_writes(photos, tmp_path):
-    run = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
-    arguments = [*run, "-m", "cnnlens", *words(photos, tmp_path / "new.pt", "--json")]
-    env = environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
-    done = subprocess.run(
-        [str(word) for word in arguments],
-        capture_output=True, text=True, env={**env, "PATH": os.environ["PATH"]}, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)  # one document, not two
+    (code, out, err), (other, *silent) = end(
+        start(2, *words(photos, tmp_path / "new.pt", "--json"))
+    )
+    assert (code, other, silent) == (0, 0, ["", ""]), err
+    document = json.loads(out)  # one document, not two
     assert document == json.loads((tmp_path / "new.json").read_text())
-    assert done.stderr.count("icnn: 20 images, 2 epochs") == 1
+    assert err.count("icnn: 20 images, 2 epochs") == 1
     assert cnnlens.open_model(str(tmp_path / "new.pt")).classes == ["blue", "red"]
 
 

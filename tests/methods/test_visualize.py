@@ -98,17 +98,17 @@ ASCENTS = {
 
 @pytest.mark.parametrize("name", ASCENTS)
 def test_a_stopped_ascent_goes_on_and_ends_with_the_same_bytes(net, tmp_path, steps, name):
-    words = ["-f", "conv2:0-2", "--logit", "b", "--steps", 80, "--raw", *ASCENTS[name]]
+    words = ["-f", "conv2:0-2", "--logit", "b", "--steps", 40, "--raw", *ASCENTS[name]]
     assert run(net, tmp_path / "whole", *words).code == 0
-    steps(70)
+    steps(35)
     stopped = tmp_path / "stopped"
     assert run(net, stopped, *words).code == 130
     assert not list(stopped.rglob("*.png"))
     made = steps()
     answer = run(net, stopped, *words)
     assert answer.code == 0, answer.err
-    assert made == [*range(65, 81), *range(1, 81)]  # the units from where they were, then the class
-    assert "3 of them from step 64 on" in answer.err
+    assert made == [*range(33, 41), *range(1, 41)]  # the units from where they were, then the class
+    assert "3 of them from step 32 on" in answer.err
     one, two = (files(tmp_path / space / "visualize") for space in ("whole", "stopped"))
     assert one == two
 
