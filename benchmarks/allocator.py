@@ -11,7 +11,6 @@ stands beside.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -84,5 +83,4 @@ def measured(name: str, passes: str, way: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     main()

@@ -2,7 +2,7 @@
 
 A network's maps take tens of megabytes each and live for one layer. glibc hands blocks of that size
 back to the system when they are freed and asks for them anew a layer later; the system then clears
-every page of them, which on a CPU takes up to half as long as computing what goes into them.
+every page of them, which on a CPU can take as long as computing what goes into them.
 """
 
 from __future__ import annotations
