@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -41,7 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several processes a core, in turn; what it starts shares it."""
+    """Give each of several processes a core, in turn; what it starts shares it.
+
+    In the background of a script Ctrl-C is not heard, nor by what is started there: here it is.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     number = getattr(config, "workerinput", {}).get("workerid", "")[2:]
     if number and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
