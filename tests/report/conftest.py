@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .fake_workspace import make_workspace
+from cnnlens.methods import sections
+from cnnlens.report.page import write_report
+
+from .browser import HOSTILE, Seen, launched
+from .fake_workspace import LABELS, make_evolution, make_workspace
 
 
 @pytest.fixture
@@ -17,3 +22,47 @@ def read_only_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `workspace`, shared by tests that only look."""
     root = tmp_path_factory.mktemp("shared") / "cnnlens-out"
     return make_workspace(root, {"features.12": 40, "features.9": 24})
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator:
+    """One for all; it is gone before tests of other folders run, which have loops of their own."""
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        chromium = launched(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("small") / "cnnlens-out"
+    labels = {**LABELS, "object": [*LABELS["object"], HOSTILE, "собака:犬 %41#"]}
+    make_workspace(root, {"features.12": 60, "module:conv1": 24}, labels=labels, images=4)
+    make_evolution(root, "features.12", [7, 3, 11])
+    return write_report(root, sections())
+
+
+@pytest.fixture
+def visit(browser) -> Iterator:
+    contexts = []
+
+    def open_page(path: Path, hash: str = "", **options) -> Seen:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **options))
+        seen = Seen(contexts[-1].new_page(), path)
+        seen.page.set_default_timeout(15_000)
+        seen.page.on("console", lambda message: seen.complaints.append(message.text))
+        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen.page.goto(path.as_uri() + hash)
+        opened.append(seen)
+        return seen
+
+    opened: list[Seen] = []
+    yield open_page
+    for seen in opened:
+        assert seen.complaints == []
+        assert seen.page.evaluate("window.hacked") is None
+        assert not [url for url in seen.requests if not url.startswith(("file:", "data:"))]
+    for context in contexts:
+        context.close()

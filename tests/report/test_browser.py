@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,15 +11,10 @@ from cnnlens.methods import sections
 from cnnlens.report import html as pages
 from cnnlens.report.page import write_report
 
-from .fake_workspace import LABELS, make_evolution, make_workspace
+from .browser import HOSTILE, needs_browser, table
+from .fake_workspace import make_workspace
 
-playwright_api = pytest.importorskip("playwright.sync_api")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-
-HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-
+pytestmark = needs_browser
 
 # Contrast of every piece of text with the first ground behind it that is not transparent.
 CONTRASTS = """() => {
@@ -45,97 +37,6 @@ CONTRASTS = """() => {
         return [(a + 0.05) / (b + 0.05), node.className + ": " + node.textContent.slice(0, 30)];
     });
 }"""
-
-
-@dataclass
-class Seen:
-    """A page that is open, and what it did that it should not."""
-
-    page: object
-    report: Path
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def __getattr__(self, name: str):
-        return getattr(self.page, name)
-
-    def units(self) -> list[int]:
-        """Units in the list's order; those at its top are in the page in the same order."""
-        found = self.page.evaluate("allUnits.list.shown.map((one) => one.unit)")
-        rows = self.page.locator(".units-table a.number").all_text_contents()
-        assert rows and [int(text) for text in rows] == found[: len(rows)]
-        return found
-
-    def table_of(self, layer: str = "features.12") -> Seen:
-        """Look at the table of one layer's units."""
-        self.page.get_by_label("Layer", exact=True).select_option(label=layer)
-        self.page.get_by_role("button", name="Table").click()
-        self.page.get_by_label("Order").select_option(label="highest IoU first")
-        count = f"{len(table(self.report, layer))} of"
-        self.until(f"document.querySelector('output').textContent.startsWith('{count}')")
-        return self
-
-    def until(self, expression: str) -> None:
-        """Wait for an expression; the page's own policy forbids what playwright waits with."""
-        for _ in range(150):
-            if self.page.evaluate(expression):
-                return
-            self.page.wait_for_timeout(100)
-        raise AssertionError(f"never true: {expression}")
-
-    def title(self) -> str:
-        return self.page.locator("#panel-title").inner_text()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("small") / "cnnlens-out"
-    labels = {**LABELS, "object": [*LABELS["object"], HOSTILE, "собака:犬 %41#"]}
-    make_workspace(root, {"features.12": 60, "module:conv1": 24}, labels=labels, images=4)
-    make_evolution(root, "features.12", [7, 3, 11])
-    return write_report(root, sections())
-
-
-@pytest.fixture
-def visit(browser) -> Iterator:
-    contexts = []
-
-    def open_page(path: Path, hash: str = "", **options) -> Seen:
-        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **options))
-        seen = Seen(contexts[-1].new_page(), path)
-        seen.page.set_default_timeout(15_000)
-        seen.page.on("console", lambda message: seen.complaints.append(message.text))
-        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        seen.page.on("request", lambda request: seen.requests.append(request.url))
-        seen.page.goto(path.as_uri() + hash)
-        opened.append(seen)
-        return seen
-
-    opened: list[Seen] = []
-    yield open_page
-    for seen in opened:
-        assert seen.complaints == []
-        assert seen.page.evaluate("window.hacked") is None
-        assert not [url for url in seen.requests if not url.startswith(("file:", "data:"))]
-    for context in contexts:
-        context.close()
-
-
-def table(report: Path, layer: str = "features.12") -> list[dict]:
-    import csv
-
-    path = report.parent / "dissect" / layer / "units.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def best_first(report: Path, layer: str = "features.12") -> list[int]:

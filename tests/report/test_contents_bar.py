@@ -14,10 +14,9 @@ from cnnlens.report.figures import new_figure, save_figure
 from cnnlens.report.page import write_report
 from cnnlens.report.sheet import Apart, Picture, Row, save_png, sheet
 
-from . import test_browser
+from .browser import needs_browser
 
-pytestmark = test_browser.pytestmark
-browser, small, visit = test_browser.browser, test_browser.small, test_browser.visit
+pytestmark = needs_browser
 
 HERE = "document.querySelector('.contents [aria-current]')?.textContent"
 

@@ -8,13 +8,13 @@ import pytest
 
 from cnnlens.report.site import write_site
 
+from .browser import needs_browser
 from .fake_workspace import make_workspace
-from .test_browser import BROWSER, browser, visit
 from .test_site import photos
 from .test_units import respond
 
-__all__ = ["browser", "photos", "visit"]  # fixtures
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+__all__ = ["photos"]  # a fixture
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from cnnlens.report.unit_files import listed_rows, read_units, write_pictured, w
 from cnnlens.report.units import units as section
 from cnnlens.settings import UnitsSettings
 from tests.measure.test_units import Maps
+
+from .browser import needs_browser
 
 SIDE = 32
 HALF = (0.5, 0.5, 0.5)
@@ -169,86 +170,63 @@ def test_damaged_tables_are_named(workspace: Path) -> None:
         read_units(folder)
 
 
-BROWSER = next(
-    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
-)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-def test_tiles_are_sorted_searched_and_opened(workspace: Path) -> None:
-    api = pytest.importorskip("playwright.sync_api")
+@needs_browser
+def test_tiles_are_sorted_searched_and_opened(workspace: Path, visit) -> None:
     page = write_report(workspace, sections())
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab = browser.new_page()
-        wrong: list[str] = []
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
-        tab.goto(page.as_uri())
-        names = "[...document.querySelectorAll('.tile b')].map((b) => b.textContent)"
-        assert tab.evaluate(names) == ["0", "1"]  # the dead one is hidden
-        tab.select_option("[aria-label=Order]", label="by number")
-        tab.check(".controls input[type=checkbox]")
-        tab.wait_for_selector(".tile >> nth=2")
-        assert tab.evaluate(names) == ["0", "1", "2"]
-        tab.focus(".tile")
-        tab.keyboard.press("ArrowRight")
-        assert tab.evaluate("document.activeElement.getAttribute('href')") == "#unit=conv5:1"
-        tab.keyboard.press("/")
-        tab.keyboard.type("1")
-        tab.wait_for_selector(".tile >> nth=1", state="detached")
-        tab.click(".tile")
-        assert tab.inner_text("#panel h2") == "Unit 1"
-        assert tab.evaluate("location.hash") == "#unit=conv5:1"
-        cells = (
-            "[...document.querySelectorAll('.nine svg.see')].map((s) => s.getAttribute('viewBox'))"
-        )
-        crops = tab.evaluate(cells)
-        assert len(crops) == 3 and crops[0] == "0 0 8 8"
-        tab.keyboard.press("c")
-        assert set(tab.evaluate(cells)) == {"0 0 32 32"}
-        tab.keyboard.press("m")
-        assert tab.evaluate("document.querySelectorAll('.nine .masked .mask').length") == 3
-        outline = tab.evaluate("document.querySelector('.nine .mask').getAttribute('d')")
-        there = re.findall(r"[\d.]+,[\d.]+", top_of(workspace, 1).outline())
-        assert sorted(re.findall(r"[\d.]+,[\d.]+", outline)) == sorted(there)
-        copied = "plainOf(panel_unit, panel_unit.layer.opened(panel_unit))"
-        copied = copied.replace("panel_unit", "allUnits.find('conv5', 1)")
-        head, values = tab.evaluate(f"csvOf({copied}[0])").strip().split("\n")
-        row = dict(zip(head.split(","), values.split(","), strict=True))
-        assert (row["layer"], row["unit"], row["peak_max"]) == ("conv5", "1", "2")
-        top = tab.evaluate(f"{copied}[1].top[0]")
-        assert top == {"image": "2.png", "peak": 2, "place": [0, 0]}
-        tab.click("#panel .nine a")
-        assert tab.inner_text("#panel h2") == "2.png"
-        assert "Units that fire most" in tab.inner_text("#panel")
-        tab.goto(f"{page.as_uri()}#unit=conv5:2")
-        tab.wait_for_selector("#panel[open]")
-        assert "never above 0" in tab.inner_text("#panel")
-        browser.close()
-    assert wrong == []
+    tab = visit(page).page
+    names = "[...document.querySelectorAll('.tile b')].map((b) => b.textContent)"
+    assert tab.evaluate(names) == ["0", "1"]  # the dead one is hidden
+    tab.select_option("[aria-label=Order]", label="by number")
+    tab.check(".controls input[type=checkbox]")
+    tab.wait_for_selector(".tile >> nth=2")
+    assert tab.evaluate(names) == ["0", "1", "2"]
+    tab.focus(".tile")
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate("document.activeElement.getAttribute('href')") == "#unit=conv5:1"
+    tab.keyboard.press("/")
+    tab.keyboard.type("1")
+    tab.wait_for_selector(".tile >> nth=1", state="detached")
+    tab.click(".tile")
+    assert tab.inner_text("#panel h2") == "Unit 1"
+    assert tab.evaluate("location.hash") == "#unit=conv5:1"
+    cells = "[...document.querySelectorAll('.nine svg.see')].map((s) => s.getAttribute('viewBox'))"
+    crops = tab.evaluate(cells)
+    assert len(crops) == 3 and crops[0] == "0 0 8 8"
+    tab.keyboard.press("c")
+    assert set(tab.evaluate(cells)) == {"0 0 32 32"}
+    tab.keyboard.press("m")
+    assert tab.evaluate("document.querySelectorAll('.nine .masked .mask').length") == 3
+    outline = tab.evaluate("document.querySelector('.nine .mask').getAttribute('d')")
+    there = re.findall(r"[\d.]+,[\d.]+", top_of(workspace, 1).outline())
+    assert sorted(re.findall(r"[\d.]+,[\d.]+", outline)) == sorted(there)
+    copied = "plainOf(panel_unit, panel_unit.layer.opened(panel_unit))"
+    copied = copied.replace("panel_unit", "allUnits.find('conv5', 1)")
+    head, values = tab.evaluate(f"csvOf({copied}[0])").strip().split("\n")
+    row = dict(zip(head.split(","), values.split(","), strict=True))
+    assert (row["layer"], row["unit"], row["peak_max"]) == ("conv5", "1", "2")
+    top = tab.evaluate(f"{copied}[1].top[0]")
+    assert top == {"image": "2.png", "peak": 2, "place": [0, 0]}
+    tab.click("#panel .nine a")
+    assert tab.inner_text("#panel h2") == "2.png"
+    assert "Units that fire most" in tab.inner_text("#panel")
+    tab.goto(f"{page.as_uri()}#unit=conv5:2")
+    tab.wait_for_selector("#panel[open]")
+    assert "never above 0" in tab.inner_text("#panel")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-def test_a_dissected_unit_shows_both(tmp_path: Path, photos: ImageSet) -> None:
-    api = pytest.importorskip("playwright.sync_api")
+@needs_browser
+def test_a_dissected_unit_shows_both(tmp_path: Path, photos: ImageSet, visit) -> None:
     from .fake_workspace import make_workspace
 
     make_workspace(tmp_path / "ws", {"conv5": 5}, images=4)
     respond(tmp_path / "ws", photos)
     page = write_report(tmp_path / "ws", sections())
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab = browser.new_page()
-        wrong: list[str] = []
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
-        tab.goto(f"{page.as_uri()}#unit=conv5:1")
-        heads = "[...document.querySelectorAll('#panel h3')].map((one) => one.textContent)"
-        found = tab.evaluate(heads)
-        above = "Where it is above its threshold, on labelled images"
-        assert found.index("Highest peaks") < found.index(above) < found.index("Its best concepts")
-        assert "runner-up" in tab.inner_text("#panel")
-        tab.goto(f"{page.as_uri()}#unit=conv5:4")  # of which nothing but the dissection is known
-        tab.wait_for_timeout(200)
-        assert "Highest peaks" not in tab.evaluate(heads)
-        browser.close()
-    assert wrong == []
+    tab = visit(page, "#unit=conv5:1").page
+    heads = "[...document.querySelectorAll('#panel h3')].map((one) => one.textContent)"
+    found = tab.evaluate(heads)
+    above = "Where it is above its threshold, on labelled images"
+    assert found.index("Highest peaks") < found.index(above) < found.index("Its best concepts")
+    assert "runner-up" in tab.inner_text("#panel")
+    tab.goto(f"{page.as_uri()}#unit=conv5:4")  # of which nothing but the dissection is known
+    tab.wait_for_timeout(200)
+    assert "Highest peaks" not in tab.evaluate(heads)

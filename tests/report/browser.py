@@ -1,0 +1,69 @@
+"""Pages in a real browser, and what they do there that they should not."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_FOUND = next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+
+needs_browser = pytest.mark.skipif(_FOUND is None, reason="no Chromium is installed")
+
+
+def launched(playwright):
+    """Start the installed one."""
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    return playwright.chromium.launch(executable_path=_FOUND, args=arguments)
+
+
+@dataclass
+class Seen:
+    """A page that is open, and what it did that it should not."""
+
+    page: object
+    report: Path
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str):
+        return getattr(self.page, name)
+
+    def units(self) -> list[int]:
+        """Units in the list's order; those at its top are in the page in the same order."""
+        found = self.page.evaluate("allUnits.list.shown.map((one) => one.unit)")
+        rows = self.page.locator(".units-table a.number").all_text_contents()
+        assert rows and [int(text) for text in rows] == found[: len(rows)]
+        return found
+
+    def table_of(self, layer: str = "features.12") -> Seen:
+        """Look at the table of one layer's units."""
+        self.page.get_by_label("Layer", exact=True).select_option(label=layer)
+        self.page.get_by_role("button", name="Table").click()
+        self.page.get_by_label("Order").select_option(label="highest IoU first")
+        count = f"{len(table(self.report, layer))} of"
+        self.until(f"document.querySelector('output').textContent.startsWith('{count}')")
+        return self
+
+    def until(self, expression: str) -> None:
+        """Wait for an expression; the page's own policy forbids what playwright waits with."""
+        for _ in range(150):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"never true: {expression}")
+
+    def title(self) -> str:
+        return self.page.locator("#panel-title").inner_text()
+
+
+def table(report: Path, layer: str = "features.12") -> list[dict]:
+    path = report.parent / "dissect" / layer / "units.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
