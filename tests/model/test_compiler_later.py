@@ -4,23 +4,51 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-TAKES = """
-import sys
-from cnnlens.model.compiler_later import imported
+import pytest
+
+# A process that has PyTorch and nothing else; for every code that it reads it forks one that runs
+# it, and says whether that went well.
+SERVER = """
+import os, sys
+import torch
+for line in sys.stdin:
+    out, code = eval(line)
+    if not os.fork():
+        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT), 1)
+        exec(code, {})
+        sys.stdout.flush()
+        os._exit(0)
+    print(os.wait()[1], flush=True)
 """
+TAKES = "import sys\nfrom cnnlens.model.compiler_later import imported\n"
 
 
-def told(code: str, *folders: Path, last: int = 1) -> str:
-    """What a fresh process prints last, in so many lines."""
-    code = f"import sys; sys.path[:0] = {[str(one) for one in folders]!r}\n{TAKES}\n{code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return "\n".join(done.stdout.splitlines()[-last:])
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", SERVER], text=True, **ends) as running:
+        yield running
 
 
-def test_torchvision_comes_without_it_and_has_its_function_when_it_is_called():
+@pytest.fixture
+def told(server, tmp_path):
+    """The last line that a process prints which has nothing but PyTorch."""
+
+    def run(code: str) -> str:
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as out:
+            before = f"{TAKES}sys.path.insert(0, {str(tmp_path)!r})\n"
+            print(repr((out.name, before + code)), file=server.stdin, flush=True)
+            assert server.stdout.readline() == "0\n"  # what went wrong it has said itself
+            return out.read().splitlines()[-1]
+
+    return run
+
+
+def test_torchvision_comes_without_it_and_has_its_function_when_it_is_called(told):
     assert (
         told("""
 before = imported("torchvision.models").resnet18 and "torch._dynamo" in sys.modules
@@ -42,32 +70,26 @@ NEEDS = (
 )
 
 
-def test_a_version_that_needs_the_compiler_at_once_is_given_it(tmp_path: Path) -> None:
+def test_a_version_that_needs_the_compiler_at_once_is_given_it(told, tmp_path: Path) -> None:
     for number, needs in enumerate(NEEDS):
         (tmp_path / f"needing{number}.py").write_text(needs)
-    # each in a process of its own, forked from one that has PyTorch
-    assert told(f"""
-import os, torch
-for number in range({len(NEEDS)}):
-    if not os.fork():
-        found = imported(f"needing{{number}}").found
-        print(type(found).__name__, type(sys.modules["torch._dynamo.utils"]).__name__, flush=True)
-        os._exit(0)
-    assert os.wait()[1] == 0
-""", tmp_path, last=len(NEEDS)) == "\n".join(["bool module"] * len(NEEDS))  # fmt: skip
+        assert told(f"""
+found = imported("needing{number}").found
+print(type(found).__name__, type(sys.modules["torch._dynamo.utils"]).__name__)
+""") == "bool module"  # fmt: skip
 
 
-def test_what_cannot_be_imported_is_said_as_ever(tmp_path: Path) -> None:
+def test_what_cannot_be_imported_is_said_as_ever(told, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nonesuch")
     assert told("""
 try:
     imported("broken")
 except ImportError as error:
     print(error, "torch._dynamo" in sys.modules)
-""", tmp_path) == "No module named 'nonesuch' False"  # fmt: skip
+""") == "No module named 'nonesuch' False"  # fmt: skip
 
 
-def test_optimizers_and_process_groups_do_without_it_and_who_compiles_is_given_it(tmp_path: Path):
+def test_optimizers_and_process_groups_do_without_it_and_who_compiles_is_given_it(told):
     assert told("""
 from cnnlens.__main__ import main
 sys.argv[1:] = ["--version"]
@@ -97,4 +119,4 @@ before = "torch._dynamo.eval_frame" in sys.modules
 doubled = torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(2))
 after = "torch._dynamo.eval_frame" in sys.modules
 print(before, doubled.tolist(), after, without == [steps(rule) for rule in rules])
-""", tmp_path) == "False [2.0, 2.0] True True"  # fmt: skip
+""") == "False [2.0, 2.0] True True"  # fmt: skip
