@@ -175,21 +175,19 @@ def test_the_page_ends_with_an_ordinary_and_an_interpretable_network(shown):
 def test_nothing_to_share_names_a_folder_of_this_machine(shown, tmp_path):
     out = tmp_path / "demo"  # others look at what the tour itself has left
     shutil.copytree(shown[0], out)
-    workspace, photo = (
-        ["-w", str(out / "trained"), "-q"],
-        str(out / "shapes/images/shapes/00003.png"),
-    )
+    photo = str(out / "shapes/images/shapes/00003.png")
     model = str(out / "trained.pt")
     for words in (
-        ["units", model, "-d", str(out / "kinds"), "-l", "conv3"],
-        ["outliers", model, "-d", str(out / "kinds"), "-l", "conv3"],
-        ["deconv", model, "-f", "conv3:1", "-i", photo],
-        ["cam", model, "-i", photo, "--method", "gradcam"],
-        ["fool", model, "-i", photo, "--steps", "2"],
-        ["style", model, "--content", photo, "--style", photo, "--steps", "2"],
+        ["units", model, "-d", str(out / "kinds"), "-l", "conv3", "--no-page"],
+        ["outliers", model, "-d", str(out / "kinds"), "-l", "conv3", "--no-page"],
+        ["deconv", model, "-f", "conv3:1", "-i", photo, "--no-page"],
+        ["cam", model, "-i", photo, "--method", "gradcam", "--no-page"],
+        ["fool", model, "-i", photo, "--steps", "2", "--no-page"],
+        ["style", model, "--content", photo, "--style", photo, "--steps", "2", "--no-page"],
+        ["report"],  # once, over all of it
         ["report", "--site", str(out / "site")],
     ):
-        assert _run([*words, *workspace], debug=True) == 0
+        assert _run([*words, "-w", str(out / "trained"), "-q"], debug=True) == 0
     texts = ("*.html", "*.json", "*.csv", "*.svg", "*.js", "*.css", "*.nwk", "*.txt")
     files = {path for pattern in texts for path in out.rglob(pattern)}
     files -= set(out.rglob("workspace.json"))  # which opens model and data again
