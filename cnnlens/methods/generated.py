@@ -228,12 +228,14 @@ class OfGenerator(Nothing):
     def _open_foreign(self, spec: str) -> None:
         """Build it; what its codes may be, photos say."""
         from cnnlens.model.architectures import registry
+        from cnnlens.model.architectures.own_code import printed
         from cnnlens.model.model import fingerprint
         from cnnlens.synthesize.generator import fitted
 
         study, model = self.study, self.study.model
         architecture = registry.architecture(spec)
         net = architecture.make().to(model.device)
+        code = architecture.source and architecture.source + printed(net)
         photos = self.data or study.photos()
         if photos is None:
             raise UsageError(
@@ -250,7 +252,7 @@ class OfGenerator(Nothing):
         self.photos = images
         self.made_from = study.key(
             self.layer,
-            generator=fingerprint(spec, net, architecture.source),
+            generator=fingerprint(spec, net, code),
             data=photos.fingerprint,
             between=list(self.value.between),
         )

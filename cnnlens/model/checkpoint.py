@@ -157,7 +157,7 @@ def _built(path: Path, content: Mapping[str, Any]) -> Opened:
     opened.classes = None if classes is None else [str(c) for c in classes]
     opened.classes_source = "" if classes is None else "the checkpoint's classes"
     opened.surgery = [plan.as_dict() for plan in plans]
-    opened.source += "".join(str(plan) for plan in plans)  # a mask's position is in no state dict
+    opened.decides("".join(map(str, plans)))  # a mask's position is in no state dict
     return opened
 
 

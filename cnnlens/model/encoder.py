@@ -13,7 +13,8 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
-from cnnlens.model.architectures.registry import is_factory, load_factory, reason_of
+from cnnlens.model.architectures.own_code import importing
+from cnnlens.model.architectures.registry import folder_of, is_factory, load_factory, reason_of
 from cnnlens.model.encoder_folders import open_folder
 
 _PROBE = "a photo of a dog"
@@ -96,11 +97,12 @@ def open_encoder(spec: str) -> Encoder:
             f"--encoder {spec} is neither a folder nor a factory",
             f"a folder of transformers or open_clip, or file.py:factory; {_HINT}",
         )
-    factory, source = load_factory(spec, "two callables")
+    factory, code = load_factory(spec, "two callables")
     try:
-        made = factory()
+        with importing(folder_of(spec)):
+            made = factory()
     except (Exception, SystemExit) as error:
         raise CnnlensError(f"{spec} failed: {reason_of(error)}", _HINT) from error
     if not (isinstance(made, (tuple, list)) and len(made) == 2 and all(map(callable, made))):
         raise CnnlensError(f"{spec} returned a {type(made).__name__}", _HINT)
-    return Encoder(spec, source, made[0], made[1])
+    return Encoder(spec, code.text, made[0], made[1])

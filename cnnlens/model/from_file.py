@@ -14,6 +14,7 @@ import torch
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.architectures import Opened, count_outputs, described, registry
+from cnnlens.model.architectures.own_code import code_of_classes
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -32,6 +33,8 @@ from cnnlens.model.fit import Fit, build
 from cnnlens.model.hub import folder_of, open_folder, read_parts
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.recognise import held_against, recognise
+
+PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
 
 
 def open_file(
@@ -87,7 +90,10 @@ def _network_in(content: Any, path: Path, arch: str | None, weights: str | None)
     module = find_module(content)
     if module is not None and arch is None and weights is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        return with_names(Opened(module, f"pickle:{kind}", notes=[f"unpickled {kind}"]), content)
+        opened = Opened(module, f"{PICKLED}{kind}", notes=[f"unpickled {kind}"])
+        code = code_of_classes(module)
+        opened.source, opened.source_before = code.text, code.before
+        return with_names(opened, content)
     refuse_unfinished(path, content)
     entries = find_entries(content)
     if not entries:
@@ -163,7 +169,7 @@ def _from_state(state: State, path: Path, arch: str | None, hint: str | None = N
         notes.append(f"its first convolution takes {count}")
     notes += _number_types(view.state)
     opened = described(found.architecture, net, [*notes, *extra])
-    opened.source += "".join(change.said for change in found.changes)
+    opened.decides("".join(change.said for change in found.changes))
     return _recorded(opened, view, found, merged, extra)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,6 +39,10 @@ class Model:
         said it begins with "assumed".
     fingerprint : str
         Hash of architecture and weights: equal fingerprints, equal network.
+    fingerprint_before : callable or None
+        What an earlier version of cnnlens gave it, of a network of a user's own code.
+    code : str
+        Its fingerprint of today, where it goes by the earlier one, as its workspace does.
     batch : int or None
         The only batch size it accepts (an exported program with a static shape), else None.
     notes : list of str
@@ -65,6 +70,8 @@ class Model:
     preprocess: Preprocess
     classes: list[str] | None
     fingerprint: str
+    fingerprint_before: Callable[[], str] | None = None
+    code: str = ""
     batch: int | None = None
     notes: list[str] = field(default_factory=list)
     surgery: list[dict[str, Any]] = field(default_factory=list)

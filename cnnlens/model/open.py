@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from cnnlens.model.architectures import (
     timm,
     torchvision,
 )
+from cnnlens.model.architectures.own_code import printed
 from cnnlens.model.class_names import imagenet_classes, imagenet_synsets, read_classes
 from cnnlens.model.classes import count_scores
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
-from cnnlens.model.from_file import open_file
+from cnnlens.model.from_file import PICKLED, open_file
 from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
@@ -105,14 +106,17 @@ def _as_model(
     net = net.eval().requires_grad_(False)
     if opened.headless:
         net.register_forward_hook(as_features)
-    mark = fingerprint(_from_anywhere(opened.arch), net, opened.source)
+    arch, source, before = _from_anywhere(opened.arch), opened.source, opened.source_before
+    if registry.is_factory(opened.arch) or opened.arch.startswith(PICKLED):
+        source += printed(net)  # what its code may have read elsewhere: a dilation, a rate
     return Model(
         net=net.to(place),
         spec=spec,
         arch=opened.arch,
         preprocess=preprocess,
         classes=opened.classes,
-        fingerprint=mark,
+        fingerprint=fingerprint(arch, net, source),
+        fingerprint_before=None if before is None else partial(fingerprint, arch, net, before),
         batch=opened.batch,
         notes=[*opened.notes, *notes],
         surgery=list(opened.surgery),
@@ -189,7 +193,7 @@ def wrap_module(
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
     _check_names(classes, count_outputs(net))
-    source = re.sub(r" at 0x[0-9a-f]+", "", repr(net))  # what no state dict says: strides, sizes
+    source = printed(net)
     model = Model(
         net=net,
         spec=kind,

@@ -111,7 +111,7 @@ class Checkpoints:
         from cnnlens.model.open import open_model
 
         model = open_model(spec, device=self._study.run.device, **self._options)
-        return model.computing(self._study.run.precision)
+        return self._study.workspace.known_as(model).computing(self._study.run.precision)
 
     def _settle(self, notes: Sequence[str]) -> None:
         """Let the study be about one of them; say what was assumed, and the order."""

@@ -70,7 +70,7 @@ class Network:
         # what was said of this model before still holds
         self.options = self.opening.as_arguments(known)
         model = open_model(spec, device=self.run.device, **self.options)
-        model = model.computing(self.run.precision)
+        model = self.workspace.known_as(model).computing(self.run.precision)
         before = model.classes
         if self.options["classes"] is None:
             model = recalled(model)

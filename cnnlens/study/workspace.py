@@ -133,6 +133,8 @@ class Workspace:
             "classes_source": model.classes_source,
             "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
         }
+        if model.code:
+            entry["code"] = model.code
         if getattr(model, "lent_to", None) is not None:
             kept = {**options, "head": model.head}
             entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
@@ -142,6 +144,18 @@ class Workspace:
         elif known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
             self._replace(known, entry, force)
         self.document["model"] = entry
+
+    def known_as(self, model: Model) -> Model:
+        """Let a network of a user's own code go by the fingerprint that an earlier version of
+        cnnlens gave it here, as long as its code stays what it is.
+        """
+        known = self.document["model"] or {}
+        own, before = known.get("fingerprint"), model.fingerprint_before
+        if own in (None, model.fingerprint) or before is None:
+            return model
+        if model.fingerprint != known["code"] if "code" in known else before() != own:
+            return model
+        return replace(model, fingerprint=own, code=model.fingerprint)
 
     def knows(self, model: Model) -> bool:
         """Whether `model` is the one that this workspace is about."""
@@ -166,6 +180,8 @@ class Workspace:
         if self.has_results() and not force:
             same = known.get("fingerprint") == entry["fingerprint"]
             what = "another preprocessing" if same else f"another model ({known.get('spec')})"
+            if not same and known.get("spec") == entry["spec"]:
+                what = f"another model: {entry['spec']} has other code or weights since"
             raise CnnlensError(
                 f"the workspace {self.path} holds results of {what}",
                 "use another workspace with -w DIR, or clear them with --force",

@@ -25,6 +25,7 @@ def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> Simpl
         spec=spec,
         arch="zoo:net",
         fingerprint=fingerprint,
+        code="",
         preprocess=used,
         classes=["x"],
         classes_source="given",

@@ -49,7 +49,9 @@ class Architecture:
     lazy : bool
         Whether it can be built without memory and then be given its weights.
     source : str
-        What else decides how it computes (the text of a factory's file), for the fingerprint.
+        What else decides how it computes (a factory's code), for the fingerprint.
+    source_before : str or None
+        As earlier fingerprints had it, where another counts now and both say the same.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Architecture:
     finish: Callable[[nn.Module], list[str]] = field(default=lambda net: [])
     lazy: bool = False
     source: str = ""
+    source_before: str | None = None
 
 
 @dataclass
@@ -81,6 +84,8 @@ class Opened:
         Who says so; what begins with "assumed", nobody.
     source : str
         What else decides how it computes, for the fingerprint.
+    source_before : str or None
+        What stood in its place before: see `Architecture`.
     batch : int or None
         The only batch size it accepts.
     fixed_size : bool
@@ -103,6 +108,7 @@ class Opened:
     preprocess: Preprocess | None = None
     classes: list[str] | None = None
     source: str = ""
+    source_before: str | None = None
     batch: int | None = None
     fixed_size: bool = False
     notes: Sequence[str] = ()
@@ -113,25 +119,35 @@ class Opened:
     assumed: Sequence[str] = ()
     epoch: float | None = None
 
+    def decides(self, text: str) -> None:
+        """Let what a state dict does not say count in the fingerprint."""
+        self.source += text
+        if self.source_before is not None:
+            self.source_before += text
+
 
 def described(known: Architecture, net: nn.Module, notes: Sequence[str] = ()) -> Opened:
     """Add what an architecture knows about a network built from it."""
     outputs = count_outputs(net)
     headless = is_headless(net)
     classes = known.class_names(outputs) if outputs and not headless else None
-    return Opened(
+    opened = Opened(
         net,
         known.name,
         known.preprocess(net),
         classes,
-        # GoogLeNet and Inception: a switch that changes the result and is in no state dict
-        known.source + ("transform_input" if getattr(net, "transform_input", False) else ""),
+        known.source,
+        known.source_before,
         # vision transformers have one position embedding per patch
         fixed_size=isinstance(getattr(net, "image_size", None), int),
         notes=[*notes, FEATURES] if headless else notes,
         classes_source=_whose(known, classes),
         headless=headless,
     )
+    if getattr(net, "transform_input", False):
+        # GoogLeNet and Inception: a switch that changes the result and is in no state dict
+        opened.decides("transform_input")
+    return opened
 
 
 FEATURES = "it has no classifier: its outputs are features, not classes"

@@ -7,9 +7,8 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -17,6 +16,7 @@ from torch import nn
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, timm, torchvision
+from cnnlens.model.architectures.own_code import Anew, Code, code_of, importing
 from cnnlens.model.preprocess import Preprocess
 
 REGISTRIES = {
@@ -100,21 +100,34 @@ def factory_architecture(spec: str) -> Architecture:
     CnnlensError
         When the code itself fails.
     """
-    factory, source = load_factory(spec, "an nn.Module")
-    return Architecture(name=spec, make=_checked(spec, factory), source=source)
+    factory, code = load_factory(spec, "an nn.Module")
+    make = _checked(spec, factory)
+    return Architecture(name=spec, make=make, source=code.text, source_before=code.before)
 
 
-def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], str]:
-    """Import a callable that returns what is `made`, and the text of its code; errors as above."""
+def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], Code]:
+    """Import a callable that returns what is `made`, and what its code is; errors as above."""
     place, _, name = spec.rpartition(":")
-    module = _from_file(Path(place).expanduser()) if place.endswith(".py") else _from_name(place)
+    path = Path(place).expanduser()
+    with importing(folder_of(spec)) as loaded:
+        module = _from_file(path) if place.endswith(".py") else _from_name(place)
+        file = getattr(module, "__file__", None)
+        code = code_of("" if place.endswith(".py") else place, file, loaded)
     factory = getattr(module, name, None)
     if factory is None:
         offered = [n for n in vars(module) if callable(getattr(module, n)) and n[0] != "_"]
         raise UsageError(f"{place} has no '{name}'", did_you_mean(name, offered))
     if not callable(factory):
         raise UsageError(f"'{name}' in {place} is no callable that returns {made}")
-    return factory, _source(module)
+    return factory, code
+
+
+def folder_of(spec: str) -> Path:
+    """Return the folder whose modules a factory's code can import: its file's, or the working one,
+    which the console script, unlike `python -m`, leaves out.
+    """
+    place = spec.rpartition(":")[0]
+    return Path(place).expanduser().resolve().parent if place.endswith(".py") else Path.cwd()
 
 
 def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:
@@ -122,7 +135,8 @@ def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]
         if isinstance(factory, nn.Module):
             return unwrapped(factory)  # already built: as good as a callable that returns it
         try:
-            net = factory(**options)
+            with importing(folder_of(spec)):
+                net = factory(**options)
         except (Exception, SystemExit) as error:
             raise CnnlensError(
                 f"{spec} failed: {reason_of(error)}",
@@ -167,42 +181,24 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class _Anew(SourceFileLoader):
-    """Compiles a user's file whenever it is opened, and leaves no bytecode beside it.
-
-    Python takes bytecode for the file's as long as size and second of writing are the same, so that
-    a network could be computed by one text and fingerprinted by another.
-    """
-
-    def get_code(self, fullname: str) -> CodeType:
-        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
-        return code
-
-
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")])
         raise UsageError(f"{path} does not exist", near)
     name = f"cnnlens_factory_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Anew(name, str(path)))
+    spec = importlib.util.spec_from_file_location(name, path, loader=Anew(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)  # so that the file can import its neighbours, as when it is run
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise CnnlensError(f"{path} cannot be imported: {reason_of(error)}") from error
-    finally:
-        sys.path.remove(folder)
     return module
 
 
 def _from_name(name: str) -> ModuleType:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)  # the console script, unlike `python -m`, leaves it out
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -214,14 +210,3 @@ def _from_name(name: str) -> ModuleType:
         raise CnnlensError(f"{name} cannot be imported: {reason_of(error)}") from error
     except (Exception, SystemExit) as error:
         raise CnnlensError(f"{name} cannot be imported: {reason_of(error)}") from error
-    finally:
-        sys.path.remove(folder)
-
-
-def _source(module: ModuleType) -> str:
-    """The code's text: two files of one name with equal weights may still compute differently."""
-    file = getattr(module, "__file__", None)
-    try:
-        return Path(file).read_text(encoding="utf-8") if file else ""
-    except (OSError, UnicodeDecodeError):
-        return ""

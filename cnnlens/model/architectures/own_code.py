@@ -1,0 +1,277 @@
+"""What a user's code computes by: its text without remarks, and that of the code it imports.
+
+The key of a network from ``file.py:factory`` holds both, so that a comment changes nothing, and
+another activation in a file that the factory's imports does.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import invalidate_caches
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_suffixes
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from torch import nn
+
+from cnnlens.model.architectures.code_text import text_of
+
+# whose text the versions of a workspace stand for, wherever they are installed from
+_LIBRARIES = {"cnnlens", "torch", "torchvision", "timm", "transformers"}
+
+
+def imported_by(name: str, file: Path) -> dict[str, Path]:
+    """Find a user's own modules that a module imports, wherever in it, and those that they import.
+
+    Parameters
+    ----------
+    name : str
+        The module's, with its packages; empty of a file that is none.
+    file : pathlib.Path
+        Where it is. Its folder must be in ``sys.path`` where its neighbours are to be found.
+
+    Returns
+    -------
+    dict
+        Names and files, without the module itself, Python's own and installed libraries.
+    """
+    if not is_own(name, file):
+        return {}
+    found: dict[str, Path] = dict(_located(name)) if name else {}
+    todo = [(name, file), *((n, f) for n, f in found.items() if f != file)]
+    while todo:
+        for wanted in _imports(*todo.pop()):
+            for full, where in _located(wanted):
+                if full not in found:
+                    found[full] = where
+                    todo.append((full, where))
+    return {full: where for full, where in found.items() if where != file}
+
+
+def is_own(name: str, file: Path) -> bool:
+    """Whether a module is a user's own code: neither Python's nor an installed library's."""
+    first = name.partition(".")[0]
+    if first in _LIBRARIES or first in sys.stdlib_module_names:
+        return False
+    return not any(file.is_relative_to(folder) for folder in _installed()) and not (
+        {"site-packages", "dist-packages"} & {*file.parts}
+    )
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Yield the full names that a file imports; of names taken from a module, as if modules."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # compiled, for one
+        return
+    is_package = file.name == "__init__.py"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - is_package  # from . is the file's own package
+            parts = name.split(".")[: -up if up > 0 else None] if node.level else []
+            start = ".".join([*parts, *filter(None, [node.module])])
+            if start:
+                yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def _located(name: str) -> Iterator[tuple[str, Path]]:
+    """Yield a module's packages and itself, as far as they are a user's own, and their files."""
+    folders = [Path(place or ".") for place in sys.path]
+    parts = name.split(".")
+    for number, part in enumerate(parts, 1):
+        full = ".".join(parts[:number])
+        file, folders = _find(part, folders)
+        if file is not None:
+            file = file.resolve()
+            if not is_own(full, file):
+                return
+            yield full, file
+        if not folders:
+            return
+
+
+def _find(part: str, folders: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """Find a module or package in folders, as Python does; and where its submodules are."""
+    without_file = []
+    for folder in folders:
+        package = folder / part
+        if (package / "__init__.py").is_file():
+            return package / "__init__.py", [package]
+        for suffix in all_suffixes():
+            if (folder / f"{part}{suffix}").is_file():
+                return folder / f"{part}{suffix}", []
+        if package.is_dir():
+            without_file.append(package)
+    return None, without_file
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a factory's code computes by.
+
+    Attributes
+    ----------
+    text : str
+        Its own and that of the user's modules it imports, as far as they decide.
+    before : str or None
+        As fingerprints had it once: its file as it is; None where it imports others.
+    """
+
+    text: str
+    before: str | None = None
+
+
+_LOADED: dict[Path, dict[str, Path]] = {}  # what a file was seen to import when it was first loaded
+
+
+def code_of(name: str, file: str | None, loaded: Mapping[str, Path]) -> Code:
+    """Read the code behind a factory, while its folder is in ``sys.path``.
+
+    Parameters
+    ----------
+    name : str
+        Of its module, with its packages; empty where it is a file by itself.
+    file : str or None
+        Where it is.
+    loaded : mapping
+        Modules, and their files, that came with it.
+    """
+    if not file:
+        return Code("")
+    path = Path(file).resolve()
+    _LOADED.setdefault(path, {}).update(loaded)
+    others = {**_LOADED[path], **imported_by(name, path)}
+    others = {n: f for n, f in others.items() if f != path and _read(f)}
+    try:
+        before = None if others else path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        before = ""
+    return Code(_read(path) + _joined(others), before)
+
+
+def code_of_classes(net: nn.Module) -> Code:
+    """Read the code of a network whose classes were imported as it was unpickled."""
+    found: dict[str, Path] = {}
+    for name in {type(module).__module__ for module in net.modules()}:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and is_own(name, path := Path(file).resolve()):
+            found |= {name: path, **imported_by(name, path)}
+    return Code(_joined(found), "")
+
+
+def printed(net: nn.Module) -> str:
+    """Print a network, for what neither its tensors nor its code say: sizes that were read
+    elsewhere, strides, rates.
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(net))
+
+
+def _joined(files: Mapping[str, Path]) -> str:
+    return "".join(f"\0{name}\0{_read(file)}" for name, file in sorted(files.items()))
+
+
+def _read(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return ""
+    return text_of(content) if file.suffix == ".py" else hashlib.sha256(content).hexdigest()
+
+
+# ---- importing it
+
+
+_BROUGHT: dict[str, tuple[Path, str]] = {}  # modules of factories: files, marks of what these held
+
+
+class Anew(SourceFileLoader):
+    """Compiles a user's file whenever it is opened, and leaves no bytecode beside it.
+
+    Python takes bytecode for the file's as long as size and second of writing are the same, so that
+    a network could be computed by one text and fingerprinted by another.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the file."""
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
+class _Finder(MetaPathFinder):
+    """Imports a user's own modules anew, and notes which."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Path] = {}
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not is_own(name, Path()):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader) or not spec.origin:
+            return None
+        file = Path(spec.origin).resolve()
+        if not is_own(name, file):
+            return None
+        self.found[name] = file
+        _BROUGHT[name] = file, _mark(file)
+        spec.loader = Anew(name, spec.origin)
+        return spec
+
+
+@contextmanager
+def importing(folder: Path) -> Iterator[dict[str, Path]]:
+    """Within this block code can import its neighbours, as when it is run in its folder.
+
+    A user's own modules are compiled from what their files hold now. Yields the names and files of
+    those that are loaded.
+    """
+    finder, place = _Finder(), str(folder)
+    sys.path.insert(0, place)
+    sys.meta_path.insert(0, finder)
+    invalidate_caches()  # files may have come since
+    try:
+        _forget_changed()
+        yield finder.found
+    finally:
+        sys.meta_path.remove(finder)
+        with suppress(ValueError):  # the code may have taken it away itself
+            sys.path.remove(place)
+
+
+def _forget_changed() -> None:
+    """Let the modules that factories brought be imported anew where one's file has changed, or
+    its name leads to another file now.
+    """
+    for name, (file, mark) in _BROUGHT.items():
+        if dict(_located(name)).get(name, file) != file or _mark(file) != mark:
+            break
+    else:
+        return
+    for name in _BROUGHT:
+        sys.modules.pop(name, None)
+    _BROUGHT.clear()
+
+
+def _mark(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
