@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cnnlens.model.encoder import Encoder
 from cnnlens.progress import Step
 
 _BLOCK = 256  # images or words that are kept at once: what an interrupt may cost
+_SEEN, _SAID = 4, 64  # images and words that are encoded to know an encoder by
 _NAMES = "names.json"  # the words, beside their vectors
 
 
@@ -36,9 +38,15 @@ class Kept:
     words: str
 
     @classmethod
-    def of(cls, key: str, images: ImageSet, words: Sequence[str], texts: Sequence[str]) -> Kept:
-        """Name what an encoder, or a file of vectors, of this key says; `texts` are templates."""
-        return cls(_name(key, images.fingerprint), _name(key, *texts, "", *words))
+    def of(
+        cls, key: str | tuple[str, str], images: ImageSet, words: Sequence[str],
+        texts: Sequence[str],
+    ) -> Kept:  # fmt: skip
+        """Name what an encoder of these keys says, or what a file of vectors of one key does;
+        `texts` are templates.
+        """
+        of_images, of_words = (key, key) if isinstance(key, str) else key
+        return cls(_name(of_images, images.fingerprint), _name(of_words, *texts, "", *words))
 
     def write(self, folder: Path, vectors: WordVectors) -> None:
         """Keep vectors that were made elsewhere, where they are not kept yet."""
@@ -80,6 +88,25 @@ def _gone(folder: Path) -> CnnlensError:
     )
 
 
+def probed(
+    encoder: Encoder, images: ImageSet, words: Sequence[str], templates: Sequence[str]
+) -> tuple[str, str]:
+    """Say what an encoder's vectors of these images and words depend on: a mark of either.
+
+    Some of the images and of the words, evenly spaced, are encoded for it.
+    """
+    pictures = []
+    for place in _spaced(len(images.paths), _SEEN):
+        with suppress(DamagedImage):
+            pictures.append(images.load(place))
+    some = [words[place] for place in _spaced(len(words), _SAID)]
+    return encoder.probed(pictures, [templates[0].replace("{}", word) for word in some])
+
+
+def _spaced(count: int, most: int) -> list[int]:
+    return sorted({round(at) for at in np.linspace(0, count - 1, min(count, most))})
+
+
 def encoded_steps(
     encoder: Encoder,
     images: ImageSet,
@@ -88,12 +115,13 @@ def encoded_steps(
     folder: Path,
     batch: int = 32,
     *,
+    keys: tuple[str, str] | None = None,
     force: bool = False,
 ) -> Generator[Step, None, WordVectors]:
     """Encode images, and words in templates; blocks that are in `folder` are read.
 
-    A word's direction is the mean of its directions in all templates. Damaged images have the
-    vector 0.
+    `keys` are what `probed` says, where that is known. A word's direction is the mean of its
+    directions in all templates. Damaged images have the vector 0.
 
     Raises
     ------
@@ -107,7 +135,8 @@ def encoded_steps(
     def of_words(rows: range) -> np.ndarray:
         return _of_words(encoder, [words[row] for row in rows], templates, batch)
 
-    kept = Kept.of(encoder.key, images, words, templates)
+    keys = keys or probed(encoder, images, words, templates)
+    kept = Kept.of(keys, images, words, templates)
     own = folder / kept.images
     pictures = yield from _blocks(own, len(images.paths), of_images, "encoding", "images", force)
     own = folder / kept.words

@@ -83,7 +83,7 @@ class Text:
         if self.asked.vectors is not None:
             self._read()
             return
-        from cnnlens.activations.encoded import Kept
+        from cnnlens.activations.encoded import Kept, probed
         from cnnlens.data.word_vectors import read_words
         from cnnlens.model.encoder import open_encoder
 
@@ -95,8 +95,9 @@ class Text:
             self.words, again = read_words(self.asked.words)
             self._say(again, self.asked.words)
         self.encoder = open_encoder(self.asked.encoder)
-        self.kept = Kept.of(self.encoder.key, images, self.words, self.templates)
-        vectors = {"encoder": self.encoder.key, "templates": list(self.templates)}
+        self.marks = probed(self.encoder, images, self.words, self.templates)
+        self.kept = Kept.of(self.marks, images, self.words, self.templates)
+        vectors = {"encoder": list(self.marks), "templates": list(self.templates)}
         self.key = {**self.settings.as_dict(), **vectors, "words": mark(self.words)}
 
     def _say(self, again: int, file: Path) -> None:
@@ -140,6 +141,6 @@ class Text:
         elif self._vectors is None:
             self._vectors = yield from encoded_steps(
                 self.encoder, self.images, self.words, self.templates, folder,
-                study.run.batch_size, force=study.force,
+                study.run.batch_size, keys=self.marks, force=study.force,
             )  # fmt: skip
         return (yield from text_label_steps(source, self._vectors, settings, self.settings))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.model.architectures.own_code import importing
 from cnnlens.model.architectures.registry import folder_of, is_factory, load_factory, reason_of
-from cnnlens.model.encoder_folders import open_folder
+from cnnlens.model.encoder_folders import files_of, open_folder
+from cnnlens.model.files_read import contents, files_read
 
 _PROBE = "a photo of a dog"
 _HINT = "it returns two callables: of a list of PIL images, and of a list of texts, to (N, D)"
@@ -33,12 +33,15 @@ class Encoder:
         The code's text.
     images, texts : callable
         Of a list of PIL images, or of strings; each returns (N, D), an array or a tensor.
+    files : frozenset of pathlib.Path
+        That were read when it was opened.
     """
 
     spec: str
     source: str
     images: Callable[[list[Image.Image]], Any]
     texts: Callable[[list[str]], Any]
+    files: frozenset[Path] = frozenset()
 
     def of_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Encode images, (N, D) float32."""
@@ -48,21 +51,33 @@ class Encoder:
         """Encode texts, (N, D) float32."""
         return self._rows("texts", self.texts, list(texts))
 
-    @cached_property
-    def key(self) -> str:
-        """What its vectors depend on: code, and what it says of an image and a text.
+    def probed(self, images: Sequence[Image.Image], texts: Sequence[str]) -> tuple[str, str]:
+        """What its vectors of images and those of texts depend on, as far as that can be told.
 
-        The code may load weights of which nobody knows the file.
+        Its code; the files that this reads; and what it says of one image and one text, of some of
+        those that it is asked about: it may have weights of which nobody knows the file.
+
+        Parameters
+        ----------
+        images, texts : sequence
+            Some of those that it is to encode.
+
+        Returns
+        -------
+        (str, str)
+            Marks: equal ones, equal vectors.
         """
         shades = np.add.outer(np.arange(64), np.arange(64))  # (64, 64)
         probe = Image.fromarray(np.stack([shades, shades[::-1], shades.T * 2], -1).astype(np.uint8))
-        says = [self.of_images([probe])[0], self.of_texts([_PROBE])[0]]
-        if len(says[0]) != len(says[1]):
-            lengths = f"{len(says[0])} numbers of an image, {len(says[1])} of a text"
+        with files_read() as read:
+            seen = self.of_images([probe, *images])
+            said = self.of_texts([_PROBE, *texts])
+        if seen.shape[1] != said.shape[1]:
+            lengths = f"{seen.shape[1]} numbers of an image, {said.shape[1]} of a text"
             raise CnnlensError(f"{self.spec} gives {lengths}", "one space has one length")
-        scaled = [np.round(one / max(np.linalg.norm(one), 1e-12), 3) + 0.0 for one in says]
         name = self.spec.rpartition(":")[2].rpartition("/")[2]  # wherever its folder lies
-        return mark([name, self.source, [one.tolist() for one in scaled]])
+        of = [name, self.source, contents({*self.files, *read})]
+        return mark([*of, _rounded(seen)]), mark([*of, _rounded(said)])
 
     def _rows(self, what: str, call: Callable[[list[Any]], Any], of: list[Any]) -> np.ndarray:
         try:
@@ -78,6 +93,13 @@ class Encoder:
         return rows
 
 
+def _rounded(rows: np.ndarray) -> list[list[float]]:
+    """Round directions (N, D), of which the last digits may differ from one machine to another."""
+    lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    found: list[list[float]] = (np.nan_to_num(np.round(rows / lengths, 3)) + 0.0).tolist()
+    return found
+
+
 def open_encoder(spec: str) -> Encoder:
     """Call the factory ``file.py:factory`` or ``package.module:factory``, or open a folder that
     transformers or open_clip has written.
@@ -91,18 +113,21 @@ def open_encoder(spec: str) -> Encoder:
     """
     if Path(spec).is_dir():
         (images, texts), source = open_folder(Path(spec))
-        return Encoder(str(Path(spec)), source, images, texts)
+        return Encoder(str(Path(spec)), source, images, texts, files_of(Path(spec)))
     if not is_factory(spec):
         raise UsageError(
             f"--encoder {spec} is neither a folder nor a factory",
             f"a folder of transformers or open_clip, or file.py:factory; {_HINT}",
         )
-    factory, code = load_factory(spec, "two callables")
     try:
-        with importing(folder_of(spec)):
-            made = factory()
+        with files_read() as read:
+            factory, code = load_factory(spec, "two callables")
+            with importing(folder_of(spec)):
+                made = factory()
+    except CnnlensError:
+        raise
     except (Exception, SystemExit) as error:
         raise CnnlensError(f"{spec} failed: {reason_of(error)}", _HINT) from error
     if not (isinstance(made, (tuple, list)) and len(made) == 2 and all(map(callable, made))):
         raise CnnlensError(f"{spec} returned a {type(made).__name__}", _HINT)
-    return Encoder(spec, code.text, made[0], made[1])
+    return Encoder(spec, code.text, made[0], made[1], frozenset(read))

@@ -61,6 +61,14 @@ def open_folder(folder: Path) -> tuple[Towers, str]:
     )
 
 
+def files_of(folder: Path) -> frozenset[Path]:
+    """Return what an encoder in a folder is made of: weights, settings, vocabularies."""
+    return frozenset(
+        file for file in folder.iterdir()
+        if file.is_file() and file.suffix != ".md" and not file.name.startswith(".")
+    )  # fmt: skip
+
+
 def _transformers(folder: Path) -> Towers:
     import torch
     from transformers import AutoModel, AutoProcessor

@@ -148,13 +148,13 @@ def test_vectors_are_made_once_and_an_interrupt_costs_a_block(world, tmp_path, m
 
     mine = Encoder("towers", "", counted, encoder.texts)
     with pytest.raises(KeyboardInterrupt):
-        followed(encoded_steps(mine, images, NAMES, ("{}",), tmp_path), None)
+        followed(encoded_steps(mine, images, NAMES, ("{}",), tmp_path, keys=("i", "w")), None)
     before, calls[3:] = sum(calls[:3]), [0]
-    first = followed(encoded_steps(mine, images, NAMES, ("{}",), tmp_path), None)
+    first = followed(encoded_steps(mine, images, NAMES, ("{}",), tmp_path, keys=("i", "w")), None)
     assert sum(calls) - before == 180 - 64  # of the first call two blocks of 32 were kept
     calls.append(0)
     before = len(calls)
-    second = followed(encoded_steps(mine, images, NAMES, ("{}",), tmp_path), None)
+    second = followed(encoded_steps(mine, images, NAMES, ("{}",), tmp_path, keys=("i", "w")), None)
     assert len(calls) == before
     np.testing.assert_array_equal(first.images, second.images)
 

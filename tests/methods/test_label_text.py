@@ -20,6 +20,7 @@ from cnnlens.methods.method import carry_out
 from cnnlens.report.exam_files import read_exam
 from cnnlens.report.exam_section import images_said, marks
 from cnnlens.report.label_files import names, read_all_labels, read_labels
+from cnnlens.study.workspace import Workspace
 
 from .test_measurement import after, blank, method, save_net
 
@@ -100,6 +101,41 @@ CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], Any]] = {
 def test_whoever_changes_an_input_gets_new_results(world: Path, name: str) -> None:
     assert todo(world) == []
     assert todo(world, **after(CHANGES[name], world)) == ["conv2"]
+
+
+READS = """
+import json
+from pathlib import Path
+import numpy as np
+
+def towers():
+    table = json.loads(Path(__file__).with_name("table.json").read_text())
+    return (
+        lambda of: np.array([np.asarray(one, float).mean(axis=(0, 1)) - 230 for one in of]),
+        lambda of: np.array([table[text] for text in of]),
+    )
+"""
+
+
+def test_an_encoder_s_other_vectors_and_other_words_are_never_mixed_with_earlier_ones(
+    world: Path,
+) -> None:
+    """Held against the same in a new workspace."""
+    numbers = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1], "pink red": [1, 0, 1]}
+    (world / "reads.py").write_text(READS.replace("[text]", ".get(text, [1, 1, 1])"))
+
+    def labelled(space: str, table: dict[str, Any]) -> str:
+        (world / "table.json").write_text(json.dumps(table))
+        one = text(world, encoder=f"{world}/reads.py:towers", words=world / "words.txt")
+        one.study.workspace = Workspace(world / space)
+        carry_out(one)
+        return (one.folder(one.layers[0]) / "units.csv").read_text()
+
+    first = labelled("ws", numbers)
+    turned = {**numbers, "green": [-1, 2, 0]}
+    assert labelled("ws", turned) == labelled("new", turned) != first
+    one_more_word(world)
+    assert labelled("ws", turned) == labelled("newer", turned)
 
 
 def test_vectors_of_a_file_are_what_counts(world: Path) -> None:
@@ -219,10 +255,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Mapping[str, Any]], str]] = {
     "classes": (lambda w: {"from_": "classes"}, "--words is for --from text"),
     "template": (lambda w: {"template": ("a",)}, r"--template 'a' has no \{\}"),
     "one word": (lambda w: written(w, "words.txt", "red\nred\n"), "holds 1 words"),
-    "fails": (lambda w: written(w, "towers.py", FAILS), "failed on 1 images: ZeroDivisionError"),
+    "fails": (lambda w: written(w, "towers.py", FAILS), "failed on 5 images: ZeroDivisionError"),
     "lengths": (lambda w: written(w, "towers.py", OTHER), "gives 2 numbers of an image, 1 of a"),
     "zero": (lambda w: written(w, "towers.py", ZERO), "54 of 54 vectors have no direction"),
-    "fewer": (lambda w: written(w, "towers.py", SHORT), r"made \(3, 1\) of 1 images"),
+    "fewer": (lambda w: written(w, "towers.py", SHORT), r"made \(3, 1\) of 5 images"),
     "no pair": (lambda w: written(w, "towers.py", "towers = dict"), "returned a dict"),
     "key": (lambda w: changed(w, names=None), "lacks names"),
     "pickle": (lambda w: changed(w, names=np.array([{}] * 4, object)), "cannot be read"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_a_folder_says_what_transformers_says(clip: Path) -> None:
     ):
         unit = found / np.linalg.norm(found, axis=1, keepdims=True)
         np.testing.assert_allclose(unit, truth.numpy(), atol=1e-5)
-    assert encoder.key == open_encoder(f"{clip}/").key
+    marks = encoder.probed(PICTURES, TEXTS)
+    assert marks == open_encoder(f"{clip}/").probed(PICTURES, TEXTS)
 
 
 def test_a_folder_that_is_none_is_named(clip: Path, tmp_path: Path) -> None:
@@ -80,3 +82,17 @@ def test_a_network_that_compares_nothing_is_refused(clip: Path, tmp_path: Path) 
     transformers.ViTModel(config).save_pretrained(tmp_path)
     with pytest.raises(CnnlensError, match="is a ViTModel, which does not compare"):
         open_encoder(str(tmp_path))
+
+
+def test_a_folder_s_weights_count_however_little_they_change(clip: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(clip, tmp_path / clip.name))
+    before = open_encoder(str(copy)).probed(PICTURES, TEXTS)
+    (copy / "README.md").write_text("about it")
+    assert open_encoder(str(copy)).probed(PICTURES, TEXTS) == before
+    weights = load_file(copy / "model.safetensors")
+    weights["text_projection.weight"] *= 1 + 1e-5
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    after = open_encoder(str(copy)).probed(PICTURES, TEXTS)
+    assert after[0] != before[0] and after[1] != before[1]
