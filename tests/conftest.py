@@ -33,6 +33,14 @@ def _own_home() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting() -> Iterator[None]:
+    """Photos are read in the second in which they were written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnlens.data.paths.AWAITS", False)
+        yield
+
+
 _LONG = ("test_types.py", "test_demo.py", "test_readme.py", "test_examples.py", "test_notebooks.py")
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.data.dataset import ImageSet, state_of
+from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import reason_of
 from cnnlens.data.member_path import located
-from cnnlens.data.paths import below, file_source, held
+from cnnlens.data.paths import below, file_source, held, state_of
 from cnnlens.data.tables import (
     Counted,
     Label,

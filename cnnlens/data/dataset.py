@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ import numpy as np
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.formats import endings
-from cnnlens.data.paths import container_of, file_state, is_there, name_of
+from cnnlens.data.paths import container_of, is_there, name_of, state_of
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.splits import splits_within
 from cnnlens.data.walk import Listing, list_files
@@ -206,33 +206,12 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Hash of the image list with sizes and modification times, and of how deep values are
         taken: equal hash, same images.
+
+        Times count in seconds, as copies keep them on every disk; where an image was written in
+        this one, it is awaited that it passes, so that who writes it again writes it later.
         """
         files = ((path, self.file(index)) for index, path in enumerate(self.paths))
         return state_of(files, repr(self.ranges).encode() if self.ranges else b"")
-
-
-def state_of(
-    files: Iterable[tuple[str, Path | str]], before: bytes = b"", *, exact: bool = False
-) -> str:
-    """Hash names, and their files' sizes and modification times, after what came `before`.
-
-    Parameters
-    ----------
-    files : iterable of (str, path)
-        Names, and where they are.
-    before : bytes
-        What else the hash stands for.
-    exact : bool
-        Times in nanoseconds instead of seconds: a file written twice within one is told apart.
-    """
-    digest = hashlib.sha256(before)
-    for name, file in files:
-        try:
-            state = file_state(file, exact)
-        except (OSError, ValueError):
-            state = "missing"
-        digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
 
 
 def open_folder(root: Path | str, split: str | None = None) -> ImageSet:

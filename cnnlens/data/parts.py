@@ -16,8 +16,8 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.dataset import ImageSet, state_of
-from cnnlens.data.paths import file_source
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.paths import file_source, state_of
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 
 Masks = Callable[[int], Mapping[int, np.ndarray]]  # an object's: part → (h, w) bool, of the photo

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +42,45 @@ def file_state(path: Path | str, exact: bool = False) -> str:
         return path.state
     found = os.stat(path)  # noqa: PTH116  (there may be hundreds of thousands)
     return f"{found.st_size}:{found.st_mtime_ns if exact else int(found.st_mtime)}"
+
+
+def state_of(
+    files: Iterable[tuple[str, Path | str]], before: bytes = b"", *, exact: bool = False
+) -> str:
+    """Hash names, and their files' sizes and modification times, after what came `before`.
+
+    Parameters
+    ----------
+    files : iterable of (str, path)
+        Names, and where they are.
+    before : bytes
+        What else the hash stands for.
+    exact : bool
+        Times in nanoseconds instead of seconds: a file written twice within one is told apart, and
+        copies on a disk with coarser times are others.
+    """
+    digest = hashlib.sha256(before)
+    latest = 0
+    for name, file in files:
+        try:
+            state = file_state(file, exact)
+            if not (exact or isinstance(file, MemberPath)):
+                latest = max(latest, int(state.rpartition(":")[2]))
+        except (OSError, ValueError):
+            state = "missing"
+        digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
+    _await_after(latest)
+    return digest.hexdigest()[:16]
+
+
+AWAITS = True  # tests, which write images and read them at once, may do without
+
+
+def _await_after(second: int) -> None:
+    """Let this second pass where something was written in it."""
+    left = second + 1 - time.time()
+    if AWAITS and 0 < left <= 1:
+        time.sleep(left)
 
 
 def below(root: Path, name: str) -> Path | str:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from cnnlens.data import paths
 from cnnlens.data.dataset import open_folder
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -107,6 +110,40 @@ def test_a_folder_that_fails_while_it_is_listed_is_named(
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(CnnlensError, match="permission denied"):
         open_folder(tmp_path)
+
+
+def test_an_image_written_again_after_it_was_looked_at_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As large as it was, at once. The clock is one that moves only while somebody sleeps."""
+    now = 1000.25
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    def write(colour: str) -> None:
+        Image.new("RGB", (4, 4), colour).save(tmp_path / "a.bmp")
+        os.utime(tmp_path / "a.bmp", ns=(0, int(now * 1e9)))
+
+    monkeypatch.setattr(paths, "AWAITS", True)
+    monkeypatch.setattr(paths, "time", SimpleNamespace(time=lambda: now, sleep=sleep))
+    write("red")
+    before = open_folder(tmp_path).fingerprint
+    write("blue")
+    assert open_folder(tmp_path).fingerprint != before
+    assert slept == [0.75, 1.0]
+    assert open_folder(tmp_path).fingerprint and len(slept) == 2  # it is older by now
+
+
+def test_a_copy_on_a_disk_of_whole_seconds_is_the_same_data(tmp_path: Path) -> None:
+    put(tmp_path / "a", "1.png")
+    os.utime(tmp_path / "a" / "1.png", ns=(0, 1_000_700_000_123))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    os.utime(tmp_path / "b" / "1.png", (0, 1000))
+    assert open_folder(tmp_path / "a").fingerprint == open_folder(tmp_path / "b").fingerprint
 
 
 def test_classes_are_labels_that_have_a_fingerprint(tmp_path: Path) -> None:
