@@ -28,7 +28,7 @@ from cnnlens.settings import ExtractSettings, RunSettings
 
 def store_key(model: Model, images: ImageSet, layer: Layer, settings: ExtractSettings) -> StoreKey:
     """Say what a store of this layer would be made from."""
-    return _store_key(model, images, layer.place.key, settings.dtype)
+    return _store_key(model, images, layer.place.key, settings.type)
 
 
 def _store_key(model: Model, images: ImageSet, place: str, dtype: str) -> StoreKey:

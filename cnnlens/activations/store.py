@@ -155,9 +155,10 @@ class Store:
     def _compare(self, key: StoreKey) -> None:
         for name, value in asdict(key).items():
             if getattr(self.key, name) != value:
+                out = "leave --dtype out to read it as it is; " if name == "dtype" else ""
                 raise CnnlensError(
                     f"the store {self.path} was made from {WORDS[name]}",
-                    "--force makes it anew; another -w DIR keeps both",
+                    f"{out}--force makes it anew; another -w DIR keeps both",
                 )
 
     def _fault(self, what: str) -> CnnlensError:

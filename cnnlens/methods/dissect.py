@@ -78,8 +78,9 @@ class Dissect(Measurement):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name the labels and their images, the network, the settings."""
-        dtype = (self.stored or ExtractSettings()).dtype
-        return self.study.key(layer, self.images, dtype=dtype, settings=self.settings.as_dict())
+        return self.study.key(
+            layer, self.images, dtype=self.stored_as(layer), settings=self.settings.as_dict()
+        )
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
         """Also with formulas, where none are asked for."""

@@ -103,7 +103,10 @@ class Exam(Measurement):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name network and settings, and of each method labels, images and how they chose."""
-        tasks = {task.labels.method: task.key for task in self.tasks[layer]}
+        tasks = {
+            task.labels.method: {**task.key, **self.rounded(layer, task.images)}
+            for task in self.tasks[layer]
+        }
         key = self.study.key(layer, None, settings=self.settings.as_dict())
         squash = {task.labels.method: task.images.aligned for task in self.tasks[layer]}
         return {**key, "methods": tasks, "squash": squash, "twin": self.asked.twin}

@@ -18,6 +18,7 @@ from cnnlens.study.session import ANY
 if TYPE_CHECKING:
     from cnnlens.activations.in_turn import SourcesInTurn
     from cnnlens.activations.sources import ModelSource, Source, StoreSource
+    from cnnlens.data.dataset import ImageSet
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
 
@@ -66,7 +67,21 @@ class Measurement(Method):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Say everything that a layer's results depend on, the settings under "settings"."""
-        return self.study.key(layer, self.images, settings=self.settings.as_dict())
+        key = self.study.key(layer, self.images, settings=self.settings.as_dict())
+        return {**key, **self.rounded(layer, self.images)}
+
+    def stored_as(self, layer: Layer) -> str:
+        """As what numbers a layer's activations are kept, where they are; else float32."""
+        if self.stored is None:
+            return ExtractSettings().type
+        return self.study.stored_as(self.images, layer, self.stored)
+
+    def rounded(self, layer: Layer, images: ImageSet) -> dict[str, str]:
+        """Say the type of stored activations, where they are not what the network gives."""
+        if self.stored is None:
+            return {}
+        dtype = self.study.stored_as(images, layer, self.stored)
+        return {} if dtype == ExtractSettings().type else {"dtype": dtype}
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
         """Whether results that were made from something else are good enough."""

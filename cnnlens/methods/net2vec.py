@@ -54,7 +54,7 @@ class Net2Vec(Measurement):
             "filters": [size for size in self.settings.sizes if size < layer.units],
             "lr": self.settings.rate,
         }
-        dtype = self.all_settings[1].dtype
+        dtype = self.stored_as(layer)
         return self.study.key(layer, self.images, dtype=dtype, settings=settings)
 
     def plan(self) -> str:

@@ -131,7 +131,8 @@ class Stability(Measurement):
         """Name objects, parts and their masks, negatives, the network, the settings."""
         others = None if self.negatives is None else self.negatives.fingerprint
         settings = self.settings.as_dict()
-        return self.study.key(layer, self.images, negatives=others, settings=settings)
+        key = self.study.key(layer, self.images, negatives=others, settings=settings)
+        return {**key, **self.rounded(layer, self.images)}
 
     def work(self) -> Iterator[Step]:
         """Measure what is missing; objects with faults are reported."""

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
 from cnnlens.files import make_folder, mark
 from cnnlens.methods.measurement import SUMMARY, Measurement
 from cnnlens.methods.method import Results, StoredInputs, page_part
@@ -66,13 +65,8 @@ class Units(Measurement):
 
     def _type(self, layer: Layer) -> str:
         if self.stored is None:
-            return ExtractSettings().dtype
-        try:
-            return self.study.stored(self.images, layer).dtype or ExtractSettings().dtype
-        except CnnlensError:  # damaged
-            if not self.study.force:
-                raise
-            return ExtractSettings().dtype
+            return ExtractSettings().type
+        return self.study.stored_as(self.images, layer)
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name the images and their categories, the network, the settings, the layers compared."""
@@ -137,13 +131,12 @@ class Units(Measurement):
         study = self.study
         if not self.todo:
             return
-        for dtype in dict.fromkeys(self.types.values()):
-            some = [layer for layer in self.layers if self.types[layer.name] == dtype]
-            if not study.force:
-                some = [one for one in some if study.stored(self.images, one).dtype is None]
-            if some:
-                settings, scores = ExtractSettings(dtype), gives_scores(study.model)
-                yield from study.fill(self.images, some, settings, scores, study.force)
+        some = self.layers
+        if not study.force:
+            some = [one for one in some if study.stored(self.images, one).dtype is None]
+        if some:
+            scores = gives_scores(study.model)
+            yield from study.fill(self.images, some, None, scores, study.force)
 
     def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
         """Look at all stores once."""

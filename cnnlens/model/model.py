@@ -39,10 +39,6 @@ class Model:
         said it begins with "assumed".
     fingerprint : str
         Hash of architecture and weights: equal fingerprints, equal network.
-    fingerprint_before : callable or None
-        What an earlier version of cnnlens gave it, of a network of a user's own code.
-    code : str
-        Its fingerprint of today, where it goes by the earlier one, as its workspace does.
     batch : int or None
         The only batch size it accepts (an exported program with a static shape), else None.
     notes : list of str
@@ -62,6 +58,10 @@ class Model:
         Of passes that only read activations and scores: "float32", "bfloat16" or "float16".
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
+    fingerprint_before : callable or None
+        What an earlier version of cnnlens gave it, of a network of a user's own code.
+    code : str
+        Its fingerprint of today, where it goes by the earlier one, as its workspace does.
     """
 
     net: nn.Module
@@ -70,8 +70,6 @@ class Model:
     preprocess: Preprocess
     classes: list[str] | None
     fingerprint: str
-    fingerprint_before: Callable[[], str] | None = None
-    code: str = ""
     batch: int | None = None
     notes: list[str] = field(default_factory=list)
     surgery: list[dict[str, Any]] = field(default_factory=list)
@@ -83,6 +81,8 @@ class Model:
     epoch: float | None = None
     precision: str = "float32"
     lent_to: torch.device | None = None
+    fingerprint_before: Callable[[], str] | None = None
+    code: str = ""
 
     @property
     def has_assumed_classes(self) -> bool:

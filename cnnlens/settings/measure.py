@@ -25,11 +25,23 @@ FORMULA = ("formula", "beam")  # settings that matter where formulas are looked 
 
 @dataclass(frozen=True)
 class ExtractSettings(Settings):
-    """What an activation store holds."""
+    """What an activation store holds.
 
-    dtype: str = option(
-        "float32", "Type of the stored activations.", choices=("float32", "float16")
-    )
+    Attributes
+    ----------
+    dtype : str or None
+        Type of its numbers; None: as those that are stored already, else float32.
+    """
+
+    dtype: str | None = option(
+        None, "Type of the stored activations.", choices=("float32", "float16"),
+        shown="as they are stored already, else float32",
+    )  # fmt: skip
+
+    @property
+    def type(self) -> str:
+        """Type of the numbers of a new store."""
+        return self.dtype or "float32"
 
 
 @dataclass(frozen=True)

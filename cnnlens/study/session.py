@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,23 +20,20 @@ from cnnlens.data.ranges import Ranges
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
 from cnnlens.files.workspace import read_document
-from cnnlens.settings import DataSettings, ExtractSettings
-from cnnlens.study.network import Network
+from cnnlens.settings import DataSettings
+from cnnlens.study.stores import Stores
 
 if TYPE_CHECKING:
-    from cnnlens.activations.extract import StoredLayer
-    from cnnlens.activations.sources import Source
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.given import GivenImage, ImageOfSet
     from cnnlens.model.addresses import Filters
     from cnnlens.model.layers import Layer
-    from cnnlens.progress import Step
 
 ANY = ("images", "classes", "broden", "parts")  # kinds of data
 
 
 @dataclass
-class Study(Network):
+class Study(Stores):
     """What one run works on."""
 
     _layers: list[Layer] = field(default_factory=list)
@@ -317,34 +314,3 @@ class Study(Network):
         """Let the workspace know that a command was carried out, and where its results are."""
         with self.workspace.editing() as workspace:
             workspace.add_command(command, folder)
-
-    # ---- activations
-
-    def fill(
-        self,
-        images: ImageSet,
-        layers: Sequence[Layer],
-        settings: ExtractSettings | None = None,
-        logits: bool = False,
-        force: bool = False,
-    ) -> Iterator[Step]:
-        """Make the stores that are missing, in one forward pass for all of them."""
-        from cnnlens.activations.extract import extract
-
-        steps = extract(
-            self.model, images, layers, self.workspace.stores(images),
-            settings=settings, run=self.run, logits=logits, force=force, share=self.share,
-        )  # fmt: skip
-        yield from self.voice.limits(steps)
-
-    def source(self, images: ImageSet, layers: Sequence[Layer]) -> AbstractContextManager[Source]:
-        """Give the layers' activations: from their stores where all fit, else from the model."""
-        from cnnlens.activations.extract import open_source
-
-        return open_source(self.model, images, layers, self.workspace.stores(images), self.run)
-
-    def stored(self, images: ImageSet, layer: Layer) -> StoredLayer:
-        """Describe a layer's activations on images, whether they are stored yet or not."""
-        from cnnlens.activations.extract import StoredLayer
-
-        return StoredLayer(self.model, images, layer, self.workspace.stores(images))
