@@ -120,6 +120,47 @@ def test_what_code_reads_counts_where_it_shows_in_the_network(tmp_path: Path) ->
     assert key(spec) != first
 
 
+HOLDS = """
+import json
+from pathlib import Path
+import torch
+from torch import nn
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.home = nn.Conv2d(3, 2, 3), __file__
+        {line}
+    def forward(self, x):
+        return self.conv(x)
+
+def make():
+    return Scaled()
+
+HERE = json.loads(Path(__file__).with_name("cfg.json").read_text())
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.gain = HERE",
+        "self.of = dict(gain=[1, (HERE,)])",
+        "self.scale = torch.full((2,), float(HERE))",
+        "self.register_buffer('scale', torch.full((2,), float(HERE)), persistent=False)",
+    ],
+)
+def test_what_a_network_holds_beside_its_weights_counts(tmp_path: Path, line: str) -> None:
+    """A factor that only `forward` uses; where the file lies does not count."""
+    marks = []
+    for folder, value in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "cfg.json").write_text(str(value))
+        (tmp_path / folder / "net.py").write_text(HOLDS.replace("{line}", line))
+        marks.append(key(f"{tmp_path / folder / 'net.py'}:make"))
+    assert marks[0] == marks[1] != marks[2]
+
+
 def test_installed_libraries_and_python_s_own_are_nobody_s_code(tmp_path: Path) -> None:
     site = tmp_path / "site-packages"
     site.mkdir()

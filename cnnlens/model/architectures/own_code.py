@@ -21,6 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_su
 from pathlib import Path
 from types import CodeType, ModuleType
 
+import torch
 from torch import nn
 
 from cnnlens.model.architectures.code_text import text_of
@@ -176,10 +177,32 @@ def code_of_classes(net: nn.Module) -> Code:
 
 
 def printed(net: nn.Module) -> str:
-    """Print a network, for what neither its tensors nor its code say: sizes that were read
-    elsewhere, strides, rates.
+    """Print a network, for what neither its state dict nor its code say: sizes that were read
+    elsewhere, strides, rates; and plain attributes of a user's own modules.
     """
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(net))
+    lines = [re.sub(r" at 0x[0-9a-f]+", "", repr(net))]
+    for name, module in net.named_modules():
+        own = sys.modules.get(type(module).__module__)
+        file = getattr(own, "__file__", None)
+        if file and is_own(type(module).__module__, Path(file).resolve()):
+            held = {**vars(module), **module._buffers, "training": None}
+            said = {key: _value(one) for key, one in held.items() if not key.startswith("_")}
+            lines += [f"{name}.{key} {one}" for key, one in sorted(said.items()) if one]
+    return "\n".join(lines)
+
+
+def _value(one: object) -> str:
+    """Say a plain value; empty of others, and of paths, which are not the same everywhere."""
+    if isinstance(one, bool | int | float | complex | str):
+        return "" if isinstance(one, str) and Path(one).is_absolute() else repr(one)
+    if isinstance(one, list | tuple):
+        return f"[{', '.join(map(_value, one))}]"
+    if isinstance(one, dict):
+        return f"{{{', '.join(f'{key!s} {_value(of)}' for key, of in one.items())}}}"
+    if isinstance(one, torch.Tensor) and one.layout == torch.strided and not one.is_meta:
+        array = one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return f"{one.dtype} {tuple(one.shape)} {hashlib.sha256(array.data).hexdigest()}"
+    return ""
 
 
 def _joined(files: Mapping[str, Path]) -> str:
