@@ -225,7 +225,9 @@ def test_half_precision_halves_the_numbers_and_keeps_the_findings(
     for a, b in zip(mine, full, strict=True):
         assert float(a["iou"]) == pytest.approx(float(b["iou"]), abs=0.01)
     answer = cnnlens("dissect", "--no-page", "-w", tmp_path, "--chance", 0)
-    assert answer.code == 1 and "--dtype" in answer.error  # the store is of the other kind
+    assert answer.code == 0 and "stay float16" in answer.err and "done before" in answer.err
+    wide = cnnlens("dissect", "--no-page", "-w", tmp_path, "--chance", 0, "--dtype", "float32")
+    assert wide.code == 1 and "--dtype" in wide.error  # the store is of the other kind
 
 
 def test_older_tool_counts_differently(workspace):
