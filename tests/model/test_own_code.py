@@ -156,6 +156,7 @@ HERE = json.loads(Path(__file__).with_name("cfg.json").read_text())
         "self.gain = HERE",
         "self.of = dict(gain=[1, (HERE,)])",
         "self.scale = torch.full((2,), float(HERE))",
+        "self.scale = torch.full((2,), float(HERE)).numpy()",
         "self.register_buffer('scale', torch.full((2,), float(HERE)), persistent=False)",
     ],
 )

@@ -21,6 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_su
 from pathlib import Path
 from types import CodeType, ModuleType
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -199,6 +200,8 @@ def _value(one: object) -> str:
         return f"[{', '.join(map(_value, one))}]"
     if isinstance(one, dict):
         return f"{{{', '.join(f'{key!s} {_value(of)}' for key, of in one.items())}}}"
+    if isinstance(one, np.ndarray) and one.dtype.kind in "biuf":
+        return f"{one.dtype} {one.shape} {hashlib.sha256(one.tobytes()).hexdigest()}"
     if isinstance(one, torch.Tensor) and one.layout == torch.strided and not one.is_meta:
         array = one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return f"{one.dtype} {tuple(one.shape)} {hashlib.sha256(array.data).hexdigest()}"
