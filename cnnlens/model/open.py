@@ -189,6 +189,12 @@ def wrap_module(
         When `net` is no module, or `preprocess` is nothing that can be read.
     """
     net = registry.unwrapped(net)
+    if isinstance(net, torch.jit.ScriptModule):
+        raise UsageError(
+            "a TorchScript module cannot be looked into: its layers answer to no hooks",
+            "give the module that it was made from, or its weights in one: "
+            "net.load_state_dict(script.state_dict())",
+        )
     check_initialized(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)

@@ -59,15 +59,17 @@ class Preprocess:
     source: str = "assumed"
 
     def __post_init__(self) -> None:
-        """Take one side for both, and lists for tuples."""
+        """Take one side for both, and lists, arrays and tensors for tuples."""
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        object.__setattr__(self, "size", tuple(size))
+        object.__setattr__(self, "size", _numbers("size", size, int))
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, _numbers(name, getattr(self, name), float))
         if len(self.size) != 2 or len(self.mean) != len(self.std):
             raise ValueError(
                 f"size {self.size}, {len(self.mean)} means, {len(self.std)} deviations"
             )
+        if min(self.size) < 1 or 0 in self.std:
+            raise ValueError(f"size {self.size}, std {self.std}: none may be 0")
 
     @property
     def channels(self) -> int:
@@ -238,6 +240,19 @@ class Preprocess:
             raise ValueError(f"size {self.size}, resize {self.resize}")
         if not hasattr(Image.Resampling, str(self.interpolation).upper()):
             raise ValueError(f"interpolation {self.interpolation!r}")
+
+
+def _numbers(name: str, values: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    """Return numbers as Python has them, which JSON can write."""
+    try:
+        numbers = [v.item() if hasattr(v, "item") else v for v in values]
+    except TypeError:
+        what = "height and width" if kind is int else "one number per channel"
+        raise ValueError(f"{name}={values!r}: {what} are needed, ({values!r}, …)") from None
+    wrong = [v for v in numbers if not isinstance(v, (int, float)) or (kind is int and v % 1)]
+    if wrong:
+        raise ValueError(f"{name}={tuple(numbers)}: {wrong[0]!r} is no {kind.__name__}")
+    return tuple(int(v) if kind is int else v for v in numbers)
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -4,6 +4,7 @@ caller's is changed."""
 from __future__ import annotations
 
 import inspect
+import json
 import random
 from pathlib import Path
 
@@ -260,6 +261,37 @@ def test_one_side_serves_for_both():
     assert cnnlens.Preprocess(32, [0.5] * 3, [0.5] * 3).size == (32, 32)
     with pytest.raises(ValueError, match="3 means, 1 deviations"):
         cnnlens.Preprocess(32, [0.5] * 3, [0.5])
+
+
+def test_numbers_of_preprocessing_may_be_tensors():
+    as_tensor, as_array = torch.tensor([0.5] * 3), np.array([0.5] * 3, np.float32)
+    found = cnnlens.Preprocess(np.array([8, 8]), as_tensor, as_array)
+    plain = cnnlens.Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3)
+    assert found == plain and json.dumps(found.as_dict()) == json.dumps(plain.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"mean": 0.5}, r"mean=0.5: one number per channel"),
+        ({"std": (0, 1, 1)}, "none may be 0"),
+        ({"size": (0, 8)}, "none may be 0"),
+        ({"size": 8.5}, "height and width"),
+        ({"size": (8.5, 8)}, "8.5 is no int"),
+        ({"mean": ("a",) * 3}, "'a' is no float"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(numbers, said):
+    with pytest.raises(ValueError, match=said):
+        cnnlens.Preprocess(**numbers)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_scripted_module_says_what_to_give_instead():
+    script = torch.jit.script(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()))
+    with pytest.raises(UsageError, match="TorchScript") as error:
+        cnnlens.Investigation(script, preprocess=PREPROCESS).layers()
+    assert "made from" in error.value.hint
 
 
 @pytest.mark.parametrize(("value", "said"), [("2", "whole number"), (2.5, "whole number")])
