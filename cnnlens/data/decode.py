@@ -101,7 +101,7 @@ def load_image(
             return flat(as_picture(_samples(path, header, is_turned), ranges, header.alpha), mode)
         with opened(path) as image:
             image.load()
-            return flat(_upright(image, is_turned), mode, ranges)
+            return flat(upright(image, is_turned), mode, ranges)
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise DamagedImage(path, reason_of(error)) from error
 
@@ -195,7 +195,7 @@ def reason_of(error: Exception) -> str:
     return "truncated" if "truncated" in text.lower() else f"damaged ({text})"
 
 
-def _upright(image: Image.Image, is_turned: Turned) -> Image.Image:
+def upright(image: Image.Image, is_turned: Turned = lambda stored, turned: True) -> Image.Image:
     """Turn the picture as its orientation tag says; most have none, which costs nothing to see."""
     orientation = orientation_of(image)
     if (turn := _TURNS.get(orientation)) is None:

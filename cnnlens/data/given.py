@@ -63,7 +63,7 @@ class GivenImage:
         return shown_path(self.path)
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
-        """Decode and resample, (C, H, W) uint8, or of many bands float32 in [0, 1].
+        """Decode and resample, (C, H, W) uint8, or of many bands or floats float32 in [0, 1].
 
         Raises
         ------
@@ -71,7 +71,10 @@ class GivenImage:
             When it cannot be read, or has bands, and not as many as the network has channels.
         """
         from cnnlens.data.decode import load_planes
+        from cnnlens.data.planes_file import read_planes
 
+        if (planes := read_planes(self.path, preprocess.channels)) is not None:
+            return preprocess.planes(planes, squash=False)
         planes = load_planes(self.path, preprocess.channels, self.ranges)
         if planes is not None:
             return preprocess.planes(planes, squash=False)
@@ -87,8 +90,12 @@ class GivenImage:
             When it cannot be read.
         """
         from cnnlens.data.decode import load_image
+        from cnnlens.data.planes_file import planes_picture, read_planes
 
-        return load_image(self.path, "L" if channels == 1 else "RGB", self.ranges)
+        mode = "L" if channels == 1 else "RGB"
+        if (planes := read_planes(self.path)) is not None:
+            return planes_picture(planes, mode)
+        return load_image(self.path, mode, self.ranges)
 
 
 @dataclass(frozen=True)

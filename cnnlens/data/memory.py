@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, IterableDataset
 
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.decode import DamagedImage, flat
-from cnnlens.files import atomic
+from cnnlens.data.decode import DamagedImage, flat, reason_of, upright
+from cnnlens.data.memory_item import check_item, is_deep, is_float, picture_of, planes_of
+from cnnlens.data.memory_labels import (
+    given_labels,
+    has_labels,
+    image_in,
+    item_labels,
+    label_names,
+    listed,
+)
+from cnnlens.data.memory_survey import seen_in_memory
+from cnnlens.data.ranges import Bounds
+from cnnlens.errors import UsageError
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.settings.option import Field
 
 _WHOLE = 1 << 28  # bytes of pixels that are hashed whole; of more, a sample
 _SAMPLE = 16  # items of a Dataset that stand for all of it
@@ -34,11 +43,15 @@ class MemoryImages(ImageSet):
     items : sequence
         Images, or (image, label) pairs; read when they are needed.
     preprocess : Preprocess or None
-        How tensors that are normalised already became so: needed to show them.
+        How the network takes pixels. Tensors that are normalised already became so by it: needed
+        to show them.
+    floats : bool
+        Whether some are made of floats, so that all are given as such.
     """
 
     items: Any = ()
     preprocess: Preprocess | None = None
+    floats: bool = False
 
     @property
     def name(self) -> str:
@@ -53,50 +66,39 @@ class MemoryImages(ImageSet):
     def check_there(self) -> None:
         """Nothing in memory is in a folder."""
 
+    def take(self, positions: Sequence[int], called: str) -> Self:
+        """Keep some images, by position."""
+        kept = super().take(positions, called)
+        return replace(kept, items=Chosen(self.items, tuple(positions)))
+
     def item(self, index: int) -> Any:
         """Return an image as it was given.
 
         Raises
         ------
         DamagedImage
-            When the data set fails to give it.
+            When the data set fails to give it, or its file cannot be read.
         """
-        try:
-            found = self.items[index]
-        except Exception as error:  # whatever a caller's Dataset raises
-            reason = f"{type(error).__name__}: {error}"
-            raise DamagedImage(self.file(index), reason) from error
-        return found[0] if _is_pair(found) else found
+        return _read(self.items, index, self.file(index))
+
+    def _image(self, index: int) -> Any:
+        item = self.item(index)
+        check_item(item, index)
+        return item
 
     def load(self, index: int, mode: str = "RGB") -> Image.Image:
         """Return an image as a picture of 8 bits, for people and for resampling.
 
         Raises
         ------
-        ValueError
+        UsageError
             When it is nothing that is an image.
         """
-        item = self.item(index)
-        if isinstance(item, Image.Image):
-            return flat(item, mode)
-        return flat(picture_of(self._shown(item, index), index), mode)
-
-    def _shown(self, item: Any, index: int) -> Any:
-        """Tensors that are normalised already, back in [0, 1] as far as that is known."""
-        if not _is_float(item) or self.preprocess is None or not self.preprocess.done:
-            return item
-        return self.preprocess.unnormalize(_planes(item, index)[None].float())[0].clamp(0, 1)
+        return picture_of(self._image(index), index, mode, self.preprocess, self.ranges)
 
     def pixel_type(self, preprocess: Preprocess) -> str:
-        """What `pixels` gives: "float32" where the first readable image is made of floats."""
-        return self._pixel_type
-
-    @cached_property
-    def _pixel_type(self) -> str:
-        for index in range(len(self.paths)):
-            with suppress(DamagedImage):
-                return "float32" if _is_float(self.item(index)) else "uint8"
-        return "uint8"
+        """What `pixels` gives: "float32" where images are made of floats or have bands."""
+        return "float32" if self.floats else super().pixel_type(preprocess)
 
     def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
         """Bring an image to a network's input plane; floats keep their precision.
@@ -104,24 +106,37 @@ class MemoryImages(ImageSet):
         A tensor that is normalised already is turned back into pixels here, which `normalize`
         then undoes: what reaches the network is the tensor, to float32's rounding.
         """
-        item = self.item(index)
-        if self._pixel_type == "uint8":
-            return super().pixels(index, preprocess)
-        if not _is_float(item):
-            return super().pixels(index, preprocess).astype(np.float32) / 255
-        tensor = _planes(item, index).float()  # (C, H, W)
-        if preprocess.done:
-            if tuple(tensor.shape) != (preprocess.channels, *preprocess.size):
-                raise ValueError(
-                    f"image {index} is {tuple(tensor.shape)}, the network's input is "
-                    f"{(preprocess.channels, *preprocess.size)}; normalised ones are not resampled"
-                )
-            return preprocess.unnormalize(tensor[None])[0].numpy()
-        _check_range(tensor, index)
-        channels = 1 if preprocess.channels == 1 else 3
-        if tuple(tensor.shape) != (channels, *preprocess.size):
-            return super().pixels(index, preprocess).astype(np.float32) / 255
-        return np.ascontiguousarray(tensor.numpy())
+        item, shape = self._image(index), self.shape(preprocess)
+        planes = planes_of(item, index, preprocess, self.ranges)
+        as_floats = self.pixel_type(preprocess) == "float32"
+        if planes is not None and as_floats and len(planes) == shape[0]:
+            return preprocess.planes(planes, squash=False)
+        if planes is not None and (preprocess.done or len(planes) != shape[0]):
+            kind = "floats" if is_float(item) else "uint8"
+            raise UsageError(
+                f"image {index} is {kind} of {len(planes)} channels, and those that were looked at "
+                "are pictures",
+                "make all images of one kind",
+            )
+        plain = self.plane(index, preprocess).transpose(2, 0, 1)  # (C, H, W) uint8
+        if as_floats:  # beside images of many channels, colours are repeated
+            return np.resize(plain.astype(np.float32) / 255, shape)
+        return np.ascontiguousarray(plain)
+
+    def _content(self, index: int) -> np.ndarray:
+        """What an image is hashed by; nothing of one that cannot be read."""
+        try:
+            return _array(self.item(index))
+        except DamagedImage:
+            return np.empty(0, np.uint8)
+
+    @property
+    def _taken(self) -> str:
+        """How samples are taken, where their values alone do not say it."""
+        own = self.preprocess is None or self.preprocess.channels in self.bands
+        # four channels are else colours with alpha, and taken as such
+        planes = f"planes {sorted(self.bands)}" if self.bands - {4} or (self.bands and own) else ""
+        return f"{planes}{self.ranges.as_dict() if self.ranges else ''}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -132,12 +147,13 @@ class MemoryImages(ImageSet):
             range(count) if listed else np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)
         )
         digest = hashlib.sha256(f"{type(self.items).__qualname__}\0{count}\0".encode())
-        sizes = [_array(self.item(int(index))) for index in chosen[:1]]
+        sizes = [self._content(int(index)) for index in chosen[:1]]
         stride = max(1, sum(a.nbytes for a in sizes) * len(chosen) // _WHOLE)
         for index in chosen:
-            array = _array(self.item(int(index)))
+            array = self._content(int(index))
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array.reshape(-1)[::stride]).tobytes())
+        digest.update(self._taken.encode())
         return digest.hexdigest()[:16]
 
 
@@ -146,21 +162,27 @@ def memory_images(
     labels: Sequence[Any] | None = None,
     name: str = "images",
     preprocess: Preprocess | None = None,
+    bounds: Bounds | None = None,
 ) -> MemoryImages:
     """Make a data set of images in memory.
 
     Parameters
     ----------
     images : sequence
-        PIL images; uint8 arrays (H, W, C) or (H, W); uint8 or [0, 1] float tensors (C, H, W); or
-        pairs of one of these and a label. A ``torch.utils.data.Dataset`` of such is read item by
-        item.
+        PIL images, which are turned as an orientation tag says that they still bear; uint8 arrays
+        (H, W, C) or (H, W); uint8 or [0, 1] float tensors (C, H, W); or pairs of one of these and
+        a label. A ``torch.utils.data.Dataset`` of such is read item by item; of a DataLoader, the
+        data set that it reads. Other than 1 or 3 channels serve a network that takes as many;
+        four are else colours with alpha, on white.
     labels : sequence of int or str, optional
         One per image; numbers become names by the `classes` of a Dataset, where it has them.
     name : str
         What it is called.
     preprocess : Preprocess, optional
-        With `done`: floats are normalised already.
+        How the network takes pixels; with `done`, floats are normalised already.
+    bounds : (float, float), optional
+        Which values of PIL images deeper than 8 bits, and of floats, become black and white; left
+        out, floats lie in [0, 1], and of deep images it is taken from them.
 
     Returns
     -------
@@ -168,137 +190,94 @@ def memory_images(
 
     Raises
     ------
-    ValueError
-        When there is no image, or another number of labels.
+    UsageError
+        When there is no image, what is given is no such sequence, or there are no such labels.
+    CnnlensError
+        When too many items cannot be read for their labels.
     """
-    count = len(images)
-    if not count:
-        raise ValueError("there are no images")
-    if labels is None:
-        labels = _labels(images, count)
-    elif len(labels) != count:
-        raise ValueError(f"{len(labels)} labels for {count} images")
+    items, count, notes = _sequence(images)
     digits = max(4, len(str(count - 1)))
     paths = tuple(f"{index:0{digits}d}.png" for index in range(count))
-    categories = None if labels is None else _names(labels, _listed(images, "classes"))
+    values: list[Any] | None = None
+    if labels is not None:
+        values = given_labels(labels, count)
+    elif has_labels(items, count):
+        values, lost, said = item_labels(items, paths)
+        notes += said
+        if lost:
+            kept = [index for index in range(count) if index not in lost]
+            items, paths = Chosen(items, tuple(kept)), tuple(paths[index] for index in kept)
+    categories = None if values is None else label_names(values, listed(items, "classes"))
     kind = "images" if categories is None else "classes"
-    return MemoryImages(Path(name), paths, kind, categories, items=images, preprocess=preprocess)
+    made = MemoryImages(Path(name), paths, kind, categories, items=items, preprocess=preprocess)
+    done = preprocess is not None and preprocess.done
+    seen = seen_in_memory(items, len(paths), made.item, bounds, done)
+    return replace(
+        made, notes=(*notes, *seen.notes), ranges=seen.ranges, bands=seen.bands, floats=seen.floats
+    )
 
 
-def opened_images(value: Any, labels: Sequence[Any] | None = None) -> ImageSet:
-    """Make a data set of whatever images are given; one that is a data set already stays itself.
+@dataclass(frozen=True)
+class Chosen:
+    """Some items of a data set, by their position in it."""
 
-    Each has a name, and so stores, of its own, whatever others are in memory.
-    """
-    if isinstance(value, ImageSet):
-        return value
-    images = memory_images(value, labels)
-    return memory_images(value, labels, name=f"images-{images.fingerprint[:6]}")
+    dataset: Any
+    indices: tuple[int, ...]
 
+    def __len__(self) -> int:
+        return len(self.indices)
 
-def as_typed(field: Field, value: Any, folder: Path, labels: Sequence[Any] | None = None) -> Any:
-    """Bring a value that Python gives to what the command line gives: tuples, paths, opened data.
-
-    Pictures in memory that are named one by one become files in `folder`; `labels` are those of
-    data in memory.
-    """
-    if value is None:
-        return None
-    if field.keyword in ("data", "negatives"):
-        if isinstance(value, (str, Path)):
-            return Path(value)
-        return opened_images(value, labels if field.keyword == "data" else None)
-    one = isinstance(value, (str, Path)) or not isinstance(value, (list, tuple))
-    several = [value] if one else list(value)
-    if field.type is Path:
-        files = tuple(picture_file(one, number, folder) for number, one in enumerate(several))
-        return files if field.repeats else files[0]
-    return tuple(map(str, several)) if field.repeats else value
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
 
 
-def picture_file(image: Any, number: int, folder: Path) -> Path:
-    """Write an image as PNG, named by its place in a list and by what it shows; say where.
-
-    One that has a file stays there.
-    """
-    if isinstance(image, (str, Path)):
-        return Path(image)
-    buffer = io.BytesIO()
-    picture_of(image).save(buffer, "PNG")
-    name = f"{number:04d}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:6]}"
-    path = folder / f"{name}.png"
-    if not path.is_file():
-        with atomic(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
-    return path
-
-
-def _labels(images: Any, count: int) -> list[Any] | None:
-    """The labels of pairs; a Dataset that lists its targets need not be read through for them."""
-    if not _is_pair(images[0]):
-        return None
-    targets = _listed(images, "targets")
-    if targets is not None and len(targets) == count:
-        return list(targets)
-    return [images[index][1] for index in range(count)]
-
-
-def _listed(images: Any, what: str) -> Any:
-    """The `classes` or `targets` of a Dataset, or of the one that a Subset is taken from."""
-    whole, indices = getattr(images, "dataset", None), getattr(images, "indices", None)
-    if whole is None or indices is None:
-        return getattr(images, what, None)
-    found = _listed(whole, what)
-    return found if found is None or what == "classes" else [found[index] for index in indices]
-
-
-def _names(labels: Sequence[Any], classes: Sequence[str] | None) -> tuple[str, ...]:
-    plain = [label.item() if hasattr(label, "item") else label for label in labels]
-    if classes is None or not all(isinstance(label, int) for label in plain):
-        return tuple(str(label) for label in plain)
-    return tuple(str(classes[label]) for label in plain)
-
-
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, tuple | list) and len(item) == 2
-
-
-def _is_float(item: Any) -> bool:
-    return isinstance(item, torch.Tensor) and item.is_floating_point()
-
-
-def _planes(item: torch.Tensor, index: int) -> torch.Tensor:
-    if item.ndim != 3:
-        raise ValueError(f"image {index} is a tensor {tuple(item.shape)}, not (C, H, W)")
-    return item.detach().cpu()
-
-
-def _check_range(tensor: torch.Tensor, index: int) -> None:
-    low, high = float(tensor.min()), float(tensor.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"image {index} has values from {low:.3g} to {high:.3g}, floats are expected in [0, 1];"
-            " if they are normalised already, say so: Preprocess(..., done=True)"
+def _sequence(images: Any) -> tuple[Any, int, list[str]]:
+    """Return what gives images by their number, how many, and what is to be said of it."""
+    notes = []
+    if isinstance(images, DataLoader) and not isinstance(images.dataset, IterableDataset):
+        notes.append("the DataLoader's data set is read, in its own order")
+        images = images.dataset
+    shape = tuple(getattr(images, "shape", ()))
+    if isinstance(images, Image.Image) or (len(shape) == 3 and shape[2] in (3, 4)):
+        raise UsageError("data is one image, not several", "put it into a list: data=[image]")
+    try:
+        count = len(images)
+        has_items = hasattr(images, "__getitem__") and not isinstance(images, (dict, DataLoader))
+    except TypeError:
+        count, has_items = 0, False
+    if not has_items:
+        raise UsageError(
+            f"data is a {type(images).__name__}, of which no image can be read by its number",
+            "give a list (list(images)), or a Dataset with a length; of a DataLoader, its .dataset",
         )
+    if not count:
+        raise UsageError("there are no images", "data is an empty list")
+    return images, count, notes
 
 
-def picture_of(item: Any, index: int = 0) -> Image.Image:
-    """An 8-bit picture of an array or a tensor."""
-    if isinstance(item, torch.Tensor):
-        tensor = _planes(item, index)
-        if tensor.is_floating_point():
-            _check_range(tensor, index)
-            tensor = (tensor * 255).round().to(torch.uint8)
-        item = tensor.permute(1, 2, 0).numpy()  # (H, W, C)
-    array = np.asarray(item)
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise ValueError(
-            f"image {index} is {array.dtype} {array.shape}: it may be a PIL image, a uint8 array "
-            "(H, W, C), or a uint8 or [0, 1] float tensor (C, H, W)"
-        )
-    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and channels == 1 else array)
+def _read(items: Any, index: int, path: Path) -> Any:
+    """Read an image, whatever a caller's Dataset raises."""
+    try:
+        item = image_in(items[index])
+    except Exception as error:
+        raise DamagedImage(path, f"{type(error).__name__}: {error}") from error
+    if isinstance(item, Image.Image):
+        try:
+            item.load()
+        except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+            raise DamagedImage(path, reason_of(error)) from error
+    return item
 
 
 def _array(item: Any) -> np.ndarray:
-    return item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else np.asarray(item)
+    """What an image's content is hashed by."""
+    if isinstance(item, torch.Tensor):
+        item = item.detach().cpu()
+        return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
+    if not isinstance(item, Image.Image):
+        return np.asarray(item)
+    upright_ = upright(item)
+    if is_deep(item) or item.mode in ("1", "L", "RGB", "RGBA"):
+        return np.asarray(upright_)
+    shown = flat(upright_, "RGB").tobytes()  # other modes mean what they say: palettes, inks
+    return np.frombuffer(item.mode.encode() + shown + upright_.tobytes(), np.uint8)

@@ -218,7 +218,7 @@ class Investigation:
     def _call(self, method: type[Method], values: Mapping[str, Any]) -> Any:
         """Run a method with the given keywords."""
         from cnnlens.data.member_path import forget_addresses
-        from cnnlens.data.memory import as_typed
+        from cnnlens.data.python_values import PythonValues
         from cnnlens.methods.method import build, carry_out
 
         given = dict(values)
@@ -229,19 +229,25 @@ class Investigation:
         run = self._run.changed(given)
         share = Share.parse(run.shard)
         reading = DataSettings.of_values(**values_of(DataSettings, given))
-        folder = self.workspace.path / _GIVEN
-        plain = {
-            field.keyword: as_typed(field, given[field.keyword], folder, labels)
-            for field in known
-            if field.keyword in given
-        }
-        plain["preset"] = given.get("preset")
-        asked, settings = build(method, plain)
+        _check_labels(labels, given.get("data"))
         self.workspace = self.workspace.reopened(force)
         forget_addresses()
         with self._study(run, force, reading) as study:
             study.spec = None if method.names_models else study.spec
             study.share = share
+            values_here = PythonValues(
+                self.workspace.path / _GIVEN,
+                labels,
+                reading.bounds,
+                lambda: None if method.names_models else study.model.preprocess,
+            )
+            plain = {
+                field.keyword: values_here.typed(field, given[field.keyword])
+                for field in known
+                if field.keyword in given
+            }
+            plain["preset"] = given.get("preset")
+            asked, settings = build(method, plain)
             one = method(study, asked, settings, page=True)
             carry_out(one, as_call(method.name, values))
             if study.share.is_apart:
@@ -272,6 +278,14 @@ def _bound(lens: Investigation, method: type[Method]) -> Any:
     call.__doc__ = _documentation(method)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _check_labels(labels: Any, data: Any) -> None:
+    """Refuse labels that nothing would be done with."""
+    if labels is not None and (data is None or isinstance(data, (str, Path))):
+        raise UsageError(
+            "labels= goes with images in memory", "those of a folder are its subfolders"
+        )
 
 
 def _fields(method: type[Method]) -> list[Field]:

@@ -5,13 +5,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from cnnlens.activations.sources import ModelSource
 from cnnlens.data.batches import batches
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.labelled import read_labelled
 from cnnlens.data.memory import memory_images
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
@@ -39,10 +40,10 @@ class Pairs(Dataset):
 
     classes = ("ant", "bee")
 
-    def __init__(self, targets: bool = True) -> None:
-        self.images, self.read = photos(), []
+    def __init__(self, targets: bool = True, times: int = 1) -> None:
+        self.images, self.read = photos() * times, []
         if targets:
-            self.targets = [0, 1, 1, 0, 1]
+            self.targets = [0, 1, 1, 0, 1] * times
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,7 +52,7 @@ class Pairs(Dataset):
         if index >= len(self):
             raise IndexError
         self.read.append(index)
-        return self.images[index], [0, 1, 1, 0, 1][index]
+        return self.images[index], [0, 1, 1, 0, 1][index % 5]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -112,13 +113,13 @@ def test_grey_and_transparent_images_are_shown() -> None:
         (np.zeros((3, 8, 10), np.uint8), r"uint8 \(3, 8, 10\)"),
         (np.zeros((8, 10, 3)), "float64"),
         (torch.zeros(8, 10), r"not \(C, H, W\)"),
-        (torch.full((3, 8, 10), -2.0), r"from -2 to -2.*done=True"),
+        (torch.full((3, 8, 10), -2.0), r"(?s)from -2 to -2.*done=True"),
         (torch.full((3, 8, 10), torch.nan), "nan"),
         ("cat.jpg", "image 0"),
     ],
 )
 def test_what_is_no_image_is_named_with_its_shape(item: object, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UsageError, match=said):
         memory_images([item]).pixels(0, PLAIN)
 
 
@@ -127,18 +128,97 @@ def test_labels_are_names_or_numbers() -> None:
     assert named.kind == "classes" and named.image_categories == ("b", "a", "b")
     assert memory_images(photos(2), torch.tensor([3, 1])).image_categories == ("3", "1")
     assert named.labels_fingerprint != memory_images(photos(3), ["b", "a", "a"]).labels_fingerprint
-    with pytest.raises(ValueError, match="2 labels for 3 images"):
+    with pytest.raises(UsageError, match="2 labels for 3 images"):
         memory_images(photos(3), ["a", "b"])
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(UsageError, match="no images"):
         memory_images([])
+
+
+@pytest.mark.parametrize(
+    ("items", "wanted", "said"),
+    [
+        ([(one, n, "id") for n, one in enumerate(photos(2))], ("0", "1"), ""),
+        ([(one,) for one in photos(2)], None, ""),
+        ([(one, np.float64(2)) for one in photos(2)], ("2", "2"), ""),
+        ([(one, 0.25) for one in photos(2)], None, "no number or name per image (a float)"),
+        ([(one, torch.eye(2)[0]) for one in photos(2)], None, "(a Tensor)"),
+        ([(one, {"boxes": []}) for one in photos(2)], None, "(a dict)"),
+    ],
+)
+def test_what_stands_beside_an_image_may_be_its_label(
+    items: list[tuple[object, ...]], wanted: tuple[str, ...] | None, said: str
+) -> None:
+    images = memory_images(items)
+    assert images.image_categories == wanted
+    assert said in "; ".join(images.notes) and bool(images.notes) == bool(said)
+    assert np.array_equal(np.asarray(images.load(1)), photos(2)[1])
+
+
+def test_a_data_loader_gives_the_data_set_that_it_reads() -> None:
+    found = memory_images(DataLoader(Pairs(), batch_size=2, shuffle=True))
+    assert found.image_categories == ("ant", "bee", "bee", "ant", "bee")
+    assert np.array_equal(np.asarray(found.load(3)), photos()[3])
+    assert "its own order" in found.notes[0]
+
+
+def test_some_of_them_are_those_that_were_chosen() -> None:
+    some = memory_images(photos(), list("abcde")).take([3, 1], "held-out")
+    assert some.image_categories == ("d", "b")
+    for place, index in enumerate((3, 1)):
+        assert np.array_equal(np.asarray(some.load(place)), photos()[index])
+
+
+def test_labels_are_read_without_the_items_that_fail() -> None:
+    class Failing(Pairs):
+        bad = (2,)
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+            if index in self.bad:
+                raise RuntimeError("disk")
+            return super().__getitem__(index)
+
+    images = memory_images(Failing(targets=False))
+    assert images.paths == ("0000.png", "0001.png", "0003.png", "0004.png")
+    assert images.image_categories == ("ant", "bee", "ant", "bee")
+    assert np.array_equal(np.asarray(images.load(2)), photos()[3])
+    assert images.notes == ("1 of 5 items cannot be read (0002.png: RuntimeError: disk)",)
+    assert images.fingerprint != memory_images(Pairs()).fingerprint
+    Failing.bad = (0, 1, 2, 3)
+    with pytest.raises(CnnlensError, match=r"4 of 5 images cannot be used.*disk"):
+        memory_images(Failing(targets=False))
+
+
+def test_an_image_deeper_than_those_looked_at_is_not_guessed() -> None:
+    class Deep(Dataset):
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, index: int) -> Image.Image:
+            kind = np.uint16 if index == 1 else np.uint8
+            return Image.fromarray(np.full(SIZE, 9, kind))
+
+    with pytest.raises(UsageError, match="image 1 is deeper than 8 bits"):
+        memory_images(Deep()).load(1)
+
+
+def test_what_is_taken_otherwise_has_another_fingerprint() -> None:
+    four = [np.zeros((*SIZE, 4), np.uint8)]
+    as_colours = memory_images(four, preprocess=PLAIN).fingerprint
+    assert memory_images(four, preprocess=PLAIN.with_channels(4)).fingerprint != as_colours
+    deep = [Image.fromarray(np.full(SIZE, 900, np.uint16))]
+    assert memory_images(deep).fingerprint != memory_images(deep, bounds=(0, 900)).fingerprint
+    inks = Image.fromarray(four[0]).tobytes()
+    modes = [Image.frombytes(mode, SIZE[::-1], inks) for mode in ("RGBA", "CMYK")]
+    assert len({memory_images([one]).fingerprint for one in modes}) == 2
 
 
 @pytest.mark.parametrize("targets", [True, False])
 def test_pairs_of_a_dataset_have_its_classes(targets: bool) -> None:
-    data = Pairs(targets)
+    data = Pairs(targets, times=10)
     images = memory_images(data)
-    assert images.image_categories == ("ant", "bee", "bee", "ant", "bee")
-    assert (set(data.read) == {0}) == targets  # listed, they need not be read for
+    assert images.image_categories == ("ant", "bee", "bee", "ant", "bee") * 10
+    # listed, they need not be read for: only some are looked at, for their depth and channels
+    assert (len(set(data.read)) <= 16) == targets
     assert np.array_equal(np.asarray(images.load(3)), photos()[3])
 
 
@@ -207,7 +287,7 @@ def test_tensors_that_are_done_are_shown_as_pictures() -> None:
 
 
 def test_tensors_that_are_done_are_not_resampled() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 9, 9\).*\(3, 8, 10\)"):
+    with pytest.raises(UsageError, match=r"\(3, 9, 9\).*\(3, 8, 10\)"):
         memory_images([torch.zeros(3, 9, 9)]).pixels(0, Preprocess(SIZE, done=True))
 
 

@@ -146,7 +146,7 @@ def plane_seen(images: ImageSet, position: int, preprocess: Preprocess) -> np.nd
     try:
         if preprocess.channels in images.bands:
             planes = images.pixels(position, preprocess).transpose(1, 2, 0)  # (H, W, C) in [0, 1]
-            pixels = np.rint(planes * 255).astype(np.uint8)
+            pixels = np.rint(planes.clip(0, 1) * 255).astype(np.uint8)
         else:
             pixels = preprocess.pixels(images.load(position), images.aligned)  # (H, W, C)
     except DamagedImage:

@@ -126,7 +126,7 @@ def _scaled(array: np.ndarray, side: int) -> Image.Image:
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
     """An image (C, H, W) as (H, W, 3) uint8: of other than three channels, the first as grey."""
     if pixels.dtype != np.uint8:  # of many bands, in [0, 1]
-        pixels = np.rint(pixels * 255).astype(np.uint8)
+        pixels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     colours = pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)
     return colours.transpose(1, 2, 0)
 
