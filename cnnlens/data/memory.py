@@ -69,7 +69,7 @@ class MemoryImages(ImageSet):
     def take(self, positions: Sequence[int], called: str) -> Self:
         """Keep some images, by position."""
         kept = super().take(positions, called)
-        return replace(kept, items=Chosen(self.items, tuple(positions)))
+        return replace(kept, items=_chosen(self.items, positions))
 
     def item(self, index: int) -> Any:
         """Return an image as it was given.
@@ -206,7 +206,7 @@ def memory_images(
         notes += said
         if lost:
             kept = [index for index in range(count) if index not in lost]
-            items, paths = Chosen(items, tuple(kept)), tuple(paths[index] for index in kept)
+            items, paths = _chosen(items, kept), tuple(paths[index] for index in kept)
     categories = None if values is None else label_names(values, listed(items, "classes"))
     kind = "images" if categories is None else "classes"
     made = MemoryImages(Path(name), paths, kind, categories, items=items, preprocess=preprocess)
@@ -215,6 +215,12 @@ def memory_images(
     return replace(
         made, notes=(*notes, *seen.notes), ranges=seen.ranges, bands=seen.bands, floats=seen.floats
     )
+
+
+def _chosen(items: Any, positions: Sequence[int]) -> Any:
+    if isinstance(items, list | tuple):
+        return [items[position] for position in positions]
+    return Chosen(items, tuple(map(int, positions)))
 
 
 @dataclass(frozen=True)

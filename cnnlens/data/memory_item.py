@@ -5,6 +5,7 @@ What it becomes is what a file of the same samples in a folder becomes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cnnlens.data.bands import sample_type, unit_range
+from cnnlens.data.bands import header_of, sample_type, unit_range
 from cnnlens.data.decode import flat, upright
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.errors import UsageError
@@ -54,6 +55,22 @@ def check_item(item: Any, index: int) -> None:
         raise _no_image(index, f"{kind} {shape}", _way_out(item))
 
 
+def check_whole(item: Any, index: int) -> None:
+    """Raise UsageError for colours of 16 bits, of which Pillow keeps the upper 8: of a film of 12
+    bits next to nothing.
+    """
+    file = getattr(item, "filename", None)
+    if not file or getattr(item, "format", None) != "PNG":
+        return
+    with suppress(OSError, TypeError):
+        header = header_of(Path(file))
+        if header is not None and header.bands > 1 and header.dtype != "uint8":
+            raise UsageError(
+                f"image {index} has colours of 16 bits, of which Pillow keeps 8",
+                f"name its file or its folder instead: {file}",
+            )
+
+
 def _no_image(index: int, what: str, hint: str) -> UsageError:
     return UsageError(f"image {index} is {what}", hint)
 
@@ -81,8 +98,9 @@ def _way_out(item: Any) -> str:
 def bands_of(item: Any) -> int:
     """Return how many bands a file of the image would have."""
     if isinstance(item, Image.Image):
-        # Pillow's CMYK of a JPEG is a picture of colours
-        return 3 if item.format == "JPEG" else _PIL_BANDS.get(item.mode, 3)
+        # what a JPEG or WebP holds are colours, whatever their mode
+        has_bands = item.format in (None, "PNG", "TIFF")
+        return _PIL_BANDS.get(item.mode, 3) if has_bands else 3
     if isinstance(item, torch.Tensor):
         return int(item.shape[0])
     return int(item.shape[2]) if item.ndim == 3 else 1

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cnnlens.data.bands import extent, full_range, present, sample_type
 from cnnlens.data.decode import DamagedImage
-from cnnlens.data.memory_item import bands_of, is_deep, is_float
+from cnnlens.data.memory_item import bands_of, check_whole, is_deep, is_float
 from cnnlens.data.ranges import Bounds, Ranges
 
 _LOOKED_AT = 16  # items of a Dataset
@@ -66,6 +66,8 @@ def seen_in_memory(
     listed = isinstance(items, (list, tuple))
     places = range(count) if listed else _spaced(range(count), _LOOKED_AT)
     seen = {place: item for place, item in _each(read, places) if _is_image(item)}
+    for place, item in seen.items():
+        check_whole(item, place)
     floats = any(map(is_float, seen.values()))
     bands = frozenset(bands_of(item) for item in seen.values()) - {1, 3}
     deep = [place for place, item in seen.items() if is_deep(item)]

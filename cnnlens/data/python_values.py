@@ -14,8 +14,15 @@ from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import upright
-from cnnlens.data.memory import memory_images
-from cnnlens.data.memory_item import bands_of, check_item, is_deep, picture_of, planes_of
+from cnnlens.data.memory import MemoryImages, memory_images
+from cnnlens.data.memory_item import (
+    bands_of,
+    check_item,
+    check_whole,
+    is_deep,
+    picture_of,
+    planes_of,
+)
 from cnnlens.data.planes_file import ENDING, planes_bytes
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.errors import UsageError
@@ -72,6 +79,10 @@ class PythonValues:
         Each has a name, and so stores, of its own, whatever others are in memory.
         """
         if isinstance(value, ImageSet):
+            if labels is not None:
+                raise UsageError("labels= goes with images in memory", "the data set has its own")
+            if isinstance(value, MemoryImages) and value.preprocess is None:
+                return replace(value, preprocess=self.fed())
             return value
         images = memory_images(value, labels, preprocess=self.fed(), bounds=self.bounds)
         named = replace(images, root=Path(f"images-{images.fingerprint[:6]}"))
@@ -86,6 +97,7 @@ class PythonValues:
         if isinstance(image, (str, Path)):
             return Path(image)
         check_item(image, number)
+        check_whole(image, number)
         content, ending = _as_file(image, number, self.fed(), self.bounds)
         path = self.folder / f"{number:04d}-{hashlib.sha256(content).hexdigest()[:6]}{ending}"
         if not path.is_file():
@@ -142,7 +154,7 @@ def _of_pillow(image: Image.Image, number: int, preprocess: Preprocess | None) -
         return _saved(Image.fromarray(own), "TIFF"), ".tif"
     if image.mode == "CMYK" and bands_of(image) == 4:
         return _saved(upright(image), "TIFF"), ".tif"
-    if image.mode in ("RGBA", "LA"):
+    if image.mode in ("RGBA", "LA") and bands_of(image) != 3:
         return _saved(upright(image), "PNG"), ".png"
     # greys are made of what it is, as of a file: by way of colours they are rounded twice
     grey = preprocess is not None and preprocess.channels == 1 and image.mode != "RGB"

@@ -3,6 +3,8 @@ through `cnnlens.Investigation`."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -160,27 +162,22 @@ def photo() -> Image.Image:
     return Image.fromarray(np.stack([*np.meshgrid(ramp, ramp), pixels(1)[0, 0].numpy()], axis=2))
 
 
-MODES = {
-    "P": "png",
-    "CMYK": "tif",
-    "YCbCr": "tif",
-    "LA": "png",
-    "1": "png",
-    "RGBA": "png",
-    "L": "png",
-}
+MODES = [
+    ("P", "png"), ("CMYK", "tif"), ("YCbCr", "tif"), ("LA", "png"), ("1", "png"), ("L", "png"),
+    ("RGBA", "png"), ("RGBA", "webp"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "ending"), MODES)
 def test_a_pil_image_of_any_mode_is_what_its_file_is(
-    mode: str, channels: int, tmp_path: Path
+    mode: str, ending: str, channels: int, tmp_path: Path
 ) -> None:
     image = photo().convert(mode)
     if mode == "RGBA":
         image.putalpha(photo().convert("L"))
-    file = tmp_path / f"photo.{MODES[mode]}"
-    image.save(file)
+    file = tmp_path / f"photo.{ending}"
+    image.save(file, lossless=True)
     preprocess = cnnlens.Preprocess((SIDE, SIDE), [0.0] * channels, [1.0] * channels)
 
     def fed(pixels: np.ndarray) -> torch.Tensor:
@@ -188,7 +185,7 @@ def test_a_pil_image_of_any_mode_is_what_its_file_is(
 
     wanted = fed(open_data(tmp_path).pixels(0, preprocess))
     values = PythonValues(tmp_path / "given", fed=lambda: preprocess)
-    for one in (image, Image.open(file)):
+    for one in (Image.open(file), *([image] if ending != "webp" else [])):
         assert torch.equal(fed(values.opened([one]).pixels(0, preprocess)), wanted)
         given = GivenImage(values.file(one, 0), "0")
         assert torch.equal(fed(given.pixels(preprocess)), wanted)
@@ -243,6 +240,42 @@ def test_deep_pil_images_are_what_their_files_are(
     assert f"0 to 4095 in {kind}" in capsys.readouterr().err
     torch.testing.assert_close(fed.of_image(images[1]), fed.of_image(tmp_path / "1.tif"))
     torch.testing.assert_close(fed.of(images, range="100,3000"), fed.of(tmp_path, range="100,3000"))
+
+
+def test_colours_that_pillow_cuts_to_8_bits_are_read_from_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "film.png"
+    twelve = torch.full((3, SIDE, SIDE), 4000, dtype=torch.uint16)
+    file.write_bytes(png_of_16_bits(twelve))
+    fed = Fed(3)
+    for call in (lambda: fed.of([Image.open(file)] * 2), lambda: fed.of_image(Image.open(file))):
+        with pytest.raises(UsageError, match="16 bits") as error:
+            call()
+        assert str(file) in error.value.hint
+    fed.of_image(Image.open(file).convert("RGB").copy())
+
+
+def png_of_16_bits(colours: torch.Tensor) -> bytes:
+    """Write colours (3, H, W) uint16 as PNG, by its specification."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    _, height, width = colours.shape
+    rows = colours.permute(1, 2, 0).numpy().astype(">u2")
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_a_data_set_that_was_made_in_memory_is_taken() -> None:
+    fed, x = Fed(3, done=True), torch.randn(2, 3, SIDE, SIDE)
+    torch.testing.assert_close(fed.of(cnnlens.memory_images(list(x))), x)
+    fed.lens.units(data=cnnlens.memory_images(list(x)), layer="conv1")
+    with pytest.raises(UsageError, match="labels="):
+        fed.of(cnnlens.memory_images(list(x)), labels=[0, 1])
 
 
 def test_floats_of_another_range_are_brought_to_it(capsys: pytest.CaptureFixture[str]) -> None:
