@@ -217,6 +217,29 @@ def memory_images(
     )
 
 
+def opened_images(
+    value: Any,
+    labels: Sequence[Any] | None = None,
+    preprocess: Preprocess | None = None,
+    bounds: Bounds | None = None,
+) -> ImageSet:
+    """Make a data set of whatever images are given; one that is a data set already stays itself.
+
+    Each has a name, and so stores, of its own, whatever others are in memory.
+    """
+    if isinstance(value, ImageSet):
+        if labels is not None:
+            raise UsageError("labels= goes with images in memory", "the data set has its own")
+        if isinstance(value, MemoryImages) and value.preprocess is None:
+            return replace(value, preprocess=preprocess)
+        return value
+    images = memory_images(value, labels, preprocess=preprocess, bounds=bounds)
+    mark = images.fingerprint  # hashed once
+    images = replace(images, root=Path(f"images-{mark[:6]}"))
+    vars(images)["fingerprint"] = mark
+    return images
+
+
 def _chosen(items: Any, positions: Sequence[int]) -> Any:
     if isinstance(items, list | tuple):
         return [items[position] for position in positions]

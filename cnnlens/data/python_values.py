@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import upright
-from cnnlens.data.memory import MemoryImages, memory_images
+from cnnlens.data.memory import opened_images
 from cnnlens.data.memory_item import (
     bands_of,
     check_item,
@@ -62,7 +61,8 @@ class PythonValues:
         if field.keyword in ("data", "negatives"):
             if isinstance(value, (str, Path)):
                 return Path(value)
-            return self.opened(value, self.labels if field.keyword == "data" else None)
+            labels = self.labels if field.keyword == "data" else None
+            return opened_images(value, labels, self.fed(), self.bounds)
         if field.type is not Path and _is_image(value):  # where a word or an image may be named
             return str(self.file(value, 0))
         several = _several(value)
@@ -72,22 +72,6 @@ class PythonValues:
                 raise UsageError(f"{field.keyword} is {len(files)} images", "give one")
             return files if field.repeats else files[0]
         return tuple(map(str, several)) if field.repeats else value
-
-    def opened(self, value: Any, labels: Sequence[Any] | None = None) -> ImageSet:
-        """Make a data set of whatever images are given; one that is a data set already stays.
-
-        Each has a name, and so stores, of its own, whatever others are in memory.
-        """
-        if isinstance(value, ImageSet):
-            if labels is not None:
-                raise UsageError("labels= goes with images in memory", "the data set has its own")
-            if isinstance(value, MemoryImages) and value.preprocess is None:
-                return replace(value, preprocess=self.fed())
-            return value
-        images = memory_images(value, labels, preprocess=self.fed(), bounds=self.bounds)
-        named = replace(images, root=Path(f"images-{images.fingerprint[:6]}"))
-        vars(named)["fingerprint"] = images.fingerprint  # which may take long
-        return named
 
     def file(self, image: Any, number: int) -> Path:
         """Write an image, named by its place in a list and by what it shows; say where.

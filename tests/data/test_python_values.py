@@ -16,6 +16,7 @@ from torch import nn
 
 import cnnlens
 from cnnlens.data.given import GivenImage
+from cnnlens.data.memory import opened_images
 from cnnlens.data.open import open_data
 from cnnlens.data.python_values import PythonValues
 from cnnlens.errors import CnnlensError, UsageError
@@ -151,8 +152,7 @@ def test_what_is_normalised_already_is_fed_as_it_is(done: str) -> None:
 def test_what_is_normalised_already_is_shown_as_the_photo() -> None:
     fed, x = Fed(3, done=True), pixels(3)
     normal = list(fed.normal(x / 255))
-    values = PythonValues(Path(), fed=lambda: fed.preprocess)
-    images = values.opened(normal)
+    images = opened_images(normal, preprocess=fed.preprocess)
     for index in range(3):
         assert np.array_equal(np.asarray(images.load(index)), x[index].permute(1, 2, 0).numpy())
 
@@ -186,7 +186,9 @@ def test_a_pil_image_of_any_mode_is_what_its_file_is(
     wanted = fed(open_data(tmp_path).pixels(0, preprocess))
     values = PythonValues(tmp_path / "given", fed=lambda: preprocess)
     for one in (Image.open(file), *([image] if ending != "webp" else [])):
-        assert torch.equal(fed(values.opened([one]).pixels(0, preprocess)), wanted)
+        assert torch.equal(
+            fed(opened_images([one], preprocess=preprocess).pixels(0, preprocess)), wanted
+        )
         given = GivenImage(values.file(one, 0), "0")
         assert torch.equal(fed(given.pixels(preprocess)), wanted)
 
