@@ -57,6 +57,11 @@ class LabelSet:
         """Whether they were chosen on these very images."""
         return self.made_from.get("data") == images.fingerprint
 
+    def is_outdated(self, images: ImageSet) -> bool:
+        """Whether what labels these very images (label maps, classes) has changed since."""
+        theirs = self.made_from.get("labels", images.labels_fingerprint)
+        return self.is_of(images) and theirs != images.labels_fingerprint
+
     def settings(self, kind: Any) -> Any:
         """Its method's settings, as far as it says them."""
         said = self.made_from.get("settings") or {}
@@ -80,12 +85,12 @@ class Task:
     @property
     def key(self) -> dict[str, Any]:
         """What the marks depend on beside network, layer and settings."""
+        from cnnlens.report.exam_files import chosen_by
+
         given = [(g.unit, g.label, g.category, g.terms) for g in self.labels.given]
-        made = {k: self.labels.made_from.get(k) for k in ("data", "settings", "text")}
         return {
             "labels": mark(given),
-            "groups": mark(self.labels.groups),
-            "chosen": mark(made),
+            **chosen_by(self.labels.made_from, self.labels.groups),
             "data": self.images.fingerprint,
             "planes": self.images.labels_fingerprint,
         }
@@ -160,20 +165,31 @@ def images_of(study: Study, labels: LabelSet, asked: Path | None) -> ImageSet:
     Raises
     ------
     UsageError
-        When neither is there.
+        When neither is there, or they are labelled otherwise than when the labels were chosen.
     """
-    made_on = labels.made_from.get("data")
-    if asked is None and made_on is not None:
-        for entry in reversed(study.workspace.document["data"]):
-            with suppress(CnnlensError):  # it was moved away
-                images = study.remembered(entry) if entry["kind"] in labels.kinds else None
-                if images is not None and images.fingerprint == made_on:
-                    return study.images(images, labels.kinds, default=False)
+    if asked is None and labels.made_from.get("data") is not None:
+        images = _made_on(study, labels)
+    else:
+        images = study.images(asked, labels.kinds)
+    if labels.is_outdated(images):
         raise UsageError(
-            f"the images that the labels of '{labels.method}' were made on are gone or changed",
-            "redo the labels, or name images with classes or label maps with -d DIR",
+            f"{images.name} is labelled otherwise than when the labels of '{labels.method}' were "
+            "made on it",
+            "redo the labels, or name other images with classes or label maps with -d DIR",
         )
-    return study.images(asked, labels.kinds)
+    return images
+
+
+def _made_on(study: Study, labels: LabelSet) -> ImageSet:
+    for entry in reversed(study.workspace.document["data"]):
+        with suppress(CnnlensError):  # it was moved away
+            images = study.remembered(entry) if entry["kind"] in labels.kinds else None
+            if images is not None and labels.is_of(images):
+                return study.images(images, labels.kinds, default=False)
+    raise UsageError(
+        f"the images that the labels of '{labels.method}' were made on are gone or changed",
+        "redo the labels, or name images with classes or label maps with -d DIR",
+    )
 
 
 def paper_of(study: Study, labels: LabelSet, images: ImageSet, settings: ExamSettings) -> Paper:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.files import read_json
+from cnnlens.files import mark, read_json
 from cnnlens.files.tables import columns, finite, read_csv, read_rows, write_rows
 from cnnlens.measure.exam import Examined, LayerExam
 from cnnlens.measure.exam_scores import SCORES
@@ -131,6 +131,27 @@ class ExamResult(UnitResults[ExaminedLabel]):
         """Those of one method."""
         return [one for one in self.units if one.method == method]
 
+    def is_about(self, method: str, chosen: Mapping[str, Any]) -> bool:
+        """Whether the labels that a method has now are those that were examined.
+
+        Parameters
+        ----------
+        method : str
+            Whose labels.
+        chosen : mapping
+            The summary that they stand beside: what they were made from, their groups.
+        """
+        made_from = self.summary.get("made_from") or {}
+        mine = (made_from.get("methods") or {}).get(method)
+        if not mine:  # a table of labels of a user's, or nothing is known
+            return True
+        theirs = chosen.get("made_from") or {}
+        known = chosen_by(theirs, chosen.get("groups") or {})
+        if any(mine.get(key) != value for key, value in known.items()):
+            return False
+        on_the_same = mine.get("data") == theirs.get("data")
+        return not on_the_same or mine.get("planes") == theirs.get("labels")
+
     def _title(self) -> str:
         return f"Labels of {self.name} on images that chose nothing"
 
@@ -139,6 +160,15 @@ class ExamResult(UnitResults[ExaminedLabel]):
             share = of["share_by_chance"]
             chance = "" if share is None else percent(share)
             yield f"{method}: labels that pass", f"{of['passes']} of {of['labels']}", chance
+
+
+def chosen_by(made_from: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, str]:
+    """Give marks of what chose labels: images, settings, words, and groups they may name.
+
+    What labels these images is told beside it, in the exam's "planes".
+    """
+    made = {key: made_from.get(key) for key in ("data", "settings", "text")}
+    return {"groups": mark(groups), "chosen": mark(made)}
 
 
 def write_exam(folder: Path, found: LayerExam) -> None:

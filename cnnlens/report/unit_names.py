@@ -14,7 +14,7 @@ from cnnlens.measure.changed_classes import Effect
 from cnnlens.report.ablate_files import read_all_ablations
 from cnnlens.report.dissect_files import read_dissections
 from cnnlens.report.dissect_result import DissectResult
-from cnnlens.report.exam_files import ExaminedLabel, read_all_exams
+from cnnlens.report.exam_files import ExaminedLabel, ExamResult, read_all_exams
 from cnnlens.report.label_files import LabelResult, read_all_labels
 from cnnlens.report.unit_facts import healthy
 
@@ -85,19 +85,26 @@ class Name:
 
 def names_of(workspace: Path) -> Names:
     """Gather every name of every unit; nothing of what is damaged, whose own section says so."""
-    exams = {
-        (layer.name, one.unit, one.method, one.label): one
-        for layer in healthy(read_all_exams, workspace)
-        for one in layer.units
-    }
+    exams = {layer.name: layer for layer in healthy(read_all_exams, workspace)}
     found: Names = defaultdict(lambda: defaultdict(list))
-    for layer, unit, name in _named(workspace):
-        exam = exams.pop((layer, unit, name["method"], name["text"]), None)
-        found[layer][unit].append(Name(**name, **_exam(exam)))
-    for (layer, unit, method, label), exam in exams.items():
-        if method == "given":  # of the others an exam without the name is of an earlier run
-            found[layer][unit].append(Name(method, label, **_exam(exam)))
+    for layer, names in _named(workspace):
+        verdicts = _verdicts(exams.get(layer.name), layer)
+        for unit, name in names:
+            exam = verdicts.get((unit, name["method"], name["text"]))
+            found[layer.name][unit].append(Name(**name, **_exam(exam)))
+    for exam_of in exams.values():
+        for one in exam_of.of("given"):
+            found[exam_of.name][one.unit].append(Name("given", one.label, **_exam(one)))
     return found
+
+
+def _verdicts(
+    exam: ExamResult | None, layer: DissectResult | LabelResult
+) -> dict[tuple[int, str, str], ExaminedLabel]:
+    """Give, by unit, method and label, how a layer's labels did; those of earlier runs aside."""
+    found = () if exam is None else exam.units
+    current = {m: exam is not None and exam.is_about(m, layer.summary) for m in SOURCES}
+    return {(o.unit, o.method, o.label): o for o in found if current.get(o.method)}
 
 
 def _exam(exam: ExaminedLabel | None) -> dict[str, Any]:
@@ -112,12 +119,14 @@ def _exam(exam: ExaminedLabel | None) -> dict[str, Any]:
     }
 
 
-def _named(workspace: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yield layer, unit and what a method says of it."""
+def _named(
+    workspace: Path,
+) -> Iterator[tuple[DissectResult | LabelResult, Iterator[tuple[int, dict[str, Any]]]]]:
+    """Yield a layer's results, and of its units what they are called there."""
     for dissected in healthy(read_dissections, workspace):
-        yield from ((dissected.name, *one) for one in _dissected(dissected))
+        yield dissected, _dissected(dissected)
     for labelled in healthy(read_all_labels, workspace):
-        yield from ((labelled.name, *one) for one in _labelled(labelled))
+        yield labelled, _labelled(labelled)
 
 
 def _dissected(layer: DissectResult) -> Iterator[tuple[int, dict[str, Any]]]:

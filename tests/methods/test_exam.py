@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageOps
 
 from cnnlens.data.synthetic import make_kinds, make_shapes
 from cnnlens.errors import CnnlensError, UsageError
@@ -23,7 +24,7 @@ from cnnlens.report.exam_section import marks
 from cnnlens.report.label_files import read_labels
 from cnnlens.report.unit_names import names_of
 
-from .test_measurement import after, blank, method, save_net
+from .test_measurement import after, blank, later, method, reword, save_net
 
 DISSECTED = {"chance": 0, "top": 0, "formula": 2, "beam": 2}
 FEW = {"chance": 2, "resamples": 20}
@@ -88,7 +89,6 @@ CHANGES: dict[str, Mapping[str, Any] | Callable[[Path], Any]] = {
     "labels of dissect": dissected_anew,
     "labels": pasted,
     "other images": lambda world: {"data": world / "kinds"},
-    "label map": blank("shapes/images/shapes/00000_color.png"),
 }
 
 
@@ -137,6 +137,73 @@ def test_the_verdict_joins_the_methods_tables_and_nothing_else_there_changes(wor
     formulas = {one.unit: one.verdict for one in read_exam(space / "exam" / "conv2").of("formula")}
     rows = {int(row["unit"]): row["formula_exam"] for row in rows_of(tables[1]) if row["formula"]}
     assert rows == formulas
+
+
+@pytest.mark.parametrize(
+    "change",
+    [blank("shapes/images/shapes/00000_color.png"), reword("shapes/label.csv", "red", "rosy")],
+    ids=["map", "table"],
+)
+def test_labels_of_images_that_are_labelled_otherwise_now_are_not_examined(
+    world: Path, change: Callable[[Path], None]
+) -> None:
+    table = world / "ws" / "dissect" / "conv2" / "units.csv"
+    before = table.read_bytes()
+    change(world)
+    for asked in ({}, {"data": world / "shapes"}):  # they chose the labels, named or not
+        with pytest.raises(UsageError, match="shapes is labelled otherwise than when") as caught:
+            carry_out(exam(world, **asked))
+        assert "redo the labels" in (caught.value.hint or "")
+    assert table.read_bytes() == before
+    assert todo(world, data=world / "kinds") == ["conv2"]  # other images tell all the same
+    carry_out(method(Dissect, world, **DISSECTED))
+    carry_out(exam(world))
+    assert any(one.exam for one in read_dissection(table.parent).units)
+
+
+def verdicts(world: Path, *methods: str) -> list[str]:
+    units = names_of(world / "ws")["conv2"].values()
+    return [one.verdict for names in units for one in names if one.method in methods]
+
+
+def mirrored(world: Path) -> None:
+    """Turn all label maps over: most labels stay, and mean something else."""
+    for file in (world / "shapes" / "images").rglob("*_*.png"):
+        with Image.open(file) as image:
+            turned = ImageOps.mirror(image)
+        turned.save(file), later(file)
+
+
+def test_labels_chosen_anew_do_not_bear_the_verdicts_of_earlier_ones(world: Path) -> None:
+    def texts() -> set[tuple[int, str, str]]:
+        units = names_of(world / "ws")["conv2"].items()
+        return {(unit, one.method, one.text) for unit, names in units for one in names}
+
+    assert all(verdicts(world, "dissect", "formula", "classes"))
+    before = texts()
+    mirrored(world)
+    carry_out(method(Dissect, world, **DISSECTED))
+    assert {method for _, method, _ in before & texts()} == {"dissect", "formula", "classes"}
+    assert not any(verdicts(world, "dissect", "formula"))
+    assert all(verdicts(world, "classes"))  # whose images are others
+    carry_out(exam(world))
+    assert all(verdicts(world, "dissect", "formula", "classes"))
+    carry_out(method(Label, world, chance=0, seed=1, data=world / "kinds"))
+    assert not any(verdicts(world, "classes")) and all(verdicts(world, "dissect"))
+
+
+def test_verdicts_on_other_images_stay_when_label_maps_change(world: Path) -> None:
+    def found() -> dict[tuple[int, str], str]:
+        names = ((u, one) for u, some in names_of(world / "ws")["conv2"].items() for one in some)
+        return {(unit, one.text): one.verdict for unit, one in names if one.method == "dissect"}
+
+    carry_out(exam(world, data=world / "kinds"))
+    before = found()
+    mirrored(world)
+    carry_out(method(Dissect, world, **DISSECTED))
+    same = found().items() & before.items()
+    assert any(verdict for _, verdict in same)
+    assert {key for key, _ in same} == found().keys() & before.keys()
 
 
 def test_marks_stand_on_the_page_and_at_their_units(made: Path) -> None:
