@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.files import free_name
 from cnnlens.files.ledger import Item, Ledger
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Job:
 
     def item(self, made_from: Mapping[str, Any], raw: bool) -> Item:
         """What the ledger knows it by, and the files beside it."""
-        one, folder = self.inverted({}), self.ledger.folder
+        one, folder = self.inverted(self.entry() or {}), self.ledger.folder
         beside = [one.original, one.picture]
         if raw:
             beside.append((folder / self.name).with_suffix(".npz"))
@@ -83,6 +84,7 @@ class Job:
             "name": self.image.name,
             "method": self.method,
             "perturb": self.perturb,
+            "original": self._original(),
             **({"learned_from": True} if learned else {}),
             **found.as_dict(of),
         }
@@ -97,6 +99,19 @@ class Job:
         self.draw(entry)
         return entry
 
+    def _original(self) -> str:
+        """Name the photo's file; what other pictures show of an earlier state of it stays."""
+        from cnnlens.report.invert_files import ORIGINALS
+
+        def is_taken(stem: str) -> bool:
+            return others.get(f"{ORIGINALS}/{stem}.png", self.image.mark) != self.image.mark
+
+        known = [e for name, e in self.ledger.entries.items() if name != self.name]
+        found = [self.inverted(e) for e in known if e.get("name") == self.image.name]
+        folder = self.ledger.folder
+        others = {one.original.relative_to(folder).as_posix(): one.state for one in found}
+        return f"{ORIGINALS}/{free_name(self.image.name, is_taken)}.png"
+
     def draw(self, entry: dict[str, Any]) -> None:
         """Set the photo and what was made of it side by side: whole and perturbed, or of a trained
         network and of a search.
@@ -105,11 +120,11 @@ class Job:
 
         one, path = self.inverted(entry), self.ledger.folder / self.name
         before = self.clean if self.perturb != "none" else replace(self, method="regularized")
-        known = None if before == self else before.entry()
-        if known is None:
-            save_figure(path, one)
+        known = before.inverted((before != self and before.entry()) or {})
+        if known.state == self.image.mark:
+            save_figure(path, known, one)
         else:
-            save_figure(path, before.inverted(known), one)
+            save_figure(path, one)
 
 
 def pairs_of(examples: Sequence[GivenImage | ImageOfSet]) -> str:

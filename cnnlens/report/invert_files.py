@@ -6,15 +6,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
+from cnnlens.files.ledger import MADE_FROM
 from cnnlens.report.blocks import number
 from cnnlens.report.contents import listed, reading
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Text, fitted, save_png, sheet
 
 SHEET = "sheet.png"
+ORIGINALS = "originals"  # the folder of photos as the network saw them, in a layer's
 _SIDES = (224, 448)  # pixels: smaller inputs are enlarged, larger ones reduced
 
 _PERTURBED = {
@@ -69,7 +71,13 @@ class Inverted:
     @property
     def original(self) -> Path:
         """The photo as the network saw it."""
-        return self.folder / "originals" / f"{self.image}.png"
+        return self.folder / str(self.entry.get("original") or f"{ORIGINALS}/{self.image}.png")
+
+    @property
+    def state(self) -> str:
+        """Which image it was made of, and in which state: a file may be replaced."""
+        made_from = self.entry.get(MADE_FROM) or {}
+        return str(made_from.get("image") or self.image)
 
     @property
     def errors(self) -> list[tuple[str, str]]:
@@ -130,16 +138,35 @@ def how(kind: str, found: Iterable[Inverted]) -> str:
     return NAMES.get(kind, "") + (" that learned from it" if learned else "")
 
 
-def rows(layers: list[list[Inverted]]) -> dict[tuple[str, str], dict[str, Inverted]]:
+class Row(NamedTuple):
+    """What a row of pictures is of: an image, how they were made, and which state of the image."""
+
+    image: str
+    kind: str
+    state: str
+
+
+def rows(layers: list[list[Inverted]]) -> dict[Row, dict[str, Inverted]]:
     """Order pictures by image and by how they were made, the usual way first; then by layer.
 
-    Images stand by their names, whichever was inverted first: commands may run side by side.
+    Images stand by their names, whichever was inverted first: commands may run side by side. A file
+    that was replaced has a row for each of its states.
     """
-    found: dict[tuple[str, str], dict[str, Inverted]] = {}
+    found: dict[Row, dict[str, Inverted]] = {}
     for one in (one for layer in layers for one in layer):
-        found.setdefault((one.image, one.kind), {})[one.layer] = one
+        found.setdefault(Row(one.image, one.kind, one.state), {})[one.layer] = one
     order = ["none", *NAMES]
-    return dict(sorted(found.items(), key=lambda item: (item[0][0], order.index(item[0][1]))))
+    return dict(sorted(found.items(), key=lambda item: (
+        item[0].image, order.index(item[0].kind), item[0].state
+    )))  # fmt: skip
+
+
+def words_of(row: Row, found: Mapping[Row, Mapping[str, Inverted]]) -> str:
+    """Say how a row was made, and whether its image is one of several states of a file."""
+    said = how(row.kind, found[row].values())
+    states = {other.state for other in found if other.image == row.image}
+    version = f"one of {len(states)} versions of this file" if len(states) > 1 else ""
+    return "; ".join(filter(None, (said, version)))
 
 
 # -- sheets ----------------------------------------------------------------------------------------
@@ -198,9 +225,10 @@ def write_sheet(workspace: Path) -> Path | None:
     if not layers:
         return None
     grid: list[list[Cell | None]] = []
-    for (image, kind), found in rows(layers).items():
-        words = [(said, "")] if (said := how(kind, found.values())) else []
-        photo = Cell(next(iter(found.values())).original, image, words)
+    every = rows(layers)
+    for row, found in every.items():
+        words = [(said, "")] if (said := words_of(row, every)) else []
+        photo = Cell(next(iter(found.values())).original, row.image, words)
         across = [found.get(layer[0].layer) for layer in layers]
         grid.append(
             [photo, *(Cell(one.picture, one.layer, one.errors) if one else None for one in across)]

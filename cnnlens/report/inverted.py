@@ -11,10 +11,10 @@ from cnnlens.report.contents import reading
 from cnnlens.report.invert_files import (
     NAMES,
     Inverted,
-    how,
     read_inversions,
     read_trainings,
     rows,
+    words_of,
 )
 
 
@@ -23,10 +23,10 @@ def inversions(workspace: Path) -> Section | None:
     layers = read_inversions(workspace)
     names, table = [layer[0].layer for layer in layers], []
     kinds = rows(layers)
-    for (image, kind), found in kinds.items():
+    for row, found in kinds.items():
         first = next(iter(found.values()))
-        said = how(kind, found.values())
-        photo = Shot(first.original, image, said, alt=f"{image} as it was seen")
+        said = words_of(row, kinds)
+        photo = Shot(first.original, row.image, said, alt=f"{row.image} as it was seen")
         table.append([photo, *(_shot(found.get(name)) for name in names)])
     parts: list[Any] = [Table(["Photo", *names], table, style="inversions")] if table else []
     trained = read_trainings(workspace) if table else []
@@ -36,8 +36,8 @@ def inversions(workspace: Path) -> Section | None:
                   if about.get("note")]  # fmt: skip
     sources = [layer[0].folder / "invert.json" for layer in layers]
     told = {
-        "perturbed": any(kind not in ("none", "upconv") for _, kind in kinds),
-        "searched": any(not kind.startswith("upconv") for _, kind in kinds),
+        "perturbed": any(row.kind not in ("none", "upconv") for row in kinds),
+        "searched": any(not row.kind.startswith("upconv") for row in kinds),
         "trained": bool(trained),
     }
     return section_of("invert", "What its layers still know of a photo", parts, sources, **told)

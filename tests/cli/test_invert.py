@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,8 @@ from cnnlens.methods import carry_out
 from cnnlens.methods.invert import Invert, InvertInputs
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.zoo import ZOO
+from cnnlens.report.invert_files import read_inversions, rows, words_of
+from cnnlens.report.inverted import inversions
 from cnnlens.settings import InvertSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -339,6 +342,39 @@ def test_other_settings_make_it_anew(made: Path, words: list[object]) -> None:
 def test_another_image_of_the_same_name_makes_it_anew(made: Path, photos: Path) -> None:
     (made.parent / "cat.png").write_bytes((photos / "dog.png").read_bytes())
     assert is_redone(made)
+
+
+def test_a_row_shows_one_state_of_a_photo_that_was_replaced(photos: Path, tmp_path: Path) -> None:
+    """Every original is the very photo that was inverted beside it, as far as it can be seen."""
+    photo, space = tmp_path / "x.png", tmp_path / "w"
+    first, second = (photos / "cat.png").read_bytes(), (photos / "dog.png").read_bytes()
+    photo.write_bytes(first)
+    assert run(space, "-l", "conv2", "-i", photo, "--perturb", "binarize") == 0
+    photo.write_bytes(second)
+    assert run(space, "-l", "conv2", "-i", photo) == 0
+    assert run(space, "-l", "conv1", "-i", photo) == 0
+    found = rows(read_inversions(space))
+    kinds = [(row.kind, sorted(layers)) for row, layers in found.items()]
+    assert kinds == [("none", ["conv1", "conv2"]), ("binarize", ["conv2"])]
+    (new, old) = dict.fromkeys(row.state for row in found)
+    assert [words_of(row, found) for row in found] == [
+        "one of 2 versions of this file",
+        "binarized; one of 2 versions of this file",
+    ]
+    for row, layers in found.items():
+        for one in layers.values():
+            as_seen, other = (
+                np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((32, 32)), float)
+                for data in ((second, first) if row.state == new else (first, second))
+            )
+            small = np.asarray(Image.open(one.original).convert("RGB").resize((32, 32)), float)
+            assert np.abs(small - as_seen).mean() < np.abs(small - other).mean() / 2
+    assert {row.state for row in found if row.kind != "none"} == {old}
+    text = str(inversions(space))
+    assert text.count("one of 2 versions of this file") == 2
+    before = (space / "invert/conv2/invert.json").read_bytes()
+    assert run(space, "-l", "conv2", "-i", photo) == 0  # nothing is to be made
+    assert (space / "invert/conv2/invert.json").read_bytes() == before
 
 
 def test_another_network_or_preprocessing_or_place_makes_it_anew(made: Path) -> None:

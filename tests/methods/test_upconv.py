@@ -105,6 +105,22 @@ def test_it_is_trained_once_and_inverts_later_images_without_the_data(
         assert picture.size == (64, 64)
 
 
+def test_it_stands_beside_no_search_of_another_state_of_the_photo(
+    made: Path, photos: Path, tmp_path: Path
+) -> None:
+    photo, shown = tmp_path / "x.png", made / "invert" / "conv2" / "upconv" / "x.png"
+    words, widths = ["-l", "conv2", "-i", photo], []
+    photo.write_bytes((photos / "0.png").read_bytes())
+    assert run(made, *words, "--steps", 2) == 0
+    for later in ("", "1.png"):
+        if later:
+            photo.write_bytes((photos / later).read_bytes())
+        assert run(made, *words, "--method", "upconv") == 0
+        with Image.open(shown) as drawn:
+            widths.append(drawn.width)
+    assert widths[1] < widths[0]
+
+
 def test_an_image_that_was_learned_from_is_said_to_flatter(
     made: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
