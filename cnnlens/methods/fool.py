@@ -186,10 +186,10 @@ class Fool(Pictured):
         """Say how many images flip by what, and draw it."""
         from math import prod
 
-        from cnnlens.report.fool_files import curves, save_curve
+        from cnnlens.report.fool_curves import curves, save_curve
 
         preprocess = self.study.model.preprocess
-        found = curves(part.ledger.entries.values())
+        found = curves(part.ledger.entries.values(), [item.name for item in part.items])
         for name, curve in found.items():
             if curve["l2"]:
                 values = preprocess.channels * prod(preprocess.size)

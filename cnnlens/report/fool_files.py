@@ -1,9 +1,8 @@
-"""What ``cnnlens fool`` leaves: its curves, its pictures, and its section of the page."""
+"""What ``cnnlens fool`` leaves: its pictures, and its section of the page."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,49 +13,11 @@ from PIL import Image
 from cnnlens.report.blocks import Figure, Gallery, Section, Shot, section_of
 from cnnlens.report.blocks import Text as Paragraph
 from cnnlens.report.contents import listed, local, reading
-from cnnlens.report.figures import as_drawn, new_figure, save_figure
+from cnnlens.report.figures import as_drawn
 from cnnlens.report.figures.attribution import as_rgb, signed
 from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Row, Text, scaled, sheet
 
-LEAST = 3  # images that make a curve
 _SHOWN = 12
-
-
-def curves(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Say how many images flip by what: by file, a curve for any other class, and per target.
-
-    Returns
-    -------
-    dict
-        "to" (a class, or None for any other), "images", "l2" (the smallest changes that were
-        found, sorted), "median_l2", and "noise": pairs of a length and the share that noise of it
-        flips. Images that are taken for the target as they are do not count.
-    """
-    groups: dict[str | None, list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        if entry.get("noise") and not entry.get("already"):
-            groups.setdefault(entry["target"], []).append(entry)
-    found = {}
-    for number, (target, group) in enumerate(groups.items()):
-        if len(group) >= LEAST:
-            name = "curve.png" if target is None else f"curve-{number}.png"
-            found[name] = _curve(target, group)
-    return found
-
-
-def _curve(target: str | None, group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    lengths = sorted(entry["l2"] for entry in group if entry["l2"] is not None)
-    sizes = group[0]["noise"]["l2"]
-    shares = zip(*(entry["noise"]["flips"] for entry in group), strict=True)
-    return {
-        "to": target,
-        "images": len(group),
-        "median_l2": statistics.median(lengths) if lengths else None,
-        "l2": lengths,
-        "noise": [
-            [size, statistics.mean(flips)] for size, flips in zip(sizes, shares, strict=True)
-        ],
-    }
 
 
 def said_of(entry: Mapping[str, Any]) -> str:
@@ -104,7 +65,11 @@ def _caption(curve: Mapping[str, Any]) -> str:
     words = (
         "none of them was fooled" if median is None else f"for half of them L2 {median:.3g} does"
     )
-    about = f"{curve['images']} images, and the smallest change with which each is taken for {to}"
+    kept = curve["images"] - curve.get("asked", curve["images"])
+    of = f"{curve['images']} images" + (f", {kept} of them of earlier runs" if kept else "")
+    if curves := curve.get("curves"):
+        of = f"One of {curves} curves, of other settings or names of classes: {of}"
+    about = f"{of}, and the smallest change with which each is taken for {to}"
     return f"{about}: {words}."
 
 
@@ -244,36 +209,3 @@ def _maps(layer: Mapping[str, Any]) -> Column:
         Row(Text(layer["name"], 14, 24, bold=True, wide=150), Text(said, 12, 24)),
         Grid(pairs, 5, (_GAP, 0)),
     )
-
-
-def save_curve(path: Path, curve: Mapping[str, Any], values: int) -> None:
-    """Draw which share of images is answered otherwise after a change of some length.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The PNG; an SVG goes beside it.
-    curve : mapping
-        "l2": the smallest changes, one per image; "noise": pairs of a length and the share that
-        noise of that length flips.
-    values : int
-        Values of an image: their square root turns a length into a root mean square.
-    """
-    lengths = np.sort(np.asarray(curve["l2"], float))
-    figure = new_figure(6.4, 3.6)
-    axes = figure.add_subplot()
-    count, noise = len(lengths), np.asarray(curve["noise"], float)
-    ends = min(lengths[0], noise[0, 0]) * 0.7, max(lengths[-1], noise[-1, 0]) * 1.4
-    xs = np.concatenate([[ends[0]], lengths, [ends[1]]])
-    shares = np.concatenate([[0], np.arange(1, count + 1), [count]]) / curve["images"]
-    axes.step(xs, 100 * shares, where="post", color="#c95400", label="smallest change found")
-    axes.plot(noise[:, 0], 100 * noise[:, 1], "o--", color="#0072b2", ms=4, label="random noise")
-    axes.set(xscale="log", xlim=ends, ylim=(-3, 103), ylabel="images answered otherwise (%)")
-    axes.set_xlabel("length of the change (L2, pixels from 0 to 1)")
-    level = 255 / values**0.5
-    above = axes.secondary_xaxis("top", functions=(lambda x: x * level, lambda x: x / level))
-    above.set_xlabel("root mean square, in levels of 255")
-    axes.legend(loc="best", frameon=False)
-    axes.spines["right"].set_visible(False)
-    figure.tight_layout()
-    save_figure(figure, path)
