@@ -38,6 +38,7 @@ def dissection(workspace: Path) -> Section | None:
             "summed": _summed,
             "formulas": _formulas,
             "data": lambda summary: Path(data_name(summary)).name,
+            **_settings(layers),
         },
         data={"categories": categories, "layers": [_data(layer, number) for layer in layers]},
         pictures=dict(_pictures(layers)),
@@ -73,6 +74,36 @@ def _strip_key(layer: DissectResult, unit: Unit) -> str | None:
 def _summed(counts: Mapping[str, Any]) -> int | None:
     rows = counts.get("per_category")
     return sum(row.get("unique_detectors") or 0 for row in rows.values()) if rows else None
+
+
+def _settings(layers: list[DissectResult]) -> dict[str, Any]:
+    """Say from which IoU on a unit counts, and how layers were dissected where that differs."""
+    told = {layer.name: _told(layer.summary) for layer in layers}
+    keys = dict.fromkeys(key for one in told.values() for key in one)
+    differ = [key for key in keys if len({one[key] for one in told.values()}) > 1]
+    reached = {name: one["min_iou"].removeprefix("IoU from ") for name, one in told.items()}
+    same = "min_iou" not in differ
+    return {
+        "differ": differ,
+        "apart": differ
+        and {n: ", ".join(filter(None, map(one.get, differ))) for n, one in told.items()},
+        "reached": next(iter(reached.values()))
+        if same
+        else ", ".join(f"{least} in {name}" for name, least in reached.items()),
+    }
+
+
+def _told(summary: Mapping[str, Any]) -> dict[str, str]:
+    made_from, quantile = summary.get("made_from") or {}, summary.get("quantile")
+    settings = made_from.get("settings") or {}
+    shuffles = (summary.get("chance") or {}).get("shuffles")
+    return {
+        "data": f"on {Path(data_name(summary)).name}",
+        "quantile": "" if quantile is None else f"highest {100 * quantile:g} %",
+        "min_iou": f"IoU from {summary.get('min_iou', 0.04)}",
+        "shuffles": f"{shuffles} shuffles" if shuffles else "",
+        "compat": f"as {settings['compat']}" if settings.get("compat") else "",
+    }
 
 
 def _formulas(summary: Mapping[str, Any]) -> str:

@@ -92,6 +92,21 @@ def test_units_on_the_page_are_those_of_the_table(read_only_workspace):
                     assert best[name] == (row[f"{name}_label"], float(row[f"{name}_iou"]))
 
 
+def test_each_layer_s_settings_stand_in_the_table_where_they_differ(tmp_path):
+    def words(space: Path) -> str:
+        return " ".join(report(space)[0].split())
+
+    space = make_workspace(tmp_path / "w", {"layer3": 3, "layer1": 3})
+    assert "reaches 0.04." in words(space) and "IoU from" not in words(space)
+    file = space / "dissect/layer1/summary.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "quantile": 0.05, "min_iou": 0.1}))
+    page = words(space)
+    assert "reaches 0.04 in layer3, 0.1 in layer1." in page
+    assert 'colspan="9">highest 0.5 %, IoU from 0.04</td>' in page
+    assert 'colspan="9">highest 5 %, IoU from 0.1</td>' in page
+
+
 def test_a_page_reads_a_layer_once_and_the_next_page_reads_it_anew(tmp_path, monkeypatch):
     workspace = make_workspace(tmp_path / "w", {"features.12": 3, "features.9": 3})
     met = []
