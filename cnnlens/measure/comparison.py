@@ -141,7 +141,7 @@ def _within(found: Estimate, least: float, most: float) -> Estimate:
 
 # -- measured alike? -----------------------------------------------------------------------------
 
-_MARKS = ("data", "labels")  # fingerprints of images and of their labels
+MARKS = ("data", "labels")  # fingerprints of images and of their labels
 _APART = ("seed", "top", "batch_size", "bootstrap")  # settings that do not change what is measured
 
 
@@ -162,7 +162,7 @@ def unlike(what: str, mine: Measured, other: Measured) -> Iterator[str]:
     """Say, in sentences, where two results were not measured alike: other data, other settings."""
     both, datas = f"{mine.who} and {other.who}", (mine.data, other.data)
     made = [one.part("made_from") for one in (mine, other)]
-    marked = [[one.get(mark) for mark in _MARKS] for one in made]
+    marked = [[one.get(mark) for mark in MARKS] for one in made]
     if any(a and b and a != b for a, b in zip(*marked, strict=True)):
         same = datas[0] == datas[1]
         on = f"other images or labels of {datas[0]}" if same else f"{datas[0]} and {datas[1]}"

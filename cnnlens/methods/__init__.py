@@ -113,7 +113,7 @@ def write_page(workspace: Path, voice: Voice) -> Path:
     def tell(fault: CnnlensError) -> None:
         voice.note(f"not on the page: {fault.message}")
 
-    return write_report(workspace, sections(), tell)
+    return write_report(workspace, sections(), tell, voice.note)
 
 
 def write_site(workspace: Path, folder: Path, url: str, voice: Voice) -> Site:

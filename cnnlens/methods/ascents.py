@@ -86,6 +86,11 @@ class Ascents(Part):
             self.examples.read_stores(stores if units else ())
         except CnnlensError as error:
             study.voice.note(f"no top images beside the pictures: {error.message}")
+        if (lost := self.examples.outdated) and self.examples.best_of is None:
+            study.voice.note(
+                f"no top images beside the pictures: those of {lost.parent.name} have changed "
+                f"since they were stored (cnnlens extract -l {self.name} stores these)"
+            )
 
     def label(self, workspace: Path) -> None:
         """Bring the labels of all pictures to what the dissection says now; raise where it is
@@ -116,5 +121,7 @@ class Ascents(Part):
             gained = self.examples.write(self.ledger.folder, entry, title, more)
             for one in (entry, *more):
                 one.update(gained)
+                for key in ("times_best", "best_of") if gained else ():
+                    one.pop(key, None)  # of earlier images
                 if (best := self.examples.best(one["unit"])) > 0:
-                    one["times_best"] = one["final"] / best
+                    one |= {"times_best": one["final"] / best, "best_of": self.examples.best_of}

@@ -194,6 +194,7 @@ def carry_out(method: Method, command: str = "") -> None:
     if share.is_apart and study.force:
         raise refuse_force()
     method.resolve()
+    known = _class_names(study)
     if remembers:
         study.commit()
     if plan := method.plan():
@@ -217,6 +218,21 @@ def carry_out(method: Method, command: str = "") -> None:
         method.summaries = {"share": share_summary(study, method.images, method.layers)}
     if remembers and share.leads:
         study.record(command, method.name)
+        if known and known != _class_names(study):
+            _say_renamed(study)
+
+
+def _class_names(study: Study) -> list[str] | None:
+    found: list[str] | None = (study.workspace.document.get("model") or {}).get("classes")
+    return found
+
+
+def _say_renamed(study: Study) -> None:
+    """Say which results bear the names that the network's classes had before."""
+    from cnnlens.report.states import renamed
+
+    for one in renamed(study.workspace.path):
+        study.voice.note(one.text)
 
 
 def _generator(steps: Iterator[Step]) -> Any:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.report.blocks import Section
+from cnnlens.report.blocks import Section, Text
 from cnnlens.report.contents import REDO, last_part, local, local_path, read_once, read_workspace
 from cnnlens.report.html import Tell, warning, write_page
+from cnnlens.report.states import Remark, remarks
 
 Gather = Callable[[Path], Section | None]
 
 
 def write_report(
-    workspace: Path, sections: Iterable[tuple[str, Gather]], tell: Tell | None = None
+    workspace: Path,
+    sections: Iterable[tuple[str, Gather]],
+    tell: Tell | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write ``report.html`` over everything found in a workspace.
 
@@ -33,6 +38,8 @@ def write_report(
         lists those of all methods.
     tell : callable, optional
         Hears of everything damaged, once the page is written.
+    say : callable, optional
+        Hears, in a line, that results are not all of one state (see `cnnlens.report.states`).
 
     Returns
     -------
@@ -50,15 +57,34 @@ def write_report(
     notes: list[CnnlensError] = []
     with read_once():
         found = list(gathered(workspace, sections, notes.append))
+        mixed = remarks(workspace) if found else []
     if not found:
         raise _nothing(workspace)
+    found = [_remarked(section, mixed) for section in found]
     sources = [path for section in found for path in section.sources]
     page = workspace / "report.html"
-    write_page(page, header(document, sources, workspace), found, notes.append)
+    head = {**header(document, sources, workspace), "mixed": [one.sentence for one in mixed]}
+    write_page(page, head, found, notes.append)
     for note in notes:
         if tell is not None:
             tell(note)
+    if say is not None:
+        for line in _lines(mixed):
+            say(line)
     return page
+
+
+def _lines(mixed: Sequence[Remark]) -> Iterator[str]:
+    """Say the first, and that there are more."""
+    yield from (one.text for one in mixed[:1])
+    if len(mixed) > 1:
+        yield f"{len(mixed) - 1} more such {'stands' if len(mixed) == 2 else 'stand'} on the page"
+
+
+def _remarked(section: Section, mixed: Sequence[Remark]) -> Section:
+    """Say at a section what of it is of an earlier state."""
+    said = [Text(one.sentence, "warning") for one in mixed if section.key in one.sections]
+    return replace(section, parts=[*said, *section.parts]) if said else section
 
 
 def _nothing(workspace: Path) -> CnnlensError:
@@ -127,6 +153,7 @@ def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path
             local(_command(entry), workspace) for entry in _list(document.get("commands"))
         ],
         "versions": [f"{name} {version}" for name, version in versions.items()],
+        "mixed": [],
     }
 
 

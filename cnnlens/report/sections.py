@@ -7,11 +7,13 @@ names a damaged file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from cnnlens.errors import CnnlensError
 from cnnlens.model.matching import natural
 from cnnlens.report.blocks import (
     Cell,
@@ -35,6 +37,7 @@ from cnnlens.report.contents import (
     read_object,
     reading,
 )
+from cnnlens.report.dissect_files import labels
 from cnnlens.report.figures import part_colours
 from cnnlens.report.figures.explained import predicted, turned
 from cnnlens.report.figures.generated import said
@@ -45,7 +48,8 @@ def visualizations(workspace: Path) -> Section | None:
     """Gather the section about activation maximization: what each unit wants to see."""
 
     def block(document: Mapping[str, Any], entries: Entries, file: Path) -> Layer:
-        name, shots = str(document["layer"]), [_optimized(e, path) for e, path in entries]
+        name, label = str(document["layer"]), _label(workspace, file)
+        shots = [_optimized(e, path, label(e)) for e, path in entries]
         shots.sort(key=lambda s: (s.unit is None, s.unit or 0, natural(s.title)))
         failed = document.get("failed") or {}
         notes = [Text(f"No picture of {unit}: it {why}.") for unit, why in failed.items()]
@@ -68,7 +72,17 @@ def _by_layer(
     return section_of(command, title, layers, files)
 
 
-def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
+def _label(workspace: Path, file: Path) -> Callable[[Mapping[str, Any]], str]:
+    """Look labels up in the dissection, as it is now; without one an entry's own stands."""
+    if not (workspace / "dissect" / file.parent.name / "units.csv").is_file():
+        return lambda entry: str(entry.get("label") or "")
+    known: dict[int, tuple[str, str, float]] = {}
+    with suppress(CnnlensError):  # a damaged one is named by its own section
+        known = labels(workspace, file.parent.name)
+    return lambda entry: known.get(entry.get("unit", -1), ("",))[0]
+
+
+def _optimized(entry: Mapping[str, Any], path: Path, label: str) -> Shot:
     at, unit = entry.get("position"), entry.get("unit")
     name = "the whole layer" if unit is None else f"unit {unit}"
     name = str(entry.get("class") or entry.get("concept") or name)
@@ -84,7 +98,7 @@ def _optimized(entry: Mapping[str, Any], path: Path) -> Shot:
         words = f"{words} Drawn by a generator; the nearest photo is {said(near['pixels'])}."
     beside = path.parent / str(entry.get("beside") or path.name)
     return Shot(
-        path, name, caption, str(entry.get("label") or ""), alt=f"Image that excites {name}",
+        path, name, caption, label, alt=f"Image that excites {name}",
         unit=None if unit is None else int(unit), heading="What it wants to see",
         words=words, large=beside if beside.is_file() else path,
     )  # fmt: skip

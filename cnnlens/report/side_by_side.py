@@ -44,6 +44,7 @@ def write_comparison(
         "facts": (),
         "commands": (),
         "versions": (),
+        "mixed": (),
     }
     page = out / "compare.html"
     section = comparison_section(models, layers, document)

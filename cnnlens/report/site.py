@@ -36,6 +36,7 @@ from cnnlens.report.site_content import (
     script_data,
 )
 from cnnlens.report.site_folder import MAKER, MARK, Pictures, site_folder
+from cnnlens.report.states import remarks
 from cnnlens.report.unit_page import unit_layers
 
 _STYLES = ("style.css", "units.css", "site.css")
@@ -127,6 +128,7 @@ class _Writer:
         self.images = gather_images(layers, pictures.shown)
         self.by_name = {layer.name: layer for layer in layers}
         self.head = header(read_workspace(workspace), _sources(layers), workspace)
+        self.head["mixed"] = [one.sentence for one in remarks(workspace)]
         self.site = {
             "title": self.head["title"],
             "url": url,

@@ -22,6 +22,7 @@ from cnnlens.report.dissect_files import read_dissection
 from cnnlens.report.exam_files import read_exam
 from cnnlens.report.exam_section import marks
 from cnnlens.report.label_files import read_labels
+from cnnlens.report.states import remarks
 from cnnlens.report.unit_names import names_of
 
 from .test_measurement import after, blank, later, method, reword, save_net
@@ -186,7 +187,11 @@ def test_labels_chosen_anew_do_not_bear_the_verdicts_of_earlier_ones(world: Path
     assert {method for _, method, _ in before & texts()} == {"dissect", "formula", "classes"}
     assert not any(verdicts(world, "dissect", "formula"))
     assert all(verdicts(world, "classes"))  # whose images are others
+    (said,) = remarks(world / "ws")
+    assert "the exam of conv2 is of other labels of dissect and formula than there are" in said.text
+    assert said.sections == ("exam",)
     carry_out(exam(world))
+    assert remarks(world / "ws") == []
     assert all(verdicts(world, "dissect", "formula", "classes"))
     carry_out(method(Label, world, chance=0, seed=1, data=world / "kinds"))
     assert not any(verdicts(world, "classes")) and all(verdicts(world, "dissect"))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
 from cnnlens.measure.top import Peaks, nearest, peaks
 from cnnlens.model.convolutions import first_filters
 from cnnlens.model.layers import Layer
@@ -59,6 +60,7 @@ class DatasetExamples:
         self._images: ImageSet | None = None
         self._store: Path | None = None
         self._nearest: dict[str, list[int]] = {}  # by file: places in the data's order
+        self.outdated: Path | None = None  # a store of images that have changed since
 
     def read_stores(self, stores: Iterable[tuple[Path, Callable[[], ImageSet]]]) -> None:
         """Take peaks and images from the first store that is there and is this network's.
@@ -71,7 +73,8 @@ class DatasetExamples:
         Raises
         ------
         CnnlensError
-            When it is damaged, or its images are gone.
+            When it is damaged, or its images are gone. A store of other images than there are now
+        is passed over, and is `outdated`.
         """
         for path, opened in stores:
             if not path.exists():
@@ -80,11 +83,23 @@ class DatasetExamples:
                 key = store.key
                 if (key.model, key.place) != (self._model.fingerprint, self._layer.place.key):
                     continue
-                self._peaks = peaks(store.batches(), self._units)
-            images = opened()
-            if images.fingerprint == key.data:  # else positions may mean other images
-                self._images, self._store = images, path
+                found = peaks(store.batches(), self._units)
+            try:
+                images = opened()
+            except CnnlensError:  # they are gone: what was measured on them holds all the same
+                self._peaks = found
+                raise
+            if images.fingerprint != key.data:  # what is highest there may be on none of these
+                self.outdated = path
+                continue
+            self._peaks, self._images, self._store = found, images, path
             return
+
+    @property
+    def best_of(self) -> dict[str, str] | None:
+        """Which images the best are of, and in which state."""
+        images = self._images
+        return None if images is None else {"name": images.name, "fingerprint": images.fingerprint}
 
     def best(self, unit: int | None) -> float:
         """A unit's highest activation on the data; 0 where that is not known."""
