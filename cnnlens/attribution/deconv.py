@@ -23,7 +23,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnlens.attribution.rules import RULES, OutOfPlace, applying, undefined, writes_into_parts
+from cnnlens.attribution.rules import RULES, Graph, OutOfPlace, applying
+from cnnlens.attribution.watch import Watch
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.hooks import Live, read_live
 from cnnlens.model.layers import Layer, Layers
@@ -75,23 +76,26 @@ class Projector:
 
     def __init__(self, net: nn.Module, x: Tensor, place: Place) -> None:
         self._x = x.detach().clone().requires_grad_(True)
-        live = self._read(net, place)
-        if live.edge is not None and writes_into_parts(live.edge):
+        live, graph = self._read(net, place)
+        if graph is not None and graph.writes_into_parts:
             with OutOfPlace():
-                live = self._read(net, place)
-        if live.edge is None:
+                live, graph = self._read(net, place)
+        if live.edge is None or graph is None:
             raise CnnlensError(
                 f"{place.path or place.op_name} does not depend on the input",
                 "choose a layer that the input reaches",
             )
         self._edge, self._place, self._value = live.edge, place, live.value
+        self._graph = graph
         self.maps = place.as_maps(live.value)
-        self.undefined = undefined(live.edge)
+        self.undefined = graph.undefined()
 
-    def _read(self, net: nn.Module, place: Place) -> Live:
+    def _read(self, net: nn.Module, place: Place) -> tuple[Live, Graph | None]:
         with torch.enable_grad():
-            (live,), _ = read_live(net, self._x.clone(), [place])  # a leaf resists in-place changes
-        return live
+            x = self._x.clone()  # a leaf resists in-place changes
+            with Watch(x) as watch:
+                (live,), _ = read_live(net, x, [place])
+        return live, None if live.edge is None else Graph(live.edge, self._x, watch)
 
     def peaks(self, unit: int) -> list[Position]:
         """Row and column of a unit's highest activation, per image; the first of equal ones."""
@@ -135,7 +139,7 @@ class Projector:
         if len(units) != len(self.maps):
             raise ValueError(f"{len(units)} units for {len(self.maps)} images")
         seed = self._seed(units, positions, whole)
-        with applying(method, self._edge):
+        with applying(method, self._graph):
             return self._backward(seed)
 
     def _seed(

@@ -18,9 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import GradientEdge, Node
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from cnnlens.attribution.linear import kind_of, nonlinearity
+from cnnlens.attribution.watch import Watch
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # (gradient, signal from above) -> signal passed down
 
@@ -30,90 +34,102 @@ RULES: dict[str, Rule | None] = {
     "gradient": None,
 }
 
-# nodes of autograd that are no linear map of the signal, and for which the paper has no rule
-_UNDEFINED = {
-    "LeakyRelu": "leaky ReLU",
-    "PreluKernel": "PReLU",
-    "Prelu": "PReLU",
-    "RreluWithNoise": "RReLU",
-    "Elu": "ELU",
-    "Celu": "CELU",
-    "Selu": "SELU",
-    "Silu": "SiLU",
-    "Gelu": "GELU",
-    "Mish": "Mish",
-    "Hardswish": "hard swish",
-    "Hardsigmoid": "hard sigmoid",
-    "Hardshrink": "hard shrink",
-    "Softshrink": "soft shrink",
-    "Sigmoid": "sigmoid",
-    "LogSigmoid": "log sigmoid",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softmax": "softmax",
-    "LogSoftmax": "log softmax",
-    "Hardtanh": "hard tanh",
-    "Clamp": "clamp",
-    "Threshold": "threshold",
-    "Exp": "exponential",
-    "Log": "logarithm",
-    "Sqrt": "square root",
-    "Rsqrt": "square root",
-    "Pow": "power (a local normalization?)",
-    "Abs": "absolute value",
-    "NativeGroupNorm": "group norm",
-    "NativeLayerNorm": "layer norm",
-    "LinalgVectorNorm": "norm",
-    "Bmm": "product of activations (attention?)",
-    "Mul": "product of activations (a gate?)",
-}
-_PRODUCTS = ("Mul", "Bmm")
+
+class Graph:
+    """What autograd recorded between a value and the input it was computed from.
+
+    Parameters
+    ----------
+    edge : torch.autograd.graph.GradientEdge
+        Where gradients of the value enter.
+    x : torch.Tensor
+        The input, a leaf.
+    watch : Watch
+        What was seen besides while the network ran.
+    """
+
+    def __init__(self, edge: GradientEdge, x: Tensor, watch: Watch) -> None:
+        above: dict[Node, list[Node]] = {}
+        waiting: list[Any] = [edge.node]
+        while waiting:
+            node = waiting.pop()
+            if node not in above:
+                above[node] = []
+                waiting += [below for below, _ in node.next_functions if below is not None]
+        for node in list(above):
+            for below, _ in node.next_functions:
+                if below is not None:
+                    above[below].append(node)
+        #: nodes on the way from the input to the value; weights are computed beside it
+        self.nodes: set[Node] = set()
+        waiting = [node for node in above if getattr(node, "variable", None) is x]
+        while waiting:
+            node = waiting.pop()
+            if node not in self.nodes:
+                self.nodes.add(node)
+                waiting += above[node]
+        self._masked = watch.rectifiers()
+        self._unseen = watch.unseen()
+
+    @property
+    def writes_into_parts(self) -> bool:
+        """Whether a part of a tensor was changed in place on the way."""
+        return any(kind_of(node) == "CopySlices" for node in self.nodes)
+
+    def undefined(self) -> list[str]:
+        """Name the nonlinearities on the way that no rule is defined for, each once."""
+        others = [node for node in self.nodes if self._rectified(node) is None]
+        met = {nonlinearity(node, self._depends(node)) for node in others}
+        return sorted((met | self._unseen) - {""})
+
+    def rectifiers(self) -> Iterator[tuple[Any, int]]:
+        """Find every max(x, 0), with or without a ceiling, and which of its operands is x."""
+        for node in self.nodes:
+            place = self._rectified(node)
+            if place is not None:
+                yield node, place
+
+    def _depends(self, node: Any) -> list[bool]:
+        return [below in self.nodes for below, _ in node.next_functions]
+
+    def _rectified(self, node: Any) -> int | None:
+        depends = self._depends(node)
+        if sum(depends) != 1:
+            return None
+        place = depends.index(True)
+        return place if node in self._masked or _is_rectifier(node, place) else None
 
 
-def nodes(edge: GradientEdge) -> list[Node]:
-    """List every node between a value and what it was computed from."""
-    found: dict[Node, None] = {}
-    waiting: list[Any] = [edge.node]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found[node] = None
-            waiting += [below for below, _ in node.next_functions]
-    return list(found)
-
-
-def is_rectifier(node: Any) -> bool:
+def _is_rectifier(node: Any, place: int) -> bool:
     """Whether a node is max(x, 0), with or without a ceiling, however it was written."""
-    kind = _kind(node)
+    kind = kind_of(node)
+    if isinstance(node, FunctionCtx):
+        return False
     if kind == "Hardtanh":
         return bool(node._saved_min_val == 0)
     if kind in ("Clamp", "ClampMin"):
-        return bool(getattr(node, "_saved_min", None) == 0)
+        return place == 0 and _all_zero(getattr(node, "_saved_min", None))
+    if kind == "Maximum":
+        return _all_zero(node._saved_other if place == 0 else node._saved_self)
     if kind == "Threshold":
         return bool(node._saved_threshold == 0)
     return kind == "Relu"
 
 
-def undefined(edge: GradientEdge) -> list[str]:
-    """Name the nonlinearities on the way that no rule is defined for, each once."""
-    met = (_UNDEFINED.get(_kind(node), "") for node in nodes(edge) if _is_nonlinear(node))
-    return sorted({name for name in met if name})
-
-
-def writes_into_parts(edge: GradientEdge) -> bool:
-    """Whether a part of a tensor was changed in place on the way."""
-    return any(_kind(node) == "CopySlices" for node in nodes(edge))
+def _all_zero(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() > 0 and not bool(value.any())
+    return value is not None and bool(value == 0)
 
 
 @contextmanager
-def applying(method: str, edge: GradientEdge) -> Iterator[None]:
-    """Let backward passes from `edge` follow a method of `RULES` while the block runs."""
+def applying(method: str, graph: Graph) -> Iterator[None]:
+    """Let backward passes through a graph follow a method of `RULES` while the block runs."""
     rule = RULES[method]
     handles = []
     if rule is not None:
-        for node in nodes(edge):
-            if is_rectifier(node):
-                handles.append(node.register_hook(_hook(rule)))
+        for node, place in graph.rectifiers():
+            handles.append(node.register_hook(_hook(rule, place)))
     try:
         yield
     finally:
@@ -121,25 +137,13 @@ def applying(method: str, edge: GradientEdge) -> Iterator[None]:
             handle.remove()
 
 
-def _hook(rule: Rule) -> Any:
+def _hook(rule: Rule, place: int) -> Any:
     def hook(below: tuple[Tensor, ...], above: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if below[0] is None or above[0] is None:
+        if below[place] is None or above[0] is None:
             return None
-        return (rule(below[0], above[0]), *below[1:])
+        return (*below[:place], rule(below[place], above[0]), *below[place + 1 :])
 
     return hook
-
-
-def _is_nonlinear(node: Any) -> bool:
-    if is_rectifier(node):
-        return False
-    if _kind(node) in _PRODUCTS:  # by a constant it is linear
-        return sum(below is not None for below, _ in node.next_functions) > 1
-    return True
-
-
-def _kind(node: Any) -> str:
-    return str(node.name()).rpartition("::")[2].partition("Backward")[0]
 
 
 _OUT_OF_PLACE: dict[str, Any] = {

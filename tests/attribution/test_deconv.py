@@ -166,6 +166,16 @@ SPELLINGS = {
     "hardtanh": lambda x: F.hardtanh(x, 0, 1e6),
     "relu6": lambda x: F.relu6(x, inplace=True),
     "in place on a view": lambda x: F.relu_(x.view(x.shape)),
+    "clamp by a tensor": lambda x: x.clamp(min=torch.zeros(())),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "maximum, 0 first": lambda x: torch.maximum(torch.zeros(()), x),
+    "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "where, a number": lambda x: torch.where(x >= 0, x, 0.0),
+    "where, 0 first": lambda x: torch.where(x <= 0, 0.0, x),
+    "mask": lambda x: x * (x > 0),
+    "mask first": lambda x: (x > 0).float() * x,
+    "filled": lambda x: x.masked_fill(x < 0, 0),
+    "filled in place": lambda x: x.masked_fill_(x < 0, 0),
 }
 
 
@@ -225,6 +235,85 @@ def test_nonlinearities_without_a_rule_are_named_and_keep_the_gradient(
     seen = Projector(net, x, place())
     assert name in seen.undefined
     assert torch.equal(seen.project([1]), seen.project([1], method="gradient"))
+
+
+class Custom(torch.autograd.Function):
+    """Rectifies; what its backward pass does is its own."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, above: Tensor) -> Tensor:
+        return above
+
+
+class Add(Custom):
+    """Bears a linear operation's name."""
+
+
+def _assigned(x: Tensor) -> Tensor:
+    x[x < 0] = 0
+    return x
+
+
+def _in_part(x: Tensor) -> Tensor:
+    x[:, :2].sin_()
+    return x
+
+
+HIDDEN = {
+    "sine": torch.sin,
+    "GLU": lambda x: F.glu(torch.cat([x, x], 1), 1),
+    "maximum": lambda x: torch.maximum(x, 0.1 * x),
+    "maximum, a constant": lambda x: torch.maximum(x, torch.ones(())),
+    "autograd function Custom": Custom.apply,
+    "autograd function Add": Add.apply,
+    "where by values": lambda x: torch.where(x > 0.1, x, 0.0),
+    "mul by values": lambda x: x * (x.flip(1) > 0),
+    "mul by values, detached": lambda x: x * x.sigmoid().detach(),
+    "add by values": lambda x: x + (x.round() - x).detach(),
+    "index_put by values": _assigned,
+    "sin in place on a part": _in_part,
+    "norm by the images": lambda x: F.instance_norm(x),
+    "division": lambda x: x / (1 + x.square()),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_no_list_of_nonlinearities_has_is_named_too(name: str) -> None:
+    seen = Projector(filled(Rectified(HIDDEN[name])), pictures(1, (16, 16)), place())
+    assert any(one.startswith(name.partition(",")[0]) for one in seen.undefined)
+
+
+LINEAR = {
+    "a number": lambda x: x * 3 - 1,
+    "constant mask": lambda x: x * (torch.arange(14) > 5),
+    "constant choice": lambda x: torch.where(torch.arange(14) > 5, x, 0.0),
+    "learned scale": nn.BatchNorm2d(6),
+    "noise of its shape": lambda x: x * torch.ones_like(x) + torch.rand_like(x),
+    "frequencies": lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[2:]),
+    "turned": lambda x: x.flip(2).rot90(1, (2, 3)).roll(2, 3),
+    "switches": lambda x: F.max_pool2d(x, 3, 2) + x.topk(6, 3).values[:, :, :6],
+    "resampled": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", antialias=True),
+    "padded": lambda x: F.pad(x, (1, 1, 1, 1), mode="circular"),
+    "chosen": lambda x: x[:, [5, 4, 3, 2, 1, 0]],
+    "mixed": lambda x: torch.einsum("nchw,kc->nkhw", x, torch.ones(6, 6)),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_maps_are_no_alarm(name: str) -> None:
+    net = filled(Rectified(LINEAR[name]))
+    assert any(p.requires_grad for p in net.parameters())  # weights of their own count as constants
+    assert Projector(net, pictures(1, (16, 16)), place()).undefined == []
+
+
+def test_a_scale_that_is_learned_is_no_gate() -> None:
+    net = filled(Rectified(lambda x: x * scale))
+    scale = nn.Parameter(torch.rand(1, 6, 1, 1))
+    assert Projector(net, pictures(1, (16, 16)), place()).undefined == []
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "densenet121", "googlenet"])
