@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.architectures import layer_outputs
 from cnnlens.model.matching import plain
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import Features, main_output
@@ -136,15 +137,44 @@ def count_scores(model: Model) -> int:
     """How many class scores the network answers with, 0 for none; it is run once, on black."""
     if model.headless:
         return 0
-    black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    with torch.no_grad(), model.in_use():
-        output = model.net(as_input(model.net, black.to(model.device)))
+    output, count = _answer(model)
     try:
-        return class_scores(output, len(black), model.head).shape[1]
+        return class_scores(output, count, model.head).shape[1]
     except UsageError:
         raise
     except CnnlensError:
         return 0
+
+
+def _answer(model: Model) -> tuple[Any, int]:
+    """What the network returns for black images, and how many these were."""
+    black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
+    with torch.no_grad(), model.in_use():
+        return model.net(as_input(model.net, black.to(model.device))), len(black)
+
+
+def misfit(model: Model, names: int) -> int | None:
+    """Return how many classes a network answers for, where these are not as many as the names.
+
+    It is run once, on black: its scores are counted, or the maps of its classes. Of one that does
+    not run as it is fed, and of one without classes, the layers are looked at instead.
+    """
+    real = None if model.headless else _count_answers(model)
+    if real is None:
+        counts = layer_outputs(model.net)
+        real = names if names in counts else next(reversed(counts), names)
+    return None if real == names else real
+
+
+def _count_answers(model: Model) -> int | None:
+    try:
+        output, count = _answer(model)
+    except Exception:  # whatever its layers raise: whoever runs it says so
+        return None
+    found = main_output(output, count, model.head)
+    if found is None or found.shape[:1] != (count,):
+        return None
+    return found.shape[1] if found.ndim > 1 else 1
 
 
 def class_bias(model: Model, classes: int) -> Tensor | None:

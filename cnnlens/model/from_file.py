@@ -13,7 +13,13 @@ from typing import Any
 import torch
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.architectures import Opened, count_outputs, described, registry
+from cnnlens.model.architectures import (
+    Opened,
+    count_outputs,
+    described,
+    layer_outputs,
+    registry,
+)
 from cnnlens.model.architectures.own_code import code_of_classes
 from cnnlens.model.checkpoint import (
     State,
@@ -35,6 +41,7 @@ from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, w
 from cnnlens.model.recognise import held_against, recognise
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
+FROM_CHECKPOINT = "the checkpoint's "  # who says the names of a network's outputs
 
 
 def open_file(
@@ -113,14 +120,19 @@ def _network_in(content: Any, path: Path, arch: str | None, weights: str | None)
 
 def with_names(opened: Opened, content: Any) -> Opened:
     """Give a network the class names that its file holds, where it has as many outputs."""
-    named, outputs = names_in(content), count_outputs(opened.net)
+    named = names_in(content)
     if named is None or opened.headless:
         return opened
     names, key = named
-    if len(names) != outputs:
-        note = f"the {len(names)} names under {key} are left out: the network has {outputs} outputs"
+    if len(names) not in layer_outputs(opened.net):
+        note = left_out(len(names), key, count_outputs(opened.net))
         return replace(opened, notes=[*opened.notes, note])
-    return replace(opened, classes=names, classes_source=f"the checkpoint's {key}")
+    return replace(opened, classes=names, classes_source=FROM_CHECKPOINT + key)
+
+
+def left_out(names: int, key: str, outputs: int | None) -> str:
+    """Say that a file's names do not fit."""
+    return f"the {names} names under {key} are left out: the network has {outputs} outputs"
 
 
 def _named_in(content: Any) -> str | None:

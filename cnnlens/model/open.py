@@ -19,6 +19,7 @@ from cnnlens.model.architectures import (
     described,
     first_convolution,
     is_headless,
+    layer_outputs,
     registry,
     seeded,
     timm,
@@ -26,10 +27,10 @@ from cnnlens.model.architectures import (
 )
 from cnnlens.model.architectures.own_code import printed
 from cnnlens.model.class_names import imagenet_classes, imagenet_synsets, read_classes
-from cnnlens.model.classes import count_scores
+from cnnlens.model.classes import misfit
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
-from cnnlens.model.from_file import PICKLED, open_file
+from cnnlens.model.from_file import FROM_CHECKPOINT, PICKLED, left_out, open_file
 from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
@@ -131,21 +132,35 @@ def _as_model(
 
 def _named(model: Model, classes: str | Sequence[str] | None) -> Model:
     """Give the outputs the names that are said; else ImageNet's, where there are a thousand."""
-    outputs, thousand = count_outputs(model.net), len(imagenet_synsets())
     if classes is not None:
         model.classes = read_classes(classes) if isinstance(classes, str) else list(classes)
         model.classes_source = f"--classes {classes}" if isinstance(classes, str) else "given"
-        if len(model.classes) != outputs and len(model.classes) != (real := count_scores(model)):
+        if (real := misfit(model, len(model.classes))) is not None:
             raise UsageError(
                 f"{len(model.classes)} names of classes for {real} outputs",
                 "one name per output, in their order",
             )
-    elif model.classes is None and outputs == thousand and not model.headless:
-        model.classes, model.classes_source = imagenet_classes(), "assumed: ImageNet's"
+    elif model.classes is None and not model.headless:
+        # only where some layer has a thousand outputs is it worth a pass to see if they come out
+        thousand = len(imagenet_synsets())
+        if thousand in layer_outputs(model.net) and misfit(model, thousand) is None:
+            model.classes, model.classes_source = imagenet_classes(), "assumed: ImageNet's"
+    elif model.classes and model.classes_source.startswith(FROM_CHECKPOINT):
+        _check_checkpoints_names(model)
     if model.has_assumed_classes and model.classes:
         whose = model.classes_source.removeprefix("assumed: ")
         model.notes.append(f"{NAMES_ASSUMED}{whose} (--classes says others)")
     return model
+
+
+def _check_checkpoints_names(model: Model) -> None:
+    """Leave out names that a file holds for other outputs than the network gives."""
+    names = model.classes or []
+    if len(names) == count_outputs(model.net) or (real := misfit(model, len(names))) is None:
+        return
+    key = model.classes_source.removeprefix(FROM_CHECKPOINT)
+    model.notes.append(left_out(len(names), key, real))
+    model.classes, model.classes_source = None, ""
 
 
 def wrap_module(
@@ -198,7 +213,8 @@ def wrap_module(
     check_initialized(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
-    _check_names(classes, count_outputs(net))
+    if isinstance(classes, str):
+        raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
     source = printed(net)
     model = Model(
         net=net,
@@ -213,14 +229,9 @@ def wrap_module(
         headless=is_headless(net),
     )
     model.lent_to = model.device if device is None else resolve_device(str(device))
+    if classes is not None and (real := misfit(model, len(classes))) is not None:
+        raise ValueError(f"{len(classes)} names of classes for {real} outputs")
     return _named(model, None)
-
-
-def _check_names(classes: Sequence[str] | None, outputs: int | None) -> None:
-    if isinstance(classes, str):
-        raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
-    if classes is not None and outputs and len(classes) != outputs:
-        raise ValueError(f"{len(classes)} names of classes for {outputs} outputs")
 
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.classes import class_name, find_class, is_correct
+from cnnlens.model.open import open_model, wrap_module
 
 NAMES = ["tench", "crane", "tabby, tabby cat", "Crane", "crane", "7", "Great Dane", "Caf\u00e9"]
 
@@ -55,3 +58,43 @@ def test_without_names_only_numbers_are_known() -> None:
 def test_largest_score_is_the_answer_and_one_score_answers_yes_above_zero():
     assert is_correct(np.array([[1.0, 2], [3, 2]]), np.array([1, 1])).tolist() == [True, False]
     assert is_correct(np.array([[0.5], [-0.5]]), np.array([1, 1])).tolist() == [True, False]
+
+
+class Beside(nn.Module):
+    """Four classes, then three others; a layer that no score comes from is registered last."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.conv, self.head, self.other = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), nn.Linear(6, 3)
+        self.codebook = nn.Linear(6, last)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.conv(x).mean((2, 3))
+        return self.head(x), self.other(x)
+
+
+def test_classes_are_as_many_as_the_network_answers_not_as_its_last_layer_has(monkeypatch):
+    net = Beside(7).train()
+    for head, names in ((None, "abcd"), ("0", "abcd"), ("1", "abc")):
+        assert wrap_module(net, classes=list(names), head=head).classes == list(names)
+    for names in ("abc", "abcdefg"):
+        with pytest.raises(ValueError, match=f"{len(names)} names of classes for 4 outputs"):
+            wrap_module(net, classes=list(names))
+    assert net.training
+    monkeypatch.setitem(globals(), "seven", lambda: Beside(7))
+    with pytest.raises(UsageError, match="7 names of classes for 4 outputs"):
+        open_model(f"{__name__}:seven", classes=list("abcdefg"), device="cpu")
+
+
+def test_a_thousand_outputs_of_a_layer_beside_the_head_are_not_imagenets():
+    assert wrap_module(Beside(1000)).classes is None
+    thousand = nn.Sequential(nn.Conv2d(3, 1000, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert wrap_module(thousand).classes_source == "assumed: ImageNet's"
+
+
+def test_names_of_maps_of_classes_fit_their_channels_and_those_of_no_pass_some_layer():
+    assert wrap_module(nn.Conv2d(3, 5, 1), classes=list("abcde")).classes is not None
+    flat = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 4))  # not at 224 pixels
+    assert wrap_module(flat, classes=list("abcd")).classes is not None
+    with pytest.raises(ValueError, match="3 names of classes for 4 outputs"):
+        wrap_module(flat, classes=list("abc"))

@@ -172,14 +172,21 @@ def _whose(known: Architecture, classes: Sequence[str] | None) -> str:
 
 
 def count_outputs(net: nn.Module) -> int | None:
-    """Number of classes a network gives, read off its last linear layer or convolution."""
-    last = None
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            last = module.out_features
-        elif isinstance(module, nn.Conv2d):
-            last = module.out_channels
-    return last
+    """Number of outputs of the last linear layer or convolution that was registered.
+
+    Of an architecture that is known these are its classes. Of any other network, that may register
+    others behind its head: see `classes.misfit`.
+    """
+    return next(reversed(layer_outputs(net)), None)
+
+
+def layer_outputs(net: nn.Module) -> list[int]:
+    """How many outputs the linear layers and convolutions of a network have, as registered."""
+    return [
+        module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        for module in net.modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
 
 
 def built_for(net: nn.Module) -> tuple[int, int] | None:
