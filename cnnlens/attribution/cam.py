@@ -29,6 +29,7 @@ from cnnlens.attribution.found import Found
 from cnnlens.attribution.head import Head, OutputGraph, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.hooks import read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
@@ -43,7 +44,7 @@ class ClassMaps:
     Parameters
     ----------
     model : Model
-        The network.
+        The network; a caller's own runs in evaluation mode, and is left as it was.
     method : {"cam", "gradcam"}
         CAM needs a head that allows it.
     layer : str, optional
@@ -68,6 +69,7 @@ class ClassMaps:
         weights do not act on `layer`; Grad-CAM is offered.
     """
 
+    @with_gradients
     def __init__(self, model: Model, method: str = "cam", layer: str | None = None) -> None:
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -77,6 +79,11 @@ class ClassMaps:
                 "open a file with its classifier; `cnnlens layers` lists what can be read",
             )
         self._model, self.method = model, method
+        with model.in_use():
+            self._find(layer)
+
+    def _find(self, layer: str | None) -> None:
+        model, method = self._model, self.method
         shape = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
         x = model.example()
         passed = trace(model.net, x)
@@ -161,6 +168,7 @@ class ClassMaps:
             return False
         return True
 
+    @with_gradients
     def __call__(self, x: Tensor, classes: Sequence[int] | None = None, top: int = 1) -> Found:
         """Look at images.
 
@@ -178,12 +186,13 @@ class ClassMaps:
         CnnlensError
             When maps or scores are not finite, or the score does not depend on the layer.
         """
-        if self.head is not None:
-            maps, scores = self._read(x)
-            chosen = self._choose(scores, classes, top)
-            found = _weighed(maps, self.head.weights[chosen])
-        else:
-            scores, chosen, found = self._gradient(x, classes, top)
+        with self._model.in_use():
+            if self.head is not None:
+                maps, scores = self._read(x)
+                chosen = self._choose(scores, classes, top)
+                found = _weighed(maps, self.head.weights[chosen])
+            else:
+                scores, chosen, found = self._gradient(x, classes, top)
         if not (found.isfinite().all() and scores.isfinite().all()):
             raise CnnlensError(
                 f"the class maps of {self._model.arch} at {self.layer} are not finite",

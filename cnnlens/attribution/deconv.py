@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from cnnlens.attribution.rules import RULES, Graph, OutOfPlace, applying
 from cnnlens.attribution.watch import Watch
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.device import borrowed
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.hooks import Live, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
@@ -55,7 +57,7 @@ class Projector:
     Parameters
     ----------
     net : torch.nn.Module
-        In evaluation mode.
+        Whatever state it is in: it runs in evaluation mode, and is left as it was.
     x : torch.Tensor
         (N, C, H, W), network input.
     place : Place
@@ -74,6 +76,7 @@ class Projector:
         When the place does not depend on the input.
     """
 
+    @with_gradients
     def __init__(self, net: nn.Module, x: Tensor, place: Place) -> None:
         self._x = x.detach().clone().requires_grad_(True)
         live, graph = self._read(net, place)
@@ -91,7 +94,7 @@ class Projector:
         self.undefined = graph.undefined()
 
     def _read(self, net: nn.Module, place: Place) -> tuple[Live, Graph | None]:
-        with torch.enable_grad():
+        with borrowed(net), torch.enable_grad():
             x = self._x.clone()  # a leaf resists in-place changes
             with Watch(x) as watch:
                 (live,), _ = read_live(net, x, [place])
@@ -107,6 +110,7 @@ class Projector:
         maps = torch.stack([self.maps[row, unit] for row, unit in enumerate(units)])  # (N, h, w)
         return maps.flatten(1).argmax(1)
 
+    @with_gradients
     def project(
         self,
         units: Sequence[int],
@@ -182,7 +186,7 @@ def project(
     Parameters
     ----------
     net : torch.nn.Module
-        In evaluation mode.
+        Whatever state it is in: it runs in evaluation mode, and is left as it was.
     x : torch.Tensor
         (N, C, H, W), network input.
     place : Place

@@ -26,12 +26,14 @@ from cnnlens.interpretable.group_report import record_groups
 from cnnlens.interpretable.method import unmirrored
 from cnnlens.interpretable.prepare import Prepared, Request, prepare
 from cnnlens.interpretable.trainer import Epoch, Step
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.hooks import read
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.trace import Place
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
 
+@with_gradients
 def finetune(
     model: Model,
     labelled: Labelled,

@@ -202,6 +202,16 @@ class _Loan:
                 current = vars(module)[name]
                 current.clear()
                 current.update(table)
+        # what was made in inference mode is put back in it
+        inference = any(p.is_inference() for p, *_ in self._parameters)
+        inference |= any(buffer.is_inference() for buffer, _ in self._buffers)
+        with torch.inference_mode() if inference else torch.no_grad():
+            self._put_back_tensors()
+        _set_random_states(self._random)
+
+    def _put_back_tensors(self) -> None:
+        import torch
+
         for parameter, data, needs, gradient, values in self._parameters:
             parameter.grad = None  # of another type or device, it would be in the way
             parameter.data = data
@@ -209,10 +219,9 @@ class _Loan:
             if gradient is not None and values is not None:
                 gradient.data = values
                 parameter.grad = gradient
-        with torch.no_grad():
-            for buffer, value in self._buffers:
+        for buffer, value in self._buffers:
+            if not torch.equal(buffer, value):  # else what was computed with it can go on
                 buffer.copy_(value)
-        _set_random_states(self._random)
 
 
 # modules in use, and what they were before

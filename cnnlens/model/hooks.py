@@ -161,6 +161,11 @@ def _run(
             raise Stop
 
     output = None
+    if live and any(p.is_inference() for p in net.parameters()):
+        raise CnnlensError(
+            "the network was made in inference mode: no gradient goes through its weights",
+            "make it outside of torch.inference_mode()",
+        )
     x = as_input(net, x)
     with (
         _counting_alike(missing),

@@ -137,6 +137,8 @@ class Investigation:
         self, run: RunSettings, force: bool, reading: DataSettings | None = None
     ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
+        import torch
+
         from cnnlens.model.device import random_states
 
         voice = Voice(quiet=self._quiet)
@@ -149,7 +151,9 @@ class Investigation:
             in_use = spec.in_use()
             for note in spec.notes if self._net is not None else ():
                 self._say(voice, note)
-        with random_states(), in_use:
+        # whatever mode the caller is in: every method has the gradients that it needs
+        gradients = torch.inference_mode(False), torch.enable_grad()
+        with gradients[0], gradients[1], random_states(), in_use:
             yield study
         if "model" in vars(study):
             self._options = study.options

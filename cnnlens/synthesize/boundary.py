@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.streams import exact
 from cnnlens.synthesize.answers import Answers, numbers
 
@@ -101,6 +102,7 @@ def smallest(
     return Change(best, found.steps)
 
 
+@with_gradients
 def deepfool(answers: Answers, image: Tensor, aim: Aim, steps: int = 50) -> Change | None:
     """DeepFool: a picture (C, H, W) beyond the boundary, overshoot and all; None of none.
 
@@ -162,6 +164,7 @@ def _nearest(scores: Tensor, leaf: Tensor, pairs: list[tuple[int, int]]) -> tupl
     return torch.where(moved, slope * factor.to(slope.dtype), 0.0), moved
 
 
+@with_gradients
 def to_boundary(answers: Answers, image: Tensor, beyond: Tensor, aim: Aim) -> Tensor:
     """Come back from `beyond` towards the image as far as the aim stays reached; one look at the
     device.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import probe_names
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact, look_every
@@ -57,6 +58,7 @@ class Ascent:
     flipped_at: int | None
 
 
+@with_gradients
 def ascend(
     answers: Answers, start: Tensor, target: int, rate: float, steps: int, until: float
 ) -> Iterator[Ascent]:

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact, look_every
@@ -140,6 +141,7 @@ def check_target(target: Tensor, layer: str, image: str) -> None:
         )
 
 
+@with_gradients
 def invert(
     model: Model, layer: Layer, target: Tensor, photo: Tensor, settings: InvertSettings
 ) -> Iterator[InversionStep]:

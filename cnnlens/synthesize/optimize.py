@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.synthesize.image import Image
@@ -62,6 +63,7 @@ def generators(seed: int, objectives: Sequence[Objective]) -> list[torch.Generat
     return made
 
 
+@with_gradients
 def optimize(
     model: Model,
     objectives: Sequence[Objective],

@@ -21,6 +21,7 @@ from torch import Tensor
 from cnnlens.activations.sources import Forward
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.given import GivenImage, ImageOfSet
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import InvertSettings
@@ -107,6 +108,7 @@ def held_against(entry: Mapping[str, Any], mean_distance: float, of: str) -> dic
     return {**entry, **errors, "mean_distance": mean_distance, "mean_distance_of": of}
 
 
+@with_gradients
 def reconstruct(
     model: Model,
     layer: Layer,

@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import look_every
@@ -189,6 +190,7 @@ def _answers(model: Model, picture: Tensor, layers: Sequence[Layer], what: str) 
     return found
 
 
+@with_gradients
 def transfer(
     model: Model,
     content: Tensor,

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, Words
 from cnnlens.settings import RunSettings, VisualizeSettings
@@ -94,6 +95,7 @@ class PictureStep(Step):
         return float(self.values.mean())
 
 
+@with_gradients
 def visualize(
     model: Model,
     objectives: Sequence[Objective],

@@ -1,0 +1,90 @@
+"""Gradients are had where they are needed, in whatever mode the caller is, whose mode stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cnnlens
+from cnnlens.model.gradients import with_gradients
+
+FED = cnnlens.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
+MODES = {
+    "no_grad": torch.no_grad,
+    "set_grad_enabled": lambda: torch.set_grad_enabled(False),
+    "inference_mode": torch.inference_mode,
+}
+
+
+def small_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_methods_that_follow_gradients_run_in_every_mode_of_the_caller(mode: str) -> None:
+    photos = list(np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8))
+    net = small_net()
+    wanted = cnnlens.Investigation(net, preprocess=FED, quiet=True).deconv(
+        data=photos, filter="conv2:0"
+    )
+    with MODES[mode]():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        lens = cnnlens.Investigation(net, preprocess=FED, quiet=True)
+        assert lens.deconv(data=photos, filter="conv2:0").table() == wanted.table()
+        lens.visualize(filter="conv2:0", steps=2)
+        lens.fool(image=photos[:1], steps=2)
+        lens.invert(image=photos[:1], layer="conv1", steps=2)
+        lens.style(content=photos[0], style=photos[1], steps=2)
+        lens.cam(image=photos[:1], method="gradcam", layer="conv1")
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+    assert net.training and all(p.requires_grad for p in net.parameters())
+
+
+def test_a_generator_keeps_gradients_while_it_works_and_its_caller_keeps_his_mode() -> None:
+    @with_gradients
+    def steps() -> Iterator[bool]:
+        for _ in range(2):
+            yield torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+    with torch.inference_mode():
+        for has in steps():
+            assert has and torch.is_inference_mode_enabled() and not torch.is_grad_enabled()
+    with torch.no_grad():
+        left = steps()
+        assert next(left)
+    left.close()
+    assert torch.is_grad_enabled()
+
+
+def test_weights_that_were_made_in_inference_mode_are_named() -> None:
+    with torch.inference_mode():
+        net = small_net()
+    layer = cnnlens.find_layers(cnnlens.wrap_module(net, FED)).resolve("conv2")
+    with pytest.raises(cnnlens.CnnlensError, match="made in inference mode"):
+        cnnlens.Projector(net, torch.rand(1, 3, 16, 16), layer.place)
+
+
+def test_classes_that_take_a_module_run_it_as_trained_and_leave_it_as_it_was() -> None:
+    x = torch.rand(2, 3, 16, 16)
+    nets = small_net(), small_net()
+    nets[0][1].running_var.fill_(4)
+    nets[1].load_state_dict(nets[0].state_dict())
+    state = {name: value.clone() for name, value in nets[0].state_dict().items()}
+    found = []
+    for net in (nets[0].train(), nets[1].eval()):
+        model = cnnlens.wrap_module(net, FED)
+        place = cnnlens.find_layers(model).resolve("conv2").place
+        maps = [cnnlens.ClassMaps(model, way)(x, classes=[1]).maps for way in ("cam", "gradcam")]
+        found.append([*map(torch.as_tensor, maps), cnnlens.project(net, x, place, 0)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert all(torch.equal(value, state[name]) for name, value in nets[0].state_dict().items())
+    assert all(m.training for m in nets[0].modules())
+    assert all(p.requires_grad for p in nets[0].parameters())
