@@ -25,12 +25,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from cnnlens.attribution.beginning import beginning_at
 from cnnlens.attribution.found import Found
 from cnnlens.attribution.head import Head, OutputGraph, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
-from cnnlens.model.gradients import with_gradients
-from cnnlens.model.hooks import read_and_run, read_live
+from cnnlens.model.gradients import CUT, with_gradients
+from cnnlens.model.hooks import Live, read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place, Trace, as_input, trace
@@ -268,9 +269,10 @@ class ClassMaps:
         """Scores (N, K), chosen classes (N, k), Grad-CAM maps (N, k, H, W)."""
         leaf = x.detach().clone().requires_grad_(True)
         wanted = [self.place, *([self._score_place] if self._score_place else [])]
-        with torch.enable_grad():
-            lives, output = read_live(self._model.net, leaf.clone(), wanted, stop=False)
-            raw = lives[1].value if self._score_place else self._scores(output, len(x))
+        lives, raw = self._run(leaf, wanted)
+        if lives[0].edge is None:  # a backbone that runs without gradients
+            with beginning_at(self._model.net, self.place):
+                lives, raw = self._run(leaf, wanted)
         end = lives[1].edge if self._score_place else _edge(raw)
         scores = raw.detach().reshape(len(x), -1)
         chosen = self._choose(scores, classes, top)
@@ -282,6 +284,12 @@ class ClassMaps:
             maps.append(self._gradcam(start.value, gradient))
         return scores, chosen, torch.cat(maps, dim=1)
 
+    def _run(self, leaf: Tensor, wanted: Sequence[Place]) -> tuple[list[Live], Tensor]:
+        """What stands at the places, and the scores, as they are in the graph."""
+        with torch.enable_grad():
+            lives, output = read_live(self._model.net, leaf.clone(), wanted, stop=False)
+        return lives, lives[1].value if self._score_place else self._scores(output, len(leaf))
+
     def _gradient_of(
         self, end: GradientEdge | None, start: GradientEdge | None, seed: Tensor
     ) -> Tensor:
@@ -290,7 +298,8 @@ class ClassMaps:
             (found,) = torch.autograd.grad(end, start, seed, retain_graph=True, allow_unused=True)
         if found is None:
             raise CnnlensError(
-                f"the class scores of {self._model.arch} do not depend on {self.layer}",
+                f"no gradient leads from the class scores of {self._model.arch} to {self.layer}: "
+                f"they do not depend on it, or {CUT}",
                 "choose another layer with -l",
             )
         if self.place.tokens is not None and not self.place.as_maps(found).any():

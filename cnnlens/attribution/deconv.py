@@ -27,7 +27,7 @@ from cnnlens.attribution.rules import RULES, Graph, OutOfPlace, applying
 from cnnlens.attribution.watch import Watch
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.device import borrowed
-from cnnlens.model.gradients import with_gradients
+from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import Live, read_live
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
@@ -84,8 +84,15 @@ class Projector:
             with OutOfPlace():
                 live, graph = self._read(net, place)
         if live.edge is None or graph is None:
+            name = place.path or place.op_name
+            if self._moves(net, place, live.value):
+                raise CnnlensError(
+                    f"no gradient leads from {name} to the image: the network depends on it, but "
+                    f"{CUT}",
+                    "choose a layer before that, or open the network without that part",
+                )
             raise CnnlensError(
-                f"{place.path or place.op_name} does not depend on the input",
+                f"{name} does not depend on the input",
                 "choose a layer that the input reaches",
             )
         self._edge, self._place, self._value = live.edge, place, live.value
@@ -99,6 +106,12 @@ class Projector:
             with Watch(x) as watch:
                 (live,), _ = read_live(net, x, [place])
         return live, None if live.edge is None else Graph(live.edge, self._x, watch)
+
+    def _moves(self, net: nn.Module, place: Place, value: Tensor) -> bool:
+        """Whether the value at a place changes with the input, gradient or not."""
+        with borrowed(net):
+            (other,), _ = read_live(net, -self._x.flip(3), [place])
+        return not torch.equal(other.value, value)
 
     def peaks(self, unit: int) -> list[Position]:
         """Row and column of a unit's highest activation, per image; the first of equal ones."""

@@ -292,11 +292,13 @@ class Visualize(Pictured):
         for name, reason in weak.items() if not (nothing and len(weak) == 1) else ():
             self.study.voice.note(f"{name} {reason}: no picture of it is kept; {_MORE}")
         for name in lost:
-            self.study.voice.note(f"{name} does not depend on the input: no picture")
+            self.study.voice.note(f"{name} gets no gradient from the input: no picture")
         if nothing and lost:
+            from cnnlens.model.gradients import CUT
+
             raise CnnlensError(
                 f"{', '.join(lost[:5])} cannot be reached from the input: no gradient comes back",
-                "its activation is the same on every image; look at other units",
+                f"its activation is the same on every image, or {CUT}; look at other units",
             )
         if nothing:
             first, *more = (f"{name} {reason}" for name, reason in weak.items())

@@ -138,7 +138,9 @@ def read_live(
     def take(place: Place, value: Tensor) -> None:
         with _disable_current_modes(), torch.no_grad():
             copy = value.float() if value.dtype != torch.float32 else value.clone()
-        edge = get_gradient_edge(value) if value.requires_grad else None
+        with torch.inference_mode(False):  # the network may be in it just here
+            has = value.requires_grad and not value.is_inference()
+            edge = get_gradient_edge(value) if has else None
         lives[place] = Live(copy, edge)
 
     with torch.inference_mode(False), torch.enable_grad():

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cnnlens.model.gradients import with_gradients
+from cnnlens.model.gradients import slope_of, with_gradients
 from cnnlens.model.streams import exact
 from cnnlens.synthesize.answers import Answers, numbers
 
@@ -150,7 +150,7 @@ def _nearest(scores: Tensor, leaf: Tensor, pairs: list[tuple[int, int]]) -> tupl
     slopes, sizes = [], []
     for wanted, other in pairs:
         gap = scores[other] - scores[wanted]
-        (slope,) = torch.autograd.grad(-gap, leaf, retain_graph=True)
+        slope = slope_of(-gap, leaf, "the class scores", retain_graph=True)
         slopes.append(slope)
         square = slope.to(exact(slope.device)).square().sum()
         sizes.append(torch.stack([square, gap.detach().to(square.dtype).abs()]))
@@ -195,7 +195,7 @@ def _foot(answers: Answers, image: Tensor, at: Tensor, aim: Aim) -> Tensor | Non
     first = scores.argmax()[None]
     second = scores.detach().index_fill(0, first, -torch.inf).argmax()[None]
     gap = scores.gather(0, first) - scores.gather(0, second)
-    (slope,) = torch.autograd.grad(gap[0], leaf)
+    slope = slope_of(gap[0], leaf, "the class scores")
     # values that the perpendicular would push out of [0, 1] stay at its ends: they cannot help
     slope = slope * (((at > 0) | (slope > 0)) & ((at < 1) | (slope < 0)))
     sums = slope.to(exact(slope.device))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import probe_names
-from cnnlens.model.gradients import with_gradients
+from cnnlens.model.gradients import slope_of, with_gradients
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact, look_every
@@ -112,7 +112,7 @@ def ascend(
                 if (share >= until and first) or at == steps:
                     return
             unseen.clear()
-        (slope,) = torch.autograd.grad(_log_odds(scores[0], target), leaf)
+        slope = slope_of(_log_odds(scores[0], target), leaf, f"the score of class {target}")
         moved = slope.any()
         pull = _MOMENTUM * pull + (1 - _MOMENTUM) * slope
         size = pull.to(exact(pull.device)).square().mean().sqrt()
