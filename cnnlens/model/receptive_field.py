@@ -19,6 +19,7 @@ _ADAPTIVE = {"_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d
 _REDUCING = {"mean", "amax"}
 _PADS = {"constant_pad_nd", "reflection_pad2d", "replication_pad2d"}
 _MIXING = {"bmm", "matmul", "baddbmm", "_softmax"}
+_MOVING = {"flip", "roll", "rot90"}  # places go elsewhere: their dimensions stand last, or second
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,11 @@ def _through(
         return _attending((rows, columns))
     if is_global_pool(op, before) or op.name in _MIXING or "attention" in op.name:
         return replace(rows, whole=True), replace(columns, whole=True)
+    if _moves_places(op, before, inputs[0] in last):
+        high, wide = next(iter(shapes.values()))[2:4]  # of the input
+        return replace(rows, whole=True, size=high), replace(columns, whole=True, size=wide)
+    if _permutation(op) == (0, 1, 3, 2) and inputs[0] not in last:  # rows become columns
+        return columns, rows
     window = _window(op)
     if window is not None:
         slide = Field.transposed if op.name == "convolution" and op.arguments[6] else Field.window
@@ -203,6 +209,17 @@ def _through(
         return _cut(op, rows, first, before), _cut(op, columns, first + 1, before)
     old = extent(inputs[0])
     return _resampled(op, rows, old[0], after[0]), _resampled(op, columns, old[1], after[1])
+
+
+def _moves_places(op: Op, before: Sequence[int], last: bool) -> bool:
+    """Whether an operation takes maps (N, C, H, W) apart so that a place is not where it was."""
+    if op.name.startswith("_fft"):
+        return True
+    if len(before) != 4 or (op.name not in _MOVING and op.name != "unfold"):
+        return False
+    dims = op.arguments[1 if op.name in ("flip", "unfold") else 2]
+    named = [dims] if isinstance(dims, int) else dims
+    return not named or any(d % 4 in ({1, 2} if last else {2, 3}) for d in named)
 
 
 def is_global_pool(op: Op, before: Sequence[int]) -> bool:
@@ -264,6 +281,8 @@ def _resampled(op: Op, field: Field, before: int, after: int) -> Field:
     factor = after / before
     if "linear" in op.name or "cubic" in op.name:
         reach = 1 if "linear" in op.name else 3
+        if op.name.endswith("_aa") and factor < 1:  # the window is as wide as what it shrinks
+            reach = math.ceil((reach + 1) / factor)
         if op.arguments[2] and after > 1:  # aligned corners
             stride = field.stride * (before - 1) / (after - 1)
             size = field.size + reach * field.stride

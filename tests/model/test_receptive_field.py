@@ -9,6 +9,8 @@ import torchvision
 from torch import Tensor, nn
 
 from cnnlens.model.layers import Layer
+from cnnlens.model.receptive_field import field_box, receptive_fields
+from cnnlens.model.trace import trace
 
 from .nets import layers_of, network
 
@@ -259,3 +261,46 @@ def test_channels_last_maps_have_fields_like_others():
         assert rows == columns
     rows, columns = layers_of(network("swin_t"), (224, 224)).resolve("features.2").fields
     assert (rows.stride, rows.start) == (8, 4) and rows == columns
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        lambda x: x.flip(3),
+        lambda x: x.roll((5, 7), (2, 3)),
+        lambda x: x.rot90(1, (2, 3)),
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[2:]),
+        lambda x: (
+            x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 1, 4, 5, 2, 3).reshape(len(x), 48, 8, 8)
+        ),
+    ],
+    ids=["flip", "roll", "rot90", "fft", "patches"],
+)
+def test_where_places_move_the_field_is_the_whole_image(moved) -> None:
+    fields = _field_of_last(moved)
+    assert all(field.whole for field in fields)
+    assert field_box(fields, (2, 3), (32, 32)) == (0, 0, 32, 32)
+
+
+def test_transposed_maps_have_their_axes_swapped_and_channels_may_be_turned() -> None:
+    plain, turned = _field_of_last(lambda x: x), _field_of_last(lambda x: x.transpose(2, 3))
+    assert turned == plain[::-1] and plain[0] != plain[1]
+    assert _field_of_last(lambda x: x.flip(1)) == plain
+    shrunk = _field_of_last(lambda x: F.interpolate(x, size=13, mode="bilinear", antialias=True))
+    assert shrunk[0].size >= 1 + 2 * 32 / 13
+
+
+def _field_of_last(change):
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(change(torch.zeros(1, 3, 32, 32)).shape[1], 4, 1)
+            self.first = nn.Conv2d(3, 3, (1, 3), padding=(0, 1))
+            self.out = nn.Identity()
+
+        def forward(self, x):
+            return self.out(self.conv(change(self.first(x)))).mean((2, 3))
+
+    passed = trace(Changed().eval(), torch.rand(1, 3, 32, 32))
+    value = next(call.value for call in passed.calls if call.path == "out")
+    return receptive_fields(passed, (1, 3, 32, 32))[value]
