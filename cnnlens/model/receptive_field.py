@@ -196,8 +196,6 @@ def _through(
     if _moves_places(op, before, inputs[0] in last):
         high, wide = next(iter(shapes.values()))[2:4]  # of the input
         return replace(rows, whole=True, size=high), replace(columns, whole=True, size=wide)
-    if _permutation(op) == (0, 1, 3, 2) and inputs[0] not in last:  # rows become columns
-        return columns, rows
     window = _window(op)
     if window is not None:
         slide = Field.transposed if op.name == "convolution" and op.arguments[6] else Field.window
@@ -213,7 +211,7 @@ def _through(
 
 def _moves_places(op: Op, before: Sequence[int], last: bool) -> bool:
     """Whether an operation takes maps (N, C, H, W) apart so that a place is not where it was."""
-    if op.name.startswith("_fft"):
+    if op.name.startswith("_fft") or (_permutation(op) == (0, 1, 3, 2) and not last):
         return True
     if len(before) != 4 or (op.name not in _MOVING and op.name != "unfold"):
         return False
