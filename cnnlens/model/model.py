@@ -38,7 +38,8 @@ class Model:
         Who says so: ``--classes FILE``, the checkpoint's key, class folders; of names that nobody
         said it begins with "assumed".
     fingerprint : str
-        Hash of architecture and weights: equal fingerprints, equal network.
+        Hash of architecture and weights, of a network in memory of its definition (see
+        `cnnlens.model.definition`): equal fingerprints, equal network.
     batch : int or None
         The only batch size it accepts (an exported program with a static shape), else None.
     notes : list of str
@@ -56,6 +57,8 @@ class Model:
         Of its training, where its file says it.
     precision : str
         Of passes that only read activations and scores: "float32", "bfloat16" or "float16".
+    unsteady : list of str or None
+        What an image's values depend on besides the image, a line each; None: not looked at yet.
     lent_to : torch.device or None
         Where a caller's own module is to run while it is in use; None for a network of ours.
     fingerprint_before : callable or None
@@ -80,6 +83,7 @@ class Model:
     headless: bool = False
     epoch: float | None = None
     precision: str = "float32"
+    unsteady: list[str] | None = None
     lent_to: torch.device | None = None
     fingerprint_before: Callable[[], str] | None = None
     code: str = ""

@@ -35,6 +35,7 @@ from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
+from cnnlens.model.steady import marked
 from cnnlens.model.trace import as_input
 
 
@@ -215,14 +216,13 @@ def wrap_module(
     settings, notes = _described(net, preprocess)
     if isinstance(classes, str):
         raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
-    source = printed(net)
     model = Model(
         net=net,
         spec=kind,
         arch=kind,
         preprocess=settings.overridden(image_size, mean, std),
         classes=None if classes is None else [str(name) for name in classes],
-        fingerprint=fingerprint(kind, net, source),
+        fingerprint="",
         notes=notes,
         classes_source="" if classes is None else "given",
         head=head,
@@ -231,7 +231,7 @@ def wrap_module(
     model.lent_to = model.device if device is None else resolve_device(str(device))
     if classes is not None and (real := misfit(model, len(classes))) is not None:
         raise ValueError(f"{len(classes)} names of classes for {real} outputs")
-    return _named(model, None)
+    return _named(marked(model), None)
 
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:

@@ -30,7 +30,9 @@ def untrained(model: Model, seed: int = 0) -> Model:
             if id(parameter) not in drawn:
                 flat = parameter.flatten()
                 parameter.copy_(flat[torch.randperm(len(flat))].view_as(parameter))
-    mark = fingerprint(f"{model.arch} untrained", net)
+    # a file's architecture says how it computes; of a module in memory its definition does
+    defined = "" if model.lent_to is None else f" {model.fingerprint}"
+    mark = fingerprint(f"{model.arch} untrained{defined}", net)
     notes = [*model.notes, f"{model.arch} has random weights"]
     return replace(model, net=_as_it_was(net, model.net), fingerprint=mark, notes=notes)
 

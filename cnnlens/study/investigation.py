@@ -99,6 +99,8 @@ class Investigation:
         self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
         self._options: dict[str, Any] = {}
         self._said: set[str] = set()
+        #: temporary folders, by the network whose results they hold; None: a folder was named
+        self._folders: dict[str, Path] | None = None
         if isinstance(classes, str) or model is None or isinstance(model, (str, Path)):
             named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
             self._opening = replace(self._opening, classes=named)
@@ -107,9 +109,8 @@ class Investigation:
         elif model is not None and not isinstance(model, Path):
             self._take(model, preprocess, classes)
             if workspace is None:
-                folder = tempfile.TemporaryDirectory(prefix="cnnlens-")
-                _FOLDERS.append(folder)  # results outlive this object; the folder goes at exit
-                workspace = folder.name
+                self._folders = {}
+                workspace = _temporary()
         self.workspace = Workspace(None if workspace is None else Path(workspace))
 
     def _take(self, model: Any, preprocess: Any, classes: Sequence[str] | str | None) -> None:
@@ -132,9 +133,39 @@ class Investigation:
 
     # ---- what it works on
 
+    def _opened(self) -> str | Model | None:
+        """What it works on as it stands now: a module may have changed since the last call.
+
+        Results of one that has go to another temporary folder, where no folder was named.
+        """
+        from cnnlens.model.steady import marked
+
+        if self._net is not None:
+            spec = self._wrap()
+        elif isinstance(self._spec, str | None) or self._spec.lent_to is None:
+            return self._spec
+        else:
+            spec = marked(self._spec)
+        if self._folders is not None:
+            known = bool(self._folders)
+            mark = f"{spec.fingerprint} {spec.preprocess.key}"
+            if known and mark not in self._folders:
+                Voice(quiet=self._quiet).note(
+                    "the network has changed: its results go to a temporary folder of their own, "
+                    "and those of before stay where they are"
+                )
+            path = self._folders.get(mark) or (_temporary() if known else self.workspace.path)
+            self._folders[mark] = path
+            self.workspace = self.workspace.moved(path)
+        return spec
+
     @contextmanager
     def _study(
-        self, run: RunSettings, force: bool, reading: DataSettings | None = None
+        self,
+        run: RunSettings,
+        force: bool,
+        reading: DataSettings | None = None,
+        spec: str | Model | None = None,
     ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
         import torch
@@ -142,10 +173,10 @@ class Investigation:
         from cnnlens.model.device import random_states
 
         voice = Voice(quiet=self._quiet)
-        spec = self._spec if self._net is None else self._wrap()
+        spec = self._opened() if spec is None else spec
         reading = reading or DataSettings()
         study = Study(self.workspace, spec, self._opening, run, voice, force, reading)
-        study.options = {**self._options}
+        study.options, study.said = {**self._options}, self._said
         in_use: AbstractContextManager[object] = nullcontext()
         if spec is not None and not isinstance(spec, str):
             in_use = spec.in_use()
@@ -234,9 +265,10 @@ class Investigation:
         share = Share.parse(run.shard)
         reading = DataSettings.of_values(**values_of(DataSettings, given))
         _check_labels(labels, given.get("data"))
+        spec = self._opened()
         self.workspace = self.workspace.reopened(force)
         forget_addresses()
-        with self._study(run, force, reading) as study:
+        with self._study(run, force, reading, spec) as study:
             study.spec = None if method.names_models else study.spec
             study.share = share
             values_here = PythonValues(
@@ -259,6 +291,13 @@ class Investigation:
             if one.failed:
                 raise one.failed[0]
             return one.result()
+
+
+def _temporary() -> Path:
+    """Make a folder for results; they outlive an investigation, and it goes at exit."""
+    folder = tempfile.TemporaryDirectory(prefix="cnnlens-")
+    _FOLDERS.append(folder)
+    return Path(folder.name)
 
 
 def _bound(lens: Investigation, method: type[Method]) -> Any:

@@ -34,6 +34,7 @@ class Network:
     force: bool = False  # redo what is made, clear the results of another model
     reading: DataSettings = field(default_factory=DataSettings)  # how images are read
     share: Share = field(default_factory=Share)  # of the work, where several processes do it
+    said: set[str] = field(default_factory=set)  # lines that need not be said again
     _says_heads: bool = True
     #: arguments of `open_model`, beside spec and device, that opened the model
     options: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +107,21 @@ class Network:
             for line in notes:
                 self.voice.note(line)
         self._says_heads = self._says_heads and not notes
+
+    def say_unsteady(self) -> None:
+        """Say what an image's values depend on besides the image; looked at once in a workspace."""
+        from cnnlens.model.steady import unsteady
+
+        model, known = self.model, self.workspace.document["model"] or {}
+        if model.unsteady is None and self.workspace.knows(model) and "unsteady" in known:
+            model.unsteady = [str(line) for line in known["unsteady"]]
+        if model.unsteady is None:
+            with model.in_use():
+                model.unsteady = unsteady(model.net, model.preprocess, model.batch)
+        for line in model.unsteady:
+            if line not in self.said:
+                self.voice.note(line)
+                self.said.add(line)
 
     @property
     def _order(self) -> str | None:

@@ -294,6 +294,7 @@ class Study(Stores):
         """
         if self._order and not self.model.classes_source.startswith(f"--classes {self._order}"):
             self.name_classes()
+        self.say_unsteady()
         for images, _, _ in self._images:
             self._say_channels(images)
         if self.share.leads:

@@ -72,6 +72,17 @@ class Workspace:
         anew._memory = self._memory
         return anew
 
+    def moved(self, path: Path) -> Workspace:
+        """Go on in another folder, with the data of this one."""
+        if path == self.path:
+            return self
+        anew, known = Workspace(path), self.document["data"]
+        anew._memory = self._memory
+        if known:
+            with anew.editing() as other:
+                other.document["data"] = known
+        return anew
+
     @contextmanager
     def editing(self) -> Iterator[Workspace]:
         """Change ``workspace.json``: it is read anew, changed in the block, and written whole.
@@ -135,6 +146,8 @@ class Workspace:
         }
         if model.code:
             entry["code"] = model.code
+        if model.unsteady is not None:
+            entry["unsteady"] = model.unsteady
         if getattr(model, "lent_to", None) is not None:
             kept = {**options, "head": model.head}
             entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
@@ -180,12 +193,14 @@ class Workspace:
         if self.has_results() and not force:
             same = known.get("fingerprint") == entry["fingerprint"]
             what = "another preprocessing" if same else f"another model ({known.get('spec')})"
+            way = "use another workspace with -w DIR, or clear them with --force"
             if not same and known.get("spec") == entry["spec"]:
                 what = f"another model: {entry['spec']} has other code or weights since"
-            raise CnnlensError(
-                f"the workspace {self.path} holds results of {what}",
-                "use another workspace with -w DIR, or clear them with --force",
-            )
+            if entry["options"].get("in_memory"):
+                if not same and known.get("spec") == entry["spec"]:
+                    what = f"{known['spec']} as it was: its weights, code or hooks have changed"
+                way = 'Investigation(net, "other-folder") keeps them; force=True clears them'
+            raise CnnlensError(f"the workspace {self.path} holds results of {what}", way)
         self.clear()
 
     def has_results(self) -> bool:

@@ -26,6 +26,7 @@ def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> Simpl
         arch="zoo:net",
         fingerprint=fingerprint,
         code="",
+        unsteady=[],
         preprocess=used,
         classes=["x"],
         classes_source="given",

@@ -1,0 +1,124 @@
+"""A network in memory that is changed between two calls: results are of what it is now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import cnnlens
+from cnnlens.errors import CnnlensError
+from cnnlens.model.steady import CHANCE
+from tests.model.in_memory import Net, net
+
+PREPROCESS = cnnlens.Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3)
+IMAGES = list((torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255).byte())
+
+
+def peaks(lens: cnnlens.Investigation, **more: object) -> np.ndarray:
+    """The highest activation of each unit."""
+    return np.asarray(lens.units(data=IMAGES, layer="c2", **more).arrays["top_peak"])[:, 0]
+
+
+@torch.no_grad()
+def truth(one: Net) -> np.ndarray:
+    """The same in plain PyTorch."""
+    found: list[torch.Tensor] = []
+    handle = one.c2.register_forward_hook(lambda m, i, o: found.append(o.clone()))
+    one((torch.stack(IMAGES) / 255 - 0.5) / 0.5)
+    handle.remove()
+    return found[0].amax((0, 2, 3)).numpy()
+
+
+CHANGES: dict[str, Callable[[Net], object]] = {
+    "attribute": lambda n: setattr(n, "gain", 5),
+    "hook": lambda n: n.c1.register_forward_hook(lambda m, i, o: o * 0.5),
+    "weight": lambda n: n.c1.weight.data.mul_(2),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_results_are_of_what_the_network_is_now(
+    change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = net().eval()
+    lens = cnnlens.Investigation(one, preprocess=PREPROCESS)
+    before, first = peaks(lens), lens.workspace.path
+    np.testing.assert_allclose(before, truth(one), rtol=1e-5)
+    CHANGES[change](one)
+    capsys.readouterr()
+    now = peaks(lens)
+    np.testing.assert_allclose(now, truth(one), rtol=1e-5)
+    assert not np.allclose(now, before)
+    assert capsys.readouterr().err.count("the network has changed") == 1
+    assert lens.workspace.path != first and (first / "units").is_dir()
+    lens.units(layer="c2")  # the data is known in the new folder, too
+    assert "done before" in capsys.readouterr().err
+
+
+def test_what_is_taken_back_finds_its_results_again(capsys: pytest.CaptureFixture[str]) -> None:
+    one = net().eval()
+    lens = cnnlens.Investigation(one, preprocess=PREPROCESS)
+    before = peaks(lens)
+    handle = one.c1.register_forward_hook(lambda m, i, o: o * 0.5)
+    peaks(lens)
+    handle.remove()
+    capsys.readouterr()
+    assert np.array_equal(peaks(lens), before)
+    said = capsys.readouterr().err
+    assert "done before" in said and "has changed" not in said
+
+
+def test_a_folder_that_was_named_keeps_its_results_until_they_are_let_go(tmp_path: Path) -> None:
+    one = net().eval()
+    lens = cnnlens.Investigation(one, tmp_path, preprocess=PREPROCESS, quiet=True)
+    before = peaks(lens)
+    one.gain = 5
+    with pytest.raises(CnnlensError, match=r"Net as it was: its weights, code or hooks") as error:
+        peaks(lens)
+    assert "force=True" in error.value.hint and "Investigation(net," in error.value.hint
+    assert "-w" not in error.value.hint and "--force" not in error.value.hint
+    one.gain = 1.0
+    assert np.array_equal(peaks(lens), before)
+    one.gain = 5
+    np.testing.assert_allclose(peaks(lens, force=True), truth(one), rtol=1e-5)
+
+
+def test_a_wrapped_network_is_looked_at_anew_and_so_is_its_twin(tmp_path: Path) -> None:
+    from cnnlens.model.twin import untrained
+
+    one = net().eval()
+    model = cnnlens.wrap_module(one, PREPROCESS)
+    lens = cnnlens.Investigation(model, quiet=True)
+    peaks(lens)
+    twin = untrained(lens.model).fingerprint
+    one.gain = 5
+    np.testing.assert_allclose(peaks(lens), truth(one), rtol=1e-5)
+    assert untrained(lens.model).fingerprint != twin
+
+
+def test_a_cam_is_of_what_the_network_is_now() -> None:
+    one = net().eval()
+    lens = cnnlens.Investigation(one, preprocess=PREPROCESS, quiet=True)
+    options = {"image": IMAGES[0].permute(1, 2, 0).numpy(), "layer": "c2", "method": "gradcam"}
+    before = lens.cam(**options)
+    one.mask[:, 2:] = 0
+    now = lens.cam(**options)
+    assert not np.array_equal(*(np.asarray(next(iter(one))) for one in (before, now)))
+
+
+def test_what_is_drawn_at_random_is_said_once_and_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = net().eval()
+    one.act = lambda x: F.dropout(x, 0.5)  # type: ignore[method-assign]
+    lens = cnnlens.Investigation(one, tmp_path, preprocess=PREPROCESS)
+    peaks(lens)
+    peaks(lens)
+    assert capsys.readouterr().err.count(CHANCE) == 1
+    assert json.loads((tmp_path / "workspace.json").read_text())["model"]["unsteady"] == [CHANCE]
