@@ -25,13 +25,12 @@ from cnnlens.data.memory_labels import (
     label_names,
     listed,
 )
+from cnnlens.data.memory_marks import mark_of, marked_by
 from cnnlens.data.memory_survey import seen_in_memory
 from cnnlens.data.ranges import Bounds
 from cnnlens.errors import UsageError
+from cnnlens.model.definition import tensor_bytes
 from cnnlens.model.preprocess import Preprocess
-
-_WHOLE = 1 << 28  # bytes of pixels that are hashed whole; of more, a sample
-_SAMPLE = 16  # items of a Dataset that stand for all of it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,21 +139,11 @@ class MemoryImages(ImageSet):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the images' content; of a Dataset, of its type, length and a sample of items."""
-        listed = isinstance(self.items, list | tuple)
-        count = len(self.paths)
-        chosen = (
-            range(count) if listed else np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)
-        )
-        digest = hashlib.sha256(f"{type(self.items).__qualname__}\0{count}\0".encode())
-        sizes = [self._content(int(index)) for index in chosen[:1]]
-        stride = max(1, sum(a.nbytes for a in sizes) * len(chosen) // _WHOLE)
-        for index in chosen:
-            array = self._content(int(index))
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array.reshape(-1)[::stride]).tobytes())
-        digest.update(self._taken.encode())
-        return digest.hexdigest()[:16]
+        """Hash of the images, see `memory_marks`, and of how their samples are taken."""
+        mark = mark_of(self.items, len(self.paths), self._content)
+        if not self._taken:
+            return mark
+        return hashlib.sha256(f"{mark}\0{self._taken}".encode()).hexdigest()[:16]
 
 
 def memory_images(
@@ -212,8 +201,9 @@ def memory_images(
     made = MemoryImages(Path(name), paths, kind, categories, items=items, preprocess=preprocess)
     done = preprocess is not None and preprocess.done
     seen = seen_in_memory(items, len(paths), made.item, bounds, done)
+    notes += [*seen.notes, *marked_by(items, len(paths), made._content)]
     return replace(
-        made, notes=(*notes, *seen.notes), ranges=seen.ranges, bands=seen.bands, floats=seen.floats
+        made, notes=tuple(notes), ranges=seen.ranges, bands=seen.bands, floats=seen.floats
     )
 
 
@@ -301,8 +291,7 @@ def _read(items: Any, index: int, path: Path) -> Any:
 def _array(item: Any) -> np.ndarray:
     """What an image's content is hashed by."""
     if isinstance(item, torch.Tensor):
-        item = item.detach().cpu()
-        return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
+        return np.frombuffer(tensor_bytes(item), np.uint8).reshape(*item.shape, -1)
     if not isinstance(item, Image.Image):
         return np.asarray(item)
     upright_ = upright(item)

@@ -66,8 +66,8 @@ _DATA = (*_PLAIN, *_LISTS, Tensor, np.ndarray, Mapping)
 Slots = dict[str, str]
 
 
-def slots(net: nn.Module) -> Slots:
-    """Read everything that decides what a network computes.
+def slots(net: Any) -> Slots:
+    """Read everything that decides what a network computes, or another object of the user's.
 
     Parameters
     ----------
