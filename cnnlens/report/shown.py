@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.report.sheet import opened
 
 LIMIT = 1_000_000  # characters that a result puts into a notebook
+_LINE = 300  # characters that `print` of a result gives
+_COUNTED = ("units", "images", "concepts", "checkpoints")  # of a summary
 _STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
 
 Fact = tuple[str, str, str]  # what, its value, what chance gives ("" where there is no chance)
@@ -45,6 +48,26 @@ class Shown:
                 "pandas is not installed", "pip install pandas, or use table()"
             ) from None
         return pandas.DataFrame(self.table())
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        if "__repr__" not in vars(cls):  # else a dataclass would print all its arrays
+            cls.__repr__ = Shown.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """Say in a line what this is, of how many, and where its files are."""
+        told = [*self._told()]
+        if (folder := getattr(self, "folder", None)) is not None:
+            told.append(f"in {folder}")
+        kind = type(self).__name__.removeprefix("Shown")
+        return f"{kind}({shorten('; '.join(told), _LINE, placeholder=' …')})"
+
+    def _told(self) -> Iterable[str]:
+        """What a line says of it."""
+        title, unit = self._title(), getattr(self, "unit", None)
+        if title == type(self).__name__:
+            return () if unit is None else (f"unit {unit}",)
+        return (title,)
 
     def _title(self) -> str:
         return type(self).__name__
@@ -96,6 +119,10 @@ class LayerResult(Shown):
     name: str  # the layer as it was typed
     folder: Path  # ``WORKSPACE/<method>/<layer>``
     summary: dict[str, Any]  # ``summary.json``
+
+    def _told(self) -> Iterable[str]:
+        counts = ((what, self.summary.get(what)) for what in _COUNTED)
+        return self.name, *(f"{n:,} {what}" for what, n in counts if isinstance(n, int))
 
 
 @dataclass(frozen=True, eq=False)

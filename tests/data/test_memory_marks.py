@@ -89,9 +89,7 @@ def test_palettes_belong_to_pictures() -> None:
     assert mark([picture(rising)]) == mark([picture(rising)]) != mark([picture(rising[::-1])])
 
 
-def test_what_a_dataset_is_counts_and_what_it_keeps_of_being_read_does_not() -> (
-    None
-):
+def test_what_a_dataset_is_counts_and_what_it_keeps_of_being_read_does_not() -> None:
     images = tensor()
     data = Made(images)
     first = mark(data)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.dissect_files import detected, labels, read_dissection
-from cnnlens.report.shown import LIMIT, PictureResults
+from cnnlens.report.shown import LIMIT, PictureResults, Shown
 from cnnlens.report.stability_files import read_stability
 
 from .fake_workspace import make_workspace
@@ -33,6 +33,19 @@ def test_arrays_and_units_of_a_dissection_are_those_of_its_table(found):
     table = found.table()
     header = (found.folder / "units.csv").read_text().splitlines()[0].split(",")
     assert set(table[0]) <= set(header) and table[7]["iou"] == found.iou[7]
+
+
+def every_kind(kind):
+    return [one for sub in kind.__subclasses__() for one in (sub, *every_kind(sub))]
+
+
+def test_a_result_prints_as_a_line(found):
+    """Not as its arrays, whatever dataclass it is."""
+    said = repr(found)
+    assert said.startswith("DissectResult(features.12; 40 units; ")
+    assert str(found.folder) in said and len(said) < 310 and "\n" not in said
+    assert len(repr(found[5])) < 310 and found[5].label in repr(found[5])
+    assert all(kind.__repr__ is Shown.__repr__ for kind in every_kind(Shown))
 
 
 def test_labels_are_those_of_detectors(read_only_workspace, found):
