@@ -23,6 +23,7 @@ from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.files.workspace import as_call
 from cnnlens.settings.option import Field, check_keywords, fields_of, values_of
 from cnnlens.settings.run import ORDERS, DataSettings, ModelSettings, RunSettings
+from cnnlens.study.python_words import PythonVoice, python_errors
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from cnnlens.voice import Voice
@@ -150,7 +151,7 @@ class Investigation:
             known = bool(self._folders)
             mark = f"{spec.fingerprint} {spec.preprocess.key}"
             if known and mark not in self._folders:
-                Voice(quiet=self._quiet).note(
+                PythonVoice(quiet=self._quiet).note(
                     "the network has changed: its results go to a temporary folder of their own, "
                     "and those of before stay where they are"
                 )
@@ -161,19 +162,15 @@ class Investigation:
 
     @contextmanager
     def _study(
-        self,
-        run: RunSettings,
-        force: bool,
-        reading: DataSettings | None = None,
-        spec: str | Model | None = None,
+        self, run: RunSettings, force: bool, reading: DataSettings | None = None
     ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
         import torch
 
         from cnnlens.model.device import random_states
 
-        voice = Voice(quiet=self._quiet)
-        spec = self._opened() if spec is None else spec
+        voice = PythonVoice(quiet=self._quiet)
+        spec = self._opened()
         reading = reading or DataSettings()
         study = Study(self.workspace, spec, self._opening, run, voice, force, reading)
         study.options, study.said = {**self._options}, self._said
@@ -184,7 +181,7 @@ class Investigation:
                 self._say(voice, note)
         # whatever mode the caller is in: every method has the gradients that it needs
         gradients = torch.inference_mode(False), torch.enable_grad()
-        with gradients[0], gradients[1], random_states(), in_use:
+        with python_errors(), gradients[0], gradients[1], random_states(), in_use:
             yield study
         if "model" in vars(study):
             self._options = study.options
@@ -225,7 +222,7 @@ class Investigation:
         """
         from cnnlens.methods import write_page, write_site
 
-        voice = Voice(quiet=self._quiet)
+        voice = PythonVoice(quiet=self._quiet)
         if site is None:
             return write_page(self.workspace.path, voice)
         return write_site(self.workspace.path, Path(site), url, voice).site
@@ -265,10 +262,9 @@ class Investigation:
         share = Share.parse(run.shard)
         reading = DataSettings.of_values(**values_of(DataSettings, given))
         _check_labels(labels, given.get("data"))
-        spec = self._opened()
         self.workspace = self.workspace.reopened(force)
         forget_addresses()
-        with self._study(run, force, reading, spec) as study:
+        with self._study(run, force, reading) as study:
             study.spec = None if method.names_models else study.spec
             study.share = share
             values_here = PythonValues(

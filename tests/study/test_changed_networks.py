@@ -122,3 +122,17 @@ def test_what_is_drawn_at_random_is_said_once_and_recorded(
     peaks(lens)
     assert capsys.readouterr().err.count(CHANCE) == 1
     assert json.loads((tmp_path / "workspace.json").read_text())["model"]["unsteady"] == [CHANCE]
+
+
+def test_notes_and_errors_have_python_s_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lens = cnnlens.Investigation(net().eval(), tmp_path, preprocess=PREPROCESS)
+    peaks(lens)
+    peaks(lens)
+    said = capsys.readouterr().err
+    assert "(force=True redoes it)" in said and "--force" not in said
+    (tmp_path / "units" / "c2" / "summary.json").write_text("{")
+    with pytest.raises(CnnlensError) as error:
+        peaks(lens)
+    assert "force=True" in error.value.hint and "--force" not in error.value.hint
