@@ -96,6 +96,9 @@ def test_what_passes_write_makes_no_other_network() -> None:
     assert mark(one) == before and one.calls == calls  # known: no pass was made
     one(torch.rand(3, 3, 8, 8)).sum().backward()
     assert one.kept is not None and mark(one) == before == mark(keeping())
+    used = keeping()  # before it is ever looked at
+    used(torch.rand(3, 3, 8, 8)).sum().backward()
+    assert mark(used) == before
     one.gain = 3
     assert mark(one) != before
 
