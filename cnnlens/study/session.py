@@ -3,7 +3,6 @@
 
     study = Study(Workspace(path), "model.pt")
     images = study.images("photos", ("images",))   # raises before the model is opened
-    (layer,) = study.layers(["conv5"])
     study.commit()                                  # from here on the workspace knows them
 """
 
