@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,6 @@ from cnnlens.model.fit import Fit, fit, quick_fit, skeleton
 
 _ALIKE = 0.5  # of the names; half of them of the same shape: what has less in common is no nearest
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full
-
-
-def found_before(shapes: Shapes) -> list[Fit] | None:
-    """What an earlier search found, held against the state dict anew."""
-    names = recall(shapes)
-    rooms: dict[str, Any] = {"torchvision": torchvision, "zoo": zoo, "timm": timm}
-    try:
-        parts = [name.partition(":") for name in names or ()]
-        return [fit(rooms[room].architecture(name), shapes) for room, _, name in parts] or None
-    except (UsageError, KeyError):  # it is not there, or damaged
-        return None
 
 
 def search(shapes: Shapes) -> list[Fit]:
@@ -134,37 +124,69 @@ def no_fit(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
 #
 # Inference depends on names and shapes of tensors and on nothing else in a file, so that these are
 # the key, with the installed versions: all checkpoints of a training run share one entry, wherever
-# they lie, and no change of a file leaves a stale one. Kept are names of candidates, which are held
-# against the shapes anew, so that a wrong one is never built.
+# they lie, and no change of a file leaves a stale one. They are those of all views of a file: which
+# of its networks is opened then depends on nothing that was opened before. Kept are names of
+# candidates, which are held against the shapes anew, so that a wrong one is never built.
 
 _PACKAGES = ("cnnlens", "torch", "torchvision", "timm")
 
 
-def recall(shapes: Mapping[str, tuple[int, ...]]) -> list[str] | None:
-    """Names of the architectures that were found for these names and shapes of tensors.
+@dataclass(frozen=True)
+class Kept:
+    """What a search found.
+
+    Attributes
+    ----------
+    names : list of (int, str)
+        Numbers of views, and names of the architectures that are candidates for them.
+    fits : bool
+        Whether they fitted; else they are the nearest.
+    """
+
+    names: list[tuple[int, str]]
+    fits: bool
+
+
+def found_before(kept: Kept, views: Sequence[Shapes]) -> list[tuple[int, list[Fit]]]:
+    """Hold what an earlier search found against the state dict anew; nothing where damaged."""
+    rooms: dict[str, Any] = {"torchvision": torchvision, "zoo": zoo, "timm": timm}
+    found: dict[int, list[Fit]] = {}
+    try:
+        for number, name in kept.names:
+            room, _, plain = name.partition(":")
+            known = rooms[room].architecture(plain)
+            found.setdefault(number, []).append(fit(known, views[number]))
+    except (UsageError, KeyError, IndexError):
+        return []
+    return list(found.items())
+
+
+def recall(views: Sequence[Shapes]) -> Kept | None:
+    """What was found for these names and shapes of tensors.
 
     Returns
     -------
-    list of str or None
+    Kept or None
         None where nothing was kept, or it cannot be read.
     """
     try:
-        names = json.loads(_place(shapes).read_text(encoding="utf-8"))["candidates"]
+        content = json.loads(_place(views).read_text(encoding="utf-8"))
+        names = [(int(number), str(name)) for number, name in content["candidates"]]
+        return Kept(names, bool(content["fits"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return [str(name) for name in names] if isinstance(names, list) else None
 
 
-def remember(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> None:
+def remember(views: Sequence[Shapes], kept: Kept) -> None:
     """Keep what was found; where nothing can be written, nothing is kept."""
-    content = json.dumps({"candidates": list(names)})
-    with suppress(OSError, CnnlensError), atomic(_place(shapes)) as temporary:
+    content = json.dumps({"candidates": kept.names, "fits": kept.fits})
+    with suppress(OSError, CnnlensError), atomic(_place(views)) as temporary:
         temporary.write_text(content, encoding="utf-8")
 
 
-def _place(shapes: Mapping[str, tuple[int, ...]]) -> Path:
+def _place(views: Sequence[Shapes]) -> Path:
     versions = [_version(package) for package in _PACKAGES]
-    text = json.dumps([versions, sorted(zoo.ZOO), sorted(shapes.items())])
+    text = json.dumps([versions, sorted(zoo.ZOO), [sorted(shapes.items()) for shapes in views]])
     return _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 

@@ -11,6 +11,7 @@ from cnnlens.model.architectures import Architecture, registry, shapes_of
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit, skeleton
 from cnnlens.model.infer import (
+    Kept,
     found_before,
     nearest_own,
     no_fit,
@@ -46,21 +47,23 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
     CnnlensError
         When none does; says how near the nearest was.
     """
-    near: list[tuple[View, list[Fit]]] = []
-    for view, fits in _candidates(views):
+    near: list[tuple[int, list[Fit]]] = []
+    for number, fits in _candidates(views):
+        view = views[number]
         exact = [f for f in fits if f.exact]
         changed = [] if exact else _changed(view, fits)
         if exact or changed:
-            _keep(view, exact or [f for _, f in changed])
+            _keep(views, [(number, exact or [f for _, f in changed])], True)
         if exact:
             return _with_head(view, one_of(_hinted(exact, hint), what))
         if changed:
             fitted = _hinted([a for a, _ in changed], hint)
             return _with_head(view, min(fitted, key=_changes))
-        near.append((view, fits))
+        near.append((number, fits))
+    _keep(views, near, False)
     fits = [f for _, found in near for f in found]
     best = max(near, key=lambda pair: max((f.closeness for f in pair[1]), default=0.0))[0]
-    plain = min(views, key=lambda view: (len(view.stripped), view is not best))
+    plain = min(views, key=lambda view: (len(view.stripped), view is not views[best]))
     raise no_fit(fits, shapes_of(plain.state), what)
 
 
@@ -75,27 +78,32 @@ def _changes(found: Fit) -> tuple[int, bool]:
     return len(found.changes), not found.architecture.name.startswith("torchvision:")
 
 
-def _keep(view: View, fits: Sequence[Fit]) -> None:
-    shapes, names = shapes_of(view.state), [f.architecture.name for f in fits]
-    if recall(shapes) != names:
-        remember(shapes, names)
+def _keep(views: Sequence[View], found: Sequence[tuple[int, list[Fit]]], fits: bool) -> None:
+    shapes = [shapes_of(view.state) for view in views]
+    names = [(number, f.architecture.name) for number, near in found for f in near]
+    if (kept := Kept(names, fits)) != recall(shapes):
+        remember(shapes, kept)
 
 
-def _candidates(views: Sequence[View]) -> Iterator[tuple[View, list[Fit]]]:
-    """What may fit each view: what was found before, what is quickly told, then all of timm."""
-    known = [(view, found_before(shapes_of(view.state))) for view in views]
-    yield from ((view, found) for view, found in known if found)
-    fresh = [view for view, found in known if not found]
+def _candidates(views: Sequence[View]) -> Iterator[tuple[int, list[Fit]]]:
+    """What may fit, and the number of its view: what is quickly told, then all of timm.
+
+    What was found before for all of these views stands in the place of a search; what was found for
+    one of them in another file does not, where it may stand behind others.
+    """
+    shapes = [shapes_of(view.state) for view in views]
+    known = recall(shapes)
+    if known is not None and (before := found_before(known, shapes)):
+        yield from before
+        if not known.fits:
+            return
     for look in (search_own, nearest_own):
-        for view in fresh:
-            if found := look(shapes_of(view.state)):
-                yield view, found
-    likely = [view for view in fresh if not view.rank[0]][:_SEARCHED]
-    for view in likely or (fresh[:1] if len(fresh) == len(views) else ()):
-        shapes = shapes_of(view.state)
-        found = search(shapes)
-        remember(shapes, [f.architecture.name for f in found])
-        yield view, found
+        for number, one in enumerate(shapes):
+            if found := look(one):
+                yield number, found
+    likely = [n for n, view in enumerate(views) if not view.rank[0]][:_SEARCHED]
+    for number in likely or [0]:
+        yield number, search(shapes[number])
 
 
 def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:

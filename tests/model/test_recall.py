@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model import infer as inference
@@ -94,8 +95,9 @@ def test_what_fits_nothing_is_not_searched_twice(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff", b"[]", b'{"candidates": 3}', b'{"candidates": ["zoo:no_such"]}',
-     b'{"candidates": ["nonsense"]}'],
+    [b"", b"{", b"\xff", b"[]", b'{"candidates": 3}', b'{"candidates": ["zoo:shapes_net"]}',
+     *(b'{"candidates": [[%s]], "fits": true}' % one for one in
+       (b'0, "zoo:no_such"', b'0, "nonsense"', b'7, "zoo:shapes_net"', b'"a", "b"', b"0"))],
 )  # fmt: skip
 def test_a_damaged_entry_is_ignored_and_made_anew(
     tmp_path: Path, home: Path, searches: list[int], content: bytes
@@ -112,3 +114,29 @@ def test_a_damaged_entry_is_ignored_and_made_anew(
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, home: Path) -> None:
     home.write_text("a file is in the way")
     assert open_file(save(tmp_path / "net.pt")).arch == "zoo:shapes_net"
+
+
+def test_which_network_of_a_file_opens_does_not_depend_on_what_was_opened(
+    tmp_path: Path, home: Path
+) -> None:
+    first, second = zoo.shapes_net(2), zoo.demo_net()
+    pair = {f"teacher.{k}": v for k, v in first.state_dict().items()}
+    pair |= {f"student.{k}": v for k, v in second.state_dict().items()}
+    torch.save(pair, tmp_path / "pair.pt")
+    torch.save(second.state_dict(), tmp_path / "student.pt")
+    assert open_file(tmp_path / "student.pt").arch == "zoo:demo_net"
+    for _ in range(2):  # the second time from what was kept
+        assert open_file(tmp_path / "pair.pt").arch == "zoo:shapes_net"
+    assert open_file(tmp_path / "student.pt").arch == "zoo:demo_net"
+
+
+def test_a_network_that_fits_is_not_hidden_by_a_loss_network_that_was_opened_before(
+    tmp_path: Path, home: Path
+) -> None:
+    vgg = torchvision.models.vgg11(num_classes=2).features.state_dict()
+    own = {f"model.{k}": v for k, v in zoo.shapes_net(2).state_dict().items()}
+    torch.save({f"vgg.{k}": v for k, v in vgg.items()}, tmp_path / "loss.pt")
+    torch.save({f"vgg.{k}": v for k, v in vgg.items()} | own, tmp_path / "both.pt")
+    assert open_file(tmp_path / "loss.pt").arch == "torchvision:vgg11"
+    both = open_file(tmp_path / "both.pt")
+    assert both.arch == "zoo:shapes_net" and not both.headless
