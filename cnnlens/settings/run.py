@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from cnnlens.errors import UsageError
 from cnnlens.settings.option import Field, fields_of, option, seed_option, values_of
+from cnnlens.settings.place import portable
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 ORDERS = ("alphabetical", "natural")  # of class folders
@@ -213,16 +214,6 @@ def _as_typed(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return ("x" if name == "image_size" else ",").join(map(str, value))
     return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
-
-
-def portable(spec: str) -> str:
-    """Make a MODEL that names a file independent of the current folder."""
-    file, colon, name = spec.rpartition(":")
-    if Path(spec).exists():
-        return str(Path(spec).resolve())
-    if colon and file.endswith(".py") and Path(file).exists():
-        return f"{Path(file).resolve()}:{name}"
-    return spec
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

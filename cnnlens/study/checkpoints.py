@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.settings.run import portable
+from cnnlens.settings.place import portable, same_place
 
 if TYPE_CHECKING:
     from cnnlens.model.model import Model
@@ -72,7 +72,9 @@ class Checkpoints:
             )
         self._study, known = study, study.workspace.model_options
         self._specs = list(dict.fromkeys(map(portable, specs)))
-        among = known if known and known["spec"] in self._specs else None
+        among = None
+        if known and any(same_place(known["spec"], spec) for spec in self._specs):
+            among = known
         self._options = study.opening.as_arguments(among)
         with study.voice.counted("opening", "checkpoints") as progress:
             self.all, notes = self._read(progress)

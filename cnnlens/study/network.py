@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.distributed import Share
 from cnnlens.errors import UsageError
 from cnnlens.settings import DataSettings, ModelSettings, RunSettings
-from cnnlens.settings.run import ORDERS, portable
+from cnnlens.settings.place import portable, same_place
+from cnnlens.settings.run import ORDERS
 from cnnlens.study.workspace import Workspace, needs_model
 from cnnlens.voice import Voice
 
@@ -67,7 +68,7 @@ class Network:
                 )
         else:
             spec = portable(self.spec)  # as later commands open it: equal names, equal marks
-            known = known if known and known["spec"] == spec else None
+            known = known if known and same_place(known["spec"], spec) else None
         # what was said of this model before still holds
         self.options = self.opening.as_arguments(known)
         model = open_model(spec, device=self.run.device, **self.options)

@@ -15,7 +15,7 @@ from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import free_name, make_folder
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
-from cnnlens.settings.run import portable
+from cnnlens.settings.place import portable
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet

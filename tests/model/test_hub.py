@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import cnnlens
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
@@ -69,6 +70,19 @@ def test_either_file_of_weights_serves(tmp_path: Path, left: str) -> None:
     whole = open_folder(tmp_path / "f")
     (tmp_path / "f" / other).unlink()
     assert torch.equal(open_folder(tmp_path / "f").net.conv1[0].weight, whole.net.conv1[0].weight)
+
+
+def test_a_link_in_a_hubs_cache_is_read_with_what_lies_beside_the_link(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f", label_names=NAMES)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "links").mkdir()
+    for file in ("config.json", "pytorch_model.bin"):
+        (tmp_path / "f" / file).rename(tmp_path / "blobs" / f"hash of {file}")
+        (tmp_path / "links" / file).symlink_to(tmp_path / "blobs" / f"hash of {file}")
+    linked = str(tmp_path / "links" / "pytorch_model.bin")
+    inv = cnnlens.Investigation(linked, tmp_path / "ws")
+    assert (inv.model.arch, inv.model.classes) == ("timm:test_resnet", NAMES)
+    assert not any("hash of" in note for note in inv.model.notes)
 
 
 def test_arguments_of_the_builder_count_and_are_named(tmp_path: Path) -> None:

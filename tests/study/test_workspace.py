@@ -15,7 +15,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.methods import methods
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.settings.run import portable
+from cnnlens.settings.place import portable
 from cnnlens.study.workspace import RESULTS, Workspace, needs_model
 
 
