@@ -125,7 +125,7 @@ class MemoryImages(ImageSet):
     def _content(self, index: int) -> np.ndarray:
         """What an image is hashed by; nothing of one that cannot be read."""
         try:
-            return _array(self.item(index))
+            return _array(self._image(index))
         except DamagedImage:
             return np.empty(0, np.uint8)
 

@@ -255,8 +255,8 @@ class Investigation:
 
         given = dict(values)
         force = bool(given.pop("force", False))
-        labels = given.pop("labels", None)
         known = _fields(method)
+        labels = None if _is_table(given.get("labels"), known) else given.pop("labels", None)
         check_keywords(method.name, given, known, ("preset", "force", "labels"))
         run = self._run.changed(given)
         share = Share.parse(run.shard)
@@ -317,6 +317,12 @@ def _bound(lens: Investigation, method: type[Method]) -> Any:
     call.__doc__ = _documentation(method)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _is_table(labels: Any, known: Sequence[Field]) -> bool:
+    """Whether labels are a method's own, a table of units', and not those of images in memory."""
+    own = any(field.keyword == "labels" for field in known)
+    return own and isinstance(labels, (str, Path))
 
 
 def _check_labels(labels: Any, data: Any) -> None:

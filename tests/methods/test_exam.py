@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+import cnnlens
 from cnnlens.data.synthetic import make_kinds, make_shapes
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.dissect import Dissect
@@ -231,6 +232,12 @@ def test_pasted_labels_planted_units_and_the_twin(world: Path) -> None:
     of = found.summary["methods"]["given"]
     assert len(of["planted"]) == 4 and of["twin"]["labels"] == 2
     assert of["twin"]["mean"] != of["mean"]
+
+
+def test_pasted_labels_are_examined_in_python_too(world: Path) -> None:
+    lens = cnnlens.Investigation(world / "net.pt", world / "ws", quiet=True)
+    found = lens.exam(layer="conv2", labels=world / "mine.csv", data=world / "kinds", **FEW)
+    assert [(one.unit, one.method) for one in found.units] == [(3, "given"), (5, "given")]
 
 
 REFUSED = {
