@@ -18,6 +18,7 @@ from cnnlens.progress import Step
 
 if TYPE_CHECKING:
     from cnnlens.model.model import Model
+    from cnnlens.model.preprocess import Preprocess
     from cnnlens.study.session import Study
 
 WORKS, ASSUMES, UNDEFINED = "works", "works with an assumption", "not defined"
@@ -142,9 +143,15 @@ def tried(command: str, probes: tuple[str, ...], study: Study) -> Fitness:
     except Exception as error:  # whatever a strange network raises is what one wants to hear of
         first = (str(error).strip().splitlines() or [""])[0]
         return Fitness(command, UNDEFINED, f"{type(error).__name__}: {first}")
-    remarks += ["preprocessing is assumed"] if model.preprocess.source == "assumed" else []
+    remarks += ["preprocessing is assumed"] if _is_assumed(model.preprocess) else []
     remarks += ["weights are random"] if model.has_random_weights else []
     return Fitness(command, ASSUMES if remarks else WORKS, "; ".join(remarks))
+
+
+def _is_assumed(preprocess: Preprocess) -> bool:
+    """Whether size, mean or deviation are what nobody said."""
+    source = preprocess.source
+    return "assumed" in source and not source.endswith(", overridden")
 
 
 # ---- what is known of an opened network

@@ -6,6 +6,7 @@ Files are read without running anything that is in them.
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -255,6 +256,26 @@ def read_safetensors(path: Path) -> State:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read what is written about the weights in a ``.safetensors`` file; texts that are JSON, as
+    what they mean.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            texts = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    found = {}
+    for key, text in texts.items():
+        try:
+            found[key] = json.loads(text)
+        except (ValueError, RecursionError):
+            found[key] = text
+    return found
 
 
 def find_module(content: Any) -> nn.Module | None:

@@ -322,7 +322,7 @@ def wide_options(shapes: Shapes) -> Iterable[Options]:
 
 
 # what none of a state dict's names and shapes says
-_SIZE = (
+SIZE = (
     "input 32×32 and CIFAR-10's usual mean and std are assumed; --image-size, --mean and --std say "
     "otherwise"
 )
@@ -338,6 +338,6 @@ _PADDED = (
 
 def assumptions(net: nn.Module) -> list[str]:
     """Say what was assumed of a network that a state dict was fitted to."""
-    notes = [_SIZE, _STEM] if isinstance(net, ResNet) else [_SIZE]
+    notes = [SIZE, _STEM] if isinstance(net, ResNet) else [SIZE]
     padded = any(isinstance(module, PaddedShortcut) for module in net.modules())
     return [*notes, _PADDED] if padded else notes

@@ -47,6 +47,10 @@ _FIRST = re.compile(
 _FIRST_AFTER = re.compile(rf"(.+?)\.{_FIRST.pattern}")
 _NUMBERED = re.compile(r"(\.\d+)+$")
 _PART = re.compile(r"(layer|stage|block|denseblock|res|level)s?_?\d*|\d+|features|encoder_layer.*")
+# how names of whole networks begin
+_WHOLE = re.compile(
+    r"(layer1\.0|features|stages|stage2|blocks|inception3a|trunk_output|conv_stem)\."
+)
 # children of torchvision's ResNets in a Sequential, as ``nn.Sequential(*net.children())`` has them
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 # how names in the ``features`` of a network begin: numbers of a sequence, and DenseNet's
@@ -224,7 +228,7 @@ def _views_below(view: View, deep: int) -> list[View]:
     found = [view]
     for start in dict.fromkeys(_starts(view.state)) if deep else ():
         inside = {k: v for k, v in view.state.items() if k.startswith(start)}
-        if not has_maps(inside) or (_PART.fullmatch(start[:-1]) and not _children_in(inside)):
+        if not has_maps(inside) or (_PART.fullmatch(start[:-1]) and not _network_in(start, inside)):
             continue
         rest = {view.prefix + k: v for k, v in view.state.items() if k not in inside}
         cut = {k.removeprefix(start): v for k, v in inside.items()}
@@ -237,6 +241,12 @@ def _views_below(view: View, deep: int) -> list[View]:
 
 def _starts(names: Iterable[str]) -> Iterable[str]:
     return (f"{name.partition('.')[0]}." for name in names if "." in name)
+
+
+def _network_in(start: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether what seems a part is a network: one in a sequence, behind a normalization."""
+    whole = any(_WHOLE.match(name.removeprefix(start)) for name in state)
+    return (whole and start[:-1].isdigit()) or _children_in(state)
 
 
 def _children_in(state: Mapping[str, torch.Tensor]) -> bool:

@@ -17,6 +17,7 @@ from cnnlens.model.architectures import (
     Opened,
     count_outputs,
     described,
+    first_convolution,
     layer_outputs,
     registry,
 )
@@ -27,6 +28,7 @@ from cnnlens.model.checkpoint import (
     is_checkpoint,
     modern_names,
     open_checkpoint,
+    read_header,
     read_pickle,
     read_safetensors,
     read_torch,
@@ -34,9 +36,11 @@ from cnnlens.model.checkpoint import (
 from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
+from cnnlens.model.fed import as_noted, fed_as_said, is_said
 from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
 from cnnlens.model.fit import Fit, build
-from cnnlens.model.hub import folder_of, open_folder, read_parts
+from cnnlens.model.hub import folder_of, full_name, open_folder, read_parts
+from cnnlens.model.noted import noted_in
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.recognise import held_against, recognise
 
@@ -69,13 +73,22 @@ def open_file(
     if kind == EXPORTED:
         return _needless(open_exported(path, allow_pickle), arch, path)
     if kind == SAFETENSORS:
-        return _from_content(read_safetensors(path), path, arch, weights)
+        header = read_header(path)
+        return _from_content(read_safetensors(path), path, arch, weights, header)
     read = read_pickle if kind == PICKLE else read_torch
     return _from_content(read(path, allow_pickle), path, arch, weights)
 
 
-def _from_content(content: Any, path: Path, arch: str | None, weights: str | None = None) -> Opened:
-    return replace(_network_in(content, path, arch, weights), epoch=epoch_in(content))
+def _from_content(
+    content: Any,
+    path: Path,
+    arch: str | None,
+    weights: str | None = None,
+    told: Any = None,
+) -> Opened:
+    """Open what was read; `told` is said of it elsewhere: in the header of a safetensors file."""
+    told = told or content
+    return replace(_network_in(content, path, arch, weights, told), epoch=epoch_in(content))
 
 
 def epoch_in(content: Any) -> float | None:
@@ -91,7 +104,9 @@ def epoch_in(content: Any) -> float | None:
     return int(epoch) if epoch.is_integer() else epoch
 
 
-def _network_in(content: Any, path: Path, arch: str | None, weights: str | None) -> Opened:
+def _network_in(
+    content: Any, path: Path, arch: str | None, weights: str | None, told: Any
+) -> Opened:
     if is_checkpoint(content) and weights is None:
         return _needless(open_checkpoint(path, content), arch, path)
     module = find_module(content)
@@ -109,13 +124,13 @@ def _network_in(content: Any, path: Path, arch: str | None, weights: str | None)
             "save net.state_dict(), alone or under the key 'state_dict'",
         )
     entry, others = choose(entries, weights, path)
-    opened = _from_state(entry.state, path, arch, _named_in(content))
+    opened = _from_state(entry.state, path, arch, told)
     if others:
         opened.notes = [
             *opened.notes,
             f"{entry.path or 'its top level'} is opened; --weights opens {', '.join(others)}",
         ]
-    return with_names(opened, content)
+    return with_names(opened, told)
 
 
 def with_names(opened: Opened, content: Any) -> Opened:
@@ -163,25 +178,34 @@ def _needless(opened: Opened, arch: str | None, path: Path) -> Opened:
     return opened
 
 
-def _from_state(state: State, path: Path, arch: str | None, hint: str | None = None) -> Opened:
+def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened:
     whole, merged = whole_weights(state)
-    views = find_views(modern_names(whole))
+    views, hint = find_views(modern_names(whole)), _named_in(told)
+    built = None
     if arch is None:
         refuse_transformers(path, whole)
-        view, found = recognise(views, str(path), hint)
+        noted = noted_in(told, 3)
+        built = as_noted(views, hint, noted)
+        view, found = built or recognise(views, str(path), hint)
     else:
         # a wrapper of the user's own may hold everything under `model.`, rightly
         view, found = held_against(arch, [View("", whole), *views])
         _check_exact(found, path, arch)
     net = build(found, view.state)
     extra = found.architecture.finish(net)
-    notes = [f"{path.name} is {found.architecture.name}"] if arch is None else []
+    name = full_name(found) if built else found.architecture.name
+    notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:
         count = "1 channel" if found.channels == 1 else f"{found.channels} channels"
         notes.append(f"its first convolution takes {count}")
     notes += _number_types(view.state)
     opened = described(found.architecture, net, [*notes, *extra])
+    opened.arch = name
     opened.decides("".join(change.said for change in found.changes))
+    noted = noted_in(told, stem[1].in_channels if (stem := first_convolution(net)) else 3)
+    opened, read = fed_as_said(opened, view, found.left_out, noted, built is not None)
+    view = replace(view, beside={k: v for k, v in view.beside.items() if k not in read})
+    found = replace(found, left_out=[k for k in found.left_out if view.prefix + k not in read])
     return _recorded(opened, view, found, merged, extra)
 
 
@@ -198,13 +222,16 @@ def _recorded(
     """Note what was stripped and assumed."""
     others = view.networks_beside()
     left = [*view.beside, *found.left_out]
-    opened.stripped = [*merged, *view.stripped]
+    opened.stripped = [*merged, *view.stripped, *opened.stripped]
     opened.stripped += [f"left out: {listed(left)}"] * bool(left)
     changed = [change for change in found.changes if change.said]
-    opened.assumed = [*extra, *(change.said for change in changed if change.assumed)]
+    opened.assumed = [
+        *(said for said in extra if said in opened.notes),
+        *(change.said for change in changed if change.assumed),
+    ]
     known = len(opened.assumed)  # which are notes already
     own = found.channels or any(change.stem for change in changed)
-    if own and opened.preprocess is not None:
+    if own and opened.preprocess is not None and not is_said(opened.preprocess):
         opened.preprocess = replace(opened.preprocess, source="assumed")
         opened.assumed.append(f"preprocessing: that of {opened.arch}, which has another stem")
     if said := _of_contrast(view, found):

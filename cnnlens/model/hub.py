@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architectures import Architecture, Opened, described, shapes_of, timm
+from cnnlens.model.architectures import Opened, described, shapes_of, timm
 from cnnlens.model.architectures import transformers as hf
 from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
@@ -265,7 +265,7 @@ def _from_timm(path: Path, config: Mapping[str, Any], state: State) -> Opened:
         )
     net = build(found, state)
     opened = described(found.architecture, net)
-    opened.arch = _full_name(plain, found)
+    opened.arch = full_name(found)
     opened.preprocess = timm.from_folder(config)
     names = timm.label_names(config)
     if names is not None and len(names) == found.options.get("num_classes", len(names)):
@@ -277,8 +277,9 @@ def _from_timm(path: Path, config: Mapping[str, Any], state: State) -> Opened:
     return opened
 
 
-def _full_name(plain: Architecture, found: Fit) -> str:
+def full_name(found: Fit) -> str:
     """Name the architecture, with its arguments where its plain name builds another network."""
+    plain = timm.architecture(found.architecture.name.removeprefix(timm.PREFIX))
     if same_network(plain, found):
         return plain.name
     told = {k: v for k, v in found.options.items() if k not in ("num_classes", "in_chans")}

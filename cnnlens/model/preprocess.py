@@ -78,7 +78,7 @@ class Preprocess:
 
     @property
     def is_assumed(self) -> bool:
-        """Whether nobody has said all of them."""
+        """Whether nobody has said the size, above all."""
         return self.source.startswith("assumed")
 
     def with_channels(self, channels: int) -> Preprocess:

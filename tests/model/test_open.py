@@ -86,7 +86,7 @@ def test_an_opened_network_is_frozen_and_in_evaluation_mode(tmp_path: Path) -> N
     model = open_model(str(tmp_path / "net.pt"), device="cpu")
     assert not any(m.training for m in model.net.modules())
     assert not any(p.requires_grad for p in model.net.parameters())
-    assert model.preprocess.source == "torchvision"
+    assert model.preprocess.source == "assumed"
     assert model.preprocess.resize == 256
     assert model.classes is not None
     assert model.classes[0] == "tench"
