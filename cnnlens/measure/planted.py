@@ -40,7 +40,7 @@ class Planted:
     maps : numpy.ndarray
         (n, P, H, W) float32.
     shows : numpy.ndarray or None
-        (n, P) bool, on which images each is; None where two labels are not told apart by that.
+        (n, P) bool, on which images there is any of it; None where labels are not told apart by that.
     """
 
     meanings: list[Meaning]
@@ -112,7 +112,7 @@ def plant_classes(
     meanings = [read_meaning(text, {name: name for name in names}) for text in texts]
     truth = class_truth(meanings, names, concepts)
     signal = truth.amount[:, :, None, None]
-    return Planted(meanings, positions, noisy(signal, ratio, rng), truth.shows)
+    return Planted(meanings, positions, noisy(signal, ratio, rng), truth.amount > 0)
 
 
 def plant_maps(
@@ -230,7 +230,7 @@ class Found:
 def found_of(planted: Planted, sheet: Sheet, whole: bool = False) -> list[Found]:
     """Hold the labels that planted units were given against what they are.
 
-    Labels of classes are right where they are on the same images; those of label maps where they
+    Labels of classes are right where they name the same classes, whatever their weights; those of label maps where they
     name the concept, or one of two; formulas where they are the one that was planted.
     """
     rows = {claim.unit: at for at, claim in enumerate(sheet.claims)}
@@ -243,7 +243,7 @@ def found_of(planted: Planted, sheet: Sheet, whole: bool = False) -> list[Found]
         row, of = sheet.rows[at], sheet.truth.meanings.index(sheet.claims[at].meaning)
         is_found = _is_found(sheet.claims[at].meaning, meaning, whole)
         if planted.shows is not None:
-            is_found = bool((sheet.truth.shows[:, of] == planted.shows[:, unit]).all())
+            is_found = bool(((sheet.truth.amount[:, of] > 0) == planted.shows[:, unit]).all())
         score = None if np.isnan(row.scores[0]) else float(row.scores[0])
         found.append(Found(unit, said, row.label, is_found, score, row.p_value, row.passes))
     return found

@@ -16,6 +16,7 @@ from cnnlens.measure.exam_maps import Among
 from cnnlens.measure.exam_papers import ClassPaper, Given, MapPaper, halves
 from cnnlens.measure.linear_labels import split
 from cnnlens.measure.masks import mask
+from cnnlens.measure.meaning import read_meaning
 from cnnlens.measure.planted import Planted, found_of
 from cnnlens.measure.unit_labels import label
 from cnnlens.progress import followed
@@ -119,6 +120,16 @@ def test_planted_units_of_classes_are_found() -> None:
     noise = replace(paper.settings, signal=0.01)
     lost = replace(paper, settings=noise).plant(np.arange(120), (1, 1))
     assert sum(f.is_found for f in found_of(lost, followed(paper.steps(lost), None))) <= 3
+
+
+def test_a_planted_unit_is_found_by_its_classes_whatever_their_weights() -> None:
+    """A class of less than half the highest weight is named all the same."""
+    both = read_meaning("cat + dog", {"cat": "cat", "dog": "dog"})
+    there = np.array([[one != "car"] * 3 for one in CLASSES])
+    planted = Planted([both] * 3, np.arange(120), np.zeros((120, 3, 1, 1), np.float32), there)
+    said = [{"cat": 1.0, "dog": 0.3}, {"cat": 1.0}, {"cat": 1.0, "dog": 1.0, "car": 0.3}]
+    sheet = examined([Given(u, " + ".join(s), "", tuple(s.items())) for u, s in enumerate(said)])
+    assert [one.is_found for one in found_of(planted, sheet)] == [True, False, False]
 
 
 # ---- label maps

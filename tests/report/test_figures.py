@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cnnlens.report import figures
 from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_result import Unit
 from cnnlens.report.figures import as_drawn, colours, new_figure, save_figure, short
 from cnnlens.report.figures.dissect import category_bars, contact_sheet, lit
+from cnnlens.report.figures.explained import _draw_distribution
 
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
 
@@ -157,3 +159,12 @@ def test_a_figure_of_very_many_dots_stays_a_png(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         drawn(tmp_path / "one.png")
     assert as_drawn(tmp_path / "one.png") == tmp_path / "one.png"
+
+
+def test_peaks_of_copies_of_one_image_are_drawn_as_one_bar():
+    peaks = np.full(8, 3.0, np.float32)
+    peaks[0] = np.nextafter(peaks[0], np.float32(4))  # equal up to rounding
+    picture = Image.new("L", (400, 120), 255)
+    evidence = SimpleNamespace(activation=3.0, peaks=peaks)
+    _draw_distribution(evidence, ImageDraw.Draw(picture), 0, 2)
+    assert (np.asarray(picture)[30] < 255).sum() in range(1, 30)  # it is one of 24

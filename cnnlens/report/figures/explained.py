@@ -277,9 +277,10 @@ def _mark(place: int, high: int, pen: ImageDraw.ImageDraw, x: int, y: int) -> No
 
 def _draw_distribution(evidence: Evidence, pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
     """Draw where this image's activation stands among those of its category."""
-    value, others = evidence.activation, evidence.peaks
+    value, others = evidence.activation, evidence.peaks.astype(float)
     low, high = min(float(others.min()), value), max(float(others.max()), value)
-    high = high if high > low else low + 1
+    if high - low <= 1e-5 * max(abs(low), abs(high)):  # of copies of one image, up to rounding
+        high = low + 1
     counts, _ = np.histogram(others, _BINS, (low, high))
     tall, step = _CELL - 16, _CHART / _BINS
     for number, count in enumerate(counts):
