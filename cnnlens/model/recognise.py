@@ -24,6 +24,11 @@ from cnnlens.model.infer import (
 
 # heads of self-supervised training, whose outputs are no classes
 _PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")
+# what is no layer between a body and its head, by its name
+_APART = re.compile(
+    r"loss|criterion|metric|acc|confmat|auroc|f1|precision|recall|queue|weights$|decoder|aux|"
+    r"teacher|ema|percept|norm\w*\.(?!running)(\w+_)?(mean|std|sigma)$"
+)
 Found = tuple[View, Fit]
 _SEARCHED = 2  # views that timm's thousand are held against
 
@@ -154,11 +159,19 @@ def _with_head(view: View, found: Fit) -> Found:
 
 
 def _linear_beside(view: View, found: Fit, cut: str) -> Iterator[tuple[str, str]]:
-    """The one linear layer beside a network that reads its features, and whose place it takes."""
+    """The one linear layer beside a network that reads its features, and whose place it takes.
+
+    Not where there is more beside that may stand between them: a norm, a scale, a convolution.
+    """
     wide = [k for k, v in view.beside.items() if v.ndim == 2 and k.endswith(".weight")]
     if len(wide) != 1 or _PROJECTION.search(wide[0]):
         return
     start, own = wide[0].removesuffix("weight"), _linear(found.architecture, found, cut)
+    if any(
+        tensor.is_floating_point() and not name.startswith(start) and not _APART.search(name)
+        for name, tensor in view.beside.items()
+    ):
+        return
     if f"{start}bias" in view.beside and own and view.beside[wide[0]].shape[1] == own[1]:
         yield start, own[0]
 

@@ -165,6 +165,28 @@ def test_heads_of_their_own_compute_what_they_did(
     assert any("its head fc" in note for note in model.notes)
 
 
+@pytest.mark.parametrize(
+    ("between", "is_taken"),
+    [
+        ({}, True),
+        ({"criterion.weight": torch.ones(5), "val_acc.total": torch.zeros(())}, True),
+        ({"norm.weight": torch.ones(512), "norm.bias": torch.zeros(512)}, False),
+        ({"neck.0.weight": torch.zeros(512, 512, 3, 3)}, False),
+        ({"pool.p": torch.full((1,), 3.0)}, False),
+        ({"bnneck.running_mean": torch.ones(512)}, False),
+    ],
+)
+def test_a_head_beside_is_taken_where_nothing_may_stand_between(
+    net: Any, tmp_path: Path, between: State, is_taken: bool
+) -> None:
+    body = {f"backbone.{k}": v for k, v in net.state_dict().items() if not k.startswith("fc.")}
+    head = {"head.weight": torch.randn(5, 512), "head.bias": torch.zeros(5)}
+    torch.save({**body, **between, **head}, tmp_path / "m.pt")
+    model = open_model(tmp_path / "m.pt")
+    assert gives_scores(model) == is_taken
+    assert "head" in " ".join(model.stripped)
+
+
 def test_a_network_without_its_head_has_features_and_no_classes(tmp_path: Path) -> None:
     net = resnet()
     net.fc = nn.Identity()
