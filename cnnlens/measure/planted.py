@@ -40,7 +40,7 @@ class Planted:
     maps : numpy.ndarray
         (n, P, H, W) float32.
     shows : numpy.ndarray or None
-        (n, P) bool, on which images there is any of it; None where labels are not told apart by that.
+        (n, P) bool, on which images there is any of it; None where that tells no labels apart.
     """
 
     meanings: list[Meaning]
@@ -230,8 +230,9 @@ class Found:
 def found_of(planted: Planted, sheet: Sheet, whole: bool = False) -> list[Found]:
     """Hold the labels that planted units were given against what they are.
 
-    Labels of classes are right where they name the same classes, whatever their weights; those of label maps where they
-    name the concept, or one of two; formulas where they are the one that was planted.
+    Labels of classes are right where they name the same classes, whatever their weights; those of
+    label maps where they name the concept, or one of two; formulas where they are the one that was
+    planted.
     """
     rows = {claim.unit: at for at, claim in enumerate(sheet.claims)}
     found = []
