@@ -22,7 +22,7 @@ from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import ClusterSettings
-from cnnlens.settings.measure import PARTS
+from cnnlens.settings.cluster import PARTS
 
 NOISE = "noise"  # the category of random images
 _MOST = 200  # random images

@@ -1,9 +1,9 @@
 """The mark of images in memory: equal marks, the same images.
 
-What is in memory is hashed whole. An image of 224 pixels took 0.35 ms, 1/500 of what ResNet-18 took
-for it on the same core; beside a fast GPU it may be as long as the pass. Of a Dataset that computes
-its items that would be another pass over all of them, before every call and to say no more than
-"done before"; there its own code and everything that it holds are hashed, and some of its items.
+What is in memory is hashed whole, which is little beside a pass on a processor. Of a Dataset that
+computes its items that would be another pass over all of them, before every call and to say no more
+than "done before"; there its own code and everything that it holds are hashed, and some of its
+items.
 """
 
 from __future__ import annotations

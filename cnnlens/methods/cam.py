@@ -15,7 +15,7 @@ from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
-from cnnlens.settings.measure import CamSettings
+from cnnlens.settings.attribution import CamSettings
 from cnnlens.settings.option import images_input, layer_input, option, raw_input
 
 if TYPE_CHECKING:

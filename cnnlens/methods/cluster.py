@@ -12,7 +12,7 @@ from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.confused import Confused
 from cnnlens.methods.method import Method, Results, StoredInputs, page_part
 from cnnlens.progress import Step, staged
-from cnnlens.settings.measure import PARTS, ClusterSettings
+from cnnlens.settings.cluster import PARTS, ClusterSettings
 from cnnlens.settings.option import option
 from cnnlens.study.session import ANY
 

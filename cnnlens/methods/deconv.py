@@ -15,7 +15,7 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.model.addresses import units_by_layer
 from cnnlens.progress import Step
-from cnnlens.settings.measure import DeconvSettings
+from cnnlens.settings.attribution import DeconvSettings
 from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step, staged
+from cnnlens.settings.attribution import DeconvSettings
 from cnnlens.settings.evolve import EvolveSettings
-from cnnlens.settings.measure import DeconvSettings, DissectSettings
+from cnnlens.settings.measure import DissectSettings
 from cnnlens.settings.option import data_input, filters_input, option
 
 if TYPE_CHECKING:

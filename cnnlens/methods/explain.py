@@ -17,7 +17,7 @@ from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.methods.pictured import counted
 from cnnlens.progress import Step
-from cnnlens.settings.measure import ExplainSettings
+from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option
 
 if TYPE_CHECKING:

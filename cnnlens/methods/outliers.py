@@ -14,7 +14,7 @@ from cnnlens.files.ledger import MADE_FROM, Item
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
-from cnnlens.settings.measure import OutlierSettings
+from cnnlens.settings.cluster import OutlierSettings
 from cnnlens.settings.option import data_input, layer_input
 from cnnlens.study.workspace import is_entry_of
 

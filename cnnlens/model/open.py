@@ -200,18 +200,11 @@ def wrap_module(
     Raises
     ------
     UsageError
-        When there is no such device.
+        When there is no such device, or `net` is TorchScript.
     ValueError
         When `net` is no module, or `preprocess` is nothing that can be read.
     """
-    net = registry.unwrapped(net)
-    if isinstance(net, torch.jit.ScriptModule):
-        raise UsageError(
-            "a TorchScript module cannot be looked into: its layers answer to no hooks",
-            "give the module that it was made from, or its weights in one: "
-            "net.load_state_dict(script.state_dict())",
-        )
-    check_initialized(net)
+    net = _plain(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
     if isinstance(classes, str):
@@ -232,6 +225,19 @@ def wrap_module(
     if classes is not None and (real := misfit(model, len(classes))) is not None:
         raise ValueError(f"{len(classes)} names of classes for {real} outputs")
     return _named(marked(model), None)
+
+
+def _plain(net: nn.Module) -> nn.Module:
+    """Return what is wrapped; refuse what cannot be looked into."""
+    net = registry.unwrapped(net)
+    if isinstance(net, torch.jit.ScriptModule):
+        raise UsageError(
+            "a TorchScript module cannot be looked into: its layers answer to no hooks",
+            "give the module that it was made from, or its weights in one: "
+            "net.load_state_dict(script.state_dict())",
+        )
+    check_initialized(net)
+    return net
 
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:

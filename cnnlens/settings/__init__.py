@@ -1,18 +1,15 @@
 """Every method's settings, with their defaults: written here once, imported without weight."""
 
 from cnnlens.settings.ablate import AblateSettings
+from cnnlens.settings.attribution import CamSettings, DeconvSettings
+from cnnlens.settings.cluster import ClusterSettings, ExplainSettings, OutlierSettings
 from cnnlens.settings.exam import ExamSettings
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
 from cnnlens.settings.label import LabelSettings, TextSettings
 from cnnlens.settings.measure import (
-    CamSettings,
-    ClusterSettings,
     CompareSettings,
-    DeconvSettings,
     DissectSettings,
-    ExplainSettings,
     ExtractSettings,
-    OutlierSettings,
     StabilitySettings,
     UnitsSettings,
 )

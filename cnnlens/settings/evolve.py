@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnlens.settings.measure import DeconvSettings, DissectSettings
+from cnnlens.settings.attribution import DeconvSettings
+from cnnlens.settings.measure import DissectSettings
 from cnnlens.settings.option import fields_of, option
 from cnnlens.settings.run import Settings
 
