@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,23 +26,29 @@ def test_there_are_four():
     assert len(NOTEBOOKS) == 4
 
 
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Any]:
+    """One kernel for all of them: each would import PyTorch for itself. Names are taken back."""
+    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        manager.start_kernel()
+        yield manager
+        manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, tmp_path, monkeypatch):
+def test_it_runs(path: Path, kernel: Any, tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(path, as_version=4)
     for long, short in SHORTER.get(path.stem, {}).items():
         (cell,) = (one for one in notebook.cells if long in one.source)
         cell.source = cell.source.replace(long, short)
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=500,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
-    )
-    client.execute()
+    afresh = f"import os\nos.chdir({str(tmp_path)!r})\n%reset -f"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(afresh))
+    nbclient.NotebookClient(notebook, km=kernel, timeout=500).execute()
     shown = [
         output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     ]
