@@ -66,3 +66,8 @@ def pytest_collection_finish() -> None:
     """What is imported stays: emptyings of memory, of which tests ask many, pass over it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Nor does pytest look five times through all that a whole run has left, when it ends."""
+    gc.freeze()

@@ -52,15 +52,16 @@ def test_files_beside_images_are_no_modules_of_python(tmp_path, safe):
     assert done.returncode == 0 and json.loads(done.stdout), done.stderr
 
 
-def test_factories_beside_images_are_found_all_the_same(tmp_path):
+def test_factories_beside_images_are_found_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "numbers.py").write_text("raise SystemExit('a file of the user')")
     (tmp_path / "mine.py").write_text(
         "from torch import nn\nimport beside\n\n"
         "def make():\n    return nn.Sequential(nn.Conv2d(3, beside.WIDTH, 3))\n"
     )
     (tmp_path / "beside.py").write_text("WIDTH = 5")
-    for factory in ("mine.py:make", "mine:make"):
-        answer = process("layers", factory, "--json", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for factory, start in (("mine.py:make", warm_process), ("mine:make", process)):
+        answer = start("layers", factory, "--json")
         assert answer.code == 0 and answer.json[0]["units"] == 5, answer.err
 
 
@@ -204,7 +205,7 @@ def test_warnings_of_libraries_stay_inside(tmp_path, model):
     for photo in photos.iterdir():
         with pytest.warns(Warning):
             load_image(photo)
-    answer = process("extract", model, "-d", photos, "-l", "conv3", "-w", tmp_path / "ws")
+    answer = warm_process("extract", model, "-d", photos, "-l", "conv3", "-w", tmp_path / "ws")
     assert answer.code == 0
     ours = ("zoo:", "extracting: ", "conv3: ")  # and progress, where it takes long
     assert [line for line in answer.err.splitlines() if not line.startswith(ours)] == []

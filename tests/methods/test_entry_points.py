@@ -52,22 +52,23 @@ def run(environment: dict[str, str], *words: object) -> subprocess.CompletedProc
 
 
 def test_it_is_a_command_in_python_and_on_the_page(environment, tmp_path):
-    ws = tmp_path / "ws"
-    done = run(environment, "-m", "cnnlens", "names", "zoo:demo_net", "-w", ws, "--json")
-    assert done.returncode == 0, done.stderr
-    assert '"conv1"' in done.stdout
-    assert "Names" in (ws / "report.html").read_text()
-    assert "three layers" in (ws / "report.html").read_text()
-    assert "names" in run(environment, "-m", "cnnlens", "--help").stdout
+    ws, py = tmp_path / "ws", tmp_path / "py"
+    words = ["names", "zoo:demo_net", "-w", str(ws), "--json"]
     script = (
         "import cnnlens, sys\n"
-        f"lens = cnnlens.Investigation('zoo:demo_net', {str(tmp_path / 'py')!r}, quiet=True)\n"
+        f"lens = cnnlens.Investigation('zoo:demo_net', {str(py)!r}, quiet=True)\n"
         "assert 'names' in dir(lens)\n"
-        "print(lens.names())\n"
+        "print(lens.names(), file=sys.stderr)\n"
+        "from cnnlens.__main__ import main\n"
+        f"sys.argv[1:] = {words!r}\n"
+        "main()\n"
     )
     done = run(environment, "-c", script)
     assert done.returncode == 0, done.stderr
-    assert "conv1" in done.stdout
+    assert "conv1" in done.stderr and '"conv1"' in done.stdout
+    assert "Names" in (ws / "report.html").read_text()
+    assert "three layers" in (ws / "report.html").read_text()
+    assert "names" in run(environment, "-m", "cnnlens", "--help").stdout
 
 
 @pytest.mark.parametrize(
