@@ -22,9 +22,9 @@ from cnnlens.model.fit import (
     fit_with,
     replace_input,
     replace_module,
-    skeleton,
 )
 from cnnlens.model.heads import other_head
+from cnnlens.model.outline import skeleton
 
 
 def adapt(found: Fit, shapes: Shapes, surgery: bool = True) -> Fit | None:

@@ -21,7 +21,8 @@ from cnnlens.files import atomic
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, Opened, described, registry, shapes_of
 from cnnlens.model.entries import find_entries
-from cnnlens.model.fit import build, fit, skeleton
+from cnnlens.model.fit import build, fit
+from cnnlens.model.outline import skeleton
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.safe_load import load_around
 from cnnlens.model.surgery import Plan, operate, undo_names

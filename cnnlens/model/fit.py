@@ -14,15 +14,12 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.architectures import (
     Architecture,
     Options,
-    ShapeMatcher,
     Shapes,
-    UnlikeError,
     blank,
     first_convolution,
     seeded,
-    shapes_of,
-    weightless,
 )
+from cnnlens.model.outline import Outline, ShapeMatcher, UnlikeError, outline
 
 COUNTER = "num_batches_tracked"  # checkpoints older than PyTorch 0.4.1 lack these
 
@@ -158,9 +155,8 @@ def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, i
     for options in architecture.options(shapes):
         watch = ShapeMatcher(shapes, options.get("num_classes", architecture.outputs))
         try:
-            with weightless(watch):
-                net = architecture.make(**options)
-            found = fit_with(architecture, options, shapes, net)
+            seen = outline(architecture, options, watch)
+            found = fit_with(architecture, options, shapes, seen)
         except UnlikeError:
             return None, watch.matched
         except Exception:  # a network that cannot be built without memory: nothing can be said
@@ -174,29 +170,27 @@ def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, i
 
 
 def fit_with(
-    architecture: Architecture, options: Options, shapes: Shapes, net: nn.Module | None = None
+    architecture: Architecture, options: Options, shapes: Shapes, seen: Outline | None = None
 ) -> Fit:
     """Hold a state dict against an architecture that is built with these options."""
-    net = skeleton(architecture, options) if net is None else net
-    found = _compare(architecture, options, shapes, net)
+    seen = outline(architecture, options) if seen is None else seen
+    found = _compare(architecture, options, shapes, seen)
     classes = _classes(found, options.get("num_classes", architecture.outputs))
     if classes is not None:
         options = {**options, "num_classes": classes}
-        net = skeleton(architecture, options)
-        found = _compare(architecture, options, shapes, net)
-    first = first_convolution(net)
-    stem = f"{first[0]}.weight" if first else ""
-    if stem in found.differing:
-        have, want = found.differing[stem]
+        seen = outline(architecture, options)
+        found = _compare(architecture, options, shapes, seen)
+    if seen.stem in found.differing:
+        have, want = found.differing[seen.stem]
         if len(have) == len(want) and have[:1] + have[2:] == want[:1] + want[2:]:
-            del found.differing[stem]
+            del found.differing[seen.stem]
             found.fitting += 1
             found.channels = have[1]
     return found
 
 
-def _compare(architecture: Architecture, options: Options, have: Shapes, net: nn.Module) -> Fit:
-    want = shapes_of(net.state_dict())
+def _compare(architecture: Architecture, options: Options, have: Shapes, seen: Outline) -> Fit:
+    want = seen.tensors
     both = [k for k in want if k in have]
     differing = {k: (have[k], want[k]) for k in both if have[k] != want[k]}
     return Fit(
@@ -207,18 +201,6 @@ def _compare(architecture: Architecture, options: Options, have: Shapes, net: nn
         unexpected=[k for k in have if k not in want],
         differing=differing,
     )
-
-
-def skeleton(architecture: Architecture, options: Options) -> nn.Module:
-    """Build an architecture for its names and shapes; its numbers mean nothing."""
-    if architecture.lazy:
-        try:
-            with weightless():
-                return architecture.make(**options)
-        except (RuntimeError, NotImplementedError):
-            pass  # its builder reads what it has just allocated
-    with seeded():
-        return architecture.make(**options)
 
 
 def _classes(found: Fit, outputs: int | None) -> int | None:

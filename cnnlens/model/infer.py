@@ -23,7 +23,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import atomic
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, Shapes, shapes_of, timm, torchvision
-from cnnlens.model.fit import Fit, fit, quick_fit, skeleton
+from cnnlens.model.fit import Fit, fit, quick_fit
+from cnnlens.model.outline import skeleton
 
 _ALIKE = 0.5  # of the names; half of them of the same shape: what has less in common is no nearest
 _NEAREST = 4  # of timm's, so many that were alike for longest are compared in full

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, registry, shapes_of
 from cnnlens.model.entries import View
-from cnnlens.model.fit import Fit, fit, skeleton
+from cnnlens.model.fit import Fit, fit
 from cnnlens.model.infer import (
     Kept,
     found_before,
@@ -21,6 +21,7 @@ from cnnlens.model.infer import (
     search,
     search_own,
 )
+from cnnlens.model.outline import skeleton
 
 # heads of self-supervised training, whose outputs are no classes
 _PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")

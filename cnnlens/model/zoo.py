@@ -271,4 +271,5 @@ def architecture(name: str) -> Architecture:
         preprocess=lambda net: entry.preprocess,
         finish=entry.assumed,
         lazy=True,
+        builder=entry.make,
     )

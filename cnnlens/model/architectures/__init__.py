@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from cnnlens.model.preprocess import Preprocess
 
 Shapes = Mapping[str, tuple[int, ...]]
 Options = dict[str, Any]
+See = Callable[[tuple[int, ...]], None]
 
 
 def _no_options(_: Shapes) -> Iterable[Options]:
@@ -48,6 +48,8 @@ class Architecture:
         Sets what a state dict does not say; returns notes for the user.
     lazy : bool
         Whether it can be built without memory and then be given its weights.
+    builder : object
+        The function that builds it, where its registry can be given another under the same name.
     source : str
         What else decides how it computes (a factory's code), for the fingerprint.
     source_before : str or None
@@ -62,6 +64,7 @@ class Architecture:
     class_names: Callable[[int], list[str] | None] = _nothing
     finish: Callable[[nn.Module], list[str]] = field(default=lambda net: [])
     lazy: bool = False
+    builder: object = None
     source: str = ""
     source_before: str | None = None
 
@@ -241,10 +244,6 @@ def blank() -> Iterator[None]:
         yield
 
 
-class UnlikeError(Exception):
-    """The network being built is not the one whose shapes were asked for."""
-
-
 class _Weightless(TorchFunctionMode):
     """Put what layers allocate on the meta device, and only that.
 
@@ -252,9 +251,9 @@ class _Weightless(TorchFunctionMode):
     widths or index tables (RegNet, Swin), which then cannot be read.
     """
 
-    def __init__(self, watch: ShapeMatcher | None) -> None:
+    def __init__(self, see: See | None) -> None:
         super().__init__()
-        self.watch = watch
+        self.see = see
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -268,61 +267,15 @@ class _Weightless(TorchFunctionMode):
             kwargs["device"] = "meta"
         result = func(*args, **kwargs)
         # the weights of layers
-        if self.watch is not None and func is torch.empty and result.is_floating_point():
-            self.watch.see(tuple(result.shape))
+        if self.see is not None and func is torch.empty and result.is_floating_point():
+            self.see(tuple(result.shape))
         return result
 
 
-class ShapeMatcher:
-    """Stops the building of a network as soon as its layers are not those of a state dict.
-
-    That makes a thousand candidates affordable: most differ within their first few layers.
-
-    Parameters
-    ----------
-    shapes : mapping
-        Names and shapes of the state dict.
-    outputs : int or None
-        Number of classes the network is built with, which may differ from the state dict's.
-    """
-
-    # some builders make a layer or two on trial, or tables that no state dict holds
-    PATIENCE = 3
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], outputs: int | None) -> None:
-        self.outputs = outputs
-        self.known = Counter(shapes.values())
-        self.heads = {shape[1:] for shape in self.known}
-        self.stems = {shape[:1] + shape[2:] for shape in self.known}
-        self.matched = self.surplus = 0
-        self.strange: set[tuple[int, ...]] = set()
-
-    def see(self, shape: tuple[int, ...]) -> None:
-        """Count one layer's weight; raise :class:`UnlikeError` after too many strangers."""
-        if len(shape) < 2:
-            return
-        if self.known[shape] > 0 or self._adaptable(shape):
-            self.known[shape] -= 1  # a deeper network has more layers of the same shape
-            self.matched += 1
-            return
-        if shape in self.known:
-            self.surplus += 1
-        else:
-            self.strange.add(shape)
-        if self.surplus + len(self.strange) > self.PATIENCE:
-            raise UnlikeError
-
-    def _adaptable(self, shape: tuple[int, ...]) -> bool:
-        """Whether the shape differs by nothing but the number of classes or input channels."""
-        if shape[0] == self.outputs and shape[1:] in self.heads:
-            return True
-        return shape[1] == 3 and shape[:1] + shape[2:] in self.stems
-
-
 @contextmanager
-def weightless(watch: ShapeMatcher | None = None) -> Iterator[None]:
-    """Within this block, new layers hold shapes but no numbers."""
-    with _Weightless(watch):
+def weightless(see: See | None = None) -> Iterator[None]:
+    """Within this block, new layers hold shapes but no numbers; each weight's shape is shown."""
+    with _Weightless(see):
         yield
 
 

@@ -119,7 +119,14 @@ def architecture(name: str) -> Architecture:
         preprocess=_preprocess,
         class_names=_class_names,
         lazy=True,
+        builder=_builder(name),
     )
+
+
+def _builder(name: str) -> object:
+    import timm
+
+    return timm.models.model_entrypoint(name)
 
 
 def _make(name: str, **options: Any) -> nn.Module:
