@@ -128,7 +128,9 @@ def write_surest(
     found = []
     for place, one in enumerate(worst):
         picture = f"images/{place}.webp"
-        save_image(folder / picture, Image.fromarray(seen(one["row"])), "WEBP", quality=85)
+        save_image(
+            folder / picture, Image.fromarray(seen(one["row"])), "WEBP", quality=85, method=2
+        )
         rest = {key: value for key, value in one.items() if key != "row"}
         found.append({"image": names[one["row"]], **rest, "picture": picture})
     return found

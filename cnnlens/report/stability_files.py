@@ -163,7 +163,7 @@ def write_peaks(
             _mark_peak(picture, found.places[row, unit], fields, preprocess.size)
         shown = kit.Row(*(kit.Picture(one, frame=False) for one in pictures), gap=_GAP)
         with atomic(folder / f"{unit}.webp") as temporary:
-            kit.sheet(shown, 0, 0, 0).save(temporary, "WEBP", quality=80, method=4)
+            kit.sheet(shown, 0, 0, 0).save(temporary, "WEBP", quality=80, method=2)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for done, _ in enumerate(pool.map(strip, range(found.units)), 1):
