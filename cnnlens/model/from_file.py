@@ -42,6 +42,7 @@ from cnnlens.model.fit import Fit, build
 from cnnlens.model.hub import folder_of, full_name, open_folder, read_parts
 from cnnlens.model.noted import noted_in
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
+from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, recognise
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
@@ -206,7 +207,8 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
     opened, read = fed_as_said(opened, view, found.left_out, noted, built is not None)
     view = replace(view, beside={k: v for k, v in view.beside.items() if k not in read})
     found = replace(found, left_out=[k for k in found.left_out if view.prefix + k not in read])
-    return _recorded(opened, view, found, merged, extra)
+    others = networks_beside(view, found, views)
+    return _recorded(opened, view, found, merged, extra, others)
 
 
 def _number_types(state: State) -> list[str]:
@@ -217,10 +219,14 @@ def _number_types(state: State) -> list[str]:
 
 
 def _recorded(
-    opened: Opened, view: View, found: Fit, merged: Sequence[str], extra: Sequence[str]
+    opened: Opened,
+    view: View,
+    found: Fit,
+    merged: Sequence[str],
+    extra: Sequence[str],
+    others: Sequence[str],
 ) -> Opened:
     """Note what was stripped and assumed."""
-    others = view.networks_beside()
     left = [*view.beside, *found.left_out]
     opened.stripped = [*merged, *view.stripped, *opened.stripped]
     opened.stripped += [f"left out: {listed(left)}"] * bool(left)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import gives_scores
+from cnnlens.model.entries import find_views
 from cnnlens.model.fit import replace_module
 from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.recognise import recognise
 
 from .nets import filled, network
 
@@ -66,6 +69,31 @@ def test_a_second_network_in_a_sequence_is_named_as_one(tmp_path):
     torch.save(both, tmp_path / "m.pt")
     notes = open_model(str(tmp_path / "m.pt"), device="cpu").notes
     assert any("it also holds backbone_momentum: --weights opens it" in note for note in notes)
+
+
+LINEAR = ("linear0", "linear1", "last_linear")
+CADENE = {
+    "resnet18": {"fc": "last_linear"},
+    "squeezenet1_1": {"classifier.1": "last_conv"},
+    "alexnet": {"features": "_features"}
+    | {f"classifier.{n}": name for n, name in zip((1, 4, 6), LINEAR, strict=True)},
+    "vgg11": {"features": "_features"}
+    | {f"classifier.{n}": name for n, name in zip((0, 3, 6), LINEAR, strict=True)},
+}
+
+
+@pytest.mark.parametrize("name", CADENE)
+def test_every_layer_of_pretrainedmodels_is_found_by_its_name(name):
+    with torch.device("meta"):
+        state = torchvision.models.get_model(name, num_classes=7).state_dict()
+    written = {}
+    for key, tensor in state.items():
+        start = next((old for old in CADENE[name] if key.startswith(f"{old}.")), "")
+        written[CADENE[name].get(start, "") + key.removeprefix(start)] = tensor
+    view, found = recognise(find_views(written), "the file")
+    assert found.architecture.name == f"torchvision:{name}" and found.exact and not found.headless
+    assert view.state.keys() == state.keys()
+    assert all(view.state[key] is tensor for key, tensor in state.items())
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet"])
