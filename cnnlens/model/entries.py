@@ -221,7 +221,8 @@ def _views_below(view: View, deep: int) -> list[View]:
     found = [view]
     for start in dict.fromkeys(_starts(view.state)) if deep else ():
         inside = {k: v for k, v in view.state.items() if k.startswith(start)}
-        if not has_maps(inside) or (_PART.fullmatch(start[:-1]) and not _network_in(start, inside)):
+        part = _PART.fullmatch(start[:-1]) and not _is_body(start, view.state)
+        if not has_maps(inside) or (part and not _network_in(start, inside)):
             continue
         rest = {view.prefix + k: v for k, v in view.state.items() if k not in inside}
         cut = {k.removeprefix(start): v for k, v in inside.items()}
@@ -234,6 +235,14 @@ def _views_below(view: View, deep: int) -> list[View]:
 
 def _starts(names: Iterable[str]) -> Iterable[str]:
     return (f"{name.partition('.')[0]}." for name in names if "." in name)
+
+
+def _is_body(start: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether what comes first in a sequence is a body before a head, or all there is, as fastai
+    has them.
+    """
+    head = [tensor.ndim for name, tensor in state.items() if not name.startswith(start)]
+    return start == "0." and {*_starts(state)} <= {"0.", "1."} and (not head or max(head) == 2)
 
 
 def _network_in(start: str, state: Mapping[str, torch.Tensor]) -> bool:
