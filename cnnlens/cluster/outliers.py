@@ -20,6 +20,7 @@ import torch
 from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.vectors import Groups, MapSource
+from cnnlens.measure.confusion import before_softmax
 from cnnlens.model.classes import class_bias, class_name
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
@@ -43,13 +44,19 @@ class Predicted:
 
 
 def predicted_as(source: str, logits: np.ndarray) -> Predicted:
-    """Sum up what images are predicted as, from their scores (N, K) before the softmax."""
+    """Sum up what images are predicted as, from their scores (N, K)."""
     if logits.ndim != 2 or not len(logits):
         raise ValueError(f"scores (N, K), not {logits.shape}")
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    confidence = 1 / np.exp(shifted).sum(1)  # of the highest: exp(0) over the sum
+    confidence = _surenesses(logits)
     shares = np.bincount(logits.argmax(1), minlength=logits.shape[1]) / len(logits)
     return Predicted(source, len(logits), shares, float(confidence.mean()), logits.mean(0))
+
+
+def _surenesses(scores: np.ndarray) -> np.ndarray:
+    """The highest probability of each row (N,) of scores (N, K)."""
+    scores = before_softmax(scores).astype(np.float64)
+    shares: np.ndarray = 1 / np.exp(scores - scores.max(1, keepdims=True)).sum(1)  # exp(0) over it
+    return shares
 
 
 def surest(
@@ -63,7 +70,7 @@ def surest(
     Parameters
     ----------
     logits, rows : mapping of str to numpy.ndarray
-        By source: scores (N, K) before the softmax, and the images' positions (N,).
+        By source: scores (N, K), and the images' positions (N,).
     names : sequence of str
         Of the classes.
     most : int
@@ -76,8 +83,7 @@ def surest(
     """
     found = []
     for source, scores in logits.items():
-        shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-        sure, said = 1 / np.exp(shifted).sum(axis=1), scores.argmax(axis=1)
+        sure, said = _surenesses(scores), scores.argmax(axis=1)
         found += [
             {"row": int(row), "source": source, "class": int(number), "name": names[number],
              "probability": float(share)}

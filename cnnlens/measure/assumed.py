@@ -20,6 +20,7 @@ from cnnlens.activations.sources import Forward
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.measure.confusion import before_softmax
 from cnnlens.model.class_order import check_order, chosen, judge
 from cnnlens.model.classes import class_scores, count_scores
 from cnnlens.model.matching import NAMES, Reading, in_order, readings, usual_outputs
@@ -255,7 +256,7 @@ def _tried_at(
         scores = class_scores(output, len(x), model.head).cpu()  # (N, K)
     except (RuntimeError, ValueError, CnnlensError):
         return None
-    sure = float(scores.softmax(1).amax(1).mean())
+    sure = float(torch.from_numpy(before_softmax(scores.numpy())).softmax(1).amax(1).mean())
     means = usual_outputs(categories, model.classes, scores.shape[1])
     if not truth[0] or not means:
         return _Tried(len(x), None, sure)

@@ -113,7 +113,7 @@ def confuse(
     Parameters
     ----------
     scores : numpy.ndarray
-        (N, K) before the softmax; a single output is taken as two, of which it is the second.
+        (N, K) of the network; a single output is taken as two, of which it is the second.
     wanted : numpy.ndarray
         (N,) the output that stands for each image's category.
     categories : sequence of str
@@ -142,11 +142,38 @@ def confuse(
     return Confusion(names, counts, tuple(mistakes))
 
 
+_NEAR = 5e-3  # of a sum of probabilities in half precision
+
+
+def before_softmax(scores: np.ndarray) -> np.ndarray:
+    """Give scores whose softmax are a network's probabilities.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (N, K) as the network returns them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Their logarithms where all rows are probabilities: it ends in a softmax itself, and another
+        one would make all classes nearly as likely. Else as they are.
+    """
+    ends = scores.shape[1] > 1 and bool((scores >= 0).all())
+    if not ends or np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max(initial=0) > _NEAR:
+        return scores
+    with np.errstate(divide="ignore"):  # what is impossible stays so
+        logs: np.ndarray = np.log(scores, dtype=np.float64)
+    return logs
+
+
 def probabilities(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Give the softmax of scores (N, K) at chosen outputs (N, C), in double precision.
 
-    That of all outputs is held of a block of images at a time.
+    That of all outputs is held of a block of images at a time. What the network has put through a
+    softmax itself is left as it is.
     """
+    scores = before_softmax(scores)
     found = np.empty(chosen.shape)
     for start in range(0, len(scores), _BLOCK):
         block = scores[start : start + _BLOCK]

@@ -97,6 +97,7 @@ def _counts(name: str) -> bool:
 # the pooling behind a first convolution of 7×7, which networks for small images go without
 _POOLS = ("maxpool", "features.pool0", "maxpool1")
 _SMALL = 3  # the largest kernel of those
+_MIDDLE = 5  # the largest that one of those may be replaced by
 
 
 def other_stem(net: nn.Module, found: Fit) -> list[Change]:
@@ -127,7 +128,11 @@ def other_stem(net: nn.Module, found: Fit) -> list[Change]:
 
 
 def _likely(shape: tuple[int, ...], old: nn.Conv2d) -> bool:
-    return len(shape) == 4 and shape[0] == old.out_channels and shape[2] == shape[3]
+    if len(shape) != 4 or shape[0] != old.out_channels or shape[2] != shape[3]:
+        return False
+    # a large one goes with a stride and a pooling, which a network for small images lacks
+    small = old.kernel_size[0] <= _SMALL and old.stride[0] == 1
+    return not small or shape[2] <= _MIDDLE
 
 
 def _is_small(shape: tuple[int, ...], old: nn.Conv2d) -> bool:

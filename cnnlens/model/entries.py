@@ -30,8 +30,12 @@ USUAL = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights",
     "params", "module", "teacher", "encoder_q", "online_encoder", "online_network", "student",
 )  # fmt: skip
-# averages, and the second network of a pair: named where there is another
-SECOND = re.compile(r"ema|swa|averag|shadow|moment|target|encoder_k|discriminator|netd", re.I)
+# averages, the second network of a pair, and what judges one: named where there is another
+SECOND = re.compile(
+    r"ema|swa|averag|shadow|moment|target|encoder_k|discriminator|netd|"
+    r"loss|criterion|percep|lpips|metric|(^|[._])(fid|kid)($|[._])",
+    re.I,
+)
 # of an optimizer, whose averages have the shapes of weights
 _NO_WEIGHTS = re.compile(
     r"opt|sched|scaler|amp|callback|loops|rng|grad|criterion|loss|metric", re.I
@@ -44,8 +48,6 @@ _FIRST = re.compile(
     r"(conv1|bn1|layer1|features|conv_proj|stem\w*|trunk_output|Conv2d_1a_3x3|conv_stem|"
     r"patch_embed|blocks|stages|conv2d?_?0|res2|block1)\."
 )
-_FIRST_AFTER = re.compile(rf"(.+?)\.{_FIRST.pattern}")
-_NUMBERED = re.compile(r"(\.\d+)+$")
 _PART = re.compile(r"(layer|stage|block|denseblock|res|level)s?_?\d*|\d+|features|encoder_layer.*")
 # how names of whole networks begin
 _WHOLE = re.compile(
@@ -199,15 +201,6 @@ class View:
     beside: State = field(default_factory=dict)
     stripped: tuple[str, ...] = ()
 
-    def networks_beside(self) -> list[str]:
-        """Beginnings of other networks beside it, as ``--weights`` takes them."""
-        found: dict[str, int] = {}
-        for name, tensor in self.beside.items():
-            if tensor.ndim >= 3 and (match := _FIRST_AFTER.match(name)):
-                start = _NUMBERED.sub("", match[1])  # a ResNet's children in a sequence
-                found[start] = found.get(start, 0) + 1
-        return [n for n in found if not any(n.startswith(f"{other}.") for other in found)]
-
     @property
     def rank(self) -> tuple[object, ...]:
         """Sorts first what has names of known networks, and is no average or second network."""
@@ -228,7 +221,8 @@ def _views_below(view: View, deep: int) -> list[View]:
     found = [view]
     for start in dict.fromkeys(_starts(view.state)) if deep else ():
         inside = {k: v for k, v in view.state.items() if k.startswith(start)}
-        if not has_maps(inside) or (_PART.fullmatch(start[:-1]) and not _network_in(start, inside)):
+        part = _PART.fullmatch(start[:-1]) and not _is_body(start, view.state)
+        if not has_maps(inside) or (part and not _network_in(start, inside)):
             continue
         rest = {view.prefix + k: v for k, v in view.state.items() if k not in inside}
         cut = {k.removeprefix(start): v for k, v in inside.items()}
@@ -241,6 +235,14 @@ def _views_below(view: View, deep: int) -> list[View]:
 
 def _starts(names: Iterable[str]) -> Iterable[str]:
     return (f"{name.partition('.')[0]}." for name in names if "." in name)
+
+
+def _is_body(start: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether what comes first in a sequence is a body before a head, or all there is, as fastai
+    has them.
+    """
+    head = [tensor.ndim for name, tensor in state.items() if not name.startswith(start)]
+    return start == "0." and {*_starts(state)} <= {"0.", "1."} and (not head or max(head) == 2)
 
 
 def _network_in(start: str, state: Mapping[str, torch.Tensor]) -> bool:

@@ -112,10 +112,21 @@ class Fit:
         counted = all(k.endswith((".running_mean", ".running_var")) for k in self.missing)
         return bool(self.missing) and counted and not (self.unexpected or self.differing)
 
+    @property
+    def has_monais_shortcuts(self) -> bool:
+        """Whether nothing differs but biases in its shortcuts, as MONAI's ResNets have them."""
+        biases = all(k.endswith(".downsample.0.bias") for k in self.unexpected)
+        return bool(self.unexpected) and biases and not (self.missing or self.differing)
+
     def hint(self) -> str:
         """Say the way out, where it is not exact."""
         if self.lacks_statistics:
             return "save net.state_dict(), in which norms keep their statistics; not its parameters"
+        if self.has_monais_shortcuts:
+            return (
+                "biases in its shortcuts are MONAI's, whose first convolution has stride 1 unless "
+                "told otherwise, which no tensor says: build it with --arch file.py:factory"
+            )
         return "name the code that builds it with --arch file.py:factory"
 
     def describe(self, shown: int = 3) -> str:

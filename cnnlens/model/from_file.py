@@ -39,12 +39,14 @@ from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
 from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
 from cnnlens.model.fit import Fit, build
-from cnnlens.model.hub import folder_of, full_name, open_folder, read_parts
+from cnnlens.model.hub import CONFIG, folder_of, full_name, open_folder, read_parts, unnamed_in
 from cnnlens.model.noted import noted_in
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
+from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, recognise
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
+NAMELESS = f"{CONFIG} names no known architecture and is not read: the weights alone are"
 FROM_CHECKPOINT = "the checkpoint's "  # who says the names of a network's outputs
 
 
@@ -67,6 +69,10 @@ def open_file(
         return open_folder(folder, None, weights, path.name)
     if (parts := read_parts(path)) is not None:
         return _from_content(parts, path, arch, weights)
+    if (unnamed := unnamed_in(path, weights)) is not None:
+        file, key = unnamed
+        opened = open_file(file, arch, allow_pickle, key)
+        return replace(opened, notes=[*opened.notes, NAMELESS])
     if path.is_dir():
         return open_folder(path, arch, weights)
     kind = kind_of(path)
@@ -206,7 +212,8 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
     opened, read = fed_as_said(opened, view, found.left_out, noted, built is not None)
     view = replace(view, beside={k: v for k, v in view.beside.items() if k not in read})
     found = replace(found, left_out=[k for k in found.left_out if view.prefix + k not in read])
-    return _recorded(opened, view, found, merged, extra)
+    others = networks_beside(view, found, views)
+    return _recorded(opened, view, found, merged, extra, others)
 
 
 def _number_types(state: State) -> list[str]:
@@ -217,10 +224,14 @@ def _number_types(state: State) -> list[str]:
 
 
 def _recorded(
-    opened: Opened, view: View, found: Fit, merged: Sequence[str], extra: Sequence[str]
+    opened: Opened,
+    view: View,
+    found: Fit,
+    merged: Sequence[str],
+    extra: Sequence[str],
+    others: Sequence[str],
 ) -> Opened:
     """Note what was stripped and assumed."""
-    others = view.networks_beside()
     left = [*view.beside, *found.left_out]
     opened.stripped = [*merged, *view.stripped, *opened.stripped]
     opened.stripped += [f"left out: {listed(left)}"] * bool(left)

@@ -69,14 +69,34 @@ def _build(net: nn.Module, at: str, inside: _Parts) -> list[Change]:
     first = next((_reads(s) for k, s in inside.items() if k.endswith("weight")), None)
     pool = [] if first == reads else _other_pool(net, reads, first)
     tail = _behind(old, layers[0]) if isinstance(layers[0], nn.Conv2d) else None
-    head = _Head(tail)
-    if (first != reads and not pool) or head.make(inside) is None:
+    head, lead = _Head(tail), _lead(old, layers[0], inside)
+    kept = tuple(f"{name}." for name in lead)
+    rest = {k: shape for k, shape in inside.items() if not k.startswith(kept)}
+    if (first != reads and not pool) or head.make(rest) is None:
         return []
 
     def make() -> nn.Module:
-        return _Head(tail).make(inside) or nn.Identity()
+        built = _Head(tail).make(rest) or nn.Identity()
+        if not (lead and isinstance(built, nn.Sequential)):
+            return built
+        return nn.Sequential(OrderedDict([*deepcopy(lead).items(), *built.named_children()]))
 
     return [*pool, Change(at, make, head.said(at), head.rectifiers > 0)]
+
+
+def _lead(old: nn.Module, layer: nn.Module, inside: _Parts) -> dict[str, nn.Module]:
+    """What makes vectors of maps in a head, before its first layer (ConvNeXt: a norm, flattened).
+
+    Empty where maps are flattened elsewhere. A norm is kept where the file has it, too.
+    """
+    children = list(old.named_children())
+    place = next((n for n, (_, m) in enumerate(children) if m is layer), 0)
+    before = children[:place]
+    if not any(isinstance(m, nn.Flatten) for _, m in before):
+        return {}
+    shapes = {n: {k: tuple(v.shape) for k, v in m.state_dict().items()} for n, m in before}
+    same = all(inside.get(f"{n}.{k}") == s for n, part in shapes.items() for k, s in part.items())
+    return dict(before) if same else {"flat": nn.Flatten()}
 
 
 def _reads(shape: tuple[int, ...]) -> int:
@@ -97,7 +117,7 @@ def _other_pool(net: nn.Module, reads: int, first: int | None) -> list[Change]:
     sizes = old.output_size
     size = sizes if isinstance(sizes, int) else (sizes or (1,))[0] or 1
     maps = reads // size**2
-    if size == 1 and first == 2 * maps:
+    if first == 2 * maps:
         said = "its pooling is assumed to be fastai's: the maximum beside the mean"
         return [Change("avgpool", MaximumAndMean, said, True)]
     side = isqrt(first // maps)

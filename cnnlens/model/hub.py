@@ -77,7 +77,35 @@ def folder_of(path: Path) -> Path | None:
         config = _read_json(path.parent / CONFIG)
     except CnnlensError:
         return None
-    return path.parent if {"architecture", "model_type"} & config.keys() else None
+    return path.parent if _names_a_network(config) else None
+
+
+def _names_a_network(config: Mapping[str, Any]) -> bool:
+    return bool({"architecture", "model_type"} & config.keys())
+
+
+def unnamed_in(path: Path, weights: str | None) -> tuple[Path, str | None] | None:
+    """The weights of a folder whose ``config.json`` names no network: of PyTorchModelHubMixin.
+
+    Parameters
+    ----------
+    path : Path
+        Perhaps such a folder.
+    weights : str or None
+        A file in it, or an entry of its one usual file.
+
+    Returns
+    -------
+    (Path, str or None) or None
+        The file of weights, or of their index, and the entry of it; None of other folders.
+    """
+    if not (path / CONFIG).is_file() or _names_a_network(_read_json(path / CONFIG)):
+        return None
+    if weights is not None and (path / weights).is_file() and Path(weights).name == weights:
+        return path / weights, None
+    usual = (path / f"{name}{end}" for name in WEIGHTS for end in ("", INDEX))
+    file = next((file for file in usual if file.is_file()), None)
+    return None if file is None else (file, weights)
 
 
 def _written(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.adapt import adapt
-from cnnlens.model.architectures import Architecture, registry, shapes_of
+from cnnlens.model.architectures import registry, shapes_of
+from cnnlens.model.beside import with_head
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit
 from cnnlens.model.infer import (
@@ -21,15 +21,8 @@ from cnnlens.model.infer import (
     search,
     search_own,
 )
-from cnnlens.model.outline import skeleton
+from cnnlens.model.parts import rivals, two_networks
 
-# heads of self-supervised training, whose outputs are no classes
-_PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")
-# what is no layer between a body and its head, by its name
-_APART = re.compile(
-    r"loss|criterion|metric|acc|confmat|auroc|f1|precision|recall|queue|weights$|decoder|aux|"
-    r"teacher|ema|percept|norm\w*\.(?!running)(\w+_)?(mean|std|sigma)$"
-)
 Found = tuple[View, Fit]
 _SEARCHED = 2  # views that timm's thousand are held against
 
@@ -51,8 +44,38 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
     UsageError
         When several architectures fit that may compute different things.
     CnnlensError
-        When none does; says how near the nearest was.
+        When none does; says how near the nearest was. When what does may be no more than a loss
+        beside the network; names both.
     """
+    found = _likeliest(views, what, hint)
+    return _main(found, views, what, hint)
+
+
+def _main(found: Found, views: Sequence[View], what: str, hint: str | None) -> Found:
+    """What was found, or what lies beside it and is the file's network rather."""
+    view, known = found
+    unknown = []
+    for part, before in rivals(view, known):
+        if not before and part.known_as(views, known) is not None:
+            continue
+        try:
+            other = _likeliest(inside, what, hint) if (inside := part.views(views)) else None
+        except UsageError:  # several known ones fit
+            if before:
+                raise
+            continue
+        except CnnlensError:
+            other = None
+        if other is None:
+            unknown.append(part)
+        elif before:
+            return other
+    if unknown:
+        raise two_networks(what, view, known, unknown)
+    return found
+
+
+def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
     near: list[tuple[int, list[Fit]]] = []
     for number, fits in _candidates(views):
         view = views[number]
@@ -61,10 +84,10 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
         if exact or changed:
             _keep(views, [(number, exact or [f for _, f in changed])], True)
         if exact:
-            return _with_head(view, one_of(_hinted(exact, hint), what))
+            return with_head(view, one_of(_hinted(exact, hint), what))
         if changed:
             fitted = _hinted([a for a, _ in changed], hint)
-            return _with_head(view, min(fitted, key=_changes))
+            return with_head(view, min(fitted, key=_changes))
         near.append((number, fits))
     _keep(views, near, False)
     fits = [f for _, found in near for f in found]
@@ -134,62 +157,8 @@ def held_against(arch: str, views: Sequence[View]) -> Found:
         plain = fit(known, shapes)
         found = plain if plain.exact else adapt(plain, shapes, surgery) or plain
         if found.exact and not found.left_out:
-            return _with_head(view, found)
+            return with_head(view, found)
         if best is None or (found.exact, found.closeness) > (best[1].exact, best[1].closeness):
             best = view, found
     assert best is not None  # there is always one view
-    return _with_head(*best)
-
-
-def _with_head(view: View, found: Fit) -> Found:
-    """Give a headless network the head that lies beside it and takes its features."""
-    cut = [change.path for change in found.changes if change.headless]
-    for start, at in (
-        [*_linear_beside(view, found, cut[0]), *_next_in_sequence(view, cut[0])] if cut else ()
-    ):
-        head = {f"{at}.{k.removeprefix(start)}": v
-                for k, v in view.beside.items() if k.startswith(start)}  # fmt: skip
-        state = {**view.state, **head}
-        again = fit(found.architecture, shapes_of(state))
-        again = again if again.exact else adapt(again, shapes_of(state)) or again
-        if again.exact and not again.headless:
-            beside = {k: v for k, v in view.beside.items() if not k.startswith(start)}
-            said = (*view.stripped, f"{start[:-1]} taken for {at}")
-            return replace(view, state=state, beside=beside, stripped=said), again
-    return view, found
-
-
-def _linear_beside(view: View, found: Fit, cut: str) -> Iterator[tuple[str, str]]:
-    """The one linear layer beside a network that reads its features, and whose place it takes.
-
-    Not where there is more beside that may stand between them: a norm, a scale, a convolution.
-    """
-    wide = [k for k, v in view.beside.items() if v.ndim == 2 and k.endswith(".weight")]
-    if len(wide) != 1 or _PROJECTION.search(wide[0]):
-        return
-    start, own = wide[0].removesuffix("weight"), _linear(found.architecture, found, cut)
-    if any(
-        tensor.is_floating_point() and not name.startswith(start) and not _APART.search(name)
-        for name, tensor in view.beside.items()
-    ):
-        return
-    if f"{start}bias" in view.beside and own and view.beside[wide[0]].shape[1] == own[1]:
-        yield start, own[0]
-
-
-def _next_in_sequence(view: View, cut: str) -> Iterator[tuple[str, str]]:
-    """What follows a body in a sequence of two, as fastai has them."""
-    start = f"{view.prefix.removesuffix('0.')}1."
-    if re.search(r"(^|\.)0\.$", view.prefix) and any(k.startswith(start) for k in view.beside):
-        yield start, cut
-
-
-def _linear(known: Architecture, found: Fit, cut: str) -> tuple[str, int] | None:
-    """Name and inputs of the one linear layer that was cut off."""
-    from torch import nn
-
-    part = skeleton(known, found.options).get_submodule(cut)
-    linear = [(n, m.in_features) for n, m in part.named_modules() if isinstance(m, nn.Linear)]
-    if len(linear) != 1:
-        return None
-    return f"{cut}.{linear[0][0]}".rstrip("."), linear[0][1]
+    return with_head(*best)

@@ -5,7 +5,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
-from cnnlens.measure.confusion import OTHER, confuse, probabilities, summary
+from cnnlens.cluster.outliers import predicted_as
+from cnnlens.measure.confusion import OTHER, before_softmax, confuse, probabilities, summary
 
 
 def made(seed: int = 0, outputs: int = 4) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -51,6 +52,19 @@ def test_the_surest_mistakes_come_first_with_both_probabilities() -> None:
         assert one.own == pytest.approx(shares[wanted[place]])
         assert one.true == categories[place]
         assert one.said == ["bee", "cat", "ant", "dog"][int(shares.argmax())] != one.true
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_the_probabilities_of_a_network_that_ends_in_a_softmax_are_its_own(kind: type) -> None:
+    scores, wanted, categories = made()
+    own = softmax(5 * scores, axis=1).astype(kind)
+    own[0] = [0, 1, 0, 0]
+    found = confuse(own, wanted, categories, range(60))
+    for one in found.mistakes:
+        assert one.probability == pytest.approx(float(own[one.row].max()), rel=5e-3)
+    assert predicted_as("noise", own).confidence == pytest.approx(own.max(1).mean(), rel=5e-3)
+    plain = np.abs(scores)  # none are negative, and they are no probabilities
+    np.testing.assert_array_equal(before_softmax(plain), plain)
 
 
 def test_pairs_are_ordered_by_how_often() -> None:

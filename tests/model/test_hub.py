@@ -12,9 +12,10 @@ from torch import nn
 
 import cnnlens
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model import zoo
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
-from cnnlens.model.from_file import open_file
+from cnnlens.model.from_file import NAMELESS, open_file
 from cnnlens.model.hub import folder_of, open_folder
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
@@ -61,6 +62,25 @@ def test_a_folder_of_timm_opens_with_its_preprocessing_and_names(tmp_path: Path)
     assert open_folder(tmp_path / "f").classes_source == "config.json"
     x = torch.rand(2, 3, 40, 48)
     assert torch.allclose(model.net(x), net(x), atol=1e-5)
+
+
+def test_a_folder_whose_config_names_no_network_opens_as_its_weights(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    net = filled(zoo.shapes_net())  # as PyTorchModelHubMixin writes it
+    folder = tmp_path / "f"
+    folder.mkdir()
+    fill(folder, {"config.json": '{"hidden": 8, "num_classes": 4}', "README.md": ""})
+    save_file(net.state_dict(), folder / "model.safetensors")
+    model, alone = (
+        open_model(str(p), device="cpu") for p in (folder, folder / "model.safetensors")
+    )
+    assert (model.arch, model.fingerprint) == ("zoo:shapes_net", alone.fingerprint)
+    assert model.notes == [*alone.notes, NAMELESS]
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(model.net(x), net(x))
+    torch.save({"ema": net.state_dict()}, folder / "last.pt")
+    for more in ({"arch": "zoo:shapes_net"}, {"weights": "last.pt"}):
+        assert open_model(str(folder), device="cpu", **more).arch == "zoo:shapes_net"
 
 
 @pytest.mark.parametrize("left", ["model.safetensors", "pytorch_model.bin"])

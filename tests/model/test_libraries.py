@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import gives_scores
+from cnnlens.model.entries import find_views
 from cnnlens.model.fit import replace_module
+from cnnlens.model.heads import MaximumAndMean, other_head
 from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.recognise import recognise
 
 from .nets import filled, network
 
@@ -66,6 +71,68 @@ def test_a_second_network_in_a_sequence_is_named_as_one(tmp_path):
     torch.save(both, tmp_path / "m.pt")
     notes = open_model(str(tmp_path / "m.pt"), device="cpu").notes
     assert any("it also holds backbone_momentum: --weights opens it" in note for note in notes)
+
+
+LINEAR = ("linear0", "linear1", "last_linear")
+CADENE = {
+    "resnet18": {"fc": "last_linear"},
+    "squeezenet1_1": {"classifier.1": "last_conv"},
+    "alexnet": {"features": "_features"}
+    | {f"classifier.{n}": name for n, name in zip((1, 4, 6), LINEAR, strict=True)},
+    "vgg11": {"features": "_features"}
+    | {f"classifier.{n}": name for n, name in zip((0, 3, 6), LINEAR, strict=True)},
+}
+
+
+@pytest.mark.parametrize("name", CADENE)
+def test_every_layer_of_pretrainedmodels_is_found_by_its_name(name):
+    with torch.device("meta"):
+        state = torchvision.models.get_model(name, num_classes=7).state_dict()
+    written = {}
+    for key, tensor in state.items():
+        start = next((old for old in CADENE[name] if key.startswith(f"{old}.")), "")
+        written[CADENE[name].get(start, "") + key.removeprefix(start)] = tensor
+    view, found = recognise(find_views(written), "the file")
+    assert found.architecture.name == f"torchvision:{name}" and found.exact and not found.headless
+    assert view.state.keys() == state.keys()
+    assert all(view.state[key] is tensor for key, tensor in state.items())
+
+
+def fastais_head(wide: int) -> nn.Sequential:
+    """As ``create_head`` of fastai 2 builds it."""
+    layers = [nn.BatchNorm1d(2 * wide), nn.Dropout(), nn.Linear(2 * wide, 9, bias=False),
+              nn.ReLU(), nn.BatchNorm1d(9), nn.Dropout(), nn.Linear(9, 5, bias=False)]  # fmt: skip
+    return nn.Sequential(MaximumAndMean(), nn.Flatten(), *layers)
+
+
+def test_a_fastai_learner_of_another_network_than_a_resnet_opens_with_its_head(tmp_path):
+    with torch.device("meta"):
+        body = torchvision.models.alexnet().features
+        net = nn.Sequential(nn.Sequential(body), fastais_head(256))
+    net = filled(net.to_empty(device="cpu"))
+    torch.save({"model": net.state_dict(), "opt": {}}, tmp_path / "m.pth")
+    model = open_model(str(tmp_path / "m.pth"), device="cpu")
+    x = torch.rand(2, 3, 96, 96)
+    assert (model.arch, model.headless) == ("torchvision:alexnet", False)
+    assert torch.equal(model.net(x), net(x))
+    assert any("fastai's: the maximum beside the mean" in line for line in model.assumed)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_what_flattens_maps_within_a_head_stays_before_one_of_its_own(norm):
+    net = nn.Sequential()  # ends as ConvNeXt does
+    own = [LayerNorm2d(6), nn.Flatten(), nn.Linear(6, 9)]
+    net.add_module("body", nn.Conv2d(3, 6, 3))
+    net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    net.add_module("classifier", nn.Sequential(*own))
+    new = nn.Sequential(*own[not norm : 2], nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    names = [f"classifier.{k}" for k in {*net.classifier.state_dict(), *new.state_dict()}]
+    shapes = {f"classifier.{k}": tuple(v.shape) for k, v in new.state_dict().items()}
+    (change,) = other_head(net, names, shapes)
+    built = change.make()
+    built.load_state_dict(new.state_dict())
+    x = torch.rand(2, 6, 1, 1)
+    assert torch.equal(built(x), new(x))
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet"])

@@ -16,7 +16,11 @@ from torch.nn.utils import parametrizations, prune
 
 from cnnlens.attribution.cam import ClassMaps
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model import zoo
+from cnnlens.model.adapt import adapt
+from cnnlens.model.architectures import shapes_of
 from cnnlens.model.classes import gives_scores
+from cnnlens.model.fit import fit
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 
@@ -244,6 +248,23 @@ def test_a_small_stem_that_only_timm_or_torchvision_has_is_assumed(tmp_path: Pat
     model = opened(tmp_path, net.state_dict(), arch="torchvision:resnet18")
     assert torch.allclose(model.net(X), net(X), atol=1e-5)
     assert any("stride 1 and no max pool" in line for line in model.assumed)
+
+
+def test_a_large_stem_makes_no_network_of_small_images_of_one_that_has_strides(
+    tmp_path: Path,
+) -> None:
+    net = zoo.ZOO["resnet18_cifar"].make(num_classes=4)
+    for kernel, fits in ((5, True), (7, False)):
+        net.conv1 = nn.Conv2d(3, 64, kernel, 1, kernel // 2, bias=False)
+        found = fit(zoo.architecture("resnet18_cifar"), shapes_of(net.state_dict()))
+        assert (adapt(found, shapes_of(net.state_dict())) is not None) is fits
+
+
+def test_monais_resnets_are_refused_as_such(net: Any, tmp_path: Path) -> None:
+    biases = {f"layer{n}.0.downsample.0.bias": torch.ones(32 * 2**n) for n in (2, 3, 4)}
+    with pytest.raises(CnnlensError, match=r"3 unexpected \(layer2.0.downsample.0.bias") as caught:
+        opened(tmp_path, {**net.state_dict(), **biases}, arch="resnet18")
+    assert "MONAI's, whose first convolution has stride 1" in caught.value.hint
 
 
 def test_another_network_of_the_same_names_is_not_taken_for_one(tmp_path: Path) -> None:
