@@ -31,6 +31,7 @@ from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
 from cnnlens.report.cluster_files import EMBED, read_tree
 from cnnlens.report.figures import explained as explained_figure
+from cnnlens.report.states import remarks
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
@@ -528,3 +529,32 @@ def test_equal_values_have_equal_marks() -> None:
     assert mark({1: "a", 2: "b"}) == mark({1: "a", 2: "b"})
     assert mark({1: "a"}) != mark({1: "b"})
     assert mark(None) != mark([])
+
+
+def dissected(world: Path, label: str) -> None:
+    """Say that all units of conv2 detect it."""
+    table = world / "ws" / "dissect" / "conv2" / "units.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    rows = (f"{unit},{label},object,0.2,true" for unit in range(64))
+    table.write_text("\n".join(["unit,label,category,iou,is_detector", *rows, ""]))
+
+
+def test_trees_and_paths_with_labels_of_an_earlier_dissect_are_said(world: Path) -> None:
+    def again() -> str:
+        done(Cluster, world, only="filters")
+        done(Explain, world, image=(photo(world),))
+        tree = next((world / "ws/cluster/conv2/filters").glob("*.json")).read_text()
+        return tree + (world / "ws/explain/x.json").read_text()
+
+    space = world / "ws"
+    dissected(world, "hair")
+    assert remarks(space) == []  # they bear no labels
+    assert again().count("hair, IoU 0.20") > 1
+    assert remarks(space) == []
+    dissected(world, "sky")
+    trees, paths = remarks(space)
+    assert (trees.sections, paths.sections) == (("filters",), ("explain",))
+    assert "trees of filters of conv2 bear labels of an earlier dissect" in trees.text
+    assert "x was explained with labels of an earlier dissect" in paths.text
+    assert "hair" not in again()
+    assert remarks(space) == []
