@@ -30,6 +30,7 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
 from cnnlens.report.cluster_files import EMBED, read_tree
+from cnnlens.report.clusters import category_trees
 from cnnlens.report.figures import explained as explained_figure
 from cnnlens.report.states import remarks
 from cnnlens.settings import ExtractSettings
@@ -552,3 +553,14 @@ def test_trees_and_paths_with_labels_of_an_earlier_dissect_are_said(world: Path)
     assert "x was explained with labels of an earlier dissect" in paths.text
     assert "hair" not in again()
     assert remarks(space) == []
+
+
+def test_a_trees_caption_says_how_many_trees_its_numbers_are_of(world: Path) -> None:
+    def caption() -> str:
+        section = category_trees(world / "ws")
+        assert section is not None
+        return str(section.parts[0].blocks[1].caption)
+
+    assert "in how many per cent of 2 trees from images drawn anew" in caption()
+    done(Cluster, world, only="categories", bootstrap=0)
+    assert caption() == "Tree of categories."
