@@ -53,6 +53,11 @@ class GivenImage:
         return f"{mark_of(self.path)}{deep}"
 
     @property
+    def state(self) -> str:
+        """Its mark but for the place."""
+        return self.mark.partition("@")[2]
+
+    @property
     def place(self) -> str:
         """A hash of where it is."""
         return place_of(self.path)
@@ -113,6 +118,11 @@ class ImageOfSet:
         except OSError:  # in memory
             return f"{self.images.fingerprint}:{self.index}"
         return f"{self.images.paths[self.index]}:{state}"
+
+    @property
+    def state(self) -> str:
+        """As its mark: data have no other place."""
+        return self.mark
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
         """Decode and resample, (C, H, W) uint8: cropped, as photos are, since labels do not count.

@@ -21,7 +21,6 @@ from torch import Tensor
 from cnnlens.activations.sources import Forward
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.given import GivenImage, ImageOfSet
-from cnnlens.files.ledger import without_places
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
@@ -283,7 +282,7 @@ class Pairs:
     @cached_property
     def mark(self) -> str:
         """Equal marks, equal images."""
-        marks = "\0".join(without_places(image.mark) for image in self._images)
+        marks = "\0".join(image.state for image in self._images)
         return hashlib.sha256(marks.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def distance(self, layer: Layer) -> float | None:
