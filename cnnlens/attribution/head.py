@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.model.dispatch import DispatchMode
+from cnnlens.model.fields import is_global_pool
 from cnnlens.model.outputs import choose
-from cnnlens.model.receptive_field import is_global_pool
 from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Place, Trace, as_input
 

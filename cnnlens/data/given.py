@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.member_path import located
 from cnnlens.data.paths import file_state
-from cnnlens.data.picture_names import picture_names, place_of, shown_path
+from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_path
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 from cnnlens.data.remote import as_address
 from cnnlens.data.signed import check_apart
@@ -45,12 +45,17 @@ class GivenImage:
 
     @property
     def mark(self) -> str:
-        """Where it is, which state it is in and how deep it is taken: equal marks, the same image.
+        """Where it is, what is in it and how deep it is taken; see `mark_of`.
 
-        The place is a hash, since what is shared says nothing of the machine it was made on.
+        Results are of the same image where marks are equal but for the place.
         """
         deep = f":{json.dumps(self.ranges.as_dict())}" if self.ranges else ""
-        return f"{place_of(self.path)}:{file_state(self.path, exact=True)}{deep}"
+        return f"{mark_of(self.path)}{deep}"
+
+    @property
+    def state(self) -> str:
+        """Its mark but for the place."""
+        return self.mark.partition("@")[2]
 
     @property
     def place(self) -> str:
@@ -113,6 +118,11 @@ class ImageOfSet:
         except OSError:  # in memory
             return f"{self.images.fingerprint}:{self.index}"
         return f"{self.images.paths[self.index]}:{state}"
+
+    @property
+    def state(self) -> str:
+        """As its mark: data have no other place."""
+        return self.mark
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
         """Decode and resample, (C, H, W) uint8: cropped, as photos are, since labels do not count.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+from cnnlens.data.member_path import MemberPath
+from cnnlens.data.paths import file_state
 from cnnlens.data.remote import is_address
 
 _LONGEST = 230  # bytes of a picture's name without its ending; systems take 255 with it
@@ -20,22 +24,44 @@ def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None)
     paths : sequence of pathlib.Path
         All different.
     taken : mapping of str to str, optional
-        Names that are in use already, and the place (see `GivenImage.mark`) of each one's image.
+        Names that are in use already, and the mark (see `mark_of`) of each one's image.
 
     Returns
     -------
     list of str
         ``cat`` for ``a/cat.jpg``; ``a__cat`` where ``b/cat.jpg`` is there too. Where images differ
         in nothing but their ending, it joins the name: ``cat.jpg``, ``cat.png``. One too long for
-        a file's name is cut, and told apart by a hash.
+        a file's name is cut, and told apart by a hash. An image keeps the name that it has, also
+        where it was replaced, or where its folder was moved.
     """
     taken = taken or {}
     real = [path.resolve() for path in paths]
-    known = {place: name for name, place in taken.items()}  # an image keeps the name it has
-    return [
-        known.get(place_of(path)) or _unique(path, [p for p in real if p != path], taken)
-        for path in real
-    ]
+    at_place = {place_in(mark): name for name, mark in taken.items()}
+    found = {path: at_place[at] for path in real if (at := place_of(path)) in at_place}
+    free = _by_content(taken, {*found.values()})
+    for path in real:
+        if path not in found:
+            name = _moved(path, free.get(content_in(mark_of(path)), [])) if free else None
+            found[path] = name or _unique(path, [p for p in real if p != path], taken)
+    return [found[path] for path in real]
+
+
+def _by_content(taken: Mapping[str, str], spoken: set[str]) -> dict[str, list[str]]:
+    """Names in use that nobody has spoken for, by what is in their images."""
+    found: dict[str, list[str]] = {}
+    for name, mark in taken.items():
+        if name not in spoken and (content := content_in(mark)):
+            found.setdefault(content, []).append(name)
+    return found
+
+
+def _moved(path: Path, same: list[str]) -> str | None:
+    """Take the name that a file had elsewhere from those of equal files; one renamed has none."""
+    for name in same:
+        if name.rpartition("__")[2] in (path.stem, path.name):
+            same.remove(name)  # copies have a name each
+            return name
+    return None
 
 
 def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
@@ -44,7 +70,7 @@ def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
         for parents in range(depth):
             name = _name(path, parents, stem)
             clash = any(_name(other, parents, stem) == name for other in others)
-            if not clash and taken.get(name, place_of(path)) == place_of(path):
+            if not clash and name not in taken:
                 return name
     return _name(path, depth, False)
 
@@ -68,6 +94,33 @@ def place_of(path: Path) -> str:
     """Tell an image by where it is, without saying where."""
     text = str(path.resolve()).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
+
+
+def mark_of(path: Path) -> str:
+    """Tell an image by where it is and what is in it: equal after the @, equal content.
+
+    The place is a hash, since what is shared says nothing of the machine it was made on.
+    """
+    return f"{place_of(path)}@{_content(path, file_state(path, exact=True))}"
+
+
+def place_in(mark: str) -> str:
+    """The place that a mark says; those of earlier versions say no content."""
+    return re.split("[@:]", mark, maxsplit=1)[0]
+
+
+def content_in(mark: str) -> str:
+    """The content that a mark says; empty for one of an earlier version."""
+    return mark.partition("@")[2].partition(":")[0]
+
+
+@lru_cache(maxsize=4096)
+def _content(path: Path, state: str) -> str:
+    """Hash a file's content; of what lies in an archive or at an address, its checksum or tag."""
+    if isinstance(path, MemberPath):
+        return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def shown_path(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -123,7 +124,9 @@ class Ledger:
         if not all((self.folder / file).is_file() for file in item.files):
             return False
         earlier, mine = entry[MADE_FROM], as_read(item.made_from)
-        return earlier == mine or (item.serves is not None and item.serves(earlier))
+        if without_places(earlier) == without_places(mine):
+            return True
+        return item.serves is not None and item.serves(earlier)
 
     def missing(self, items: Iterable[Item]) -> list[Item]:
         """Return what is still to be made."""
@@ -198,7 +201,7 @@ def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[
 
 
 def pictures_of(ledgers: Iterable[Ledger]) -> dict[str, tuple[str, Any]]:
-    """Names that pictures of earlier runs have, and what they show: an image's place, and the
+    """Names that pictures of earlier runs have, and what they show: an image by its mark, and the
     category that was named for it, else None.
     """
     found: dict[str, tuple[str, Any]] = {}
@@ -207,14 +210,25 @@ def pictures_of(ledgers: Iterable[Ledger]) -> dict[str, tuple[str, Any]]:
             made_from: Any = entry.get(MADE_FROM)
             mark = made_from.get("image") if isinstance(made_from, dict) else None
             if isinstance(mark, str) and isinstance(entry.get("file"), str):
-                place = mark.partition(":")[0]
-                found[Path(entry["file"]).stem] = place, made_from.get("category")
+                found[Path(entry["file"]).stem] = mark, made_from.get("category")
     return found
 
 
 def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
-    """Names that pictures of earlier runs have, and the places of the images they show."""
-    return {name: place for name, (place, _) in pictures_of(ledgers).items()}
+    """Names that pictures of earlier runs have, and the marks of the images they show."""
+    return {name: mark for name, (mark, _) in pictures_of(ledgers).items()}
+
+
+_PLACE = re.compile(r"^[0-9a-f]{16}@(?=[0-9a-f]{16})")  # ahead of what an image's mark says of it
+
+
+def without_places(made_from: Any) -> Any:
+    """Leave out where given images were: one that was moved is the same."""
+    if isinstance(made_from, dict):
+        return {key: without_places(value) for key, value in made_from.items()}
+    if isinstance(made_from, list):
+        return [*map(without_places, made_from)]
+    return _PLACE.sub("", made_from) if isinstance(made_from, str) else made_from
 
 
 def as_read(made_from: Mapping[str, Any]) -> Any:

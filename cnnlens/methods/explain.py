@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
-from cnnlens.data.picture_names import fitting
+from cnnlens.data.picture_names import content_in, fitting, place_in
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
@@ -74,7 +74,7 @@ class Explain(Method):
         # what earlier pictures show, and the category named against the predicted
         names = (file.stem for file in sorted(self.folder.glob("*.json")))
         self.shown = pictures_of(map(self._ledger, names))
-        predicted = {name: place for name, (place, named) in self.shown.items() if named is None}
+        predicted = {name: mark for name, (mark, named) in self.shown.items() if named is None}
         self.given = self.study.given(asked.image, taken=predicted)
         self.images = study.images(asked.data, ("classes", "parts"))
         (self.layer,) = study.layers([asked.layer] if asked.layer else [])
@@ -95,10 +95,13 @@ class Explain(Method):
         from cnnlens.report.contents import file_names
 
         more = "" if category is None else f"-{file_names([category])[category]}"
-        what = (image.place, category)
-        return free_name(
-            fitting(image.name + more), lambda name: self.shown.get(name, what) != what
-        )
+
+        def is_taken(name: str) -> bool:
+            mark, named = self.shown.get(name, (image.mark, category))
+            same = image.place == place_in(mark) or content_in(image.mark) == content_in(mark)
+            return not same or named != category
+
+        return free_name(fitting(image.name + more), is_taken)
 
     @cached_property
     def stored(self) -> StoredLayer:
@@ -228,7 +231,7 @@ class Explain(Method):
         picture = self.folder / f"{name}.png"
         save_explained(picture, found, about, pixels, image.path.name, seen, self.optimized)
         write_json(self.folder / item.name, {**about, MADE_FROM: item.made_from})
-        self.shown[name] = image.place, item.made_from["category"]
+        self.shown[name] = image.mark, item.made_from["category"]
         self.names[image] = name
 
     # ---- what is shown

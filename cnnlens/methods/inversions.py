@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.files import free_name
-from cnnlens.files.ledger import Item, Ledger
+from cnnlens.files.ledger import Item, Ledger, without_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,8 +104,9 @@ class Job:
         from cnnlens.report.invert_files import ORIGINALS
 
         def is_taken(stem: str) -> bool:
-            return others.get(f"{ORIGINALS}/{stem}.png", self.image.mark) != self.image.mark
+            return others.get(f"{ORIGINALS}/{stem}.png", mine) != mine
 
+        mine = without_places(self.image.mark)
         known = [e for name, e in self.ledger.entries.items() if name != self.name]
         found = [self.inverted(e) for e in known if e.get("name") == self.image.name]
         folder = self.ledger.folder
@@ -121,7 +122,7 @@ class Job:
         one, path = self.inverted(entry), self.ledger.folder / self.name
         before = self.clean if self.perturb != "none" else replace(self, method="regularized")
         known = before.inverted((before != self and before.entry()) or {})
-        if known.state == self.image.mark:
+        if known.state == without_places(self.image.mark):
             save_figure(path, known, one)
         else:
             save_figure(path, one)

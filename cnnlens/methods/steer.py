@@ -41,7 +41,7 @@ class Steering:
         self._answers = Answers(self._study.model)
         self.ledger = self._study.ledger(FOLDER, file="steer.json")
         known = self.ledger.entries.values()
-        taken = {one["name"]: one[MADE_FROM]["image"].partition(":")[0] for one in known}
+        taken = {one["name"]: one[MADE_FROM]["image"] for one in known}
         self.images = self._study.given(asked.image, taken=taken)
         self.items = [
             self._item(image, layer, unit)

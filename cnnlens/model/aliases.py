@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cnnlens.model.blocks import ACTIVATIONS, find_blocks
+from cnnlens.model.fields import is_global_pool
 from cnnlens.model.outputs import is_auxiliary
-from cnnlens.model.receptive_field import is_global_pool
 from cnnlens.model.tokens import Tokens, is_attention
 from cnnlens.model.trace import Op, Trace
 

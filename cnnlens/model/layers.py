@@ -17,10 +17,11 @@ from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.aliases import find_aliases
+from cnnlens.model.fields import channels_last, receptive_fields, unknown_fields
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, said_of
 from cnnlens.model.positions import Grid
-from cnnlens.model.receptive_field import Field, Fields, channels_last, receptive_fields
+from cnnlens.model.receptive_field import Field, Fields
 from cnnlens.model.tokens import find_tokens
 from cnnlens.model.trace import Call, Place, Trace, trace
 
@@ -295,7 +296,7 @@ class Layers:
         return Layer(name, None, kind, (units, height, width), fields, place, depth)
 
     def _fields_of(self, value: int, grid: Grid | None) -> Fields:
-        fields = self._fields.get(value) or self._fields[min(self._fields)]
+        fields = self._fields.get(value) or unknown_fields(self._input)
         if grid is None:
             return fields
         seen = list(self._fields[grid.origin])  # attention moves no position

@@ -55,8 +55,7 @@ def category_trees(workspace: Path) -> Section | None:
 
 
 _CAPTIONS = {
-    "dendrogram.png": "Tree of categories. The number at a merge is how often, in a hundred trees "
-    "from images drawn anew, the same categories stood together; orange below 70.",
+    "dendrogram.png": "Tree of categories.{support}",
     "mst.png": "Minimum spanning tree, drawn from its centre. The shorter an edge, the darker.",
     "distances.png": "All distances, in the order of the tree.",
 }
@@ -65,7 +64,7 @@ _CAPTIONS = {
 def _categories(one: ClusterResult) -> Layer:
     found, count = one.summary["categories"], one.summary["categories"]["categories"]
     figures = [
-        Figure(one.folder / name, caption, tall=count > 60)
+        Figure(one.folder / name, caption.format(support=_drawn_anew(found)), tall=count > 60)
         for name, caption in _existing(one.folder, _CAPTIONS).items()
     ]
     top = " from ".join(_side(side) for side in found["top_split"])
@@ -84,6 +83,18 @@ def _categories(one: ClusterResult) -> Layer:
     caption = "The nearest pairs along the spanning tree"
     table = Table(["category", "category", "distance"], nearest, caption)
     return Layer(one.name, Facts(facts), *figures, table)
+
+
+def _drawn_anew(found: Mapping[str, Any]) -> str:
+    """Say what the numbers in the tree are, of how many trees; nothing where none were drawn."""
+    if found["first_support"] is None:
+        return ""
+    trees = (found.get("made_from") or {}).get("settings", {}).get("bootstrap")
+    of = "trees" if trees is None else "one tree" if trees == 1 else f"{number(trees)} trees"
+    return (
+        f" The number at a merge is in how many per cent of {of} from images drawn anew the same "
+        "categories stood together; orange below 70."
+    )
 
 
 def _side(side: Mapping[str, Any]) -> str:

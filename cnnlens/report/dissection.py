@@ -13,7 +13,7 @@ from cnnlens.report.blocks import Explorer, Section
 from cnnlens.report.dissect_files import read_dissections
 from cnnlens.report.dissect_result import DissectResult, Unit
 from cnnlens.report.figures import colours
-from cnnlens.report.figures.dissect import count_of
+from cnnlens.report.figures.dissect import count_of, differing, told_of, unlike
 from cnnlens.report.seen import Seen, written_map
 
 TABLE_UNITS = 12  # units in the table that print and readers without JavaScript see
@@ -78,31 +78,17 @@ def _summed(counts: Mapping[str, Any]) -> int | None:
 
 def _settings(layers: list[DissectResult]) -> dict[str, Any]:
     """Say from which IoU on a unit counts, and how layers were dissected where that differs."""
-    told = {layer.name: _told(layer.summary) for layer in layers}
-    keys = dict.fromkeys(key for one in told.values() for key in one)
-    differ = [key for key in keys if len({one[key] for one in told.values()}) > 1]
-    reached = {name: one["min_iou"].removeprefix("IoU from ") for name, one in told.items()}
+    summaries = {layer.name: layer.summary for layer in layers}
+    differ, apart = differing(summaries)
+    told = {n: told_of(s)["min_iou"].removeprefix("IoU from ") for n, s in summaries.items()}
     same = "min_iou" not in differ
     return {
         "differ": differ,
-        "apart": differ
-        and {n: ", ".join(filter(None, map(one.get, differ))) for n, one in told.items()},
-        "reached": next(iter(reached.values()))
+        "unlike": unlike(summaries),
+        "apart": differ and {name: ", ".join(said) for name, said in apart.items()},
+        "reached": next(iter(told.values()))
         if same
-        else ", ".join(f"{least} in {name}" for name, least in reached.items()),
-    }
-
-
-def _told(summary: Mapping[str, Any]) -> dict[str, str]:
-    made_from, quantile = summary.get("made_from") or {}, summary.get("quantile")
-    settings = made_from.get("settings") or {}
-    shuffles = (summary.get("chance") or {}).get("shuffles")
-    return {
-        "data": f"on {Path(data_name(summary)).name}",
-        "quantile": "" if quantile is None else f"highest {100 * quantile:g} %",
-        "min_iou": f"IoU from {summary.get('min_iou', 0.04)}",
-        "shuffles": f"{shuffles} shuffles" if shuffles else "",
-        "compat": f"as {settings['compat']}" if settings.get("compat") else "",
+        else ", ".join(f"{least} in {name}" for name, least in told.items()),
     }
 
 

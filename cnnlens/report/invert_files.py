@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from cnnlens.files.ledger import MADE_FROM
+from cnnlens.files.ledger import MADE_FROM, without_places
 from cnnlens.report.blocks import number
 from cnnlens.report.contents import listed, reading
 from cnnlens.report.sheet import Column, Drawing, Grid, Picture, Text, fitted, save_png, sheet
@@ -77,7 +77,7 @@ class Inverted:
     def state(self) -> str:
         """Which image it was made of, and in which state: a file may be replaced."""
         made_from = self.entry.get(MADE_FROM) or {}
-        return str(made_from.get("image") or self.image)
+        return str(without_places(made_from.get("image")) or self.image)
 
     @property
     def errors(self) -> list[tuple[str, str]]:

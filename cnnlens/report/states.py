@@ -10,18 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import mark, read_json
+from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM
-from cnnlens.measure.compared import data_name
 from cnnlens.measure.comparison import MARKS
-from cnnlens.report.contents import last_part, read_workspace
-from cnnlens.report.dissect_files import labels, read_summaries
+from cnnlens.report.cluster_files import read_all_clusters
+from cnnlens.report.contents import file_name, read_workspace
+from cnnlens.report.dissect_files import detected, labels, read_summaries
 from cnnlens.report.exam_files import read_all_exams
 from cnnlens.report.label_files import read_all_labels
+from cnnlens.report.made_from import Result, entries_of, made, results
 from cnnlens.report.unit_facts import healthy
 
 _ANEW = "Commands that are given again make anew what is of an earlier state"
@@ -50,27 +52,12 @@ class Remark:
         return f"{self.text[:1].upper()}{self.text[1:].replace('`', '')}."
 
 
-@dataclass(frozen=True)
-class Result:
-    """What some results were made from: whose they are, and the data by its name."""
-
-    command: str
-    layer: str
-    data: str
-    made_from: Mapping[str, Any]
-
-    @property
-    def what(self) -> str:
-        """Which results, for people."""
-        return f"{self.command} of {self.layer}" if self.layer else self.command
-
-
 def remarks(workspace: Path) -> list[Remark]:
     """Say what in a workspace is not of one state; nothing where all is, or is damaged.
 
     Data of different names are different on purpose; the same name with other content is not.
     """
-    return [one for say in (_named, _images, _examined, _drawn) for one in _read(say, workspace)]
+    return [one for say in _SAYING for one in _read(say, workspace)]
 
 
 def renamed(workspace: Path) -> list[Remark]:
@@ -137,60 +124,7 @@ def _listed(names: Sequence[str]) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def results(workspace: Path) -> Iterator[Result]:
-    """List results that say what data they were made on, and in which state that was."""
-    for file in sorted(
-        [*workspace.glob("*/*/summary.json"), *workspace.glob("label/*/*/summary.json")]
-    ):
-        command, layer, *part = file.parent.relative_to(workspace).parts
-        if layer.startswith(".") or (command == "label" and not part):
-            continue  # what a killed run left; a copy of the latest names
-        for document in _made(file):
-            yield from _of(command, layer, document)
-    for file in sorted(workspace.glob("deconv/[!.]*/deconv.json")):
-        for entry in _entries(file):
-            yield from _of(
-                "deconv", file.parent.name, {"data": entry[MADE_FROM].get("of"), **entry}
-            )
-    for file in sorted(workspace.glob("visualize/[!.]*/visualize.json")):
-        for entry in _entries(file):
-            yield from _of("visualize", file.parent.name, {"data": entry.get("best_of"), **entry})
-
-
-def _made(file: Path) -> Iterator[dict[str, Any]]:
-    """Give a summary, or its parts, that say what they were made from."""
-    with suppress(CnnlensError):
-        document = read_json(file)
-        parts = [document, *document.values()] if isinstance(document, dict) else []
-        for one in parts:
-            if isinstance(one, dict) and isinstance(one.get(MADE_FROM), dict):
-                yield one
-
-
-def _entries(file: Path) -> list[dict[str, Any]]:
-    """Give the pictures of a list that say what they were made from."""
-    with suppress(CnnlensError):
-        document = read_json(file)
-        found = document.get("pictures") if isinstance(document, dict) else None
-        if isinstance(found, list):
-            entries = (one for one in found if isinstance(one, dict))
-            return [one for one in entries if isinstance(one.get(MADE_FROM), dict)]
-    return []
-
-
-def _of(command: str, layer: str, document: Mapping[str, Any]) -> Iterator[Result]:
-    made_from, data = document[MADE_FROM], document.get("data")
-    name = last_part(data_name(document))
-    if isinstance(data, Mapping) and data.get("fingerprint"):
-        made_from = {MARKS[0]: data["fingerprint"]}
-    if name and made_from.get(MARKS[0]):
-        yield Result(command, layer, name, made_from)
-    for method, of in (document.get("methods") or {}).items() if command == "exam" else ():
-        examined = made_from["methods"][method]
-        yield Result("exam", layer, last_part(data_name(of)), {MARKS[0]: examined.get("data")})
-
-
-# -- exams, names of classes, labels in pictures ---------------------------------------------------
+# -- exams, names of classes, labels in pictures and trees -----------------------------------------
 
 
 def _examined(workspace: Path) -> Iterator[Remark]:
@@ -232,7 +166,7 @@ def _named(workspace: Path) -> Iterator[Remark]:
 def _naming(workspace: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """List results that name the network's outputs: section, words, entries."""
     for what in ("cam/cam", "fool/fool", "visualize/logits/visualize", "ablate/steer/steer"):
-        if entries := _entries(workspace / f"{what}.json"):
+        if entries := entries_of(workspace / f"{what}.json"):
             key = what.partition("/")[0]
             yield key, "visualize of logits" if "logits" in what else key, entries
     documents = [("outliers", "outliers/outliers"), ("confusion", "cluster/confusion")]
@@ -241,9 +175,9 @@ def _naming(workspace: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     for file in sorted(workspace.glob("ablate/[!.]*/summary.json")):
         documents.append(("ablate", str(file.relative_to(workspace))[:-5]))
     of_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for key, file_name in documents:
-        if (workspace / f"{file_name}.json").is_file():
-            of_key[key] += _made(workspace / f"{file_name}.json")
+    for key, name in documents:
+        if (workspace / f"{name}.json").is_file():
+            of_key[key] += made(workspace / f"{name}.json")
     yield from ((key, key, entries) for key, entries in of_key.items())
 
 
@@ -264,7 +198,9 @@ def _drawn(workspace: Path) -> Iterator[Remark]:
         if layer == "logits" or not (workspace / "dissect" / layer / "units.csv").is_file():
             continue
         now = {unit: label for unit, (label, *_) in labels(workspace, layer).items()}
-        drawn = {e["unit"]: e.get("label", "") for e in _entries(file) if e.get("unit") is not None}
+        drawn = {
+            e["unit"]: e.get("label", "") for e in entries_of(file) if e.get("unit") is not None
+        }
         other = [str(unit) for unit, label in drawn.items() if label and label != now.get(unit)]
         if other:
             units = f"unit{'' if len(other) == 1 else 's'} {_listed(other)}"
@@ -273,3 +209,41 @@ def _drawn(workspace: Path) -> Iterator[Remark]:
                 f"`cnnlens visualize -f {layer}:{','.join(other)}` brings them up to date",
                 ("visualize",),
             )
+
+
+def _worded(workspace: Path) -> Iterator[Remark]:
+    """Say which trees of filters and explanations bear labels that their units no longer have."""
+    trees = [
+        one.name
+        for one in healthy(partial(read_all_clusters, part="filters"), workspace)
+        if _is_relabelled(one.summary["filters"], workspace, one.name)
+    ]
+    if trees:
+        yield Remark(
+            f"the trees of filters of {_listed(trees)} bear labels of an earlier dissect: "
+            f"`cnnlens cluster --only filters -l {trees[0]}` brings them up to date",
+            ("filters",),
+        )
+    explained = [
+        file.stem
+        for file in sorted(workspace.glob("explain/*.json"))
+        for found in made(file)
+        if _is_relabelled(found, workspace, str(found.get("layer")))
+    ]
+    if explained:
+        yield Remark(
+            f"{_listed(explained)} {'was' if len(explained) == 1 else 'were'} explained with "
+            "labels of an earlier dissect: the same `cnnlens explain` explains anew",
+            ("explain",),
+        )
+
+
+def _is_relabelled(part: Mapping[str, Any], workspace: Path, layer: str) -> bool:
+    """Whether results bear labels, and the layer's dissect of now has others."""
+    worded = part[MADE_FROM].get("detects")
+    if worded in (None, mark({})) or not (workspace / "dissect" / file_name(layer)).is_dir():
+        return False
+    return bool(worded != mark(detected(workspace, layer)))
+
+
+_SAYING = (_named, _images, _examined, _drawn, _worded)

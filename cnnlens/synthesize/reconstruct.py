@@ -282,7 +282,7 @@ class Pairs:
     @cached_property
     def mark(self) -> str:
         """Equal marks, equal images."""
-        marks = "\0".join(image.mark for image in self._images)
+        marks = "\0".join(image.state for image in self._images)
         return hashlib.sha256(marks.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def distance(self, layer: Layer) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cnnlens.data.given import (
 )
 from cnnlens.data.picture_names import shown_path
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files.ledger import Item, Ledger, names_in_use
+from cnnlens.files.ledger import Item, Ledger, names_in_use, without_places
 from cnnlens.model.preprocess import Preprocess
 from tests.cli.photos import write_photos
 
@@ -33,7 +34,7 @@ def draw(path: Path, colour: int = 0) -> Path:
 
 
 def test_an_image_keeps_the_name_that_its_picture_has(tmp_path):
-    first, second = draw(tmp_path / "a/cat.png"), draw(tmp_path / "b/cat.png")
+    first, second = draw(tmp_path / "a/cat.png"), draw(tmp_path / "b/cat.png", 9)
     ledger = Ledger(tmp_path / "out/cam.json")
     (given,) = given_images([first], names_in_use([ledger]))
     draw(tmp_path / "out/cat.png")
@@ -42,16 +43,47 @@ def test_an_image_keeps_the_name_that_its_picture_has(tmp_path):
     assert [g.name for g in given_images([second], names_in_use([ledger]))] == ["b__cat"]
 
 
+def test_a_folder_that_was_moved_finds_its_results_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "out/cam.json")
+
+    def run(*paths: Path) -> dict[str, tuple[str, bool]]:
+        """Make what is missing: which name each image has, and whether it was there."""
+        found = {}
+        for image in given_images(paths, names_in_use([ledger])):
+            name = f"{image.name}.png"
+            item = Item(name, {"image": image.mark, "given": [image.mark]}, (name,))
+            found[str(image.path.relative_to(tmp_path))] = image.name, ledger.is_made(item)
+            if not ledger.is_made(item):
+                draw(tmp_path / "out" / name)
+                ledger.keep(item, {"file": name})
+        return found
+
+    for number, name in enumerate(("a/cat.png", "a/dog.png", "a/x/cat.png")):
+        draw(tmp_path / name, number)
+    shutil.copy(tmp_path / "a/cat.png", tmp_path / "a/copy.png")
+    names = {"cat.png": "a__cat", "copy.png": "copy", "dog.png": "dog", "x/cat.png": "x__cat"}
+    assert run(tmp_path / "a") == {f"a/{p}": (n, False) for p, n in names.items()}
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert run(tmp_path / "b") == {f"b/{p}": (n, True) for p, n in names.items()}
+    draw(tmp_path / "c/dog.png", 90)  # another one of that name
+    assert run(tmp_path / "c") == {"c/dog.png": ("c__dog", False)}
+    draw(tmp_path / "c/dog.png", 91)  # replaced where it was
+    found = run(tmp_path / "c/dog.png", tmp_path / "b/cat.png", tmp_path / "b/dog.png")
+    assert list(found.values()) == [("c__dog", False), ("a__cat", True), ("dog", True)]
+
+
 def test_a_mark_changes_with_the_image_and_names_no_folder(tmp_path):
     path = draw(tmp_path / "cat.png")
     (before,) = given_images([path])
     mark = before.mark
     assert str(tmp_path) not in mark
     os.utime(path, ns=(1, 1))
+    assert before.mark == mark  # the time says nothing of the content
+    draw(path, 7)
     assert before.mark != mark
-    elsewhere = draw(tmp_path / "b/cat.png")
-    os.utime(elsewhere, ns=(1, 1))
+    elsewhere = draw(tmp_path / "b/cat.png", 7)
     assert given_images([elsewhere])[0].mark != before.mark
+    assert given_images([elsewhere])[0].state == before.state == without_places(before.mark)
 
 
 def test_a_missing_image_is_named_with_its_neighbour(tmp_path):

@@ -158,4 +158,4 @@ def test_pictures_say_what_they_show(tmp_path):
     ledger = Ledger(tmp_path / "a.json")
     for name, made_from in (("x.png", {"image": "p:1:2", "category": "cat"}), ("y.png", {})):
         ledger.amend(name, {"file": name, "made_from": made_from})
-    assert pictures_of([ledger]) == {"x": ("p", "cat")}
+    assert pictures_of([ledger]) == {"x": ("p:1:2", "cat")}

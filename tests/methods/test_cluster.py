@@ -30,7 +30,9 @@ from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
 from cnnlens.report.cluster_files import EMBED, read_tree
+from cnnlens.report.clusters import category_trees
 from cnnlens.report.figures import explained as explained_figure
+from cnnlens.report.states import remarks
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
@@ -121,12 +123,6 @@ def world(made: Path, tmp_path: Path) -> Path:
     world = Path(shutil.copytree(made, tmp_path / "world"))
     file = world / "ws" / "workspace.json"
     file.write_text(file.read_text().replace(str(made), str(world)))
-    for one in (world / "ws" / "explain").glob("*.json"):  # marks say where an image is
-        text = one.read_text()
-        at = json.loads(text)["made_from"]["image"].partition(":")[0]
-        here = method(Explain, world, image=(photo(world),))
-        here.resolve()
-        one.write_text(text.replace(at, here.given.images[0].mark.partition(":")[0]))
     return world
 
 
@@ -221,7 +217,7 @@ def explained(world: Path, **values: Any) -> bool:
 EXPLAIN: dict[str, Change] = {
     **MODEL,
     "layer": another_layer("explain"),
-    "image": touch("photos/x.png"),
+    "image": lambda world: Image.new("RGB", (9, 9)).save(photo(world)),
     "data": touch("kinds/cat/0.png"),
     "categories": lambda world: {"data": regrouped(world)},
     "type of the store": as_half,
@@ -528,3 +524,43 @@ def test_equal_values_have_equal_marks() -> None:
     assert mark({1: "a", 2: "b"}) == mark({1: "a", 2: "b"})
     assert mark({1: "a"}) != mark({1: "b"})
     assert mark(None) != mark([])
+
+
+def dissected(world: Path, label: str) -> None:
+    """Say that all units of conv2 detect it."""
+    table = world / "ws" / "dissect" / "conv2" / "units.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    rows = (f"{unit},{label},object,0.2,true" for unit in range(64))
+    table.write_text("\n".join(["unit,label,category,iou,is_detector", *rows, ""]))
+
+
+def test_trees_and_paths_with_labels_of_an_earlier_dissect_are_said(world: Path) -> None:
+    def again() -> str:
+        done(Cluster, world, only="filters")
+        done(Explain, world, image=(photo(world),))
+        tree = next((world / "ws/cluster/conv2/filters").glob("*.json")).read_text()
+        return tree + (world / "ws/explain/x.json").read_text()
+
+    space = world / "ws"
+    dissected(world, "hair")
+    assert remarks(space) == []  # they bear no labels
+    assert again().count("hair, IoU 0.20") > 1
+    assert remarks(space) == []
+    dissected(world, "sky")
+    trees, paths = remarks(space)
+    assert (trees.sections, paths.sections) == (("filters",), ("explain",))
+    assert "trees of filters of conv2 bear labels of an earlier dissect" in trees.text
+    assert "x was explained with labels of an earlier dissect" in paths.text
+    assert "hair" not in again()
+    assert remarks(space) == []
+
+
+def test_a_trees_caption_says_how_many_trees_its_numbers_are_of(world: Path) -> None:
+    def caption() -> str:
+        section = category_trees(world / "ws")
+        assert section is not None
+        return str(section.parts[0].blocks[1].caption)
+
+    assert "in how many per cent of 2 trees from images drawn anew" in caption()
+    done(Cluster, world, only="categories", bootstrap=0)
+    assert caption() == "Tree of categories."

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from cnnlens.model.fields import receptive_fields
 from cnnlens.model.layers import Layer
-from cnnlens.model.receptive_field import field_box, receptive_fields
+from cnnlens.model.receptive_field import field_box
 from cnnlens.model.trace import trace
 
 from .nets import layers_of, network

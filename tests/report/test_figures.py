@@ -81,6 +81,25 @@ def test_chance_by_category_is_drawn_where_the_summary_has_it():
     assert {line.get_segments()[0][0][1] for line in axes.collections} == {1.5, 2.5}
 
 
+DISSECTED: dict[str, tuple[dict, str, str]] = {
+    "alike": ({}, "", "b"),
+    "quantile": ({"quantile": 0.01}, "Not dissected alike", "b\nhighest 1 %"),
+    "other data": ({"data": {"name": "x/cars"}}, "Not dissected alike", "b\non cars"),
+    "more shuffles": ({"chance": {"shuffles": 9}}, "", "b\n9 shuffles"),
+    "corrected labels": ({"made_from": {"data": "1", "labels": "y"}}, "Not of one state", "b"),
+}
+
+
+@pytest.mark.parametrize(("other", "title", "below"), DISSECTED.values(), ids=DISSECTED)
+def test_bars_that_do_not_compare_say_so(other: dict, title: str, below: str) -> None:
+    made_from = {"data": "1", "labels": "x"}
+    usual = {"quantile": 0.005, "data": {"name": "shapes"}, "made_from": made_from}
+    one = {**summary({"object": 7}, {"shuffles": 5}), **usual}
+    (axes,) = category_bars({"a": one, "b": {**one, **other}}).axes
+    assert axes.get_title().startswith(title) and bool(title) == bool(axes.get_title())
+    assert axes.get_xticklabels()[1].get_text() == below
+
+
 def test_contact_sheet_shows_each_strip_unscaled(tmp_path):
     for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         Image.new("RGB", (336, 112), colour).save(tmp_path / f"{name}.png")

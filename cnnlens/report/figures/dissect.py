@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.files import atomic
+from cnnlens.measure.compared import data_name
+from cnnlens.measure.comparison import MARKS
 from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
 from cnnlens.model.preprocess import Preprocess
@@ -203,7 +205,8 @@ def category_bars(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draw unique detectors by category, one group of bars per layer, as in the papers.
 
     Of each layer's ``summary.json``, ``per_category`` gives the bars and ``chance`` the lines: per
-    category where it says so, else one for the layer's distinct concepts.
+    category where it says so, else one for the layer's distinct concepts. Where layers were
+    dissected differently, each says how below its name, and a title that their bars do not compare.
     """
     every = (name for summary in summaries.values() for name in summary.get("per_category") or {})
     names = list(dict.fromkeys(every))
@@ -220,13 +223,17 @@ def category_bars(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.bar_label(drawn, fmt="%d", fontsize=7, padding=2, color="#444444")
         levels = [count_of(summary.get("chance"), name) for summary in summaries.values()]
         _chance_lines(axes, places, levels, width)
-    _finish_bars(axes, list(summaries))
+    _finish_bars(axes, summaries)
     figure.tight_layout()
     return figure
 
 
-def _finish_bars(axes: Any, layers: list[str]) -> None:
-    axes.set_xticks(range(len(layers)), [short(name, 40) for name in layers])
+def _finish_bars(axes: Any, summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    _, apart = differing(summaries)
+    names = ["\n".join([short(name, 40), *map(short, apart[name])]) for name in summaries]
+    axes.set_xticks(range(len(names)), names)
+    if said := unlike(summaries):
+        axes.set_title(said, fontsize=9)
     axes.set_ylabel("unique detectors")
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
@@ -251,3 +258,35 @@ def count_of(
     if counts and category is not None:
         counts = (counts.get("per_category") or {}).get(category)
     return (counts or {}).get(what)
+
+
+def differing(
+    summaries: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Say in what layers were not dissected alike, and how each one was in that: words by layer."""
+    told = {name: told_of(summary) for name, summary in summaries.items()}
+    keys = dict.fromkeys(key for one in told.values() for key in one)
+    differ = [key for key in keys if len({one[key] for one in told.values()}) > 1]
+    return differ, {n: [*filter(None, map(one.get, differ))] for n, one in told.items()}
+
+
+def unlike(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say that layers were not dissected alike, so that their counts do not compare; else ""."""
+    if {*differing(summaries)[0]} - {"shuffles"}:  # more make chance surer, and change no count
+        return "Not dissected alike: bars of these layers do not compare"
+    seen = {tuple(map((s.get("made_from") or {}).get, MARKS)) for s in summaries.values()}
+    return "" if len(seen) < 2 else "Not of one state of images and labels: bars do not compare"
+
+
+def told_of(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Say how a layer was dissected: words by what they are about, empty where it is usual."""
+    made_from, quantile = summary.get("made_from") or {}, summary.get("quantile")
+    settings = made_from.get("settings") or {}
+    shuffles = (summary.get("chance") or {}).get("shuffles")
+    return {
+        "data": f"on {Path(data_name(summary)).name}",
+        "quantile": "" if quantile is None else f"highest {100 * quantile:g} %",
+        "min_iou": f"IoU from {summary.get('min_iou', 0.04)}",
+        "shuffles": f"{shuffles} shuffles" if shuffles else "",
+        "compat": f"as {settings['compat']}" if settings.get("compat") else "",
+    }
