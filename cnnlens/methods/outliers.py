@@ -76,7 +76,21 @@ class Outliers(Method):
         self.own = self._own()
         if self.own is not None:
             study.name_classes(self.own)
+        self.known = self._known()
+        if self.known:
+            names = ", ".join(self.known[:6]) + (", …" if len(self.known) > 6 else "")
+            study.voice.note(
+                f"{names}: folders of {asked.data} that are called after classes of the network, so "
+                "their images are none that belong to no class; name others with -d DIR"
+            )
         self.folder = study.folder("outliers")
+
+    def _known(self) -> list[str]:
+        """Categories of the out-of-sample images that are classes of the network, by name."""
+        from cnnlens.model.matching import named_outputs
+
+        categories = sorted(set((self.strange and self.strange.image_categories) or ()))
+        return list(named_outputs(categories, self.study.model.classes or ()))
 
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
@@ -154,6 +168,7 @@ class Outliers(Method):
             "data": self.strange and self.strange.name,
             "settings": settings.as_dict(),
             "classes": list(found.names),
+            "known": self.known,
         }
         worst = surest(logits, rows, found.names)
         shown = self._pictured(worst)
