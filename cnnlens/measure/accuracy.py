@@ -186,7 +186,8 @@ def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any
     value = found.get("after") if isinstance(found, Mapping) else None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    images, chance = training.get("images"), found.get("chance")
+    images = training.get("images")
+    chance = found.get("chance") if isinstance(found, Mapping) else None
     count = images.get("validation") if isinstance(images, Mapping) else None
     known = isinstance(count, int) and count > 0 and 0 <= value <= 1
     right = round(value * count) if known and count else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cnnlens.errors import counted
 from cnnlens.measure.comparison import Estimate, chance_apart, difference
 from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
 from cnnlens.settings import CompareSettings
@@ -181,7 +182,7 @@ def _by_chance(found: Found) -> Iterator[str]:
                 "stand for anything"
             )
         if dead := (accuracy or {}).get("constant_outputs"):
-            yield f"{dead} outputs of {name} give the same score for every image: they are dead"
+            yield f"{counted(dead, 'dead output')} of {name}: the same score for every image"
         for layer, of in found["layers"].items():
             values = [(q, of[q.key]["values"][place]) for q in QUANTITIES]
             weak = [spoken(q) for q, v in values if at_chance(q, v)]

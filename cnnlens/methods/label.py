@@ -169,8 +169,8 @@ class Label(Measurement):
         single = "single class" if self.by_text is None else "single word"
         heads = ("layer", "units", "more than chance", "correlation", single, "by chance")
         known = {name: {**found.summary, **found.means} for name, found in every.items()}
-        rows = [(name, *map(one.get, keys)) for name, one in known.items()]
-        results.table(heads, rows, title="on the images held out")
+        means = [(name, *map(one.get, keys)) for name, one in known.items()]
+        results.table(heads, means, title="on the images held out")
         for name, found in every.items():
             if found.of_scored:
                 results.say(f"{name}: correlations are means{found.of_scored}")

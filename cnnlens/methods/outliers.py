@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item
 from cnnlens.methods.method import Inputs, Method, Results, page_part
@@ -80,8 +80,8 @@ class Outliers(Method):
         if self.known:
             names = ", ".join(self.known[:6]) + (", …" if len(self.known) > 6 else "")
             study.voice.note(
-                f"{names}: folders of {asked.data} that are called after classes of the network, so "
-                "their images are none that belong to no class; name others with -d DIR"
+                f"{names}: folders of {asked.data} that are called after classes of the network: "
+                "their images are no strangers to it; name others with -d DIR"
             )
         self.folder = study.folder("outliers")
 
@@ -131,9 +131,9 @@ class Outliers(Method):
             return ""
         noise = f"{self.settings.noise} random images of each kind" if self.settings.noise else ""
         parts = (
-            strange and f"{len(strange.paths):,} images of {strange.name}",
+            strange and f"{counted(len(strange.paths), 'image', ',')} of {strange.name}",
             noise,
-            own and f"regions of {len(own.paths):,} images of {own.name}",
+            own and f"regions of {counted(len(own.paths), 'image', ',')} of {own.name}",
         )
         return ", ".join(part for part in parts if part)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnlens.errors import counted
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import NEAR, Best, ConceptExtent, formulas_said, near_best
 from cnnlens.report.blocks import Explorer, Section
@@ -101,7 +102,7 @@ def _told(summary: Mapping[str, Any]) -> dict[str, str]:
         "data": f"on {Path(data_name(summary)).name}",
         "quantile": "" if quantile is None else f"highest {100 * quantile:g} %",
         "min_iou": f"IoU from {summary.get('min_iou', 0.04)}",
-        "shuffles": f"{shuffles} shuffles" if shuffles else "",
+        "shuffles": counted(shuffles, "shuffle") if shuffles else "",
         "compat": f"as {settings['compat']}" if settings.get("compat") else "",
     }
 

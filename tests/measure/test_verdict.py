@@ -116,7 +116,7 @@ def test_a_network_at_chance_and_dead_outputs_are_warned_of():
         "0.100)" in warnings
     )
     assert "old" not in warnings
-    assert "4 outputs of new give the same score" in warnings
+    assert "4 dead outputs of new: the same score" in warnings
     assert "5 of 9 units of c are dead in new" in warnings
     assert found["accuracy_differences"][0]["interval"][1] < -0.7
 

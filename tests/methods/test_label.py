@@ -191,5 +191,5 @@ def test_few_images_are_refused_with_a_way_out(world: Path) -> None:
             shutil.rmtree(folder)
     words = ("label", world / "net.pt", "-d", world / "kinds", "-w", world / "new", "-l", "conv1")
     said = cnnlens(*words)
-    assert said.code == 1 and "12 images are too few" in said.error and "32 or more" in said.err
+    assert said.code == 1 and "12 images: too few" in said.error and "32 or more" in said.err
     assert not (world / "new" / "activations").exists()  # that is said before the network runs
