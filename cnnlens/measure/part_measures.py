@@ -165,7 +165,8 @@ class Baselines:
 
 def _shuffled(places: np.ndarray, excited: np.ndarray, permutations: np.ndarray) -> np.ndarray:
     """Shuffle places (n, 2) among the images that excite a unit, (n,) bool: (S, n, 2)."""
-    order = permutations[excited[permutations]].reshape(len(permutations), -1)  # (S, excited)
+    shape = len(permutations), int(excited.sum())
+    order = permutations[excited[permutations]].reshape(shape)
     found = np.tile(places, (len(permutations), 1, 1))
     found[:, excited] = places[order]
     return found

@@ -179,6 +179,7 @@ def test_a_unit_that_one_image_excites_has_nothing_to_shuffle():
     maps = np.zeros((60, 1, SIDE, SIDE))
     maps[7, 0, 5, 9] = 1
     assert measure(data, maps).p_value[0] == 1
+    assert np.isnan(measure(data, maps, StabilitySettings(chance=0)).p_value[0])
 
 
 @pytest.mark.parametrize("categories", [1, 3])
