@@ -41,3 +41,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(wrong, list(dict.fromkeys(known)), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def counted(number: int, noun: str, form: str = "") -> str:
+    """Count things for people: "1 photo", "2 photos", "2 classes"; `form` is the number's."""
+    many = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:{form}} {noun if number == 1 else many}"

@@ -15,6 +15,9 @@ from cnnlens.cluster.filters import NONE, FilterTree, node_vectors
 from cnnlens.cluster.tree import half_cosine, roots
 from cnnlens.cluster.turns import Turn, turns
 
+_NEAR = 1e-3  # shares of a value up to which others are equal to it: float16 keeps half of that
+_NOISE = 1e-6  # the same, of the highest value
+
 
 @dataclass(frozen=True)
 class Split:
@@ -177,7 +180,8 @@ class Evidence:
     peaks : numpy.ndarray
         (n,) float32: its highest activations on the category's images.
     share_below_category, share_below_data : float or None
-        Share of the category's and of all images on which it is lower, equal ones counted half.
+        Share of the category's and of all images on which it is lower, equal ones (see
+        `share_below`) counted half.
     top : tuple of int
         Rows of the images that excite it most.
     """
@@ -200,10 +204,18 @@ def evidence(value: float, peaks: np.ndarray, rows: np.ndarray, top: int) -> Evi
 
 
 def share_below(values: np.ndarray, value: float) -> float | None:
-    """Share of values that are smaller, equal ones counted half; None where there are none."""
+    """Share of values that are smaller, equal ones counted half; None where there are none.
+
+    Equal is what differs by less than a thousandth of the value, or a millionth of the highest: an
+    image that is in the data is equal to itself, though it was stored as float16, or computed in
+    a batch of another size.
+    """
     if not len(values):
         return None
-    return float(((values < value).sum() + 0.5 * (values == value).sum()) / len(values))
+    exact = values.astype(np.float64)
+    near = max(_NEAR * abs(value), _NOISE * float(np.abs(exact).max()))
+    lower, equal = exact < value - near, np.abs(exact - value) <= near
+    return float((lower.sum() + 0.5 * equal.sum()) / len(values))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cnnlens.cluster.neighbours import FEW, nearest
 from cnnlens.cluster.separation import Separation, separate
 from cnnlens.cluster.umap_layout import umap_layout
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.progress import Step, followed, staged
 
 FEWEST = 5  # images that a layout needs
@@ -201,7 +201,7 @@ def embed_steps(
     """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes."""
     if (count := source.shape[0]) < FEWEST:
         raise CnnlensError(
-            f"{count} images are too few for a layout",
+            f"{counted(count, 'image')}: too few for a layout",
             f"{FEWEST} or more are needed; --only categories or filters works without",
         )
     yield Step(0, 4, "embedding", note="UMAP begins", unit="stages")
@@ -227,7 +227,8 @@ def layout_steps(
     """Do what `lay_out` does; each step says what begins."""
     if len(vectors) < FEWEST:
         raise CnnlensError(
-            f"{len(vectors)} images are too few for a layout", f"{FEWEST} or more are needed"
+            f"{counted(len(vectors), 'image')}: too few for a layout",
+            f"{FEWEST} or more are needed",
         )
     k = min(neighbours, len(vectors) - 1)
     yield _begins(0, "neighbours")

@@ -28,7 +28,7 @@ from cnnlens.data.splits import chosen, splits_within
 from cnnlens.data.survey import surveyed
 from cnnlens.data.tables import FIXED, RowFault, read_c_table, read_categories, read_header
 from cnnlens.data.walk import Listing, list_files
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 
 _ONE_SPLIT = "splits, of which commands read one (--split NAME)"
 
@@ -136,7 +136,7 @@ def _check_parts(parts: PartSet, progress: Callable[[int, int], None] | None) ->
     shown = ~np.isnan(parts.centres[:, :, 0])  # (N, P)
     notes = []
     if bare := int((~shown.any(axis=1)).sum()):
-        notes.append(f"{bare} objects show no part")
+        notes.append(f"no part is shown on {counted(bare, 'object')}")
     if unseen := [
         name for name, seen in zip(parts.parts, shown.any(axis=0), strict=True) if not seen
     ]:

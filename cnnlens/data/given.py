@@ -15,7 +15,7 @@ from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_p
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 from cnnlens.data.remote import as_address
 from cnnlens.data.signed import check_apart
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, counted, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,7 +216,7 @@ class Photos:
 
         names = [str(path) for path in images.paths]
         about = {"name": images.name, "fingerprint": images.fingerprint}
-        return cls(names, f"{len(names)} images in {images.name}", about, read)
+        return cls(names, f"{counted(len(names), 'image')} in {images.name}", about, read)
 
     @classmethod
     def of_given(cls, given: GivenImages, preprocess: Preprocess) -> Photos:

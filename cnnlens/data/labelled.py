@@ -13,7 +13,7 @@ import numpy as np
 from cnnlens.data.batches import Skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decoded import Decoded, decoded_steps
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, counted, did_you_mean
 from cnnlens.progress import Step, followed
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _checked(
         count = int((labels == number).sum())
         if count < FEWEST:
             raise CnnlensError(
-                f"category '{name}' of {Path(images.root)} has {count} images",
+                f"category '{name}' of {Path(images.root)} has {counted(count, 'image')}",
                 f"at least {FEWEST} are needed: some to train on, some to hold out",
             )
     truth = torch.from_numpy(labels.astype(np.int64))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 
 _HINT = "it is an .npz with images (N, D), words (K, D), and their paths and names"
 _LEAST = 2  # words: names tell words apart
@@ -59,7 +59,9 @@ def read_words(path: Path) -> tuple[list[str], int]:
     every = [line for line in lines if line and not line.startswith("#")]
     words = list(dict.fromkeys(every))
     if len(words) < _LEAST:
-        raise UsageError(f"{path} holds {len(words)} words", "give two or more, one per line")
+        raise UsageError(
+            f"{path} holds {counted(len(words), 'word')}", "give two or more, one per line"
+        )
     return words, len(every) - len(words)
 
 
@@ -93,7 +95,7 @@ def read_vectors(path: Path, paths: Sequence[str]) -> WordVectors:
     first = {name: at for at, name in reversed([*enumerate(names)])}
     kept = sorted(first.values())
     if len(kept) < _LEAST:
-        raise CnnlensError(f"{path} holds {len(kept)} words", "give two or more")
+        raise CnnlensError(f"{path} holds {counted(len(kept), 'word')}", "give two or more")
     called = [names[at] for at in kept]
     own = directions(images[[row[one] for one in paths]], paths, str(path))
     theirs = directions(words[kept], called, str(path))

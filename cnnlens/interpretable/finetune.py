@@ -260,6 +260,7 @@ class Finetuning:
             "accuracy": {
                 "before": self.before,
                 "after": trainer.evaluate(trainer.validation)[1],
+                "chance": self._chance(),
             },
             "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
             **self._held_out(),
@@ -278,6 +279,11 @@ class Finetuning:
             return {}
         rows = examples.positions[self.trainer.validation.cpu().numpy()]
         return {"held_out": {"data": examples.data, "images": rows[rows >= 0].tolist()}}
+
+    def _chance(self) -> float:
+        """Share of the images held out that are right for who says their most frequent class."""
+        labels = self.trainer.examples.labels[self.trainer.validation]
+        return float(labels.unique(return_counts=True)[1].max()) / len(labels)
 
     def _batches(self) -> Iterator[Tensor]:
         """Yield the validation images as inputs."""
@@ -330,7 +336,7 @@ class Finetuning:
                 "held out: try a smaller --lr, or more --epochs"
             )
         accuracy = trainer.evaluate(trainer.validation)[1]
-        chance = float(labels.unique(return_counts=True)[1].max()) / len(labels)
+        chance = self._chance()
         spread = (chance * (1 - chance) / len(labels)) ** 0.5  # of guesses, over so many images
         if accuracy <= chance + spread:
             said.append(

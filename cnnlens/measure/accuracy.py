@@ -46,7 +46,7 @@ class Accuracy:
     value : float
         Share of the images that are classified rightly.
     chance : float
-        That of who always says the most frequent class.
+        That of who always says the most frequent class of these images.
     low, high : float
         Wilson's interval of `value`.
     images : int
@@ -115,7 +115,7 @@ def accuracy_steps(
     constant = (scores[:, known] == scores[:1, known]).all(axis=0)  # (known,)
     right = is_correct(scores, found.wanted)
     low, high = share(int(right.sum()), len(right), level)
-    chance = Counter(categories).most_common(1)[0][1] / len(categories)
+    chance = Counter(categories[row] for row in found.rows).most_common(1)[0][1] / len(right)
     dead = int(constant.sum()) if len(scores) > 1 else 0
     return Accuracy(float(right.mean()), chance, low, high, len(right), dead)
 
@@ -179,20 +179,21 @@ def scores_steps(
 def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:
     """Look up the accuracy after fine-tuning, where ``new.json`` has it.
 
-    Where it says on how many images, an interval over images joins it; where it names the
-    classes, chance: that of guessing one of them.
+    Where it says on how many images, an interval over images joins it; where it says how many of
+    them are of the most frequent class, chance: as `Accuracy.chance` is.
     """
     found = training.get("accuracy")
     value = found.get("after") if isinstance(found, Mapping) else None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    images, classes = training.get("images"), training.get("classes")
+    images = training.get("images")
+    chance = found.get("chance") if isinstance(found, Mapping) else None
     count = images.get("validation") if isinstance(images, Mapping) else None
     known = isinstance(count, int) and count > 0 and 0 <= value <= 1
     right = round(value * count) if known and count else 0
     return {
         "value": float(value),
-        "chance": 1 / max(len(classes), 2) if isinstance(classes, list) and classes else None,
+        "chance": chance if isinstance(chance, float) else None,  # earlier versions lack it
         "interval": list(share(right, count, level)) if known and count else None,
         "images": count if known else None,
         "source": "new.json",

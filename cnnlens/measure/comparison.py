@@ -99,6 +99,14 @@ def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Est
     return _estimate(other.value - one.value, draws, units, settings)
 
 
+def chance_apart(one: float | None, other: float | None) -> float | None:
+    """Subtract chance levels, `other` − `one`; None where one is not known, or they are equal.
+
+    By so much numbers differ where nothing was learned.
+    """
+    return None if one is None or other is None or one == other else other - one
+
+
 def _apart(one: Estimate, other: Estimate) -> Estimate:
     """Newcombe, "Interval estimation for the difference between independent proportions",
     Statistics in Medicine 1998, method 10; NaN where either has no interval.

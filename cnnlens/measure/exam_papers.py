@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.measure.dissect import dissect_steps
 from cnnlens.measure.dissection import Dissection
 from cnnlens.measure.exam import Exam, Sheet, examine
@@ -114,7 +114,7 @@ def halves(images: int, seed: int) -> Parts:
     """
     if images < 2 * _LEAST:
         raise CnnlensError(
-            f"{images} images are too few to choose on some and examine on others",
+            f"{counted(images, 'image')}: too few to choose on some and examine on others",
             f"give {2 * _LEAST} or more",
         )
     order = np.random.default_rng(seed).permutation(images)

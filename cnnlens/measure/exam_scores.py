@@ -20,6 +20,7 @@ SCORES = ("correlation", "average_precision", "iou", "f1", "cosine")
 BY_DEGREES = ("correlation", "cosine")  # need not know on which images a label is there
 _FIRST, _MORE = 999, 9000  # shuffles for a p-value: of all units, of those that few reach
 _FEW = 10
+_FLAT = 1e-12  # variance, as a share of the mean square, that rounding may leave of equal values
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def scores(of: Answers, weights: np.ndarray | None = None) -> np.ndarray:
     v, t, b, f = of.values, of.truth, of.shows.astype(float), of.fires.astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         n, sv, st, vv, tt, vt = (w @ np.stack([v * 0 + 1, v, t, v * v, t * t, v * t], 1)).T
-        spread = (n * vv - sv**2) * (n * tt - st**2)
-        correlation = (n * vt - sv * st) / np.sqrt(np.where(spread > 0, spread, np.nan))
+        spreads = [np.where(n * p - s**2 > _FLAT * n * p, n * p - s**2, np.nan)
+                   for p, s in ((vv, sv), (tt, st))]  # fmt: skip
+        correlation = (n * vt - sv * st) / np.sqrt(spreads[0] * spreads[1])
         both, shown, fired = (w @ np.stack([b * f, b, f], 1)).T
         f1 = 2 * both / (shown + fired)
         iou = both / (shown + fired - both)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 
 _PENALTY, _MIX = 0.05, 0.99  # of the elastic net that picks candidates
 _MOST = 30  # candidates of a unit
@@ -71,7 +71,7 @@ def split(images: int, seed: int) -> Parts:
     parts = Parts(*map(np.sort, np.split(order, [first, second])))
     if min(map(len, (parts.fit, parts.choose, parts.held))) < _LEAST:
         raise CnnlensError(
-            f"{images} images are too few to choose names on some and test them on others",
+            f"{counted(images, 'image')}: too few to choose names on some and test them on others",
             f"give {_LEAST * 4} or more",
         )
     return parts

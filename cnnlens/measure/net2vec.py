@@ -22,7 +22,7 @@ import numpy as np
 from cnnlens.activations.sources import Source
 from cnnlens.data.broden import Broden
 from cnnlens.data.splits import two_splits
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.measure.combine import Learner, maps
 from cnnlens.measure.concept_bits import Collector
 from cnnlens.measure.concept_fit import Fit, Task, alone, fit_steps, largest
@@ -126,7 +126,7 @@ def _solve(
 ) -> Generator[Step, None, Embeddings]:
     """Learn all that is asked for: of all units, of the largest weights, of shuffled labels."""
     sizes = [size for size in settings.sizes if size < task.shape[1]]
-    runs = [("all units", 0, -1), *((f"{size} units", size, -1) for size in sizes[::-1])]
+    runs = [("all units", 0, -1), *((counted(size, "unit"), size, -1) for size in sizes[::-1])]
     runs += [("shuffled labels", 0, number) for number in range(settings.chance)]
     fits = _read_fits(state)
     total = len(runs) * settings.epochs

@@ -9,6 +9,10 @@ activations exceeds. P_fk is the share of the images with part k on which their 
 P_f the largest over parts. The masks' area bounds it: an IoU above 0.2 takes more than 0.2 of the
 part's area, so P_fk ≤ area of all its masks / (0.2 · smallest part's area · images), capped at 1.
 
+Chance is the unit's own places shuffled among the images that excite it. On the others the highest
+value is 0 and its place an arbitrary corner: where too few images excite the unit these count too,
+as the measure has it, but they keep their corner, or chance would hold corners where peaks are.
+
 Zhang et al., "Interpretable Convolutional Neural Networks", CVPR 2018, §5.2.2 (whose tables 3–5
 were divided by the side instead: a factor √2 too large) and §5.2.1.
 """
@@ -101,7 +105,7 @@ class Instability:
 
     value: float  #: location instability
     parts: np.ndarray  #: (P,) per part; NaN for parts that do not count
-    shuffled: np.ndarray  #: (S,) the same with the unit's places shuffled across images
+    shuffled: np.ndarray  #: (S,) the same with places shuffled across images that excite the unit
     #: uniform, centre: the same for random places and for the image's centre
     uniform: float
     centre: float
@@ -135,10 +139,9 @@ class Baselines:
     ) -> Instability:
         """Measure a unit's places (n, 2) on a category's images, and the baselines."""
         permutations, random = self._draw(len(places))
+        shuffled = _shuffled(places, scores > 0, permutations)
         middle = np.broadcast_to(np.array(self._size) / 2, places.shape)
-        every = np.concatenate(
-            [places[None], places[permutations], random, middle[None]]
-        )  # (S+…, n, 2)
+        every = np.concatenate([places[None], shuffled, random, middle[None]])  # (S+…, n, 2)
         parts = deviations(every, scores, category) / self._diagonal
         values = np.nanmean(parts, axis=1)
         first = 1 + self._shuffles
@@ -158,6 +161,15 @@ class Baselines:
             chosen = self._grid[random.integers(len(self._grid), size=(RANDOM, images))]
             self._drawn[images] = np.array(permutations, np.int64).reshape(-1, images), chosen
         return self._drawn[images]
+
+
+def _shuffled(places: np.ndarray, excited: np.ndarray, permutations: np.ndarray) -> np.ndarray:
+    """Shuffle places (n, 2) among the images that excite a unit, (n,) bool: (S, n, 2)."""
+    shape = len(permutations), int(excited.sum())
+    order = permutations[excited[permutations]].reshape(shape)
+    found = np.tile(places, (len(permutations), 1, 1))
+    found[:, excited] = places[order]
+    return found
 
 
 def smallest(found: list[Instability]) -> Instability:

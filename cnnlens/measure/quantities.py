@@ -16,6 +16,7 @@ import numpy as np
 from cnnlens.measure.comparison import (
     Estimate,
     Summary,
+    chance_apart,
     count,
     difference,
     distinct,
@@ -66,18 +67,21 @@ class Quantity:
         dict
             ``values``, one entry per network, and ``differences`` of the others to the first. An
             entry has ``value, chance, interval, units``, a value ``beside`` too: another level, by
-            its name. None where nothing was measured, an interval where there is none.
+            its name. None where nothing was measured, an interval where there is none. The
+            ``chance`` of a difference is by how much chance differs; None where it does not.
         """
         found: list[Any] = [next((row[c] for c in self.commands if c in row), None) for row in rows]
         estimates = [None if one is None else self._estimate(one, settings) for one in found]
+        levels = [None if one is None else self._chance(one.summary) for one in found]
         first, *others = estimates
         return {
             "values": [
-                e and {**_entry(e, self._chance(one.summary)), "beside": self._level(one.summary)}
-                for e, one in zip(estimates, found, strict=True)
+                e and {**_entry(e, level), "beside": self._level(one.summary)}
+                for e, level, one in zip(estimates, levels, found, strict=True)
             ],
             "differences": [
-                first and e and _entry(difference(first, e, settings), None) for e in others
+                first and e and _entry(difference(first, e, settings), chance_apart(levels[0], at))
+                for e, at in zip(others, levels[1:], strict=True)
             ],
         }
 

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from cnnlens.data.batches import batches
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import CnnlensError
 from cnnlens.measure.changed_classes import Answers
 from cnnlens.measure.without import Asker, Change, Removed
 from cnnlens.model.classes import class_scores
+from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import read_live
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
-from cnnlens.model.restart import apart
+from cnnlens.model.restart import named_place
+from cnnlens.model.trace import Place
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
 from cnnlens.settings.ablate import AblateSettings
@@ -93,6 +96,7 @@ def _falls(
     }
 
 
+@with_gradients
 def _guessed(
     questions: Questions, rows: Sequence[int], to: Tensor
 ) -> Generator[Step, None, dict[int, np.ndarray]]:
@@ -124,11 +128,21 @@ def _first_order(asker: Asker, x: Tensor, outputs: Sequence[int], to: Tensor) ->
     seed = torch.zeros_like(lives[1].value if asker.scores_at else of)  # type: ignore[arg-type]
     for row, number in zip(seed.view(len(x), -1), outputs, strict=False):
         row[number if len(row) > 1 else 0] = 1 if number or len(row) > 1 else -1  # see `two`
-    if of is None or lives[0].edge is None:
-        raise apart(place)
+    if of is None or lives[0].edge is None or (isinstance(of, Tensor) and not of.requires_grad):
+        raise _no_gradient(place)
     (gradient,) = torch.autograd.grad(of, [lives[0].edge], [seed], allow_unused=True)
     if gradient is None:
-        raise apart(place)
+        raise _no_gradient(place)
     share = place.as_maps(gradient.float()) * (place.as_maps(lives[0].value) - to)
     found: np.ndarray = share.sum(dim=(2, 3))[: len(outputs)].cpu().numpy()
     return found
+
+
+def _no_gradient(place: Place) -> CnnlensError:
+    """Say that a place is not on the way to the classes, as far as gradients tell."""
+    return CnnlensError(
+        f"no gradient leads from the class scores to {named_place(place)}: they do not depend on "
+        f"it, or {CUT}",
+        f"name a layer on the way to the classes, or with -f up to {EXACT} of its units: these are "
+        "ranked without gradients",
+    )

@@ -35,6 +35,8 @@ from cnnlens.model.receptive_field import Fields
 from cnnlens.progress import Step, followed
 from cnnlens.settings import StabilitySettings
 
+_ROUNDING = 1e-12  # of the diagonal: the same distances, summed in another order
+
 
 def stability(
     source: Source,
@@ -304,7 +306,8 @@ def _grid(fields: Fields, shape: tuple[int, int] | tuple[int, ...]) -> np.ndarra
 def _p_value(one: Instability) -> float:
     if not len(one.shuffled):
         return float("nan")
-    return float((1 + (one.shuffled <= one.value).sum()) / (1 + len(one.shuffled)))
+    as_steady = one.shuffled <= one.value + _ROUNDING
+    return float((1 + as_steady.sum()) / (1 + len(one.shuffled)))
 
 
 def _mean(values: Sequence[float]) -> float:

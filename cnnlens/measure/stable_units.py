@@ -34,8 +34,9 @@ class Stability:
     dead : numpy.ndarray
         (C,) bool: never above 0 on an image of its category.
     instability, p_value, centre_distance, selectivity : numpy.ndarray
-        (C,); the second is the share of shuffles that are as steady, the third in shares of the
-        diagonal, the last the area under the ROC curve of the peaks, NaN with one category.
+        (C,); the second is the share of shuffles, among the images that excite the unit, that are
+        as steady, the third in shares of the diagonal, the last the area under the ROC curve of
+        the peaks, NaN with one category.
     deviations : numpy.ndarray
         (C, P) instability per part.
     uniform, centre, shuffled : float

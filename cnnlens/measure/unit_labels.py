@@ -102,11 +102,6 @@ class LayerLabels:
     def summary(self) -> dict[str, Any]:
         """Sum up in plain numbers, for JSON."""
         parts = self.parts
-        scores = {
-            "mean_score": mean(row.score for row in self.rows),
-            "mean_single_score": mean(row.single_score for row in self.rows),
-            "chance": mean(row.chance for row in self.rows),
-        }
         return {
             "units": self.units,
             "images": len(parts.fit) + len(parts.choose) + len(parts.held),
@@ -114,14 +109,24 @@ class LayerLabels:
             "concepts": len(self.concepts),
             "named": sum(bool(row.label) for row in self.rows),
             "sure": sum(row.is_sure for row in self.rows),
-            **(scores if self.rows else {}),
+            **(means(self.rows) if self.rows else {}),
         }
 
 
-def mean(values: Iterator[float | None]) -> float | None:
-    """The mean of scores, those that are not known as 0; None where none is known."""
-    found = list(values)
-    return None if all(v is None for v in found) else sum(v or 0.0 for v in found) / len(found)
+def means(rows: Sequence[UnitLabel]) -> dict[str, Any]:
+    """Average what is known of units; ``scored`` of them have a score."""
+    return {
+        "scored": sum(row.score is not None for row in rows),
+        "mean_score": _mean(row.score for row in rows),
+        "mean_single_score": _mean(row.single_score for row in rows),
+        "chance": _mean(row.chance for row in rows),
+    }
+
+
+def _mean(values: Iterator[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found else None
 
 
 def label(

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cnnlens.measure.comparison import Estimate, difference
+from cnnlens.errors import counted
+from cnnlens.measure.comparison import Estimate, chance_apart, difference
 from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
 from cnnlens.settings import CompareSettings
 
 Found = Mapping[str, Any]  # as in ``compare.json``
 ACCURACY = Quantity(
-    "accuracy", "Accuracy", 3, "share of images that are classified rightly", HIGHER
-)
+    "accuracy", "Accuracy", 3,
+    "share of images that are classified rightly; chance: always the most frequent class", HIGHER,
+)  # fmt: skip
 _NAMED = 2  # layers whose numbers a sentence gives
 
 
@@ -34,7 +36,8 @@ def _apart(one: Any, other: Any, settings: CompareSettings) -> dict[str, Any] | 
         return None
     first, second = (_share(found) for found in (one, other))
     apart = difference(first, second, settings)
-    return {"value": apart.value, "interval": [apart.low, apart.high], "chance": None}
+    ends, levels = [apart.low, apart.high], (one["chance"], other["chance"])
+    return {"value": apart.value, "interval": ends, "chance": chance_apart(*levels)}
 
 
 def _share(found: Mapping[str, Any]) -> Estimate:
@@ -78,9 +81,7 @@ def verdict(found: Found, place: int) -> str:
         kinds = {kind: _Side(quantity) for kind in sides}
         for layer, of in rows:
             if kind := _kind(quantity, of, place):
-                one, other = of["values"][0]["value"], of["values"][place]["value"]
-                said = f"{_short(other)} against {_short(one)}"
-                kinds[kind].places.append((layer, said))
+                kinds[kind].places.append((layer, _numbers(of, place)))
         sure = kinds["better"].places or kinds["worse"].places
         for kind, side in kinds.items():
             if side.places and not (kind == "same" and sure):
@@ -104,16 +105,30 @@ def _rows(found: Found) -> Iterator[tuple[Quantity, list[tuple[str, Found]]]]:
 
 
 def _kind(quantity: Quantity, of: Found, place: int) -> str | None:
-    """Say on which side numbers stand; None where they are not known, or cannot be compared."""
+    """Say on which side numbers stand; None where they are not known, or cannot be compared.
+
+    Where chance differs, too, what counts is by how much more they differ than chance does.
+    """
     values, apart = (of["values"][0], of["values"][place]), of["differences"][place - 1]
     if not all(values) or (quantity.counts and values[0]["units"] != values[1]["units"]):
         return None
     if apart is None or apart["interval"] is None:
         return "bare"
     low, high = apart["interval"]
-    if low <= 0 <= high:
+    by_chance = apart["chance"] or 0.0
+    if low <= by_chance <= high:
         return "same"
-    return "better" if (low > 0) == (quantity.better == HIGHER) else "worse"
+    return "better" if (low > by_chance) == (quantity.better == HIGHER) else "worse"
+
+
+def _numbers(of: Found, place: int) -> str:
+    """Say two numbers against each other, with chance where that differs."""
+    one, other = of["values"][0], of["values"][place]
+    said = f"{_short(other['value'])} against {_short(one['value'])}"
+    apart = of["differences"][place - 1]
+    if not apart or not apart["chance"]:
+        return said
+    return f"{said}, by chance {_short(other['chance'])} against {_short(one['chance'])}"
 
 
 def _sentence(name: str, first: str, sides: Mapping[str, Sequence[_Side]], level: float) -> str:
@@ -163,10 +178,11 @@ def _by_chance(found: Found) -> Iterator[str]:
         if accuracy and at_chance(ACCURACY, accuracy):
             yield (
                 f"{name} classifies no better than chance (accuracy {accuracy['value']:.3f}, "
-                f"guessing {accuracy['chance']:.3f}): its filters need not stand for anything"
+                f"always the most frequent class {accuracy['chance']:.3f}): its filters need not "
+                "stand for anything"
             )
         if dead := (accuracy or {}).get("constant_outputs"):
-            yield f"{dead} outputs of {name} give the same score for every image: they are dead"
+            yield f"{counted(dead, 'dead output')} of {name}: the same score for every image"
         for layer, of in found["layers"].items():
             values = [(q, of[q.key]["values"][place]) for q in QUANTITIES]
             weak = [spoken(q) for q, v in values if at_chance(q, v)]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import UsageError, counted
 from cnnlens.files import mark
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
-from cnnlens.methods.pictured import counted
 from cnnlens.methods.steer import COLUMNS as STEERED
 from cnnlens.methods.steer import Steering
 from cnnlens.progress import Step, relayed

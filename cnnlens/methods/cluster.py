@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.errors import counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.confused import Confused
@@ -258,9 +259,9 @@ class ClusteredLayer:
         found = [{k: v for k, v in entry.items() if k != MADE_FROM} for entry in known]
         for entry in found:
             if entry["excluded"]:
+                out = counted(len(entry["excluded"]), "image")
                 self.study.voice.note(
-                    f"{entry['category']}: left out {len(entry['excluded'])} images to which the "
-                    "layer answers nothing"
+                    f"{entry['category']}: left out {out} to which the layer answers nothing"
                 )
         written = [f"filters/{entry['file']}.json" for entry in found if entry["leaves"]]
         return {"categories": found, "files": written}

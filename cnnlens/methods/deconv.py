@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.data.given import Photos
 from cnnlens.errors import UsageError
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
-from cnnlens.methods.measurement import holds_more
+from cnnlens.methods.measurement import holds_more, rounded_as
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.model.addresses import units_by_layer
@@ -79,6 +79,8 @@ class Deconv(Pictured):
         for layer, some in targets:
             ledger = study.ledger("deconv", layer)
             key = study.key(layer, of=self.photos.about, squash=squash)
+            if images is not None:  # what excites a unit most is looked up in a store, if any
+                key |= rounded_as(study.stored(images, layer).dtype)
             self.add(ledger, [self._item(ledger, key, target) for target in some], layer)
 
     def _item(self, ledger: Ledger, key: Mapping[str, Any], target: Target) -> Item:
@@ -135,14 +137,26 @@ class Deconv(Pictured):
         todo = [part for part in self.parts if part.todo]
         if self.images is None or not todo:
             return {}
-        targets = [[item.subject[0] for item in part.todo] for part in todo]
         top = max(item.subject[1] for part in todo for item in part.todo)
-        with self.study.source(self.images, [part.layer for part in todo]) as source:
-            ranks = yield from rank_steps(source, targets, top)
-            skipped = [{"image": path, "reason": reason} for path, reason in source.skipped]
-        self.photos.skipped = skipped
-        self.study.voice.skipped(skipped)
-        return {part.name: ranked for part, ranked in zip(todo, ranks, strict=True)}
+        kept = [part for part in todo if self._is_kept(part)]
+        found: dict[str, Ranked] = {}
+        skipped: list[tuple[str, str]] = []
+        # apart: of layers of which one has no store, the network would be asked about all
+        for parts in filter(None, (kept, [part for part in todo if part not in kept])):
+            targets = [[item.subject[0] for item in part.todo] for part in parts]
+            with self.study.source(self.images, [part.layer for part in parts]) as source:
+                ranks = yield from rank_steps(source, targets, top)
+                skipped += source.skipped
+            found |= {part.name: ranked for part, ranked in zip(parts, ranks, strict=True)}
+        named = [{"image": path, "reason": why} for path, why in dict.fromkeys(skipped)]
+        self.photos.skipped = named
+        self.study.voice.skipped(named)
+        return found
+
+    def _is_kept(self, part: Part) -> bool:
+        """Whether a store has a layer's activations on the data."""
+        assert self.images is not None and part.layer is not None
+        return self.study.stored(self.images, part.layer).dtype is not None
 
     def _draw(self, part: Part, item: Item, found: UnitProjections) -> dict[str, Any]:
         """Draw one unit; return its entry in the JSON."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import UsageError, counted
 from cnnlens.methods.examined import (
     Task,
     images_of,
@@ -118,8 +118,8 @@ class Exam(Measurement):
                 f"{done}: examined before with these settings (--force redoes it)"
             )
         said = [
-            f"{len(task.labels.given)} labels of '{task.labels.method}' of {layer.name} on "
-            f"{task.images.name}"
+            f"{counted(len(task.labels.given), 'label')} of '{task.labels.method}' of "
+            f"{layer.name} on {task.images.name}"
             for layer in self.todo
             for task in self.tasks[layer]
         ]

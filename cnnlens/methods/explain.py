@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
 from cnnlens.data.picture_names import content_in, fitting, place_in
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import free_name, mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
 from cnnlens.methods.method import Inputs, Method, Results, page_part
-from cnnlens.methods.pictured import counted
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
 from cnnlens.settings.option import data_input, images_input, layer_input, option

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
@@ -92,7 +92,8 @@ class Finetune(Method):
     def plan(self) -> str:
         """Say how many images are looked at how often."""
         count = sum(len(one.paths) for one in (self.images, self.negatives) if one is not None)
-        return f"{self.request.method}: {count} images, {self.settings.epochs} epochs"
+        images, epochs = counted(count, "image"), counted(self.settings.epochs, "epoch")
+        return f"{self.request.method}: {images}, {epochs}"
 
     def work(self) -> Iterator[Step]:
         """Train from where an earlier run stopped, else from the start; write what it found."""

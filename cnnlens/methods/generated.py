@@ -7,9 +7,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
-from cnnlens.methods.pictured import counted
 from cnnlens.methods.priors import Nothing
 from cnnlens.progress import Step, followed
 from cnnlens.study.generators import Learned, keep_state, read_learned, read_state

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import alone_in
 from cnnlens.files.ledger import Item
 from cnnlens.methods.inversions import Job, pairs_of
 from cnnlens.methods.method import Inputs, page_part
-from cnnlens.methods.pictured import Part, Pictured, counted
+from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.methods.upconv import Upconvs
 from cnnlens.progress import Step, relayed
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
@@ -114,7 +114,7 @@ class Invert(Pictured):
             words += f", whole and perturbed ({self.settings.perturb})"
         if len(todo) < photos * layers * kinds:
             words = f"{counted(len(todo), 'picture')} of {counted(photos, 'photo')}"
-        return f"{words}, {self.settings.steps} steps each"
+        return f"{words}, {counted(self.settings.steps, 'step')} each"
 
     # ---- the pictures
 

@@ -158,16 +158,20 @@ class Label(Measurement):
 
     def show(self, results: Results) -> None:
         """Show each layer's names that fit best, then how well all do."""
-        for layer in self.layers:
-            found = self.read(self.folder(layer))
+        every = {layer.name: self.read(self.folder(layer)) for layer in self.layers}
+        for name, found in every.items():
             rows = [
                 (one.unit, one.said, one.score, one.chance, one.p_value, one.runner_up)
                 for one in found.best(10)
             ]
-            results.table(COLUMNS, rows, title=f"{layer.name}: names that fit best")
+            results.table(COLUMNS, rows, title=f"{name}: names that fit best")
         keys = ("units", "sure", "mean_score", "mean_single_score", "chance")
         single = "single class" if self.by_text is None else "single word"
         heads = ("layer", "units", "more than chance", "correlation", single, "by chance")
-        rows = [(name, *map(one.get, keys)) for name, one in self.summaries.items()]
-        results.table(heads, rows, title="on the images held out")
+        known = {name: {**found.summary, **found.means} for name, found in every.items()}
+        means = [(name, *map(one.get, keys)) for name, one in known.items()]
+        results.table(heads, means, title="on the images held out")
+        for name, found in every.items():
+            if found.of_scored:
+                results.say(f"{name}: correlations are means{found.of_scored}")
         results.say(f"tables: {self.study.folder(self.name)}")

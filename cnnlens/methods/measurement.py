@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import UsageError, counted
 from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Inputs, LayersInputs, Method, page_part
 from cnnlens.progress import Step, relayed
@@ -80,8 +80,7 @@ class Measurement(Method):
         """Say the type of stored activations, where they are not what the network gives."""
         if self.stored is None:
             return {}
-        dtype = self.study.stored_as(images, layer, self.stored)
-        return {} if dtype == ExtractSettings().type else {"dtype": dtype}
+        return rounded_as(self.study.stored_as(images, layer, self.stored))
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
         """Whether results that were made from something else are good enough."""
@@ -130,8 +129,8 @@ class Measurement(Method):
         """Say which layers are measured on what, and which were before."""
         if done := ", ".join(layer.name for layer in self.layers if layer not in self.todo):
             self.study.voice.note(f"{done}: done before with these settings (--force redoes it)")
-        units = [f"{layer.units} units of {layer.name}" for layer in self.todo]
-        return f"{', '.join(units)}, on {len(self.images.paths)} images" if units else ""
+        units = [f"{counted(layer.units, 'unit')} of {layer.name}" for layer in self.todo]
+        return f"{', '.join(units)}, on {counted(len(self.images.paths), 'image')}" if units else ""
 
     def fill(self) -> Iterator[Step]:
         """Run the model for layers that have no store, where activations are kept."""
@@ -207,6 +206,11 @@ class Measurement(Method):
         """Return one layer's results, or several by layer."""
         found = {layer.name: self.read(self.folder(layer)) for layer in self.layers}
         return self.of_layers(found)
+
+
+def rounded_as(dtype: str | None) -> dict[str, str]:
+    """Say the type of stored activations, where they are not what the network gives."""
+    return {} if dtype in (None, ExtractSettings().type) else {"dtype": str(dtype)}
 
 
 def holds_more(earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item
 from cnnlens.methods.method import Inputs, Method, Results, page_part
@@ -76,7 +76,21 @@ class Outliers(Method):
         self.own = self._own()
         if self.own is not None:
             study.name_classes(self.own)
+        self.known = self._known()
+        if self.known:
+            names = ", ".join(self.known[:6]) + (", …" if len(self.known) > 6 else "")
+            study.voice.note(
+                f"{names}: folders of {asked.data} that are called after classes of the network: "
+                "their images are no strangers to it; name others with -d DIR"
+            )
         self.folder = study.folder("outliers")
+
+    def _known(self) -> list[str]:
+        """Categories of the out-of-sample images that are classes of the network, by name."""
+        from cnnlens.model.matching import named_outputs
+
+        categories = sorted(set((self.strange and self.strange.image_categories) or ()))
+        return list(named_outputs(categories, self.study.model.classes or ()))
 
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
@@ -117,9 +131,9 @@ class Outliers(Method):
             return ""
         noise = f"{self.settings.noise} random images of each kind" if self.settings.noise else ""
         parts = (
-            strange and f"{len(strange.paths):,} images of {strange.name}",
+            strange and f"{counted(len(strange.paths), 'image', ',')} of {strange.name}",
             noise,
-            own and f"regions of {len(own.paths):,} images of {own.name}",
+            own and f"regions of {counted(len(own.paths), 'image', ',')} of {own.name}",
         )
         return ", ".join(part for part in parts if part)
 
@@ -154,6 +168,7 @@ class Outliers(Method):
             "data": self.strange and self.strange.name,
             "settings": settings.as_dict(),
             "classes": list(found.names),
+            "known": self.known,
         }
         worst = surest(logits, rows, found.names)
         shown = self._pictured(worst)

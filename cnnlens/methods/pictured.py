@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cnnlens.errors import counted
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Method, Results
 
@@ -126,8 +127,3 @@ class Pictured(Method):
 
         found = {part.name: PictureResults(part.ledger.folder, part.entries) for part in self.parts}
         return next(iter(found.values())) if len(found) == 1 else found
-
-
-def counted(number: int, noun: str) -> str:
-    """Count things for people: "1 photo", "2 photos"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.progress import Step
 
 if TYPE_CHECKING:
@@ -84,6 +84,6 @@ class PhotosSpectrum(Nothing):
         photos = data.sample(_PHOTOS, model.preprocess)
         if not len(photos):
             raise CnnlensError(f"no image of {data.name} can be read", "extract other data first")
-        voice.note(f"the spectrum is that of {len(photos)} photos of {data.name}")
+        voice.note(f"the spectrum is that of {counted(len(photos), 'photo')} of {data.name}")
         self.value = spectrum_of(photos, shape)
         self.shown = {"spectrum": f"{len(photos)} of {data.name}, {data.fingerprint}"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import UsageError, counted
 from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
@@ -100,7 +100,7 @@ class Stability(Measurement):
         count = len(found["images"])
         if asked is None and not self._enough(objects.take(found["images"], "held-out")):
             voice.note(
-                f"the {count} images that fine-tuning held out are too few: measured on all "
+                f"fine-tuning held out {counted(count, 'image')}, too few: measured on all "
                 f"{len(objects.paths)}, those that the network was trained on included"
             )
             return None
@@ -132,7 +132,8 @@ class Stability(Measurement):
         others = None if self.negatives is None else self.negatives.fingerprint
         settings = self.settings.as_dict()
         key = self.study.key(layer, self.images, negatives=others, settings=settings)
-        return {**key, **self.rounded(layer, self.images)}
+        # earlier results shuffled places of all images, and lack this: their p-values are wrong
+        return {**key, "shuffled_among": "excited", **self.rounded(layer, self.images)}
 
     def work(self) -> Iterator[Step]:
         """Measure what is missing; objects with faults are reported."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.errors import counted
 from cnnlens.files import make_folder, mark
 from cnnlens.methods.measurement import SUMMARY, Measurement
 from cnnlens.methods.method import Results, StoredInputs, page_part
@@ -162,8 +163,8 @@ class Units(Measurement):
 
         if count := len(found.repeated):
             self.study.voice.note(
-                f"{layer.name}: {count} images are equal to earlier ones, pixel by pixel: of equal "
-                "ones only the first is listed"
+                f"{layer.name}: {counted(count, 'image')} equal to earlier ones, pixel by pixel: "
+                "of equal ones only the first is listed"
             )
         write_tables(folder, found, self.images.paths)
         if not self.page:

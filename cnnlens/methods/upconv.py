@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import as_read
-from cnnlens.methods.pictured import counted
 from cnnlens.progress import Step
 from cnnlens.settings.invert import UpconvSettings
 from cnnlens.voice import about

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images, readable
 from cnnlens.data.member_path import located
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import Item, Unfinished
 from cnnlens.methods.ascents import Ascents
 from cnnlens.methods.generated import OfGenerator
 from cnnlens.methods.method import Inputs, page_part
-from cnnlens.methods.pictured import Pictured, counted
+from cnnlens.methods.pictured import Pictured
 from cnnlens.methods.priors import Nothing, PhotosSpectrum, photos_named
 from cnnlens.progress import Step, Words
 from cnnlens.settings.generator import GeneratorSettings
@@ -177,7 +177,7 @@ class Visualize(Pictured):
         """Say how many pictures of what, in how many steps."""
         made = self.to_make()
         words = [one for one in (self.prior.plan(),) if made and one]
-        words += [f"{made}: {self.settings.climb} steps each"] if made else []
+        words += [f"{made}: {counted(self.settings.climb, 'step')} each"] if made else []
         begun = [one for part in self.parts for one in part.rounds if one.begun]
         words += [f"{len(one.begun)} of them from step {one.step} on" for one in begun]
         return "; ".join(words)

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 
 State = dict[str, Tensor]
 _NEW = re.compile(r"(?P<module>.*?)\.?parametrizations\.(?P<name>\w+)\.(?P<part>.+)")
@@ -67,7 +67,9 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
         elif whole not in found:
             found[whole], way = _put_together(whole, parts[whole])
             ways[way] = ways.get(way, 0) + 1
-    return found, [f"{way} of {number} tensors is computed" for way, number in ways.items()]
+    return found, [
+        f"{way} of {counted(number, 'tensor')} is computed" for way, number in ways.items()
+    ]
 
 
 def _whole_name(name: str) -> str:

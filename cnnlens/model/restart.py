@@ -161,10 +161,15 @@ class Restart:
 
 def apart(place: Place) -> CnnlensError:
     """Say that a place is not on the way to the classes."""
-    where = place.path or f"{place.op_name} in {place.module or 'the network'}"
     return CnnlensError(
-        f"the class scores do not depend on {where}", "name a layer on the way to the classes"
+        f"the class scores do not depend on {named_place(place)}",
+        "name a layer on the way to the classes",
     )
+
+
+def named_place(place: Place) -> str:
+    """Name a place for people."""
+    return place.path or f"{place.op_name} in {place.module or 'the network'}"
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Cell:
     interval: str = ""
     chance: str = ""
     note: str = ""
-    #: difference to the first column, its interval, and whether that leaves out 0
+    #: difference to the first column, its interval, and whether that leaves out what chance gives
     change: tuple[str, str, bool] | None = None
     level: str = ""  # what comes without learning
     kind: ClassVar[str] = "cell"

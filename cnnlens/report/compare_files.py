@@ -176,7 +176,7 @@ def _cell(value: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
     if value["interval"] is not None:
         said += f" ({' to '.join(_number(end, digits) for end in value['interval'])})"
     if value["chance"] is not None:
-        said += f" chance {_number(value['chance'], digits or 1)}"
+        said += f" chance {_number(value['chance'], digits or 1, sign)}"
     for name, level in value.get("beside", {}).items():
         said += f" {name} {_number(level, digits)}"
     return said

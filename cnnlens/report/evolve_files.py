@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.errors import counted
 from cnnlens.measure.evolution import Evolution, Moment
 from cnnlens.report.blocks import Explorer, Section, Shot, section_of
 from cnnlens.report.contents import REDO, finished, in_order, read_object, reading
@@ -73,8 +74,9 @@ def undefined(document: Mapping[str, Any]) -> str:
         return ""
     units = sorted(set(lacking))
     named = ", ".join(map(str, units[:8])) + (", …" if len(units) > 8 else "")
+    times = "once" if len(lacking) == 1 else f"{len(lacking)} times"
     return (
-        f"r is not defined {len(lacking)} times (unit{'s' * (len(units) > 1)} {named}): dead there "
+        f"r is not defined {times} (unit{'s' * (len(units) > 1)} {named}): dead there "
         "or in the end, or peaks that are all equal"
     )
 
@@ -117,7 +119,7 @@ class Evolved(LayerResult):
         ]  # fmt: skip
 
     def _title(self) -> str:
-        return f"{self.name}: {len(self.checkpoints)} checkpoints"
+        return f"{self.name}: {counted(len(self.checkpoints), 'checkpoint')}"
 
     def _facts(self) -> Iterator[Fact]:
         total = self.summary["layer_units"]
@@ -161,7 +163,7 @@ def _rows(document: Mapping[str, Any], folder: Path) -> Iterator[Shot]:
     words = "Its top patch at each checkpoint of the training, and what of it drove the unit."
     for one in document["checkpoints"][0]["units"]:
         picture, unit = folder / f"{one['unit']}.png", int(one["unit"])
-        alt = f"Unit {unit} of {layer} over {count} checkpoints"
+        alt = f"Unit {unit} of {layer} over {counted(count, 'checkpoint')}"
         if picture.is_file():
             yield Shot(
                 picture,

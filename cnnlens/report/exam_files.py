@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.errors import counted
 from cnnlens.files import mark, read_json
 from cnnlens.files.tables import columns, finite, read_csv, read_rows, write_rows
 from cnnlens.measure.exam import Examined, LayerExam
@@ -85,7 +86,7 @@ class ExaminedLabel(Shown):
             return self.verdict
         chance = "" if self.chance is None else f", by chance {self.chance + 0:.2f}"
         said = f"correlation {self.correlation:.2f}{chance}, p {format_p(self.p_value)}"
-        return f"{self.label} {self.verdict} ({said}, {self.images:,} images)"
+        return f"{self.label} {self.verdict} ({said}, {counted(self.images, 'image', ',')})"
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row."""

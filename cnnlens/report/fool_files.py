@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnlens.errors import counted
 from cnnlens.report.blocks import Figure, Gallery, Section, Shot, section_of
 from cnnlens.report.blocks import Text as Paragraph
 from cnnlens.report.contents import listed, local, reading
@@ -66,7 +67,7 @@ def _caption(curve: Mapping[str, Any]) -> str:
         "none of them was fooled" if median is None else f"for half of them L2 {median:.3g} does"
     )
     kept = curve["images"] - curve.get("asked", curve["images"])
-    of = f"{curve['images']} images" + (f", {kept} of them of earlier runs" if kept else "")
+    of = counted(curve["images"], "image") + (f", {kept} of them of earlier runs" if kept else "")
     if curves := curve.get("curves"):
         of = f"One of {curves} curves, of other settings or names of classes: {of}"
     about = f"{of}, and the smallest change with which each is taken for {to}"

@@ -17,7 +17,7 @@ from typing import Any
 from cnnlens.files import atomic, atomic_folder
 from cnnlens.files.tables import read_rows, write_rows
 from cnnlens.measure.compared import data_name
-from cnnlens.measure.unit_labels import LayerLabels, UnitLabel
+from cnnlens.measure.unit_labels import LayerLabels, UnitLabel, means
 from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, section_of
 from cnnlens.report.blocks import Facts as FactsBlock
 from cnnlens.report.contents import in_order, read_object, read_summary, reading
@@ -76,6 +76,14 @@ class LabelResult(UnitResults[LabelledUnit]):
         """What the names are from: "classes" or "text"."""
         return str(self.summary.get("from", "classes"))
 
+    @property
+    def means(self) -> dict[str, Any]:
+        """Means over the units that have a score, and how many these are.
+
+        From the rows: in summaries of earlier versions units without a score counted as 0.
+        """
+        return means(self.units)
+
     def best(self, count: int | None = None) -> list[LabelledUnit]:
         """List the units whose names fit best."""
         return sorted(self.units, key=lambda one: (-(one.score or 0.0), one.unit))[:count]
@@ -84,12 +92,18 @@ class LabelResult(UnitResults[LabelledUnit]):
         return f"Names of the units of {self.name}"
 
     def _facts(self) -> Iterable[Fact]:
-        s = self.summary
-        yield "units with a name that is more than chance", f"{s.get('sure')} of {len(self)}", ""
-        chance = number(s.get("chance"), 3) if s.get("chance") is not None else ""
-        yield "mean correlation", number(s.get("mean_score"), 3), chance
+        sure, mean = self.summary.get("sure"), self.means
+        yield "units with a name that is more than chance", f"{sure} of {len(self)}", ""
+        chance = number(mean["chance"], 3) if mean["chance"] is not None else ""
+        yield f"mean correlation{self.of_scored}", number(mean["mean_score"], 3), chance
         single = "word" if self.source == "text" else "class"
-        yield f"of the best single {single}", number(s.get("mean_single_score"), 3), ""
+        yield f"of the best single {single}", number(mean["mean_single_score"], 3), ""
+
+    @property
+    def of_scored(self) -> str:
+        """Say of how many units a mean is, where some have no correlation."""
+        scored = self.means["scored"]
+        return "" if scored == len(self) else f" of the {scored} of {len(self)} units that have one"
 
 
 def write_labels(folder: Path, found: LayerLabels) -> None:
@@ -189,11 +203,12 @@ def _facts(layer: LabelResult) -> Iterator[tuple[str, str]]:
     if layer.source == "text":
         yield "Chosen by", f"{s['method']}, vectors of {s['vectors']}"
     yield "Names that are more than chance", f"{s['sure']} of {s['units']}"
-    chance = "" if s.get("chance") is None else f", of shuffled images {number(s['chance'], 3)}"
-    alone = number(s.get("mean_single_score"), 3)
+    mean = layer.means
+    chance = "" if mean["chance"] is None else f", of shuffled images {number(mean['chance'], 3)}"
+    alone, whole = (number(mean[key], 3) for key in ("mean_single_score", "mean_score"))
     single = "word" if layer.source == "text" else "class"
-    whole = number(s.get("mean_score"), 3)
-    yield "Mean correlation", f"{whole}; best single {single} {alone}{chance}"
+    of = f"{whole}{layer.of_scored}"
+    yield "Mean correlation", f"{of}; best single {single} {alone}{chance}"
 
 
 def _row(one: LabelledUnit, source: str) -> list[Any]:

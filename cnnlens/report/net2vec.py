@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cnnlens.errors import counted
 from cnnlens.measure.compared import data_name
 from cnnlens.report.blocks import (
     Cell,
@@ -109,7 +110,9 @@ def _sparkline(curve: Sequence[tuple[int, float | None]], unit: float | None) ->
     drawn = line.format(" ".join(place(x, y) for x, y in known), "currentColor", "")
     ends = " ".join(place(x, unit or 0.0) for x in (0.0, right))
     level = line.format(ends, "currentColor", Markup(' stroke-dasharray="3 3" opacity=".5"'))
-    said = ", ".join(f"{count} units {iou:.3f}" for count, iou in curve if iou is not None)
+    said = ", ".join(
+        f"{counted(count, 'unit')} {iou:.3f}" for count, iou in curve if iou is not None
+    )
     return Markup(
         '<svg width="{}" height="{}" viewBox="0 0 {} {}" role="img"><title>{}</title>{}{}</svg>'
     ).format(wide, high, wide, high, said, level, drawn)

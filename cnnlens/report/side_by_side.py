@@ -198,8 +198,10 @@ def _cell(quantity: Quantity, value: Any, difference: Any) -> Cell:
     change = None
     if difference:
         known = list(difference["interval"] or ())
-        span = " to ".join(signed(end, digits) for end in known)
-        sure = bool(known) and (min(known) > 0 or max(known) < 0)
+        span, by_chance = " to ".join(signed(end, digits) for end in known), difference["chance"]
+        sure = bool(known) and not min(known) <= (by_chance or 0) <= max(known)
+        if by_chance:
+            span = ", ".join(filter(None, (span, f"chance {signed(by_chance, digits or 1)}")))
         change = (signed(difference["value"], digits), span, sure)
     ends = [number(end, digits) for end in value["interval"] or ()]
     chance = "" if value["chance"] is None else number(value["chance"], digits or 1)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.data.parts import PartSet
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import atomic
 from cnnlens.files.tables import columns, finite, read_rows, write_rows
 from cnnlens.measure.stable_units import Stability, UnitStability
@@ -215,7 +215,8 @@ def where_units_look(
         _heat(axes[1, column], mean, places, shape)
         _dots(axes[1, column], data, _mean_centres(data.centres[found.seen[rows]]))
         axes[0, column].set_title(
-            f"{found.names[kind]}\n{len(units)} units, {len(rows)} objects", fontsize=8
+            f"{found.names[kind]}\n{counted(len(units), 'unit')}, {counted(len(rows), 'object')}",
+            fontsize=8,
         )
     if shown:
         axes[0, 0].set_ylabel("one object", fontsize=8)

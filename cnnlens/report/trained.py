@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import make_folder, read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.measure.accuracy import held_out_images
@@ -61,7 +61,8 @@ class Training(Shown):
         return self.history
 
     def _title(self) -> str:
-        return f"{self.path.name}: {self.document['method']}, {self.document['epochs']} epochs"
+        epochs = counted(self.document["epochs"], "epoch")
+        return f"{self.path.name}: {self.document['method']}, {epochs}"
 
     def _facts(self) -> Iterable[Fact]:
         held = self.document["images"]["validation"]

@@ -158,7 +158,8 @@ class StabilitySettings(Settings):
     wide : float
         A second such share; 0: the mean part's share of the image.
     chance : int
-        How often a unit's places are shuffled across images for the chance level and p-values.
+        How often a unit's places are shuffled, across the images that excite it, for the chance
+        level and p-values.
     category : str
         A unit's category: that of the largest "mean" activation, or the paper's "minimum" of
         instability over categories.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.settings.place import portable, same_place
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Checkpoints:
             return "one checkpoint: there is nothing that it could be held against"
         lacking = [one.name for one in self.all if one.epoch is None]
         by = f"as given ({lacking[0]} says no epoch)" if lacking else "by the epoch in each file"
-        return f"{len(self.all)} checkpoints, in order {by}"
+        return f"{counted(len(self.all), 'checkpoint')}, in order {by}"
 
     def open(self, checkpoint: Checkpoint) -> Model:
         """Open one again, fed as the study's."""

@@ -2,6 +2,7 @@ import json
 import re
 import resource
 import signal
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import cnnlens
 from cnnlens.data.animals import make_animals
+from cnnlens.data.dataset import open_folder
 from tests.cli.runner import cnnlens as run
 
 
@@ -43,6 +45,9 @@ def test_methods_leave_what_every_command_opens(tmp_path, classes, method):
     assert document == json.loads((tmp_path / "new.json").read_text())
     assert document["method"] == method and document["epochs"] == 2
     assert document["accuracy"]["before"] is None  # nine outputs, two classes
+    names = open_folder(classes / "classes").image_categories
+    held = Counter(names[row] for row in document["held_out"]["images"])
+    assert document["accuracy"]["chance"] == max(held.values()) / held.total()
     own = {"icnn": {"filter_loss"}, "cgl": {"group_loss", "spatial_loss", "block_norm"}}
     assert {"epoch", "task_loss", "accuracy", "validation_accuracy"} <= set(document["history"][0])
     assert own.get(method, set()) <= set(document["history"][0])

@@ -118,6 +118,11 @@ def test_a_second_run_does_nothing_and_a_third_counts_other_parts(
     again = cnnlens("stability", "-w", space, "--no-page")
     assert again.code == 0 and "done before" in again.err and "instability" in again.out
     assert files(space / "stability") == before
+    summary = next((space / "stability").glob("*/summary.json"))  # as earlier versions wrote it
+    summary.write_text(re.sub(r',\s*"shuffled_among": "excited"', "", summary.read_text()))
+    assert "shuffled_among" not in summary.read_text()
+    assert "done before" not in cnnlens("stability", "-w", space, "--no-page").err
+    assert files(space / "stability") == before
     other = cnnlens(
         "stability", "-w", space, "--no-page", "--parts", "tail", "--merge-categories", "animal",
         "--json",

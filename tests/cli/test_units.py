@@ -45,7 +45,7 @@ def space(place: Path) -> Path:
         "-w", found, *SIZE, "--json", "--top", 5, "--bins", 4, "--per-bin", 2,
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "1 images are equal to earlier ones" in answer.err
+    assert "1 image equal to earlier ones" in answer.err
     (found / "printed.json").write_text(answer.out)
     return found
 

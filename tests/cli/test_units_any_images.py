@@ -169,7 +169,7 @@ def test_the_only_duplicate_of_a_class_counts_for_nothing(place: Path, tmp_path:
     shutil.copy(photos / "b" / "07.png", photos / "c" / "again.png")
     answer = units(place, "copy", photos, tmp_path / "w", "-l", "1", "--top", 30)
     assert answer.code == 0, answer.err
-    assert "1 images are equal to earlier ones" in answer.err
+    assert "1 image equal to earlier ones" in answer.err
     with h5py.File(tmp_path / "w" / "units" / "1" / "units.h5") as file:
         names = [name.decode() for name in file["images"]]
         listed = {names[row] for row in file["top"][()].ravel() if row >= 0}

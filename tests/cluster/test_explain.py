@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def test_filters_are_held_against_the_category_and_all_data(world: World) -> Non
         np.testing.assert_array_equal(evidence.peaks, mine[rows])
         assert evidence.share_below_data == share_below(mine, evidence.activation)
         assert evidence.top == tuple(np.argsort(-mine, kind="stable")[:5])
+
+
+@pytest.mark.parametrize("kept", [np.float16, np.float32])
+def test_an_image_of_the_data_is_equal_to_itself_whatever_the_rounding(kept: Any) -> None:
+    peaks = np.array([0, *np.geomspace(0.01, 200, 39)])  # each more than a thousandth from others
+    stored = np.random.default_rng(0).permutation(peaks).astype(kept)
+    for lower, peak in enumerate(peaks.tolist()):
+        for noise in (-1e-5, 0, 1e-5):  # of another batch size
+            assert share_below(stored, peak * (1 + noise)) == (lower + 0.5) / 40
 
 
 def test_the_source_is_read_twice_however_many_images_there_are(world: World) -> None:

@@ -193,6 +193,43 @@ def test_many_units_are_ranked_by_gradient_first(
     assert [c.units for c in guessed.curves] == [c.units for c in exact.curves]
 
 
+@pytest.mark.parametrize("exact", [2, 256])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_units_are_ranked_in_whatever_mode_the_caller_is(
+    data: Path, monkeypatch: pytest.MonkeyPatch, exact: int, mode: Any
+) -> None:
+    monkeypatch.setattr(ranked_units, "EXACT", exact)
+    model = opened(by_colour())
+    wanted = run(model, data, units=[0, 1, 2], top_k="1").summary()
+    with mode():
+        assert run(model, data, units=[0, 1, 2], top_k="1").summary() == wanted
+
+
+class Cut(Net):
+    """The same, whose classes depend on the first layer by more than gradients tell."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Let no gradient through."""
+        return super().forward(x) if not torch.is_grad_enabled() else self._cut(x)
+
+    def _cut(self, x: Tensor) -> Tensor:
+        x = self.act(self.conv(x)).detach()
+        return self.head(self.second(x).relu().mean((2, 3)))
+
+
+def test_a_cut_gradient_is_not_taken_for_a_layer_that_does_not_matter(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Cut()
+    net.load_state_dict(by_colour().state_dict())
+    model = opened(net)
+    wanted = run(opened(by_colour()), data, units=[0, 1, 2], top_k="1").summary()
+    assert run(model, data, units=[0, 1, 2], top_k="1").summary() == wanted
+    monkeypatch.setattr(ranked_units, "EXACT", 2)
+    with pytest.raises(CnnlensError, match=r"no gradient leads .* to act: .* cuts the gradient"):
+        run(model, data, units=[0, 1, 2], top_k="1")
+
+
 def test_directions_are_projected_out(data: Path) -> None:
     net = by_colour()
     model = opened(net)
@@ -291,5 +328,7 @@ def test_scores_are_those_before_a_softmax(
     for mine, theirs in zip(found.effects, wanted.effects, strict=True):
         assert mine.logit_change == pytest.approx(theirs.logit_change, abs=1e-5)
     assert [one.units for one in found.curves] == [one.units for one in wanted.curves]
-    with pytest.raises(CnnlensError, match="do not depend on 1"):
+    with pytest.raises(
+        CnnlensError, match=r"do not depend on 1|scores to 1: they do not depend on it"
+    ):
         run(model, data, layer="1", scores_at=at)

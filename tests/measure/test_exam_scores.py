@@ -80,3 +80,17 @@ def test_what_never_varies_says_nothing():
     assert Answers(np.zeros(60), TRUTH, TRUTH > 0, TRUTH > 1).is_constant
     assert Answers(VALUES, np.zeros(60), TRUTH > 1, VALUES > 1).is_constant
     assert not ANSWERS.is_constant
+
+
+def test_resamples_of_equal_values_have_no_correlation_whatever_the_value() -> None:
+    """Rounding leaves them a variance, by which they had one of 0: intervals reached down to it."""
+    random = np.random.default_rng(0)
+    for value in random.uniform(0, 5, 20):
+        values, truth = np.full(40, value), (random.random(40) < 0.4).astype(float)
+        values[3] = 9.0
+        weights = random.integers(0, 3, (30, 40))
+        weights[::2, 3], weights[1::2, 3] = 0, 1
+        found = scores(Answers(values, truth, truth > 0, values > 5), weights)[:, 0]
+        assert np.isnan(found[::2]).all()
+        drawn = [np.repeat(np.stack([values, truth]), w, axis=1) for w in weights[1::2]]
+        assert found[1::2] == pytest.approx([np.corrcoef(one)[0, 1] for one in drawn], abs=1e-9)

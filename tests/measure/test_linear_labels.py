@@ -31,7 +31,7 @@ def test_every_image_does_one_thing():
     assert sorted(together) == list(range(280))
     assert [len(PARTS.fit), len(PARTS.choose), len(PARTS.held)] == [112, 84, 84]
     assert (split(280, 0).fit == PARTS.fit).all() and (split(280, 1).fit != PARTS.fit).any()
-    with pytest.raises(CnnlensError, match="20 images are too few"):
+    with pytest.raises(CnnlensError, match="20 images: too few"):
         split(20, 0)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError
@@ -142,6 +144,42 @@ def test_one_category_has_no_selectivity_unless_there_are_negatives(planted):
     own, negative = maps.max((2, 3)), others.max((2, 3))
     wanted = [literal.roc_area(own[:, c], negative[:, c]) for c in range(2)]
     assert again.selectivity == pytest.approx(wanted, abs=1e-6) and wanted[0] > 0.99
+
+
+def half_silent(images: int, least: float, units: int, seed: int = 8) -> np.ndarray:
+    """Units (N, C, H, W) anywhere on the images that excite them, and silent on the others."""
+    random = np.random.default_rng(seed)
+    lit = random.uniform(size=(images, units)) < random.uniform(least, 0.9, units)
+    cells = random.integers(0, SIDE, (images, units, 2))
+    heights = np.where(lit, random.uniform(1, 2, (images, units)), 0)
+    return np.stack([peaked(cells[:, u], heights[:, u]) for u in range(units)], axis=1)
+
+
+def test_p_values_of_units_anywhere_are_uniform_though_they_are_often_silent():
+    data = things(parts=1, count=160)  # of which a hundred count: all of them excite the unit
+    maps = half_silent(160, 0.7, 150)
+    assert ((maps.max((2, 3)) > 0).sum(axis=0) >= 100).mean() > 0.6
+    found = measure(data, maps, StabilitySettings(chance=99))
+    assert kstest(found.p_value, "uniform").pvalue > 0.01
+
+
+def test_a_mostly_silent_units_p_value_is_the_literal_one():
+    data, maps = things(parts=1), half_silent(60, 0.1, 3)
+    found = measure(data, maps, StabilitySettings(chance=400))
+    centres, deal = (data.centres * SIZE[0]).tolist(), random.Random(0)
+    for unit in range(3):
+        flat = maps[:, unit].reshape(60, -1)
+        peaks = [(2 + STRIDE * (k // SIDE), 2 + STRIDE * (k % SIDE)) for k in flat.argmax(1)]
+        wanted = literal.p_value(peaks, flat.max(1).tolist(), centres, SIZE, 250, deal)
+        assert found.p_value[unit] == pytest.approx(wanted, abs=0.12)  # 3 σ of both's shuffles
+
+
+def test_a_unit_that_one_image_excites_has_nothing_to_shuffle():
+    data = things(parts=1)
+    maps = np.zeros((60, 1, SIDE, SIDE))
+    maps[7, 0, 5, 9] = 1
+    assert measure(data, maps).p_value[0] == 1
+    assert np.isnan(measure(data, maps, StabilitySettings(chance=0)).p_value[0])
 
 
 @pytest.mark.parametrize("categories", [1, 3])

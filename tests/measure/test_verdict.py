@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cnnlens.measure.comparison import Estimate, difference
+from cnnlens.measure.comparison import Estimate, chance_apart, difference
 from cnnlens.measure.quantities import QUANTITIES
 from cnnlens.measure.verdict import at_chance, conclude, unlike_training
 from cnnlens.settings import CompareSettings
@@ -63,6 +63,22 @@ def test_lower_is_better_where_it_is():
     assert found["verdict"][0].startswith("new is better than old at location instability")
 
 
+@pytest.mark.parametrize(
+    ("by_chance", "said"),
+    [
+        (5.0, "do not differ beyond the noise"),
+        (-5.0, "is better than old at detectors (9 against 3, by chance 2 against 7)"),
+        (12.0, "is worse than old at detectors (9 against 3, by chance 19 against 7)"),
+        (None, "is better than old at detectors (9 against 3),"),
+    ],
+)
+def test_what_counts_is_the_difference_beyond_chance(by_chance: float | None, said: str):
+    known, other = (None, 2.0) if by_chance is None else (7.0, 7 + by_chance)
+    apart = {**entry(6, 2, 10), "chance": chance_apart(known, other)}
+    found = concluded(c=layer(detectors=(entry(3, 1, 5, known), entry(9, 6, 12, other), apart)))
+    assert said in found["verdict"][0]
+
+
 def test_nothing_beyond_the_noise_is_said():
     same = (entry(0.6, 0.5, 0.7), entry(0.61, 0.5, 0.7), entry(0.01, -0.1, 0.1))
     (said,) = concluded(c=layer(selectivity=same))["verdict"]
@@ -95,9 +111,12 @@ def test_a_network_at_chance_and_dead_outputs_are_warned_of():
         c=layer(dead_units=(entry(0, 0, 0), entry(5, 3, 7), None)),
     )
     warnings = "\n".join(found["warnings"])
-    assert "new classifies no better than chance (accuracy 0.100, guessing 0.100)" in warnings
+    assert (
+        "new classifies no better than chance (accuracy 0.100, always the most frequent class "
+        "0.100)" in warnings
+    )
     assert "old" not in warnings
-    assert "4 outputs of new give the same score" in warnings
+    assert "4 dead outputs of new: the same score" in warnings
     assert "5 of 9 units of c are dead in new" in warnings
     assert found["accuracy_differences"][0]["interval"][1] < -0.7
 

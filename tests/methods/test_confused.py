@@ -25,6 +25,7 @@ from cnnlens.report.confusion_files import confusions
 from cnnlens.settings import RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 COLOURS = ("blue", "green", "red")
 
@@ -128,11 +129,25 @@ def test_only_the_confusion_is_made_where_it_is_asked_for(tmp_path: Path, photos
     assert not (tmp_path / "ws" / "cluster" / "maps" / "summary.json").exists()
 
 
+def test_strangers_that_are_of_its_classes_are_no_strangers(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, settings = build(Outliers, {"data": photos, "layer": "maps", "noise": 0})
+    for names, known in ((["Red", "x", "blue"], ["blue", "red"]), (["x", "y", "z"], [])):
+        one = Outliers(study(tmp_path, network(names)), asked, settings)
+        one.study.voice = Voice()
+        one.resolve()
+        assert one.known == known
+        said = capsys.readouterr().err
+        assert ("blue, red: folders of" in said) == bool(known) == ("called after classes" in said)
+
+
 def test_the_strangers_it_is_surest_of_come_first(tmp_path: Path, photos: Path) -> None:
     asked, settings = build(Outliers, {"data": photos, "layer": "maps", "noise": 0})
     carry_out(Outliers(study(tmp_path, network()), asked, settings))
-    found = json.loads((tmp_path / "ws" / "outliers" / "outliers.json").read_text())["surest"]
-    assert len(found) == 12
+    document = json.loads((tmp_path / "ws" / "outliers" / "outliers.json").read_text())
+    found, known = document["surest"], sorted(path.name for path in photos.iterdir())
+    assert len(found) == 12 and document["known"] == known
     shares = []
     for one in found:
         pixels = np.asarray(Image.open(photos / one["image"])).mean((0, 1)) / 255  # red first

@@ -123,6 +123,21 @@ def test_other_data_of_the_same_pictures_make_it_anew(world: Path) -> None:
     assert "made before" not in run(world, *words, "-d", world / "copy").err
 
 
+def test_another_type_of_the_store_that_ranks_the_images_makes_it_anew(world: Path) -> None:
+    """The last layer has no store: it is asked of the network, and its picture stays."""
+    words = ["-f", "conv2:0", "-f", "conv1:0", "-d", world / "photos", "--top", 2]
+    store = ["extract", f"{world / 'nets.py'}:rgb", *SIZE, "-w", world / "space"]
+    store += ["-d", world / "photos", "-l", "conv2", "--no-units"]
+    assert run(world, *words).code == 0
+    assert cnnlens(*store, "--dtype", "float32").code == 0
+    assert run(world, *words).err.count("made before") == 2  # the same numbers
+    assert cnnlens(*store, "--dtype", "float16", "--force").code == 0
+    answer = run(world, *words)
+    assert answer.code == 0 and answer.err.count("made before") == 1
+    assert read(world)["pictures"][0]["made_from"]["dtype"] == "float16"
+    assert run(world, *words).err.count("made before") == 2
+
+
 @pytest.mark.parametrize("change", ["content", "another", "one more", "--top"])
 def test_given_images_make_it_anew_where_they_differ(world: Path, change: str) -> None:
     words = ["-f", "conv2:0", "-i", world / "photos/a/cat.png"]

@@ -131,7 +131,7 @@ def test_too_few_images_held_out_are_said_and_all_are_measured(
     one.study.voice = Voice()
     one.resolve()
     assert len(one.images.paths) == 120
-    assert "the 6 images that fine-tuning held out are too few" in capsys.readouterr().err
+    assert "fine-tuning held out 6 images, too few" in capsys.readouterr().err
     carry_out(method(Stability, tmp_path, "new.pt", layer=("conv2",), chance=0, top=0))
     one = method(Stability, tmp_path, "new.pt", layer=("conv2",))
     one.resolve()

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
         assert [list(term) for term in unit.terms] == json.loads(row["terms"])
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["images"] == 54 and summary["concepts"] == 9 and summary["from"] == "classes"
-    assert summary["mean_score"] == pytest.approx(np.nan_to_num(found.column("score")).mean())
+    assert summary["mean_score"] == pytest.approx(np.nanmean(found.column("score")))
+    assert found.means == {key: summary[key] for key in found.means}
+    scores = [replace(unit, score=None) if unit.unit else unit for unit in found.units]
+    assert replace(found, units=scores).of_scored == " of the 1 of 64 units that have one"
 
 
 def test_groups_of_a_file_or_a_tree_are_among_the_names(world: Path) -> None:
@@ -187,5 +191,5 @@ def test_few_images_are_refused_with_a_way_out(world: Path) -> None:
             shutil.rmtree(folder)
     words = ("label", world / "net.pt", "-d", world / "kinds", "-w", world / "new", "-l", "conv1")
     said = cnnlens(*words)
-    assert said.code == 1 and "12 images are too few" in said.error and "32 or more" in said.err
+    assert said.code == 1 and "12 images: too few" in said.error and "32 or more" in said.err
     assert not (world / "new" / "activations").exists()  # that is said before the network runs

@@ -254,7 +254,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Mapping[str, Any]], str]] = {
     "no words": (lambda w: {"encoder": f"{w}/towers.py:towers"}, "compares images with words"),
     "classes": (lambda w: {"from_": "classes"}, "--words is for --from text"),
     "template": (lambda w: {"template": ("a",)}, r"--template 'a' has no \{\}"),
-    "one word": (lambda w: written(w, "words.txt", "red\nred\n"), "holds 1 words"),
+    "one word": (lambda w: written(w, "words.txt", "red\nred\n"), "holds 1 word"),
     "fails": (lambda w: written(w, "towers.py", FAILS), "failed on 5 images: ZeroDivisionError"),
     "lengths": (lambda w: written(w, "towers.py", OTHER), "gives 2 numbers of an image, 1 of a"),
     "zero": (lambda w: written(w, "towers.py", ZERO), "54 of 54 vectors have no direction"),

@@ -319,7 +319,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     edit(tmp_path / "f" / "config.json", architectures=["ResNetModel"])
     opened = open_folder(tmp_path / "f")
     assert "classifier.1.bias" in opened.stripped[0]
-    assert any("2 tensors are left out" in note for note in opened.notes)
+    assert any("2 tensors left out" in note for note in opened.notes)
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(opened.net(x), net.resnet(x).pooler_output.flatten(1), atol=1e-5)

@@ -24,6 +24,19 @@ def instability(peaks, scores, centres, size, top=100, fewest=10):
     return statistics.mean(v for v in per_part if not math.isnan(v)), per_part
 
 
+def p_value(peaks, scores, centres, size, shuffles, random):
+    """Of one unit: how often its places, dealt anew to the images above 0, are as steady."""
+    value, _ = instability(peaks, scores, centres, size)
+    lit = [i for i in range(len(peaks)) if scores[i] > 0]
+    hits = 1
+    for _ in range(shuffles):
+        dealt = list(peaks)
+        for to, of in zip(lit, random.sample(lit, len(lit)), strict=True):
+            dealt[to] = peaks[of]
+        hits += instability(dealt, scores, centres, size)[0] <= value + 1e-12
+    return hits / (1 + shuffles)
+
+
 def association(masks, parts):
     """One unit, one part: masks and part masks of all images, nested lists of bools."""
     fits = shown = lit = 0

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from cnnlens.report.figures.explained import predicted, step, turned
+from cnnlens.cluster.decision_path import DecisionPath, Explanation, Split
+from cnnlens.cluster.filters import FilterTree
+from cnnlens.report.figures.explained import draw_explained, predicted, step, turned
 
 FOUND: dict[str, Any] = {
     "class": 1, "class_name": "dog", "probability": 0.7,
@@ -65,3 +68,21 @@ def test_a_step_is_said_in_sentences() -> None:
 )
 def test_far_strengths_turn_nothing(turn: Any, easiest: Any, said: str) -> None:
     assert said in list(step({**SPLIT, "turn": turn, "easiest": easiest}, "dog"))[-1]
+
+
+def test_steps_bear_their_numbers_on_the_path_though_some_are_left_out() -> None:
+    # ten merges: the first two of the path set one image apart, the last eight are halves
+    pairs = [[2 * n, 2 * n + 1] for n in range(4)]  # 11 to 14
+    pairs += [[11, 12], [13, 14], [15, 16], [17, 8], [18, 9], [19, 10]]
+    none = np.zeros(10, np.int64)
+    tree = FilterTree(np.arange(11), np.array(pairs), np.zeros(10), none, none, none[:0])
+    path = DecisionPath(tuple(Split(m, 5, 0.25, 0.5, 0, 1) for m in (9, 8, *[6] * 8)), 0, 0.1)
+    found = Explanation(None, "dog", tree, path, (None,) * 10, 0)
+    split = {k: v for k, v in SPLIT.items() if k != "activation"}
+    about = {**FOUND, "class": None, "right": None, "layer": "conv5", "path": [split] * 10}
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    drawn = draw_explained(
+        found, about, pixels, "a.png", lambda row, side: np.zeros((side, side, 3), np.uint8), {}
+    )
+    steps = [words.split(".")[0] for words, _ in drawn.info["apart"] if ". unit 5" in words]
+    assert steps == [str(number) for number in range(3, 11)]

@@ -36,7 +36,7 @@ from cnnlens.data.imports.source import (
     stacked,
 )
 from cnnlens.data.tables import LARGEST_SIDE
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 
 _PARTS = ("part", "parts")  # supercategories whose categories are parts
 _REST = "other"  # in COCO's files of stuff the union of all things, which is no stuff
@@ -170,13 +170,16 @@ def _numbers(files: Sequence[_File], supercategories: bool) -> dict[str, dict[in
 
 
 def _notes(files: Sequence[_File]) -> list[str]:
-    notes = [f"{one.path.name}: {one.masks} masks on {len(one.images)} images" for one in files]
+    notes = [
+        f"{one.path.name}: {counted(one.masks, 'mask')} on {counted(len(one.images), 'image')}"
+        for one in files
+    ]
     if crowds := sum(one.crowds for one in files):
         notes.append(f"{crowds} crowd regions count as what they are crowds of")
     if boxes := sum(one.boxes for one in files):
         notes.append(f"{boxes} annotations have no mask: they count as nothing")
     if lost := sum(len(one.places.keys() - one.images.keys()) for one in files):
-        notes.append(f"annotations of {lost} images that no file lists: passed over")
+        notes.append(f"annotations of {counted(lost, 'image')} that no file lists: passed over")
     return notes
 
 

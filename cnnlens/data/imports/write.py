@@ -31,7 +31,7 @@ from cnnlens.data.imports.source import (
     safe_names,
 )
 from cnnlens.data.tables import FIXED, LARGEST_SIDE, Cells, Numbers, Tally, save_plane, shares
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import write_json
 from cnnlens.files.tables import write_csv
 
@@ -168,7 +168,7 @@ def _odd_notes(odd: Counter[str]) -> list[str]:
     if not odd:
         return []
     most = sorted(odd.items(), key=lambda one: (-one[1], one[0]))
-    named = ", ".join(f"{what} ({count} images)" for what, count in most[:NAMED])
+    named = ", ".join(f"{what} ({counted(count, 'image')})" for what, count in most[:NAMED])
     more = f" and {len(most) - NAMED} more" if len(most) > NAMED else ""
     return [f"without a name, so that it counts as nothing: {named}{more}"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.model.architectures import Opened
 from cnnlens.model.preprocess import Preprocess
 
@@ -114,7 +114,9 @@ def open_transformers(
         source=json.dumps(_computing(config), sort_keys=True),
         notes=_notes(path, whole, classes, headless, beside, said),
         classes_source="config.json" if classes else "",
-        stripped=[f"{len(beside)} tensors left out ({', '.join(beside[:3])})"] if beside else [],
+        stripped=[f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
+        if beside
+        else [],
         assumed=[said] if settings.source == "assumed" else [],
     )
 
@@ -141,7 +143,7 @@ def _notes(
     if headless:
         notes.append("it has no classifier: its outputs are features, not classes")
     if beside:
-        notes.append(f"{len(beside)} tensors are left out: {', '.join(beside[:3])}")
+        notes.append(f"{counted(len(beside), 'tensor')} left out: {', '.join(beside[:3])}")
     return notes
 
 

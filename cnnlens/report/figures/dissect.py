@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import counted
 from cnnlens.files import atomic
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.comparison import MARKS
@@ -287,6 +288,6 @@ def told_of(summary: Mapping[str, Any]) -> dict[str, str]:
         "data": f"on {Path(data_name(summary)).name}",
         "quantile": "" if quantile is None else f"highest {100 * quantile:g} %",
         "min_iou": f"IoU from {summary.get('min_iou', 0.04)}",
-        "shuffles": f"{shuffles} shuffles" if shuffles else "",
+        "shuffles": counted(shuffles, "shuffle") if shuffles else "",
         "compat": f"as {settings['compat']}" if settings.get("compat") else "",
     }

@@ -169,10 +169,7 @@ def draw_explained(
     last_seen = "where it ends: itself" if itself else f"its likest of {found.category}"
     seen.append(_tile(as_seen(found.leaf, _TILE), last_seen))
     chosen = found.path.main_splits(found.tree)
-    steps = [
-        _step(found, about, number, place, as_seen, optimized)
-        for place, number in enumerate(chosen, 1)
-    ]
+    steps = [_step(found, about, number, as_seen, optimized) for number in chosen]
     layer, made = about["layer"], any(found.path.splits[n].filter in optimized for n in chosen)
     way = f"Its way down the units of {layer}, as they part the images of {found.category}"
     key = (
@@ -180,7 +177,8 @@ def draw_explained(
         "that excite it most" + (", and one made to" if made else "")
     )
     more = len(found.path.splits) - len(chosen)
-    last: list[Part] = [Text(f"{more} further steps stand in the JSON", 12, 20)] if more else []
+    rest = "1 further step stands" if more == 1 else f"{more} further steps stand"
+    last: list[Part] = [Text(f"{rest} in the JSON", 12, 20)] if more else []
     under: list[Part] = [
         Drawing(0, 12),
         Text(way, 14, 21, bold=True),
@@ -228,12 +226,11 @@ def _step(
     found: Explanation,
     about: Mapping[str, Any],
     number: int,
-    place: int,
     as_seen: Callable[[int, int], np.ndarray],
     optimized: Mapping[int, Path],
 ) -> Part:
     """Draw one split: its unit, the image among the category's, what excites the unit."""
-    split, evidence = about["path"][number], found.evidence[number]
+    split, evidence, place = about["path"][number], found.evidence[number], number + 1
     unit = found.path.splits[number].filter
     name, said = unit_name(unit, split.get("detects")), list(step(split, found.category))
     words = [w for line in said for w in _words(line)]
