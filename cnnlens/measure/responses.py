@@ -89,6 +89,8 @@ class Responses:
         (C, b) int64, all values; (C, b + 1) float64.
     categories : tuple of str
         Of the data; empty where it has none.
+    category_counts : numpy.ndarray
+        (K,) int64: how many of all images are of each category.
     category : numpy.ndarray
         (C,) int64, by number; -1 where there are none.
     category_images : numpy.ndarray
@@ -130,6 +132,7 @@ class Responses:
     histogram: np.ndarray
     edges: np.ndarray
     categories: tuple[str, ...]
+    category_counts: np.ndarray
     category: np.ndarray
     category_images: np.ndarray
     category_share: np.ndarray
@@ -187,6 +190,7 @@ class Responses:
             "density": float(self.density.mean()),
             "class_selectivity": _mean(self.class_selectivity),
             "categories": list(self.categories),
+            "category_counts": self.category_counts.tolist(),
             "compared_with": list(self.layers),
             "repeated_images": len(self.repeated),
             "settings": self.settings.as_dict(),

@@ -197,9 +197,8 @@ def _responses(
         best, best_peak = strongest(peaks, sweep.positive / values)
         near = alike.result()
     top = first[:, : settings.top]
-    kinds = _categories(
-        first[:, :AMONG], labels[sweep.positions] if categories else labels, len(categories)
-    )
+    own = labels[sweep.positions] if categories else labels
+    kinds = _categories(first[:, :AMONG], own, len(categories))
     every = np.arange(peaks.shape[1])[:, None]
     return Responses(
         settings=settings,
@@ -222,6 +221,7 @@ def _responses(
         histogram=sweep.histogram,
         edges=sweep.edges,
         categories=categories,
+        category_counts=np.bincount(own, minlength=len(categories))[: len(categories)],
         category=kinds[0],
         category_images=kinds[1],
         category_share=kinds[2],

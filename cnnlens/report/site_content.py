@@ -21,7 +21,7 @@ from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_page import UnitLayer, UnitPage
 
 BEST = 21  # units of a layer that the index shows: whole rows of seven, or of three
-MOST = 0.5  # of its highest peaks, from where on a class stands for a unit
+MOST = 0.5  # from where on a class stands for a unit: of its highest peaks, beyond chance
 FIRING = 8  # units of a layer that an image's page shows
 
 
@@ -56,7 +56,9 @@ class SiteUnit:
         """Whether `what` stands for the unit: a sure label, or a class that most of its have."""
         label, classes = self.page.label, self.page.classes
         share = (classes.share or 0.0) if classes else 0.0
-        return bool(self.what) and ((label is not None and label.is_sure) or share >= MOST)
+        chance = (classes.chance or 0.0) if classes else 0.0
+        most = share >= chance + MOST * (1 - chance)
+        return bool(self.what) and ((label is not None and label.is_sure) or most)
 
     @property
     def figure(self) -> str:

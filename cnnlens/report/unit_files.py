@@ -58,6 +58,8 @@ class Unit(UnitResponse, Shown):
     makeup : list of (str, int)
         Its classes: how many of its 100 highest peaks are on images of each, the most first; empty
         where there are none.
+    shares : mapping of str to float
+        Every category's share of all images; empty where that is not known.
     neighbours : list of (str, int, float)
         Units that respond alike: layer, unit, correlation.
     histogram : Histogram
@@ -70,9 +72,15 @@ class Unit(UnitResponse, Shown):
     bottom: list[Seen]
     bins: list[Bin]
     makeup: list[tuple[str, int]]
+    shares: Mapping[str, float]
     neighbours: list[tuple[str, int, float]]
     histogram: Histogram
     folder: Path
+
+    @property
+    def chance(self) -> float | None:
+        """The share of its category among all images; None where that is not known."""
+        return self.shares.get(self.category)
 
     @property
     def words(self) -> str:
@@ -81,12 +89,18 @@ class Unit(UnitResponse, Shown):
             return f"unit {self.unit}: dead, never above 0"
         said = [f"unit {self.unit}: peak {self.peak_max:.3g}", f"{self.density:.1%} above 0"]
         if self.category:
-            said.append(f"{self.category} in {self.category_share:.0%} of its top images")
+            said.append(share_said(self.category, self.category_share, self.chance))
         return ", ".join(said)
 
     def table(self) -> list[dict[str, Any]]:
         """Give its row of ``units.csv``."""
         return [cells(self)]
+
+
+def share_said(category: str, share: float | None, chance: float | None) -> str:
+    """Say how many of its top images a category takes, beside how many of all images it takes."""
+    beside = "" if chance is None else f" ({chance:.0%} of all)"
+    return f"{category} in {share or 0:.0%} of its top images{beside}"
 
 
 def cells(unit: UnitResponse) -> dict[str, Any]:
@@ -171,11 +185,19 @@ def read_units(folder: Path) -> UnitsResult:
     with reading(folder / "summary.json", _REDO):
         view = View.of(summary)
     files, looked = _pictured(folder, len(images), count)
-    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays, categories)
+    shares = _shares(categories, summary.get("category_counts"))
+    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays, categories, shares)
     units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     return UnitsResult(name, folder, summary, units, images, arrays, files, looked)
+
+
+def _shares(categories: Sequence[str], counts: Any) -> dict[str, float]:
+    """Give every category's share of all images; empty where an earlier version did not count."""
+    if not isinstance(counts, list) or len(counts) != len(categories) or not sum(counts):
+        return {}
+    return {name: count / sum(counts) for name, count in zip(categories, counts, strict=True)}
 
 
 def _texts(stored: h5py.File, name: str) -> list[str]:
@@ -212,6 +234,7 @@ class _Layer:
     view: View | None
     arrays: Mapping[str, np.ndarray]
     categories: Sequence[str]
+    shares: Mapping[str, float]
 
     def more(self, unit: int) -> dict[str, Any]:
         """Give what is known of a unit beside its row of ``units.csv``."""
@@ -225,6 +248,7 @@ class _Layer:
             "bottom": self._seen(here["bottom"], here["bottom_position"]),
             "bins": list(self._bins(here)),
             "makeup": list(self._makeup(here.get("category_images"))),
+            "shares": self.shares,
             "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
             "histogram": Histogram(here["histogram"], here["edges"]),
             "folder": self.folder,

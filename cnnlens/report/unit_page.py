@@ -22,7 +22,7 @@ from cnnlens.report.dissect_files import read_dissections
 from cnnlens.report.dissect_result import DissectResult
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.unit_facts import Attached, Label, attached_of, facts_of, healthy, label_of
-from cnnlens.report.unit_files import Bin, UnitsResult, read_all_units
+from cnnlens.report.unit_files import Bin, UnitsResult, read_all_units, share_said
 from cnnlens.report.unit_names import Name, effects_of, names_of
 
 
@@ -36,6 +36,7 @@ class Classes:
     selectivity: float | None
     #: how many of its highest peaks are on images of each, the most first
     makeup: Sequence[tuple[str, int]] = ()
+    chance: float | None = None  #: the most frequent one's share of all images
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class UnitPage:
             peak = f"{self.peak:,.0f}" if self.peak >= 1000 else f"{self.peak:.3g}"
             said.append(f"peak {peak}, {self.density or 0:.1%} above 0")
         if self.classes and self.classes.most and self.classes.share:
-            said.append(f"{self.classes.most} in {self.classes.share:.0%} of its top images")
+            said.append(share_said(self.classes.most, self.classes.share, self.classes.chance))
         return "; ".join(said)
 
     def as_dict(self) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def _responding(unit: Any, layer: Any) -> dict[str, Any]:
     classes = None
     if unit.category and not unit.dead:
         numbers = unit.category_share, unit.category_entropy, unit.class_selectivity
-        classes = Classes(unit.category, *numbers, unit.makeup)
+        classes = Classes(unit.category, *numbers, unit.makeup, unit.chance)
     return {
         "dead": unit.dead,
         "data": Path(data_name(layer.summary)).name,

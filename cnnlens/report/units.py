@@ -146,6 +146,7 @@ def _listing(pages: Sequence[UnitPage], index: dict[str, int], wide: int) -> dic
         "mean": [_short(page.mean) for page in pages],
         "class": [one and one.most for one in classes],
         "share": [one and _short(one.share) for one in classes],
+        "chance": [one and _short(one.chance) for one in classes],
         "entropy": [one and _short(one.entropy) for one in classes],
         "selectivity": [one and _short(one.selectivity) for one in classes],
         "top": [_places(page.top[:SHOWN], index, wide) for page in pages],

@@ -71,7 +71,7 @@ def respond(workspace: Path, photos: ImageSet, layer: str = "conv5", fields: Any
     write_tables(folder, found, photos.paths)
     write_pictured(folder, found, files)
     axes = [[f.start, f.stride, f.size, f.whole] for f in fields]
-    summary = {"layer": layer, "data": {"name": "photos"}, "dead_units": 1,
+    summary = {**found.summary(), "layer": layer, "data": {"name": "photos"}, "dead_units": 1,
                "seen": {"size": PREPROCESS.size, "axes": axes}}  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
 
@@ -117,6 +117,25 @@ def test_an_image_that_is_gone_is_grey_and_a_folder_that_is_gone_an_error(tmp_pa
     assert (plane_seen(ImageSet(tmp_path, ("a.png",)), 0, settings) == 128).all()
     with pytest.raises(CnnlensError, match="away is gone since the command began"):
         plane_seen(ImageSet(tmp_path / "away", ("a.png",)), 0, settings)
+
+
+def test_the_share_of_a_class_stands_beside_its_share_of_all_images(
+    photos: ImageSet, tmp_path: Path
+) -> None:
+    more = ImageSet(photos.root, photos.paths, "classes", tuple("abbbba"))
+    respond(tmp_path / "ws", more)
+    folder = tmp_path / "ws" / "units" / "conv5"
+    unit = read_units(folder).units[0]
+    # of six images all are among the highest 100: the share is what chance gives
+    assert unit.category == "b" and unit.category_share == unit.chance == pytest.approx(4 / 6)
+    assert unit.words.endswith("b in 67% of its top images (67% of all)")
+    found: Any = section(tmp_path / "ws")
+    assert found.parts[0].data["layers"][0]["responses"]["chance"][0] == pytest.approx(4 / 6, 1e-3)
+
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["category_counts"]  # as an earlier version wrote it
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert read_units(folder).units[0].words.endswith("b in 67% of its top images")
 
 
 def test_the_section_says_what_is_known(workspace: Path) -> None:

@@ -44,7 +44,7 @@ function unitFacts(unit, known) {
   if (unit.row === null) return [label, dead, names, more];
   if (unit.dead) return [label, h("p", { class: "sub" }, fact("", strong("dead")), fact("", `never above 0 on ${plural(unit.layer.measured, "image")}`)), more];
   return [label, dead, h("p", { class: "sub" },
-    unit.class === null ? null : fact("", strong(h("span", { class: "name" }, unit.class)), ` in ${share(unit.share)} of its highest peaks`),
+    unit.class === null ? null : fact("", strong(h("span", { class: "name" }, unit.class)), ` in ${share(unit.share)} of its highest peaks`, unit.chance === null || unit.chance === undefined ? "" : `, ${share(unit.chance)} of all images`),
     fact("highest peak", strong(short(unit.peak))),
     fact("above 0", strong(share(unit.density))),
     fact("mean", short(unit.mean)),

@@ -27,7 +27,7 @@ class UnitLayer {
   }
 
   unit(number) {
-    if (!this.unitOf.has(number)) this.unitOf.set(number, { layer: this, unit: number, row: null, found: null, peak: null, density: null, class: null, selectivity: null, share: null, dead: 0, top: [] });
+    if (!this.unitOf.has(number)) this.unitOf.set(number, { layer: this, unit: number, row: null, found: null, peak: null, density: null, class: null, selectivity: null, share: null, chance: null, dead: 0, top: [] });
     return this.unitOf.get(number);
   }
 
