@@ -20,8 +20,7 @@ import torch
 from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.vectors import Groups, MapSource
-from cnnlens.measure.confusion import before_softmax
-from cnnlens.model.classes import class_bias, class_name
+from cnnlens.model.classes import before_softmax, class_bias, class_name
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings

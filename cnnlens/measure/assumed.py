@@ -20,9 +20,8 @@ from cnnlens.activations.sources import Forward
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.measure.confusion import before_softmax
 from cnnlens.model.class_order import check_order, chosen, judge
-from cnnlens.model.classes import class_scores, count_scores
+from cnnlens.model.classes import before_softmax, class_scores, count_scores
 from cnnlens.model.matching import NAMES, Reading, in_order, readings, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess

@@ -14,7 +14,7 @@ import numpy as np
 from cnnlens.data.dataset import ImageSet
 from cnnlens.measure.accuracy import classes_of, scores_steps
 from cnnlens.measure.comparison import share
-from cnnlens.model.classes import class_name
+from cnnlens.model.classes import before_softmax, class_name
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
@@ -140,31 +140,6 @@ def confuse(
             mistakes.append(Mistake(int(rows[place]), category, name, *both))
     mistakes.sort(key=lambda one: (-one.probability, one.row))
     return Confusion(names, counts, tuple(mistakes))
-
-
-_NEAR = 5e-3  # of a sum of probabilities in half precision
-
-
-def before_softmax(scores: np.ndarray) -> np.ndarray:
-    """Give scores whose softmax are a network's probabilities.
-
-    Parameters
-    ----------
-    scores : numpy.ndarray
-        (N, K) as the network returns them.
-
-    Returns
-    -------
-    numpy.ndarray
-        Their logarithms where all rows are probabilities: it ends in a softmax itself, and another
-        one would make all classes nearly as likely. Else as they are.
-    """
-    ends = scores.shape[1] > 1 and bool((scores >= 0).all())
-    if not ends or np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max(initial=0) > _NEAR:
-        return scores
-    with np.errstate(divide="ignore"):  # what is impossible stays so
-        logs: np.ndarray = np.log(scores, dtype=np.float64)
-    return logs
 
 
 def probabilities(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:

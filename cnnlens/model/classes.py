@@ -230,3 +230,28 @@ def probe_names(model: Model, *_: object) -> list[str]:
     if model.has_assumed_classes:
         return [f"names of classes are {model.classes_source}"]
     return [] if model.classes else ["classes have no names, only numbers (--classes FILE)"]
+
+
+_NEAR = 5e-3  # of a sum of probabilities in half precision
+
+
+def before_softmax(scores: np.ndarray) -> np.ndarray:
+    """Give scores whose softmax are a network's probabilities.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (N, K) as the network returns them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Their logarithms where all rows are probabilities: it ends in a softmax itself, and another
+        one would make all classes nearly as likely. Else as they are.
+    """
+    ends = scores.shape[1] > 1 and bool((scores >= 0).all())
+    if not ends or np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max(initial=0) > _NEAR:
+        return scores
+    with np.errstate(divide="ignore"):  # what is impossible stays so
+        logs: np.ndarray = np.log(scores, dtype=np.float64)
+    return logs

@@ -85,12 +85,15 @@ class Outline:
         Shapes of what its layers allocate, in that order, as far as it was built.
     tensors : mapping
         Names and shapes of its state dict, where it was built to its end.
+    watched : bool
+        Whether `layers` are all of them: who builds it for its names alone sees none.
     stem : str
         The weight of its first convolution; empty where it has none.
     """
 
     layers: list[tuple[int, ...]] = field(default_factory=list)
     tensors: Shapes = field(default_factory=dict)
+    watched: bool = False
     stem: str = ""
 
     def complete(self, net: nn.Module) -> None:
@@ -120,13 +123,11 @@ def outline(
     if watch is not None:
         for shape in found.layers:
             watch.see(shape)
-    if not found.tensors:
-        built = (
-            skeleton(architecture, options)
-            if watch is None
-            else _watched(architecture, options, watch, found.layers)
-        )
-        found.complete(built)
+        if not found.watched:
+            found.complete(_watched(architecture, options, watch, found.layers))
+            found.watched = True
+    elif not found.tensors:
+        found.complete(skeleton(architecture, options))
     return found
 
 

@@ -169,8 +169,8 @@ def test_unions_overlaps_splits_and_images_of_nothing(two_splits: Path, tmp_path
     assert summary["images"] == 3
     assert summary["skipped"] == [{"image": "gone.jpg", "reason": "missing"}]
     said = " ".join(summary["notes"])
-    assert "1 crowd regions" in said and "1 annotations have no mask" in said
-    assert "1 images that no file lists" in said
+    assert "1 crowd region: " in said and "1 annotation without a mask" in said
+    assert "1 image that no file lists" in said
     assert json.loads((out / "import.json").read_text()) == summary
     assert check(out).ok and check(out).notes == ()
 

@@ -107,7 +107,7 @@ def test_a_labelmap_of_an_annotation_tool(tmp_path: Path) -> None:
     masks = objects(tmp_path / "out", "a.jpg")
     np.testing.assert_array_equal(masks["leaf"], LEFT)
     np.testing.assert_array_equal(masks["stem"], RIGHT)
-    assert any("colour 1,2,3 (1 images)" in note for note in summary["notes"])
+    assert any("colour 1,2,3 (1 image)" in note for note in summary["notes"])
 
 
 def test_several_years_and_other_folders(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_what_has_no_name_counts_as_nothing_and_is_said(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("1 one\n9: nine\n")
     summary = import_data("masks", root, tmp_path / "out", names=names)
-    assert any("value 7 (1 images)" in note for note in summary["notes"])
+    assert any("value 7 (1 image)" in note for note in summary["notes"])
     assert "255" not in " ".join(summary["notes"])
     np.testing.assert_array_equal(objects(tmp_path / "out", "b.jpg")["nine"], LEFT)
 

@@ -6,7 +6,8 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
 from cnnlens.cluster.outliers import predicted_as
-from cnnlens.measure.confusion import OTHER, before_softmax, confuse, probabilities, summary
+from cnnlens.measure.confusion import OTHER, confuse, probabilities, summary
+from cnnlens.model.classes import before_softmax
 
 
 def made(seed: int = 0, outputs: int = 4) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -46,7 +46,7 @@ def filled(net: nn.Module, seed: int = 0) -> nn.Module:
                 scale = 0.1 if p.ndim == 1 else math.sqrt(2 / fan_in)
                 p.copy_(scale * torch.randn(p.shape, generator=generator))
         for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1, generator=generator)
                 module.running_var.uniform_(0.5, 1.5, generator=generator)
             if hasattr(module, "define_relative_position_index"):

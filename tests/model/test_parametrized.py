@@ -54,7 +54,7 @@ def test_the_weight_is_what_the_network_computes_with(way: str, transposed: bool
     net = nn.Sequential(conv, nn.BatchNorm2d(5))
     WAYS[way](net[0])
     state, lines = whole_weights(trained(net).state_dict())
-    assert lines == [f"{way.partition(',')[0]} of 1 tensors is computed"]
+    assert lines == [f"{way.partition(',')[0]} of 1 tensor is computed"]
     plain = nn.Sequential(type(conv)(3, 5, 3), nn.BatchNorm2d(5))
     assert state.keys() == plain.state_dict().keys()
     plain.load_state_dict(state)

@@ -175,9 +175,9 @@ def _notes(files: Sequence[_File]) -> list[str]:
         for one in files
     ]
     if crowds := sum(one.crowds for one in files):
-        notes.append(f"{crowds} crowd regions count as what they are crowds of")
+        notes.append(f"{counted(crowds, 'crowd region')}: taken for what is crowded there")
     if boxes := sum(one.boxes for one in files):
-        notes.append(f"{boxes} annotations have no mask: they count as nothing")
+        notes.append(f"{counted(boxes, 'annotation')} without a mask: taken for nothing")
     if lost := sum(len(one.places.keys() - one.images.keys()) for one in files):
         notes.append(f"annotations of {counted(lost, 'image')} that no file lists: passed over")
     return notes
