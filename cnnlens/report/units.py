@@ -43,6 +43,7 @@ def units(workspace: Path) -> Section | None:
             "images": {_key(one.picture): one for one in shown if one.picture},
             "shown": SHOWN,
             "key": _key,
+            "bare": [x.name for x in responding if x.responses and not any(x.responses.files)],
             "data": lambda summary: Path(data_name(summary)).name,
         },
         data={

@@ -189,6 +189,26 @@ def test_damaged_tables_are_named(workspace: Path) -> None:
         read_units(folder)
 
 
+def bare(workspace: Path) -> Path:
+    (workspace / "units" / "conv5" / "pictures.h5").unlink()
+    return workspace
+
+
+def test_that_pictures_were_left_out_is_said(workspace: Path) -> None:
+    said = "No pictures were kept of <span"
+    assert said not in write_report(workspace, sections()).read_text()
+    assert said in write_report(bare(workspace), sections()).read_text()
+
+
+@needs_browser
+def test_without_pictures_there_is_the_table_alone(workspace: Path, visit) -> None:
+    tab = visit(write_report(bare(workspace), sections())).page
+    assert tab.locator(".tile").count() == 0 and tab.locator("text=Tiles").count() == 0
+    assert tab.locator(".units-table [role=row]").count() >= 3
+    tab.click("a.number >> nth=0")
+    assert tab.inner_text("#panel h2") == "Unit 0"
+
+
 @needs_browser
 def test_tiles_are_sorted_searched_and_opened(workspace: Path, visit) -> None:
     page = write_report(workspace, sections())

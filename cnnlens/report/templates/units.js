@@ -7,6 +7,7 @@ class UnitLayer {
   constructor(data, files, order, dissected) {
     Object.assign(this, { name: data.name, data: data.data, measured: data.measured, order, dissected });
     this.link = (unit) => panel.link("unit", this.name, unit);
+    this.pictured = (data.files ?? []).some((file) => file >= 0);
     this.sight = data.responses && new Sight(data, data.files.map((file) => files[file] ?? null));
     [this.more, this.facts, this.classes] = [data.more, data.facts, data.classes];
     [this.called, this.worst] = [data.names, data.worst];
@@ -65,8 +66,8 @@ const otherName = (unit) => unit.names.find((name) => name.source !== "label map
 
 // The first images of a unit, or of its strip where nothing but the dissection is known.
 function fewImages(unit, most) {
-  const { sight } = unit.layer;
-  if (sight && unit.top.length) return pairs(unit.top).slice(0, most).map(([image, place]) => sight.see(image, place));
+  const { sight, pictured } = unit.layer;
+  if (pictured && unit.top.length) return pairs(unit.top).slice(0, most).map(([image, place]) => sight.see(image, place));
   const labelled = unit.layer.dissected?.sight;
   if (labelled && unit.found?.top.length) return unit.found.top.slice(0, most).map(([image, , place]) => labelled.see(image, place));
   const src = pictures.src(unit.found?.picture ?? null), count = unit.found?.top.length ?? 0;
@@ -156,7 +157,7 @@ const allUnits = {
     ].filter(({ use }) => use !== false);
     const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", names: "minmax(6rem, 10rem)", exam: "5.6rem", worst: "minmax(5.5rem, 8rem)", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
     return new ManyRows({
-      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP, examined, ablated), tile: tileOf, above: this.found,
+      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP, examined, ablated), tile: this.has((u) => fewImages(u, 1).length) ? tileOf : null, above: this.found,
       template: columns.filter(({ only }) => !only).map(({ key }) => wide[key]).join(" "), height: "76px", sorted: several ? "first" : measured ? "peak" : labelled ? "iou" : "unit", open: (u) => go(u.layer.link(u.unit)),
     });
   },
