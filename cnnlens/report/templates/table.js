@@ -3,9 +3,9 @@
 // columns: [{ key, title, sort(row) or null, first: -1 | 1, cell(row), right, label, order }]; those
 // that are `only` an order stand in no table
 // filters: [{ node, test() -> (row -> bool) or null }]
-// tile: row -> node; without it there is the table alone
+// tile: row -> node; without it there is the table alone; looked: which of both comes first
 class ManyRows {
-  constructor({ name, label, word, columns, rows, filters, template, height, sorted, open, tile, above }) {
+  constructor({ name, label, word, columns, rows, filters, template, height, sorted, open, tile, looked = "Tiles", above }) {
     Object.assign(this, { rows, word, columns, filters, open, key: sorted, direction: 1 });
     this.shown = rows;
     this.count = h("output", { "aria-live": "polite" });
@@ -15,7 +15,7 @@ class ManyRows {
     const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, [...this.heads.values()]));
     this.table = h("table", { class: `many ${name}-table`, role: "table", "aria-label": label, vars: { "--columns": template, "--row": height } }, head, this.body);
     this.lines = new Windowed(this.table, this.body, (row) => this.row(row));
-    const views = tile ? this.tiles(tile, label) : null;
+    const views = tile ? this.tiles(tile, label, looked) : null;
     const controls = h("div", { class: "controls", role: "search" }, filters.map((f) => f.node), tile ? this.orders() : null, this.count, views);
     this.node = h("div", {}, controls, above, this.table, this.gallery?.scroller, this.nothing);
     for (const { node } of filters) node.addEventListener("input", () => this.later());
@@ -24,8 +24,8 @@ class ManyRows {
     this.sortBy(sorted);
   }
 
-  // Tiles beside the table: a button each, the tiles first.
-  tiles(tile, label) {
+  // Tiles beside the table: a button each.
+  tiles(tile, label, looked) {
     const body = h("div", { class: "tiles" }), box = h("div", { class: "tile-box", role: "group", "aria-label": label }, body);
     const across = () => Math.max(1, getComputedStyle(body).gridTemplateColumns.split(" ").length);
     this.gallery = new Windowed(box, body, tile, across);
@@ -36,7 +36,7 @@ class ManyRows {
       [box.hidden, this.table.hidden] = [title !== "Tiles", title !== "Table"];
       this.view.later();
     };
-    this.look("Tiles");
+    this.look(looked);
     return h("span", { class: "choice" }, buttons);
   }
 

@@ -135,6 +135,7 @@ const allUnits = {
   rows() {
     const labelled = this.has((u) => u.found), measured = this.has((u) => u.row !== null), classes = this.has((u) => u.class), withP = this.has((u) => typeof u.found?.p === "number");
     const named = this.has((u) => u.names.some((name) => name.source !== "label maps")), examined = this.has(examOf), ablated = this.has(worstOf);
+    const pictured = this.layers.filter((layer) => layer.units.some((u) => fewImages(u, 1).length));
     const crowded = named || examined || ablated; // then some columns are orders alone
     const several = this.layers.length > 1, link = (u) => [h("a", { class: "number", href: u.layer.link(u.unit), "aria-label": `Unit ${u.unit} of ${u.layer.name}` }, u.unit), several ? h("span", { class: "small name" }, ` ${u.layer.name}`) : null];
     // by layers, as the workspace names them, and in each the highest peak first
@@ -157,7 +158,7 @@ const allUnits = {
     ].filter(({ use }) => use !== false);
     const wide = { unit: several ? "minmax(6rem, 8rem)" : "3.6rem", label: "minmax(6rem, 11rem)", category: "6rem", iou: "7.5rem", p: "4.2rem", names: "minmax(6rem, 10rem)", exam: "5.6rem", worst: "minmax(5.5rem, 8rem)", class: "minmax(5rem, 9rem)", selectivity: "5rem", peak: "4.4rem", density: "4.8rem", strip: "minmax(9rem, 1fr)" };
     return new ManyRows({
-      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP, examined, ablated), tile: this.has((u) => fewImages(u, 1).length) ? tileOf : null, above: this.found,
+      name: "units", label: "Units", word: "unit", columns, rows: this.units, filters: this.filters(labelled, withP, examined, ablated), tile: pictured.length ? tileOf : null, looked: pictured.length === this.layers.length ? "Tiles" : "Table", above: this.found,
       template: columns.filter(({ only }) => !only).map(({ key }) => wide[key]).join(" "), height: "76px", sorted: several ? "first" : measured ? "peak" : labelled ? "iou" : "unit", open: (u) => go(u.layer.link(u.unit)),
     });
   },
