@@ -22,6 +22,7 @@ from cnnlens.model.architectures import (
     registry,
 )
 from cnnlens.model.architectures.own_code import code_of_classes
+from cnnlens.model.beside import unsure
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -198,7 +199,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         view, found = held_against(arch, [View("", whole), *views])
         _check_exact(found, path, arch)
     net = build(found, view.state)
-    extra = found.architecture.finish(net)
+    extra = [*found.architecture.finish(net), *(unsure(view, found) if arch is None else ())]
     name = full_name(found) if built else found.architecture.name
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:
