@@ -65,7 +65,7 @@ class Goal:
     variant: int = 1
 
     @property
-    def scores_at(self) -> dict[str, str]:
+    def scores_at(self) -> dict[str, Any]:
         """Where the scores of its class are, where the network does not return them itself."""
         (*_, at) = self.objective.places
         return {"scores_at": at.key} if self.objective.of_class and at is not OUTPUT else {}

@@ -137,6 +137,18 @@ def test_a_fastai_learner_of_another_network_than_a_resnet_opens_with_its_head(t
     assert any("fastai's: the maximum beside the mean" in line for line in model.assumed)
 
 
+@pytest.mark.parametrize(
+    ("name", "wide", "headless"),
+    [("vgg11", 512, False), ("squeezenet1_1", 512, True), ("mobilenet_v2", 1280, True)],
+)
+def test_fastais_learners_have_their_head_where_the_pooling_is_a_module(name, wide, headless):
+    with torch.device("meta"):
+        body = nn.Sequential(torchvision.models.get_model(name).features)
+        state = nn.Sequential(body, fastais_head(wide)).state_dict()
+    _, found = recognise(find_views(state), "the file")
+    assert (found.architecture.name, found.headless) == (f"torchvision:{name}", headless)
+
+
 @pytest.mark.parametrize("norm", [True, False])
 def test_what_flattens_maps_within_a_head_stays_before_one_of_its_own(norm):
     net = nn.Sequential()  # ends as ConvNeXt does
