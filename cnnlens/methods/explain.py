@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.copies import Copies
 from cnnlens.data.given import GivenImage
 from cnnlens.data.picture_names import content_in, fitting, place_in
 from cnnlens.errors import CnnlensError, counted
@@ -120,12 +121,17 @@ class Explain(Method):
         return {int(unit): file for unit, file in found.items()}
 
     def _true(self, image: GivenImage) -> dict[str, str] | None:
-        """Say what an image is: as the data says it, else as the folder is called it lies in."""
+        """Say what an image is: as the data says it, of a copy too, else as the folder is called
+        that it lies in.
+        """
         path, root = image.path.resolve(), self.images.root
         if path.is_relative_to(root.resolve()):
             file = root / path.relative_to(root.resolve())
             if file in self._categories:
                 return {"category": self._categories[file], "known_from": "the data"}
+        said = {self._categories[file] for file in self._copies.of(path)}
+        if len(said) == 1:  # of several the data does not know itself
+            return {"category": said.pop(), "known_from": "its copy in the data"}
         name = path.parent.name
         known = name in set(self._categories.values())
         return {"category": name, "known_from": "its folder"} if known else None
@@ -135,6 +141,10 @@ class Explain(Method):
         """The category of every image of the data, by its file."""
         known = self.images.image_categories or ()
         return {self.images.file(place): name for place, name in enumerate(known)}
+
+    @cached_property
+    def _copies(self) -> Copies:
+        return Copies(self._categories)
 
     @cached_property
     def _key(self) -> dict[str, Any]:

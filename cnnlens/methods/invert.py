@@ -156,7 +156,7 @@ class Invert(Pictured):
             self._search(job, photo),
             lambda step: replace(now, note=f"step {step.done} of {step.total}, {step.note}"),
         )
-        learned = job.method == "upconv" and (job.image.place in self.upconvs.of(job.layer).learned)
+        learned = job.method == "upconv" and self.upconvs.of(job.layer).has_learned(job.image)
         entry = job.write(found, photo, self.pairs.mark, self.asked.raw, learned)
         if learned:
             self.study.voice.note(

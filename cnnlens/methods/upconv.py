@@ -4,13 +4,13 @@ are still to be trained.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage
+from cnnlens.data.picture_names import content_in, mark_of, place_in, place_of
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import as_read
@@ -21,6 +21,7 @@ from cnnlens.voice import about
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.decoded import Chosen, Decoded
+    from cnnlens.data.given import GivenImage
     from cnnlens.model.layers import Layer
     from cnnlens.study.session import Study
     from cnnlens.synthesize.training import Training
@@ -44,10 +45,15 @@ class Trained:
         """Equal marks, equal networks, before they are trained too."""
         return mark(self.made_from)
 
+    def has_learned(self, image: GivenImage) -> bool:
+        """Whether it learned from an image, wherever that lay then."""
+        return bool(self._learned & {content_in(image.mark), image.place})
+
     @cached_property
-    def learned(self) -> frozenset[str]:
-        """Where the images are that it learned from, see `GivenImage.place`."""
-        return frozenset(self.content.get("learned", ()) if self.content else ())
+    def _learned(self) -> frozenset[str]:
+        """What is in the images that it learned from; where they are, of which no more is known."""
+        marks: Sequence[str] = self.content.get("learned", ()) if self.content else ()
+        return frozenset(content_in(one) or place_in(one) for one in marks)
 
     @cached_property
     def net(self) -> UpconvNet:
@@ -254,10 +260,10 @@ class Upconvs:
 
     @cached_property
     def _learned(self) -> list[str]:
-        """Where the images are that are learned from."""
+        """Marks of the images that are learned from."""
         images, some = self._sets[0]
         rows = range(len(images.paths)) if some is None else some
-        return [GivenImage(images.file(row), "").place for row in rows]
+        return [_mark(images.file(row)) for row in rows]
 
     def _go_on(self, one: Trained, run: Training) -> None:
         """Let a training go on from where an earlier run was interrupted."""
@@ -299,6 +305,14 @@ class Upconvs:
         self.study.voice.note(f"{words}, mean image {floor:.3f}, own images {learned:.3f}")
         if "note" in about:
             self.study.voice.note(f"{name}: {about['note']}")
+
+
+def _mark(file: Path) -> str:
+    """Tell an image by its place and content; one in memory by its place alone."""
+    try:
+        return mark_of(file)
+    except OSError:
+        return place_of(file)
 
 
 def _few_words(about: dict[str, Any]) -> str:

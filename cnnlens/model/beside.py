@@ -60,6 +60,19 @@ def with_head(view: View, found: Fit) -> tuple[View, Fit]:
     return view, found
 
 
+_CAFFE = (
+    "last_linear is a name of pretrainedmodels, which has two networks of these tensors: "
+    "resnet101, torchvision's, is assumed; cafferesnet101 strides in its 1×1 convolutions, pools "
+    "rounding up and reads BGR bytes: --arch file.py:factory builds it"
+)
+
+
+def unsure(view: View, found: Fit) -> list[str]:
+    """Say what else the tensors may be of, by the name of a head: what no shape tells apart."""
+    named = any(line.startswith("last_linear taken for") for line in view.stripped)
+    return [_CAFFE] if named and found.architecture.name.endswith(":resnet101") else []
+
+
 def _row_beside(beside: Mapping[str, Tensor], view: View, found: Fit) -> Iterator[Names]:
     """The layers beside a network that are, one by one, like those that it lacks at its end.
 

@@ -111,7 +111,7 @@ def _tensor(value: Any) -> torch.Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
-def choose(entries: list[Entry], key: str | None, path: Path) -> tuple[Entry, list[str]]:
+def choose(entries: list[Entry], key: str | None, path: Path) -> tuple[Entry, list[Entry]]:
     """Take the entry that `key` names, or the usual one.
 
     Parameters
@@ -125,8 +125,8 @@ def choose(entries: list[Entry], key: str | None, path: Path) -> tuple[Entry, li
 
     Returns
     -------
-    (Entry, list of str)
-        It, and the paths of the others.
+    (Entry, list of Entry)
+        It, and the others that may be networks.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def choose(entries: list[Entry], key: str | None, path: Path) -> tuple[Entry, li
         first, *rest = entries
         own = {id(t) for t in first.state.values()}
         others = [e for e in rest if has_maps(e.state) and not own >= {*map(id, e.state.values())}]
-        return first, [e.path for e in others]
+        return first, others
     inside = [e for e in entries if e.path == key or e.path.startswith(f"{key}.")]
     if inside:
         return inside[0], []

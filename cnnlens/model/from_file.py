@@ -20,8 +20,10 @@ from cnnlens.model.architectures import (
     first_convolution,
     layer_outputs,
     registry,
+    shapes_of,
 )
 from cnnlens.model.architectures.own_code import code_of_classes
+from cnnlens.model.beside import unsure
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -34,7 +36,7 @@ from cnnlens.model.checkpoint import (
     read_torch,
 )
 from cnnlens.model.class_names import names_in
-from cnnlens.model.entries import View, choose, find_entries, find_views, listed
+from cnnlens.model.entries import Entry, View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
 from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
@@ -43,7 +45,7 @@ from cnnlens.model.hub import CONFIG, folder_of, full_name, open_folder, read_pa
 from cnnlens.model.noted import noted_in
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.parts import networks_beside
-from cnnlens.model.recognise import held_against, recognise
+from cnnlens.model.recognise import held_against, is_known, recognise
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
 NAMELESS = f"{CONFIG} names no known architecture and is not read: the weights alone are"
@@ -132,11 +134,32 @@ def _network_in(
     entry, others = choose(entries, weights, path)
     opened = _from_state(entry.state, path, arch, told)
     if others:
-        opened.notes = [
-            *opened.notes,
-            f"{entry.path or 'its top level'} is opened; --weights opens {', '.join(others)}",
-        ]
+        opened.notes = [*opened.notes, _said_of_others(entry, others, arch, told)]
     return with_names(opened, told)
+
+
+def _said_of_others(entry: Entry, others: Sequence[Entry], arch: str | None, told: Any) -> str:
+    """Name what a file holds beside the weights that are opened; which of it opens, too."""
+    own = shapes_of(entry.state)
+    opening: dict[bool, list[str]] = {True: [], False: []}
+    for one in others:
+        opens = shapes_of(one.state) == own or (arch is None and _opens(one.state, told))
+        opening[opens].append(one.path)
+    parts = [
+        f"{entry.path or 'its top level'} is opened",
+        *([f"--weights opens {', '.join(opening[True])}"] if opening[True] else ()),
+        *([f"beside it lies {', '.join(opening[False])}"] if opening[False] else ()),
+    ]
+    return "; ".join(parts)
+
+
+def _opens(state: State, told: Any) -> bool:
+    """Whether weights are those of a network that is quickly told to be known."""
+    try:
+        whole, _ = whole_weights(state)
+        return is_known(find_views(modern_names(whole)), _named_in(told))
+    except CnnlensError:
+        return False
 
 
 def with_names(opened: Opened, content: Any) -> Opened:
@@ -198,7 +221,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         view, found = held_against(arch, [View("", whole), *views])
         _check_exact(found, path, arch)
     net = build(found, view.state)
-    extra = found.architecture.finish(net)
+    extra = [*found.architecture.finish(net), *(unsure(view, found) if arch is None else ())]
     name = full_name(found) if built else found.architecture.name
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.adapt import adapt
-from cnnlens.model.architectures import registry, shapes_of
+from cnnlens.model.architectures import Shapes, registry, shapes_of
 from cnnlens.model.beside import with_head
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit
@@ -49,6 +49,24 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
     """
     found = _likeliest(views, what, hint)
     return _main(found, views, what, hint)
+
+
+def is_known(views: Sequence[View], hint: str | None = None) -> bool:
+    """Whether a state dict is a network that opens, of torchvision's or the zoo's: timm's thousand
+    are not asked.
+    """
+    shapes = [shapes_of(view.state) for view in views]
+    if not any(search_own(one) or _adapts(one) for one in shapes):
+        return False
+    try:
+        recognise(views, "", hint)
+    except CnnlensError:
+        return False
+    return True
+
+
+def _adapts(shapes: Shapes) -> bool:
+    return any(adapt(near, shapes) is not None for near in nearest_own(shapes))
 
 
 def _main(found: Found, views: Sequence[View], what: str, hint: str | None) -> Found:

@@ -47,11 +47,10 @@ class Answers:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model, x = model, model.example()
-        with model.in_use():
-            ends = OutputGraph(trace(model.net, x), tuple(x.shape), model.head)
+        self.model, ends = model, _ends(model)
         self._link, self._place = ends.link, ends.score_place()
-        self.count = self.scores(torch.zeros(x.shape[1:], device=model.device)[None]).shape[1]
+        black = torch.zeros(model.example().shape[1:], device=model.device)
+        self.count = self.scores(black[None]).shape[1]
 
     def scores(self, images: Tensor, checked: bool = True) -> Tensor:
         """Scores (N, K) of pictures (N, C, H, W) in [0, 1]; `checked`, which waits for the device.
@@ -118,6 +117,19 @@ class Answers:
         if known and self.count == 2 and len(known) == 1:
             return [f"not {known[0]}", known[0]]
         return [class_name(number, known) for number in range(self.count)]
+
+
+def _ends(model: Model) -> OutputGraph:
+    x = model.example()
+    with model.in_use():
+        return OutputGraph(trace(model.net, x), tuple(x.shape), model.head)
+
+
+def score_place(model: Model) -> Place | None:
+    """Where class scores are before the softmax, or sigmoid, that a network ends with; None for
+    none.
+    """
+    return _ends(model).score_place()
 
 
 def numbers(*found: Tensor) -> list[float]:

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.model.classes import class_name, find_class
+from cnnlens.model.classes import before_softmax, class_name, find_class
 from cnnlens.model.layers import Layer, file_name
 from cnnlens.model.model import Model
+from cnnlens.model.trace import Place
+from cnnlens.synthesize.answers import score_place
 from cnnlens.synthesize.objective import (
+    OUTPUT,
     Objective,
     along,
     channel,
@@ -60,6 +63,12 @@ class Goal:
     activation: Objective
     about: dict[str, Any]
     variant: int = 1
+
+    @property
+    def scores_at(self) -> dict[str, Any]:
+        """Where the scores of its class are, where the network does not return them itself."""
+        (*_, at) = self.objective.places
+        return {"scores_at": at.key} if self.objective.of_class and at is not OUTPUT else {}
 
     def variants(self, count: int) -> list[Goal]:
         """It and its further images, which differ from those before: ``12``, ``12~2``, …"""
@@ -129,16 +138,26 @@ def class_goals(model: Model, classes: Sequence[str], rivals: float = 0.0) -> li
     UsageError
         For a class that the network does not have.
     """
-    count = scores(model) if classes else 0
+    if not classes:
+        return []
+    count, at = len(scores(model)), score_place(model) or OUTPUT
     numbers = dict.fromkeys(find_class(text, model.classes, count) for text in classes)
-    return [_class_goal(model, number, rivals) for number in numbers]
+    return [_class_goal(model, number, rivals, at) for number in numbers]
 
 
-def _class_goal(model: Model, number: int, rivals: float) -> Goal:
+def _class_goal(model: Model, number: int, rivals: float, at: Place) -> Goal:
     name = class_name(number, model.classes)
     file = file_name(name)
     if [file_name(other) for other in model.classes or ()].count(file) > 1:
         file = f"{file}-{number}"  # other classes' names look the same
-    score, distinct = logit(number, name), logit(number, name, rivals)
+    score, distinct = logit(number, name, at=at), logit(number, name, rivals, at)
     about = {"unit": None, "class": name, "class_index": number}
     return Goal(f"logit-{file}", distinct, score, about)
+
+
+def are_shares(model: Model, goals: Sequence[Goal]) -> bool:
+    """Whether goals of classes are probabilities: no scores were found that these are made of."""
+    if not any(OUTPUT in goal.objective.places for goal in goals):
+        return False
+    found = scores(model)[None].cpu().numpy()
+    return before_softmax(found) is not found

@@ -21,7 +21,7 @@ from cnnlens.model.model import Model
 from cnnlens.model.streams import sent
 from cnnlens.model.trace import Place
 
-# what the network itself returns, beside the places inside it
+# the class scores that the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")
 
 _PEAK = 0.4  # weight of the highest activation beside the mean
@@ -44,12 +44,15 @@ class Objective:
         From the reading of one image to a tensor without dimensions.
     sees : float
         How many pixels of the input it sees across; infinite: all.
+    of_class : bool
+        Whether it reads the score of a class.
     """
 
     name: str
     places: tuple[Place, ...]
     value: Callable[[Reading], Tensor]
     sees: float = math.inf
+    of_class: bool = False
 
     def __add__(self, other: Objective | float) -> Objective:
         return _joined("+", self, other, lambda a, b: a + b)
@@ -95,6 +98,7 @@ def _joined(
         places,
         lambda reading: join(one.value(reading), other.value(reading)),
         max(one.sees, other.sees),
+        one.of_class or other.of_class,
     )
 
 
@@ -211,7 +215,7 @@ def _sight(layer: Layer) -> float:
     return max(math.inf if field.whole else field.size for field in layer.fields)
 
 
-def logit(number: int, name: str = "", rivals: float = 0.0) -> Objective:
+def logit(number: int, name: str = "", rivals: float = 0.0, at: Place = OUTPUT) -> Objective:
     """Score of a class before the softmax.
 
     Parameters
@@ -223,16 +227,18 @@ def logit(number: int, name: str = "", rivals: float = 0.0) -> Objective:
     rivals : float
         How much of the mean of its strongest rivals (the five highest scores of other classes) is
         taken off. What excites many classes at once, such as eyes or fur, is then no way up.
+    at : Place
+        Where the scores are: where a network ends in a softmax, before it (see `score_place`).
     """
 
     def value(reading: Reading) -> Tensor:
-        scores = reading[OUTPUT]  # (K,)
+        scores = reading[at].reshape(-1)  # (K,)
         others = torch.cat([scores[:number], scores[number + 1 :]])
         if not rivals or not len(others):
             return scores[number]
         return scores[number] - rivals * others.topk(min(_RIVALS, len(others))).values.mean()
 
-    return Objective(f"logit:{name or number}", (OUTPUT,), value)
+    return Objective(f"logit:{name or number}", (at,), value, of_class=True)
 
 
 def custom(
@@ -287,12 +293,12 @@ def read_images(model: Model, places: Sequence[Place], x: Tensor) -> list[dict[P
     return [{place: parts[row] for place, parts in apart.items()} for row in range(count)]
 
 
-def scores(model: Model) -> int:
-    """How many class scores the network returns."""
+def scores(model: Model) -> Tensor:
+    """Class scores (K,) that the network returns of a grey image."""
     size = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
     with torch.no_grad():
         (reading,) = read_images(model, [OUTPUT], torch.zeros(size, device=model.device))[:1]
-    return len(reading[OUTPUT])
+    return reading[OUTPUT]
 
 
 def _check_unit(layer: Layer, number: int) -> None:

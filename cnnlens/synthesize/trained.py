@@ -33,7 +33,7 @@ def save_training(
 ) -> None:
     """Write the network, whole or not at all; one in training in its place beside.
 
-    `learned` says of each image that it learned from where it is, see `GivenImage.place`.
+    `learned` holds the marks of the images that it learned from, see `mark_of`.
 
     Raises
     ------

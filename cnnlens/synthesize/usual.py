@@ -25,7 +25,7 @@ from cnnlens.synthesize.maco import (
     Spectrum,
     usual_spectrum,
 )
-from cnnlens.synthesize.objective import OUTPUT, Objective
+from cnnlens.synthesize.objective import Objective
 from cnnlens.synthesize.regularize import (
     Edits,
     GradientFilter,
@@ -58,7 +58,7 @@ _STEEPER, _STEEPEST = 0.18, 1.9  # falloff for each halving of 224 px; at most
 
 def kind_of(objective: Objective) -> str:
     """Tell what a picture is of: a "class", a unit that sees the whole "scene", or a "patch"."""
-    if OUTPUT in objective.places:
+    if objective.of_class:
         return "class"
     return "scene" if math.isinf(objective.sees) else "patch"
 

@@ -19,6 +19,7 @@ from PIL import Image
 from cnnlens.cluster import filters as growing
 from cnnlens.cluster.tree import walk
 from cnnlens.data.dataset import ImageSet
+from cnnlens.data.given import GivenImage
 from cnnlens.data.open import open_data
 from cnnlens.files import mark
 from cnnlens.methods.cluster import Cluster, ClusteredLayer
@@ -255,6 +256,27 @@ def test_an_image_is_explained_anew_when_its_folder_says_what_it_is(world: Path)
     copied = shutil.copy(file, world / "cat" / "other.png")
     beside = done(Explain, world, image=(Path(copied),)).document()
     assert beside["true"] == {"category": "cat", "known_from": "its folder"}
+
+
+def test_a_copy_of_an_image_of_the_data_is_what_the_data_says(world: Path) -> None:
+    one = method(Explain, world, image=(photo(world),))
+    one.resolve()
+
+    def true(file: Path) -> object:
+        return one._true(GivenImage(file, "x"))
+
+    known = sorted((world / "kinds" / "cat").glob("*.png"))
+    (world / "ant").mkdir()
+    moved = Path(shutil.copy(known[0], world / "ant" / "z.png"))
+    assert true(moved) == {"category": "cat", "known_from": "its copy in the data"}
+    changed = bytearray(known[0].read_bytes())
+    changed[-1] ^= 1  # as long, and another image
+    moved.write_bytes(changed)
+    assert true(moved) == {"category": "ant", "known_from": "its folder"}
+    shutil.copy(known[0], world / "kinds" / "ant" / "0.png")
+    one = method(Explain, world, image=(photo(world),))
+    one.resolve()
+    assert true(Path(shutil.copy(known[0], world / "copy.png"))) is None  # the data says both
 
 
 def test_an_image_is_explained_anew_when_other_things_are_known(world: Path) -> None:

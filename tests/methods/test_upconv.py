@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,8 +14,11 @@ import torch
 from PIL import Image
 
 from cnnlens.cli import app
+from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.invert import Invert, InvertInputs
+from cnnlens.methods.upconv import Trained
+from cnnlens.model.layers import Layer
 from cnnlens.report.blocks import Note
 from cnnlens.report.inverted import inversions
 from cnnlens.settings import DataSettings, InvertSettings, ModelSettings, UpconvSettings
@@ -124,8 +127,8 @@ def test_it_stands_beside_no_search_of_another_state_of_the_photo(
 def test_an_image_that_was_learned_from_is_said_to_flatter(
     made: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = Path(shutil.copy(photos / "0.png", tmp_path / "new.png"))
-    assert run(made, "-l", "conv2", "-i", photos, "-i", new, "--method", "upconv") == 0
+    Image.open(photos / "0.png").rotate(90).save(tmp_path / "new.png")
+    assert run(made, "-l", "conv2", "-i", photos, "-i", tmp_path / "new.png", *WORDS[:2]) == 0
     learned = [e["name"] for e in document(made)["pictures"] if e.get("learned_from")]
     assert len(learned) == document(made)["upconv"]["images"] and "new" not in learned
     assert capsys.readouterr().err.count("learned from: its errors flatter") >= len(learned) - 1
@@ -133,6 +136,26 @@ def test_an_image_that_was_learned_from_is_said_to_flatter(
     said = {row[0].title: row[0].caption for row in table.rows}
     assert said["new"] == "by a trained network"
     assert said[learned[0]] == "by a trained network that learned from it"
+
+
+def test_an_image_is_known_as_learned_from_wherever_it_lies(
+    made: Path, photos: Path, tmp_path: Path
+) -> None:
+    path = made / "invert" / "conv2" / "upconv.pt"
+    content = torch.load(path, weights_only=True)
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    there, away = ([GivenImage(f, "") for f in sorted(at.iterdir())] for at in (photos, moved))
+
+    def learned(images: list[GivenImage], known: dict[str, Any]) -> list[bool]:
+        return [Trained(cast("Layer", None), path, {}, known).has_learned(one) for one in images]
+
+    assert learned(away, content) == learned(there, content)
+    assert sum(learned(away, content)) == document(made)["upconv"]["images"]
+    before = {**content, "learned": [m.partition("@")[0] for m in content["learned"]]}
+    assert learned(there, before) == learned(there, content)  # of a file that knows places alone
+    assert not any(learned(away, before))
+    Image.new("RGB", (8, 8)).save(away[0].path)
+    assert not learned(away, content)[0]
 
 
 def test_a_finished_picture_and_its_network_are_not_made_again(made: Path, photos: Path) -> None:

@@ -246,6 +246,31 @@ def test_rivals_count_for_classes_alone(net, tmp_path):
     assert unit.read_bytes() == before[0] and of_class.read_bytes() != before[1]
 
 
+class Shares(torch.nn.Module):
+    """The demo's network, answering with probabilities."""
+
+    def __init__(self, apart: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.apart = ZOO["demo_net"].make(3), apart
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shares = self.net(x).softmax(1)
+        return shares / shares.sum(1, keepdim=True) if self.apart else shares
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_class_that_climbs_a_probability_is_told_and_one_before_it_is_recorded(tmp_path, apart):
+    file = tmp_path / "net.pt2"
+    shape = torch.zeros(1, 3, 24, 24)
+    torch.export.save(torch.export.export(Shares(apart).eval(), (shape,)), file)
+    answer = run(file, tmp_path, "--logit", 1, "--steps", 2)
+    assert answer.code == 0, answer.err
+    assert ("climb the probabilities" in answer.err) is apart
+    (entry,) = listed(tmp_path, "logits")["pictures"]
+    assert ("scores_at" in entry["made_from"]) is not apart
+
+
 def test_other_photos_make_macos_picture_anew(net, tmp_path):
     folder, space = tmp_path / "photos", tmp_path / "space"
     folder.mkdir()

@@ -12,11 +12,13 @@ from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model import from_file
 from cnnlens.model.classes import gives_scores
 from cnnlens.model.entries import find_views
 from cnnlens.model.fit import replace_module
 from cnnlens.model.heads import MaximumAndMean, other_head
 from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.outline import skeleton
 from cnnlens.model.recognise import recognise
 
 from .nets import filled, network
@@ -98,6 +100,23 @@ def test_every_layer_of_pretrainedmodels_is_found_by_its_name(name):
     assert all(view.state[key] is tensor for key, tensor in state.items())
 
 
+@pytest.mark.parametrize("arch", [None, "torchvision:resnet101"])
+def test_caffes_resnet_of_the_same_tensors_is_named_where_it_may_be_one(
+    tmp_path, monkeypatch, arch
+):
+    # what is said of it needs no weights
+    monkeypatch.setattr(from_file, "build", lambda f, _: skeleton(f.architecture, f.options))
+    with torch.device("meta"):
+        shapes = torchvision.models.resnet101().state_dict()
+    state = {k.replace("fc.", "last_linear."): torch.zeros((), dtype=t.dtype).expand(t.shape)
+             for k, t in shapes.items()}  # fmt: skip
+    torch.save(state, tmp_path / "m.pt")  # cafferesnet101's names and shapes
+    opened = from_file.open_file(tmp_path / "m.pt", arch)
+    assert opened.arch == "torchvision:resnet101"
+    for lines in (opened.notes, opened.assumed):
+        assert sum("cafferesnet101" in line for line in lines) == (arch is None)
+
+
 def fastais_head(wide: int) -> nn.Sequential:
     """As ``create_head`` of fastai 2 builds it."""
     layers = [nn.BatchNorm1d(2 * wide), nn.Dropout(), nn.Linear(2 * wide, 9, bias=False),
@@ -116,6 +135,18 @@ def test_a_fastai_learner_of_another_network_than_a_resnet_opens_with_its_head(t
     assert (model.arch, model.headless) == ("torchvision:alexnet", False)
     assert torch.equal(model.net(x), net(x))
     assert any("fastai's: the maximum beside the mean" in line for line in model.assumed)
+
+
+@pytest.mark.parametrize(
+    ("name", "wide", "headless"),
+    [("vgg11", 512, False), ("squeezenet1_1", 512, True), ("mobilenet_v2", 1280, True)],
+)
+def test_fastais_learners_have_their_head_where_the_pooling_is_a_module(name, wide, headless):
+    with torch.device("meta"):
+        body = nn.Sequential(torchvision.models.get_model(name).features)
+        state = nn.Sequential(body, fastais_head(wide)).state_dict()
+    _, found = recognise(find_views(state), "the file")
+    assert (found.architecture.name, found.headless) == (f"torchvision:{name}", headless)
 
 
 @pytest.mark.parametrize("norm", [True, False])

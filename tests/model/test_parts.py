@@ -80,6 +80,23 @@ def test_the_main_network_comes_first_and_the_others_that_open_are_named(
     assert "it also holds loss.net: --weights opens it" in model.notes
 
 
+def test_entries_are_said_to_open_where_they_do(tmp_path: Path, known: nn.Module) -> None:
+    main = zoo.shapes_net().state_dict()
+    ema = {name: tensor + 1 for name, tensor in main.items()}
+    beside = {"ema": ema, "features": known.state_dict(), "mine": OWN.state_dict()}
+    whole: Any = {"model": main, **beside}
+    (note,) = (n for n in opened(tmp_path, whole).notes if "is opened" in n)
+    said, _, others = note.partition("; --weights opens ")[2].partition("; beside it lies ")
+    assert note.startswith("model is opened") and others == "mine"
+    for name in beside:
+        if name in said.split(", "):
+            opened(tmp_path, whole, weights=name)
+        else:
+            with pytest.raises(CnnlensError):
+                opened(tmp_path, whole, weights=name)
+    assert said == "features, ema"
+
+
 def test_a_decoder_is_not_said_to_open(tmp_path: Path) -> None:
     body = {f"encoder.{k}": v for k, v in network("resnet18").state_dict().items() if k[:2] != "fc"}
     decoder = {f"decoder.blocks.0.conv{n}.0.weight": torch.zeros(8, 8, 3, 3) for n in (1, 2)}

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.hooks import read
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
-from cnnlens.synthesize.goals import TARGETS
+from cnnlens.synthesize.goals import TARGETS, are_shares, class_goals
 from cnnlens.synthesize.objective import evaluate, logit, peak, response, whole
 from cnnlens.synthesize.usual import image_size
 from cnnlens.synthesize.visualize import visualize
@@ -79,6 +80,43 @@ def test_a_class_and_a_layer(model):
     for objective in (logit(2), whole(layer_of(model, "conv1"))):
         (picture,) = pictures(model, [objective])
         assert picture.final > picture.initial
+
+
+class Shares(nn.Module):
+    """Small, answering with probabilities alone, with its scores beside, or in another way."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.net, self.way = Small(), way
+
+    def forward(self, x: torch.Tensor) -> object:
+        scores = 30 * self.net(x)  # as sure as networks are
+        if self.way == "none":
+            return scores
+        shares = scores.log_softmax(1) if self.way == "log" else scores.softmax(1)
+        if self.way == "norm":
+            return shares / shares.sum(1, keepdim=True)
+        return (shares, scores) if self.way == "both" else shares
+
+
+@pytest.mark.parametrize("way", ["alone", "both", "log"])
+def test_a_softmax_at_the_end_changes_no_class_picture(way):
+    made, values = [], []
+    for net in (Shares("none"), Shares(way)):
+        model = model_of(net)
+        (goal,) = class_goals(model, ["2"], rivals=0.5)
+        assert goal.objective.of_class and not are_shares(model, [goal])
+        (picture,) = pictures(model, [goal.objective], steps=4)
+        made.append(picture.image)
+        values.append((picture.initial, picture.final))
+    np.testing.assert_array_equal(*made)
+    assert values[0] == pytest.approx(values[1])
+
+
+def test_probabilities_whose_scores_are_not_found_are_told():
+    model = model_of(Shares("norm"))
+    assert are_shares(model, class_goals(model, ["2"]))
+    assert not are_shares(model, [])
 
 
 def test_a_start_from_the_mean_or_a_photo_is_where_it_says(model):
