@@ -14,7 +14,7 @@ from cnnlens.model.places import LIKE, POINTWISE, SHARING, Places, Shape, carrie
 from cnnlens.model.receptive_field import Field, Fields, covering
 from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Trace
-from cnnlens.model.windows import ADAPTIVE, along, is_resampling, touched, windows_of
+from cnnlens.model.windows import ADAPTIVE, along, is_cut, is_resampling, touched, windows_of
 
 _REDUCING = {"mean", "amax"}
 _MULTIPLYING = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "linear": 0}  # the first operand
@@ -125,10 +125,10 @@ def _seen(op: Op, inputs: list[_Seen], after: Shape, size: Shape) -> _Seen:
     """What an output of that shape sees, and where its places stand."""
     first = inputs[0]
     if is_attention(op) or "attention" in op.name:
-        return _Seen(_whole(inputs, attends=True), None)
+        return _Seen(_whole(inputs[:1], attends=True), None)  # it stands where its queries do
     if is_global_pool(op, first.shape):
         return _Seen(_whole(inputs), Places.at(after, 2, 3) if len(after) == 4 else _ONE)
-    if windows_of(op) or is_resampling(op) or touched(op, first.shape):
+    if windows_of(op) or is_resampling(op) or is_cut(op):
         found = _resized(op, inputs, after)
     elif all(one.is_one for one in inputs):
         found = _of_one(op, inputs, after)

@@ -291,7 +291,7 @@ class Layers:
             full[i] for i in ((0, 3, 1, 2) if place.channels_last else range(4))
         )
         fields = self._fields_of(value, place.tokens)
-        if fields[0].attends:
+        if fields[0].attends or fields[0].scattered:
             fields = self._spread(fields[0], height), self._spread(fields[1], width, axis=1)
         return Layer(name, None, kind, (units, height, width), fields, place, depth)
 
@@ -306,7 +306,7 @@ class Layers:
         return rows, columns
 
     def _spread(self, field: Field, count: int, axis: int = 0) -> Field:
-        """Lay positions behind attention evenly over the input, where what they read blurs it."""
+        """Lay positions evenly over the input where attention or what is not known blurs them."""
         even = self._input[axis] / count
         if even / 2 < field.stride < 2 * even:
             return field

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnlens.model.fields import receptive_fields
+from cnnlens.model.layers import Layers
 from cnnlens.model.receptive_field import Fields, field_box
 from cnnlens.model.trace import trace
 
@@ -101,6 +102,7 @@ LOCAL: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "there and back": lambda x: CONV(x.transpose(2, 3)).transpose(2, 3),
     "padded, cut": lambda x: F.pad(x, (2, 0, 1, 3))[:, :, 1:-1, ::2],
+    "padded by nothing": lambda x: F.pad(x, (0, 0, 0, 0)).narrow(3, 0, SIDE[1]) + x,
     "response norm": lambda x: F.local_response_norm(x, 3),
     "softmax of channels": lambda x: x.softmax(1) * x.amax(1, keepdim=True),
     "length of channels": lambda x: F.normalize(x),
@@ -173,3 +175,23 @@ def test_quantized_convolutions_slide_as_others_do() -> None:
         passed = trace(net.eval(), torch.rand(1, 3, 40, 40))
         fields.append(receptive_fields(passed, (1, 3, 40, 40))[passed.calls[-2].value])
     assert fields[0] == fields[1] and fields[0][0].size > 5
+
+
+def test_positions_of_which_nothing_is_known_lie_evenly_over_the_input() -> None:
+    net = nn.Sequential(SpaceToDepth(), nn.Conv2d(12, 4, 1))
+    rows, columns = Layers(trace(net, torch.rand(1, 3, *SIDE)), (1, 3, *SIDE)).resolve("1").fields
+    assert rows.whole and columns.whole
+    assert [rows.centre(0), rows.centre(5)] == [1, 11]  # of 12
+    assert [columns.centre(0), columns.centre(4)] == [1, 9]  # of 10
+
+
+class SpaceToDepth(nn.Module):
+    """Blocks of 2×2 as channels, put together by hand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (
+            windows(x)
+            .reshape(1, -1, SIDE[0] // 2 * (SIDE[1] // 2), 12)
+            .permute(0, 3, 1, 2)
+            .reshape(1, 12, SIDE[0] // 2, SIDE[1] // 2)
+        )
