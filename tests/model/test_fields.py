@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnlens.model.fields import receptive_fields
 from cnnlens.model.layers import Layers
-from cnnlens.model.receptive_field import Fields, field_box
+from cnnlens.model.receptive_field import Field, Fields, field_box
 from cnnlens.model.trace import trace
 
 SIDE = (12, 10)
@@ -183,6 +183,23 @@ def test_positions_of_which_nothing_is_known_lie_evenly_over_the_input() -> None
     assert rows.whole and columns.whole
     assert [rows.centre(0), rows.centre(5)] == [1, 11]  # of 12
     assert [columns.centre(0), columns.centre(4)] == [1, 9]  # of 10
+
+
+def test_patches_put_in_rows_by_hand_see_what_a_convolution_does() -> None:
+    by_hand, slid = (
+        Layers(trace(net, torch.rand(1, 3, *SIDE)), (1, 3, *SIDE)).rows[-1].fields
+        for net in (nn.Sequential(InRows(), nn.Linear(12, 4)), nn.Sequential(nn.Conv2d(3, 4, 2, 2)))
+    )
+    assert by_hand == slid == (Field(2, 2, 1),) * 2
+
+
+class InRows(nn.Module):
+    """Blocks of 2×2 as tokens, as einops cuts them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        cut = x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
+        return cut.reshape(n, h // 2 * (w // 2), 4 * c)
 
 
 class SpaceToDepth(nn.Module):
