@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cnnlens.model.places import LIKE, POINTWISE, SHARING, Places, Shape, carried_by
+from cnnlens.model.places import LIKE, POINTWISE, SHARING, Places, Shape, carried_by, to_one
 from cnnlens.model.receptive_field import Field, Fields, covering
 from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Trace
@@ -25,13 +25,15 @@ _ONE = Places(1, 1, 1, 1)  # all of a value is of one place
 class _Seen:
     """What the units of a value see, and where in it they stand (None: nobody knows).
 
-    Of an input also its shape, and which of the operation's inputs it is.
+    Of an input also its shape, and which of the operation's inputs it is. It is a `mask` where it
+    has the extent of maps, but is computed of one place alone, such as the position of their peak.
     """
 
     fields: Fields
     places: Places | None
     shape: Shape = ()
     at: int = 0
+    mask: bool = False
 
     @property
     def is_one(self) -> bool:
@@ -126,12 +128,12 @@ def _seen(op: Op, inputs: list[_Seen], after: Shape, size: Shape) -> _Seen:
     first = inputs[0]
     if is_attention(op) or "attention" in op.name:
         return _Seen(_whole(inputs[:1], attends=True), None)  # it stands where its queries do
-    if is_global_pool(op, first.shape):
+    if is_global_pool(op, first.shape) or (first.places and to_one(op, first.places, first.shape)):
         return _Seen(_whole(inputs), Places.at(after, 2, 3) if len(after) == 4 else _ONE)
     if windows_of(op) or is_resampling(op) or is_cut(op):
         found = _resized(op, inputs, after)
-    elif all(one.is_one for one in inputs):
-        found = _of_one(op, inputs, after)
+    elif all(one.is_one or one.mask for one in inputs):
+        found = _of_one(op, inputs, after) or replace(_scattered(inputs, size), mask=True)
     elif op.name in POINTWISE or op.name in ("cat", "stack"):
         found = _joined(op, inputs, after)
     elif _mixes_positions(op, first):
@@ -188,6 +190,8 @@ def _joined(op: Op, inputs: list[_Seen], after: Shape) -> _Seen | None:
         return None
     place = next(iter(placed.values()))
     others = [one for at, one in enumerate(inputs) if at not in placed]
+    if op.name == "mul":
+        others = [one for one in others if not one.mask]
     others = [one for one in others if not _is_gate(one.shape, after, place)]
     if not all(one.attends for one in others):
         return None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cnnlens.model.fields import receptive_fields
 from cnnlens.model.layers import Layers
+from cnnlens.model.mask import Mask
 from cnnlens.model.receptive_field import Field, Fields, field_box
 from cnnlens.model.trace import trace
 
@@ -161,6 +162,12 @@ def test_a_field_holds_every_pixel_that_changes_a_unit(name: str) -> None:
         outside = seen[y, x].clone()
         outside[top:bottom, left:right] = False
         assert not outside.any(), (y, x)
+
+
+@pytest.mark.parametrize("position", ["argmax", "centroid"])
+def test_a_mask_around_the_peak_of_a_map_is_a_gate(position: str) -> None:
+    masked = Net(lambda x: Mask(x.shape[1], position)(x.relu()))
+    assert fields_of(masked.eval()) == fields_of(Net(torch.relu).eval())
 
 
 def test_quantized_convolutions_slide_as_others_do() -> None:
