@@ -17,7 +17,8 @@ from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.aliases import find_aliases
-from cnnlens.model.fields import channels_last, receptive_fields, unknown_fields
+from cnnlens.model.channels_last import channels_last
+from cnnlens.model.fields import receptive_fields, unknown_fields
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, said_of
 from cnnlens.model.positions import Grid
@@ -346,6 +347,4 @@ def _times(shape: Iterable[int]) -> str:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return _times(value)
-    return "" if value is None else str(value)
+    return _times(value) if isinstance(value, list) else "" if value is None else str(value)
