@@ -129,7 +129,7 @@ def _seen(op: Op, inputs: list[_Seen], after: Shape, size: Shape) -> _Seen:
     first = inputs[0]
     if is_attention(op) or "attention" in op.name:
         return _Seen(_whole(inputs[:1], attends=True), None)  # it stands where its queries do
-    if is_global_pool(op, first.shape) or (first.places and to_one(op, first.places, first.shape)):
+    if is_global_pool(op, first.shape) or _gathers(op, first):
         return _Seen(_whole(inputs), Places.at(after, 2, 3) if len(after) == 4 else _ONE)
     if windows_of(op) or is_resampling(op) or is_cut(op):
         found = _resized(op, inputs, after)
@@ -143,6 +143,11 @@ def _seen(op: Op, inputs: list[_Seen], after: Shape, size: Shape) -> _Seen:
     else:
         found = _carried(op, inputs, after)
     return found or _scattered(inputs, size)
+
+
+def _gathers(op: Op, one: _Seen) -> bool:
+    """Whether it reduces a value's places to one, in whatever dimensions they stand."""
+    return bool(one.places and not one.is_one and to_one(op, one.places, one.shape))
 
 
 def _resized(op: Op, inputs: list[_Seen], after: Shape) -> _Seen | None:
