@@ -114,7 +114,7 @@ def content_in(mark: str) -> str:
     return mark.partition("@")[2].partition(":")[0]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 17)  # more than are named: each file is read once
 def _content(path: Path, state: str) -> str:
     """Hash a file's content; of what lies in an archive or at an address, its checksum or tag."""
     if isinstance(path, MemberPath):

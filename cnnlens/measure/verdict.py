@@ -18,6 +18,7 @@ ACCURACY = Quantity(
     "accuracy", "Accuracy", 3,
     "share of images that are classified rightly; chance: always the most frequent class", HIGHER,
 )  # fmt: skip
+_KINDS = ("better", "worse", "chance", "same", "bare")
 _NAMED = 2  # layers whose numbers a sentence gives
 
 
@@ -76,7 +77,7 @@ def verdict(found: Found, place: int) -> str:
         The network's among the workspaces, from 1 on.
     """
     names = [who["name"] for who in found["workspaces"]]
-    sides: dict[str, list[_Side]] = {"better": [], "worse": [], "same": [], "bare": []}
+    sides: dict[str, list[_Side]] = {kind: [] for kind in _KINDS}
     for quantity, rows in _rows(found):
         kinds = {kind: _Side(quantity) for kind in sides}
         for layer, of in rows:
@@ -84,7 +85,7 @@ def verdict(found: Found, place: int) -> str:
                 kinds[kind].places.append((layer, _numbers(of, place)))
         sure = kinds["better"].places or kinds["worse"].places
         for kind, side in kinds.items():
-            if side.places and not (kind == "same" and sure):
+            if side.places and not (kind in ("chance", "same") and sure):
                 sides[kind].append(side)
     return _sentence(names[place], names[0], sides, found["settings"]["level"])
 
@@ -117,7 +118,7 @@ def _kind(quantity: Quantity, of: Found, place: int) -> str | None:
     low, high = apart["interval"]
     by_chance = apart["chance"] or 0.0
     if low <= by_chance <= high:
-        return "same"
+        return "same" if low <= 0 <= high else "chance"
     return "better" if (low > by_chance) == (quantity.better == HIGHER) else "worse"
 
 
@@ -132,7 +133,7 @@ def _numbers(of: Found, place: int) -> str:
 
 
 def _sentence(name: str, first: str, sides: Mapping[str, Sequence[_Side]], level: float) -> str:
-    better, worse, same, bare = (_list(sides[k]) for k in ("better", "worse", "same", "bare"))
+    better, worse, chance, same, bare = (_list(sides[kind]) for kind in _KINDS)
     parts = [
         f"better than {first} at {better}" if better else "",
         f"worse at {worse}" if worse else "",
@@ -142,14 +143,15 @@ def _sentence(name: str, first: str, sides: Mapping[str, Sequence[_Side]], level
         said = said.replace("worse at", f"worse than {first} at", 1)
     if said:
         said = f"{name} is {said}, each by more than the noise ({100 * level:g} % intervals)"
-    elif same:
+    elif same or chance:
         said = f"{name} and {first} do not differ beyond the noise ({100 * level:g} % intervals)"
-        same = "" if not bare else same
+        same = "" if not (bare or chance) else same
     else:
         said = f"{name} against {first}"
+    expected = f"no more than chance differs: {chance}" if chance else ""
     more = f"within the noise: {same}" if same else ""
     alone = f"without an interval, so not decided: {bare}" if bare else ""
-    return "; ".join(part for part in (said, more, alone) if part) + "."
+    return "; ".join(part for part in (said, expected, more, alone) if part) + "."
 
 
 def _list(sides: Sequence[_Side]) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cnnlens.model.places import LIKE, POINTWISE, SHARING, Places, Shape, carried_by
+from cnnlens.model.channels_last import channels_last
+from cnnlens.model.places import LIKE, POINTWISE, SHARING, Places, Shape, carried_by, to_one
 from cnnlens.model.receptive_field import Field, Fields, covering
 from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Trace
-from cnnlens.model.windows import ADAPTIVE, along, is_resampling, touched, windows_of
+from cnnlens.model.windows import ADAPTIVE, along, is_cut, is_resampling, touched, windows_of
 
 _REDUCING = {"mean", "amax"}
 _MULTIPLYING = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "linear": 0}  # the first operand
@@ -25,13 +26,15 @@ _ONE = Places(1, 1, 1, 1)  # all of a value is of one place
 class _Seen:
     """What the units of a value see, and where in it they stand (None: nobody knows).
 
-    Of an input also its shape, and which of the operation's inputs it is.
+    Of an input also its shape, and which of the operation's inputs it is. It is a `mask` where it
+    has the extent of maps, but is computed of one place alone, such as the position of their peak.
     """
 
     fields: Fields
     places: Places | None
     shape: Shape = ()
     at: int = 0
+    mask: bool = False
 
     @property
     def is_one(self) -> bool:
@@ -125,13 +128,13 @@ def _seen(op: Op, inputs: list[_Seen], after: Shape, size: Shape) -> _Seen:
     """What an output of that shape sees, and where its places stand."""
     first = inputs[0]
     if is_attention(op) or "attention" in op.name:
-        return _Seen(_whole(inputs, attends=True), None)
-    if is_global_pool(op, first.shape):
+        return _Seen(_whole(inputs[:1], attends=True), None)  # it stands where its queries do
+    if is_global_pool(op, first.shape) or _gathers(op, first):
         return _Seen(_whole(inputs), Places.at(after, 2, 3) if len(after) == 4 else _ONE)
-    if windows_of(op) or is_resampling(op) or touched(op, first.shape):
+    if windows_of(op) or is_resampling(op) or is_cut(op):
         found = _resized(op, inputs, after)
-    elif all(one.is_one for one in inputs):
-        found = _of_one(op, inputs, after)
+    elif all(one.is_one or one.mask for one in inputs):
+        found = _of_one(op, inputs, after) or replace(_scattered(inputs, size), mask=True)
     elif op.name in POINTWISE or op.name in ("cat", "stack"):
         found = _joined(op, inputs, after)
     elif _mixes_positions(op, first):
@@ -140,6 +143,11 @@ def _seen(op: Op, inputs: list[_Seen], after: Shape, size: Shape) -> _Seen:
     else:
         found = _carried(op, inputs, after)
     return found or _scattered(inputs, size)
+
+
+def _gathers(op: Op, one: _Seen) -> bool:
+    """Whether it reduces a value's places to one, in whatever dimensions they stand."""
+    return bool(one.places and not one.is_one and to_one(op, one.places, one.shape))
 
 
 def _resized(op: Op, inputs: list[_Seen], after: Shape) -> _Seen | None:
@@ -188,6 +196,8 @@ def _joined(op: Op, inputs: list[_Seen], after: Shape) -> _Seen | None:
         return None
     place = next(iter(placed.values()))
     others = [one for at, one in enumerate(inputs) if at not in placed]
+    if op.name == "mul":
+        others = [one for one in others if not one.mask]
     others = [one for one in others if not _is_gate(one.shape, after, place)]
     if not all(one.attends for one in others):
         return None
@@ -241,55 +251,6 @@ def _carried(op: Op, inputs: list[_Seen], after: Shape) -> _Seen | None:
     else:
         places = carried_by(op, one.places, one.shape, after)
     return None if places is None else replace(one, places=places)
-
-
-# -- maps ------------------------------------------------------------------------------------------
-
-
-def channels_last(trace: Trace) -> set[int]:
-    """Values that hold maps as (N, H, W, C): between a permutation there and one back.
-
-    In between, maps may be cut into windows or flattened (five dimensions, or two); what comes out
-    with the extent they had before, or a whole fraction of it (patches merged), is a map again.
-    """
-    last: set[int] = set()
-    extents: dict[int, tuple[int, ...]] = {}  # of the map that a value descends from
-    for op in trace.ops:
-        order = _permutation(op)
-        descends = [v for v in op.inputs if v in extents]
-        direct = any(v in last for v in op.inputs)
-        if order == (0, 2, 3, 1) and not direct:
-            last.update(op.outputs)
-            extents[op.outputs[0]] = op.shapes[0][1:3]
-        elif descends and not (direct and order):
-            for value, shape in zip(op.outputs, op.shapes, strict=True):
-                extents[value] = extents[descends[0]]
-                if len(shape) == 4 and (direct or _same_plane(shape, extents[value], trace.batch)):
-                    last.add(value)
-                    extents[value] = shape[1:3]
-    return last
-
-
-def _same_plane(shape: tuple[int, ...], extent: tuple[int, ...], batch: int) -> bool:
-    """Whether a shape (N, H, W, C) has an extent, or a whole fraction of it along both axes."""
-    if shape[1:3] == extent:
-        return True
-    if 0 in shape:
-        return False
-    rows, columns = (old / new for old, new in zip(extent, shape[1:3], strict=True))
-    return shape[0] == batch and rows == columns and rows == int(rows)
-
-
-def _permutation(op: Op) -> tuple[int, ...]:
-    """The order of four dimensions after a permutation or a transposition, else ()."""
-    a = op.arguments
-    if op.name == "permute" and len(a[1]) == 4:
-        return tuple(d % 4 for d in a[1])
-    if op.name == "transpose" and len(op.shapes[0]) == 4:
-        order = [0, 1, 2, 3]
-        order[a[1]], order[a[2]] = order[a[2]], order[a[1]]
-        return tuple(order)
-    return ()
 
 
 def is_global_pool(op: Op, before: Sequence[int]) -> bool:

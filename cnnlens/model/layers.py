@@ -17,7 +17,8 @@ from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.aliases import find_aliases
-from cnnlens.model.fields import channels_last, receptive_fields, unknown_fields
+from cnnlens.model.channels_last import channels_last
+from cnnlens.model.fields import receptive_fields, unknown_fields
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, said_of
 from cnnlens.model.positions import Grid
@@ -291,7 +292,7 @@ class Layers:
             full[i] for i in ((0, 3, 1, 2) if place.channels_last else range(4))
         )
         fields = self._fields_of(value, place.tokens)
-        if fields[0].attends:
+        if fields[0].attends or fields[0].scattered:
             fields = self._spread(fields[0], height), self._spread(fields[1], width, axis=1)
         return Layer(name, None, kind, (units, height, width), fields, place, depth)
 
@@ -306,7 +307,7 @@ class Layers:
         return rows, columns
 
     def _spread(self, field: Field, count: int, axis: int = 0) -> Field:
-        """Lay positions behind attention evenly over the input, where what they read blurs it."""
+        """Lay positions evenly over the input where attention or what is not known blurs them."""
         even = self._input[axis] / count
         if even / 2 < field.stride < 2 * even:
             return field
@@ -346,6 +347,4 @@ def _times(shape: Iterable[int]) -> str:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return _times(value)
-    return "" if value is None else str(value)
+    return _times(value) if isinstance(value, list) else "" if value is None else str(value)

@@ -37,8 +37,8 @@ def positions(x: Tensor, by: str = "argmax") -> tuple[Tensor, Tensor]:
     rows = torch.arange(x.shape[2], dtype=x.dtype, device=x.device)
     columns = torch.arange(width, dtype=x.dtype, device=x.device)
     total = x.sum(dim=(2, 3)).clamp_min(1e-12)
-    y = (x.sum(dim=3) * rows).sum(dim=2) / total
-    return y.round(), ((x.sum(dim=2) * columns).sum(dim=2) / total).round()
+    y = (x * rows[:, None]).sum(dim=(2, 3)) / total
+    return y.round(), ((x * columns).sum(dim=(2, 3)) / total).round()
 
 
 def template(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 from torch import nn
@@ -104,6 +105,7 @@ class Outline:
 
 
 _KEPT: dict[Any, Outline] = {}
+_ONE_AT_A_TIME = RLock()  # two threads that build one network would note its layers twice
 
 
 def outline(
@@ -116,6 +118,11 @@ def outline(
     UnlikeError
         By `watch`, to whom every layer is shown.
     """
+    with _ONE_AT_A_TIME:
+        return _outline(architecture, options, watch)
+
+
+def _outline(architecture: Architecture, options: Options, watch: ShapeMatcher | None) -> Outline:
     found = Outline()
     key = (architecture.name, architecture.builder, repr(sorted(options.items())))
     if architecture.lazy:  # of a registry; code of the user's own may change meanwhile

@@ -169,6 +169,12 @@ def carried_by(op: Op, places: Places, before: Shape, after: Shape) -> Places | 
     return None
 
 
+def to_one(op: Op, places: Places, before: Shape) -> bool:
+    """Whether an operation reduces all places to one, in whatever dimensions they stand."""
+    at = REDUCED.get(op.name)
+    return at is not None and {*places.dims(before)} <= _named(op, at, len(before))
+
+
 def _order(op: Op, count: int) -> list[int]:
     """Which dimension each one was before."""
     a, order = op.arguments, [*range(count)]

@@ -111,8 +111,9 @@ def born(
         if shape[1:] == (before[1], height * width) and height * width > 1:
             return Held(Grid(height, width, 0, height * width, origin=value), FLAT)
         if len(shape) == 6 and shape[2] * shape[3] == height and shape[4] * shape[5] == width:
-            total = shape[2] * shape[4]
-            return Held(Grid(shape[2], shape[4], 0, total, origin=value), PATCHES)
+            sides = ((side, side, 0, 1) for side in (shape[3], shape[5]))
+            grid = Grid(shape[2], shape[4], 0, shape[2] * shape[4], origin=value)
+            return Held(replace(grid, windows=tuple(enumerate(sides))), PATCHES)
     if value in last:
         height, width = before[1:3]
         if shape[1:] == (height * width, before[3]) and height * width > 1:

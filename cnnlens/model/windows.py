@@ -27,6 +27,11 @@ def is_resampling(op: Op) -> bool:
     return op.name in {"pixel_shuffle", "pixel_unshuffle"} | ADAPTIVE or "upsample_" in op.name
 
 
+def is_cut(op: Op) -> bool:
+    """Whether it pads or slices maps, by whatever, also by nothing."""
+    return op.name in PADS or op.name == "slice"
+
+
 def is_transposed(op: Op) -> bool:
     """Whether it is a transposed convolution."""
     return op.name == "convolution" and bool(op.arguments[6])
@@ -75,7 +80,7 @@ def along(op: Op, field: Field, dim: int, before: Sequence[int], after: Sequence
     if slides := windows_of(op):
         slide = Field.transposed if is_transposed(op) else Field.window
         return slide(field, *slides[dim]) if dim in slides else field
-    if op.name in PADS or op.name == "slice":
+    if is_cut(op):
         return _cut(op, field, dim, before)
     return _resampled(op, field, before[dim], after[dim])
 

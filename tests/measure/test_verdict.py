@@ -66,7 +66,11 @@ def test_lower_is_better_where_it_is():
 @pytest.mark.parametrize(
     ("by_chance", "said"),
     [
-        (5.0, "do not differ beyond the noise"),
+        (
+            5.0,
+            "do not differ beyond the noise (95 % intervals); no more than chance differs: "
+            "detectors (9 against 3, by chance 12 against 7).",
+        ),
         (-5.0, "is better than old at detectors (9 against 3, by chance 2 against 7)"),
         (12.0, "is worse than old at detectors (9 against 3, by chance 19 against 7)"),
         (None, "is better than old at detectors (9 against 3),"),

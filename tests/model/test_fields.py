@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnlens.model.fields import receptive_fields
-from cnnlens.model.receptive_field import Fields, field_box
+from cnnlens.model.layers import Layers
+from cnnlens.model.mask import Mask
+from cnnlens.model.receptive_field import Field, Fields, field_box
 from cnnlens.model.trace import trace
 
 SIDE = (12, 10)
@@ -101,6 +103,7 @@ LOCAL: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "there and back": lambda x: CONV(x.transpose(2, 3)).transpose(2, 3),
     "padded, cut": lambda x: F.pad(x, (2, 0, 1, 3))[:, :, 1:-1, ::2],
+    "padded by nothing": lambda x: F.pad(x, (0, 0, 0, 0)).narrow(3, 0, SIDE[1]) + x,
     "response norm": lambda x: F.local_response_norm(x, 3),
     "softmax of channels": lambda x: x.softmax(1) * x.amax(1, keepdim=True),
     "length of channels": lambda x: F.normalize(x),
@@ -161,6 +164,12 @@ def test_a_field_holds_every_pixel_that_changes_a_unit(name: str) -> None:
         assert not outside.any(), (y, x)
 
 
+@pytest.mark.parametrize("position", ["argmax", "centroid"])
+def test_a_mask_around_the_peak_of_a_map_is_a_gate(position: str) -> None:
+    masked = Net(lambda x: Mask(x.shape[1], position)(x.relu()))
+    assert fields_of(masked.eval()) == fields_of(Net(torch.relu).eval())
+
+
 def test_quantized_convolutions_slide_as_others_do() -> None:
     if torch.backends.quantized.engine in (None, "none"):
         pytest.skip("no quantized convolutions here")
@@ -173,3 +182,40 @@ def test_quantized_convolutions_slide_as_others_do() -> None:
         passed = trace(net.eval(), torch.rand(1, 3, 40, 40))
         fields.append(receptive_fields(passed, (1, 3, 40, 40))[passed.calls[-2].value])
     assert fields[0] == fields[1] and fields[0][0].size > 5
+
+
+def test_positions_of_which_nothing_is_known_lie_evenly_over_the_input() -> None:
+    net = nn.Sequential(SpaceToDepth(), nn.Conv2d(12, 4, 1))
+    rows, columns = Layers(trace(net, torch.rand(1, 3, *SIDE)), (1, 3, *SIDE)).resolve("1").fields
+    assert rows.whole and columns.whole
+    assert [rows.centre(0), rows.centre(5)] == [1, 11]  # of 12
+    assert [columns.centre(0), columns.centre(4)] == [1, 9]  # of 10
+
+
+def test_patches_put_in_rows_by_hand_see_what_a_convolution_does() -> None:
+    by_hand, slid = (
+        Layers(trace(net, torch.rand(1, 3, *SIDE)), (1, 3, *SIDE)).rows[-1].fields
+        for net in (nn.Sequential(InRows(), nn.Linear(12, 4)), nn.Sequential(nn.Conv2d(3, 4, 2, 2)))
+    )
+    assert by_hand == slid == (Field(2, 2, 1),) * 2
+
+
+class InRows(nn.Module):
+    """Blocks of 2×2 as tokens, as einops cuts them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        cut = x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
+        return cut.reshape(n, h // 2 * (w // 2), 4 * c)
+
+
+class SpaceToDepth(nn.Module):
+    """Blocks of 2×2 as channels, put together by hand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (
+            windows(x)
+            .reshape(1, -1, SIDE[0] // 2 * (SIDE[1] // 2), 12)
+            .permute(0, 3, 1, 2)
+            .reshape(1, 12, SIDE[0] // 2, SIDE[1] // 2)
+        )

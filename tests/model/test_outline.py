@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 from torch import nn
@@ -70,3 +73,21 @@ def test_code_of_a_user_is_built_each_time():
     mine = replace(named("tv:resnet18"), name="mine.py:make", lazy=False, make=lambda: next(nets))
     found = [outline.outline(mine, {}).tensors["weight"][0] for _ in range(2)]
     assert found == [4, 5]
+
+
+def test_threads_that_ask_for_one_network_note_its_layers_once(monkeypatch):
+    started, known = Barrier(2), named("tv:resnet18")
+
+    def make(**more):
+        with suppress(BrokenBarrierError):
+            started.wait(0.05)  # the other thread is not let in meanwhile
+        return known.make(**more)
+
+    slow, own = replace(known, make=make), shapes(known)
+    with ThreadPoolExecutor(2) as pool:
+        found = [one[0] for one in pool.map(lambda _: quick_fit(slow, own), range(2))]
+    assert all(one is not None and one.exact for one in found)
+    seen = [one.layers for one in outline._KEPT.values()]
+    monkeypatch.setattr(outline, "_KEPT", {})
+    assert quick_fit(known, own)[0].exact
+    assert seen == [one.layers for one in outline._KEPT.values()]
