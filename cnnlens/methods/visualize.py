@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 _GRADIENT = "attribution.deconv.probe_gradient"
 LOGITS = "logits"  # the folder of pictures of classes
 _MORE = "more --steps or --contrast may help, or --init IMAGE"
-_SHARES = (
-    "the network returns probabilities, and where it makes them of scores is not found: pictures "
-    "of classes climb the probabilities, which come to rest at 1"
-)
 KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 
 
@@ -128,7 +124,7 @@ class Visualize(Pictured):
         """List what was named, each place and each picture once; None stands for the classes."""
         from cnnlens.model.addresses import concept_in
         from cnnlens.report.net2vec_files import read_direction
-        from cnnlens.synthesize.goals import are_shares, class_goals, concept_goal, unit_goals
+        from cnnlens.synthesize.goals import class_goals, concept_goal, shares_said, unit_goals
 
         found: dict[object, tuple[Layer | None, dict[str, Goal]]] = {}
         target, asked = self.settings.target, self.asked.filters
@@ -147,8 +143,8 @@ class Visualize(Pictured):
         if self.asked.logit:
             self.study.name_classes()
             of_classes = class_goals(self.study.model, self.asked.logit, self.settings.rivalry)
-            if are_shares(self.study.model, of_classes):
-                self.study.voice.note(_SHARES)
+            if said := shares_said(self.study.model, of_classes):
+                self.study.voice.note(said)
             found[LOGITS] = (None, {goal.name: goal for goal in of_classes})
         return [(layer, list(goals.values())) for layer, goals in found.values()]
 

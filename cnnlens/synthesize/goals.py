@@ -155,9 +155,17 @@ def _class_goal(model: Model, number: int, rivals: float, at: Place) -> Goal:
     return Goal(f"logit-{file}", distinct, score, about)
 
 
-def are_shares(model: Model, goals: Sequence[Goal]) -> bool:
-    """Whether goals of classes are probabilities: no scores were found that these are made of."""
+_SHARES = (
+    "the network returns probabilities, and where it makes them of scores is not found: pictures "
+    "of classes climb the probabilities, which come to rest at 1"
+)
+
+
+def shares_said(model: Model, goals: Sequence[Goal]) -> str:
+    """Say that goals of classes are probabilities, where no scores were found that these are made
+    of; else empty.
+    """
     if not any(OUTPUT in goal.objective.places for goal in goals):
-        return False
+        return ""
     found = scores(model)[None].cpu().numpy()
-    return before_softmax(found) is not found
+    return "" if before_softmax(found) is found else _SHARES

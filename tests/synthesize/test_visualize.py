@@ -8,7 +8,7 @@ from torch import nn
 from cnnlens.errors import UsageError
 from cnnlens.model.hooks import read
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
-from cnnlens.synthesize.goals import TARGETS, are_shares, class_goals
+from cnnlens.synthesize.goals import TARGETS, class_goals, shares_said
 from cnnlens.synthesize.objective import evaluate, logit, peak, response, whole
 from cnnlens.synthesize.usual import image_size
 from cnnlens.synthesize.visualize import visualize
@@ -105,7 +105,7 @@ def test_a_softmax_at_the_end_changes_no_class_picture(way):
     for net in (Shares("none"), Shares(way)):
         model = model_of(net)
         (goal,) = class_goals(model, ["2"], rivals=0.5)
-        assert goal.objective.of_class and not are_shares(model, [goal])
+        assert goal.objective.of_class and not shares_said(model, [goal])
         (picture,) = pictures(model, [goal.objective], steps=4)
         made.append(picture.image)
         values.append((picture.initial, picture.final))
@@ -115,8 +115,8 @@ def test_a_softmax_at_the_end_changes_no_class_picture(way):
 
 def test_probabilities_whose_scores_are_not_found_are_told():
     model = model_of(Shares("norm"))
-    assert are_shares(model, class_goals(model, ["2"]))
-    assert not are_shares(model, [])
+    assert "probabilities" in shares_said(model, class_goals(model, ["2"]))
+    assert not shares_said(model, [])
 
 
 def test_a_start_from_the_mean_or_a_photo_is_where_it_says(model):
