@@ -8,6 +8,7 @@ Nothing that an earlier run of cnnlens kept is found, and nothing is kept in a p
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import tempfile
@@ -41,6 +42,7 @@ def _no_waiting() -> Iterator[None]:
         yield
 
 
+_WITHOUT_TORCH = ("umap", "skimage.segmentation", "matplotlib.pyplot", "jinja2", "hypothesis")
 _LONG = ("test_types.py", "test_demo.py", "test_readme.py", "test_examples.py", "test_notebooks.py")
 
 
@@ -60,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if number and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
+    if number and int(number) % 2:  # or each would compile what the other compiles at that moment
+        for name in _WITHOUT_TORCH:
+            importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:
