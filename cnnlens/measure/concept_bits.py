@@ -17,7 +17,7 @@ import numpy as np
 
 from cnnlens.measure.iou import GroundTruth
 from cnnlens.measure.label_cache import LabelCache
-from cnnlens.measure.masks import compiled, mask_pixels
+from cnnlens.measure.masks import compiled, mask_pixels, unwritten
 
 EVERYWHERE = -1  # in place of a mask: the concept covers the whole image
 
@@ -96,7 +96,7 @@ class Bits:
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What compiled loops read."""
-        return self.units, self.places, self.ends, self.masks
+        return tuple(map(unwritten, (self.units, self.places, self.ends, self.masks)))
 
 
 @dataclass

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cnnlens.measure.masks import MaskPixels, compiled
+from cnnlens.measure.masks import MaskPixels, compiled, unwritten
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Counts:
         _count(
             found.pixels,
             found.ends,
-            truth.planes,
-            truth.whole,
+            unwritten(truth.planes),
+            unwritten(truth.whole),
             truth.present,
             self._category_of,
             self._touched,

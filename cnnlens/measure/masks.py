@@ -40,6 +40,13 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
         return numba.njit(nogil=True, **options)(function)
 
 
+def unwritten(array: np.ndarray) -> np.ndarray:
+    """The same array, read only, as files' are: what one kind compiles does not serve the other."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 class TopValues:
     """Keeps each unit's largest activations, its smallest, and how many there were.
 
@@ -67,8 +74,17 @@ class TopValues:
     def update(self, maps: np.ndarray) -> None:
         """Take in maps (B, C, H, W) float32."""
         values = maps.reshape(*maps.shape[:2], -1)  # (B, C, HW)
-        _collect(values, self._buffer, self._filled, self._bound, self.lowest, self._keep)
+        at = np.zeros(3, np.int64)
+        while _collect(values, at, self._buffer, self._filled, self._bound, self.lowest):
+            self._prune(int(at[0]))
         self.count += values.shape[0] * values.shape[2]
+
+    def _prune(self, unit: int) -> None:
+        """Of a buffer that is full, keep the `keep` largest; no threshold lies below."""
+        row = self._buffer[unit]
+        row.partition(len(row) - self._keep)
+        row[: self._keep] = row[len(row) - self._keep :]
+        self._bound[unit], self._filled[unit] = row[0], self._keep
 
     def put_together(self, share: Share) -> None:
         """Go on with all that the processes of a run have taken in; nothing is taken in after it.
@@ -124,24 +140,30 @@ def _largest(values: np.ndarray, which: int) -> float:
 
 
 @compiled
-def _collect(values, buffer, filled, bound, lowest, keep):
-    """Append values above each unit's bound; when its buffer is full, keep the `keep` largest."""
+def _collect(values, at, buffer, filled, bound, lowest):
+    """Append values (B, C, HW) above each unit's bound, from unit, image and position `at` on.
+
+    When a unit's buffer is full, that is said, and `at` is where to go on.
+    """
     images, units, positions = values.shape
     capacity = buffer.shape[1]
-    for unit in range(units):
+    for unit in range(at[0], units):
         limit, count, least = bound[unit], filled[unit], lowest[unit]
-        for image in range(images):
-            for position in range(positions):
+        for image in range(at[1], images):
+            for position in range(at[2], positions):
                 value = values[image, unit, position]
                 least = min(least, value)
                 if value > limit:
                     buffer[unit, count] = value
                     count += 1
                     if count == capacity:
-                        ordered = np.partition(buffer[unit], capacity - keep)
-                        buffer[unit, :keep] = ordered[capacity - keep :]
-                        limit, count = ordered[capacity - keep], keep
-        bound[unit], filled[unit], lowest[unit] = limit, count, least
+                        filled[unit], lowest[unit] = count, least
+                        at[0], at[1], at[2] = unit, image, position + 1
+                        return True
+            at[2] = 0
+        at[1] = 0
+        filled[unit], lowest[unit] = count, least
+    return False
 
 
 @dataclass(frozen=True)

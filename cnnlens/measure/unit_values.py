@@ -181,5 +181,6 @@ def _widened(own, first, exponent, lowest, highest):
     for bin in range(count):
         if own[bin]:
             spare[((first + bin) >> shift) - start] += own[bin]
-    own[:] = spare
+    for bin in range(count):  # `own[:] = spare` takes numba five seconds to compile
+        own[bin] = spare[bin]
     return start, wide

@@ -171,6 +171,13 @@ def test_many_prunes_of_the_buffer_lose_nothing(batch, pruned):
     assert same_bits(streamed(values, SHARE, batch), expected)
 
 
+@pytest.mark.parametrize("batch", [1, 6, 200])
+def test_the_value_at_which_a_buffer_fills_counts_once(batch):
+    rising = np.arange(20_000).reshape(200, 100)  # half of them are kept, room is for few more
+    values = np.stack([rising[::-1, ::-1], rising, rising], axis=1)[..., None].astype(np.float32)
+    assert streamed(values, Fraction(1, 2), batch).tolist() == [9_999] * 3
+
+
 def test_fewer_values_than_announced_are_fine():
     values = np.random.default_rng(1).normal(size=(50, 2, 3, 3)).astype(np.float32)
     expected = [threshold(values[:, u], SHARE) for u in range(2)]
