@@ -11,13 +11,13 @@ import pytest
 # what takes longest trains less here; all else is as it stands
 SHORTER = {
     "interpretable_training": {
-        '"animals", 240)': '"animals", 120)',
+        '"animals", 240)': '"animals", 72)',
         "epochs=6": "epochs=2",
         '"epochs": 3': '"epochs": 1',
     },
-    "dissection": {'"shapes", 180)': '"shapes", 90)', "chance=10": "chance=3"},
+    "dissection": {'"shapes", 180)': '"shapes", 45)', "chance=10": "chance=3"},
     "is_this_label_true": {"epochs=6": "epochs=3"},
-    "model_in_memory": {"range(60)": "range(20)"},
+    "model_in_memory": {"range(60)": "range(20)", "scenes(60": "scenes(30", "steps=48": "steps=12"},
 }
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples/notebooks").glob("*.ipynb"))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from cnnlens.data.labelled import Labelled
 from cnnlens.interpretable.concept_groups import Grouped
 from cnnlens.interpretable.group_report import record_groups
-from cnnlens.interpretable.method import unmirrored
+from cnnlens.interpretable.method import is_right, keeping_modes, unmirrored
 from cnnlens.interpretable.prepare import Prepared, Request, prepare
 from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.gradients import with_gradients
-from cnnlens.model.hooks import read
+from cnnlens.model.hooks import read_and_run
 from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.streams import sent
 from cnnlens.model.trace import Place
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
@@ -98,6 +99,15 @@ def accuracy_words(document: Mapping[str, Any]) -> str:
     return f"accuracy on images held out: {after:.3f}{was}"
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """What a network makes of the images held out."""
+
+    accuracy: float
+    constant: Tensor  #: (K,) bool, outputs that are the same for all of them; in memory
+    silent: dict[str, tuple[int, int]]  #: units that none excites, and all, of each new layer
+
+
 class Finetuning:
     """A training: iterate it, keep its state after each epoch, read its document at the end.
 
@@ -138,7 +148,7 @@ class Finetuning:
         self.history: list[dict[str, Any]] = []
         self.done = False
         self.mark = prepared.mark
-        self._warnings: list[str] | None = None
+        self._last: _Answered | None = None
 
     @property
     def net(self) -> nn.Module:
@@ -179,7 +189,7 @@ class Finetuning:
         """
         if not self.belongs(content):
             raise ValueError("the state is not of this training")
-        known = content["training"]
+        known, self._last = content["training"], None
         self.net.load_state_dict(content["state_dict"])
         self.before, self.done = known["before"], known["done"]
         self.history = copy.deepcopy(known["history"])
@@ -246,9 +256,7 @@ class Finetuning:
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the trained network: dead layers, answers that tell nothing."""
-        if self._warnings is None:
-            self._warnings = [*self._dead_layers(), *self._answers()]
-        return self._warnings
+        return [*self._dead_layers(), *self._answers()]
 
     def document(self) -> dict[str, Any]:
         """Return what ``new.json`` holds; `warnings` stand under ``notes`` where there are any."""
@@ -259,7 +267,7 @@ class Finetuning:
             "epochs": len(self.history),
             "accuracy": {
                 "before": self.before,
-                "after": trainer.evaluate(trainer.validation)[1],
+                "after": self._answered().accuracy,
                 "chance": self._chance(),
             },
             "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
@@ -291,7 +299,6 @@ class Finetuning:
         for part in trainer.validation.split(trainer.settings.batch_size):
             yield unmirrored(trainer.examples, part)
 
-    @torch.no_grad()
     def silent(self) -> dict[str, tuple[int, int]]:
         """Count, in each inserted or masked layer, units that no image held out excites, and all.
 
@@ -300,16 +307,42 @@ class Finetuning:
         dict of str to (int, int)
             By the module's name.
         """
-        layers = [name for plan in self.prepared.plans for name in plan.maps]
+        return dict(self._answered().silent)
+
+    def _answered(self) -> _Answered:
+        """Show the network the validation images; once it is done, once for all who ask."""
+        if self._last is not None:
+            return self._last
+        with keeping_modes(self.net):
+            self.net.eval()
+            found = self._shown()
+        if self.done:  # it does not change any more
+            self._last = found
+        return found
+
+    @torch.no_grad()
+    def _shown(self) -> _Answered:
+        trainer = self.trainer
+        places = [Place(path=name) for plan in self.prepared.plans for name in plan.maps]
         peaks: list[Tensor] = []
-        for x in self._batches() if layers else ():
-            maps = read(self.net, x, [Place(path=name) for name in layers])
+        right: list[Tensor] = []
+        alike: list[Tensor] = []  # to the first image's scores
+        first: Tensor | None = None
+        for part in trainer.validation.split(trainer.settings.batch_size):
+            x = unmirrored(trainer.examples, part)
+            maps, logits = read_and_run(self.net, x, places, stop=False)
             found = [m.amax(dim=(0, 2, 3)) for m in maps]  # (C,) each
             peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
-        return {
-            name: (int((peak <= 0).sum()), len(peak))
-            for name, peak in zip(layers, peaks, strict=True)
+            labels = sent(trainer.examples.labels[part], logits.device)
+            right.append(is_right(logits, labels, trainer.settings.loss))
+            first = logits[0] if first is None else first
+            alike.append((logits == first).all(dim=0))  # (K,)
+        silent = {
+            place.path: (int((peak <= 0).sum()), len(peak))
+            for place, peak in zip(places, peaks, strict=True)
         }
+        accuracy = int(torch.cat(right).sum()) / len(trainer.validation)
+        return _Answered(accuracy, torch.stack(alike).all(dim=0).cpu(), silent)
 
     def _dead_layers(self) -> list[str]:
         said = []
@@ -321,22 +354,19 @@ class Finetuning:
                 )
         return said
 
-    @torch.no_grad()
     def _answers(self) -> list[str]:
         """Say where the answers do not depend on the image, or are no better than chance."""
-        trainer = self.trainer
-        logits = torch.cat([self.net(x).cpu() for x in self._batches()])  # (N, K)
+        trainer, found = self.trainer, self._answered()
         labels = trainer.examples.labels[trainer.validation]
         named = labels[labels >= 0].unique()
-        constant = int((logits[:, named] == logits[:1, named]).all(dim=0).sum())
+        constant = int(found.constant[named].sum())
         said = []
         if constant:
             said.append(
                 f"the scores of {constant} of {len(named)} classes are the same for every image "
                 "held out: try a smaller --lr, or more --epochs"
             )
-        accuracy = trainer.evaluate(trainer.validation)[1]
-        chance = self._chance()
+        chance, accuracy = self._chance(), found.accuracy
         spread = (chance * (1 - chance) / len(labels)) ** 0.5  # of guesses, over so many images
         if accuracy <= chance + spread:
             said.append(

@@ -154,6 +154,21 @@ def test_an_inserted_layer_does_not_collapse_where_maps_are_strong(strong):
     assert not any("silent" in line for _, run in inserted for line in run.warnings)
 
 
+def test_when_it_is_done_what_is_held_out_is_shown_once_for_all_who_ask(model):
+    data = pictures(model.preprocess)
+    run = finetune(model, data, "icnn", settings=SETTINGS)
+    shown = []
+    with run.net.register_forward_hook(lambda net, x, y: shown.append(len(y))):
+        first = run.document()  # it is not done: what is said now does not hold later
+        list(run)
+        shown.clear()
+        last, warnings, silent = run.document(), run.warnings, run.silent()
+    assert sum(shown) == len(run.trainer.validation) == 12
+    assert last["accuracy"]["after"] == last["history"][-1]["validation_accuracy"]
+    assert (first["epochs"], last["epochs"]) == (0, 3)
+    assert last.get("notes", []) == warnings and list(silent) == run.prepared.plans[0].maps
+
+
 def test_a_run_that_ends_at_chance_says_so(strong):
     accuracy, run = frozen(strong, 0, insert=True, start="normal")
     assert accuracy == pytest.approx(1 / 3, abs=0.05)
@@ -168,7 +183,7 @@ def test_dead_layers_are_named_without_a_method_too(model):
     assert run.warnings == [] and "notes" not in run.document()
     with torch.no_grad():
         run.net.get_submodule("relu3.conv").bias.fill_(-1e6)
-    run._warnings = None
+    run._last = None
     assert any("64 of 64 filters of relu3.relu went silent" in line for line in run.warnings)
 
 
