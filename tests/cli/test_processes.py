@@ -37,13 +37,13 @@ CHORES = {
     "extract": "extract -l conv1 -l conv2",
     "units": "units -l conv1 -l conv2 --no-store",
     "stored": "dissect -l conv2 --chance 2",
-    "streamed": "dissect -l conv1 -l conv2 --chance 2 --formula 2 --no-store --no-page",
+    "streamed": "dissect -l conv1 -l conv2 --chance 2 --formula 2 --no-store",
     "without shuffles": "dissect -l conv2 --chance 0 --no-store --compat ndlite --no-page",
 }
 RUNS = [
     (2, "extract"),
     (3, "units"),
-    (3, "stored"),  # and with a page
+    (3, "stored"),
     (5, "streamed"),  # over three blocks
     (2, "without shuffles"),
 ]
