@@ -18,7 +18,7 @@ from cnnlens.voice import Lines
 from tests import warm
 
 from .conftest import SIDE
-from .runner import cnnlens, environment, files, leftovers, process
+from .runner import cnnlens, environment, files, leftovers, process, warm_process
 
 # a stage of dissect, and at which of its reports Ctrl-C comes
 MOMENTS = [
@@ -46,12 +46,24 @@ def numbers(workspace: Path, layer: str = "conv2") -> dict[str, bytes]:
     return files(workspace / "dissect" / layer)
 
 
+@pytest.fixture(scope="module")
+def without_pictures(model, shapes, tmp_path_factory) -> Path:
+    """A workspace that nobody may change, dissected without a page and what it alone needs."""
+    path = tmp_path_factory.mktemp("without")
+    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", path, "--chance", 2, "--no-page"]
+    assert cnnlens(*given).code == 0
+    return path
+
+
 @pytest.mark.parametrize(("stage", "times"), MOMENTS)
 @pytest.mark.parametrize("stores", [["--store"], ["--no-store"]])
-def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times, stores):
+def test_ctrl_c_in_every_stage(
+    dissected, without_pictures, tmp_path, model, shapes, stage, times, stores
+):
     if stage == "extracting" and stores == ["--no-store"]:
         pytest.skip("nothing is extracted")
     given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--chance", 2, *stores]
+    given += [] if stage == "pictures" else ["--no-page"]
     real, met = Lines.show, []
 
     def show(self: Lines, step: Step) -> None:
@@ -68,7 +80,7 @@ def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times,
     assert "interrupted" in answer.error and "resumes" in answer.err
     sound(tmp_path)
     assert cnnlens(*given).code == 0
-    assert numbers(tmp_path) == numbers(dissected)
+    assert numbers(tmp_path) == numbers(dissected if stage == "pictures" else without_pictures)
     sound(tmp_path)
 
 
@@ -126,12 +138,26 @@ def net():
 """
 
 
+@pytest.fixture(scope="module")
+def anywhere(shapes, tmp_path_factory) -> list:
+    """A command, but for its workspace."""
+    nets = tmp_path_factory.mktemp("nets") / "nets.py"
+    nets.write_text(NETS)
+    given = ["-d", shapes, "--image-size", SIDE, "--chance", 1, "--batch-size", 8, "--no-page"]
+    return ["dissect", f"{nets}:net", *given, "-w"]
+
+
 @pytest.fixture
-def slow(tmp_path, shapes) -> list:
-    (tmp_path / "nets.py").write_text(NETS)
-    spec = f"{tmp_path / 'nets.py'}:net"
-    given = ["-d", shapes, "-w", tmp_path / "ws", "--chance", 1, "--batch-size", 8]
-    return ["dissect", spec, *given, "--image-size", SIDE]
+def slow(anywhere, tmp_path) -> list:
+    return [*anywhere, tmp_path / "ws"]
+
+
+@pytest.fixture(scope="module")
+def fresh(anywhere, tmp_path_factory) -> dict[str, bytes]:
+    """What it gives where nothing interrupts it."""
+    workspace = tmp_path_factory.mktemp("fresh")
+    assert cnnlens(*anywhere, workspace).code == 0
+    return numbers(workspace, "last")
 
 
 @contextlib.contextmanager
@@ -156,7 +182,7 @@ def hanging(given: list, tmp_path: Path, call: int = 7):
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
 )
-def test_signals_while_extracting(slow, tmp_path, number, status):
+def test_signals_while_extracting(slow, fresh, tmp_path, number, status):
     with hanging(slow, tmp_path) as run:
         run.send_signal(number)
         out, err = run.communicate(timeout=60)
@@ -172,9 +198,7 @@ def test_signals_while_extracting(slow, tmp_path, number, status):
     assert resumed.code == 0, resumed.err
     assert leftovers(tmp_path) == []
     assert not list(tmp_path.glob("ws/activations/shapes/.*.parts"))
-    fresh = [tmp_path / "fresh" if word == tmp_path / "ws" else word for word in slow]
-    assert cnnlens(*fresh).code == 0
-    assert numbers(tmp_path / "ws", "last") == numbers(tmp_path / "fresh", "last")
+    assert numbers(tmp_path / "ws", "last") == fresh
 
 
 ODD = """
@@ -301,7 +325,7 @@ def test_an_interrupt_that_other_code_turns_into_an_error_is_still_one(tmp_path,
         "    except BaseException:\n"
         "        raise ImportError('cannot load module more than once per process')\n"
     )
-    answer = process("layers", f"{tmp_path / 'nets.py'}:net", "-w", tmp_path / "ws")
+    answer = warm_process("layers", f"{tmp_path / 'nets.py'}:net", "-w", tmp_path / "ws")
     assert (answer.code, answer.out) == (130, "")
     assert "interrupted" in answer.error
 
