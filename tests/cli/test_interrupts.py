@@ -1,12 +1,10 @@
-"""Ctrl-C, kills and full disks at any moment: whole files stay, nothing else, and it resumes."""
+"""Ctrl-C and kills at any moment: whole files stay, nothing else, and it resumes."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from unittest import mock
@@ -18,7 +16,7 @@ from cnnlens.voice import Lines
 from tests import warm
 
 from .conftest import SIDE
-from .runner import cnnlens, environment, files, leftovers, process, warm_process
+from .runner import cnnlens, environment, files, leftovers, process, sound, warm_process
 
 # a stage of dissect, and at which of its reports Ctrl-C comes
 MOMENTS = [
@@ -29,17 +27,6 @@ MOMENTS = [
     ("counting", 1),
     ("pictures", 1),
 ]
-
-
-def sound(workspace: Path) -> None:
-    """Everything that has its final name is whole, and nothing else is there."""
-    assert leftovers(workspace) == []
-    for path in workspace.rglob("*.json"):
-        json.loads(path.read_text(encoding="utf-8"))
-    if (workspace / "dissect").exists():
-        for folder in (workspace / "dissect").iterdir():
-            assert not folder.name.startswith(".")
-            assert not folder.is_dir() or (folder / "summary.json").exists()
 
 
 def numbers(workspace: Path, layer: str = "conv2") -> dict[str, bytes]:
@@ -249,71 +236,6 @@ def test_two_at_once(slow, tmp_path):
         assert "being written by another process" in second.error
         assert run.poll() is None
     assert cnnlens(*slow).code == 0  # the first was killed: its lock is gone
-
-
-# ---- disks
-
-
-def limited(given: list, size: int) -> subprocess.CompletedProcess:
-    return warm.run(warm.without_room, size, *given, env=environment())
-
-
-@pytest.mark.parametrize("size", [200, 20_000, 150_000])
-def test_files_that_may_not_grow(tmp_path, model, shapes, size):
-    ws = tmp_path / "ws"
-    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", ws, "--chance", 0]
-    done = limited(given, size)
-    assert done.returncode == 1, done.stderr
-    lines = done.stderr.splitlines()
-    assert sum(line.startswith("error: cannot write") for line in lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr and "HDF5-DIAG" not in done.stderr
-    assert ".tmp" not in done.stderr
-    sound(ws)
-    assert cnnlens(*given).code == 0
-
-
-@pytest.fixture
-def little_disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-@pytest.mark.parametrize("filler", [0, 300_000, 580_000])
-def test_full_disk(little_disk, model, shapes, filler):
-    (little_disk / "filler").write_bytes(b"x" * filler)
-    ws = little_disk / "ws"
-    answer = cnnlens("dissect", model, "-d", shapes, "-l", "conv2", "-w", ws, "--chance", 0)
-    assert answer.code == 1
-    assert "the disk is full" in answer.error
-    if ws.exists():
-        sound(ws)
-
-
-def test_read_only_disk(little_disk, model, shapes):
-    (little_disk / "ws").mkdir()
-    remount = ["mount", "-o", "remount,ro", str(little_disk)]
-    subprocess.run(remount, check=True)
-    answer = cnnlens("dissect", model, "-d", shapes, "-w", little_disk / "ws")
-    assert answer.code == 1
-    assert "read-only" in answer.error and "-w DIR" in answer.err
-    answer = cnnlens("layers", model, "-w", little_disk / "ws")
-    assert answer.code == 0 and "conv2" in answer.out  # what writes nothing works
-    assert "not remembered" in answer.err
-    made = cnnlens("data", "make", "shapes", "--images", 1, "--out", little_disk / "s")
-    assert made.code == 1 and "read-only" in made.error
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_folder_without_permission(tmp_path, model, shapes):
-    tmp_path.chmod(0o500)
-    answer = cnnlens("dissect", model, "-d", shapes, "-w", tmp_path / "ws")
-    tmp_path.chmod(0o700)
-    assert answer.code == 1 and "permission denied" in answer.error
 
 
 def test_an_interrupt_that_other_code_turns_into_an_error_is_still_one(tmp_path, shapes):
