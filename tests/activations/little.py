@@ -139,7 +139,7 @@ def main(folder: str, data: str, where: str, number: str) -> None:
         key = StoreKey("", "", "", "", "float32")
         held = writer.StoreWriter(Path(folder) / "0.h5", key, (1, 1, 1), 1, 1)
         print("held", flush=True)
-        sys.stdin.read()
+        os.read(0, 1)  # until who began it lets go
         held.close()
         return
     run(Path(folder), Path(data))

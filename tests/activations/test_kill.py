@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from cnnlens.settings import RunSettings
 from tests import warm
 
 from . import little
-
-ROOT = Path(__file__).parents[2]
 
 
 def program(*arguments: object) -> subprocess.CompletedProcess:
@@ -102,14 +99,18 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
 
 
 def test_two_processes_never_write_one_store(data, tmp_path):
-    command = [sys.executable, "-m", "tests.activations.little", tmp_path, data, "hold", "0"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(CnnlensError, match="being written by another process"):
-            little.run(tmp_path, data)
-        other.communicate("")
+    (its_in, our_out), (our_in, its_out) = os.pipe(), os.pipe()
+    words = (str(tmp_path), str(data), "hold", "0")
+    other = warm.Process(little.main, words, os.environ, (its_in, its_out, 2))
+    os.close(its_in)
+    os.close(its_out)
+    with os.fdopen(our_in, encoding="utf-8") as said:
+        assert said.readline() == "held\n"
+    with pytest.raises(CnnlensError, match="being written by another process"):
+        little.run(tmp_path, data)
+    assert other.poll() is None
+    os.close(our_out)
+    assert other.wait() == 0
     little.run(tmp_path, data)
     with Store(tmp_path / "0.h5") as store:
         assert store.shape[0] == 147

@@ -93,3 +93,14 @@ def files(folder: Path) -> dict[str, bytes]:
 def leftovers(folder: Path) -> list[str]:
     """Half-written files below a folder."""
     return [p.name for p in folder.rglob("*") if p.name.endswith((".tmp", ".old"))]
+
+
+def sound(workspace: Path) -> None:
+    """Everything that has its final name is whole, and nothing else is there."""
+    assert leftovers(workspace) == []
+    for path in workspace.rglob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"))
+    if (workspace / "dissect").exists():
+        for folder in (workspace / "dissect").iterdir():
+            assert not folder.name.startswith(".")
+            assert not folder.is_dir() or (folder / "summary.json").exists()

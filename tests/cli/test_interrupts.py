@@ -1,12 +1,10 @@
-"""Ctrl-C, kills and full disks at any moment: whole files stay, nothing else, and it resumes."""
+"""Ctrl-C and kills at any moment: whole files stay, nothing else, and it resumes."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from unittest import mock
@@ -18,7 +16,7 @@ from cnnlens.voice import Lines
 from tests import warm
 
 from .conftest import SIDE
-from .runner import cnnlens, environment, files, leftovers, process
+from .runner import cnnlens, environment, files, leftovers, process, sound, warm_process
 
 # a stage of dissect, and at which of its reports Ctrl-C comes
 MOMENTS = [
@@ -31,27 +29,28 @@ MOMENTS = [
 ]
 
 
-def sound(workspace: Path) -> None:
-    """Everything that has its final name is whole, and nothing else is there."""
-    assert leftovers(workspace) == []
-    for path in workspace.rglob("*.json"):
-        json.loads(path.read_text(encoding="utf-8"))
-    if (workspace / "dissect").exists():
-        for folder in (workspace / "dissect").iterdir():
-            assert not folder.name.startswith(".")
-            assert not folder.is_dir() or (folder / "summary.json").exists()
-
-
 def numbers(workspace: Path, layer: str = "conv2") -> dict[str, bytes]:
     return files(workspace / "dissect" / layer)
 
 
+@pytest.fixture(scope="module")
+def without_pictures(model, shapes, tmp_path_factory) -> Path:
+    """A workspace that nobody may change, dissected without a page and what it alone needs."""
+    path = tmp_path_factory.mktemp("without")
+    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", path, "--chance", 2, "--no-page"]
+    assert cnnlens(*given).code == 0
+    return path
+
+
 @pytest.mark.parametrize(("stage", "times"), MOMENTS)
 @pytest.mark.parametrize("stores", [["--store"], ["--no-store"]])
-def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times, stores):
+def test_ctrl_c_in_every_stage(
+    dissected, without_pictures, tmp_path, model, shapes, stage, times, stores
+):
     if stage == "extracting" and stores == ["--no-store"]:
         pytest.skip("nothing is extracted")
     given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--chance", 2, *stores]
+    given += [] if stage == "pictures" else ["--no-page"]
     real, met = Lines.show, []
 
     def show(self: Lines, step: Step) -> None:
@@ -68,7 +67,7 @@ def test_ctrl_c_in_every_stage(dissected, tmp_path, model, shapes, stage, times,
     assert "interrupted" in answer.error and "resumes" in answer.err
     sound(tmp_path)
     assert cnnlens(*given).code == 0
-    assert numbers(tmp_path) == numbers(dissected)
+    assert numbers(tmp_path) == numbers(dissected if stage == "pictures" else without_pictures)
     sound(tmp_path)
 
 
@@ -126,12 +125,26 @@ def net():
 """
 
 
+@pytest.fixture(scope="module")
+def anywhere(shapes, tmp_path_factory) -> list:
+    """A command, but for its workspace."""
+    nets = tmp_path_factory.mktemp("nets") / "nets.py"
+    nets.write_text(NETS)
+    given = ["-d", shapes, "--image-size", SIDE, "--chance", 1, "--batch-size", 8, "--no-page"]
+    return ["dissect", f"{nets}:net", *given, "-w"]
+
+
 @pytest.fixture
-def slow(tmp_path, shapes) -> list:
-    (tmp_path / "nets.py").write_text(NETS)
-    spec = f"{tmp_path / 'nets.py'}:net"
-    given = ["-d", shapes, "-w", tmp_path / "ws", "--chance", 1, "--batch-size", 8]
-    return ["dissect", spec, *given, "--image-size", SIDE]
+def slow(anywhere, tmp_path) -> list:
+    return [*anywhere, tmp_path / "ws"]
+
+
+@pytest.fixture(scope="module")
+def fresh(anywhere, tmp_path_factory) -> dict[str, bytes]:
+    """What it gives where nothing interrupts it."""
+    workspace = tmp_path_factory.mktemp("fresh")
+    assert cnnlens(*anywhere, workspace).code == 0
+    return numbers(workspace, "last")
 
 
 @contextlib.contextmanager
@@ -156,7 +169,7 @@ def hanging(given: list, tmp_path: Path, call: int = 7):
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
 )
-def test_signals_while_extracting(slow, tmp_path, number, status):
+def test_signals_while_extracting(slow, fresh, tmp_path, number, status):
     with hanging(slow, tmp_path) as run:
         run.send_signal(number)
         out, err = run.communicate(timeout=60)
@@ -172,9 +185,7 @@ def test_signals_while_extracting(slow, tmp_path, number, status):
     assert resumed.code == 0, resumed.err
     assert leftovers(tmp_path) == []
     assert not list(tmp_path.glob("ws/activations/shapes/.*.parts"))
-    fresh = [tmp_path / "fresh" if word == tmp_path / "ws" else word for word in slow]
-    assert cnnlens(*fresh).code == 0
-    assert numbers(tmp_path / "ws", "last") == numbers(tmp_path / "fresh", "last")
+    assert numbers(tmp_path / "ws", "last") == fresh
 
 
 ODD = """
@@ -227,71 +238,6 @@ def test_two_at_once(slow, tmp_path):
     assert cnnlens(*slow).code == 0  # the first was killed: its lock is gone
 
 
-# ---- disks
-
-
-def limited(given: list, size: int) -> subprocess.CompletedProcess:
-    return warm.run(warm.without_room, size, *given, env=environment())
-
-
-@pytest.mark.parametrize("size", [200, 20_000, 150_000])
-def test_files_that_may_not_grow(tmp_path, model, shapes, size):
-    ws = tmp_path / "ws"
-    given = ["dissect", model, "-d", shapes, "-l", "conv2", "-w", ws, "--chance", 0]
-    done = limited(given, size)
-    assert done.returncode == 1, done.stderr
-    lines = done.stderr.splitlines()
-    assert sum(line.startswith("error: cannot write") for line in lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr and "HDF5-DIAG" not in done.stderr
-    assert ".tmp" not in done.stderr
-    sound(ws)
-    assert cnnlens(*given).code == 0
-
-
-@pytest.fixture
-def little_disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-@pytest.mark.parametrize("filler", [0, 300_000, 580_000])
-def test_full_disk(little_disk, model, shapes, filler):
-    (little_disk / "filler").write_bytes(b"x" * filler)
-    ws = little_disk / "ws"
-    answer = cnnlens("dissect", model, "-d", shapes, "-l", "conv2", "-w", ws, "--chance", 0)
-    assert answer.code == 1
-    assert "the disk is full" in answer.error
-    if ws.exists():
-        sound(ws)
-
-
-def test_read_only_disk(little_disk, model, shapes):
-    (little_disk / "ws").mkdir()
-    remount = ["mount", "-o", "remount,ro", str(little_disk)]
-    subprocess.run(remount, check=True)
-    answer = cnnlens("dissect", model, "-d", shapes, "-w", little_disk / "ws")
-    assert answer.code == 1
-    assert "read-only" in answer.error and "-w DIR" in answer.err
-    answer = cnnlens("layers", model, "-w", little_disk / "ws")
-    assert answer.code == 0 and "conv2" in answer.out  # what writes nothing works
-    assert "not remembered" in answer.err
-    made = cnnlens("data", "make", "shapes", "--images", 1, "--out", little_disk / "s")
-    assert made.code == 1 and "read-only" in made.error
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_folder_without_permission(tmp_path, model, shapes):
-    tmp_path.chmod(0o500)
-    answer = cnnlens("dissect", model, "-d", shapes, "-w", tmp_path / "ws")
-    tmp_path.chmod(0o700)
-    assert answer.code == 1 and "permission denied" in answer.error
-
-
 def test_an_interrupt_that_other_code_turns_into_an_error_is_still_one(tmp_path, shapes):
     (tmp_path / "nets.py").write_text(
         "import os, signal\n"
@@ -301,7 +247,7 @@ def test_an_interrupt_that_other_code_turns_into_an_error_is_still_one(tmp_path,
         "    except BaseException:\n"
         "        raise ImportError('cannot load module more than once per process')\n"
     )
-    answer = process("layers", f"{tmp_path / 'nets.py'}:net", "-w", tmp_path / "ws")
+    answer = warm_process("layers", f"{tmp_path / 'nets.py'}:net", "-w", tmp_path / "ws")
     assert (answer.code, answer.out) == (130, "")
     assert "interrupted" in answer.error
 

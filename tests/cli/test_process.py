@@ -41,11 +41,15 @@ def test_version_and_help_by_both_names():
 BORROWED = ("numbers", "random", "types", "typing", "collections", "torch", "difflib", "pathlib")
 
 
-@pytest.mark.parametrize("safe", [[], ["-P"]])
-def test_files_beside_images_are_no_modules_of_python(tmp_path, safe):
+def not_mine(folder: Path) -> None:
     for name in BORROWED:
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user')")
-    words = [sys.executable, *safe, "-m", "cnnlens", "layers", "zoo:demo_net", "--json"]
+        (folder / f"{name}.py").write_text("raise SystemExit('a file of the user')")
+
+
+def test_files_beside_images_are_no_modules_of_python(tmp_path):
+    """Nor where Python is told to look for none there (without that: the next test)."""
+    not_mine(tmp_path)
+    words = [sys.executable, "-P", "-m", "cnnlens", "layers", "zoo:demo_net", "--json"]
     done = subprocess.run(
         words, capture_output=True, text=True, cwd=tmp_path, env=environment(CNNLENS_WORKSPACE="w")
     )
@@ -53,7 +57,7 @@ def test_files_beside_images_are_no_modules_of_python(tmp_path, safe):
 
 
 def test_factories_beside_images_are_found_all_the_same(tmp_path, monkeypatch):
-    (tmp_path / "numbers.py").write_text("raise SystemExit('a file of the user')")
+    not_mine(tmp_path)
     (tmp_path / "mine.py").write_text(
         "from torch import nn\nimport beside\n\n"
         "def make():\n    return nn.Sequential(nn.Conv2d(3, beside.WIDTH, 3))\n"
@@ -195,20 +199,31 @@ def test_only_a_users_own_code_warns(monkeypatch, module, heard):
     assert bool(said) == heard
 
 
-def test_warnings_of_libraries_stay_inside(tmp_path, model):
+PIXELS = 700  # more than these Pillow warns of; more than twice as many it refuses
+
+
+def of_few_pixels(*words: object) -> None:
+    """A command, for which pictures are large early."""
+    Image.MAX_IMAGE_PIXELS = PIXELS
+    warm.command(*words)
+
+
+def test_warnings_of_libraries_stay_inside(tmp_path, model, monkeypatch):
     """Pictures that make Pillow warn: a broken EXIF block, and more pixels than it likes."""
     photos = tmp_path / "photos"
     photos.mkdir()
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0" * 2
-    Image.new("RGB", (30, 30)).save(photos / "a.jpg", exif=exif)
-    Image.new("1", (10_000, 9_000), 1).save(photos / "large.png")
+    Image.new("RGB", (20, 20)).save(photos / "a.jpg", exif=exif)
+    Image.new("1", (40, 30), 1).save(photos / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PIXELS)
     for photo in photos.iterdir():
         with pytest.warns(Warning):
             load_image(photo)
-    answer = warm_process("extract", model, "-d", photos, "-l", "conv3", "-w", tmp_path / "ws")
-    assert answer.code == 0
+    words = ("extract", model, "-d", photos, "-l", "conv3", "-w", tmp_path / "ws")
+    answer = warm.run(of_few_pixels, *words, env=environment())
+    assert answer.returncode == 0
     ours = ("zoo:", "extracting: ", "conv3: ")  # and progress, where it takes long
-    assert [line for line in answer.err.splitlines() if not line.startswith(ours)] == []
+    assert [line for line in answer.stderr.splitlines() if not line.startswith(ours)] == []
 
 
 # ---- data

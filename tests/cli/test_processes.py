@@ -1,15 +1,12 @@
 """Several processes that share a run over gloo end with the files of one, whatever befalls them.
 
-Most are forked; one test starts torchrun itself.
+Most are forked; one test has torchrun itself start them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -41,7 +38,7 @@ CHORES = {
     "units": "units -l conv1 -l conv2 --no-store",
     "stored": "dissect -l conv2 --chance 2",
     "streamed": "dissect -l conv1 -l conv2 --chance 2 --formula 2 --no-store",
-    "without shuffles": "dissect -l conv2 --chance 0 --no-store --compat ndlite",
+    "without shuffles": "dissect -l conv2 --chance 0 --no-store --compat ndlite --no-page",
 }
 RUNS = [
     (2, "extract"),
@@ -56,14 +53,14 @@ RUNS = [
 def test_processes_that_share_a_run_end_as_one(model, damaged, tmp_path, count, chore):
     command, *options = CHORES[chore].split()
     words = (command, model, "-d", damaged, *options, "--json", "-w")
-    alone = warm.run(warm.command, *words, tmp_path / "one", env=environment(OMP_NUM_THREADS="1"))
-    assert alone.returncode == 0, alone.stderr
+    alone = cnnlens(*words, tmp_path / "one")
+    assert alone.code == 0, alone.err
     found = end(start(count, *words, tmp_path / "many"))
     assert [code for code, *_ in found] == [0] * count, found
-    assert json.loads(found[0][1].replace("/many/", "/one/")) == json.loads(alone.stdout)
+    assert json.loads(found[0][1].replace("/many/", "/one/")) == alone.json
     assert all(out == err == "" for _, out, err in found[1:])  # one speaks
     assert results(tmp_path / "many") == results(tmp_path / "one")
-    assert found[0][2].count("skipped ") == alone.stderr.count("skipped ") == 2
+    assert found[0][2].count("skipped ") == alone.err.count("skipped ") == 2
 
 
 def blocks(workspace: Path) -> int:
@@ -108,8 +105,8 @@ def photos(shapes, tmp_path_factory) -> Path:
 def whole(model, photos, tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     words = ("extract", model, "-d", photos, "-l", "conv2", "--no-units", "-w", folder)
-    done = warm.run(warm.command, *words, "--batch-size", 1, env=environment(OMP_NUM_THREADS="1"))
-    assert done.returncode == 0, done.stderr
+    done = cnnlens(*words, "--batch-size", 1)
+    assert done.code == 0, done.err
     return results(folder)
 
 
@@ -145,17 +142,19 @@ def test_fewer_images_than_processes(model, photos, tmp_path):
     assert {*results(tmp_path / "many")} == {*results(tmp_path / "one")}
 
 
+def torchrun(*words: object) -> None:
+    """As the command of that name; what it starts are fresh processes."""
+    from torch.distributed.run import main
+
+    main([*map(str, words)])
+
+
 def test_torchrun_itself(model, shapes, tmp_path):
     words = ("dissect", model, "-d", shapes, "-l", "conv2", "--no-page", "--json", "-w")
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    line = [*launcher, "--nproc-per-node", 2, "-m", "cnnlens", *words, tmp_path / "many"]
-    env = {**environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo"), "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [*map(str, line)], capture_output=True, text=True, env=env, timeout=240, check=False
-    )
+    line = ("--standalone", "--nproc-per-node", 2, "-m", "cnnlens", *words, tmp_path / "many")
+    env = environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
+    done = warm.run(torchrun, *line, env=env)
     assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    alone = warm.run(warm.command, *words, tmp_path / "one", env=environment(OMP_NUM_THREADS="1"))
-    assert document == json.loads(alone.stdout)
+    assert json.loads(done.stdout) == cnnlens(*words, tmp_path / "one").json
     assert results(tmp_path / "many") == results(tmp_path / "one")
     assert files(tmp_path / "many")["workspace.json"].count(b"cnnlens dissect") == 1

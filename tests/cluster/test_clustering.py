@@ -13,6 +13,7 @@ from cnnlens.cluster.clustering import cluster
 from cnnlens.cluster.filters import filter_tree
 from cnnlens.cluster.vectors import Groups, group
 from cnnlens.settings import ClusterSettings
+from tests import bare
 from tests.cluster.counting import Counting
 from tests.cluster.nets import classifier, last_layer
 
@@ -77,19 +78,26 @@ def test_the_package_is_the_function_too() -> None:
     assert "cluster" in dir(cnnlens)
 
 
-IN_ANY_ORDER = """
+APART = """
 import os, sys
+ways = ("import cnnlens.cluster.tree", "from cnnlens.cluster import tree", "import cnnlens")
 def apart(do):
-    if not os.fork():
-        do()
-        os._exit(0)
-    assert os.wait()[1] == 0
-
-def light():
+    for words in ways:
+        if not os.fork():
+            do(words)
+            os._exit(0)
+        assert os.wait()[1] == 0
+"""
+LIGHT = """
+def light(words):
     exec(words)
     assert "torch" not in sys.modules and "scipy" not in sys.modules
+    print("light", flush=True)
 
-def called():
+apart(light)
+"""
+CALLED = """
+def called(words):
     exec(words)
     import cnnlens
     assert callable(cnnlens.cluster) and cnnlens.cluster.__doc__
@@ -98,16 +106,14 @@ def called():
     except ValueError as error:
         print(error, flush=True)
 
-ways = ("import cnnlens.cluster.tree", "from cnnlens.cluster import tree", "import cnnlens")
-for words in ways:
-    apart(light)
-import torch, scipy.cluster.hierarchy, sklearn.linear_model  # once for all that call
-for words in ways:
-    apart(called)
+import scipy.cluster.hierarchy, sklearn.linear_model  # once for all that call
+apart(called)
 """
 
 
 def test_it_can_be_called_in_whatever_order_things_are_imported() -> None:
-    run = [sys.executable, "-c", IN_ANY_ORDER]
+    run = [sys.executable, "-c", APART + LIGHT]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.stdout == "light\n" * 3, done.stderr
+    done = bare.run(APART + CALLED)
     assert done.stdout.count("trees need the categories") == 3, done.stderr

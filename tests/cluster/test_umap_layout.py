@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,33 +11,31 @@ import umap
 
 from cnnlens.cluster.neighbours import nearest
 from cnnlens.cluster.umap_layout import _COMPILED, _Cautious, umap_layout
+from tests import warm
 
-_SMALL = """
-import numpy as np, umap
-from cnnlens.cluster.neighbours import nearest
-from cnnlens.cluster.umap_layout import _COMPILED, umap_layout
-vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
-umap_layout(vectors, nearest(vectors, 5), 2, 3)
-for module, name in _COMPILED:
-    stats = getattr(getattr(umap, module), name).stats
-    print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
-"""
+VECTORS = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+
+
+def found_kept() -> None:
+    """In a process that has compiled nothing: print what was found, and what was not."""
+    umap_layout(VECTORS, nearest(VECTORS, 5), 2, 3)
+    for module, name in _COMPILED:
+        stats = getattr(getattr(umap, module), name).stats
+        print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 
 
 def test_it_is_the_layout_of_umap_and_the_next_process_need_not_compile_it() -> None:
-    vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
-    near = nearest(vectors, 5)
+    near = nearest(VECTORS, 5)
     method = umap.UMAP(
         n_neighbors=near.rows.shape[1],
         n_jobs=1,
         random_state=3,
         precomputed_knn=(near.rows, near.distances),
     )
-    found = umap_layout(vectors, near, 2, 3)
-    assert np.array_equal(found, method.fit_transform(vectors))
-    words = [sys.executable, "-c", _SMALL]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["1 0"] * len(_COMPILED)
+    found = umap_layout(VECTORS, near, 2, 3)
+    assert np.array_equal(found, method.fit_transform(VECTORS))
+    done = warm.run(found_kept, env=os.environ)
+    assert done.stdout.splitlines() == ["1 0"] * len(_COMPILED), done.stderr
 
 
 def test_a_full_disk_does_not_stop_it() -> None:

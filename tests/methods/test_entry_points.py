@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import bare
+
 HERE = Path(__file__).parents[2]
 
 # as docs/add-a-method.md has it
@@ -55,7 +57,8 @@ def test_it_is_a_command_in_python_and_on_the_page(environment, tmp_path):
     ws, py = tmp_path / "ws", tmp_path / "py"
     words = ["names", "zoo:demo_net", "-w", str(ws), "--json"]
     script = (
-        "import cnnlens, sys\n"
+        f"import sys; sys.path.append({str(tmp_path / 'site')!r})\n"
+        "import cnnlens\n"
         f"lens = cnnlens.Investigation('zoo:demo_net', {str(py)!r}, quiet=True)\n"
         "assert 'names' in dir(lens)\n"
         "print(lens.names(), file=sys.stderr)\n"
@@ -63,7 +66,7 @@ def test_it_is_a_command_in_python_and_on_the_page(environment, tmp_path):
         f"sys.argv[1:] = {words!r}\n"
         "main()\n"
     )
-    done = run(environment, "-c", script)
+    done = bare.run(script, NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert "conv1" in done.stderr and '"conv1"' in done.stdout
     assert "Names" in (ws / "report.html").read_text()

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# A process that has PyTorch and nothing else; for every code that it reads it forks one that runs
-# it, and says whether that went well.
-SERVER = """
-import os, sys
-import torch
-for line in sys.stdin:
-    out, code = eval(line)
-    if not os.fork():
-        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT), 1)
-        exec(code, {})
-        sys.stdout.flush()
-        os._exit(0)
-    print(os.wait()[1], flush=True)
-"""
+from tests import bare
+
 TAKES = "import sys\nfrom cnnlens.model.compiler_later import imported\n"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", SERVER], text=True, **ends) as running:
-        yield running
-
-
 @pytest.fixture
-def told(server, tmp_path):
+def told(tmp_path):
     """The last line that a process prints which has nothing but PyTorch."""
 
     def run(code: str) -> str:
-        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as out:
-            before = f"{TAKES}sys.path.insert(0, {str(tmp_path)!r})\n"
-            print(repr((out.name, before + code)), file=server.stdin, flush=True)
-            assert server.stdout.readline() == "0\n"  # what went wrong it has said itself
-            return out.read().splitlines()[-1]
+        done = bare.run(f"{TAKES}sys.path.insert(0, {str(tmp_path)!r})\n{code}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
 
     return run
 
