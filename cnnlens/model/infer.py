@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def no_fit(near: Sequence[Fit], shapes: Shapes, what: str) -> CnnlensError:
 # of its networks is opened then depends on nothing that was opened before. Kept are names of
 # candidates, which are held against the shapes anew, so that a wrong one is never built.
 
+version = cache(metadata.version)  # of a package: files are read for it
 _PACKAGES = ("cnnlens", "torch", "torchvision", "timm")
 
 
@@ -202,5 +204,5 @@ def _folder() -> Path:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:
+    except metadata.PackageNotFoundError:
         return ""

@@ -76,6 +76,10 @@ def world() -> World:
     return random_world(np.random.default_rng(1), 44)
 
 
+def best_cut(images: list[reference.Image], weights: torch.Tensor) -> float:
+    return float(CUTS[int(np.argmax(reference.ious(images, weights, CUTS.tolist())))])
+
+
 SPLITS = (["train", "train", "val"] * 15)[:44]
 
 
@@ -102,8 +106,7 @@ def test_weights_cuts_and_scores_equal_the_slow_reference(world, tmp_path, loss,
         theirs = reference.learn(here, first, all_units, 3, rate, loss == "reference")
         assert ours.tolist() == pytest.approx(theirs.tolist(), rel=2e-4, abs=2e-4)
         assert float((ours - first).abs().max()) > 0.01  # it has learned something
-        cuts = [reference.iou(here, ours, float(c)) for c in CUTS]
-        chosen = CUTS[int(np.argmax(cuts))] if cut == "fitted" else 0
+        chosen = best_cut(here, ours) if cut == "fitted" else 0
         assert found.cut[row] == chosen
         assert found.iou[row] == pytest.approx(reference.iou(there, ours, float(chosen)), abs=1e-12)
         assert found.iou_at_half[row] == pytest.approx(reference.iou(there, ours, 0), abs=1e-12)
@@ -114,8 +117,7 @@ def test_weights_cuts_and_scores_equal_the_slow_reference(world, tmp_path, loss,
         two = torch.zeros(6, dtype=torch.bool)
         two[ours.abs().argsort(descending=True, stable=True)[:2]] = True
         again = reference.learn(here, first, two, 3, rate, loss == "reference")
-        cuts = [reference.iou(here, again, float(c)) for c in CUTS]
-        chosen = CUTS[int(np.argmax(cuts))] if cut == "fitted" else 0
+        chosen = best_cut(here, again) if cut == "fitted" else 0
         near = reference.iou(there, again, float(chosen))
         assert found.filters == [2, 6]
         assert found.curve[0, row] == pytest.approx(near, abs=0.02)  # a pixel at the cut may differ

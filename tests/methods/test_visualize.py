@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def listed(space: Path, layer: str = "conv2") -> dict[str, Any]:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
-    """Stop a run after some steps in all, and write down which it makes."""
+    """Stop a run after some steps in all, and write down which it makes; each 8th is kept."""
+    monkeypatch.setattr(method, "KEPT_EVERY", 8)
     real = science.optimize
 
     def stop(after: int = 0) -> list[int]:
@@ -98,32 +100,32 @@ ASCENTS = {
 
 @pytest.mark.parametrize("name", ASCENTS)
 def test_a_stopped_ascent_goes_on_and_ends_with_the_same_bytes(net, tmp_path, steps, name):
-    words = ["-f", "conv2:0-2", "--logit", "b", "--steps", 40, "--raw", *ASCENTS[name]]
+    words = ["-f", "conv2:0-2", "--logit", "b", "--steps", 12, "--raw", *ASCENTS[name]]
     assert run(net, tmp_path / "whole", *words).code == 0
-    steps(35)
+    steps(10)
     stopped = tmp_path / "stopped"
     assert run(net, stopped, *words).code == 130
     assert not list(stopped.rglob("*.png"))
     made = steps()
     answer = run(net, stopped, *words)
     assert answer.code == 0, answer.err
-    assert made == [*range(33, 41), *range(1, 41)]  # the units from where they were, then the class
-    assert "3 of them from step 32 on" in answer.err
+    assert made == [*range(9, 13), *range(1, 13)]  # the units from where they were, then the class
+    assert "3 of them from step 8 on" in answer.err
     one, two = (files(tmp_path / space / "visualize") for space in ("whole", "stopped"))
     assert one == two
 
 
 def test_a_stopped_batch_goes_on_after_those_that_are_finished(net, tmp_path, steps):
-    words = ["-f", "conv2:0-3", "--steps", 40, "--batch-size", 2]
+    words = ["-f", "conv2:0-3", "--steps", 12, "--batch-size", 2]
     whole = tmp_path / "whole"
     assert run(net, whole, *words).code == 0
-    steps(40 + 35)
+    steps(12 + 10)
     assert run(net, tmp_path, *words).code == 130
     assert [e["file"] for e in listed(tmp_path)["pictures"]] == ["0.png", "1.png"]
     made = steps()
     # unit 5 is new, and has nothing to go on from
     assert run(net, tmp_path, *words[:-2], "-f", "conv2:5").code == 0
-    assert made == [*range(33, 41), *range(1, 41)]
+    assert made == [*range(9, 13), *range(1, 13)]
     for name in ("2.png", "3.png"):
         one, two = (
             np.array(Image.open(space / "visualize" / "conv2" / name)).astype(int)
@@ -133,27 +135,27 @@ def test_a_stopped_batch_goes_on_after_those_that_are_finished(net, tmp_path, st
 
 
 def test_a_stopped_ascent_with_other_settings_begins_anew(net, tmp_path, steps):
-    words = ["-f", "conv2:0", "--steps", 40]
-    steps(39)
+    words = ["-f", "conv2:0", "--steps", 12]
+    steps(11)
     assert run(net, tmp_path, *words).code == 130
     for more in (["--seed", 1], ["--force"]):
         made = steps()
         assert run(net, tmp_path, *words, *more).code == 0
-        assert made == [*range(1, 41)]
-        steps(39)
+        assert made == [*range(1, 13)]
+        steps(11)
         assert run(net, tmp_path, *words, *more, "--force").code == 130
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"x" * 99])
 def test_a_damaged_state_costs_no_more_than_the_steps(net, tmp_path, steps, spoil):
-    words = ["-f", "conv2:0", "--steps", 40]
-    steps(39)
+    words = ["-f", "conv2:0", "--steps", 12]
+    steps(11)
     assert run(net, tmp_path, *words).code == 130
     (state,) = (tmp_path / "visualize" / "conv2").glob(".*")
     state.write_bytes(spoil(state.read_bytes()))
     made = steps()
     assert run(net, tmp_path, *words).code == 0
-    assert made == [*range(1, 41)]
+    assert made == [*range(1, 13)]
     assert not state.exists()
 
 
@@ -222,12 +224,28 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network, and a workspace with one picture that is made once."""
+    place = tmp_path_factory.mktemp("made")
+    save_net(place / "net.pt")
+    assert run(place / "net.pt", place / "space", *PICTURE).code == 0
+    return place
+
+
+PICTURE = ("-f", "conv2:1", "--steps", 2)
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_other_settings_make_the_picture_anew(net, tmp_path, name):
-    words = ["-f", "conv2:1", "--steps", 2]
-    assert run(net, tmp_path, *words).code == 0
-    assert "made before" in run(net, tmp_path, *words).err
-    assert "made before" not in run(net, tmp_path, *words, *CHANGES[name]).err
+def test_other_settings_make_the_picture_anew(made, tmp_path, name):
+    space = shutil.copytree(made / "space", tmp_path / "space")
+    answer = run(made / "net.pt", space, *PICTURE, *CHANGES[name])
+    assert "1 picture of conv2: " in answer.err and "made before" not in answer.err
+
+
+def test_the_same_settings_do_not(made, tmp_path):
+    space = shutil.copytree(made / "space", tmp_path / "space")
+    assert "made before" in run(made / "net.pt", space, *PICTURE).err
 
 
 def test_every_setting_is_changed_by_some_test():

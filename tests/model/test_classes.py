@@ -88,7 +88,7 @@ def test_classes_are_as_many_as_the_network_answers_not_as_its_last_layer_has(mo
 
 def test_a_thousand_outputs_of_a_layer_beside_the_head_are_not_imagenets():
     assert wrap_module(Beside(1000)).classes is None
-    thousand = nn.Sequential(nn.Conv2d(3, 1000, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    thousand = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 1000, 1), nn.Flatten())
     assert wrap_module(thousand).classes_source == "assumed: ImageNet's"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from .nets import layers_of, network
 
 def positive(net: nn.Module) -> nn.Module:
     """The same net in float64 where nothing cancels: positive weights, averages for maxima."""
-    net = copy.deepcopy(net).double().eval()
+    net = copy.deepcopy(net).double().eval().requires_grad_(False)
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.MaxPool2d):
@@ -40,8 +41,15 @@ def seen(net: nn.Module, size: tuple[int, int], layer: Layer, y: int, x: int) ->
     image = (torch.rand(1, 3, *size, dtype=torch.float64) + 0.5).requires_grad_()
     caught: list[Tensor] = []
     module = net.get_submodule(layer.place.path)
-    handle = module.register_forward_hook(lambda m, a, out: caught.append(out))
-    net(image)
+
+    def catch(module: nn.Module, given: object, out: Tensor) -> None:
+        caught.append(out)
+        if len(caught) > layer.place.call:
+            raise StopIteration  # what comes behind it is of no interest
+
+    handle = module.register_forward_hook(catch)
+    with suppress(StopIteration):
+        net(image)
     handle.remove()
     caught[layer.place.call][0, :, y, x].sum().backward()
     reached = image.grad[0].abs().sum(0) > 0

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -24,6 +23,8 @@ from cnnlens.model.fit import fit
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 
+from .nets import network
+
 X = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
 State = dict[str, torch.Tensor]
 
@@ -35,11 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def resnet(**options: Any) -> Any:
     torch.manual_seed(0)
-    net = torchvision.models.resnet18(**options)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
-    return net.eval()
+    return network("resnet18", **options)
 
 
 @pytest.fixture(scope="module")

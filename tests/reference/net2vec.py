@@ -52,14 +52,23 @@ def learn(
     return weights.detach()
 
 
+def ious(images: list[Image], weights: Tensor, cuts: list[float]) -> list[float]:
+    """Set IoU of where the value exceeds each cut."""
+    seen = [(value(weights, maps, truth.shape), truth > 0) for maps, truth in images]
+    found = []
+    for cut in cuts:
+        shared = union = 0
+        for values, truth in seen:
+            mask = values > cut
+            shared += int((mask & truth).sum())
+            union += int((mask | truth).sum())
+        found.append(shared / union if union else 0.0)
+    return found
+
+
 def iou(images: list[Image], weights: Tensor, cut: float) -> float:
     """Set IoU of where the value exceeds the cut."""
-    shared = union = 0
-    for maps, truth in images:
-        mask = value(weights, maps, truth.shape) > cut
-        shared += int((mask & (truth > 0)).sum())
-        union += int((mask | (truth > 0)).sum())
-    return shared / union if union else 0.0
+    return ious(images, weights, [cut])[0]
 
 
 def unit_iou(images: list[tuple[Tensor, Tensor]], threshold: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -58,14 +59,11 @@ def answers_of(net: nn.Module, size: tuple[int, int], channels: int = 1) -> Answ
 
 
 def in_numpy(answers: Answers, size: tuple[int, int]) -> literal.Scores:
-    net = answers.model.net
+    net = copy.deepcopy(answers.model.net).double()
 
     def scores(flat: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(flat).reshape(1, 1, *size)
-        double = net.double()
-        found = double((x - 0.5) / 0.5)[0].numpy()
-        net.float()
-        return found
+        return net((x - 0.5) / 0.5)[0].numpy()
 
     return scores
 

@@ -214,7 +214,7 @@ def pooled_twice() -> nn.Module:
 def test_white_comes_back_white_where_a_layer_determines_it(net: Any, picture: Tensor) -> None:
     model = model_of(net(), size=(picture.shape[1], picture.shape[2]))
     layer = place(model, str(len(model.net) - 1))
-    *_, last = search(model, layer, picture, InvertSettings(steps=200))
+    *_, last = search(model, layer, picture, InvertSettings(steps=60))
     assert float((last.image() - picture).square().mean().sqrt()) <= 0.02
 
 

@@ -264,8 +264,11 @@ class _Weightless(TorchFunctionMode):
             if filled.is_meta:  # without numbers there is nothing to fill in
                 return filled
         if func in _ALLOCATE and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
-        result = func(*args, **kwargs)
+            kwargs.pop("generator", None)
+            # nothing is filled in here, either: ones and zeros would be, in Python
+            result = torch.empty(*args, **{**kwargs, "device": "meta"})
+        else:
+            result = func(*args, **kwargs)
         # the weights of layers
         if self.see is not None and func is torch.empty and result.is_floating_point():
             self.see(tuple(result.shape))
