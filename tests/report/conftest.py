@@ -8,7 +8,7 @@ import pytest
 from cnnlens.methods import sections
 from cnnlens.report.page import write_report
 
-from .browser import HOSTILE, Seen, launched
+from .browser import HOSTILE, Seen, Tabs, launched
 from .fake_workspace import LABELS, make_evolution, make_workspace
 
 
@@ -43,26 +43,25 @@ def small(tmp_path_factory) -> Path:
     return write_report(root, sections())
 
 
+@pytest.fixture(scope="package")
+def tabs(browser) -> Tabs:
+    """Open pages that wait for the next visit, which is a third as dear then."""
+    return Tabs(browser)
+
+
 @pytest.fixture
-def visit(browser) -> Iterator:
-    contexts = []
+def visit(tabs) -> Iterator:
+    opened: list[Seen] = []
 
     def open_page(path: Path, hash: str = "", **options) -> Seen:
-        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **options))
-        seen = Seen(contexts[-1].new_page(), path)
-        seen.page.set_default_timeout(15_000)
-        seen.page.on("console", lambda message: seen.complaints.append(message.text))
-        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        seen.page.on("request", lambda request: seen.requests.append(request.url))
-        seen.page.goto(path.as_uri() + hash)
-        opened.append(seen)
-        return seen
+        opened.append(tabs.show(path, hash, **options))
+        return opened[-1]
 
-    opened: list[Seen] = []
     yield open_page
+    hacked = [seen.page.evaluate("window.hacked") for seen in opened]
+    for seen in opened:
+        tabs.leave(seen)
+    assert hacked == [None] * len(opened)
     for seen in opened:
         assert seen.complaints == []
-        assert seen.page.evaluate("window.hacked") is None
         assert not [url for url in seen.requests if not url.startswith(("file:", "data:"))]
-    for context in contexts:
-        context.close()

@@ -206,13 +206,12 @@ def test_tabs_follow_the_arrow_keys(visit, small):
 
 
 def test_without_javascript_the_summary_and_best_units_are_there(visit, small):
-    seen = visit(small, java_script_enabled=False)
+    seen = visit(small, scripts=False)
     assert seen.locator("table.summary").is_visible()
     first = seen.locator("table.top").first
     assert first.locator("tbody th").all_text_contents() == [str(u) for u in best_first(small)[:12]]
     assert first.locator("img").first.is_visible()
     seen.complaints.clear()
-    seen.page.evaluate = lambda expression: None  # there is no script to ask
 
 
 def test_a_slider_goes_through_the_checkpoints_of_a_training(visit, small):
@@ -239,12 +238,11 @@ def test_a_slider_goes_through_the_checkpoints_of_a_training(visit, small):
 
 
 def test_without_javascript_the_columns_of_a_training_are_there(visit, small):
-    seen = visit(small, java_script_enabled=False)
+    seen = visit(small, scripts=False)
     columns = seen.locator(".evolution img")
     assert columns.count() == 3 and all(columns.nth(at).is_visible() for at in range(3))
     assert seen.locator(".evolution figcaption").nth(1).inner_text().startswith("epoch 1")
     seen.complaints.clear()
-    seen.page.evaluate = lambda expression: None  # there is no script to ask
 
 
 def test_print_shows_every_layer_and_no_controls(visit, small):

@@ -114,12 +114,11 @@ def test_print_unfolds_and_folds_again(visit, long):
 
 
 def test_without_javascript_everything_is_open_and_the_contents_lead_there(visit, long):
-    seen = visit(long, java_script_enabled=False)
+    seen = visit(long, scripts=False)
     assert seen.locator(".contents a").count() == 10
     assert not seen.locator(".contents button").first.is_visible()
     assert seen.get_by_text("it ends").first.is_visible()
     seen.complaints.clear()
-    seen.page.evaluate = lambda expression: None
 
 
 def test_on_a_phone_the_contents_open_from_a_line_at_the_top(visit, long):

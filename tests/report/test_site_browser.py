@@ -55,7 +55,7 @@ def test_keys_go_from_unit_to_unit_and_switch_what_is_seen(visit, site: Path) ->
 
 
 def test_it_reads_without_a_script_on_a_phone(visit, site: Path) -> None:
-    page = visit(site / "index.html", java_script_enabled=False)
+    page = visit(site / "index.html", scripts=False)
     page.page.set_viewport_size({"width": 400, "height": 800})
     page.locator("a.tile[href^='units/conv4/']").first.click()
     page.page.wait_for_url("**/units/**")
