@@ -49,7 +49,7 @@ def test_pictures_say_which_of_the_nine_kinds_they_show():
 def shown(tmp_path_factory):
     """The demo's one document, after the whole of it has run, on less than users are shown."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    words = ["demo", "--out", str(out), "--images", "135", "--epochs", "2", "--quiet"]
+    words = ["demo", "--out", str(out), "--images", "90", "--epochs", "2", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             demo,
@@ -121,7 +121,7 @@ def test_in_a_hurry_it_leaves_out_what_is_slow_and_says_so(shown, tmp_path, caps
     )  # fmt: skip
     for name in late:
         shutil.rmtree(out / "trained" / name)
-    words = ["demo", "--quick", "--out", str(out), "--images", "135", "--epochs", "2"]
+    words = ["demo", "--quick", "--out", str(out), "--images", "90", "--epochs", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "_STEPS", {"visualize": 16, "fool": 8})  # half of them
         assert _run(words, debug=True) == 0
@@ -139,7 +139,7 @@ def test_all_that_it_leaves_stands_in_the_documentation(shown):
 
 def test_units_that_are_looked_at_detect_different_concepts(shown):
     out, _ = shown
-    tour = Tour(Screen(quiet=True), out, images=135)
+    tour = Tour(Screen(quiet=True), out, images=90)
     rows = read_csv(out / "trained" / "dissect" / "conv3" / "units.csv")
     assert len({rows[unit]["label"] for unit in tour.detectors}) == len(tour.detectors) == 6
 
