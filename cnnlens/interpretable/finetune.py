@@ -14,23 +14,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.interpretable.concept_groups import Grouped
 from cnnlens.interpretable.group_report import record_groups
-from cnnlens.interpretable.method import is_right, keeping_modes, unmirrored
+from cnnlens.interpretable.held_out import Answers, ask, inputs
 from cnnlens.interpretable.prepare import Prepared, Request, prepare
 from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.gradients import with_gradients
-from cnnlens.model.hooks import read_and_run
 from cnnlens.model.model import Model, fingerprint
-from cnnlens.model.streams import sent
-from cnnlens.model.trace import Place
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
 
@@ -99,15 +95,6 @@ def accuracy_words(document: Mapping[str, Any]) -> str:
     return f"accuracy on images held out: {after:.3f}{was}"
 
 
-@dataclass(frozen=True)
-class _Answered:
-    """What a network makes of the images held out."""
-
-    accuracy: float
-    constant: Tensor  #: (K,) bool, outputs that are the same for all of them; in memory
-    silent: dict[str, tuple[int, int]]  #: units that none excites, and all, of each new layer
-
-
 class Finetuning:
     """A training: iterate it, keep its state after each epoch, read its document at the end.
 
@@ -148,7 +135,7 @@ class Finetuning:
         self.history: list[dict[str, Any]] = []
         self.done = False
         self.mark = prepared.mark
-        self._last: _Answered | None = None
+        self._last: Answers | None = None
 
     @property
     def net(self) -> nn.Module:
@@ -256,19 +243,20 @@ class Finetuning:
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the trained network: dead layers, answers that tell nothing."""
-        return [*self._dead_layers(), *self._answers()]
+        return self._answers().warnings()
 
     def document(self) -> dict[str, Any]:
         """Return what ``new.json`` holds; `warnings` stand under ``notes`` where there are any."""
         trainer, record = self.trainer, self.trainer.method.record()
+        answers = self._answers()
         found = {
             "method": record["method"],
             "layers": record["layers"],
             "epochs": len(self.history),
             "accuracy": {
                 "before": self.before,
-                "after": self._answered().accuracy,
-                "chance": self._chance(),
+                "after": answers.accuracy,
+                "chance": answers.chance,
             },
             "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
             **self._held_out(),
@@ -277,7 +265,8 @@ class Finetuning:
             "history": self.history,
         }
         if self.done and isinstance(trainer.method, Grouped):
-            found["groups"] = record_groups(trainer.method.groups, self.net, self._batches())
+            shown = (x for _, x in inputs(trainer))
+            found["groups"] = record_groups(trainer.method.groups, self.net, shown)
         return found | ({"notes": self.warnings} if self.done and self.warnings else {})
 
     def _held_out(self) -> dict[str, Any]:
@@ -288,17 +277,6 @@ class Finetuning:
         rows = examples.positions[self.trainer.validation.cpu().numpy()]
         return {"held_out": {"data": examples.data, "images": rows[rows >= 0].tolist()}}
 
-    def _chance(self) -> float:
-        """Share of the images held out that are right for who says their most frequent class."""
-        labels = self.trainer.examples.labels[self.trainer.validation]
-        return float(labels.unique(return_counts=True)[1].max()) / len(labels)
-
-    def _batches(self) -> Iterator[Tensor]:
-        """Yield the validation images as inputs."""
-        trainer = self.trainer
-        for part in trainer.validation.split(trainer.settings.batch_size):
-            yield unmirrored(trainer.examples, part)
-
     def silent(self) -> dict[str, tuple[int, int]]:
         """Count, in each inserted or masked layer, units that no image held out excites, and all.
 
@@ -307,70 +285,13 @@ class Finetuning:
         dict of str to (int, int)
             By the module's name.
         """
-        return dict(self._answered().silent)
+        return dict(self._answers().silent)
 
-    def _answered(self) -> _Answered:
-        """Show the network the validation images; once it is done, once for all who ask."""
+    def _answers(self) -> Answers:
+        """Show the network the images held out; once it is done, once for all who ask."""
         if self._last is not None:
             return self._last
-        with keeping_modes(self.net):
-            self.net.eval()
-            found = self._shown()
+        found = ask(self.trainer, [name for plan in self.prepared.plans for name in plan.maps])
         if self.done:  # it does not change any more
             self._last = found
         return found
-
-    @torch.no_grad()
-    def _shown(self) -> _Answered:
-        trainer = self.trainer
-        places = [Place(path=name) for plan in self.prepared.plans for name in plan.maps]
-        peaks: list[Tensor] = []
-        right: list[Tensor] = []
-        alike: list[Tensor] = []  # to the first image's scores
-        first: Tensor | None = None
-        for part in trainer.validation.split(trainer.settings.batch_size):
-            x = unmirrored(trainer.examples, part)
-            maps, logits = read_and_run(self.net, x, places, stop=False)
-            found = [m.amax(dim=(0, 2, 3)) for m in maps]  # (C,) each
-            peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
-            labels = sent(trainer.examples.labels[part], logits.device)
-            right.append(is_right(logits, labels, trainer.settings.loss))
-            first = logits[0] if first is None else first
-            alike.append((logits == first).all(dim=0))  # (K,)
-        silent = {
-            place.path: (int((peak <= 0).sum()), len(peak))
-            for place, peak in zip(places, peaks, strict=True)
-        }
-        accuracy = int(torch.cat(right).sum()) / len(trainer.validation)
-        return _Answered(accuracy, torch.stack(alike).all(dim=0).cpu(), silent)
-
-    def _dead_layers(self) -> list[str]:
-        said = []
-        for name, (dead, units) in self.silent().items():
-            if 2 * dead > units:
-                said.append(
-                    f"{dead} of {units} filters of {name} went silent: start from a trained "
-                    "network, or try a smaller --lr or --lambda-filter"
-                )
-        return said
-
-    def _answers(self) -> list[str]:
-        """Say where the answers do not depend on the image, or are no better than chance."""
-        trainer, found = self.trainer, self._answered()
-        labels = trainer.examples.labels[trainer.validation]
-        named = labels[labels >= 0].unique()
-        constant = int(found.constant[named].sum())
-        said = []
-        if constant:
-            said.append(
-                f"the scores of {constant} of {len(named)} classes are the same for every image "
-                "held out: try a smaller --lr, or more --epochs"
-            )
-        chance, accuracy = self._chance(), found.accuracy
-        spread = (chance * (1 - chance) / len(labels)) ** 0.5  # of guesses, over so many images
-        if accuracy <= chance + spread:
-            said.append(
-                f"the accuracy of {accuracy:.3f} is what chance gives ({chance:.3f}): try more "
-                "--epochs, another --lr, or a --trunk above 0"
-            )
-        return said
