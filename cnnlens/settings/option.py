@@ -10,6 +10,7 @@ its checks. What several methods ask for is declared here, once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import types
@@ -153,6 +154,11 @@ class Field:
 
 def fields_of(declared: type) -> list[Field]:
     """List the fields of a dataclass that were declared by `option`, in their order."""
+    return list(_fields_of(declared))
+
+
+@functools.cache  # every call would read the annotations anew
+def _fields_of(declared: type) -> tuple[Field, ...]:
     hints = typing.get_type_hints(declared)
     found = []
     for field in dataclasses.fields(declared):
@@ -160,7 +166,7 @@ def fields_of(declared: type) -> list[Field]:
             kind, repeats, optional = _kind(hints[field.name])
             option_ = field.metadata["option"]
             found.append(Field(field.name, kind, repeats, optional, field.default, option_))
-    return found
+    return tuple(found)
 
 
 def values_of(declared: type, given: Mapping[str, Any]) -> dict[str, Any]:
