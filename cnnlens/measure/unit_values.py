@@ -18,6 +18,7 @@ from cnnlens.measure.masks import compiled
 BINS = 64  # of a histogram
 FINEST, _DIGITS, _EXACT = -149, 24, 53  # smallest exponent and bits of float32, bits of float64
 _TABLES = 8
+_TOGETHER = 2048  # values of an image that are brought near at once
 _NEAR = 2**15
 _REST = np.int32(0x7FFFFFFF)  # all bits but the sign
 
@@ -31,31 +32,45 @@ def look(values, peaks, places, sums, positive, lowest, highest, bins, first, ex
     Where a sum is not finite, a value is not, and the unit's bins are left as they are.
     """
     images, units, cells = values.shape
-    own, edges = np.empty((images, cells), np.float32), np.empty(2, np.int32)
-    row, bits, low_high = own.reshape(-1), own.view(np.int32), edges.view(np.float32)
-    index, tables = np.empty(len(row), np.uint16), np.zeros(_TABLES * BINS, np.int32)
-    for unit in range(units):
-        for image in range(images):
-            for cell in range(cells):  # a sum with 0 leaves one zero of two
-                own[image, cell] = values[image, unit, cell] + np.float32(0)
-        _extremes(bits.reshape(-1), edges)
-        exact = _sums_are_exact(edges, _least(bits.reshape(-1)), cells)
-        total = 0.0
-        for image in range(images):
-            at = _peak(bits, image)
-            peaks[unit, image], places[unit, image] = own[image, at], at
-            sums[unit, image] = _sum(own, image) if exact else _sum_in_order(own, image)
-            total += sums[unit, image]
-        if not np.isfinite(total):
-            continue
-        positive[unit] += _above(row)
-        low, high = low_high
-        if low < lowest[unit] or high > highest[unit]:
-            lowest[unit], highest[unit] = min(lowest[unit], low), max(highest[unit], high)
-            first[unit], exponent[unit] = _widened(
-                bins[unit], first[unit], exponent[unit], lowest[unit], highest[unit]
-            )
-        _count(row, first[unit], exponent[unit], index, tables, bins[unit])
+    group = min(units, max(1, _TOGETHER // cells))
+    near, edges = np.empty((group, images, cells), np.float32), np.empty(2, np.int32)
+    low_high, tables = edges.view(np.float32), np.zeros(_TABLES * BINS, np.int32)
+    index = np.empty(images * cells, np.uint16)
+    for start in range(0, units, group):
+        _gather(values, start, near)
+        for unit in range(start, min(start + group, units)):
+            own = near[unit - start]  # (B, HW)
+            row, bits = own.reshape(-1), own.view(np.int32)
+            _extremes(bits.reshape(-1), edges)
+            exact = _sums_are_exact(edges, _least(bits.reshape(-1)), cells)
+            total = 0.0
+            for image in range(images):
+                at = _peak(bits, image)
+                peaks[unit, image], places[unit, image] = own[image, at], at
+                sums[unit, image] = _sum(own, image) if exact else _sum_in_order(own, image)
+                total += sums[unit, image]
+            if not np.isfinite(total):
+                continue
+            positive[unit] += _above(row)
+            low, high = low_high
+            if low < lowest[unit] or high > highest[unit]:
+                lowest[unit], highest[unit] = min(lowest[unit], low), max(highest[unit], high)
+                first[unit], exponent[unit] = _widened(
+                    bins[unit], first[unit], exponent[unit], lowest[unit], highest[unit]
+                )
+            _count(row, first[unit], exponent[unit], index, tables, bins[unit])
+
+
+@compiled
+def _gather(values, start, near):
+    """Bring the maps of some units together, (G, B, HW), from `start` on; zeros all get one sign.
+
+    Small maps of neighbours lie in one piece in every image, and are read in one go.
+    """
+    for image in range(len(values)):
+        for unit in range(start, min(start + len(near), values.shape[1])):
+            for cell in range(values.shape[2]):  # a sum with 0 leaves one zero of two
+                near[unit - start, image, cell] = values[image, unit, cell] + np.float32(0)
 
 
 @compiled
