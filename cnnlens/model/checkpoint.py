@@ -197,12 +197,6 @@ def _load(path: Path, net: nn.Module, state: Mapping[str, torch.Tensor]) -> None
 _FORBIDDEN = re.compile(r"(?:GLOBAL|class) ['\"`]?([\w.]+)")
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
-# names in torchvision's own older files, which its networks still read
-_OLD_NAMES = (
-    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
-    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
-    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
-)
 
 
 def read_torch(path: Path, allow_pickle: bool = False) -> Any:
@@ -288,13 +282,6 @@ def find_module(content: Any) -> nn.Module | None:
     if isinstance(content, nn.DataParallel):
         content = content.module
     return content if isinstance(content, nn.Module) else None
-
-
-def modern_names(state: State) -> State:
-    """Rename what older versions of torchvision named otherwise."""
-    for old, new in _OLD_NAMES:
-        state = {old.sub(new, name): tensor for name, tensor in state.items()}
-    return state
 
 
 def _trusted(path: Path, load: Callable[[], Any]) -> Any:

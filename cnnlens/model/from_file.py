@@ -28,7 +28,6 @@ from cnnlens.model.checkpoint import (
     State,
     find_module,
     is_checkpoint,
-    modern_names,
     open_checkpoint,
     read_header,
     read_pickle,
@@ -43,6 +42,7 @@ from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
 from cnnlens.model.fit import Fit, build
 from cnnlens.model.hub import CONFIG, folder_of, full_name, open_folder, read_parts, unnamed_in
 from cnnlens.model.noted import noted_in
+from cnnlens.model.other_names import renamed
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, is_known, recognise
@@ -157,7 +157,7 @@ def _opens(state: State, told: Any) -> bool:
     """Whether weights are those of a network that is quickly told to be known."""
     try:
         whole, _ = whole_weights(state)
-        return is_known(find_views(modern_names(whole)), _named_in(told))
+        return is_known(find_views(renamed(whole).state), _named_in(told))
     except CnnlensError:
         return False
 
@@ -209,7 +209,8 @@ def _needless(opened: Opened, arch: str | None, path: Path) -> Opened:
 
 def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened:
     whole, merged = whole_weights(state)
-    views, hint = find_views(modern_names(whole)), _named_in(told)
+    other = renamed(whole)
+    views, hint = find_views(other.state), other.hint or _named_in(told)
     built = None
     if arch is None:
         refuse_transformers(path, whole)
@@ -221,7 +222,8 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         view, found = held_against(arch, [View("", whole), *views])
         _check_exact(found, path, arch)
     net = build(found, view.state)
-    extra = [*found.architecture.finish(net), *(unsure(view, found) if arch is None else ())]
+    extra = [*found.architecture.finish(net), *other.assumed]
+    extra += unsure(view, found) if arch is None else []
     name = full_name(found) if built else found.architecture.name
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:
@@ -236,7 +238,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
     view = replace(view, beside={k: v for k, v in view.beside.items() if k not in read})
     found = replace(found, left_out=[k for k in found.left_out if view.prefix + k not in read])
     others = networks_beside(view, found, views)
-    return _recorded(opened, view, found, merged, extra, others)
+    return _recorded(opened, view, found, [*merged, *other.said], extra, others)
 
 
 def _number_types(state: State) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.adapt import adapt
@@ -37,7 +38,7 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
     what : str
         How to call the state dict in messages.
     hint : str, optional
-        What the file itself calls its architecture, where several fit.
+        What the file itself calls its architecture, or a pattern of it, where several fit.
 
     Raises
     ------
@@ -154,8 +155,8 @@ def _candidates(views: Sequence[View]) -> Iterator[tuple[int, list[Fit]]]:
 
 
 def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:
-    """Those that are called as the file says, where there are any."""
-    said = [f for f in fits if f.architecture.name.partition(":")[2] == hint]
+    """Those that are called as the file says, or its names tell, where there are any."""
+    said = [f for f in fits if fnmatchcase(f.architecture.name.partition(":")[2], hint or "")]
     return said or fits
 
 
