@@ -61,10 +61,10 @@ class Ascents(Part):
 
         It is held against the data's best image where it was made large `anywhere` on the map.
         """
-        if picture.final <= min(picture.initial, 0):
+        if picture.final <= picture.initial:
             return f"stays at {picture.final:.3g}"
-        best = self.examples.best(goal.about["unit"]) if self.examples and anywhere else 0.0
-        if goal.variant == 1 and picture.final < best:
+        best = self.examples.best(goal.about["unit"]) if self.examples and anywhere else None
+        if goal.variant == 1 and best is not None and picture.final < best:
             return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
         return ""
 
@@ -123,5 +123,5 @@ class Ascents(Part):
                 one.update(gained)
                 for key in ("times_best", "best_of") if gained else ():
                     one.pop(key, None)  # of earlier images
-                if (best := self.examples.best(one["unit"])) > 0:
+                if best := max(0.0, self.examples.best(one["unit"]) or 0.0):
                     one |= {"times_best": one["final"] / best, "best_of": self.examples.best_of}

@@ -347,6 +347,27 @@ def test_a_position_is_not_held_against_peaks_anywhere(net, tmp_path):
     assert all("best image" not in reason for reason in listed(space)["failed"].values())
 
 
+FAR_BELOW = """
+from torch import nn
+def make():
+    conv = nn.Conv2d(3, 2, 3)
+    nn.init.constant_(conv.bias, -50.0)
+    nn.init.zeros_(conv.weight[1:].data)  # the second unit answers nothing
+    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+def test_what_rises_below_zero_is_a_picture_and_no_data_is_said_to_do_better(tmp_path):
+    (tmp_path / "nets.py").write_text(FAR_BELOW)
+    words = [f"{tmp_path / 'nets.py'}:make", "--image-size", 24, "-w", tmp_path / "space"]
+    answer = cnnlens("visualize", *words, "-f", "0:0,1", "--steps", 8, "--no-page")
+    assert answer.code == 0, answer.err
+    (only,) = listed(tmp_path / "space", "0")["pictures"]
+    assert only["unit"] == 0 and only["initial"] < only["final"] < 0
+    assert "0:1 stays at -50" in answer.err or "0:1 gets no gradient" in answer.err
+    assert "best image" not in answer.err
+
+
 @pytest.mark.parametrize("option", ["beta", "blur_every", "init", "init's content"])
 def test_other_parts_of_a_setting_make_the_picture_anew(net, tmp_path, option):
     start = photo(tmp_path / "a.png", 0)

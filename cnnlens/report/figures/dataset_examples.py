@@ -101,10 +101,10 @@ class DatasetExamples:
         images = self._images
         return None if images is None else {"name": images.name, "fingerprint": images.fingerprint}
 
-    def best(self, unit: int | None) -> float:
-        """A unit's highest activation on the data; 0 where that is not known."""
+    def best(self, unit: int | None) -> float | None:
+        """A unit's highest activation on the data; None where that is not known."""
         if self._peaks is None or unit is None or not self._peaks.positions.size:
-            return 0.0
+            return None
         return float(self._peaks.of(unit).max())
 
     def find_nearest(self, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
