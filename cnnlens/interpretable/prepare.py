@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.data.labelled import Labelled
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import Method, Plain, Rates, evaluate, split, unmirrored
@@ -138,7 +138,9 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         before = evaluate(model.net, examples, validation, s)[1]
     else:
         before = None
-        notes.append(f"the model's {outputs} outputs are not the data's classes: a new head")
+        have = counted(outputs, "output")
+        are = "is" if outputs == 1 else "are"
+        notes.append(f"the model's {have} {are} not the data's classes: a new head")
     plans = _plans(model, request, head)
     if numbers is None:
         plans.append(Plan(head=head, classes=len(classes)))

@@ -73,30 +73,51 @@ def named_after(
     names = sorted(set(categories))
     if len(names) < 2 or not (count := count_scores(model)):
         return None
+    fits = len(names) == max(count, 2)  # one output has two classes, and the second's name
     if order is not None:
-        if len(names) != count:
+        if not fits:
             return None
         source = f"--classes {order}: {images.name}'s folders"
-        return _called(model, in_order(names, order), source, tell)
+        return _called(model, in_order(names, order)[-count:], source, tell)
     ways = readings(names, model.classes, count)
-    if not ways or ways[0].by == NAMES or (len(names) != count and not must):
+    if not ways or ways[0].by == NAMES or not (fits or must):
         return None
     if not (must and model.has_random_weights) and not _borne_out(
         model, images, ways, must, batch_size, tell
     ):
         return None
-    if len(names) != count:  # folders that are called by numbers, of some of the classes
+    if not fits:  # folders that are called by numbers, of some of the classes
         return model
     numbers, words = ways[0].outputs, ways[0].words
     if model.classes:
         tell(f"ImageNet's names are not {images.name}'s: they are left out")
     source = f"the folders of {images.name} {words}"
-    return _called(model, sorted(names, key=lambda name: numbers[name]), source, tell)
+    return _called(model, sorted(names, key=lambda name: numbers[name])[-count:], source, tell)
 
 
 def _called(model: Model, names: list[str], source: str, tell: Callable[[str], None]) -> Model:
-    tell(f"classes: {source} ({', '.join(names[:3])}, …)")
+    first = ", ".join([*names[:3], *["…"] * (len(names) > 3)])
+    tell(f"classes: {source} ({first if len(names) > 1 else _lone(first)})")
     return model.called(names, source)
+
+
+def _lone(name: str) -> str:
+    return f"its one output says {name} above 0"
+
+
+def say_foreign_names(model: Model, images: ImageSet, tell: Callable[[str], None]) -> None:
+    """Say how the classes of images are read, where they are none of the network's names."""
+    names, known = sorted(set(images.image_categories or ())), model.classes or []
+    if len(names) < 2 or not (count := count_scores(model)):
+        return
+    ways = readings(names, known, count)
+    if not ways or ways[0].by == NAMES:
+        return
+    of, theirs = ways[0].outputs, ", ".join(known[:3])
+    read = (
+        f"read as its outputs {ways[0].words}" if count > 1 else _lone(max(of, key=of.__getitem__))
+    )
+    tell(f"classes: {images.name}'s are not called as the network's ({theirs}): {read}")
 
 
 def _borne_out(

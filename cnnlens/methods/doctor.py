@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.methods.method import Method, Results
 from cnnlens.progress import Step
 
@@ -198,7 +198,8 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "first convolution", document["stem"]
     if document["transform_input"]:
         yield "transform_input", "on"
-    yield "outputs", f"{document['outputs']} class scores" if document["outputs"] else "no scores"
+    outputs = document["outputs"]
+    yield "outputs", counted(outputs, "class score") if outputs else "no scores"
     yield "classes", _classes(document)
     for what in ("stripped", "assumed"):
         yield from ((what, words) for words in document[what])

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.architectures import (
     Opened,
     count_outputs,
@@ -168,15 +168,17 @@ def with_names(opened: Opened, content: Any) -> Opened:
     if named is None or opened.headless:
         return opened
     names, key = named
-    if len(names) not in layer_outputs(opened.net):
-        note = left_out(len(names), key, count_outputs(opened.net))
+    outputs = count_outputs(opened.net)
+    if len(names) not in layer_outputs(opened.net) and (len(names), outputs) != (2, 1):
+        note = left_out(len(names), key, outputs)
         return replace(opened, notes=[*opened.notes, note])
     return replace(opened, classes=names, classes_source=FROM_CHECKPOINT + key)
 
 
 def left_out(names: int, key: str, outputs: int | None) -> str:
     """Say that a file's names do not fit."""
-    return f"the {names} names under {key} are left out: the network has {outputs} outputs"
+    has = "other outputs" if outputs is None else counted(outputs, "output")
+    return f"the {names} names under {key} are left out: the network has {has}"
 
 
 def _named_in(content: Any) -> str | None:

@@ -14,6 +14,7 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
+from cnnlens.errors import counted
 from cnnlens.model.architectures import Shapes
 from cnnlens.model.fit import Change
 
@@ -148,10 +149,11 @@ class _Head:
 
     def said(self, at: str) -> str:
         """Say what was built."""
+        outputs = counted(self.outputs, "output")
         if self.count == 1 and not (self._maps or self.rectifiers):
-            return f"its head {at} is one of its own: {self.outputs} outputs"
+            return f"its head {at} is one of its own: {outputs}"
         kind = "convolutional" if self._maps else "linear"
-        text = f"its head {at} has {self.count} {kind} layers, {self.outputs} outputs"
+        text = f"its head {at} has {self.count} {kind} layers, {outputs}"
         several = "s" * (self.rectifiers > 1)
         guesses = [f"{self.rectifiers} rectifier{several} between them"] * bool(self.rectifiers)
         if self._maps and self._tail:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.class_names import imagenet_classes, imagenet_synsets
 from cnnlens.settings.run import ORDERS
 
@@ -225,7 +225,7 @@ def target_outputs(
         foreign = [name for name in names if name not in known]
         raise CnnlensError(
             f"the data's {len(names)} classes ({', '.join(foreign[:3])}, …) do not fit the "
-            f"model's {outputs} outputs",
+            f"model's {counted(outputs, 'output')}",
             "name class folders like the model's classes, have as many of them, or name the "
             "outputs with --classes FILE",
         )

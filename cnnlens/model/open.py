@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlens.errors import UsageError, did_you_mean
+from cnnlens.errors import UsageError, counted, did_you_mean
 from cnnlens.model.architectures import (
     Opened,
     built_for,
@@ -134,11 +134,12 @@ def _as_model(
 def _named(model: Model, classes: str | Sequence[str] | None) -> Model:
     """Give the outputs the names that are said; else ImageNet's, where there are a thousand."""
     if classes is not None:
-        model.classes = read_classes(classes) if isinstance(classes, str) else list(classes)
+        names = read_classes(classes) if isinstance(classes, str) else list(classes)
         model.classes_source = f"--classes {classes}" if isinstance(classes, str) else "given"
-        if (real := misfit(model, len(model.classes))) is not None:
+        model.classes, real = _fitting(model, names)
+        if real is not None:
             raise UsageError(
-                f"{len(model.classes)} names of classes for {real} outputs",
+                f"{len(names)} names of classes for {counted(real, 'output')}",
                 "one name per output, in their order",
             )
     elif model.classes is None and not model.headless:
@@ -157,11 +158,30 @@ def _named(model: Model, classes: str | Sequence[str] | None) -> Model:
 def _check_checkpoints_names(model: Model) -> None:
     """Leave out names that a file holds for other outputs than the network gives."""
     names = model.classes or []
-    if len(names) == count_outputs(model.net) or (real := misfit(model, len(names))) is None:
+    if len(names) == count_outputs(model.net):
         return
-    key = model.classes_source.removeprefix(FROM_CHECKPOINT)
-    model.notes.append(left_out(len(names), key, real))
-    model.classes, model.classes_source = None, ""
+    model.classes, real = _fitting(model, names)
+    if real is not None:
+        key = model.classes_source.removeprefix(FROM_CHECKPOINT)
+        model.notes.append(left_out(len(names), key, real))
+        model.classes, model.classes_source = None, ""
+
+
+def _fitting(model: Model, names: list[str]) -> tuple[list[str], int | None]:
+    """Give the names of a network's outputs, and how many it has where these are others.
+
+    One output answers yes or no: of two names it has the second.
+    """
+    real = misfit(model, len(names))
+    if real != 1 or len(names) != 2:
+        return names, real
+    said = (
+        f"it has one output: of {names[0]} and {names[1]} the second is taken for what it says "
+        "above 0 (--classes with one name says otherwise)"
+    )
+    model.notes.append(said)
+    model.assumed.append(said)
+    return names[1:], None
 
 
 def wrap_module(
@@ -222,8 +242,10 @@ def wrap_module(
         headless=is_headless(net),
     )
     model.lent_to = model.device if device is None else resolve_device(str(device))
-    if classes is not None and (real := misfit(model, len(classes))) is not None:
-        raise ValueError(f"{len(classes)} names of classes for {real} outputs")
+    if model.classes is not None:
+        model.classes, real = _fitting(model, model.classes)
+        if real is not None:
+            raise ValueError(f"{len(classes or ())} names of classes for {counted(real, 'output')}")
     return _named(marked(model), None)
 
 

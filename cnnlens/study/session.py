@@ -56,10 +56,12 @@ class Study(Stores):
             When only an order says which output is which class of `images`, and they do not bear
             it out.
         """
-        from cnnlens.measure.assumed import named_after
+        from cnnlens.measure.assumed import named_after, say_foreign_names
 
         model, order, must = self.model, self._order, images is not None
         if order is None and model.classes and not model.has_assumed_classes:
+            if images is not None:
+                say_foreign_names(model, images, self.voice.note)
             return
         for data in self._with_categories() if images is None else (images,):
             size, tell = self.run.batch_size, self.voice.note
