@@ -50,12 +50,12 @@ def renamed(state: State) -> Renamed:
     for old, new in _OLD_NAMES:
         state = {old.sub(new, name): tensor for name, tensor in state.items()}
     for library in LIBRARIES:
-        if (prefix := library.begins(state)) is None:
-            continue
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        names = {prefix + k: prefix + new for k, new in library.names(own)}
-        if len({*names.values(), *(k for k in state if k not in names)}) < len(state):
-            continue  # two tensors would have one name
+        names: Names = {}
+        for prefix in library.beginnings(state):
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            names |= {prefix + k: prefix + new for k, new in library.names(own)}
+        if not names or len({*names.values(), *(k for k in state if k not in names)}) < len(state):
+            continue  # it is none of theirs, or two tensors would have one name
         found = {names.get(k, k): _normed(names.get(k, ""), v) for k, v in state.items()}
         return Renamed(found, (f"names of {library.name}",), library.assumed, library.hint)
     return Renamed(state)
@@ -88,15 +88,14 @@ class Library:
     assumed: tuple[str, ...] = ()
     hint: str | None = None
 
-    def begins(self, state: Mapping[str, torch.Tensor]) -> str | None:
-        """Find what stands before its names in a state dict; None where it is not its."""
+    def beginnings(self, state: Mapping[str, torch.Tensor]) -> Iterator[str]:
+        """Find what stands before its names in a state dict, once per network."""
         first = self.marks[0]
         for name in state:
             prefix = name.removesuffix(first)
             known = name.endswith(first) and (not prefix or prefix.endswith("."))
             if known and all(prefix + mark in state for mark in self.marks):
-                return prefix
-        return None
+                yield prefix
 
 
 # ---- efficientnet_pytorch, whose layers are those of timm's tf_efficientnet
@@ -133,11 +132,12 @@ def _efficientnet(own: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str]]:
 def _stages(own: Mapping[str, torch.Tensor]) -> Names:
     """Say where blocks lie, by number: "stage.block"; each stage has another width."""
     widths = {
-        int(found[1]): len(tensor)
+        int(found[1]): tuple(tensor.shape[:1])
         for name, tensor in own.items()
-        if (found := re.fullmatch(r"_blocks\.(\d+)\._project_conv\.weight", name))
+        if (found := re.fullmatch(r"_blocks\.(\d{1,4})\._project_conv\.weight", name))
     }
-    places, stage, block, before = {}, -1, 0, 0
+    places, stage, block = {}, -1, 0
+    before: tuple[int, ...] | None = None
     for number, width in sorted(widths.items()):
         stage, block = (stage, block + 1) if width == before else (stage + 1, 0)
         places[str(number)], before = f"{stage}.{block}", width

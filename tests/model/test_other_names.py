@@ -103,6 +103,25 @@ def test_convnexts_authors_names_are_read_as_timm_reads_them(name, tmp_path):
     assert any("names of ConvNeXt's authors" in note for note in model.notes)
 
 
+def test_of_two_networks_in_a_file_both_are_renamed(tmp_path):
+    state = as_its_authors_write(timm.create_model("convnext_atto", num_classes=7).state_dict())
+    both = {
+        f"{part}.{name}": value for part in ("student", "teacher") for name, value in state.items()
+    }
+    found = renamed(both).state
+    assert {"student.stem.0.weight", "teacher.head.fc.weight"} <= set(found)
+    assert len(found) == len(both)
+
+
+@pytest.mark.parametrize("number", ["0", "9" * 5000, "٣"])
+def test_names_and_shapes_that_make_no_sense_are_left_to_who_reads_them(number):
+    state = {"_conv_stem.weight": torch.zeros(()), "_bn0.running_mean": torch.zeros(0)}
+    state |= {"_blocks.0._depthwise_conv.weight": torch.zeros(2, 2)}
+    state |= {f"_blocks.{number}._project_conv.weight": torch.zeros(()), "_blocks.": torch.zeros(1)}
+    found = renamed(state).state
+    assert len(found) == len(state) and "conv_stem.weight" in found
+
+
 def test_where_two_tensors_would_have_one_name_none_is_renamed():
     state = as_its_authors_write(timm.create_model("convnext_atto").state_dict())
     assert renamed(state).said
