@@ -28,7 +28,7 @@ def test_training_is_the_same_for_a_seed_and_leaves_the_network_in_evaluation_mo
     for _ in range(2):
         torch.manual_seed(3)
         net = ZOO["demo_net"].make(9)
-        steps = list(demo_net.train(net, SMALL, images=100, epochs=1, seed=5))
+        steps = list(demo_net.train(net, SMALL, images=50, epochs=1, seed=5))
         nets.append(net)
     assert [step.done for step in steps] == [1, 2]
     assert not net.training

@@ -12,13 +12,11 @@ from typing import Any
 
 import torch
 
-from cnnlens.errors import CnnlensError, counted
+from cnnlens.errors import CnnlensError
 from cnnlens.model.architectures import (
     Opened,
-    count_outputs,
     described,
     first_convolution,
-    layer_outputs,
     registry,
     shapes_of,
 )
@@ -34,7 +32,6 @@ from cnnlens.model.checkpoint import (
     read_safetensors,
     read_torch,
 )
-from cnnlens.model.class_names import names_in
 from cnnlens.model.entries import Entry, View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
@@ -43,13 +40,13 @@ from cnnlens.model.fit import Fit, build
 from cnnlens.model.hub import CONFIG, folder_of, full_name, open_folder, read_parts, unnamed_in
 from cnnlens.model.noted import noted_in
 from cnnlens.model.other_names import renamed
+from cnnlens.model.output_names import with_names
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, is_known, recognise
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
 NAMELESS = f"{CONFIG} names no known architecture and is not read: the weights alone are"
-FROM_CHECKPOINT = "the checkpoint's "  # who says the names of a network's outputs
 
 
 def open_file(
@@ -160,25 +157,6 @@ def _opens(state: State, told: Any) -> bool:
         return is_known(find_views(renamed(whole).state), _named_in(told))
     except CnnlensError:
         return False
-
-
-def with_names(opened: Opened, content: Any) -> Opened:
-    """Give a network the class names that its file holds, where it has as many outputs."""
-    named = names_in(content)
-    if named is None or opened.headless:
-        return opened
-    names, key = named
-    outputs = count_outputs(opened.net)
-    if len(names) not in layer_outputs(opened.net) and (len(names), outputs) != (2, 1):
-        note = left_out(len(names), key, outputs)
-        return replace(opened, notes=[*opened.notes, note])
-    return replace(opened, classes=names, classes_source=FROM_CHECKPOINT + key)
-
-
-def left_out(names: int, key: str, outputs: int | None) -> str:
-    """Say that a file's names do not fit."""
-    has = "other outputs" if outputs is None else counted(outputs, "output")
-    return f"the {names} names under {key} are left out: the network has {has}"
 
 
 def _named_in(content: Any) -> str | None:

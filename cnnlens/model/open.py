@@ -15,23 +15,20 @@ from cnnlens.errors import UsageError, counted, did_you_mean
 from cnnlens.model.architectures import (
     Opened,
     built_for,
-    count_outputs,
     described,
     first_convolution,
     is_headless,
-    layer_outputs,
     registry,
     seeded,
     timm,
     torchvision,
 )
 from cnnlens.model.architectures.own_code import printed
-from cnnlens.model.class_names import imagenet_classes, imagenet_synsets, read_classes
-from cnnlens.model.classes import misfit
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
-from cnnlens.model.from_file import FROM_CHECKPOINT, PICKLED, left_out, open_file
-from cnnlens.model.model import NAMES_ASSUMED, Model, fingerprint
+from cnnlens.model.from_file import PICKLED, open_file
+from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.output_names import fitting, named
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
@@ -97,7 +94,7 @@ def open_model(
     preprocess = _settings(opened).overridden(image_size, mean, std)
     if opened.fixed_size and preprocess.size != _settings(opened).size:
         raise _fixed(spec, _settings(opened).size)
-    return _named(_as_model(opened, spec, preprocess, place, head), classes)
+    return named(_as_model(opened, spec, preprocess, place, head), classes)
 
 
 def _as_model(
@@ -129,59 +126,6 @@ def _as_model(
         headless=opened.headless,
         epoch=opened.epoch,
     )
-
-
-def _named(model: Model, classes: str | Sequence[str] | None) -> Model:
-    """Give the outputs the names that are said; else ImageNet's, where there are a thousand."""
-    if classes is not None:
-        names = read_classes(classes) if isinstance(classes, str) else list(classes)
-        model.classes_source = f"--classes {classes}" if isinstance(classes, str) else "given"
-        model.classes, real = _fitting(model, names)
-        if real is not None:
-            raise UsageError(
-                f"{len(names)} names of classes for {counted(real, 'output')}",
-                "one name per output, in their order",
-            )
-    elif model.classes is None and not model.headless:
-        # only where some layer has a thousand outputs is it worth a pass to see if they come out
-        thousand = len(imagenet_synsets())
-        if thousand in layer_outputs(model.net) and misfit(model, thousand) is None:
-            model.classes, model.classes_source = imagenet_classes(), "assumed: ImageNet's"
-    elif model.classes and model.classes_source.startswith(FROM_CHECKPOINT):
-        _check_checkpoints_names(model)
-    if model.has_assumed_classes and model.classes:
-        whose = model.classes_source.removeprefix("assumed: ")
-        model.notes.append(f"{NAMES_ASSUMED}{whose} (--classes says others)")
-    return model
-
-
-def _check_checkpoints_names(model: Model) -> None:
-    """Leave out names that a file holds for other outputs than the network gives."""
-    names = model.classes or []
-    if len(names) == count_outputs(model.net):
-        return
-    model.classes, real = _fitting(model, names)
-    if real is not None:
-        key = model.classes_source.removeprefix(FROM_CHECKPOINT)
-        model.notes.append(left_out(len(names), key, real))
-        model.classes, model.classes_source = None, ""
-
-
-def _fitting(model: Model, names: list[str]) -> tuple[list[str], int | None]:
-    """Give the names of a network's outputs, and how many it has where these are others.
-
-    One output answers yes or no: of two names it has the second.
-    """
-    real = misfit(model, len(names))
-    if real != 1 or len(names) != 2:
-        return names, real
-    said = (
-        f"it has one output: of {names[0]} and {names[1]} the second is taken for what it says "
-        "above 0 (--classes with one name says otherwise)"
-    )
-    model.notes.append(said)
-    model.assumed.append(said)
-    return names[1:], None
 
 
 def wrap_module(
@@ -243,10 +187,10 @@ def wrap_module(
     )
     model.lent_to = model.device if device is None else resolve_device(str(device))
     if model.classes is not None:
-        model.classes, real = _fitting(model, model.classes)
+        model.classes, real = fitting(model, model.classes)
         if real is not None:
             raise ValueError(f"{len(classes or ())} names of classes for {counted(real, 'output')}")
-    return _named(marked(model), None)
+    return named(marked(model), None)
 
 
 def _plain(net: nn.Module) -> nn.Module:
