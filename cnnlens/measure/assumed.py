@@ -108,7 +108,7 @@ def _lone(name: str) -> str:
 def say_foreign_names(model: Model, images: ImageSet, tell: Callable[[str], None]) -> None:
     """Say how the classes of images are read, where they are none of the network's names."""
     names, known = sorted(set(images.image_categories or ())), model.classes or []
-    if len(names) < 2 or not (count := count_scores(model)):
+    if not known or len(names) < 2 or not (count := count_scores(model)):
         return
     ways = readings(names, known, count)
     if not ways or ways[0].by == NAMES:

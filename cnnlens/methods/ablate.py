@@ -96,7 +96,7 @@ class Ablate(Measurement):
         if few < FEW:
             step = f"its accuracy moves in steps of {0.5 / few:.2g}"
             study.voice.note(f"{counted(few, 'image')} of {name} held out: {step}")
-        study.name_classes(self.images)
+        study.read_classes(self.images)
         self._name_units()
         self._scores_at = Answers(study.model).place
         if study.model.has_random_weights:

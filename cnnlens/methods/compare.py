@@ -108,6 +108,8 @@ class Compare(Method):
                 _check_model(study)
                 if named_so in ORDERS:
                     study.name_classes(self.images)
+                elif study.model.classes and not study.model.has_assumed_classes:
+                    study.read_classes(self.images)
         for line in (*self.found["unlike"], *self.found["remarks"]):
             first.voice.note(line)
 

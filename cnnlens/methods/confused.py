@@ -47,7 +47,7 @@ class Confused:
             return f"{self.images.name} has no two classes"
         if not (count := count_scores(self.study.model)):
             return f"{self.study.model.arch} returns no class scores"
-        self.study.name_classes(self.images)
+        self.study.read_classes(self.images)
         target_outputs(names, self.study.model.classes, count)  # raises where they do not fit
         return ""
 

@@ -56,12 +56,10 @@ class Study(Stores):
             When only an order says which output is which class of `images`, and they do not bear
             it out.
         """
-        from cnnlens.measure.assumed import named_after, say_foreign_names
+        from cnnlens.measure.assumed import named_after
 
         model, order, must = self.model, self._order, images is not None
         if order is None and model.classes and not model.has_assumed_classes:
-            if images is not None:
-                say_foreign_names(model, images, self.voice.note)
             return
         for data in self._with_categories() if images is None else (images,):
             size, tell = self.run.batch_size, self.voice.note
@@ -73,6 +71,13 @@ class Study(Stores):
                 f"--classes {order}: no data with as many class folders as the network has outputs",
                 "name a folder with -d DIR, or a file of names",
             )
+
+    def read_classes(self, images: ImageSet) -> None:
+        """Do as `name_classes`; of folders that are called otherwise, say how they are read."""
+        from cnnlens.measure.assumed import say_foreign_names
+
+        self.name_classes(images)
+        say_foreign_names(self.model, images, self.voice.note)
 
     def _with_categories(self) -> Iterator[ImageSet]:
         """Data with categories that this run or the workspace knows, the latest first."""

@@ -124,6 +124,13 @@ def test_folders_that_are_not_called_as_its_classes_are_read_in_an_order_that_is
     assert told_apart(tmp_path) == BOTH
 
 
+def test_a_command_that_reads_folders_by_name_alone_says_no_order(world, tmp_path):
+    image = world / "data" / "benign" / "0.png"
+    answer = run(world, tmp_path, "explain", "two", "-d", world / "data", "-l", "0", "-i", image)
+    assert answer.code == 1 and "no category of the data is called after" in answer.error
+    assert "alphabetical" not in answer.err
+
+
 def test_names_that_are_said_may_be_one_or_two(world, tmp_path):
     image = world / "data" / "malignant" / "0.png"
     for text, known in (("rot\n", "rot"), ("weiss\nrot\n", "rot")):

@@ -114,6 +114,12 @@ def test_maps_of_one_position_are_measured_too() -> None:
     check(found, maps, images.image_categories, list(range(40)))
 
 
+def test_units_that_are_brought_near_in_several_groups_are_measured_alike() -> None:
+    maps, images = some(20, units=50, side=7), data(20)
+    (found,) = units(Maps(maps), images, QUICK)
+    check(found, maps, None, list(range(20)))
+
+
 def test_neighbours_agree_with_the_literal_version() -> None:
     near, far = some(seed=1), some(units=9, seed=2)
     far[:, 7] = near[:, 0]  # over layers
