@@ -105,19 +105,19 @@ def _lone(name: str) -> str:
     return f"its one output says {name} above 0"
 
 
-def say_foreign_names(model: Model, images: ImageSet, tell: Callable[[str], None]) -> None:
-    """Say how the classes of images are read, where they are none of the network's names."""
+def foreign_names(model: Model, images: ImageSet) -> str:
+    """Say how the classes of images are read; "" where they are called as the network's."""
     names, known = sorted(set(images.image_categories or ())), model.classes or []
     if not known or len(names) < 2 or not (count := count_scores(model)):
-        return
+        return ""
     ways = readings(names, known, count)
     if not ways or ways[0].by == NAMES:
-        return
+        return ""
     of, theirs = ways[0].outputs, ", ".join(known[:3])
     read = (
         f"read as its outputs {ways[0].words}" if count > 1 else _lone(max(of, key=of.__getitem__))
     )
-    tell(f"classes: {images.name}'s are not called as the network's ({theirs}): {read}")
+    return f"the classes of {images.name} are not called as the network's ({theirs}): {read}"
 
 
 def _borne_out(

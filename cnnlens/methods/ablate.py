@@ -96,7 +96,7 @@ class Ablate(Measurement):
         if few < FEW:
             step = f"its accuracy moves in steps of {0.5 / few:.2g}"
             study.voice.note(f"{counted(few, 'image')} of {name} held out: {step}")
-        study.read_classes(self.images)
+        self.classes_read = study.read_classes(self.images)
         self._name_units()
         self._scores_at = Answers(study.model).place
         if study.model.has_random_weights:
@@ -159,6 +159,7 @@ class Ablate(Measurement):
                 self._scores_at, study.voice.note,
             )  # fmt: skip
             found = yield from relayed(steps, _at(layer.name))
+            found.about.update(self.classes_read)
             if silent := found.about["silent_units"]:
                 which = f"{counted(len(silent), 'unit')} of {layer.name} of one value on all images"
                 study.voice.note(f"{which}: {'it is' if len(silent) == 1 else 'they are'} no loss")

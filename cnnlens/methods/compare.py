@@ -93,25 +93,32 @@ class Compare(Method):
         named = units_named(asked.filters, self.layers)
         shown = named or {name: units_to_show(rows, top) for name, rows in self.layers.items()}
         self.found = compare_models(self.models, self.layers, self.settings, first.force)
-        self.found["shown"] = shown
+        self.found["shown"], read = shown, list[str]()
         if self.images is not None:
             self.found["cautions"] += not_recorded(self.models)
             classes_of(self.images)
-            named_so = asked.classes or first.opening.classes
-            first.opening = replace(first.opening, classes=named_so)
-            others = (
-                Study(Workspace(one), None, ModelSettings(classes=named_so), first.run, first.voice)
-                for one in paths[1:]
-            )
-            self.studies = [first, *others]
-            for study in self.studies:
-                _check_model(study)
-                if named_so in ORDERS:
-                    study.name_classes(self.images)
-                elif study.model.classes and not study.model.has_assumed_classes:
-                    study.read_classes(self.images)
+            read = self._open_networks(paths, self.images)
         for line in (*self.found["unlike"], *self.found["remarks"]):
             first.voice.note(line)
+        self.found["remarks"] += read
+
+    def _open_networks(self, paths: list[Path], images: ImageSet) -> list[str]:
+        """Open the networks that accuracy is asked of; how each reads the images' classes."""
+        first, read = self.study, dict[str, None]()  # sentences, each once
+        named_so = self.asked.classes or first.opening.classes
+        first.opening = replace(first.opening, classes=named_so)
+        others = (
+            Study(Workspace(one), None, ModelSettings(classes=named_so), first.run, first.voice)
+            for one in paths[1:]
+        )
+        self.studies = [first, *others]
+        for study in self.studies:
+            _check_model(study)
+            if named_so in ORDERS:
+                study.name_classes(images)
+            elif study.model.classes and not study.model.has_assumed_classes:
+                read |= dict.fromkeys(study.read_classes(images).values())
+        return list(read)
 
     def _unseen(self, data: Path) -> ImageSet:
         """Open the images; where networks were trained on them, those that all have held out."""

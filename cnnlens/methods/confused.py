@@ -47,7 +47,7 @@ class Confused:
             return f"{self.images.name} has no two classes"
         if not (count := count_scores(self.study.model)):
             return f"{self.study.model.arch} returns no class scores"
-        self.study.read_classes(self.images)
+        self.read = self.study.read_classes(self.images)
         target_outputs(names, self.study.model.classes, count)  # raises where they do not fit
         return ""
 
@@ -73,7 +73,7 @@ class Confused:
         study, every = self.study, range(len(self.images.paths))
         found = yield from confusion_steps(study.model, self.images, study.run)
         seen = rows_seen(self.images, every, study.model.preprocess)
-        about = {"data": {"name": self.images.name}, MADE_FROM: self.item.made_from}
+        about = {"data": {"name": self.images.name}, **self.read, MADE_FROM: self.item.made_from}
         write_confusion(self.folder, found, about, self.images.paths, seen)
 
     def document(self) -> dict[str, Any] | None:

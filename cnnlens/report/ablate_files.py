@@ -14,7 +14,17 @@ from cnnlens.files.tables import read_rows, write_rows
 from cnnlens.measure.ablation import LayerAblation
 from cnnlens.measure.changed_classes import Effect
 from cnnlens.measure.compared import data_name
-from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, section_of, signed
+from cnnlens.report.blocks import (
+    Cell,
+    Layer,
+    Section,
+    Table,
+    Text,
+    number,
+    section_of,
+    sentence,
+    signed,
+)
 from cnnlens.report.blocks import Facts as FactsBlock
 from cnnlens.report.blocks import Figure as FigureBlock
 from cnnlens.report.contents import read_layers, read_summary, reading
@@ -229,6 +239,8 @@ def _layer(layer: AblationResult) -> Layer:
         words = "How well each class is told from all others without its best units (orange), "
         words += "beside random ones (grey)."
         blocks.append(FigureBlock(as_drawn(drawn), words, alt="Accuracy over units taken out"))
+    if read := layer.summary.get("classes_read"):
+        blocks.append(Text(sentence(read), "small"))
     if layer.curves:
         heads, rows = curve_table(layer)
         cells = [[Cell(row[0]), *(Cell(number(one, 3)) for one in row[1:])] for row in rows]

@@ -18,6 +18,11 @@ from markupsafe import Markup
 from cnnlens.report.figures import Colour
 
 
+def sentence(words: str) -> str:
+    """Begin words large, and end them with a full stop."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 @dataclass(frozen=True)
 class Shot:
     """A picture with its words."""

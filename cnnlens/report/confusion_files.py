@@ -16,7 +16,17 @@ from PIL import Image
 from cnnlens.files import write_json
 from cnnlens.files.tables import write_csv
 from cnnlens.measure.confusion import OTHER, Confusion, Mistake, summary
-from cnnlens.report.blocks import Cell, Gallery, Section, Shot, Table, Text, number, section_of
+from cnnlens.report.blocks import (
+    Cell,
+    Gallery,
+    Section,
+    Shot,
+    Table,
+    Text,
+    number,
+    section_of,
+    sentence,
+)
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import save_image
 
@@ -101,8 +111,10 @@ def confusions(workspace: Path) -> Section | None:
     found = read_confusion(file.parent)
     with reading(file, REDO):
         said = summary(found)
+        read = found.get("classes_read")
         parts = [
-            Text(f"{said[:1].upper()}{said[1:]}.", "lead"),
+            Text(sentence(said), "lead"),
+            *([Text(sentence(read), "small")] if read else ()),
             *_matrix(found),
             *_pairs(found, file.parent),
             *_surest(found, file.parent),

@@ -27,6 +27,7 @@ from cnnlens.report.blocks import (
     Text,
     number,
     section_of,
+    sentence,
 )
 from cnnlens.report.contents import (
     Entries,
@@ -180,7 +181,7 @@ def _explained(found: Mapping[str, Any], picture: Path, workspace: Path) -> Shot
     image = local(str(found["image"]), workspace)
     where = f"{found.get('category', '')} in {found.get('layer', '')}"
     said = [predicted(found), turned(found)] if "right" in found else []
-    words = " ".join(f"{one[:1].upper()}{one[1:]}." for one in said if one)
+    words = " ".join(sentence(one) for one in said if one)
     return Shot(
         picture, title=image, caption=words, alt=f"The path of {image} down the filters of {where}"
     )

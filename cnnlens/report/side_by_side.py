@@ -16,7 +16,18 @@ from cnnlens.files.tables import write_csv
 from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers
 from cnnlens.measure.quantities import HIGHER, QUANTITIES, Quantity
 from cnnlens.measure.verdict import ACCURACY, at_chance, spoken
-from cnnlens.report.blocks import Cell, Lanes, Layer, Note, Section, Table, Text, number, signed
+from cnnlens.report.blocks import (
+    Cell,
+    Lanes,
+    Layer,
+    Note,
+    Section,
+    Table,
+    Text,
+    number,
+    sentence,
+    signed,
+)
 from cnnlens.report.compare_files import clusters_beside, read_models, same_unit
 from cnnlens.report.contents import local, read_object, reading
 from cnnlens.report.html import write_page
@@ -92,7 +103,7 @@ def comparison_section(
         *(Text(f"Not measured alike: {line}.", "warning") for line in document["unlike"]),
         *(Text(f"Beware: {line}.", "warning") for line in document["warnings"]),
         Table([None, *networks], _about(models), style="about"),
-        *(Text(f"{line}.", "small") for line in document["remarks"]),
+        *(Text(sentence(line), "small") for line in document["remarks"]),
         Text(_legend(networks, level), "legend"),
         *([_table(networks, [_accuracy(document)])] if any(accuracies) else ()),
         *(

@@ -18,6 +18,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM
 from cnnlens.measure.comparison import MARKS
+from cnnlens.report.blocks import sentence
 from cnnlens.report.cluster_files import read_all_clusters
 from cnnlens.report.contents import file_name, read_workspace
 from cnnlens.report.dissect_files import detected, labels, read_summaries
@@ -49,7 +50,7 @@ class Remark:
     @property
     def sentence(self) -> str:
         """For a page."""
-        return f"{self.text[:1].upper()}{self.text[1:].replace('`', '')}."
+        return sentence(self.text.replace("`", ""))
 
 
 def remarks(workspace: Path) -> list[Remark]:

@@ -72,12 +72,20 @@ class Study(Stores):
                 "name a folder with -d DIR, or a file of names",
             )
 
-    def read_classes(self, images: ImageSet) -> None:
-        """Do as `name_classes`; of folders that are called otherwise, say how they are read."""
-        from cnnlens.measure.assumed import say_foreign_names
+    def read_classes(self, images: ImageSet) -> dict[str, str]:
+        """Do as `name_classes`; of folders that are called otherwise, say how they are read.
+
+        Returns
+        -------
+        dict
+            What a result records of it: ``classes_read``, or nothing where their names say it.
+        """
+        from cnnlens.measure.assumed import foreign_names
 
         self.name_classes(images)
-        say_foreign_names(self.model, images, self.voice.note)
+        if said := foreign_names(self.model, images):
+            self.voice.note(said)
+        return {"classes_read": said} if said else {}
 
     def _with_categories(self) -> Iterator[ImageSet]:
         """Data with categories that this run or the workspace knows, the latest first."""

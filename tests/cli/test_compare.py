@@ -157,13 +157,19 @@ def test_names_of_classes_that_are_said_hold_for_every_workspace_and_change_none
     (tmp_path / "photos" / "c1" / "1.png").unlink()
     before = [files(path) for path in pair]
     found = {}
-    for names in ("c0 c1", "c1 c0", "natural"):
+    remarks, foreign = {}, "the classes of photos are not called as the network's"
+    for names in ("c0 c1", "c1 c0", "natural", "cat dog"):
         (tmp_path / names).write_text(names.replace(" ", "\n"))
         said = names if names == "natural" else tmp_path / names
         words = ("-d", tmp_path / "photos", "--classes", said, "--json")
-        workspaces = cnnlens("compare", *pair, *words).json["workspaces"]
-        (found[names],) = {who["accuracy"]["value"] for who in workspaces}
+        document = cnnlens("compare", *pair, *words).json
+        (found[names],) = {who["accuracy"]["value"] for who in document["workspaces"]}
+        remarks[names] = [line for line in document["remarks"] if foreign in line]
     assert found["natural"] == found["c0 c1"] == pytest.approx(1 - found["c1 c0"])
+    assert found["cat dog"] == found["c0 c1"]
+    (read,) = remarks.pop("cat dog")  # one line of both workspaces
+    assert read.endswith("(cat, dog): read as its outputs in alphabetical order")
+    assert not any(remarks.values())
     assert found["c0 c1"] != found["c1 c0"]
     assert [files(path) for path in pair] == before
     said = cnnlens("compare", *pair, "--classes", "natural")

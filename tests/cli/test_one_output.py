@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 
 from cnnlens import Investigation, Preprocess
+from cnnlens.report.ablate_files import ablations
+from cnnlens.report.blocks import Layer, Text
+from cnnlens.report.confusion_files import confusions
 from tests.cli.runner import Answer, cnnlens
 
 NET = """
@@ -112,7 +115,7 @@ def test_one_that_is_sure_of_the_other_order_is_not_read_so(world, tmp_path):
 @pytest.mark.parametrize(
     ("net", "said"),
     [
-        ("foreign", "data's are not called as the network's (ill): its one output says malignant"),
+        ("foreign", "data are not called as the network's (ill): its one output says malignant"),
         ("two", "not called as the network's (cat, dog): read as its outputs in alphabetical"),
     ],
 )
@@ -122,6 +125,25 @@ def test_folders_that_are_not_called_as_its_classes_are_read_in_an_order_that_is
     answer = run(world, tmp_path, "ablate", net, "-d", world / "data", "-f", "0")
     assert answer.code == 0 and said in answer.err, answer.err
     assert told_apart(tmp_path) == BOTH
+    only = ("--only", "confusion")
+    assert run(world, tmp_path, "cluster", net, "-d", world / "data", *only).code == 0
+    (summary,) = (tmp_path / "ablate").rglob("summary.json")
+    confused = tmp_path / "cluster" / "confusion.json"
+    for file, section in ((summary, ablations(tmp_path)), (confused, confusions(tmp_path))):
+        read = json.loads(file.read_text())["classes_read"]
+        assert said in read and f"{read[:1].upper()}{read[1:]}." in texts(section.parts)
+
+
+def texts(parts: Any) -> list[str]:
+    """The sentences of a section, and of its layers."""
+    found = [one.text for one in parts if isinstance(one, Text)]
+    return found + [text for one in parts if isinstance(one, Layer) for text in texts(one.blocks)]
+
+
+def test_folders_that_are_called_as_its_classes_are_not_spoken_of(world, tmp_path):
+    assert run(world, tmp_path, "ablate", "named", "-d", world / "data", "-f", "0").code == 0
+    (summary,) = (tmp_path / "ablate").rglob("summary.json")
+    assert "classes_read" not in json.loads(summary.read_text())
 
 
 def test_a_command_that_reads_folders_by_name_alone_says_no_order(world, tmp_path):
