@@ -39,14 +39,12 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # data knows how a network wants its pixels, and marks what is in memory as networks are marked; a
 # page says how photos were brought to size; an
-# explanation begins with the class that is predicted, and where on the image that was seen; fooling
-# starts from the scores before a softmax; the
+# explanation begins with the class that is predicted, and where on the image that was seen; the
 # Python face is a door like the command line, and leads to every method
 ALLOWED = {
     ("data", "model.preprocess"),
     ("data", "model.definition"),
     ("cluster", "attribution.cam"),
-    ("synthesize.answers", "attribution.head"),
     ("study.investigation", "methods"),
 }
 DOOR = {"__init__", "__main__"}  # they lead everywhere

@@ -30,6 +30,7 @@ from cnnlens.attribution.found import Found
 from cnnlens.attribution.head import Head, OutputGraph, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
+from cnnlens.model.ending import SIGMOID, probabilities
 from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import Live, read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
@@ -205,9 +206,8 @@ class ClassMaps:
 
     def shares(self, scores: Tensor) -> Tensor | None:
         """Probabilities (N, K); None of a single output without a sigmoid."""
-        if self._ends.link == "sigmoid":
-            return scores.sigmoid()
-        return scores.softmax(1) if scores.shape[1] > 1 else None
+        known = scores.shape[1] > 1 or self._ends.link == SIGMOID
+        return probabilities(scores, self._ends.link) if known else None
 
     def look(self, pixels: np.ndarray, classes: Sequence[int] | None = None, top: int = 1) -> Found:
         """Look at images as they were read.

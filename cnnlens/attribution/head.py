@@ -17,20 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.model.dispatch import DispatchMode
+from cnnlens.model.ending import VIEWS, Ending
 from cnnlens.model.fields import is_global_pool
-from cnnlens.model.outputs import choose
 from cnnlens.model.tokens import is_attention
 from cnnlens.model.trace import Op, Place, Trace, as_input
 
-_VIEWS = {
-    *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "squeeze", "unsqueeze"),
-    *("clone", "alias", "contiguous", "detach", "dropout", "expand", "permute", "transpose"),
-    *("_to_copy", "lift_fresh", "as_strided"),
-}
 _AVERAGES = {"mean", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "avg_pool2d"}
 _MAXIMA = {"amax", "adaptive_max_pool2d", "max_pool2d_with_indices", "max"}
 _LINEAR = {"addmm", "mm", "linear"}
-_LINKS = {"_softmax", "_log_softmax", "softmax", "log_softmax", "sigmoid"}
 _RECTIFIERS = {"relu", "hardtanh", "clamp", "clamp_min", "threshold"}
 
 
@@ -56,63 +50,8 @@ class Head:
     rectified: bool = False
 
 
-class OutputGraph:
-    """The end of a traced network, walked from its scores backwards.
-
-    Parameters
-    ----------
-    passed : Trace
-        One forward pass.
-    source_shape : tuple of int
-        Shape of the input.
-    head : str, optional
-        Which of several outputs holds the scores (see `outputs.choose`).
-    """
-
-    def __init__(
-        self, passed: Trace, source_shape: tuple[int, ...], head: str | None = None
-    ) -> None:
-        self.passed, self._head = passed, head
-        self._maker = {v: n for n, op in enumerate(passed.ops) for v in op.outputs}
-        self._shapes = {passed.source: tuple(source_shape)}
-        for op in passed.ops:
-            self._shapes.update(zip(op.outputs, op.shapes, strict=True))
-        self.link, self.scores = self._scores()
-
-    def shape(self, value: int) -> tuple[int, ...]:
-        """Shape of a value; () where it was not made in the pass (a weight)."""
-        return self._shapes.get(value, ())
-
-    def _scores(self) -> tuple[str, int]:
-        """The last softmax or sigmoid ("" for none), and the scores before it."""
-        value = self._output()
-        below = self._under_views(value)
-        op = self._made_by(below)
-        if op is not None and op.name in _LINKS:
-            return op.name.strip("_"), op.inputs[0]
-        return "", value
-
-    def _output(self) -> int:
-        chosen = choose(self.passed.shapes, self.passed.batch, self._head)
-        if chosen is not None:
-            return self.passed.outputs[chosen]
-        flat = [op.outputs[0] for op in self.passed.ops if op.shapes and len(op.shapes[0]) == 2]
-        return flat[-1] if flat else self.passed.source
-
-    def _made_by(self, value: int) -> Op | None:
-        number = self._maker.get(value)
-        return None if number is None else self.passed.ops[number]
-
-    def _under_views(self, value: int) -> int:
-        while (op := self._made_by(value)) is not None and op.name in _VIEWS:
-            value = op.inputs[0]
-        return value
-
-    def score_place(self) -> Place | None:
-        """Where the scores can be read; None where the network returns them itself."""
-        if not self.link:
-            return None
-        return self.passed.place(self._maker[self.scores])
+class OutputGraph(Ending):
+    """The end of a traced network, walked from its scores backwards."""
 
     def pooled(self) -> int | None:
         """Find the maps that enter the global pooling before the scores; None where there is none.
@@ -177,7 +116,7 @@ class OutputGraph:
 
     def _of_maps(self, value: int) -> bool:
         """Whether it is made of maps directly: views, norms and poolings aside."""
-        aside = _VIEWS | _AVERAGES | _MAXIMA
+        aside = VIEWS | _AVERAGES | _MAXIMA
         while (op := self._made_by(value)) is not None and op.name in aside and op.inputs:
             value = op.inputs[0]
             if _is_map(self.shape(value)):
@@ -203,7 +142,7 @@ class OutputGraph:
     def _averaged(self, value: int) -> int | None:
         """The maps that a value (1, C) or (1, C, 1, 1) is the average of, over all positions."""
         size, pooled = prod(self.shape(value)[1:]), False
-        while (op := self._made_by(value)) is not None and op.name in _VIEWS | _AVERAGES:
+        while (op := self._made_by(value)) is not None and op.name in VIEWS | _AVERAGES:
             pooled = pooled or op.name in _AVERAGES
             value = op.inputs[0]
             shape = self.shape(value)

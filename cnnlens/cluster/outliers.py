@@ -21,6 +21,7 @@ from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.model.classes import before_softmax, class_bias, class_name
+from cnnlens.model.ending import SIGMOID, link_of
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings
@@ -42,17 +43,19 @@ class Predicted:
         return int(self.shares.argmax())
 
 
-def predicted_as(source: str, logits: np.ndarray) -> Predicted:
-    """Sum up what images are predicted as, from their scores (N, K)."""
+def predicted_as(source: str, logits: np.ndarray, link: str = "") -> Predicted:
+    """Sum up what images are predicted as, from their scores (N, K) behind a `link`, if any."""
     if logits.ndim != 2 or not len(logits):
         raise ValueError(f"scores (N, K), not {logits.shape}")
-    confidence = _surenesses(logits)
+    confidence = _surenesses(logits, link)
     shares = np.bincount(logits.argmax(1), minlength=logits.shape[1]) / len(logits)
     return Predicted(source, len(logits), shares, float(confidence.mean()), logits.mean(0))
 
 
-def _surenesses(scores: np.ndarray) -> np.ndarray:
-    """The highest probability of each row (N,) of scores (N, K)."""
+def _surenesses(scores: np.ndarray, link: str) -> np.ndarray:
+    """The highest probability of each row (N,) of scores (N, K), as the network returns them."""
+    if link == SIGMOID:
+        return scores.max(1)
     scores = before_softmax(scores).astype(np.float64)
     shares: np.ndarray = 1 / np.exp(scores - scores.max(1, keepdims=True)).sum(1)  # exp(0) over it
     return shares
@@ -63,6 +66,7 @@ def surest(
     rows: Mapping[str, np.ndarray],
     names: Sequence[str],
     most: int = 24,
+    link: str = "",
 ) -> list[dict[str, Any]]:
     """List the images that a network is surest of, though they belong to none of its classes.
 
@@ -74,6 +78,8 @@ def surest(
         Of the classes.
     most : int
         How many.
+    link : str
+        What the network ends with: `Outliers.link`.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def surest(
     """
     found = []
     for source, scores in logits.items():
-        sure, said = _surenesses(scores), scores.argmax(axis=1)
+        sure, said = _surenesses(scores, link), scores.argmax(axis=1)
         found += [
             {"row": int(row), "source": source, "class": int(number), "name": names[number],
              "probability": float(share)}
@@ -130,12 +136,15 @@ class Outliers:
         None without noise.
     regions : Regions or None
         None without known images.
+    link : str
+        What the network ends with (see `model.ending`).
     """
 
     predicted: tuple[Predicted, ...]
     classes: Sequence[str] | None
     noise: NoiseClass | None
     regions: Regions | None
+    link: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -246,8 +255,11 @@ def outlier_steps(
         raise ValueError("neither scores of images nor noise to look at")
     if (source is None) != (groups is None):
         raise ValueError("a source of known images needs their groups, and the other way round")
-    noises = yield from _noises(model, settings, batch_size)
-    predicted = (*(predicted_as(name, scores) for name, scores in logits.items()), *noises)
+    noise_scores = yield from _noises(model, settings, batch_size)
+    scores = [*logits.items(), *noise_scores.items()]
+    link = link_of(model, np.concatenate([one for _, one in scores]))
+    predicted = tuple(predicted_as(source, one, link) for source, one in scores)
+    noises = predicted[len(logits) :]
     count = len(predicted[0].shares)
     classes = _class_names(model, groups, count)
     regions = None
@@ -258,23 +270,23 @@ def outlier_steps(
     if noises:
         radius = regions.radius_of(classes, count) if regions else None
         noise = _noise_class(noises, _bias(model, count), radius)
-    return Outliers(predicted, classes, noise, regions)
+    return Outliers(predicted, classes, noise, regions, link)
 
 
 def _noises(
     model: Model, settings: OutlierSettings, batch_size: int
-) -> Generator[Step, None, list[Predicted]]:
-    """What every kind of noise is predicted as."""
+) -> Generator[Step, None, dict[str, np.ndarray]]:
+    """Scores (N, K) of every kind of noise."""
     if not settings.noise:
-        return []
+        return {}
     shape = (settings.noise, model.preprocess.channels, *model.preprocess.size)
     forward = Forward(model, [], logits=True, limit=batch_size)
-    found = []
+    found = {}
     for number, kind in enumerate(NOISES):
         yield Step(number, len(NOISES), "noise", note=kind, unit="kinds")
         _, logits = forward(torch.from_numpy(noise_images(kind, shape, settings.seed)))
         assert logits is not None
-        found.append(predicted_as(kind, logits))
+        found[kind] = logits
     return found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.interpretable.reductions import Reduce
+from cnnlens.model.ending import without_link
 from cnnlens.model.streams import exact, sent
 from cnnlens.settings.finetune import FinetuneSettings
 
@@ -76,17 +77,20 @@ def is_right(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    net: nn.Module, examples: Examples, indices: Tensor, settings: FinetuneSettings
+    net: nn.Module, examples: Examples, indices: Tensor, settings: FinetuneSettings, link: str = ""
 ) -> tuple[float, float]:
-    """Return mean task loss and accuracy on some of the examples; the network's mode stays."""
+    """Return mean task loss and accuracy on some of the examples; the network's mode stays.
+
+    They are those of the scores before a `link` that the network ends with (see `model.ending`).
+    """
     device = next(net.parameters()).device
     loss = right = torch.zeros((), dtype=exact(device), device=device)
     with keeping_modes(net):
         net.eval()
         for part in indices.split(settings.batch_size):
             labels = sent(examples.labels[part], device)
-            logits = net(unmirrored(examples, part))
-            loss = loss + task_losses(logits.float(), labels, settings.loss).sum()
+            logits = without_link(net(unmirrored(examples, part)).float(), link)
+            loss = loss + task_losses(logits, labels, settings.loss).sum()
             right = right + is_right(logits, labels, settings.loss).sum()
     return float(loss) / len(indices), float(right) / len(indices)
 

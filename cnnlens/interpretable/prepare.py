@@ -20,6 +20,7 @@ from cnnlens.interpretable.trainer import Trainer
 from cnnlens.model.architectures import registry
 from cnnlens.model.class_order import check_order, chosen
 from cnnlens.model.convolutions import find_convolutions
+from cnnlens.model.ending import SIGMOID, before_link, ending, link_of
 from cnnlens.model.matching import NAMES, Reading, readings
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer, start_inserted
@@ -107,6 +108,7 @@ class Prepared:
             "preprocess": self.model.preprocess.as_dict(),
             "data": examples.fingerprint,
             "classes": self.classes,
+            **({"link": self.trainer.link} if self.trainer.link else {}),
         }
         text = repr(sorted(decides.items()))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -131,11 +133,18 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     s = request.settings
     training, validation = split(labelled.labels, s.validation, s.seed)
     head, outputs = head_of(model)
+    if link := ending(model).link:
+        if s.loss == "logistic" and link != SIGMOID:
+            raise UsageError(
+                f"{model.arch} ends in a softmax, which always takes one class for true",
+                "name two categories, or a network without it",
+            )
+        notes.append(f"it ends in a {link.replace('_', ' ')}: it learns by the scores before that")
     classes, numbers = _fitting(model, labelled, outputs)
     examples = replace(labelled, device=model.device)
     if numbers is not None:
         examples.labels = _renumbered(labelled, numbers)
-        before = evaluate(model.net, examples, validation, s)[1]
+        before = evaluate(model.net, examples, validation, s, link)[1]
     else:
         before = None
         have = counted(outputs, "output")
@@ -161,7 +170,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     if not new and s.trunk == 0:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
     rates = Rates(None if s.trunk == 1 else new, factors)
-    trainer = Trainer(model.net, examples, training, validation, method, s, rates)
+    trainer = Trainer(model.net, examples, training, validation, method, s, rates, link)
     return Prepared(model, trainer, request, plans, classes, before, notes)
 
 
@@ -229,7 +238,8 @@ def _check_order(model: Model, labelled: Labelled, ways: Sequence[Reading]) -> N
     examples = replace(labelled, device=model.device)
     parts = torch.tensor(rows).split(_SAMPLE)
     logits = torch.cat([model.net(unmirrored(examples, part)).float().cpu() for part in parts])
-    check_order(ways, logits.numpy(), [shown[row] for row in rows], "the data")
+    scores = before_link(logits.numpy(), link_of(model, logits.numpy()))
+    check_order(ways, scores, [shown[row] for row in rows], "the data")
 
 
 def _renumbered(labelled: Labelled, numbers: Mapping[str, int]) -> Tensor:

@@ -36,6 +36,7 @@ from cnnlens.interpretable.reductions import (
     reduce_sum,
     running_statistics,
 )
+from cnnlens.model.ending import without_link
 from cnnlens.model.streams import exact, look_every, sent
 from cnnlens.progress import Step as Progress
 from cnnlens.progress import Words
@@ -88,6 +89,8 @@ class Trainer:
         The training.
     rates : Rates
         Which modules are new, and how fast they learn.
+    link : str
+        What the network ends with (see `model.ending`): losses are of the scores before it.
 
     Attributes
     ----------
@@ -106,7 +109,9 @@ class Trainer:
         method: Method,
         settings: FinetuneSettings,
         rates: Rates | None = None,
+        link: str = "",
     ) -> None:
+        self.link = link
         self.net, self.examples, self.method, self.settings = net, examples, method, settings
         self.training, self.validation = training, validation
         self.epoch = 0
@@ -176,8 +181,9 @@ class Trainer:
         device = next(self.net.parameters()).device
         labels = sent(self.examples.labels[indices], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.amp):
-            logits = self.net(self.examples.inputs(indices, flips))
-        losses = task_losses(logits.float(), labels, s.loss)
+            output = self.net(self.examples.inputs(indices, flips))
+        logits = without_link(output.float(), self.link)
+        losses = task_losses(logits, labels, s.loss)
         count = reduce_sum(losses.new_full((), float(len(indices))))
         loss = task = reduce_sum(losses.sum()) / count
         terms = self.method.terms(self.net, labels, reduce_sum)
@@ -241,7 +247,7 @@ class Trainer:
 
     def evaluate(self, indices: Tensor) -> tuple[float, float]:
         """Return mean task loss and accuracy on some of the examples."""
-        return evaluate(self.net, self.examples, indices, self.settings)
+        return evaluate(self.net, self.examples, indices, self.settings, self.link)
 
     def _train_mode(self) -> None:
         self.net.train()

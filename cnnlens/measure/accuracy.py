@@ -15,6 +15,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share
 from cnnlens.model.class_order import check_order
 from cnnlens.model.classes import is_correct
+from cnnlens.model.ending import before_link, link_of
 from cnnlens.model.layers import Layer
 from cnnlens.model.matching import readings, target_outputs
 from cnnlens.model.model import Model
@@ -127,19 +128,22 @@ class Scores:
     Attributes
     ----------
     scores : numpy.ndarray
-        (N, K).
+        (N, K), before a sigmoid that it ends with.
     wanted : numpy.ndarray
         (N,) the output that stands for each image's category.
     rows : list of int
         The N images' positions in the data: those that could be read.
     skipped : list of (str, str)
         The others, with the reason.
+    link : str
+        What it ends with (see `model.ending`).
     """
 
     scores: np.ndarray
     wanted: np.ndarray
     rows: list[int]
     skipped: list[tuple[str, str]]
+    link: str = ""
 
 
 def scores_steps(
@@ -169,11 +173,12 @@ def scores_steps(
         yield Step(one.batch.next, len(images.paths), limit=forward.limit)
     if not parts:
         raise CnnlensError(f"no image of {images.root} could be read")
-    scores = np.concatenate(parts)  # (N, K)
+    given = np.concatenate(parts)  # (N, K)
+    scores = before_link(given, link := link_of(model, given))
     if not model.has_random_weights:
         ways = readings(categories, model.classes, scores.shape[1])
         check_order(ways, scores, [categories[row] for row in rows], images.name, _NAME_THEM)
-    return Scores(scores, wanted[rows], rows, skipped)
+    return Scores(scores, wanted[rows], rows, skipped, link)
 
 
 def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:

@@ -21,7 +21,8 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.class_order import check_order, chosen, judge
-from cnnlens.model.classes import before_softmax, class_scores, count_scores
+from cnnlens.model.classes import before_softmax, class_scores, count_scores, is_correct
+from cnnlens.model.ending import before_link, link_of
 from cnnlens.model.matching import NAMES, Reading, in_order, readings, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
@@ -157,7 +158,7 @@ def _answers(model: Model, images: ImageSet, batch_size: int) -> tuple[np.ndarra
     forward = Forward(model, [], logits=True, limit=batch_size)
     _, logits = forward(torch.from_numpy(np.stack(pixels)))
     assert logits is not None
-    return logits, shown
+    return before_link(logits, link_of(model, logits)), shown
 
 
 # ---- the size of the input
@@ -272,16 +273,18 @@ def _tried_at(
     x = x.float() / 255 if x.dtype == torch.uint8 else x
     try:
         with torch.no_grad(), model.in_use():
-            output = model.net(preprocess.normalize(x.to(model.device)))
-        scores = class_scores(output, len(x), model.head).cpu()  # (N, K)
+            x = preprocess.normalize(x.to(model.device))
+            given = class_scores(model.net(x), len(x), model.head).cpu().numpy()  # (N, K)
+        scores = before_link(given, link_of(model, given, x))
     except (RuntimeError, ValueError, CnnlensError):
         return None
-    sure = float(torch.from_numpy(before_softmax(scores.numpy())).softmax(1).amax(1).mean())
+    both = np.concatenate([np.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
+    sure = float(torch.from_numpy(before_softmax(both)).softmax(1).amax(1).mean())
     means = usual_outputs(categories, model.classes, scores.shape[1])
-    if not truth[0] or not means:
+    if not truth[0] or not means or scores.shape[1] == 1:  # of which name its 0 is, is not said
         return _Tried(len(x), None, sure)
-    wanted = torch.tensor([means.get(name, -1) for name in truth])
-    return _Tried(len(x), int((scores.argmax(1) == wanted).sum()), sure)
+    wanted = np.array([means.get(name, -1) for name in truth])
+    return _Tried(len(x), int(is_correct(scores, wanted).sum()), sure)
 
 
 def _by(size: tuple[int, int]) -> str:

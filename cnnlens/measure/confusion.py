@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.measure.accuracy import classes_of, scores_steps
 from cnnlens.measure.comparison import share
 from cnnlens.model.classes import before_softmax, class_name
+from cnnlens.model.ending import SIGMOID
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
@@ -106,7 +108,7 @@ class Confusion:
 
 def confuse(
     scores: np.ndarray, wanted: np.ndarray, categories: Sequence[str], rows: Sequence[int],
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None, link: str = "",
 ) -> Confusion:  # fmt: skip
     """Count what images are taken for.
 
@@ -122,13 +124,15 @@ def confuse(
         The N images' positions in the data.
     classes : sequence of str, optional
         Names of the outputs.
+    link : str
+        What the network ends with (see `model.ending`); the scores are those before a sigmoid.
     """
-    if scores.shape[1] == 1:
-        scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+    if scores.shape[1] == 1:  # the softmax of both is the sigmoid of the one
+        link, scores = "", np.concatenate([np.zeros_like(scores), scores], axis=1)
     names = tuple(sorted(set(categories)))
     stands = dict(zip(wanted.tolist(), categories, strict=True))  # output: category
     said = scores.argmax(axis=1)
-    sure, own = probabilities(scores, np.stack([said, wanted], axis=1)).T  # (N,) each
+    sure, own = probabilities(scores, np.stack([said, wanted], axis=1), link).T  # (N,) each
     column = {name: place for place, name in enumerate(names)}
     counts = np.zeros((len(names), len(names) + 1), np.int64)
     mistakes = []
@@ -142,12 +146,15 @@ def confuse(
     return Confusion(names, counts, tuple(mistakes))
 
 
-def probabilities(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def probabilities(scores: np.ndarray, chosen: np.ndarray, link: str = "") -> np.ndarray:
     """Give the softmax of scores (N, K) at chosen outputs (N, C), in double precision.
 
     That of all outputs is held of a block of images at a time. What the network has put through a
-    softmax itself is left as it is.
+    softmax itself is left as it is; where its `link` is a sigmoid, that is each output's own.
     """
+    if link == SIGMOID:
+        own: np.ndarray = expit(np.take_along_axis(scores, chosen, axis=1).astype(np.float64))
+        return own
     scores = before_softmax(scores)
     found = np.empty(chosen.shape)
     for start in range(0, len(scores), _BLOCK):
@@ -170,7 +177,7 @@ def confusion_steps(
     found = yield from scores_steps(model, images, run)
     known = classes_of(images)
     of = [known[row] for row in found.rows]
-    return confuse(found.scores, found.wanted, of, found.rows, model.classes)
+    return confuse(found.scores, found.wanted, of, found.rows, model.classes, found.link)
 
 
 def summary(found: Mapping[str, Any]) -> str:

@@ -54,8 +54,11 @@ class Confused:
     @cached_property
     def item(self) -> Item:
         """What is made, from what."""
+        from cnnlens.model.ending import link_mark
+
         classes = mark(self.study.model.classes)
-        made_from = self.study.key(None, self.images, classes=classes, **self.study.head)
+        more = {**self.study.head, **link_mark(self.study.model)}
+        made_from = self.study.key(None, self.images, classes=classes, **more)
         return Item(FILE, made_from, ("confusion.csv", "errors.csv"))
 
     @cached_property

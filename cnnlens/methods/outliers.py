@@ -108,6 +108,8 @@ class Outliers(Method):
     @cached_property
     def item(self) -> Item:
         """What is made, from what; equal inputs, equal results."""
+        from cnnlens.model.ending import link_mark
+
         made_from = self.study.key(
             self.layer,
             settings=self.settings.as_dict(),
@@ -115,6 +117,7 @@ class Outliers(Method):
             own=self.own and self._stored(self.own).about(),
             strange=self.strange and self._stored(self.strange).about(),
             **self.study.head,
+            **link_mark(self.study.model),
         )
         noise = ("noise.png",) if self.settings.noise else ()
         return Item(FILE, made_from, ("predictions.png", *noise))
@@ -170,7 +173,7 @@ class Outliers(Method):
             "classes": list(found.names),
             "known": self.known,
         }
-        worst = surest(logits, rows, found.names)
+        worst = surest(logits, rows, found.names, link=found.link)
         shown = self._pictured(worst)
         document = {**about, **found.as_dict(data), "surest": shown}
         write_outliers(self.folder, found, {**document, MADE_FROM: self.item.made_from})

@@ -137,13 +137,18 @@ def count_scores(model: Model) -> int:
     """How many class scores the network answers with, 0 for none; it is run once, on black."""
     if model.headless:
         return 0
-    output, count = _answer(model)
     try:
-        return class_scores(output, count, model.head).shape[1]
+        return scores_on_black(model).shape[1]
     except UsageError:
         raise
     except CnnlensError:
         return 0
+
+
+def scores_on_black(model: Model) -> Tensor:
+    """Class scores (N, K) of black images; see `class_scores` for what is raised."""
+    output, count = _answer(model)
+    return class_scores(output, count, model.head)
 
 
 def _answer(model: Model) -> tuple[Any, int]:

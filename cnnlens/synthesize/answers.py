@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cnnlens.attribution.head import OutputGraph
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_name, class_scores
+from cnnlens.model.ending import ending, probabilities
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact
-from cnnlens.model.trace import Place, trace
+from cnnlens.model.trace import Place
 
 
 class Answer(NamedTuple):
@@ -47,8 +47,9 @@ class Answers:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model, ends = model, _ends(model)
+        self.model, ends = model, ending(model)
         self._link, self._place = ends.link, ends.score_place()
+        self._single = False
         black = torch.zeros(model.example().shape[1:], device=model.device)
         self.count = self.scores(black[None]).shape[1]
 
@@ -71,6 +72,7 @@ class Answers:
             found, output = read_and_run(model.net, x, places, stop=False, gradient=True)
         raw = found[0].reshape(len(x), -1) if found else class_scores(output, len(x), model.head)
         if raw.shape[1] == 1:
+            self._single = True
             raw = torch.cat([torch.zeros_like(raw), raw], dim=1)  # (N, 2)
         if checked and not bool(raw[:count].isfinite().all()):
             raise self.unfinite()
@@ -85,9 +87,8 @@ class Answers:
 
     def shares(self, scores: Tensor) -> Tensor:
         """Probabilities (N, K)."""
-        if self._link == "sigmoid" and scores.shape[1] > 2:
-            return scores.sigmoid()
-        return scores.softmax(1)
+        # of one output the softmax of 0 and its score is the sigmoid of that score
+        return probabilities(scores, "" if self._single else self._link)
 
     @property
     def place(self) -> Place | None:
@@ -119,17 +120,11 @@ class Answers:
         return [class_name(number, known) for number in range(self.count)]
 
 
-def _ends(model: Model) -> OutputGraph:
-    x = model.example()
-    with model.in_use():
-        return OutputGraph(trace(model.net, x), tuple(x.shape), model.head)
-
-
 def score_place(model: Model) -> Place | None:
     """Where class scores are before the softmax, or sigmoid, that a network ends with; None for
     none.
     """
-    return _ends(model).score_place()
+    return ending(model).score_place()
 
 
 def numbers(*found: Tensor) -> list[float]:

@@ -33,6 +33,8 @@ def make(outputs=1, sign=1.0):
     return net
 
 def wrong(): return make(1, -1.0)
+def sure(): return nn.Sequential(*make(), nn.Sigmoid())
+def sure_wrong(): return nn.Sequential(*wrong(), nn.Sigmoid())
 def two(): return make(2)
 """
 FEED = ["--image-size", 16, "--mean", "0,0,0", "--std", "1,1,1"]
@@ -100,6 +102,18 @@ def test_named_after_folders_it_has_the_seconds_name_from_then_on(world, tmp_pat
     image = world / "data" / "benign" / "0.png"
     assert run(world, tmp_path, "cam", "plain", "-i", image).code == 0
     assert called(tmp_path) == "malignant"
+
+
+def test_behind_a_sigmoid_it_says_the_second_from_one_half_on(world, tmp_path):
+    only = ("-d", world / "data", "--only", "confusion", "--no-page", *FEED)
+    answer = cnnlens("cluster", f"{world / 'nets.py'}:sure", *only, "-w", tmp_path)
+    assert answer.code == 0, answer.err
+    found = json.loads((tmp_path / "cluster" / "confusion.json").read_text())
+    assert found["counts"] == [[8, 0, 0], [0, 8, 0]]
+    assert found["made_from"]["link"] == "sigmoid"
+    wrong = f"{world / 'nets.py'}:sure_wrong"
+    answer = cnnlens("cluster", wrong, *only, "-w", tmp_path / "wrong")
+    assert "it is right on 0% of 16 images" in answer.error
 
 
 def test_one_that_is_sure_of_the_other_order_is_not_read_so(world, tmp_path):

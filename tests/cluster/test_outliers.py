@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from torch import nn
 
-from cnnlens.cluster.outliers import correlation, outliers, predicted_as, rank_of
+from cnnlens.cluster.outliers import correlation, outliers, predicted_as, rank_of, surest
 from cnnlens.cluster.regions import NOISES, gale_shapley, name_clusters, noise_images, radii
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
@@ -47,6 +48,22 @@ def test_shares_and_confidence_of_planted_scores() -> None:
     np.testing.assert_allclose(found.shares, [0.75, 0, 0.25])
     assert found.confidence == pytest.approx((0.7 + 0.6 + 0.5 + 0.9) / 4)
     assert (found.first, found.images) == (0, 4)
+
+
+def test_behind_a_sigmoid_confidence_is_that_of_the_predicted_class_alone() -> None:
+    given = np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.3]], np.float32)
+    assert predicted_as("s", given, "sigmoid").confidence == pytest.approx((0.9 + 0.3) / 2)
+    (first, _) = surest({"s": given}, {"s": np.array([4, 7])}, "abc", link="sigmoid")
+    assert (first["row"], first["class"], first["probability"]) == (4, 0, pytest.approx(0.9))
+
+
+def test_what_a_network_ends_with_is_asked_of_it() -> None:
+    model = classifier()
+    model.net = nn.Sequential(model.net, nn.Sigmoid())
+    found = outliers(model, {}, settings=OutlierSettings(noise=4))
+    assert found.link == "sigmoid"
+    for one in found.predicted:  # a mean of maxima is no less than the largest mean
+        assert one.confidence >= one.logits.max()
 
 
 def test_planted_clusters_are_found_and_named_after_their_categories() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
+from torch import nn
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError
@@ -77,6 +79,19 @@ def test_preparing_leaves_the_callers_labels_and_trains_a_second_time_alike(mode
     held = first.trainer.validation
     numbers = [first.classes.index(data.classes[k]) for k in before[held].tolist()]
     assert first.trainer.examples.labels[held].tolist() == numbers
+
+
+def test_a_network_that_ends_in_a_softmax_learns_by_its_scores_and_that_is_said(model):
+    data = pictures(model.preprocess)
+    plain = finetune(model, data, settings=SETTINGS)
+    model.net.add_module("end", nn.Softmax(1))
+    run = finetune(model, data, settings=SETTINGS)
+    assert run.trainer.link == "softmax" and run.mark != plain.mark
+    assert "ends in a softmax: it learns by the scores before that" in " ".join(run.notes)
+    want, found = ([e.terms["task_loss"] for e in r if isinstance(e, Epoch)] for r in (plain, run))
+    assert found == pytest.approx(want, rel=1e-3)
+    with pytest.raises(UsageError, match="always takes one class for true"):
+        finetune(model, data, settings=replace(SETTINGS, loss="logistic"))
 
 
 @pytest.mark.parametrize("method", ["icnn", "cgl"])

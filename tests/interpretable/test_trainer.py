@@ -38,7 +38,7 @@ class Pictures:
         return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
-def build(method="icnn", dropout=0.0, rates=None, examples=None, **settings):
+def build(method="icnn", dropout=0.0, rates=None, examples=None, link="", **settings):
     torch.manual_seed(3)
     layers = [nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), Mask(6), nn.AvgPool2d(4)]
     net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(24, 2))
@@ -47,7 +47,18 @@ def build(method="icnn", dropout=0.0, rates=None, examples=None, **settings):
     training, validation = split(known.labels, 0.25, 0)
     icnn = Icnn(["2"], [6], torch.tensor([0.5, 0.5]), IcnnSettings(ramp=0.0, filter_weight=0.5))
     chosen = icnn if method == "icnn" else Plain()
-    return Trainer(net, known, training, validation, chosen, given, rates)
+    ends = {"": [], "softmax": [nn.Softmax(1)], "sigmoid": [nn.Sigmoid()]}
+    net.extend(ends[link])
+    return Trainer(net, known, training, validation, chosen, given, rates, link)
+
+
+@pytest.mark.parametrize(("link", "loss"), [("softmax", "softmax"), ("sigmoid", "logistic")])
+def test_behind_a_softmax_or_sigmoid_it_learns_as_a_network_without_it(link, loss):
+    plain, ends = build(loss=loss), build(loss=loss, link=link)
+    for one, other in zip(finished(plain), finished(ends), strict=True):
+        for name, value in one.terms.items():
+            assert other.terms[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    assert torch.allclose(weights(plain), weights(ends), atol=1e-4)
 
 
 def finished(trainer):

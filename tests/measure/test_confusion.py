@@ -96,3 +96,16 @@ def test_probabilities_are_those_of_the_softmax_block_by_block(
     np.testing.assert_allclose(whole, np.take_along_axis(true, chosen, 1), rtol=1e-12)
     monkeypatch.setattr("cnnlens.measure.confusion._BLOCK", 5)
     np.testing.assert_array_equal(probabilities(scores, chosen), whole)
+
+
+def test_of_a_sigmoid_every_class_has_a_probability_of_its_own() -> None:
+    scores = np.array([[3.0, 2.0, -1.0], [0.5, 2.5, 0.0]])
+    found = confuse(scores, np.array([1, 0]), ["b", "a"], range(2), link="sigmoid")
+    shares = 1 / (1 + np.exp(-scores))
+    got = {one.row: (one.probability, one.own) for one in found.mistakes}
+    assert got[0] == pytest.approx((shares[0, 0], shares[0, 1]))
+    assert got[1] == pytest.approx((shares[1, 1], shares[1, 0]))
+    lone = confuse(np.array([[2.0], [-3.0]]), np.array([0, 1]), "ba", range(2), link="sigmoid")
+    want = 1 / (1 + np.exp([-2.0, -3.0]))
+    in_order = sorted(lone.mistakes, key=lambda one: one.row)
+    assert [one.probability for one in in_order] == pytest.approx(want)

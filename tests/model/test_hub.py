@@ -15,6 +15,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model import zoo
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
+from cnnlens.model.ending import ending
 from cnnlens.model.from_file import NAMELESS, open_file
 from cnnlens.model.hub import folder_of, open_folder
 from cnnlens.model.layers import find_layers
@@ -283,6 +284,17 @@ def test_networks_of_transformers_open_as_plain_ones(kind: str, tmp_path: Path) 
     first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
     layers = find_layers(model)
     assert layers.resolve(f"module:{first}").shape[0] == net.get_submodule(first).out_channels
+
+
+def test_several_labels_of_an_image_have_a_probability_each(tmp_path: Path) -> None:
+    more = {**LABELS, "problem_type": "multi_label_classification"}
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **more)
+    model = open_model(str(tmp_path / "f"), image_size=(64, 64), device="cpu")
+    x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.net(x), net(x).logits.sigmoid(), rtol=1e-4, atol=1e-5)
+    assert ending(model).link == "sigmoid"
+    assert "a sigmoid is put behind its scores" in model.notes[-1]
 
 
 def test_other_weights_of_a_folder_of_transformers_open_the_same_way(tmp_path: Path) -> None:

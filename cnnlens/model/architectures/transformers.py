@@ -32,23 +32,24 @@ class Logits(nn.Module):
     """A network of transformers as a plain one: a batch of images in, class scores out.
 
     Its layers bear the names that the network itself gives them. One without a head returns its
-    features: what it pools, else its class token, else the mean over the map.
+    features: what it pools, else its class token, else the mean over the map. One that tells
+    `several` labels of an image returns their probabilities, each by its own sigmoid.
     """
 
-    def __init__(self, whole: nn.Module, pooled: bool) -> None:
+    def __init__(self, whole: nn.Module, pooled: bool, several: bool = False) -> None:
         super().__init__()
         self._whole = (whole.eval(),)  # a tuple hides it: its children are this module's own
-        self._pooled = pooled
+        self._pooled, self._several = pooled, several
         takes = signature(whole.forward).parameters
         self._more = {"interpolate_pos_encoding": True} if _RESIZES & takes.keys() else {}
         for name, child in whole.named_children():
             self.add_module(name, child)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) to logits (N, classes) or features (N, D)."""
+        """Images (N, C, H, W) to logits or probabilities (N, classes), or features (N, D)."""
         found = self._whole[0](pixel_values=x, **self._more)
         if (logits := getattr(found, "logits", None)) is not None:
-            return logits
+            return logits.sigmoid() if self._several else logits
         if self._pooled and getattr(found, "pooler_output", None) is not None:
             return found.pooler_output.flatten(1)
         state = found.last_hidden_state  # (N, T, D) or (N, C, H, W)
@@ -101,9 +102,10 @@ def open_transformers(
             f"{len(lost)} missing ({', '.join(sorted(lost)[:3])})",
             "does config.json belong to them?",
         )
-    net = Logits(whole, pooled="pooler.dense.weight" not in loaded["missing_keys"])
-    settings, said = preprocessing(config, processor)
     headless = not type(whole).__name__.endswith(_CLASSIFIES)
+    several = not headless and config.get("problem_type") == _SEVERAL
+    net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], several)
+    settings, said = preprocessing(config, processor)
     classes = None if headless else _class_names(config)
     beside = sorted(loaded["unexpected_keys"])
     return Opened(
@@ -111,8 +113,8 @@ def open_transformers(
         PREFIX + type(whole).__name__,
         settings,
         classes,
-        source=json.dumps(_computing(config), sort_keys=True),
-        notes=_notes(path, whole, classes, headless, beside, said),
+        source=json.dumps(_computing(config) | _ENDS[several], sort_keys=True),
+        notes=_notes(path, whole, classes, headless, beside, said) + [_SAID] * several,
         classes_source="config.json" if classes else "",
         stripped=[f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
         if beside
@@ -121,6 +123,9 @@ def open_transformers(
     )
 
 
+_SEVERAL = "multi_label_classification"  # a `problem_type`
+_SAID = f"a sigmoid is put behind its scores: config.json says {_SEVERAL}"
+_ENDS: dict[bool, dict[str, Any]] = {False: {}, True: {"ends in": "sigmoid"}}
 _CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
 # in config.json, but nothing that decides how the network computes
 _TOLD = {"id2label", "label2id", "transformers_version", "_name_or_path", "dtype", "torch_dtype"}

@@ -1,0 +1,153 @@
+"""What a network makes of its class scores in the end: a softmax, a sigmoid, or nothing.
+
+    scores = before_link(scores, link_of(model, scores))   # as of a network that ends without one
+
+Class scores are compared, averaged and differentiated before it; probabilities are what is behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlens.model.classes import scores_on_black
+from cnnlens.model.model import Model
+from cnnlens.model.outputs import choose
+from cnnlens.model.trace import Op, Place, Trace, trace
+
+VIEWS = {
+    *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "squeeze", "unsqueeze"),
+    *("clone", "alias", "contiguous", "detach", "dropout", "expand", "permute", "transpose"),
+    *("_to_copy", "lift_fresh", "as_strided"),
+}
+SIGMOID, SOFTMAX = "sigmoid", "softmax"
+_LINKS = {"_softmax", "_log_softmax", SOFTMAX, "log_softmax", SIGMOID}
+# beside 0 and 1, which have no finite score: of float32, and so far off that gradients stay numbers
+_LEAST, _MOST = 2.0**-126, 1 - 2.0**-24
+
+
+class Ending:
+    """The end of a traced network.
+
+    Parameters
+    ----------
+    passed : Trace
+        One forward pass.
+    source_shape : tuple of int
+        Shape of the input.
+    head : str, optional
+        Which of several outputs holds the scores (see `outputs.choose`).
+
+    Attributes
+    ----------
+    link : str
+        "softmax", "log_softmax", "sigmoid"; "" where it returns the scores themselves.
+    scores : int
+        The value that holds the scores before it.
+    """
+
+    def __init__(
+        self, passed: Trace, source_shape: tuple[int, ...], head: str | None = None
+    ) -> None:
+        self.passed, self._head = passed, head
+        self._maker = {v: n for n, op in enumerate(passed.ops) for v in op.outputs}
+        self._shapes = {passed.source: tuple(source_shape)}
+        for op in passed.ops:
+            self._shapes.update(zip(op.outputs, op.shapes, strict=True))
+        self.link, self.scores = self._scores()
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """Shape of a value; () where it was not made in the pass (a weight)."""
+        return self._shapes.get(value, ())
+
+    def _scores(self) -> tuple[str, int]:
+        value = self._output()
+        op = self._made_by(self._under_views(value))
+        if op is not None and op.name in _LINKS:
+            return op.name.strip("_"), op.inputs[0]
+        return "", value
+
+    def _output(self) -> int:
+        chosen = choose(self.passed.shapes, self.passed.batch, self._head)
+        if chosen is not None:
+            return self.passed.outputs[chosen]
+        flat = [op.outputs[0] for op in self.passed.ops if op.shapes and len(op.shapes[0]) == 2]
+        return flat[-1] if flat else self.passed.source
+
+    def _made_by(self, value: int) -> Op | None:
+        number = self._maker.get(value)
+        return None if number is None else self.passed.ops[number]
+
+    def _under_views(self, value: int) -> int:
+        while (op := self._made_by(value)) is not None and op.name in VIEWS:
+            value = op.inputs[0]
+        return value
+
+    def score_place(self) -> Place | None:
+        """Where the scores can be read; None where the network returns them itself."""
+        if not self.link:
+            return None
+        return self.passed.place(self._maker[self.scores])
+
+
+def ending(model: Model, x: Tensor | None = None) -> Ending:
+    """Look at the end of a network, in one forward pass; of `x` (N, C, H, W) as it is fed."""
+    x = model.example() if x is None else x
+    with model.in_use():
+        return Ending(trace(model.net, x), tuple(x.shape), model.head)
+
+
+# ---- scores and probabilities
+
+
+def link_of(model: Model, scores: np.ndarray, x: Tensor | None = None) -> str:
+    """Say what a network's `scores` (N, K) have gone through (`Ending.link`).
+
+    Only those that may be probabilities are worth the forward pass that tells, on `x` where the
+    network is not fed as it is assumed to be.
+    """
+    return ending(model, x).link if ((scores >= 0) & (scores <= 1)).all() else ""
+
+
+def before_link(scores: np.ndarray, link: str) -> np.ndarray:
+    """Bring scores back that went through a sigmoid, as far as their numbers tell them apart.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (N, K) as the network returns them.
+    link : str
+        Of these: see `link_of`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, K): what is above 0 is more likely than not. What went through a softmax stays: its
+        order is that of the scores, and `classes.before_softmax` finds it by its sums.
+    """
+    if link != SIGMOID:
+        return scores
+    return without_link(torch.from_numpy(scores.astype(np.float64)), link).numpy()
+
+
+def without_link(output: Tensor, link: str) -> Tensor:
+    """Give scores (N, K) whose softmax or sigmoid, the `link`, an output is; differentiable."""
+    if link == SIGMOID:
+        return output.clamp(min=_LEAST).log() - (-output.clamp(max=_MOST)).log1p()
+    return output.clamp(min=_LEAST).log() if link == SOFTMAX else output
+
+
+def link_mark(model: Model) -> dict[str, Any]:
+    """Give what keys of probabilities hold besides: the sigmoid that a network ends with."""
+    link = link_of(model, scores_on_black(model).cpu().numpy())
+    return {"link": link} if link == SIGMOID else {}
+
+
+def probabilities(scores: Tensor, link: str) -> Tensor:
+    """Give the probabilities (N, K) of scores (N, K) before a `link`: several classes of one image
+    where that is a sigmoid, else one of all.
+    """
+    return scores.sigmoid() if link == SIGMOID else torch.softmax(scores, 1)

@@ -1,0 +1,95 @@
+"""What a network ends with, and its scores before that: held against the network without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnlens.model.ending import before_link, ending, link_mark, link_of, without_link
+from cnnlens.model.model import Model
+from cnnlens.model.preprocess import Preprocess
+from tests.model.nets import filled
+
+HALF = Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3)
+
+
+class Ends(nn.Module):
+    """A classifier with something behind its scores."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor], outputs: int = 3) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, outputs)
+        self.end = end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.fc(self.conv(x).relu().mean((2, 3))))
+
+
+def model_of(end: Callable[[Tensor], Tensor], outputs: int = 3) -> Model:
+    return Model(filled(Ends(end, outputs)).eval(), "net", "net", HALF, None, "0")
+
+
+@pytest.mark.parametrize(
+    ("end", "link"),
+    [
+        (lambda s: s, ""),
+        (nn.Softmax(1), "softmax"),
+        (nn.LogSoftmax(1), "log_softmax"),
+        (lambda s: F.softmax(s, dim=-1)[:, :, None].squeeze(2), "softmax"),
+        (torch.sigmoid, "sigmoid"),
+        (lambda s: s.sigmoid().view(-1, 3), "sigmoid"),
+        (lambda s: s.sigmoid() * 2, ""),  # scores of its own
+    ],
+)
+def test_it_is_read_off_the_networks_operations(end: Any, link: str) -> None:
+    assert ending(model_of(end)).link == link
+
+
+def test_scores_between_0_and_1_are_not_taken_for_probabilities() -> None:
+    between = np.full((2, 3), 0.4, np.float32)
+    assert link_of(model_of(lambda s: s), between) == ""
+    assert link_of(model_of(torch.sigmoid), between) == "sigmoid"
+    assert link_of(model_of(torch.sigmoid), between - 1) == ""  # these are not its outputs
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_scores_before_a_sigmoid_are_those_of_the_network_without_it(outputs: int) -> None:
+    x = torch.randn(6, 3, 8, 8)
+    with torch.no_grad():
+        want = model_of(lambda s: s, outputs).net(x).numpy()
+        given = model_of(torch.sigmoid, outputs).net(x).numpy()
+    np.testing.assert_allclose(before_link(given, "sigmoid"), want, rtol=1e-4, atol=1e-5)
+    assert before_link(want, "") is want
+
+
+def test_certain_probabilities_have_finite_scores_in_their_order() -> None:
+    sure = np.array([[0, 1e-30, 1e-8, 0.5, 1 - 2.0**-23, 1]], np.float32)
+    scores = before_link(sure, "sigmoid")[0]
+    assert np.isfinite(scores).all() and (np.diff(scores) > 0).all() and scores[3] == 0
+
+
+@pytest.mark.parametrize(("end", "link"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
+def test_losses_and_gradients_are_those_of_the_scores(end: nn.Module, link: str) -> None:
+    losses, labels = [], torch.tensor([0, 2, 1, 2])
+    scores = (4 * torch.randn(4, 3)).requires_grad_()
+    gradients = []
+    for given in (scores, without_link(end(scores), link)):
+        if link == "softmax":
+            loss = F.cross_entropy(given, labels)
+        else:
+            loss = F.binary_cross_entropy_with_logits(given, F.one_hot(labels, 3).float())
+        losses.append(loss.item())
+        gradients += torch.autograd.grad(loss, scores)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_a_key_names_a_sigmoid_alone() -> None:
+    ends = (lambda s: s, nn.Softmax(1), torch.sigmoid)
+    assert [link_mark(model_of(end)) for end in ends] == [{}, {}, {"link": "sigmoid"}]
