@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnlens.errors import UsageError
+from cnnlens.model.classes import before_softmax
 from cnnlens.model.matching import NAMES, Reading
 
 _FAR = 0.25  # share of the images by which an order that is far better explains more
@@ -79,7 +80,7 @@ def judge(ways: Sequence[Reading], logits: np.ndarray, categories: Sequence[str]
     ways : sequence of Reading
         The usual one first.
     logits : numpy.ndarray
-        (N, K); of one output, what is above 0 is the second class.
+        (N, K), or the softmax of these; of one output, what is above 0 is the second class.
     categories : sequence of str
         (N,) the images' classes.
     """
@@ -87,7 +88,8 @@ def judge(ways: Sequence[Reading], logits: np.ndarray, categories: Sequence[str]
 
     scores = np.concatenate([-logits, logits], 1) / 2 if logits.shape[1] == 1 else logits  # (N, K)
     said, count = scores.argmax(1), scores.shape[1]
-    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
+    scores = before_softmax(scores).astype(np.float64)
+    shifted = scores - scores.max(1, keepdims=True)
     confidence = float((1 / np.exp(shifted).sum(1)).mean())
     names = sorted(set(categories))
     table = np.zeros((len(names), count))  # classes × outputs

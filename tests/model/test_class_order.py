@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from cnnlens.errors import UsageError
 from cnnlens.model.class_order import check_order, chosen, judge
@@ -41,6 +42,16 @@ def test_order_that_no_images_bear_out_is_asked_for_where_the_network_is_sure():
         and judged.is_above_chance
         and judged.right == {"in alphabetical order": 1.0}
     )
+
+
+def test_one_that_answers_with_probabilities_is_as_sure_as_by_its_scores():
+    shown = ["a", "b"] * 20
+    ways = readings(shown, None, 2)
+    logits = answers([1, 0] * 20, 2, sure=3.0)
+    shares = softmax(logits, axis=1)
+    assert judge(ways, shares, shown).sure == pytest.approx(judge(ways, logits, shown).sure)
+    with pytest.raises(UsageError, match="though the network is sure of itself"):
+        check_order(ways, shares, shown, "data")
 
 
 def test_fresh_network_is_unsure_and_not_asked_about():
