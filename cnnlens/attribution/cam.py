@@ -30,7 +30,7 @@ from cnnlens.attribution.found import Found
 from cnnlens.attribution.head import Head, OutputGraph, find_head, places
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
-from cnnlens.model.ending import SIGMOID, probabilities
+from cnnlens.model.ending import SIGMOID, probabilities, without_link
 from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import Live, read_and_run, read_live
 from cnnlens.model.layers import Layer, Layers
@@ -208,6 +208,10 @@ class ClassMaps:
         """Probabilities (N, K); None of a single output without a sigmoid."""
         known = scores.shape[1] > 1 or self._ends.link == SIGMOID
         return probabilities(scores, self._ends.link) if known else None
+
+    def shares_of(self, output: Tensor) -> Tensor | None:
+        """Do as `shares`, of what the network itself returns (N, K)."""
+        return self.shares(without_link(output, self._ends.link))
 
     def look(self, pixels: np.ndarray, classes: Sequence[int] | None = None, top: int = 1) -> Found:
         """Look at images as they were read.

@@ -320,7 +320,7 @@ class _Run:
         if seen is None or self.look is None:
             return {}
         found = answers_without(
-            self.model, self.layer, pixels, units, seen.number, self.look.shares
+            self.model, self.layer, pixels, units, seen.number, self.look.shares_of
         )
         return {
             unit: Without(n, self._name(n, seen.category), *p) for unit, (n, *p) in found.items()

@@ -107,7 +107,7 @@ def answers_without(
     seen : int
         The class that it predicts with all units.
     shares : callable
-        Makes probabilities of scores (N, K), or None.
+        Makes probabilities of the network's output (N, K), or None.
 
     Returns
     -------

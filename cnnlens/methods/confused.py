@@ -54,10 +54,10 @@ class Confused:
     @cached_property
     def item(self) -> Item:
         """What is made, from what."""
-        from cnnlens.model.ending import link_mark
+        from cnnlens.model.ending import SIGMOID, link_mark
 
         classes = mark(self.study.model.classes)
-        more = {**self.study.head, **link_mark(self.study.model)}
+        more = {**self.study.head, **link_mark(self.study.model, SIGMOID)}
         made_from = self.study.key(None, self.images, classes=classes, **more)
         return Item(FILE, made_from, ("confusion.csv", "errors.csv"))
 

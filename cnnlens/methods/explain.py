@@ -149,6 +149,8 @@ class Explain(Method):
     @cached_property
     def _key(self) -> dict[str, Any]:
         """Everything that every explanation of this run depends on."""
+        from cnnlens.model.ending import SIGMOID, SOFTMAX, link_mark
+
         return self.study.key(
             self.layer,
             self.images,
@@ -158,6 +160,7 @@ class Explain(Method):
             detects=mark(self.detects),
             optimized=mark({unit: _content(f) for unit, f in sorted(self.optimized.items())}),
             **self.study.head,
+            **link_mark(self.study.model, SIGMOID, SOFTMAX),
         )
 
     def _item(self, image: GivenImage, category: str | None) -> Item:

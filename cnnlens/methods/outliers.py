@@ -108,7 +108,7 @@ class Outliers(Method):
     @cached_property
     def item(self) -> Item:
         """What is made, from what; equal inputs, equal results."""
-        from cnnlens.model.ending import link_mark
+        from cnnlens.model.ending import SIGMOID, link_mark
 
         made_from = self.study.key(
             self.layer,
@@ -117,7 +117,7 @@ class Outliers(Method):
             own=self.own and self._stored(self.own).about(),
             strange=self.strange and self._stored(self.strange).about(),
             **self.study.head,
-            **link_mark(self.study.model),
+            **link_mark(self.study.model, SIGMOID),
         )
         noise = ("noise.png",) if self.settings.noise else ()
         return Item(FILE, made_from, ("predictions.png", *noise))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import scores_on_black
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose
@@ -140,10 +141,14 @@ def without_link(output: Tensor, link: str) -> Tensor:
     return output.clamp(min=_LEAST).log() if link == SOFTMAX else output
 
 
-def link_mark(model: Model) -> dict[str, Any]:
-    """Give what keys of probabilities hold besides: the sigmoid that a network ends with."""
-    link = link_of(model, scores_on_black(model).cpu().numpy())
-    return {"link": link} if link == SIGMOID else {}
+def link_mark(model: Model, *links: str) -> dict[str, Any]:
+    """Give what keys of probabilities hold besides: which of some `links` a network ends with."""
+    try:
+        scores = scores_on_black(model)
+    except CnnlensError:  # it gives none
+        return {}
+    link = link_of(model, scores.cpu().numpy())
+    return {"link": link} if link in links else {}
 
 
 def probabilities(scores: Tensor, link: str) -> Tensor:

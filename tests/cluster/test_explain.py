@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import cnnlens
 from cnnlens.activations.sources import Forward
@@ -184,8 +185,12 @@ def test_a_layer_without_answers_is_named(world: World) -> None:
         explain(*given, category="bee")
 
 
-def test_units_are_switched_off_one_by_one(world: World) -> None:
+@pytest.mark.parametrize("end", [None, nn.Softmax(1), nn.Sigmoid()])
+def test_units_are_switched_off_one_by_one(world: World, end: nn.Module | None) -> None:
     """Against a network that is run layer by layer, one map of the last layer being 0."""
+    if end:
+        world.model.net.append(end)
+    behind = end or nn.Softmax(1)
     for pixels in world.pixels[:6]:
         found = explain(world.model, world.layer, world.source, world.groups, pixels)
         assert found.without and found.prediction is not None
@@ -194,7 +199,7 @@ def test_units_are_switched_off_one_by_one(world: World) -> None:
         for unit, answer in found.without.items():
             bare = maps.clone()
             bare[:, unit] = 0
-            shares = world.model.net[4:](bare)[0].softmax(0)
+            shares = behind(world.model.net[4:7](bare))[0]
             assert answer.number == int(shares.argmax())
             assert answer.probability == pytest.approx(float(shares.max()), rel=1e-5)
             assert answer.kept == pytest.approx(float(shares[found.prediction.number]), rel=1e-5)

@@ -90,6 +90,9 @@ def test_losses_and_gradients_are_those_of_the_scores(end: nn.Module, link: str)
     assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
 
 
-def test_a_key_names_a_sigmoid_alone() -> None:
+def test_a_key_names_what_its_numbers_depend_on() -> None:
     ends = (lambda s: s, nn.Softmax(1), torch.sigmoid)
-    assert [link_mark(model_of(end)) for end in ends] == [{}, {}, {"link": "sigmoid"}]
+    assert [link_mark(model_of(end), "sigmoid") for end in ends] == [{}, {}, {"link": "sigmoid"}]
+    assert link_mark(model_of(nn.Softmax(1)), "sigmoid", "softmax") == {"link": "softmax"}
+    maps = model_of(lambda s: s[:, :, None, None].expand(-1, -1, 2, 2))
+    assert link_mark(maps, "sigmoid") == {}  # no class scores
