@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.interpretable.reductions import Reduce
-from cnnlens.model.ending import without_link
+from cnnlens.model.ending import run_before_link
 from cnnlens.model.streams import exact, sent
 from cnnlens.settings.finetune import FinetuneSettings
 
@@ -89,7 +89,7 @@ def evaluate(
         net.eval()
         for part in indices.split(settings.batch_size):
             labels = sent(examples.labels[part], device)
-            logits = without_link(net(unmirrored(examples, part)).float(), link)
+            logits = run_before_link(net, unmirrored(examples, part), link).float()
             loss = loss + task_losses(logits, labels, settings.loss).sum()
             right = right + is_right(logits, labels, settings.loss).sum()
     return float(loss) / len(indices), float(right) / len(indices)

@@ -36,7 +36,7 @@ from cnnlens.interpretable.reductions import (
     reduce_sum,
     running_statistics,
 )
-from cnnlens.model.ending import without_link
+from cnnlens.model.ending import run_before_link
 from cnnlens.model.streams import exact, look_every, sent
 from cnnlens.progress import Step as Progress
 from cnnlens.progress import Words
@@ -181,9 +181,8 @@ class Trainer:
         device = next(self.net.parameters()).device
         labels = sent(self.examples.labels[indices], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.amp):
-            output = self.net(self.examples.inputs(indices, flips))
-        logits = without_link(output.float(), self.link)
-        losses = task_losses(logits, labels, s.loss)
+            logits = run_before_link(self.net, self.examples.inputs(indices, flips), self.link)
+        losses = task_losses(logits.float(), labels, s.loss)
         count = reduce_sum(losses.new_full((), float(len(indices))))
         loss = task = reduce_sum(losses.sum()) / count
         terms = self.method.terms(self.net, labels, reduce_sum)

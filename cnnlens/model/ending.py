@@ -7,11 +7,13 @@ Class scores are compared, averaged and differentiated before it; probabilities 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import scores_on_black
@@ -26,7 +28,7 @@ VIEWS = {
 }
 SIGMOID, SOFTMAX = "sigmoid", "softmax"
 _LINKS = {"_softmax", "_log_softmax", SOFTMAX, "log_softmax", SIGMOID}
-# beside 0 and 1, which have no finite score: of float32, and so far off that gradients stay numbers
+# beside 0 and 1, which have no finite score; of float32
 _LEAST, _MOST = 2.0**-126, 1 - 2.0**-24
 
 
@@ -135,10 +137,37 @@ def before_link(scores: np.ndarray, link: str) -> np.ndarray:
 
 
 def without_link(output: Tensor, link: str) -> Tensor:
-    """Give scores (N, K) whose softmax or sigmoid, the `link`, an output is; differentiable."""
+    """Give scores (N, K) whose softmax or sigmoid, the `link`, an output is."""
     if link == SIGMOID:
         return output.clamp(min=_LEAST).log() - (-output.clamp(max=_MOST)).log1p()
     return output.clamp(min=_LEAST).log() if link == SOFTMAX else output
+
+
+class _Heard(TorchFunctionMode):
+    """Keeps what the last softmax or sigmoid was given."""
+
+    given: Tensor | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in (SOFTMAX, SIGMOID):
+            self.given = args[0] if args else kwargs["input"]
+        return func(*args, **kwargs)
+
+
+def run_before_link(net: nn.Module, x: Tensor, link: str) -> Tensor:
+    """Run a network that ends with a `link`; its scores (N, K) before that, for gradients exactly
+    those of the network without it: a probability of 1 has none.
+    """
+    if link not in (SOFTMAX, SIGMOID):
+        return net(x)
+    with _Heard() as heard:
+        output = net(x)
+    if heard.given is None or heard.given.numel() != output.numel():  # it is called another way
+        return without_link(output.float(), link)
+    return heard.given.reshape(output.shape)
 
 
 def link_mark(model: Model, *links: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnlens.model.ending import before_link, ending, link_mark, link_of, without_link
+from cnnlens.model.ending import before_link, ending, link_mark, link_of, run_before_link
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from tests.model.nets import filled
@@ -74,20 +74,37 @@ def test_certain_probabilities_have_finite_scores_in_their_order() -> None:
     assert np.isfinite(scores).all() and (np.diff(scores) > 0).all() and scores[3] == 0
 
 
+@pytest.mark.parametrize(
+    ("end", "link"),
+    [
+        (nn.Softmax(1), "softmax"),
+        (nn.Sigmoid(), "sigmoid"),
+        (lambda s: s.softmax(dim=-1)[:, :, None].squeeze(2), "softmax"),
+        (lambda s: torch.sigmoid(input=s), "sigmoid"),
+        (torch.special.expit, "sigmoid"),  # by another name
+        (nn.LogSoftmax(1), "log_softmax"),
+        (lambda s: s, ""),
+    ],
+)
+def test_scores_that_are_learned_by_have_the_gradients_of_the_network_without(
+    end: Any, link: str
+) -> None:
+    x, gradients = torch.randn(5, 3, 8, 8), []
+    ends, plain = model_of(end).net, model_of(lambda s: s).net
+    for one, its in ((ends, link), (plain, "")):
+        one.fc.weight.data *= 3
+        loss = F.cross_entropy(run_before_link(one, x, its), torch.tensor([0, 2, 1, 2, 0]))
+        gradients.append(torch.autograd.grad(loss, [*one.parameters()]))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(("end", "link"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
-def test_losses_and_gradients_are_those_of_the_scores(end: nn.Module, link: str) -> None:
-    losses, labels = [], torch.tensor([0, 2, 1, 2])
-    scores = (4 * torch.randn(4, 3)).requires_grad_()
-    gradients = []
-    for given in (scores, without_link(end(scores), link)):
-        if link == "softmax":
-            loss = F.cross_entropy(given, labels)
-        else:
-            loss = F.binary_cross_entropy_with_logits(given, F.one_hot(labels, 3).float())
-        losses.append(loss.item())
-        gradients += torch.autograd.grad(loss, scores)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
+def test_what_is_certain_and_wrong_is_still_learned_from(end: nn.Module, link: str) -> None:
+    scores = torch.tensor([[300.0, 0.0, -300.0]], requires_grad=True)
+    given = run_before_link(end, scores, link)
+    (found,) = torch.autograd.grad(F.cross_entropy(given, torch.tensor([2])), scores)
+    assert found.tolist() == [[1.0, 0.0, -1.0]]
 
 
 def test_a_key_names_what_its_numbers_depend_on() -> None:
