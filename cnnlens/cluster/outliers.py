@@ -21,7 +21,7 @@ from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.model.classes import before_softmax, class_bias, class_name
-from cnnlens.model.ending import SIGMOID, link_of
+from cnnlens.model.ending import SIGMOID, ending, may_be_probabilities
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings
@@ -257,7 +257,7 @@ def outlier_steps(
         raise ValueError("a source of known images needs their groups, and the other way round")
     noise_scores = yield from _noises(model, settings, batch_size)
     scores = [*logits.items(), *noise_scores.items()]
-    link = link_of(model, np.concatenate([one for _, one in scores]))
+    link = ending(model).link if all(may_be_probabilities(one) for _, one in scores) else ""
     predicted = tuple(predicted_as(source, one, link) for source, one in scores)
     noises = predicted[len(logits) :]
     count = len(predicted[0].shares)

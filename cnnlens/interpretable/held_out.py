@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cnnlens.interpretable.method import is_right, keeping_modes, unmirrored
 from cnnlens.interpretable.trainer import Trainer
+from cnnlens.model.ending import without_link
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.streams import sent
 from cnnlens.model.trace import Place
@@ -73,7 +74,8 @@ def ask(trainer: Trainer, layers: Sequence[str]) -> Answers:
     with keeping_modes(net):
         net.eval()
         for part, x in inputs(trainer):
-            maps, logits = read_and_run(net, x, places, stop=False)
+            maps, output = read_and_run(net, x, places, stop=False)
+            logits = without_link(output.float(), trainer.link)
             found = [m.amax(dim=(0, 2, 3)) for m in maps]  # (C,) each
             peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
             labels = sent(trainer.examples.labels[part], logits.device)

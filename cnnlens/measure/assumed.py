@@ -278,8 +278,11 @@ def _tried_at(
         scores = before_link(given, link_of(model, given, x))
     except (RuntimeError, ValueError, CnnlensError):
         return None
-    both = np.concatenate([np.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
-    sure = float(torch.from_numpy(before_softmax(both)).softmax(1).amax(1).mean())
+    if scores.shape[1] == 1:
+        shares = torch.from_numpy(scores).abs().sigmoid()
+    else:
+        shares = torch.from_numpy(before_softmax(scores)).softmax(1)
+    sure = float(shares.amax(1).mean())
     means = usual_outputs(categories, model.classes, scores.shape[1])
     if not truth[0] or not means or scores.shape[1] == 1:  # of which name its 0 is, is not said
         return _Tried(len(x), None, sure)

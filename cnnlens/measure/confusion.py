@@ -127,8 +127,8 @@ def confuse(
     link : str
         What the network ends with (see `model.ending`); the scores are those before a sigmoid.
     """
-    if scores.shape[1] == 1:  # the softmax of both is the sigmoid of the one
-        link, scores = "", np.concatenate([np.zeros_like(scores), scores], axis=1)
+    if scores.shape[1] == 1:
+        link, scores = SIGMOID, np.concatenate([-scores, scores], axis=1)
     names = tuple(sorted(set(categories)))
     stands = dict(zip(wanted.tolist(), categories, strict=True))  # output: category
     said = scores.argmax(axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,12 @@ class Fool(Pictured):
         if study.model.has_random_weights:
             study.voice.note("the weights are random: what fools them says little of any network")
 
+    @cached_property
+    def _link(self) -> dict[str, Any]:
+        from cnnlens.model.ending import SIGMOID, link_mark
+
+        return link_mark(self.study.model, SIGMOID)
+
     def _item(self, job: Job) -> Item:
         names, study = self.answers.names, self.study
         to = "" if job.target is None else f"{job.target}-{_plain(names[job.target])}"
@@ -108,6 +115,7 @@ class Fool(Pictured):
             places=[layer.place.key for layer in self.layers],
             names=mark(study.model.classes),
             **study.head,
+            **self._link,
         )
         others = (f"{stem}.npz",) if self.asked.raw else ()
         return Item(f"{stem}.png", made_from, others, job)

@@ -26,10 +26,14 @@ VIEWS = {
     *("clone", "alias", "contiguous", "detach", "dropout", "expand", "permute", "transpose"),
     *("_to_copy", "lift_fresh", "as_strided"),
 }
+_CLAMPS = {"clamp", "clamp_min", "clamp_max"}  # of probabilities, away from 0 and 1
 SIGMOID, SOFTMAX = "sigmoid", "softmax"
 _LINKS = {"_softmax", "_log_softmax", SOFTMAX, "log_softmax", SIGMOID}
 # beside 0 and 1, which have no finite score; of float32
 _LEAST, _MOST = 2.0**-126, 1 - 2.0**-24
+
+
+_ROWS = 4096  # of scores that are brought back at once
 
 
 class Ending:
@@ -67,11 +71,12 @@ class Ending:
         return self._shapes.get(value, ())
 
     def _scores(self) -> tuple[str, int]:
-        value = self._output()
-        op = self._made_by(self._under_views(value))
+        output = value = self._output()
+        while (op := self._made_by(value)) is not None and op.name in VIEWS | _CLAMPS:
+            value = op.inputs[0]
         if op is not None and op.name in _LINKS:
             return op.name.strip("_"), op.inputs[0]
-        return "", value
+        return "", output
 
     def _output(self) -> int:
         chosen = choose(self.passed.shapes, self.passed.batch, self._head)
@@ -112,7 +117,12 @@ def link_of(model: Model, scores: np.ndarray, x: Tensor | None = None) -> str:
     Only those that may be probabilities are worth the forward pass that tells, on `x` where the
     network is not fed as it is assumed to be.
     """
-    return ending(model, x).link if ((scores >= 0) & (scores <= 1)).all() else ""
+    return ending(model, x).link if may_be_probabilities(scores) else ""
+
+
+def may_be_probabilities(scores: np.ndarray) -> bool:
+    """Whether all of some scores lie between 0 and 1."""
+    return bool(scores.min(initial=0) >= 0 and scores.max(initial=0) <= 1)
 
 
 def before_link(scores: np.ndarray, link: str) -> np.ndarray:
@@ -133,7 +143,11 @@ def before_link(scores: np.ndarray, link: str) -> np.ndarray:
     """
     if link != SIGMOID:
         return scores
-    return without_link(torch.from_numpy(scores.astype(np.float64)), link).numpy()
+    found = np.empty(scores.shape, np.result_type(scores.dtype, np.float32))
+    for start in range(0, len(scores), _ROWS):  # in double precision, of some at a time
+        part = torch.from_numpy(scores[start : start + _ROWS].astype(np.float64))
+        found[start : start + _ROWS] = without_link(part, link).numpy()
+    return found
 
 
 def without_link(output: Tensor, link: str) -> Tensor:
@@ -144,17 +158,34 @@ def without_link(output: Tensor, link: str) -> Tensor:
 
 
 class _Heard(TorchFunctionMode):
-    """Keeps what the last softmax or sigmoid was given."""
+    """Keeps what the last call of a `link` was given, and what it gave."""
 
-    given: Tensor | None = None
+    def __init__(self, link: str) -> None:
+        super().__init__()
+        self.link = link
+        self.given: Tensor | None = None
+        self.gave: Tensor | None = None
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in (SOFTMAX, SIGMOID):
-            self.given = args[0] if args else kwargs["input"]
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if getattr(func, "__name__", "") == self.link:
+            self.given, self.gave = args[0] if args else kwargs["input"], result
+        return result
+
+    def before(self, output: Tensor) -> Tensor | None:
+        """The scores behind an output, where it is just what the last call gave, or a view of it.
+
+        Another call, of a gate, gave something else. Nothing is asked of the device.
+        """
+        given, gave = self.given, self.gave
+        if given is None or gave is None or gave.numel() != output.numel():
+            return None
+        same = gave.data_ptr() == output.data_ptr()
+        in_order = gave.is_contiguous() and output.is_contiguous()
+        return given.reshape(output.shape) if same and in_order else None
 
 
 def run_before_link(net: nn.Module, x: Tensor, link: str) -> Tensor:
@@ -163,11 +194,10 @@ def run_before_link(net: nn.Module, x: Tensor, link: str) -> Tensor:
     """
     if link not in (SOFTMAX, SIGMOID):
         return net(x)
-    with _Heard() as heard:
+    with _Heard(link) as heard:
         output = net(x)
-    if heard.given is None or heard.given.numel() != output.numel():  # it is called another way
-        return without_link(output.float(), link)
-    return heard.given.reshape(output.shape)
+    found = heard.before(output)
+    return without_link(output.float(), link) if found is None else found
 
 
 def link_mark(model: Model, *links: str) -> dict[str, Any]:

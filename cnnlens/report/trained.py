@@ -205,10 +205,6 @@ def finish(run: Finetuning, out: Path, document: Mapping[str, Any]) -> None:
 _TOGETHER = (("task_loss", "validation_loss"), ("accuracy", "validation_accuracy"))
 
 
-_PANEL, _TITLE = (3.6, 2.7), 0.3  # width and height of one, and of the title above, in inches
-_ROOM = (0.65, 0.5, 0.15, 0.3)  # around a panel's axes: left, below, right, above
-
-
 def panels(terms: Sequence[str]) -> list[list[str]]:
     """Put terms that are to be compared into one panel each, the others into their own."""
     together = [[term for term in group if term in terms] for group in _TOGETHER]
@@ -227,15 +223,8 @@ def draw_history(history: Sequence[Mapping[str, Any]], path: Path, title: str) -
     shown = panels([name for name in history[-1] if name != "epoch"])
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    wide, high = _PANEL[0] * columns, _PANEL[1] * rows + _TITLE
-    figure = new_figure(wide, high, dpi=144)
-    # fixed places: to measure every word first takes three times as long
-    left, bottom, right, top = _ROOM
-    figure.subplots_adjust(
-        left / wide, bottom / high, 1 - right / wide, 1 - (top + _TITLE) / high,
-        (left + right) / (_PANEL[0] - left - right), (bottom + top) / (_PANEL[1] - bottom - top),
-    )  # fmt: skip
-    figure.suptitle(title, fontsize=10, y=1 - 0.1 / high, va="top")
+    figure = new_figure(3.6 * columns, 0.4 + 2.7 * rows, dpi=144, layout="constrained")
+    figure.suptitle(title, fontsize=10)
     epochs = [entry["epoch"] for entry in history]
     ink = [colour.light for colour in colours(["object", "texture"]).values()]
     for place, terms in enumerate(shown, 1):

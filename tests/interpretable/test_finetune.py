@@ -94,6 +94,16 @@ def test_a_network_that_ends_in_a_softmax_learns_by_its_scores_and_that_is_said(
         finetune(model, data, settings=replace(SETTINGS, loss="logistic"))
 
 
+def test_behind_a_sigmoid_what_is_held_out_is_asked_by_the_scores_too(model):
+    model.net.add_module("end", nn.Sigmoid())
+    data = pictures(model.preprocess, classes=("red", "green"))
+    data.labels = torch.where(data.labels == 0, 0, -1)  # green ones are of no category
+    data.classes = ["red"]
+    run = trained(model, data, settings=replace(SETTINGS, loss="logistic", epochs=8))
+    assert run.history[-1]["validation_accuracy"] > 0.7
+    assert run.document()["accuracy"]["after"] == run.history[-1]["validation_accuracy"]
+
+
 @pytest.mark.parametrize("method", ["icnn", "cgl"])
 def test_a_run_goes_on_from_a_state_and_ends_as_an_unbroken_one(model, method):
     data = pictures(model.preprocess)

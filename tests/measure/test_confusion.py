@@ -109,3 +109,5 @@ def test_of_a_sigmoid_every_class_has_a_probability_of_its_own() -> None:
     want = 1 / (1 + np.exp([-2.0, -3.0]))
     in_order = sorted(lone.mistakes, key=lambda one: one.row)
     assert [one.probability for one in in_order] == pytest.approx(want)
+    alike = confuse(np.array([[1.0], [1.001]]), np.array([0, 0]), "bb", range(2))
+    assert [one.own for one in alike.mistakes] == pytest.approx([0.269, 0.269], abs=1e-3)

@@ -44,7 +44,9 @@ def model_of(end: Callable[[Tensor], Tensor], outputs: int = 3) -> Model:
         (lambda s: F.softmax(s, dim=-1)[:, :, None].squeeze(2), "softmax"),
         (torch.sigmoid, "sigmoid"),
         (lambda s: s.sigmoid().view(-1, 3), "sigmoid"),
+        (lambda s: s.sigmoid().clamp(1e-6, 1 - 1e-6), "sigmoid"),
         (lambda s: s.sigmoid() * 2, ""),  # scores of its own
+        (lambda s: s.clamp(0, 1), ""),
     ],
 )
 def test_it_is_read_off_the_networks_operations(end: Any, link: str) -> None:
@@ -66,6 +68,8 @@ def test_scores_before_a_sigmoid_are_those_of_the_network_without_it(outputs: in
         given = model_of(torch.sigmoid, outputs).net(x).numpy()
     np.testing.assert_allclose(before_link(given, "sigmoid"), want, rtol=1e-4, atol=1e-5)
     assert before_link(want, "") is want
+    many = np.tile(given, (1500, 1))  # more than are brought back at once
+    np.testing.assert_array_equal(before_link(many, "sigmoid")[-6:], before_link(given, "sigmoid"))
 
 
 def test_certain_probabilities_have_finite_scores_in_their_order() -> None:
@@ -97,6 +101,28 @@ def test_scores_that_are_learned_by_have_the_gradients_of_the_network_without(
         gradients.append(torch.autograd.grad(loss, [*one.parameters()]))
     for one, other in zip(*gradients, strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [torch.special.expit, torch.sigmoid_, lambda s: s.t().contiguous().sigmoid().t(), nn.Sigmoid()],
+)
+def test_what_a_gate_is_given_is_not_taken_for_scores(end: Any) -> None:
+    net = filled(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Sigmoid(), nn.Linear(4, 4)))
+    x = torch.randn(4, 12)
+    wanted = net(x).detach()
+    found = run_before_link(nn.Sequential(net, Called(end)), x, "sigmoid")
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert torch.equal(found.argmax(1), wanted.argmax(1))
+
+
+class Called(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 @pytest.mark.parametrize(("end", "link"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
