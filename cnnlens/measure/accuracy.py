@@ -13,7 +13,7 @@ from cnnlens.activations.sources import Forward, Observer, passes
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share
-from cnnlens.model.class_order import check_order
+from cnnlens.model.class_order import check_border, check_order
 from cnnlens.model.classes import is_correct
 from cnnlens.model.ending import before_link, link_of
 from cnnlens.model.layers import Layer
@@ -176,6 +176,8 @@ def scores_steps(
     given = np.concatenate(parts)  # (N, K)
     scores = before_link(given, link := link_of(model, given))
     if not model.has_random_weights:
+        if not link:
+            check_border(scores, wanted[rows], images.name)
         ways = readings(categories, model.classes, scores.shape[1])
         check_order(ways, scores, [categories[row] for row in rows], images.name, _NAME_THEM)
     return Scores(scores, wanted[rows], rows, skipped, link)

@@ -137,6 +137,34 @@ def check_order(
     return judged
 
 
+def check_border(scores: np.ndarray, wanted: np.ndarray, data: str) -> None:
+    """Stop where a single output is a probability that nothing in the network says it is.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (N, 1) that are read as scores: what is above 0 is the second class.
+    wanted : numpy.ndarray
+        (N,) the images' classes, 0 or 1.
+    data : str
+        What the images are called.
+
+    Raises
+    ------
+    UsageError
+        When all lie between 0 and 1, and one half tells the classes apart far better.
+    """
+    if scores.shape[1] != 1 or not len(scores) or scores.min() < 0 or scores.max() > 1:
+        return
+    score, share = (float(((scores[:, 0] > border) == wanted).mean()) for border in (0, 0.5))
+    if share - score >= _FAR:
+        raise UsageError(
+            f"the one output lies between 0 and 1 on all of {data}: as a score, above 0, it "
+            f"is right on {score:.0%} of {len(scores)} images, as a probability on {share:.0%}",
+            "name one that returns the score, or ends in a sigmoid: --arch file.py:factory",
+        )
+
+
 def chosen(categories: Sequence[str]) -> list[int]:
     """Choose images to judge an order on: as many of each class, evenly spaced, at most 128."""
     names = sorted(set(categories))

@@ -36,6 +36,11 @@ def wrong(): return make(1, -1.0)
 def sure(): return nn.Sequential(*make(), nn.Sigmoid())
 def sure_wrong(): return nn.Sequential(*wrong(), nn.Sigmoid())
 def two(): return make(2)
+
+class ByHand(nn.Sequential):
+    def forward(self, x): return 1 / (1 + torch.exp(-super().forward(x)))
+
+def by_hand(): return ByHand(*make())
 """
 FEED = ["--image-size", 16, "--mean", "0,0,0", "--std", "1,1,1"]
 SAID = "of benign and malignant the second is taken for what it says above 0"
@@ -114,6 +119,14 @@ def test_behind_a_sigmoid_it_says_the_second_from_one_half_on(world, tmp_path):
     wrong = f"{world / 'nets.py'}:sure_wrong"
     answer = cnnlens("cluster", wrong, *only, "-w", tmp_path / "wrong")
     assert "it is right on 0% of 16 images" in answer.error
+
+
+def test_a_probability_that_no_sigmoid_gave_is_not_read_as_a_score(world, tmp_path):
+    one = (world / "plain.pt", "--arch", f"{world / 'nets.py'}:by_hand", "-d", world / "data")
+    for command in (("cluster", "--only", "confusion"), ("ablate", "-f", "0")):
+        answer = cnnlens(command[0], *one, *FEED, *command[1:], "-w", tmp_path, "--no-page")
+        assert answer.code == 2, answer.err
+        assert "above 0, it is right on 50% of 16 images, as a probability on 100%" in answer.error
 
 
 def test_one_that_is_sure_of_the_other_order_is_not_read_so(world, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from cnnlens.errors import UsageError
-from cnnlens.model.class_order import check_order, chosen, judge
+from cnnlens.model.class_order import check_border, check_order, chosen, judge
 from cnnlens.model.matching import readings
 
 TWELVE = [str(n) for n in range(1, 13)]
@@ -81,3 +81,14 @@ def test_judged_images_are_of_every_class_and_bounded():
     assert len(rows) == 60 and {many[row] for row in rows} == set(TWELVE)
     assert len(chosen([str(n) for n in range(5000)])) == 128
     assert chosen(["a", "b"]) == [0, 1]
+
+
+def test_the_border_of_a_single_output_is_asked_of_probabilities_alone():
+    wanted = np.array([0, 0, 1, 1])
+    chances = np.array([[0.1], [0.3], [0.8], [0.9]])
+    with pytest.raises(UsageError, match="right on 50% of 4 images, as a probability on 100%"):
+        check_border(chances, wanted, "data")
+    check_border(chances - 0.5, wanted, "data")  # scores
+    check_border(10 * chances, wanted, "data")
+    check_border(chances, np.array([1, 1, 1, 1]), "data")  # one half explains no more
+    check_border(np.repeat(chances, 2, 1), wanted, "data")  # two outputs
