@@ -216,7 +216,8 @@ def outliers(
     model : Model
         A classifier.
     logits : mapping of str to numpy.ndarray
-        (N, K) scores before the softmax, for the out-of-sample images of each source; may be empty.
+        (N, K) as the network returns them, for the out-of-sample images of each source; may be
+        empty.
     source, groups : MapSource, Groups, optional
         A layer's answers to images of the classes, (N, C, H, W), and their categories: regions and
         clusters are measured in them.

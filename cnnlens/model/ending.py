@@ -31,8 +31,6 @@ SIGMOID, SOFTMAX = "sigmoid", "softmax"
 _LINKS = {"_softmax", "_log_softmax", SOFTMAX, "log_softmax", SIGMOID}
 # beside 0 and 1, which have no finite score; of float32
 _LEAST, _MOST = 2.0**-126, 1 - 2.0**-24
-
-
 _ROWS = 4096  # of scores that are brought back at once
 
 

@@ -294,7 +294,7 @@ def test_several_labels_of_an_image_have_a_probability_each(tmp_path: Path) -> N
     with torch.no_grad():
         assert torch.allclose(model.net(x), net(x).logits.sigmoid(), rtol=1e-4, atol=1e-5)
     assert ending(model).link == "sigmoid"
-    assert "a sigmoid is put behind its scores" in model.notes[-1]
+    assert "a sigmoid is put behind its scores" in model.notes[-1] == model.assumed[-1]
 
 
 def test_other_weights_of_a_folder_of_transformers_open_the_same_way(tmp_path: Path) -> None:

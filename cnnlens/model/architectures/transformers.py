@@ -95,16 +95,10 @@ def open_transformers(
         raise CnnlensError(
             f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
         )
-    lost = [k for k in loaded["missing_keys"] if not k.startswith("pooler.")]
-    if lost or loaded["mismatched_keys"]:
-        raise CnnlensError(
-            f"the weights in {path} do not fit {type(whole).__name__}: "
-            f"{len(lost)} missing ({', '.join(sorted(lost)[:3])})",
-            "does config.json belong to them?",
-        )
+    _check_weights(path, whole, loaded)
     headless = not type(whole).__name__.endswith(_CLASSIFIES)
-    several = not headless and config.get("problem_type") == _SEVERAL
-    net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], several)
+    ends = [_ENDS] if not headless and config.get("problem_type") == _SEVERAL else []
+    net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], bool(ends))
     settings, said = preprocessing(config, processor)
     classes = None if headless else _class_names(config)
     beside = sorted(loaded["unexpected_keys"])
@@ -113,26 +107,37 @@ def open_transformers(
         PREFIX + type(whole).__name__,
         settings,
         classes,
-        source=json.dumps(_computing(config) | _ENDS[several], sort_keys=True),
-        notes=_notes(path, whole, classes, headless, beside, said) + [_SAID] * several,
+        source=json.dumps(_computing(config, *ends), sort_keys=True),
+        notes=[*_notes(path, whole, classes, headless, beside, said), *ends],
         classes_source="config.json" if classes else "",
         stripped=[f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
         if beside
         else [],
-        assumed=[said] if settings.source == "assumed" else [],
+        assumed=[*([said] if settings.source == "assumed" else []), *ends],
     )
 
 
 _SEVERAL = "multi_label_classification"  # a `problem_type`
-_SAID = f"a sigmoid is put behind its scores: config.json says {_SEVERAL}"
-_ENDS: dict[bool, dict[str, Any]] = {False: {}, True: {"ends in": "sigmoid"}}
+_ENDS = f"a sigmoid is put behind its scores: config.json says {_SEVERAL}"
 _CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
 # in config.json, but nothing that decides how the network computes
 _TOLD = {"id2label", "label2id", "transformers_version", "_name_or_path", "dtype", "torch_dtype"}
 
 
-def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _TOLD}
+def _computing(config: Mapping[str, Any], *ends: str) -> dict[str, Any]:
+    """What decides how the network computes: its config, and what is put behind it."""
+    kept = {key: value for key, value in config.items() if key not in _TOLD}
+    return kept | ({"ends": ends} if ends else {})
+
+
+def _check_weights(path: Path, whole: nn.Module, loaded: Mapping[str, Any]) -> None:
+    lost = [k for k in loaded["missing_keys"] if not k.startswith("pooler.")]
+    if lost or loaded["mismatched_keys"]:
+        raise CnnlensError(
+            f"the weights in {path} do not fit {type(whole).__name__}: "
+            f"{len(lost)} missing ({', '.join(sorted(lost)[:3])})",
+            "does config.json belong to them?",
+        )
 
 
 def _notes(
