@@ -26,6 +26,7 @@ from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import fetched, overlaps, sent
+from cnnlens.model.trace import Place
 from cnnlens.progress import Step
 from cnnlens.settings import RunSettings
 
@@ -46,12 +47,15 @@ class Forward:
         Run to the end and return the network's output too.
     limit : int
         The largest batch that goes through at once; halves itself when memory runs out.
+    scores_at : Place or None
+        Where the logits are instead of in its output (see `model.ending.before_sigmoid`).
     """
 
     model: Model
     layers: Sequence[Layer]
     logits: bool
     limit: int
+    scores_at: Place | None = None
 
     def __post_init__(self) -> None:
         self.limit = self.model.batch or self.limit
@@ -85,10 +89,13 @@ class Forward:
             pixels = torch.cat([pixels, filler])
         x = self.model.laid_out(self.model.preprocess.normalize(sent(pixels, self.model.device)))
         places = [layer.place for layer in self.layers]
+        places += [self.scores_at] if self.scores_at else []
         # not inference mode: what a network caches must serve gradients later
         with torch.no_grad(), self.model.autocast():
             values, output = read_and_run(self.model.net, x, places, stop=not self.logits)
-        if self.logits:
+        if self.scores_at:
+            values = [*values[:-1], values[-1].reshape(len(x), -1).float()]
+        elif self.logits:
             values = [*values, class_scores(output, len(x), self.model.head)]
         return fetched([value[:count] for value in values])
 

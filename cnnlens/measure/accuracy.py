@@ -15,7 +15,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share
 from cnnlens.model.class_order import check_border, check_order
 from cnnlens.model.classes import is_correct
-from cnnlens.model.ending import before_link, link_of
+from cnnlens.model.ending import SIGMOID, before_sigmoid
 from cnnlens.model.layers import Layer
 from cnnlens.model.matching import readings, target_outputs
 from cnnlens.model.model import Model
@@ -157,7 +157,8 @@ def scores_steps(
     Layers that are `observed` are shown on the way. See `accuracy` for what is raised.
     """
     categories, observed = classes_of(images), observed or {}
-    forward = Forward(model, [*observed], logits=True, limit=run.batch_size)
+    place = before_sigmoid(model)
+    forward = Forward(model, [*observed], logits=True, limit=run.batch_size, scores_at=place)
     parts: list[np.ndarray] = []
     rows: list[int] = []
     skipped: list[tuple[str, str]] = []
@@ -173,14 +174,13 @@ def scores_steps(
         yield Step(one.batch.next, len(images.paths), limit=forward.limit)
     if not parts:
         raise CnnlensError(f"no image of {images.root} could be read")
-    given = np.concatenate(parts)  # (N, K)
-    scores = before_link(given, link := link_of(model, given))
+    scores = np.concatenate(parts)  # (N, K)
     if not model.has_random_weights:
-        if not link:
+        if place is None:
             check_border(scores, wanted[rows], images.name)
         ways = readings(categories, model.classes, scores.shape[1])
         check_order(ways, scores, [categories[row] for row in rows], images.name, _NAME_THEM)
-    return Scores(scores, wanted[rows], rows, skipped, link)
+    return Scores(scores, wanted[rows], rows, skipped, SIGMOID if place else "")
 
 
 def trained_accuracy(training: Mapping[str, Any], level: float) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from cnnlens.data.decode import DamagedImage
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.class_order import check_order, chosen, judge
 from cnnlens.model.classes import before_softmax, class_scores, count_scores, is_correct
-from cnnlens.model.ending import before_link, link_of
+from cnnlens.model.ending import before_link, before_sigmoid, link_of
 from cnnlens.model.matching import NAMES, Reading, in_order, readings, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
@@ -155,10 +155,10 @@ def _answers(model: Model, images: ImageSet, batch_size: int) -> tuple[np.ndarra
             shown.append(known[row])
     if not pixels:
         return np.empty((0, 0)), []
-    forward = Forward(model, [], logits=True, limit=batch_size)
+    forward = Forward(model, [], True, batch_size, before_sigmoid(model))
     _, logits = forward(torch.from_numpy(np.stack(pixels)))
     assert logits is not None
-    return before_link(logits, link_of(model, logits)), shown
+    return logits, shown
 
 
 # ---- the size of the input

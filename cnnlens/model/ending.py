@@ -198,6 +198,19 @@ def run_before_link(net: nn.Module, x: Tensor, link: str) -> Tensor:
     return without_link(output.float(), link) if found is None else found
 
 
+def before_sigmoid(model: Model) -> Place | None:
+    """Find where class scores are before the sigmoid that a network ends with; None for none.
+
+    They tell apart what is certain: in float32 the sigmoid of a score above 17 is 1.
+    """
+    try:
+        scores = scores_on_black(model)
+    except CnnlensError:  # it gives none
+        return None
+    end = ending(model) if may_be_probabilities(scores.cpu().numpy()) else None
+    return end.score_place() if end and end.link == SIGMOID else None
+
+
 def link_mark(model: Model, *links: str) -> dict[str, Any]:
     """Give what keys of probabilities hold besides: which of some `links` a network ends with."""
     try:

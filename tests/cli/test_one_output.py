@@ -34,6 +34,11 @@ def make(outputs=1, sign=1.0):
 
 def wrong(): return make(1, -1.0)
 def sure(): return nn.Sequential(*make(), nn.Sigmoid())
+def surer():
+    net = make(2)
+    with torch.no_grad():
+        net[4].bias += 60  # both classes are certain, one more so
+    return nn.Sequential(*net, nn.Sigmoid())
 def sure_wrong(): return nn.Sequential(*wrong(), nn.Sigmoid())
 def two(): return make(2)
 
@@ -116,6 +121,9 @@ def test_behind_a_sigmoid_it_says_the_second_from_one_half_on(world, tmp_path):
     found = json.loads((tmp_path / "cluster" / "confusion.json").read_text())
     assert found["counts"] == [[8, 0, 0], [0, 8, 0]]
     assert found["made_from"]["link"] == "sigmoid"
+    answer = cnnlens("cluster", f"{world / 'nets.py'}:surer", *only, "-w", tmp_path / "surer")
+    found = json.loads((tmp_path / "surer" / "cluster" / "confusion.json").read_text())
+    assert found["counts"] == [[8, 0, 0], [0, 8, 0]]
     wrong = f"{world / 'nets.py'}:sure_wrong"
     answer = cnnlens("cluster", wrong, *only, "-w", tmp_path / "wrong")
     assert "it is right on 0% of 16 images" in answer.error
