@@ -154,7 +154,7 @@ def scores_on_black(model: Model) -> Tensor:
 def _answer(model: Model) -> tuple[Any, int]:
     """What the network returns for black images, and how many these were."""
     black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    with torch.no_grad(), model.in_use():
+    with torch.no_grad(), model.in_use(), model.autocast():
         return model.net(as_input(model.net, black.to(model.device))), len(black)
 
 
