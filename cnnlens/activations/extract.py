@@ -22,6 +22,7 @@ from cnnlens.files import mark
 from cnnlens.model.classes import gives_scores
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.numbered import numbered
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings, RunSettings
 
@@ -108,10 +109,12 @@ class StoredLayer:
 
     def about(self) -> dict[str, Any]:
         """Say what results depend on that are found in the store, among those of other images."""
+        categories = self.images.image_categories
+        known = numbered(categories or ())
         return {
             "name": self.images.name,
             "data": self.images.fingerprint,
-            "labels": mark(self.images.image_categories),
+            "labels": mark(categories if known is None else [categories, known.outputs]),
             "squash": self.images.aligned,
             "dtype": self.dtype or "float32",
         }

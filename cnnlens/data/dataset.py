@@ -22,6 +22,7 @@ from cnnlens.data.splits import splits_within
 from cnnlens.data.walk import Listing, list_files
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic_folder
+from cnnlens.model.numbered import numbered
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -199,8 +200,10 @@ class ImageSet:
         """Hash of all that says what is on the images, files included; empty where nothing does."""
         if self.image_categories is None:
             return ""
-        text = "\0".join(self.image_categories).encode("utf-8", "surrogateescape")
-        return hashlib.sha256(text).hexdigest()[:16]
+        text = "\0".join(self.image_categories)
+        if known := numbered(self.image_categories):
+            text += f"\0{known}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,8 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from cnnlens.data.batches import check_skipped
+from cnnlens.data.memory_marks import looked_at
 from cnnlens.errors import UsageError
+from cnnlens.model.numbered import OutputName
 
+_CLASSES = 64  # of which an item is looked at, to see what its label is
 _FORMS = "one number or name per image; of one-hot rows: labels.argmax(1)"
 
 
@@ -49,11 +52,14 @@ def plain_label(value: Any) -> int | str | None:
 
 
 def label_names(labels: Sequence[int | str], classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Name labels; numbers by the names of classes, where there are some."""
-    if classes is None or not all(isinstance(label, int) for label in labels):
+    """Name labels; numbers, which stay known, by the names of classes, where there are some."""
+    if not all(isinstance(label, int) for label in labels):
         return tuple(map(str, labels))
+    numbers = [int(label) for label in labels]
+    if classes is None:
+        return tuple(OutputName(str(number), number) for number in numbers)
     try:
-        return tuple(str(classes[int(label)]) for label in labels)
+        return tuple(OutputName(str(classes[n]), n, len(classes)) for n in numbers)
     except (IndexError, KeyError, TypeError):
         raise UsageError(
             f"labels run from {min(labels)} to {max(labels)}, and the data set names "
@@ -90,6 +96,21 @@ def has_labels(items: Any, count: int) -> bool:
     return False
 
 
+def _are_those_of(items: Any, targets: Sequence[int | str | None]) -> bool:
+    """Whether the targets that a Dataset lists are the labels that its items have: some are raw,
+    and changed on the way, as by torchvision's ``target_transform``.
+    """
+    places = dict.fromkeys(looked_at(items, len(targets)))
+    seen = {targets[place] for place in places}
+    unseen = {target: place for place, target in enumerate(targets) if target not in seen}
+    for place in (*places, *list(unseen.values())[:_CLASSES]):
+        with suppress(Exception):  # whatever a caller's Dataset raises
+            item = items[place]
+            if is_tuple(item) and len(item) > 1 and plain_label(item[1]) != targets[place]:
+                return False
+    return True
+
+
 def item_labels(
     items: Any, paths: Sequence[str]
 ) -> tuple[list[Any] | None, frozenset[int], list[str]]:
@@ -98,7 +119,8 @@ def item_labels(
     Parameters
     ----------
     items : sequence
-        Of (image, label) and more. One that lists its `targets` need not be read through.
+        Of (image, label) and more. One that lists its `targets` is not read through, where those
+        are the labels of the items that are looked at, some of every class among them.
     paths : sequence of str
         What the images are called.
 
@@ -118,10 +140,12 @@ def item_labels(
     """
     targets, notes = listed(items, "targets"), []
     lost: dict[int, tuple[str, str]] = {}
-    if targets is not None and len(targets) == len(paths):
-        values = list(targets)
-    else:
-        values = []
+    listed_all = targets is not None and len(targets) == len(paths)
+    values = list(targets) if listed_all else []
+    if listed_all and not _are_those_of(items, [plain_label(value) for value in values]):
+        notes.append("labels are those of the items: what `targets` lists is other than that")
+        listed_all, values = False, []
+    if not listed_all:
         for index, path in enumerate(paths):
             try:
                 values.append(items[index][1])

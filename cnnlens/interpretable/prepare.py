@@ -21,7 +21,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.class_order import check_order, chosen
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.ending import SIGMOID, before_link, ending, link_of
-from cnnlens.model.matching import NAMES, Reading, readings
+from cnnlens.model.matching import Reading, readings
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer, start_inserted
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
@@ -220,7 +220,7 @@ def _fitting(
     if known is None and len(names) == outputs == 1:
         return names, {names[0]: 0}
     ways = readings(names, known, outputs)
-    if ways and ways[0].by == NAMES and known is not None and len(known) == outputs:
+    if ways and ways[0].certain and known is not None and len(known) == outputs:
         return list(known), ways[0].outputs
     if not ways or len(names) != outputs or not (known is None or model.has_assumed_classes):
         return names, None

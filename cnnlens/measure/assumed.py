@@ -23,7 +23,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.class_order import check_order, chosen, judge
 from cnnlens.model.classes import before_softmax, class_scores, count_scores, is_correct
 from cnnlens.model.ending import before_link, before_sigmoid, link_of
-from cnnlens.model.matching import NAMES, Reading, in_order, readings, usual_outputs
+from cnnlens.model.matching import Reading, in_order, readings, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 
@@ -81,7 +81,7 @@ def named_after(
         source = f"--classes {order}: {images.name}'s folders"
         return _called(model, in_order(names, order)[-count:], source, tell)
     ways = readings(names, model.classes, count)
-    if not ways or ways[0].by == NAMES or not (fits or must):
+    if not ways or ways[0].certain or not (fits or must):
         return None
     if not (must and model.has_random_weights) and not _borne_out(
         model, images, ways, must, batch_size, tell
@@ -112,7 +112,7 @@ def foreign_names(model: Model, images: ImageSet) -> str:
     if not known or len(names) < 2 or not (count := count_scores(model)):
         return ""
     ways = readings(names, known, count)
-    if not ways or ways[0].by == NAMES:
+    if not ways or ways[0].certain:
         return ""
     of, theirs = ways[0].outputs, ", ".join(known[:3])
     read = (

@@ -94,8 +94,8 @@ def _as_values(content: Any, texts: dict[str, str]) -> Any:
     """Give equal contents equal bytes: a pickle also tells which equal parts are one object, and
     those of a resumed training are others.
     """
-    if type(content) is str:
-        return texts.setdefault(content, content)
+    if isinstance(content, str):  # names of labels too, which know their numbers
+        return texts.setdefault(str(content), str(content))
     if type(content) is dict:
         return {_as_values(k, texts): _as_values(v, texts) for k, v in content.items()}
     if type(content) in (list, tuple):

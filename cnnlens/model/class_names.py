@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -112,6 +112,38 @@ def _of_lines(content: str) -> list[str] | None:
 
 def _has_synset(line: str) -> bool:
     return _SYNSET.fullmatch(line.partition(" ")[0]) is not None
+
+
+# ---- Python
+
+
+def given_names(classes: Any) -> list[str]:
+    """Read names of outputs that Python gives.
+
+    Parameters
+    ----------
+    classes : sequence of str, or mapping
+        One per output, in their order; or what tells each one's number, in either direction:
+        ``class_to_idx``, ``id2label``.
+
+    Raises
+    ------
+    UsageError
+        When they have no order, or not all numbers from 0 on.
+    """
+    if isinstance(classes, Mapping):
+        if (names := as_names(classes)) is None:
+            raise UsageError(
+                "classes= is a dict that does not number its names from 0 on",
+                'each name once and no number left out: {"cat": 0, "dog": 1}',
+            )
+        return names
+    if isinstance(classes, (str, bytes, set, frozenset)) or not isinstance(classes, Iterable):
+        raise UsageError(
+            f"classes={classes!r:.60}: a list of names is needed, one per output, in their order",
+            'or a dict of their numbers: {"cat": 0, "dog": 1}',
+        )
+    return [str(name) for name in classes]
 
 
 # ---- checkpoints

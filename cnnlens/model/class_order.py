@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlens.errors import UsageError
 from cnnlens.model.classes import before_softmax
-from cnnlens.model.matching import NAMES, Reading
+from cnnlens.model.matching import Reading
 
 _FAR = 0.25  # share of the images by which an order that is far better explains more
 _SURE = 0.6  # mean probability of the predicted class, from chance (0) to 1, of who is sure
@@ -122,14 +122,14 @@ def check_order(
     Returns
     -------
     Judged or None
-        How far they do; None where names leave nothing open.
+        How far they do; None where names or labels leave nothing open.
 
     Raises
     ------
     UsageError
         When another explains far more, or none does though the network is sure of itself.
     """
-    if not ways or ways[0].by == NAMES:
+    if not ways or ways[0].certain:
         return None
     judged = judge(ways, logits, categories)
     if doubt := judged.doubt:

@@ -18,10 +18,12 @@ import numpy as np
 
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.class_names import imagenet_classes, imagenet_synsets
+from cnnlens.model.numbered import numbered
 from cnnlens.settings.run import ORDERS
 
 NATURAL = "natural"
 NAMES = "names"
+LABELS = "their labels' numbers"
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,19 @@ class Reading:
     Attributes
     ----------
     by : str
-        `NAMES`, an order (``alphabetical``, ``natural``), ``number`` or ``number less one``.
+        `NAMES`, `LABELS` (see `numbered`), an order (``alphabetical``, ``natural``), ``number`` or
+        ``number less one``.
     outputs : mapping of str to int
         The output of each class.
     """
 
     by: str
     outputs: Mapping[str, int]
+
+    @property
+    def certain(self) -> bool:
+        """Whether names or labels say it, so that nothing is assumed."""
+        return self.by in (NAMES, LABELS)
 
     @property
     def words(self) -> str:
@@ -125,17 +133,22 @@ def readings(
     Returns
     -------
     list of Reading
-        One by names where all are found, else by orders and numbers; empty where none fits.
+        One by names where all are found, or by the numbers of labels that tell of as many classes
+        as there are outputs; else by orders and numbers; empty where none fits.
     """
     names, outputs = sorted(set(categories)), max(outputs, 2)
     found = named_outputs(names, classes) if classes else {}
     if len(found) == len(names):
         return [Reading(NAMES, found)]
+    label = _by_labels(names, outputs)
+    if label and label.certain and found.items() <= label.outputs.items():
+        return [label]
     if found:
         return []  # some are classes of the network, so the others are none
     ways = {}
     if len(names) == outputs:
-        ways = {order: {n: i for i, n in enumerate(in_order(names, order))} for order in ORDERS}
+        orders = (NATURAL,) if _are_numbers(names) else ORDERS
+        ways = {order: {n: i for i, n in enumerate(in_order(names, order))} for order in orders}
     numbers = {name: int(name) for name in names if name.isdecimal() and name.isascii()}
     if len(set(numbers.values())) == len(names):
         ways["number"] = numbers
@@ -146,6 +159,24 @@ def readings(
         if inside and all(of != one.outputs for one in kept):
             kept.append(Reading(by, of))
     return kept
+
+
+def _by_labels(names: Sequence[str], outputs: int) -> Reading | None:
+    """Read classes by the numbers of their labels, where these are outputs: for certain where they
+    tell of as many classes.
+    """
+    known = numbered(names)
+    if known is None or not all(0 <= number < outputs for number in known.outputs.values()):
+        return None
+    if known.span == outputs:
+        return Reading(LABELS, known.outputs)
+    return Reading("number", known.outputs) if _are_numbers(names) else None
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether these are labels that nothing names, which have no alphabetical order."""
+    known = numbered(names)
+    return known is not None and all(name == str(n) for name, n in known.outputs.items())
 
 
 def category_of(
@@ -170,7 +201,7 @@ def category_of(
         The category of the class's name (or of one of its names, joined by commas), in any case,
         with ``_`` or ``-`` for spaces, or of its WordNet id. Without names, where there are as many
         categories as classes: the one of that number in alphabetical order; else the one that is
-        called by that number. Else None.
+        called by that number, which labels that are numbers are with names, too. Else None.
     """
     means = usual_outputs(categories, classes, count)
     return next((name for name, output in means.items() if output == number), None)
@@ -181,7 +212,8 @@ def usual_outputs(
 ) -> Mapping[str, int]:
     """Find the output of each category that has one, as `category_of` reads them."""
     if classes is not None:
-        return named_outputs(categories, classes)
+        label = _by_labels(categories, max(count, 2))
+        return named_outputs(categories, classes) or (label.outputs if label else {})
     usual = readings(categories, None, count)
     return usual[0].outputs if usual else {}
 
@@ -208,7 +240,7 @@ def target_outputs(
     numpy.ndarray
         (N,) int64. By name where all categories are classes; else in the usual one of the
         `readings`. Of a single output, 1 for the category that it is named after (else the second
-        one), 0 for the other.
+        one, by the labels' numbers or in alphabetical order), 0 for the other.
 
     Raises
     ------
@@ -217,7 +249,9 @@ def target_outputs(
     """
     names = sorted(set(categories))
     if outputs == 1 and len(names) == 2:
-        positive = next((name for name in names if name in (classes or ())), names[1])
+        label = _by_labels(names, 2)
+        second = max(label.outputs, key=label.outputs.__getitem__) if label else names[1]
+        positive = next((name for name in names if name in (classes or ())), second)
         return np.array([int(name == positive) for name in categories])
     ways = readings(names, classes, outputs)
     if not ways:

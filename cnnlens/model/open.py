@@ -24,6 +24,7 @@ from cnnlens.model.architectures import (
     torchvision,
 )
 from cnnlens.model.architectures.own_code import printed
+from cnnlens.model.class_names import given_names
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import PICKLED, open_file
@@ -45,7 +46,7 @@ def open_model(
     image_size: tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    classes: str | Sequence[str] | None = None,
+    classes: str | Sequence[str] | Mapping[Any, Any] | None = None,
     head: str | None = None,
     device: str = "auto",
 ) -> Model:
@@ -68,9 +69,9 @@ def open_model(
         Height and width of the input in pixels, instead of what the model says.
     mean, std : sequence of float, optional
         Per channel, in units of [0, 1], instead of what the model says.
-    classes : str or sequence of str, optional
-        Names of the outputs, or the file that holds them (see `class_names.read_classes`), instead
-        of what the model says.
+    classes : str, sequence of str or mapping, optional
+        Names of the outputs, or a dict of their numbers, or the file that holds them (see
+        `class_names.read_classes`), instead of what the model says.
     head : str, optional
         Which of several outputs is the classes', by name or number.
     device : str
@@ -131,7 +132,7 @@ def _as_model(
 def wrap_module(
     net: nn.Module,
     preprocess: Any = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | Mapping[Any, Any] | None = None,
     device: torch.device | str | None = None,
     head: str | None = None,
     image_size: tuple[int, int] | None = None,
@@ -147,8 +148,8 @@ def wrap_module(
     preprocess : Preprocess, transforms or mapping, optional
         How pixels become its input: a `Preprocess`, the ``transforms()`` of a weights entry of
         torchvision, or a data config of timm. ImageNet's at 224 where it is left out.
-    classes : sequence of str, optional
-        Names of its outputs.
+    classes : sequence of str or mapping, optional
+        Names of its outputs, or a dict of their numbers (see `class_names.given_names`).
     device : device, optional
         Where it is to run; by default where it is.
     head : str, optional
@@ -171,14 +172,12 @@ def wrap_module(
     net = _plain(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
-    if isinstance(classes, str):
-        raise ValueError(f"classes={classes!r}: a list of names is needed, one per output")
     model = Model(
         net=net,
         spec=kind,
         arch=kind,
         preprocess=settings.overridden(image_size, mean, std),
-        classes=None if classes is None else [str(name) for name in classes],
+        classes=None if classes is None else given_names(classes),
         fingerprint="",
         notes=notes,
         classes_source="" if classes is None else "given",
@@ -189,7 +188,9 @@ def wrap_module(
     if model.classes is not None:
         model.classes, real = fitting(model, model.classes)
         if real is not None:
-            raise ValueError(f"{len(classes or ())} names of classes for {counted(real, 'output')}")
+            raise ValueError(
+                f"{len(model.classes or ())} names of classes for {counted(real, 'output')}"
+            )
     return named(marked(model), None)
 
 

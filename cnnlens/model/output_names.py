@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cnnlens.errors import UsageError, counted
 from cnnlens.model.architectures import Opened, count_outputs, layer_outputs
-from cnnlens.model.class_names import imagenet_classes, imagenet_synsets, names_in, read_classes
+from cnnlens.model.class_names import (
+    given_names,
+    imagenet_classes,
+    imagenet_synsets,
+    names_in,
+    read_classes,
+)
 from cnnlens.model.classes import misfit
 from cnnlens.model.model import NAMES_ASSUMED, Model
 
@@ -34,10 +40,10 @@ def _left_out(names: int, key: str, outputs: int | None) -> str:
     return f"the {names} names under {key} are left out: the network has {has}"
 
 
-def named(model: Model, classes: str | Sequence[str] | None) -> Model:
+def named(model: Model, classes: str | Sequence[str] | Mapping[Any, Any] | None) -> Model:
     """Give the outputs the names that are said; else ImageNet's, where there are a thousand."""
     if classes is not None:
-        names = read_classes(classes) if isinstance(classes, str) else list(classes)
+        names = read_classes(classes) if isinstance(classes, str) else given_names(classes)
         model.classes_source = f"--classes {classes}" if isinstance(classes, str) else "given"
         model.classes, real = fitting(model, names)
         if real is not None:

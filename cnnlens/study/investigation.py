@@ -58,8 +58,8 @@ class Investigation:
     preprocess : Preprocess, optional
         How pixels become input, for a network in memory: ours, torchvision's transforms of a
         weights entry, or timm's data config. Left out: ImageNet's at 224 pixels, which is said.
-    classes : sequence of str or str, optional
-        Names of its outputs; or what ``--classes`` takes.
+    classes : sequence of str, mapping or str, optional
+        Names of its outputs, or a dict of their numbers; or what ``--classes`` takes.
     device : str
         ``auto``, ``cpu``, ``cuda[:N]``, ``mps``; a network in memory stays where it is unless one
         is named.
@@ -85,7 +85,7 @@ class Investigation:
         workspace: str | Path | None = None,
         *,
         preprocess: Preprocess | Any = None,
-        classes: Sequence[str] | str | None = None,
+        classes: Sequence[str] | Mapping[Any, Any] | str | None = None,
         device: str = "auto",
         batch_size: int = RunSettings.batch_size,
         workers: int = RunSettings.workers,
@@ -102,6 +102,10 @@ class Investigation:
         self._said: set[str] = set()
         #: temporary folders, by the network whose results they hold; None: a folder was named
         self._folders: dict[str, Path] | None = None
+        if not (classes is None or isinstance(classes, str)):
+            from cnnlens.model.class_names import given_names
+
+            classes = given_names(classes)
         if isinstance(classes, str) or model is None or isinstance(model, (str, Path)):
             named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
             self._opening = replace(self._opening, classes=named)

@@ -12,8 +12,10 @@ import torch
 
 from cnnlens.errors import UsageError
 from cnnlens.model.class_names import as_names, imagenet_synsets, names_in, read_classes
-from cnnlens.model.open import open_model
+from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
+from cnnlens.study.investigation import Investigation
 
 ABC = ["a cat", "b", "c"]
 
@@ -136,3 +138,39 @@ def test_thousand_outputs_without_names_are_imagenets_marked_as_assumed(tmp_path
     assert sum("names of outputs are assumed: ImageNet's" in note for note in model.notes) == 1
     own = open_model(spec, arch="zoo:demo_net", classes=[f"c{n}" for n in range(1000)])
     assert not own.has_assumed_classes and not any("assumed: Im" in note for note in own.notes)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["cat", "dog", "fox"],
+        ("cat", "dog", "fox"),
+        {"fox": 2, "cat": 0, "dog": 1},
+        {2: "fox", 0: "cat", 1: "dog"},
+        {"2": "fox", "0": "cat", "1": "dog"},
+        dict.fromkeys(["cat", "dog", "fox"]).keys(),
+    ],
+)
+def test_python_gives_names_in_order_or_with_their_numbers(given: Any) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    net(torch.zeros(1, 3, 8, 8))
+    for model in (
+        wrap_module(net, Preprocess((8, 8)), given),
+        Investigation(net, preprocess=Preprocess((8, 8)), classes=given).model,
+    ):
+        assert model.classes == ["cat", "dog", "fox"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cat", "dog", "fox"}, "in their order"),
+        ({"cat": 0, "dog": 2, "fox": 3}, "does not number its names from 0 on"),
+        ({"cat": None}, "does not number"),
+        ("natural", "a list of names is needed"),
+        (3, "classes=3: a list"),
+    ],
+)
+def test_names_without_an_order_are_refused(given: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        wrap_module(torch.nn.Linear(3, 3), Preprocess((8, 8)), given)
