@@ -37,10 +37,10 @@ FLOORS = (
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# data knows how a network wants its pixels, marks what is in memory as networks are marked, and keeps
-# what labels that are numbers mean; an explanation begins with the class that is predicted, and where
-# on the image that was seen; the Python face is a door like the command line, and leads to every
-# method
+# data knows how a network wants its pixels, marks what is in memory as networks are marked, and
+# keeps what labels that are numbers mean; an explanation begins with the class that is predicted,
+# and where on the image that was seen; the Python face is a door like the command line, and leads
+# to every method
 ALLOWED = {
     ("data", "model.preprocess"),
     ("data", "model.definition"),

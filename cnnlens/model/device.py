@@ -151,7 +151,8 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
     `requires_grad` and `grad` of every parameter, devices, hooks, buffers, submodules that were
     replaced, and the global random states of torch, NumPy and Python. Weights are not copied:
     nothing changes them while they are frozen. A module may be borrowed several times at once;
-    the last to let go puts it back.
+    the last to let go puts it back. Whoever trains it, or gives it other weights, while a generator
+    stands still, has taken it back: weights, gradients and buffers stay as they are then.
 
     Parameters
     ----------
@@ -169,6 +170,7 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
             net.eval().requires_grad_(False)
             if device is not None:
                 net.to(device)
+            loan.lent()
         yield net
     finally:
         loan.borrowers -= 1
@@ -192,12 +194,22 @@ class _Loan:
         with torch.no_grad():
             self._buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
         self._random = _random_states()
+        self._lent: list[int] = []
+
+    def lent(self) -> None:
+        """Remember the weights as they are lent: nothing here changes them."""
+        self._lent = self._versions()
+
+    def _versions(self) -> list[int]:
+        return [p._version for p, *_ in self._parameters if not p.is_inference()]
 
     def put_back(self) -> None:
         import torch
 
+        trains = self._modules[0][0].training
+        taken = trains or self._versions() != self._lent
         for module, training, tables in self._modules:
-            module.training = training
+            module.training = module.training if trains else training
             for name, table in tables.items():
                 current = vars(module)[name]
                 current.clear()
@@ -206,8 +218,18 @@ class _Loan:
         inference = any(p.is_inference() for p, *_ in self._parameters)
         inference |= any(buffer.is_inference() for buffer, _ in self._buffers)
         with torch.inference_mode() if inference else torch.no_grad():
-            self._put_back_tensors()
-        _set_random_states(self._random)
+            if taken:
+                self._give_back()
+            else:
+                self._put_back_tensors()
+        if not taken:
+            _set_random_states(self._random)
+
+    def _give_back(self) -> None:
+        """Leave what its owner has made of it meanwhile, where it was."""
+        for parameter, data, needs, *_ in self._parameters:
+            parameter.data = parameter.data.to(data)
+            parameter.requires_grad_(parameter.requires_grad or needs)
 
     def _put_back_tensors(self) -> None:
         import torch

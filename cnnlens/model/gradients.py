@@ -1,12 +1,14 @@
-"""Gradients where they are needed, whatever mode the caller is in."""
+"""Gradients and precision where they are needed, whatever mode the caller is in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._contextlib import context_decorator
 
 from cnnlens.errors import CnnlensError
 
@@ -17,12 +19,40 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def with_gradients(function: _Function) -> _Function:
-    """Let a function keep gradients, also when it is called without: in `torch.no_grad()`,
-    after ``torch.set_grad_enabled(False)``, in inference mode.
+    """Let a function keep gradients in full precision, also when it is called without: in
+    `torch.no_grad()`, after ``torch.set_grad_enabled(False)``, in inference mode, in autocast.
 
     A generator has them while it works, and its caller's own mode between its steps.
     """
-    return torch.inference_mode(False)(torch.enable_grad()(function))
+    precise = context_decorator(in_full_precision, function)
+    return torch.inference_mode(False)(torch.enable_grad()(precise))
+
+
+@contextmanager
+def in_full_precision() -> Iterator[None]:
+    """Leave a caller's autocast: precision is asked for, and part of what results are made from."""
+    kinds = {"cpu", *filter(None, [_accelerator()])}
+    with ExitStack() as off:
+        for kind in kinds:
+            if torch.is_autocast_enabled(kind):
+                off.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _accelerator() -> str:
+    found = torch.accelerator.current_accelerator()
+    return "" if found is None else found.type
+
+
+@contextmanager
+def in_own_mode() -> Iterator[None]:
+    """Compute as if the caller had set nothing: with gradients, in full precision, and what is made
+    without a device on the CPU.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), in_full_precision(), ExitStack() as more:
+        if torch.get_default_device().type != "cpu":
+            more.enter_context(torch.device("cpu"))
+        yield
 
 
 def slope_of(value: Tensor, x: Tensor, what: str, **options: Any) -> Tensor:

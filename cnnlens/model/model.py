@@ -13,6 +13,7 @@ from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.device import borrowed
+from cnnlens.model.gradients import in_full_precision
 from cnnlens.model.preprocess import Preprocess
 
 NAMES_ASSUMED = "names of outputs are assumed: "
@@ -121,7 +122,7 @@ class Model:
     def autocast(self) -> AbstractContextManager[object]:
         """Within this block the network computes in its precision; weights stay as they are."""
         if self.precision == "float32":
-            return nullcontext()
+            return in_full_precision()
         return torch.autocast(self.device.type, getattr(torch, self.precision))
 
     def laid_out(self, x: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from cnnlens.model.class_names import given_names
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import PICKLED, open_file
+from cnnlens.model.gradients import in_own_mode
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.output_names import fitting, named
 from cnnlens.model.outputs import as_features
@@ -129,6 +130,7 @@ def _as_model(
     )
 
 
+@in_own_mode()
 def wrap_module(
     net: nn.Module,
     preprocess: Any = None,

@@ -169,9 +169,8 @@ class Investigation:
         self, run: RunSettings, force: bool, reading: DataSettings | None = None
     ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
-        import torch
-
         from cnnlens.model.device import random_states
+        from cnnlens.model.gradients import in_own_mode
 
         voice = PythonVoice(quiet=self._quiet)
         spec = self._opened()
@@ -183,9 +182,7 @@ class Investigation:
             in_use = spec.in_use()
             for note in spec.notes if self._net is not None else ():
                 self._say(voice, note)
-        # whatever mode the caller is in: every method has the gradients that it needs
-        gradients = torch.inference_mode(False), torch.enable_grad()
-        with python_errors(), gradients[0], gradients[1], random_states(), in_use:
+        with python_errors(), in_own_mode(), random_states(), in_use:
             yield study
         if "model" in vars(study):
             self._options = study.options

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import random
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -227,3 +228,31 @@ def test_a_model_of_ours_stays_as_it_is() -> None:
     ours.net.train()
     with ours.in_use():
         assert ours.net.training
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_what_its_owner_makes_of_it_while_a_generator_stands_still_stays(trains: bool) -> None:
+    def steps() -> Iterator[None]:
+        with borrowed(net):
+            yield
+
+    net = mixed()
+    stands = steps()
+    next(stands)
+    if trains:
+        net.train().requires_grad_(True)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        net(torch.rand(2, 3, 8, 8)).sum().backward()
+        optimizer.step()
+    else:
+        others = {k: v + 1 for k, v in net.state_dict().items()}
+        net.load_state_dict(others)
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    drawn, owned = torch.get_rng_state(), state_of(net)
+    stands.close()
+    assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+    if trains:
+        assert state_of(net) == owned and torch.equal(torch.get_rng_state(), drawn)
+    else:  # as it was lent, but for the weights
+        assert net.training and not net.norm.training
+        assert [p.requires_grad for p in net.parameters()].count(False) == 1

@@ -1,8 +1,11 @@
-"""Gradients are had where they are needed, in whatever mode the caller is, whose mode stays."""
+"""Gradients and precision are had where they are needed, in whatever mode the caller is, whose mode
+stays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +14,15 @@ from torch import nn
 
 import cnnlens
 from cnnlens.model.gradients import with_gradients
+from cnnlens.synthesize.objective import unit
 
 FED = cnnlens.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
 MODES = {
     "no_grad": torch.no_grad,
     "set_grad_enabled": lambda: torch.set_grad_enabled(False),
     "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "default_device": lambda: torch.device("meta"),  # as others set "cuda"
 }
 
 
@@ -28,6 +34,15 @@ def small_net() -> nn.Sequential:
     )  # fmt: skip
 
 
+def mode_now() -> tuple[object, ...]:
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_default_device(),
+    )
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_methods_that_follow_gradients_run_in_every_mode_of_the_caller(mode: str) -> None:
     photos = list(np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8))
@@ -36,7 +51,7 @@ def test_methods_that_follow_gradients_run_in_every_mode_of_the_caller(mode: str
         data=photos, filter="conv2:0"
     )
     with MODES[mode]():
-        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        before = mode_now()
         lens = cnnlens.Investigation(net, preprocess=FED, quiet=True)
         assert lens.deconv(data=photos, filter="conv2:0").table() == wanted.table()
         lens.visualize(filter="conv2:0", steps=2)
@@ -44,7 +59,7 @@ def test_methods_that_follow_gradients_run_in_every_mode_of_the_caller(mode: str
         lens.invert(image=photos[:1], layer="conv1", steps=2)
         lens.style(content=photos[0], style=photos[1], steps=2)
         lens.cam(image=photos[:1], method="gradcam", layer="conv1")
-        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+        assert mode_now() == before
     assert net.training and all(p.requires_grad for p in net.parameters())
 
 
@@ -62,6 +77,30 @@ def test_a_generator_keeps_gradients_while_it_works_and_its_caller_keeps_his_mod
         assert next(left)
     left.close()
     assert torch.is_grad_enabled()
+
+
+def test_what_is_kept_in_full_precision_was_made_in_it(tmp_path: Path) -> None:
+    photos = list(np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8))
+    found = []
+    for folder in ("a", "b"):
+        lens = cnnlens.Investigation(small_net(), tmp_path / folder, preprocess=FED, quiet=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=folder == "a"):
+            lens.units(data=photos, layer="conv2")
+        found.append((tmp_path / folder / "units/conv2/units.csv").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_the_functions_below_compute_in_full_precision_too() -> None:
+    model = cnnlens.wrap_module(small_net(), FED)
+    layer = cnnlens.find_layers(model).resolve("conv2")
+    settings = cnnlens.VisualizeSettings(steps=2, size=16)
+    found = []
+    for caller in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=caller):
+            *_, last = cnnlens.visualize(model, [unit(layer, 0)], settings)
+            assert torch.is_autocast_enabled("cpu") == caller
+        found.append(last.pictures[0].image)
+    assert np.array_equal(*found)
 
 
 def test_weights_that_were_made_in_inference_mode_are_named() -> None:
