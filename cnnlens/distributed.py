@@ -28,6 +28,7 @@ GOES_ON = "what was finished is kept: the same command goes on, with any number 
 _MEET = timedelta(minutes=5)  # until all processes have started
 # one that dies closes its connections, which the others notice at once: slow ones are waited for
 _PATIENCE = timedelta(days=30)
+_PARTING = 2  # seconds
 _LOOK = 0.05  # seconds between two looks: whoever waits can be interrupted
 
 
@@ -122,6 +123,23 @@ class Share:
         with _together():
             dist.all_gather_object(held, value)
         return held
+
+    def agree(self, seen: Sequence[tuple[str, Any]]) -> None:
+        """See that all processes look at the same: what each thing is called, and what it is there.
+
+        Raises
+        ------
+        CnnlensError
+            When one sees another: their parts would not fit.
+        """
+        for number, theirs in enumerate(self.gathered(seen)):
+            for (name, found), (_, mine) in zip(theirs, seen, strict=True):
+                if found != mine:
+                    raise CnnlensError(
+                        f"process {number} of this run sees another {name} than process "
+                        f"{self.number}",
+                        "all need the same files, and all of them: on a file system they share",
+                    )
 
     def at_first(self, value: T) -> list[T]:
         """Give every process's value, in the order of their numbers, to the first; else nothing."""
@@ -222,7 +240,11 @@ def join(backend: str = "gloo") -> Share:
 
         def meet() -> Any:
             table, rank, size = next(iter(rendezvous("env://", timeout=_MEET)))
+            # a table may outlive those whom torchrun starts again: who is gone has no address
+            table = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), table)
             group = dist.PrefixStore("group", table)
+            group.set(f"here {rank}", "")
+            group.wait([f"here {other}" for other in range(size)], _MEET)
             given = {"store": group, "rank": rank, "world_size": size, "timeout": _PATIENCE}
             dist.init_process_group(backend or fast, **given)
             return table
@@ -238,6 +260,21 @@ def join(backend: str = "gloo") -> Share:
         _Joined.table = dist.PrefixStore("cnnlens", table)
     rank, size = rank_and_size()
     return Share(rank, size, joined=True)
+
+
+def leave() -> None:
+    """Part from the others at the end. What is left to Python's own end is torn down while threads
+    of it still run, which now and then aborts the process, and with it those that still write.
+
+    One that waits for somebody who is gone cannot part: that is not waited for.
+    """
+    if _Joined.table is None:
+        return
+    import torch.distributed as dist
+
+    parting = threading.Thread(target=dist.destroy_process_group, daemon=True)
+    parting.start()
+    parting.join(_PARTING)
 
 
 def _interruptibly(wait: Callable[[], T]) -> T:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch.distributed as dist
 
-from cnnlens.distributed import Share, join, processes, speaks
+from cnnlens import distributed
+from cnnlens.distributed import Share, join, leave, processes, speaks
 from cnnlens.errors import UsageError
 
 
@@ -45,3 +47,13 @@ def test_before_they_have_met_the_first_process_speaks(monkeypatch: pytest.Monke
     for rank, said in (("0", True), ("1", False)):
         monkeypatch.setenv("RANK", rank)
         assert speaks() is said
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
+def test_at_the_end_they_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave()  # of one process nobody else knows
+    table = dist.HashStore()
+    dist.init_process_group("gloo", store=table, rank=0, world_size=1)
+    monkeypatch.setattr(distributed._Joined, "table", table)
+    leave()
+    assert not dist.is_initialized()

@@ -93,7 +93,8 @@ def test_commands_on_a_page_are_there_and_take_the_options_shown(path):
 def test_options_on_a_page_are_options_of_some_command(path):
     known = set().union(*flags().values()) | {"--help", "--debug", "--version"}
     # of torchrun, Slurm, git, tests.stress and benchmarks/scale.py
-    others = {"--nproc-per-node", "--nnodes", "--rdzv-endpoint", "--array", "--orphan", "--minutes"}
+    others = {"--nproc-per-node", "--nnodes", "--rdzv-endpoint", "--max-restarts"}
+    others |= {"--array", "--orphan", "--minutes"}
     others |= {"--sizes", "--categories", "--write"}
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))

@@ -18,7 +18,7 @@ from cnnlens.cli.demo import demo
 from cnnlens.cli.join import join
 from cnnlens.cli.options import GroupedCommands, command, sister, with_examples
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
-from cnnlens.distributed import GOES_ON, processes, speaks
+from cnnlens.distributed import GOES_ON, leave, processes, speaks
 from cnnlens.errors import CnnlensError
 from cnnlens.files import using_error
 from cnnlens.methods import faults, methods
@@ -121,6 +121,7 @@ def main() -> None:
         warnings.filterwarnings("ignore", module=rf"({'|'.join(_WARNERS)})(\.|$)")
         warnings.filterwarnings("ignore", message=r".*Triggered internally at")  # torch, from C++
     status = _run(arguments, debug)
+    leave()
     _insist(0)
     sys.exit(status)
 

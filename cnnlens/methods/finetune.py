@@ -71,7 +71,8 @@ class Finetune(Method):
         from cnnlens.distributed import join
         from cnnlens.interpretable.prepare import Request, check
 
-        self.rank = join("").number
+        share = join("")
+        self.rank = share.number
         if self.rank:
             self.study.voice.hush()
         asked, study = self.asked, self.study
@@ -85,6 +86,7 @@ class Finetune(Method):
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
         study.take_natural_size(self.images)
         self.negatives = study.negatives(asked.negatives)
+        study.agree(share, *filter(None, (self.images, self.negatives)))
         if study.opening.classes in ORDERS:
             study.name_classes(self.images)
         check(study.model, self.request)

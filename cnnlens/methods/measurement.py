@@ -112,6 +112,7 @@ class Measurement(Method):
     @cached_property
     def todo(self) -> list[Layer]:
         """Layers to be measured; damaged results are reported and left."""
+        self.study.key(None, self.images)  # of labels too, as they are before anything is measured
         return [layer for layer in self.layers if not self._is_made(layer)]
 
     def _is_made(self, layer: Layer) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
-from cnnlens.methods.shares import refuse_force, share_summary
+from cnnlens.methods.shares import note_command, refuse_force, share_summary
 from cnnlens.progress import Step
 from cnnlens.settings.option import (
     Field,
@@ -202,6 +202,8 @@ def carry_out(method: Method, command: str = "") -> None:
     for _ in share.wait():  # all have seen what is missing before the first one makes it
         pass
     whole = share.leads and not share.is_apart
+    if share.is_apart:
+        note_command(study, method.images, method.layers, command)
     work = method.work if whole else method.fill if share.is_apart else method.assist
     try:
         with study.voice.progress() as bars, closing(_generator(work())) as steps:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.signed import hidden
 from cnnlens.distributed import Share
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.voice import Results
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
 _SILENT = ("--json", "--quiet", "-q")  # which say nothing of what is computed
+_COMMAND = "command.json"  # beside the blocks
 _COLUMNS = ("store", "blocks", "there", "shares missing")
 
 
@@ -61,42 +63,81 @@ def show_share(results: Results, summary: dict[str, Any], workspace: Path) -> No
 # ---- joining
 
 
+def note_command(study: Study, images: Any, layers: Sequence[Any], line: str) -> None:
+    """Keep beside the blocks of each store the command whose shares they are."""
+    from cnnlens.activations.extract import store_path
+    from cnnlens.activations.writer import parts_folder
+    from cnnlens.files import make_folder, write_json
+
+    for command, of in shard_commands([hidden(line)]):
+        for layer in layers:
+            path = store_path(study.workspace.stores(images), layer)
+            if not path.exists():
+                make_folder(parts_folder(path))
+                write_json(parts_folder(path) / _COMMAND, {"command": command, "of": of})
+
+
 def join_stores(study: Study) -> list[str]:
     """Make all stores of a workspace of their blocks; return where they are.
 
     Raises
     ------
     CnnlensError
-        When blocks are missing, after every other store was made.
+        When blocks are missing or data is away, after every other store was made.
     """
     from cnnlens.activations.joining import unfinished
 
     made, faults = [], []
-    for entry in study.workspace.document["data"]:
-        folder = study.workspace.path / "activations" / entry["name"]
-        for store in unfinished(folder):
+    folder = study.workspace.path / "activations"
+    data = study.workspace.document["data"]
+    found = [(entry, store) for entry in data for store in unfinished(folder / entry["name"])]
+    for entry, store in found:
+        try:
             images = study.remembered(entry)
             missing, blocks = store.missing(len(images.paths))
             if missing:
-                faults.append(_lacks(study, store, missing, blocks))
-                continue
+                alike = [one for _, one in found if one is not store and one.key == store.key]
+                raise _lacks(store, missing, blocks, alike)
             store.join(images)
-            made.append(str(store.path))
+        except CnnlensError as error:
+            faults.append(error)
+            continue
+        made.append(str(store.path))
     if faults:
         raise faults[0]
     return made
 
 
-def _lacks(study: Study, store: Unfinished, missing: list[int], blocks: int) -> CnnlensError:
+def _lacks(
+    store: Unfinished, missing: list[int], blocks: int, alike: Sequence[Unfinished]
+) -> CnnlensError:
     """Say which blocks are missing, and the commands that make them."""
     what = f"{store.path} lacks {len(missing)} of its {blocks} blocks"
-    begun = shard_commands(study.workspace.document.get("commands", []))
-    if not begun:
+    if alike:
+        return CnnlensError(
+            f"{what}; {alike[0].path} has blocks of the same images, by another -d",
+            "name the images' folder alike in all shares: others go to a folder of their own",
+        )
+    command, of = _command_of(store)
+    if not command:
         return CnnlensError(what, "repeat the command that began it: it goes on from these")
-    command, of = begun[-1]
     absent = shares_of(missing, of)
     named = f"{what}: those of --shard {', '.join(absent)}"
     return CnnlensError(named, f"{command} --shard {absent[0]}")
+
+
+def _command_of(store: Unfinished) -> tuple[str, int]:
+    """The command that a store's blocks are shares of, and how many there are; "" where none is
+    noted.
+    """
+    from cnnlens.activations.writer import parts_folder
+    from cnnlens.files import read_json
+
+    try:
+        noted = read_json(parts_folder(store.path) / _COMMAND)
+        return str(noted["command"]), int(noted["of"])
+    except (CnnlensError, KeyError, TypeError, ValueError):  # of an interrupted run, or by hand
+        return "", 0
 
 
 def shard_commands(commands: Sequence[str]) -> list[tuple[str, int]]:

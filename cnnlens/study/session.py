@@ -25,6 +25,7 @@ from cnnlens.study.stores import Stores
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.given import GivenImage, ImageOfSet
+    from cnnlens.distributed import Share
     from cnnlens.model.addresses import Filters
     from cnnlens.model.layers import Layer
 
@@ -311,6 +312,8 @@ class Study(Stores):
         self.say_unsteady()
         for images, _, _ in self._images:
             self._say_channels(images)
+            _ = images.fingerprint  # of what is there now: what changes from here on is seen later
+        self.agree(self.share, *(images for images, _, _ in self._images))
         if self.share.leads:
             with self.workspace.editing() as workspace:
                 workspace.use_model(self.model, self.options, self.force)
@@ -324,6 +327,12 @@ class Study(Stores):
             self.workspace.document = read_document(self.workspace.path)
         for ledger in self._ledgers:
             ledger.forget_cleared()
+
+    def agree(self, share: Share, *data: ImageSet) -> None:
+        """See that all processes of a run have the same network and images; CnnlensError else."""
+        if share.joined:
+            images = [(str(one.root), self.key(None, one)) for one in data]
+            share.agree([(self.model.spec, self.key()), *images])
 
     def record(self, command: str, folder: str) -> None:
         """Let the workspace know that a command was carried out, and where its results are."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from torch import distributed
 
 from cnnlens.data.open import open_data
@@ -122,6 +123,42 @@ def test_what_fails_in_one_process_is_said_once_and_ends_all(model, photos, tmp_
     assert [code for code, *_ in found] == [1, 1, 1], found
     (said,) = [line for *_, err in found for line in err.splitlines() if "error: " in line]
     assert "images cannot be used" in said
+
+
+@pytest.mark.parametrize("other", ["image", "network"])
+def test_processes_that_see_other_files_are_told(model, photos, tmp_path, other):
+    """Of a disk of each machine's own, say, or where a copy is not complete yet."""
+    there = [tmp_path / name for name in ("a", "b")]
+    for folder in there:
+        shutil.copytree(photos, folder / "photos")
+        shutil.copy(model, folder / "net.pt")
+    if other == "image":
+        next((there[1] / "photos").iterdir()).unlink()
+    else:
+        changed = torch.load(model, weights_only=True)
+        next(iter(changed["state_dict"].values())).mul_(2)
+        torch.save(changed, there[1] / "net.pt")
+    each = [("units", f / "net.pt", "-d", f / "photos", "-l", "conv1", "--no-store", "-w")
+            for f in there]  # fmt: skip
+    found = end(start(2, each=[(*words, tmp_path / "ws") for words in each]))
+    assert [code for code, *_ in found] == [1, 1], found
+    (said,) = [line for *_, err in found for line in err.splitlines() if "error: " in line]
+    assert "of this run sees another" in said and ("net.pt" in said) == (other == "network")
+    assert not (tmp_path / "ws" / "units").exists()
+
+
+def test_those_that_are_started_again_find_each_other(model, photos, tmp_path):
+    """And not the addresses of those before: torchrun's table may outlive them."""
+    words = ("extract", model, "-d", photos, "-l", "conv2", "--no-units", "-w", tmp_path)
+    running = start(2, *words, "--batch-size", 1, "--workers", 1)
+    until = time.monotonic() + 120
+    while not blocks(tmp_path) and time.monotonic() < until:
+        time.sleep(0.005)
+    for one in running:
+        one.kill()
+    end(running)
+    found = end(start(2, *words, "--batch-size", 1, attempt=1))
+    assert [code for code, *_ in found] == [0, 0], found
 
 
 def test_a_wrong_option_is_said_by_the_first_alone(model, photos, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,11 +82,44 @@ def test_blocks_of_an_interrupted_run_are_named_by_join(model, shapes, tmp_path)
     """Nobody ran a share here: the command itself goes on."""
     words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path)
     assert cnnlens(*words, "--shard", "1/2").code == 0
-    document = json.loads((tmp_path / "workspace.json").read_text())
-    (tmp_path / "workspace.json").write_text(json.dumps({**document, "commands": []}))
-    answer = cnnlens("join", "-w", tmp_path)
-    assert answer.code == 1 and "lacks 1 of its 3 blocks" in answer.error
-    assert "goes on from these" in answer.err
+    (noted,) = tmp_path.glob("activations/*/.conv2.h5.parts/command.json")
+    for left in ("{", '{"command": 3}', None):
+        noted.unlink() if left is None else noted.write_text(left)
+        answer = cnnlens("join", "-w", tmp_path)
+        assert answer.code == 1 and "lacks 1 of its 3 blocks" in answer.error
+        assert "goes on from these" in answer.err
+
+
+def test_join_names_the_shares_of_the_store_that_lacks_them(model, shapes, tmp_path):
+    """Whatever other data was shared out later; and makes the stores that are whole."""
+    other, ws = tmp_path / "other", tmp_path / "ws"
+    shutil.copytree(shapes, other)
+    shutil.copytree(shapes / "images", tmp_path / "gone" / "images")
+    words = ("extract", model, "-w", ws, "--shard")
+    assert cnnlens(*words, "1/2", "-d", tmp_path / "gone/images", "-l", "conv1").code == 0
+    shutil.rmtree(tmp_path / "gone")
+    assert cnnlens(*words, "3/3", "-d", shapes, "-l", "conv2").code == 0
+    for share in ("1/2", "2/2"):
+        assert cnnlens(*words, share, "-d", other, "-l", "conv1").code == 0
+    answer = cnnlens("join", "-w", ws)
+    assert answer.code == 2 and (ws / "activations/other/conv1.h5").is_file()
+    assert "gone" in answer.error
+    shutil.rmtree(ws / "activations/images")
+    answer = cnnlens("join", "-w", ws)
+    assert "conv2.h5 lacks 2 of its 3 blocks: those of --shard 1/3, 2/3" in answer.error
+    hint = answer.err.splitlines()[-1]
+    assert f"-d {shapes}" in hint and hint.endswith("--shard 1/3") and "-l conv2" in hint
+
+
+def test_shares_that_name_other_copies_of_the_images_are_told(model, shapes, tmp_path):
+    for number in (1, 2):
+        folder = tmp_path / f"node{number}" / "shapes"
+        shutil.copytree(shapes, folder)
+        words = ("extract", model, "-w", tmp_path / "ws", "-d", folder, "-l", "conv2")
+        assert cnnlens(*words, "--shard", f"{number}/2").code == 0
+    answer = cnnlens("join", "-w", tmp_path / "ws")
+    assert answer.code == 1 and "shapes-2/conv2.h5 has blocks of the same images" in answer.error
+    assert "alike in all shares" in answer.err
 
 
 @pytest.mark.parametrize("words", [("layers", "zoo:demo_net"), ("visualize", "zoo:demo_net")])

@@ -298,6 +298,17 @@ def test_of_two_processes_one_speaks_and_writes(photos, tmp_path):
     assert cnnlens.open_model(str(tmp_path / "new.pt")).classes == ["blue", "red"]
 
 
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_processes_that_see_other_images_do_not_train_together(photos, tmp_path):
+    fewer = Path(shutil.copytree(photos, tmp_path / "fewer"))
+    sorted(fewer.glob("*/*"))[0].unlink()
+    each = [words(data, tmp_path / "new.pt") for data in (photos, fewer)]
+    found = end(start(2, each=each))
+    assert [code for code, *_ in found] == [1, 1]
+    assert sum("sees another" in err for *_, err in found) == 1
+    assert not (tmp_path / "new.pt").exists()
+
+
 def test_the_function_below_it_is_public(photos):
     model = cnnlens.open_model("zoo:demo_net", image_size=(32, 32), device="cpu")
     labelled = cnnlens.read_labelled(cnnlens.open_data(photos), model.preprocess)

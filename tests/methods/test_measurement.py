@@ -309,6 +309,35 @@ def test_layers_that_were_finished_before_an_interrupt_are_kept(
     assert list(again.document()) == ["layers"]
 
 
+@pytest.mark.parametrize(
+    ("store", "pattern"),
+    [
+        (False, "shapes/images/shapes/00000.png"),
+        (True, "shapes/images/shapes/00000_color.png"),
+        (False, "shapes/images/shapes/00000_color.png"),
+    ],
+)
+def test_what_changes_while_it_is_measured_is_seen_the_next_time(
+    world: Path, store: bool, pattern: str
+) -> None:
+    """Whether it was read before or after that."""
+    wanted = {"layer": ("conv1",), "store": store, "page": False, **MADE}
+    changes = [blank(pattern)]
+    real = Lines.show
+
+    def show(self: Lines, step: Step) -> None:
+        real(self, step)
+        if step.stage.startswith("conv1:") and step.done == step.total and changes:
+            changes.pop()(world)
+
+    with mock.patch.object(Lines, "show", show):
+        carry_out(method(Dissect, world, **wanted))
+    assert not changes and (world / "ws/dissect/conv1/summary.json").is_file()
+    assert todo(Dissect, world, **wanted) == ["conv1"]
+    carry_out(method(Dissect, world, **wanted))
+    assert todo(Dissect, world, **wanted) == []
+
+
 def test_a_damaged_neighbour_costs_dissect_nothing_but_the_figure_over_all(world: Path) -> None:
     (world / "ws" / "dissect" / "conv2" / "summary.json").write_text("{")
     words = ["dissect", world / "net.pt", "-d", world / "shapes", "-l", "conv3", "--chance", 2]
