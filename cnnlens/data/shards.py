@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import IO, cast
@@ -113,7 +114,7 @@ class Shards(Container):
             raise CnnlensError(
                 f"{archive.address} holds {path} twice under one name", "give each a key of its own"
             )
-        self.members[path] = Member(member.size, member.state, (archive, member), member.stored)
+        self.members[path] = replace(member, place=(archive, member))
 
     def open_member(self, member: Member) -> IO[bytes]:
         """Open a member of one of the archives."""
