@@ -38,7 +38,7 @@ def _own_home() -> Iterator[None]:
 def _no_waiting() -> Iterator[None]:
     """Photos are read in the second in which they were written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnnlens.data.paths.AWAITS", False)
+        patch.setattr("cnnlens.data.seconds.AWAITS", False)
         yield
 
 

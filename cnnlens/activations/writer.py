@@ -29,6 +29,7 @@ from cnnlens.activations.chunks import block_ranges
 from cnnlens.activations.store import WORDS, StoreKey, create_activations, create_file
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic, make_folder, writing_error
+from cnnlens.files.locks import lock_at, or_remove
 
 _KEPT = "what was extracted is kept, repeat the command to go on; or use --no-store"
 _BEGUN = {
@@ -299,16 +300,16 @@ def parts_folder(path: Path) -> Path:
 
 def lock_of(path: Path) -> filelock.BaseFileLock:
     """Make the lock of who writes or joins a store."""
-    return filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    return lock_at(path.with_name(f".{path.name}.lock"))
 
 
 def _acquire(lock: filelock.BaseFileLock, path: Path) -> None:
     try:
         lock.acquire()
-    except filelock.Timeout:
+    except filelock.Timeout as error:
         raise CnnlensError(
             f"{path} is being written by another process",
-            "wait for it, or use another workspace with -w DIR",
+            f"wait for it, or use another workspace with -w DIR{or_remove(error)}",
         ) from None
     except OSError as error:
         raise writing_error(path, error) from error

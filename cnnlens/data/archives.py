@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -30,6 +31,7 @@ from cnnlens.data.container import (
     passed_over,
     whole,
 )
+from cnnlens.data.seconds import await_after
 from cnnlens.errors import CnnlensError
 
 PACKED_TARS = (
@@ -48,7 +50,9 @@ class LocalFile(Positioned):
         self.path, self.kept = path, kept
         if kept:
             self._descriptor = self._open()
-        self.size = path.stat().st_size
+        found = path.stat()
+        self.size, self.written = found.st_size, int(found.st_mtime)
+        self.state = f"{self.size}:{self.written}"  # copies keep seconds on every disk
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -115,7 +119,7 @@ class ZipArchive(Archive):
                 locked += [path] if info.flag_bits & 1 else []
                 twice += [path] if path in self.members else []
                 state = f"{info.file_size}:{info.CRC:08x}"
-                self.members[path] = Member(info.file_size, state, info, info.compress_size)
+                self.members[path] = Member(info.file_size, state, info, info.compress_size, True)
         if locked:
             raise CnnlensError(
                 f"{address} is encrypted ({locked[0]})",
@@ -191,7 +195,10 @@ def _as_os_error() -> Iterator[None]:
 
 
 class TarArchive(Archive):
-    """A tar archive that is not compressed; sizes and times are its members' states."""
+    """A tar archive that is not compressed; sizes and times are its members' states.
+
+    Where these times tell nothing, the archive's own state is part of them.
+    """
 
     def __init__(self, address: str, source: Positioned) -> None:
         super().__init__(address, source)
@@ -214,7 +221,7 @@ class TarArchive(Archive):
                         odd.append(path)
                     else:
                         twice += [path] if path in self.members else []
-                        state = f"{info.size}:{info.mtime}"
+                        state = f"{info.size}:{info.mtime or 0}"
                         self.members[path] = Member(info.size, state, info.offset_data, info.size)
                 end = tar.offset
         except (tarfile.TarError, EOFError, ValueError, OSError) as error:
@@ -222,12 +229,27 @@ class TarArchive(Archive):
             raise CnnlensError(f"{address} is damaged ({error}{after})", _AGAIN) from error
         if source.read_at(end, _BLOCK).strip(b"\0"):
             raise CnnlensError(f"{address} is damaged after {ascii(last)[1:-1]}", _AGAIN)
+        self._tell_undated()
         for path, target in links.items():
             if target in self.members:
                 self.members[path] = self.members[target]
             else:
                 odd.append(path)
         self.notes += _oddities(outside, twice, odd)
+
+    def _tell_undated(self) -> None:
+        """Let members without a time (0), or whose time is that of all, change with the archive.
+
+        Who packs reproducibly gives all one time: another content of equal size would not show.
+        """
+        times = {path: m.state.rpartition(":")[2] for path, m in self.members.items()}
+        is_one = len(set(times.values())) == 1
+        undated = [path for path, time in times.items() if is_one or time == "0"]
+        for path in undated:
+            member = self.members[path]
+            self.members[path] = replace(member, state=f"{member.state}:{self.source.state}")
+        if undated:
+            await_after(self.source.written)
 
     def open_member(self, member: Member) -> IO[bytes]:
         """Open a member where it lies."""

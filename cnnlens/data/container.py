@@ -35,12 +35,16 @@ class Member:
         Where its bytes are; the container's own matter.
     stored : int
         Bytes that it takes in the container.
+    has_checksum : bool
+        Whether its state holds a checksum: equal states anywhere, equal content. A time, or a tag
+        that a web server makes of one, tells but one content of this path from another.
     """
 
     size: int
     state: str
     place: object
     stored: int
+    has_checksum: bool = False
 
 
 class Container(ABC):
@@ -194,6 +198,8 @@ class Positioned(ABC):
     """Bytes that are read by position, by any number of threads and forked processes."""
 
     size: int
+    state: str  #: the size and a checksum, a tag or a time, as of a `Member`
+    written: int = 0  #: in which second, by this machine's clock; 0: elsewhere
 
     @abstractmethod
     def read_at(self, offset: int, count: int) -> bytes:

@@ -16,6 +16,7 @@ from cnnlens.data.open import kind_of
 from cnnlens.data.unpack import DamagedArchive, unpack
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files import make_folder
+from cnnlens.files.locks import lock_at, or_remove
 
 
 @dataclass(frozen=True)
@@ -215,9 +216,10 @@ def _alone(path: Path, name: str) -> Iterator[None]:
     import filelock
 
     try:
-        with filelock.FileLock(path, timeout=0):
+        with lock_at(path):
             yield
-    except filelock.Timeout:
+    except filelock.Timeout as error:
         raise CnnlensError(
-            f"{name} is being downloaded by another process", "wait for it, or end it"
+            f"{name} is being downloaded by another process",
+            f"wait for it, or end it{or_remove(error)}",
         ) from None

@@ -95,6 +95,12 @@ class MemberPath(_Path):
         container, path = self._member()
         return container.member(path).state
 
+    @property
+    def has_checksum(self) -> bool:
+        """Whether its state holds a checksum: equal states anywhere, equal content."""
+        container, path = self._member()
+        return container.member(path).has_checksum
+
     def held(self) -> MemberPath:
         """Return the same path with its content, which is read now and not again."""
         found = MemberPath(self)

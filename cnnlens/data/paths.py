@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from cnnlens.data.container import Container
 from cnnlens.data.member_path import MemberPath, located
+from cnnlens.data.seconds import await_after
 from cnnlens.errors import CnnlensError
 
 
@@ -69,18 +69,8 @@ def state_of(
         except (OSError, ValueError):
             state = "missing"
         digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
-    _await_after(latest)
+    await_after(latest)
     return digest.hexdigest()[:16]
-
-
-AWAITS = True  # tests, which write images and read them at once, may do without
-
-
-def _await_after(second: int) -> None:
-    """Let this second pass where something was written in it."""
-    left = second + 1 - time.time()
-    if AWAITS and 0 < left <= 1:
-        time.sleep(left)
 
 
 def below(root: Path, name: str) -> Path | str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -116,9 +117,13 @@ def content_in(mark: str) -> str:
 
 @lru_cache(maxsize=1 << 17)  # more than are named: each file is read once
 def _content(path: Path, state: str) -> str:
-    """Hash a file's content; of what lies in an archive or at an address, its checksum or tag."""
+    """Hash a file's content; of what lies in an archive or at an address, its checksum if known."""
     if isinstance(path, MemberPath):
-        return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        known = state.encode("utf-8", "surrogateescape")
+        if not path.has_checksum:
+            with suppress(OSError):  # it cannot be read, which is said when its turn comes
+                known = path.read_bytes()
+        return hashlib.sha256(known).hexdigest()[:16]
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

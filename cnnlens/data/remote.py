@@ -35,6 +35,11 @@ _TAGS = (
     *("checksum", "sha256", "blob_id", "oid", "generation"),
     *("LastModified", "Last-Modified", "last_modified", "mtime", "modified", "updated", "created"),
 )
+# those made of the content alone; a web server may make its ETags of time and size, hashed or not
+_CHECKSUMS = {
+    *("md5Hash", "md5", "Content-MD5", "content_md5", "crc32c"),
+    *("checksum", "sha256", "blob_id", "oid"),
+}
 _PACKAGES = {
     **dict.fromkeys(("http", "https"), "cnnlens[remote]"),
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -177,7 +182,7 @@ class RemoteFolder(Container):
             path = inner_path(unquote(below) if is_web else below)
             if path is not None and about is not None:
                 size = -1 if about.get("size") is None else int(about["size"])  # not said: -1
-                self.members[path] = Member(size, _state(size, about), name, size)
+                self.members[path] = _member(address, size, about, name)
 
     def _about(
         self, names: Sequence[str], found: Mapping[str, Any]
@@ -201,7 +206,7 @@ class RemoteFolder(Container):
         """Open a file to read some of it."""
         if member.size < 0:
             return io.BytesIO(self.read_member(member))
-        return RemoteFile(self.place, str(member.place), member.size).window()
+        return RemoteFile(self.place, str(member.place), member.size, member.state).window()
 
     def read_member(self, member: Member) -> bytes:
         """Return a file's content."""
@@ -240,14 +245,14 @@ class RemoteImage(RemoteFolder):
         except OSError as error:
             raise _unreachable(address, error) from error
         size = -1 if about.get("size") is None else int(about["size"])
-        self.members[""] = Member(size, _state(size, about), place.base, size)
+        self.members[""] = _member(address, size, about, place.base)
 
 
 class RemoteFile(Positioned):
     """A file at an address, read in parts."""
 
-    def __init__(self, place: Place, name: str, size: int) -> None:
-        self.place, self.name, self.size = place, name, size
+    def __init__(self, place: Place, name: str, size: int, state: str) -> None:
+        self.place, self.name, self.size, self.state = place, name, size, state
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return at most so many bytes from a position on."""
@@ -277,9 +282,11 @@ def _refuse(name: str) -> bool:
     raise OSError(f"{name} is not there")
 
 
-def _state(size: int, about: Mapping[str, Any]) -> str:
-    tag = next((str(about[key]) for key in _TAGS if about.get(key)), "")
-    return f"{size}:{tag}"
+def _member(address: str, size: int, about: Mapping[str, Any], name: str) -> Member:
+    """Describe a file; S3 makes its ETags of the content, or of chance."""
+    kind = next((key for key in _TAGS if about.get(key)), "")
+    is_sum = kind in _CHECKSUMS or (kind == "ETag" and address.startswith(("s3:", "s3a:")))
+    return Member(size, f"{size}:{about.get(kind) or ''}", name, size, is_sum)
 
 
 def open_address(address: str) -> tuple[str, Container]:
@@ -323,7 +330,8 @@ def _archive(address: str) -> Archive:
     if size is None:
         raise CnnlensError(f"{address} does not say how large it is", "download it, and name that")
     try:
-        return open_archive(address, RemoteFile(place, place.base, int(size)))
+        state = _member(address, int(size), about, place.base).state
+        return open_archive(address, RemoteFile(place, place.base, int(size), state))
     except OSError as error:
         raise _unreachable(address, error) from error
 

@@ -13,15 +13,16 @@ import glob
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import IO, cast
 
 from cnnlens.data.archives import Archive, title_of
 from cnnlens.data.container import Container, Member, passed_over
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 
 MANY = 64  # archives of a set, beyond which none is kept open
 
@@ -29,11 +30,17 @@ _LABEL_KEYS = ("class_name", "label_name", "category", "label", "class", "cls", 
 _TEXTS = 0.5  # texts per image, of which more are captions and not classes
 _LONGEST = 200
 _WORKERS = 8
+# kinds of image that are photos and no masks, the usual ones first; and names of what networks see
+_PHOTOS = ("jpg", "jpeg", "jpe", "jfif", "webp", "avif", "heic", "heif", "jp2", "j2k")
+_INPUTS = ("image", "img", "input", "photo", "rgb")
+_NO_PHOTO = len(_PHOTOS) + 2
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 Found = tuple[Archive, Member]
 Sample = tuple[Archive, str, str, str]  # its key, its image's path, its label
+Parts = dict[str, str]  # of a sample: kind → path
+Labelled = tuple[list[Sample] | None, list[str]]  # and what is said of them
 
 
 def is_pattern(name: str) -> bool:
@@ -67,13 +74,16 @@ def _parts(inside: str) -> Iterable[str]:
 class Shards(Container):
     """Several archives as one, or one whose members are samples."""
 
-    def __init__(self, address: str, archives: Sequence[Archive]) -> None:
+    def __init__(
+        self, address: str, archives: Sequence[Archive], known: Labelled | None = None
+    ) -> None:
         super().__init__(address)
         self.archives = archives
         for one in archives:
             name = one.address.rpartition("/")[2]
             self.notes += [f"{name}: {n}" for n in one.notes] if len(archives) > 1 else one.notes
-        labelled = _labelled(archives)
+        labelled, notes = known or _labelled(archives)
+        self.notes += notes
         if labelled is None:
             self._take_files()
         else:
@@ -113,7 +123,7 @@ class Shards(Container):
             raise CnnlensError(
                 f"{archive.address} holds {path} twice under one name", "give each a key of its own"
             )
-        self.members[path] = Member(member.size, member.state, (archive, member), member.stored)
+        self.members[path] = replace(member, place=(archive, member))
 
     def open_member(self, member: Member) -> IO[bytes]:
         """Open a member of one of the archives."""
@@ -143,30 +153,45 @@ def _beside(path: str, of: str) -> str:
 
 def as_samples(archive: Archive) -> Container:
     """Return an archive as it is, or as the samples that it holds."""
-    return archive if _labelled([archive]) is None else Shards(archive.address, [archive])
+    known = _labelled([archive])
+    if known[0] is not None:
+        return Shards(archive.address, [archive], known)
+    archive.notes += known[1]
+    return archive
 
 
-def _labelled(archives: Sequence[Archive]) -> list[Sample] | None:
-    """List the samples that have an image; None where nothing says what class they are of."""
-    grouped = [(archive, _samples(archive.members)) for archive in archives]
+def _labelled(archives: Sequence[Archive]) -> Labelled:
+    """List the samples that have an image, None where nothing says what class they are of; and
+    what people should know of either.
+    """
+    pictured = [(archive, _pictured(_samples(archive.members))) for archive in archives]
+    folders = {key.rpartition("/")[0] for _, some in pictured for key, _, _ in some}
+    notes: list[str] = []
     for kind in ("cls", "json", "txt"):
-        if not any(kind in parts for _, samples in grouped for parts in samples.values()):
+        first = next(((a, p[kind]) for a, some in pictured for _, p, _ in some if kind in p), None)
+        if first is None:
+            continue
+        if kind == "json" and len(folders) > 1:  # which are classes, as in the unpacked folder
+            if _label(first[0].read(first[1]), kind):
+                notes = [
+                    "labels in .json beside images in several folders are not read, but in .cls"
+                ]
             continue
         read = partial(_of_kind, kind)
         with ThreadPoolExecutor(_WORKERS) as pool:
-            found = list(chain(*pool.map(read, *zip(*grouped, strict=True))))
+            found = list(chain(*pool.map(read, *zip(*pictured, strict=True))))
         labels = [label for _, _, _, label in found if label]
         flat = not any("/" in path for archive in archives for path in archive.members)
         if kind == "txt" and (not flat or len(set(labels)) > _TEXTS * len(labels)):
-            return None  # captions, or notes beside photos in folders
+            break  # captions, or notes beside photos in folders
         if labels:
-            return found
-    return None
+            return found, _several(images for _, some in pictured for _, _, images in some)
+    return None, notes
 
 
-def _samples(paths: Iterable[str]) -> dict[str, dict[str, str]]:
+def _samples(paths: Iterable[str]) -> dict[str, Parts]:
     """Group files by their key, all before the name's first dot: kind of part → path."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    found: dict[str, Parts] = defaultdict(dict)
     for path in paths:
         folder, slash, name = path.rpartition("/")
         stem, dot, kind = name.partition(".")
@@ -175,16 +200,50 @@ def _samples(paths: Iterable[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _of_kind(kind: str, archive: Archive, samples: dict[str, dict[str, str]]) -> list[Sample]:
-    """List the samples of an archive, with labels from their parts of a kind; "" for none."""
+def _pictured(samples: Mapping[str, Parts]) -> list[tuple[str, Parts, list[str]]]:
+    """List the samples that have an image, with their kinds of image, that of the photo first.
+
+    Of ``jpg`` and ``png`` the former: masks are never kept in formats that lose. ``mask.png`` is
+    no photo, ``input.png`` is one where nothing is plainer.
+    """
     from cnnlens.data.formats import endings
 
-    found: list[Sample] = []
+    found = []
     for key, parts in samples.items():
-        images = [path for part, path in sorted(parts.items()) if f".{part}" in endings()]
-        if images:
-            label = _label(archive.read(parts[kind]), kind) if kind in parts else ""
-            found.append((archive, key, images[0], label))
+        shown = [kind for kind in parts if f".{kind.rpartition('.')[2]}" in endings()]
+        shown.sort(key=lambda kind: (_likeness(kind), kind))
+        if shown and _likeness(shown[0]) < _NO_PHOTO:
+            found.append((key, parts, shown))
+    return found
+
+
+def _likeness(kind: str) -> int:
+    """Rank kinds of image, the likeliest photo first."""
+    name, dot, ending = kind.rpartition(".")
+    if dot:
+        return _NO_PHOTO - 1 if name in _INPUTS else _NO_PHOTO
+    return _PHOTOS.index(ending) if ending in _PHOTOS else len(_PHOTOS)
+
+
+def _several(images: Iterable[list[str]]) -> list[str]:
+    """Say which image is taken of samples that hold several."""
+    many = [kinds for kinds in images if len(kinds) > 1]
+    if not many:
+        return []
+    taken = sorted({kinds[0] for kinds in many})
+    left = sorted({kind for kinds in many for kind in kinds[1:]})
+    words = f"{counted(len(many), 'sample')} of several images, of which .{', .'.join(taken)} is"
+    return [f"{words} taken and .{', .'.join(left)} left aside"]
+
+
+def _of_kind(
+    kind: str, archive: Archive, pictured: list[tuple[str, Parts, list[str]]]
+) -> list[Sample]:
+    """List the samples of an archive, with labels from their parts of a kind; "" for none."""
+    found: list[Sample] = []
+    for key, parts, images in pictured:
+        label = _label(archive.read(parts[kind]), kind) if kind in parts else ""
+        found.append((archive, key, parts[images[0]], label))
     return found
 
 

@@ -177,22 +177,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(stale, ignore_errors=True)
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for an instant, so that two processes do not list over each other."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        yield
-        return
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
-
-
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all; what is no Unicode in a name as an escape."""
     with atomic(path) as temporary:

@@ -19,7 +19,6 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import (
-    alone_in,
     atomic,
     make_folder,
     read_json,
@@ -27,6 +26,7 @@ from cnnlens.files import (
     write_json,
     writing_error,
 )
+from cnnlens.files.locks import alone_in
 
 MADE_FROM = "made_from"  # of an entry: everything that it depends on
 

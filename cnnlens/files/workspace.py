@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json, writing_error
+from cnnlens.files.locks import lock_at, or_remove
 
 _FORMAT = 1
 _PATIENCE = 60.0  # seconds to wait for another process, which holds the file for an instant
@@ -75,11 +76,12 @@ def locked(folder: Path) -> Iterator[None]:
     import filelock
 
     try:
-        with filelock.FileLock(folder / ".workspace.lock", timeout=_PATIENCE):
+        with lock_at(folder / ".workspace.lock", _PATIENCE):
             yield
-    except filelock.Timeout:
+    except filelock.Timeout as error:
         raise CnnlensError(
-            f"{_path(folder)} is held by another process", "wait for it, or use another -w DIR"
+            f"{_path(folder)} is held by another process",
+            f"wait for it, or use another -w DIR{or_remove(error)}",
         ) from None
     except OSError as error:
         raise writing_error(_path(folder), error) from error

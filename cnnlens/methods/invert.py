@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.given import GivenImage, given_images
 from cnnlens.errors import CnnlensError, counted
-from cnnlens.files import alone_in
 from cnnlens.files.ledger import Item
+from cnnlens.files.locks import alone_in
 from cnnlens.methods.inversions import Job, pairs_of
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured

@@ -213,11 +213,22 @@ def _earlier(
     for layer in layers:
         path = study.folder(Units.name, layer) / SUMMARY
         earlier = read_object(path, ("settings", "data")) if path.exists() else {}
-        if earlier and earlier["data"]["name"] != images.name:
+        if earlier and not _is_of(earlier, study, images):
+            whose, mine = str(earlier["data"]["name"]), images.name
+            if whose == mine:
+                whose, mine = f"other images called {whose}", f"those in {images.root}"
             study.voice.note(
-                f"{layer.name}: its units stay those of {earlier['data']['name']} "
-                f"(`cnnlens units` measures them on {images.name})"
+                f"{layer.name}: its units stay those of {whose} "
+                f"(`cnnlens units` measures them on {mine})"
             )
             continue
         groups.setdefault(UnitsSettings(**earlier.get("settings", {})), []).append(layer.name)
     return groups
+
+
+def _is_of(earlier: Mapping[str, Any], study: Study, images: ImageSet) -> bool:
+    """Whether earlier results are of these images, or of what was in their folder before."""
+    made_from = earlier.get("made_from")
+    if isinstance(made_from, dict) and made_from.get("data") == images.fingerprint:
+        return True
+    return earlier["data"]["name"] == images.name and not study.workspace.has_namesake(images)

@@ -249,6 +249,11 @@ class Workspace:
         """Find what is known of a data set."""
         return next((e for e in self.document["data"] if is_entry_of(e, images)), {})
 
+    def has_namesake(self, images: ImageSet) -> bool:
+        """Whether other data of the same name have been used here."""
+        mine, alike = self._entry(images), re.compile(rf"{re.escape(images.name)}(-\d+)?")
+        return any(e is not mine and alike.fullmatch(e["name"]) for e in self.document["data"])
+
     def knows_data(self, images: ImageSet) -> bool:
         """Whether `images` have been used here."""
         return bool(self._entry(images))

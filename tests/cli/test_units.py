@@ -198,6 +198,38 @@ def test_extract_leaves_units_that_open(place: Path, tmp_path: Path) -> None:
     assert read_units(tmp_path / "w" / "units" / "3").summary["settings"]["top"] == 2
 
 
+def test_extract_leaves_units_of_other_images_in_a_folder_of_the_same_name(
+    place: Path, tmp_path: Path
+) -> None:
+    first, second = (tmp_path / side / "photos" for side in "ab")
+    shutil.copytree(place / "photos" / "b", first)
+    shutil.copytree(place / "photos" / "a", second)
+    at = ["-l", "3", "-w", tmp_path / "w", *SIZE]
+    units = cnnlens("units", f"{place / 'nets.py'}:rgb", "-d", first, *at)
+    assert units.code == 0, units.err
+    before = files(tmp_path / "w" / "units")
+    other = cnnlens("extract", "-d", second, *at)
+    assert other.code == 0, other.err
+    assert "its units stay those of other images called photos (`cnnlens units`" in other.err
+    assert f"those in {second})" in other.err and files(tmp_path / "w" / "units") == before
+    first.rename(tmp_path / "a" / "renamed")  # the same images by another name
+    same = cnnlens("extract", "-d", tmp_path / "a" / "renamed", *at, "--force")
+    assert same.code == 0 and "units stay" not in same.err, same.err
+
+
+def test_extract_measures_units_anew_where_their_folder_has_changed(
+    place: Path, tmp_path: Path
+) -> None:
+    photos = Path(shutil.copytree(place / "photos" / "b", tmp_path / "photos"))
+    at = ["-d", photos, "-l", "3", "-w", tmp_path / "w", *SIZE]
+    assert cnnlens("extract", f"{place / 'nets.py'}:rgb", *at).code == 0
+    before = files(tmp_path / "w" / "units")
+    shutil.copy(place / "photos" / "a" / "cat.png", photos / "new.png")
+    again = cnnlens("extract", *at, "--force")
+    assert again.code == 0 and "units stay" not in again.err, again.err
+    assert files(tmp_path / "w" / "units") != before
+
+
 def test_a_second_run_does_nothing_and_equal_runs_give_equal_bytes(
     space: Path, place: Path, tmp_path: Path
 ) -> None:

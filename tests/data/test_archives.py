@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import pickle
 import shutil
 import struct
@@ -12,11 +13,13 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.data import seconds
 from cnnlens.data.animals import make_animals
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
@@ -388,3 +391,58 @@ def test_an_import_wants_a_folder(tmp_path: Path) -> None:
     for kind in ("coco", "voc", "ade20k", "masks"):
         with pytest.raises(UsageError, match="is an archive, not a folder"):
             import_data(kind, archive, tmp_path / "out")
+
+
+# ---- times that tell nothing
+
+
+def packed_at(path: Path, pixels: dict[str, int], times: dict[str, float], written: int) -> Path:
+    """Pack images of equal size, with the members' times, in a tar that was written then."""
+    with tarfile.open(path, "w") as archive:
+        for name, value in pixels.items():
+            buffer = io.BytesIO()
+            Image.new("L", (4, 4), value).save(buffer, "BMP")
+            entry(archive, name, buffer.getvalue(), mtime=times.get(name, 0))
+    os.utime(path, (written, written))
+    return path
+
+
+@pytest.mark.parametrize("times", [{}, {"a.bmp": 1700000000, "b.bmp": 1700000000}, {"a.bmp": 7.5}])
+def test_other_content_shows_where_times_do_not_tell(
+    tmp_path: Path, times: dict[str, float]
+) -> None:
+    tar = tmp_path / "set.tar"
+    marks = []
+    for written, value in ((1000, 2), (1001, 3)):
+        packed_at(tar, {"a.bmp": 1, "b.bmp": value}, times, written)
+        marks.append([open_data(one).fingerprint for one in (tar, tmp_path / "s*.tar")])
+    assert marks[0][0] != marks[1][0] and marks[0][1] != marks[1][1]
+    copied = Path(shutil.copy2(tar, tmp_path / "copy.tar"))
+    os.utime(copied, ns=(0, 1001 * 10**9 + 5))  # a disk of finer times
+    assert open_data(copied).fingerprint == marks[1][0]
+
+
+def test_a_tar_whose_times_tell_may_be_copied_without_its_own(tmp_path: Path) -> None:
+    times = {"a.bmp": 1700000000.0, "b.bmp": 1700000001.0}
+    tar = packed_at(tmp_path / "set.tar", {"a.bmp": 1, "b.bmp": 2}, times, 1000)
+    before = open_data(tar).fingerprint
+    os.utime(tar, (2000, 2000))
+    assert open_data(tar).fingerprint == before
+
+
+def test_a_tar_packed_again_in_the_second_in_which_it_was_looked_at_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.25
+
+    def sleep(some: float) -> None:
+        nonlocal now
+        now += some
+
+    monkeypatch.setattr(seconds, "AWAITS", True)
+    monkeypatch.setattr(seconds, "time", SimpleNamespace(time=lambda: now, sleep=sleep))
+    tar = tmp_path / "set.tar"
+    marks = [
+        open_data(packed_at(tar, {"a.bmp": value}, {}, int(now))).fingerprint for value in (1, 2)
+    ]
+    assert marks[0] != marks[1]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from cnnlens.data import paths
+from cnnlens.data import seconds
 from cnnlens.data.dataset import open_folder
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -128,8 +128,8 @@ def test_an_image_written_again_after_it_was_looked_at_is_another(
         Image.new("RGB", (4, 4), colour).save(tmp_path / "a.bmp")
         os.utime(tmp_path / "a.bmp", ns=(0, int(now * 1e9)))
 
-    monkeypatch.setattr(paths, "AWAITS", True)
-    monkeypatch.setattr(paths, "time", SimpleNamespace(time=lambda: now, sleep=sleep))
+    monkeypatch.setattr(seconds, "AWAITS", True)
+    monkeypatch.setattr(seconds, "time", SimpleNamespace(time=lambda: now, sleep=sleep))
     write("red")
     before = open_folder(tmp_path).fingerprint
     write("blue")

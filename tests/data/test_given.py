@@ -24,7 +24,7 @@ from cnnlens.files.ledger import Item, Ledger, names_in_use, without_places
 from cnnlens.model.preprocess import Preprocess
 from tests.cli.photos import write_photos
 
-from .packed import PACKS, Pack, wrapped, zipped
+from .packed import PACKS, Pack, tarred, wrapped, zipped
 
 
 def draw(path: Path, colour: int = 0) -> Path:
@@ -160,6 +160,19 @@ def test_a_changed_member_has_another_mark(tmp_path: Path) -> None:
     (after,) = given_images([archive / "cat.png"])
     assert after.mark != mark and after.place == before.place
     assert after.pixels(Preprocess((8, 8)))[0, 0, 0] == 90
+
+
+def test_images_of_equal_size_and_time_in_a_tar_are_told_apart_and_known_unpacked(
+    tmp_path: Path,
+) -> None:
+    for name, colour in (("a", 1), ("b", 2)):
+        path = draw(tmp_path / "photos" / name / "1.bmp", colour)
+        os.utime(path, (1000, 1000))
+    archive = tarred(tmp_path / "photos", tmp_path / "packed")
+    mine, other = given_images([archive / "a" / "1.bmp", archive / "b" / "1.bmp"])
+    assert mine.state != other.state
+    plain = given_images([tmp_path / "photos" / "a", tmp_path / "photos" / "b"])
+    assert [image.state for image in plain] == [mine.state, other.state]
 
 
 def test_an_image_of_a_set_is_marked_by_its_state_and_seen_as_a_photo_is(tmp_path):

@@ -16,6 +16,7 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from PIL import Image
 
 from cnnlens.data import remote
 from cnnlens.data.batches import batches
@@ -105,6 +106,42 @@ def test_one_image_at_an_address_is_read_alone(
             given_images([Path(place) / "cat" / "9.png"])
     with pytest.raises(UsageError, match=r"1\.png is an image, not a folder"):
         open_data(f"{address}/cat/1.png")
+
+
+def test_images_of_one_size_and_tag_are_told_apart_by_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two of a web server that makes its ETags of time and size."""
+    for value in (1, 2):
+        Image.new("L", (4, 4), value).save(tmp_path / f"{value}.bmp")
+    address, info = put(tmp_path, "bucket"), MemoryFileSystem.info
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *a: {**info(*a), "ETag": '"5e8b-6a"'})
+    mine, other = given_images([Path(address) / "1.bmp", Path(address) / "2.bmp"])
+    plain = given_images([tmp_path / "1.bmp", tmp_path / "2.bmp"])
+    assert [mine.state, other.state] == [image.state for image in plain]
+    assert mine.state != other.state
+
+
+def test_a_tag_that_is_a_checksum_is_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (1, 2):
+        Image.new("L", (4, 4), value).save(tmp_path / f"{value}.bmp")
+    address, info = put(tmp_path, "bucket"), MemoryFileSystem.info
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *a: {**info(*a), "md5": "5e8b"})
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", None)  # nothing is read
+    mine, other = given_images([Path(address) / "1.bmp", Path(address) / "2.bmp"])
+    assert mine.state == other.state and mine.place != other.place
+
+
+@pytest.mark.parametrize(
+    "start, told", [("s3", True), ("https", False), ("simplecache::s3", False)]
+)
+def test_an_etag_is_a_checksum_where_the_store_makes_it_of_the_content(
+    start: str, told: bool
+) -> None:
+    found = remote._member(f"{start}://host/a.png", 3, {"ETag": '"5e8b"'}, "a.png")
+    assert (found.state, found.has_checksum) == ('3:"5e8b"', told)
 
 
 def test_splits_and_label_maps_lie_at_addresses_too(tmp_path: Path) -> None:

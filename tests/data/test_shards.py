@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnnlens.data.open import open_data
 from cnnlens.data.shards import MANY, expanded, is_pattern
 from cnnlens.errors import CnnlensError, UsageError
 
+from .packed import Pack, tarred, zipped
 from .test_archives import outcome, picture, same
 
 NAMES = [f"{kind}/{number:03d}.jpg" for kind in ("cat", "dog", "7") for number in range(5)]
@@ -98,6 +100,66 @@ def test_captions_and_notes_are_no_classes(tmp_path: Path) -> None:
     shard(tmp_path / "b.tar", [*beside, ("dog/1", {"jpg": read[0]})])
     found = open_data(tmp_path / "b.tar")
     assert set(found.image_categories or ()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_json_beside_images_in_class_folders_is_as_in_the_folder(
+    tmp_path: Path, pack: Pack
+) -> None:
+    for name in (*NAMES, "cat/in/9.jpg"):
+        picture(tmp_path / "photos" / name, 1)
+        (tmp_path / "photos" / name).with_suffix(".json").write_text('{"category": "photo"}')
+    truth, found = (
+        open_data(tmp_path / "photos"),
+        open_data(pack(tmp_path / "photos", tmp_path / "p")),
+    )
+    assert set(truth.image_categories or ()) == {"cat", "dog", "7"}
+    *rest, said = found.notes
+    same(replace(found, notes=tuple(rest)), truth)
+    assert "labels in .json beside images in several folders are not read" in said
+    for file in (tmp_path / "photos").rglob("*.json"):
+        file.write_text('{"taken": 2019}')  # which nobody would have read
+    same(open_data(pack(tmp_path / "photos", tmp_path / "p")), open_data(tmp_path / "photos"))
+
+
+def test_json_labels_what_is_in_one_folder(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    found = open_data(write(tmp_path, tmp_path / "photos", "json", keys="all/{stem}"))
+    assert found.image_categories == truth.image_categories and not found.notes
+
+
+@pytest.mark.parametrize(
+    "kinds, taken",
+    [
+        (("png", "webp"), "webp"),
+        (("bmp", "jpeg", "webp"), "jpeg"),
+        (("gif", "png"), "gif"),
+        (("seg.jpg", "png"), "png"),
+        (("input.png", "mask.png"), "input.png"),
+        (("mask.png",), None),
+    ],
+)
+def test_of_several_images_of_a_sample_the_photo_is_taken_and_said(
+    tmp_path: Path, kinds: tuple[str, ...], taken: str | None
+) -> None:
+    content = {}
+    for value, kind in enumerate(kinds):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8), value * 60).save(
+            buffer, kind.rpartition(".")[2].replace("jpg", "jpeg")
+        )
+        content[kind] = buffer.getvalue()
+    samples = [(f"{number}", {**content, "cls": b"cat"}) for number in range(3)]
+    shard(tmp_path / "a.tar", samples)
+    found = open_data(tmp_path / "a.tar")
+    if taken is None:
+        assert found.kind == "images"
+        return
+    assert found.paths == tuple(f"cat/{n}.{taken.rpartition('.')[2]}" for n in range(3))
+    assert np.allclose(found.load(0), kinds.index(taken) * 60, atol=2)
+    left = ", .".join(sorted({*kinds} - {taken}))
+    (note,) = found.notes
+    assert note == f"3 samples of several images, of which .{taken} is taken and .{left} left aside"
 
 
 def test_what_a_sample_lacks_is_counted(tmp_path: Path) -> None:
