@@ -121,7 +121,8 @@ def main() -> None:
         warnings.filterwarnings("ignore", module=rf"({'|'.join(_WARNERS)})(\.|$)")
         warnings.filterwarnings("ignore", message=r".*Triggered internally at")  # torch, from C++
     status = _run(arguments, debug)
-    leave()
+    with contextlib.suppress(*_INTERRUPTS):  # told to end while it ends
+        leave()
     _insist(0)
     sys.exit(status)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from cnnlens.cli import app
 from cnnlens.progress import Step
 from cnnlens.voice import Lines
 from tests import warm
@@ -257,3 +259,15 @@ def test_ctrl_c_while_loading_ends_quietly(tmp_path):
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     answer = process("--help", PYTHONPATH=path)
     assert (answer.code, answer.out, answer.err) == (130, "", "")
+
+
+def test_what_is_told_to_end_while_it_parts_from_others_ends_with_its_own_status(monkeypatch):
+    def told() -> None:
+        raise app.Terminated(signal.SIGTERM)
+
+    monkeypatch.setattr(app, "leave", told)
+    monkeypatch.setattr(app, "_listen", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["cnnlens", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 0
