@@ -77,12 +77,11 @@ class Outliers(Method):
         if self.own is not None:
             study.name_classes(self.own)
         self.known = self._known()
-        if self.known:
-            names = ", ".join(self.known[:6]) + (", …" if len(self.known) > 6 else "")
-            study.voice.note(
-                f"{names}: folders of {asked.data} that are called after classes of the network: "
-                "their images are no strangers to it; name others with -d DIR"
-            )
+        if self.known and self.strange:
+            from cnnlens.report.outlier_files import no_strangers
+
+            said = no_strangers(self.known, self.strange.name)
+            study.voice.note(f"{said}; name others with -d DIR")
         self.folder = study.folder("outliers")
 
     def _known(self) -> list[str]:

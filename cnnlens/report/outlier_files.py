@@ -13,7 +13,18 @@ from PIL import Image
 
 from cnnlens.cluster.outliers import Outliers
 from cnnlens.files import write_json
-from cnnlens.report.blocks import Facts, Figure, Note, Section, Shot, Table, number, percent
+from cnnlens.report.blocks import (
+    Facts,
+    Figure,
+    Note,
+    Section,
+    Shot,
+    Table,
+    Text,
+    number,
+    percent,
+    sentence,
+)
 from cnnlens.report.confusion_files import gallery, heat, matrix
 from cnnlens.report.contents import read_object, reading
 from cnnlens.report.figures import new_figure, save_figure, save_image, short
@@ -200,7 +211,10 @@ def outliers(workspace: Path) -> Section | None:
         surest = [
             one for one in document.get("surest") or [] if (folder / one["picture"]).is_file()
         ]
+        known = document.get("known")
+        said = no_strangers(known, str(document.get("data"))) if known else ""
         parts = [
+            *([Text(sentence(said), "small")] if said else ()),
             Facts(list(_noise_facts(found.noise, found.regions)) if found.noise else []),
             *_matrix(document, surest, folder),
             *_surest(surest, folder),
@@ -210,6 +224,15 @@ def outliers(workspace: Path) -> Section | None:
         parts.append(Figure(drawn, caption))
     title, note = "What it takes strangers for", Note("outliers", {"layer": document["layer"]})
     return Section("outliers", title, note, parts, [file])
+
+
+def no_strangers(known: Sequence[str], data: str) -> str:
+    """Say which folders of some data are called after classes of the network."""
+    names = ", ".join(known[:6]) + (", …" if len(known) > 6 else "")
+    return (
+        f"{names}: folders of {data} that are called after classes of the network: their images "
+        "are no strangers to it"
+    )
 
 
 def _matrix(

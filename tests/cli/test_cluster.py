@@ -389,6 +389,19 @@ def test_strangers_and_noise_are_taken_for_what_the_network_says(
     assert again.json["categories"]["categories"] == 3  # strangers are not the default data
 
 
+def test_strangers_called_after_a_class_are_named_also_on_the_page(
+    done: Path, tmp_path: Path
+) -> None:
+    space = tmp_path / "ws"
+    shutil.copytree(done, space)
+    strange = write_classes(tmp_path / "strange", ["ant", "v"], seed=9)
+    answer = cnnlens("outliers", "-d", strange, "-w", space, "--noise", 5)
+    assert answer.code == 0, answer.err
+    said = "ant: folders of strange that are called after classes of the network"
+    assert said in answer.err and "v: " not in answer.err
+    assert said.replace("ant", "Ant") in (space / "report.html").read_text()
+
+
 def test_without_class_folders_regions_are_left_out_and_said_to_be(
     world: Path, tmp_path: Path
 ) -> None:
