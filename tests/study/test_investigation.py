@@ -268,6 +268,20 @@ def test_numbers_of_preprocessing_may_be_tensors():
     found = cnnlens.Preprocess(np.array([8, 8]), as_tensor, as_array)
     plain = cnnlens.Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3)
     assert found == plain and json.dumps(found.as_dict()) == json.dumps(plain.as_dict())
+    scaled = cnnlens.Preprocess(np.int64(8), resize=np.int64(9), scale=np.float32(255))
+    assert json.dumps(scaled.as_dict()) == json.dumps(
+        cnnlens.Preprocess(8, resize=9, scale=255.0).as_dict()
+    )
+
+
+def test_numbers_of_numpy_give_the_results_of_pythons_own(lens, photos):
+    image, steps = photos[0], np.arange(4)
+    made = lens.cam(image=image, method="gradcam", layer="conv1", top=steps[2], class_=steps[:2])
+    (drawn,) = made.folder.glob("*.png")
+    before = drawn.stat().st_mtime_ns
+    again = lens.cam(image=image, method="gradcam", layer="conv1", top=2, class_=[0, 1])
+    assert made.entries == again.entries and drawn.stat().st_mtime_ns == before  # nothing is redone
+    assert all("top=2" in command for command in lens.workspace.document["commands"])
 
 
 @pytest.mark.parametrize(
