@@ -1,8 +1,9 @@
 """Where on an image a class was seen: class activation maps, and Grad-CAM for any network.
 
 CAM weighs the last maps by the weights of a class, which needs a linear head on their average:
-``sum(map) / (H * W) + bias`` is the class's score. Grad-CAM weighs the maps of any layer by the
-mean of the score's gradient and keeps what is positive.
+``sum(map) / (H * W) + bias`` is the class's score, which is seen on noise before any image.
+Grad-CAM weighs the maps of any layer by the mean of the score's gradient and keeps what is
+positive.
 
     seen = ClassMaps(model, method="cam")
     found = seen(x, classes=[281])      # found.maps (N, 1, H, W)
@@ -17,6 +18,7 @@ R. R. Selvaraju et al.: Grad-CAM, ICCV 2017.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -27,7 +29,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cnnlens.attribution.beginning import beginning_at
 from cnnlens.attribution.found import Found
-from cnnlens.attribution.head import Head, OutputGraph, find_head, places
+from cnnlens.attribution.head import Head, find_head, places
+from cnnlens.attribution.output_graph import OutputGraph
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
 from cnnlens.model.ending import SIGMOID, probabilities, without_link
@@ -98,6 +101,7 @@ class ClassMaps:
         self.head = self._find_head(x) if method == "cam" else None
         if self.head is not None:
             self.layer, self.place = self._cam_place(passed, self.head, named)
+            self._check(self.head, x)
         else:
             self.layer, self.place = self._gradcam_place(passed, layers, x, named)
 
@@ -112,22 +116,34 @@ class ClassMaps:
     def _find_head(self, x: Tensor) -> Head:
         found = find_head(self._ends, self._model.net, x)
         if isinstance(found, str):
-            raise UsageError(
-                f"{self._model.arch} has no class activation maps: {found}",
-                "use --method gradcam, which any network allows",
-            )
+            raise self._without_maps(found)
         return found
+
+    def _without_maps(self, why: str) -> UsageError:
+        return UsageError(
+            f"{self._model.arch} has no class activation maps: {why}",
+            "use --method gradcam, which any network allows",
+        )
+
+    def _check(self, head: Head, x: Tensor) -> None:
+        """Hold the sums of class maps against the scores: what rearranges units or positions on
+        the way is not all told by shapes.
+        """
+        if (missed := head.misses(*self._read(x))) > head.rounding:
+            raise self._without_maps(
+                f"on noise their averages and the bias miss its class scores by {missed:.0%}"
+            )
 
     def _cam_place(self, passed: Trace, head: Head, named: Layer | None) -> tuple[str, Place]:
         name, place = next(places(passed, head.maps))
         if named is None:
-            return name, place
+            return name, replace(place, channels_last=head.channels_last)
         if _value(passed, named.place) != head.maps:
             raise UsageError(
                 f"the class weights of {self._model.arch} do not act on {named.name}",
                 f"they act on {name}; --method gradcam looks at any layer",
             )
-        return named.name, named.place
+        return named.name, replace(named.place, channels_last=head.channels_last)
 
     def _gradcam_place(
         self, passed: Trace, layers: Layers, x: Tensor, named: Layer | None

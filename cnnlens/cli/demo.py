@@ -15,7 +15,7 @@ from cnnlens.methods import carry_out, methods, write_page
 from cnnlens.methods.method import Method, build
 from cnnlens.model.device import one_thread
 from cnnlens.settings import RunSettings
-from cnnlens.settings.option import fields_of, option, out_input
+from cnnlens.settings.option import fields_of, option, out_input, take_values
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 
@@ -61,8 +61,7 @@ class Tour:
     ahead: Beside | None = None  # who trains on animals already
 
     def __post_init__(self) -> None:
-        for known in fields_of(Tour):
-            known.check(getattr(self, known.attribute))
+        take_values(self)
         usual = _QUICK if self.quick else _WHOLE
         self.size = (self.images or usual[0], self.epochs or usual[1])
         self.data = self.out / "shapes"  # labelled

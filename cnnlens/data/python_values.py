@@ -26,7 +26,7 @@ from cnnlens.data.planes_file import ENDING, planes_bytes
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.errors import UsageError
 from cnnlens.files import atomic
-from cnnlens.settings.option import Field
+from cnnlens.settings.option import Field, plain
 
 if TYPE_CHECKING:
     from cnnlens.model.preprocess import Preprocess
@@ -71,7 +71,7 @@ class PythonValues:
             if not field.repeats and len(files) != 1:
                 raise UsageError(f"{field.keyword} is {len(files)} images", "give one")
             return files if field.repeats else files[0]
-        return tuple(map(str, several)) if field.repeats else value
+        return tuple(str(plain(one)) for one in several) if field.repeats else value
 
     def file(self, image: Any, number: int) -> Path:
         """Write an image, named by its place in a list and by what it shows; say where.
@@ -95,8 +95,10 @@ def _is_image(value: Any) -> bool:
 
 
 def _several(value: Any) -> list[Any]:
-    """Return what is given as a list: the images of a batch (N, C, H, W), too."""
-    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 4:
+    """Return what is given as a list: the images of a batch (N, C, H, W), the numbers of an array
+    (N,), too.
+    """
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) in (1, 4):
         return list(value)
     return [value]
 

@@ -80,7 +80,13 @@ class Cam(Pictured):
         self.study.say_heads(self.maps.notes)
         found = [find_class(text, model.classes, self.maps.count) for text in self.asked.classes]
         self.classes = found or None
+        self.of_images = self.images.images
         self.part = self.add(ledger, [self._item(image) for image in self.images.images])
+
+    def image_of(self, item: Item) -> GivenImage:
+        """Give the image whose maps a picture shows."""
+        image: GivenImage = item.subject
+        return image
 
     def _item(self, image: GivenImage) -> Item:
         made_from = self.study.key(

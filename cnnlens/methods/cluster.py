@@ -170,9 +170,14 @@ class Cluster(Method):
 
     def result(self) -> Any:
         """Return what is known of one layer, or of several by name."""
-        from cnnlens.report.cluster_files import read_clusters
+        from cnnlens.report.cluster_files import ClusterResult, read_clusters
 
-        found = {one.layer.name: read_clusters(one.ledger.folder) for one in self.found}
+        found = {
+            one.layer.name: read_clusters(one.ledger.folder)
+            if one.ledger.entries
+            else ClusterResult(one.layer.name, one.ledger.folder, {})  # of confusions alone
+            for one in self.found
+        }
         return self.of_layers(found)
 
 

@@ -266,7 +266,9 @@ class Explain(Method):
         """Return the pictures, and what is known of each."""
         from cnnlens.report.shown import PictureResults
 
-        return PictureResults(self.folder, list(self.summaries.values()))
+        images = enumerate(self.given.images)
+        files = {place: f"{self.names[one]}.png" for place, one in images if one in self.names}
+        return PictureResults(self.folder, list(self.summaries.values()), files)
 
 
 def _content(file: Path) -> str:

@@ -82,6 +82,7 @@ class Fool(Pictured):
         ledger = study.ledger("fool")
         wanted = bool(asked.image) or not asked.noise
         self.images = study.given(asked.image, [ledger]) if wanted else GivenImages([])
+        self.of_images = self.images.images
         from cnnlens.model.classes import find_class
         from cnnlens.synthesize.answers import Answers
 
@@ -96,6 +97,11 @@ class Fool(Pictured):
         self.part = self.add(ledger, [self._item(job) for job in jobs])
         if study.model.has_random_weights:
             study.voice.note("the weights are random: what fools them says little of any network")
+
+    def image_of(self, item: Item) -> GivenImage | None:
+        """Give the image that was changed; None of noise."""
+        job: Job = item.subject
+        return job.image
 
     @cached_property
     def _link(self) -> dict[str, Any]:

@@ -73,11 +73,16 @@ class Invert(Pictured):
             study.images(self.asked.data)
         ledgers = [study.ledger("invert", layer) for layer in layers]
         self.images = study.given(self.asked.image, ledgers)
-        self.changed = False
+        self.of_images, self.changed = self.images.images, False
         kinds, how = dict.fromkeys(("none", self.settings.perturb)), self.settings.method
         for layer, ledger in zip(layers, ledgers, strict=True):
             jobs = [Job(layer, ledger, one, how, k) for one in self.images.images for k in kinds]
             self.add(ledger, [self._item(job) for job in jobs], layer)
+
+    def image_of(self, item: Item) -> GivenImage:
+        """Give the image that was inverted."""
+        job: Job = item.subject
+        return job.image
 
     def _training(self) -> UpconvSettings:
         """Settings of a training, which the search has none of."""

@@ -25,6 +25,7 @@ from cnnlens.settings.option import (
     fields_of,
     layers_input,
     store_option,
+    take_values,
     values_of,
 )
 from cnnlens.settings.run import DataSettings, RunSettings, Settings, build_all, fields_of_all
@@ -44,8 +45,7 @@ class Inputs:
     """What a method asks for beside its settings; what its options say of values is checked."""
 
     def __post_init__(self) -> None:
-        for field in fields_of(type(self)):
-            field.check(getattr(self, field.attribute))
+        take_values(self)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Method, Results
 
 if TYPE_CHECKING:
+    from cnnlens.data.given import GivenImage
     from cnnlens.model.layers import Layer
     from cnnlens.report.shown import PictureResults
     from cnnlens.study.session import Study
@@ -69,11 +70,14 @@ class Pictured(Method):
         What `add` makes.
     parts : list of Part
         In the order asked.
+    of_images : sequence of GivenImage
+        Where pictures are of images: those, in the order given.
     """
 
     noun: ClassVar[str] = "picture"
     columns: ClassVar[tuple[str, ...]] = ()
     part_type: ClassVar[type[Part]] = Part
+    of_images: Sequence[GivenImage] = ()
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
@@ -90,6 +94,10 @@ class Pictured(Method):
         part = self.part_type(name or self.name, ledger, list(items), todo, layer)
         self.parts.append(part)
         return part
+
+    def image_of(self, item: Item) -> GivenImage | None:
+        """Which of `of_images` an item's picture is of; None for none."""
+        return None
 
     def to_make(self) -> str:
         """Say how much is to be made: "3 pictures of conv1, 1 picture of conv2", or nothing."""
@@ -125,5 +133,18 @@ class Pictured(Method):
         """Return the pictures that were asked for; of several layers, by layer."""
         from cnnlens.report.shown import PictureResults
 
-        found = {part.name: PictureResults(part.ledger.folder, part.entries) for part in self.parts}
+        found = {
+            part.name: PictureResults(part.ledger.folder, part.entries, self._by_place(part))
+            for part in self.parts
+        }
         return next(iter(found.values())) if len(found) == 1 else found
+
+    def _by_place(self, part: Part) -> dict[int, str]:
+        """Files of a part's pictures by the places of the images that they are of."""
+        places = {image: place for place, image in enumerate(self.of_images)}
+        found: dict[int, str] = {}
+        for item in part.items:
+            image = self.image_of(item)
+            if image in places and item.name in part.ledger.entries:
+                found.setdefault(places[image], item.name)
+        return found

@@ -90,12 +90,17 @@ class Style(Pictured):
         if located(asked.content).is_dir():
             raise UsageError(f"{asked.content} is a folder", "name one image with --content")
         (self.content,) = study.given([asked.content]).images
-        styles = study.given(asked.style).images
+        self.of_images = study.given(asked.style).images
         self._choose_layers()
         self.ledger = study.ledger("style")
-        self.part = self.add(self.ledger, [self._item(image) for image in styles])
+        self.part = self.add(self.ledger, [self._item(image) for image in self.of_images])
         if any("random weights" in note for note in study.model.notes):
             study.voice.note("the weights are random: the picture says little of any style")
+
+    def image_of(self, item: Item) -> GivenImage:
+        """Give the image in whose style a picture is."""
+        image: GivenImage = item.subject
+        return image
 
     def _choose_layers(self) -> None:
         from cnnlens.synthesize.style import content_and_style_layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnnlens.model.architectures import layer_outputs
 from cnnlens.model.matching import plain
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import Features, main_output
+from cnnlens.model.refused import explained
 from cnnlens.model.trace import as_input
 
 
@@ -134,11 +136,18 @@ def gives_scores(model: Model) -> bool:
 
 
 def count_scores(model: Model) -> int:
-    """How many class scores the network answers with, 0 for none; it is run once, on black."""
+    """How many class scores the network answers with, 0 for none; it is run once, on black.
+
+    Raises
+    ------
+    CnnlensError
+        When it does not run.
+    """
     if model.headless:
         return 0
+    output, count = _answer(model)
     try:
-        return scores_on_black(model).shape[1]
+        return class_scores(output, count, model.head).shape[1]
     except UsageError:
         raise
     except CnnlensError:
@@ -151,11 +160,16 @@ def scores_on_black(model: Model) -> Tensor:
     return class_scores(output, count, model.head)
 
 
-def _answer(model: Model) -> tuple[Any, int]:
-    """What the network returns for black images, and how many these were."""
+def _answer(model: Model, explains: bool = True) -> tuple[Any, int]:
+    """What the network returns for black images, and how many these were.
+
+    Why it does not run takes passes on other sizes: not for who does not ask.
+    """
     black = torch.zeros(model.batch or 1, model.preprocess.channels, *model.preprocess.size)
     with torch.no_grad(), model.in_use(), model.autocast():
-        return model.net(as_input(model.net, black.to(model.device))), len(black)
+        x = as_input(model.net, black.to(model.device))
+        with explained(model.net, x) if explains else nullcontext():
+            return model.net(x), len(x)
 
 
 def misfit(model: Model, names: int) -> int | None:
@@ -173,7 +187,7 @@ def misfit(model: Model, names: int) -> int | None:
 
 def _count_answers(model: Model) -> int | None:
     try:
-        output, count = _answer(model)
+        output, count = _answer(model, explains=False)
     except Exception:  # whatever its layers raise: whoever runs it says so
         return None
     found = main_output(output, count, model.head)

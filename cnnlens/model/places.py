@@ -28,7 +28,7 @@ class Places:
     @classmethod
     def at(cls, shape: Shape, rows: int, columns: int) -> Places:
         """Those of a value that has them as two of its dimensions."""
-        behind = _behind(shape)
+        behind = elements_behind(shape)
         return cls(behind[rows], behind[columns], shape[rows], shape[columns])
 
     @property
@@ -58,7 +58,7 @@ class Places:
         self, before: Shape, after: Shape, where: Callable[[int], int | None]
     ) -> Places | None:
         """Follow dimensions to `where` they are afterwards; None where places do not stay whole."""
-        found, behind = [], (_behind(before), _behind(after))
+        found, behind = [], (elements_behind(before), elements_behind(after))
         for dim, stride in zip(self.dims(before), (self.rows, self.columns), strict=True):
             at = None if dim is None else where(dim)
             if dim is None or at is None or not 0 <= at < len(after) or after[at] != before[dim]:
@@ -68,7 +68,7 @@ class Places:
         return Places(rows, columns, self.height, self.width)
 
 
-def _behind(shape: Shape) -> list[int]:
+def elements_behind(shape: Shape) -> list[int]:
     """How many elements lie between neighbours along each dimension."""
     return [*accumulate(reversed(shape[1:]), mul, initial=1)][::-1] if shape else []
 
@@ -77,7 +77,7 @@ def _dim(shape: Shape, stride: int, extent: int) -> int | None:
     """Which dimension holds an axis, alone or together with others."""
     if 0 in shape:
         return None
-    every = list(enumerate(zip(_behind(shape), shape, strict=True)))
+    every = list(enumerate(zip(elements_behind(shape), shape, strict=True)))
     alone = [dim for dim, found in every if found == (stride, extent)]
     if alone:
         return alone[-1]
@@ -146,7 +146,7 @@ def carried_by(op: Op, places: Places, before: Shape, after: Shape) -> Places | 
     if op.name in VIEWING:
         return places
     if op.name in ("permute", "transpose", "t"):
-        return places.carried(before, after, _order(op, count).index)
+        return places.carried(before, after, order_before(op, count).index)
     if op.name in ("expand", "repeat"):
         more = len(after) - count
         return places.carried(before, after, lambda dim: dim + more)
@@ -163,19 +163,19 @@ def carried_by(op: Op, places: Places, before: Shape, after: Shape) -> Places | 
         plain = len(chosen) == 1 and all(i is None or i.dim() == 1 for i in a[1])
         return _untouched(places, before, after, chosen) if plain else None
     if op.name in ALONG:
-        return _untouched(places, before, after, _named(op, ALONG[op.name], count))
+        return _untouched(places, before, after, named_dims(op, ALONG[op.name], count))
     if op.name in REDUCED:
-        return _reduced(places, before, after, _named(op, REDUCED[op.name], count))
+        return _reduced(places, before, after, named_dims(op, REDUCED[op.name], count))
     return None
 
 
 def to_one(op: Op, places: Places, before: Shape) -> bool:
     """Whether an operation reduces all places to one, in whatever dimensions they stand."""
     at = REDUCED.get(op.name)
-    return at is not None and {*places.dims(before)} <= _named(op, at, len(before))
+    return at is not None and {*places.dims(before)} <= named_dims(op, at, len(before))
 
 
-def _order(op: Op, count: int) -> list[int]:
+def order_before(op: Op, count: int) -> list[int]:
     """Which dimension each one was before."""
     a, order = op.arguments, [*range(count)]
     if op.name == "permute":
@@ -185,7 +185,7 @@ def _order(op: Op, count: int) -> list[int]:
     return order
 
 
-def _named(op: Op, at: int, count: int) -> set[int]:
+def named_dims(op: Op, at: int, count: int) -> set[int]:
     """The dimensions that an operation names; none where it means all."""
     a = op.arguments
     missing = 0 if op.name in ("cat", "split", "split_with_sizes") else None

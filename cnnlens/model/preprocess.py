@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.option import plain
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +61,13 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         """Take one side for both, and lists, arrays and tensors for tuples."""
-        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        size: Any = plain(self.size)
+        size = (size, size) if isinstance(size, int) else size
         object.__setattr__(self, "size", _numbers("size", size, int))
         for name in ("mean", "std"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name), float))
+        for name in ("resize", "scale"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if len(self.size) != 2 or len(self.mean) != len(self.std):
             raise ValueError(
                 f"size {self.size}, {len(self.mean)} means, {len(self.std)} deviations"
@@ -245,7 +249,7 @@ class Preprocess:
 def _numbers(name: str, values: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:
     """Return numbers as Python has them, which JSON can write."""
     try:
-        numbers = [v.item() if hasattr(v, "item") else v for v in values]
+        numbers = [plain(v) for v in values]
     except TypeError:
         what = "height and width" if kind is int else "one number per channel"
         raise ValueError(f"{name}={values!r}: {what} are needed, ({values!r}, …)") from None

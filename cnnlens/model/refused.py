@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +40,23 @@ def check_dimensions(path: str, module: nn.Module, args: Any) -> None:
     """
     if isinstance(module, nn.Conv3d) and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
         raise _of_other_dimensions(path, module)
+
+
+@contextmanager
+def explained(net: nn.Module, x: Tensor) -> Iterator[None]:
+    """Say why a network that is run on `x` (N, C, H, W) in this block does not take it.
+
+    Raises
+    ------
+    CnnlensError
+        In the place of whatever its own code raises.
+    """
+    try:
+        yield
+    except CnnlensError:
+        raise
+    except Exception as error:
+        raise why_it_fails(net, x, error) from error
 
 
 def why_it_fails(net: nn.Module, x: Tensor, error: Exception) -> CnnlensError:

@@ -23,6 +23,7 @@ from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, named_tensors
+from cnnlens.model.refused import explained
 from cnnlens.model.trace import as_input, hooked
 
 INNER = "inner"
@@ -168,10 +169,11 @@ def head_of(model: Model) -> tuple[str, int]:
         for path, module in model.net.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
     ]
-    with hooked(hooks), torch.no_grad():
-        logits = model.net(as_input(model.net, model.example()))
+    x = as_input(model.net, model.example())
+    with explained(model.net, x), hooked(hooks), torch.no_grad():
+        logits = model.net(x)
     shapes = {name: tuple(one.shape) for name, one in named_tensors(logits).items()}
-    choose(shapes, len(model.example()), model.head)  # an output that is not there is named
+    choose(shapes, len(x), model.head)  # an output that is not there is named
     if len(shapes) > 1:
         raise UsageError(
             f"{model.spec} returns several outputs ({', '.join(shapes)}), and one is trained",

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cnnlens.errors import CnnlensError
 from cnnlens.model.dispatch import DispatchMode
 from cnnlens.model.outputs import named_tensors
 from cnnlens.model.positions import Grid
-from cnnlens.model.refused import check_dimensions, check_initialized, why_it_fails
+from cnnlens.model.refused import check_dimensions, check_initialized, explained
 
 Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
 
@@ -177,13 +176,8 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
     recorder = _Recorder(net)
     x = as_input(net, x)
     source = recorder.number(x)
-    try:
-        with torch.no_grad(), recorder.listening(), recorder:
-            output = net(x)
-    except CnnlensError:
-        raise
-    except Exception as error:
-        raise why_it_fails(net, x, error) from error
+    with explained(net, x), torch.no_grad(), recorder.listening(), recorder:
+        output = net(x)
     named = named_tensors(output)
     return Trace(
         tuple(recorder.ops),

@@ -32,7 +32,7 @@ from cnnlens.report.dissect_files import labels
 from cnnlens.report.figures import as_drawn
 from cnnlens.report.figures.ablate import save_curves
 from cnnlens.report.label_files import read_layer_labels
-from cnnlens.report.shown import Fact, Shown, UnitResults
+from cnnlens.report.shown import Fact, Shown, UnitResults, spans
 from cnnlens.report.steer_files import steered
 
 _REDO = "redo `cnnlens ablate` with --force"
@@ -111,7 +111,11 @@ class AblationResult(UnitResults[Ablated]):
 
     def __getitem__(self, unit: int) -> Ablated:
         """Look a unit up by its number."""
-        return next(one for one in self.units if one.unit == unit)
+        for one in self.units:
+            if one.unit == unit:
+                return one
+        known = spans(sorted(one.unit for one in self.units if one.unit is not None))
+        raise KeyError(f"unit {unit!r} was not ablated; there are {known or 'none'}")
 
     @property
     def curves(self) -> list[dict[str, Any]]:

@@ -38,12 +38,14 @@ class ClusterResult(LayerResult):
     """What cluster found on one layer; ``found["cat"]`` is the tree of that category's filters.
 
     Trees are nested mappings: leaves, and nodes with "distance" and "children". The summary has
-    of "categories", "filters" and "embed" those that were made.
+    of "categories", "filters" and "embed" those that were made; what is of another is a
+    `CnnlensError`.
     """
 
     @cached_property
     def categories(self) -> dict[str, Any]:
         """The tree of categories."""
+        self._check_made("categories", "the tree of categories")
         return read_tree(self.folder / "categories.json")
 
     @property
@@ -59,6 +61,7 @@ class ClusterResult(LayerResult):
 
     @cached_property
     def _distances(self) -> list[dict[str, str]]:
+        self._check_made("categories", "the tree of categories")
         return read_csv(self.folder / "distances.csv", ("category",))
 
     def __getitem__(self, category: str) -> dict[str, Any]:
@@ -72,17 +75,30 @@ class ClusterResult(LayerResult):
     def _trees(self) -> list[dict[str, Any]]:
         return list(self.summary.get("filters", {}).get("categories", []))
 
+    def _check_made(self, part: str, what: str) -> None:
+        if part not in self.summary:
+            raise CnnlensError(
+                f"{what} of {self.name} was not made", f"`cnnlens cluster --only {part}` makes it"
+            )
+
     def layout(self, of: str = "layer", dimensions: int = 2) -> np.ndarray:
         """Read where the images lie, (N, 2) or (N, 3) float64; `of` the "layer" or the "pixels"."""
         if of not in ("layer", "pixels") or dimensions not in (2, 3):
             raise ValueError(f"a layout of layer or pixels in 2 or 3, not of {of} in {dimensions}")
+        self._check_made("embed", "the layout")
         file = self.folder / _TABLES[2 * (of == "pixels") + (dimensions == 3)]
         axes = "xyz"[:dimensions]
         with reading(file, REDO):
             return np.array([[float(row[a]) for a in axes] for row in read_csv(file, tuple(axes))])
 
     def table(self) -> list[dict[str, Any]]:
-        """Give a row per category: images, and the filters that decide first for it."""
+        """Give a row per category: images, and the filters that decide first for it, where trees of
+        filters were made.
+        """
+        if "filters" not in self.summary:
+            leaves = [node for node in walk(self.categories) if "children" not in node]
+            rows = [{"category": one["name"], "images": one["images"]} for one in leaves]
+            return sorted(rows, key=lambda row: row["category"])
         rows = []
         for one in self._trees:
             row = {key: one[key] for key in ("category", "images", "merges")}

@@ -19,6 +19,7 @@ from cnnlens.report.sheet import opened
 
 LIMIT = 1_000_000  # characters that a result puts into a notebook
 _LINE = 300  # characters that `print` of a result gives
+_NAMED = 12  # pictures, and spans of units, that an error names
 _COUNTED = ("units", "images", "concepts", "checkpoints")  # of a summary
 _STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
 
@@ -134,6 +135,9 @@ class UnitResults(LayerResult, Generic[U]):
     def __len__(self) -> int:
         return len(self.units)
 
+    def __iter__(self) -> Iterator[U]:
+        return iter(self.units)
+
     def __getitem__(self, unit: int) -> U:
         return self.units[unit]
 
@@ -146,6 +150,18 @@ class UnitResults(LayerResult, Generic[U]):
         return np.array([row.get(name) for row in self.table()], float)
 
 
+def spans(numbers: Iterable[int]) -> str:
+    """Write ascending numbers as addresses of units do, the first of many: ``0-3, 9``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    words = ["-".join(map(str, span)) for span in found[:_NAMED]]
+    return ", ".join([*words, *["…"] * (len(found) > _NAMED)])
+
+
 class PictureResults(Shown):
     """Pictures that a method made, with what is known of each.
 
@@ -155,10 +171,20 @@ class PictureResults(Shown):
         Where they lie.
     entries : sequence of mapping
         As the method's JSON lists them: ``file``; ``unit``, ``class``, ``image``, … where known.
+    of_images : mapping of int to str, optional
+        Files of pictures that are of images, by the image's place among those that were given: from
+        0, those of a folder one by one, one that was given twice once. Of several pictures of an
+        image it is the first.
     """
 
-    def __init__(self, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        entries: Sequence[Mapping[str, Any]],
+        of_images: Mapping[int, str] | None = None,
+    ) -> None:
         self.folder, self.entries = folder, list(entries)
+        self.of_images = dict(of_images or {})
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -167,13 +193,28 @@ class PictureResults(Shown):
         return (self._open(entry) for entry in self.entries)
 
     def __getitem__(self, name: int | str) -> Image.Image:
-        """Open the picture of a unit, or of a name: the file's, the class's, the image's."""
+        """Open a picture by its unit, its class's number, or its image's place among those given
+        (see `of_images`); or by a name: the file's, the class's, the image's.
+        """
         for entry in self.entries:
-            unit = isinstance(name, int) and entry.get("unit") == name and not entry.get("position")
-            if unit or (isinstance(name, str) and name in _names(entry)):
+            if name in (_names(entry) if isinstance(name, str) else self._numbers(entry)):
                 return self._open(entry)
-        known = ", ".join(str(Path(entry["file"]).stem) for entry in self.entries[:12])
-        raise KeyError(f"no picture of {name!r}; there are {known or 'none'}")
+        known = [self._called(entry) for entry in self.entries[:_NAMED]]
+        known += ["…"] * (len(self.entries) > _NAMED)
+        raise KeyError(f"no picture of {name!r}; there are {', '.join(known) or 'none'}")
+
+    def _numbers(self, entry: Mapping[str, Any]) -> list[int]:
+        """Numbers that a picture is found by."""
+        if self.of_images:
+            return [place for place, file in self.of_images.items() if file == entry["file"]]
+        number = entry.get("class_index") if entry.get("unit") is None else entry["unit"]
+        return [] if number is None or entry.get("position") else [number]
+
+    def _called(self, entry: Mapping[str, Any]) -> str:
+        """What a picture is called, for people: of images ``0 (dog)``."""
+        stem = Path(str(entry["file"])).stem
+        places = ", ".join(map(str, self._numbers(entry))) if self.of_images else ""
+        return f"{places} ({stem})" if places else stem
 
     def table(self) -> list[dict[str, Any]]:
         """Give what is known of each picture, but for lists and settings."""

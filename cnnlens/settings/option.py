@@ -137,19 +137,48 @@ class Field:
         usual = {int: "N", float: "X"}.get(self.type, "TEXT")
         return self.option.metavar or "|".join(self.option.choices) or usual
 
-    def check(self, value: Any) -> None:
-        """Raise UsageError where a value, or one of several, does not fit."""
-        for one in value if self.repeats and value is not None else [value]:
-            self._check_type(one)
-            self.option.check(self.flag, one)
+    def taken(self, value: Any) -> Any:
+        """Return a value, or several, as Python has them; raise UsageError where one does not fit.
 
-    def _check_type(self, value: Any) -> None:
+        What is taken is compared with what was taken before, and written as JSON.
+        """
+        if self.repeats and value is not None:
+            return tuple(map(self._taken, value))
+        return self._taken(value)
+
+    def _taken(self, value: Any) -> Any:
+        found = self._as_number(plain(value))
+        self.option.check(self.flag, found)
+        return found
+
+    def _as_number(self, value: Any) -> Any:
         """Numbers where numbers belong: Python, other than a shell, may give anything."""
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        fits = {int: whole, float: whole or isinstance(value, numbers.Real)}.get(self.type, True)
-        if value is not None and not fits:
-            kind = "whole number" if self.type is int else "number"
-            raise UsageError(f"{self.flag} {value!r} is no {kind}", self.option.hint)
+        if value is None or self.type not in (int, float):
+            return value
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            return int(value)
+        if self.type is float and isinstance(value, numbers.Real):
+            return float(value)
+        kind = "whole number" if self.type is int else "number"
+        raise UsageError(f"{self.flag} {value!r} is no {kind}", self.option.hint)
+
+
+def plain(value: Any) -> Any:
+    """Return a number of NumPy or PyTorch as Python has it; whatever else is given stays."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def take_values(declared: Any) -> None:
+    """Check the values of a new dataclass whose fields were declared by `option`.
+
+    Raises
+    ------
+    UsageError
+        For one that does not fit.
+    """
+    for field in fields_of(type(declared)):
+        found = field.taken(getattr(declared, field.attribute))
+        object.__setattr__(declared, field.attribute, found)  # also of a frozen one
 
 
 def fields_of(declared: type) -> list[Field]:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cnnlens.errors import UsageError
-from cnnlens.settings.option import Field, fields_of, option, seed_option, values_of
+from cnnlens.settings.option import (
+    Field,
+    fields_of,
+    option,
+    plain,
+    seed_option,
+    take_values,
+    values_of,
+)
 from cnnlens.settings.place import portable
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -39,8 +47,7 @@ class Settings:
     presets: ClassVar[Presets] = {}
 
     def __post_init__(self) -> None:
-        for field in fields_of(type(self)):
-            field.check(getattr(self, field.attribute))
+        take_values(self)
 
     @classmethod
     def of(cls, preset_name: str = "default", **given: Any) -> Self:
@@ -211,9 +218,11 @@ class ModelSettings(Settings):
 
 def _as_typed(name: str, value: Any) -> Any:
     """Write numbers as the command line does: ``0.5,0.5,0.5``, ``224x320``."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy, of PyTorch
     if isinstance(value, (list, tuple)):
-        return ("x" if name == "image_size" else ",").join(map(str, value))
-    return str(value) if isinstance(value, (int, Path)) and not isinstance(value, bool) else value
+        return ("x" if name == "image_size" else ",").join(str(plain(one)) for one in value)
+    written = isinstance(value, (int, float, Path)) and not isinstance(value, bool)
+    return str(value) if written else value
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.distributed import Share
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.files.workspace import as_call
-from cnnlens.settings.option import Field, check_keywords, fields_of, values_of
+from cnnlens.settings.option import Field, check_keywords, fields_of, plain, values_of
 from cnnlens.settings.run import ORDERS, DataSettings, ModelSettings, RunSettings
 from cnnlens.study.python_words import PythonVoice, python_errors
 from cnnlens.study.session import Study
@@ -254,6 +254,7 @@ class Investigation:
         from cnnlens.data.python_values import PythonValues
         from cnnlens.methods.method import build, carry_out
 
+        values = {name: plain(value) for name, value in values.items()}
         given = dict(values)
         force = bool(given.pop("force", False))
         known = _fields(method)
@@ -274,13 +275,13 @@ class Investigation:
                 reading.bounds,
                 lambda: None if method.names_models else study.model.preprocess,
             )
-            plain = {
+            typed = {
                 field.keyword: values_here.typed(field, given[field.keyword])
                 for field in known
                 if field.keyword in given
             }
-            plain["preset"] = given.get("preset")
-            asked, settings = build(method, plain)
+            typed["preset"] = given.get("preset")
+            asked, settings = build(method, typed)
             one = method(study, asked, settings, page=True)
             carry_out(one, as_call(method.name, values))
             if study.share.is_apart:

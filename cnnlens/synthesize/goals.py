@@ -137,10 +137,12 @@ def class_goals(model: Model, classes: Sequence[str], rivals: float = 0.0) -> li
     ------
     UsageError
         For a class that the network does not have.
+    CnnlensError
+        When the network does not take the input, or has no class scores.
     """
     if not classes:
         return []
-    count, at = len(scores(model)), score_place(model) or OUTPUT
+    at, count = score_place(model) or OUTPUT, len(scores(model))
     numbers = dict.fromkeys(find_class(text, model.classes, count) for text in classes)
     return [_class_goal(model, number, rivals, at) for number in numbers]
 

@@ -18,8 +18,9 @@ from cnnlens.model.classes import class_scores
 from cnnlens.model.hooks import read_and_run
 from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
+from cnnlens.model.refused import explained
 from cnnlens.model.streams import sent
-from cnnlens.model.trace import Place
+from cnnlens.model.trace import Place, as_input
 
 # the class scores that the network itself returns, beside the places inside it
 OUTPUT = Place(op_name="output")
@@ -294,10 +295,17 @@ def read_images(model: Model, places: Sequence[Place], x: Tensor) -> list[dict[P
 
 
 def scores(model: Model) -> Tensor:
-    """Class scores (K,) that the network returns of a grey image."""
+    """Class scores (K,) that the network returns of a grey image.
+
+    Raises
+    ------
+    CnnlensError
+        When it does not run, or gives none.
+    """
     size = (model.batch or 1, model.preprocess.channels, *model.preprocess.size)
-    with torch.no_grad():
-        (reading,) = read_images(model, [OUTPUT], torch.zeros(size, device=model.device))[:1]
+    x = as_input(model.net, torch.zeros(size, device=model.device))
+    with torch.no_grad(), explained(model.net, x):
+        (reading,) = read_images(model, [OUTPUT], x)[:1]
     return reading[OUTPUT]
 
 

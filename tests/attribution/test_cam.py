@@ -74,6 +74,37 @@ class Head(nn.Module):
     def _dict(self, x: Tensor) -> dict[str, Tensor]:
         return {"logits": self.linear(x.mean((2, 3)))}
 
+    def _last(self, x: Tensor) -> Tensor:
+        return self.linear(x.permute(0, 2, 3, 1).mean((1, 2)))
+
+    def _last_in_turn(self, x: Tensor) -> Tensor:
+        return self.linear(x.permute(0, 2, 3, 1).contiguous().mean(1).mean(1))
+
+    def _turned(self, x: Tensor) -> Tensor:
+        return self.linear(x.transpose(2, 3).mean((2, 3)))
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(2).transpose(1, 2).mean(1))
+
+    def _conv_before_last(self, x: Tensor) -> Tensor:
+        return self.as_conv(x).permute(0, 2, 3, 1).mean((1, 2))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        weight, bias = self.linear.weight.t() / 3, self.linear.bias / 2
+        return torch.addmm(bias, x.mean((2, 3)), weight, beta=2, alpha=3)
+
+    def _normed_last(self, x: Tensor) -> Tensor:
+        return self.linear(F.layer_norm(x.permute(0, 2, 3, 1), (6,)).mean((1, 2)))
+
+    def _shuffled(self, x: Tensor) -> Tensor:
+        return self.linear(x.mean((2, 3)).view(-1, 2, 3).transpose(1, 2).reshape(-1, 6))
+
+    def _shuffled_classes(self, x: Tensor) -> Tensor:
+        return self.hidden(x.mean((2, 3))).view(-1, 2, 3).transpose(1, 2).reshape(-1, 6)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.as_conv.weight, self.as_conv.bias, padding=9).mean((2, 3))
+
     def _hidden(self, x: Tensor) -> Tensor:
         return self.linear(F.relu(self.hidden(x.mean((2, 3)))))
 
@@ -91,14 +122,22 @@ class Head(nn.Module):
 
 
 LINEAR = ("mean", "means", "flat_mean", "pool", "window", "dict", "softmax", "sigmoid")
+LAID_OUT = ("last", "last_in_turn", "turned", "tokens", "scaled")  # linear heads, too
+CONVOLUTIONS = ("conv_after", "conv_before", "conv_before_last")
 
 
-@pytest.mark.parametrize("way", [*LINEAR, "no_bias", "conv_after", "conv_before"])
-def test_map_averaged_plus_bias_is_the_score_before_softmax(way: str) -> None:
-    net, x = filled(Head(way)), pictures(3)
-    seen = ClassMaps(model_of(net), "cam")
+@pytest.mark.parametrize(
+    ("way", "side"),
+    [
+        *((way, 64) for way in (*LINEAR, "no_bias", *CONVOLUTIONS, *LAID_OUT)),
+        *((way, 14) for way in LAID_OUT),  # as many rows and columns as units
+    ],
+)
+def test_map_averaged_plus_bias_is_the_score_before_softmax(way: str, side: int) -> None:
+    net, x = filled(Head(way)), pictures(3, (side, side))
+    seen = ClassMaps(model_of(net, side), "cam")
     found = seen(x, top=5)
-    head = net.linear if way in LINEAR else net.as_conv
+    head = net.as_conv if way in CONVOLUTIONS else net.linear
     with torch.no_grad():
         maps = F.relu(net.stem(x))
         weights = net.bare.weight if way == "no_bias" else head.weight.reshape(5, 6)
@@ -109,9 +148,23 @@ def test_map_averaged_plus_bias_is_the_score_before_softmax(way: str) -> None:
     assert torch.equal(found.classes, order)
     assert close(found.scores, scores.gather(1, order))
     assert close(found.maps, torch.stack([m[o] for m, o in zip(by_hand, order, strict=True)]))
-    assert close(found.maps.sum((2, 3)) / 31**2 + bias[order], found.scores)
+    assert close(found.maps.mean((2, 3)) + bias[order], found.scores)
     shares = scores.sigmoid() if way == "sigmoid" else scores.softmax(1)
     assert close(found.probabilities, shares.gather(1, order))
+
+
+def test_maps_that_keep_their_channels_last_are_read_so() -> None:
+    net, x = filled(Head("normed_last")), pictures(2, (14, 14))
+    found = ClassMaps(model_of(net, 14), "cam")(x, classes=[3])
+    with torch.no_grad():
+        maps = F.layer_norm(F.relu(net.stem(x)).permute(0, 2, 3, 1), (6,))  # (N, H, W, C)
+        assert close(found.scores[:, 0], net(x)[:, 3])
+        assert close(found.maps[:, 0], maps @ net.linear.weight[3])
+
+
+@pytest.mark.parametrize("way", ["mean", "conv_before", "conv_relu"])
+def test_rounding_of_half_precision_is_no_other_head(way: str) -> None:
+    assert ClassMaps(model_of(filled(Head(way)).bfloat16()), "cam").head is not None
 
 
 def test_a_rectifier_between_class_maps_and_their_average_is_left_out() -> None:
@@ -156,6 +209,9 @@ def test_real_networks_have_maps_that_add_up_to_their_scores(name: str, layer: s
         ("flatten", "its classifier reads every position of the maps"),
         ("max", "pooled by their maximum"),
         ("conv_wide", "is not 1×1"),
+        ("shuffled", "do not read one average of each unit"),
+        ("shuffled_classes", r"on noise their averages and the bias miss its class scores by \d+%"),
+        ("padded", r"on noise their averages and the bias miss its class scores by \d+%"),
         ("parts", "between the pooling and the class weights there is|not global"),
     ],
 )
@@ -206,7 +262,7 @@ def test_gradcam_before_an_in_place_rectifier_reads_the_maps_as_they_were() -> N
     assert close(found, wanted)
 
 
-@pytest.mark.parametrize("way", ["mean", "softmax", "conv_after", "dict"])
+@pytest.mark.parametrize("way", ["mean", "softmax", "conv_after", "dict", "last", "normed_last"])
 def test_gradcam_at_the_pooled_maps_is_the_positive_part_of_cam(way: str) -> None:
     model, x = model_of(filled(Head(way))), pictures(2)
     cam = ClassMaps(model, "cam")(x, classes=[4])

@@ -99,6 +99,9 @@ def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
     for row, cells in zip(rows, found.table(), strict=True):
         assert row["class"] == cells["class"]
         assert float(row["logit_change"]) == cells["logit_change"]
+    assert list(found) == found.units
+    with pytest.raises(KeyError, match="unit 7 was not ablated; there are 0-5"):
+        found[7]
     summary = json.loads((folder / "summary.json").read_text())
     keys = {"class", "k", "accuracy", "random_mean", "random_low", "random_high"}
     assert len(summary["curves"]) == 6 and keys <= set(summary["curves"][0])

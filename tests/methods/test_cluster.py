@@ -21,6 +21,7 @@ from cnnlens.cluster.tree import walk
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.given import GivenImage
 from cnnlens.data.open import open_data
+from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.methods.cluster import Cluster, ClusteredLayer
 from cnnlens.methods.explain import Explain
@@ -485,6 +486,20 @@ def test_categories_are_those_that_the_data_say_now(world: Path) -> None:
     assert leaves == {"my ant": 3, "my bee": 5, "my cat": 4}
 
 
+def test_parts_that_were_not_made_are_named_with_what_makes_them(world: Path) -> None:
+    shutil.rmtree(world / "ws" / "cluster")
+    bare = done(Cluster, world, only="confusion").result()
+    for ask in (lambda: bare.categories, lambda: bare.distances, bare.table):
+        with pytest.raises(CnnlensError, match="tree of categories of conv2 was not made") as error:
+            ask()
+        assert "--only categories" in error.value.hint
+    found = done(Cluster, world, only="categories", bootstrap=0).result()
+    assert found.table() == [{"category": name, "images": 4} for name in KINDS]
+    with pytest.raises(CnnlensError, match="layout of conv2 was not made") as error:
+        found.layout()
+    assert "--only embed" in error.value.hint
+
+
 def test_a_layer_s_trees_are_read_back(world: Path) -> None:
     found = method(Cluster, world, only="filters")
     carry_out(found)
@@ -505,7 +520,7 @@ def test_a_layer_s_trees_are_read_back(world: Path) -> None:
 
 def test_explanations_and_outliers_are_read_back(world: Path) -> None:
     pictures = done(Explain, world, image=(photo(world),)).result()
-    assert pictures["x"].size[0] > 400
+    assert pictures["x"].size[0] > 400 and pictures[0] == pictures["x"]
     assert pictures.table()[0]["category"] in KINDS
     result = done(Outliers, world, noise=2).result()
     assert result.table()[0]["source"] == "u"

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
         "unit,method,label,correlation,average_precision,iou,f1,chance,p_value"
     )
     found = read_exam(folder)
+    assert list(islice(found, len(found) + 1)) == found.units
     assert {one.method for one in found.units} == {"classes", "dissect", "formula"}
     summary = json.loads((folder / "summary.json").read_text())["methods"]
     for name, of in summary.items():

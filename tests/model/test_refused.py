@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.classes import count_scores, scores_on_black
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model, wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.surgery import head_of
 
 
 class Siamese(nn.Module):
@@ -42,6 +44,14 @@ def test_the_cause_is_named_and_not_the_size(cause):
     with pytest.raises(CnnlensError, match=cause) as caught:
         find_layers(model)
     assert "--image-size" not in caught.value.hint and "factory" in caught.value.hint
+
+
+@pytest.mark.parametrize("ask", [find_layers, count_scores, scores_on_black, head_of])
+def test_whoever_runs_it_first_says_which_size_it_takes(ask):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 32 * 32, 5))
+    with pytest.raises(CnnlensError, match="not run on a 3×64×64 input: mat1") as caught:
+        ask(wrap_module(net, Preprocess(size=(64, 64))))
+    assert "it does run on 32" in caught.value.hint
 
 
 def test_a_volume_of_one_channel_is_not_taken_for_an_image():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.dissect_files import detected, labels, read_dissection
-from cnnlens.report.shown import LIMIT, PictureResults, Shown
+from cnnlens.report.shown import LIMIT, PictureResults, Shown, spans
 from cnnlens.report.stability_files import read_stability
 
 from .fake_workspace import make_workspace
@@ -88,15 +88,33 @@ def test_pictures_are_found_by_unit_and_by_name(tmp_path):
         [
             {"file": "3@1,2.png", "unit": 3, "position": [1, 2], "trace": [1.0]},
             {"file": "3.png", "unit": 3},
-            {"file": "logit-cat.png", "unit": None, "class": "cat"},
+            {"file": "logit-cat.png", "unit": None, "class": "cat", "class_index": 8},
         ],
     )
-    assert found[3].getpixel((0, 0)) == (255, 0, 0)
+    assert found[3].getpixel((0, 0)) == found[np.int64(3)].getpixel((0, 0)) == (255, 0, 0)
+    assert found[8].getpixel((0, 0)) == (0, 0, 255)
     assert found["cat"].getpixel((0, 0)) == found["logit-cat"].getpixel((0, 0)) == (0, 0, 255)
     assert [picture.size for picture in found] == [(8, 8)] * 3 == [(8, 8)] * len(found)
     assert found.table()[0] == {"file": "3@1,2.png", "unit": 3}
     with pytest.raises(KeyError, match="no picture of 7; there are 3@1,2, 3, logit-cat"):
         found[7]
+
+
+def test_pictures_of_images_are_found_by_the_images_place(tmp_path):
+    entries = [{"file": f"{name}.png", "image": f"{name}.jpg"} for name in "abc"]
+    for entry, colour in zip(entries, ("red", "green", "blue"), strict=True):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / entry["file"])
+    # the second image could not be read; of the third there are two pictures
+    found = PictureResults(tmp_path, entries, {0: "a.png", 2: "b.png"})
+    assert found[0] == found["a"] != found[2] == found["b.jpg"]
+    with pytest.raises(KeyError, match=r"no picture of 1; there are 0 \(a\), 2 \(b\), c'"):
+        found[1]
+
+
+def test_spans_of_units_are_written_as_addresses():
+    assert spans([]) == "" and spans([4]) == "4"
+    assert spans([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+    assert spans(range(0, 100, 2)) == ", ".join(map(str, range(0, 24, 2))) + ", …"
 
 
 def test_tables_become_data_frames_where_pandas_is(found, monkeypatch):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
+import numpy as np
 import pytest
+import torch
 
 import cnnlens.settings
 from cnnlens.errors import UsageError
@@ -41,6 +45,26 @@ class Sample(Settings):
 def test_what_does_not_fit_is_named_by_its_flag(given, message):
     with pytest.raises(UsageError, match=message):
         Sample(**given)
+
+
+NUMBERS = [np.int64, np.uint8, np.array, torch.tensor]
+
+
+@pytest.mark.parametrize("whole", NUMBERS)
+@pytest.mark.parametrize("part", [np.float16, np.float64, np.longdouble, Fraction, torch.tensor])
+def test_numbers_of_other_libraries_are_taken_as_pythons_own(whole, part):
+    found = Sample(top=whole(4), share=part(0.25), switch=np.bool_(True), several=[whole(1)])
+    assert found == Sample(top=4, share=0.25, switch=True, several=(1,))
+    assert json.loads(json.dumps(found.as_dict()))["top"] == 4
+    assert (type(found.top), type(found.share), type(found.switch)) == (int, float, bool)
+
+
+@pytest.mark.parametrize("whole", NUMBERS)
+def test_numbers_of_other_libraries_are_held_against_the_bounds(whole):
+    with pytest.raises(UsageError, match="--top 0 is not at least 1"):
+        Sample(top=whole(0))
+    with pytest.raises(UsageError, match=r"--top 2\.0 is no whole number"):
+        Sample(top=np.float32(2))
 
 
 def test_the_way_out_is_said():
@@ -100,5 +124,9 @@ def test_values_of_python_are_written_as_typed():
     opening = ModelSettings.of_values(mean=(0.5, 0.25), image_size=(24, 32), allow_pickle=True)
     assert (opening.mean, opening.image_size) == ("0.5,0.25", "24x32")
     assert ModelSettings.of_values(mean=(0, 0, 0), std=[1, 1, 1]).as_arguments()["mean"] == (0,) * 3
+    arrays = {"mean": np.array([0.5, 0.25]), "std": torch.tensor([2.0]), "image_size": np.int64(32)}
+    found = ModelSettings.of_values(**arrays, allow_pickle=np.bool_(False))
+    assert found == ModelSettings(mean="0.5,0.25", std="2.0", image_size="32")
+    assert ModelSettings.of_values(mean=0.5).mean == "0.5"
     found = opening.as_arguments({"std": [1.0, 2.0], "mean": [9.0], "spec": "a"})
     assert (found["mean"], found["std"], found["allow_pickle"]) == ((0.5, 0.25), (1.0, 2.0), True)

@@ -231,6 +231,37 @@ def test_style_takes_pictures_in_memory(lens, photos):
     assert len(found) == 1
 
 
+OF_IMAGES = {
+    "cam": lambda lens, images: lens.cam(image=images, top=2),
+    "invert": lambda lens, images: lens.invert(
+        image=images, layer="conv1", steps=1, perturb="binarize"
+    ),
+    "fool": lambda lens, images: lens.fool(image=images, target=[0, 1], steps=2),
+    "style": lambda lens, images: lens.style(content=images[1], style=images[1:], steps=1),
+}
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_pictures_are_found_by_their_images_place_among_those_given(name, lens, photos, tmp_path):
+    """An image that cannot be read keeps its place; those of a folder have one each."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "damaged.png").write_text("no picture")
+    for photo, file in zip(photos, ("a.png", "b/c.png", "b/d.png"), strict=False):
+        Image.fromarray(photo).save(tmp_path / file)
+    files = [tmp_path / one for one in ("damaged.png", "a.png", "b")]
+    found = OF_IMAGES[name](lens, [*files[:2], photos[3], photos[3], files[2]])
+    first = 1 if name != "style" else 0  # of style, a picture that cannot be read is an error
+    key = "image" if first else "style"
+    shown = {entry["file"]: Path(entry[key]).name.partition("-")[0] for entry in found.entries}
+    assert [shown[found.of_images[first + place]] for place in range(5)] == [
+        *("a.png", f"000{first + 1}", f"000{first + 2}", "c.png", "d.png")
+    ]
+    for place, file in found.of_images.items():
+        assert found[place] == found[file]
+    with pytest.raises(KeyError, match=f"no picture of {5 * (1 - first)}; there are {first} "):
+        found[5 * (1 - first)]
+
+
 @pytest.mark.parametrize("classes", ["imagenet", ["a", "b"]])
 def test_wrong_names_of_classes_are_refused(classes):
     with pytest.raises(ValueError, match=r"names? "):
@@ -268,6 +299,20 @@ def test_numbers_of_preprocessing_may_be_tensors():
     found = cnnlens.Preprocess(np.array([8, 8]), as_tensor, as_array)
     plain = cnnlens.Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3)
     assert found == plain and json.dumps(found.as_dict()) == json.dumps(plain.as_dict())
+    scaled = cnnlens.Preprocess(np.int64(8), resize=np.int64(9), scale=np.float32(255))
+    assert json.dumps(scaled.as_dict()) == json.dumps(
+        cnnlens.Preprocess(8, resize=9, scale=255.0).as_dict()
+    )
+
+
+def test_numbers_of_numpy_give_the_results_of_pythons_own(lens, photos):
+    image, steps = photos[0], np.arange(4)
+    made = lens.cam(image=image, method="gradcam", layer="conv1", top=steps[2], class_=steps[:2])
+    (drawn,) = made.folder.glob("*.png")
+    before = drawn.stat().st_mtime_ns
+    again = lens.cam(image=image, method="gradcam", layer="conv1", top=2, class_=[0, 1])
+    assert made.entries == again.entries and drawn.stat().st_mtime_ns == before  # nothing is redone
+    assert all("top=2" in command for command in lens.workspace.document["commands"])
 
 
 @pytest.mark.parametrize(

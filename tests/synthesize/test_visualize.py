@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.hooks import read
 from cnnlens.settings import PRESETS, RunSettings, VisualizeSettings
 from cnnlens.synthesize.goals import TARGETS, class_goals, shares_said
-from cnnlens.synthesize.objective import evaluate, logit, peak, response, whole
+from cnnlens.synthesize.objective import evaluate, logit, peak, response, scores, whole
 from cnnlens.synthesize.usual import image_size
 from cnnlens.synthesize.visualize import visualize
 from tests.synthesize.nets import Small, layer_of, model_of
@@ -117,6 +117,14 @@ def test_probabilities_whose_scores_are_not_found_are_told():
     model = model_of(Shares("norm"))
     assert "probabilities" in shares_said(model, class_goals(model, ["2"]))
     assert not shares_said(model, [])
+
+
+@pytest.mark.parametrize("ask", [scores, lambda model: class_goals(model, ["2"])])
+def test_classes_of_a_network_that_takes_another_size_are_refused_as_its_units_are(ask):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 32 * 32, 5))
+    with pytest.raises(CnnlensError, match="not run on a 3×64×64 input") as caught:
+        ask(model_of(net, size=(64, 64)))
+    assert "it does run on 32" in caught.value.hint
 
 
 def test_a_start_from_the_mean_or_a_photo_is_where_it_says(model):
