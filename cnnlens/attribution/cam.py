@@ -19,23 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from cnnlens.attribution.beginning import beginning_at
 from cnnlens.attribution.found import Found
 from cnnlens.attribution.head import Head, find_head, places
 from cnnlens.attribution.output_graph import OutputGraph
+from cnnlens.attribution.scored import Scored, weighed
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
 from cnnlens.model.ending import SIGMOID, probabilities, without_link
-from cnnlens.model.gradients import CUT, with_gradients
-from cnnlens.model.hooks import Live, read_and_run, read_live
+from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place, Trace, as_input, trace
@@ -93,8 +92,8 @@ class ClassMaps:
         x = model.example()
         passed = trace(model.net, x)
         self._ends = OutputGraph(passed, shape, model.head)
-        self._score_place = self._ends.score_place()
-        self.count = self._count(x)
+        self._scores_at = self._ends.score_place()
+        self.count = self._on(x).shape[1]
         layers = Layers(passed, shape, model.head)
         self.notes = layers.notes
         named = layers.resolve(layer) if layer else None
@@ -105,13 +104,14 @@ class ClassMaps:
         else:
             self.layer, self.place = self._gradcam_place(passed, layers, x, named)
 
-    def _count(self, x: Tensor) -> int:
+    def _on(self, x: Tensor) -> Tensor:
+        """Scores (N, K) of images (N, C, H, W)."""
         with torch.no_grad():
             output = self._model.net(as_input(self._model.net, x))
-        return self._scores(output, len(x)).shape[1]
+        return class_scores(output, len(x), self._model.head)
 
-    def _scores(self, output: Any, count: int) -> Tensor:
-        return class_scores(output, count, self._model.head)
+    def _at(self, layer: str, place: Place) -> Scored:
+        return Scored(self._model, layer, place, self._scores_at)
 
     def _find_head(self, x: Tensor) -> Head:
         found = find_head(self._ends, self._model.net, x)
@@ -129,7 +129,7 @@ class ClassMaps:
         """Hold the sums of class maps against the scores: what rearranges units or positions on
         the way is not all told by shapes.
         """
-        if (missed := head.misses(*self._read(x))) > head.rounding:
+        if (missed := head.misses(*self._at(self.layer, self.place).read(x))) > head.rounding:
             raise self._without_maps(
                 f"on noise their averages and the bias miss its class scores by {missed:.0%}"
             )
@@ -173,15 +173,11 @@ class ClassMaps:
         )
 
     def _is_constant(self, x: Tensor) -> bool:
-        net = self._model.net
-        with torch.no_grad():
-            one, other = (self._scores(net(as_input(net, y)), len(x)) for y in (x, -x.flip(3)))
-        return torch.equal(one, other)
+        return torch.equal(self._on(x), self._on(-x.flip(3)))
 
     def _reads(self, block: Layer, x: Tensor) -> bool:
-        self.layer, self.place = block.name, block.place
         try:
-            self._gradient(x, None, 1)
+            self._at(block.name, block.place).gradcam(x, partial(_choose, classes=None, top=1))
         except UsageError:
             return False
         return True
@@ -204,13 +200,15 @@ class ClassMaps:
         CnnlensError
             When maps or scores are not finite, or the score does not depend on the layer.
         """
+        choose = partial(_choose, classes=classes, top=top)
+        read = self._at(self.layer, self.place)
         with self._model.in_use():
             if self.head is not None:
-                maps, scores = self._read(x)
-                chosen = self._choose(scores, classes, top)
-                found = _weighed(maps, self.head.weights[chosen])
+                maps, scores = read.read(x)
+                chosen = choose(scores)
+                found = weighed(maps, self.head.weights[chosen])
             else:
-                scores, chosen, found = self._gradient(x, classes, top)
+                scores, chosen, found = read.gradcam(x, choose)
         if not (found.isfinite().all() and scores.isfinite().all()):
             raise CnnlensError(
                 f"the class maps of {self._model.arch} at {self.layer} are not finite",
@@ -267,82 +265,13 @@ class ClassMaps:
             for row, (what, pixels) in enumerate(batch):
                 yield what, pixels, found.of(row)
 
-    def _choose(self, scores: Tensor, classes: Sequence[int] | None, top: int) -> Tensor:
-        if classes is not None:
-            return torch.tensor(list(classes), device=scores.device).expand(len(scores), -1)
-        # stable, so that equal scores keep the classes' order
-        return scores.sort(dim=1, descending=True, stable=True).indices[:, :top]
 
-    def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (N, C, H, W) and scores (N, K)."""
-        wanted = [self.place, *([self._score_place] if self._score_place else [])]
-        with torch.no_grad():
-            values, output = read_and_run(self._model.net, x, wanted, stop=False)
-        scores = (
-            values[1].reshape(len(x), -1) if self._score_place else self._scores(output, len(x))
-        )
-        return values[0], scores
-
-    def _gradient(
-        self, x: Tensor, classes: Sequence[int] | None, top: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores (N, K), chosen classes (N, k), Grad-CAM maps (N, k, H, W)."""
-        leaf = x.detach().clone().requires_grad_(True)
-        wanted = [self.place, *([self._score_place] if self._score_place else [])]
-        lives, raw = self._run(leaf, wanted)
-        if lives[0].edge is None:  # a backbone that runs without gradients
-            with beginning_at(self._model.net, self.place):
-                lives, raw = self._run(leaf, wanted)
-        end = lives[1].edge if self._score_place else _edge(raw)
-        scores = raw.detach().reshape(len(x), -1)
-        chosen = self._choose(scores, classes, top)
-        start = lives[0]
-        maps = []
-        for column in chosen.T:  # one backward pass for a class of every image
-            seed = torch.zeros_like(scores).scatter_(1, column[:, None], 1).reshape(raw.shape)
-            gradient = self._gradient_of(end, start.edge, seed)
-            maps.append(self._gradcam(start.value, gradient))
-        return scores, chosen, torch.cat(maps, dim=1)
-
-    def _run(self, leaf: Tensor, wanted: Sequence[Place]) -> tuple[list[Live], Tensor]:
-        """What stands at the places, and the scores, as they are in the graph."""
-        with torch.enable_grad():
-            lives, output = read_live(self._model.net, leaf.clone(), wanted, stop=False)
-        return lives, lives[1].value if self._score_place else self._scores(output, len(leaf))
-
-    def _gradient_of(
-        self, end: GradientEdge | None, start: GradientEdge | None, seed: Tensor
-    ) -> Tensor:
-        found = None
-        if end is not None and start is not None:
-            (found,) = torch.autograd.grad(end, start, seed, retain_graph=True, allow_unused=True)
-        if found is None:
-            raise CnnlensError(
-                f"no gradient leads from the class scores of {self._model.arch} to {self.layer}: "
-                f"they do not depend on it, or {CUT}",
-                "choose another layer with -l",
-            )
-        if self.place.tokens is not None and not self.place.as_maps(found).any():
-            raise UsageError(
-                f"the class scores of {self._model.arch} read nothing of {self.layer} but its "
-                "class token",
-                "choose a layer before it with -l, such as the block before",
-            )
-        return found
-
-    def _gradcam(self, maps: Tensor, gradient: Tensor) -> Tensor:
-        maps, gradient = self.place.as_maps(maps), self.place.as_maps(gradient)
-        weights = gradient.mean(dim=(2, 3))  # (N, C)
-        return _weighed(maps, weights[:, None]).clamp(min=0)
-
-
-def _weighed(maps: Tensor, weights: Tensor) -> Tensor:
-    """Sum maps (N, C, H, W), weighted by (N, K, C)."""
-    return torch.einsum("nchw,nkc->nkhw", maps, weights.to(maps.dtype))
-
-
-def _edge(value: Tensor) -> GradientEdge | None:
-    return get_gradient_edge(value) if value.requires_grad else None
+def _choose(scores: Tensor, classes: Sequence[int] | None, top: int) -> Tensor:
+    """Classes to look for, (N, k): those that are named, else the `top` ones by score."""
+    if classes is not None:
+        return torch.tensor(list(classes), device=scores.device).expand(len(scores), -1)
+    # stable, so that equal scores keep the classes' order
+    return scores.sort(dim=1, descending=True, stable=True).indices[:, :top]
 
 
 def _value(passed: Trace, place: Place) -> int:
