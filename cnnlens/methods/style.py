@@ -22,6 +22,7 @@ from cnnlens.settings.synthesize import StyleSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cnnlens.model.layers import Layer
     from cnnlens.report.blocks import Section
 
 _LAYERS = "repeatable. Default: the papers' on VGG, else evenly spaced convolutions."
@@ -109,8 +110,14 @@ class Style(Pictured):
         contents, styles, chosen = content_and_style_layers(study.addresses, study.model.arch)
         if not (self.asked.content_layer and self.asked.style_layer):
             study.voice.note(chosen)
-        self.contents = study.layers(self.asked.content_layer or contents)
-        self.style_layers = study.layers(self.asked.style_layer or styles)
+        self.contents = self._layers(self.asked.content_layer, contents)
+        self.style_layers = self._layers(self.asked.style_layer, styles)
+
+    def _layers(self, named: Sequence[str], usual: Sequence[str]) -> list[Layer]:
+        """Layers that are named; the usual ones are not the workspace's from here on."""
+        if named:
+            return self.study.layers(named)
+        return [self.study.addresses.resolve(name) for name in usual]
 
     def _item(self, image: GivenImage) -> Item:
         pair, taken = [self.content.place, image.place], self.ledger.entries

@@ -133,15 +133,15 @@ def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path
         Paths are given from the folder it is in (see `cnnlens.report.contents.local`).
     """
     model, versions = _mapping(document.get("model")), _mapping(document.get("versions"))
-    spec, classes = str(model.get("spec") or ""), model.get("classes")
+    spec = str(model.get("spec") or "")
     times = [path.stat().st_mtime for path in sources if path.exists()]
     date = f"{datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M} UTC" if times else ""
     facts = [
         ("Model", local_path(spec, workspace)),
         ("Architecture", str(model.get("arch") or "")),
         ("Fingerprint", str(model.get("fingerprint") or "")),
-        ("Input", preprocessing(_mapping(model.get("preprocess")))),
-        ("Classes", str((len(classes) if isinstance(classes, (list, dict)) else classes) or "")),
+        ("Input", _input(model)),
+        ("Classes", _classes(model)),
         *(("Data", data_line(entry, workspace)) for entry in _list(document.get("data"))),
         ("Results of", date),
     ]
@@ -155,6 +155,19 @@ def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path
         "versions": [f"{name} {version}" for name, version in versions.items()],
         "mixed": [],
     }
+
+
+def _input(model: Mapping[str, Any]) -> str:
+    """How pixels become its input, and who says so."""
+    settings = _mapping(model.get("preprocess"))
+    return preprocessing({**settings, "source": settings and model.get("preprocess_source")})
+
+
+def _classes(model: Mapping[str, Any]) -> str:
+    """How many classes it has, and who says what they are called."""
+    classes, source = model.get("classes"), model.get("classes_source")
+    count = len(classes) if isinstance(classes, (list, dict)) else classes
+    return f"{count or ''}{f' (names: {source})' if count and source else ''}"
 
 
 def preprocessing(settings: Mapping[str, Any]) -> str:

@@ -207,7 +207,8 @@ def _drawn(workspace: Path) -> Iterator[Remark]:
             units = f"unit{'' if len(other) == 1 else 's'} {_listed(other)}"
             yield Remark(
                 f"pictures of {units} of {layer} bear labels of an earlier dissect: "
-                f"`cnnlens visualize -f {layer}:{','.join(other)}` brings them up to date",
+                f"`cnnlens visualize -f {layer}:{','.join(other)}`, with the options that made "
+                "them, brings them up to date",
                 ("visualize",),
             )
 

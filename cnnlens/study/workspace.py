@@ -140,6 +140,7 @@ class Workspace:
             "arch": model.arch,
             "fingerprint": model.fingerprint,
             "preprocess": model.preprocess.key,
+            "preprocess_source": model.preprocess.source,
             "classes": model.classes,
             "classes_source": model.classes_source,
             "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},

@@ -82,3 +82,15 @@ def test_what_is_missing_is_named(run, pictures):
     (pictures / "cat.png").write_bytes(b"no picture")
     assert "cannot be read" in run().error
     assert "conv9" in run("--style-layer", "conv9").error
+
+
+def test_layers_that_nobody_named_are_not_the_workspaces(run, pictures):
+    ws = pictures / "ws"
+    first = cnnlens("units", pictures / "net.pt", "-d", pictures, "-l", "conv1", "-w", ws)
+    assert first.code == 0, first.err
+    assert run().code == 0
+    known = json.loads((ws / "workspace.json").read_text())["layers"]
+    assert [entry["name"] for entry in known] == ["conv1"]
+    assert run("--style-layer", "conv2").code == 0
+    known = json.loads((ws / "workspace.json").read_text())["layers"]
+    assert [entry["name"] for entry in known] == ["conv1", "conv2"]

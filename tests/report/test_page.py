@@ -19,7 +19,7 @@ from cnnlens.methods import sections
 from cnnlens.report import html as pages
 from cnnlens.report.blocks import Gallery, Layer, Section, Shot
 from cnnlens.report.dissect_files import read_dissection
-from cnnlens.report.page import write_report
+from cnnlens.report.page import header, write_report
 from cnnlens.report.unit_page import unit_layers
 
 from .fake_workspace import LABELS, make_layer, make_workspace
@@ -471,3 +471,15 @@ def test_a_shot_with_a_unit_appears_at_that_unit(workspace):
     }
     shown = [a for t, a in tags.tags if t == "img" and a["data-key"] == at["picture"]]
     assert shown and shown[-1]["src"].startswith("data:image/webp")
+
+
+def test_the_head_says_who_names_classes_and_who_says_what_it_takes() -> None:
+    settings = {"size": [32, 32], "mean": [0.5], "std": [0.5]}
+    model = {"spec": "net.pt", "preprocess": settings, "preprocess_source": "assumed"}
+    model |= {"classes": ["a", "b"], "classes_source": "assumed: ImageNet's"}
+    facts = dict(header({"model": model}, [], Path("ws"))["facts"])
+    assert facts["Input"].endswith("(assumed)")
+    assert facts["Classes"] == "2 (names: assumed: ImageNet's)"
+    earlier = {key: model[key] for key in ("spec", "preprocess", "classes")}
+    facts = dict(header({"model": earlier}, [], Path("ws"))["facts"])
+    assert facts["Classes"] == "2" and "(" not in facts["Input"]
