@@ -222,7 +222,8 @@ def _in_words(error: Any) -> tuple[str, str]:
     if isinstance(error, Terminated) and processes() > 1:
         return "this run was told to stop, or one of its processes has ended", GOES_ON
     if isinstance(error, _INTERRUPTS):
-        return "interrupted", "what was finished is kept; the same command resumes"
+        same = "the same command" + (" without --force" if "--force" in sys.argv else "")
+        return "interrupted", f"what was finished is kept; {same} resumes"
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "cnnlens"

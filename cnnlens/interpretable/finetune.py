@@ -220,7 +220,7 @@ class Finetuning:
             "interpretable": self.trainer.method.record(),
             "surgery": self.surgery,
             "epoch": self.epoch,
-            "training": {**self.request.as_dict(), "of": self.mark},
+            "training": {**self.request.as_dict(), "of": self.mark, **self.held_out()},
         }
 
     def checkpoint(self) -> dict[str, Any]:
@@ -251,6 +251,7 @@ class Finetuning:
         answers = self._answers()
         found = {
             "method": record["method"],
+            "of": self.mark,
             "layers": record["layers"],
             "epochs": len(self.history),
             "accuracy": {
@@ -259,7 +260,7 @@ class Finetuning:
                 "chance": answers.chance,
             },
             "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
-            **self._held_out(),
+            **self.held_out(),
             "classes": self.classes,
             "settings": self.request.as_dict(),
             "history": self.history,
@@ -269,7 +270,7 @@ class Finetuning:
             found["groups"] = record_groups(trainer.method.groups, self.net, shown)
         return found | ({"notes": self.warnings} if self.done and self.warnings else {})
 
-    def _held_out(self) -> dict[str, Any]:
+    def held_out(self) -> dict[str, Any]:
         """Say which images of which data were held out, where these were read from a data set."""
         examples = self.trainer.examples
         if not isinstance(examples, Labelled) or examples.positions is None:

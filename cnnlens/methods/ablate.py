@@ -84,6 +84,7 @@ class Ablate(Measurement):
     def _open_classes(self) -> None:
         """Find data with classes that are enough to hold some out, and units."""
         from cnnlens.measure.ablation import halves
+        from cnnlens.report.trained import seen_in_training
         from cnnlens.synthesize.answers import Answers
 
         study = self.study
@@ -97,6 +98,9 @@ class Ablate(Measurement):
             step = f"its accuracy moves in steps of {0.5 / few:.2g}"
             study.voice.note(f"{counted(few, 'image')} of {name} held out: {step}")
         self.classes_read = study.read_classes(self.images)
+        if said := seen_in_training(study.model.spec, self.images):
+            study.voice.note(said)
+            self.classes_read["trained_on"] = said
         self._name_units()
         self._scores_at = Answers(study.model).place
         if study.model.has_random_weights:

@@ -42,12 +42,16 @@ class Confused:
     def _lacks(self) -> str:
         from cnnlens.model.classes import count_scores
         from cnnlens.model.matching import target_outputs
+        from cnnlens.report.trained import seen_in_training
 
         if len(names := sorted(set(self.images.image_categories or ()))) < 2:
             return f"{self.images.name} has no two classes"
         if not (count := count_scores(self.study.model)):
             return f"{self.study.model.arch} returns no class scores"
         self.read = self.study.read_classes(self.images)
+        if said := seen_in_training(self.study.model.spec, self.images):
+            self.study.voice.note(said)
+            self.read["trained_on"] = said
         target_outputs(names, self.study.model.classes, count)  # raises where they do not fit
         return ""
 

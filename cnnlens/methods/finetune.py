@@ -114,7 +114,11 @@ class Finetune(Method):
         self.run = run = Finetuning(prepare(study.model, labelled, self.request))
         for line in run.notes:
             voice.note(line)
-        if out.exists() and not study.force:
+        if leaked := trained.leaked(run, study.model.spec):
+            voice.note(leaked)
+        if study.force and not self.rank:
+            trained.forget(out)
+        elif out.exists() and not study.force:
             trained.resume(run, out)
         if made := run.done:
             voice.note(f"{out} is trained already; --force trains it anew")
@@ -124,7 +128,9 @@ class Finetune(Method):
             for line in trained.begin_keeping(run, out, study.force):
                 voice.note(line)
         yield from self._train(run)
-        self.summaries["finetune"] = run.document()
+        self.summaries["finetune"] = found = run.document()
+        if leaked:
+            found["notes"] = [*found.get("notes", []), leaked]
         for line in () if made else run.warnings:
             voice.note(line)
         if not (made or self.rank):

@@ -82,19 +82,23 @@ class Stability(Measurement):
 
     def _unseen(self, objects: PartSet) -> dict[str, Any] | None:
         """Find which objects a fine-tuning held out; None: all are measured."""
-        from cnnlens.report.trained import held_out_of
+        from cnnlens.report.trained import held_out_of, record_of
 
         asked, study, voice = self.asked.held_out, self.study, self.study.voice
         if asked == "all":
             return None
-        found = held_out_of(asked or study.model.spec, asked is not None)
-        if found is None:
-            return None
-        if found["data"] != objects.fingerprint:
+        spec = study.model.spec
+        found = held_out_of(asked or spec, asked is not None)
+        if found is None or found["data"] != objects.fingerprint:
             if asked is not None:
                 raise UsageError(
                     f"{asked} held out images of other data than {objects.root}",
                     "name the fine-tuning on just these images, or leave --held-out out",
+                )
+            if record_of(spec):
+                voice.note(
+                    f"{spec} was fine-tuned on other data, or on {objects.name} before it changed: "
+                    "measured on all images, which it may have been trained on"
                 )
             return None
         count = len(found["images"])

@@ -9,7 +9,9 @@ import io
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +273,16 @@ def read_header(path: Path) -> dict[str, Any]:
         except (ValueError, RecursionError):
             found[key] = text
     return found
+
+
+def read_training(path: Path) -> Mapping[str, Any]:
+    """Read what a checkpoint of cnnlens says of its training, without its tensors; {} of others."""
+    with suppress(Exception), warnings.catch_warnings():  # whatever file it is
+        warnings.simplefilter("ignore")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if is_checkpoint(content) and isinstance(content.get("training"), Mapping):
+            return dict(content["training"])
+    return {}
 
 
 def find_module(content: Any) -> nn.Module | None:

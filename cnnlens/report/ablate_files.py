@@ -243,8 +243,9 @@ def _layer(layer: AblationResult) -> Layer:
         words = "How well each class is told from all others without its best units (orange), "
         words += "beside random ones (grey)."
         blocks.append(FigureBlock(as_drawn(drawn), words, alt="Accuracy over units taken out"))
-    if read := layer.summary.get("classes_read"):
-        blocks.append(Text(sentence(read), "small"))
+    for key in ("classes_read", "trained_on"):
+        if assumed := layer.summary.get(key):
+            blocks.append(Text(sentence(assumed), "small"))
     if layer.curves:
         heads, rows = curve_table(layer)
         cells = [[Cell(row[0]), *(Cell(number(one, 3)) for one in row[1:])] for row in rows]

@@ -111,10 +111,10 @@ def confusions(workspace: Path) -> Section | None:
     found = read_confusion(file.parent)
     with reading(file, REDO):
         said = summary(found)
-        read = found.get("classes_read")
+        assumed = [one for key in ("classes_read", "trained_on") if (one := found.get(key))]
         parts = [
             Text(sentence(said), "lead"),
-            *([Text(sentence(read), "small")] if read else ()),
+            *(Text(sentence(one), "small") for one in assumed),
             *_matrix(found),
             *_pairs(found, file.parent),
             *_surest(found, file.parent),

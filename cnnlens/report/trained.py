@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import make_folder, read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.measure.accuracy import held_out_images
-from cnnlens.model.checkpoint import read_torch, save_checkpoint
+from cnnlens.model.checkpoint import read_torch, read_training, save_checkpoint
 from cnnlens.report.figures import colours, new_figure, save_figure
 from cnnlens.report.shown import Fact, Picture, Shown
 
@@ -82,7 +83,7 @@ class Training(Shown):
 def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read what lies beside a fine-tuned checkpoint: ``new.json`` beside ``new.pt``, else {}."""
     spec = model.get("spec")
-    if not isinstance(spec, str) or not spec.endswith(".pt"):
+    if not isinstance(spec, str) or ":" in Path(spec).name or not Path(spec).name.strip("."):
         return {}
     beside = Path(spec).with_suffix(".json")
     if not beside.is_file():
@@ -91,8 +92,52 @@ def training_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and "method" in found else {}
 
 
+def record_of(spec: str) -> Mapping[str, Any]:
+    """Read what is known of a network's fine-tuning: from its checkpoint, wherever that was copied
+    to, and from what lies beside it, where that is of the same training; {} where it had none.
+    """
+    own = read_training(Path(spec)) if Path(spec).is_file() else {}
+    beside = training_of({"spec": spec})
+    if own.get("of") and beside.get("of", own["of"]) != own["of"]:
+        return own
+    return {**own, **beside, **({"held_out": own["held_out"]} if "held_out" in own else {})}
+
+
+def seen_in_training(spec: str, images: ImageSet) -> str:
+    """Say how many images of a data set a network was trained on; "" where that is not known."""
+    held = held_out_images(record_of(spec))
+    if held is None or held[0] != images.fingerprint:
+        return ""
+    count, every = len(images.paths) - len(held[1]), len(images.paths)
+    return (
+        f"{Path(spec).name} was trained on {count} of these {every} images: what is measured on "
+        f"them is no proof for others (its fine-tuning held out {len(held[1])})"
+    )
+
+
+def leaked(run: Finetuning, spec: str) -> str:
+    """Say how many of the images held out an earlier fine-tuning of the network has seen."""
+    mine, earlier = (held_out_images(one) for one in (run.held_out(), record_of(spec)))
+    if mine is None or earlier is None or mine[0] != earlier[0]:
+        return ""
+    if not (seen := set(mine[1]) - set(earlier[1])):
+        return ""
+    return (
+        f"{Path(spec).name} was trained on {len(seen)} of the {len(mine[1])} images that are held "
+        "out: accuracy on them is no proof for others (the same --seed and --validation hold out "
+        "the same)"
+    )
+
+
+def forget(out: Path) -> None:
+    """Remove what an earlier training has left beside a checkpoint that is made anew."""
+    if training_of({"spec": str(out)}):
+        for ending in (".json", ".png", ".svg"):
+            out.with_suffix(ending).unlink(missing_ok=True)
+
+
 def held_out_of(spec: str, named: bool = False) -> dict[str, Any] | None:
-    """Read which images a fine-tuning held out, from ``new.json`` or beside ``new.pt``.
+    """Read which images a fine-tuning held out, from ``new.json`` or ``new.pt``.
 
     Returns
     -------
@@ -105,9 +150,7 @@ def held_out_of(spec: str, named: bool = False) -> dict[str, Any] | None:
     CnnlensError
         Where nothing says it, and the file was `named`.
     """
-    named_file = Path(spec).suffix in (".pt", ".json")
-    beside = {"spec": str(Path(spec).with_suffix(".pt"))} if named_file else {}
-    if found := held_out_images(training_of(beside)):
+    if found := held_out_images(record_of(spec)):
         return {"data": found[0], "images": found[1]}
     if named:
         raise CnnlensError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,10 @@ import torch
 from cnnlens.data.animals import make_animals
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.interpretable.method import split
+from cnnlens.methods.ablate import Ablate
+from cnnlens.methods.cluster import Cluster
 from cnnlens.methods.finetune import Finetune
 from cnnlens.methods.method import build, carry_out
 from cnnlens.methods.stability import Stability
@@ -120,13 +125,11 @@ def test_a_record_that_is_none_or_of_other_data_is_refused(world: Path, tmp_path
 def test_too_few_images_held_out_are_said_and_all_are_measured(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("new.pt", "new.json"):
-        shutil.copy(world / name, tmp_path / name)
     shutil.copytree(world / "animals", tmp_path / "animals")
-    found = json.loads((tmp_path / "new.json").read_text())
-    found["held_out"]["images"] = found["held_out"]["images"][:6]
-    found["held_out"]["data"] = open_data(tmp_path / "animals").fingerprint
-    (tmp_path / "new.json").write_text(json.dumps(found))
+    content = torch.load(world / "new.pt", weights_only=True)
+    held = content["training"]["held_out"]
+    held["images"], held["data"] = held["images"][:6], open_data(tmp_path / "animals").fingerprint
+    torch.save(content, tmp_path / "new.pt")
     one = method(Stability, tmp_path, "new.pt", layer=("conv2",), chance=0, top=0)
     one.study.voice = Voice()
     one.resolve()
@@ -141,3 +144,96 @@ def test_too_few_images_held_out_are_said_and_all_are_measured(
 def test_no_checkpoint_no_record() -> None:
     for spec in ("", "torchvision:resnet18", "..", "a/b"):
         assert held_out_of(spec) is None
+
+
+@pytest.mark.parametrize("name", ["else.pt", "else.pth", "else"])
+def test_the_checkpoint_itself_says_what_was_held_out(
+    world: Path, tmp_path: Path, name: str
+) -> None:
+    """Wherever it was copied to, whatever it is called, with nothing beside it."""
+    shutil.copy(world / "new.pt", tmp_path / name)
+    assert held_out_of(str(tmp_path / name)) == held_out_of(str(world / "new.pt")) is not None
+
+
+def test_what_lies_beside_is_of_the_same_training_or_passed_over(
+    world: Path, tmp_path: Path
+) -> None:
+    shutil.copy(world / "new.pt", tmp_path / "new.pt")
+    found = json.loads((world / "new.json").read_text())
+    wrong = {**found, "of": "another", "held_out": {**found["held_out"], "images": [1]}}
+    (tmp_path / "new.json").write_text(json.dumps(wrong))
+    assert held_out_of(str(tmp_path / "new.pt")) == held_out_of(str(world / "new.pt"))
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    del content["training"]["held_out"], content["training"]["of"]  # of an earlier version
+    torch.save(content, tmp_path / "new.pt")
+    assert held_out_of(str(tmp_path / "new.pt")) == {
+        "data": found["held_out"]["data"], "images": [1],
+    }  # fmt: skip
+
+
+def test_images_that_changed_since_are_said_to_be_measured_all(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(world / "new.pt", tmp_path / "new.pt")
+    shutil.copytree(world / "animals", tmp_path / "animals")
+    photo = next((tmp_path / "animals" / "images").rglob("*.png"))
+    os.utime(photo, (0, 1e9))
+    one = method(Stability, tmp_path, "new.pt", layer=("conv2",), chance=0, top=0)
+    one.study.voice = Voice()
+    one.resolve()
+    assert len(one.images.paths) == 120
+    assert "which it may have been trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [Ablate, Cluster])
+def test_measures_on_images_of_the_training_are_said_to_be_no_proof(
+    world: Path, capsys: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    given = {"filter": ("conv2:0",)} if kind is Ablate else {"only": "confusion"}
+    one = method(kind, world, "new.pt", **given)
+    one.study.voice = Voice()
+    one.resolve()
+    held = held_out_of(str(world / "new.pt"))
+    assert held is not None
+    count = 120 - len(held["images"])
+    assert f"new.pt was trained on {count} of these 120 images" in capsys.readouterr().err
+    other = method(kind, world, "net.pt", **given)
+    other.study.voice = Voice()
+    other.resolve()
+    assert "was trained on" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seed", "leaks"), [(0, False), (1, True)])
+def test_another_split_of_a_second_training_is_said_to_leak(
+    world: Path, tmp_path: Path, seed: int, leaks: bool
+) -> None:
+    shutil.copy(world / "new.pt", tmp_path / "first.pt")
+    shutil.copytree(world / "animals", tmp_path / "animals")
+    again = {"method": "none", "epochs": 1, "validation": 0.4, "seed": seed}
+    carry_out(method(Finetune, tmp_path, "first.pt", out=tmp_path / "second.pt", **again))
+    first, second = (held_out_of(str(tmp_path / f"{name}.pt")) for name in ("first", "second"))
+    assert first is not None and second is not None
+    seen = len(set(second["images"]) - set(first["images"]))
+    notes = json.loads((tmp_path / "second.json").read_text()).get("notes", [])
+    said = [note for note in notes if "first.pt was trained on" in note]
+    assert bool(said) == bool(seen) == leaks
+    assert not leaks or f"trained on {seen} of the {len(second['images'])} images" in said[0]
+
+
+def test_a_training_that_is_forced_anew_leaves_nothing_of_the_one_before(
+    world: Path, tmp_path: Path
+) -> None:
+    """Interrupted, its checkpoint would stand beside another's figures."""
+    for name in ("new.pt", "new.json", "new.png", "net.pt"):
+        shutil.copy(world / name, tmp_path / name)
+    shutil.copytree(world / "animals", tmp_path / "animals")
+    one = method(
+        Finetune, tmp_path, "net.pt", method="none", epochs=2, seed=3, out=tmp_path / "new.pt"
+    )
+    one.study.force = True
+    with (
+        mock.patch.object(Finetuning, "checkpoint", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        carry_out(one)
+    assert not (tmp_path / "new.json").exists() and not (tmp_path / "new.png").exists()
