@@ -20,7 +20,7 @@ _FAR = 0.25  # share of the images by which an order that is far better explains
 _SURE = 0.6  # mean probability of the predicted class, from chance (0) to 1, of who is sure
 _LUCKY = 6  # classes that no order gets right by luck: it gets one, on the average
 _SAMPLE = 64  # images that an order is judged on, where there are few classes
-_MOST = 128  # and where there are many
+_MOST = 64  # classes that are looked at, of many: two images of each
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Judged:
     right : dict of str to float
         By the words of each reading, the share of images that are then classified rightly.
     best : float
-        The same, of the one-to-one assignment of classes to outputs that explains most.
+        The same, of the one-to-one assignment of classes to outputs that explains most of the other
+        half of the images; those of a class with a single image tell nothing of it.
     sure : float
         How sure it is of what it predicts: 0 where all classes are as likely, 1 where one is
         certain.
@@ -84,27 +85,47 @@ def judge(ways: Sequence[Reading], logits: np.ndarray, categories: Sequence[str]
     categories : sequence of str
         (N,) the images' classes.
     """
-    from scipy.optimize import linear_sum_assignment
-
     scores = np.concatenate([-logits, logits], 1) / 2 if logits.shape[1] == 1 else logits  # (N, K)
     said, count = scores.argmax(1), scores.shape[1]
     scores = before_softmax(scores).astype(np.float64)
     shifted = scores - scores.max(1, keepdims=True)
     confidence = float((1 / np.exp(shifted).sum(1)).mean())
-    names = sorted(set(categories))
-    table = np.zeros((len(names), count))  # classes × outputs
-    np.add.at(table, ([names.index(name) for name in categories], said), 1)
-    rows, columns = linear_sum_assignment(table, maximize=True)
     return Judged(
         {
             way.words: float(np.mean(np.array([way.outputs[c] for c in categories]) == said))
             for way in ways
         },
-        float(table[rows, columns].sum() / len(said)),
+        _assigned(np.unique(np.array(categories), return_inverse=True)[1], said, count),
         (confidence - 1 / count) / (1 - 1 / count),
-        len(names),
+        len(set(categories)),
         len(said),
     )  # fmt: skip
+
+
+def _assigned(classes: np.ndarray, said: np.ndarray, count: int) -> float:
+    """Share of images whose output is the one that the other half assigns to their class.
+
+    Parameters
+    ----------
+    classes, said : numpy.ndarray
+        (N,) numbers of each image's class, and of the output that it is predicted as.
+    count : int
+        How many outputs there are.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    half, seen = np.zeros(len(said), np.int64), np.zeros(classes.max() + 1, np.int64)
+    for row, number in enumerate(classes):  # in turn, so that both have images of every class
+        half[row], seen[number] = seen[number] % 2, seen[number] + 1
+    right = 0
+    for fit, asked in ((half == 0, half == 1), (half == 1, half == 0)):
+        table = np.zeros((len(seen), count))  # classes × outputs
+        np.add.at(table, (classes[fit], said[fit]), 1)
+        rows, outputs = linear_sum_assignment(table, maximize=True)
+        of = np.full(len(seen), -1)
+        of[rows] = np.where(table[rows, outputs] > 0, outputs, -1)
+        right += int((of[classes[asked]] == said[asked]).sum())
+    return right / len(said)
 
 
 def check_order(
@@ -168,7 +189,7 @@ def check_border(scores: np.ndarray, wanted: np.ndarray, data: str) -> None:
 def chosen(categories: Sequence[str]) -> list[int]:
     """Choose images to judge an order on: as many of each class, evenly spaced, at most 128."""
     names = sorted(set(categories))
-    each = max(1, min(16, _SAMPLE // len(names)))
+    each = max(2, min(16, _SAMPLE // len(names)))
     if len(names) > _MOST:
         names = [names[round(at)] for at in np.linspace(0, len(names) - 1, _MOST)]
     rows: dict[str, list[int]] = {name: [] for name in names}

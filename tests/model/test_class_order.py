@@ -75,11 +75,36 @@ def test_one_output_is_two_classes():
         check_order([way], -logits, shown, "data")
 
 
+def test_one_image_of_each_of_many_classes_says_nothing_of_another_order():
+    """Any answers that differ have an assignment that explains all of them."""
+    names = [str(10 * n) for n in range(100)]
+    ways, rng = readings(names, None, 1000), np.random.default_rng(0)
+    said = [int(name) if rng.random() < 0.6 else int(rng.integers(1000)) for name in names]
+    judged = check_order(ways, answers(said, 1000, sure=12.0), names, "data")
+    assert judged is not None and judged.sure > 0.9 and judged.best == 0
+    wrong = [(int(name) + 7) % 1000 for name in names]
+    with pytest.raises(UsageError, match="right on 0% of 100 images"):
+        check_order(ways, answers(wrong, 1000, sure=12.0), names, "data")
+
+
+def test_the_assignment_is_judged_on_images_it_was_not_made_from():
+    shown = ["a", "b", "c", "d"] * 40
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 4, 160).tolist()  # says nothing of any class
+    assert judge(readings(shown, None, 4), answers(noise, 4), shown).best < 0.35
+    turned = [{"a": 1, "b": 2, "c": 3, "d": 0}[name] for name in shown]
+    mixed = [said if rng.random() < 0.8 else int(rng.integers(4)) for said in turned]
+    right = np.mean(np.array(mixed) == turned)
+    found = judge(readings(shown, None, 4), answers(mixed, 4), shown)
+    assert found.best == pytest.approx(right)
+
+
 def test_judged_images_are_of_every_class_and_bounded():
     many = [name for name in TWELVE for _ in range(50)]
     rows = chosen(many)
     assert len(rows) == 60 and {many[row] for row in rows} == set(TWELVE)
-    assert len(chosen([str(n) for n in range(5000)])) == 128
+    assert len(chosen([str(n) for n in range(5000)])) == 64
+    assert len(chosen([str(n) for n in range(5000)] * 3)) == 128
     assert chosen(["a", "b"]) == [0, 1]
 
 
