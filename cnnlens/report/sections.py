@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.matching import natural
 from cnnlens.report.blocks import (
     Cell,
@@ -154,24 +154,28 @@ def class_maps(workspace: Path) -> Section | None:
 
 def explanations(workspace: Path) -> Section | None:
     """Gather the section about explained images: their path down a tree of filters."""
-    shots, files = [], []
+    shots: list[tuple[bool | None, Shot]] = []  # with whether the prediction is right
+    files = []
     for file in sorted((workspace / "explain").glob("*.json")):
         found = read_object(file, ("image", "class", "path"))
         with reading(file, _EXPLAIN_ANEW):
             if (picture := file.with_suffix(".png")).is_file():
-                shots.append(
-                    (found.get("right") is not False, _explained(found, picture, workspace))
-                )
+                shots.append((found.get("right"), _explained(found, picture, workspace)))
                 files.append(file)
-    shots.sort(key=lambda shot: shot[0])  # what is wrong comes first
-    wrong = sum(not right for right, _ in shots)
-    said = [
-        Text(f"{wrong} of {len(shots)} images are predicted wrongly; they come first.", "small")
-    ]
-    parts = (
-        [*(said if wrong else []), Gallery([one for _, one in shots], 12, True)] if shots else []
-    )
+    shots.sort(key=lambda shot: shot[0] is not False)  # what is wrong comes first
+    gallery = Gallery([shot for _, shot in shots], 12, True)
+    parts = [*_wrong([right for right, _ in shots]), gallery] if shots else []
     return section_of("explain", "An image’s path down the filters", parts, files)
+
+
+def _wrong(verdicts: list[bool | None]) -> list[Text]:
+    """Say how many of the images that are of a class of the network it predicts wrongly."""
+    judged, wrong = len(verdicts) - verdicts.count(None), verdicts.count(False)
+    if not wrong:
+        return []
+    of = counted(judged, "image") + (" of known class" if judged < len(verdicts) else "")
+    first = "is predicted wrongly; it comes" if wrong == 1 else "are predicted wrongly; they come"
+    return [Text(f"{wrong} of {of} {first} first.", "small")]
 
 
 _EXPLAIN_ANEW = "redo `cnnlens explain` with --force"
