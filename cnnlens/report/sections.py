@@ -122,9 +122,10 @@ def projections(workspace: Path) -> Section | None:
 def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
     at, how = entry.get("position"), entry.get("method", "deconvnet")
     where = f" at position {at[0]},{at[1]}" if at else ""
+    of = _seen_images(entry)
     words = (
-        f"Image patches, their projections ({how}{where}; grey is 0), and the patches masked by "
-        "them."
+        f"Image patches{of and f' ({of})'}, their projections ({how}{where}; grey is 0), and the "
+        "patches masked by them."
     )
     if entry.get("dead"):
         words = f"Dead: {entry['dead']}."
@@ -132,11 +133,25 @@ def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
         raise ValueError("a picture names no unit")
     peaks = [f"{float(one['activation']):.3g}" for one in entry.get("images") or ()]
     said = f"activation {' to '.join(peaks[:: max(len(peaks) - 1, 1)])}" if peaks else ""
+    said = ": ".join(filter(None, (of, said)))
     return Shot(
         path, f"unit {entry['unit']}", said, str(entry.get("label") or ""),
         alt=f"Projections of unit {path.stem} of {layer}", unit=entry["unit"],
         heading="What drove it", words=words,
     )  # fmt: skip
+
+
+def _seen_images(entry: Mapping[str, Any]) -> str:
+    """Say which images a unit was projected on: those of a folder differ from picture to picture.
+
+    Entries of earlier versions do not say of how many images theirs are the top.
+    """
+    if "of" in entry:
+        return str(entry["of"])
+    of, count = entry.get("made_from", {}).get("of") or {}, len(entry.get("images") or ())
+    if "given" in of:
+        return counted(count, "given image")
+    return f"top {count} of {of['name']}" if of.get("name") else ""
 
 
 def class_maps(workspace: Path) -> Section | None:
