@@ -238,6 +238,8 @@ class Explanation:
         Row of the image at which the path ends.
     without : mapping of int to Without
         By unit of the path: what the network says without it; empty where it cannot be asked.
+    outputs : mapping of str to int
+        The class that each category of the data means, without those that mean none.
     """
 
     prediction: Prediction | None
@@ -247,6 +249,7 @@ class Explanation:
     evidence: tuple[Evidence | None, ...]
     leaf: int
     without: Mapping[int, Without] = field(default_factory=dict)
+    outputs: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def turned(self) -> list[int]:
@@ -255,11 +258,13 @@ class Explanation:
         return [u for u, w in self.without.items() if seen and w.number != seen.number]
 
     def right(self, category: str | None) -> bool | None:
-        """Whether the predicted class is a category; None where either is not known."""
-        seen = self.prediction
-        if seen is None or category is None:
-            return None
-        return category in (seen.category, seen.name)
+        """Whether the predicted class is the one that a category means.
+
+        None where nothing is predicted, and where the category means no class, as that of several
+        (dogs, of a network that knows breeds).
+        """
+        seen, meant = self.prediction, None if category is None else self.outputs.get(category)
+        return None if seen is None or meant is None else seen.number == meant
 
     @property
     def of_predicted(self) -> bool:

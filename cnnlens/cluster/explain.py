@@ -35,7 +35,7 @@ from cnnlens.cluster.vectors import CategoryMaps, Groups, RowSource, unit_peaks
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name, probe_names
 from cnnlens.model.layers import Layer, Layers
-from cnnlens.model.matching import category_of
+from cnnlens.model.matching import said_outputs, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 
@@ -66,7 +66,8 @@ def explain(
     pixels : numpy.ndarray
         (C, H, W) uint8, of the network's input size.
     category : str, optional
-        The category whose tree is used. Default: the one of the predicted class.
+        The category whose tree is used. Default: the one of the predicted class, which of a network
+        without names may be found by the categories' order; with a named one no order is assumed.
     rule : {"argmin", "largest-change"}
         Which filter is critical, see `filter_tree`.
     top : int
@@ -141,7 +142,11 @@ def explain_steps(
         all the same. Left out: that is raised.
     """
     look = predictor(model, groups.names, category)
-    return _Run(model, layer, source, groups, look, category, rule, top, skip).steps(images)
+    # with a named category no order of classes was held against images: none is assumed
+    meant = usual_outputs if category is None else said_outputs
+    outputs = meant(groups.names, model.classes, look.count) if look else {}
+    run = _Run(model, layer, source, groups, look, outputs, category, rule, top, skip)
+    return run.steps(images)
 
 
 def predictor(model: Model, names: Sequence[str], category: str | None) -> ClassMaps | None:
@@ -191,6 +196,7 @@ class _Run:
     source: RowSource
     groups: Groups
     look: ClassMaps | None
+    outputs: Mapping[str, int]  # the class that each category means
     named: str | None
     rule: str
     top: int
@@ -231,7 +237,7 @@ class _Run:
         rows = torch.from_numpy(pixels)[None].repeat(model.batch or 1, 1, 1, 1)
         found = self.look(model.preprocess.normalize(rows.to(model.device)), None, 2)
         number = int(found.classes[0, 0])
-        category = category_of(number, model.classes, self.look.count, names)
+        category = self._category(number)
         if category is None and self.named is None:
             raise CnnlensError(
                 "no category of the data is called after the predicted class "
@@ -241,17 +247,21 @@ class _Run:
             )
         return Prediction(
             number=number,
-            name=self._name(number, category),
+            name=self._name(number),
             probability=found.probability(0),
             category=category,
             heat=found.maps[0, 0].float().cpu().numpy(),
-            second=(self._name(int(found.classes[0, 1]), category), found.probability(1)),
+            second=(self._name(int(found.classes[0, 1])), found.probability(1)),
         )
 
-    def _name(self, number: int, category: str | None) -> str:
-        """Name a class; after the data's categories where these are the classes in order."""
-        names = self.groups.names
-        return class_name(number, self.model.classes or sorted(names) if category else None)
+    def _category(self, number: int) -> str | None:
+        """The category of the data that means a class."""
+        return next((name for name, output in self.outputs.items() if output == number), None)
+
+    def _name(self, number: int) -> str:
+        """Name a class; where the network has no names, after the category that means it."""
+        known = self.model.classes
+        return (None if known else self._category(number)) or class_name(number, known)
 
     def _walks(
         self, images: Sequence[np.ndarray], wanted: Mapping[int, str]
@@ -312,6 +322,7 @@ class _Run:
             ),
             leaf=int(walk.rows[walk.tree.leaves[walk.path.leaf]]),
             without=self._without(prediction, pixels, units),
+            outputs=self.outputs,
         )
 
     def _without(
@@ -322,9 +333,7 @@ class _Run:
         found = answers_without(
             self.model, self.layer, pixels, units, seen.number, self.look.shares_of
         )
-        return {
-            unit: Without(n, self._name(n, seen.category), *p) for unit, (n, *p) in found.items()
-        }
+        return {unit: Without(n, self._name(n), *p) for unit, (n, *p) in found.items()}
 
 
 def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:

@@ -165,13 +165,12 @@ class Deconv(Pictured):
 
         assert part.layer is not None
         top = "" if self.images is None else f"top {len(found.seen)} of "
-        boxes = save_unit(
-            part.file(item), found, part.layer, self.study.model.preprocess, top + self.photos.words
-        )
+        of = top + self.photos.words
+        boxes = save_unit(part.file(item), found, part.layer, self.study.model.preprocess, of)
         names = [self.photos.names[one.image] for one in found.seen]
         if self.asked.raw:
             write_npz(part.file(item, ".npz"), **found.arrays(), paths=names)
-        return {"file": item.name, "layer": part.name, **found.as_dict(names, boxes)}
+        return {"file": item.name, "layer": part.name, "of": of, **found.as_dict(names, boxes)}
 
     # ---- what is said
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cnnlens.cluster.decision_path import Explanation
     from cnnlens.report.shown import PictureResults
 
+_VERDICTS = 2  # raised where classes are named or judged otherwise: earlier ones are redone
+
 
 @dataclass(frozen=True)
 class ExplainInputs(Inputs):
@@ -159,6 +161,7 @@ class Explain(Method):
             classes=mark(self.study.model.classes),
             detects=mark(self.detects),
             optimized=mark({unit: _content(f) for unit, f in sorted(self.optimized.items())}),
+            verdicts=_VERDICTS,
             **self.study.head,
             **link_mark(self.study.model, SIGMOID, SOFTMAX),
         )

@@ -179,43 +179,43 @@ def _are_numbers(names: Sequence[str]) -> bool:
     return known is not None and all(name == str(n) for name, n in known.outputs.items())
 
 
-def category_of(
-    number: int, classes: Sequence[str] | None, count: int, categories: Sequence[str]
-) -> str | None:
-    """Find the category of a data set that a class of the network means.
+def usual_outputs(
+    categories: Sequence[str], classes: Sequence[str] | None, count: int
+) -> Mapping[str, int]:
+    """Find the output of each category that has one, also by an order that nothing says.
 
     Parameters
     ----------
-    number : int
-        The class.
+    categories : sequence of str
+        The data's.
     classes : sequence of str or None
         The network's class names, where they are known.
     count : int
         How many classes it has.
-    categories : sequence of str
-        The data's.
 
     Returns
     -------
-    str or None
-        The category of the class's name (or of one of its names, joined by commas), in any case,
-        with ``_`` or ``-`` for spaces, or of its WordNet id. Without names, where there are as many
-        categories as classes: the one of that number in alphabetical order; else the one that is
-        called by that number, which labels that are numbers are with names, too. Else None.
+    mapping of str to int
+        That of `said_outputs` where the network has names. Without names, where there are as many
+        categories as classes: their places in alphabetical order; else the numbers that they are
+        called by.
     """
-    means = usual_outputs(categories, classes, count)
-    return next((name for name, output in means.items() if output == number), None)
-
-
-def usual_outputs(
-    categories: Sequence[str], classes: Sequence[str] | None, count: int
-) -> Mapping[str, int]:
-    """Find the output of each category that has one, as `category_of` reads them."""
     if classes is not None:
-        label = _by_labels(categories, max(count, 2))
-        return named_outputs(categories, classes) or (label.outputs if label else {})
+        return said_outputs(categories, classes, count)
     usual = readings(categories, None, count)
     return usual[0].outputs if usual else {}
+
+
+def said_outputs(
+    categories: Sequence[str], classes: Sequence[str] | None, count: int
+) -> Mapping[str, int]:
+    """Find the output of each category whose name or label says it, so that no order is assumed.
+
+    A name is the class's, or one of those joined by commas in it, in any case, with ``_`` or ``-``
+    for spaces, or its WordNet id. See `usual_outputs` for the parameters.
+    """
+    label = _by_labels(categories, max(count, 2))
+    return named_outputs(categories, classes or ()) or (label.outputs if label else {})
 
 
 # ---- truth of labelled images

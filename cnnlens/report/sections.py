@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.matching import natural
 from cnnlens.report.blocks import (
     Cell,
@@ -122,9 +122,10 @@ def projections(workspace: Path) -> Section | None:
 def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
     at, how = entry.get("position"), entry.get("method", "deconvnet")
     where = f" at position {at[0]},{at[1]}" if at else ""
+    of = _seen_images(entry)
     words = (
-        f"Image patches, their projections ({how}{where}; grey is 0), and the patches masked by "
-        "them."
+        f"Image patches{of and f' ({of})'}, their projections ({how}{where}; grey is 0), and the "
+        "patches masked by them."
     )
     if entry.get("dead"):
         words = f"Dead: {entry['dead']}."
@@ -132,11 +133,25 @@ def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
         raise ValueError("a picture names no unit")
     peaks = [f"{float(one['activation']):.3g}" for one in entry.get("images") or ()]
     said = f"activation {' to '.join(peaks[:: max(len(peaks) - 1, 1)])}" if peaks else ""
+    said = ": ".join(filter(None, (of, said)))
     return Shot(
         path, f"unit {entry['unit']}", said, str(entry.get("label") or ""),
         alt=f"Projections of unit {path.stem} of {layer}", unit=entry["unit"],
         heading="What drove it", words=words,
     )  # fmt: skip
+
+
+def _seen_images(entry: Mapping[str, Any]) -> str:
+    """Say which images a unit was projected on: those of a folder differ from picture to picture.
+
+    Entries of earlier versions do not say of how many images theirs are the top.
+    """
+    if "of" in entry:
+        return str(entry["of"])
+    of, count = entry.get("made_from", {}).get("of") or {}, len(entry.get("images") or ())
+    if "given" in of:
+        return counted(count, "given image")
+    return f"top {count} of {of['name']}" if of.get("name") else ""
 
 
 def class_maps(workspace: Path) -> Section | None:
@@ -154,24 +169,28 @@ def class_maps(workspace: Path) -> Section | None:
 
 def explanations(workspace: Path) -> Section | None:
     """Gather the section about explained images: their path down a tree of filters."""
-    shots, files = [], []
+    shots: list[tuple[bool | None, Shot]] = []  # with whether the prediction is right
+    files = []
     for file in sorted((workspace / "explain").glob("*.json")):
         found = read_object(file, ("image", "class", "path"))
         with reading(file, _EXPLAIN_ANEW):
             if (picture := file.with_suffix(".png")).is_file():
-                shots.append(
-                    (found.get("right") is not False, _explained(found, picture, workspace))
-                )
+                shots.append((found.get("right"), _explained(found, picture, workspace)))
                 files.append(file)
-    shots.sort(key=lambda shot: shot[0])  # what is wrong comes first
-    wrong = sum(not right for right, _ in shots)
-    said = [
-        Text(f"{wrong} of {len(shots)} images are predicted wrongly; they come first.", "small")
-    ]
-    parts = (
-        [*(said if wrong else []), Gallery([one for _, one in shots], 12, True)] if shots else []
-    )
+    shots.sort(key=lambda shot: shot[0] is not False)  # what is wrong comes first
+    gallery = Gallery([shot for _, shot in shots], 12, True)
+    parts = [*_wrong([right for right, _ in shots]), gallery] if shots else []
     return section_of("explain", "An image’s path down the filters", parts, files)
+
+
+def _wrong(verdicts: list[bool | None]) -> list[Text]:
+    """Say how many of the images that are of a class of the network it predicts wrongly."""
+    judged, wrong = len(verdicts) - verdicts.count(None), verdicts.count(False)
+    if not wrong:
+        return []
+    of = counted(judged, "image") + (" of known class" if judged < len(verdicts) else "")
+    first = "is predicted wrongly; it comes" if wrong == 1 else "are predicted wrongly; they come"
+    return [Text(f"{wrong} of {of} {first} first.", "small")]
 
 
 _EXPLAIN_ANEW = "redo `cnnlens explain` with --force"

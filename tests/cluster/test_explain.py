@@ -221,3 +221,69 @@ def test_right_is_what_the_category_says(world: World) -> None:
     assert found.right(found.category) is True
     assert found.right(next(n for n in NAMES if n != found.category)) is False
     assert found.right(None) is None
+
+
+def test_no_verdict_is_given_of_a_category_that_means_no_class(world: World) -> None:
+    """A superclass, and folders that are not as many as the classes of a nameless network."""
+    given = (world.model, world.layer, world.source)
+    kinds = ["insect", "insect", "cat"]
+    groups = group([kinds[i % 3] for i in range(45)])
+    for pixels in world.pixels[:6]:
+        found = explain(*given, groups, pixels, category="insect")
+        assert found.prediction is not None
+        assert found.right("insect") is None
+        assert found.right("cat") is (found.prediction.number == NAMES.index("cat"))
+    world.model.classes = None
+    found = explain(*given, groups, world.pixels[3], category="cat")
+    assert found.right("cat") is found.right("insect") is None
+
+
+def test_an_order_that_nobody_held_against_images_gives_no_verdict(world: World) -> None:
+    given = (world.model, world.layer, world.source, world.groups, world.pixels[3])
+    world.model.classes = None
+    found, named = explain(*given), explain(*given, category="bee")
+    assert found.prediction is not None and named.prediction is not None
+    assert found.right(NAMES[found.prediction.number]) is True
+    assert found.prediction.name == NAMES[found.prediction.number]
+    assert named.prediction.name == str(found.prediction.number)
+    assert not named.of_predicted and all(named.right(name) is None for name in NAMES)
+
+
+def test_a_class_of_two_folders_is_right_in_both(world: World) -> None:
+    world.model.classes = ["ant, emmet", "bee", "cat"]
+    names = ["ant", "emmet", "bee", "cat"]
+    groups = group([names[i % 4] for i in range(45)])
+    for pixels in world.pixels[:9]:
+        found = explain(world.model, world.layer, world.source, groups, pixels, category="bee")
+        assert found.prediction is not None
+        assert found.right("ant") is found.right("emmet") is (found.prediction.number == 0)
+
+
+def test_classes_are_called_by_their_names_beside_a_named_category(world: World) -> None:
+    """Also where none of the data's categories is called after them."""
+    groups = group(["left" if i % 2 else "right" for i in range(45)])
+    others = []
+    for pixels in world.pixels[:6]:
+        found = explain(world.model, world.layer, world.source, groups, pixels, category="left")
+        x = world.model.preprocess.normalize(torch.from_numpy(pixels)[None])
+        first, second, _ = world.model.net(x)[0].argsort(descending=True).tolist()
+        seen = found.prediction
+        assert seen is not None and seen.second is not None
+        assert (seen.name, seen.second[0]) == (NAMES[first], NAMES[second])
+        others += found.without.values()
+    assert others and all(one.name == NAMES[one.number] for one in others)
+
+
+def test_folders_of_some_numbers_name_no_other_class(world: World) -> None:
+    world.model.classes = None
+    groups = group(["0" if i % 2 else "2" for i in range(45)])  # the second is no 1
+    skipped: dict[int, CnnlensError] = {}
+    given = (world.model, world.layer, world.source, groups, world.pixels[:9])
+    found = dict(followed(explain_steps(*given, skip=skipped.__setitem__), None))
+    assert found
+    for number, one in found.items():
+        x = world.model.preprocess.normalize(torch.from_numpy(world.pixels[number])[None])
+        order = world.model.net(x)[0].argsort(descending=True).tolist()
+        seen = one.prediction
+        assert seen is not None and seen.second is not None
+        assert [seen.name, seen.second[0]] == [str(n) for n in order[:2]]

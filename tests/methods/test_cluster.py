@@ -280,6 +280,11 @@ def test_a_copy_of_an_image_of_the_data_is_what_the_data_says(world: Path) -> No
     assert true(Path(shutil.copy(known[0], world / "copy.png"))) is None  # the data says both
 
 
+def test_an_image_is_explained_anew_where_classes_are_judged_otherwise(world: Path) -> None:
+    with mock.patch("cnnlens.methods.explain._VERDICTS", 1):
+        assert not explained(world)
+
+
 def test_an_image_is_explained_anew_when_other_things_are_known(world: Path) -> None:
     with mock.patch("cnnlens.report.dissect_files.detected", return_value={3: "hair, IoU 0.2"}):
         assert not explained(world)

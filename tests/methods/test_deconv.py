@@ -17,6 +17,8 @@ from cnnlens.attribution.projections import Projections
 from cnnlens.model import device
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
+from cnnlens.report.blocks import at_units
+from cnnlens.report.sections import projections
 from cnnlens.settings import DeconvSettings
 from tests.cli.photos import write_nets, write_photos
 from tests.cli.runner import Answer, cnnlens
@@ -63,6 +65,38 @@ def test_a_smaller_request_does_not_replace_a_larger_sheet(world: Path, more: li
     assert shown(world) == [6, 6, 6]
     assert run(world, "-f", "conv2:0", *data, "--top", 1, "--force").code == 0
     assert shown(world) == [1, 6, 6]  # unless one insists
+
+
+def captions(space: Path) -> dict[int | None, str]:
+    """What the page says of every unit's projections, up to how high the unit was."""
+    section = projections(space)
+    assert section is not None
+    shots = [shot for _, shot in at_units(section)]
+    assert all(shot.caption.split(":")[0] in shot.words for shot in shots)
+    return {shot.unit: shot.caption.split(": activation")[0] for shot in shots}
+
+
+def test_the_page_says_of_every_unit_which_images_it_was_projected_on(world: Path) -> None:
+    one, *others = sorted((world / "photos").rglob("*.*"))
+    count = len(others) + 1
+    few = world / "few"
+    few.mkdir()
+    for photo in others[:3]:
+        shutil.copy(photo, few)
+    assert run(world, "-f", "conv2:0-2", "-d", few, "--top", 2).code == 0
+    assert run(world, "-f", "conv2:1", "-d", world / "photos", "--top", 4).code == 0
+    assert run(world, "-f", "conv2:2", "-i", one).code == 0
+    said = {
+        0: "top 2 of 3 images in few",
+        1: f"top 4 of {count} images in photos",
+        2: "1 given image",
+    }
+    assert captions(world / "space") == said
+    document = read(world)
+    for entry in document["pictures"]:  # as an earlier version left them
+        del entry["of"]
+    (world / "space" / "deconv" / "conv2" / "deconv.json").write_text(json.dumps(document))
+    assert captions(world / "space") == {0: "top 2 of few", 1: "top 4 of photos", 2: said[2]}
 
 
 @pytest.mark.parametrize("more", [["--method", "guided"], ["--whole-map"]])

@@ -7,11 +7,12 @@ from torchvision.models import ResNet18_Weights
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.matching import (
-    category_of,
     in_order,
     named_outputs,
     readings,
+    said_outputs,
     target_outputs,
+    usual_outputs,
 )
 
 TWELVE = [str(n) for n in range(1, 13)]
@@ -58,8 +59,14 @@ def test_folders_that_are_numbers_are_outputs_of_that_number():
     assert way.outputs == {"7": 7, "0": 0}
     one, other = readings(["7", "2"], None, 10)
     assert (one.by, other.by) == ("number", "number less one") and other.outputs["7"] == 6
-    assert category_of(7, None, 10, ["7", "2"]) == "7"
-    assert category_of(0, None, 10, ["7", "2"]) is None
+    assert usual_outputs(["7", "2"], None, 10) == {"7": 7, "2": 2}
+
+
+def test_what_names_say_is_apart_from_what_an_order_says():
+    assert usual_outputs(["b", "a"], None, 2) == {"a": 0, "b": 1}
+    assert usual_outputs(["b", "a"], ["c", "d"], 2) == {}
+    assert said_outputs(["b", "a"], None, 2) == said_outputs(["7", "2"], None, 10) == {}
+    assert said_outputs(["x", "red deer"], ["elk", "deer, Red_Deer"], 2) == {"red deer": 1}
 
 
 def test_orders_are_alphabetical_first_and_natural_where_that_differs():

@@ -14,7 +14,12 @@ from cnnlens.data.memory import memory_images
 from cnnlens.measure.accuracy import accuracy
 from cnnlens.model.checkpoint import write_torch
 from cnnlens.model.class_order import check_order
-from cnnlens.model.matching import category_of, readings, target_outputs, usual_outputs
+from cnnlens.model.matching import (
+    readings,
+    said_outputs,
+    target_outputs,
+    usual_outputs,
+)
 from cnnlens.model.model import Model
 from cnnlens.model.numbered import OutputName, numbered
 from cnnlens.model.open import wrap_module
@@ -91,7 +96,8 @@ def test_sure_and_wrong_is_what_it_is_where_labels_say_the_outputs() -> None:
 
 def test_a_number_means_the_output_that_has_a_name() -> None:
     names = [f"class-{chr(97 + n)}" for n in range(12)]
-    assert category_of(10, names, 12, labels(range(12))) == "10"
+    assert usual_outputs(labels(range(12)), names, 12)["10"] == 10
+    assert said_outputs(labels([3, 1]), None, 12) == {"3": 3, "1": 1}
     assert usual_outputs(labels([3, 1]), names, 12) == {"3": 3, "1": 1}
     assert usual_outputs(["3", "1"], names, 12) == {}  # folders
 

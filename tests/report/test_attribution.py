@@ -114,7 +114,7 @@ def test_pictures_stand_at_their_unit_and_in_their_sections(tmp_path: Path) -> N
         (layer, 3, tmp_path / f"deconv/{layer}/3.png")
     ]
     html = write_report(tmp_path, sections()).read_text(encoding="utf-8")
-    assert 'id="deconv"' in html and "dead: 7, 9" in html
+    assert 'id="deconv"' in html and "dead: 7, 9" in html and "all nine" not in html
     assert 'id="cam"' in html and "Class maps of photos/cat.jpg" in html
 
 

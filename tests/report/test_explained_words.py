@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from cnnlens.cluster.decision_path import DecisionPath, Explanation, Split
+from cnnlens.cluster.decision_path import (
+    IMAGE_COLUMNS,
+    DecisionPath,
+    Explanation,
+    Split,
+    image_row,
+)
 from cnnlens.cluster.filters import FilterTree
+from cnnlens.report.blocks import Gallery
 from cnnlens.report.figures.explained import draw_explained, predicted, step, turned
+from cnnlens.report.sections import explanations
 
 FOUND: dict[str, Any] = {
     "class": 1, "class_name": "dog", "probability": 0.7,
@@ -29,8 +40,41 @@ def test_what_is_said_and_what_is_so() -> None:
     assert predicted(FOUND) == "the network says dog (70.0%), then cat (20.0%); it is cat: wrong"
     right = {**FOUND, "true": {"category": "dog"}, "right": True}
     assert predicted(right).endswith("it is dog: right")
+    assert predicted({**FOUND, "right": None}).endswith("it is cat")  # of no class: no verdict
     assert "is not known" in predicted({**FOUND, "true": None, "right": None})
     assert predicted({**FOUND, "class": None, "right": None}).startswith("the network gives no")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ((None, True, False, None), "1 of 2 images of known class is predicted wrongly; it comes"),
+        ((True, False, False), "2 of 3 images are predicted wrongly; they come"),
+        ((None, None), ""),
+        ((True, None), ""),
+    ],
+)
+def test_the_page_counts_only_images_of_known_class(
+    tmp_path: Path, verdicts: tuple[bool | None, ...], said: str
+) -> None:
+    (tmp_path / "explain").mkdir()
+    for number, right in enumerate(verdicts):
+        file = tmp_path / "explain" / f"{number}.json"
+        file.write_text(json.dumps({**FOUND, "image": f"{number}.png", "right": right}))
+        Image.new("RGB", (3, 3)).save(file.with_suffix(".png"))
+    section = explanations(tmp_path)
+    assert section is not None
+    *texts, gallery = section.parts
+    assert [text.text for text in texts] == ([f"{said} first."] if said else [])
+    assert isinstance(gallery, Gallery)
+    wrong = [f"{n}.png" for n, right in enumerate(verdicts) if right is False]
+    assert [shot.title for shot in gallery.shots][: len(wrong)] == wrong
+
+
+def test_the_table_has_no_verdict_of_a_category_that_means_no_class() -> None:
+    row = image_row("x", {**FOUND, "right": None, "category": "cat"})
+    cells = dict(zip(IMAGE_COLUMNS, row, strict=True))
+    assert (cells["is"], cells["right"]) == ("cat", None)
 
 
 def test_what_would_have_turned_the_prediction() -> None:
