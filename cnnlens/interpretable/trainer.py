@@ -28,6 +28,7 @@ from cnnlens.interpretable.method import (
     is_right,
     keeping_modes,
     learning_rate,
+    some_of_none,
     task_losses,
 )
 from cnnlens.interpretable.reductions import (
@@ -96,6 +97,8 @@ class Trainer:
     ----------
     epoch : int
         Epochs done.
+    may_be_none : bool
+        Whether no class is an answer that an image may get (see `is_right`).
     best : tuple of (float, int, dict) or None
         Lowest validation loss, its epoch, and the network's state then, where there is patience.
     """
@@ -114,6 +117,7 @@ class Trainer:
         self.link = link
         self.net, self.examples, self.method, self.settings = net, examples, method, settings
         self.training, self.validation = training, validation
+        self.may_be_none = some_of_none(examples)
         self.epoch = 0
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self._rank, self._processes = rank_and_size()
@@ -193,7 +197,8 @@ class Trainer:
         loss.backward()
         self._average_gradients()
         self._optimizer.step()
-        right = reduce_sum(is_right(logits.detach(), labels, s.loss).float().sum()) / count
+        right = is_right(logits.detach(), labels, s.loss, self.may_be_none)
+        right = reduce_sum(right.float().sum()) / count
         found = {"task_loss": task, **terms, "accuracy": right}
         return {name: value.detach() for name, value in found.items()}
 

@@ -1,6 +1,7 @@
 import copy
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.interpretable.held_out import ask
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import (
     Plain,
     Rates,
+    evaluate,
     is_right,
     learning_rate,
     split,
@@ -324,8 +327,46 @@ def test_the_logistic_loss_knows_no_class():
     s = torch.sigmoid(logits)
     assert found[0] == pytest.approx(float(-s[0, 0].log() - (1 - s[0, 1]).log()), rel=1e-5)
     assert found[1] == pytest.approx(float(-(1 - s[1]).log().sum()), rel=1e-5)
-    assert is_right(logits, labels, "logistic").tolist() == [True, True]
-    assert is_right(-logits, labels, "logistic").tolist() == [False, False]
+    assert is_right(logits, labels, "logistic", True).tolist() == [True, True]
+    assert is_right(-logits, labels, "logistic", True).tolist() == [False, False]
+
+
+class WithNegatives(Pictures):
+    """The last third is of no class: batches before them hold none of these."""
+
+    def __init__(self):
+        super().__init__(30)
+        self.labels[20:] = -1
+
+
+def test_no_class_is_an_answer_to_every_image_whatever_is_in_its_batch():
+    trainer = build(
+        "none", examples=WithNegatives(), loss="logistic", mirror=False, epochs=1, batch_size=6,
+        optimizer="sgd", lr=1e-9,
+    )  # fmt: skip
+    with torch.no_grad():  # mostly the right class, and often below 0
+        trainer.net[-1].weight.copy_(trainer.net[-1].weight.flip(0))
+        trainer.net[-1].bias -= trainer.net.eval()(trainer.examples.x).mean(dim=0) + 0.012
+        logits = trainer.net(trainer.examples.x)
+
+    def rightly(images):
+        """The share, image by image."""
+        right = 0
+        for image in images.tolist():
+            scores = logits[image].tolist()
+            answer = scores.index(max(scores)) if max(scores) > 0 else -1
+            right += answer == trainer.examples.labels[image]
+        return float(right) / len(images)
+
+    held = rightly(trainer.validation)
+    for size in (1, 2, 3, 6):
+        s = replace(trainer.settings, batch_size=size)
+        found = evaluate(trainer.net, trainer.examples, trainer.validation, s)[1]
+        assert found == pytest.approx(held), size
+    assert ask(trainer, []).accuracy == pytest.approx(held)
+    terms = finished(trainer)[0].terms
+    assert terms["validation_accuracy"] == pytest.approx(held)
+    assert terms["accuracy"] == pytest.approx(rightly(trainer.training))
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "steps", "constant"])
