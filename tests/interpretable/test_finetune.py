@@ -94,6 +94,20 @@ def test_a_network_that_ends_in_a_softmax_learns_by_its_scores_and_that_is_said(
         finetune(model, data, settings=replace(SETTINGS, loss="logistic"))
 
 
+def test_by_which_output_it_learns_is_said_and_recorded(model):
+    data = pictures(model.preprocess)
+    plain = finetune(model, data, settings=SETTINGS)
+    assert "outputs" not in plain.document()
+    model.net.register_forward_hook(lambda net, _, out: (out * 0, out) if net.training else out)
+    run = finetune(model, data, settings=SETTINGS)
+    assert "in training it returns 1 and 0: it learns by 1 alone" in run.notes
+    list(run)
+    assert run.document()["outputs"] == {"learned": "1", "unused": ["0"]}
+    assert run.checkpoint()["training"]["outputs"]["learned"] == "1" and run.mark != plain.mark
+    list(plain)
+    assert run.history == plain.history
+
+
 def test_behind_a_sigmoid_what_is_held_out_is_asked_by_the_scores_too(model):
     model.net.add_module("end", nn.Sigmoid())
     data = pictures(model.preprocess, classes=("red", "green"))

@@ -21,6 +21,7 @@ from cnnlens.interpretable.method import (
     task_losses,
 )
 from cnnlens.interpretable.trainer import Epoch, Step, Trainer
+from cnnlens.model.in_training import Returned
 from cnnlens.model.mask import Mask
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 from tests import warm
@@ -62,6 +63,55 @@ def test_behind_a_softmax_or_sigmoid_it_learns_as_a_network_without_it(link, los
         for name, value in one.terms.items():
             assert other.terms[name] == value, name
     assert torch.equal(weights(plain), weights(ends))
+
+
+class Aided(nn.Module):
+    """The usual network, which in training mode returns an auxiliary head's answer first."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.side = net, nn.Linear(3, 2)
+
+    def forward(self, x):
+        answer = self.net(x)
+        return {"side": self.side(x.mean((2, 3))), "main": answer} if self.training else answer
+
+
+def aided():
+    plain = build("none", mirror=False, optimizer="sgd", schedule="constant", weight_decay=0.1)
+    net = Aided(plain.net)
+    return Trainer(
+        net, plain.examples, plain.training, plain.validation, Plain(), plain.settings,
+        returned=Returned("main", unused=("side",)),
+    )  # fmt: skip
+
+
+def test_beside_auxiliary_heads_it_learns_as_a_plain_loop_by_the_main_output():
+    trainer = aided()
+    net, s, examples = copy.deepcopy(trainer.net), trainer.settings, trainer.examples
+    losses = [epoch.terms["task_loss"] for epoch in finished(trainer)]
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, lr=s.lr, momentum=0.9)
+    wanted = []
+    for epoch in range(s.epochs):
+        generator = torch.Generator().manual_seed(s.seed * 100_003 + epoch)
+        order = trainer.training[torch.randperm(len(trainer.training), generator=generator)]
+        net.train()
+        seen = []
+        for part in order.tensor_split(4):
+            loss = nn.functional.cross_entropy(net(examples.x[part])["main"], examples.labels[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+        wanted.append(sum(seen) / len(seen))
+    assert losses == pytest.approx(wanted, abs=1e-6)
+    for (name, found), (_, value) in zip(
+        trainer.net.state_dict().items(), net.state_dict().items(), strict=True
+    ):
+        assert torch.allclose(found, value, atol=1e-6), name
 
 
 def finished(trainer):
@@ -299,6 +349,35 @@ def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
         assert its_terms == pytest.approx(terms, abs=1e-4)
         for name, value in state.items():
             assert torch.allclose(its_state[name], value, atol=1e-4)
+
+
+def _trains_aided():
+    trainer = aided()
+    finished(trainer)
+    return weights(trainer)
+
+
+def test_on_two_processes_what_does_not_learn_does_not_decay_either(tmp_path):
+    whole = _trains_aided()
+    for found in two_processes(tmp_path, _trains_aided):
+        assert torch.allclose(found, whole, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "hint"), [(22, 1, "--batch-size 2"), (4, 2, "--batch-size 3")]
+)
+def test_a_batch_norm_with_one_image_is_named_with_a_size_that_works(number, size, hint):
+    def trained(size):
+        trainer = build("none", examples=Pictures(number), batch_size=size)
+        net = nn.Sequential(*trainer.net[:5], nn.BatchNorm1d(24), trainer.net[6])
+        training = trainer.training if size == 1 or number > 4 else torch.arange(3)
+        rest = (training, trainer.validation, Plain(), trainer.settings)
+        return finished(Trainer(net, trainer.examples, *rest))
+
+    with pytest.raises(UsageError, match="cannot learn from a batch of one image") as caught:
+        trained(size)
+    assert caught.value.hint == f"use {hint}"
+    trained(int(hint.split()[1]))
 
 
 def _trains_norms(**more):
