@@ -220,7 +220,12 @@ class Finetuning:
             "interpretable": self.trainer.method.record(),
             "surgery": self.surgery,
             "epoch": self.epoch,
-            "training": {**self.request.as_dict(), "of": self.mark, **self.held_out()},
+            "training": {
+                **self.request.as_dict(),
+                **self._outputs(),
+                "of": self.mark,
+                **self.held_out(),
+            },
         }
 
     def checkpoint(self) -> dict[str, Any]:
@@ -261,6 +266,7 @@ class Finetuning:
             },
             "images": {"training": len(trainer.training), "validation": len(trainer.validation)},
             **self.held_out(),
+            **self._outputs(),
             "classes": self.classes,
             "settings": self.request.as_dict(),
             "history": self.history,
@@ -269,6 +275,12 @@ class Finetuning:
             shown = (x for _, x in inputs(trainer))
             found["groups"] = record_groups(trainer.method.groups, self.net, shown)
         return found | ({"notes": self.warnings} if self.done and self.warnings else {})
+
+    def _outputs(self) -> dict[str, Any]:
+        """Say by which output it learns, where it returns several in training mode."""
+        found = self.trainer.returned
+        unused = list(found.unused)
+        return {"outputs": {"learned": found.name, "unused": unused}} if unused else {}
 
     def held_out(self) -> dict[str, Any]:
         """Say which images of which data were held out, where these were read from a data set."""

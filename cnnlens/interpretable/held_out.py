@@ -79,7 +79,8 @@ def ask(trainer: Trainer, layers: Sequence[str]) -> Answers:
             found = [m.amax(dim=(0, 2, 3)) for m in maps]  # (C,) each
             peaks = [torch.maximum(a, b) for a, b in zip(peaks or found, found, strict=True)]
             labels = sent(trainer.examples.labels[part], logits.device)
-            right.append(is_right(logits, labels, trainer.settings.loss))
+            loss, none = trainer.settings.loss, trainer.may_be_none
+            right.append(is_right(logits, labels, loss, none))
             first = logits[0] if first is None else first
             alike.append((logits == first).all(dim=0))  # (K,)
     labels = trainer.examples.labels[trainer.validation]

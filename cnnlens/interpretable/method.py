@@ -66,12 +66,34 @@ def task_losses(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(dim=1)
 
 
-def is_right(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
-    """Whether each image is classified rightly, (N,) bool; no class is when no logit is above 0."""
+def some_of_none(examples: Examples) -> bool:
+    """Whether some of all images are of no class, which is then an answer to every one of them."""
+    return bool((examples.labels < 0).any())
+
+
+def is_right(logits: Tensor, labels: Tensor, loss: str, may_be_none: bool) -> Tensor:
+    """Whether each image is classified rightly.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        (N, K).
+    labels : torch.Tensor
+        (N,) int64, -1 for no class.
+    loss : str
+        "softmax" or "logistic".
+    may_be_none : bool
+        Whether no class is an answer, as it is when no logit is above 0: see `some_of_none`, of
+        whole trainings, as one batch does not tell. Where there is one class it always is.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,) bool.
+    """
     predicted = logits.argmax(dim=1)
-    if loss == "logistic":  # no class is an answer where there is one answer, or some are of none
-        may_be_none = (labels < 0).any() | (logits.shape[1] == 1)
-        predicted = torch.where(~(logits.amax(dim=1) > 0) & may_be_none, -1, predicted)
+    if loss == "logistic" and (may_be_none or logits.shape[1] == 1):
+        predicted = torch.where(logits.amax(dim=1) > 0, predicted, -1)
     return predicted == labels
 
 
@@ -85,13 +107,14 @@ def evaluate(
     """
     device = next(net.parameters()).device
     loss = right = torch.zeros((), dtype=exact(device), device=device)
+    none = some_of_none(examples)
     with keeping_modes(net):
         net.eval()
         for part in indices.split(settings.batch_size):
             labels = sent(examples.labels[part], device)
             logits = run_before_link(net, unmirrored(examples, part), link).float()
             loss = loss + task_losses(logits, labels, settings.loss).sum()
-            right = right + is_right(logits, labels, settings.loss).sum()
+            right = right + is_right(logits, labels, settings.loss, none).sum()
     return float(loss) / len(indices), float(right) / len(indices)
 
 

@@ -21,6 +21,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.class_order import check_order, chosen
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.ending import SIGMOID, before_link, ending, link_of
+from cnnlens.model.in_training import Returned, returned_in_training
 from cnnlens.model.matching import Reading, readings
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer, start_inserted
@@ -102,6 +103,7 @@ class Prepared:
         """Hash of all that decides the result: equal marks, the same training."""
         examples = self.trainer.examples
         assert isinstance(examples, Labelled)
+        returned = self.trainer.returned
         decides = {
             **self.request.as_dict(),
             "model": self.model.fingerprint,
@@ -109,6 +111,7 @@ class Prepared:
             "data": examples.fingerprint,
             "classes": self.classes,
             **({"link": self.trainer.link} if self.trainer.link else {}),
+            **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
         text = repr(sorted(decides.items()))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -140,6 +143,8 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
                 "name two categories, or a network without it",
             )
         notes.append(f"it ends in a {link.replace('_', ' ')}: it learns by the scores before that")
+    returned = returned_in_training(model, link)
+    notes += [said] if (said := returned.said()) else []
     classes, numbers = _fitting(model, labelled, outputs)
     examples = replace(labelled, device=model.device)
     if numbers is not None:
@@ -170,7 +175,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     if not new and s.trunk == 0:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
     rates = Rates(None if s.trunk == 1 else new, factors)
-    trainer = Trainer(model.net, examples, training, validation, method, s, rates, link)
+    trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
     return Prepared(model, trainer, request, plans, classes, before, notes)
 
 
@@ -189,6 +194,7 @@ def check(model: Model, request: Request) -> None:
             "name a checkpoint with its head, or code that adds one: file.py:factory",
         )
     _plans(model, request, head_of(model)[0])
+    returned_in_training(model, ending(model).link)
     if request.method == "cgl":
         grouped_layers(model, request.layers, request.cgl.groups)
 

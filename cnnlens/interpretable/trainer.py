@@ -8,7 +8,6 @@ are the caller's, between steps and afterwards.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,15 +27,19 @@ from cnnlens.interpretable.method import (
     is_right,
     keeping_modes,
     learning_rate,
+    some_of_none,
     task_losses,
 )
+from cnnlens.interpretable.random_state import RandomState
 from cnnlens.interpretable.reductions import (
     average,
     from_first,
+    reduce_max,
     reduce_sum,
     running_statistics,
 )
 from cnnlens.model.ending import run_before_link
+from cnnlens.model.in_training import Returned
 from cnnlens.model.streams import exact, look_every, sent
 from cnnlens.progress import Step as Progress
 from cnnlens.progress import Words
@@ -91,11 +94,15 @@ class Trainer:
         Which modules are new, and how fast they learn.
     link : str
         What the network ends with (see `model.ending`): losses are of the scores before it.
+    returned : Returned, optional
+        Where the scores are in training mode; None: as in evaluation mode.
 
     Attributes
     ----------
     epoch : int
         Epochs done.
+    may_be_none : bool
+        Whether no class is an answer that an image may get (see `is_right`).
     best : tuple of (float, int, dict) or None
         Lowest validation loss, its epoch, and the network's state then, where there is patience.
     """
@@ -110,10 +117,12 @@ class Trainer:
         settings: FinetuneSettings,
         rates: Rates | None = None,
         link: str = "",
+        returned: Returned | None = None,
     ) -> None:
-        self.link = link
+        self.link, self.returned = link, returned or Returned(link=link)
         self.net, self.examples, self.method, self.settings = net, examples, method, settings
         self.training, self.validation = training, validation
+        self.may_be_none = some_of_none(examples)
         self.epoch = 0
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self._rank, self._processes = rank_and_size()
@@ -125,7 +134,7 @@ class Trainer:
         rates = rates or Rates()
         self._frozen = freeze(net, rates, settings.trunk)
         self._optimizer = build_optimizer(net, method, settings, rates)
-        self._random = _RandomState(next(net.parameters()).device)
+        self._random = RandomState(next(net.parameters()).device)
 
     @property
     def steps(self) -> int:
@@ -181,7 +190,7 @@ class Trainer:
         device = next(self.net.parameters()).device
         labels = sent(self.examples.labels[indices], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.amp):
-            logits = run_before_link(self.net, self.examples.inputs(indices, flips), self.link)
+            logits = self._logits(indices, flips)
         losses = task_losses(logits.float(), labels, s.loss)
         count = reduce_sum(losses.new_full((), float(len(indices))))
         loss = task = reduce_sum(losses.sum()) / count
@@ -193,9 +202,31 @@ class Trainer:
         loss.backward()
         self._average_gradients()
         self._optimizer.step()
-        right = reduce_sum(is_right(logits.detach(), labels, s.loss).float().sum()) / count
+        right = is_right(logits.detach(), labels, s.loss, self.may_be_none)
+        right = reduce_sum(right.float().sum()) / count
         found = {"task_loss": task, **terms, "accuracy": right}
         return {name: value.detach() for name, value in found.items()}
+
+    def _logits(self, indices: Tensor, flips: Tensor) -> Tensor:
+        x, of = self.examples.inputs(indices, flips), self.returned
+        try:
+            return run_before_link(self.net, x, of.link, of.name)
+        except ValueError as error:
+            if len(indices) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise self._of_one() from error
+
+    def _of_one(self) -> UsageError:
+        """Say that a norm over the batch has but one image; which size leaves none alone."""
+        images = len(self.training)
+        sizes = range(self.settings.batch_size + 1, images + 1)
+        enough = (n for n in sizes if images // -(-images // n) >= 2 * self._processes)
+        size = next(enough, None)
+        return UsageError(
+            f"a BatchNorm of the network cannot learn from a batch of one image ({images} are "
+            f"trained on, at most {self.settings.batch_size} at a time)",
+            "give more images" if size is None else f"use --batch-size {size}",
+        )
 
     def _check(self, terms: dict[str, Tensor], number: int) -> None:
         """Note the first step that a term was not finite in, counted from 1; look now and then."""
@@ -215,8 +246,10 @@ class Trainer:
     def _average_gradients(self) -> None:
         learning = [p for group in self._optimizer.param_groups for p in group["params"]]
         if self._processes > 1:
-            for parameter in learning:
-                if parameter.grad is None:  # all must take part
+            device = next(self.net.parameters()).device
+            learned = torch.tensor([p.grad is not None for p in learning], device=device).int()
+            for parameter, has in zip(learning, reduce_max(learned).tolist(), strict=True):
+                if has and parameter.grad is None:  # all must take part
                     parameter.grad = torch.zeros_like(parameter)
         average(p.grad for p in learning if p.grad is not None)
 
@@ -286,31 +319,3 @@ def _diverged(what: str, epoch: int, step: int) -> CnnlensError:
         f"training diverged in epoch {epoch + 1}, step {step + 1}: {what}",
         "try a smaller --lr, or smaller weights of the method's losses",
     )
-
-
-class _RandomState:
-    """What torch's global generators are while a step runs; otherwise they are the caller's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._devices = [device] if device.type == "cuda" else []
-        self._states: list[Tensor] = []
-
-    def seed(self, seed: int) -> None:
-        with torch.random.fork_rng(self._devices):
-            torch.default_generator.manual_seed(seed)
-            for device in self._devices:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            self._states = self._current()
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        with torch.random.fork_rng(self._devices):
-            torch.set_rng_state(self._states[0])
-            for device, state in zip(self._devices, self._states[1:], strict=True):
-                torch.cuda.set_rng_state(state, device)
-            yield
-            self._states = self._current()
-
-    def _current(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in self._devices)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnlens.errors import CnnlensError, UsageError, counted
+from cnnlens.errors import CnnlensError, counted
+from cnnlens.methods.checkpoint_out import check_name, check_sources
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
@@ -76,13 +77,10 @@ class Finetune(Method):
         if self.rank:
             self.study.voice.hush()
         asked, study = self.asked, self.study
-        if asked.out.suffix in (".json", ".png") or asked.out.is_dir():
-            raise UsageError(
-                f"--out {asked.out} is no place for a checkpoint",
-                "name a file such as new.pt; new.json and new.png are written beside it",
-            )
+        check_name(asked.out)
         alone = asked.category is not None or asked.negatives is not None
         self.request = Request.of(asked.layer, alone, *self.all_settings)
+        check_sources(asked.out, study.model.spec, study.options)
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
         study.take_natural_size(self.images)
         self.negatives = study.negatives(asked.negatives)

@@ -110,13 +110,23 @@ def is_checkpoint(content: Any) -> bool:
     return isinstance(content, Mapping) and all(key in content for key in _OWN)
 
 
-def open_checkpoint(path: Path, content: Mapping[str, Any]) -> Opened:
+def open_checkpoint(path: Path, content: Mapping[str, Any], arch: str | None = None) -> Opened:
     """Build the network of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        Where it was read.
+    content : mapping
+        What it holds.
+    arch : str, optional
+        What builds it in the place of code that it names, which is then not run.
 
     Raises
     ------
     CnnlensError
-        When it is of a later version, incomplete, or does not fit its own architecture.
+        When it is of a later version, incomplete, or does not fit its architecture; when code that
+        it names is not there.
     """
     version = content["format_version"]
     if version != FORMAT_VERSION:
@@ -131,23 +141,28 @@ def open_checkpoint(path: Path, content: Mapping[str, Any]) -> Opened:
             "update cnnlens",
         )
     try:
-        return _built(path, content)
+        return _built(path, content, arch)
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise CnnlensError(f"{path} is a damaged cnnlens checkpoint: {error}") from error
 
 
-def _built(path: Path, content: Mapping[str, Any]) -> Opened:
-    state = content["state_dict"]
-    known = registry.architecture(content["arch"])
+def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
+    state, own = content["state_dict"], content["arch"]
+    other = arch is not None and arch != own and registry.is_factory(own)
+    known = registry.architecture(arch) if arch and other else _own_architecture(path, own)
     plans = [Plan.from_dict(plan) for plan in content.get("surgery") or ()]
     before = _before(known, state, plans)
     found = fit(known, shapes_of(before))
-    if not found.exact:  # what it was made from may have had a head or a stem of its own
+    exactly = other and arch is not None and registry.is_factory(arch)
+    if (
+        not found.exact and not exactly
+    ):  # what it was made from may have had a head or a stem of its own
         found = adapt(found, shapes_of(before)) or found
     if not found.exact:
+        its = arch if other else f"its own architecture {own}"
         raise CnnlensError(
-            f"{path} does not fit its own architecture {content['arch']}: {found.describe()}",
-            "has the code that builds it changed since?",
+            f"{path} does not fit {its}: {found.describe()}",
+            f"it was {own}" if other else "has the code that builds it changed since?",
         )
     net = build(found, before)
     if plans:
@@ -160,9 +175,23 @@ def _built(path: Path, content: Mapping[str, Any]) -> Opened:
     classes = content.get("classes")
     opened.classes = None if classes is None else [str(c) for c in classes]
     opened.classes_source = "" if classes is None else "the checkpoint's classes"
+    if other:
+        opened.notes = [*opened.notes, f"{path.name} was {own}; its weights fit --arch {arch}"]
     opened.surgery = [plan.as_dict() for plan in plans]
     opened.decides("".join(map(str, plans)))  # a mask's position is in no state dict
     return opened
+
+
+def _own_architecture(path: Path, own: str) -> Architecture:
+    try:
+        return registry.architecture(own)
+    except CnnlensError as error:
+        if not registry.is_factory(own):
+            raise
+        raise CnnlensError(
+            f"{path} is built by {own}, and that is not to be had: {error.message}",
+            "name the code where it is now: --arch file.py:factory",
+        ) from error
 
 
 def _before(

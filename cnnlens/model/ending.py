@@ -7,6 +7,7 @@ Class scores are compared, averaged and differentiated before it; probabilities 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import scores_on_black
 from cnnlens.model.model import Model
-from cnnlens.model.outputs import choose
+from cnnlens.model.outputs import choose, one_of
 from cnnlens.model.trace import Op, Place, Trace, trace
 
 VIEWS = {
@@ -156,13 +157,14 @@ def without_link(output: Tensor, link: str) -> Tensor:
 
 
 class _Heard(TorchFunctionMode):
-    """Keeps what the last call of a `link` was given, and what it gave."""
+    """Keeps what calls of a `link` were given, and what they gave: those that gave a row per image
+    (an auxiliary head's may follow), and the last one.
+    """
 
     def __init__(self, link: str) -> None:
         super().__init__()
         self.link = link
-        self.given: Tensor | None = None
-        self.gave: Tensor | None = None
+        self.calls: list[tuple[Tensor, Tensor]] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -170,30 +172,33 @@ class _Heard(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if getattr(func, "__name__", "") == self.link:
-            self.given, self.gave = args[0] if args else kwargs["input"], result
+            if self.calls and math.prod(self.calls[-1][1].shape[2:]) > 1:
+                self.calls.pop()  # of attention, of maps: they are large
+            self.calls.append((args[0] if args else kwargs["input"], result))
         return result
 
     def before(self, output: Tensor) -> Tensor | None:
-        """The scores behind an output, where it is just what the last call gave, or a view of it.
+        """The scores behind an output, where it is just what a call gave, or a view of it.
 
         Another call, of a gate, gave something else. Nothing is asked of the device.
         """
-        given, gave = self.given, self.gave
-        if given is None or gave is None or gave.numel() != output.numel():
-            return None
-        same = gave.data_ptr() == output.data_ptr()
-        in_order = gave.is_contiguous() and output.is_contiguous()
-        return given.reshape(output.shape) if same and in_order else None
+        for given, gave in reversed(self.calls):
+            same = gave.numel() == output.numel() and gave.data_ptr() == output.data_ptr()
+            if same and gave.is_contiguous() and output.is_contiguous():
+                return given.reshape(output.shape)
+        return None
 
 
-def run_before_link(net: nn.Module, x: Tensor, link: str) -> Tensor:
+def run_before_link(net: nn.Module, x: Tensor, link: str, name: str = "") -> Tensor:
     """Run a network that ends with a `link`; its scores (N, K) before that, for gradients exactly
     those of the network without it: a probability of 1 has none.
+
+    They are the output of that `name`, where it returns several.
     """
     if link not in (SOFTMAX, SIGMOID):
-        return net(x)
+        return one_of(net(x), name)
     with _Heard(link) as heard:
-        output = net(x)
+        output = one_of(net(x), name)
     found = heard.before(output)
     return without_link(output.float(), link) if found is None else found
 

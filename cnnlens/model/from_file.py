@@ -113,7 +113,7 @@ def _network_in(
     content: Any, path: Path, arch: str | None, weights: str | None, told: Any
 ) -> Opened:
     if is_checkpoint(content) and weights is None:
-        return _needless(open_checkpoint(path, content), arch, path)
+        return _needless(open_checkpoint(path, content, arch), arch, path)
     module = find_module(content)
     if module is not None and arch is None and weights is None:  # only where pickles are allowed
         kind = f"{type(module).__module__}.{type(module).__qualname__}"

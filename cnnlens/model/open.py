@@ -61,7 +61,8 @@ def open_model(
         ``torchvision:NAME@WEIGHTS``, ``timm:NAME``, ``zoo:NAME``, ``file.py:factory`` or
         ``package.module:factory``.
     arch : str, optional
-        The architecture of a bare state dict, where it cannot be inferred.
+        The architecture of a bare state dict, where it cannot be inferred; of a checkpoint of
+        cnnlens, in the place of code that it names.
     weights : str, optional
         Which entry of a file holds the weights, where it holds several: ``teacher``, ``model.ema``.
     allow_pickle : bool

@@ -1,7 +1,8 @@
 """What a network returns: a tensor, or several in a mapping, a sequence or an object's fields.
 
 Everything has a name: its key, its field, or its number, nested ones joined by dots. The classes'
-are the ones that were asked for (``--head``), else those named `logits`, else the first.
+are the ones that were asked for (``--head``), else those named `logits`, else the first that no
+auxiliary head gave.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def choose(shapes: Mapping[str, tuple[int, ...]], count: int, head: str | None) 
         return _asked(names, head)
     usual = [name for name in _USUAL if name in shapes]
     scores = [name for name in names if shapes[name][:1] == (count,) and _is_row(shapes[name])]
-    return next(iter([*usual, *scores, *names]), None)
+    main = [name for name in scores if not is_auxiliary(name)]
+    return next(iter([*usual, *main, *scores, *names]), None)
 
 
 def _asked(names: list[str], head: str) -> str:
@@ -111,6 +113,11 @@ def main_output(output: Any, count: int, head: str | None) -> Tensor | None:
     named = named_tensors(output)
     name = choose({name: tuple(one.shape) for name, one in named.items()}, count, head)
     return None if name is None else named[name]
+
+
+def one_of(output: Any, name: str) -> Tensor:
+    """Return the output of that name; a tensor alone, whatever it is called."""
+    return output if isinstance(output, Tensor) else named_tensors(output)[name]
 
 
 def said_of(shapes: Mapping[str, tuple[int, ...]], chosen: str | None) -> str:

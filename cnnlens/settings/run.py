@@ -131,7 +131,7 @@ class ModelSettings(Settings):
     Attributes
     ----------
     arch : str or None
-        The architecture of a bare state dict.
+        The architecture of a bare state dict, or what stands for a checkpoint's own code.
     weights : str or None
         The entry of a file that holds the weights.
     allow_pickle : bool
@@ -146,7 +146,8 @@ class ModelSettings(Settings):
 
     arch: str | None = option(
         None,
-        "Architecture of a bare state dict, where it cannot be inferred.",
+        "Architecture of a bare state dict, where it cannot be inferred; or the code of a "
+        "checkpoint that was trained from file.py:factory, where that lies elsewhere now.",
         metavar="SPEC",
         panel="Model",
     )

@@ -62,7 +62,7 @@ def test_a_notebook_trains_without_files_and_keeps_its_model(model, method):
     held = run.trainer.validation
     with torch.no_grad():
         logits = other.net(data.inputs(held, torch.zeros(len(held), dtype=torch.bool)))
-    right = is_right(logits, data.labels[held], "softmax").float().mean()
+    right = is_right(logits, data.labels[held], "softmax", False).float().mean()
     assert float(right) == pytest.approx(document["accuracy"]["after"])
     assert other.classes == data.classes and other.fingerprint != model.fingerprint
 
@@ -92,6 +92,20 @@ def test_a_network_that_ends_in_a_softmax_learns_by_its_scores_and_that_is_said(
     assert found == pytest.approx(want, rel=1e-3)
     with pytest.raises(UsageError, match="always takes one class for true"):
         finetune(model, data, settings=replace(SETTINGS, loss="logistic"))
+
+
+def test_by_which_output_it_learns_is_said_and_recorded(model):
+    data = pictures(model.preprocess)
+    plain = finetune(model, data, settings=SETTINGS)
+    assert "outputs" not in plain.document()
+    model.net.register_forward_hook(lambda net, _, out: (out * 0, out) if net.training else out)
+    run = finetune(model, data, settings=SETTINGS)
+    assert "in training it returns 1 and 0: it learns by 1 alone" in run.notes
+    list(run)
+    assert run.document()["outputs"] == {"learned": "1", "unused": ["0"]}
+    assert run.checkpoint()["training"]["outputs"]["learned"] == "1" and run.mark != plain.mark
+    list(plain)
+    assert run.history == plain.history
 
 
 def test_behind_a_sigmoid_what_is_held_out_is_asked_by_the_scores_too(model):

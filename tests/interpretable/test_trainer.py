@@ -1,6 +1,7 @@
 import copy
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,16 +9,19 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.interpretable.held_out import ask
 from cnnlens.interpretable.icnn import Icnn
 from cnnlens.interpretable.method import (
     Plain,
     Rates,
+    evaluate,
     is_right,
     learning_rate,
     split,
     task_losses,
 )
 from cnnlens.interpretable.trainer import Epoch, Step, Trainer
+from cnnlens.model.in_training import Returned
 from cnnlens.model.mask import Mask
 from cnnlens.settings.finetune import FinetuneSettings, IcnnSettings
 from tests import warm
@@ -59,6 +63,55 @@ def test_behind_a_softmax_or_sigmoid_it_learns_as_a_network_without_it(link, los
         for name, value in one.terms.items():
             assert other.terms[name] == value, name
     assert torch.equal(weights(plain), weights(ends))
+
+
+class Aided(nn.Module):
+    """The usual network, which in training mode returns an auxiliary head's answer first."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.side = net, nn.Linear(3, 2)
+
+    def forward(self, x):
+        answer = self.net(x)
+        return {"side": self.side(x.mean((2, 3))), "main": answer} if self.training else answer
+
+
+def aided():
+    plain = build("none", mirror=False, optimizer="sgd", schedule="constant", weight_decay=0.1)
+    net = Aided(plain.net)
+    return Trainer(
+        net, plain.examples, plain.training, plain.validation, Plain(), plain.settings,
+        returned=Returned("main", unused=("side",)),
+    )  # fmt: skip
+
+
+def test_beside_auxiliary_heads_it_learns_as_a_plain_loop_by_the_main_output():
+    trainer = aided()
+    net, s, examples = copy.deepcopy(trainer.net), trainer.settings, trainer.examples
+    losses = [epoch.terms["task_loss"] for epoch in finished(trainer)]
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, lr=s.lr, momentum=0.9)
+    wanted = []
+    for epoch in range(s.epochs):
+        generator = torch.Generator().manual_seed(s.seed * 100_003 + epoch)
+        order = trainer.training[torch.randperm(len(trainer.training), generator=generator)]
+        net.train()
+        seen = []
+        for part in order.tensor_split(4):
+            loss = nn.functional.cross_entropy(net(examples.x[part])["main"], examples.labels[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+        wanted.append(sum(seen) / len(seen))
+    assert losses == pytest.approx(wanted, abs=1e-6)
+    for (name, found), (_, value) in zip(
+        trainer.net.state_dict().items(), net.state_dict().items(), strict=True
+    ):
+        assert torch.allclose(found, value, atol=1e-6), name
 
 
 def finished(trainer):
@@ -298,6 +351,35 @@ def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
             assert torch.allclose(its_state[name], value, atol=1e-4)
 
 
+def _trains_aided():
+    trainer = aided()
+    finished(trainer)
+    return weights(trainer)
+
+
+def test_on_two_processes_what_does_not_learn_does_not_decay_either(tmp_path):
+    whole = _trains_aided()
+    for found in two_processes(tmp_path, _trains_aided):
+        assert torch.allclose(found, whole, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "hint"), [(22, 1, "--batch-size 2"), (4, 2, "--batch-size 3")]
+)
+def test_a_batch_norm_with_one_image_is_named_with_a_size_that_works(number, size, hint):
+    def trained(size):
+        trainer = build("none", examples=Pictures(number), batch_size=size)
+        net = nn.Sequential(*trainer.net[:5], nn.BatchNorm1d(24), trainer.net[6])
+        training = trainer.training if size == 1 or number > 4 else torch.arange(3)
+        rest = (training, trainer.validation, Plain(), trainer.settings)
+        return finished(Trainer(net, trainer.examples, *rest))
+
+    with pytest.raises(UsageError, match="cannot learn from a batch of one image") as caught:
+        trained(size)
+    assert caught.value.hint == f"use {hint}"
+    trained(int(hint.split()[1]))
+
+
 def _trains_norms(**more):
     trainer = normed(optimizer="sgd", batch_size=8, epochs=12, patience=1, lr=0.3, **more)
     losses = [epoch.terms["validation_loss"] for epoch in finished(trainer)]
@@ -324,8 +406,46 @@ def test_the_logistic_loss_knows_no_class():
     s = torch.sigmoid(logits)
     assert found[0] == pytest.approx(float(-s[0, 0].log() - (1 - s[0, 1]).log()), rel=1e-5)
     assert found[1] == pytest.approx(float(-(1 - s[1]).log().sum()), rel=1e-5)
-    assert is_right(logits, labels, "logistic").tolist() == [True, True]
-    assert is_right(-logits, labels, "logistic").tolist() == [False, False]
+    assert is_right(logits, labels, "logistic", True).tolist() == [True, True]
+    assert is_right(-logits, labels, "logistic", True).tolist() == [False, False]
+
+
+class WithNegatives(Pictures):
+    """The last third is of no class: batches before them hold none of these."""
+
+    def __init__(self):
+        super().__init__(30)
+        self.labels[20:] = -1
+
+
+def test_no_class_is_an_answer_to_every_image_whatever_is_in_its_batch():
+    trainer = build(
+        "none", examples=WithNegatives(), loss="logistic", mirror=False, epochs=1, batch_size=6,
+        optimizer="sgd", lr=1e-9,
+    )  # fmt: skip
+    with torch.no_grad():  # mostly the right class, and often below 0
+        trainer.net[-1].weight.copy_(trainer.net[-1].weight.flip(0))
+        trainer.net[-1].bias -= trainer.net.eval()(trainer.examples.x).mean(dim=0) + 0.012
+        logits = trainer.net(trainer.examples.x)
+
+    def rightly(images):
+        """The share, image by image."""
+        right = 0
+        for image in images.tolist():
+            scores = logits[image].tolist()
+            answer = scores.index(max(scores)) if max(scores) > 0 else -1
+            right += answer == trainer.examples.labels[image]
+        return float(right) / len(images)
+
+    held = rightly(trainer.validation)
+    for size in (1, 2, 3, 6):
+        s = replace(trainer.settings, batch_size=size)
+        found = evaluate(trainer.net, trainer.examples, trainer.validation, s)[1]
+        assert found == pytest.approx(held), size
+    assert ask(trainer, []).accuracy == pytest.approx(held)
+    terms = finished(trainer)[0].terms
+    assert terms["validation_accuracy"] == pytest.approx(held)
+    assert terms["accuracy"] == pytest.approx(rightly(trainer.training))
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "steps", "constant"])

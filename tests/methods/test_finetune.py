@@ -14,6 +14,7 @@ from torch import nn
 
 import cnnlens
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.methods.checkpoint_out import check_name, check_sources
 from cnnlens.methods.finetune import Finetune
 from cnnlens.methods.method import build, carry_out
 from cnnlens.model.open import wrap_module
@@ -145,6 +146,42 @@ def test_another_training_does_not_take_a_checkpoint_for_its_own(done, tmp_path,
     with pytest.raises(CnnlensError, match="not this training's"):
         lens(tmp_path).finetune(**{**asked, **change})
     assert asked["out"].read_bytes() == before
+
+
+@pytest.mark.parametrize("by", ["itself", "link", "hard link", "document"])
+def test_what_the_network_is_read_from_is_never_written_over(photos, tmp_path, by):
+    model, out = tmp_path / "old.pt", tmp_path / "new.pt"
+    torch.save(ZOO["demo_net"].make(2).state_dict(), model)
+    if by == "link":
+        out.symlink_to(model)
+    elif by == "hard link":
+        out.hardlink_to(model)
+    elif by == "document":
+        model.rename(tmp_path / "config.json")
+        model = tmp_path / "config.json"
+        out = tmp_path / "config.pt"
+    else:
+        out = model
+    before = model.read_bytes()
+    with pytest.raises(UsageError, match="would write over MODEL itself"):
+        lens(tmp_path, str(model)).finetune(data=photos, out=out, force=True, **QUICK)
+    assert model.read_bytes() == before
+
+
+def test_code_and_folders_of_weights_are_not_written_over(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for spec, options in ((str(tmp_path), {}), ("zoo:x", {"arch": f"{tmp_path}/config.json:make"})):
+        with pytest.raises(UsageError, match=r"config.json, which MODEL reads"):
+            check_sources(tmp_path / "config.pt", spec, options)
+        check_sources(tmp_path / "new.pt", spec, options)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.ONNX", "a.h5", "a.npz", "a.svg", "a.pt2"])
+def test_a_name_that_says_another_kind_of_file_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match="no place for a checkpoint"):
+        check_name(tmp_path / name)
+    for usual in ("a", "a.pt", "a.pth", "a.ckpt", "v1.2"):
+        check_name(tmp_path / usual)
 
 
 def test_the_same_training_is_not_done_again(done, tmp_path):

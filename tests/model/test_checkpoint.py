@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,28 @@ def test_arch_beside_a_checkpoint_is_not_used_and_said(tmp_path: Path) -> None:
     model = open_model(str(tmp_path / "new.pt"), arch="resnet18", device="cpu")
     assert model.arch == "zoo:shapes_net"
     assert any("--arch resnet18 is not used" in note for note in model.notes)
+
+
+def test_arch_stands_for_code_that_a_checkpoint_names_which_is_not_run(tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    code = "from torch import nn\ndef make(k=3):\n    return nn.Sequential(nn.Conv2d(3, 4, k))\n"
+    (moved / "net.py").write_text(code)
+    old, new = f"{tmp_path}/net.py:make", f"{moved}/net.py:make"
+    path, net = tmp_path / "new.pt", nn.Sequential(nn.Conv2d(3, 4, 3))
+    save_checkpoint(path, net, old, SETTINGS)
+    with pytest.raises(CnnlensError, match=r"net.py does not exist") as caught:
+        open_model(str(path), device="cpu")
+    assert "--arch file.py:factory" in caught.value.hint
+    (tmp_path / "net.py").write_text("raise SystemExit('run')")
+    model = open_model(str(path), arch=new, device="cpu")
+    assert model.arch == new and model.preprocess.size == SETTINGS.size
+    assert f"new.pt was {old}; its weights fit --arch {new}" in model.notes
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(model.net(x), net(x))
+    (moved / "net.py").write_text(code.replace("k=3", "k=5"))
+    with pytest.raises(CnnlensError, match=rf"does not fit {re.escape(new)}: "):
+        open_model(str(path), arch=new, device="cpu")
 
 
 def heads() -> dict[str, nn.Module]:

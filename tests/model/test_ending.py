@@ -139,3 +139,15 @@ def test_a_key_names_what_its_numbers_depend_on() -> None:
     assert link_mark(model_of(nn.Softmax(1)), "sigmoid", "softmax") == {"link": "softmax"}
     maps = model_of(lambda s: s[:, :, None, None].expand(-1, -1, 2, 2))
     assert link_mark(maps, "sigmoid") == {}  # no class scores
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_before_it_is_before_that_of_the_named_output_whichever_comes_last(link):
+    class Two(nn.Module):
+        def forward(self, x):
+            one = getattr(torch, link)(x, *[1] * (link == "softmax"))
+            return {"one": one, "other": getattr(torch, link)(x + 1, *[1] * (link == "softmax"))}
+
+    x = torch.tensor([[200.0, 0.0, -200.0]])  # probabilities of 0 and 1, which say no score
+    assert torch.equal(run_before_link(Two(), x, link, "one"), x)
+    assert torch.equal(run_before_link(Two(), x, link, "other"), x + 1)

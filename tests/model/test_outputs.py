@@ -51,6 +51,7 @@ class ModelOutput(OrderedDict):
         (ModelOutput(loss=None, hidden=OTHER, logits=SCORES), ["hidden", "logits"]),
         (SimpleNamespace(hidden=OTHER, logits=SCORES), ["hidden", "logits"]),
         ((MAPS, {"logits": SCORES}), ["0", "1.logits"]),
+        ({"aux": OTHER, "species": SCORES}, ["aux", "species"]),
     ],
 )
 def test_the_scores_are_found_in_any_form(output, names):
