@@ -147,6 +147,22 @@ class Ledger:
         except OSError as error:
             raise writing_error(self.path, error) from error
 
+    def drop_renamed(
+        self, items: Iterable[Item], shows: Callable[[Mapping[str, Any]], str]
+    ) -> None:
+        """Remove pictures that show what one of `items` shows that is there, under another name.
+
+        `shows` gives equal texts for entries that show the same. What cannot be removed stays.
+        """
+        entries = self.entries
+        now = {shows(entries[one.name]): one.name for one in items if one.name in entries}
+        for name in [n for n, entry in entries.items() if now.get(shows(entry), n) != n]:
+            file = self.folder / name
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+                del entries[name]
+                file.with_suffix(".npz").unlink(missing_ok=True)
+
     def document(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Return the JSON: `summary`, then the entries."""
         if not self.listed:

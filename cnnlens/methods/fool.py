@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from cnnlens.data.given import GivenImage, GivenImages
 from cnnlens.data.picture_names import fitting
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import free_name, mark
-from cnnlens.files.ledger import Item, image_name, of_images
+from cnnlens.files.ledger import MADE_FROM, Item, image_name, of_images
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
@@ -104,6 +104,13 @@ class Fool(Pictured):
         """Give the image that was changed; None of noise."""
         job: Job = item.subject
         return job.image
+
+    def shows(self, entry: Mapping[str, Any]) -> str:
+        """Say which image, or noise, was to be taken for which class, whatever that is called."""
+        if not isinstance(made_from := entry.get(MADE_FROM), dict):
+            return super().shows(entry)
+        name = image_name(entry) if made_from.get("image") else None
+        return repr((name, made_from.get("target")))
 
     @cached_property
     def _link(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cnnlens.methods.fool import Fool
 from cnnlens.methods.method import build
+from cnnlens.report.states import renamed
 from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -136,6 +137,23 @@ def test_what_was_listed_without_names_keeps_its_images_names(run, place, tmp_pa
             answer = run(*aim, "--no-page", images=cat)
     assert listed(tmp_path / "ws") == {"cat--1-b.png": "b", "cat.png": None}
     assert "1 picture was made before" in answer.err
+
+
+def test_a_class_that_was_renamed_has_one_picture_per_image_again(run, place, tmp_path):
+    names = tmp_path / "names.txt"
+    aims, cat = ("--target", 1, "--target", 2, "--noise", "--no-page"), [place / "photos/cat.png"]
+    for words in "abc", ("a", "hen", "c"):
+        names.write_text("\n".join(words))
+        answer = run(*aims, "--raw", "--classes", names, images=cat)
+        assert answer.code == 0, answer.err
+    assert "bear other names" not in answer.err
+    stems = "cat--1-hen", "cat--2-c", "noise/1-hen", "noise/2-c"
+    assert sorted(listed(tmp_path / "ws")) == [f"{stem}.png" for stem in stems]
+    pictures = (tmp_path / "ws/fool").rglob("*-*.*")
+    assert sorted(p.name for p in pictures if "curve" not in p.name) == sorted(
+        f"{stem.removeprefix('noise/')}{end}" for stem in stems for end in (".npz", ".png")
+    )
+    assert renamed(tmp_path / "ws") == []
 
 
 def test_what_it_is_to_be_taken_for_as_it_is_is_said(run, place, tmp_path):
