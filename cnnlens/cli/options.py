@@ -271,8 +271,9 @@ class CarefulCommand(TyperCommand):
         """Notice an option of one value that has several, of which all but the last would go."""
         _, _, order = self.make_parser(ctx).parse_args([*args])
         for parameter, count in Counter(order).items():
-            of_one = getattr(parameter, "multiple", True) is False  # arguments have no such thing
-            if count > 1 and of_one and not parameter.is_flag:
+            # an argument has neither
+            often = getattr(parameter, "multiple", True) or getattr(parameter, "is_flag", True)
+            if count > 1 and not often:
                 flag = max(parameter.opts, key=len)
                 ctx.fail(f"{flag} is given {count} times and takes one value: give it once")
 
