@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -248,7 +249,36 @@ def command_line() -> str:
 # ---- help that can be read: options under headings, examples at the end, no boxes
 
 
-class GroupedCommand(TyperCommand):
+class CarefulCommand(TyperCommand):
+    """A command that drops no word of its line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Notice an option whose value was left out before it swallows the next option."""
+        known = {flag: p for p in self.get_params(ctx) for flag in (*p.opts, *p.secondary_opts)}
+        for number, word in enumerate(args):
+            following = args[number + 1] if number + 1 < len(args) else None
+            parameter = known.get(word)
+            if parameter is None or getattr(parameter, "is_flag", False) or word == "--":
+                continue
+            if not word.startswith("-") or (following is not None and following not in known):
+                continue
+            ctx.fail(f"{word} has no value: write {word} {parameter.metavar or 'VALUE'}")
+        if not ctx.resilient_parsing:  # else a shell asks how a line may go on
+            self._check_repeats(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _check_repeats(self, ctx: Any, args: list[str]) -> None:
+        """Notice an option of one value that has several, of which all but the last would go."""
+        _, _, order = self.make_parser(ctx).parse_args([*args])
+        for parameter, count in Counter(order).items():
+            # an argument has neither
+            often = getattr(parameter, "multiple", True) or getattr(parameter, "is_flag", True)
+            if count > 1 and not often:
+                flag = max(parameter.opts, key=len)
+                ctx.fail(f"{flag} is given {count} times and takes one value: give it once")
+
+
+class GroupedCommand(CarefulCommand):
     """A command whose options stand under the headings they were declared for."""
 
     examples: tuple[str, ...] = ()
@@ -269,19 +299,6 @@ class GroupedCommand(TyperCommand):
             with formatter.section("Examples"):
                 for line in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Notice an option whose value was left out before it swallows the next option."""
-        known = {flag: p for p in self.get_params(ctx) for flag in (*p.opts, *p.secondary_opts)}
-        for number, word in enumerate(args):
-            following = args[number + 1] if number + 1 < len(args) else None
-            parameter = known.get(word)
-            if parameter is None or getattr(parameter, "is_flag", False) or word == "--":
-                continue
-            if not word.startswith("-") or (following is not None and following not in known):
-                continue
-            ctx.fail(f"{word} has no value: write {word} {parameter.metavar or 'VALUE'}")
-        return super().parse_args(ctx, args)
 
 
 def _heading(parameter: Any) -> str:

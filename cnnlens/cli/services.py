@@ -174,7 +174,7 @@ MADE = {  # the sets that `make` knows
 }
 
 
-@data.command("list")
+@data.command("list", cls=o.CarefulCommand)
 @o.with_fields(*o.common("json", "quiet"))
 def list_(screen: Screen) -> None:
     """List data sets, and which are there."""
@@ -188,7 +188,7 @@ def list_(screen: Screen) -> None:
     screen.table(["name", "what", "where"], shown)
 
 
-@data.command()
+@data.command(cls=o.CarefulCommand)
 @o.with_fields(*o.common("json", "quiet"))
 def download(
     screen: Screen,
@@ -217,7 +217,7 @@ def download(
     screen.say(str(path))
 
 
-@data.command()
+@data.command(cls=o.CarefulCommand)
 @o.with_fields(*o.common("json", "quiet", "force"))
 def make(
     screen: Screen,
@@ -252,7 +252,7 @@ def make(
     screen.say(str(path))
 
 
-@data.command()
+@data.command(cls=o.CarefulCommand)
 @o.with_fields(*o.common("json", "quiet"))
 def check(
     screen: Screen,
@@ -281,7 +281,7 @@ def check(
         )
 
 
-@data.command("import")
+@data.command("import", cls=o.CarefulCommand)
 @o.with_fields(*o.common("json", "quiet", "force"))
 def import_(
     screen: Screen,

@@ -147,6 +147,22 @@ class Ledger:
         except OSError as error:
             raise writing_error(self.path, error) from error
 
+    def drop_renamed(
+        self, items: Iterable[Item], shows: Callable[[Mapping[str, Any]], str]
+    ) -> None:
+        """Remove pictures that show what one of `items` shows that is there, under another name.
+
+        `shows` gives equal texts for entries that show the same. What cannot be removed stays.
+        """
+        entries = self.entries
+        now = {shows(entries[one.name]): one.name for one in items if one.name in entries}
+        for name in [n for n, entry in entries.items() if now.get(shows(entry), n) != n]:
+            file = self.folder / name
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+                del entries[name]
+                file.with_suffix(".npz").unlink(missing_ok=True)
+
     def document(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Return the JSON: `summary`, then the entries."""
         if not self.listed:
@@ -204,19 +220,38 @@ def pictures_of(ledgers: Iterable[Ledger]) -> dict[str, tuple[str, Any]]:
     """Names that pictures of earlier runs have, and what they show: an image by its mark, and the
     category that was named for it, else None.
     """
-    found: dict[str, tuple[str, Any]] = {}
+    return {
+        Path(entry["file"]).stem: (mark, entry[MADE_FROM].get("category"))
+        for entry, mark in of_images(ledgers)
+    }
+
+
+def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
+    """Names of the images that earlier runs made pictures of, and the marks of these images."""
+    return {image_name(entry): mark for entry, mark in of_images(ledgers)}
+
+
+def of_images(ledgers: Iterable[Ledger]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Entries whose pictures are of a given image, each with that image's mark."""
     for ledger in ledgers:
         for entry in ledger.entries.values():
             made_from: Any = entry.get(MADE_FROM)
             mark = made_from.get("image") if isinstance(made_from, dict) else None
             if isinstance(mark, str) and isinstance(entry.get("file"), str):
-                found[Path(entry["file"]).stem] = mark, made_from.get("category")
-    return found
+                yield entry, mark
 
 
-def names_in_use(ledgers: Iterable[Ledger]) -> dict[str, str]:
-    """Names that pictures of earlier runs have, and the marks of the images they show."""
-    return {name: mark for name, (mark, _) in pictures_of(ledgers).items()}
+def image_name(entry: Mapping[str, Any]) -> str:
+    """Name the image that an entry's picture is of; the picture's own name may say more."""
+    if isinstance(name := entry.get("name"), str):
+        return name
+    stem, image = Path(entry["file"]).stem, Path(str(entry.get("image")))
+    if "target" not in entry[MADE_FROM]:
+        return stem
+    # one that `fool` listed when it did not say names yet: NAME--CLASS
+    own = "|".join(map(re.escape, (image.name, image.stem)))
+    found = re.match(rf"(?:.*?__)?(?:{own})(?=--|$)", stem)
+    return found[0] if found else stem
 
 
 _PLACE = re.compile(r"^[0-9a-f]{16}@(?=[0-9a-f]{16})")  # ahead of what an image's mark says of it

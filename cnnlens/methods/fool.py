@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.data.given import GivenImage, GivenImages
 from cnnlens.data.picture_names import fitting
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import mark
-from cnnlens.files.ledger import Item
+from cnnlens.files import free_name, mark
+from cnnlens.files.ledger import MADE_FROM, Item, image_name, of_images
 from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
@@ -94,6 +94,8 @@ class Fool(Pictured):
         aims: list[int | None] = [*targets] or [None]
         jobs = [Job(image, aim) for image in self.images.images for aim in aims]
         jobs += [Job(None, target) for target in targets if asked.noise]
+        # by the pictures' names, those of the images
+        self._of = {Path(one["file"]).stem: image_name(one) for one, _ in of_images([ledger])}
         self.part = self.add(ledger, [self._item(job) for job in jobs])
         if study.model.has_random_weights:
             study.voice.note("the weights are random: what fools them says little of any network")
@@ -103,6 +105,13 @@ class Fool(Pictured):
         job: Job = item.subject
         return job.image
 
+    def shows(self, entry: Mapping[str, Any]) -> str:
+        """Say which image, or noise, was to be taken for which class, whatever that is called."""
+        if not isinstance(made_from := entry.get(MADE_FROM), dict):
+            return super().shows(entry)
+        name = image_name(entry) if made_from.get("image") else None
+        return repr((name, made_from.get("target")))
+
     @cached_property
     def _link(self) -> dict[str, Any]:
         from cnnlens.model.ending import SIGMOID, link_mark
@@ -110,9 +119,7 @@ class Fool(Pictured):
         return link_mark(self.study.model, SIGMOID)
 
     def _item(self, job: Job) -> Item:
-        names, study = self.answers.names, self.study
-        to = "" if job.target is None else f"{job.target}-{_plain(names[job.target])}"
-        stem = fitting(f"noise/{to}" if job.image is None else f"{job.image.name}--{to}".strip("-"))
+        study, stem = self.study, self._stem(job)
         made_from = study.key(
             start="noise" if job.image is None else "image",
             image=None if job.image is None else job.image.mark,
@@ -125,6 +132,18 @@ class Fool(Pictured):
         )
         others = (f"{stem}.npz",) if self.asked.raw else ()
         return Item(f"{stem}.png", made_from, others, job)
+
+    def _stem(self, job: Job) -> str:
+        """Name a picture: NAME, NAME--CLASS or noise/CLASS; not as another image's is named."""
+        names, target = self.answers.names, job.target
+        to = "" if target is None else f"{target}-{_plain(names[target])}"
+        if job.image is None:
+            return fitting(f"noise/{to}")
+        name = job.image.name
+        return free_name(
+            fitting(f"{name}--{to}" if to else name),
+            lambda stem: self._of.setdefault(stem, name) != name,
+        )
 
     def _settings(self, from_noise: bool) -> FoolSettings:
         """The settings with what they leave open filled in."""
@@ -182,7 +201,8 @@ class Fool(Pictured):
         found = fool(self.answers, start, job.target, job.image is None, settings)
         maps = found.maps(self.layers, settings.maps)
         shown = "noise" if job.image is None else job.image.shown
-        entry = {"file": item.name, "image": shown, **found.as_dict(), "layers": _told(maps)}
+        about = {"file": item.name, "image": shown, **found.as_dict(), "layers": _told(maps)}
+        entry = about if job.image is None else {"name": job.image.name, **about}
         title = "noise" if job.image is None else job.image.path.name
         save_png(self.part.file(item), _drawn(found, title, said_of(entry), maps))
         if self.asked.raw:

@@ -6,7 +6,7 @@ beside the pictures in a part's JSON (`summary`) and what of an entry stands in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -115,9 +115,16 @@ class Pictured(Method):
         """Give an entry's rows of the table."""
         raise NotImplementedError
 
+    def shows(self, entry: Mapping[str, Any]) -> str:
+        """Say what an entry's picture shows, whatever that is called now: one that is made takes
+        the place of an earlier one of the same.
+        """
+        return str(entry["file"])
+
     def close(self) -> None:
         """List the pictures of every part."""
         for part in self.parts:
+            part.ledger.drop_renamed(part.items, self.shows)
             if part.ledger.entries:
                 self.summaries[part.name] = part.ledger.close(self.summary(part))
 

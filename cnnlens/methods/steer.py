@@ -9,7 +9,7 @@ from cnnlens.data.given import GivenImage
 from cnnlens.data.picture_names import fitting
 from cnnlens.errors import UsageError
 from cnnlens.files import mark
-from cnnlens.files.ledger import MADE_FROM, Item
+from cnnlens.files.ledger import Item
 from cnnlens.progress import Step
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ class Steering:
         self._study.name_classes()
         self._answers = Answers(self._study.model)
         self.ledger = self._study.ledger(FOLDER, file="steer.json")
-        known = self.ledger.entries.values()
-        taken = {one["name"]: one[MADE_FROM]["image"] for one in known}
-        self.images = self._study.given(asked.image, taken=taken)
+        self.images = self._study.given(asked.image, [self.ledger])
         self.items = [
             self._item(image, layer, unit)
             for image in self.images.images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,6 +309,12 @@ class Visualize(Pictured):
             raise CnnlensError(f"{first}: no picture of it is kept{others}", _MORE)
 
     # ---- what is said
+
+    def shows(self, entry: Mapping[str, Any]) -> str:
+        """Say which class is shown, whatever it is called now; of units, which picture."""
+        if (number := entry.get("class_index")) is None:
+            return super().shows(entry)
+        return repr((number, entry.get("variant", 1)))
 
     def summary(self, part: Ascents) -> dict[str, Any]:
         """Say how pictures are made now, and what has none."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.files import mark
-from cnnlens.files.ledger import MADE_FROM
+from cnnlens.files.ledger import MADE_FROM, without_places
 from cnnlens.report.figures import new_figure, save_figure
 
 LEAST = 3  # images that make a curve
@@ -35,15 +35,17 @@ def curves(
         "to" (a class, or None for any other), "images", "asked" (of them, those of the latest run),
         "l2" (the smallest changes that were found, sorted), "median_l2", "noise": pairs of a length
         and the share that noise of it flips; "curves", where there are several to one class, how
-        many. Images that are taken for the target as they are do not count. One curve holds what
-        was made alike: to the same output, under the same names of classes, with the same settings.
+        many. Each image counts once; those that are taken for the target as they are do not count.
+        One curve holds what was made alike: to the same output, under the same names of classes,
+        with the same settings.
     """
     groups: dict[tuple[str | None, str], list[Mapping[str, Any]]] = {}
     for entry in entries:
         if entry.get("noise") and not entry.get("already"):
             groups.setdefault((entry["target"], _alike(entry)), []).append(entry)
     found: dict[str, dict[str, Any]] = {}
-    for number, ((target, _), group) in enumerate(groups.items()):
+    for number, ((target, _), all_of) in enumerate(groups.items()):
+        group = _once(all_of, asked)
         if len(group) >= LEAST:
             plain = target is None and "curve.png" not in found
             name = "curve.png" if plain else f"curve-{number}.png"
@@ -62,6 +64,16 @@ def _alike(entry: Mapping[str, Any]) -> str:
     settings = {k: v for k, v in (made_from.get("settings") or {}).items() if k != "maps"}
     aside = {"image", "places", *(("names",) if entry["target"] is None else ())}
     return mark({k: v for k, v in {**made_from, "settings": settings}.items() if k not in aside})
+
+
+def _once(group: Iterable[Mapping[str, Any]], asked: Collection[str]) -> list[Mapping[str, Any]]:
+    """Leave one entry of each image, wherever it was; rather one of the latest run."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in group:
+        image = (entry.get(MADE_FROM) or {}).get("image", entry.get("file"))
+        if (one := str(without_places(image))) not in found or entry.get("file") in asked:
+            found[one] = entry
+    return list(found.values())
 
 
 def _curve(target: str | None, group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

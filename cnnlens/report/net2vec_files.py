@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from cnnlens.data.picture_names import fitting
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.embeddings import CurvePoint, Embedded, Embeddings
@@ -270,7 +271,7 @@ def read_direction(workspace: Path, layer: str, name: str, model: str) -> Direct
     file = f"concept-{file_name(full)}"
     if [file_name(concept.name) for concept in found.concepts].count(file_name(full)) > 1:
         file = f"{file}-{row}"  # other concepts' names look the same
-    return Direction(full, file, (vector / length).astype(np.float32))
+    return Direction(full, fitting(file), (vector / length).astype(np.float32))
 
 
 # -- writing -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.data.picture_names import fitting
 from cnnlens.model.classes import before_softmax, class_name, find_class
 from cnnlens.model.layers import Layer, file_name
 from cnnlens.model.model import Model
@@ -154,7 +155,7 @@ def _class_goal(model: Model, number: int, rivals: float, at: Place) -> Goal:
         file = f"{file}-{number}"  # other classes' names look the same
     score, distinct = logit(number, name, at=at), logit(number, name, rivals, at)
     about = {"unit": None, "class": name, "class_index": number}
-    return Goal(f"logit-{file}", distinct, score, about)
+    return Goal(fitting(f"logit-{file}"), distinct, score, about)
 
 
 _SHARES = (

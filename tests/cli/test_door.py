@@ -56,6 +56,46 @@ def test_every_example_parses(name):
         assert context.params
 
 
+def commands():
+    """Every command with its name, those of a group too."""
+    import typer
+
+    def within(group, above=()):
+        for name, one in group.commands.items():
+            if hasattr(one, "commands"):
+                yield from within(one, (*above, name))
+            else:
+                yield (*above, name), one
+
+    return dict(within(typer.main.get_command(app)))
+
+
+def refused(command, *words):
+    """Say why a command does not take some words; empty where it does, or asks for more."""
+    try:
+        command.make_context("it", [*words])
+    except Exception as error:  # typer's or click's
+        return error.format_message()
+    return ""
+
+
+@pytest.mark.parametrize("name", commands(), ids=" ".join)
+def test_an_option_of_one_value_is_given_once_and_any_other_as_often_as_one_likes(name):
+    command = commands()[name]
+    for option in (p for p in command.params if p.param_type_name == "option"):
+        value = () if option.is_flag else ("1",)
+        said = refused(command, option.opts[0], *value, option.opts[-1], *value)
+        often = option.is_flag or option.multiple
+        once = f"{option.opts[0]} is given 2 times and takes one value: give it once"
+        assert (said == once) is not often, said
+
+
+def test_of_two_values_the_first_is_not_dropped_without_a_word(tmp_path):
+    answer = cnnlens("dissect", "x.pt", "-d", tmp_path / "a", "-d", tmp_path / "b")
+    assert answer.code == 2 and "--data is given 2 times" in answer.error
+    assert cnnlens("data", "list", "--json", "--json").code == 0
+
+
 @pytest.mark.parametrize("words", [("-w", "--json"), ("-i",), ("-i", "-w", "x"), ("--class", "-q")])
 def test_an_option_without_its_value_is_named(words):
     answer = cnnlens("cam", *words)

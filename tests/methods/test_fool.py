@@ -11,6 +11,7 @@ from PIL import Image
 
 from cnnlens.methods.fool import Fool
 from cnnlens.methods.method import build
+from cnnlens.report.states import renamed
 from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -83,6 +84,78 @@ def test_targets_and_noise_have_pictures_of_their_own(run, tmp_path, place):
     assert alone.code == 0 and "2 pictures were made before" in alone.err
 
 
+def listed(space):
+    pictures = json.loads((space / "fool/fool.json").read_text())["pictures"]
+    return {entry["file"]: entry["target"] for entry in pictures}
+
+
+def test_a_target_is_no_part_of_an_images_name(run, place, tmp_path):
+    cat, both = [place / "photos/cat.png"], {"cat--1-b.png": "b", "cat.png": None}
+    for aim in ("--target", "b"), ("--target", "b"), (), ("--target", "b"), ():
+        answer = run(*aim, "--no-page", images=cat)
+        assert answer.code == 0, answer.err
+    assert listed(tmp_path / "ws") == both and "1 picture was made before" in answer.err
+    moved = tmp_path / "elsewhere" / "cat.png"
+    moved.parent.mkdir()
+    moved.write_bytes(cat[0].read_bytes())
+    answer = run("--target", "b", "--no-page", images=[moved])
+    assert "1 picture was made before" in answer.err and listed(tmp_path / "ws") == both
+
+
+def test_pictures_of_images_whose_names_look_like_targets_stay(run, place, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, of in (("cat", "cat"), ("cat--1-b", "dog"), ("cat-", "owl")):
+        (folder / f"{name}.png").write_bytes((place / f"photos/{of}.png").read_bytes())
+    for _ in range(2):
+        assert run("--target", "b", "--no-page", images=[folder]).code == 0
+        answer = run("--no-page", images=[folder])
+    assert "3 pictures were made before" in answer.err
+    assert listed(tmp_path / "ws") == {
+        **{"cat--1-b.png": "b", "cat--1-b--1-b.png": "b", "cat---1-b.png": "b"},
+        **{"cat.png": None, "cat--1-b-2.png": None, "cat-.png": None},
+    }
+
+
+def test_what_was_listed_without_names_keeps_its_images_names(run, place, tmp_path):
+    cat, file = [place / "photos/cat.png"], tmp_path / "ws/fool/fool.json"
+    for aim in ("--target", "b"), ():
+        assert run(*aim, "--no-page", images=cat).code == 0
+    document = json.loads(file.read_text())
+    for entry in document["pictures"]:
+        del entry["name"]
+    file.write_text(json.dumps(document))
+    for aim in (), ("--target", "b"):
+        assert "1 picture was made before" in run(*aim, "--no-page", images=cat).err
+    # as earlier versions named an image that had a target first
+    plain, aimed = (file.parent / f"cat{more}.png" for more in ("", "--1-b"))
+    plain.replace(aimed)
+    document["pictures"] = [{**document["pictures"][1], "file": aimed.name}]
+    file.write_text(json.dumps(document))
+    for _ in range(2):
+        for aim in ("--target", "b"), ():
+            answer = run(*aim, "--no-page", images=cat)
+    assert listed(tmp_path / "ws") == {"cat--1-b.png": "b", "cat.png": None}
+    assert "1 picture was made before" in answer.err
+
+
+def test_a_class_that_was_renamed_has_one_picture_per_image_again(run, place, tmp_path):
+    names = tmp_path / "names.txt"
+    aims, cat = ("--target", 1, "--target", 2, "--noise", "--no-page"), [place / "photos/cat.png"]
+    for words in "abc", ("a", "hen", "c"):
+        names.write_text("\n".join(words))
+        answer = run(*aims, "--raw", "--classes", names, images=cat)
+        assert answer.code == 0, answer.err
+    assert "bear other names" not in answer.err
+    stems = "cat--1-hen", "cat--2-c", "noise/1-hen", "noise/2-c"
+    assert sorted(listed(tmp_path / "ws")) == [f"{stem}.png" for stem in stems]
+    pictures = (tmp_path / "ws/fool").rglob("*-*.*")
+    assert sorted(p.name for p in pictures if "curve" not in p.name) == sorted(
+        f"{stem.removeprefix('noise/')}{end}" for stem in stems for end in (".npz", ".png")
+    )
+    assert renamed(tmp_path / "ws") == []
+
+
 def test_what_it_is_to_be_taken_for_as_it_is_is_said(run, place, tmp_path):
     photo = [place / "photos/cat.png"]
     first = run("--json", "--no-page", images=photo).json["pictures"][0]["from"]
@@ -145,7 +218,8 @@ def test_a_changed_photo_is_fooled_anew(made):
     assert todo(made) == []
 
 
-def test_after_an_interrupt_what_was_made_stays(run, monkeypatch):
+@pytest.mark.parametrize("aim", [(), ("--target", "b")])
+def test_after_an_interrupt_what_was_made_stays(aim, run, monkeypatch):
     plain, begun = fooled.fool, []
 
     def interrupted(*more):
@@ -155,8 +229,8 @@ def test_after_an_interrupt_what_was_made_stays(run, monkeypatch):
         return plain(*more)
 
     monkeypatch.setattr(fooled, "fool", interrupted)
-    assert run("--no-page").code == 130
-    answer = run("--no-page", "--json")
+    assert run(*aim, "--no-page").code == 130
+    answer = run(*aim, "--no-page", "--json")
     assert answer.code == 0 and "1 picture was made before" in answer.err
     assert len(begun) == 4 and len(answer.json["pictures"]) == 3
 

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from cnnlens.methods import net2vec as module
 from cnnlens.methods.method import carry_out
 from cnnlens.methods.net2vec import Net2Vec
 from cnnlens.methods.visualize import Visualize
+from cnnlens.report import net2vec_files
 from cnnlens.report.net2vec import concepts
 from cnnlens.report.net2vec_files import read_direction, read_net2vec
 from cnnlens.voice import Lines
@@ -266,6 +268,16 @@ def test_concepts_that_were_not_learned_are_named(world: Path) -> None:
     assert answer.code == 2 and "cnnlens net2vec -d DIR -l conv3" in answer.err
     answer = cnnlens("deconv", "-w", space, "--no-page", "-f", "conv2:[color:red]")
     assert answer.code == 2 and "is a concept, and units are wanted here" in answer.error
+
+
+def test_a_concept_of_a_long_name_has_a_picture(world: Path) -> None:
+    space, label = world / "ws", "reddish or " * 30
+    found = read_net2vec(space / "net2vec" / "conv2")
+    found.concepts[0] = replace(found.concepts[0], label=label)
+    with mock.patch.object(net2vec_files, "read_net2vec", return_value=found):
+        model = method(Net2Vec, world).study.model.fingerprint
+        name, file, _ = read_direction(space, "conv2", label, model)
+    assert label in name and len(f"{file}~64.png".encode()) <= 255
 
 
 # ---- as a user meets it

@@ -18,6 +18,7 @@ from cnnlens.methods import visualize as method
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
+from cnnlens.report.states import renamed as renamed_results
 from cnnlens.settings import VisualizeSettings
 from cnnlens.synthesize import visualize as science
 from tests.cli.runner import Answer, cnnlens, files
@@ -399,6 +400,46 @@ def test_another_network_another_preprocessing_another_class_make_it_anew(net, t
     assert "conv2: 1 picture was made before" in answer.err
     assert "logits: 1 picture" not in answer.err
     assert listed(first, "logits")["pictures"][0]["class_index"] == 0
+
+
+def renamed(net, *names):
+    torch.manual_seed(0)
+    as_before = Preprocess((24, 24), HALF, HALF)
+    save_checkpoint(net, ZOO["demo_net"].make(3).eval(), "zoo:demo_net", as_before, list(names))
+
+
+def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path):
+    words, space = ("--logit", 0, "--steps", 2, "--raw"), tmp_path / "space"
+    assert run(net, space, *words, "--logit", 1, "--several", 2).code == 0
+    renamed(net, "hen", "b", "c")
+    answer = run(net, space, *words, "--logit", 1)
+    assert "names of the classes than are known now: visualize of logits (1 of 4)" in answer.err
+    folder = space / "visualize" / "logits"
+    there = {"logit-a~2.png", "logit-hen.png", "logit-b.png", "logit-b~2.png"}
+    assert {e["file"] for e in listed(space, "logits")["pictures"]} == there
+    assert not list(folder.glob("logit-a.*"))
+    assert run(net, space, *words, "--several", 2).code == 0
+    assert not list(folder.glob("logit-a*")) and renamed_results(space) == []
+    # what an earlier version left beside the new one goes, too
+    document = listed(space, "logits")
+    old = {**document["pictures"][0], "file": "logit-old.png", "class": "old", "class_index": 0}
+    shutil.copy(folder / "logit-hen.png", folder / "logit-old.png")
+    document["pictures"].append({**old, "variant": 1})
+    (folder / "visualize.json").write_text(json.dumps(document))
+    assert len(renamed_results(space)) == 1
+    assert "made before" in run(net, space, *words).err
+    assert renamed_results(space) == [] and not (folder / "logit-old.png").exists()
+
+
+def test_long_names_of_classes_have_pictures(net, tmp_path):
+    long = "a bird whose name is no end " * 12
+    renamed(net, f"{long}1", f"{long}2", "é" * 200)
+    classes = [word for number in range(3) for word in ("--logit", number)]
+    answer = run(net, tmp_path / "space", *classes, "--steps", 2, "--several", 2, "--raw")
+    assert answer.code == 0, answer.err
+    entries = listed(tmp_path / "space", "logits")["pictures"]
+    assert [e["class_index"] for e in entries] == [0, 1, 2, 0, 1, 2]
+    assert len({e["file"] for e in entries}) == 6
 
 
 def test_another_network_by_force_leaves_nothing_of_the_first(net, tmp_path):

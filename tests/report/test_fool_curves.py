@@ -35,3 +35,13 @@ def test_how_many_maps_are_shown_parts_no_curve(more: dict[str, Any]) -> None:
     some = [flipped("a.png", None, None), flipped("b.png", None, None)]
     (curve,) = curves([*some, flipped("c.png", None, None, **more)]).values()
     assert curve["images"] == 3 and "curves" not in curve and "asked" not in curve
+
+
+def test_an_image_counts_once_wherever_it_was() -> None:
+    """Of its entries that of the latest run counts."""
+    marks = [f"{place:016x}@{content:016x}" for place, content in ((1, 1), (2, 1), (3, 2), (4, 3))]
+    entries = [flipped(f"{n}.png", None, None, image=one) for n, one in enumerate(marks)]
+    for asked in ["0.png"], ["1.png"], ["0.png", "1.png"]:
+        (curve,) = curves(entries, asked).values()
+        assert (curve["images"], curve["asked"]) == (3, 1)
+    assert curves(entries[:3]) == {}
