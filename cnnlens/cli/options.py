@@ -249,6 +249,10 @@ def command_line() -> str:
 # ---- help that can be read: options under headings, examples at the end, no boxes
 
 
+#: options that name what a command works on, of which some commands take several
+NAMING = ("--data", "--negatives", "--layer", "--filter", "--image")
+
+
 class CarefulCommand(TyperCommand):
     """A command that drops no word of its line."""
 
@@ -268,13 +272,16 @@ class CarefulCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def _check_repeats(self, ctx: Any, args: list[str]) -> None:
-        """Notice an option of one value that has several, of which all but the last would go."""
+        """Notice what names things, and takes one, but is given several: all but the last would go.
+
+        Of settings the last one counts, so that a script's can be changed behind them.
+        """
         _, _, order = self.make_parser(ctx).parse_args([*args])
         for parameter, count in Counter(order).items():
             # an argument has neither
             often = getattr(parameter, "multiple", True) or getattr(parameter, "is_flag", True)
-            if count > 1 and not often:
-                flag = max(parameter.opts, key=len)
+            flag = max(parameter.opts, key=len)
+            if count > 1 and not often and flag in NAMING:
                 ctx.fail(f"{flag} is given {count} times and takes one value: give it once")
 
 
