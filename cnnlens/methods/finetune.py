@@ -80,8 +80,8 @@ class Finetune(Method):
         check_name(asked.out)
         alone = asked.category is not None or asked.negatives is not None
         self.request = Request.of(asked.layer, alone, *self.all_settings)
-        check_sources(asked.out, study.model.spec, study.options)
         self.images = study.images(asked.data, ("classes", "parts"), remember=False)
+        check_sources(asked.out, study.model.spec, study.options)
         study.take_natural_size(self.images)
         self.negatives = study.negatives(asked.negatives)
         study.agree(share, *filter(None, (self.images, self.negatives)))
