@@ -171,6 +171,9 @@ def test_a_page_has_the_table_the_curves_and_the_images(made: Path) -> None:
     assert "polyline" in row[6].picture and isinstance(row[6].picture, Markup)
     assert all(shot.picture.is_file() for shot in gallery.shots)
     assert dict(facts.facts)["Better than the best unit"].startswith(str(found.summary["better"]))
+    better, compared = found.summary["better_than_chance"], found.summary["concepts"]
+    said = dict(facts.facts)["Better than shuffled labels"]
+    assert said == f"{better} of {compared}; about half would be by chance"
     assert concepts(made) is None
 
 
