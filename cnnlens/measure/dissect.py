@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -228,7 +229,7 @@ class _Second:
         list(self._pool.map(some, masks))
 
     def result(self, settings: DissectSettings) -> Generator[Step, None, Dissection]:
-        space, formulas = self._book.space, None
+        space = self._book.space
         concepts = Concepts(
             space.concepts,
             space.category_names,
@@ -236,10 +237,7 @@ class _Second:
             self._extent.pixels,
             self._extent.images,
         )
-        if self._formulas:
-            how = concepts.by_number, settings.formula, settings.beam
-            formulas = yield from self._formulas.search(*how)
-        return Dissection(
+        found = Dissection(
             settings=settings,
             images=self._images,
             thresholds=self.thresholds,
@@ -249,10 +247,13 @@ class _Second:
             counts=self._counts,
             null=self._null,
             skipped=sorted(self._book.bad.values()),
-            formulas=formulas,
             top=self._top,
             histogram=self._histogram,
         )
+        if not self._formulas:
+            return found
+        how = concepts.by_number, settings.formula, settings.beam
+        return replace(found, formulas=(yield from self._formulas.search(*how, found.kinds)))
 
 
 class _Masks:

@@ -87,7 +87,7 @@ class DissectedUnit:
     is_detector : bool
         Whether the IoU reaches the limit.
     p_value : float or None
-        Share of shuffled units that reach this IoU.
+        Share of shuffled units of a like mask that reach this IoU; 1 of a dead unit.
     formula : str or None
         Its best formula of concepts, ``(car OR bus) AND NOT road``; empty where nothing overlaps;
         None where none was looked for, as with the three that follow.
@@ -96,7 +96,7 @@ class DissectedUnit:
     formula_iou : float or None
         With its mask.
     formula_p_value : float or None
-        Share of shuffled units whose formula gains as much over their best concept.
+        Share of the same whose formula gains as much over their best concept.
     by_category : tuple of Best
         Its best concept within each category.
     """
@@ -246,7 +246,8 @@ def formulas_said(summary: Mapping[str, Any]) -> str:
     if None in (found.get("beyond_chance"), found.get("mean_gain_by_chance")):
         return gain
     chance = f"by chance {found['mean_gain_by_chance']:.4f}"
-    few = f"{0.05 * units:.0f} would by chance"
+    tested = units if found.get("tested") is None else found["tested"]
+    few = f"{0.05 * tested:.0f} would by chance"
     return f"{gain}, {chance}; {found['beyond_chance']} gain with p < 0.05, {few}"
 
 

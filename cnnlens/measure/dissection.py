@@ -13,6 +13,7 @@ import numpy as np
 from cnnlens.data.broden import Concept
 from cnnlens.measure.formulas import Formulas
 from cnnlens.measure.iou import Counts, iou
+from cnnlens.measure.pooled_chance import kinds_of, p_values
 from cnnlens.measure.top import Histogram, TopImages
 from cnnlens.settings import DissectSettings
 
@@ -174,6 +175,12 @@ class Dissection:
         return self.lowest == self.highest
 
     @cached_property
+    def kinds(self) -> np.ndarray:
+        """(C,) int64: equal where masks are alike enough to share a null (see `kinds_of`)."""
+        pixels = self.counts.area.sum(axis=1)
+        return kinds_of(self.thresholds, self.lowest, self.highest, pixels)
+
+    @cached_property
     def iou(self) -> np.ndarray:
         """(C, K) float64."""
         return iou(self.counts, self.concepts.pixels, self.concepts.category_of)
@@ -205,18 +212,15 @@ class Dissection:
 
     @cached_property
     def p_values(self) -> np.ndarray | None:
-        """(C,) float64: chance of a best IoU as high, pooled over shuffles; None without any.
+        """(C,) float64: chance of a best IoU as high; None without shuffles.
 
-        All units' masks cover the same share of the images, so the null is pooled over units:
-        p = (1 + #{null ≥ observed}) / (1 + units · shuffles).
+        The null is pooled over shuffles and over units whose masks are alike (`kinds`):
+        p = (1 + #{null ≥ observed}) / (1 + units · shuffles). It is 1 of dead units.
         """
         if not self.null:
             return None
-        null = np.sort(
-            np.concatenate([scores.max(axis=1, initial=0.0) for scores in self._null_iou])
-        )
-        reached = len(null) - np.searchsorted(null, self.best_iou, side="left")
-        return (1 + reached) / (1 + len(null))
+        null = [scores.max(axis=1, initial=0.0) for scores in self._null_iou]
+        return p_values(self.best_iou, np.stack(null), self.kinds)
 
     @cached_property
     def chance(self) -> dict[str, Any] | None:

@@ -200,6 +200,7 @@ class Embeddings:
         return {
             "concepts": int(which.sum()),
             "better": int(self.better[which].sum()),
+            # than the mean of the shuffles: about half are, of what means nothing
             "better_than_chance": (
                 int((self.iou > self.by_chance)[which].sum()) if len(self.chance) else None
             ),

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.broden import Broden
 from cnnlens.measure.dissection import concept_words
 from cnnlens.measure.exam import Exam, Overlaps
@@ -16,40 +15,6 @@ from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.masks import MaskPixels, compiled, mask_pixels
 from cnnlens.measure.meaning import Meaning
 from cnnlens.progress import Step
-
-
-class Among:
-    """A source of activations, of some images alone.
-
-    Parameters
-    ----------
-    source : Source
-        Of all.
-    positions : numpy.ndarray
-        Places in the data's order.
-    """
-
-    def __init__(self, source: Source, positions: np.ndarray) -> None:
-        self._source, self._positions = source, positions
-        self.shapes: Sequence[tuple[int, int, int]] = source.shapes
-        self.limits: Sequence[int] = [min(limit, len(positions)) for limit in source.limits]
-
-    @property
-    def skipped(self) -> Sequence[tuple[str, str]]:
-        """Images that could not be read."""
-        return self._source.skipped
-
-    def sweep(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        """Show every observer those of its layer's batches that are among them."""
-        yield from self._source.sweep([self._some(one) for one in observers])
-
-    def _some(self, observer: Observer) -> Observer:
-        def look(positions: np.ndarray, maps: np.ndarray) -> None:
-            among = np.isin(positions, self._positions)
-            if among.any():
-                observer(positions[among], np.ascontiguousarray(maps[among]))
-
-        return look
 
 
 def concept_index(data: Broden) -> dict[str, int]:

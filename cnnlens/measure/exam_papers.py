@@ -17,8 +17,9 @@ from cnnlens.data.broden import Broden
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.measure.dissect import dissect_steps
 from cnnlens.measure.dissection import Dissection
+from cnnlens.measure.distinct import Among
 from cnnlens.measure.exam import Exam, Sheet, examine
-from cnnlens.measure.exam_maps import Among, MapTruth, OverlapCounter, concept_names
+from cnnlens.measure.exam_maps import MapTruth, OverlapCounter, concept_names
 from cnnlens.measure.exam_truth import Claim, class_truth
 from cnnlens.measure.linear_labels import Parts, class_concepts, split
 from cnnlens.measure.meaning import Meaning, read_meaning
@@ -259,7 +260,7 @@ def exam(
     Parameters
     ----------
     source : Source
-        Activations of one layer.
+        Activations of one layer, on images that are there once (see `distinct`).
     labels : mapping of int to str
         By unit: a concept, a sum ``a + b``, or a formula ``(a OR b) AND NOT c``.
     truth : sequence of str, or Broden

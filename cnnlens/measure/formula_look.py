@@ -85,8 +85,12 @@ class FormulaLook:
         for tally in self._tallies:
             tally.put_together(share)
 
-    def search(self, order: np.ndarray, length: int, beam: int) -> Generator[Step, None, Formulas]:
-        """Find every unit's best formula, with labels as they are and shuffled (see `Search`)."""
+    def search(
+        self, order: np.ndarray, length: int, beam: int, kinds: np.ndarray
+    ) -> Generator[Step, None, Formulas]:
+        """Find every unit's best formula, with labels as they are and shuffled (see `Search`);
+        `kinds` says which units share a null.
+        """
         search = Search(self._table, order, length, beam)
         total = len(self._tallies) * self._units[-1].stop
         found = []
@@ -94,7 +98,7 @@ class FormulaLook:
             for rows, counts in tally.of_units():
                 found.append(search.best(rows, counts))
                 yield Step(len(found), total, "formulas", unit="searches")
-        return Formulas.of(found, self._units[-1].stop)
+        return Formulas.of(found, kinds)
 
 
 class _Tally:

@@ -12,7 +12,7 @@ out: they say nothing new.
 
 Longer formulas gain by chance. The same search with shuffled label maps (`Combinations.shuffled`)
 says how much: p = (1 + #{null ≥ gain}) / (1 + units · shuffles) of a unit's gain over its best
-single concept, pooled over units as the p-values of single concepts are.
+single concept, pooled over units as the p-values of single concepts are (see `pooled_chance`).
 
 Mu and Andreas, "Compositional Explanations of Neurons", NeurIPS 2020, §3.
 """
@@ -28,6 +28,7 @@ import numpy as np
 
 from cnnlens.measure.combinations import Combinations, Overlap
 from cnnlens.measure.masks import compiled
+from cnnlens.measure.pooled_chance import NOTHING, p_values
 
 OR, AND, AND_NOT = "OR", "AND", "AND NOT"
 OPERATIONS = (OR, AND, AND_NOT)
@@ -248,20 +249,23 @@ class Formulas:
         (C,) float64: IoU of the best single concept.
     null : numpy.ndarray
         (shuffles, C) float64: gains over the best single concept with shuffled labels.
+    kinds : numpy.ndarray
+        (C,) int64: equal where units share a null (see `kinds_of`).
     """
 
     found: list[Scored | None]
     single: np.ndarray
     null: np.ndarray
+    kinds: np.ndarray
 
     @classmethod
-    def of(cls, found: Sequence[tuple[Scored | None, float]], units: int) -> Formulas:
+    def of(cls, found: Sequence[tuple[Scored | None, float]], kinds: np.ndarray) -> Formulas:
         """Arrange searches: of all units with the labels as they are, then with each shuffle."""
+        units = len(kinds)
         single = np.array([iou for _, iou in found])
         gains = np.array([0.0 if one is None else one.iou for one, _ in found]) - single
-        return cls(
-            [one for one, _ in found[:units]], single[:units], gains[units:].reshape(-1, units)
-        )
+        null = gains[units:].reshape(-1, units)
+        return cls([one for one, _ in found[:units]], single[:units], null, kinds)
 
     @property
     def iou(self) -> np.ndarray:
@@ -273,9 +277,7 @@ class Formulas:
         """(C,) float64: chance of as large a gain; None without shuffles."""
         if not len(self.null):
             return None
-        null = np.sort(self.null.ravel())
-        reached = len(null) - np.searchsorted(null, self.iou - self.single, side="left")
-        return (1 + reached) / (1 + len(null))
+        return p_values(self.iou - self.single, self.null, self.kinds)
 
     def summary(self) -> dict[str, Any]:
         """Say in a few numbers what formulas add."""
@@ -288,5 +290,6 @@ class Formulas:
             **summary,
             "mean_gain": float((self.iou - self.single).mean()),
             "mean_gain_by_chance": float(self.null.mean()),
+            "tested": int((self.kinds != NOTHING).sum()),
             "beyond_chance": beyond,
         }

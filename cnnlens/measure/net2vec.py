@@ -53,7 +53,8 @@ def net2vec(
     Parameters
     ----------
     source : Source
-        Activations of the layers over the images of `data`, which are looked at twice.
+        Activations of the layers over the images of `data`, which are looked at twice; of images
+        that are there once (see `distinct`).
     data : Broden
         The images' labels.
     settings : Net2VecSettings, optional

@@ -95,7 +95,7 @@ def text_label_steps(
     Parameters
     ----------
     source : Source
-        Activations of one layer.
+        Activations of one layer, on images that are there once (see `distinct`).
     vectors : WordVectors
         Of every image of the data, by position; those of length 0 are left out.
     settings, text : LabelSettings, TextSettings

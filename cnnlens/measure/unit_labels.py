@@ -141,7 +141,7 @@ def label(
     Parameters
     ----------
     source : Source
-        Activations of one layer.
+        Activations of one layer, on images that are there once (see `distinct`).
     categories : sequence of str
         Of every image of the data, by position.
     groups : mapping of str to sequence of str, optional

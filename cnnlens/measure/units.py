@@ -20,8 +20,8 @@ import numpy as np
 from cnnlens.activations.shared import SharedSource
 from cnnlens.activations.sources import Source, StoreSource
 from cnnlens.data.dataset import ImageSet
-from cnnlens.data.decode import DamagedImage
 from cnnlens.distributed import ALL
+from cnnlens.measure.distinct import pixels
 from cnnlens.measure.image_tables import Peaks
 from cnnlens.measure.responses import Responses
 from cnnlens.measure.unit_lists import bin_edges, by_unit, draw, highest, nearest_units, repeats
@@ -170,13 +170,7 @@ def _repeated(sweep: UnitSweep, data: ImageSet, preprocess: Preprocess | None) -
     if preprocess is None:
         return np.zeros(sweep.images, bool)
 
-    def pixels(row: int) -> np.ndarray:
-        try:
-            return data.pixels(int(sweep.positions[row]), preprocess)
-        except DamagedImage:  # it is gone since: like no other
-            return np.array([row])
-
-    return repeats(sweep.values, pixels)
+    return repeats(sweep.values, lambda row: pixels(data, sweep.positions[row], preprocess))
 
 
 def _responses(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
 
 
+POOLING = 1  # counts changes of what p-values are taken from: those of an earlier version are stale
+
+
 @dataclass(frozen=True)
 class DissectInputs(Inputs):
     """Which label maps, which layers."""
@@ -78,9 +81,10 @@ class Dissect(Measurement):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name the labels and their images, the network, the settings."""
-        return self.study.key(
+        key = self.study.key(
             layer, self.images, dtype=self.stored_as(layer), settings=self.settings.as_dict()
         )
+        return {**key, "pooling": POOLING} if self.settings.chance else key
 
     def serves(self, earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
         """Also with formulas, where none are asked for."""

@@ -18,7 +18,7 @@ from cnnlens.methods.examined import (
     readable,
     said_of,
 )
-from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.measurement import EACH_ONCE, Measurement
 from cnnlens.methods.method import LayersInputs, Results, page_part
 from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExamSettings
@@ -109,7 +109,7 @@ class Exam(Measurement):
         }
         key = self.study.key(layer, None, settings=self.settings.as_dict())
         squash = {task.labels.method: task.images.aligned for task in self.tasks[layer]}
-        return {**key, "methods": tasks, "squash": squash, "twin": self.asked.twin}
+        return {**key, **EACH_ONCE, "methods": tasks, "squash": squash, "twin": self.asked.twin}
 
     def plan(self) -> str:
         """Say which labels are examined on what."""
@@ -141,19 +141,26 @@ class Exam(Measurement):
         self, layer: Layer, task: Task
     ) -> Generator[Step, None, tuple[Sheet, list[tuple[str, str]]]]:
         from cnnlens.activations.sources import StoreSource
+        from cnnlens.measure.distinct import among
 
         study, images = self.study, task.images
         yield from study.fill(images, [layer], self.stored, force=study.force)
         with study.stored(images, layer).open() as store:
             source = StoreSource([store])
-            sheet = yield from task.paper.steps(source, task.labels.given)
-            positions, skipped = store.positions, [*source.skipped]
+            once = yield from self.each_once(source, layer, images)
+            sheet = yield from task.paper.steps(among(source, once), task.labels.given)
+            positions, skipped = store.positions if once is None else once, [*source.skipped]
         sheet.more.update({"data": images.name, "chose": task.chose})
+        if once is not None and task.is_stale:
+            study.voice.note(
+                f"the labels of '{task.labels.method}' were chosen on copies of images that "
+                "examine, by an earlier version: redo `cnnlens label`"
+            )
         if self.settings.planted:
             planted = yield from self._planted(task.paper, positions, layer)
             sheet.more["planted"] = planted
         if self.asked.twin:
-            sheet.more["twin"] = yield from self._twin(layer, task)
+            sheet.more["twin"] = yield from self._twin(layer, task, once)
         return sheet, skipped
 
     def _planted(
@@ -168,10 +175,13 @@ class Exam(Measurement):
         )
         return [asdict(one) for one in found_of(planted, sheet, whole)]
 
-    def _twin(self, layer: Layer, task: Task) -> Generator[Step, None, dict[str, Any]]:
+    def _twin(
+        self, layer: Layer, task: Task, once: np.ndarray | None
+    ) -> Generator[Step, None, dict[str, Any]]:
         """Name and examine the units of the same network with random weights."""
         from cnnlens.activations.extract import StoredLayer, extract
         from cnnlens.activations.sources import StoreSource
+        from cnnlens.measure.distinct import among
         from cnnlens.model.twin import untrained
 
         twin = untrained(self.study.model, self.settings.seed)
@@ -180,7 +190,7 @@ class Exam(Measurement):
             folder = Path(name)
             yield from extract(twin, task.images, [layer], folder, run=self.study.run)
             with StoredLayer(twin, task.images, layer, folder).open() as store:
-                steps = task.paper.steps(StoreSource([store]), given)
+                steps = task.paper.steps(among(StoreSource([store]), once), given)
                 sheet = yield from relayed(
                     steps, lambda step: replace(step, stage=f"random twin: {step.stage}")
                 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.files.tables import read_csv
+from cnnlens.methods.measurement import EACH_ONCE
 from cnnlens.methods.named_by import VECTORS
 from cnnlens.settings import DissectSettings, ExamSettings, LabelSettings, TextSettings
 from cnnlens.study.session import ANY
@@ -81,6 +82,15 @@ class Task:
     def chose(self) -> bool:
         """Whether the labels were chosen on these very images."""
         return self.labels.is_of(self.images)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `label` chose them before it took equal images once."""
+        return (
+            self.chose
+            and self.labels.method in ("classes", "text")
+            and not (EACH_ONCE.items() <= self.labels.made_from.items())
+        )
 
     @property
     def key(self) -> dict[str, Any]:

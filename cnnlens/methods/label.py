@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError
 from cnnlens.files import mark
-from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.measurement import EACH_ONCE, Measurement
 from cnnlens.methods.method import LayersInputs, Results, page_part
 from cnnlens.methods.named_by import Text
 from cnnlens.progress import Step
@@ -117,9 +117,10 @@ class Label(Measurement):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name network, images and their classes, settings, and the groups or the words."""
+        key = {**super().made_from(layer), **EACH_ONCE}
         if self.by_text is not None:
-            return {**super().made_from(layer), "text": self.by_text.key}
-        return {**super().made_from(layer), "groups": mark(self.groups[layer])}
+            return {**key, "text": self.by_text.key}
+        return {**key, "groups": mark(self.groups[layer])}
 
     def described(self, layer: Layer) -> dict[str, Any]:
         """Say what names could be made of."""
@@ -131,9 +132,11 @@ class Label(Measurement):
         self, source: Source, layers: list[Layer]
     ) -> Generator[Step, None, Sequence[LayerLabels]]:
         """Name the units of a layer."""
+        from cnnlens.measure.distinct import among
         from cnnlens.measure.unit_labels import label_steps
 
         (layer,) = layers
+        source = among(source, (yield from self.each_once(source, layer, self.images)))
         if self.by_text is not None:
             return [(yield from self.by_text.measure(source, self.settings))]
         categories = self.images.image_categories or ()

@@ -16,6 +16,8 @@ from cnnlens.settings import ExtractSettings
 from cnnlens.study.session import ANY
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cnnlens.activations.in_turn import SourcesInTurn
     from cnnlens.activations.sources import ModelSource, Source, StoreSource
     from cnnlens.data.dataset import ImageSet
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
 SUMMARY = "summary.json"
+EACH_ONCE = {"equal_images": "once"}  # what results are made from, of methods that use `each_once`
 
 
 class Measurement(Method):
@@ -59,6 +62,8 @@ class Measurement(Method):
                     "leave one of them out",
                 )
         self.written: list[Layer] = []  # those that this run has measured
+        self.repeated: dict[str, int] = {}  # images left out of layers (see `each_once`)
+        self._once: dict[tuple[str, str], np.ndarray | None] = {}
 
     def resolve(self) -> None:
         """Find images and layers."""
@@ -92,6 +97,25 @@ class Measurement(Method):
         Where several processes share the source, all call this; the first one gets the results.
         """
         raise NotImplementedError
+
+    def each_once(
+        self, source: Source, layer: Layer, images: ImageSet
+    ) -> Generator[Step, None, np.ndarray | None]:
+        """Find the images that no earlier one equals, for methods that choose on some images and
+        test on others: their places in the data's order; None where no two are equal.
+        """
+        from cnnlens.measure.distinct import distinct
+
+        if (key := (layer.name, images.fingerprint)) not in self._once:
+            positions, count = yield from distinct(source, images, self.study.model.preprocess)
+            self._once[key] = positions if count else None
+            if count:
+                self.repeated[layer.name] = count
+                self.study.voice.note(
+                    f"{layer.name}: {counted(count, 'image')} of {images.name} equal to earlier "
+                    "ones, pixel by pixel: of equal ones only the first counts"
+                )
+        return self._once[key]
 
     def write(self, folder: Path, layer: Layer, found: Any) -> Iterator[int]:
         """Write a layer's files beside its summary; yield how many of its units are drawn."""
@@ -181,6 +205,7 @@ class Measurement(Method):
         summary = {
             "layer": layer.name,
             **found.summary(),
+            **({"repeated_images": n} if (n := self.repeated.get(layer.name)) else {}),
             **self.described(layer),
             "skipped": [{"image": path, "reason": reason} for path, reason in skipped],
             "data": {"name": self.images.name},

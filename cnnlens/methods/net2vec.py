@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.files import make_folder, mark, write_npz
-from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.measurement import EACH_ONCE, Measurement
 from cnnlens.methods.method import Results, page_part
 from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExtractSettings, Net2VecSettings
@@ -55,7 +55,7 @@ class Net2Vec(Measurement):
             "lr": self.settings.rate,
         }
         dtype = self.stored_as(layer)
-        return self.study.key(layer, self.images, dtype=dtype, settings=settings)
+        return {**self.study.key(layer, self.images, dtype=dtype, settings=settings), **EACH_ONCE}
 
     def plan(self) -> str:
         """Say what is learned from which images, and what has no map."""
@@ -69,9 +69,11 @@ class Net2Vec(Measurement):
 
     def measure(self, source: Source, layers: list[Layer]) -> Generator[Step, None, Sequence[Any]]:
         """Learn the concepts of a layer, on from where an earlier run was stopped."""
+        from cnnlens.measure.distinct import among
         from cnnlens.measure.net2vec import LearningStep, net2vec_steps
 
         (layer,) = layers
+        source = among(source, (yield from self.each_once(source, layer, self.images)))
         folder, made_from = self.folder(layer), mark(self.made_from(layer))
         make_folder(folder)
         file = folder / ".unfinished.npz"

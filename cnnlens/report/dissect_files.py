@@ -95,7 +95,7 @@ def _checked_summary(folder: Path) -> tuple[str, dict[str, Any]]:
 _NUMBERS = (
     "units", "images", "detectors", "unique_detectors", "quantile", "min_iou",
     "ratio_unique_detectors", "mean_iou", "longer", "mean_gain", "mean_gain_by_chance",
-    "beyond_chance",
+    "tested", "beyond_chance",
 )  # fmt: skip
 
 

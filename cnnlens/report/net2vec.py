@@ -65,7 +65,8 @@ def _facts(layer: Net2VecResult) -> Iterator[tuple[str, str]]:
     yield "Images", str(s["split"])
     yield "Better than the best unit", f"{s['better']} of {s['concepts']} concepts"
     if s["better_than_chance"] is not None:
-        yield "Better than shuffled labels", f"{s['better_than_chance']} of {s['concepts']}"
+        better = f"{s['better_than_chance']} of {s['concepts']}"
+        yield "Better than shuffled labels", f"{better}; about half would be by chance"
     iou, unit = written(s["mean_iou"], 3), written(s["mean_best_unit_iou"], 3)
     chance = "" if s["chance_iou"] is None else f", from shuffled labels {s['chance_iou']:.3f}"
     yield "Mean IoU", f"{iou}; best unit {unit}{chance}"

@@ -9,7 +9,7 @@ import pytest
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.dissect import dissect, dissect_steps
-from cnnlens.measure.dissected_units import one_per_concept
+from cnnlens.measure.dissected_units import formulas_said, one_per_concept
 from cnnlens.measure.dissection import Dissection, beside
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings
@@ -306,3 +306,43 @@ def test_networks_stand_beside_each_other_layer_by_layer():
 def test_the_first_unit_of_every_concept_is_chosen():
     units = [SimpleNamespace(unit=n, label=label) for n, label in ((4, "a"), (2, "a"), (7, "b"))]
     assert one_per_concept(units) == [4, 7]
+
+
+def noise(images: int, shares: list[float], seed: int) -> tuple[World, np.ndarray]:
+    """Units without meaning, each 0 but on a share of the positions; labels at random."""
+    rng = np.random.default_rng(seed)
+    planes = [np.kron(rng.integers(0, 4, (4, 4)), np.ones((8, 8), int)) for _ in range(images)]
+    pictures = [Picture((32, 32), {"object": [plane]}) for plane in planes]
+    declared = {n: ["object"] for n in (1, 2, 3)}
+    world = World(["object"], declared, dict.fromkeys(declared, "object"), pictures)
+    shape = (images, len(shares), 6, 6)
+    fires = rng.random(shape) < np.array(shares)[:, None, None]
+    return world, (np.abs(rng.normal(size=shape)) * fires).astype(np.float32)
+
+
+def test_dead_units_change_the_p_value_of_no_other(tmp_path):
+    world, maps = noise(30, [1.0] * 12, seed=4)
+    dead = np.zeros((30, 30, 6, 6), np.float32)
+    dead[10:, 20:] = 6  # at its highest nearly everywhere: no mask either
+    broden = write_world(world, tmp_path / "d")
+    settings = DissectSettings(quantile=0.02, chance=4, formula=2, top=0)
+    (alone,) = measure(broden, [maps], settings)
+    (beside_dead,) = measure(broden, [np.concatenate([dead, maps], axis=1)], settings)
+    assert beside_dead.p_values[30:].tolist() == alone.p_values.tolist()
+    assert beside_dead.formulas.p_values[30:].tolist() == alone.formulas.p_values.tolist()
+    assert set(beside_dead.p_values[:30]) == set(beside_dead.formulas.p_values[:30]) == {1.0}
+    told, without = beside_dead.summary(), alone.summary()
+    assert told["formulas"]["tested"] == without["formulas"]["tested"] == 12
+    assert told["detectors_beyond_chance"] == without["detectors_beyond_chance"]
+    assert formulas_said(told).endswith("1 would by chance")  # of twelve, not of all
+
+
+def test_p_values_of_noise_are_uniform_beside_units_that_hardly_fire(tmp_path):
+    few = np.geomspace(0.001, 0.015, 60).tolist()
+    world, maps = noise(120, [*few, *[1.0] * 60, *[0.0] * 60], seed=5)
+    settings = DissectSettings(quantile=0.02, chance=10, top=0)
+    (found,) = measure(write_world(world, tmp_path / "d"), [maps], settings, batch=60, workers=2)
+    for kind in (slice(60), slice(60, 120)):
+        p = np.sort(found.p_values[kind])
+        assert np.abs(p - np.arange(1, 61) / 60).max() < 0.21  # Kolmogorov-Smirnov at 1 %
+    assert len(set(found.kinds[:60])) > 2 and (found.kinds[:60] >= 0).all()

@@ -11,8 +11,8 @@ import pytest
 import cnnlens
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.synthetic import make_shapes
+from cnnlens.measure.distinct import Among
 from cnnlens.measure.exam import Sheet
-from cnnlens.measure.exam_maps import Among
 from cnnlens.measure.exam_papers import ClassPaper, Given, MapPaper, halves
 from cnnlens.measure.linear_labels import split
 from cnnlens.measure.masks import mask

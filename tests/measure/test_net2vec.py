@@ -318,3 +318,11 @@ def test_units_that_never_fire_weigh_nothing_in_the_scores(tmp_path):
     assert found.iou.tolist() == [0]
     (row,) = found.rows()
     assert row.best_unit is None and row.best_unit_iou == 0
+
+
+def test_units_of_noise_beat_shuffled_labels_on_about_half_of_the_concepts(world, tmp_path):
+    """As the page says beside their number."""
+    broden = in_splits(write_world(world, tmp_path / "d"), SPLITS)
+    counts = [learn(broden, smooth(seed, 44, 6, 5, 4), chance=1).summary() for seed in range(8)]
+    compared = sum(count["concepts"] for count in counts)
+    assert 0.3 < sum(count["better_than_chance"] for count in counts) / compared < 0.7

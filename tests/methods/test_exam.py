@@ -280,3 +280,18 @@ def test_nothing_to_examine_says_what_to_do(world: Path) -> None:
     shutil.rmtree(world / "ws" / "activations")
     with pytest.raises(CnnlensError, match=r"too few|none of the labels"):
         carry_out(exam(world, **pasted(world)))
+
+
+def test_copies_of_images_change_no_mark(world: Path) -> None:
+    """Of the network's units, and of planted ones."""
+    given = {"labels": world / "mine.csv", "planted": 2, "data": world / "kinds"}
+    carry_out(exam(world, **given))
+    file = world / "ws" / "exam" / "conv2" / "summary.json"
+    before = json.loads(file.read_text())["methods"]["given"]
+    for image in sorted((world / "kinds").glob("*/*.png")):
+        shutil.copy(image, image.with_name(f"{image.stem} copy.png"))
+    shutil.rmtree(world / "ws" / "activations")
+    carry_out(exam(world, **given))
+    found = json.loads(file.read_text())
+    assert found["methods"]["given"] == before
+    assert found["repeated_images"] == 54

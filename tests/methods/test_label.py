@@ -193,3 +193,20 @@ def test_few_images_are_refused_with_a_way_out(world: Path) -> None:
     said = cnnlens(*words)
     assert said.code == 1 and "12 images: too few" in said.error and "32 or more" in said.err
     assert not (world / "new" / "activations").exists()  # that is said before the network runs
+
+
+def test_copies_of_images_change_no_name(world: Path) -> None:
+    folder = world / "ws" / "label" / "conv2"
+    before = (folder / "units.csv").read_bytes(), json.loads((folder / "summary.json").read_text())
+    shutil.rmtree(folder)
+    for file in sorted((world / "kinds").glob("*/*.png")):
+        shutil.copy(file, file.with_name(f"{file.stem} copy.png"))
+    said = cnnlens("label", world / "net.pt", "-d", world / "kinds", "-l", "conv2", "--chance", 1,
+                   "-w", world / "ws")  # fmt: skip
+    assert said.code == 0, said.err
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (folder / "units.csv").read_bytes() == before[0]
+    assert summary["images"] == before[1]["images"]
+    count = 54 + before[1].get("repeated_images", 0)
+    assert summary["repeated_images"] == count
+    assert f"conv2: {count} images of kinds equal to earlier ones, pixel by pixel" in said.err

@@ -247,6 +247,17 @@ def test_results_that_say_nothing_of_what_they_were_made_from_are_redone(
     assert todo(kind, world, **MADE) == ["conv2"]
 
 
+def test_p_values_that_were_pooled_otherwise_are_made_anew(world: Path) -> None:
+    file = world / "ws" / "dissect" / "conv2" / "summary.json"
+    made = json.loads(file.read_text())
+    assert made["made_from"].pop("pooling") and todo(Dissect, world, **MADE) == []
+    file.write_text(json.dumps(made))
+    assert todo(Dissect, world, **MADE) == ["conv2"]
+    made["made_from"]["settings"]["chance"] = 0
+    file.write_text(json.dumps(made))
+    assert todo(Dissect, world, **{**MADE, "chance": 0}) == []  # of none there is nothing to mend
+
+
 def test_pictures_that_are_wanted_later_are_drawn_later(world: Path) -> None:
     folder = world / "ws" / "dissect" / "conv3"
     carry_out(method(Dissect, world, page=False, layer=("conv3",), **MADE))

@@ -173,6 +173,9 @@ def test_a_page_has_the_table_the_curves_and_the_images(made: Path) -> None:
     assert "polyline" in row[6].picture and isinstance(row[6].picture, Markup)
     assert all(shot.picture.is_file() for shot in gallery.shots)
     assert dict(facts.facts)["Better than the best unit"].startswith(str(found.summary["better"]))
+    better, compared = found.summary["better_than_chance"], found.summary["concepts"]
+    said = dict(facts.facts)["Better than shuffled labels"]
+    assert said == f"{better} of {compared}; about half would be by chance"
     assert concepts(made) is None
 
 
@@ -298,3 +301,22 @@ def test_the_command_prints_its_summary(world: Path) -> None:
 def test_sizes_that_are_none_are_refused(world: Path, value: str) -> None:
     answer = cnnlens("net2vec", "-w", world / "ws", f"--filters={value}")
     assert answer.code == 2 and "are no numbers of units" in answer.error
+
+
+def test_copies_of_images_change_nothing_that_is_learned(world: Path) -> None:
+    folder, shapes = world / "ws" / "net2vec" / "conv2", world / "shapes"
+    before = {name: (folder / name).read_bytes() for name in ("concepts.csv", "weights.h5")}
+    shutil.rmtree(folder)
+    index, turned = shapes / "index.csv", {"train": "val", "val": "train"}
+    first, *rows = index.read_text().splitlines()
+    copies = []
+    for row in rows:  # each copy on the other side
+        name, side, rest = row.split(",", 2)
+        copy = name.replace(".", " copy.")
+        shutil.copy(shapes / "images" / name, shapes / "images" / copy)
+        copies.append(f"{copy},{turned[side]},{rest}")
+    index.write_text("\n".join([first, *rows, *copies]) + "\n")
+    carry_out(method(Net2Vec, world, **MADE))
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["repeated_images"] == len(rows) and summary["images"] == 24

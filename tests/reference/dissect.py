@@ -110,6 +110,7 @@ class Answer:
     G: dict
     images_with: dict
     null: list[Tally]
+    ranges: list[tuple[float, float]]
 
     def iou(self, tally: Tally, unit: int, concept: tuple[str, int]) -> float:
         i = tally.I.get((unit, concept), 0)
@@ -133,8 +134,26 @@ class Answer:
     def mean_iou(self, tally: Tally) -> float:
         return float(np.mean([self.best(tally, u)[1] for u in range(len(self.thresholds))]))
 
+    def alike(self, unit: int, other: int) -> bool:
+        """Whether two units' masks cover so much alike that they share a null."""
+        full, few = [], []
+        for u in (unit, other):
+            (lowest, highest), limit = self.ranges[u], self.thresholds[u]
+            if limit >= highest:
+                return False  # nothing is above the threshold
+            if limit > lowest:
+                full.append(u)
+            else:
+                few.append(sum(n for (v, _), n in self.tally.A.items() if v == u))
+        if full:
+            return len(full) == 2
+        power = 1
+        while power * 2 <= max(few):
+            power *= 2
+        return min(few) >= power or max(few) == 0
+
     def p_value(self, unit: int) -> float:
-        units = range(len(self.thresholds))
+        units = [u for u in range(len(self.thresholds)) if self.alike(u, unit)]
         null = [self.best(t, u)[1] for t in self.null for u in units]
         observed = self.best(self.tally, unit)[1]
         return (1 + sum(n >= observed for n in null)) / (1 + len(null))
@@ -177,6 +196,7 @@ def dissect(
         {k: sum(int(t[k].sum()) for t in all_truths) for k in concepts},
         {k: sum(bool(t[k].any()) for t in all_truths) for k in concepts},
         null,
+        [(float(maps[:, u].min()), float(maps[:, u].max())) for u in range(units)],
     )
 
 
