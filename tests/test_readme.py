@@ -68,7 +68,7 @@ def expanded(word: str) -> list[str]:
 
 
 def pictures(folder: Path, count: int, side: int) -> None:
-    rng = np.random.default_rng(count)
+    rng = np.random.default_rng([count, *folder.name.encode()])  # no photo is in two classes
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         pixels = rng.integers(0, 256, (side, side, 3)).astype(np.uint8)

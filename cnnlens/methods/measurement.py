@@ -62,7 +62,7 @@ class Measurement(Method):
                     "leave one of them out",
                 )
         self.written: list[Layer] = []  # those that this run has measured
-        self.repeated: dict[str, int] = {}  # images left out of layers (see `each_once`)
+        self.repeated: dict[str, int] = {}  # images left out of layers, at most (see `each_once`)
         self._once: dict[tuple[str, str], np.ndarray | None] = {}
 
     def resolve(self) -> None:
@@ -109,8 +109,8 @@ class Measurement(Method):
         if (key := (layer.name, images.fingerprint)) not in self._once:
             positions, count = yield from distinct(source, images, self.study.model.preprocess)
             self._once[key] = positions if count else None
+            self.repeated[layer.name] = max(count, self.repeated.get(layer.name, 0))
             if count:
-                self.repeated[layer.name] = count
                 self.study.voice.note(
                     f"{layer.name}: {counted(count, 'image')} of {images.name} equal to earlier "
                     "ones, pixel by pixel: of equal ones only the first counts"
@@ -205,7 +205,7 @@ class Measurement(Method):
         summary = {
             "layer": layer.name,
             **found.summary(),
-            **({"repeated_images": n} if (n := self.repeated.get(layer.name)) else {}),
+            **({"repeated_images": n} if (n := self.repeated.get(layer.name)) is not None else {}),
             **self.described(layer),
             "skipped": [{"image": path, "reason": reason} for path, reason in skipped],
             "data": {"name": self.images.name},
