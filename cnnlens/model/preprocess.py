@@ -43,7 +43,8 @@ class Preprocess:
         Tensors of data in memory are normalised already, by these mean and std (and scale, bgr).
         They reach the network as they are; pictures, which are not, are normalised as ever.
     stretch : bool
-        Plain photos too are stretched to the input size, as transformers' ViT has it.
+        Plain photos too are stretched, as transformers' ViT has it: to the input size, or so that
+        their sides are `resize` before the crop, as timm squashes them.
     source : str
         Where these settings come from, for people: "torchvision", "checkpoint", "assumed".
     """
@@ -157,19 +158,28 @@ class Preprocess:
     def _resampled(self, image: Image.Image, squash: bool) -> Image.Image:
         height, width = self.size
         filter_ = getattr(Image.Resampling, self.interpolation.upper())
-        if squash or self.stretch:
+        ratio = max(1, (self.resize or 1) / min(height, width))
+        if squash or (self.stretch and ratio == 1):
             return image.resize((width, height), filter_)
+        if self.stretch:
+            sides = math.floor(width * ratio), math.floor(height * ratio)
+            return _middle_of(image.resize(sides, filter_), width, height)
         # the shorter side, measured against the crop's shape, so that the crop always fits
-        ratio = (self.resize or min(height, width)) / min(height, width)
         factor = ratio * max(width / image.width, height / image.height)
         if image.width * image.height * factor**2 > _MOST_PIXELS:
             image = _middle(image, width, height)
-        resized = image.resize(
-            (max(width, round(image.width * factor)), max(height, round(image.height * factor))),
-            filter_,
-        )
-        left, top = (resized.width - width) // 2, (resized.height - height) // 2
-        return resized.crop((left, top, left + width, top + height))
+        return _middle_of(image.resize(self._grown(image, factor), filter_), width, height)
+
+    def _grown(self, image: Image.Image, factor: float) -> tuple[int, int]:
+        """Width and height before the crop: of a square, the very numbers of torchvision's Resize,
+        which cuts the longer side to whole pixels; of others rounded, as nearly timm's.
+        """
+        height, width = self.size
+        if height == width:
+            side = max(self.resize or height, height)
+            longer = int(side * max(image.size) / min(image.size))
+            return (side, longer) if image.width <= image.height else (longer, side)
+        return max(width, round(image.width * factor)), max(height, round(image.height * factor))
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn pixels (N, C, H, W), uint8 in [0, 255] or float in [0, 1], into network input.
@@ -209,7 +219,9 @@ class Preprocess:
     @property
     def key(self) -> dict[str, Any]:
         """What results depend on, of `as_dict`: all but where it comes from."""
-        return {k: v for k, v in self.as_dict().items() if k != "source"}
+        known = {k: v for k, v in self.as_dict().items() if k != "source"}
+        # before, some photos were cropped a pixel beside where torchvision crops them
+        return known if self.stretch and not self.resize else {**known, "crop": "as torchvision"}
 
     def __str__(self) -> str:
         size = "×".join(map(str, self.size))
@@ -257,6 +269,12 @@ def _numbers(name: str, values: Any, kind: type[int] | type[float]) -> tuple[Any
     if wrong:
         raise ValueError(f"{name}={tuple(numbers)}: {wrong[0]!r} is no {kind.__name__}")
     return tuple(int(v) if kind is int else v for v in numbers)
+
+
+def _middle_of(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cut the middle out, as torchvision's CenterCrop rounds: one half to the even number."""
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -206,6 +206,7 @@ def from_config(settings: Mapping[str, Any]) -> Preprocess:
         std=tuple(settings["std"]),
         resize=math.floor(min(height, width) / (settings.get("crop_pct") or 1)),
         interpolation=wanted if wanted in _FILTERS else "bilinear",
+        stretch=settings.get("crop_mode") == "squash",
         source="timm",
     )
 
@@ -228,8 +229,7 @@ def from_folder(config: Mapping[str, Any]) -> Preprocess:
     if size := (config.get("model_args") or {}).get("img_size"):
         settings["input_size"] = (3, *((size, size) if isinstance(size, int) else size))
     resolved = resolve_data_config({}, pretrained_cfg=settings)
-    squash = resolved.get("crop_mode") == "squash"
-    return replace(from_config(resolved), source="config.json", stretch=squash)
+    return replace(from_config(resolved), source="config.json")
 
 
 def label_names(config: Mapping[str, Any]) -> list[str] | None:
