@@ -140,7 +140,9 @@ def _of_spectrum(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
 # ---- adapted or quantized: told from others by the names and types of what a file holds
 
 
-_ADAPTER = re.compile(r"(^|[._])(lora_\w+|ia3_l|base_layer|modules_to_save)(\.|$)")
+_ADAPTER = re.compile(  # a layer that peft wraps; DLA's `base_layer` holds layers
+    r"(^|[._])((lora_\w+|ia3_l|modules_to_save)(\.|$)|base_layer\.(weight|bias)$)"
+)
 MERGE = (
     "merge them into the network they belong to and save that: peft's model.merge_and_unload(), "
     "then torch.save(its state_dict(), FILE)"

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from cnnlens.errors import CnnlensError
 from cnnlens.model import zoo
 from cnnlens.model.from_file import open_file
+from cnnlens.model.open import open_model
 from cnnlens.model.parametrized import whole_weights
 
 
@@ -74,6 +75,15 @@ def test_what_cannot_be_known_is_named_with_the_way_out() -> None:
     with pytest.raises(CnnlensError, match="weight is parametrized") as caught:
         whole_weights({f"stem.{k}": v for k, v in conv.state_dict().items()})
     assert "remove_parametrizations" in caught.value.hint
+
+
+def test_a_network_whose_layers_are_called_as_those_of_adapters_opens(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("dla34").eval()
+    torch.save(net.state_dict(), tmp_path / "dla.pt")
+    model = open_model(str(tmp_path / "dla.pt"), arch="timm:dla34", device="cpu")
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(model.net(x), net(x))
 
 
 @pytest.mark.parametrize(
