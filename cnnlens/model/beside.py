@@ -67,10 +67,24 @@ _CAFFE = (
 )
 
 
-def unsure(view: View, found: Fit) -> list[str]:
-    """Say what else the tensors may be of, by the name of a head: what no shape tells apart."""
+# timm's, of the same tensors, that pool or blur before they stride
+_TWINS = {"resnet50": ("resnetaa50", "resnetblur50"), "resnet18": ("resnetblur18",)}
+
+
+def unsure(view: View, found: Fit, called: str = "") -> list[str]:
+    """Say what else the tensors may be of, by the name of a head, and by what the file and what is
+    in it are `called`: what no shape tells apart.
+    """
+    library, _, name = found.architecture.name.partition(":")
     named = any(line.startswith("last_linear taken for") for line in view.stripped)
-    return [_CAFFE] if named and found.architecture.name.endswith(":resnet101") else []
+    said = [_CAFFE] if named and name == "resnet101" else []
+    for twin in _TWINS.get(name, ()) if library == "torchvision" else ():
+        if twin in called.lower():
+            said.append(
+                f"{name}, torchvision's, is assumed; timm's {twin}, which is named, has the same "
+                f"tensors and strides elsewhere: --arch timm:{twin} builds it"
+            )
+    return said
 
 
 def _row_beside(beside: Mapping[str, Tensor], view: View, found: Fit) -> Iterator[Names]:

@@ -203,7 +203,8 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         _check_exact(found, path, arch)
     net = build(found, view.state)
     extra = [*found.architecture.finish(net), *other.assumed]
-    extra += unsure(view, found) if arch is None else []
+    called = f"{path.parent.name} {path.name} {hint or ''}"
+    extra += unsure(view, found, called) if arch is None else []
     name = full_name(found) if built else found.architecture.name
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:

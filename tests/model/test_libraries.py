@@ -234,3 +234,20 @@ def test_a_first_convolution_of_blocks_of_the_image_is_no_image_of_twelve_channe
     model = open_model("tests.model.test_libraries:Blocks", device="cpu")
     assert model.preprocess.channels == 3
     assert wrap_module(Blocks()).preprocess.channels == 3
+
+
+@pytest.mark.parametrize("says", ["its name", "what is in it", "nothing"])
+def test_twins_of_the_same_tensors_are_named_where_the_file_names_them(
+    tmp_path: Path, says: str
+) -> None:
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnetblur18").eval()
+    path = tmp_path / ("resnetblur18.bt_in1k.pt" if says == "its name" else "net.pt")
+    content = {"arch": "resnetblur18" if says == "what is in it" else "", "state_dict": None}
+    torch.save({**content, "state_dict": net.state_dict()}, path)
+    found = open_model(str(path), device="cpu")
+    assert found.arch == "torchvision:resnet18"
+    assert any("--arch timm:resnetblur18" in note for note in found.notes) == (says != "nothing")
+    right = open_model(str(path), arch="timm:resnetblur18", device="cpu")
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(right.net(x), net(x)) and not torch.allclose(found.net(x), net(x))
