@@ -15,8 +15,9 @@ import typer
 
 from cnnlens.cli import services
 from cnnlens.cli.demo import demo
+from cnnlens.cli.grouped import GroupedCommands, sister, with_examples
 from cnnlens.cli.join import join
-from cnnlens.cli.options import GroupedCommands, command, sister, with_examples
+from cnnlens.cli.options import command
 from cnnlens.cli.screen import ReaderGone, report_error, results_apart
 from cnnlens.distributed import GOES_ON, leave, processes, speaks
 from cnnlens.errors import CnnlensError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnlens.cli import options as o
+from cnnlens.cli.grouped import CarefulCommand
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods import write_page, write_site
@@ -174,7 +175,7 @@ MADE = {  # the sets that `make` knows
 }
 
 
-@data.command("list", cls=o.CarefulCommand)
+@data.command("list", cls=CarefulCommand)
 @o.with_fields(*o.common("json", "quiet"))
 def list_(screen: Screen) -> None:
     """List data sets, and which are there."""
@@ -188,7 +189,7 @@ def list_(screen: Screen) -> None:
     screen.table(["name", "what", "where"], shown)
 
 
-@data.command(cls=o.CarefulCommand)
+@data.command(cls=CarefulCommand)
 @o.with_fields(*o.common("json", "quiet"))
 def download(
     screen: Screen,
@@ -217,7 +218,7 @@ def download(
     screen.say(str(path))
 
 
-@data.command(cls=o.CarefulCommand)
+@data.command(cls=CarefulCommand)
 @o.with_fields(*o.common("json", "quiet", "force"))
 def make(
     screen: Screen,
@@ -252,7 +253,7 @@ def make(
     screen.say(str(path))
 
 
-@data.command(cls=o.CarefulCommand)
+@data.command(cls=CarefulCommand)
 @o.with_fields(*o.common("json", "quiet"))
 def check(
     screen: Screen,
@@ -281,7 +282,7 @@ def check(
         )
 
 
-@data.command("import", cls=o.CarefulCommand)
+@data.command("import", cls=CarefulCommand)
 @o.with_fields(*o.common("json", "quiet", "force"))
 def import_(
     screen: Screen,

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cnnlens.cli.app import app
-from cnnlens.cli.options import NAMING
+from cnnlens.cli.grouped import NAMING
 from cnnlens.methods import methods
 
 from .runner import cnnlens, process
