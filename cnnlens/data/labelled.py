@@ -68,6 +68,24 @@ class Labelled:
         images = self.source or sha256(self.pixels.numpy().tobytes()).hexdigest()
         return f"{images} {sha256(self.labels.numpy().tobytes()).hexdigest()}"
 
+    def first_equal(self) -> Tensor:
+        """Find for each image the first that it equals, pixel by pixel: itself, most often.
+
+        Returns
+        -------
+        torch.Tensor
+            (N,) int64.
+        """
+        import torch
+
+        rows = self.pixels.reshape(len(self.pixels), -1).contiguous().view(torch.uint8)
+        sums = rows.sum(dim=1, dtype=torch.int64)  # (N,); only images of equal ones are hashed
+        _, of, counts = sums.unique(return_inverse=True, return_counts=True)
+        same, seen = torch.arange(len(rows)), dict[bytes, int]()
+        for row in (counts[of] > 1).nonzero()[:, 0].tolist():
+            same[row] = seen.setdefault(sha256(rows[row].numpy().tobytes()).digest(), row)
+        return same
+
     def inputs(self, indices: Tensor, mirrored: Tensor) -> Tensor:
         """Return network inputs (B, C, H, W), those of `mirrored` (B,) bool flipped."""
         import torch

@@ -30,7 +30,9 @@ class Examples(Protocol):
         ...
 
 
-def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def split(
+    labels: Tensor, share: float, seed: int, same: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Hold out a share of every class.
 
     Parameters
@@ -41,21 +43,26 @@ def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
         Held out; at least one image of every class, and at least one stays.
     seed : int
         Of the choice.
+    same : torch.Tensor, optional
+        (N,) int64, the first image that each equals. Equal ones are one image to the choice, and
+        stand on one side: what was learned by heart would be asked again.
 
     Returns
     -------
     training, validation : torch.Tensor
         Indices, ascending.
     """
+    every = torch.arange(len(labels))
+    same = every if same is None else same
     generator = torch.Generator().manual_seed(seed)
-    kept, held = [], []
-    for label in labels.unique().tolist():
-        of = (labels == label).nonzero()[:, 0]
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    firsts = same == every
+    for label in labels[firsts].unique().tolist():
+        of = ((labels == label) & firsts).nonzero()[:, 0]
         of = of[torch.randperm(len(of), generator=generator)]
-        count = min(max(1, round(share * len(of))), len(of) - 1)
-        held.append(of[:count])
-        kept.append(of[count:])
-    return torch.cat(kept).sort().values, torch.cat(held).sort().values
+        held[of[: min(max(1, round(share * len(of))), len(of) - 1)]] = True
+    held = held[same]
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
 
 def task_losses(logits: Tensor, labels: Tensor, loss: str) -> Tensor:

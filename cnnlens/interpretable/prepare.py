@@ -97,6 +97,7 @@ class Prepared:
     #: accuracy on the validation images before; None where its classes did not fit
     before: float | None
     notes: list[str]  #: for the user
+    copies: int = 0  #: images equal to others: they were once on both sides
 
     @property
     def mark(self) -> str:
@@ -111,6 +112,7 @@ class Prepared:
             "data": examples.fingerprint,
             "classes": self.classes,
             **({"link": self.trainer.link} if self.trainer.link else {}),
+            **({"equal": "on one side"} if self.copies else {}),
             **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
         text = repr(sorted(decides.items()))
@@ -134,7 +136,10 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         request = replace(request, settings=replace(request.settings, trunk=1.0))
         notes.append("all layers learn at the full rate, as the weights are random")
     s = request.settings
-    training, validation = split(labelled.labels, s.validation, s.seed)
+    training, validation, copies = _sides(labelled, s)
+    if copies:
+        equal = f"{counted(copies, 'image')} equal to others"
+        notes.append(f"{equal}: all on one side, to learn or held out")
     head, outputs = head_of(model)
     if link := ending(model).link:
         if s.loss == "logistic" and link != SIGMOID:
@@ -176,7 +181,26 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
     rates = Rates(None if s.trunk == 1 else new, factors)
     trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
-    return Prepared(model, trainer, request, plans, classes, before, notes)
+    return Prepared(model, trainer, request, plans, classes, before, notes, copies)
+
+
+def _sides(labelled: Labelled, settings: FinetuneSettings) -> tuple[Tensor, Tensor, int]:
+    """Part the images in those to learn from and those held out; say how many are copies.
+
+    Raises
+    ------
+    CnnlensError
+        When a category has no image on one side, as all of its images are equal ones.
+    """
+    labels, same = labelled.labels, labelled.first_equal()
+    sides = split(labels, settings.validation, settings.seed, same)
+    for number, name in enumerate(labelled.classes):
+        if not all((labels[side] == number).any() for side in sides):
+            raise CnnlensError(
+                f"category '{name}' has too few images that differ, pixel by pixel",
+                "two at least are needed: some to train on, some to hold out",
+            )
+    return *sides, int((same != torch.arange(len(same))).sum())
 
 
 def check(model: Model, request: Request) -> None:

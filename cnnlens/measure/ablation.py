@@ -1,11 +1,11 @@
 """What classes lose without units of a layer: their scores, and how well they are told apart.
 
-A unit's map is replaced by its mean over the data, position by position. The images of each class
-are parted in halves: one says which units matter to the class, by how much its score falls on its
-images without each; on the other, held out, everything is measured. Of a class that is how well it
-is told from all others, the balanced one-class accuracy: (true-positive rate + true-negative
-rate) / 2 of "predicted as this class". The best units of a class are taken out together, beside
-random sets of as many.
+A unit's map is replaced by its mean over the data, position by position. The images of each class,
+equal ones once, are parted in halves: one says which units matter to the class, by how much its
+score falls on its images without each; on the other, held out, everything is measured. Of a class
+that is how well it is told from all others, the balanced one-class accuracy: (true-positive rate +
+true-negative rate) / 2 of "predicted as this class". The best units of a class are taken out
+together, beside random sets of as many.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlens.activations.sources import Observer
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.accuracy import classes_of, scores_steps
 from cnnlens.measure.changed_classes import Effect, Told
+from cnnlens.measure.distinct import Peaks
 from cnnlens.measure.ranked_units import EXACT, Questions, ranked
 from cnnlens.measure.without import Asker, Change, Projected, Removed
 from cnnlens.model.layers import Layer
@@ -185,7 +187,7 @@ def halves(paths: Sequence[str], categories: Sequence[str], seed: int) -> Halves
     if lone := [name for name, rows in of.items() if len(rows) < 2]:
         raise CnnlensError(
             f"there is one image of {', '.join(lone[:3])}",
-            "half of a class's images rank units, the other half is held out: give two or more",
+            "half of a class's images rank units, half are held out: give two or more that differ",
         )
     rank, held = [], []
     for rows in of.values():
@@ -235,16 +237,17 @@ def ablate_steps(
     tell: Callable[[str], None] | None = None,
 ) -> Generator[Step, None, LayerAblation]:
     """Do what `ablate` does, step by step; `tell` hears what makes it slow."""
-    mean = _Mean(layer.shape)
-    reading = scores_steps(model, images, run, {layer: mean})
+    mean, peaks = _Mean(layer.shape), Peaks(len(images.paths), layer.units)
+    reading = scores_steps(model, images, run, {layer: _both(mean, peaks)})
     known = yield from relayed(reading, lambda step: replace(step, stage="mean maps"))
     categories = classes_of(images)
-    read = known.rows
+    once, copies = peaks.distinct(images, model.preprocess)
+    read = once.tolist()
     parts = halves([images.paths[r] for r in read], [categories[r] for r in read], settings.seed)
     rank, held = ([read[at] for at in part] for part in (parts.rank, parts.held))
     asker = Asker(model, layer, run.batch_size, scores_at, tell)
     questions = Questions(model, images, layer, list(units), settings, run, asker)
-    questions.wanted = dict(zip(read, known.wanted.tolist(), strict=True))
+    questions.wanted = dict(zip(known.rows, known.wanted.tolist(), strict=True))
     names = {questions.wanted[row]: categories[row] for row in read}
     to = torch.from_numpy(mean.value * (settings.to == "mean")).to(model.device)
     sizes = _sizes(settings.sizes, len(questions.units))
@@ -255,6 +258,7 @@ def ablate_steps(
     about = {
         "images": len(read),
         "images_held_out": len(held),
+        "repeated_images": copies,
         "silent_units": [unit for unit in mean.silent if unit in set(questions.units)],
         "ranked_by": ""
         if not best
@@ -266,6 +270,16 @@ def ablate_steps(
         [one for number, unit in enumerate(questions.units) for one in told.effects(number, unit)],
         plan.concepts(told), plan.curves(told), told, about, known.skipped,
     )  # fmt: skip
+
+
+def _both(one: Observer, other: Observer) -> Observer:
+    """Show maps to two at once."""
+
+    def look(positions: np.ndarray, maps: np.ndarray) -> None:
+        one(positions, maps)
+        other(positions, maps)
+
+    return look
 
 
 def _sizes(asked: Sequence[int], units: int) -> list[int]:

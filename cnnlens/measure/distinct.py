@@ -76,14 +76,10 @@ def distinct(
     (numpy.ndarray, int)
         Their places in the data's order, ascending, and how many others there are.
     """
-    peaks = _Peaks(source.limits[0], source.shapes[0][0])
+    peaks = Peaks(source.limits[0], source.shapes[0][0])
     for step in source.sweep([peaks]):
         yield Step(step.done, step.total, "equal images", limit=step.limit)
-    positions = peaks.positions[: peaks.count]
-    found = peaks.values[: peaks.count]
-    with np.errstate(invalid="ignore", over="ignore"):  # of peaks that are not finite
-        twice = repeats(found, lambda row: pixels(data, positions[row], preprocess))
-    return positions[~twice], int(twice.sum())
+    return peaks.distinct(data, preprocess)
 
 
 def pixels(data: ImageSet, position: int, preprocess: Preprocess) -> np.ndarray:
@@ -94,8 +90,14 @@ def pixels(data: ImageSet, position: int, preprocess: Preprocess) -> np.ndarray:
         return np.array([position])
 
 
-class _Peaks:
-    """Keeps every unit's peak on every image, (N, C)."""
+class Peaks:
+    """Keeps every unit's peak on every image, (N, C), by which equal images are found.
+
+    Parameters
+    ----------
+    images, units : int
+        How many there are, at most.
+    """
 
     def __init__(self, images: int, units: int) -> None:
         self.values = np.empty((images, units), np.float32)
@@ -108,3 +110,10 @@ class _Peaks:
         self.values[rows] = maps.max(axis=(2, 3))
         self.positions[rows] = positions
         self.count = rows.stop
+
+    def distinct(self, data: ImageSet, preprocess: Preprocess) -> tuple[np.ndarray, int]:
+        """Say what `distinct` does, of the images that were taken in."""
+        positions, found = self.positions[: self.count], self.values[: self.count]
+        with np.errstate(invalid="ignore", over="ignore"):  # of peaks that are not finite
+            twice = repeats(found, lambda row: pixels(data, positions[row], preprocess))
+        return positions[~twice], int(twice.sum())

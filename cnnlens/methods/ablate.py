@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError, counted
 from cnnlens.files import mark
-from cnnlens.methods.measurement import Measurement
+from cnnlens.methods.measurement import EACH_ONCE, Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.methods.steer import COLUMNS as STEERED
 from cnnlens.methods.steer import Steering
@@ -141,6 +141,7 @@ class Ablate(Measurement):
             directions=mark({name: vector.tolist() for name, vector in directions.items()}),
             names=mark(self.study.model.classes),
             settings=self.settings.as_dict(),
+            **EACH_ONCE,
             **self.study.head,
         )
 
@@ -164,6 +165,7 @@ class Ablate(Measurement):
             )  # fmt: skip
             found = yield from relayed(steps, _at(layer.name))
             found.about.update(self.classes_read)
+            self.say_copies(layer, self.images, found.about["repeated_images"])
             if silent := found.about["silent_units"]:
                 which = f"{counted(len(silent), 'unit')} of {layer.name} of one value on all images"
                 study.voice.note(f"{which}: {'it is' if len(silent) == 1 else 'they are'} no loss")

@@ -110,12 +110,16 @@ class Measurement(Method):
             positions, count = yield from distinct(source, images, self.study.model.preprocess)
             self._once[key] = positions if count else None
             self.repeated[layer.name] = max(count, self.repeated.get(layer.name, 0))
-            if count:
-                self.study.voice.note(
-                    f"{layer.name}: {counted(count, 'image')} of {images.name} equal to earlier "
-                    "ones, pixel by pixel: of equal ones only the first counts"
-                )
+            self.say_copies(layer, images, count)
         return self._once[key]
+
+    def say_copies(self, layer: Layer, images: ImageSet, count: int) -> None:
+        """Say how many images were left out, as they equal others."""
+        if count:
+            self.study.voice.note(
+                f"{layer.name}: {counted(count, 'image')} of {images.name} equal to earlier "
+                "ones, pixel by pixel: of equal ones only the first counts"
+            )
 
     def write(self, folder: Path, layer: Layer, found: Any) -> Iterator[int]:
         """Write a layer's files beside its summary; yield how many of its units are drawn."""

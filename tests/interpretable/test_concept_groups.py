@@ -223,7 +223,7 @@ def test_the_record_says_what_a_checkpoint_needs(model):
     }  # fmt: skip
     relevance = groups.relevance(model.net)
     assert relevance["conv1"] == pytest.approx(
-        [float(model.net.one.weight[g * 2 : g * 2 + 2].norm()) for g in range(3)]
+        [float(model.net.one.weight[g * 2 : g * 2 + 2].detach().norm()) for g in range(3)]
     )
 
 

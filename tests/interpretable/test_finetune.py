@@ -41,6 +41,26 @@ def trained(*arguments, **more):
     return run
 
 
+def three_times(data):
+    return replace(data, pixels=data.pixels.repeat(3, 1, 1, 1), labels=data.labels.repeat(3))
+
+
+def test_copies_of_images_are_held_out_together(model):
+    data = pictures(model.preprocess)
+    run, once = (finetune(model, some, settings=SETTINGS) for some in (three_times(data), data))
+    held, alone = (one.trainer.validation for one in (run, once))
+    assert (held % 48).unique().tolist() == alone.tolist() and len(held) == 3 * len(alone)
+    assert "96 images equal to others: all on one side, to learn or held out" in run.notes
+    assert not any("equal" in note for note in once.notes)
+
+
+def test_categories_of_one_image_again_and_again_are_refused(model):
+    data = pictures(model.preprocess)
+    data.pixels[data.labels == 1] = data.pixels[1].clone()
+    with pytest.raises(CnnlensError, match="'green' has too few images that differ"):
+        finetune(model, data, settings=SETTINGS)
+
+
 @pytest.mark.parametrize("method", ["none", "icnn", "cgl"])
 def test_a_notebook_trains_without_files_and_keeps_its_model(model, method):
     data = pictures(model.preprocess)

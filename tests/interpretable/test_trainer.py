@@ -400,6 +400,15 @@ def test_splits_hold_out_a_share_of_every_class():
     assert not torch.equal(validation, split(labels, 0.25, 2)[1])
 
 
+def test_equal_images_stand_on_one_side_of_a_split():
+    labels = torch.tensor([0] * 20 + [1] * 8)
+    alone, held = split(labels, 0.25, 1)
+    again = torch.arange(28).repeat(3)  # every image three times
+    training, validation = split(labels.repeat(3), 0.25, 1, again)
+    assert again[validation].tolist() == held.tolist() * 3
+    assert again[training].tolist() == alone.tolist() * 3
+
+
 def test_the_logistic_loss_knows_no_class():
     logits, labels = torch.tensor([[2.0, -1.0], [-3.0, -1.0]]), torch.tensor([0, -1])
     found = task_losses(logits, labels, "logistic")

@@ -137,6 +137,20 @@ def test_effects_and_curves_are_those_of_whole_passes_one_by_one(data: Path) -> 
         assert curve.random_low <= curve.random_mean <= curve.random_high
 
 
+def test_copies_of_images_are_not_on_both_sides(data: Path, tmp_path: Path) -> None:
+    more = Path(shutil.copytree(data, tmp_path / "more"))
+    for file in [*more.rglob("*.png")]:
+        for copy in "abcd":
+            shutil.copyfile(file, file.with_name(f"z{file.stem}{copy}.png"))
+    model = opened(filled(Net(), seed=3))
+    once, found = run(model, data), run(model, more)
+    assert once.about["repeated_images"] == 0
+    assert found.about["repeated_images"] == 4 * once.about["images"]
+    assert found.about["images_held_out"] == once.about["images_held_out"]
+    for one, other in zip(once.effects, found.effects, strict=True):
+        assert vars(other) == pytest.approx(vars(one), abs=1e-5)
+
+
 def test_a_unit_s_effect_is_captum_s(data: Path) -> None:
     net = filled(Net(), seed=4)
     model, images = opened(net), open_data(data)
