@@ -18,11 +18,13 @@ from PIL import Image
 from cnnlens.data.paths import file_source
 from cnnlens.data.ranges import Bounds, Ranges
 
+_JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_BANDS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
 _ORIENTATION = 274
 _COLOURS = (2, 5, 6, 8)  # what a TIFF's samples are: RGB, CMYK, YCbCr, Lab
+_WHITE_IS_0 = 0
 _MISSING = 42113  # GDAL's tag of the value that marks missing ones
 
 
@@ -48,6 +50,8 @@ class Header:
         How a picture is to be turned, of a TIFF.
     missing : float or None
         The value of pixels that are missing.
+    negative : bool
+        Whether low values are light, of deep ones: Pillow minds it of 8 bits alone.
     """
 
     dtype: str
@@ -58,6 +62,12 @@ class Header:
     colours: bool = False
     orientation: int = 1
     missing: float | None = None
+    negative: bool = False
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether samples have more than 8 bits."""
+        return self.dtype not in ("uint8", "bool")
 
     @property
     def is_ordinary(self) -> bool:
@@ -88,7 +98,7 @@ class UnreadBands(Exception):  # noqa: N818
 
 
 def header_of(path: Path) -> Header | None:
-    """Read what a PNG or TIFF says of its samples; None for any other file."""
+    """Read what a PNG, TIFF or deep JPEG 2000 says of its samples; None for any other file."""
     if not path.is_file():  # opening a pipe would wait forever
         return None
     with path.open("rb") as file:
@@ -97,7 +107,18 @@ def header_of(path: Path) -> Header | None:
         deep = start[24] == 16
         bands = _PNG_BANDS.get(start[25], 1)
         return Header("uint16" if deep else "uint8", bands, alpha=bands in (2, 4))
+    if start.startswith(_JPEG_2000):
+        return _grey_header(path)
     return _tiff_header(path) if start.startswith(_TIFF) else None
+
+
+def _grey_header(path: Path) -> Header | None:
+    """Of a file whose deep greys Pillow gives as they are, and deep colours in 8 bits."""
+    try:
+        with Image.open(file_source(path), formats=("JPEG2000",)) as image:
+            return Header("uint16") if image.mode.startswith("I;16") else None
+    except Exception:  # whatever is wrong with it is said when it is decoded
+        return None
 
 
 def _tiff_header(path: Path) -> Header | None:
@@ -113,6 +134,7 @@ def _tiff_header(path: Path) -> Header | None:
         return None
     name = "uint8" if dtype is None else dtype.name
     more: dict[str, Any] = {"orientation": turn, "missing": missing}
+    more["negative"] = int(page.photometric) == _WHITE_IS_0 and name not in ("uint8", "bool")
     if "S" in axes and page.samplesperpixel > 1:
         # pages of several samples each are frames, of which the first counts
         alpha = any(int(extra) in (1, 2) for extra in page.extrasamples)
@@ -177,15 +199,23 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
 
 def as_picture(values: np.ndarray, ranges: Ranges, alpha: bool = False) -> Image.Image:
     """Show samples (H, W) or (H, W, C): of more than three bands the first three, as colours."""
-    pixels = eight_bits(values, ranges.of(sample_type(values)))
-    if pixels.ndim == 3 and not alpha:
+    kind = sample_type(values)
+    if alpha:
+        opaque = eight_bits(values[:, :, -1:], ranges.of(kind + ALPHA))
+        colours = eight_bits(values[:, :, :-1], ranges.of(kind))
+        return Image.fromarray(np.concatenate([colours, opaque], axis=2))
+    pixels = eight_bits(values, ranges.of(kind))
+    if pixels.ndim == 3:
         pixels = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def as_planes(values: np.ndarray, ranges: Ranges) -> np.ndarray:
     """Return samples (H, W, C) as planes (C, H, W) float32 in [0, 1]."""
-    return unit_range(values, ranges.of(sample_type(values))).transpose(2, 0, 1)
+    kind = sample_type(values)
+    bounds = [known for name in (kind, kind + ALPHA) if (known := ranges.of(name))]
+    widest = (min(b[0] for b in bounds), max(b[1] for b in bounds)) if bounds else None
+    return unit_range(values, widest).transpose(2, 0, 1)
 
 
 # -- samples of any depth to 8 bits, or to [0, 1] -------------------------------------------------
@@ -193,6 +223,7 @@ def as_planes(values: np.ndarray, ranges: Ranges) -> np.ndarray:
 _BAND = 256  # rows
 _MOST_BITS = 16
 _ENDLESS = 1e30  # beyond it lie marks of missing values
+ALPHA = " alpha"  # in the name of a type of samples: only how opaque a pixel is
 
 
 def sample_type(values: np.ndarray) -> str:
@@ -204,7 +235,8 @@ def sample_type(values: np.ndarray) -> str:
 def present(values: np.ndarray, missing: float | None = None) -> np.ndarray:
     """Return the values without those that mark missing ones."""
     if values.dtype.kind == "f":
-        values = values[np.isfinite(values) & (np.abs(values) < _ENDLESS)]
+        wide = values.astype(np.result_type(values, np.float32), copy=False)
+        values = values[np.isfinite(wide) & (np.abs(wide) < _ENDLESS)]
     return values if missing is None else values[values != missing]
 
 

@@ -5,6 +5,7 @@ Colour profiles are ignored, as the training pipelines of the published networks
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from cnnlens.data.bands import (
 from cnnlens.data.formats import readable_formats
 from cnnlens.data.paths import file_source, held
 from cnnlens.data.ranges import NO_RANGES, Ranges
+
+# Pillow's readers log what is wrong with a file; here it is said once, in one line
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -98,10 +102,11 @@ def load_image(
         path = held(path)
         header = header_of(path)
         if header is not None and not header.is_ordinary and not header.is_frames:
-            return flat(as_picture(_samples(path, header, is_turned), ranges, header.alpha), mode)
+            whole = as_picture(_samples(path, header, is_turned), ranges, header.alpha)
+            return _positive(flat(whole, mode), header)
         with opened(path) as image:
             image.load()
-            return flat(upright(image, is_turned), mode, ranges)
+            return _positive(flat(upright(image, is_turned), mode, ranges), header)
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise DamagedImage(path, reason_of(error)) from error
 
@@ -133,10 +138,16 @@ def load_planes(
         ):
             return None
         if header.bands == channels:
-            return as_planes(_samples(path, header, is_turned), ranges)
+            planes = as_planes(_samples(path, header, is_turned), ranges)
+            return 1 - planes if header.negative else planes
     except Exception as error:
         raise DamagedImage(path, reason_of(error)) from error
     raise DamagedImage(path, f"{header.bands} bands, and the network takes {channels} channels")
+
+
+def _positive(image: Image.Image, header: Header | None) -> Image.Image:
+    """Turn a deep negative, whose low values are light, into what it shows."""
+    return ImageChops.invert(image) if header and header.negative else image
 
 
 def _samples(path: Path, header: Header, is_turned: Turned) -> np.ndarray:

@@ -18,7 +18,10 @@ def existing_folder(root: Path | str) -> Path:
     """Return `root` when it is a folder or archive that can be listed, else say what is wrong."""
     root = located(root)
     try:
-        next(iter(root.entries() if isinstance(root, MemberPath) else os.scandir(root)), None)
+        if isinstance(root, MemberPath):
+            next(iter(root.entries()), None)
+        else:
+            os.scandir(root).close()
     except FileNotFoundError:
         raise UsageError(f"no folder {root}", _near(root)) from None
     except NotADirectoryError:

@@ -1,14 +1,15 @@
 """What the files of a data set have in common: how deep their values go, how many bands they have.
 
-Headers of files that may be deep (PNG, TIFF, no ending) are read, of many thousands evenly spaced
-ones, and of some others, which may be called what they are not; then the values of those that are
-deep, the same way. All files of one type of samples share one range, so that an image is the same
-picture whichever others are read with it.
+Headers of files that may be deep (PNG, TIFF, JPEG 2000, no ending) are read, of many thousands
+evenly spaced ones, and of some others, which may be called what they are not; then the values of
+those that are deep, the same way. All files of one type of samples share one range, so that an
+image is the same picture whichever others are read with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from cnnlens.data.ahead import read_ahead
 from cnnlens.data.bands import (
+    ALPHA,
     Header,
     extent,
     full_range,
@@ -31,6 +33,7 @@ from cnnlens.data.decode import opened, orientation_of
 from cnnlens.data.paths import container_of, readers_of
 from cnnlens.data.ranges import Bounds, Ranges
 from cnnlens.data.walk import ending
+from cnnlens.errors import counted
 
 Found = TypeVar("Found")
 
@@ -41,7 +44,7 @@ _TAGS = 200  # photos whose orientation is looked at
 _WORKERS, _AHEAD = 4, 8
 _NAMED = 3
 _FILMS = (".gif", ".webp", ".png", ".tif", ".tiff", ".avif")
-_MAY_BE_DEEP = (".png", ".tif", ".tiff", "")
+_MAY_BE_DEEP = (".png", ".tif", ".tiff", ".jp2", ".j2k", "")
 
 
 def surveyed(images: ImageSet, bounds: Bounds | None = None) -> ImageSet:
@@ -73,10 +76,14 @@ def survey(
     read = zip(looked_at, _mapped(_header, looked_at), strict=True)
     headers = {file: header for file, header in read if header}
     bands = frozenset(h.bands for h in headers.values() if h.bands not in (1, 3))
-    deep = [file for file, header in headers.items() if header.dtype not in ("uint8", "bool")]
+    deep = [file for file, header in headers.items() if header.is_deep]
     kinds = {(h.bands, h.paged) for h in headers.values() if h.paged or not h.shows_colours}
     notes = [_of_bands(*kind) for kind in sorted(kinds)]
+    if lacking_bands := _beside(headers.values()):
+        notes.append(lacking_bands)
     if not deep:
+        if bounds is not None and files:
+            notes.append("no file deeper than 8 bits was found: --range changes nothing")
         return Ranges(), bands, notes
     if bounds is not None:
         notes.append(f"black to white are the values {_words(bounds)}, in files deeper than 8 bits")
@@ -84,7 +91,8 @@ def survey(
     ranges, lacking = _measured(_spaced(deep, _MEASURED), headers)
     if ranges:
         of = f" ({_MEASURED} of {len(deep)} files measured)" if len(deep) > _MEASURED else ""
-        words = ", ".join(f"{_words((low, high))} in {kind}" for kind, low, high in ranges.known)
+        said = [known for known in ranges.known if not known[0].endswith(ALPHA)]
+        words = ", ".join(f"{_words((low, high))} in {kind}" for kind, low, high in said)
         notes.append(f"black to white are the values {words}{of}; --range LOW,HIGH says otherwise")
     if lacking:
         notes.append(f"values that are missing or no numbers are black ({_names(lacking)})")
@@ -96,18 +104,23 @@ def _measured(files: Sequence[Path], headers: dict[Path, Header]) -> tuple[Range
     found: dict[str, list[Bounds]] = {}
     lacking = []
 
-    def look(number: int) -> tuple[Path, str, Bounds | None, bool] | None:
+    def look(number: int) -> tuple[Path, dict[str, Bounds | None], bool] | None:
         with suppress(Exception):  # a damaged file is named when it is decoded
-            file, missing = files[number], headers[files[number]].missing
-            values = _values(file, headers[file])
-            there = present(values, missing)
-            return file, sample_type(values), extent(there), there.size < values.size
+            file, header = files[number], headers[files[number]]
+            values = _values(file, header)
+            kind, reaches = sample_type(values), dict[str, Bounds | None]()
+            if header.alpha and header.shows_colours and values.ndim == 3:
+                reaches[kind + ALPHA] = extent(present(values[:, :, -1]))
+                values = values[:, :, :-1]
+            there = present(values, header.missing)
+            return file, {kind: extent(there), **reaches}, there.size < values.size
         return None
 
     with closing(read_ahead(look, range(len(files)), _WORKERS, _AHEAD)) as measured:
-        for file, kind, reach, lacks in filter(None, measured):
+        for file, reaches, lacks in filter(None, measured):
             lacking += [file] if lacks else []
-            found.setdefault(kind, []).extend([reach] if reach else [])
+            for kind, reach in reaches.items():
+                found.setdefault(kind, []).extend([reach] if reach else [])
     known = tuple((kind, *_full(kind, found[kind])) for kind in sorted(found) if found[kind])
     return Ranges(known), lacking
 
@@ -130,6 +143,15 @@ def _header(file: Path) -> Header | None:
         return header_of(file)
     except OSError:
         return None
+
+
+def _beside(headers: Iterable[Header]) -> str:
+    """Say that a network of many channels gets some files' colours again in the place of bands."""
+    of = Counter(header.shows_colours for header in headers)
+    if not of[True] or not of[False]:
+        return ""
+    some = counted(of[True], "file")
+    return f"{some} of greys or colours alone, repeated for a network of more channels"
 
 
 def _of_bands(bands: int, paged: bool) -> str:
@@ -176,8 +198,10 @@ def _frames_note(images: ImageSet) -> str:
 
 
 def _is_film(file: Path) -> bool:
+    if _is_stack(file):
+        return False
     with suppress(Exception), opened(file) as image:
-        return getattr(image, "n_frames", 1) > 1 and not _is_stack(file)
+        return getattr(image, "n_frames", 1) > 1
     return False
 
 

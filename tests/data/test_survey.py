@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,11 +133,97 @@ def png(deep: np.ndarray) -> bytes:
         body = name + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    height, width, _ = deep.shape
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    height, width, bands = deep.shape
+    kind = {2: 4, 3: 2, 4: 6}[bands]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
     data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + head + data
+
+
+@pytest.mark.parametrize("file", ["a.png", "a.tif"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_how_opaque_pixels_are_says_nothing_of_the_range_of_colours(
+    tmp_path: Path, file: str, bands: int
+) -> None:
+    deep = COLOURS[:, :, :bands].astype(np.uint16) * 16  # twelve bits, and sixteen of alpha
+    deep[0, 0, 0] = 4095
+    opaque = np.full((12, 16, 1), 65535, np.uint16)
+    opaque[:, 3] = 0
+    whole = np.concatenate([deep, opaque], axis=2)
+    if file == "a.png":
+        (tmp_path / file).write_bytes(png(whole))
+    else:
+        photometric = "rgb" if bands == 3 else "minisblack"
+        tifffile.imwrite(
+            tmp_path / file, whole, photometric=photometric, planarconfig="contig",
+            extrasamples=["unassalpha"],
+        )  # fmt: skip
+    (tmp_path / "plain.jpg").write_bytes((tmp_path / file).read_bytes())  # measured, too
+    expected = (deep >> 4).astype(np.uint8)
+    expected[:, 3] = 255  # nothing there: white
+    found = seen(tmp_path, file, "RGB" if bands == 3 else "L")
+    np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+    (note,) = open_data(tmp_path).notes
+    assert note.startswith(f"black to white are the values 0 to 4095 in uint16×{bands + 1};")
+
+
+def test_alpha_as_a_network_s_channel_keeps_its_range(tmp_path: Path) -> None:
+    deep = np.concatenate([COLOURS, COLOURS[:, :, :1]], axis=2).astype(np.uint16) * 16
+    deep[0, 0] = 4095, 4095, 4095, 65535
+    (tmp_path / "a.png").write_bytes(png(deep))
+    four = Preprocess((12, 16), (0.0,) * 4, (1.0,) * 4)
+    found = open_data(tmp_path).pixels(0, four)
+    np.testing.assert_allclose(found, deep.transpose(2, 0, 1) / np.float32(65535), atol=1e-6)
+
+
+def test_deep_jpeg_2000_has_the_range_of_its_values(tmp_path: Path) -> None:
+    deep = GREY.astype(np.uint16) * 16
+    Image.fromarray(deep).save(tmp_path / "a.jp2", irreversible=False)
+    assert Image.open(tmp_path / "a.jp2").mode.startswith("I;16")
+    np.testing.assert_array_equal(seen(tmp_path, "a.jp2"), GREY)
+    named = open_data(tmp_path, bounds=(0, 2040))
+    expected = np.clip(np.rint(GREY.astype(float) * 2), 0, 255)
+    np.testing.assert_array_equal(np.asarray(named.load(0, "L")), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_negatives_are_shown_as_those_of_eight_bits(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    deep = GREY.astype(dtype) * (257 if dtype is np.uint16 else 1 / dtype(255))
+    tifffile.imwrite(tmp_path / "b.tif", deep, photometric="miniswhite")
+    shallow, found = seen(tmp_path, "a.tif"), seen(tmp_path, "b.tif")
+    np.testing.assert_array_equal(found, 255 - GREY.astype(int))
+    np.testing.assert_array_equal(shallow, GREY)  # Pillow has written the negative of what it got
+
+
+def test_deep_negatives_of_many_pages_are_turned_too(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", BANDS.transpose(2, 0, 1), photometric="miniswhite")
+    planes = load_planes(tmp_path / "a.tif", 13, open_data(tmp_path).ranges)
+    assert planes is not None
+    np.testing.assert_allclose(planes, 1 - BANDS.transpose(2, 0, 1) / np.float32(4095), atol=1e-6)
+
+
+def test_floats_of_sixteen_bits_are_read_without_a_warning(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", (GREY / 255).astype(np.float16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = seen(tmp_path, "a.tif")
+    assert np.abs(found - GREY).max() <= 1
+
+
+def test_pillow_logs_nothing_of_files_of_many_bands(tmp_path: Path) -> None:
+    LAYOUTS["contiguous"](tmp_path / "a.tif")
+    code = f"from cnnlens.data.open import open_data; print(open_data({str(tmp_path)!r}).notes)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "13 bands" in run.stdout and run.stderr == ""
+
+
+def test_greys_and_colours_among_bands_are_said_to_be_repeated(tmp_path: Path) -> None:
+    LAYOUTS["contiguous"](tmp_path / "a.tif")
+    Image.fromarray(COLOURS).save(tmp_path / "b.png")
+    words = "1 file of greys or colours alone, repeated for a network of more channels"
+    assert words in open_data(tmp_path).notes
 
 
 def test_all_files_of_a_type_share_one_range(tmp_path: Path) -> None:
@@ -160,7 +249,8 @@ def test_a_range_is_no_matter_where_nothing_is_deep(tmp_path: Path) -> None:
     Image.fromarray(COLOURS).save(tmp_path / "a.png")
     Image.fromarray(COLOURS).save(tmp_path / "b.tif")
     plain, named = open_data(tmp_path), open_data(tmp_path, bounds=(0, 99))
-    assert plain.notes == named.notes == () and plain.fingerprint == named.fingerprint
+    assert plain.notes == () and plain.fingerprint == named.fingerprint
+    assert named.notes == ("no file deeper than 8 bits was found: --range changes nothing",)
 
 
 def test_floats_of_the_usual_range_stay_in_it() -> None:
