@@ -28,6 +28,7 @@ from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 
 _IMAGES = 32  # that are looked at, for the size
+_PUBLISHED = ("torchvision:", "timm:")
 _SURER = 0.02  # by which a size is better: of less, two sizes are alike
 
 
@@ -203,9 +204,11 @@ class _Tried:
     right: int | None
     sure: float
 
-    def beats(self, other: _Tried) -> bool:
+    def beats(self, other: _Tried, by_luck: bool) -> bool:
+        """Whether this size is better; `by_luck`: of answers, by no more than luck may be."""
         if self.right is not None and other.right is not None:
-            return self.right > other.right
+            luck = 0 if by_luck else 2 * (self.right + other.right) ** 0.5
+            return self.right - other.right > luck
         return self.sure > other.sure + _SURER
 
     def __str__(self) -> str:
@@ -218,6 +221,8 @@ def natural_size(model: Model, images: ImageSet) -> NaturalSize | None:
 
     Better is: right on more of them, where folders mean classes of the network (see
     `matching.usual_outputs`); else surer by two points, by the mean of the highest probability.
+    That grows by itself where maps shrink, so that of a published architecture, which was made for
+    the assumed size, only answers that are right speak for another one, and by more than luck.
 
     Returns
     -------
@@ -240,8 +245,11 @@ def natural_size(model: Model, images: ImageSet) -> NaturalSize | None:
         return NaturalSize(size, False, f"{start}: the network does not run on {_by(size)}")
     if before is None:
         return NaturalSize(size, True, f"{start}: it runs on {_by(size)} alone")
+    published = model.arch.startswith(_PUBLISHED)
+    if published and (after.right is None or before.right is None):
+        return NaturalSize(size, False, f"{start}, for which {model.arch} was made")
     found = f"{start}: it is {after} at {_by(size)}, {before} at {_by(assumed.size)}"
-    return NaturalSize(size, after.beats(before), found)
+    return NaturalSize(size, after.beats(before, not published), found)
 
 
 def _spaced(images: ImageSet) -> list[int]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from cnnlens import Investigation
+from cnnlens.data.open import open_data
+from cnnlens.measure.assumed import NaturalSize, natural_size
+from cnnlens.model.open import wrap_module
+from cnnlens.model.preprocess import Preprocess
 from tests.cli.runner import cnnlens
 
 CODE = """
@@ -93,6 +100,57 @@ def test_sizes_that_serve_alike_leave_the_assumed_one(place: Path) -> None:
     answer = extract(place, "plain")
     assert answer.json["shape"] == [6, 3, 224, 224]
     assert "--image-size 12x16 takes theirs" in answer.err
+
+
+def asked(likes: int, rights: tuple[int, int], folder: Path, arch: str) -> NaturalSize | None:
+    """Try a network on class folders: right on some of 12 images at 16 wide, some at 224."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            small = x.shape[-1] == 16
+            right = rights[0 if small else 1]
+            answers = [k // 6 if k < right else 2 for k in range(len(x))]
+            sure = 9.0 if x.shape[-1] == likes else 2.0
+            return nn.functional.one_hot(torch.tensor(answers), 3) * sure + 0 * self.conv(x).mean()
+
+    model = wrap_module(Net(), Preprocess((224, 224), (0.5,) * 3, (0.2,) * 3), ["a", "b", "c"])
+    return natural_size(replace(model, arch=arch), open_data(folder))
+
+
+@pytest.mark.parametrize(
+    ("arch", "rights", "better"),
+    [
+        ("torchvision:squeezenet1_0", (7, 6), False),  # by luck
+        ("torchvision:squeezenet1_0", (12, 0), True),
+        ("nets.py:small", (7, 6), True),
+    ],
+)
+def test_published_networks_keep_the_size_they_were_made_for_but_for_right_answers(
+    tmp_path: Path, arch: str, rights: tuple[int, int], better: bool
+) -> None:
+    for k in range(12):
+        file = tmp_path / "abc"[k // 6] / f"{k}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 12)).save(file)
+    found = asked(16, rights, tmp_path, arch)
+    assert found is not None and found.better is better
+
+
+@pytest.mark.parametrize(("arch", "better"), [("timm:resnet18", False), ("nets.py:small", True)])
+def test_published_networks_are_not_asked_how_sure_they_are(
+    place: Path, arch: str, better: bool
+) -> None:
+    found = asked(16, (12, 12), place / "photos", arch)
+    assert found is not None and found.better is better and ("sure" in found.note) is better
+    if not better:
+        assert found.note == (
+            "photos's images are 12×16, and 224×224 is assumed, for which timm:resnet18 was made; "
+            "--image-size 12x16 takes theirs"
+        )
 
 
 def test_a_listing_before_and_other_options_do_not_keep_the_size(place: Path) -> None:
