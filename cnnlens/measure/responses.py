@@ -56,6 +56,11 @@ class UnitResponse:
     neighbour: str
     neighbour_correlation: float | None
 
+    @property
+    def chance(self) -> float | None:
+        """The share of its category among all images; None where that is not known."""
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class Responses:
@@ -222,6 +227,10 @@ def layer_row(summary: Mapping[str, Any]) -> list[object]:
     return [*named, density, selective, summary["images"], others]
 
 
+def _share(part: float | None) -> str:
+    return "" if part is None else f"{part:.0%}"
+
+
 def unit_table(units: Sequence[UnitResponse]) -> tuple[list[str], list[list[object]]]:
     """Give columns and rows of a table of units; their category where they have one."""
     heads = ["unit", "peak", "above 0", "top image"]
@@ -229,11 +238,9 @@ def unit_table(units: Sequence[UnitResponse]) -> tuple[list[str], list[list[obje
         [u.unit, f"{u.peak_max:.3g}", f"{u.density:.1%}", u.top_image] for u in units
     ]
     if any(unit.category for unit in units):
-        heads += ["category", "of its top"]
-        rows = [
-            [*row, u.category, f"{u.category_share or 0:.0%}"]
-            for row, u in zip(rows, units, strict=True)
-        ]
+        heads += ["category", "of its top", "of all"]
+        kinds = [(u.category, f"{u.category_share or 0:.0%}", _share(u.chance)) for u in units]
+        rows = [[*row, *kind] for row, kind in zip(rows, kinds, strict=True)]
     heads += ["responds like", "r"]
     near = [(u.neighbour, u.neighbour_correlation) for u in units]
     rows = [[*row, n, r and round(r, 3)] for row, (n, r) in zip(rows, near, strict=True)]

@@ -145,7 +145,7 @@ def _label(page: UnitPage) -> Markup:
 def _told(page: UnitPage) -> str:
     if page.label and page.label.is_sure:
         return page.label.text
-    if page.classes and page.classes.share:
+    if page.classes and page.classes.telling and page.classes.share:
         return f"{page.classes.most} {page.classes.share:.0%}"
     return "" if page.density is None else f"{page.density:.1%} above 0"
 

@@ -49,7 +49,7 @@ class SiteUnit:
             return ""
         if page.label and page.label.is_sure:
             return page.label.text
-        return page.classes.most if page.classes else ""
+        return page.classes.telling if page.classes else ""
 
     @property
     def is_telling(self) -> bool:

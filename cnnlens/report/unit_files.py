@@ -17,6 +17,7 @@ import numpy as np
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files.tables import columns, read_rows, write_rows
+from cnnlens.measure.category_chance import stands_out
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.measure.responses import Responses, UnitResponse
 from cnnlens.report.contents import read_layers, read_summary, reading
@@ -58,8 +59,8 @@ class Unit(UnitResponse, Shown):
     makeup : list of (str, int)
         Its classes: how many of its 100 highest peaks are on images of each, the most first; empty
         where there are none.
-    shares : mapping of str to float
-        Every category's share of all images; empty where that is not known.
+    counts : mapping of str to int
+        How many of all images are of each category; empty where that is not known.
     neighbours : list of (str, int, float)
         Units that respond alike: layer, unit, correlation.
     histogram : Histogram
@@ -72,7 +73,7 @@ class Unit(UnitResponse, Shown):
     bottom: list[Seen]
     bins: list[Bin]
     makeup: list[tuple[str, int]]
-    shares: Mapping[str, float]
+    counts: Mapping[str, int]
     neighbours: list[tuple[str, int, float]]
     histogram: Histogram
     folder: Path
@@ -80,7 +81,19 @@ class Unit(UnitResponse, Shown):
     @property
     def chance(self) -> float | None:
         """The share of its category among all images; None where that is not known."""
-        return self.shares.get(self.category)
+        count = self.counts.get(self.category)
+        return None if count is None else count / sum(self.counts.values())
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether its category is more frequent among its highest peaks than by chance, as far as
+        that is known.
+        """
+        count = self.counts.get(self.category)
+        if count is None or not self.makeup:
+            return bool(self.category)
+        drawn, images = sum(n for _, n in self.makeup), sum(self.counts.values())
+        return stands_out(self.makeup[0][1], drawn, count, images, len(self.counts))
 
     @property
     def words(self) -> str:
@@ -185,19 +198,19 @@ def read_units(folder: Path) -> UnitsResult:
     with reading(folder / "summary.json", _REDO):
         view = View.of(summary)
     files, looked = _pictured(folder, len(images), count)
-    shares = _shares(categories, summary.get("category_counts"))
-    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays, categories, shares)
+    counts = _counts(categories, summary.get("category_counts"))
+    layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays, categories, counts)
     units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
         raise CnnlensError(f"{folder / 'units.csv'} is damaged: it has {len(units)} rows", _REDO)
     return UnitsResult(name, folder, summary, units, images, arrays, files, looked)
 
 
-def _shares(categories: Sequence[str], counts: Any) -> dict[str, float]:
-    """Give every category's share of all images; empty where an earlier version did not count."""
+def _counts(categories: Sequence[str], counts: Any) -> dict[str, int]:
+    """Give every category's number of images; empty where an earlier version did not count."""
     if not isinstance(counts, list) or len(counts) != len(categories) or not sum(counts):
         return {}
-    return {name: count / sum(counts) for name, count in zip(categories, counts, strict=True)}
+    return dict(zip(categories, counts, strict=True))
 
 
 def _texts(stored: h5py.File, name: str) -> list[str]:
@@ -234,7 +247,7 @@ class _Layer:
     view: View | None
     arrays: Mapping[str, np.ndarray]
     categories: Sequence[str]
-    shares: Mapping[str, float]
+    counts: Mapping[str, int]
 
     def more(self, unit: int) -> dict[str, Any]:
         """Give what is known of a unit beside its row of ``units.csv``."""
@@ -248,7 +261,7 @@ class _Layer:
             "bottom": self._seen(here["bottom"], here["bottom_position"]),
             "bins": list(self._bins(here)),
             "makeup": list(self._makeup(here.get("category_images"))),
-            "shares": self.shares,
+            "counts": self.counts,
             "neighbours": [(str(layer), int(n), float(r)) for layer, n, r in near if n >= 0],
             "histogram": Histogram(here["histogram"], here["edges"]),
             "folder": self.folder,

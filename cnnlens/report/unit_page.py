@@ -37,6 +37,12 @@ class Classes:
     #: how many of its highest peaks are on images of each, the most first
     makeup: Sequence[tuple[str, int]] = ()
     chance: float | None = None  #: the most frequent one's share of all images
+    stands_out: bool = True  #: whether it is more frequent there than by chance
+
+    @property
+    def telling(self) -> str:
+        """The most frequent one, where it says something of the unit, else ""."""
+        return self.most if self.stands_out else ""
 
 
 @dataclass(frozen=True)
@@ -237,7 +243,7 @@ def _responding(unit: Any, layer: Any) -> dict[str, Any]:
     classes = None
     if unit.category and not unit.dead:
         numbers = unit.category_share, unit.category_entropy, unit.class_selectivity
-        classes = Classes(unit.category, *numbers, unit.makeup, unit.chance)
+        classes = Classes(unit.category, *numbers, unit.makeup, unit.chance, unit.stands_out)
     return {
         "dead": unit.dead,
         "data": Path(data_name(layer.summary)).name,

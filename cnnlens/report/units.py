@@ -146,6 +146,7 @@ def _listing(pages: Sequence[UnitPage], index: dict[str, int], wide: int) -> dic
         "density": [_short(page.density) for page in pages],
         "mean": [_short(page.mean) for page in pages],
         "class": [one and one.most for one in classes],
+        "telling": [one and int(one.stands_out) for one in classes],
         "share": [one and _short(one.share) for one in classes],
         "chance": [one and _short(one.chance) for one in classes],
         "entropy": [one and _short(one.entropy) for one in classes],

@@ -91,6 +91,10 @@ def test_names_are_text(tmp_path: Path) -> None:
         Image.fromarray(grey).save(tmp_path / "photos" / name)
     data = ImageSet(tmp_path / "photos", names, "classes", ("<script>'",) * 6)
     respond(tmp_path / "ws", data)
+    summary = tmp_path / "ws" / "units" / "conv5" / "summary.json"
+    said = json.loads(summary.read_text())
+    del said["category_counts"]  # what all images are of tells more, but for earlier versions
+    summary.write_text(json.dumps(said))
     found = read_units(tmp_path / "ws" / "units" / "conv5")
     for html in (found._repr_html_(), found[0]._repr_html_()):
         assert "<script>" not in html and "&lt;script&gt;" in html

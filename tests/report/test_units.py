@@ -130,12 +130,15 @@ def test_the_share_of_a_class_stands_beside_its_share_of_all_images(
     assert unit.category == "b" and unit.category_share == unit.chance == pytest.approx(4 / 6)
     assert unit.words.endswith("b in 67% of its top images (67% of all)")
     found: Any = section(tmp_path / "ws")
-    assert found.parts[0].data["layers"][0]["responses"]["chance"][0] == pytest.approx(4 / 6, 1e-3)
+    listed = found.parts[0].data["layers"][0]["responses"]
+    assert listed["chance"][0] == pytest.approx(4 / 6, 1e-3)
+    assert not unit.stands_out and listed["telling"][0] == 0  # so it does not name the unit
 
     summary = json.loads((folder / "summary.json").read_text())
     del summary["category_counts"]  # as an earlier version wrote it
     (folder / "summary.json").write_text(json.dumps(summary))
-    assert read_units(folder).units[0].words.endswith("b in 67% of its top images")
+    earlier = read_units(folder).units[0]
+    assert earlier.words.endswith("b in 67% of its top images") and earlier.stands_out
 
 
 def test_the_section_says_what_is_known(workspace: Path) -> None:

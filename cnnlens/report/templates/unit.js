@@ -44,7 +44,7 @@ function unitFacts(unit, known) {
   if (unit.row === null) return [label, dead, names, more];
   if (unit.dead) return [label, h("p", { class: "sub" }, fact("", strong("dead")), fact("", `never above 0 on ${plural(unit.layer.measured, "image")}`)), more];
   return [label, dead, h("p", { class: "sub" },
-    unit.class === null ? null : fact("", strong(h("span", { class: "name" }, unit.class)), ` in ${share(unit.share)} of its highest peaks`, unit.chance === null || unit.chance === undefined ? "" : `, ${share(unit.chance)} of all images`),
+    unit.class === null ? null : fact("", strong(h("span", { class: "name" }, unit.class)), ` in ${share(unit.share)} of its highest peaks`, unit.chance === null || unit.chance === undefined ? "" : `, ${share(unit.chance)} of all images${unit.telling ? "" : ": no more than by chance"}`),
     fact("highest peak", strong(short(unit.peak))),
     fact("above 0", strong(share(unit.density))),
     fact("mean", short(unit.mean)),
@@ -268,7 +268,7 @@ function strongestUnits(layer, image, frame) {
       const [[top, bottom], [left, right]] = sight.whole ? [[0, 0], [0, 0]] : sight.field(place);
       for (const [key, value] of Object.entries({ x: left, y: top, width: right - left, height: bottom - top })) frame.setAttribute(key, value);
     };
-    const words = h("span", { class: "caption" }, h("b", {}, number), unit.found?.detector || unit.class ? h("span", { class: "name" }, wordsOf(unit)) : null, h("span", { title: "of its highest peak on all images" }, `${share(peak / unit.peak)} of its peak`));
+    const words = h("span", { class: "caption" }, h("b", {}, number), unit.found?.detector || classOf(unit) ? h("span", { class: "name" }, wordsOf(unit)) : null, h("span", { title: "of its highest peak on all images" }, `${share(peak / unit.peak)} of its peak`));
     tiles.push(h("a", { class: "tile", href: layer.link(number), onpointerenter: point, onfocus: point }, sight.see(image, place), words));
   }
   const none = tiles.length ? null : h("p", { class: "small" }, "No unit is above 0 here, or it was measured without pictures.");

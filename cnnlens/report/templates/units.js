@@ -28,7 +28,7 @@ class UnitLayer {
   }
 
   unit(number) {
-    if (!this.unitOf.has(number)) this.unitOf.set(number, { layer: this, unit: number, row: null, found: null, peak: null, density: null, class: null, selectivity: null, share: null, chance: null, dead: 0, top: [] });
+    if (!this.unitOf.has(number)) this.unitOf.set(number, { layer: this, unit: number, row: null, found: null, peak: null, density: null, class: null, telling: null, selectivity: null, share: null, chance: null, dead: 0, top: [] });
     return this.unitOf.get(number);
   }
 
@@ -82,14 +82,17 @@ function cellOf(src, index, count) {
   return h("span", { class: "cut", vars: { "--strip": `url("${src}")`, "--count": count || 1, "--at": at } });
 }
 
+// Its most frequent class, where that is more than chance gives.
+const classOf = (unit) => (unit.telling ? unit.class : null);
+
 // What it detects, where it does; else its class, else how often it is above 0.
 function wordsOf(unit) {
   if (isDead(unit)) return "dead";
   if (unit.found?.detector) return unit.found.label;
-  return unit.names.find((name) => name.passes)?.text ?? unit.class ?? (unit.density === null ? "" : `above 0: ${share(unit.density)}`);
+  return unit.names.find((name) => name.passes)?.text ?? classOf(unit) ?? (unit.density === null ? "" : `above 0: ${share(unit.density)}`);
 }
 
-const isUnsure = (unit) => (unit.found?.detector ? typeof unit.found.p === "number" && unit.found.p >= 0.05 : !unit.class && !unit.names.some((name) => name.passes));
+const isUnsure = (unit) => (unit.found?.detector ? typeof unit.found.p === "number" && unit.found.p >= 0.05 : !classOf(unit) && !unit.names.some((name) => name.passes));
 
 function tileOf(unit, extra = null, name = whereOf(unit)) {
   const seen = wordsOf(unit), { found } = unit;
@@ -149,7 +152,7 @@ const allUnits = {
       { key: "names", title: "Names", order: "by name", label: "Its best name by class folders or words", sort: (u) => otherName(u)?.text ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, otherName(u)?.text ?? "–", otherName(u) && h("span", { class: "small" }, ` ${fixed(otherName(u).score, 2)}`)), use: named },
       { key: "exam", title: "Exam", order: "best in their exams first", label: "Correlation with what its best name says, on images that chose nothing", sort: (u) => examOf(u)?.examScore ?? null, first: -1, cell: (u) => (examOf(u) ? h("span", { class: examOf(u).passes ? "" : "weak", title: examOf(u).verdict }, `${fixed(examOf(u).examScore, 2)} ${examOf(u).verdict.split(":")[0]}`) : "–"), use: examined },
       { key: "worst", title: "Without it", order: "most hurt when taken out first", label: "The class that it hurts most to lose the unit", sort: (u) => (worstOf(u) ? Math.min(worstOf(u)[1] * 1e6, 0) + worstOf(u)[2] : null), first: 1, cell: (u) => (worstOf(u) ? lossOf(worstOf(u)) : "–"), use: ablated },
-      { key: "class", title: "Class", order: "by class", label: "Most frequent class among its highest peaks", sort: (u) => u.class ?? "", first: 1, cell: (u) => h("span", { class: "name label" }, u.class ?? "–", u.class && h("span", { class: "small" }, ` ${share(u.share)}`)), use: classes },
+      { key: "class", title: "Class", order: "by class", label: "Most frequent class among its highest peaks; grey: no more frequent than by chance", sort: (u) => classOf(u) ?? "", first: 1, cell: (u) => h("span", { class: `name label${classOf(u) ? "" : " weak"}` }, u.class ?? "–", u.class && h("span", { class: "small" }, ` ${share(u.share)}`)), use: classes },
       { key: "selectivity", title: "Selective", order: "most selective first", label: "Class selectivity", sort: (u) => u.selectivity, first: -1, cell: (u) => fixed(u.selectivity, 2), right: true, only: crowded, use: classes },
       { key: "peak", title: "Peak", order: "highest peak first", sort: (u) => u.peak, first: -1, cell: (u) => short(u.peak), right: true, use: measured },
       { key: "density", title: "Above 0", order: "most often above 0 first", label: "Share of its values above 0", sort: (u) => u.density, first: -1, cell: (u) => share(u.density), right: true, only: crowded, use: measured },
@@ -189,7 +192,7 @@ const allUnits = {
         if (/^\d+$/.test(wanted)) return (u) => String(u.unit) === wanted;
         const hits = new Map(this.layers.map((layer) => [layer, layer.lower.map((name) => name.includes(wanted))]));
         const says = (text) => text && text.toLowerCase().includes(wanted);
-        return (u) => says(u.found?.label) || u.names.some((name) => says(name.text)) || says(u.class) || `${u.layer.name}:${u.unit}`.toLowerCase() === wanted || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
+        return (u) => says(u.found?.label) || u.names.some((name) => says(name.text)) || says(classOf(u)) || `${u.layer.name}:${u.unit}`.toLowerCase() === wanted || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
       },
     };
   },
