@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import signal
 import sys
 import warnings
@@ -18,7 +17,7 @@ from cnnlens.cli.demo import demo
 from cnnlens.cli.grouped import GroupedCommands, sister, with_examples
 from cnnlens.cli.join import join
 from cnnlens.cli.options import command
-from cnnlens.cli.screen import ReaderGone, report_error, results_apart
+from cnnlens.cli.screen import drop, report_error, results_apart
 from cnnlens.distributed import GOES_ON, leave, processes, speaks
 from cnnlens.errors import CnnlensError
 from cnnlens.files import using_error
@@ -196,10 +195,10 @@ def _run(arguments: list[str], debug: bool = False) -> int:
 
 def _answer(error: BaseException) -> int:
     """Say what went wrong; return the exit status."""
-    gone = (ReaderGone, BrokenPipeError)  # typer turns the latter into SystemExit
-    piped = isinstance(error, gone) or isinstance(error.__context__, BrokenPipeError)
+    # typer turns it into SystemExit
+    piped = any(isinstance(one, BrokenPipeError) for one in (error, error.__context__))
     if piped and not isinstance(error, (CnnlensError, *_INTERRUPTS)):
-        _drop_output()
+        drop(sys.stdout)
         return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
@@ -233,13 +232,7 @@ def _in_words(error: Any) -> tuple[str, str]:
         return "not enough memory", "try a smaller --batch-size, fewer layers or --no-store"
     if isinstance(error, OSError) and (known := using_error(error)):
         if not error.filename:
-            _drop_output()
+            drop(sys.stdout)
         return known.message, known.hint
     first = (str(error).strip().splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first}", "--debug shows where it arose"
-
-
-def _drop_output() -> None:
-    """Let what is still buffered for standard output go nowhere, instead of failing at exit."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +14,6 @@ from typing import Any, TextIO
 from cnnlens.cli.tables import aligned, write_ruled
 from cnnlens.files import encodable_json
 from cnnlens.voice import Voice, is_styled, one_line, write_line
-
-
-class ReaderGone(Exception):  # noqa: N818  (a message, not a fault)
-    """Who reads standard output (head, less) has seen enough."""
 
 
 class _Output:
@@ -48,6 +46,12 @@ def _set_apart() -> TextIO:
     return out
 
 
+def drop(out: TextIO | None) -> None:
+    """Let what is still buffered for an output, and what follows, go nowhere instead of failing."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # type: ignore[union-attr]
+
+
 @dataclass
 class Screen(Voice):
     """Where a command shows things; one that is `quiet` shows no progress, tables or notes."""
@@ -68,8 +72,8 @@ class Screen(Voice):
         try:
             self._out.write(text)
             self._out.flush()
-        except BrokenPipeError:
-            raise ReaderGone from None
+        except BrokenPipeError:  # head, less have seen enough; the page is still to be made
+            drop(self._out)
 
     def say(self, text: str) -> None:
         """Print a line of results."""
