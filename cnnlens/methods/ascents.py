@@ -65,7 +65,8 @@ class Ascents(Part):
             return f"stays at {picture.final:.3g}"
         best = self.examples.best(goal.about["unit"]) if self.examples and anywhere else None
         if goal.variant == 1 and best is not None and picture.final < best:
-            return f"comes to {picture.final:.3g}, the best image of the data to {best:.3g}"
+            data = (self.examples.best_of or {}).get("name", "the data")
+            return f"comes to {picture.final:.3g}, the best image of {data} to {best:.3g}"
         return ""
 
     def read_stores(self, study: Study) -> None:

@@ -72,7 +72,7 @@ class Visualize(Pictured):
     asks, settings_types = VisualizeInputs, (VisualizeSettings, GeneratorSettings)
     uses = ("device", "batch_size", "workers")
     sections = (("visualize", page_part("sections.visualizations")),)
-    columns = ("layer", "picture", "at first", "in the end", "× best image", "label")
+    columns = ("layer", "picture", "at first", "in the end", "× best image", "of", "label")
     part_type = Ascents
     probes = (
         ("", _GRADIENT),
@@ -327,8 +327,9 @@ class Visualize(Pictured):
 
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
         """Give the activation at first and in the end, and how it compares with the data's."""
-        numbers = entry["initial"], entry["final"], entry.get("times_best")
-        yield entry["layer"], Path(entry["file"]).stem, *numbers, entry.get("label")
+        best = entry.get("times_best"), (entry.get("best_of") or {}).get("name")
+        found = entry["initial"], entry["final"], *best
+        yield entry["layer"], Path(entry["file"]).stem, *found, entry.get("label")
 
 
 def _named(init: str) -> GivenImage | None:

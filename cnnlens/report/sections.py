@@ -32,6 +32,7 @@ from cnnlens.report.blocks import (
 from cnnlens.report.contents import (
     Entries,
     finished,
+    last_part,
     listed,
     listed_layers,
     local,
@@ -94,6 +95,8 @@ def _optimized(entry: Mapping[str, Any], path: Path, label: str) -> Shot:
     caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     if times := entry.get("times_best"):
         caption += f", peak {float(times):.1f} × the best image’s"
+        best_of = entry.get("best_of")  # earlier versions lack it
+        caption += f" of {last_part(str(best_of.get('name')))}" if isinstance(best_of, dict) else ""
     words = f"Optimized from {start}: {caption}."
     if near := entry.get("nearest"):
         words = f"{words} Drawn by a generator; the nearest photo is {said(near['pixels'])}."

@@ -33,7 +33,14 @@ def workspace(tmp_path):
     for file in files:
         save_png(folder / file, Image.new("RGB", (8, 8), "red"))
     pictures = [
-        entry("12.png", unit=12, label="hair", beside="beside/12.png", times_best=4.2),
+        entry(
+            "12.png",
+            unit=12,
+            label="hair",
+            beside="beside/12.png",
+            times_best=4.2,
+            best_of={"name": "photos/dogs", "fingerprint": "f"},
+        ),
         entry("3@1,2.png", unit=3, position=[1, 2]),
         entry("layer.png"),
         entry("gone.png", unit=7),
@@ -53,7 +60,7 @@ def test_pictures_are_in_their_section_and_at_their_units(workspace):
     at = {shot.unit: shot for name, shot in at_units(section) if name == "conv5"}
     assert at.keys() == {3, 12}
     assert at[12].large == workspace / "visualize/conv5/beside/12.png"
-    assert "4.2 × the best image" in at[12].words
+    assert "4.2 × the best image’s of dogs" in at[12].words
 
 
 def test_the_page_shows_them(workspace):
