@@ -142,6 +142,7 @@ class Exam(Measurement):
     ) -> Generator[Step, None, tuple[Sheet, list[tuple[str, str]]]]:
         from cnnlens.activations.sources import StoreSource
         from cnnlens.measure.distinct import among
+        from cnnlens.report.trained import seen_in_training
 
         study, images = self.study, task.images
         yield from study.fill(images, [layer], self.stored, force=study.force)
@@ -151,6 +152,9 @@ class Exam(Measurement):
             sheet = yield from task.paper.steps(among(source, once), task.labels.given)
             positions, skipped = store.positions if once is None else once, [*source.skipped]
         sheet.more.update({"data": images.name, "chose": task.chose})
+        if said := seen_in_training(study.model.spec, images):
+            study.voice.note(said)
+            sheet.more["trained_on"] = said
         if once is not None and task.is_stale:
             study.voice.note(
                 f"the labels of '{task.labels.method}' were chosen on copies of images that "

@@ -83,6 +83,7 @@ class Label(Measurement):
         """Find images, layers, and what names are made of: groups of classes of each, or words."""
         from cnnlens.measure.linear_labels import split
         from cnnlens.report.label_files import part_early
+        from cnnlens.report.trained import seen_in_training
 
         self.by_text = Text.of(self.study, self.asked, self.all_settings[-1])
         if self.by_text is None:
@@ -99,6 +100,9 @@ class Label(Measurement):
         split(len(self.images.paths), self.settings.seed)  # which says where they are too few
         if self.study.model.has_random_weights:
             self.study.voice.note("the weights are random: names say little of any network")
+        if said := seen_in_training(self.study.model.spec, self.images):
+            self.study.voice.note(said)
+        self.trained_on = {"trained_on": said} if said else {}
         grouped = self.layers if self.by_text is None else ()
         self.groups = {layer: self._groups(layer) for layer in grouped}
 
@@ -125,8 +129,8 @@ class Label(Measurement):
     def described(self, layer: Layer) -> dict[str, Any]:
         """Say what names could be made of."""
         if self.by_text is not None:
-            return {"from": self.asked.source, **self.by_text.described}
-        return {"from": self.asked.source, "groups": self.groups[layer]}
+            return {"from": self.asked.source, **self.by_text.described, **self.trained_on}
+        return {"from": self.asked.source, "groups": self.groups[layer], **self.trained_on}
 
     def measure(
         self, source: Source, layers: list[Layer]

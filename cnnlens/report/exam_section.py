@@ -82,6 +82,8 @@ def _blocks(layer: ExamResult) -> Iterator[Any]:
     signal = layer.summary["made_from"]["settings"]["signal"]
     for name, of in methods.items():
         yield Text(f"{name}: {images_said(of)}.", "small")
+        if seen := of.get("trained_on"):
+            yield Text(f"{name}: {seen}.", "small")
         if of.get("planted"):
             yield Text(f"{name}: {planted_said(of['planted'], signal)}.", "small")
         mine = layer.of(name)

@@ -18,7 +18,7 @@ from cnnlens.files import atomic, atomic_folder
 from cnnlens.files.tables import read_rows, write_rows
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.unit_labels import LayerLabels, UnitLabel, means
-from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, section_of
+from cnnlens.report.blocks import Cell, Layer, Section, Table, Text, number, section_of, sentence
 from cnnlens.report.blocks import Facts as FactsBlock
 from cnnlens.report.contents import in_order, read_object, read_summary, reading
 from cnnlens.report.shown import Fact, Shown, UnitResults
@@ -187,6 +187,8 @@ def _blocks(layer: LabelResult) -> Iterator[Any]:
     shown = [one for one in layer.best(ROWS) if one.label]
     with reading(layer.folder / "summary.json", _REDO):
         yield FactsBlock(list(_facts(layer)))
+        if seen := layer.summary.get("trained_on"):
+            yield Text(sentence(seen), "small")
     rows = [_row(one, layer.source) for one in shown]
     yield Table((*HEADS, *_NEXT[layer.source]), rows, caption=f"from {layer.source}")
     if left := len(layer) - len(shown):

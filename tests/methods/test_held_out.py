@@ -18,15 +18,19 @@ from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.interpretable.method import split
+from cnnlens.methods import sections
 from cnnlens.methods.ablate import Ablate
 from cnnlens.methods.cluster import Cluster
+from cnnlens.methods.exam import Exam
 from cnnlens.methods.finetune import Finetune
+from cnnlens.methods.label import Label
 from cnnlens.methods.method import build, carry_out
 from cnnlens.methods.stability import Stability
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
-from cnnlens.report.trained import held_out_of
+from cnnlens.report.page import write_report
+from cnnlens.report.trained import held_out_of, seen_in_training
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
@@ -201,6 +205,24 @@ def test_measures_on_images_of_the_training_are_said_to_be_no_proof(
     other.study.voice = Voice()
     other.resolve()
     assert "was trained on" not in capsys.readouterr().err
+
+
+def test_names_and_their_exam_say_that_their_images_were_learned(
+    world: Path, tmp_path: Path
+) -> None:
+    shutil.copy(world / "new.pt", tmp_path / "new.pt")
+    shutil.copytree(world / "animals", tmp_path / "animals")
+    few = {"layer": ("conv2",), "chance": 2}
+    carry_out(method(Label, tmp_path, "new.pt", **few))
+    carry_out(method(Exam, tmp_path, "new.pt", **few))
+    said = seen_in_training(str(tmp_path / "new.pt"), open_data(tmp_path / "animals"))
+    label, exam = (
+        json.loads((tmp_path / "ws" / folder / "conv2" / "summary.json").read_text())
+        for folder in ("label", "exam")
+    )
+    assert said and label["trained_on"] == exam["methods"]["classes"]["trained_on"] == said
+    page = write_report(tmp_path / "ws", sections()).read_text()
+    assert page.count("was trained on 72 of these 120 images") == 2
 
 
 @pytest.mark.parametrize(("seed", "leaks"), [(0, False), (1, True)])
