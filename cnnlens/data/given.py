@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.member_path import located
-from cnnlens.data.paths import file_state
+from cnnlens.data.paths import content_mark, file_state
 from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_path
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 from cnnlens.data.remote import as_address
@@ -114,10 +114,11 @@ class ImageOfSet:
     def mark(self) -> str:
         """Which image it is, and in which state: equal marks, the same image."""
         try:
-            state = file_state(self.images.file(self.index), exact=True)
+            file = self.images.file(self.index)
+            state = file_state(file, exact=True)
         except OSError:  # in memory
             return f"{self.images.fingerprint}:{self.index}"
-        return f"{self.images.paths[self.index]}:{state}"
+        return f"{self.images.paths[self.index]}:{state}:{content_mark(file)}"
 
     @property
     def state(self) -> str:
