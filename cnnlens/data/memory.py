@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from cnnlens.data.memory_labels import (
     item_labels,
     label_names,
     listed,
+    unlabelled,
 )
 from cnnlens.data.memory_marks import mark_of, marked_by
 from cnnlens.data.memory_survey import seen_in_memory
@@ -193,10 +194,17 @@ def memory_images(
     elif has_labels(items, count):
         values, lost, said = item_labels(items, paths)
         notes += said
-        if lost:
-            kept = [index for index in range(count) if index not in lost]
-            items, paths = _chosen(items, kept), tuple(paths[index] for index in kept)
-    categories = None if values is None else label_names(values, listed(items, "classes"))
+        items, paths = _without(items, paths, lost)
+    classes = listed(items, "classes")
+    if values is not None and (bare := unlabelled(values, classes)):
+        notes.append(f"{len(bare)} of {len(values)} images are labelled -1, which is no class")
+        if len(bare) == len(values):
+            values = None
+        else:
+            notes[-1] += ", and left out"
+            items, paths = _without(items, paths, bare)
+            values = [value for value in values if value != -1]
+    categories = None if values is None else label_names(values, classes)
     kind = "images" if categories is None else "classes"
     made = MemoryImages(Path(name), paths, kind, categories, items=items, preprocess=preprocess)
     done = preprocess is not None and preprocess.done
@@ -228,6 +236,15 @@ def opened_images(
     images = replace(images, root=Path(f"images-{mark[:6]}"))
     vars(images)["fingerprint"] = mark
     return images
+
+
+def _without(
+    items: Any, paths: tuple[str, ...], lost: Collection[int]
+) -> tuple[Any, tuple[str, ...]]:
+    if not lost:
+        return items, paths
+    kept = [index for index in range(len(paths)) if index not in lost]
+    return _chosen(items, kept), tuple(paths[index] for index in kept)
 
 
 def _chosen(items: Any, positions: Sequence[int]) -> Any:

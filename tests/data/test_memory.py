@@ -11,9 +11,10 @@ from cnnlens.activations.sources import ModelSource
 from cnnlens.data.batches import batches
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.labelled import read_labelled
-from cnnlens.data.memory import memory_images
+from cnnlens.data.memory import MemoryImages, memory_images
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layers import find_layers
+from cnnlens.model.numbered import numbered
 from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.settings import RunSettings
@@ -132,6 +133,41 @@ def test_labels_are_names_or_numbers() -> None:
         memory_images(photos(3), ["a", "b"])
     with pytest.raises(UsageError, match="no images"):
         memory_images([])
+
+
+class Sorted(Pairs):
+    """Pairs of other labels."""
+
+    def __init__(self, *labels: int) -> None:
+        super().__init__(targets=False)
+        self.labels = labels
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return super().__getitem__(index)[0], self.labels[index]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_images_that_are_labelled_minus_one_are_left_out(as_list: bool) -> None:
+    def labelled(*labels: int) -> MemoryImages:
+        return memory_images(photos(), labels) if as_list else memory_images(Sorted(*labels))
+
+    images = labelled(0, -1, 1, -1, 0)
+    assert images.image_categories == (("0", "1", "0") if as_list else ("ant", "bee", "ant"))
+    assert images.paths == ("0000.png", "0002.png", "0004.png")
+    for place, index in enumerate((0, 2, 4)):
+        assert np.array_equal(np.asarray(images.load(place)), photos()[index])
+    assert images.notes == ("2 of 5 images are labelled -1, which is no class, and left out",)
+    images = labelled(*[-1] * 5)
+    assert images.image_categories is None and len(images.paths) == 5
+    assert images.notes == ("5 of 5 images are labelled -1, which is no class",)
+
+
+def test_numbers_below_zero_count_from_no_end() -> None:
+    with pytest.raises(UsageError, match="labels run from -2 to 1"):
+        memory_images(Sorted(0, -2, 1, 1, -1))
+    signs = memory_images(photos(3), [-1, 1, -1])
+    assert signs.image_categories == ("-1", "1", "-1") and signs.notes == ()
+    assert numbered(signs.image_categories) is None
 
 
 @pytest.mark.parametrize(
