@@ -26,7 +26,7 @@ from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.data.paths import state_of
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json
-from cnnlens.files.tables import read_csv
+from cnnlens.files.user_tables import read_user_table
 
 ANNOTATIONS, PHOTOS = "Annotations_Part", "JPEGImages"
 
@@ -218,7 +218,7 @@ def read_merges(root: Path) -> Merges:
     if not path.exists():
         return PAPER
     found: Merges = {}
-    for row in read_csv(path, ("category", "part", "merged")):
+    for _, row in read_user_table(path, ("category", "part", "merged")):
         found.setdefault(row["category"], {})[row["part"]] = row["merged"]
     if not found:
         raise CnnlensError(f"{path} is empty", "remove it, and the paper's merges count")
