@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.member_path import located
-from cnnlens.data.paths import content_mark, file_state
+from cnnlens.data.paths import content_mark, file_state, real_path
 from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_path
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.remote import as_address
@@ -260,8 +260,10 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
             found.update(dict.fromkeys(images.root / inside for inside in images.paths))
         else:
             found[path] = None
-    once = {path.resolve(): path for path in reversed(found)}
-    kept = [path for path in found if once[path.resolve()] == path]
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(real_path(path), path)
+    kept = [*once.values()]
     names = picture_names(kept, taken)
     return [GivenImage(p, n) for p, n in zip(kept, names, strict=True)]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnlens.data.given import GivenImage
+from cnnlens.data.paths import real_path
 from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
 
 _Noted = tuple[Ranges, list[str]]
@@ -87,7 +88,7 @@ def with_ranges(
 
 def _holding(image: GivenImage, data: Sequence[KnownData]) -> KnownData | None:
     """Find the data set that an image is in: of several the innermost, then the last used."""
-    path = image.path.resolve().as_posix()
+    path = str(real_path(image.path))
     held = max(reversed(data), key=lambda one: one.above(path), default=None)
     return held if held is not None and held.above(path) else None
 

@@ -25,6 +25,13 @@ def container_of(path: Path) -> Container | None:
     return path.container if isinstance(path, MemberPath) else None
 
 
+def real_path(path: Path) -> Path:
+    """Return a path without links; a link in a circle, which leads nowhere, stays."""
+    if isinstance(path, MemberPath):
+        return path.resolve()
+    return Path(os.path.realpath(path))  # which `Path.resolve` refuses of such
+
+
 def held(path: Path) -> Path:
     """Return a path whose content is read once, however often it is opened."""
     return path.held() if isinstance(path, MemberPath) and path.content is None else path

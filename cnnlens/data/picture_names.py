@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cnnlens.data.member_path import MemberPath
-from cnnlens.data.paths import file_state
+from cnnlens.data.paths import file_state, real_path
 from cnnlens.data.remote import is_address
 
 _LONGEST = 230  # bytes of a picture's name without its ending; systems take 255 with it
@@ -36,7 +36,7 @@ def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None)
         where it was replaced, or where its folder was moved.
     """
     taken = taken or {}
-    real = [path.resolve() for path in paths]
+    real = [real_path(path) for path in paths]
     at_place = {place_in(mark): name for name, mark in taken.items()}
     found = {path: at_place[at] for path in real if (at := place_of(path)) in at_place}
     free = _by_content(taken, {*found.values()})
@@ -93,16 +93,21 @@ def fitting(name: str) -> str:
 
 def place_of(path: Path) -> str:
     """Tell an image by where it is, without saying where."""
-    text = str(path.resolve()).encode("utf-8", "surrogateescape")
+    text = str(real_path(path)).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
 def mark_of(path: Path) -> str:
     """Tell an image by where it is and what is in it: equal after the @, equal content.
 
-    The place is a hash, since what is shared says nothing of the machine it was made on.
+    The place is a hash, since what is shared says nothing of the machine it was made on. An image
+    that cannot be read, which is said when its turn comes, equals no other.
     """
-    return f"{place_of(path)}@{_content(path, file_state(path, exact=True))}"
+    place = place_of(path)
+    try:
+        return f"{place}@{_content(path, file_state(path, exact=True))}"
+    except OSError:
+        return f"{place}@unreadable {place}"
 
 
 def place_in(mark: str) -> str:
