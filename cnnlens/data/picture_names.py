@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from cnnlens.data.member_path import MemberPath
@@ -40,10 +41,11 @@ def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None)
     at_place = {place_in(mark): name for name, mark in taken.items()}
     found = {path: at_place[at] for path in real if (at := place_of(path)) in at_place}
     free = _by_content(taken, {*found.values()})
+    often = cache(partial(_often, {*real}))
     for path in real:
         if path not in found:
             name = _moved(path, free.get(content_in(mark_of(path)), [])) if free else None
-            found[path] = name or _unique(path, [p for p in real if p != path], taken)
+            found[path] = name or _unique(path, often, taken)
     return [found[path] for path in real]
 
 
@@ -65,13 +67,19 @@ def _moved(path: Path, same: list[str]) -> str | None:
     return None
 
 
-def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
+def _often(paths: Collection[Path], parents: int, stem: bool) -> Counter[str]:
+    """Count the names that images have with so many folders, all at once: there may be many."""
+    return Counter(_name(path, parents, stem) for path in paths)
+
+
+def _unique(
+    path: Path, often: Callable[[int, bool], Counter[str]], taken: Mapping[str, str]
+) -> str:
     depth = len(path.parts) - 1
     for stem in (True, False):
         for parents in range(depth):
             name = _name(path, parents, stem)
-            clash = any(_name(other, parents, stem) == name for other in others)
-            if not clash and name not in taken:
+            if often(parents, stem)[name] == 1 and name not in taken:
                 return name
     return _name(path, depth, False)
 
