@@ -5,7 +5,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from cnnlens.activations.sources import ModelSource
 from cnnlens.data.batches import batches
@@ -195,6 +202,34 @@ def test_a_data_loader_gives_the_data_set_that_it_reads() -> None:
     assert found.image_categories == ("ant", "bee", "bee", "ant", "bee")
     assert np.array_equal(np.asarray(found.load(3)), photos()[3])
     assert "its own order" in found.notes[0]
+
+
+@pytest.mark.parametrize("by_batches", [False, True])
+def test_of_a_data_loader_with_a_subset_sampler_its_items_are_read(by_batches: bool) -> None:
+    sampler = SubsetRandomSampler([3, 0, 2])
+    loader = (
+        DataLoader(Pairs(), batch_sampler=BatchSampler(sampler, 2, drop_last=False))
+        if by_batches
+        else DataLoader(Pairs(), batch_size=2, sampler=sampler)
+    )
+    found = memory_images(loader)
+    assert found.image_categories == ("ant", "bee", "ant")
+    for place, index in enumerate((0, 2, 3)):
+        assert np.array_equal(np.asarray(found.load(place)), photos()[index])
+    assert found.notes[0] == (
+        "3 of 5 items of the DataLoader's data set are read, those of its SubsetRandomSampler, "
+        "in the data's order"
+    )
+    assert found.fingerprint == memory_images(Subset(Pairs(), [0, 2, 3])).fingerprint
+
+
+def test_a_sampler_that_draws_other_than_all_is_said() -> None:
+    sampler = DistributedSampler(Pairs(), num_replicas=2, rank=0)
+    found = memory_images(DataLoader(Pairs(), sampler=sampler))
+    assert len(found.paths) == 5
+    assert "all 5 items, of which its DistributedSampler draws 3" in found.notes[0]
+    with pytest.raises(UsageError, match="no images"):
+        memory_images(DataLoader(Pairs(), sampler=SubsetRandomSampler([])))
 
 
 def test_some_of_them_are_those_that_were_chosen() -> None:
