@@ -15,7 +15,9 @@ from cnnlens.files import atomic
 
 def rows_of(store: Store, categories: Sequence[str] | None) -> list[str] | None:
     """Give the categories of a store's rows by those of all images of the data, in its order."""
-    return categories and [str(categories[int(place)]) for place in store.positions]
+    if categories is None:
+        return None
+    return [str(categories[int(place)]) for place in store.positions]
 
 
 def relabel(path: Path, categories: Sequence[str] | None) -> None:

@@ -41,8 +41,8 @@ def _loaded(loader: DataLoader[Any]) -> tuple[Any, str]:
     """Return the data set that a DataLoader reads, or the part that its sampler lists; and what is
     to be said.
     """
-    data = loader.dataset
-    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    data: Any = loader.dataset
+    sampler: Any = getattr(loader.batch_sampler, "sampler", loader.sampler)
     count = drawn = None
     with suppress(TypeError):  # without a length
         count, drawn = len(data), len(sampler)
