@@ -63,9 +63,14 @@ def join(
     create_column(file, "positions", order)
     create_column(file, "images", _encoded([images[int(p)] for p in order]))
     if categories is not None:
-        create_column(file, "categories", _encoded([categories[int(p)] for p in order]))
+        create_categories(file, [categories[int(p)] for p in order])
     if logits:
         create_column(file, "logits", np.concatenate(logits))
+
+
+def create_categories(file: h5py.File, categories: Sequence[str]) -> None:
+    """Write the class of every row's image."""
+    create_column(file, "categories", _encoded(categories))
 
 
 def _encoded(texts: Sequence[str]) -> np.ndarray:

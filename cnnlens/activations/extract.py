@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnlens.activations.chunks import even_batch
 from cnnlens.activations.filling import fill, writing
+from cnnlens.activations.relabelling import relabel, rows_of
 from cnnlens.activations.sources import Forward, ModelSource, Source, StoreSource
 from cnnlens.activations.store import Store, StoreKey
 from cnnlens.activations.writer import clear_leftovers
@@ -183,7 +184,8 @@ def extract(
 ) -> Iterator[Step]:
     """Fill the activation stores of `layers`, all by one forward pass per image.
 
-    Stores that are there already are left alone; an interrupted run goes on where it stopped.
+    Stores that are there already are left alone, but for the categories of images that are labelled
+    otherwise since; an interrupted run goes on where it stopped.
 
     Parameters
     ----------
@@ -227,7 +229,7 @@ def extract(
         return [
             number
             for number, (layer, key) in enumerate(wanted)
-            if force or not _is_there(store_path(folder, layer), key, logits, model.head)
+            if force or not _is_there(store_path(folder, layer), key, logits, model.head, images)
         ]
 
     wanted = [wanted[number] for number in share.from_first(lacking)]
@@ -242,11 +244,15 @@ def extract(
             clear_leftovers(path)
 
 
-def _is_there(path: Path, key: StoreKey, logits: bool, head: str | None) -> bool:
+def _is_there(path: Path, key: StoreKey, logits: bool, head: str | None, images: ImageSet) -> bool:
     if not path.exists():
         return False
     with Store(path, key) as store:
-        there = not logits or (store.has_logits and store.head == head)
-    if there:
-        clear_leftovers(path)
-    return there
+        if logits and not (store.has_logits and store.head == head):
+            return False
+        categories = rows_of(store, images.image_categories)
+        is_relabelled = categories != store.categories
+    clear_leftovers(path)
+    if is_relabelled:
+        relabel(path, categories)
+    return True

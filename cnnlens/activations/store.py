@@ -3,7 +3,8 @@
 Datasets: ``activations`` [N, C, H, W], ``images`` [N] (paths relative to the data folder),
 ``positions`` [N] (their places in the data's order), ``categories`` [N] and ``logits`` [N, K] where
 there are any. The attributes are the store's key (what it was made from) and ``skipped``, the
-damaged images, as JSON. A finished store never changes: it is written elsewhere and renamed.
+damaged images, as JSON. A finished store never changes: it is written elsewhere and renamed, also
+where its images are labelled otherwise since.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cnnlens.activations.chunks import chunk_shape
 from cnnlens.errors import CnnlensError
 
 SCHEMA = 1
+LIBRARY = ("v110", "v110")  # the first HDF5 whose own tables bear checksums
 _COLUMNS = ("positions", "images", "categories", "logits")  # the first two are in every store
 # kinds of numbers (whole or not) and dimensions
 _NUMBERS = {"positions": ("iu", 1), "activations": ("f", 4), "logits": ("f", 2)}
@@ -58,8 +60,8 @@ WORDS = {
 
 
 def create_file(path: Path) -> h5py.File:
-    """Create a file in the format of HDF5 1.10, the first whose own tables bear checksums."""
-    return h5py.File(path, "w", libver=("v110", "v110"))
+    """Create a file in the format of HDF5 1.10."""
+    return h5py.File(path, "w", libver=LIBRARY)
 
 
 def create_activations(

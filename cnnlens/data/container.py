@@ -38,6 +38,9 @@ class Member:
     has_checksum : bool
         Whether its state holds a checksum: equal states anywhere, equal content. A time, or a tag
         that a web server makes of one, tells but one content of this path from another.
+    has_tag : bool
+        Whether its state holds a server's tag of the content: none need be read to tell it from
+        that of a path elsewhere whose size and time are the same.
     """
 
     size: int
@@ -45,6 +48,7 @@ class Member:
     place: object
     stored: int
     has_checksum: bool = False
+    has_tag: bool = False
 
 
 class Container(ABC):

@@ -207,8 +207,8 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the image list with sizes and modification times, and of how deep values are
-        taken: equal hash, same images.
+        """Hash of the image list with sizes and modification times, of the content of some images,
+        and of how deep values are taken: equal hash, same images.
 
         Times count in seconds, as copies keep them on every disk; where an image was written in
         this one, it is awaited that it passes, so that who writes it again writes it later.

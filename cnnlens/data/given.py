@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.member_path import located
-from cnnlens.data.paths import file_state
+from cnnlens.data.paths import content_mark, file_state, real_path
 from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_path
-from cnnlens.data.ranges import NO_RANGES, Bounds, Ranges
+from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.remote import as_address
 from cnnlens.data.signed import check_apart
 from cnnlens.errors import CnnlensError, UsageError, counted, did_you_mean
@@ -114,10 +114,11 @@ class ImageOfSet:
     def mark(self) -> str:
         """Which image it is, and in which state: equal marks, the same image."""
         try:
-            state = file_state(self.images.file(self.index), exact=True)
+            file = self.images.file(self.index)
+            state = file_state(file, exact=True)
         except OSError:  # in memory
             return f"{self.images.fingerprint}:{self.index}"
-        return f"{self.images.paths[self.index]}:{state}"
+        return f"{self.images.paths[self.index]}:{state}:{content_mark(file)}"
 
     @property
     def state(self) -> str:
@@ -259,38 +260,12 @@ def given_images(paths: Sequence[Path], taken: Mapping[str, str] | None = None) 
             found.update(dict.fromkeys(images.root / inside for inside in images.paths))
         else:
             found[path] = None
-    once = {path.resolve(): path for path in reversed(found)}
-    kept = [path for path in found if once[path.resolve()] == path]
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(real_path(path), path)
+    kept = [*once.values()]
     names = picture_names(kept, taken)
     return [GivenImage(p, n) for p, n in zip(kept, names, strict=True)]
-
-
-def with_ranges(
-    images: Sequence[GivenImage], bounds: Bounds | None, known: Ranges
-) -> tuple[list[GivenImage], list[str]]:
-    """Find which values of deep images become black and white; say it.
-
-    Parameters
-    ----------
-    images : sequence of GivenImage
-        As named.
-    bounds : (float, float), optional
-        The range of all of them.
-    known : Ranges
-        Of a data set, for images that stay within; those that do not have their own, together.
-    """
-    from cnnlens.data.survey import survey
-
-    found, _, notes = survey([image.path for image in images], bounds)
-    inner = tuple(
-        (kind, *wide) if (wide := known.of(kind)) and wide[0] <= low < high <= wide[1] else own
-        for own in found.known
-        for kind, low, high in [own]
-    )
-    if inner != found.known:
-        notes = ["black to white are the values that they are in the data set"]
-    ranges = replace(found, known=inner)
-    return [replace(image, ranges=ranges) for image in images] if ranges else [*images], notes
 
 
 def _missing(path: Path) -> UsageError:

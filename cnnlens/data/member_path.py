@@ -101,6 +101,13 @@ class MemberPath(_Path):
         container, path = self._member()
         return container.member(path).has_checksum
 
+    @property
+    def is_told(self) -> bool:
+        """Whether its state holds more of its content than a size and a time."""
+        container, path = self._member()
+        member = container.member(path)
+        return member.has_checksum or member.has_tag
+
     def held(self) -> MemberPath:
         """Return the same path with its content, which is read now and not again."""
         found = MemberPath(self)

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage, flat, reason_of, upright
@@ -24,8 +23,10 @@ from cnnlens.data.memory_labels import (
     item_labels,
     label_names,
     listed,
+    unlabelled,
 )
 from cnnlens.data.memory_marks import mark_of, marked_by
+from cnnlens.data.memory_sequence import chosen, sequence, without
 from cnnlens.data.memory_survey import seen_in_memory
 from cnnlens.data.ranges import Bounds
 from cnnlens.errors import UsageError
@@ -68,7 +69,7 @@ class MemoryImages(ImageSet):
     def take(self, positions: Sequence[int], called: str) -> Self:
         """Keep some images, by position."""
         kept = super().take(positions, called)
-        return replace(kept, items=_chosen(self.items, positions))
+        return replace(kept, items=chosen(self.items, positions))
 
     def item(self, index: int) -> Any:
         """Return an image as it was given.
@@ -161,8 +162,8 @@ def memory_images(
         PIL images, which are turned as an orientation tag says that they still bear; uint8 arrays
         (H, W, C) or (H, W); uint8 or [0, 1] float tensors (C, H, W); or pairs of one of these and
         a label. A ``torch.utils.data.Dataset`` of such is read item by item; of a DataLoader, the
-        data set that it reads. Other than 1 or 3 channels serve a network that takes as many;
-        four are else colours with alpha, on white.
+        data set that it reads, or the items of it that its sampler lists. Other than 1 or 3
+        channels serve a network that takes as many; four are else colours with alpha, on white.
     labels : sequence of int or str, optional
         One per image; numbers become names by the `classes` of a Dataset, where it has them.
     name : str
@@ -184,7 +185,7 @@ def memory_images(
     CnnlensError
         When too many items cannot be read for their labels.
     """
-    items, count, notes = _sequence(images)
+    items, count, notes = sequence(images)
     digits = max(4, len(str(count - 1)))
     paths = tuple(f"{index:0{digits}d}.png" for index in range(count))
     values: list[Any] | None = None
@@ -193,10 +194,17 @@ def memory_images(
     elif has_labels(items, count):
         values, lost, said = item_labels(items, paths)
         notes += said
-        if lost:
-            kept = [index for index in range(count) if index not in lost]
-            items, paths = _chosen(items, kept), tuple(paths[index] for index in kept)
-    categories = None if values is None else label_names(values, listed(items, "classes"))
+        items, paths = without(items, paths, lost)
+    classes = listed(items, "classes")
+    if values is not None and (bare := unlabelled(values, classes)):
+        notes.append(f"{len(bare)} of {len(values)} images are labelled -1, which is no class")
+        if len(bare) == len(values):
+            values = None
+        else:
+            notes[-1] += ", and left out"
+            items, paths = without(items, paths, bare)
+            values = [value for value in values if value != -1]
+    categories = None if values is None else label_names(values, classes)
     kind = "images" if categories is None else "classes"
     made = MemoryImages(Path(name), paths, kind, categories, items=items, preprocess=preprocess)
     done = preprocess is not None and preprocess.done
@@ -228,50 +236,6 @@ def opened_images(
     images = replace(images, root=Path(f"images-{mark[:6]}"))
     vars(images)["fingerprint"] = mark
     return images
-
-
-def _chosen(items: Any, positions: Sequence[int]) -> Any:
-    if isinstance(items, list | tuple):
-        return [items[position] for position in positions]
-    return Chosen(items, tuple(map(int, positions)))
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Some items of a data set, by their position in it."""
-
-    dataset: Any
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[self.indices[index]]
-
-
-def _sequence(images: Any) -> tuple[Any, int, list[str]]:
-    """Return what gives images by their number, how many, and what is to be said of it."""
-    notes = []
-    if isinstance(images, DataLoader) and not isinstance(images.dataset, IterableDataset):
-        notes.append("the DataLoader's data set is read, in its own order")
-        images = images.dataset
-    shape = tuple(getattr(images, "shape", ()))
-    if isinstance(images, Image.Image) or (len(shape) == 3 and shape[2] in (3, 4)):
-        raise UsageError("data is one image, not several", "put it into a list: data=[image]")
-    try:
-        count = len(images)
-        has_items = hasattr(images, "__getitem__") and not isinstance(images, (dict, DataLoader))
-    except TypeError:
-        count, has_items = 0, False
-    if not has_items:
-        raise UsageError(
-            f"data is a {type(images).__name__}, of which no image can be read by its number",
-            "give a list (list(images)), or a Dataset with a length; of a DataLoader, its .dataset",
-        )
-    if not count:
-        raise UsageError("there are no images", "data is an empty list")
-    return images, count, notes
 
 
 def _read(items: Any, index: int, path: Path) -> Any:

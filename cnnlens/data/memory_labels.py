@@ -56,9 +56,13 @@ def label_names(labels: Sequence[int | str], classes: Sequence[str] | None) -> t
     if not all(isinstance(label, int) for label in labels):
         return tuple(map(str, labels))
     numbers = [int(label) for label in labels]
+    if classes is None and min(numbers) < 0:
+        return tuple(map(str, numbers))  # no numbers of outputs
     if classes is None:
         return tuple(OutputName(str(number), number) for number in numbers)
     try:
+        if min(numbers) < 0:
+            raise IndexError
         return tuple(OutputName(str(classes[n]), n, len(classes)) for n in numbers)
     except (IndexError, KeyError, TypeError):
         raise UsageError(
@@ -66,6 +70,19 @@ def label_names(labels: Sequence[int | str], classes: Sequence[str] | None) -> t
             f"{len(classes)} classes",
             "labels are numbers from 0, or names",
         ) from None
+
+
+def unlabelled(labels: Sequence[int | str], classes: Sequence[str] | None) -> set[int]:
+    """Find the images whose label is -1, PyTorch's word for none.
+
+    Where nothing names the classes, and none of them is 0, -1 is one of two signs.
+    """
+    if not all(isinstance(label, int) and label >= -1 for label in labels):
+        return set()
+    without = {place for place, label in enumerate(labels) if label == -1}
+    if classes is None and 0 not in labels and len(without) < len(labels):
+        return set()
+    return without
 
 
 def image_in(item: Any) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from cnnlens.data.member_path import MemberPath
-from cnnlens.data.paths import file_state
+from cnnlens.data.paths import file_state, real_path
 from cnnlens.data.remote import is_address
 
 _LONGEST = 230  # bytes of a picture's name without its ending; systems take 255 with it
@@ -36,14 +37,15 @@ def picture_names(paths: Sequence[Path], taken: Mapping[str, str] | None = None)
         where it was replaced, or where its folder was moved.
     """
     taken = taken or {}
-    real = [path.resolve() for path in paths]
+    real = [real_path(path) for path in paths]
     at_place = {place_in(mark): name for name, mark in taken.items()}
     found = {path: at_place[at] for path in real if (at := place_of(path)) in at_place}
     free = _by_content(taken, {*found.values()})
+    often = cache(partial(_often, {*real}))
     for path in real:
         if path not in found:
             name = _moved(path, free.get(content_in(mark_of(path)), [])) if free else None
-            found[path] = name or _unique(path, [p for p in real if p != path], taken)
+            found[path] = name or _unique(path, often, taken)
     return [found[path] for path in real]
 
 
@@ -65,13 +67,19 @@ def _moved(path: Path, same: list[str]) -> str | None:
     return None
 
 
-def _unique(path: Path, others: list[Path], taken: Mapping[str, str]) -> str:
+def _often(paths: Collection[Path], parents: int, stem: bool) -> Counter[str]:
+    """Count the names that images have with so many folders, all at once: there may be many."""
+    return Counter(_name(path, parents, stem) for path in paths)
+
+
+def _unique(
+    path: Path, often: Callable[[int, bool], Counter[str]], taken: Mapping[str, str]
+) -> str:
     depth = len(path.parts) - 1
     for stem in (True, False):
         for parents in range(depth):
             name = _name(path, parents, stem)
-            clash = any(_name(other, parents, stem) == name for other in others)
-            if not clash and name not in taken:
+            if often(parents, stem)[name] == 1 and name not in taken:
                 return name
     return _name(path, depth, False)
 
@@ -93,16 +101,21 @@ def fitting(name: str) -> str:
 
 def place_of(path: Path) -> str:
     """Tell an image by where it is, without saying where."""
-    text = str(path.resolve()).encode("utf-8", "surrogateescape")
+    text = str(real_path(path)).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
 def mark_of(path: Path) -> str:
     """Tell an image by where it is and what is in it: equal after the @, equal content.
 
-    The place is a hash, since what is shared says nothing of the machine it was made on.
+    The place is a hash, since what is shared says nothing of the machine it was made on. An image
+    that cannot be read, which is said when its turn comes, equals no other.
     """
-    return f"{place_of(path)}@{_content(path, file_state(path, exact=True))}"
+    place = place_of(path)
+    try:
+        return f"{place}@{_content(path, file_state(path, exact=True))}"
+    except OSError:
+        return f"{place}@unreadable {place}"
 
 
 def place_in(mark: str) -> str:

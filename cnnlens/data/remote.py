@@ -33,7 +33,10 @@ _ENDINGS = (".zip", ".tar", *PACKED_TARS)
 _TAGS = (
     *("ETag", "etag", "e_tag", "md5Hash", "md5", "Content-MD5", "content_md5", "crc32c"),
     *("checksum", "sha256", "blob_id", "oid", "generation"),
-    *("LastModified", "Last-Modified", "last_modified", "mtime", "modified", "updated", "created"),
+)
+_TIMES = (
+    *("LastModified", "Last-Modified", "last_modified", "mtime", "modified", "updated"),
+    "created",
 )
 # those made of the content alone; a web server may make its ETags of time and size, hashed or not
 _CHECKSUMS = {
@@ -284,9 +287,9 @@ def _refuse(name: str) -> bool:
 
 def _member(address: str, size: int, about: Mapping[str, Any], name: str) -> Member:
     """Describe a file; S3 makes its ETags of the content, or of chance."""
-    kind = next((key for key in _TAGS if about.get(key)), "")
+    kind = next((key for key in (*_TAGS, *_TIMES) if about.get(key)), "")
     is_sum = kind in _CHECKSUMS or (kind == "ETag" and address.startswith(("s3:", "s3a:")))
-    return Member(size, f"{size}:{about.get(kind) or ''}", name, size, is_sum)
+    return Member(size, f"{size}:{about.get(kind) or ''}", name, size, is_sum, kind in _TAGS)
 
 
 def open_address(address: str) -> tuple[str, Container]:

@@ -23,10 +23,10 @@ import numpy as np
 
 from cnnlens.data.animal_part import listed, read_mat
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
-from cnnlens.data.paths import file_state
+from cnnlens.data.paths import state_of
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json
-from cnnlens.files.tables import read_csv
+from cnnlens.files.user_tables import read_user_table
 
 ANNOTATIONS, PHOTOS = "Annotations_Part", "JPEGImages"
 
@@ -67,8 +67,8 @@ def _index(root: Path, files: Sequence[Path], merges: Merges) -> list[Any]:
     """Per file its objects (number, category, box, part centres), or why it has none."""
     from cnnlens.data.dataset import home
 
-    states = [(f.name, file_state(f)) for f in files]
-    made_from = json.dumps([str(root.resolve()), states, merges], sort_keys=True)
+    state = state_of((file.name, file) for file in files)
+    made_from = json.dumps([str(root.resolve()), state, merges], sort_keys=True)
     mark = hashlib.sha256(made_from.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     kept = home() / "index" / f"voc-part-{mark}.json"
     if kept.exists():
@@ -218,7 +218,7 @@ def read_merges(root: Path) -> Merges:
     if not path.exists():
         return PAPER
     found: Merges = {}
-    for row in read_csv(path, ("category", "part", "merged")):
+    for _, row in read_user_table(path, ("category", "part", "merged")):
         found.setdefault(row["category"], {})[row["part"]] = row["merged"]
     if not found:
         raise CnnlensError(f"{path} is empty", "remove it, and the paper's merges count")

@@ -14,12 +14,12 @@ from cnnlens.methods.examined import (
     images_of,
     label_sets,
     paper_of,
-    pasted,
     readable,
     said_of,
 )
 from cnnlens.methods.measurement import EACH_ONCE, Measurement
 from cnnlens.methods.method import LayersInputs, Results, page_part
+from cnnlens.methods.pasted import pasted
 from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExamSettings
 from cnnlens.settings.option import option
@@ -76,11 +76,13 @@ class Exam(Measurement):
         study, asked = self.study, self.asked
         if asked.labels is not None and len(self.layers) > 1:
             raise UsageError("--labels names units of one layer", "name it with -l LAYER")
-        sets = (
-            [pasted(asked.labels, layer)]
-            if asked.labels
-            else label_sets(study.workspace.path, layer)
-        )
+        if asked.labels:
+            given, notes = pasted(asked.labels, layer, study.addresses)
+            sets = [given]
+            for note in notes:
+                study.voice.note(note)
+        else:
+            sets = label_sets(study.workspace.path, layer)
         if not any(one.given for one in sets):
             raise UsageError(
                 f"no labels of {layer.name} in {study.workspace.path}",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
-from cnnlens.files.tables import read_csv
 from cnnlens.methods.measurement import EACH_ONCE
 from cnnlens.methods.named_by import VECTORS
 from cnnlens.settings import DissectSettings, ExamSettings, LabelSettings, TextSettings
@@ -134,36 +133,6 @@ def _named(workspace: Path, layer: Layer) -> Iterator[LabelSet]:
         s = found.summary
         known = (s.get(name) or {} for name in ("made_from", "groups", "kept_vectors"))
         yield LabelSet(found.source, given, *known)
-
-
-def pasted(file: Path, layer: Layer) -> LabelSet:
-    """Read labels from a table with the columns unit and label; of several of a unit, the first.
-
-    Raises
-    ------
-    UsageError
-        When it cannot be read, or names a unit that the layer does not have.
-    """
-    from cnnlens.measure.exam_papers import Given
-
-    if not file.is_file():
-        raise UsageError(f"{file} does not exist", "it is a table with the columns unit,label")
-    try:
-        rows = read_csv(file, ("unit", "label"))
-    except CnnlensError as error:
-        raise UsageError(error.message, "it is a table with the columns unit,label") from None
-    found: dict[int, Given] = {}
-    for line, row in enumerate(rows, start=2):
-        text = (row["unit"] or "").strip()
-        if not text.isdecimal() or int(text) >= layer.units:
-            units = f"{layer.name} has units 0 to {layer.units - 1}"
-            raise UsageError(f"{file}, line {line}: no unit '{text}'", units)
-        if label := (row["label"] or "").strip():
-            one = Given(int(text), label, (row.get("category") or "").strip())
-            found.setdefault(one.unit, one)
-    if not found:
-        raise UsageError(f"{file} holds no labels", "it is a table with the columns unit,label")
-    return LabelSet("given", [found[unit] for unit in sorted(found)], {})
 
 
 # ---- on which images, and how

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.copies import Copies
 from cnnlens.data.given import GivenImage
+from cnnlens.data.paths import real_path
 from cnnlens.data.picture_names import content_in, fitting, place_in
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import free_name, mark
@@ -126,7 +127,7 @@ class Explain(Method):
         """Say what an image is: as the data says it, of a copy too, else as the folder is called
         that it lies in.
         """
-        path, root = image.path.resolve(), self.images.root
+        path, root = real_path(image.path), self.images.root
         if path.is_relative_to(root.resolve()):
             file = root / path.relative_to(root.resolve())
             if file in self._categories:

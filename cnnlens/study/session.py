@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImages, given_images, spaced_images, with_ranges
-from cnnlens.data.ranges import Ranges
+from cnnlens.data.given import GivenImages, given_images, spaced_images
+from cnnlens.data.given_ranges import KnownData, with_ranges
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files.ledger import Ledger, names_in_use
 from cnnlens.files.workspace import read_document
@@ -229,13 +229,12 @@ class Study(Stores):
     ) -> GivenImages:
         """List images that were named one by one; names agree with those in `ledgers`, or `taken`.
 
-        Deep ones are taken as those of the workspace's data.
+        Deep ones are taken as those of the workspace's data that they are in, or as its last.
         """
         names = names_in_use(ledgers) if taken is None else taken
         images = given_images([Path(p) for p in paths], names)
-        known = [e["range"] for e in self.workspace.document["data"] if e.get("range")]
-        ranges = Ranges.from_dict(known[-1] if known else {})
-        images, notes = with_ranges(images, self.reading.bounds, ranges)
+        data = KnownData.of_entries(self.workspace.document["data"])
+        images, notes = with_ranges(images, self.reading.bounds, data)
         if notes:
             self.voice.note("; ".join(notes))
         return GivenImages(images)

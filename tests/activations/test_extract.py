@@ -556,3 +556,48 @@ def test_logits_of_another_head_are_made_anew(data, tmp_path):
         with Store(tmp_path / "conv.h5") as store:
             assert store.logits.shape[1] == classes and store.head == head
     assert not steps  # the third time it is there already
+
+
+@pytest.mark.parametrize("before", [None, "wide", "short"])
+@pytest.mark.parametrize("after", [None, "other"])
+def test_images_that_are_labelled_otherwise_keep_their_activations(
+    data: ImageSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+    after: str | None,
+) -> None:
+    def labelled(text: str | None) -> ImageSet:
+        names = text and tuple(f"{text} \u00e9 {number % 4}" for number in range(len(data.paths)))
+        return dataclasses.replace(data, image_categories=names)
+
+    paths = fill(labelled(before), tmp_path / "a")
+    truth = fill(labelled(after), tmp_path / "b")
+    with Store(paths["0"]) as reading:
+        monkeypatch.setattr(Forward, "begin", lambda *_: pytest.fail("a forward pass"))
+        fill(labelled(after), tmp_path / "a")
+        assert reading[:].shape == reading.shape  # it reads on
+    for name, path in paths.items():
+        with Store(path) as store, Store(truth[name]) as other:
+            assert store.categories == other.categories and store.images == other.images
+            assert store.key == other.key and store.skipped == other.skipped
+            assert np.array_equal(store[:], other[:])
+        with h5py.File(path) as file, h5py.File(truth[name]) as fresh:
+            assert set(file) == set(fresh)
+            assert "categories" not in file or file["categories"].fletcher32
+    states = [path.stat().st_ino for path in paths.values()]
+    fill(labelled(after), tmp_path / "a")
+    assert [path.stat().st_ino for path in paths.values()] == states  # and is left alone from then
+
+
+def test_other_labels_come_whole_or_not_at_all(
+    data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = fill(data, tmp_path)
+    content = paths["0"].read_bytes()
+    other = dataclasses.replace(data, image_categories=("x",) * len(data.paths))
+    monkeypatch.setattr("cnnlens.activations.relabelling.create_categories", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fill(other, tmp_path)
+    assert paths["0"].read_bytes() == content
+    assert not list(tmp_path.glob(".*.tmp"))

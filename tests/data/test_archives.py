@@ -21,12 +21,14 @@ from PIL import Image
 
 from cnnlens.data import seconds
 from cnnlens.data.animals import make_animals
+from cnnlens.data.archives import ZipArchive
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
 from cnnlens.data.container import LARGEST
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
+from cnnlens.data.given import ImageOfSet
 from cnnlens.data.imports import import_data
 from cnnlens.data.open import held_out_beside, open_data, train_split
 from cnnlens.data.parts import PartSet
@@ -428,6 +430,33 @@ def test_a_tar_whose_times_tell_may_be_copied_without_its_own(tmp_path: Path) ->
     before = open_data(tar).fingerprint
     os.utime(tar, (2000, 2000))
     assert open_data(tar).fingerprint == before
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_tars_of_equal_members_and_times_are_told_apart_by_content(
+    tmp_path: Path, large: bool
+) -> None:
+    names = [f"{number}.bmp" for number in range(40 if large else 3)]
+    times = {name: 1700000000.0 + number for number, name in enumerate(names)}
+    clean, noisy = (
+        packed_at(tmp_path / f"{name}.tar", dict.fromkeys(names, value), times, 1000)
+        for name, value in (("clean", 10), ("noisy", 200))
+    )
+    one, other = open_data(clean), open_data(noisy)
+    assert one.fingerprint != other.fingerprint
+    assert ImageOfSet(one, 1).mark != ImageOfSet(other, 1).mark
+    copied = open_data(shutil.copy(clean, tmp_path / "copy.tar"))
+    assert copied.fingerprint == one.fingerprint
+    assert ImageOfSet(copied, 1).mark == ImageOfSet(one, 1).mark
+
+
+def test_of_a_zip_no_member_is_read_to_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = open_data(zipped(photos(tmp_path / "photos"), tmp_path / "packed"))
+    monkeypatch.setattr(ZipArchive, "open_member", None)
+    monkeypatch.setattr(ZipArchive, "read_member", None)
+    assert found.fingerprint
 
 
 def test_a_tar_packed_again_in_the_second_in_which_it_was_looked_at_is_another(

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data import seconds
+from cnnlens.data import paths, seconds
 from cnnlens.data.dataset import open_folder
+from cnnlens.data.paths import state_of
 from cnnlens.errors import CnnlensError, UsageError
 
 
@@ -144,6 +146,65 @@ def test_a_copy_on_a_disk_of_whole_seconds_is_the_same_data(tmp_path: Path) -> N
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     os.utime(tmp_path / "b" / "1.png", (0, 1000))
     assert open_folder(tmp_path / "a").fingerprint == open_folder(tmp_path / "b").fingerprint
+
+
+def twins(root: Path, count: int, size: int = 4) -> tuple[Path, Path]:
+    """Write two folders of images that agree in names, sizes and times, and differ in pixels."""
+    for name, colour in (("clean", "white"), ("noisy", "black")):
+        (root / name).mkdir()
+        for number in range(count):
+            image = Image.new("RGB", (size, size), colour)
+            image.save(root / name / f"{number:03}.bmp")
+            os.utime(root / name / f"{number:03}.bmp", (0, 1000))
+    return root / "clean", root / "noisy"
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_folders_of_equal_names_sizes_and_times_are_told_apart_by_content(
+    tmp_path: Path, count: int
+) -> None:
+    clean, noisy = twins(tmp_path, count)
+    moved = shutil.move(shutil.copytree(clean, tmp_path / "copy"), tmp_path / "moved")
+    mark = open_folder(clean).fingerprint
+    assert open_folder(noisy).fingerprint != mark
+    assert open_folder(moved).fingerprint == mark
+
+
+def test_of_large_files_both_ends_are_read(tmp_path: Path) -> None:
+    clean, noisy = twins(tmp_path, 2, 300)  # 270,054 bytes each
+    large = [path.read_bytes() for path in (clean / "001.bmp", noisy / "001.bmp")]
+    before = open_folder(clean).fingerprint
+    for content, differs in (
+        (large[0][:-1] + large[1][-1:], True),
+        (large[0][:1000] + large[1][1000:2000] + large[0][2000:], True),
+        (large[0][:135_000] + large[1][135_000:135_100] + large[0][135_100:], False),
+    ):
+        (clean / "001.bmp").write_bytes(content)
+        os.utime(clean / "001.bmp", (0, 1000))
+        assert (open_folder(clean).fingerprint != before) == differs
+
+
+@pytest.mark.parametrize("count", [1, 16, 32, 33, 100, 1000])
+def test_files_that_are_read_are_evenly_spaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(paths, "content_mark", lambda path: (read.append(int(path)), "")[1])
+    state_of((str(number), str(number)) for number in range(count))
+    steps = set(np.diff(sorted(read)))
+    assert min(count, 16) <= len(read) <= 32 and min(read) == 0 and len(steps) <= 1
+    assert count - max(read) <= max(steps, default=1)
+
+
+def test_what_cannot_be_read_stops_no_fingerprint(tmp_path: Path) -> None:
+    clean, _ = twins(tmp_path, 3)
+    images = open_folder(clean)
+    (clean / "000.bmp").unlink()
+    (clean / "001.bmp").unlink()
+    (clean / "001.bmp").mkdir()
+    (clean / "002.bmp").unlink()
+    os.mkfifo(clean / "002.bmp")
+    assert len(images.fingerprint) == 16
 
 
 def test_classes_are_labels_that_have_a_fingerprint(tmp_path: Path) -> None:

@@ -190,3 +190,18 @@ def test_an_image_of_a_set_is_marked_by_its_state_and_seen_as_a_photo_is(tmp_pat
     seen = ImageOfSet(with_labels, 0).pixels(preprocess)
     assert seen.shape == (3, 4, 8)
     assert np.array_equal(seen, photo.pixels(preprocess))
+
+
+def test_links_to_nothing_are_skipped_and_named_as_damaged_images_are(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", 1), draw(tmp_path / "d.png", 2)
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone" / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "c.png")  # in a circle
+    given = GivenImages(given_images([tmp_path]))
+    assert [image.name for image in given.images] == ["a", "b", "c", "d"]
+    assert len({image.state for image in given.images}) == 4
+    assert [image.name for image, _ in given.read(Preprocess((4, 4)))] == ["a", "d"]
+    assert [(one["image"][-5:], one["reason"]) for one in given.skipped] == [
+        ("b.png", "a link to nothing"), ("c.png", "Too many levels of symbolic links"),
+    ]  # fmt: skip
+    before = {image.name: image.mark for image in given.images}
+    assert [image.name for image in given_images([tmp_path], before)] == ["a", "b", "c", "d"]

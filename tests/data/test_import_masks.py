@@ -355,3 +355,54 @@ def test_names_that_cannot_be_read_are_named(tmp_path: Path, name: str, text: st
     (tmp_path / name).write_text(text)
     with pytest.raises(CnnlensError, match=rf"{name[:1]}\.{name[2:]} (does not name|names no)"):
         read_names(tmp_path / name)
+
+
+# ---- Cityscapes
+
+COLOURS = np.array([(0, 0, 0), (128, 64, 128), (244, 35, 232)], np.uint8)
+
+
+def cityscapes(root: Path, photos: str = "leftImg8bit", masks: str = "gtFine") -> Path:
+    """Two photos with all files that the publisher gives of each."""
+    for number, town in enumerate(("aachen", "bonn")):
+        at = f"train/{town}/{town}_000000_00001{number}"
+        picture(root / photos / f"{at}_leftImg8bit.png", SIZE, seed=number)
+        values = halves(1, 2) if number else halves(2, 1)
+        base = root / masks / at
+        mask(Path(f"{base}_gtFine_color.png"), COLOURS[values])
+        mask(Path(f"{base}_gtFine_labelIds.png"), values + np.uint8(6))
+        mask(Path(f"{base}_gtFine_instanceIds.png"), values.astype(np.uint16) * 1000)
+        Path(f"{base}_gtFine_polygons.json").write_text("{}")
+    return root
+
+
+@pytest.mark.parametrize("folders", [("leftImg8bit", "gtFine"), ("images", "masks")])
+@pytest.mark.parametrize("coloured", [True, False])
+def test_cityscapes_by_its_own_names(
+    tmp_path: Path, folders: tuple[str, str], coloured: bool
+) -> None:
+    root, names = cityscapes(tmp_path / "set", *folders), tmp_path / "names.csv"
+    table = "name,r,g,b\nroad,128,64,128\nsidewalk,244,35,232\n"
+    names.write_text(table if coloured else "name,number\nroad,7\nsidewalk,8\n")
+    summary = import_data("masks", root, tmp_path / "out", names=names)
+    assert summary["images"] == 2 and summary["skipped"] == []
+    for number, town in enumerate(("aachen", "bonn")):
+        image = f"train/{town}/{town}_000000_00001{number}_leftImg8bit.png"
+        planes = objects(tmp_path / "out", image)
+        np.testing.assert_array_equal(planes["road"], LEFT if number else RIGHT)
+        np.testing.assert_array_equal(planes["sidewalk"], RIGHT if number else LEFT)
+    taken = "_gtFine_color" if coloured else "_gtFine_labelIds"
+    assert f"end in {taken} are taken" in summary["notes"][0]
+    assert "_gtFine_instanceIds" in summary["notes"][0]
+
+
+def test_photos_and_masks_with_an_ending_each(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("a_1", "b_2"):
+        picture(root / "images" / f"{name}_rgb.jpg")
+        mask(root / "masks" / f"{name}.png", halves(1, 0))
+    assert import_data("masks", root, tmp_path / "out")["images"] == 2
+    picture(tmp_path / "no" / "images" / "a_1.jpg"), picture(tmp_path / "no" / "images" / "b_1.jpg")
+    mask(tmp_path / "no" / "masks" / "a_2.png", halves(1, 0))  # a number is no ending
+    with pytest.raises(CnnlensError, match="no mask bears an image's name"):
+        import_data("masks", tmp_path / "no", tmp_path / "none")

@@ -75,6 +75,51 @@ def test_masks_of_the_upright_size_are_turned_back(tmp_path: Path, turn: int) ->
     assert check(tmp_path / "out").ok
 
 
+def turned_set(root: Path, kinds: dict[str, tuple[int, bool, tuple[int, int]]]) -> Path:
+    """Photos by their turn, whether masks lie on them as shown, and their size as stored."""
+    for name, (turn, upright, size) in kinds.items():
+        picture(root / "images" / f"{name}.jpg", size, turn=turn)
+        stored = corner(size)
+        mask(root / "masks" / f"{name}.png", TURNS[turn](stored) if upright else stored)
+    return root
+
+
+UNSURE = {f"u{turn}": (turn, (24, 24) if turn > 4 else SIZE) for turn in range(2, 9)}
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_squares_and_half_turns_are_as_those_whose_sizes_tell(
+    tmp_path: Path, upright: bool
+) -> None:
+    kinds = {name: (turn, upright, size) for name, (turn, size) in UNSURE.items()}
+    kinds |= {"z1": (6, upright, SIZE), "a2": (8, upright, SIZE), "plain": (1, False, SIZE)}
+    summary = import_data("masks", turned_set(tmp_path / "set", kinds), tmp_path / "out")
+    for name, (_, _, size) in kinds.items():
+        planes = found(tmp_path / "out")[f"{name}.jpg"]
+        np.testing.assert_array_equal(planes["object", "mask"], corner(size), err_msg=name)
+    said = [note for note in summary["notes"] if "EXIF" in note]
+    what = "were turned back to" if upright else "lie on"
+    assert [note.split(" images")[0] for note in said] == ["2", "7"]
+    assert all(what in note for note in said) and "as those" in said[1]
+    rows = read_index(tmp_path / "out" / "index.csv", {"object"})[1]
+    assert [row.image for row in rows] == sorted(f"{name}.jpg" for name in kinds)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_where_nothing_tells_squares_and_half_turns_are_as_stored(
+    tmp_path: Path, both: bool
+) -> None:
+    kinds = {name: (turn, False, size) for name, (turn, size) in UNSURE.items()}
+    if both:
+        kinds |= {"one": (6, True, SIZE), "other": (6, False, SIZE)}
+    summary = import_data("masks", turned_set(tmp_path / "set", kinds), tmp_path / "out")
+    for name, (_, _, size) in kinds.items():
+        planes = found(tmp_path / "out")[f"{name}.jpg"]
+        np.testing.assert_array_equal(planes["object", "mask"], corner(size), err_msg=name)
+    (note,) = (note for note in summary["notes"] if note.startswith("7 images"))
+    assert ("some do and some do not" if both else "no size tells") in note
+
+
 def test_an_upright_mask_of_a_photo_without_a_turn_is_refused(tmp_path: Path) -> None:
     root = masks_set(tmp_path / "set", 1, np.ascontiguousarray(corner().T))
     with pytest.raises(CnnlensError, match="mask is 32×24 pixels, the image 24×32"):

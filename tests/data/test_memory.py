@@ -5,15 +5,23 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from cnnlens.activations.sources import ModelSource
 from cnnlens.data.batches import batches
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.labelled import read_labelled
-from cnnlens.data.memory import memory_images
+from cnnlens.data.memory import MemoryImages, memory_images
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layers import find_layers
+from cnnlens.model.numbered import numbered
 from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.settings import RunSettings
@@ -134,6 +142,41 @@ def test_labels_are_names_or_numbers() -> None:
         memory_images([])
 
 
+class Sorted(Pairs):
+    """Pairs of other labels."""
+
+    def __init__(self, *labels: int) -> None:
+        super().__init__(targets=False)
+        self.labels = labels
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return super().__getitem__(index)[0], self.labels[index]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_images_that_are_labelled_minus_one_are_left_out(as_list: bool) -> None:
+    def labelled(*labels: int) -> MemoryImages:
+        return memory_images(photos(), labels) if as_list else memory_images(Sorted(*labels))
+
+    images = labelled(0, -1, 1, -1, 0)
+    assert images.image_categories == (("0", "1", "0") if as_list else ("ant", "bee", "ant"))
+    assert images.paths == ("0000.png", "0002.png", "0004.png")
+    for place, index in enumerate((0, 2, 4)):
+        assert np.array_equal(np.asarray(images.load(place)), photos()[index])
+    assert images.notes == ("2 of 5 images are labelled -1, which is no class, and left out",)
+    images = labelled(*[-1] * 5)
+    assert images.image_categories is None and len(images.paths) == 5
+    assert images.notes == ("5 of 5 images are labelled -1, which is no class",)
+
+
+def test_numbers_below_zero_count_from_no_end() -> None:
+    with pytest.raises(UsageError, match="labels run from -2 to 1"):
+        memory_images(Sorted(0, -2, 1, 1, -1))
+    signs = memory_images(photos(3), [-1, 1, -1])
+    assert signs.image_categories == ("-1", "1", "-1") and signs.notes == ()
+    assert numbered(signs.image_categories) is None
+
+
 @pytest.mark.parametrize(
     ("items", "wanted", "said"),
     [
@@ -159,6 +202,34 @@ def test_a_data_loader_gives_the_data_set_that_it_reads() -> None:
     assert found.image_categories == ("ant", "bee", "bee", "ant", "bee")
     assert np.array_equal(np.asarray(found.load(3)), photos()[3])
     assert "its own order" in found.notes[0]
+
+
+@pytest.mark.parametrize("by_batches", [False, True])
+def test_of_a_data_loader_with_a_subset_sampler_its_items_are_read(by_batches: bool) -> None:
+    sampler = SubsetRandomSampler([3, 0, 2])
+    loader = (
+        DataLoader(Pairs(), batch_sampler=BatchSampler(sampler, 2, drop_last=False))
+        if by_batches
+        else DataLoader(Pairs(), batch_size=2, sampler=sampler)
+    )
+    found = memory_images(loader)
+    assert found.image_categories == ("ant", "bee", "ant")
+    for place, index in enumerate((0, 2, 3)):
+        assert np.array_equal(np.asarray(found.load(place)), photos()[index])
+    assert found.notes[0] == (
+        "3 of 5 items of the DataLoader's data set are read, those of its SubsetRandomSampler, "
+        "in the data's order"
+    )
+    assert found.fingerprint == memory_images(Subset(Pairs(), [0, 2, 3])).fingerprint
+
+
+def test_a_sampler_that_draws_other_than_all_is_said() -> None:
+    sampler = DistributedSampler(Pairs(), num_replicas=2, rank=0)
+    found = memory_images(DataLoader(Pairs(), sampler=sampler))
+    assert len(found.paths) == 5
+    assert "all 5 items, of which its DistributedSampler draws 3" in found.notes[0]
+    with pytest.raises(UsageError, match="no images"):
+        memory_images(DataLoader(Pairs(), sampler=SubsetRandomSampler([])))
 
 
 def test_some_of_them_are_those_that_were_chosen() -> None:

@@ -265,6 +265,9 @@ def test_voc_part_takes_another_table_of_merges(voc: Path) -> None:
     found = opened(voc)
     assert found.parts == ("beak",)
     np.testing.assert_allclose(found.centres[0, 0], [3 / 30, 12 / 40])
+    as_excel = "Category;Part;Merged\r\nbird;beak;beak\r\n"
+    (voc / "part_merges.csv").write_text(as_excel, encoding="utf-8-sig")
+    assert opened(voc).parts == ("beak",)
     (voc / "part_merges.csv").write_text("category,part,merged\n")
     with pytest.raises(CnnlensError, match=r"part_merges\.csv is empty"):
         opened(voc)

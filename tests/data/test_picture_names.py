@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
-from cnnlens.data.picture_names import picture_names, place_of, shown_path
+import pytest
+
+from cnnlens.data.picture_names import _name, picture_names, place_of, shown_path
 
 
 def test_stems_with_as_many_folders_as_make_them_unique(tmp_path):
@@ -46,3 +49,37 @@ def test_every_name_is_a_different_one() -> None:
     paths = ["/a/b/c.png", "/b/c.png", "/c.png", "/a/b/c.jpg", "/b__c.png"]
     found = names(*paths)
     assert len(set(found)) == len(paths) and not any("/" in name for name in found)
+
+
+def literal(paths: list[Path]) -> list[str]:
+    """Compare every image with every other."""
+    found = []
+    for path in paths:
+        for stem, parents in [(s, k) for s in (True, False) for k in range(len(path.parts) - 1)]:
+            name = _name(path, parents, stem)
+            if all(_name(other, parents, stem) != name for other in paths if other != path):
+                break
+        else:
+            name = _name(path, len(path.parts) - 1, False)
+        found.append(name)
+    return found
+
+
+def test_names_are_those_of_comparing_all_with_all() -> None:
+    draw = random.Random(0)
+    for _ in range(200):
+        folders = ["/".join(draw.choices("ab", k=draw.randint(1, 4))) for _ in range(12)]
+        paths = [
+            Path(f"/{at}/{draw.choice(['x', 'y', 'a__x'])}.{draw.choice('jp')}") for at in folders
+        ]
+        paths = list(dict.fromkeys(paths))
+        assert picture_names(paths) == literal(paths)
+
+
+def test_names_of_many_images_are_made_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(
+        "cnnlens.data.picture_names._name", lambda *of: (made.append(1), _name(*of))[1]
+    )
+    assert len({*picture_names([Path(f"/x/{n}.png") for n in range(300)])}) == 300
+    assert len(made) <= 3 * 300  # and not 300 times 300

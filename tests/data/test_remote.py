@@ -22,8 +22,9 @@ from cnnlens.data import remote
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
+from cnnlens.data.dataset import open_folder
 from cnnlens.data.given import given_images
-from cnnlens.data.member_path import forget_addresses
+from cnnlens.data.member_path import forget_addresses, located
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
 from cnnlens.errors import CnnlensError, UsageError
@@ -142,6 +143,25 @@ def test_an_etag_is_a_checksum_where_the_store_makes_it_of_the_content(
 ) -> None:
     found = remote._member(f"{start}://host/a.png", 3, {"ETag": '"5e8b"'}, "a.png")
     assert (found.state, found.has_checksum) == ('3:"5e8b"', told)
+
+
+@pytest.mark.parametrize("tag, reads", [("ETag", False), ("Last-Modified", True)])
+def test_of_images_with_tags_none_is_read_to_know_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, reads: bool
+) -> None:
+    for name, value in (("clean", 1), ("noisy", 2)):
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4), value).save(tmp_path / name / "a.bmp")
+    find, cat, read = MemoryFileSystem.find, MemoryFileSystem.cat_file, []
+    said = {"size": 1094, "type": "file", tag: "x"}
+    monkeypatch.setattr(MemoryFileSystem, "find", lambda *a, **k: dict.fromkeys(find(*a), said))
+    monkeypatch.setattr(
+        MemoryFileSystem, "cat_file", lambda *a, **k: (read.append(1), cat(*a, **k))[1]
+    )
+    one, other = (
+        open_folder(located(put(tmp_path / name, name))).fingerprint for name in ("clean", "noisy")
+    )
+    assert (one != other) == reads == bool(read)
 
 
 def test_splits_and_label_maps_lie_at_addresses_too(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from cnnlens.report.exam_section import marks
 from cnnlens.report.label_files import read_labels
 from cnnlens.report.states import remarks
 from cnnlens.report.unit_names import names_of
+from cnnlens.voice import Voice
 
 from .test_measurement import after, blank, later, method, reword, save_net
 
@@ -244,7 +245,31 @@ def test_pasted_labels_are_examined_in_python_too(world: Path) -> None:
     assert [(one.unit, one.method) for one in found.units] == [(3, "given"), (5, "given")]
 
 
+@pytest.mark.parametrize("mine", ["conv2", "relu2", "module:relu2"])
+def test_of_a_table_of_several_layers_the_rows_of_the_layer_count(world: Path, mine: str) -> None:
+    rows = ["Layer;Unit;Label", "conv1;3;red square", f"{mine};5;red circle", "conv1;70;red circle"]
+    (world / "mine.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    one = exam(world, **pasted(world))
+    one.resolve()
+    given = one.tasks[one.layers[0]][0].labels.given
+    assert [(label.unit, label.label) for label in given] == [(5, "red circle")]
+
+
+def test_further_labels_of_a_unit_are_counted(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "unit,label\n3,red circle\n3,red square\n5,red circle\n5,red circle\n3,red circle\n"
+    (world / "mine.csv").write_text(text)
+    one = exam(world, **pasted(world))
+    one.study.voice = Voice()
+    one.resolve()
+    given = one.tasks[one.layers[0]][0].labels.given
+    assert [label.label for label in given] == ["red circle"] * 2
+    assert "mine.csv: 1 further label of units is left out" in capsys.readouterr().err
+
+
 REFUSED = {
+    "layer": ("layer,unit,label\nconv1,3,red circle\n", "no labels of conv2.* are conv1", "-l"),
     "unit 64": ("unit,label\n64,red circle\n", "line 2: no unit '64'", "units 0 to 63"),
     "no number": ("unit,label\nx,red circle\n", "no unit 'x'", "units 0 to 63"),
     "no column": ("unit,name\n3,red circle\n", "no column label", "unit,label"),

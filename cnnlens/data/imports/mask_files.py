@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 from cnnlens.data.decode import reason_of
 from cnnlens.data.imports.source import Read, Unusable
 from cnnlens.errors import CnnlensError
+from cnnlens.files.user_tables import cells_of
 
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF", "WEBP")
 MOST_LABEL = 65535  # two bytes of a label plane
@@ -186,11 +186,8 @@ def _of_json(text: str) -> Named:
 
 
 def _of_csv(text: str) -> Named:
-    first = text.partition("\n")[0]
-    between = next((mark for mark in ",;\t" if mark in first), ",")
-    lines = text.splitlines(keepends=True)
-    rows = list(csv.reader(lines, delimiter=between, skipinitialspace=True))
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    rows = [row for _, row in cells_of(text)]
+    header = [cell.lower() for cell in rows[0]] if rows else []
     if "name" not in header:
         raise ValueError("its first line has no column name")
     channels = [next((c for c in names if c in header), "") for names in _CHANNELS]
@@ -199,11 +196,11 @@ def _of_csv(text: str) -> Named:
         raise ValueError(f"its first line must have name,r,g,b or name,number, not {header}")
     places = [header.index(key) for key in keys]
     named: Named = []
-    for row in (row for row in rows[1:] if any(cell.strip() for cell in row)):
+    for row in rows[1:]:
         key = tuple(int(row[place]) for place in places)
         if len(key) == 3 and not all(0 <= channel <= 255 for channel in key):
             raise ValueError(f"{key} is no colour")
-        named.append((key if len(key) == 3 else key[0], row[header.index("name")].strip()))
+        named.append((key if len(key) == 3 else key[0], row[header.index("name")]))
     return named
 
 

@@ -1,13 +1,14 @@
 """Folders ``images`` and ``masks``: a mask per image, or a folder of binary masks per class.
 
-A mask has its image's name, or its name and one ending that all masks share (``_L``, ``_mask``).
+A mask has its image's name, or its name and one ending that all masks share (``_L``, ``_mask``), in
+place of one that all images share (``_leftImg8bit``, ``_gtFine_color``).
 Its values are numbers, indices of a palette, or colours that a table names.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -28,6 +29,7 @@ from cnnlens.data.imports.mask_files import (
     read_names,
     table_of,
 )
+from cnnlens.data.imports.mask_names import Matched, by_class, one_each
 from cnnlens.data.imports.source import (
     Left,
     Photo,
@@ -40,12 +42,11 @@ from cnnlens.data.imports.source import (
     pictures,
     split_of,
     stacked,
-    stem_of,
 )
 from cnnlens.errors import CnnlensError, UsageError
 
-IMAGES = ("images", "imgs", "image", "img")
-MASKS = ("masks", "mask", "labels", "annotations", "segmentations")
+IMAGES = ("images", "imgs", "image", "img", "leftImg8bit")  # Cityscapes' are the last
+MASKS = ("masks", "mask", "labels", "annotations", "segmentations", "gtFine", "gtCoarse")
 _AHEAD = 64
 
 Progress = Callable[[int, int], None] | None
@@ -73,12 +74,17 @@ def open_masks(src: Path, names: Path | None = None, progress: Progress = None) 
     images = _folder(root, IMAGES)
     photos, twins = by_stem(pictures(images))
     folder, paths = _mask_paths(root, images)
-    single = _one_each(photos, paths)
-    if single:
-        source = _single(images, folder, photos, single, paths, names, progress)
+    named = read_names(names) if names is not None else []
+    coloured = bool(named) and isinstance(named[0][0], tuple)
+    matched = one_each(
+        photos, paths, lambda path: _is_coloured(folder / path, coloured) == coloured
+    )
+    if matched.masks:
+        meaning = _meaning(folder, list(matched.masks.values()), names, named, progress)
+        source = _single(images, folder, photos, matched, paths, *meaning)
         source.left_out += twins
         return source
-    classes = _by_class(photos, paths)
+    classes = by_class(photos, paths)
     if classes:
         if names is not None:
             raise UsageError("--names is of no use here", f"folders in {folder} name the classes")
@@ -114,44 +120,6 @@ def _mask_paths(root: Path, images: Path) -> tuple[Path, list[str]]:
     return root, paths
 
 
-# ---- which mask belongs to which image
-
-
-def _one_each(photos: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
-    """Masks by their images' stems; empty where none fits."""
-    exact = {stem: path for stem, path in by_stem(paths)[0].items() if stem in photos}
-    if exact:
-        return exact
-    ending = _shared_ending(photos, paths)
-    cut = {stem_of(path).removesuffix(ending): path for path in paths}
-    return {stem: path for stem, path in cut.items() if ending and stem in photos}
-
-
-def _shared_ending(photos: Mapping[str, str], paths: Sequence[str]) -> str:
-    """What masks' names have after their images', the most frequent: ``_L``."""
-    endings = Counter[str]()
-    for path in paths:
-        stem = stem_of(path)
-        for place in range(len(stem) - 1, 0, -1):
-            if stem[place] in "_-." and stem[:place] in photos:
-                endings[stem[place:]] += 1
-                break
-    return max(endings, key=lambda ending: (endings[ending], ending), default="")
-
-
-def _by_class(photos: Mapping[str, str], paths: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Masks by class and image: the class is the folder without which a path is an image's."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in paths:
-        parts = stem_of(path).split("/")
-        for place in range(len(parts) - 1):
-            stem = "/".join([*parts[:place], *parts[place + 1 :]])
-            if stem in photos:
-                found[parts[place]][stem] = path
-                break
-    return dict(sorted(found.items()))
-
-
 # ---- a mask per image
 
 
@@ -159,20 +127,29 @@ def _single(
     images: Path,
     folder: Path,
     photos: Mapping[str, str],
-    single: Mapping[str, str],
+    matched: Matched,
     paths: Sequence[str],
-    names: Path | None,
-    progress: Progress,
+    table: Table,
+    labels: dict[int, str],
+    notes: list[str],
 ) -> Source:
-    table, labels, notes = _meaning(folder, list(single.values()), names, progress)
+    single = matched.masks
     found = [
         Photo(images / photos[stem], photos[stem], _split(stem), partial(table.read, folder / path))
         for stem, path in sorted(single.items())
     ]
     left: list[Left] = [(path, "it has no mask") for s, path in photos.items() if s not in single]
-    used = set(single.values())
+    used = {*single.values(), *matched.others}
     left += [(path, "a mask without an image of its own") for path in paths if path not in used]
-    return Source({"object": labels}, found, sorted(left), notes)
+    return Source({"object": labels}, found, sorted(left), [*matched.notes, *notes])
+
+
+def _is_coloured(path: Path, palettes: bool) -> bool:
+    """Whether a mask that can be read holds colours, those of `palettes` among them."""
+    try:
+        return grey(read_mask(path, palettes)) is None
+    except Unusable:
+        return False
 
 
 def _split(stem: str) -> str:
@@ -180,9 +157,13 @@ def _split(stem: str) -> str:
 
 
 def _meaning(
-    folder: Path, paths: Sequence[str], names: Path | None, progress: Progress
+    folder: Path,
+    paths: Sequence[str],
+    names: Path | None,
+    named: Named,
+    progress: Progress,
 ) -> tuple[Table, dict[int, str], list[str]]:
-    named = read_names(names) if names is not None else []
+    """Find out what masks' values mean by their names, or without: the labels, and what is said."""
     notes = []
     if not named:
         named, note = _unnamed(_values(folder, paths, progress))

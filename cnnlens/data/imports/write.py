@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +31,16 @@ from cnnlens.data.imports.source import (
     Unusable,
     safe_names,
 )
-from cnnlens.data.tables import FIXED, LARGEST_SIDE, Cells, Numbers, Tally, save_plane, shares
+from cnnlens.data.imports.turns import BACK, Laid, Unsure, laid, notes_of, shown_by, sides_of
+from cnnlens.data.tables import FIXED, LARGEST_SIDE, Numbers, Tally, save_plane, shares
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import write_json
 from cnnlens.files.tables import write_csv
 
 _AHEAD = 64
 _ORIENTATION = 0x0112
-# what brings a label plane, drawn on the upright image, back to the image as it is stored
-_BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-_SWAPS = (5, 6, 7, 8)  # orientations that make width of height
+
+Progress = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class _Done:
     row: list[object]
     shares: dict[int, float]
     odd: tuple[str, ...]
-    turned: str  # what was done about an EXIF turn; empty where there is none
+    laid: Laid  # without its planes
 
 
 def write_source(
@@ -63,7 +56,7 @@ def write_source(
     folder: Path,
     *,
     link: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
 ) -> dict[str, Any]:
     """Write a data set in Broden's layout.
 
@@ -90,46 +83,59 @@ def write_source(
         When no image can be used.
     """
     names = safe_names(photo.name for photo in source.photos)
-    left, tally, odd, turned = list(source.left_out), Tally(), Counter[str](), Counter[str]()
+    left, tally, odd = list(source.left_out), Tally(), Counter[str]()
     rows: list[list[object]] = []
+    turns: list[Laid] = []
     (folder / "images" / PLANES).mkdir(parents=True)
-    with closing(_all_brought(source, names, folder / "images", link)) as results:
-        for done, result in enumerate(results, 1):
-            if isinstance(result, tuple):
-                left.append(result)
-            else:
-                rows.append(result.row)
-                tally.add(result.shares)
-                odd.update(result.odd)
-                turned.update([result.turned] if result.turned else [])
-            if progress is not None:
-                progress(done, len(names))
+    for result in _all_brought(source, names, folder / "images", link, progress):
+        if isinstance(result, tuple):
+            left.append(result)
+        else:
+            rows.append(result.row)
+            tally.add(result.shares)
+            odd.update(result.odd)
+            turns.append(result.laid)
     if not rows:
         raise _none(left)
     seen = _seen(source.numbers, tally)
     write_csv(folder / "index.csv", [*FIXED, *source.numbers], rows)
     tally.write(folder, seen)
-    notes = [*source.notes, *_odd_notes(odd), *_turned_notes(turned)]
+    notes = [*source.notes, *_odd_notes(odd), *notes_of(turns)]
     summary = _summary(rows, left, seen, notes)
     write_json(folder / "import.json", summary)
     return summary
 
 
 def _all_brought(
-    source: Source, names: Sequence[str], images: Path, link: bool
-) -> Generator[_Done | Left, None, None]:
-    """Bring every image with its labels, some at once; yield those that cannot be used, too."""
+    source: Source, names: Sequence[str], images: Path, link: bool, progress: Progress
+) -> list[_Done | Left]:
+    """Bring every image with its labels, some at once, and those last whose labels fit in two ways;
+    return them in their order, those that cannot be used, too.
+    """
+    found: dict[int, _Done | Left] = {}
 
-    def bring(index: int) -> _Done | Left:
+    def bring(index: int, as_those: frozenset[str] | None) -> _Done | Left | None:
         photo = source.photos[index]
         try:
-            return _bring(photo, names[index], index, images, source.numbers, link)
+            return _bring(photo, names[index], index, images, source.numbers, link, as_those)
         except (DamagedImage, Unusable) as wrong:
             return photo.name, wrong.reason
+        except Unsure:
+            return None
 
-    order = range(len(names))
-    with closing(read_ahead(bring, order, os.cpu_count() or 1, _AHEAD)) as results:
-        yield from results
+    def bring_all(order: Sequence[int], as_those: frozenset[str] | None = None) -> None:
+        look = partial(bring, as_those=as_those)
+        with closing(read_ahead(look, order, os.cpu_count() or 1, _AHEAD)) as results:
+            for index, result in zip(order, results, strict=True):
+                if result is not None:
+                    found[index] = result
+                    if progress is not None:
+                        progress(len(found), len(names))
+
+    bring_all(range(len(names)))
+    done = [one.laid for one in found.values() if isinstance(one, _Done)]
+    bring_all([index for index in range(len(names)) if index not in found], shown_by(done))
+    return [found[index] for index in range(len(names))]
 
 
 def _none(left: Sequence[Left]) -> CnnlensError:
@@ -173,27 +179,27 @@ def _odd_notes(odd: Counter[str]) -> list[str]:
     return [f"without a name, so that it counts as nothing: {named}{more}"]
 
 
-def _turned_notes(turned: Counter[str]) -> list[str]:
-    return [
-        f"{count} images bear an EXIF turn; their labels {what}; the tag was removed"
-        for what, count in sorted(turned.items())
-    ]
-
-
 # ---- one image
 
 
 def _bring(
-    photo: Photo, name: str, index: int, images: Path, numbers: Numbers, link: bool
+    photo: Photo,
+    name: str,
+    index: int,
+    images: Path,
+    numbers: Numbers,
+    link: bool,
+    as_those: frozenset[str] | None,
 ) -> _Done:
     """Check an image and its labels, write both, and give its row."""
     size, turn = _look(photo.file)
     read = photo.labels()
-    cells, turned = _fitting(read.cells, size, turn)
+    found = laid(read.cells, size, turn, as_those)
+    cells, sides = found.cells, sides_of(found.cells) or size
     _place(photo.file, images / name, turn != 1, link)
     written = [_written(images, index, category, cells.get(category, [])) for category in numbers]
-    sides = _sides(cells) or size
-    return _Done([name, photo.split, *size, *sides, *written], shares(cells), read.odd, turned)
+    row = [name, photo.split, *size, *sides, *written]
+    return _Done(row, shares(cells), read.odd, replace(found, cells={}))
 
 
 def _look(file: Path) -> tuple[Size, int]:
@@ -213,42 +219,7 @@ def _orientation(image: Image.Image) -> int:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken tag does not make the picture unreadable
         return 1
-    return found if found in _BACK else 1
-
-
-def _sides(cells: Cells) -> Size | None:
-    """Size of the label planes, the same for all; None where there are none."""
-    sizes = {item.shape for items in cells.values() for item in items if not isinstance(item, int)}
-    if len(sizes) > 1:
-        raise Unusable(f"its masks are of {len(sizes)} sizes")
-    return next(iter(sizes), None)
-
-
-def _fitting(cells: Cells, size: Size, turn: int) -> tuple[Cells, str]:
-    """Lay the labels on the image as it is stored; say how, where it bears an EXIF turn."""
-    sides = _sides(cells)
-    if sides is None or _alike(sides, size):
-        return cells, "lie on the pixels as stored" if turn != 1 else ""
-    if turn in _SWAPS and _alike(sides[::-1], size):
-        back = {
-            category: [i if isinstance(i, int) else _turned(i, _BACK[turn]) for i in items]
-            for category, items in cells.items()
-        }
-        return back, "were turned back to the pixels as stored"
-    raise Unusable(
-        f"its mask is {sides[0]}×{sides[1]} pixels, the image {size[0]}×{size[1]}: "
-        "neither the same size nor the same shape"
-    )
-
-
-def _alike(sides: Size, size: Size) -> bool:
-    """Whether two sizes are one shape, but for rounding."""
-    (sh, sw), (ih, iw) = sides, size
-    return abs(sw - iw * sh / ih) <= max(1, iw / ih)
-
-
-def _turned(plane: np.ndarray, way: Image.Transpose) -> np.ndarray:
-    return np.asarray(Image.fromarray(plane.astype(np.int32)).transpose(way)).astype(np.uint16)
+    return found if found in BACK else 1
 
 
 def _place(file: Path, target: Path, turned: bool, link: bool) -> None:
