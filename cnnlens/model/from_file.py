@@ -22,6 +22,7 @@ from cnnlens.model.architectures import (
 )
 from cnnlens.model.architectures.own_code import code_of_classes
 from cnnlens.model.beside import unsure
+from cnnlens.model.called import called_in, plain_name
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -160,16 +161,9 @@ def _opens(state: State, told: Any) -> bool:
 
 
 def _named_in(content: Any) -> str | None:
-    """What a training script noted as its architecture: ``arch``, or ``args.model``."""
-    for place in (content, *(_get(content, k) for k in ("args", "hyper_parameters", "config"))):
-        for key in ("arch", "model_name", "architecture", "model", "backbone"):
-            if isinstance(name := _get(place, key), str):
-                return name.rpartition(":")[2]
-    return None
-
-
-def _get(place: Any, key: str) -> Any:
-    return place.get(key) if isinstance(place, Mapping) else getattr(place, key, None)
+    """The plain name by which a file calls its architecture."""
+    name = called_in(content)
+    return None if name is None else plain_name(name)
 
 
 def _holds(content: Any) -> str:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.adapt import adapt
-from cnnlens.model.architectures import Shapes, registry, shapes_of
+from cnnlens.model.architectures import Architecture, Shapes, registry, shapes_of
 from cnnlens.model.beside import with_head
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit
@@ -38,7 +38,8 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
     what : str
         How to call the state dict in messages.
     hint : str, optional
-        What the file itself calls its architecture, or a pattern of it, where several fit.
+        What the file itself calls its architecture, which is taken where it fits, or a pattern of
+        it, by which one of several is.
 
     Raises
     ------
@@ -95,6 +96,8 @@ def _main(found: Found, views: Sequence[View], what: str, hint: str | None) -> F
 
 
 def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
+    if (found := _named(views, hint)) is not None:
+        return found
     near: list[tuple[int, list[Fit]]] = []
     for number, fits in _candidates(views):
         view = views[number]
@@ -113,6 +116,30 @@ def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
     best = max(near, key=lambda pair: max((f.closeness for f in pair[1]), default=0.0))[0]
     plain = min(views, key=lambda view: (len(view.stripped), view is not views[best]))
     raise no_fit(fits, shapes_of(plain.state), what)
+
+
+def _named(views: Sequence[View], name: str | None) -> Found | None:
+    """The network of that name, where it fits exactly: others of the same tensors are not asked.
+
+    Of two libraries that have it the first counts, but for timm's that fits whole where
+    torchvision's would lose its head.
+    """
+    for number, known in enumerate(registry.named(name) if name else ()):
+        for view in views:
+            found = _fit(known, shapes_of(view.state))
+            whole = number == 0 or (found and found.options.get("num_classes") != 0)
+            if found is not None and whole:
+                return with_head(view, found)
+    return None
+
+
+def _fit(known: Architecture, shapes: Shapes) -> Fit | None:
+    """An exact fit, or none."""
+    try:
+        found = fit(known, shapes)
+    except Exception:  # whatever a builder makes of what it reads off other shapes
+        return None
+    return found if found.exact else None
 
 
 def _changed(view: View, fits: Sequence[Fit]) -> list[tuple[Fit, Fit]]:
@@ -163,12 +190,16 @@ def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:
 def held_against(arch: str, views: Sequence[View]) -> Found:
     """Hold a named architecture against all views; return the one that fits best.
 
+    Of a bare name that several libraries have, the one that fits exactly.
+
     Raises
     ------
     UsageError
         When there is no such architecture.
     """
     known = registry.architecture(arch)
+    if (named := _named(views, arch)) is not None:
+        return named
     surgery = not registry.is_factory(arch)
     best: Found | None = None
     for view in views:

@@ -1,0 +1,81 @@
+"""A file's own name for its architecture decides where tensors do not."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnnlens.model.architectures import registry
+from cnnlens.model.called import called_in, plain_name
+from cnnlens.model.open import open_model
+
+from .nets import filled, network
+
+timm = pytest.importorskip("timm")
+X = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+
+
+def opened(tmp_path: Path, net: Any, **content: Any) -> Any:
+    torch.save({"state_dict": net.state_dict(), **content}, tmp_path / "net.pt")
+    return open_model(str(tmp_path / "net.pt"), device="cpu")
+
+
+def test_names_are_read_from_where_scripts_note_them() -> None:
+    assert called_in({"arch": "a", "args": {"model": "b"}}) == "a"
+    assert called_in({"arch": None, "args": argparse.Namespace(model="b")}) == "b"
+    assert called_in({"hyper_parameters": {"backbone": "c"}}) == "c"
+    assert called_in([1]) is None and called_in({"model": {}}) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet50", "resnet50.a1_in1k", "timm/resnet50.a1_in1k", "hf_hub:timm/resnet50.a1_in1k",
+     "hf-hub:timm/resnet50", "torchvision:resnet50"],
+)  # fmt: skip
+def test_what_hubs_put_around_a_name_is_taken_off(name: str) -> None:
+    assert plain_name(name) == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [("mobilenetv3_small_050.lamb_in1k", "timm:mobilenetv3_small_050"),
+     ("hf_hub:timm/tf_mobilenetv3_small_minimal_100.in1k",
+      "timm:tf_mobilenetv3_small_minimal_100")],
+)  # fmt: skip
+def test_a_network_of_the_file_s_name_that_fits_is_taken_before_any_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arch: str
+) -> None:
+    monkeypatch.setattr("cnnlens.model.recognise.search", None)
+    net = filled(timm.create_model(plain_name(name), num_classes=5))
+    model = opened(tmp_path, net, arch=name)
+    assert model.arch == arch and torch.equal(model.net(X), net(X))
+
+
+def test_a_name_that_fits_nothing_of_it_decides_nothing(tmp_path: Path) -> None:
+    model = opened(tmp_path, network("squeezenet1_1", num_classes=4), arch="resnet18")
+    assert model.arch == "torchvision:squeezenet1_1"
+
+
+def test_torchvisions_network_without_its_head_comes_before_timms_of_that_name(
+    tmp_path: Path,
+) -> None:
+    net: Any = network("resnet18")
+    net.fc = torch.nn.Identity()
+    assert opened(tmp_path, net, arch="resnet18").arch == "torchvision:resnet18"
+
+
+def test_names_that_timm_has_given_up_are_those_of_today() -> None:
+    names = [found.name for found in registry.named("tf_efficientnet_b0_ns")]
+    assert names == ["timm:tf_efficientnet_b0"]
+    assert [found.name for found in registry.named("resnet18")] == [
+        "torchvision:resnet18", "timm:resnet18"]  # fmt: skip
+    assert not [*registry.named("no_such_network")]
