@@ -20,6 +20,7 @@ from cnnlens.model.infer import (
     recall,
     remember,
     search,
+    search_likely,
     search_own,
 )
 from cnnlens.model.parts import rivals, two_networks
@@ -172,13 +173,25 @@ def _candidates(views: Sequence[View]) -> Iterator[tuple[int, list[Fit]]]:
         yield from before
         if not known.fits:
             return
-    for look in (search_own, nearest_own):
+    for look in (search_own, _near):
         for number, one in enumerate(shapes):
             if found := look(one):
                 yield number, found
     likely = [n for n, view in enumerate(views) if not view.rank[0]][:_SEARCHED]
     for number in likely or [0]:
         yield number, search(shapes[number])
+
+
+def _near(shapes: Shapes) -> list[Fit]:
+    """torchvision's and the zoo's nearest; or timm's that fit, where those would lose their head
+    and leave weights out: its VGGs have the body of torchvision's, and another head.
+    """
+    near = nearest_own(shapes)
+    adapted = [one for found in near if (one := adapt(found, shapes)) is not None]
+    loses = [
+        found.headless and any(len(shapes[k]) > 1 for k in found.left_out) for found in adapted
+    ]
+    return (search_likely(shapes) if loses and all(loses) else []) or near
 
 
 def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:
