@@ -67,8 +67,11 @@ _CAFFE = (
 )
 
 
-# timm's, of the same tensors, that pool or blur before they stride
-_TWINS = {"resnet50": ("resnetaa50", "resnetblur50"), "resnet18": ("resnetblur18",)}
+# of the same tensors: timm's pool or blur before they stride, Places365's does not pool
+_TWINS = {
+    "resnet50": ("timm:resnetaa50", "timm:resnetblur50"),
+    "resnet18": ("timm:resnetblur18", "zoo:wideresnet18"),
+}
 
 
 def unsure(view: View, found: Fit, called: str = "") -> list[str]:
@@ -79,10 +82,10 @@ def unsure(view: View, found: Fit, called: str = "") -> list[str]:
     named = any(line.startswith("last_linear taken for") for line in view.stripped)
     said = [_CAFFE] if named and name == "resnet101" else []
     for twin in _TWINS.get(name, ()) if library == "torchvision" else ():
-        if twin in called.lower():
+        if twin.partition(":")[2] in called.lower():
             said.append(
-                f"{name}, torchvision's, is assumed; timm's {twin}, which is named, has the same "
-                f"tensors and strides elsewhere: --arch timm:{twin} builds it"
+                f"{name}, torchvision's, is assumed; {twin}, which is named, has the same "
+                f"tensors and strides elsewhere: --arch {twin} builds it"
             )
     return said
 

@@ -22,7 +22,7 @@ from cnnlens.model.architectures import (
 )
 from cnnlens.model.architectures.own_code import code_of_classes
 from cnnlens.model.beside import unsure
-from cnnlens.model.called import called_in, plain_name
+from cnnlens.model.called import called_in, called_otherwise, plain_name
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -197,9 +197,11 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         _check_exact(found, path, arch)
     net = build(found, view.state)
     extra = [*found.architecture.finish(net), *other.assumed]
-    called = f"{path.parent.name} {path.name} {hint or ''}"
-    extra += unsure(view, found, called) if arch is None else []
     name = full_name(found) if built else found.architecture.name
+    if arch is None:
+        twins = unsure(view, found, f"{path.parent.name} {path.name} {hint or ''}")
+        whole = not (found.headless or built or other.hint)  # of a part, the file's name is none
+        extra += twins or (called_otherwise(told, name) if whole else [])
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:
         count = "1 channel" if found.channels == 1 else f"{found.channels} channels"

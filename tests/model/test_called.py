@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cnnlens.model.architectures import registry
-from cnnlens.model.called import called_in, plain_name
+from cnnlens.model.called import called_in, called_otherwise, plain_name
 from cnnlens.model.open import open_model
 
 from .nets import filled, network
@@ -71,6 +71,40 @@ def test_torchvisions_network_without_its_head_comes_before_timms_of_that_name(
     net: Any = network("resnet18")
     net.fc = torch.nn.Identity()
     assert opened(tmp_path, net, arch="resnet18").arch == "torchvision:resnet18"
+
+
+def test_places365s_wide_resnet_has_no_pooling_behind_its_stem(tmp_path: Path) -> None:
+    net: Any = network("resnet18", num_classes=365)
+    net.maxpool = torch.nn.Identity()
+    state = {f"module.{k}": v for k, v in net.state_dict().items()}
+    torch.save({"arch": "wideresnet18", "state_dict": state}, tmp_path / "w.pth.tar")
+    model = open_model(str(tmp_path / "w.pth.tar"), device="cpu")
+    assert torch.equal(model.net(X), net(X))
+    torch.save(state, tmp_path / "wideresnet18_places365.pth")  # the name of a file is a remark
+    model = open_model(str(tmp_path / "wideresnet18_places365.pth"), device="cpu")
+    assert model.arch == "torchvision:resnet18"
+    assert any("--arch zoo:wideresnet18 builds it" in line for line in model.assumed)
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [({"arch": "preactresnet18"}, True), ({"arch": "preact_resnet18"}, True),
+     ({"args": {"model": "wrn_resnet18"}}, True), ({"arch": "MyNet"}, True),
+     ({"model_name": "resnet34"}, True), ({"args": {"model": "linear_probe"}}, False),
+     ({"arch": "ResNet-18"}, False), ({"arch": "resnet"}, False), ({"arch": ""}, False),
+     ({"arch": "torchvision.models/resnet18_imagenet1k"}, False),
+     ({"arch": "gluon_resnet18_v1b"}, False), ({}, False)],
+)  # fmt: skip
+def test_another_name_than_the_network_s_is_said(noted: dict[str, Any], said: bool) -> None:
+    assert bool(called_otherwise(noted, "torchvision:resnet18")) is said
+
+
+def test_another_name_is_a_remark_and_of_a_part_none(tmp_path: Path) -> None:
+    net: Any = network("resnet18", num_classes=4)
+    model = opened(tmp_path, net, arch="preactresnet18")
+    assert any("the file calls it preactresnet18; torch" in line for line in model.assumed)
+    net.fc = torch.nn.Identity()
+    assert not opened(tmp_path, net, arch="preactresnet18").assumed
 
 
 def test_names_that_timm_has_given_up_are_those_of_today() -> None:
