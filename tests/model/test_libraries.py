@@ -56,16 +56,6 @@ def test_a_predictor_beside_it_tells_a_projection_from_classes(tmp_path):
     assert any("predictor beside it: it learned by contrast" in line for line in model.assumed)
 
 
-def test_a_backbone_of_segmentation_may_have_been_dilated_and_that_is_said(tmp_path):
-    net = {f"backbone.{k}": v for k, v in network("resnet18").state_dict().items() if "fc" not in k}
-    for beside, said in (("classifier.0.convs.0.0.weight", True), ("rpn.head.conv.weight", False)):
-        torch.save({**net, beside: torch.zeros(4, 512, 1, 1)}, tmp_path / "m.pt")
-        model = open_model(str(tmp_path / "m.pt"), device="cpu")
-        assert model.headless
-        assert any("dilations for strides" in note for note in model.notes) == said
-        assert any("dilations for strides" in line for line in model.assumed) == said
-
-
 def test_a_second_network_in_a_sequence_is_named_as_one(tmp_path):
     children = nn.Sequential(*list(network("resnet18").children())[:-1])
     both = {f"backbone.{k}": v for k, v in children.state_dict().items()}
