@@ -202,7 +202,9 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
     name = full_name(found) if built else found.architecture.name
     if arch is None:
         twins = unsure(view, found, f"{path.parent.name} {path.name} {hint or ''}")
-        own = not (found.headless or built or other.hint)  # a part has another name than the whole
+        own = not (
+            found.has_features or built or other.hint
+        )  # a part has another name than the whole
         extra += twins or (called_otherwise(told, name) if own else [])
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:

@@ -128,8 +128,7 @@ def _named(views: Sequence[View], name: str | None) -> Found | None:
     for number, known in enumerate(registry.named(name) if name else ()):
         for view in views:
             found = _fit(known, shapes_of(view.state))
-            whole = number == 0 or (found and found.options.get("num_classes") != 0)
-            if found is not None and whole:
+            if found is not None and (number == 0 or not found.has_features):
                 return with_head(view, found)
     return None
 

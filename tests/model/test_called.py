@@ -100,11 +100,13 @@ def test_another_name_than_the_network_s_is_said(noted: dict[str, Any], said: bo
 
 
 def test_another_name_is_a_remark_and_of_a_part_none(tmp_path: Path) -> None:
-    net: Any = network("resnet18", num_classes=4)
-    model = opened(tmp_path, net, arch="preactresnet18")
-    assert any("the file calls it preactresnet18; torch" in line for line in model.assumed)
+    net: Any = network("shufflenet_v2_x0_5", num_classes=4)
+    model = opened(tmp_path, net, arch="own_shufflenet")
+    assert any("the file calls it own_shufflenet; torch" in line for line in model.assumed)
     net.fc = torch.nn.Identity()
-    assert not opened(tmp_path, net, arch="preactresnet18").assumed
+    assert not opened(tmp_path, net, arch="own_shufflenet").assumed
+    body = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    assert "calls it" not in " ".join(opened(tmp_path, body, arch="deeplabv3").notes)
 
 
 def test_names_that_timm_has_given_up_are_those_of_today() -> None:
