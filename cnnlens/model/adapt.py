@@ -189,11 +189,15 @@ def cut_off(net: nn.Module, shapes: Shapes) -> list[Change]:
     Returns
     -------
     list of Change
-        Empty where what is missing is not its end, or begins within a block.
+        Empty where what is missing is not its end, or begins within a block, and where the state
+        dict goes on from there with layers of another network.
     """
-    there = [k in shapes for k in net.state_dict() if not k.endswith(COUNTER)]
-    begins = there.index(False) if False in there else len(there)
-    if any(there[begins:]) or sum(len(shape) == 4 for shape in shapes.values()) < _LEAST:
+    want = shapes_of(net.state_dict())
+    known = [k for k in want if not k.endswith(COUNTER)]
+    begins = next((n for n, k in enumerate(known) if k not in shapes), len(known))
+    if any(k in shapes for k in known[begins:]) or _goes_on(want, known[begins:], shapes):
+        return []
+    if sum(len(shape) == 4 for shape in shapes.values()) < _LEAST:
         return []
     try:
         gone = list(_gone(net, "", shapes))
@@ -203,6 +207,14 @@ def cut_off(net: nn.Module, shapes: Shapes) -> list[Change]:
     said = f"it ends behind {last}: its outputs are features, not classes"
     return [Change(gone[0], nn.Identity, said, headless=True),
             *(Change(path, nn.Identity) for path in gone[1:])]  # fmt: skip
+
+
+def _goes_on(want: Shapes, gone: list[str], shapes: Shapes) -> bool:
+    """Whether a convolution that is not the network's takes the maps that it would end in."""
+    takes = next((shape for k in gone if len(shape := want[k]) == 4), (0, 0))
+    width = takes[1] if takes[1] > 1 else takes[0]  # of one map each: as many as there are
+    others = (shape for k, shape in shapes.items() if k not in want and len(shape) == 4)
+    return any(width in shape[:2] for shape in others)  # transposed ones have it first
 
 
 def _gone(module: nn.Module, path: str, shapes: Shapes) -> Iterator[str]:

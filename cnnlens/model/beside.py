@@ -43,7 +43,7 @@ def with_head(view: View, found: Fit) -> tuple[View, Fit]:
     (View, Fit)
         With the head; the same where there is none, or it cannot be told what stands between.
     """
-    if not found.headless and found.options.get("num_classes") != 0:
+    if not found.has_features:
         return view, found
     beside = {**view.beside, **{view.prefix + k: view.state[k] for k in found.left_out}}
     for names in (*_row_beside(beside, view, found), *_next_in_sequence(beside, view, found)):
@@ -52,7 +52,7 @@ def with_head(view: View, found: Fit) -> tuple[View, Fit]:
         own = {k: v for k, v in view.state.items() if view.prefix + k not in of}
         again = fit(found.architecture, shapes_of(own | head))
         again = again if again.exact else adapt(again, shapes_of(own | head)) or again
-        if again.exact and not again.headless and again.options.get("num_classes") != 0:
+        if again.exact and not again.has_features:
             said = [f"{start[:-1]} taken for {at[:-1]}" for start, at in names.items()]
             rest = {k: v for k, v in view.beside.items() if k not in of}
             lines = (*view.stripped, *said)
@@ -67,8 +67,11 @@ _CAFFE = (
 )
 
 
-# timm's, of the same tensors, that pool or blur before they stride
-_TWINS = {"resnet50": ("resnetaa50", "resnetblur50"), "resnet18": ("resnetblur18",)}
+# of the same tensors: timm's pool or blur before they stride, Places365's does not pool
+_TWINS = {
+    "resnet50": ("timm:resnetaa50", "timm:resnetblur50"),
+    "resnet18": ("timm:resnetblur18", "zoo:wideresnet18"),
+}
 
 
 def unsure(view: View, found: Fit, called: str = "") -> list[str]:
@@ -79,10 +82,10 @@ def unsure(view: View, found: Fit, called: str = "") -> list[str]:
     named = any(line.startswith("last_linear taken for") for line in view.stripped)
     said = [_CAFFE] if named and name == "resnet101" else []
     for twin in _TWINS.get(name, ()) if library == "torchvision" else ():
-        if twin in called.lower():
+        if twin.partition(":")[2] in called.lower():
             said.append(
-                f"{name}, torchvision's, is assumed; timm's {twin}, which is named, has the same "
-                f"tensors and strides elsewhere: --arch timm:{twin} builds it"
+                f"{name}, torchvision's, is assumed; {twin}, which is named, has the same "
+                f"tensors and strides elsewhere: --arch {twin} builds it"
             )
     return said
 

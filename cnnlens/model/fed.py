@@ -110,6 +110,9 @@ def _said(opened: Opened, noted: Noted, own: Normalization | None) -> dict[str, 
         and fed["size"] != (built_for(opened.net) or fed["size"])
     ):
         fed = {key: value for key, value in fed.items() if key not in ("size", "resize")}
+    if "size" not in fed and opened.preprocess is not None:
+        resize = noted.resize(opened.preprocess.size)  # a share, of the size that is assumed
+        fed |= {} if resize is None else {"resize": resize}
     return fed
 
 

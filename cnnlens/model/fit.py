@@ -92,6 +92,11 @@ class Fit:
         return any(change.headless for change in self.changes)
 
     @property
+    def has_features(self) -> bool:
+        """Whether it has no classifier: its own was cut off, or it was built without one."""
+        return self.headless or self.options.get("num_classes") == 0
+
+    @property
     def exact(self) -> bool:
         """Whether every tensor has its place."""
         return not (self.missing or self.unexpected or self.differing)

@@ -22,6 +22,7 @@ from cnnlens.model.architectures import (
 )
 from cnnlens.model.architectures.own_code import code_of_classes
 from cnnlens.model.beside import unsure
+from cnnlens.model.called import called_in, called_otherwise, plain_name
 from cnnlens.model.checkpoint import (
     State,
     find_module,
@@ -32,6 +33,7 @@ from cnnlens.model.checkpoint import (
     read_safetensors,
     read_torch,
 )
+from cnnlens.model.dense import MAY_BE_DILATED, as_torchvision_dilates, may_be_dilated
 from cnnlens.model.entries import Entry, View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
@@ -160,16 +162,9 @@ def _opens(state: State, told: Any) -> bool:
 
 
 def _named_in(content: Any) -> str | None:
-    """What a training script noted as its architecture: ``arch``, or ``args.model``."""
-    for place in (content, *(_get(content, k) for k in ("args", "hyper_parameters", "config"))):
-        for key in ("arch", "model_name", "architecture", "model", "backbone"):
-            if isinstance(name := _get(place, key), str):
-                return name.rpartition(":")[2]
-    return None
-
-
-def _get(place: Any, key: str) -> Any:
-    return place.get(key) if isinstance(place, Mapping) else getattr(place, key, None)
+    """The plain name by which a file calls its architecture."""
+    name = called_in(content)
+    return None if name is None else plain_name(name)
 
 
 def _holds(content: Any) -> str:
@@ -201,11 +196,16 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         # a wrapper of the user's own may hold everything under `model.`, rightly
         view, found = held_against(arch, [View("", whole), *views])
         _check_exact(found, path, arch)
+    found, dilated = as_torchvision_dilates(view, found) if arch is None else (found, [])
     net = build(found, view.state)
-    extra = [*found.architecture.finish(net), *other.assumed]
-    called = f"{path.parent.name} {path.name} {hint or ''}"
-    extra += unsure(view, found, called) if arch is None else []
+    extra = [*found.architecture.finish(net), *other.assumed, *dilated]
     name = full_name(found) if built else found.architecture.name
+    if arch is None:
+        twins = unsure(view, found, f"{path.parent.name} {path.name} {hint or ''}")
+        own = not (
+            found.has_features or built or other.hint
+        )  # a part has another name than the whole
+        extra += twins or (called_otherwise(told, name) if own else [])
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:
         count = "1 channel" if found.channels == 1 else f"{found.channels} channels"
@@ -213,7 +213,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
     notes += _number_types(view.state)
     opened = described(found.architecture, net, [*notes, *extra])
     opened.arch = name
-    opened.decides("".join(change.said for change in found.changes))
+    opened.decides("".join([*(change.said for change in found.changes), *dilated]))
     noted = noted_in(told, stem[1].in_channels if (stem := first_convolution(net)) else 3)
     opened, read = fed_as_said(opened, view, found.left_out, noted, built is not None)
     view = replace(view, beside={k: v for k, v in view.beside.items() if k not in read})
@@ -255,8 +255,8 @@ def _recorded(
         opened.assumed.append(said)
     if found.headless or said:
         opened.classes, opened.classes_source, opened.headless = None, "", True
-    if found.headless and any(_DENSE.search(name) for name in left):
-        opened.assumed.append(_DILATED)
+    if opened.headless and may_be_dilated(view, found):
+        opened.assumed.append(MAY_BE_DILATED)
     opened.notes = [
         *opened.notes,
         *([f"read: {'; '.join(opened.stripped)}"] if opened.stripped else ()),
@@ -267,14 +267,6 @@ def _recorded(
     return opened
 
 
-# what stands beside a backbone in networks that answer for every pixel
-_DENSE = re.compile(
-    r"aspp|decode_head|psp|ppm|segmentation_head|classifier\.\d+\.convs|aux_classifier"
-)
-_DILATED = (
-    "what is left out segments images: its backbone may have had dilations for strides, which no "
-    "tensor says; --arch file.py:factory builds it as it was"
-)
 _CONTRAST = re.compile(
     r"(^|[._])(queue|encoder_k|prototypes|predictor|projector|projection_head)(_ptr)?($|\.)"
 )

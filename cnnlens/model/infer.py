@@ -59,6 +59,12 @@ def search_own(shapes: Shapes) -> list[Fit]:
     return [f for a in _own(shapes) if (f := quick_fit(a, shapes)[0]) is not None]
 
 
+def search_likely(shapes: Shapes) -> list[Fit]:
+    """Networks of timm that a state dict fits exactly, of those that its names make likely."""
+    likely = map(timm.architecture, timm.likely(shapes))
+    return [f for a in likely if (f := quick_fit(a, shapes)[0]) is not None]
+
+
 def nearest_own(shapes: Shapes) -> list[Fit]:
     """Those that are alike for longest, compared in full."""
     alike = [(quick_fit(a, shapes)[1], a) for a in _own(shapes)]

@@ -41,6 +41,10 @@ class Noted:
         Keys that `fed` was read from.
     unread : list of str
         Keys with values that say how it is fed, but cannot be read: ``mean [0.5]``.
+    share : float or None
+        Of a resized image's shorter side, what its crop takes.
+    shorter : int or None
+        The shorter side of a resized image, in pixels.
     """
 
     place: str = ""
@@ -48,6 +52,21 @@ class Noted:
     builder: Options = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    share: float | None = None
+    shorter: int | None = None
+
+    def resize(self, size: tuple[int, int]) -> int | None:
+        """To how many pixels the shorter side is resized before `size` is cut out, if at all."""
+        if self.share is not None:
+            return math.floor(min(size) / self.share)
+        known = self.shorter is not None and self.shorter >= min(size)
+        return self.shorter if known else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is noted."""
+        known = (self.fed, self.builder, self.unread, self.share, self.shorter)
+        return not any(known)
 
 
 def noted_in(content: Any, channels: int) -> Noted:
@@ -58,7 +77,7 @@ def noted_in(content: Any, channels: int) -> Noted:
         _normalization(noted, options, channels)
         _resampling(noted, options)
         _builder(noted, options)
-        if noted.fed or noted.builder or noted.unread:
+        if not noted.is_empty:
             return noted
     return Noted()
 
@@ -132,16 +151,15 @@ def _resampling(noted: Noted, options: Mapping[str, Any]) -> None:
     if isinstance(name, str) and name in _FILTERS:
         noted.fed["interpolation"] = name
         noted.read.append("interpolation")
-    if (size := noted.fed.get("size")) is None:
-        return
-    noted.fed["resize"] = None
-    share, whole = options.get("crop_pct"), options.get("val_resize_size")
+    share, shorter = options.get("crop_pct"), options.get("val_resize_size")
     if _is_number(share) and 0.1 <= share <= 1:
-        noted.fed["resize"] = math.floor(min(size) / share)
+        noted.share = share
         noted.read.append("crop_pct")
-    elif _is_whole(whole) and min(size) <= whole <= _LARGEST:
-        noted.fed["resize"] = whole
+    elif _is_whole(shorter) and 0 < shorter <= _LARGEST:
+        noted.shorter = shorter
         noted.read.append("val_resize_size")
+    if (size := noted.fed.get("size")) is not None:
+        noted.fed["resize"] = noted.resize(size)
 
 
 def _builder(noted: Noted, options: Mapping[str, Any]) -> None:

@@ -62,7 +62,10 @@ class ShapeMatcher:
             self.known[shape] -= 1  # a deeper network has more layers of the same shape
             self.matched += 1
             return
-        if shape in self.known:
+        if len(shape) == 4 and shape[1] == 1:
+            # timm's fixed filters that blur before a stride are no parameters, of whatever width
+            self.strange.add(shape[1:])
+        elif shape in self.known:
             self.surplus += 1
         else:
             self.strange.add(shape)

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.adapt import adapt
-from cnnlens.model.architectures import Shapes, registry, shapes_of
+from cnnlens.model.architectures import Architecture, Shapes, registry, shapes_of
 from cnnlens.model.beside import with_head
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit
@@ -20,6 +20,7 @@ from cnnlens.model.infer import (
     recall,
     remember,
     search,
+    search_likely,
     search_own,
 )
 from cnnlens.model.parts import rivals, two_networks
@@ -38,7 +39,8 @@ def recognise(views: Sequence[View], what: str, hint: str | None = None) -> Foun
     what : str
         How to call the state dict in messages.
     hint : str, optional
-        What the file itself calls its architecture, or a pattern of it, where several fit.
+        What the file itself calls its architecture, which is taken where it fits, or a pattern of
+        it, by which one of several is.
 
     Raises
     ------
@@ -95,6 +97,8 @@ def _main(found: Found, views: Sequence[View], what: str, hint: str | None) -> F
 
 
 def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
+    if (found := _named(views, hint)) is not None:
+        return found
     near: list[tuple[int, list[Fit]]] = []
     for number, fits in _candidates(views):
         view = views[number]
@@ -113,6 +117,29 @@ def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
     best = max(near, key=lambda pair: max((f.closeness for f in pair[1]), default=0.0))[0]
     plain = min(views, key=lambda view: (len(view.stripped), view is not views[best]))
     raise no_fit(fits, shapes_of(plain.state), what)
+
+
+def _named(views: Sequence[View], name: str | None) -> Found | None:
+    """The network of that name, where it fits exactly: others of the same tensors are not asked.
+
+    Of two libraries that have it the first counts, but for timm's that fits whole where
+    torchvision's would lose its head.
+    """
+    for number, known in enumerate(registry.named(name) if name else ()):
+        for view in views:
+            found = _fit(known, shapes_of(view.state))
+            if found is not None and (number == 0 or not found.has_features):
+                return with_head(view, found)
+    return None
+
+
+def _fit(known: Architecture, shapes: Shapes) -> Fit | None:
+    """An exact fit, or none."""
+    try:
+        found = fit(known, shapes)
+    except Exception:  # whatever a builder makes of what it reads off other shapes
+        return None
+    return found if found.exact else None
 
 
 def _changed(view: View, fits: Sequence[Fit]) -> list[tuple[Fit, Fit]]:
@@ -145,13 +172,25 @@ def _candidates(views: Sequence[View]) -> Iterator[tuple[int, list[Fit]]]:
         yield from before
         if not known.fits:
             return
-    for look in (search_own, nearest_own):
+    for look in (search_own, _near):
         for number, one in enumerate(shapes):
             if found := look(one):
                 yield number, found
     likely = [n for n, view in enumerate(views) if not view.rank[0]][:_SEARCHED]
     for number in likely or [0]:
         yield number, search(shapes[number])
+
+
+def _near(shapes: Shapes) -> list[Fit]:
+    """torchvision's and the zoo's nearest; or timm's that fit, where those would lose their head
+    and leave weights out: its VGGs have the body of torchvision's, and another head.
+    """
+    near = nearest_own(shapes)
+    adapted = [one for found in near if (one := adapt(found, shapes)) is not None]
+    loses = [
+        found.headless and any(len(shapes[k]) > 1 for k in found.left_out) for found in adapted
+    ]
+    return (search_likely(shapes) if loses and all(loses) else []) or near
 
 
 def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:
@@ -163,12 +202,16 @@ def _hinted(fits: list[Fit], hint: str | None) -> list[Fit]:
 def held_against(arch: str, views: Sequence[View]) -> Found:
     """Hold a named architecture against all views; return the one that fits best.
 
+    Of a bare name that several libraries have, the one that fits exactly.
+
     Raises
     ------
     UsageError
         When there is no such architecture.
     """
     known = registry.architecture(arch)
+    if (named := _named(views, arch)) is not None:
+        return named
     surgery = not registry.is_factory(arch)
     best: Found | None = None
     for view in views:

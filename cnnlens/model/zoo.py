@@ -1,4 +1,4 @@
-"""Networks of the papers that no registry has: VGG-M, VGG-S, CaffeNet, CIFAR's, and small ones.
+"""Networks that no registry has: VGG-M, VGG-S, CaffeNet, Places365's, CIFAR's, and small ones.
 
 The three of the Caffe era take values in [0, 255] less the mean of ImageNet, blue first. Their
 poolings round sizes up, as Caffe's and the padded ones of MatConvNet do. The zoo has no weights.
@@ -18,6 +18,7 @@ from torch import nn
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model import cifar
 from cnnlens.model.architectures import Architecture, Options, Shapes
+from cnnlens.model.compiler_later import imported
 from cnnlens.model.preprocess import Preprocess
 
 PREFIX = "zoo:"
@@ -91,6 +92,13 @@ def caffenet(num_classes: int = 1000) -> nn.Module:
     return ConvNet(features, 256, num_classes)
 
 
+def wideresnet18(num_classes: int = 365) -> nn.Module:
+    """ResNet-18 of Places365 with wider maps: no pooling behind its first convolution."""
+    net = imported("torchvision.models").resnet18(weights=None, num_classes=num_classes)
+    net.maxpool = nn.Identity()
+    return net
+
+
 def shapes_net(num_classes: int = 2) -> nn.Module:
     """Build the network of the synthetic experiment of concept group learning: two convolutions."""
     layers = {
@@ -152,7 +160,8 @@ class Entry:
     """A network of the zoo: how to build it, its input, where it is from.
 
     `options` reads keyword arguments of `make` off a state dict, `blocks` are the residual blocks
-    that such a one must have, and `assumed` says what it does not tell of the network.
+    that such a one must have, and `assumed` says what it does not tell of the network. One that is
+    `by_name` has the tensors of another one, better known, and is never inferred from them.
     """
 
     make: Callable[..., nn.Module]
@@ -162,6 +171,7 @@ class Entry:
     options: Callable[[Shapes], Iterable[Options]] = _only_classes
     assumed: Callable[[nn.Module], list[str]] = _says_all
     blocks: tuple[int, ...] = ()
+    by_name: bool = False
 
 
 def _caffe(size: int) -> Preprocess:
@@ -222,6 +232,13 @@ ZOO = {
         _caffe(227),
         'Jia et al., "Caffe: Convolutional Architecture for Fast Feature Embedding", 2014',
     ),
+    "wideresnet18": Entry(
+        wideresnet18,
+        Preprocess(resize=256, source="assumed"),
+        "CSAILVision/places365, wideresnet.py",
+        classes=365,
+        by_name=True,
+    ),
     "shapes_net": Entry(
         shapes_net,
         Preprocess(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3, source="zoo"),
@@ -247,7 +264,8 @@ ZOO = {
 def likely(shapes: Shapes) -> list[str]:
     """Names of the networks that a state dict may belong to, by its residual blocks."""
     blocks = tuple(cifar.resnet_blocks(shapes))
-    return [name for name, entry in ZOO.items() if entry.blocks in ((), blocks)]
+    known = ((name, entry) for name, entry in ZOO.items() if not entry.by_name)
+    return [name for name, entry in known if entry.blocks in ((), blocks)]
 
 
 def architecture(name: str) -> Architecture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.fit import replace_module
+from cnnlens.model.adapt import adapt
+from cnnlens.model.architectures import registry, shapes_of
+from cnnlens.model.fit import fit, replace_module
 from cnnlens.model.open import open_model
 
 from .nets import filled, network
@@ -193,6 +196,21 @@ def test_a_resnet_that_ends_with_a_stage_is_one(tmp_path: Path) -> None:
     model = opened(tmp_path, body.state_dict())
     assert torch.allclose(model.net(X).features, body(X).mean((2, 3)), atol=1e-5)
     assert any("it ends behind layer2.1.bn2" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(("width", "is_end"), [(64, False), (48, True)])
+def test_a_network_that_goes_on_otherwise_does_not_end_there(
+    tmp_path: Path, width: int, is_end: bool
+) -> None:
+    net: Any = network("resnet18")
+    body = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, layer1=net.layer1))
+    own = {"mid1.0.weight": torch.zeros(32, width, 3, 3), "out.weight": torch.zeros(5, 32)}
+    state = {**body.state_dict(), **own}
+    shapes = shapes_of(state)
+    assert (adapt(fit(registry.architecture("resnet18"), shapes), shapes) is not None) is is_end
+    if not is_end:
+        with pytest.raises(CnnlensError, match="does not fit torchvision:resnet18"):
+            opened(tmp_path, state, arch="resnet18")
 
 
 @pytest.mark.parametrize("lost", ["layer2.", "layer4.1.conv2"])

@@ -100,6 +100,18 @@ def test_options_of_a_training_are_how_it_is_fed(net: nn.Module, tmp_path: Path,
     assert known.source == next(iter(NOTED[kind])) and not known.is_assumed
 
 
+@pytest.mark.parametrize(
+    ("noted", "resize"),
+    [({"crop_pct": 0.9}, 248), ({"val_resize_size": 250}, 250), ({"val_resize_size": 200}, 256)],
+)
+def test_a_share_without_a_size_is_of_the_size_that_is_assumed(
+    net: nn.Module, tmp_path: Path, noted: dict[str, Any], resize: int
+) -> None:
+    args = argparse.Namespace(img_size=None, input_size=None, mean=None, **noted)
+    known = opened(tmp_path, {"state_dict": net.state_dict(), "args": args}).preprocess
+    assert (known.size, known.resize, known.source) == ((224, 224), resize, "assumed")
+
+
 def test_the_header_of_a_safetensors_file_is_read(net: nn.Module, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

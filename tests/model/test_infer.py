@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -8,7 +10,9 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import shapes_of, weightless
 from cnnlens.model.architectures import timm as timm_nets
 from cnnlens.model.architectures import torchvision as torchvision_nets
-from cnnlens.model.fit import Fit, build, fit
+from cnnlens.model.entries import View
+from cnnlens.model.fit import Fit, build, fit, quick_fit
+from cnnlens.model.recognise import recognise
 
 from .nets import infer
 
@@ -143,10 +147,11 @@ def test_what_did_not_seem_likely_is_found_all_the_same(monkeypatch: pytest.Monk
     assert told(infer(shapes)) == ("timm:levit_128", 1000)
 
 
-def test_networks_that_differ_in_padding_alone_are_ambiguous() -> None:
+def test_networks_that_differ_in_padding_or_blur_alone_are_ambiguous() -> None:
     with pytest.raises(UsageError) as caught:
         infer(timm_shapes("efficientnet_b0", num_classes=7))
-    assert "timm:efficientnet_b0, timm:tf_efficientnet_b0" in caught.value.message
+    names = "timm:efficientnet_b0, timm:efficientnet_blur_b0, timm:tf_efficientnet_b0"
+    assert names in caught.value.message
     assert "--arch" in caught.value.hint
 
 
@@ -154,6 +159,26 @@ def test_networks_of_two_modules_are_ambiguous_too() -> None:
     with pytest.raises(UsageError) as caught:
         infer(timm_shapes("deit_tiny_patch16_224"))
     assert "timm:deit_tiny_patch16_224, timm:vit_tiny_patch16_224" in caught.value.message
+
+
+def test_fixed_filters_of_any_width_rule_no_network_out() -> None:
+    shapes = timm_shapes("resnetblur50d")
+    found, _ = quick_fit(timm_nets.architecture("resnetblur50d"), shapes)
+    assert found is not None and found.exact
+
+
+def test_a_network_of_timm_that_fits_whole_wins_over_the_body_of_torchvisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path))
+    shapes = timm_shapes("vgg11", num_classes=6)
+    state = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+    own = {f"own{k}" if k.startswith("head") else k: v for k, v in state.items()}
+    for _ in range(2):  # searched, and remembered
+        found = recognise([View("", state)], "net.pt")[1]
+        assert (found.architecture.name, found.headless) == ("timm:vgg11", False)
+    found = recognise([View("", own)], "net.pt")[1]
+    assert (found.architecture.name, found.headless) == ("torchvision:vgg11", True)
 
 
 def test_torchvision_wins_over_an_equal_network_of_timm() -> None:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from cnnlens.model.architectures import blank, shapes_of, weightless
-from cnnlens.model.zoo import ZOO
+from cnnlens.model.fit import fit
+from cnnlens.model.zoo import ZOO, architecture
 
 from .nets import infer
 
@@ -62,12 +63,21 @@ def test_caffe_networks_see_blue_first_and_values_up_to_255() -> None:
     assert torch.allclose(x.flatten(), torch.tensor([-103.939, -116.779, 200 - 123.68]))
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name != "resnet1202"])  # built slowly
+@pytest.mark.parametrize(
+    "name",
+    [name for name in ZOO if name != "resnet1202" and not ZOO[name].by_name],  # built slowly
+)
 def test_state_dicts_of_the_zoo_are_inferred(name: str) -> None:
     shapes = shapes_of(built(name, num_classes=7).state_dict())
     found = infer(shapes)
     assert found.architecture.name == f"zoo:{name}"
     assert found.options["num_classes"] == 7
+
+
+def test_a_network_of_another_ones_tensors_is_never_inferred() -> None:
+    shapes = shapes_of(built("wideresnet18", num_classes=7).state_dict())
+    assert infer(shapes).architecture.name == "torchvision:resnet18"
+    assert fit(architecture("wideresnet18"), shapes).exact
 
 
 @pytest.mark.parametrize("within", [blank, weightless])

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,10 +19,11 @@ from cnnlens.model.architectures import Architecture, timm, torchvision
 from cnnlens.model.architectures.own_code import Anew, Code, code_of, importing
 from cnnlens.model.preprocess import Preprocess
 
+# in the order in which a bare name is looked up; timm, which is imported for it, comes last
 REGISTRIES = {
     "torchvision": torchvision.architecture,
-    "timm": timm.architecture,
     "zoo": zoo.architecture,
+    "timm": timm.architecture,
 }
 
 
@@ -47,16 +48,36 @@ def architecture(spec: str) -> Architecture:
     return _bare(spec)
 
 
+def named(name: str) -> Iterator[Architecture]:
+    """All networks of a bare name: torchvision's, the zoo's and timm's, in this order."""
+    found = False
+    for prefix, look_up in REGISTRIES.items():
+        if name in _names(prefix):
+            found = True
+            yield look_up(name)
+    if not found and (now := _renamed_by_timm(name)) in timm.names():
+        yield timm.architecture(now)
+
+
+def _names(prefix: str) -> Collection[str]:
+    if prefix == "zoo":
+        return zoo.ZOO
+    return torchvision.names() if prefix == "torchvision" else timm.names()
+
+
+def _renamed_by_timm(name: str) -> str:
+    """What timm calls a network now by whose former name it still builds it; else the name."""
+    if not timm.names():
+        return name
+    from timm.models import get_deprecated_models
+
+    return (get_deprecated_models().get(name) or name).partition(".")[0]
+
+
 def _bare(name: str) -> Architecture:
-    known = {
-        "torchvision": torchvision.names(),
-        "zoo": tuple(zoo.ZOO),
-        "timm": timm.names(),
-    }
-    for prefix, names in known.items():
-        if name in names:
-            return REGISTRIES[prefix](name)
-    everything = [n for names in known.values() for n in names]
+    for known in named(name):
+        return known
+    everything = [n for prefix in REGISTRIES for n in _names(prefix)]
     raise UsageError(
         f"no architecture '{name}'",
         did_you_mean(name, everything)
