@@ -83,7 +83,7 @@ class Ablate(Measurement):
 
     def _open_classes(self) -> None:
         """Find data with classes that are enough to hold some out, and units."""
-        from cnnlens.measure.ablation import halves
+        from cnnlens.measure.halves import halves
         from cnnlens.report.trained import seen_in_training
         from cnnlens.synthesize.answers import Answers
 

@@ -16,8 +16,9 @@ from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_kinds
 from cnnlens.errors import CnnlensError
 from cnnlens.measure import ranked_units, without
-from cnnlens.measure.ablation import LayerAblation, ablate, halves
+from cnnlens.measure.ablation import LayerAblation, ablate
 from cnnlens.measure.changed_classes import Effect
+from cnnlens.measure.halves import halves
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import wrap_module
