@@ -45,6 +45,9 @@ class Preprocess:
     stretch : bool
         Plain photos too are stretched, as transformers' ViT has it: to the input size, or so that
         their sides are `resize` before the crop, as timm squashes them.
+    floor : bool
+        A crop that would begin half way between two pixels begins at the first, as transformers'
+        does; else at the even one, as torchvision's.
     source : str
         Where these settings come from, for people: "torchvision", "checkpoint", "assumed".
     """
@@ -58,6 +61,7 @@ class Preprocess:
     bgr: bool = False
     done: bool = False
     stretch: bool = False
+    floor: bool = False
     source: str = "assumed"
 
     def __post_init__(self) -> None:
@@ -163,12 +167,12 @@ class Preprocess:
             return image.resize((width, height), filter_)
         if self.stretch:
             sides = math.floor(width * ratio), math.floor(height * ratio)
-            return _middle_of(image.resize(sides, filter_), width, height)
+            return self._middle_of(image.resize(sides, filter_))
         # the shorter side, measured against the crop's shape, so that the crop always fits
         factor = ratio * max(width / image.width, height / image.height)
         if image.width * image.height * factor**2 > _MOST_PIXELS:
             image = _middle(image, width, height)
-        return _middle_of(image.resize(self._grown(image, factor), filter_), width, height)
+        return self._middle_of(image.resize(self._grown(image, factor), filter_))
 
     def _grown(self, image: Image.Image, factor: float) -> tuple[int, int]:
         """Width and height before the crop: of a square, the very numbers of torchvision's Resize,
@@ -180,6 +184,12 @@ class Preprocess:
             longer = int(side * max(image.size) / min(image.size))
             return (side, longer) if image.width <= image.height else (longer, side)
         return max(width, round(image.width * factor)), max(height, round(image.height * factor))
+
+    def _middle_of(self, image: Image.Image) -> Image.Image:
+        height, width = self.size
+        whole = math.floor if self.floor else round  # round takes a half to the even number
+        left, top = whole((image.width - width) / 2), whole((image.height - height) / 2)
+        return image.crop((left, top, left + width, top + height))
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn pixels (N, C, H, W), uint8 in [0, 255] or float in [0, 1], into network input.
@@ -211,7 +221,8 @@ class Preprocess:
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON, HDF5 attributes and checkpoints."""
         settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        for name in ("done", "stretch"):  # as before there were such things, for stores made then
+        # as before there were such things, for stores made then
+        for name in ("done", "stretch", "floor"):
             if not settings[name]:
                 del settings[name]
         return settings
@@ -269,12 +280,6 @@ def _numbers(name: str, values: Any, kind: type[int] | type[float]) -> tuple[Any
     if wrong:
         raise ValueError(f"{name}={tuple(numbers)}: {wrong[0]!r} is no {kind.__name__}")
     return tuple(int(v) if kind is int else v for v in numbers)
-
-
-def _middle_of(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Cut the middle out, as torchvision's CenterCrop rounds: one half to the even number."""
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:

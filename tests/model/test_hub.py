@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 import cnnlens
@@ -375,69 +373,3 @@ def test_other_configurations_have_other_fingerprints(tmp_path: Path) -> None:
     edit(tmp_path / "f" / "config.json", id2label={"0": "x", "1": "y", "2": "z"})
     marks.append(open_model(str(tmp_path / "f"), device="cpu").fingerprint)
     assert marks[0] != marks[1] == marks[2]
-
-
-PROCESSORS: dict[str, dict[str, Any]] = {
-    "ViTImageProcessor": {},
-    "ConvNextImageProcessor": {"size": {"shortest_edge": 224}},
-    "MobileNetV2ImageProcessor": {},
-    "DeiTImageProcessor": {},
-}
-
-
-@pytest.mark.parametrize("kind", PROCESSORS)
-def test_pixels_are_those_of_transformers_own_processor(kind: str, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    processor = getattr(transformers, kind)(**PROCESSORS[kind])
-    processor.save_pretrained(tmp_path)
-    settings, _ = hf.preprocessing(
-        {}, json.loads((tmp_path / "preprocessor_config.json").read_text())
-    )
-    ramp = np.linspace(0, 255, 300 * 300 * 3).reshape(300, 300, 3).astype(np.uint8)
-    image = Image.fromarray(ramp)
-    wanted = processor(image, return_tensors="pt")["pixel_values"]
-    pixels = torch.from_numpy(settings.pixels(image, squash=False).copy())
-    got = settings.normalize(pixels.permute(2, 0, 1)[None])
-    assert got.shape == wanted.shape
-    assert (got - wanted).abs().mean() < 0.02
-
-
-@pytest.mark.parametrize(
-    ("processor", "size", "resize", "stretch"),
-    [
-        ({"size": 224, "feature_extractor_type": "ViTFeatureExtractor"}, (224, 224), None, True),
-        ({"size": {"height": 96, "width": 64}}, (96, 64), None, True),
-        ({"size": 224, "crop_pct": 0.875}, (224, 224), 256, False),
-        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), None, True),
-        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}},
-         (224, 224), 256, False),
-        ({"size": 256, "crop_size": 224, "do_center_crop": True}, (224, 224), 256, False),
-        ({"do_resize": False}, (64, 64), None, False),
-    ],
-)  # fmt: skip
-def test_sizes_of_processors_old_and_new(
-    processor: dict[str, Any], size: tuple[int, int], resize: int | None, stretch: bool
-) -> None:
-    known, said = hf.preprocessing({"image_size": 64}, processor)
-    assert (known.size, known.resize, known.stretch) == (size, resize, stretch)
-    assert known.source == "preprocessor_config.json"
-    assert "assumed" not in said
-
-
-def test_values_of_processors() -> None:
-    known, _ = hf.preprocessing({}, {"image_mean": [0.1] * 3, "image_std": [0.2] * 3})
-    assert (known.mean, known.std, known.scale) == ((0.1,) * 3, (0.2,) * 3, 1)
-    plain, _ = hf.preprocessing({}, {"do_rescale": False, "do_normalize": False})
-    pixels = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
-    assert torch.allclose(plain.normalize(pixels), torch.tensor(200.0))
-    _, said = hf.preprocessing({"image_size": 32}, {})
-    assert "ImageNet's mean and std are assumed" in said
-
-
-def test_stretched_photos_are_not_cropped() -> None:
-    known, _ = hf.preprocessing({}, {"size": {"height": 8, "width": 8}})
-    wide = Image.new("RGB", (64, 8))
-    wide.paste((255, 255, 255), (0, 0, 8, 8))  # a white left end, outside of the centre crop
-    assert known.pixels(wide, squash=False)[:, 0].mean() > 200
-    assert known.as_dict()["stretch"] is True
-    assert "stretch" not in open_model("zoo:demo_net", device="cpu").preprocess.as_dict()

@@ -19,12 +19,10 @@ from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.model.architectures import Opened
-from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.architectures.processors import preprocessing
 
 PREFIX = "transformers/"  # not the form of a factory: without its folder nobody can build it
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-# Pillow's numbers of resampling filters
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _NAMELESS = re.compile(r"LABEL_\d+")  # what transformers calls outputs without names
 
 
@@ -221,60 +219,3 @@ def _class_names(config: Mapping[str, Any]) -> list[str] | None:
         return None
     ordered = [names[number] for number in sorted(names)]
     return None if all(_NAMELESS.fullmatch(name) for name in ordered) else ordered
-
-
-def preprocessing(
-    config: Mapping[str, Any], processor: Mapping[str, Any]
-) -> tuple[Preprocess, str]:
-    """Read how pixels become input off ``preprocessor_config.json``, and say where it is from."""
-    processor = processor.get("image_processor") or processor
-    size = config.get("image_size") or 224
-    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-    if not processor:
-        said = "there is no preprocessor_config.json: ImageNet's mean and std are assumed"
-        return Preprocess((height, width)).with_channels(config.get("num_channels", 3)), said
-    settings = Preprocess(
-        **_geometry(processor, (height, width)),
-        **_values(processor),
-        interpolation=_FILTERS.get(processor.get("resample", 2), "bilinear"),
-        source="preprocessor_config.json",
-    )
-    return settings, "preprocessing from preprocessor_config.json"
-
-
-def _values(processor: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and deviation in units of [0, 1], and the factor behind."""
-    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
-    scale = round(255 * factor, 6)
-    if not processor.get("do_normalize", True):
-        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": scale}
-    default = Preprocess()
-    mean = processor.get("image_mean") or default.mean
-    std = processor.get("image_std") or default.std
-    return {"mean": tuple(mean), "std": tuple(std), "scale": scale}
-
-
-def _geometry(processor: Mapping[str, Any], known: tuple[int, int]) -> dict[str, Any]:
-    """Size, what the shorter side becomes before the crop, and whether photos are stretched."""
-    size = processor.get("size")
-    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
-    if not processor.get("do_resize", True) or size is None:
-        return {"size": known}
-    sides = _sides(size)
-    if processor.get("do_center_crop", "crop_size" in processor) and "crop_size" in processor:
-        return {"size": _sides(processor["crop_size"]), "resize": min(sides)}
-    if processor.get("crop_pct") or kind.startswith("ConvNext"):
-        side = sides[0]
-        if side >= 384:  # as transformers has it
-            return {"size": sides, "stretch": True}
-        return {"size": sides, "resize": int(side / (processor.get("crop_pct") or 224 / 256))}
-    whole = isinstance(size, int) or "height" in size
-    return {"size": sides, "stretch": whole}
-
-
-def _sides(size: Any) -> tuple[int, int]:
-    """Height and width of what transformers calls a size."""
-    if isinstance(size, Mapping):
-        short = size.get("shortest_edge", 224)
-        return int(size.get("height", short)), int(size.get("width", short))
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
