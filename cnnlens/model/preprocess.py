@@ -31,8 +31,10 @@ class Preprocess:
         Height and width of the network's input, in pixels.
     mean, std : tuple of float
         Per channel, in units of pixel values scaled to [0, 1]; as many as there are channels.
-    resize : int or None
+    resize : int, float or None
         Length of the shorter side before the centre crop of plain photos; None: the crop's own.
+        Of an input that is not square it may be no whole number: what either side becomes is cut
+        to one, as timm does.
     interpolation : {"bilinear", "bicubic", "nearest", "lanczos"}
         Resampling filter (antialiased, as Pillow does it).
     scale : float
@@ -55,7 +57,7 @@ class Preprocess:
     size: tuple[int, int] = (224, 224)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    resize: int | None = None
+    resize: float | None = None
     interpolation: str = "bilinear"
     scale: float = 1.0
     bgr: bool = False
@@ -166,24 +168,31 @@ class Preprocess:
         if squash or (self.stretch and ratio == 1):
             return image.resize((width, height), filter_)
         if self.stretch:
-            sides = math.floor(width * ratio), math.floor(height * ratio)
-            return self._middle_of(image.resize(sides, filter_))
+            down, across = self._enlarged()
+            return self._middle_of(image.resize((across, down), filter_))
         # the shorter side, measured against the crop's shape, so that the crop always fits
         factor = ratio * max(width / image.width, height / image.height)
         if image.width * image.height * factor**2 > _MOST_PIXELS:
             image = _middle(image, width, height)
-        return self._middle_of(image.resize(self._grown(image, factor), filter_))
+        return self._middle_of(image.resize(self._grown(image), filter_))
 
-    def _grown(self, image: Image.Image, factor: float) -> tuple[int, int]:
+    def _grown(self, image: Image.Image) -> tuple[int, int]:
         """Width and height before the crop: of a square, the very numbers of torchvision's Resize,
-        which cuts the longer side to whole pixels; of others rounded, as nearly timm's.
+        which cuts the longer side to whole pixels; of others those of timm's ResizeKeepRatio.
         """
-        height, width = self.size
+        height, width = self._enlarged()
         if height == width:
-            side = max(self.resize or height, height)
-            longer = int(side * max(image.size) / min(image.size))
-            return (side, longer) if image.width <= image.height else (longer, side)
-        return max(width, round(image.width * factor)), max(height, round(image.height * factor))
+            longer = int(height * max(image.size) / min(image.size))
+            return (height, longer) if image.width <= image.height else (longer, height)
+        ratio = min(image.height / height, image.width / width)
+        return max(width, round(image.width / ratio)), max(height, round(image.height / ratio))
+
+    def _enlarged(self) -> tuple[int, int]:
+        """Height and width in the crop's own shape that a photo has to fill before it."""
+        height, width = self.size
+        ratio = max(1, (self.resize or 1) / min(height, width))
+        nearly = 1e-9  # what is whole but for the rounding of the ratio
+        return math.floor(height * ratio + nearly), math.floor(width * ratio + nearly)
 
     def _middle_of(self, image: Image.Image) -> Image.Image:
         height, width = self.size
@@ -263,7 +272,7 @@ class Preprocess:
         sides = [*self.size, *([] if self.resize is None else [self.resize])]
         if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
             raise ValueError(f"mean {self.mean}, std {self.std}, scale {self.scale}")
-        if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in sides):
+        if not all(isinstance(side, int | float) and 0 < side <= _MOST_PIXELS for side in sides):
             raise ValueError(f"size {self.size}, resize {self.resize}")
         if not hasattr(Image.Resampling, str(self.interpolation).upper()):
             raise ValueError(f"interpolation {self.interpolation!r}")

@@ -193,18 +193,24 @@ def _preprocess(net: nn.Module) -> Preprocess:
     if size is None or size == settings.size:
         return settings
     ratio = (settings.resize or min(settings.size)) / min(settings.size)
-    return replace(settings, size=size, resize=math.floor(min(size) * ratio))
+    return replace(settings, size=size, resize=_cut(size, min(size) * ratio))
+
+
+def _cut(size: tuple[int, int], scaled: float) -> float:
+    """Cut what the shorter side becomes; of sizes that are not square timm cuts both afterwards."""
+    return math.floor(scaled) if size[0] == size[1] else scaled
 
 
 def from_config(settings: Mapping[str, Any]) -> Preprocess:
     """Read a data config of timm's: input_size, mean, std, interpolation, crop_pct."""
     height, width = settings["input_size"][-2:]
     wanted = settings.get("interpolation", "bilinear")
+    scaled = min(height, width) / (settings.get("crop_pct") or 1)
     return Preprocess(
         size=(height, width),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        resize=math.floor(min(height, width) / (settings.get("crop_pct") or 1)),
+        resize=_cut((height, width), scaled),
         interpolation=wanted if wanted in _FILTERS else "bilinear",
         stretch=settings.get("crop_mode") == "squash",
         source="timm",
