@@ -294,14 +294,17 @@ def _from_timm(path: Path, config: Mapping[str, Any], state: State) -> Opened:
     net = build(found, state)
     opened = described(found.architecture, net)
     opened.arch = full_name(found)
-    opened.preprocess = timm.from_folder(config)
+    opened.preprocess, assumed = timm.from_folder(config)
     names = timm.label_names(config)
     if names is not None and len(names) == found.options.get("num_classes", len(names)):
         opened.classes, opened.classes_source = names, CONFIG
-    opened.fixed_size = bool(config.get("pretrained_cfg", {}).get("fixed_input_size"))
-    read = ["class names"] if names and opened.classes is names else []
-    said = " and ".join(["preprocessing", *read])
-    opened.notes = [f"{path.name} is {opened.arch}, with {said} from {CONFIG}"]
+    opened.fixed_size = timm.is_fixed(config)
+    opened.assumed = [assumed] if assumed else []
+    read = [] if assumed else ["preprocessing"]
+    read += ["class names"] if names and opened.classes is names else []
+    said = f", with {' and '.join(read)} from {CONFIG}" if read else ""
+    own = f"{path.name} is {opened.arch}{said}"
+    opened.notes = [own, *opened.assumed, *opened.notes]
     return opened
 
 

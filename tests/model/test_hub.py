@@ -40,7 +40,7 @@ def timm_folder(path: Path, name: str = "test_resnet", **config: Any) -> nn.Modu
     timm = pytest.importorskip("timm")
     from timm.models import save_for_hf  # what timm.models.push_to_hf_hub writes
 
-    net = filled(timm.create_model(name, num_classes=3, **config.pop("arguments", {})))
+    net = filled(timm.create_model(name, **{"num_classes": 3, **config.pop("arguments", {})}))
     save_for_hf(net, path, model_config=config, safe_serialization="both")
     return net
 
@@ -112,6 +112,40 @@ def test_arguments_of_the_builder_count_and_are_named(tmp_path: Path) -> None:
     assert opened.preprocess is not None and opened.preprocess.size == (64, 64)
     x = torch.rand(2, 3, 64, 64)
     assert torch.allclose(opened.net.eval()(x), net(x), atol=1e-5)
+
+
+def test_an_older_folder_is_built_for_the_size_that_its_data_config_says(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    timm_folder(tmp_path / "f", "test_vit", arguments={"img_size": (64, 64)})
+    config = json.loads((tmp_path / "f" / "config.json").read_text())
+    config.pop("model_args", None)
+    config["pretrained_cfg"] |= {"input_size": [3, 64, 64], "fixed_input_size": True}
+    for form in (config, {**config["pretrained_cfg"], "architecture": "test_vit"}):
+        (tmp_path / "f" / "config.json").write_text(json.dumps({**form, "num_classes": 3}))
+        theirs = timm.create_model(f"local-dir:{tmp_path / 'f'}", pretrained=True).eval()
+        opened = open_folder(tmp_path / "f")
+        assert opened.preprocess is not None and opened.preprocess.size == (64, 64)
+        assert opened.fixed_size
+        x = torch.rand(2, 3, 64, 64)
+        assert torch.allclose(opened.net.eval()(x), theirs(x), atol=1e-5)
+
+
+def test_borders_around_photos_are_not_followed_which_is_said(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f", label_names=NAMES)
+    config = json.loads((tmp_path / "f" / "config.json").read_text())
+    edit(tmp_path / "f" / "config.json",
+         pretrained_cfg={**config["pretrained_cfg"], "crop_mode": "border"})  # fmt: skip
+    opened = open_folder(tmp_path / "f")
+    assert opened.preprocess is not None and opened.preprocess.source == "assumed"
+    (said,) = opened.assumed
+    assert said in opened.notes and "crop_mode border, which pads photos" in said
+    assert opened.notes[0] == "f is timm:test_resnet, with class names from config.json"
+
+
+def test_a_folder_of_timm_without_a_classifier_says_so(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f", arguments={"num_classes": 0})
+    opened = open_folder(tmp_path / "f")
+    assert opened.headless and any("features, not classes" in note for note in opened.notes)
 
 
 def test_words_stand_for_labels_where_there_are_any(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def _cut(size: tuple[int, int], scaled: float) -> float:
 
 
 def from_config(settings: Mapping[str, Any]) -> Preprocess:
-    """Read a data config of timm's: input_size, mean, std, interpolation, crop_pct."""
+    """Read a data config of timm's: input_size, mean, std, interpolation, crop_pct, crop_mode."""
     height, width = settings["input_size"][-2:]
     wanted = settings.get("interpolation", "bilinear")
     scaled = min(height, width) / (settings.get("crop_pct") or 1)
@@ -213,8 +213,11 @@ def from_config(settings: Mapping[str, Any]) -> Preprocess:
         resize=_cut((height, width), scaled),
         interpolation=wanted if wanted in _FILTERS else "bilinear",
         stretch=settings.get("crop_mode") == "squash",
-        source="timm",
+        source="timm" if settings.get("crop_mode") in _CROPS else "assumed",
     )
+
+
+_CROPS = (None, "center", "squash")  # the others put borders around photos
 
 
 def arguments(config: Mapping[str, Any]) -> Options:
@@ -224,18 +227,40 @@ def arguments(config: Mapping[str, Any]) -> Options:
     outputs = config.get("num_classes", settings.get("num_classes"))
     if outputs is not None:
         given.setdefault("num_classes", outputs)
+    if (size := settings.get("input_size")) and is_fixed(config):
+        given.setdefault("img_size", size[-2:])
     return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
-def from_folder(config: Mapping[str, Any]) -> Preprocess:
-    """Read the preprocessing of a folder's ``config.json``, timm's defaults where it says none."""
+def is_fixed(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's network takes images of one size only, as timm has it."""
+    settings, given = config.get("pretrained_cfg") or config, config.get("model_args") or {}
+    free = given.get("dynamic_img_size") or given.get("strict_img_size") is False
+    return bool(settings.get("fixed_input_size")) and not free
+
+
+def from_folder(config: Mapping[str, Any]) -> tuple[Preprocess, str]:
+    """Read the preprocessing of a folder's ``config.json``, timm's defaults where it says none.
+
+    Returns
+    -------
+    (Preprocess, str)
+        The settings, and what of them is not followed; "assumed" is their source then.
+    """
     from timm.data import resolve_data_config
 
     settings = dict(config.get("pretrained_cfg") or config)  # older ones have one level
     if size := (config.get("model_args") or {}).get("img_size"):
         settings["input_size"] = (3, *((size, size) if isinstance(size, int) else size))
     resolved = resolve_data_config({}, pretrained_cfg=settings)
-    return replace(from_config(resolved), source="config.json")
+    read = from_config(resolved)
+    if read.is_assumed:
+        mode = resolved["crop_mode"]
+        return (
+            read,
+            f"a centre crop is assumed: config.json says crop_mode {mode}, which pads photos",
+        )
+    return replace(read, source="config.json"), ""
 
 
 def label_names(config: Mapping[str, Any]) -> list[str] | None:
