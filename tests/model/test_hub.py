@@ -13,6 +13,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model import zoo
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
+from cnnlens.model.classes import count_scores
 from cnnlens.model.ending import ending
 from cnnlens.model.from_file import NAMELESS, open_file
 from cnnlens.model.hub import folder_of, open_folder
@@ -353,9 +354,21 @@ def test_a_network_without_a_head_gives_features(tmp_path: Path) -> None:
     model = open_model(str(tmp_path / "f"), device="cpu")
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(model.net(x), net(x).pooler_output, atol=1e-5)
+        assert torch.allclose(model.net(x).features, net(x).pooler_output, atol=1e-5)
     assert model.classes is None
     assert any("features, not classes" in note for note in model.notes)
+    assert count_scores(model) == 0 and model.headless
+
+
+def test_numbers_of_a_regression_are_no_scores_of_classes(tmp_path: Path) -> None:
+    more = {**LABELS, "problem_type": "regression"}
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **more)
+    model = open_model(str(tmp_path / "f"), image_size=(64, 64), device="cpu")
+    x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.net(x).features, net(x).logits, rtol=1e-4, atol=1e-5)
+    assert count_scores(model) == 0 and model.classes is None
+    assert "its outputs are numbers, not scores of classes" in model.notes[-1]
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
@@ -377,7 +390,7 @@ def test_without_weights_of_a_pooler_the_class_token_is_what_comes_out(tmp_path:
     model = open_model(str(tmp_path / "f"), device="cpu")
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(model.net(x), net(x).last_hidden_state[:, 0], atol=1e-5)
+        assert torch.allclose(model.net(x).features, net(x).last_hidden_state[:, 0], atol=1e-5)
 
 
 def test_other_image_sizes_than_a_vision_transformers_own_run(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, counted
-from cnnlens.model.architectures import Opened
+from cnnlens.model.architectures import FEATURES, Opened
 from cnnlens.model.architectures.processors import preprocessing
 
 PREFIX = "transformers/"  # not the form of a factory: without its folder nobody can build it
@@ -94,8 +94,10 @@ def open_transformers(
             f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
         )
     _check_weights(path, whole, loaded)
-    headless = not type(whole).__name__.endswith(_CLASSIFIES)
-    ends = [_ENDS] if not headless and config.get("problem_type") == _SEVERAL else []
+    cut = not type(whole).__name__.endswith(_CLASSIFIES)
+    problem = None if cut else config.get("problem_type")
+    headless = cut or problem == _REGRESSION
+    ends = [_ENDS] if problem == _SEVERAL else []
     net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], bool(ends))
     settings, said = preprocessing(config, processor)
     classes = None if headless else _class_names(config)
@@ -106,16 +108,23 @@ def open_transformers(
         settings,
         classes,
         source=json.dumps(_computing(config, *ends), sort_keys=True),
-        notes=[*_notes(path, whole, classes, headless, beside, said), *ends],
+        notes=[
+            *_notes(path, whole, classes, beside, said),
+            *_without_classes(cut, headless),
+            *ends,
+        ],
         classes_source="config.json" if classes else "",
         stripped=[f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
         if beside
         else [],
         assumed=[*([said] if settings.source == "assumed" else []), *ends],
+        headless=headless,
     )
 
 
-_SEVERAL = "multi_label_classification"  # a `problem_type`
+# values of `problem_type`
+_SEVERAL, _REGRESSION = "multi_label_classification", "regression"
+NUMBERS = "config.json says regression: its outputs are numbers, not scores of classes"
 _ENDS = f"a sigmoid is put behind its scores: config.json says {_SEVERAL}"
 _CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
 # in config.json, but nothing that decides how the network computes
@@ -142,17 +151,19 @@ def _notes(
     path: Path,
     whole: nn.Module,
     classes: list[str] | None,
-    headless: bool,
     beside: list[str],
     said: str,
 ) -> list[str]:
     names = f", {len(classes)} class names from config.json" if classes else ""
     notes = [f"{path.name} is transformers' {type(whole).__name__}; {said}{names}"]
-    if headless:
-        notes.append("it has no classifier: its outputs are features, not classes")
     if beside:
         notes.append(f"{counted(len(beside), 'tensor')} left out: {', '.join(beside[:3])}")
     return notes
+
+
+def _without_classes(cut: bool, headless: bool) -> list[str]:
+    """Say why a network has no classes."""
+    return [FEATURES] if cut else [NUMBERS] if headless else []
 
 
 @contextmanager
