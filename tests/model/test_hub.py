@@ -319,6 +319,51 @@ def test_networks_of_transformers_open_as_plain_ones(kind: str, tmp_path: Path) 
     assert layers.resolve(f"module:{first}").shape[0] == net.get_submodule(first).out_channels
 
 
+@pytest.mark.parametrize("what", ["ForImageClassification", "Model"])
+def test_a_network_of_timm_that_transformers_saved_opens_as_timms(
+    what: str, tmp_path: Path
+) -> None:
+    fed = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 64, 64]}
+    more = {"architecture": "test_resnet", **LABELS}
+    for folder, config in (("said", {**more, "pretrained_cfg": fed}), ("not", more)):
+        net = transformers_folder(tmp_path / folder, "TimmWrapper", what, **config)
+        opened = open_folder(tmp_path / folder)
+        assert opened.arch == "timm:test_resnet"
+        x = torch.rand(2, 3, 64, 64)
+        with torch.no_grad():
+            theirs, ours = net(x), opened.net.eval()(x)
+        answer = theirs.pooler_output if what == "Model" else theirs.logits
+        assert torch.allclose(ours, answer, rtol=1e-4, atol=1e-5)
+        assert opened.headless == (what == "Model")
+        assert opened.classes == (None if opened.headless else NAMES)
+        known = opened.preprocess
+        assert known is not None
+        if folder == "said":
+            assert (known.mean, known.size, known.source) == (
+                (0.1, 0.2, 0.3),
+                (64, 64),
+                "config.json",
+            )
+        else:
+            assert known.source == "assumed" and opened.assumed == [opened.notes[1]]
+            assert "does not say how it is fed" in opened.assumed[0]
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
+def test_what_such_a_network_was_trained_for_is_said(problem: str, tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "TimmWrapper", "ForImageClassification",
+                        architecture="test_resnet", problem_type=problem, **LABELS)  # fmt: skip
+    opened = open_folder(tmp_path / "f")
+    assert problem in opened.notes[-1]
+    assert opened.headless == (opened.classes is None) == (problem == "regression")
+
+
+def test_numbered_labels_of_transformers_are_no_names(tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "TimmWrapper", "ForImageClassification",
+                        architecture="test_resnet", num_labels=3)  # fmt: skip
+    assert open_folder(tmp_path / "f").classes is None
+
+
 def test_several_labels_of_an_image_have_a_probability_each(tmp_path: Path) -> None:
     more = {**LABELS, "problem_type": "multi_label_classification"}
     net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **more)

@@ -239,8 +239,8 @@ def is_fixed(config: Mapping[str, Any]) -> bool:
     return bool(settings.get("fixed_input_size")) and not free
 
 
-def from_folder(config: Mapping[str, Any]) -> tuple[Preprocess, str]:
-    """Read the preprocessing of a folder's ``config.json``, timm's defaults where it says none.
+def from_folder(config: Mapping[str, Any], net: nn.Module) -> tuple[Preprocess, str]:
+    """Read the preprocessing of a folder's ``config.json``; that of timm's own weights, if none.
 
     Returns
     -------
@@ -250,6 +250,9 @@ def from_folder(config: Mapping[str, Any]) -> tuple[Preprocess, str]:
     from timm.data import resolve_data_config
 
     settings = dict(config.get("pretrained_cfg") or config)  # older ones have one level
+    if not settings.keys() & {"input_size", "mean", "std"}:
+        said = "config.json does not say how it is fed: as timm's own weights of it is assumed"
+        return replace(_preprocess(net), source="assumed"), said
     if size := (config.get("model_args") or {}).get("img_size"):
         settings["input_size"] = (3, *((size, size) if isinstance(size, int) else size))
     resolved = resolve_data_config({}, pretrained_cfg=settings)

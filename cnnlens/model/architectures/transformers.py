@@ -94,10 +94,10 @@ def open_transformers(
             f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
         )
     _check_weights(path, whole, loaded)
-    cut = not type(whole).__name__.endswith(_CLASSIFIES)
+    cut = not type(whole).__name__.endswith(CLASSIFIES)
     problem = None if cut else config.get("problem_type")
-    headless = cut or problem == _REGRESSION
-    ends = [_ENDS] if problem == _SEVERAL else []
+    headless = cut or problem == REGRESSION
+    ends = [_ENDS] if problem == SEVERAL else []
     net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], bool(ends))
     settings, said = preprocessing(config, processor)
     classes = None if headless else _class_names(config)
@@ -123,10 +123,10 @@ def open_transformers(
 
 
 # values of `problem_type`
-_SEVERAL, _REGRESSION = "multi_label_classification", "regression"
+SEVERAL, REGRESSION = "multi_label_classification", "regression"
 NUMBERS = "config.json says regression: its outputs are numbers, not scores of classes"
-_ENDS = f"a sigmoid is put behind its scores: config.json says {_SEVERAL}"
-_CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
+_ENDS = f"a sigmoid is put behind its scores: config.json says {SEVERAL}"
+CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
 # in config.json, but nothing that decides how the network computes
 _TOLD = {"id2label", "label2id", "transformers_version", "_name_or_path", "dtype", "torch_dtype"}
 
@@ -187,7 +187,7 @@ def _load(folder: Path, path: Path, config: Mapping[str, Any]) -> tuple[nn.Modul
     import transformers
 
     kinds = [str(kind) for kind in config.get("architectures") or ()]
-    classifies = any(kind.endswith(_CLASSIFIES) for kind in kinds)
+    classifies = any(kind.endswith(CLASSIFIES) for kind in kinds)
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
     try:
         with quietly():
@@ -228,5 +228,10 @@ def _class_names(config: Mapping[str, Any]) -> list[str] | None:
     names = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
     if sorted(names) != list(range(len(names))) or not names:
         return None
-    ordered = [names[number] for number in sorted(names)]
-    return None if all(_NAMELESS.fullmatch(name) for name in ordered) else ordered
+    return named([names[number] for number in sorted(names)])
+
+
+def named(names: list[str] | None) -> list[str] | None:
+    """Names of outputs; None where transformers made them of their numbers."""
+    made = names and all(_NAMELESS.fullmatch(name) for name in names)
+    return None if made else names
