@@ -16,7 +16,7 @@ from cnnlens.model.architectures import Opened
 from cnnlens.model.architectures import transformers as hf
 from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
-from cnnlens.model.file_kinds import FROM_ELSEWHERE
+from cnnlens.model.file_kinds import FROM_ELSEWHERE, distributed
 from cnnlens.model.parametrized import MERGE
 from cnnlens.model.timm_folder import CONFIG, full_name, open_timm  # noqa: F401
 
@@ -163,6 +163,8 @@ def _no_hub(path: Path) -> CnnlensError:
         return CnnlensError(
             f"{path} is a folder with {kind}, which cnnlens does not open", FROM_ELSEWHERE
         )
+    if (error := distributed(path)) is not None:
+        return error
     if "adapter_config.json" in names:
         return CnnlensError(
             f"{path} holds adapters of a network (LoRA), and not the network", MERGE

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +272,25 @@ def test_folders_that_cannot_be_opened_say_why(
     error = refusal(fill(tmp_path / "f", files))
     assert message in error.message
     assert hint in error.hint
+
+
+@pytest.mark.parametrize("named", ["", "__0_0.distcp", ".metadata"])
+def test_a_distributed_checkpoint_is_left_by_the_way_that_its_hint_names(
+    named: str, tmp_path: Path
+) -> None:
+    from torch.distributed import checkpoint
+
+    net = filled(zoo.shapes_net())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is one process
+        checkpoint.save({"model": net.state_dict()}, checkpoint_id=tmp_path / "f", no_dist=True)
+    with pytest.raises(CnnlensError, match=r"a checkpoint of torch\.distributed") as caught:
+        open_file(tmp_path / "f" / named)
+    module, mode, folder, file = str(caught.value.hint).partition(" -m ")[2].split()
+    convert = getattr(importlib.import_module(module), f"{mode}_save")
+    convert(folder, tmp_path / file)
+    opened = open_file(tmp_path / file)
+    assert torch.equal(opened.net.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
 
 
 def test_without_transformers_the_extra_is_named(
