@@ -5,19 +5,24 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.compiler_later import imported
+from cnnlens.settings.option import plain
 
 IMAGENET = "imagenet"
 #: what the source of names begins with that nobody has said
 # keys of a checkpoint that hold names, and those below which it keeps what it was trained with
-_KEYS = ("classes", "class_names", "class_to_idx", "names", "label_names", "id2label", "CLASSES")
+_KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class", "names", "label_names",
+         "id2label", "CLASSES")  # fmt: skip
+_PERHAPS = ("labels", "categories")  # as often those of images: only texts, each once, are names
 _BELOW = ("args", "hparams", "hyper_parameters", "config", "cfg", "meta", "dataset_meta", "model")
 _DEEP = 4  # levels that are searched
 _SYNSET = re.compile(r"n\d{8}")
@@ -164,21 +169,53 @@ def names_in(content: Any, deep: int = _DEEP) -> tuple[list[str], str] | None:
     (list of str, str) or None
         The names in the outputs' order, and the key that held them: ``meta.dataset_meta.classes``.
     """
+    for keys, read in ((_KEYS, as_names), (_PERHAPS, _texts)):
+        for key, found in _kept(content, keys, deep):
+            if (names := read(found)) is not None:
+                return names, key
+    return None
+
+
+def unread_in(content: Any) -> str | None:
+    """The key of a checkpoint under which there is more than a number, and no names in an order."""
+    kept = _kept(content, (*_KEYS, *_PERHAPS), _DEEP)
+    kinds = (Mapping, list, tuple, set, frozenset, np.ndarray)
+    return next((key for key, found in kept if isinstance(found, kinds) and len(found)), None)
+
+
+def _kept(content: Any, keys: Iterable[str], deep: int) -> Iterator[tuple[str, Any]]:
+    """What a checkpoint keeps under some keys, the upper levels first."""
     if not isinstance(content, Mapping):
         content = getattr(content, "__dict__", None)  # an argparse.Namespace
     if not isinstance(content, Mapping) or deep < 1:
+        return
+    yield from ((key, content[key]) for key in keys if key in content)
+    for below in _BELOW:
+        for key, found in _kept(content.get(below), keys, deep - 1):
+            yield f"{below}.{key}", found
+
+
+def _texts(found: Any) -> list[str] | None:
+    """Names, where they are texts and no two the same."""
+    found = _listed(found)
+    values = list(found.values()) if isinstance(found, Mapping) else found
+    if not isinstance(values, list | tuple) or not all(isinstance(one, str) for one in values):
         return None
-    for key in _KEYS:
-        if (names := as_names(content.get(key))) is not None:
-            return names, key
-    for key in _BELOW:
-        if (found := names_in(content.get(key), deep - 1)) is not None:
-            return found[0], f"{key}.{found[1]}"
-    return None
+    return as_names(found) if len(set(values)) == len(values) else None
+
+
+def _listed(found: Any) -> Any:
+    """A row of NumPy's as a list, and its numbers in a map as Python's."""
+    if isinstance(found, np.ndarray) and found.ndim == 1:
+        return found.tolist()
+    if isinstance(found, Mapping):
+        return {plain(key): plain(value) for key, value in found.items()}
+    return found
 
 
 def as_names(found: Any) -> list[str] | None:
     """Read a list of names, or an index map in either direction; None where it is neither."""
+    found = _listed(found)
     if isinstance(found, Mapping):
         found = _in_order(found)
     if not isinstance(found, Sequence) or isinstance(found, (str, bytes)) or len(found) == 0:

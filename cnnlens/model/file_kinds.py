@@ -101,6 +101,8 @@ def kind_of(path: Path) -> str:
     CnnlensError
         When it cannot be read, or is something else; says what, and the way out.
     """
+    if (parts := distributed(path)) is not None:
+        raise parts
     try:
         kind = file_type(path)
     except OSError as error:
@@ -112,6 +114,25 @@ def kind_of(path: Path) -> str:
         what = f"is {kind}, which cnnlens does not open"
     hint = "give Python code as file.py:factory" if path.suffix == ".py" else _READS
     raise CnnlensError(f"{path} {what}", _ADVICE.get(kind, hint))
+
+
+def distributed(path: Path) -> CnnlensError | None:
+    """Say how a folder that torch.distributed.checkpoint wrote (FSDP), or a part of it, is opened.
+
+    None of other files and folders: each part is a zip archive, and what lists them a pickle.
+    """
+    inside = path.suffix == _PART or path.name == _PARTS
+    folder = path.parent if inside else path
+    if not (folder / _PARTS).is_file() or not any(folder.glob(f"*{_PART}")):
+        return None
+    return CnnlensError(
+        f"{folder} is a checkpoint of torch.distributed, in parts, which cnnlens does not open",
+        "make one file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+        f"{folder} weights.pt",
+    )
+
+
+_PARTS, _PART = ".metadata", ".distcp"
 
 
 def file_type(path: Path) -> str:

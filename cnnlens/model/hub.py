@@ -8,21 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.architectures import Opened, described, shapes_of, timm
+from cnnlens.model.architectures import Opened
 from cnnlens.model.architectures import transformers as hf
 from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
-from cnnlens.model.file_kinds import FROM_ELSEWHERE
-from cnnlens.model.fit import Fit, build, fit
-from cnnlens.model.infer import same_network
+from cnnlens.model.file_kinds import FROM_ELSEWHERE, distributed
 from cnnlens.model.parametrized import MERGE
+from cnnlens.model.timm_folder import CONFIG, full_name, open_timm  # noqa: F401
 
-CONFIG, INDEX = "config.json", ".index.json"
+INDEX = ".index.json"
 # in the order in which they are taken
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
@@ -113,7 +111,7 @@ def _written(
 ) -> Opened:
     """Open a folder as the package that wrote it does."""
     if "architecture" in config:
-        return _from_timm(path, config, _chosen(path, weights, file))
+        return open_timm(path, config, _chosen(path, weights, file))
     if "model_type" in config:
         _check_weights(path)
         state = _chosen(path, weights, file) if weights or file else None
@@ -165,6 +163,8 @@ def _no_hub(path: Path) -> CnnlensError:
         return CnnlensError(
             f"{path} is a folder with {kind}, which cnnlens does not open", FROM_ELSEWHERE
         )
+    if (error := distributed(path)) is not None:
+        return error
     if "adapter_config.json" in names:
         return CnnlensError(
             f"{path} holds adapters of a network (LoRA), and not the network", MERGE
@@ -273,43 +273,3 @@ def _read_files(files: Sequence[Path]) -> State:
             raise CnnlensError(f"{file} holds no state dict", "download the folder again")
         state |= entries[0].state
     return state
-
-
-def _from_timm(path: Path, config: Mapping[str, Any], state: State) -> Opened:
-    plain = timm.architecture(str(config["architecture"]).partition(".")[0])
-    arguments = timm.arguments(config)
-    known = replace(plain, options=lambda _: (arguments,))
-    try:
-        found = fit(known, shapes_of(state))
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise CnnlensError(
-            f"timm cannot build {plain.name} as {path / CONFIG} says: {error}",
-            "was it written by another version of timm?",
-        ) from error
-    if not found.exact:
-        raise CnnlensError(
-            f"the weights in {path} do not fit {plain.name}: {found.describe()}",
-            f"does {CONFIG} belong to them?",
-        )
-    net = build(found, state)
-    opened = described(found.architecture, net)
-    opened.arch = full_name(found)
-    opened.preprocess = timm.from_folder(config)
-    names = timm.label_names(config)
-    if names is not None and len(names) == found.options.get("num_classes", len(names)):
-        opened.classes, opened.classes_source = names, CONFIG
-    opened.fixed_size = bool(config.get("pretrained_cfg", {}).get("fixed_input_size"))
-    read = ["class names"] if names and opened.classes is names else []
-    said = " and ".join(["preprocessing", *read])
-    opened.notes = [f"{path.name} is {opened.arch}, with {said} from {CONFIG}"]
-    return opened
-
-
-def full_name(found: Fit) -> str:
-    """Name the architecture, with its arguments where its plain name builds another network."""
-    plain = timm.architecture(found.architecture.name.removeprefix(timm.PREFIX))
-    if same_network(plain, found):
-        return plain.name
-    told = {k: v for k, v in found.options.items() if k not in ("num_classes", "in_chans")}
-    more = ", ".join(f"{key}={value}" for key, value in sorted(told.items()))
-    return f"{plain.name}({more})"

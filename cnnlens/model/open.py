@@ -34,6 +34,7 @@ from cnnlens.model.output_names import fitting, named
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
+from cnnlens.model.spoilt import spoilt
 from cnnlens.model.steady import marked
 from cnnlens.model.trace import as_input
 
@@ -120,7 +121,7 @@ def _as_model(
         fingerprint=fingerprint(arch, net, source),
         fingerprint_before=None if before is None else partial(fingerprint, arch, net, before),
         batch=opened.batch,
-        notes=[*opened.notes, *notes],
+        notes=[*opened.notes, *notes, *spoilt(net)],
         surgery=list(opened.surgery),
         classes_source=opened.classes_source,
         stripped=list(opened.stripped),

@@ -14,6 +14,7 @@ from cnnlens.model.class_names import (
     imagenet_synsets,
     names_in,
     read_classes,
+    unread_in,
 )
 from cnnlens.model.classes import misfit
 from cnnlens.model.model import NAMES_ASSUMED, Model
@@ -24,14 +25,25 @@ FROM_CHECKPOINT = "the checkpoint's "  # who says the names of a network's outpu
 def with_names(opened: Opened, content: Any) -> Opened:
     """Give a network the class names that its file holds, where it has as many outputs."""
     known = names_in(content)
-    if known is None or opened.headless:
+    if opened.headless:
         return opened
+    if known is None:
+        return _without_names(opened, content)
     names, key = known
     outputs = count_outputs(opened.net)
     if len(names) not in layer_outputs(opened.net) and (len(names), outputs) != (2, 1):
         note = _left_out(len(names), key, outputs)
         return replace(opened, notes=[*opened.notes, note])
     return replace(opened, classes=names, classes_source=FROM_CHECKPOINT + key)
+
+
+def _without_names(opened: Opened, content: Any) -> Opened:
+    """Say where a file keeps what may be meant for names, and cannot be read as such."""
+    key = unread_in(content)
+    if key is None:
+        return opened
+    note = f"what is kept under {key} is not read as names of outputs: --classes FILE names them"
+    return replace(opened, notes=[*opened.notes, note])
 
 
 def _left_out(names: int, key: str, outputs: int | None) -> str:

@@ -31,8 +31,10 @@ class Preprocess:
         Height and width of the network's input, in pixels.
     mean, std : tuple of float
         Per channel, in units of pixel values scaled to [0, 1]; as many as there are channels.
-    resize : int or None
+    resize : int, float or None
         Length of the shorter side before the centre crop of plain photos; None: the crop's own.
+        Of an input that is not square it may be no whole number: what either side becomes is cut
+        to one, as timm does.
     interpolation : {"bilinear", "bicubic", "nearest", "lanczos"}
         Resampling filter (antialiased, as Pillow does it).
     scale : float
@@ -45,6 +47,9 @@ class Preprocess:
     stretch : bool
         Plain photos too are stretched, as transformers' ViT has it: to the input size, or so that
         their sides are `resize` before the crop, as timm squashes them.
+    floor : bool
+        A crop that would begin half way between two pixels begins at the first, as transformers'
+        does; else at the even one, as torchvision's.
     source : str
         Where these settings come from, for people: "torchvision", "checkpoint", "assumed".
     """
@@ -52,12 +57,13 @@ class Preprocess:
     size: tuple[int, int] = (224, 224)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    resize: int | None = None
+    resize: float | None = None
     interpolation: str = "bilinear"
     scale: float = 1.0
     bgr: bool = False
     done: bool = False
     stretch: bool = False
+    floor: bool = False
     source: str = "assumed"
 
     def __post_init__(self) -> None:
@@ -162,24 +168,37 @@ class Preprocess:
         if squash or (self.stretch and ratio == 1):
             return image.resize((width, height), filter_)
         if self.stretch:
-            sides = math.floor(width * ratio), math.floor(height * ratio)
-            return _middle_of(image.resize(sides, filter_), width, height)
+            down, across = self._enlarged()
+            return self._middle_of(image.resize((across, down), filter_))
         # the shorter side, measured against the crop's shape, so that the crop always fits
         factor = ratio * max(width / image.width, height / image.height)
         if image.width * image.height * factor**2 > _MOST_PIXELS:
             image = _middle(image, width, height)
-        return _middle_of(image.resize(self._grown(image, factor), filter_), width, height)
+        return self._middle_of(image.resize(self._grown(image), filter_))
 
-    def _grown(self, image: Image.Image, factor: float) -> tuple[int, int]:
+    def _grown(self, image: Image.Image) -> tuple[int, int]:
         """Width and height before the crop: of a square, the very numbers of torchvision's Resize,
-        which cuts the longer side to whole pixels; of others rounded, as nearly timm's.
+        which cuts the longer side to whole pixels; of others those of timm's ResizeKeepRatio.
         """
-        height, width = self.size
+        height, width = self._enlarged()
         if height == width:
-            side = max(self.resize or height, height)
-            longer = int(side * max(image.size) / min(image.size))
-            return (side, longer) if image.width <= image.height else (longer, side)
-        return max(width, round(image.width * factor)), max(height, round(image.height * factor))
+            longer = int(height * max(image.size) / min(image.size))
+            return (height, longer) if image.width <= image.height else (longer, height)
+        ratio = min(image.height / height, image.width / width)
+        return max(width, round(image.width / ratio)), max(height, round(image.height / ratio))
+
+    def _enlarged(self) -> tuple[int, int]:
+        """Height and width in the crop's own shape that a photo has to fill before it."""
+        height, width = self.size
+        ratio = max(1, (self.resize or 1) / min(height, width))
+        nearly = 1e-9  # what is whole but for the rounding of the ratio
+        return math.floor(height * ratio + nearly), math.floor(width * ratio + nearly)
+
+    def _middle_of(self, image: Image.Image) -> Image.Image:
+        height, width = self.size
+        whole = math.floor if self.floor else round  # round takes a half to the even number
+        left, top = whole((image.width - width) / 2), whole((image.height - height) / 2)
+        return image.crop((left, top, left + width, top + height))
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn pixels (N, C, H, W), uint8 in [0, 255] or float in [0, 1], into network input.
@@ -211,7 +230,8 @@ class Preprocess:
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON, HDF5 attributes and checkpoints."""
         settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        for name in ("done", "stretch"):  # as before there were such things, for stores made then
+        # as before there were such things, for stores made then
+        for name in ("done", "stretch", "floor"):
             if not settings[name]:
                 del settings[name]
         return settings
@@ -252,7 +272,7 @@ class Preprocess:
         sides = [*self.size, *([] if self.resize is None else [self.resize])]
         if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
             raise ValueError(f"mean {self.mean}, std {self.std}, scale {self.scale}")
-        if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in sides):
+        if not all(isinstance(side, int | float) and 0 < side <= _MOST_PIXELS for side in sides):
             raise ValueError(f"size {self.size}, resize {self.resize}")
         if not hasattr(Image.Resampling, str(self.interpolation).upper()):
             raise ValueError(f"interpolation {self.interpolation!r}")
@@ -269,12 +289,6 @@ def _numbers(name: str, values: Any, kind: type[int] | type[float]) -> tuple[Any
     if wrong:
         raise ValueError(f"{name}={tuple(numbers)}: {wrong[0]!r} is no {kind.__name__}")
     return tuple(int(v) if kind is int else v for v in numbers)
-
-
-def _middle_of(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Cut the middle out, as torchvision's CenterCrop rounds: one half to the even number."""
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
 
 
 def _middle(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,6 +94,16 @@ def test_files_without_names_are_named(tmp_path: Path, content: str, said: str) 
         ({"hyper_parameters": {"config": {"names": ABC}}}, "hyper_parameters.config.names"),
         ({"meta": {"dataset_meta": {"classes": ABC}}}, "meta.dataset_meta.classes"),
         ({"meta": {"CLASSES": ABC}}, "meta.CLASSES"),
+        ({"idx_to_class": {2: "c", 1: "b", 0: "a cat"}}, "idx_to_class"),
+        ({"args": {"idx_to_class": {"0": "a cat", "1": "b", "2": "c"}}}, "args.idx_to_class"),
+        ({"labels": ABC}, "labels"),
+        ({"categories": tuple(ABC)}, "categories"),
+        ({"labels": {0: "a cat", 1: "b", 2: "c"}}, "labels"),
+        ({"labels": ["x", "y"], "meta": {"classes": ABC}}, "meta.classes"),
+        ({"classes": np.array(ABC)}, "classes"),
+        ({"categories": np.array(ABC, object)}, "categories"),
+        ({"class_to_idx": {n: np.int64(i) for i, n in enumerate(ABC)}}, "class_to_idx"),
+        ({"idx_to_class": {np.int64(i): n for i, n in enumerate(ABC)}}, "idx_to_class"),
     ],
 )
 def test_names_in_checkpoints(content: dict[str, Any], key: str) -> None:
@@ -122,6 +133,30 @@ def test_network_is_opened_with_the_names_of_its_file(tmp_path: Path) -> None:
     assert named.classes == ["x", "y", "z"]
     with pytest.raises(UsageError, match="2 names of classes for 3 outputs"):
         open_model(spec, arch="zoo:demo_net", classes=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"labels": [0, 1, 1]},
+        {"labels": ["a", "b", "b"]},
+        {"labels": {"1.jpg": 0, "2.jpg": 1, "3.jpg": 2}},
+        {"categories": [{"id": 1, "name": "a"}]},
+        {"meta": {"classes": {"a": 1, "b": 2, "c": 3}}},
+    ],
+)
+def test_what_cannot_be_read_as_names_is_said(tmp_path: Path, more: dict[str, Any]) -> None:
+    model = open_model(save(tmp_path / "a.pt", **more), arch="zoo:demo_net")
+    assert model.classes is None
+    key = "meta.classes" if "meta" in more else next(iter(more))
+    assert any(f"under {key} is not read as names" in note for note in model.notes)
+    plain = open_model(save(tmp_path / "b.pt", classes=3, names=[]), arch="zoo:demo_net")
+    assert not any("not read as names" in note for note in plain.notes)
+
+
+def test_names_that_numpy_kept_are_read_from_a_file(tmp_path: Path) -> None:
+    model = open_model(save(tmp_path / "a.pt", classes=np.array(ABC)), arch="zoo:demo_net")
+    assert model.classes == ABC
 
 
 def test_names_that_do_not_fit_the_outputs_are_left_out_and_said(tmp_path: Path) -> None:

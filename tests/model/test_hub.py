@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import importlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 import cnnlens
@@ -15,6 +15,7 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model import zoo
 from cnnlens.model.architectures import registry
 from cnnlens.model.architectures import transformers as hf
+from cnnlens.model.classes import count_scores
 from cnnlens.model.ending import ending
 from cnnlens.model.from_file import NAMELESS, open_file
 from cnnlens.model.hub import folder_of, open_folder
@@ -42,7 +43,7 @@ def timm_folder(path: Path, name: str = "test_resnet", **config: Any) -> nn.Modu
     timm = pytest.importorskip("timm")
     from timm.models import save_for_hf  # what timm.models.push_to_hf_hub writes
 
-    net = filled(timm.create_model(name, num_classes=3, **config.pop("arguments", {})))
+    net = filled(timm.create_model(name, **{"num_classes": 3, **config.pop("arguments", {})}))
     save_for_hf(net, path, model_config=config, safe_serialization="both")
     return net
 
@@ -114,6 +115,40 @@ def test_arguments_of_the_builder_count_and_are_named(tmp_path: Path) -> None:
     assert opened.preprocess is not None and opened.preprocess.size == (64, 64)
     x = torch.rand(2, 3, 64, 64)
     assert torch.allclose(opened.net.eval()(x), net(x), atol=1e-5)
+
+
+def test_an_older_folder_is_built_for_the_size_that_its_data_config_says(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    timm_folder(tmp_path / "f", "test_vit", arguments={"img_size": (64, 64)})
+    config = json.loads((tmp_path / "f" / "config.json").read_text())
+    config.pop("model_args", None)
+    config["pretrained_cfg"] |= {"input_size": [3, 64, 64], "fixed_input_size": True}
+    for form in (config, {**config["pretrained_cfg"], "architecture": "test_vit"}):
+        (tmp_path / "f" / "config.json").write_text(json.dumps({**form, "num_classes": 3}))
+        theirs = timm.create_model(f"local-dir:{tmp_path / 'f'}", pretrained=True).eval()
+        opened = open_folder(tmp_path / "f")
+        assert opened.preprocess is not None and opened.preprocess.size == (64, 64)
+        assert opened.fixed_size
+        x = torch.rand(2, 3, 64, 64)
+        assert torch.allclose(opened.net.eval()(x), theirs(x), atol=1e-5)
+
+
+def test_borders_around_photos_are_not_followed_which_is_said(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f", label_names=NAMES)
+    config = json.loads((tmp_path / "f" / "config.json").read_text())
+    edit(tmp_path / "f" / "config.json",
+         pretrained_cfg={**config["pretrained_cfg"], "crop_mode": "border"})  # fmt: skip
+    opened = open_folder(tmp_path / "f")
+    assert opened.preprocess is not None and opened.preprocess.source == "assumed"
+    (said,) = opened.assumed
+    assert said in opened.notes and "crop_mode border, which pads photos" in said
+    assert opened.notes[0] == "f is timm:test_resnet, with class names from config.json"
+
+
+def test_a_folder_of_timm_without_a_classifier_says_so(tmp_path: Path) -> None:
+    timm_folder(tmp_path / "f", arguments={"num_classes": 0})
+    opened = open_folder(tmp_path / "f")
+    assert opened.headless and any("features, not classes" in note for note in opened.notes)
 
 
 def test_words_stand_for_labels_where_there_are_any(tmp_path: Path) -> None:
@@ -239,6 +274,25 @@ def test_folders_that_cannot_be_opened_say_why(
     assert hint in error.hint
 
 
+@pytest.mark.parametrize("named", ["", "__0_0.distcp", ".metadata"])
+def test_a_distributed_checkpoint_is_left_by_the_way_that_its_hint_names(
+    named: str, tmp_path: Path
+) -> None:
+    from torch.distributed import checkpoint
+
+    net = filled(zoo.shapes_net())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is one process
+        checkpoint.save({"model": net.state_dict()}, checkpoint_id=tmp_path / "f", no_dist=True)
+    with pytest.raises(CnnlensError, match=r"a checkpoint of torch\.distributed") as caught:
+        open_file(tmp_path / "f" / named)
+    module, mode, folder, file = str(caught.value.hint).partition(" -m ")[2].split()
+    convert = getattr(importlib.import_module(module), f"{mode}_save")
+    convert(folder, tmp_path / file)
+    opened = open_file(tmp_path / file)
+    assert torch.equal(opened.net.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
+
+
 def test_without_transformers_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +340,51 @@ def test_networks_of_transformers_open_as_plain_ones(kind: str, tmp_path: Path) 
     assert layers.resolve(f"module:{first}").shape[0] == net.get_submodule(first).out_channels
 
 
+@pytest.mark.parametrize("what", ["ForImageClassification", "Model"])
+def test_a_network_of_timm_that_transformers_saved_opens_as_timms(
+    what: str, tmp_path: Path
+) -> None:
+    fed = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 64, 64]}
+    more = {"architecture": "test_resnet", **LABELS}
+    for folder, config in (("said", {**more, "pretrained_cfg": fed}), ("not", more)):
+        net = transformers_folder(tmp_path / folder, "TimmWrapper", what, **config)
+        opened = open_folder(tmp_path / folder)
+        assert opened.arch == "timm:test_resnet"
+        x = torch.rand(2, 3, 64, 64)
+        with torch.no_grad():
+            theirs, ours = net(x), opened.net.eval()(x)
+        answer = theirs.pooler_output if what == "Model" else theirs.logits
+        assert torch.allclose(ours, answer, rtol=1e-4, atol=1e-5)
+        assert opened.headless == (what == "Model")
+        assert opened.classes == (None if opened.headless else NAMES)
+        known = opened.preprocess
+        assert known is not None
+        if folder == "said":
+            assert (known.mean, known.size, known.source) == (
+                (0.1, 0.2, 0.3),
+                (64, 64),
+                "config.json",
+            )
+        else:
+            assert known.source == "assumed" and opened.assumed == [opened.notes[1]]
+            assert "does not say how it is fed" in opened.assumed[0]
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
+def test_what_such_a_network_was_trained_for_is_said(problem: str, tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "TimmWrapper", "ForImageClassification",
+                        architecture="test_resnet", problem_type=problem, **LABELS)  # fmt: skip
+    opened = open_folder(tmp_path / "f")
+    assert problem in opened.notes[-1]
+    assert opened.headless == (opened.classes is None) == (problem == "regression")
+
+
+def test_numbered_labels_of_transformers_are_no_names(tmp_path: Path) -> None:
+    transformers_folder(tmp_path / "f", "TimmWrapper", "ForImageClassification",
+                        architecture="test_resnet", num_labels=3)  # fmt: skip
+    assert open_folder(tmp_path / "f").classes is None
+
+
 def test_several_labels_of_an_image_have_a_probability_each(tmp_path: Path) -> None:
     more = {**LABELS, "problem_type": "multi_label_classification"}
     net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **more)
@@ -321,9 +420,21 @@ def test_a_network_without_a_head_gives_features(tmp_path: Path) -> None:
     model = open_model(str(tmp_path / "f"), device="cpu")
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(model.net(x), net(x).pooler_output, atol=1e-5)
+        assert torch.allclose(model.net(x).features, net(x).pooler_output, atol=1e-5)
     assert model.classes is None
     assert any("features, not classes" in note for note in model.notes)
+    assert count_scores(model) == 0 and model.headless
+
+
+def test_numbers_of_a_regression_are_no_scores_of_classes(tmp_path: Path) -> None:
+    more = {**LABELS, "problem_type": "regression"}
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **more)
+    model = open_model(str(tmp_path / "f"), image_size=(64, 64), device="cpu")
+    x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.net(x).features, net(x).logits, rtol=1e-4, atol=1e-5)
+    assert count_scores(model) == 0 and model.classes is None
+    assert "its outputs are numbers, not scores of classes" in model.notes[-1]
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
@@ -345,7 +456,7 @@ def test_without_weights_of_a_pooler_the_class_token_is_what_comes_out(tmp_path:
     model = open_model(str(tmp_path / "f"), device="cpu")
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(model.net(x), net(x).last_hidden_state[:, 0], atol=1e-5)
+        assert torch.allclose(model.net(x).features, net(x).last_hidden_state[:, 0], atol=1e-5)
 
 
 def test_other_image_sizes_than_a_vision_transformers_own_run(tmp_path: Path) -> None:
@@ -375,69 +486,3 @@ def test_other_configurations_have_other_fingerprints(tmp_path: Path) -> None:
     edit(tmp_path / "f" / "config.json", id2label={"0": "x", "1": "y", "2": "z"})
     marks.append(open_model(str(tmp_path / "f"), device="cpu").fingerprint)
     assert marks[0] != marks[1] == marks[2]
-
-
-PROCESSORS: dict[str, dict[str, Any]] = {
-    "ViTImageProcessor": {},
-    "ConvNextImageProcessor": {"size": {"shortest_edge": 224}},
-    "MobileNetV2ImageProcessor": {},
-    "DeiTImageProcessor": {},
-}
-
-
-@pytest.mark.parametrize("kind", PROCESSORS)
-def test_pixels_are_those_of_transformers_own_processor(kind: str, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    processor = getattr(transformers, kind)(**PROCESSORS[kind])
-    processor.save_pretrained(tmp_path)
-    settings, _ = hf.preprocessing(
-        {}, json.loads((tmp_path / "preprocessor_config.json").read_text())
-    )
-    ramp = np.linspace(0, 255, 300 * 300 * 3).reshape(300, 300, 3).astype(np.uint8)
-    image = Image.fromarray(ramp)
-    wanted = processor(image, return_tensors="pt")["pixel_values"]
-    pixels = torch.from_numpy(settings.pixels(image, squash=False).copy())
-    got = settings.normalize(pixels.permute(2, 0, 1)[None])
-    assert got.shape == wanted.shape
-    assert (got - wanted).abs().mean() < 0.02
-
-
-@pytest.mark.parametrize(
-    ("processor", "size", "resize", "stretch"),
-    [
-        ({"size": 224, "feature_extractor_type": "ViTFeatureExtractor"}, (224, 224), None, True),
-        ({"size": {"height": 96, "width": 64}}, (96, 64), None, True),
-        ({"size": 224, "crop_pct": 0.875}, (224, 224), 256, False),
-        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), None, True),
-        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}},
-         (224, 224), 256, False),
-        ({"size": 256, "crop_size": 224, "do_center_crop": True}, (224, 224), 256, False),
-        ({"do_resize": False}, (64, 64), None, False),
-    ],
-)  # fmt: skip
-def test_sizes_of_processors_old_and_new(
-    processor: dict[str, Any], size: tuple[int, int], resize: int | None, stretch: bool
-) -> None:
-    known, said = hf.preprocessing({"image_size": 64}, processor)
-    assert (known.size, known.resize, known.stretch) == (size, resize, stretch)
-    assert known.source == "preprocessor_config.json"
-    assert "assumed" not in said
-
-
-def test_values_of_processors() -> None:
-    known, _ = hf.preprocessing({}, {"image_mean": [0.1] * 3, "image_std": [0.2] * 3})
-    assert (known.mean, known.std, known.scale) == ((0.1,) * 3, (0.2,) * 3, 1)
-    plain, _ = hf.preprocessing({}, {"do_rescale": False, "do_normalize": False})
-    pixels = torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)
-    assert torch.allclose(plain.normalize(pixels), torch.tensor(200.0))
-    _, said = hf.preprocessing({"image_size": 32}, {})
-    assert "ImageNet's mean and std are assumed" in said
-
-
-def test_stretched_photos_are_not_cropped() -> None:
-    known, _ = hf.preprocessing({}, {"size": {"height": 8, "width": 8}})
-    wide = Image.new("RGB", (64, 8))
-    wide.paste((255, 255, 255), (0, 0, 8, 8))  # a white left end, outside of the centre crop
-    assert known.pixels(wide, squash=False)[:, 0].mean() > 200
-    assert known.as_dict()["stretch"] is True
-    assert "stretch" not in open_model("zoo:demo_net", device="cpu").preprocess.as_dict()

@@ -80,7 +80,13 @@ CONFIGS = {
     "whole": {"crop_pct": 1.0},
     "squash": {"crop_pct": 0.9, "crop_mode": "squash"},
     "squash to the crop": {"crop_pct": 1.0, "crop_mode": "squash"},
-}
+    "squash by a rounded ratio": {"input_size": (3, 35, 35), "crop_pct": 35 / 47.5,
+                                  "crop_mode": "squash"},
+    "not square": {"input_size": (3, 384, 224), "crop_pct": 0.9},
+    "nor both cut alike": {"input_size": (3, 256, 128), "crop_pct": 0.95},
+    "not square, whole": {"input_size": (3, 192, 256), "crop_pct": 1.0},
+    "squash, not square": {"input_size": (3, 384, 224), "crop_pct": 0.9, "crop_mode": "squash"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -89,5 +95,5 @@ def test_a_photo_is_fed_as_timm_feeds_it(config: str, size: tuple[int, int]) -> 
     data = pytest.importorskip("timm.data")
     settings = data.resolve_data_config({}, pretrained_cfg=CONFIGS[config])
     wanted = data.create_transform(**settings)(photo(size))
-    found = fed(from_config(settings), photo(size))
+    found = fed(Preprocess.from_dict(from_config(settings).as_dict()), photo(size))
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)

@@ -193,22 +193,31 @@ def _preprocess(net: nn.Module) -> Preprocess:
     if size is None or size == settings.size:
         return settings
     ratio = (settings.resize or min(settings.size)) / min(settings.size)
-    return replace(settings, size=size, resize=math.floor(min(size) * ratio))
+    return replace(settings, size=size, resize=_cut(size, min(size) * ratio))
+
+
+def _cut(size: tuple[int, int], scaled: float) -> float:
+    """Cut what the shorter side becomes; of sizes that are not square timm cuts both afterwards."""
+    return math.floor(scaled) if size[0] == size[1] else scaled
 
 
 def from_config(settings: Mapping[str, Any]) -> Preprocess:
-    """Read a data config of timm's: input_size, mean, std, interpolation, crop_pct."""
+    """Read a data config of timm's: input_size, mean, std, interpolation, crop_pct, crop_mode."""
     height, width = settings["input_size"][-2:]
     wanted = settings.get("interpolation", "bilinear")
+    scaled = min(height, width) / (settings.get("crop_pct") or 1)
     return Preprocess(
         size=(height, width),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        resize=math.floor(min(height, width) / (settings.get("crop_pct") or 1)),
+        resize=_cut((height, width), scaled),
         interpolation=wanted if wanted in _FILTERS else "bilinear",
         stretch=settings.get("crop_mode") == "squash",
-        source="timm",
+        source="timm" if settings.get("crop_mode") in _CROPS else "assumed",
     )
+
+
+_CROPS = (None, "center", "squash")  # the others put borders around photos
 
 
 def arguments(config: Mapping[str, Any]) -> Options:
@@ -218,18 +227,43 @@ def arguments(config: Mapping[str, Any]) -> Options:
     outputs = config.get("num_classes", settings.get("num_classes"))
     if outputs is not None:
         given.setdefault("num_classes", outputs)
+    if (size := settings.get("input_size")) and is_fixed(config):
+        given.setdefault("img_size", size[-2:])
     return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
-def from_folder(config: Mapping[str, Any]) -> Preprocess:
-    """Read the preprocessing of a folder's ``config.json``, timm's defaults where it says none."""
+def is_fixed(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's network takes images of one size only, as timm has it."""
+    settings, given = config.get("pretrained_cfg") or config, config.get("model_args") or {}
+    free = given.get("dynamic_img_size") or given.get("strict_img_size") is False
+    return bool(settings.get("fixed_input_size")) and not free
+
+
+def from_folder(config: Mapping[str, Any], net: nn.Module) -> tuple[Preprocess, str]:
+    """Read the preprocessing of a folder's ``config.json``; that of timm's own weights, if none.
+
+    Returns
+    -------
+    (Preprocess, str)
+        The settings, and what of them is not followed; "assumed" is their source then.
+    """
     from timm.data import resolve_data_config
 
     settings = dict(config.get("pretrained_cfg") or config)  # older ones have one level
+    if not settings.keys() & {"input_size", "mean", "std"}:
+        said = "config.json does not say how it is fed: as timm's own weights of it is assumed"
+        return replace(_preprocess(net), source="assumed"), said
     if size := (config.get("model_args") or {}).get("img_size"):
         settings["input_size"] = (3, *((size, size) if isinstance(size, int) else size))
     resolved = resolve_data_config({}, pretrained_cfg=settings)
-    return replace(from_config(resolved), source="config.json")
+    read = from_config(resolved)
+    if read.is_assumed:
+        mode = resolved["crop_mode"]
+        return (
+            read,
+            f"a centre crop is assumed: config.json says crop_mode {mode}, which pads photos",
+        )
+    return replace(read, source="config.json"), ""
 
 
 def label_names(config: Mapping[str, Any]) -> list[str] | None:

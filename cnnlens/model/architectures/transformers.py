@@ -18,13 +18,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, counted
-from cnnlens.model.architectures import Opened
-from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.architectures import FEATURES, Opened
+from cnnlens.model.architectures.processors import preprocessing
 
 PREFIX = "transformers/"  # not the form of a factory: without its folder nobody can build it
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-# Pillow's numbers of resampling filters
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _NAMELESS = re.compile(r"LABEL_\d+")  # what transformers calls outputs without names
 
 
@@ -96,8 +94,10 @@ def open_transformers(
             f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
         )
     _check_weights(path, whole, loaded)
-    headless = not type(whole).__name__.endswith(_CLASSIFIES)
-    ends = [_ENDS] if not headless and config.get("problem_type") == _SEVERAL else []
+    cut = not type(whole).__name__.endswith(CLASSIFIES)
+    problem = None if cut else config.get("problem_type")
+    headless = cut or problem == REGRESSION
+    ends = [_ENDS] if problem == SEVERAL else []
     net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], bool(ends))
     settings, said = preprocessing(config, processor)
     classes = None if headless else _class_names(config)
@@ -108,18 +108,25 @@ def open_transformers(
         settings,
         classes,
         source=json.dumps(_computing(config, *ends), sort_keys=True),
-        notes=[*_notes(path, whole, classes, headless, beside, said), *ends],
+        notes=[
+            *_notes(path, whole, classes, beside, said),
+            *_without_classes(cut, headless),
+            *ends,
+        ],
         classes_source="config.json" if classes else "",
         stripped=[f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
         if beside
         else [],
         assumed=[*([said] if settings.source == "assumed" else []), *ends],
+        headless=headless,
     )
 
 
-_SEVERAL = "multi_label_classification"  # a `problem_type`
-_ENDS = f"a sigmoid is put behind its scores: config.json says {_SEVERAL}"
-_CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
+# values of `problem_type`
+SEVERAL, REGRESSION = "multi_label_classification", "regression"
+NUMBERS = "config.json says regression: its outputs are numbers, not scores of classes"
+_ENDS = f"a sigmoid is put behind its scores: config.json says {SEVERAL}"
+CLASSIFIES = ("ForImageClassification", "ForImageClassificationWithTeacher")
 # in config.json, but nothing that decides how the network computes
 _TOLD = {"id2label", "label2id", "transformers_version", "_name_or_path", "dtype", "torch_dtype"}
 
@@ -144,17 +151,19 @@ def _notes(
     path: Path,
     whole: nn.Module,
     classes: list[str] | None,
-    headless: bool,
     beside: list[str],
     said: str,
 ) -> list[str]:
     names = f", {len(classes)} class names from config.json" if classes else ""
     notes = [f"{path.name} is transformers' {type(whole).__name__}; {said}{names}"]
-    if headless:
-        notes.append("it has no classifier: its outputs are features, not classes")
     if beside:
         notes.append(f"{counted(len(beside), 'tensor')} left out: {', '.join(beside[:3])}")
     return notes
+
+
+def _without_classes(cut: bool, headless: bool) -> list[str]:
+    """Say why a network has no classes."""
+    return [FEATURES] if cut else [NUMBERS] if headless else []
 
 
 @contextmanager
@@ -178,7 +187,7 @@ def _load(folder: Path, path: Path, config: Mapping[str, Any]) -> tuple[nn.Modul
     import transformers
 
     kinds = [str(kind) for kind in config.get("architectures") or ()]
-    classifies = any(kind.endswith(_CLASSIFIES) for kind in kinds)
+    classifies = any(kind.endswith(CLASSIFIES) for kind in kinds)
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
     try:
         with quietly():
@@ -219,62 +228,10 @@ def _class_names(config: Mapping[str, Any]) -> list[str] | None:
     names = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
     if sorted(names) != list(range(len(names))) or not names:
         return None
-    ordered = [names[number] for number in sorted(names)]
-    return None if all(_NAMELESS.fullmatch(name) for name in ordered) else ordered
+    return named([names[number] for number in sorted(names)])
 
 
-def preprocessing(
-    config: Mapping[str, Any], processor: Mapping[str, Any]
-) -> tuple[Preprocess, str]:
-    """Read how pixels become input off ``preprocessor_config.json``, and say where it is from."""
-    processor = processor.get("image_processor") or processor
-    size = config.get("image_size") or 224
-    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-    if not processor:
-        said = "there is no preprocessor_config.json: ImageNet's mean and std are assumed"
-        return Preprocess((height, width)).with_channels(config.get("num_channels", 3)), said
-    settings = Preprocess(
-        **_geometry(processor, (height, width)),
-        **_values(processor),
-        interpolation=_FILTERS.get(processor.get("resample", 2), "bilinear"),
-        source="preprocessor_config.json",
-    )
-    return settings, "preprocessing from preprocessor_config.json"
-
-
-def _values(processor: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and deviation in units of [0, 1], and the factor behind."""
-    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
-    scale = round(255 * factor, 6)
-    if not processor.get("do_normalize", True):
-        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "scale": scale}
-    default = Preprocess()
-    mean = processor.get("image_mean") or default.mean
-    std = processor.get("image_std") or default.std
-    return {"mean": tuple(mean), "std": tuple(std), "scale": scale}
-
-
-def _geometry(processor: Mapping[str, Any], known: tuple[int, int]) -> dict[str, Any]:
-    """Size, what the shorter side becomes before the crop, and whether photos are stretched."""
-    size = processor.get("size")
-    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
-    if not processor.get("do_resize", True) or size is None:
-        return {"size": known}
-    sides = _sides(size)
-    if processor.get("do_center_crop", "crop_size" in processor) and "crop_size" in processor:
-        return {"size": _sides(processor["crop_size"]), "resize": min(sides)}
-    if processor.get("crop_pct") or kind.startswith("ConvNext"):
-        side = sides[0]
-        if side >= 384:  # as transformers has it
-            return {"size": sides, "stretch": True}
-        return {"size": sides, "resize": int(side / (processor.get("crop_pct") or 224 / 256))}
-    whole = isinstance(size, int) or "height" in size
-    return {"size": sides, "stretch": whole}
-
-
-def _sides(size: Any) -> tuple[int, int]:
-    """Height and width of what transformers calls a size."""
-    if isinstance(size, Mapping):
-        short = size.get("shortest_edge", 224)
-        return int(size.get("height", short)), int(size.get("width", short))
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+def named(names: list[str] | None) -> list[str] | None:
+    """Names of outputs; None where transformers made them of their numbers."""
+    made = names and all(_NAMELESS.fullmatch(name) for name in names)
+    return None if made else names
