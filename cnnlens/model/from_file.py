@@ -39,13 +39,14 @@ from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
 from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
 from cnnlens.model.fit import Fit, build
-from cnnlens.model.hub import CONFIG, folder_of, full_name, open_folder, read_parts, unnamed_in
+from cnnlens.model.hub import folder_of, open_folder, read_parts, unnamed_in
 from cnnlens.model.noted import noted_in
 from cnnlens.model.other_names import renamed
 from cnnlens.model.output_names import with_names
 from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, whole_weights
 from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, is_known, recognise
+from cnnlens.model.timm_folder import CONFIG, full_name
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
 NAMELESS = f"{CONFIG} names no known architecture and is not read: the weights alone are"

@@ -18,7 +18,7 @@ from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.file_kinds import FROM_ELSEWHERE, distributed
 from cnnlens.model.parametrized import MERGE
-from cnnlens.model.timm_folder import CONFIG, full_name, open_timm  # noqa: F401
+from cnnlens.model.timm_folder import CONFIG, open_timm
 
 INDEX = ".index.json"
 # in the order in which they are taken
