@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from cnnlens.model.architectures import Options
+from cnnlens.model.preprocess import whole_for
 
 PLACES = ("args", "hyper_parameters", "hparams", "config", "cfg")
 # the first that is there counts: of torchvision's references, of timm, of everybody
@@ -55,10 +56,10 @@ class Noted:
     share: float | None = None
     shorter: int | None = None
 
-    def resize(self, size: tuple[int, int]) -> int | None:
+    def resize(self, size: tuple[int, int]) -> float | None:
         """To how many pixels the shorter side is resized before `size` is cut out, if at all."""
         if self.share is not None:
-            return math.floor(min(size) / self.share)
+            return whole_for(size, min(size) / self.share)
         known = self.shorter is not None and self.shorter >= min(size)
         return self.shorter if known else None
 

@@ -278,6 +278,13 @@ class Preprocess:
             raise ValueError(f"interpolation {self.interpolation!r}")
 
 
+def whole_for(size: tuple[int, int], side: float) -> float:
+    """Cut the shorter side that photos are resized to, before `size` is cut out, to whole pixels;
+    of sizes that are not square timm cuts both sides afterwards.
+    """
+    return math.floor(side) if size[0] == size[1] else side
+
+
 def _numbers(name: str, values: Any, kind: type[int] | type[float]) -> tuple[Any, ...]:
     """Return numbers as Python has them, which JSON can write."""
     try:

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from cnnlens.model.architectures.timm import from_config
 from cnnlens.model.model import Model
 from cnnlens.model.noted import noted_in
 from cnnlens.model.open import open_model
@@ -110,6 +111,13 @@ def test_a_share_without_a_size_is_of_the_size_that_is_assumed(
     args = argparse.Namespace(img_size=None, input_size=None, mean=None, **noted)
     known = opened(tmp_path, {"state_dict": net.state_dict(), "args": args}).preprocess
     assert (known.size, known.resize, known.source) == ((224, 224), resize, "assumed")
+
+
+def test_a_share_of_a_size_that_is_not_square_is_timms(net: nn.Module, tmp_path: Path) -> None:
+    args = argparse.Namespace(input_size=[3, 96, 64], img_size=None, crop_pct=0.9)
+    known = opened(tmp_path, {"state_dict": net.state_dict(), "args": args}).preprocess
+    wanted = from_config({"input_size": (3, 96, 64), "crop_pct": 0.9, "mean": HALF, "std": HALF})
+    assert known.size == (96, 64) and known.resize == wanted.resize != 71
 
 
 def test_the_header_of_a_safetensors_file_is_read(net: nn.Module, tmp_path: Path) -> None:

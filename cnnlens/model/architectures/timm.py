@@ -18,7 +18,7 @@ from torch import nn
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architectures import Architecture, Options, Shapes, built_for
 from cnnlens.model.class_names import imagenet_classes
-from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.preprocess import Preprocess, whole_for
 
 PREFIX = "timm:"
 # arguments of timm's that choose weights, not a network
@@ -193,12 +193,7 @@ def _preprocess(net: nn.Module) -> Preprocess:
     if size is None or size == settings.size:
         return settings
     ratio = (settings.resize or min(settings.size)) / min(settings.size)
-    return replace(settings, size=size, resize=_cut(size, min(size) * ratio))
-
-
-def _cut(size: tuple[int, int], scaled: float) -> float:
-    """Cut what the shorter side becomes; of sizes that are not square timm cuts both afterwards."""
-    return math.floor(scaled) if size[0] == size[1] else scaled
+    return replace(settings, size=size, resize=whole_for(size, min(size) * ratio))
 
 
 def from_config(settings: Mapping[str, Any]) -> Preprocess:
@@ -210,7 +205,7 @@ def from_config(settings: Mapping[str, Any]) -> Preprocess:
         size=(height, width),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        resize=_cut((height, width), scaled),
+        resize=whole_for((height, width), scaled),
         interpolation=wanted if wanted in _FILTERS else "bilinear",
         stretch=settings.get("crop_mode") == "squash",
         source="timm" if settings.get("crop_mode") in _CROPS else "assumed",
