@@ -169,6 +169,14 @@ data = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def known_sets(begun: str) -> list[str]:
+    """Name the sets to download whose names begin so."""
+    from cnnlens.data.download import DATASETS
+
+    return [name for name in DATASETS if name.startswith(begun)]
+
+
 MADE = {  # the sets that `make` knows
     "shapes": "synthetic color and shape concepts",
     "animals": "synthetic animals with parts, and backgrounds without",
@@ -194,7 +202,10 @@ def list_(screen: Screen) -> None:
 def download(
     screen: Screen,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A name that `cnnlens data list` shows.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="A name that `cnnlens data list` shows.", autocompletion=known_sets
+        ),
     ],
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Take the archive from here instead.")
