@@ -163,7 +163,7 @@ class Outliers(Method):
                 groups = group_rows(store.positions, own.image_categories)
                 found = yield from outlier_steps(model, logits, store, groups, settings, batch)
         data = own.name if own else ""
-        for note in found.notes(model, data):
+        for note in found.notes():
             voice.note(note)
         about = {
             "layer": self.layer.name,

@@ -166,12 +166,12 @@ def test_noise_stands_against_the_bias_and_the_regions_of_its_class() -> None:
     assert found.regions is not None
     np.testing.assert_array_equal(found.noise.radius.values, found.regions.radius)
     document = found.as_dict()
-    assert found.names == ["a", "b", "c"]  # as many categories as classes without names
+    assert found.names == ["0", "1", "2"]  # nobody has named them
     assert document["sources"][0]["taken_for"] == [
-        {"class": 0, "name": "a", "share": 0.75},
-        {"class": 2, "name": "c", "share": 0.25},
+        {"class": 0, "name": "0", "share": 0.75},
+        {"class": 2, "name": "2", "share": 0.25},
     ]
-    assert (document["noise"]["name"], document["noise"]["share"]) == ("b", 1)
+    assert (document["noise"]["name"], document["noise"]["share"]) == ("1", 1)
     assert document["regions"]["clusters"]["purity"] == found.regions.clusters.purity
     assert sum(c["images"] for c in document["regions"]["clusters"]["named"]) == 30
 
