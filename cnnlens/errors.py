@@ -40,6 +40,26 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(wrong, list(dict.fromkeys(known)), n=3, cutoff=0.5)
+    return _offered(near)
+
+
+def meant_file(wrong: str, beside: Iterable[str]) -> str:
+    """The same of files and folders: a name's ending is near to every other one of its kind."""
+    import difflib
+
+    names: dict[str, list[str]] = {}
+    for name in beside:
+        names.setdefault(_stem(name), []).append(name)
+    near = difflib.get_close_matches(_stem(wrong), names, n=3, cutoff=0.65)
+    return _offered([name for stem in near for name in names[stem]][:3])
+
+
+def _stem(name: str) -> str:
+    """Everything before the ending, ".pt" or ".tar.gz"; all of ".git"."""
+    return (name[:1] + name[1:].partition(".")[0]).casefold()
+
+
+def _offered(near: list[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 

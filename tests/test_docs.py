@@ -92,6 +92,7 @@ def test_commands_on_a_page_are_there_and_take_the_options_shown(path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_options_on_a_page_are_options_of_some_command(path):
     known = set().union(*flags().values()) | {"--help", "--debug", "--version"}
+    known |= {"--install-completion"}
     # of torchrun, Slurm, git, tests.stress and benchmarks/scale.py
     others = {"--nproc-per-node", "--nnodes", "--rdzv-endpoint", "--max-restarts"}
     others |= {"--array", "--orphan", "--minutes"}

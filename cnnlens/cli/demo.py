@@ -45,7 +45,7 @@ class Tour:
     out: Path = out_input("cnnlens-demo", "Folder of data, models, results.")  # noqa: RUF009
     quick: bool = option(
         False,
-        "In under a minute: the trained network, without what is slow.",
+        "In less than a minute: the trained network, without what is slow.",
         off="-",
         panel="What",
     )
@@ -283,7 +283,7 @@ def demo(screen: Screen, **asked: Any) -> None:
     Draws the set, trains a small CNN on it, dissects it beside its untrained twin, and looks
     closer at its best units, its classes and two pictures; ends with an ordinary and an
     interpretable network side by side. No download; it takes two to five minutes on two
-    cores, with --quick, which leaves the slow ones out, about one.
+    cores, with --quick, which leaves the slow ones out, less than one.
     """
     from cnnlens.measure.dissection import beside
 

@@ -16,6 +16,13 @@ class CarefulCommand(TyperCommand):
     """A command that drops no word of its line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a line that lost a value, or would lose one; a shell that asks is told nothing."""
+        if not ctx.resilient_parsing:
+            self._check_values(ctx, args)
+            self._check_repeats(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _check_values(self, ctx: Any, args: list[str]) -> None:
         """Notice an option whose value was left out before it swallows the next option."""
         known = {flag: p for p in self.get_params(ctx) for flag in (*p.opts, *p.secondary_opts)}
         for number, word in enumerate(args):
@@ -26,9 +33,6 @@ class CarefulCommand(TyperCommand):
             if not word.startswith("-") or (following is not None and following not in known):
                 continue
             ctx.fail(f"{word} has no value: write {word} {parameter.metavar or 'VALUE'}")
-        if not ctx.resilient_parsing:  # else a shell asks how a line may go on
-            self._check_repeats(ctx, args)
-        return super().parse_args(ctx, args)
 
     def _check_repeats(self, ctx: Any, args: list[str]) -> None:
         """Notice what names things, and takes one, but is given several: all but the last would go.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
+from cnnlens.cli.completion import completing
 from cnnlens.cli.screen import Screen
 from cnnlens.data.signed import hidden
 from cnnlens.distributed import Share, join, processes
@@ -96,7 +97,8 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
     inputs = [_of_field(f) for f in inputs_of(method) if not f.option.argument]
     in_presets = {n for kind in method.settings_types for p in kind.presets.values() for n in p}
     settings = [_of_field(field, field.attribute in in_presets) for field in settings_of(method)]
-    presets = ", ".join(presets_of_all(method.settings_types))
+    presets = presets_of_all(method.settings_types)
+    preset = f"A paper's settings: {', '.join(presets)}."
     force = _worded("force", f"Redo or overwrite; {method.forces}.")
     model, page, workspace = map(_of_field, common("model", "page", "workspace"))
     opened = method.opens_model
@@ -107,7 +109,7 @@ def signature(method: type[Method]) -> list[inspect.Parameter]:
         *named,
         *(one for one in inputs if _panel(one) == "What"),
         *map(_of_field, reading_of(method)),
-        *([_worded("preset", f"A paper's settings: {presets}.")] if presets else []),
+        *([_worded("preset", preset, presets)] if presets else []),
         *(one for one in settings if _panel(one) != "Run"),
         *(one for one in inputs if _panel(one) != "What"),
         *([page] if method.sections and opened else []),
@@ -124,19 +126,24 @@ def _panel(parameter: inspect.Parameter) -> str:
     return str(parameter.annotation.__metadata__[0].rich_help_panel)
 
 
-def _worded(name: str, words: str) -> inspect.Parameter:
-    """Make one of the `common` options with words of its own."""
+def _worded(name: str, words: str, values: Sequence[str] = ()) -> inspect.Parameter:
+    """Make one of the `common` options with words of its own; `values`: all that it may be."""
     field = _COMMON[name]
-    return _of_field(replace(field, option=replace(field.option, help=words)))
+    return _of_field(replace(field, option=replace(field.option, help=words)), values=values)
 
 
 def _parameter(name: str, kind: Any, default: Any, info: Any = None) -> inspect.Parameter:
+    for one in (info, *getattr(kind, "__metadata__", ())):
+        if getattr(one, "metavar", None) and one.autocompletion is None:
+            one.autocompletion = completing(one.metavar)
     annotation = kind if info is None else Annotated[kind, info]
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, keyword, default=default, annotation=annotation)
 
 
-def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
+def _of_field(
+    field: Field, of_preset: bool = False, values: Sequence[str] = ()
+) -> inspect.Parameter:
     """Make the option, or argument, of a field; one that a preset sets has the preset's default."""
     words, kind, default = field.option, cast("Any", field.type), field.default
     if field.repeats:
@@ -160,6 +167,7 @@ def _of_field(field: Field, of_preset: bool = False) -> inspect.Parameter:
     info: Any = typer.Option(
         flag, *short, help=help_, metavar=metavar,
         show_default=not silent, rich_help_panel=words.panel,
+        autocompletion=completing(values) if values else None,
     )  # fmt: skip
     return _parameter(field.keyword, kind, default, info)
 

@@ -140,6 +140,7 @@ def search(
     that hold the words, or with --encoder those that come nearest to them in meaning.
     """
     from cnnlens.model.encoder import open_encoder
+    from cnnlens.report.unit_search import hits_table
     from cnnlens.report.unit_search import search as find
 
     if not text.split():
@@ -148,14 +149,9 @@ def search(
     found = find(Workspace(workspace).path, text, layer or (), towers)
     shown = found[:top]
     screen.document([{**asdict(hit), "name": asdict(hit.name)} for hit in shown])
-    heads = ("unit", "name", "from", "fit", "exam")
-    rows = [
-        (f"{one.layer}:{one.unit}", one.name.text, one.name.source, one.fit, one.name.verdict)
-        for one in shown
-    ]
-    if rows:
-        screen.table(list(heads), [list(row) for row in rows])
-    if not rows:
+    if shown:
+        screen.table(*hits_table(shown, by_meaning=towers is not None))
+    if not shown:
         screen.note(f"no unit is called '{text}'")
     elif len(found) > len(shown):
         screen.note(f"{len(found) - len(shown)} more: --top lists them")
@@ -168,6 +164,14 @@ data = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+def known_sets(begun: str) -> list[str]:
+    """Name the sets to download whose names begin so."""
+    from cnnlens.data.download import DATASETS
+
+    return [name for name in DATASETS if name.startswith(begun)]
+
 
 MADE = {  # the sets that `make` knows
     "shapes": "synthetic color and shape concepts",
@@ -194,7 +198,10 @@ def list_(screen: Screen) -> None:
 def download(
     screen: Screen,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A name that `cnnlens data list` shows.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="A name that `cnnlens data list` shows.", autocompletion=known_sets
+        ),
     ],
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Take the archive from here instead.")

@@ -160,17 +160,10 @@ class Outliers:
             "regions": {"data": data, **regions} if regions and data else regions,
         }
 
-    def notes(self, model: Model, data: str) -> list[str]:
-        """Say what a reader has to know; `data`: what the known images are called, "" for none."""
-        said = []
-        if data and self.classes and not model.classes:
-            said.append(
-                "the network's classes have no names: they are called after the categories of "
-                f"{data} in alphabetical order"
-            )
-        if self.regions and self.regions.unclustered:
-            said.append(f"no clusters: {self.regions.unclustered}")
-        return said
+    def notes(self) -> list[str]:
+        """Say what a reader has to know."""
+        why = self.regions.unclustered if self.regions else ""
+        return [f"no clusters: {why}"] if why else []
 
     def _source(self, one: Predicted) -> dict[str, Any]:
         order = np.argsort(-one.shares, kind="stable")[:5]
@@ -231,8 +224,8 @@ def outliers(
     Returns
     -------
     Outliers
-        Classes without names are called after the categories in alphabetical order, where there
-        are as many.
+        Classes without names are called by their numbers; where there are as many categories, the
+        regions are theirs in alphabetical order.
 
     Raises
     ------
@@ -262,16 +255,15 @@ def outlier_steps(
     predicted = tuple(predicted_as(source, one, link) for source, one in scores)
     noises = predicted[len(logits) :]
     count = len(predicted[0].shares)
-    classes = _class_names(model, groups, count)
     regions = None
     if source is not None and groups is not None:
         yield Step(0, 1, "regions and clusters", unit="")
         regions = find_regions(source, groups, settings.seed)
     noise = None
     if noises:
-        radius = regions.radius_of(classes, count) if regions else None
+        radius = regions.radius_of(model.classes, count) if regions else None
         noise = _noise_class(noises, _bias(model, count), radius)
-    return Outliers(predicted, classes, noise, regions, link)
+    return Outliers(predicted, model.classes, noise, regions, link)
 
 
 def _noises(
@@ -289,12 +281,6 @@ def _noises(
         assert logits is not None
         found[kind] = logits
     return found
-
-
-def _class_names(model: Model, groups: Groups | None, count: int) -> Sequence[str] | None:
-    if model.classes or groups is None:
-        return model.classes
-    return sorted(groups.names) if len(groups.names) == count else None
 
 
 def _bias(model: Model, count: int) -> np.ndarray | None:

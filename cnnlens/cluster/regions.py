@@ -1,14 +1,15 @@
 """Where categories lie in a layer, and clusters that are named after them; random images.
 
 Clusters of representatives know nothing of categories (Dai 2020, §2.5). They are named by optimal
-assignment, and as a stable marriage.
+assignment, and as a stable marriage. How pure they are, and how often their names are right, stands
+beside what shuffled categories give: as many names as clusters fit some images by luck.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,19 @@ def radii(vectors: np.ndarray, groups: Groups) -> np.ndarray:
     return found
 
 
+_SHUFFLES = 200
+_LEAST_SHUFFLES = 20  # of vectors so large that more would take longer than the clusters
+_SHUFFLED = 10**10  # values that are summed at most, beyond the least
+_SHARES = ("agreement", "optimal_accuracy", "stable_accuracy", "purity")
+
+
+class ByChance(NamedTuple):
+    """What a share comes to where the categories are shuffled among the images."""
+
+    mean: float
+    p95: float  #: the 95th percentile
+
+
 @dataclass(frozen=True)
 class Clusters:
     """Clusters of representatives, and what they are called."""
@@ -40,17 +54,20 @@ class Clusters:
     stable_accuracy: float  #: that, in the stable marriage
     purity: float  #: share of images that belong to the most frequent category of their cluster
     radius: np.ndarray  #: (K,): each cluster's radius
+    chance: Mapping[str, ByChance]  #: of each share, by its name: the same clusters, named anew
+    shuffles: int  #: how often the categories were shuffled
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON; `names` of the K categories."""
-        keys = ("agreement", "optimal_accuracy", "stable_accuracy", "purity")
+        chance = {key: one._asdict() for key, one in self.chance.items()}
         images = np.bincount(self.of_image, minlength=len(names))
         columns = (self.optimal, self.stable, images, self.radius)
         named = [
             {"optimal": names[a], "stable": names[b], "images": int(n), "radius": float(r)}
             for a, b, n, r in zip(*columns, strict=True)
         ]
-        return {**{key: getattr(self, key) for key in keys}, "named": named}
+        shares = {key: getattr(self, key) for key in _SHARES}
+        return {**shares, "chance": {"shuffles": self.shuffles, **chance}, "named": named}
 
 
 @dataclass(frozen=True)
@@ -127,8 +144,6 @@ def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Cluster
     CnnlensError
         When there are fewer different images than categories.
     """
-    from scipy.optimize import linear_sum_assignment
-    from scipy.spatial.distance import cdist
     from sklearn.cluster import KMeans
 
     count = len(groups.names)
@@ -138,26 +153,74 @@ def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Cluster
             "name data with more images",
         )
     fitted = KMeans(count, n_init=10, random_state=seed).fit(vectors)
-    means = np.stack([vectors[groups.of_image == k].mean(0) for k in range(count)])
-    distances = cdist(fitted.cluster_centers_, means)  # (clusters, categories)
-    optimal = linear_sum_assignment(distances)[1]
-    stable = gale_shapley(
-        distances.argsort(1, kind="stable"), distances.argsort(0, kind="stable").T
-    )
-    of_image = fitted.labels_.astype(np.int64)
-    table = np.zeros((count, count), np.int64)
-    np.add.at(table, (of_image, groups.of_image), 1)
-    clusters = np.arange(count)
+    found = _Found(vectors, fitted.cluster_centers_, fitted.labels_.astype(np.int64))
+    optimal, stable = found.named(groups.of_image)
+    chance, shuffles = found.by_chance(groups.of_image, seed)
     return Clusters(
-        of_image=of_image,
+        of_image=found.of_image,
         optimal=optimal,
         stable=stable,
-        agreement=float((optimal == stable).mean()),
-        optimal_accuracy=float(table[clusters, optimal].sum() / len(vectors)),
-        stable_accuracy=float(table[clusters, stable].sum() / len(vectors)),
-        purity=float(table.max(1).sum() / len(vectors)),
-        radius=radii(vectors, Groups(tuple(map(str, clusters)), of_image)),
+        **found.shares(groups.of_image, optimal, stable),
+        radius=radii(vectors, Groups(tuple(map(str, range(count))), found.of_image)),
+        chance=chance,
+        shuffles=shuffles,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Clusters that were found, as many as categories, to be named after these."""
+
+    vectors: np.ndarray  # (N, D)
+    centres: np.ndarray  # (K, D)
+    of_image: np.ndarray  # (N,)
+
+    def named(self, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Name the clusters, (K,) each: by optimal assignment, and as a stable marriage.
+
+        `categories` (N,) are the images'; each of the K has one.
+        """
+        from scipy.optimize import linear_sum_assignment
+        from scipy.sparse import csr_array
+        from scipy.spatial.distance import cdist
+
+        count, images = len(self.centres), len(categories)
+        ones = np.ones(images, self.vectors.dtype)
+        belong = csr_array((ones, (categories, np.arange(images))), shape=(count, images))
+        means = belong @ self.vectors / np.bincount(categories)[:, None]  # (K, D)
+        distances = cdist(self.centres, means)  # (clusters, categories)
+        wants, wanted = distances.argsort(1, kind="stable"), distances.argsort(0, kind="stable").T
+        return linear_sum_assignment(distances)[1], gale_shapley(wants, wanted)
+
+    def shares(
+        self, categories: np.ndarray, optimal: np.ndarray, stable: np.ndarray
+    ) -> dict[str, float]:
+        """Measure how well clusters and names fit the images' categories."""
+        count, images = len(self.centres), len(categories)
+        table = np.zeros((count, count), np.int64)  # clusters × categories
+        np.add.at(table, (self.of_image, categories), 1)
+        clusters = np.arange(count)
+        return {
+            "agreement": float((optimal == stable).mean()),
+            "optimal_accuracy": float(table[clusters, optimal].sum() / images),
+            "stable_accuracy": float(table[clusters, stable].sum() / images),
+            "purity": float(table.max(1).sum() / images),
+        }
+
+    def by_chance(self, categories: np.ndarray, seed: int) -> tuple[dict[str, ByChance], int]:
+        """Shuffle the categories among the images, name the same clusters anew, so many times."""
+        times = int(np.clip(_SHUFFLED // self.vectors.size, _LEAST_SHUFFLES, _SHUFFLES))
+        rng = np.random.default_rng(seed)
+        found: dict[str, list[float]] = {key: [] for key in _SHARES}
+        for _ in range(times):
+            shuffled = rng.permutation(categories)
+            for key, share in self.shares(shuffled, *self.named(shuffled)).items():
+                found[key].append(share)
+        levels = {
+            key: ByChance(float(np.mean(some)), float(np.quantile(some, 0.95)))
+            for key, some in found.items()
+        }
+        return levels, times
 
 
 def gale_shapley(proposers: np.ndarray, receivers: np.ndarray) -> np.ndarray:

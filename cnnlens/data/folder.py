@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnlens.data.formats import endings
 from cnnlens.data.member_path import MemberPath, located
 from cnnlens.data.walk import ending
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, meant_file
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _UNPACK = "unpack it, and name its folder"
@@ -60,4 +60,4 @@ def _near(root: Path) -> str:
         ]
     except OSError:
         return f"there is no folder {parent} either"
-    return did_you_mean(root.name, beside)
+    return meant_file(root.name, beside) or "name a folder of images"

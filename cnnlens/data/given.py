@@ -15,7 +15,7 @@ from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_p
 from cnnlens.data.ranges import NO_RANGES, Ranges
 from cnnlens.data.remote import as_address
 from cnnlens.data.signed import check_apart
-from cnnlens.errors import CnnlensError, UsageError, counted, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, counted, meant_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -273,7 +273,7 @@ def _missing(path: Path) -> UsageError:
     while not lost.parent.is_dir() and lost.parent != lost:
         lost = lost.parent
     beside = [p.name for p in lost.parent.iterdir()] if lost.parent.is_dir() else []
-    near = did_you_mean(lost.name, beside)
+    near = meant_file(lost.name, beside)
     if near and lost != path:
         near = f"there is no folder {lost}; {near}"
     return UsageError(f"no image {path}", near or "name an image, or a folder of images, with -i")

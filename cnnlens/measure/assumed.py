@@ -19,8 +19,8 @@ import torch
 from cnnlens.activations.sources import Forward
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
-from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.class_order import check_order, chosen, judge
+from cnnlens.errors import CnnlensError
+from cnnlens.model.class_order import Judged, check_order, chosen, judge
 from cnnlens.model.classes import before_softmax, class_scores, count_scores, is_correct
 from cnnlens.model.ending import before_link, before_sigmoid, link_of
 from cnnlens.model.matching import Reading, in_order, readings, usual_outputs
@@ -54,8 +54,8 @@ def named_after(
     order : str or None
         One of `settings.run.ORDERS` that was said; it is then not asked of the images.
     must : bool
-        Whether a command holds just this data against the classes: it is then enough that its
-        images do not speak against their usual order, which is raised.
+        Whether a command holds just this data against the classes, and reads it in its usual
+        order: that its images speak against that is raised. Names take more, for every command.
     batch_size : int
         Images in the network at once.
     tell : callable
@@ -64,7 +64,8 @@ def named_after(
     Returns
     -------
     Model or None
-        None where that cannot be.
+        None where that cannot be, or nothing but chance speaks for it: random weights, and a
+        network that is not right on more of them.
 
     Raises
     ------
@@ -84,12 +85,14 @@ def named_after(
     ways = readings(names, model.classes, count)
     if not ways or ways[0].certain or not (fits or must):
         return None
-    if not (must and model.has_random_weights) and not _borne_out(
-        model, images, ways, must, batch_size, tell
-    ):
+    judged = _judged(model, images, ways, must, batch_size)
+    if judged is None or not fits:  # folders that are called by numbers, of some of the classes
         return None
-    if not fits:  # folders that are called by numbers, of some of the classes
-        return model
+    if judged.doubt or not judged.is_above_chance or model.has_random_weights:
+        read = "; they are read so here" if must else ""
+        said = f"as {images.name}'s, {judged.words}{read}"
+        tell(f"classes without names (--classes says them): {said}")
+        return None
     numbers, words = ways[0].outputs, ways[0].words
     if model.classes:
         tell(f"ImageNet's names are not {images.name}'s: they are left out")
@@ -122,29 +125,16 @@ def foreign_names(model: Model, images: ImageSet) -> str:
     return f"the classes of {images.name} are not called as the network's ({theirs}): {read}"
 
 
-def _borne_out(
-    model: Model,
-    images: ImageSet,
-    ways: list[Reading],
-    must: bool,
-    batch_size: int,
-    tell: Callable[[str], None],
-) -> bool:
-    """Whether some of the images bear the usual order out."""
+def _judged(
+    model: Model, images: ImageSet, ways: list[Reading], must: bool, batch_size: int
+) -> Judged | None:
+    """Hold ways to read the classes against some of the images; None where all are damaged."""
     logits, shown = _answers(model, images, batch_size)
     if not len(shown):
-        return False
-    try:
-        judged = check_order(ways, logits, shown, images.name)
-    except UsageError:
-        if must:
-            raise
-        judged = judge(ways, logits, shown)
-    if must or (judged and not judged.doubt and judged.is_above_chance):
-        return True
-    words = judged.words if judged else ""
-    tell(f"classes without names (--classes says them): as {images.name}'s, {words}")
-    return False
+        return None
+    if must and not model.has_random_weights:  # which know no other order
+        check_order(ways, logits, shown, images.name)
+    return judge(ways, logits, shown)
 
 
 def _answers(model: Model, images: ImageSet, batch_size: int) -> tuple[np.ndarray, list[str]]:

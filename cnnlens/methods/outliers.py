@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnnlens.report.outlier_files import OutlierResult
 
 FILE = "outliers.json"
+_CLUSTERS = 2  # raised where more is measured of clusters: earlier ones are redone
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,15 @@ class Outliers(Method):
         self.folder = study.folder("outliers")
 
     def _known(self) -> list[str]:
-        """Categories of the out-of-sample images that are classes of the network, by name."""
+        """Categories of the out-of-sample images that are classes of the network, by name.
+
+        Where its outputs have none, folders of known images say what its classes are.
+        """
         from cnnlens.model.matching import named_outputs
 
         categories = sorted(set((self.strange and self.strange.image_categories) or ()))
-        return list(named_outputs(categories, self.study.model.classes or ()))
+        own = sorted(set((self.own and self.own.image_categories) or ()))
+        return list(named_outputs(categories, self.study.model.classes or own))
 
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
@@ -114,6 +119,7 @@ class Outliers(Method):
             settings=self.settings.as_dict(),
             classes=mark(self.study.model.classes),
             own=self.own and self._stored(self.own).about(),
+            clusters=_CLUSTERS if self.own else None,
             strange=self.strange and self._stored(self.strange).about(),
             **self.study.head,
             **link_mark(self.study.model, SIGMOID),
@@ -163,7 +169,7 @@ class Outliers(Method):
                 groups = group_rows(store.positions, own.image_categories)
                 found = yield from outlier_steps(model, logits, store, groups, settings, batch)
         data = own.name if own else ""
-        for note in found.notes(model, data):
+        for note in found.notes():
             voice.note(note)
         about = {
             "layer": self.layer.name,

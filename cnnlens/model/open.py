@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlens.errors import UsageError, counted, did_you_mean
+from cnnlens.errors import UsageError, counted, meant_file
 from cnnlens.model.architectures import (
     Opened,
     built_for,
@@ -263,7 +263,7 @@ def _open(spec: str, arch: str | None, allow_pickle: bool, weights: str | None) 
 
 def _no_such_file(path: Path) -> UsageError:
     folder = path.parent
-    near = did_you_mean(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+    near = meant_file(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
     return UsageError(
         f"{path} does not exist",
         near or "MODEL is a file, torchvision:NAME, timm:NAME, zoo:NAME or file.py:factory",

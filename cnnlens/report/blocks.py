@@ -39,6 +39,10 @@ class Shot:
     words: str = ""  # below it in the panel; left out: `caption`
     large: Path | None = None  # what the panel shows in its place
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.picture, (Path, Markup)):
+            raise TypeError(f"Shot({self.picture!r}, …) takes a pathlib.Path, or Markup")
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -124,12 +128,22 @@ class Gallery:
     kind: ClassVar[str] = "gallery"
 
 
+def _check_blocks(where: str, given: Any, wanted: str) -> None:
+    """Raise TypeError where what is given as blocks of the page are none."""
+    some = given if isinstance(given, (list, tuple)) else [given]
+    wrong = [one for one in some if not isinstance(getattr(one, "kind", None), str)]
+    if wrong or some is not given:
+        found = type(wrong[0] if wrong else given).__name__
+        raise TypeError(f"{where} takes {wanted}, not a {found}")
+
+
 class Layer:
     """Blocks about one layer, under its name or another heading."""
 
     kind = "layer"
 
     def __init__(self, name: str, *blocks: Any, heading: str = "") -> None:
+        _check_blocks(f"Layer({name!r}, …)", blocks, "blocks one by one, such as Gallery(shots)")
         self.name, self.blocks, self.heading = name, blocks, heading
 
 
@@ -157,6 +171,10 @@ class Section:
     parts: Sequence[Any] = ()  # blocks in reading order
     sources: Sequence[Path] = ()  # result files; the newest one dates the page
     palette: Sequence[Colour] = ()  # colours of categories, by their number
+    package: str = ""  # whose code it is, where that is not ours
+
+    def __post_init__(self) -> None:
+        _check_blocks(f"Section({self.key!r}, …)", self.parts, "a list of blocks")
 
 
 def section_of(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from cnnlens.files import atomic_folder, write_text
 from cnnlens.report.blocks import (
     Explorer,
     Section,
-    Text,
     at_units,
     format_p,
     layers_of,
@@ -31,7 +29,8 @@ from cnnlens.report.blocks import (
     percent,
     pictures,
 )
-from cnnlens.report.contents import REDO, local
+from cnnlens.report.contents import REDO
+from cnnlens.report.faults import fault, in_place_of, warning
 from cnnlens.report.figures import as_drawn
 from cnnlens.report.sheet import read_apart
 
@@ -52,7 +51,7 @@ _STYLES = ("style", "units")
 def write_page(
     page: Path, head: Mapping[str, Any], sections: Sequence[Section], tell: Tell
 ) -> None:
-    """Write some sections as a page; a damaged picture is named in its section.
+    """Write some sections as a page; what is damaged, or fails, is named in its section.
 
     Parameters
     ----------
@@ -63,23 +62,35 @@ def write_page(
     sections : sequence of Section
         In reading order.
     tell : callable
-        Hears of damaged pictures.
+        Hears of damaged pictures, and of sections that cannot be shown.
     """
     found: dict[str, Path] = {}
     keys: dict[Path, str] = {}
     damaged: set[str] = set()
     shown = []
     for section in sections:
-        mine = dict(_pictures(section, page.parent, keys))
+        one, mine = _with_pictures(section, page.parent, keys, tell)
         errors = {key: error for key, path in mine.items() if (error := damage(path))}
         warnings = [text for error in errors.values() for text in warning(error, page.parent)]
-        shown.append(replace(section, parts=[*warnings, *section.parts]))
+        shown.append(replace(one, parts=[*warnings, *one.parts]))
         for error in errors.values():
             tell(error)
         found |= {key: path for key, path in mine.items() if key not in errors}
         damaged |= errors.keys()
     with _addresses(page.parent, found) as src:
-        write_text(page, _render(head, shown, keys, src | dict.fromkeys(damaged, _NOTHING)))
+        addresses = src | dict.fromkeys(damaged, _NOTHING)
+        pieces = list(_pieces(shown, keys, addresses, page.parent, tell))
+        write_text(page, _render(head, pieces, addresses))
+
+
+def _with_pictures(
+    section: Section, folder: Path, keys: dict[Path, str], tell: Tell
+) -> tuple[Section, dict[str, Path]]:
+    """Name every picture of a section; where that fails, of what stands there instead."""
+    try:
+        return section, dict(_pictures(section, folder, keys))
+    except Exception as error:
+        return _without(section, error, folder, tell), {}
 
 
 def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator[tuple[str, Path]]:
@@ -97,58 +108,101 @@ def _pictures(section: Section, folder: Path, keys: dict[Path, str]) -> Iterator
         yield keys[path], as_drawn(path)
 
 
-def _render(
-    head: Mapping[str, Any],
+@dataclass(frozen=True)
+class _Piece:
+    """A section as HTML, what of it stands at units, and the keys of pictures that it shows."""
+
+    section: Section
+    text: str
+    at_unit: list[dict[str, Any]]
+    shows: set[str]
+
+
+def _pieces(
     sections: Sequence[Section],
     keys: Mapping[Path, str],
     src: Mapping[str, str],
-) -> str:
-    """Render a page, given the name of every picture and the address of every name."""
-    explorers = {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
-    templates = environment()
-    scripts = ("contents", *(_SCRIPTS if explorers else ()))
-    script = "\n".join(source(templates, f"{name}.js") for name in scripts)
-    in_html: set[str] = set()  # what the HTML shows, the script takes from there
+    folder: Path,
+    tell: Tell,
+) -> Iterator[_Piece]:
+    """Render sections one by one, given the name of every picture and the address of every name."""
+    explorers = _explorers(sections)
+    for section in sections:
+        try:
+            yield _piece(section, explorers, keys, src)
+        except Exception as error:
+            yield _piece(_without(section, error, folder, tell), explorers, keys, src)
+
+
+def _piece(
+    section: Section,
+    explorers: Mapping[str, Explorer],
+    keys: Mapping[Path, str],
+    src: Mapping[str, str],
+) -> _Piece:
+    shows: set[str] = set()
 
     def address(picture: Path | str) -> str:
         key = picture if isinstance(picture, str) else keys[picture]
-        in_html.add(key)
+        shows.add(key)
         return src[key]
 
+    html = (
+        environment()
+        .get_template("section.html")
+        .render(section=section, explorers=explorers, src=address, key=keys.__getitem__)
+    )
+    return _Piece(section, html, list(_at_units(section, keys)), shows)
+
+
+def _explorers(sections: Iterable[Section]) -> dict[str, Explorer]:
+    return {s.key: part for s in sections for part in s.parts if isinstance(part, Explorer)}
+
+
+def _without(section: Section, error: Exception, folder: Path, tell: Tell) -> Section:
+    """Tell that a section cannot be shown; return what stands there instead."""
+    known = fault(section.key, section.package, error)
+    tell(known)
+    return in_place_of(section, known, folder)
+
+
+def _render(head: Mapping[str, Any], pieces: Sequence[_Piece], src: Mapping[str, str]) -> str:
+    """Render a page of its sections."""
+    sections = [piece.section for piece in pieces]
+    explorers, templates = _explorers(sections), environment()
+    scripts = ("contents", *(_SCRIPTS if explorers else ()))
+    script = "\n".join(source(templates, f"{name}.js") for name in scripts)
+    in_html = {key for piece in pieces for key in piece.shows}  # the script takes them from there
     text = templates.get_template("page.html").render(
         head=head,
-        sections=sections,
+        sections=[piece.text for piece in pieces],
         contents=[{"key": s.key, "title": s.title, "layers": layers_of(s)} for s in sections],
         palette=[colour for section in sections for colour in section.palette],
-        src=address,
-        key=keys.__getitem__,
         style="\n".join(source(templates, f"{name}.css") for name in _STYLES),
         explorers=explorers,
         script=script,
         # names the page's one script, so that the page's policy runs no other
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         data=_embed({key: part.data for key, part in explorers.items()}),
-        at_unit=_embed(list(_at_units(sections, keys))),
-        # called where the template writes it: after everything that asks for an address
-        pictures=lambda: _embed({key: src[key] for key in src if key not in in_html}),
+        at_unit=_embed([shot for piece in pieces for shot in piece.at_unit]),
+        pictures=_embed({key: src[key] for key in src if key not in in_html}),
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half a character
 
 
-def _at_units(sections: Sequence[Section], keys: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
-    for section in sections:
-        for layer, shot in at_units(section):
-            if isinstance(picture := shot.large or shot.picture, Path):
-                yield {
-                    "layer": layer,
-                    "unit": shot.unit,
-                    "method": section.key,
-                    "title": shot.heading or section.title,
-                    "caption": shot.words or shot.caption,
-                    "picture": keys[picture],
-                    "apart": read_apart(picture),
-                    "small": keys[shot.picture] if isinstance(shot.picture, Path) else None,
-                }
+def _at_units(section: Section, keys: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
+    for layer, shot in at_units(section):
+        if isinstance(picture := shot.large or shot.picture, Path):
+            yield {
+                "layer": layer,
+                "unit": shot.unit,
+                "method": section.key,
+                "title": shot.heading or section.title,
+                "caption": shot.words or shot.caption,
+                "picture": keys[picture],
+                "apart": read_apart(picture),
+                "small": keys[shot.picture] if isinstance(shot.picture, Path) else None,
+            }
 
 
 def _mark(key: str) -> str:
@@ -183,14 +237,6 @@ def _embed(document: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def warning(error: CnnlensError, workspace: Path) -> list[Text]:
-    """Say on the page what was left out and why, with paths from the workspace on."""
-    said = (error.message + (f"; {error.hint}" if error.hint else "")) + "."
-    for folder in dict.fromkeys((workspace, workspace.resolve())):
-        said = said.replace(f"{folder}{os.sep}", "")
-    return [Text(f"Left out: {local(said, workspace)}", "warning")]
 
 
 # -- pictures: inside the page while they are few, beside it once they are many -------------------

@@ -70,10 +70,11 @@ class OutlierResult(Shown):
                 f"{noise['radius']['rank'] or 'unknown'}, of {noise['classes']}"
             )
         if self.regions and (clusters := self.regions["clusters"]):
+            share = _beside_chance(clusters, "{:.0%}".format)
             said.append(
-                f"clusters: purity {clusters['purity']:.0%}; both ways of naming agree on "
-                f"{clusters['agreement']:.0%}, right for {clusters['optimal_accuracy']:.0%} "
-                f"(optimal) and {clusters['stable_accuracy']:.0%} (stable) of the images"
+                f"clusters: purity {share['purity']}; both ways of naming agree on "
+                f"{share['agreement']}, right for {share['optimal_accuracy']} as an optimal "
+                f"assignment and {share['stable_accuracy']} of the images as a stable marriage"
             )
         return said
 
@@ -198,6 +199,15 @@ def _noise(
     return figure
 
 
+def _beside_chance(clusters: Mapping[str, Any], write: Callable[[float], str]) -> dict[str, str]:
+    """Write the shares of clusters, each with its chance where that is known."""
+    chance = clusters.get("chance") or {}  # of an earlier version there is none
+    return {
+        key: write(clusters[key]) + (f" (chance {write(chance[key]['mean'])})" if chance else "")
+        for key in ("purity", "optimal_accuracy", "stable_accuracy", "agreement")
+    }
+
+
 # -- the section ---------------------------------------------------------------------------------
 
 
@@ -289,12 +299,16 @@ def _noise_facts(
                 said += f"; over all classes ρ = {rho}, p = {p}"
         yield f"Its {what}", said
     if regions and (clusters := regions["clusters"]):
-        keys = ("purity", "optimal_accuracy", "stable_accuracy", "agreement")
-        share = {key: percent(clusters[key]) for key in keys}
+        share, how = _beside_chance(clusters, percent), ""
+        if chance := clusters.get("chance"):
+            how = (
+                f" Chance: the same clusters named after categories that were shuffled among the "
+                f"images, mean of {chance['shuffles']} times."
+            )
         yield (
             "Clusters",
             f"k-means on {number(regions['images'])} images of {regions['data']}: purity "
             f"{share['purity']}. Named by optimal assignment they are right for "
             f"{share['optimal_accuracy']} of the images, as a stable marriage for "
-            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters.",
+            f"{share['stable_accuracy']}; both agree on {share['agreement']} of the clusters.{how}",
         )

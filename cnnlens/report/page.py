@@ -10,8 +10,9 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.report.blocks import Section, Text
-from cnnlens.report.contents import REDO, last_part, local, local_path, read_once, read_workspace
-from cnnlens.report.html import Tell, warning, write_page
+from cnnlens.report.contents import last_part, local, local_path, read_once, read_workspace
+from cnnlens.report.faults import fault, package_of, warning
+from cnnlens.report.html import Tell, write_page
 from cnnlens.report.states import Remark, remarks
 
 Gather = Callable[[Path], Section | None]
@@ -26,7 +27,7 @@ def write_report(
     """Write ``report.html`` over everything found in a workspace.
 
     A section or a picture that is damaged is named on the page, in its place, and costs only
-    itself.
+    itself; so is a section whose code fails, that of another package.
 
     Parameters
     ----------
@@ -104,17 +105,33 @@ def _nothing(workspace: Path) -> CnnlensError:
 def gathered(
     workspace: Path, sections: Iterable[tuple[str, Gather]], tell: Tell
 ) -> Iterator[Section]:
-    """Gather the sections of a page; one that is damaged says so in its place."""
+    """Gather the sections of a page; one that is damaged, or fails, says so in its place.
+
+    Of another package's code anything that goes wrong is its own, and costs its section alone.
+    """
     for name, gather in sections:
+        package = package_of(gather)
         try:
-            section = gather(workspace)
-        except (CnnlensError, LookupError, TypeError, ValueError, AttributeError) as error:
-            if not isinstance(error, CnnlensError):
-                error = CnnlensError(f"the results of {name} are damaged: {error!r}", REDO)
-            tell(error)
-            section = Section(name, name, parts=warning(error, workspace))
+            section = _checked(gather(workspace), package)
+        except Exception as error:
+            if not package and not isinstance(error, _DAMAGED):
+                raise
+            known = fault(name, package, error)
+            tell(known)
+            section = Section(name, name, parts=warning(known, workspace))
         if section is not None:
             yield section
+
+
+_DAMAGED = (CnnlensError, LookupError, TypeError, ValueError, AttributeError)
+
+
+def _checked(section: Any, package: str) -> Section | None:
+    if section is None or not package:
+        return section
+    if not isinstance(section, Section):
+        raise TypeError(f"its section is a {type(section).__name__}, no Section")
+    return replace(section, sources=[Path(path) for path in section.sources], package=package)
 
 
 # -- the head: which model, which data, when, and the command lines that made it -----------------

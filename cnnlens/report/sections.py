@@ -40,9 +40,9 @@ from cnnlens.report.contents import (
     reading,
 )
 from cnnlens.report.dissect_files import labels
-from cnnlens.report.figures import part_colours
 from cnnlens.report.figures.explained import predicted, turned
 from cnnlens.report.figures.generated import said
+from cnnlens.report.figures.parts import part_marks
 from cnnlens.report.stability_files import StabilityResult, read_stability
 
 
@@ -223,9 +223,9 @@ def parts(workspace: Path) -> Section | None:
     heads = ["Layer", "Share of activations in the mask", "Part interpretability", "by chance",
              "at most"]  # fmt: skip
     masks = [row for one in found for row in _masks(one)]
-    colours = part_colours([part["name"] for part in found[-1].summary["parts"]]).items()
-    dot = Markup('<span><span class="dot" style="--dot: {}"></span> {}</span>')
-    legend = Markup("").join(dot.format(colour, part) for part, colour in colours)
+    marks = part_marks([part["name"] for part in found[-1].summary["parts"]]).items()
+    dot = Markup('<span><span class="dot part {}" style="--dot: {}"></span> {}</span>')
+    legend = Markup("").join(dot.format(mark.shape, mark.colour, part) for part, mark in marks)
     blocks = [
         measured,
         *([Note("masks"), Table(heads, masks)] if masks else []),

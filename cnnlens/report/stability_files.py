@@ -24,7 +24,8 @@ from cnnlens.model.receptive_field import Fields
 from cnnlens.report import sheet as kit
 from cnnlens.report.blocks import number
 from cnnlens.report.contents import read_summary
-from cnnlens.report.figures import as_seen, new_figure, part_colours
+from cnnlens.report.figures import as_seen, new_figure
+from cnnlens.report.figures.parts import Mark, add_legend, draw_mark, part_marks, plot_marks
 from cnnlens.report.shown import Fact, Picture, Shown, UnitResults
 
 if TYPE_CHECKING:
@@ -142,14 +143,14 @@ def write_peaks(
     centres marked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    colours = list(part_colours(data.parts).values())
+    marks = list(part_marks(data.parts).values())
     cells: dict[int, Image.Image] = {}
 
     def cell(row: int) -> Image.Image:
         if row not in cells:
             index = int(found.seen[row])
             seen = Image.fromarray(as_seen(data, index, preprocess, _CELL))
-            _mark_parts(seen, data.centres[index], colours)
+            _mark_parts(seen, data.centres[index], marks)
             cells[row] = seen
         return cells[row].copy()
 
@@ -170,11 +171,11 @@ def write_peaks(
             yield done
 
 
-def _mark_parts(picture: Image.Image, centres: np.ndarray, colours: Sequence[str]) -> None:
+def _mark_parts(picture: Image.Image, centres: np.ndarray, marks: Sequence[Mark]) -> None:
     pen = ImageDraw.Draw(picture)
-    for (y, x), colour in zip(centres * _CELL, colours, strict=True):
+    for (y, x), mark in zip(centres * _CELL, marks, strict=True):
         if not np.isnan(y):
-            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour, outline="#000000")
+            draw_mark(pen, x, y, mark)
 
 
 def _mark_peak(
@@ -210,10 +211,10 @@ def where_units_look(
         picture = as_seen(data, int(found.seen[example]), preprocess, 224)
         mean = _mean_picture(data, found, rows, preprocess)
         _heat(axes[0, column], picture, found.places[example, units], shape)
-        _dots(axes[0, column], data, data.centres[int(found.seen[example])])
+        plot_marks(axes[0, column], data.parts, data.centres[int(found.seen[example])])
         places = found.places[np.ix_(rows, units)][found.scores[np.ix_(rows, units)] > 0]
         _heat(axes[1, column], mean, places, shape)
-        _dots(axes[1, column], data, _mean_centres(data.centres[found.seen[rows]]))
+        plot_marks(axes[1, column], data.parts, _mean_centres(data.centres[found.seen[rows]]))
         axes[0, column].set_title(
             f"{found.names[kind]}\n{counted(len(units), 'unit')}, {counted(len(rows), 'object')}",
             fontsize=8,
@@ -221,7 +222,7 @@ def where_units_look(
     if shown:
         axes[0, 0].set_ylabel("one object", fontsize=8)
         axes[1, 0].set_ylabel("all, on their mean", fontsize=8)
-        _legend(figure, data)
+        add_legend(figure, data.parts)
     return figure
 
 
@@ -260,22 +261,3 @@ def _heat(axes: Any, picture: np.ndarray, places: np.ndarray, shape: tuple[int, 
     axes.imshow(dense, cmap="inferno", extent=(0, 1, 1, 0), alpha=0.75 * dense**0.7, vmin=0, vmax=1)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _dots(axes: Any, data: PartSet, centres: np.ndarray) -> None:
-    for (y, x), colour in zip(centres, part_colours(data.parts).values(), strict=True):
-        if 0 <= y <= 1 and 0 <= x <= 1:
-            style = {"color": colour, "markeredgecolor": "black", "markeredgewidth": 0.6}
-            axes.plot(x, y, "o", markersize=4.5, **style)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(1, 0)
-
-
-def _legend(figure: Figure, data: PartSet) -> None:
-    from matplotlib.lines import Line2D
-
-    marks = [
-        Line2D([], [], marker="o", linestyle="", color=c, markeredgecolor="black", label=part)
-        for part, c in part_colours(data.parts).items()
-    ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=8, fontsize=7, frameon=False)

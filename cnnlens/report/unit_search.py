@@ -110,3 +110,17 @@ def _by_vectors(text: str, named: _Named, encoder: Encoder) -> list[float]:
     vectors = directions(encoder.of_texts([text, *texts]), [text, *texts], encoder.spec)
     fit: dict[str, np.ndarray] = dict(zip(texts, vectors[1:] @ vectors[0], strict=True))
     return [float(fit[name.text]) for _, _, name in named]
+
+
+def hits_table(found: Sequence[Hit], by_meaning: bool) -> tuple[list[str], list[list[object]]]:
+    """Heads and rows of units that were found; without columns that tell none from another."""
+    columns: dict[str, list[object]] = {
+        "unit": [f"{one.layer}:{one.unit}" for one in found],
+        "name": [one.name.text for one in found],
+        "from": [one.name.source for one in found],
+    }
+    if by_meaning or len({one.fit for one in found}) > 1:
+        columns["fit"] = [one.fit for one in found]
+    if any(one.name.verdict for one in found):
+        columns["exam"] = [one.name.verdict for one in found]
+    return [*columns], [list(row) for row in zip(*columns.values(), strict=True)]

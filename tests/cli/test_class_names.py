@@ -142,6 +142,27 @@ def test_folders_that_the_network_does_not_know_give_no_names(world: Path, tmp_p
     assert named(tmp_path) == ["1", 1] and model_of(tmp_path)["classes"] is None
 
 
+def test_names_do_not_depend_on_which_command_came_first(world: Path, tmp_path: Path) -> None:
+    """What nothing but chance speaks for is nobody's name, also where a command needs an order."""
+    net = [f"{world / 'nets.py'}:make", *FEED]  # random weights
+    photo, data = world / "kinds" / "kind c" / "1.png", ["-d", world / "kinds"]
+    rest = ["-w", tmp_path, "--no-page"]
+    assert cnnlens("units", *net, *data, "-l", "last", *rest).code == 0
+    for command in (
+        ["outliers", "--noise", 4], ["cluster", "--only", "confusion", *data],
+        ["explain", "-i", photo, *data, "-l", "0"],
+    ):  # fmt: skip
+        answer = cnnlens(*command, *rest)
+        assert answer.code == 0, answer.err
+        assert "classes without names" in answer.err and "read so here" in answer.err
+        assert model_of(tmp_path)["classes"] is None
+    document = json.loads((tmp_path / "outliers" / "outliers.json").read_text())
+    assert document["classes"] == [str(n) for n in range(12)]
+    answer = cnnlens("cam", "-i", photo, *rest)
+    assert answer.code == 0 and "classes without names" in answer.err
+    assert named(tmp_path)[0].isdecimal()
+
+
 def test_names_that_change_are_drawn_anew(world: Path, tmp_path: Path) -> None:
     photo = world / "kinds" / "kind b" / "1.png"
     assert run(world, tmp_path, "cam", "named.pt", "-i", photo).code == 0

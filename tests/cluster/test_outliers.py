@@ -106,6 +106,39 @@ def test_naming_is_no_better_than_chance_where_categories_mean_nothing() -> None
     assert found.optimal_accuracy < 0.45
 
 
+def test_chance_is_what_all_orders_of_the_categories_give_on_the_mean() -> None:
+    """The truth: every way to deal two categories to seven images, named anew by hand."""
+    rng = np.random.default_rng(3)
+    vectors, labels = rng.standard_normal((7, 2)), np.array([0, 0, 0, 1, 1, 1, 1])
+    found = name_clusters(vectors, group([str(one) for one in labels]))
+    cluster = found.of_image
+    centres = np.array([vectors[cluster == i].mean(0) for i in (0, 1)])
+    purity, right = [], []
+    for dealt in sorted(set(itertools.permutations(labels.tolist()))):
+        of = np.array(dealt)
+        means = np.array([vectors[of == k].mean(0) for k in (0, 1)])
+        far = np.linalg.norm(centres[:, None] - means, axis=2)
+        names = np.array([0, 1] if far[0, 0] + far[1, 1] <= far[0, 1] + far[1, 0] else [1, 0])
+        right.append(np.mean(names[cluster] == of))
+        purity.append(sum(np.bincount(of[cluster == i]).max() for i in (0, 1)) / 7)
+    assert found.shuffles == 200
+    for key, all_of_them in (("purity", purity), ("optimal_accuracy", right)):
+        mean, p95 = found.chance[key]
+        assert abs(mean - np.mean(all_of_them)) < 4 * np.std(all_of_them) / 200**0.5
+        assert mean <= p95 <= max(all_of_them) + 1e-12
+    assert right[0] > 0 and np.mean(right) > 0.5  # names are fitted to the images themselves
+
+
+def test_chance_follows_the_seed_and_is_written() -> None:
+    vectors = np.random.default_rng(0).standard_normal((40, 3))
+    groups = group([str(i % 4) for i in range(40)])
+    one, same, other = (name_clusters(vectors, groups, seed) for seed in (1, 1, 2))
+    assert one.chance == same.chance != other.chance
+    written = one.as_dict(groups.names)["chance"]
+    assert written["shuffles"] == 200
+    assert written["purity"] == {"mean": one.chance["purity"].mean, "p95": one.chance["purity"].p95}
+
+
 def test_identical_images_cannot_be_clustered() -> None:
     with pytest.raises(CnnlensError, match="fewer different images"):
         name_clusters(np.ones((8, 3)), group(list("aabbccdd")))
@@ -166,12 +199,12 @@ def test_noise_stands_against_the_bias_and_the_regions_of_its_class() -> None:
     assert found.regions is not None
     np.testing.assert_array_equal(found.noise.radius.values, found.regions.radius)
     document = found.as_dict()
-    assert found.names == ["a", "b", "c"]  # as many categories as classes without names
+    assert found.names == ["0", "1", "2"]  # nobody has named them
     assert document["sources"][0]["taken_for"] == [
-        {"class": 0, "name": "a", "share": 0.75},
-        {"class": 2, "name": "c", "share": 0.25},
+        {"class": 0, "name": "0", "share": 0.75},
+        {"class": 2, "name": "2", "share": 0.25},
     ]
-    assert (document["noise"]["name"], document["noise"]["share"]) == ("b", 1)
+    assert (document["noise"]["name"], document["noise"]["share"]) == ("1", 1)
     assert document["regions"]["clusters"]["purity"] == found.regions.clusters.purity
     assert sum(c["images"] for c in document["regions"]["clusters"]["named"]) == 30
 

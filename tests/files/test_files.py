@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean, meant_file
 from cnnlens.files import (
     atomic,
     atomic_folder,
@@ -184,6 +184,21 @@ def test_json_with_what_is_no_number_is_damaged(tmp_path, word):
 def test_near_names_are_offered_once():
     assert did_you_mean("layer5", ["layer4", "layer4", "fc"]) == "did you mean layer4?"
     assert did_you_mean("x", ["layer4"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "beside", "near"),
+    [
+        ("nope", ["opt", "home", "usr"], ""),
+        ("nope.pt", ["net1.py", "inter.py", "other.pt"], ""),
+        ("modle.pt", ["model.pt", "model.json", "x.pt"], "did you mean model.pt or model.json?"),
+        ("model.pth", ["model.pt", "module.py"], "did you mean model.pt or module.py?"),
+        ("Photos", ["photos", "photo.tar.gz"], "did you mean photos or photo.tar.gz?"),
+        ("catt.png", ["cat.png", "dog.png", ".git"], "did you mean cat.png?"),
+    ],
+)
+def test_only_near_files_are_offered_whatever_their_endings(wrong, beside, near):
+    assert meant_file(wrong, beside) == near
 
 
 def test_exit_statuses_of_errors():

@@ -13,7 +13,6 @@ from tests import bare
 
 HERE = Path(__file__).parents[2]
 
-# as docs/add-a-method.md has it
 METHOD = '''
 from cnnlens.methods import Method
 from cnnlens.report.blocks import Section, Text
@@ -95,3 +94,41 @@ def test_every_part_of_the_page_is_there_to_be_loaded(tmp_path):
 
     assert len(sections()) > 10
     assert [gather(tmp_path) for _, gather in sections()] == [None] * len(sections())
+
+
+def test_the_code_in_the_documentation_works_as_it_stands(tmp_path, monkeypatch):
+    import re
+    from types import ModuleType
+
+    from PIL import Image
+
+    from cnnlens.report.page import write_report
+
+    text = (HERE / "docs/add-a-method.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    module = ModuleType("their_paper")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
+    exec("\n".join(blocks), known := vars(module))
+    assert known["Names"].name == "names"
+    assert known["SharpSettings"]().top == 9
+    assert known["sharp"](tmp_path) is None
+    (tmp_path / "sharp/conv5").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "sharp/conv5/3.png")
+    told: list = []
+    page = write_report(tmp_path, [("sharp", known["sharp"])], told.append)
+    assert told == []
+    assert "Sharpness" in page.read_text(encoding="utf-8") and "unit 3" in page.read_text()
+
+
+def test_what_is_promised_to_methods_of_other_packages_can_be_imported():
+    import re
+    from importlib import import_module
+
+    text = (HERE / "docs/compatibility.md").read_text(encoding="utf-8")
+    (row,) = (line for line in text.splitlines() if "for methods of other packages" in line)
+    *whole, blocks = re.findall(r"`(cnnlens\.[\w.]+)`", row)
+    names = re.findall(r"`([A-Z]\w+)`", row)
+    for path in (*whole, *(f"{blocks}.{name}" for name in names)):
+        module, _, name = path.rpartition(".")
+        assert hasattr(import_module(module), name), path
+    assert len(whole) == 3 and len(names) == 4

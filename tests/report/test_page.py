@@ -388,18 +388,6 @@ def test_a_damaged_workspace_document_is_an_error(workspace):
     assert not (workspace / "report.html").exists()
 
 
-def test_a_section_of_another_package_that_fails_costs_only_itself(workspace):
-    def broken(root: Path) -> Section:
-        raise KeyError("colour")
-
-    told: list[str] = []
-    more = [("style", broken), *sections()]
-    page = write_report(workspace, more, lambda error: told.append(error.message))
-    tags = Tags(page.read_text(encoding="utf-8"))
-    assert told == ["the results of style are damaged: KeyError('colour')"]
-    assert told[0] in tags.text and "dissect" in tags.json("data")
-
-
 @pytest.mark.parametrize("value", ["many", [1], float("nan"), {"a": 1}])
 def test_a_summary_with_something_else_for_a_number_is_named(workspace, value):
     path = workspace / "dissect/features.12/summary.json"

@@ -7,7 +7,7 @@ import pytest
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.encoder import Encoder
-from cnnlens.report.unit_search import search
+from cnnlens.report.unit_search import hits_table, search
 from tests.cli.runner import cnnlens
 
 from .fake_workspace import examine, make_workspace
@@ -64,3 +64,20 @@ def test_the_command_lists_and_prints_json(workspace: Path) -> None:
     ]
     assert "no unit is called 'zebra'" in cnnlens("search", "zebra", "-w", workspace).err
     assert "nothing to search for" in cnnlens("search", " ", "-w", workspace).error
+
+
+def test_only_columns_that_tell_units_apart_are_shown(workspace: Path) -> None:
+    """Every name that is found by one word holds all of it."""
+    one = cnnlens("search", "wheel", "-w", workspace).out
+    assert "fit" not in one.splitlines()[0] and "exam" in one.splitlines()[0]
+    assert "fit" in cnnlens("search", "car wheel", "-w", workspace).out.splitlines()[0]
+    assert all(
+        hit["fit"] == 1 for hit in cnnlens("search", "wheel", "-w", workspace, "--json").json
+    )
+
+
+def test_without_an_exam_there_is_no_column_of_its_verdicts(tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 4})
+    found = search(tmp_path, "car")
+    assert hits_table(found, by_meaning=False)[0] == ["unit", "name", "from"]
+    assert hits_table(found, by_meaning=True)[0] == ["unit", "name", "from", "fit"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean, meant_file
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, timm, torchvision
 from cnnlens.model.architectures.own_code import Anew, Code, code_of, importing
@@ -204,7 +204,7 @@ def reason_of(error: BaseException) -> str:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")])
+        near = meant_file(path.name, [p.name for p in path.parent.glob("*.py")])
         raise UsageError(f"{path} does not exist", near)
     name = f"cnnlens_factory_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=Anew(name, str(path)))

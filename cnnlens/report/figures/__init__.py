@@ -1,6 +1,6 @@
 """Pictures that methods leave beside their numbers, one file per kind: arrays in, pictures out.
 
-Colours of categories and of parts are the same on the page and in every figure, for all sight.
+Colours of categories are the same on the page and in every figure, for all sight.
 """
 
 from __future__ import annotations
@@ -235,14 +235,3 @@ def colours(categories: Sequence[str]) -> dict[str, Colour]:
     rest = [name for name in categories if name not in chosen]
     chosen |= {name: free[index % len(free)] for index, name in enumerate(rest)}
     return {name: chosen[name] for name in categories}
-
-
-# distinct on photos, after Okabe and Ito
-_PARTS = (
-    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff",
-)  # fmt: skip
-
-
-def part_colours(parts: Sequence[str]) -> dict[str, str]:
-    """A colour for each part of an object; they repeat after eight."""
-    return {part: _PARTS[k % len(_PARTS)] for k, part in enumerate(parts)}

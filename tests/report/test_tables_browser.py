@@ -1,0 +1,37 @@
+"""Tables of many rows in a real browser, at the widths of its windows."""
+
+from __future__ import annotations
+
+import pytest
+
+from .browser import needs_browser
+
+pytestmark = needs_browser
+
+# For a table: its head's lower edge, its first row's upper one, and cells that a row cuts off.
+LAID_OUT = """async (name) => {
+    const table = document.querySelector(name);
+    table.scrollIntoView({ block: "start" });
+    await new Promise((done) => setTimeout(() => requestAnimationFrame(done)));
+    table.scrollTop = 0;
+    const box = (node) => node.getBoundingClientRect();
+    const row = table.querySelector("tbody tr");
+    const shown = [...row.cells].filter((cell) => box(cell).height);
+    const cut = shown.filter((cell) => box(cell).bottom > box(row).bottom + 0.5);
+    const names = (cells) => cells.map((cell) => cell.classList[0]);
+    const wide = table.scrollWidth - table.clientWidth;
+    const [head, first] = [box(table.tHead).bottom, box(row).top];
+    return { head, first, wide, cut: names(cut), shown: names(shown) };
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 600, 740, 800, 1000, 1210, 1280])
+def test_rows_lie_below_their_head_and_hold_their_cells(visit, small, width):
+    seen = visit(small).table_of()
+    seen.page.set_viewport_size({"width": width, "height": 800})
+    for name in (".units-table", ".layer:not(.inactive) .concepts-table"):
+        found = seen.evaluate(LAID_OUT, name)
+        assert found["first"] >= found["head"] - 0.5, name
+        assert found["cut"] == []
+        assert found["wide"] == 0
+    assert {"c-label", "c-detectors", "c-iou", "c-unit"} <= set(found["shown"])
