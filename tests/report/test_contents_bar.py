@@ -87,6 +87,7 @@ def test_sections_fold_stay_folded_and_open_for_a_link(visit, long):
     inside = seen.get_by_text("it ends").first
     seen.locator("#more > details > summary").click()
     assert not inside.is_visible()
+    seen.until("Object.values(sessionStorage).some((left) => left.includes('more'))")
     seen.reload()
     assert not inside.is_visible() and seen.locator("table.summary").is_visible()
     seen.locator(".contents a", has_text="More of it").click()
