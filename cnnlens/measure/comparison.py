@@ -1,16 +1,19 @@
 """Networks side by side, number by number: how sure each is, what chance gives, how far apart.
 
 The units of a layer are taken as a sample. Resamples draw as many of them with replacement; the
-spread of the statistic over resamples, laid around the statistic itself, is the interval. (Laid
-around it, because a count of distinct labels is smaller on every resample than on the sample.)
+spread of a mean over resamples, laid around the mean itself, is its interval. Resamples cannot draw
+a label that no unit has, and differ too little in how many there are: what Chao's estimate of the
+unseen ones gives counts, where that is wider.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13.
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13. Colwell, Mao and Chang,
+"Interpolating, extrapolating, and comparing incidence-based species accumulation curves", 2004.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -31,8 +34,8 @@ class Estimate:
     low: float
     high: float
     units: int  #: units, or images, that it rests on
-    #: (R,) the statistic on the resamples, moved so that their mean is `value`; None of a share
-    #: of images, and of what has no interval
+    #: (R,) the mean on the resamples, moved so that theirs is `value`; None of other statistics,
+    #: and of what has no interval
     draws: np.ndarray | None = None
 
 
@@ -75,15 +78,37 @@ def distinct(labels: np.ndarray, settings: CompareSettings) -> Estimate:
     settings : CompareSettings
         Resamples, level, seed.
     """
-    names, codes = np.unique(labels, return_inverse=True)
+    names, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     real = names >= 0
     draws = []
     for drawn in _resamples(labels.size, settings):
         seen = np.zeros((len(drawn), len(names)), bool)
         seen[np.arange(len(drawn))[:, None], codes[drawn]] = True
         draws.append(seen[:, real].sum(axis=1))
-    found = _estimate(float(real.sum()), np.concatenate(draws), labels.size, settings)
-    return _within(found, 0, labels.size)
+    found = int(real.sum())
+    variance = max(float(np.concatenate(draws).var()), _unseen_variance(sizes[real]))
+    return _as_marked(found, variance, labels.size, settings.level)
+
+
+def _as_marked(found: int, variance: float, units: int, level: float) -> Estimate:
+    """Lay Wilson's interval, of as many marked units as vary as much, around a number of labels.
+
+    It has room above where few are found, none too.
+    """
+    marked = (units - np.sqrt(max(units * (units - 4 * variance), 0))) / 2  # m(1 − m/C) = variance
+    low, high = (units * end - marked for end in share(marked, units, level))
+    return Estimate(found, max(found + low, 0), min(found + high, units), units)
+
+
+def _unseen_variance(sizes: np.ndarray) -> float:
+    """Variance of a number of labels over samples, of how many units (L,) have each.
+
+    S(1 − S/T): each of T labels, seen and (Chao's estimate, bias-corrected) unseen, is met or not.
+    """
+    met, units = len(sizes), int(sizes.sum())
+    once, twice = (int((sizes == n).sum()) for n in (1, 2))
+    unseen = (units - 1) / units * once * (once - 1) / (2 * (twice + 1)) if units else 0.0
+    return met * unseen / (met + unseen) if met else 0.0
 
 
 def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Estimate:
@@ -117,12 +142,12 @@ def _apart(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(value, float(low), float(high), min(one.units, other.units))
 
 
-def share(right: int, total: int, level: float) -> tuple[float, float]:
-    """Wilson's interval of a share, such as an accuracy over images."""
-    from scipy.stats import binomtest
-
-    found = binomtest(right, total).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+def share(right: float, total: int, level: float) -> tuple[float, float]:
+    """Wilson's interval of a share, such as an accuracy over images; 0 of n has one, too."""
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle, half = right + z2 / 2, np.sqrt(z2 * (right * (1 - right / total) + z2 / 4))
+    low, high = ((middle + end) / (total + z2) for end in (-half, half))
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def _resamples(units: int, settings: CompareSettings) -> list[np.ndarray]:
