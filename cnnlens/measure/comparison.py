@@ -3,7 +3,8 @@
 The units of a layer are taken as a sample. Resamples draw as many of them with replacement; the
 spread of a mean over resamples, laid around the mean itself, is its interval. Resamples cannot draw
 a label that no unit has, and differ too little in how many there are: what Chao's estimate of the
-unseen ones gives counts, where that is wider.
+unseen ones gives counts, where that is wider. Counts and shares have Wilson's intervals: resamples
+of 0 marked units are all 0.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13. Colwell, Mao and Chang,
 "Interpolating, extrapolating, and comparing incidence-based species accumulation curves", 2004.
@@ -63,9 +64,14 @@ def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
 
 def count(marked: np.ndarray, settings: CompareSettings) -> Estimate:
     """Estimate how many of the units are marked, (C,) bool."""
-    draws = [marked[drawn].sum(axis=1) for drawn in _resamples(marked.size, settings)]
-    found = _estimate(float(marked.sum()), np.concatenate(draws), marked.size, settings)
-    return _within(found, 0, marked.size)
+    found = proportion(int(marked.sum()), marked.size, settings)
+    low, high = found.low * marked.size, found.high * marked.size
+    return Estimate(float(marked.sum()), low, high, marked.size)
+
+
+def proportion(marked: int, of: int, settings: CompareSettings) -> Estimate:
+    """Estimate the share of units, labels or images that are marked."""
+    return Estimate(marked / of, *share(marked, of, settings.level), units=of)
 
 
 def distinct(labels: np.ndarray, settings: CompareSettings) -> Estimate:
@@ -112,10 +118,10 @@ def _unseen_variance(sizes: np.ndarray) -> float:
 
 
 def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Estimate:
-    """Estimate `other` − `one`; layers of as many units are drawn alike, unit by unit.
+    """Estimate `other` − `one`; for means layers of as many units are drawn alike, unit by unit.
 
-    Shares of images have Newcombe's interval: the images are taken for other ones, which is wide
-    where they are the same.
+    Counts and shares have Newcombe's interval: units and images are taken for other ones, which
+    is wide where they are the same.
     """
     if one.draws is None or other.draws is None:
         return _apart(one, other)
@@ -165,11 +171,6 @@ def _estimate(value: float, draws: np.ndarray, units: int, settings: CompareSett
     tail = (1 - settings.level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), units, draws)
-
-
-def _within(found: Estimate, least: float, most: float) -> Estimate:
-    low, high = max(found.low, least), min(found.high, most)
-    return Estimate(found.value, low, high, found.units, found.draws)
 
 
 # -- measured alike? -----------------------------------------------------------------------------

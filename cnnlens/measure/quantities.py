@@ -21,7 +21,7 @@ from cnnlens.measure.comparison import (
     difference,
     distinct,
     mean,
-    share,
+    proportion,
 )
 from cnnlens.settings import CompareSettings
 
@@ -144,7 +144,8 @@ def _passing(method: str) -> Callable[[Any, CompareSettings], Estimate | None]:
     """Read the share of a method's labels that pass their exam."""
 
     def read(found: Any, settings: CompareSettings) -> Estimate | None:
-        return mean(np.array([one.passes for one in found.of(method)], float), settings)
+        passes = [one.passes for one in found.of(method)]
+        return proportion(sum(passes), len(passes), settings) if passes else None
 
     return read
 
@@ -169,8 +170,7 @@ def _shared(*keys: str | int) -> Callable[[Any, CompareSettings], Estimate | Non
         value, images = number_at(found.summary, keys), number_at(found.summary, (keys[0], IMAGES))
         if value is None or not images:
             return None
-        low, high = share(round(value * images), int(images), settings.level)
-        return Estimate(value, low, high, int(images))
+        return proportion(round(value * images), int(images), settings)
 
     return read
 

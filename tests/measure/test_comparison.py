@@ -27,12 +27,21 @@ def test_units_without_a_value_do_not_count():
     assert comparison.mean(np.array([np.nan]), S) is None
 
 
-def test_interval_of_a_count_is_the_binomials():
-    marked = np.arange(400) < 100
-    found = comparison.count(marked, S)
-    assert found.value == 100
-    spread = 1.96 * np.sqrt(400 * 0.25 * 0.75)
-    assert (found.low, found.high) == pytest.approx((100 - spread, 100 + spread), abs=2)
+def test_interval_of_a_count_is_wilsons():
+    for marked, units in ((100, 400), (0, 8), (1, 64), (8, 8)):
+        found = comparison.count(np.arange(units) < marked, S)
+        truth = binomtest(marked, units).proportion_ci(method="wilson")
+        assert (found.value, found.units) == (marked, units)
+        assert (found.low, found.high) == pytest.approx((units * truth.low, units * truth.high))
+
+
+@pytest.mark.parametrize("units", [8, 64, 512])
+def test_a_marked_unit_against_none_is_no_difference_and_seven_are(units):
+    sides = [comparison.count(np.arange(units) < n, S) for n in (0, 1, 7)]
+    assert not claimed(comparison.difference(*sides[:2], S))
+    assert comparison.difference(sides[0], sides[2], S).low > 0
+    shares = [comparison.proportion(right, units, S) for right in (0, 1)]
+    assert not claimed(comparison.difference(*shares, S))
 
 
 def test_a_count_stays_within_the_units():

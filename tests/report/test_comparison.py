@@ -11,6 +11,7 @@ import pytest
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.accuracy import trained_accuracy
 from cnnlens.measure.compared import compare_models, disagreements, match_layers, remarks
+from cnnlens.measure.comparison import share
 from cnnlens.report.compare_files import (
     compare,
     read_models,
@@ -90,7 +91,10 @@ def test_shares_of_labels_that_pass_their_exam_are_compared(pair):
     assert [(one["value"], one["chance"], one["units"]) for one in values] == [
         (0.75, 0.01, 4), (0.25, 0.01, 4),
     ]  # fmt: skip
-    assert found["exam_dissect"]["differences"][0]["value"] == pytest.approx(-0.5)
+    assert values[0]["interval"] == pytest.approx(list(share(3, 4, 0.95)))
+    (apart,) = found["exam_dissect"]["differences"]
+    assert apart["value"] == pytest.approx(-0.5)
+    assert apart["interval"][0] < 0 < apart["interval"][1]
     assert found["exam_classes"]["values"] == [None, None]
 
 
