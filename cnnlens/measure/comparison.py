@@ -1,10 +1,10 @@
 """Networks side by side, number by number: how sure each is, what chance gives, how far apart.
 
 The units of a layer are taken as a sample. Resamples draw as many of them with replacement; the
-spread of a mean over resamples, laid around the mean itself, is its interval. Resamples cannot draw
-a label that no unit has, and differ too little in how many there are: what Chao's estimate of the
-unseen ones gives counts, where that is wider. Counts and shares have Wilson's intervals: resamples
-of 0 marked units are all 0.
+spread of a mean over resamples, laid around the mean itself, is its interval, for few units widened
+as Student's is. Counts and shares have Wilson's intervals: resamples of 0 marked units are all 0.
+Nor can resamples draw a label that no unit has, so they differ too little in how many there are:
+what Chao's estimate of the unseen ones gives counts, where that is wider.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13. Colwell, Mao and Chang,
 "Interpolating, extrapolating, and comparing incidence-based species accumulation curves", 2004.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf, nan
 from statistics import NormalDist
 from typing import Any
 
@@ -35,13 +36,13 @@ class Estimate:
     low: float
     high: float
     units: int  #: units, or images, that it rests on
-    #: (R,) the mean on the resamples, moved so that theirs is `value`; None of other statistics,
-    #: and of what has no interval
+    #: (R,) a mean on the resamples, moved to lie around `value`; None of other statistics, and
+    #: where there is no interval
     draws: np.ndarray | None = None
 
 
 def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
-    """Estimate the mean over units.
+    """Estimate the mean over units; without an interval where one unit alone has a value.
 
     Parameters
     ----------
@@ -58,8 +59,14 @@ def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
     known = values[~np.isnan(values)].astype(float)
     if known.size == 0:
         return None
-    draws = [known[drawn].mean(axis=1) for drawn in _resamples(known.size, settings)]
-    return _estimate(float(known.mean()), np.concatenate(draws), known.size, settings)
+    value = float(known.mean())
+    if known.size == 1:
+        return Estimate(value, nan, nan, 1)
+    means = [known[drawn].mean(axis=1) for drawn in _resamples(known.size, settings)]
+    draws = np.concatenate(means)
+    # resamples vary around the sample's mean by (n − 1)/n of what samples do around the law's
+    draws = value + (draws - draws.mean()) * np.sqrt(known.size / (known.size - 1))
+    return _estimate(value, draws, known.size, known.size - 1, settings)
 
 
 def count(marked: np.ndarray, settings: CompareSettings) -> Estimate:
@@ -125,9 +132,18 @@ def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Est
     """
     if one.draws is None or other.draws is None:
         return _apart(one, other)
-    draws = other.draws - one.draws
     units = min(one.units, other.units)
-    return _estimate(other.value - one.value, draws, units, settings)
+    freedom = units - 1 if one.units == other.units else _welchs(one, other)
+    draws = other.draws - one.draws
+    return _estimate(other.value - one.value, draws, units, freedom, settings)
+
+
+def _welchs(one: Estimate, other: Estimate) -> float:
+    """Degrees of freedom of the difference of two means: Welch, Biometrika 1947."""
+    known = [(e.draws.var(), e.units - 1) for e in (one, other) if e.draws is not None]
+    whole = sum(variance for variance, _ in known)
+    parts = sum(variance**2 / freedom for variance, freedom in known)
+    return float(whole**2 / parts) if parts else inf
 
 
 def chance_apart(one: float | None, other: float | None) -> float | None:
@@ -166,10 +182,15 @@ def _resamples(units: int, settings: CompareSettings) -> list[np.ndarray]:
     return [rng.integers(0, units, (size, units)) for size in sizes]
 
 
-def _estimate(value: float, draws: np.ndarray, units: int, settings: CompareSettings) -> Estimate:
-    draws = draws - draws.mean() + value
+def _estimate(
+    value: float, draws: np.ndarray, units: int, freedom: float, settings: CompareSettings
+) -> Estimate:
+    """Lay the draws' interval around a mean, as much wider as Student's is than the normal one."""
+    from scipy.special import stdtrit  # slow to import
+
     tail = (1 - settings.level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    wider = stdtrit(freedom, tail) / NormalDist().inv_cdf(tail)
+    low, high = value + wider * (np.quantile(draws, [tail, 1 - tail]) - value)
     return Estimate(value, float(low), float(high), units, draws)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 from scipy.stats import bootstrap as scipys
 
 from cnnlens.measure import comparison
@@ -19,6 +19,36 @@ def test_interval_of_a_mean_is_scipys():
     ).confidence_interval
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx((truth.low, truth.high), abs=0.006)
+
+
+def test_few_units_have_students_interval():
+    values = np.random.default_rng(0).normal(size=6)
+    found = comparison.mean(values, CompareSettings(resamples=20_000))
+    truth = ttest_1samp(values, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((truth.low, truth.high), abs=0.15)
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 2), (3, 3), (8, 8), (8, 32)])
+def test_means_of_few_units_of_one_law_seldom_differ(one, other):
+    random, claims = np.random.default_rng(0), []
+    for _ in range(300):
+        sides = [comparison.mean(random.normal(size=size), FEW) for size in (one, other)]
+        claims.append(claimed(comparison.difference(*sides, FEW)))
+    assert np.mean(claims) <= 0.1
+
+
+def test_means_of_few_units_that_differ_do():
+    values = np.random.default_rng(0).normal(size=8)
+    one = comparison.mean(values, S)
+    assert comparison.difference(one, comparison.mean(values[::-1] + 4, S), S).low > 0
+    assert comparison.difference(one, comparison.mean(values[:6] + 4, S), S).low > 0
+
+
+def test_one_unit_alone_has_no_interval_and_decides_nothing():
+    one, many = (comparison.mean(values, S) for values in (np.array([3.0]), np.arange(3.0)))
+    assert (one.value, one.units) == (3, 1)
+    for found in (one, comparison.difference(one, one, S), comparison.difference(many, one, S)):
+        assert np.isnan([found.low, found.high]).all()
 
 
 def test_units_without_a_value_do_not_count():
