@@ -239,7 +239,8 @@ QUANTITIES = (
     ),
     Quantity(
         "silhouette", "Silhouette", 3,
-        "how far classes lie apart for their spread, −1 to 1", HIGHER, guess=0.0,
+        "how far classes lie apart for their spread, −1 to 1", HIGHER,
+        ((*_LAYER, "silhouette_chance"),),
         beside=("raw pixels", (*_PIXELS, "silhouette")),
         commands=("cluster",), estimate=_bare(*_LAYER, "silhouette"),
     ),
