@@ -29,6 +29,7 @@ from cnnlens.measure.part_measures import (
     categories,
     smallest,
 )
+from cnnlens.measure.selectivity import shuffled_selectivity
 from cnnlens.measure.stable_units import Stability
 from cnnlens.measure.top import PeakLocations, area_under_curve
 from cnnlens.model.receptive_field import Fields
@@ -175,6 +176,8 @@ class _Layer:
         self._labels = labels[self._seen]
         self._scores = peaking.scores[self._seen]  # (n, C)
         self._others = None if others is None else others.scores[others.seen]
+        pairs = [peaking] if others is None else [peaking, others]
+        self._sums = np.concatenate([one.sums[one.seen] for one in pairs])  # (n + negatives, C)
         centres = data.centres[self._seen] * np.array(size)
         self._categories = categories(self._labels, centres, self._names)
         if not self._categories:
@@ -185,7 +188,7 @@ class _Layer:
         grid = _grid(fields, first.shape[1:])  # (HW, 2)
         self._places = grid[peaking.at[self._seen]]  # (n, C, 2)
         self._chance = Baselines(grid, size, settings.chance, settings.seed)
-        self._chosen = self._choose(peaking.sums[self._seen])
+        self._chosen = self._choose(self._sums)
         self._measured: dict[int, Instability] = {}
         self._part_counters: list[PartCounter] = []
 
@@ -264,6 +267,7 @@ class _Layer:
             uniform=_mean([one.uniform for one in alive]),
             centre=_mean([one.centre for one in alive]),
             shuffled=_mean([float(one.shuffled.mean()) for one in alive if len(one.shuffled)]),
+            selectivity_chance=self._selectivity_by_chance(),
             associations=tuple(one.result(FEWEST) for one in self._part_counters),
             scores=self._scores,
             places=(self._places / np.array(self._size)).astype(np.float32),
@@ -292,6 +296,17 @@ class _Layer:
             if len(others):
                 found[unit] = area_under_curve(self._scores[own, unit], others)
         return found
+
+    def _selectivity_by_chance(self) -> float:
+        alive, others = sorted(self._measured), self._others
+        scores = self._scores if others is None else np.concatenate([self._scores, others])
+        labels = np.full(len(scores), -1)
+        labels[: len(self._labels)] = self._labels
+        sums = None if self._settings.category == "minimum" else self._sums[:, alive]
+        return shuffled_selectivity(
+            scores[:, alive], sums, labels, list(self._categories), self._chosen[alive],
+            self._settings.chance, self._settings.seed,
+        )  # fmt: skip
 
 
 def _grid(fields: Fields, shape: tuple[int, int] | tuple[int, ...]) -> np.ndarray:
