@@ -286,25 +286,26 @@ class _Layer:
             found[unit] = away[images, unit][self._scores[images, unit] > 0].mean()
         return found
 
+    def _peaks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give how high units peak, on the negatives, too, (N, C), and the labels there, (N,)."""
+        scores = [self._scores] if self._others is None else [self._scores, self._others]
+        labels = np.full(sum(map(len, scores)), -1)
+        labels[: len(self._labels)] = self._labels
+        return np.concatenate(scores), labels
+
     def _selectivities(self) -> np.ndarray:
-        found = np.full(self.units, np.nan)
+        found, (peaks, labels) = np.full(self.units, np.nan), self._peaks()
         for unit in self._measured:
-            own = self._labels == self._chosen[unit]
-            others = self._scores[~own, unit]
-            if self._others is not None:
-                others = np.concatenate([others, self._others[:, unit]])
-            if len(others):
-                found[unit] = area_under_curve(self._scores[own, unit], others)
+            own = labels == self._chosen[unit]
+            if not own.all():
+                found[unit] = area_under_curve(peaks[own, unit], peaks[~own, unit])
         return found
 
     def _selectivity_by_chance(self) -> float:
-        alive, others = sorted(self._measured), self._others
-        scores = self._scores if others is None else np.concatenate([self._scores, others])
-        labels = np.full(len(scores), -1)
-        labels[: len(self._labels)] = self._labels
+        alive, (peaks, labels) = sorted(self._measured), self._peaks()
         sums = None if self._settings.category == "minimum" else self._sums[:, alive]
         return shuffled_selectivity(
-            scores[:, alive], sums, labels, list(self._categories), self._chosen[alive],
+            peaks[:, alive], sums, labels, list(self._categories), self._chosen[alive],
             self._settings.chance, self._settings.seed,
         )  # fmt: skip
 
