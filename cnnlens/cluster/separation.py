@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from cnnlens.cluster.neighbours import Neighbours, nearest
 from cnnlens.cluster.vectors import Groups
 
 _SAMPLED = 5000  # images above which the silhouette is that of a sample
-_SHUFFLES = 20
+_SHUFFLES, _FEWEST_SHUFFLES = 20, 4
+_SHUFFLED = 20_000  # images of all shuffles together after which more tell nothing of silhouettes
 _BLOCK = 2**14  # images whose votes are counted at once
 
 
@@ -22,6 +24,8 @@ class Separation:
     #: share of images whose k nearest others are mostly of their own category
     neighbours: float | None
     chance: float | None  #: that share after the categories were shuffled among the images
+    #: the mean silhouette after that: below 0 where categories differ in how far they spread
+    silhouette_chance: float | None = None
 
 
 def separate(
@@ -41,12 +45,11 @@ def separate(
     rows = (near or nearest(vectors, k, exact=len(vectors))).rows[:, 1:]
     rng = np.random.default_rng(seed)
     labels = groups.of_image
-    shuffled = [neighbour_accuracy(rows, rng.permutation(labels)) for _ in range(_SHUFFLES)]
-    return Separation(
-        _silhouette(vectors, labels, seed),
-        neighbour_accuracy(rows, labels),
-        float(np.mean(shuffled)),
-    )
+    shuffled = [rng.permutation(labels) for _ in range(_SHUFFLES)]
+    silhouette, by_chance = _silhouettes(vectors, labels, shuffled, seed)
+    accuracies = [neighbour_accuracy(rows, one) for one in shuffled]
+    accuracy = neighbour_accuracy(rows, labels)
+    return Separation(silhouette, accuracy, float(np.mean(accuracies)), by_chance)
 
 
 def neighbour_accuracy(near: np.ndarray, labels: np.ndarray) -> float:
@@ -64,13 +67,25 @@ def neighbour_accuracy(near: np.ndarray, labels: np.ndarray) -> float:
     return right / len(near)
 
 
-def _silhouette(vectors: np.ndarray, labels: np.ndarray, seed: int) -> float | None:
-    from sklearn.metrics import silhouette_score
+def _silhouettes(
+    vectors: np.ndarray, labels: np.ndarray, shuffled: Sequence[np.ndarray], seed: int
+) -> tuple[float | None, float | None]:
+    """Mean silhouette of a sample of the images, and its mean over shuffled labels (N,)."""
+    from sklearn.metrics import pairwise_distances
 
+    chosen = np.arange(len(vectors))
     if len(vectors) > _SAMPLED:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:_SAMPLED])
-        vectors, labels = vectors[chosen], labels[chosen]
-    present = len(np.unique(labels))
-    if not 2 <= present < len(vectors):
+    distances = pairwise_distances(vectors[chosen])  # (n, n), once for all shuffles
+    some = shuffled[: max(_FEWEST_SHUFFLES, _SHUFFLED // len(chosen))]
+    drawn = [_silhouette(distances, one[chosen]) for one in some]
+    known = [one for one in drawn if one is not None]
+    return _silhouette(distances, labels[chosen]), float(np.mean(known)) if known else None
+
+
+def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float | None:
+    from sklearn.metrics import silhouette_score
+
+    if not 2 <= len(np.unique(labels)) < len(labels):
         return None
-    return float(silhouette_score(vectors, labels))
+    return float(silhouette_score(distances, labels, metric="precomputed"))

@@ -1,16 +1,21 @@
 """Networks side by side, number by number: how sure each is, what chance gives, how far apart.
 
 The units of a layer are taken as a sample. Resamples draw as many of them with replacement; the
-spread of the statistic over resamples, laid around the statistic itself, is the interval. (Laid
-around it, because a count of distinct labels is smaller on every resample than on the sample.)
+spread of a mean over resamples, laid around the mean itself, is its interval, for few units widened
+as Student's is. Counts and shares have Wilson's intervals: resamples of 0 marked units are all 0.
+Nor can resamples draw a label that no unit has, so they differ too little in how many there are:
+what Chao's estimate of the unseen ones gives counts, where that is wider.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13.
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §13. Colwell, Mao and Chang,
+"Interpolating, extrapolating, and comparing incidence-based species accumulation curves", 2004.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf, nan
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -31,13 +36,13 @@ class Estimate:
     low: float
     high: float
     units: int  #: units, or images, that it rests on
-    #: (R,) the statistic on the resamples, moved so that their mean is `value`; None of a share
-    #: of images, and of what has no interval
+    #: (R,) a mean on the resamples, moved to lie around `value`; None of other statistics, and
+    #: where there is no interval
     draws: np.ndarray | None = None
 
 
 def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
-    """Estimate the mean over units.
+    """Estimate the mean over units; without an interval where one unit alone has a value.
 
     Parameters
     ----------
@@ -54,15 +59,26 @@ def mean(values: np.ndarray, settings: CompareSettings) -> Estimate | None:
     known = values[~np.isnan(values)].astype(float)
     if known.size == 0:
         return None
-    draws = [known[drawn].mean(axis=1) for drawn in _resamples(known.size, settings)]
-    return _estimate(float(known.mean()), np.concatenate(draws), known.size, settings)
+    value = float(known.mean())
+    if known.size == 1:
+        return Estimate(value, nan, nan, 1)
+    means = [known[drawn].mean(axis=1) for drawn in _resamples(known.size, settings)]
+    draws = np.concatenate(means)
+    # resamples vary around the sample's mean by (n − 1)/n of what samples do around the law's
+    draws = value + (draws - draws.mean()) * np.sqrt(known.size / (known.size - 1))
+    return _estimate(value, draws, known.size, known.size - 1, settings)
 
 
 def count(marked: np.ndarray, settings: CompareSettings) -> Estimate:
     """Estimate how many of the units are marked, (C,) bool."""
-    draws = [marked[drawn].sum(axis=1) for drawn in _resamples(marked.size, settings)]
-    found = _estimate(float(marked.sum()), np.concatenate(draws), marked.size, settings)
-    return _within(found, 0, marked.size)
+    found = proportion(int(marked.sum()), marked.size, settings)
+    low, high = found.low * marked.size, found.high * marked.size
+    return Estimate(float(marked.sum()), low, high, marked.size)
+
+
+def proportion(marked: int, of: int, settings: CompareSettings) -> Estimate:
+    """Estimate the share of units, labels or images that are marked."""
+    return Estimate(marked / of, *share(marked, of, settings.level), units=of)
 
 
 def distinct(labels: np.ndarray, settings: CompareSettings) -> Estimate:
@@ -75,28 +91,59 @@ def distinct(labels: np.ndarray, settings: CompareSettings) -> Estimate:
     settings : CompareSettings
         Resamples, level, seed.
     """
-    names, codes = np.unique(labels, return_inverse=True)
+    names, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     real = names >= 0
     draws = []
     for drawn in _resamples(labels.size, settings):
         seen = np.zeros((len(drawn), len(names)), bool)
         seen[np.arange(len(drawn))[:, None], codes[drawn]] = True
         draws.append(seen[:, real].sum(axis=1))
-    found = _estimate(float(real.sum()), np.concatenate(draws), labels.size, settings)
-    return _within(found, 0, labels.size)
+    found = int(real.sum())
+    variance = max(float(np.concatenate(draws).var()), _unseen_variance(sizes[real]))
+    return _as_marked(found, variance, labels.size, settings.level)
+
+
+def _as_marked(found: int, variance: float, units: int, level: float) -> Estimate:
+    """Lay Wilson's interval, of as many marked units as vary as much, around a number of labels.
+
+    It has room above where few are found, none too.
+    """
+    marked = (units - np.sqrt(max(units * (units - 4 * variance), 0))) / 2  # m(1 − m/C) = variance
+    low, high = (units * end - marked for end in share(marked, units, level))
+    return Estimate(found, max(found + low, 0), min(found + high, units), units)
+
+
+def _unseen_variance(sizes: np.ndarray) -> float:
+    """Variance of a number of labels over samples, of how many units (L,) have each.
+
+    S(1 − S/T): each of T labels, seen and (Chao's estimate, bias-corrected) unseen, is met or not.
+    """
+    met, units = len(sizes), int(sizes.sum())
+    once, twice = (int((sizes == n).sum()) for n in (1, 2))
+    unseen = (units - 1) / units * once * (once - 1) / (2 * (twice + 1)) if units else 0.0
+    return met * unseen / (met + unseen) if met else 0.0
 
 
 def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Estimate:
-    """Estimate `other` − `one`; layers of as many units are drawn alike, unit by unit.
+    """Estimate `other` − `one`; for means layers of as many units are drawn alike, unit by unit.
 
-    Shares of images have Newcombe's interval: the images are taken for other ones, which is wide
-    where they are the same.
+    Counts and shares have Newcombe's interval: units and images are taken for other ones, which
+    is wide where they are the same.
     """
     if one.draws is None or other.draws is None:
         return _apart(one, other)
-    draws = other.draws - one.draws
     units = min(one.units, other.units)
-    return _estimate(other.value - one.value, draws, units, settings)
+    freedom = units - 1 if one.units == other.units else _welchs(one, other)
+    draws = other.draws - one.draws
+    return _estimate(other.value - one.value, draws, units, freedom, settings)
+
+
+def _welchs(one: Estimate, other: Estimate) -> float:
+    """Degrees of freedom of the difference of two means: Welch, Biometrika 1947."""
+    known = [(e.draws.var(), e.units - 1) for e in (one, other) if e.draws is not None]
+    whole = sum(variance for variance, _ in known)
+    parts = sum(variance**2 / freedom for variance, freedom in known)
+    return float(whole**2 / parts) if parts else inf
 
 
 def chance_apart(one: float | None, other: float | None) -> float | None:
@@ -117,12 +164,12 @@ def _apart(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(value, float(low), float(high), min(one.units, other.units))
 
 
-def share(right: int, total: int, level: float) -> tuple[float, float]:
-    """Wilson's interval of a share, such as an accuracy over images."""
-    from scipy.stats import binomtest
-
-    found = binomtest(right, total).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+def share(right: float, total: int, level: float) -> tuple[float, float]:
+    """Wilson's interval of a share, such as an accuracy over images; 0 of n has one, too."""
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle, half = right + z2 / 2, np.sqrt(z2 * (right * (1 - right / total) + z2 / 4))
+    low, high = ((middle + end) / (total + z2) for end in (-half, half))
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def _resamples(units: int, settings: CompareSettings) -> list[np.ndarray]:
@@ -135,16 +182,16 @@ def _resamples(units: int, settings: CompareSettings) -> list[np.ndarray]:
     return [rng.integers(0, units, (size, units)) for size in sizes]
 
 
-def _estimate(value: float, draws: np.ndarray, units: int, settings: CompareSettings) -> Estimate:
-    draws = draws - draws.mean() + value
+def _estimate(
+    value: float, draws: np.ndarray, units: int, freedom: float, settings: CompareSettings
+) -> Estimate:
+    """Lay the draws' interval around a mean, as much wider as Student's is than the normal one."""
+    from scipy.special import stdtrit  # slow to import
+
     tail = (1 - settings.level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    wider = stdtrit(freedom, tail) / NormalDist().inv_cdf(tail)
+    low, high = value + wider * (np.quantile(draws, [tail, 1 - tail]) - value)
     return Estimate(value, float(low), float(high), units, draws)
-
-
-def _within(found: Estimate, least: float, most: float) -> Estimate:
-    low, high = max(found.low, least), min(found.high, most)
-    return Estimate(found.value, low, high, found.units, found.draws)
 
 
 # -- measured alike? -----------------------------------------------------------------------------

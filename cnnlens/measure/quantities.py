@@ -21,7 +21,7 @@ from cnnlens.measure.comparison import (
     difference,
     distinct,
     mean,
-    share,
+    proportion,
 )
 from cnnlens.settings import CompareSettings
 
@@ -41,7 +41,6 @@ class Quantity:
     better: str = ""  #: `HIGHER` or `LOWER`; empty: neither
     #: where a summary says what chance gives: the first that is there
     chance: tuple[Keys, ...] = ()
-    guess: float | None = None  #: what chance gives where no summary says it
     #: another level to hold it against: its name, and where a summary says it
     beside: tuple[str, Keys] | None = None
     #: whose results it is taken from: the first there is
@@ -91,7 +90,7 @@ class Quantity:
         return self.estimate(found, settings)
 
     def _chance(self, summary: Summary) -> float | None:
-        return number_at(summary, *self.chance, default=self.guess)
+        return number_at(summary, *self.chance)
 
     def _level(self, summary: Summary) -> dict[str, float]:
         if self.beside is None:
@@ -107,8 +106,8 @@ def _entry(estimate: Estimate, chance: float | None) -> dict[str, Any]:
     return {**value, "interval": interval, "units": estimate.units}
 
 
-def number_at(summary: Summary, *paths: Keys, default: float | None = None) -> float | None:
-    """Look a number up: at the first of some paths of keys that leads to one."""
+def number_at(summary: Summary, *paths: Keys) -> float | None:
+    """Look a number up: at the first of some paths of keys that leads to one; else None."""
     for path in paths:
         value: Any = summary
         try:
@@ -118,7 +117,7 @@ def number_at(summary: Summary, *paths: Keys, default: float | None = None) -> f
             continue
         if isinstance(value, (int, float)):
             return float(value) if isfinite(value) and not isinstance(value, bool) else None
-    return default
+    return None
 
 
 # -- of a dissection and of stability ------------------------------------------------------------
@@ -144,7 +143,8 @@ def _passing(method: str) -> Callable[[Any, CompareSettings], Estimate | None]:
     """Read the share of a method's labels that pass their exam."""
 
     def read(found: Any, settings: CompareSettings) -> Estimate | None:
-        return mean(np.array([one.passes for one in found.of(method)], float), settings)
+        passes = [one.passes for one in found.of(method)]
+        return proportion(sum(passes), len(passes), settings) if passes else None
 
     return read
 
@@ -169,8 +169,7 @@ def _shared(*keys: str | int) -> Callable[[Any, CompareSettings], Estimate | Non
         value, images = number_at(found.summary, keys), number_at(found.summary, (keys[0], IMAGES))
         if value is None or not images:
             return None
-        low, high = share(round(value * images), int(images), settings.level)
-        return Estimate(value, low, high, int(images))
+        return proportion(round(value * images), int(images), settings)
 
     return read
 
@@ -220,7 +219,7 @@ QUANTITIES = (
     Quantity(
         "selectivity", "Selectivity", 3,
         "how well a unit’s peak tells its class from the others (area under the ROC curve)",
-        HIGHER, guess=0.5,
+        HIGHER, (("selectivity_chance",),),
     ),
     Quantity(
         "centre_distance", "Peaks’ distance from the centre", 4,
@@ -239,7 +238,8 @@ QUANTITIES = (
     ),
     Quantity(
         "silhouette", "Silhouette", 3,
-        "how far classes lie apart for their spread, −1 to 1", HIGHER, guess=0.0,
+        "how far classes lie apart for their spread, −1 to 1", HIGHER,
+        ((*_LAYER, "silhouette_chance"),),
         beside=("raw pixels", (*_PIXELS, "silhouette")),
         commands=("cluster",), estimate=_bare(*_LAYER, "silhouette"),
     ),

@@ -29,6 +29,7 @@ from cnnlens.measure.part_measures import (
     categories,
     smallest,
 )
+from cnnlens.measure.selectivity import shuffled_selectivity
 from cnnlens.measure.stable_units import Stability
 from cnnlens.measure.top import PeakLocations, area_under_curve
 from cnnlens.model.receptive_field import Fields
@@ -175,6 +176,8 @@ class _Layer:
         self._labels = labels[self._seen]
         self._scores = peaking.scores[self._seen]  # (n, C)
         self._others = None if others is None else others.scores[others.seen]
+        pairs = [peaking] if others is None else [peaking, others]
+        self._sums = np.concatenate([one.sums[one.seen] for one in pairs])  # (n + negatives, C)
         centres = data.centres[self._seen] * np.array(size)
         self._categories = categories(self._labels, centres, self._names)
         if not self._categories:
@@ -185,7 +188,7 @@ class _Layer:
         grid = _grid(fields, first.shape[1:])  # (HW, 2)
         self._places = grid[peaking.at[self._seen]]  # (n, C, 2)
         self._chance = Baselines(grid, size, settings.chance, settings.seed)
-        self._chosen = self._choose(peaking.sums[self._seen])
+        self._chosen = self._choose(self._sums)
         self._measured: dict[int, Instability] = {}
         self._part_counters: list[PartCounter] = []
 
@@ -264,6 +267,7 @@ class _Layer:
             uniform=_mean([one.uniform for one in alive]),
             centre=_mean([one.centre for one in alive]),
             shuffled=_mean([float(one.shuffled.mean()) for one in alive if len(one.shuffled)]),
+            selectivity_chance=self._selectivity_by_chance(),
             associations=tuple(one.result(FEWEST) for one in self._part_counters),
             scores=self._scores,
             places=(self._places / np.array(self._size)).astype(np.float32),
@@ -282,16 +286,28 @@ class _Layer:
             found[unit] = away[images, unit][self._scores[images, unit] > 0].mean()
         return found
 
+    def _peaks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give how high units peak, on the negatives, too, (N, C), and the labels there, (N,)."""
+        scores = [self._scores] if self._others is None else [self._scores, self._others]
+        labels = np.full(sum(map(len, scores)), -1)
+        labels[: len(self._labels)] = self._labels
+        return np.concatenate(scores), labels
+
     def _selectivities(self) -> np.ndarray:
-        found = np.full(self.units, np.nan)
+        found, (peaks, labels) = np.full(self.units, np.nan), self._peaks()
         for unit in self._measured:
-            own = self._labels == self._chosen[unit]
-            others = self._scores[~own, unit]
-            if self._others is not None:
-                others = np.concatenate([others, self._others[:, unit]])
-            if len(others):
-                found[unit] = area_under_curve(self._scores[own, unit], others)
+            own = labels == self._chosen[unit]
+            if not own.all():
+                found[unit] = area_under_curve(peaks[own, unit], peaks[~own, unit])
         return found
+
+    def _selectivity_by_chance(self) -> float:
+        alive, (peaks, labels) = sorted(self._measured), self._peaks()
+        sums = None if self._settings.category == "minimum" else self._sums[:, alive]
+        return shuffled_selectivity(
+            peaks[:, alive], sums, labels, list(self._categories), self._chosen[alive],
+            self._settings.chance, self._settings.seed,
+        )  # fmt: skip
 
 
 def _grid(fields: Fields, shape: tuple[int, int] | tuple[int, ...]) -> np.ndarray:

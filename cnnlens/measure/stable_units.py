@@ -41,6 +41,8 @@ class Stability:
         (C, P) instability per part.
     uniform, centre, shuffled : float
         Mean instability over units of the three baselines.
+    selectivity_chance : float
+        Mean selectivity with categories shuffled among the images, and chosen again; NaN as that.
     associations : tuple of PartInterpretability
         At both quantiles; empty where the data has no masks.
     scores, places : numpy.ndarray
@@ -69,6 +71,7 @@ class Stability:
     uniform: float
     centre: float
     shuffled: float
+    selectivity_chance: float
     associations: tuple[PartInterpretability, ...]
     scores: np.ndarray
     places: np.ndarray
@@ -136,6 +139,7 @@ class Stability:
             "location_instability": _mean(self.instability),
             "part_interpretability": _mean(self.interpretability()),
             "selectivity": _mean(self.selectivity),
+            "selectivity_chance": _known(self.selectivity_chance),
             "centre_distance": _mean(self.centre_distance),
             "baselines": {
                 name: _known(getattr(self, name)) for name in ("uniform", "centre", "shuffled")

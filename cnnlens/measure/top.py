@@ -97,7 +97,13 @@ def area_under_curve(own: np.ndarray, others: np.ndarray) -> float:
     from scipy.stats import rankdata  # slow to import
 
     ranks = rankdata(np.concatenate([own, others]))[: len(own)]
-    return float((ranks.sum() - len(own) * (len(own) + 1) / 2) / (len(own) * len(others)))
+    return float(area_of_ranks(ranks.sum(), len(own), len(others)))
+
+
+def area_of_ranks(ranks: np.ndarray, own: np.ndarray | int, others: np.ndarray | int) -> np.ndarray:
+    """Area under the ROC curve from the sum of the ranks of `own` values; NaN without others."""
+    with np.errstate(invalid="ignore"):
+        return (ranks - own * (own + 1) / 2) / np.multiply(own, others)
 
 
 class Histogram:

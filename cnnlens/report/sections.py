@@ -240,14 +240,15 @@ def _measured(found: StabilityResult) -> list[Any]:
     s = found.summary
     with reading(found.folder / "summary.json", "redo `cnnlens stability` with --force"):
         base = [Cell(number(s["baselines"][k], 4)) for k in ("shuffled", "uniform", "centre")]
-        steady, selective = s.get("steadier_than_shuffled"), s.get("selectivity")
+        steady, by_chance = s.get("steadier_than_shuffled"), s.get("selectivity_chance")
         return [
             found.name,
             Cell(number(s["location_instability"], 4), strong=True),
             *base,
             steady and Cell(f"{steady['units']} units",
                             note=f"(by chance {steady['by_chance']:.0f})"),
-            Cell(number(selective, 3), note="" if selective is None else "(by chance .5)"),
+            Cell(number(s.get("selectivity"), 3),
+                 note="" if by_chance is None else f"(by chance {by_chance:.3f})"),
             Cell(number(s["centre_distance"], 4)),
             Cell(f"{s['dead_units']} of {s['units']}"),
             Cell(number(s["images"])),

@@ -92,9 +92,12 @@ class StabilityResult(UnitResults[StabilityUnit]):
     def _facts(self) -> Iterable[Fact]:
         shuffled = (self.summary.get("baselines") or {}).get("shuffled")
         masks = (self.summary.get("interpretability") or [{}])[0]
-        chance = {"location_instability": shuffled, "part_interpretability": masks.get("chance")}
-        for key in ("location_instability", "part_interpretability", "selectivity"):
-            by_chance = chance.get(key, 0.5)
+        chance = {
+            "location_instability": shuffled,
+            "part_interpretability": masks.get("chance"),
+            "selectivity": self.summary.get("selectivity_chance"),
+        }
+        for key, by_chance in chance.items():
             words = "" if by_chance is None else number(by_chance, 3)
             yield key.replace("_", " "), number(self.summary.get(key), 3), words
         yield "dead units", str(self.summary.get("dead_units", "–")), ""

@@ -53,6 +53,26 @@ def test_separated_categories_score_high_and_mixed_ones_at_chance() -> None:
     assert found.chance < 0.5
 
 
+def test_shuffled_silhouettes_are_those_of_shuffled_names() -> None:
+    vectors, names = blobs(2, count=6)
+    vectors *= np.exp(np.random.default_rng(3).standard_normal((len(vectors), 1)))
+    random, found = np.random.default_rng(5), separate(vectors, group(names), 5)
+    drawn = [silhouette_score(vectors, random.permutation(names)) for _ in range(60)]
+    assert found.silhouette_chance == pytest.approx(np.mean(drawn), abs=0.01)
+    assert found.silhouette_chance is not None and found.silhouette_chance < -0.05
+    assert separate(vectors, None, 5).silhouette_chance is None
+
+
+def test_silhouettes_of_many_images_are_a_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, names = blobs(0.7, each=40)
+    whole = separate(vectors, group(names), 5)
+    monkeypatch.setattr("cnnlens.cluster.separation._SAMPLED", 90)
+    found = separate(vectors, group(names), 5)
+    assert found.silhouette != whole.silhouette
+    assert found.silhouette == pytest.approx(whole.silhouette, abs=0.03)
+    assert found.silhouette_chance == pytest.approx(whole.silhouette_chance, abs=0.03)
+
+
 def test_votes_are_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, names = blobs(0.7)
     near, labels = nearest(vectors, 4).rows[:, 1:], group(names).of_image

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, ttest_1samp
 from scipy.stats import bootstrap as scipys
 
 from cnnlens.measure import comparison
@@ -20,18 +21,57 @@ def test_interval_of_a_mean_is_scipys():
     assert (found.low, found.high) == pytest.approx((truth.low, truth.high), abs=0.006)
 
 
+def test_few_units_have_students_interval():
+    values = np.random.default_rng(0).normal(size=6)
+    found = comparison.mean(values, CompareSettings(resamples=20_000))
+    truth = ttest_1samp(values, 0).confidence_interval()
+    assert found.high - found.low == pytest.approx(truth.high - truth.low, rel=0.08)
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 2), (3, 3), (8, 8), (8, 32)])
+def test_means_of_few_units_of_one_law_seldom_differ(one, other):
+    random, claims = np.random.default_rng(0), []
+    for _ in range(300):
+        sides = [comparison.mean(random.normal(size=size), FEW) for size in (one, other)]
+        claims.append(claimed(comparison.difference(*sides, FEW)))
+    assert np.mean(claims) <= 0.1
+
+
+def test_means_of_few_units_that_differ_do():
+    values = np.random.default_rng(0).normal(size=8)
+    one = comparison.mean(values, S)
+    assert comparison.difference(one, comparison.mean(values[::-1] + 4, S), S).low > 0
+    assert comparison.difference(one, comparison.mean(values[:6] + 4, S), S).low > 0
+
+
+def test_one_unit_alone_has_no_interval_and_decides_nothing():
+    one, many = (comparison.mean(values, S) for values in (np.array([3.0]), np.arange(3.0)))
+    assert (one.value, one.units) == (3, 1)
+    for found in (one, comparison.difference(one, one, S), comparison.difference(many, one, S)):
+        assert np.isnan([found.low, found.high]).all()
+
+
 def test_units_without_a_value_do_not_count():
     found = comparison.mean(np.array([1.0, np.nan, 3.0]), S)
     assert (found.value, found.units) == (2, 2)
     assert comparison.mean(np.array([np.nan]), S) is None
 
 
-def test_interval_of_a_count_is_the_binomials():
-    marked = np.arange(400) < 100
-    found = comparison.count(marked, S)
-    assert found.value == 100
-    spread = 1.96 * np.sqrt(400 * 0.25 * 0.75)
-    assert (found.low, found.high) == pytest.approx((100 - spread, 100 + spread), abs=2)
+def test_interval_of_a_count_is_wilsons():
+    for marked, units in ((100, 400), (0, 8), (1, 64), (8, 8)):
+        found = comparison.count(np.arange(units) < marked, S)
+        truth = binomtest(marked, units).proportion_ci(method="wilson")
+        assert (found.value, found.units) == (marked, units)
+        assert (found.low, found.high) == pytest.approx((units * truth.low, units * truth.high))
+
+
+@pytest.mark.parametrize("units", [8, 64, 512])
+def test_a_marked_unit_against_none_is_no_difference_and_seven_are(units):
+    sides = [comparison.count(np.arange(units) < n, S) for n in (0, 1, 7)]
+    assert not claimed(comparison.difference(*sides[:2], S))
+    assert comparison.difference(sides[0], sides[2], S).low > 0
+    shares = [comparison.proportion(right, units, S) for right in (0, 1)]
+    assert not claimed(comparison.difference(*shares, S))
 
 
 def test_a_count_stays_within_the_units():
@@ -49,7 +89,54 @@ def test_interval_of_distinct_labels_holds_their_number():
     found = comparison.distinct(labels, S)
     assert found.low < found.value == len(np.unique(labels)) < found.high
     one = comparison.distinct(np.zeros(50, int), S)
-    assert (one.low, one.value, one.high) == (1, 1, 1)
+    assert one.low == one.value == 1  # a label on 3 of 50 units is missed by one in twenty samples
+    assert one.high == pytest.approx(1 + 50 * binomtest(0, 50).proportion_ci(method="wilson").high)
+
+
+LAWS = {
+    "few are frequent": 1 / np.arange(1, 201),
+    "all are alike": np.ones(60),
+    "nearly all are seen": np.ones(10),
+    "nearly none twice": np.ones(5000),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("units", "labelled"), [(16, 0.5), (64, 0.1), (256, 0.5)])
+def test_networks_of_one_law_seldom_differ_in_their_labels(law, units, labelled):
+    found = drawn_labels(LAWS[law], units, labelled, 400)
+    pairs = zip(found[::2], found[1::2], strict=True)
+    claims = [claimed(comparison.difference(one, other, FEW)) for one, other in pairs]
+    assert np.mean(claims) <= 0.1
+
+
+def test_networks_that_differ_in_their_labels_do():
+    few, many = (drawn_labels(np.ones(kinds), 256, 0.5, 20) for kinds in (15, 40))
+    pairs = zip(few, many, strict=True)
+    assert all(comparison.difference(one, other, FEW).low > 0 for one, other in pairs)
+
+
+FEW = CompareSettings(resamples=100)
+
+
+def drawn_labels(law, units: int, labelled: float, networks: int) -> list[comparison.Estimate]:
+    random = np.random.default_rng(0)
+    labels = random.choice(len(law), (networks, units), p=law / law.sum())
+    labels[random.random(labels.shape) > labelled] = -1
+    return [comparison.distinct(row, FEW) for row in labels]
+
+
+def claimed(found: comparison.Estimate) -> bool:
+    return not found.low <= 0 <= found.high
+
+
+@pytest.mark.parametrize("units", [8, 64, 512])
+def test_one_label_against_none_is_no_difference(units):
+    none, one = np.full(units, -1), np.where(np.arange(units) < 1, 0, -1)
+    for seed in range(4):
+        settings = CompareSettings(seed=seed, resamples=100)
+        sides = (comparison.distinct(labels, settings) for labels in (none, one))
+        assert not claimed(comparison.difference(*sides, settings))
 
 
 def test_differences_are_paired_where_units_are():
@@ -75,3 +162,6 @@ def test_resamples_in_parts_are_as_many(monkeypatch):
 
 def test_wilson_interval_of_a_share():
     assert comparison.share(8, 10, 0.95) == pytest.approx((0.4901625, 0.9433178))  # from tables
+    for right, total, level in ((0, 7, 0.9), (7, 7, 0.95), (3, 400, 0.99)):
+        truth = binomtest(right, total).proportion_ci(level, method="wilson")
+        assert comparison.share(right, total, level) == pytest.approx((truth.low, truth.high))

@@ -146,6 +146,61 @@ def test_one_category_has_no_selectivity_unless_there_are_negatives(planted):
     assert again.selectivity == pytest.approx(wanted, abs=1e-6) and wanted[0] > 0.99
 
 
+def noise(images: int, units: int, seed: int = 0) -> np.ndarray:
+    """Maps (N, C, H, W) that know nothing; one image excites all units more than another."""
+    random = np.random.default_rng(seed)
+    gain = random.lognormal(0, 0.4, (images, 1, 1, 1))
+    return np.maximum(random.normal(size=(images, units, SIDE, SIDE)) - 0.5, 0) * gain
+
+
+def shuffled_by_hand(maps: np.ndarray, others: np.ndarray, categories: int) -> float:
+    """Deal categories out anew, to negatives too, choose by sums, count by pairs."""
+    maps = np.concatenate([maps, others])
+    labels = ["abc"[n % categories] for n in range(len(maps) - len(others))] + [""] * len(others)
+    sums, peaks, found = maps.sum((2, 3)), maps.max((2, 3)), []
+    for _ in range(12):
+        dealt = np.random.default_rng(len(found)).permutation(labels)
+        for unit in range(maps.shape[1]):
+            means = {c: sums[dealt == c, unit].mean() for c in "abc"[:categories]}
+            own = dealt == max(means, key=means.__getitem__)
+            found.append(literal.roc_area(peaks[own, unit], peaks[~own, unit]))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(("categories", "negatives"), [(3, 0), (3, 20), (1, 20)])
+def test_selectivity_by_chance_is_that_of_categories_dealt_out_by_hand(categories, negatives):
+    data, maps = things(60, categories), noise(60, 10)
+    others = noise(negatives, 10, seed=1)
+    found = measure(data, maps, QUICK, others if negatives else None)
+    by_hand = shuffled_by_hand(maps, others, categories)
+    assert found.selectivity_chance == pytest.approx(by_hand, abs=0.03)
+    assert found.selectivity_chance > (0.53 if categories > 1 else 0.47)
+    assert found.summary()["selectivity_chance"] == found.selectivity_chance
+
+
+def test_units_that_know_nothing_are_selective_by_chance_alone():
+    data, settings = things(60, 3), StabilitySettings(chance=20)
+    found = [measure(data, noise(60, 4, seed), settings) for seed in range(16)]
+    real, by_chance = (
+        np.mean([getattr(one, name) for one in found])
+        for name in ("selectivity", "selectivity_chance")
+    )
+    assert real == pytest.approx(by_chance, abs=0.03) and by_chance > 0.53
+
+
+def test_without_shuffles_or_others_selectivity_has_no_chance():
+    maps = noise(60, 2)
+    assert measure(things(60, 1), maps).summary()["selectivity_chance"] is None
+    bare = measure(things(60, 3), maps, StabilitySettings(chance=0))
+    assert bare.summary()["selectivity_chance"] is None
+
+
+def test_categories_chosen_by_places_are_not_chosen_again_by_sums():
+    settings = StabilitySettings(chance=20, category="minimum")
+    found = measure(things(60, 3), noise(60, 10), settings)
+    assert found.selectivity_chance == pytest.approx(0.5, abs=0.03)
+
+
 def half_silent(images: int, least: float, units: int, seed: int = 8) -> np.ndarray:
     """Units (N, C, H, W) anywhere on the images that excite them, and silent on the others."""
     random = np.random.default_rng(seed)

@@ -11,6 +11,7 @@ import pytest
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.accuracy import trained_accuracy
 from cnnlens.measure.compared import compare_models, disagreements, match_layers, remarks
+from cnnlens.measure.comparison import share
 from cnnlens.report.compare_files import (
     compare,
     read_models,
@@ -90,7 +91,10 @@ def test_shares_of_labels_that_pass_their_exam_are_compared(pair):
     assert [(one["value"], one["chance"], one["units"]) for one in values] == [
         (0.75, 0.01, 4), (0.25, 0.01, 4),
     ]  # fmt: skip
-    assert found["exam_dissect"]["differences"][0]["value"] == pytest.approx(-0.5)
+    assert values[0]["interval"] == pytest.approx(list(share(3, 4, 0.95)))
+    (apart,) = found["exam_dissect"]["differences"]
+    assert apart["value"] == pytest.approx(-0.5)
+    assert apart["interval"][0] < 0 < apart["interval"][1]
     assert found["exam_classes"]["values"] == [None, None]
 
 
@@ -115,7 +119,8 @@ def test_what_was_not_measured_is_null(pair):
 
 
 def test_stability_is_a_mean_over_living_units(pair):
-    add_stability(pair[0], "conv5", [0.1, 0.2, None, 0.3] * 5)
+    folder = add_stability(pair[0], "conv5", [0.1, 0.2, None, 0.3] * 5)
+    change(folder / "summary.json", selectivity_chance=0.53)
     add_stability(pair[1], "conv5", [0.05] * 20)
     found = of(pair)["layers"]["conv5"]
     one, other = found["location_instability"]["values"]
@@ -123,8 +128,9 @@ def test_stability_is_a_mean_over_living_units(pair):
     assert other["interval"] == pytest.approx([0.05, 0.05])
     assert found["location_instability"]["differences"][0]["interval"][1] < 0
     assert found["dead_units"]["values"][0]["value"] == 5
-    assert found["selectivity"]["values"][0] == found["selectivity"]["values"][1]
-    assert found["selectivity"]["values"][0]["chance"] == 0.5
+    one, other = ({**v, "chance": 0} for v in found["selectivity"]["values"])
+    assert one == other
+    assert [one["chance"] for one in found["selectivity"]["values"]] == [0.53, None]  # an old one
     assert found["part_interpretability"]["values"][0]["chance"] is None
 
 
