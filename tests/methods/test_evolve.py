@@ -426,3 +426,17 @@ def test_carrying_it_out_leaves_the_callers_folder_as_it_was(place, tmp_path):
     carry_out(method)
     assert set(method.document()["layers"]) == {"conv1", "conv2"}
     assert {path.name: path.stat().st_mtime_ns for path in place.glob("*.pt")} == before
+
+
+def test_what_was_skipped_is_said_when_nothing_is_left_to_do(place, tmp_path):
+    photos = shutil.copytree(place / "photos", tmp_path / "photos")
+    for number in range(30):  # one in twenty may be damaged
+        shutil.copy(photos / "cat" / "0.png", photos / "cat" / f"more{number}.png")
+    (photos / "dog" / "2.png").write_bytes(b"no image")
+    command = words(place, "-w", tmp_path / "ws", "--json", data=photos)
+    first, second = cnnlens(*command), cnnlens(*command)
+    assert (first.code, second.code) == (0, 0), second.err
+    assert [one["image"] for one in first.json["skipped"]] == ["dog/2.png"]
+    assert second.json["skipped"] == first.json["skipped"]
+    assert "skipped dog/2.png" in second.err
+    assert all("skipped" not in one for one in second.json["checkpoints"])
