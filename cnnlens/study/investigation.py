@@ -98,6 +98,10 @@ class Investigation:
         self._quiet = quiet
         self._net: nn.Module | None = None
         self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
+        #: the file that was named; later calls may turn `_spec` to another checkpoint
+        self._file = (
+            str(model) if isinstance(model, (str, Path)) and Path(model).is_file() else None
+        )
         self._options: dict[str, Any] = {}
         self._said: set[str] = set()
         #: temporary folders, by the network whose results they hold; None: a folder was named
@@ -267,7 +271,7 @@ class Investigation:
         self.workspace = self.workspace.reopened(force)
         forget_addresses()
         with self._study(run, force, reading) as study:
-            study.spec = None if method.names_models else study.spec
+            study.spec = self._file if method.names_models else study.spec
             study.share = share
             values_here = PythonValues(
                 self.workspace.path / _GIVEN,

@@ -389,6 +389,14 @@ def test_in_python_all_checkpoints_are_named_and_a_table_comes_back(place, tmp_p
         lens.evolve(filter="conv2:3")
 
 
+def test_in_python_the_own_file_is_one_of_the_checkpoints(place, tmp_path):
+    lens = package.Investigation(place / "b.pt", tmp_path, quiet=True)
+    named = {"filter": "conv2:3", "data": place / "photos"}
+    for _ in range(2):  # the last one is what it is about then
+        found = lens.evolve(str(place / "a.pt"), **named)
+        assert [one["file"] for one in found.checkpoints] == ["b.pt", "a.pt"]
+
+
 def test_equal_names_are_told_apart_by_their_folders(place, tmp_path):
     for run in ("one", "two"):
         trained(tmp_path / run)
