@@ -101,7 +101,7 @@ def _categories(one: ClusterResult) -> Layer:
 
 def _drawn_anew(found: Mapping[str, Any]) -> str:
     """Say what the numbers in the tree are, of how many trees; nothing where none were drawn."""
-    if found["first_support"] is None:
+    if not found.get("supported", found["first_support"] is not None):
         return ""
     trees = (found.get("made_from") or {}).get("settings", {}).get("bootstrap")
     of = "trees" if trees is None else "one tree" if trees == 1 else f"{number(trees)} trees"
