@@ -662,3 +662,14 @@ def test_force_keeps_a_good_store(
     before = store.stat().st_mtime_ns
     done(kind, world, **values, force=True)
     assert store.stat().st_mtime_ns == before
+
+
+def test_trees_of_filters_of_a_category_that_has_gone_are_removed(world: Path) -> None:
+    filters = world / "ws" / "cluster" / "conv2" / "filters"
+    (filters / "notes.txt").write_text("mine")
+    shutil.rmtree(world / "kinds" / "bee")
+    done(Cluster, world, only="filters", force=True)
+    names = {file.name for file in filters.iterdir()}
+    endings = ("json", "nwk", "png", "webp")
+    trees = {f"{kind}.{ending}" for kind in ("ant", "cat") for ending in endings}
+    assert names == trees | {"notes.txt"}
