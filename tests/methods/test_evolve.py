@@ -448,3 +448,25 @@ def test_what_was_skipped_is_said_when_nothing_is_left_to_do(place, tmp_path):
     assert second.json["skipped"] == first.json["skipped"]
     assert "skipped dog/2.png" in second.err
     assert all("skipped" not in one for one in second.json["checkpoints"])
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (("epoch1.pt", "epoch10.pt", "epoch2.pt"), "epoch1.pt, epoch2.pt, epoch10.pt"),
+        (("epoch1.pt", "epoch2.pt", "epoch10.pt"), ""),
+        (("epoch10.pt", "best.pt", "epoch2.pt"), ""),  # who knows where the best one stands
+    ],
+)
+def test_an_order_that_numbers_in_names_contradict_is_said(place, tmp_path, names, ordered):
+    for name, given in zip(names, NAMES, strict=True):
+        state = torch.load(place / given, weights_only=True)["state_dict"]
+        torch.save(state, tmp_path / name)
+    opening = ("--arch", "zoo:demo_net", "--image-size", SIDE, "-w", tmp_path / "ws", "--no-page")
+    command = words(place, *opening, names=[tmp_path / name for name in names], units="conv2:3")
+    answer = cnnlens(*command, "--json")
+    assert answer.code == 0, answer.err
+    assert [one["file"] for one in answer.json["checkpoints"]] == list(names)
+    said = f"the numbers in their names say another order: {ordered}; name them so"
+    assert (said in answer.err) is bool(ordered)
+    assert ("another order" in answer.err) is bool(ordered)
