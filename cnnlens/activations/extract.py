@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -57,6 +57,7 @@ class StoredLayer:
     images: ImageSet
     layer: Layer
     folder: Path  #: of the stores
+    force: bool = False  #: whether a damaged store counts as none, and a lost one is made anew
 
     def open(self) -> Store:
         """Open the store; it must be there."""
@@ -66,7 +67,13 @@ class StoredLayer:
         """Open the store where there is one of just this model and these images, of any type."""
         if not store_path(self.folder, self.layer).exists():
             return None
-        store, key = self.open(), store_key(self.model, self.images, self.layer, ExtractSettings())
+        try:
+            store = self.open()
+        except CnnlensError:
+            if self.force:
+                return None
+            raise
+        key = store_key(self.model, self.images, self.layer, ExtractSettings())
         if replace(store.key, dtype=key.dtype) == key:
             return store
         store.close()
@@ -125,10 +132,30 @@ class StoredLayer:
 
         A new one gets the class scores too, where there are some, for other methods.
         """
-        if self.dtype is None:
-            scores = gives_scores(self.model)
-            layers = [self.layer]
-            yield from extract(self.model, self.images, layers, self.folder, run=run, logits=scores)
+        anew = yield from self.is_lost()
+        if anew or self.dtype is None:
+            yield from extract(
+                self.model, self.images, [self.layer], self.folder, run=run,
+                logits=gives_scores(self.model), force=anew,
+            )  # fmt: skip
+
+    def is_lost(self) -> Generator[Step, None, bool]:
+        """Say whether `force` has to make the store anew; a good one spares the forward passes.
+
+        It is lost where it was made from something else, or a block cannot be read.
+        """
+        if not self.force:
+            return False
+        if (store := self.find()) is None:
+            return True
+        with store:
+            try:
+                for positions, _ in store.batches():
+                    yield Step(int(positions[-1]) + 1, len(store), "reading the store")
+                _ = store.images, store.categories, store.logits if store.has_logits else None
+            except CnnlensError:
+                return True
+        return False
 
 
 def stored_layers(
@@ -158,11 +185,19 @@ def store_row(summary: Mapping[str, Any]) -> list[object]:
 
 @contextmanager
 def open_source(
-    model: Model, images: ImageSet, layers: Sequence[Layer], folder: Path, run: RunSettings
+    model: Model,
+    images: ImageSet,
+    layers: Sequence[Layer],
+    folder: Path,
+    run: RunSettings,
+    force: bool = False,
 ) -> Iterator[Source]:
-    """Give the layers' activations: from the stores in a folder where all fit, else the model's."""
+    """Give the layers' activations: from the stores in a folder where all fit, else the model's.
+
+    A damaged store is an error; with `force` it fits not.
+    """
     with ExitStack() as stack:
-        stores = [StoredLayer(model, images, layer, folder).find() for layer in layers]
+        stores = [StoredLayer(model, images, layer, folder, force).find() for layer in layers]
         there = [stack.enter_context(store) for store in stores if store is not None]
         if len(there) == len(layers):
             yield StoreSource(there)

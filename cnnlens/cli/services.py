@@ -139,18 +139,14 @@ def search(
     Among the names that dissect and label gave to a workspace's units, or a table for exam: those
     that hold the words, or with --encoder those that come nearest to them in meaning.
     """
-    from cnnlens.model.encoder import open_encoder
+    from cnnlens.methods import find_units
     from cnnlens.report.unit_search import hits_table
-    from cnnlens.report.unit_search import search as find
 
-    if not text.split():
-        raise UsageError("there is nothing to search for", 'such as cnnlens search "car wheel"')
-    towers = None if encoder is None else open_encoder(encoder)
-    found = find(Workspace(workspace).path, text, layer or (), towers)
+    found = find_units(Workspace(workspace).path, text, layer or (), encoder)
     shown = found[:top]
     screen.document([{**asdict(hit), "name": asdict(hit.name)} for hit in shown])
     if shown:
-        screen.table(*hits_table(shown, by_meaning=towers is not None))
+        screen.table(*hits_table(shown, by_meaning=encoder is not None))
     if not shown:
         screen.note(f"no unit is called '{text}'")
     elif len(found) > len(shown):

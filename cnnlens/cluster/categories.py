@@ -40,8 +40,9 @@ class CategoryTree:
     order : numpy.ndarray
         (K,) int64: the leaves in an order in which near ones stand side by side.
     support : numpy.ndarray or None
-        (K − 1,) float64: share of bootstrap trees that have a merge's set of categories too; None
-        where nothing was resampled.
+        (K − 1,) float64: share of bootstrap trees that have a merge's set of categories too. NaN
+        where that says nothing: at the root, which every tree has, and where all categories below
+        are of one image, which is drawn every time. None where nothing was resampled.
     cophenetic : float or None
         Correlation of the tree's distances with the true ones; None for fewer than 3 categories or
         where all distances are equal.
@@ -71,14 +72,19 @@ class CategoryTree:
 
     def node_entries(self) -> list[dict[str, Any]]:
         """What each merge says in ``categories.json``."""
-        count = len(self.merges)
-        support = [None] * count if self.support is None else self.support.tolist()
-        pairs = zip(self.merges[:, 2].tolist(), support, strict=True)
+        pairs = zip(self.merges[:, 2].tolist(), self._supports, strict=True)
         return [{"distance": distance, "support": share} for distance, share in pairs]
 
+    @property
+    def _supports(self) -> list[float | None]:
+        """The support of each merge; None where there is none."""
+        if self.support is None:
+            return [None] * len(self.merges)
+        return [None if np.isnan(share) else float(share) for share in self.support]
+
     def newick(self) -> str:
-        """The tree in Newick's format, with the support in per cent."""
-        labels = None if self.support is None else [f"{100 * s:.0f}" for s in self.support]
+        """The tree in Newick's format, with the support in per cent where there is one."""
+        labels = ["" if share is None else f"{100 * share:.0f}" for share in self._supports]
         return newick(self.merges[:, :2], self.names, self.merges[:, 2].tolist(), labels)
 
     @property
@@ -95,7 +101,8 @@ class CategoryTree:
             "images": sum(self.images),
             "first_merge": first,
             "first_distance": float(self.merges[0, 2]),
-            "first_support": None if self.support is None else float(self.support[0]),
+            "first_support": self._supports[0],
+            "supported": sum(share is not None for share in self._supports),
             "top_split": self._top_split(),
             "cophenetic": self.cophenetic,
             "centre": self.names[self.centre],
@@ -106,8 +113,7 @@ class CategoryTree:
         """The two sets that the root joins: their categories and the support of each."""
         count = len(self.names)
         under = [*(1 << leaf for leaf in range(count)), *clades(self.merges[:, :2], count)]
-        merged = [None] * len(self.merges) if self.support is None else self.support.tolist()
-        support = [*[None] * count, *merged]
+        support = [*[None] * count, *self._supports]
         sides = [
             {
                 "categories": [name for i, name in enumerate(self.names) if under[node] >> i & 1],
@@ -271,7 +277,9 @@ def _support(
             seen += [clade in found for clade in wanted]
             done += 1
             yield Step(done + 1, resamples + 1, unit="trees")
-    return seen / resamples
+    drawn = sum(1 << place for place, one in enumerate(kept) if groups.sizes[one] > 1)
+    says = [bool(clade & drawn) for clade in wanted[:-1]] + [False]  # the root is in every tree
+    return np.where(says, seen / resamples, np.nan)
 
 
 def _portions(resamples: int, categories: int) -> list[int]:

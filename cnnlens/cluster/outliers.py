@@ -103,12 +103,16 @@ class Guess:
 
     values: np.ndarray | None  #: (K,), NaN where it is not known; None where it is of no class
     value: float | None  #: that of the class that noise falls to
-    rank: int | None  #: its rank among all, 1 for the largest
+    rank: int | None  #: its rank among those that are known, 1 for the largest
+    known: int  #: of how many classes the value is known
     correlation: dict[str, float] | None  #: Spearman's, with its p-value: see `correlation`
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, for JSON."""
-        return {"value": self.value, "rank": self.rank, "correlation": self.correlation}
+        return {
+            "value": self.value, "rank": self.rank, "known": self.known,
+            "correlation": self.correlation,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -302,13 +306,15 @@ def _noise_class(
 
 def _guess(values: np.ndarray | None, shares: np.ndarray, first: int) -> Guess:
     if values is None:
-        return Guess(None, None, None, None)
-    value = float(values[first]) if np.isfinite(values[first]) else None
-    return Guess(values, value, rank_of(values, first), correlation(shares, values))
+        return Guess(None, None, None, 0, None)
+    known = np.isfinite(values)
+    value = float(values[first]) if known[first] else None
+    over = correlation(shares, values)
+    return Guess(values, value, rank_of(values, first), int(known.sum()), over)
 
 
 def rank_of(values: Sequence[float] | np.ndarray, number: int) -> int | None:
-    """Rank of one value among all, 1 for the largest; None where it is not known."""
+    """Rank of one value among those that are known, 1 for the largest; None where it is not."""
     array = np.asarray(values, float)
     if not np.isfinite(array[number]):
         return None

@@ -5,6 +5,7 @@ A method's file says what it asks for, how it makes, lists and shows it; see `me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -17,6 +18,7 @@ from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
     from cnnlens.report.site import Site
+    from cnnlens.report.unit_search import Hit
 
 __all__ = [
     "Gather",
@@ -24,6 +26,7 @@ __all__ = [
     "Method",
     "Results",
     "carry_out",
+    "find_units",
     "methods",
     "sections",
     "write_page",
@@ -114,6 +117,17 @@ def write_page(workspace: Path, voice: Voice) -> Path:
         voice.note(f"not on the page: {fault.message}")
 
     return write_report(workspace, sections(), tell, voice.note)
+
+
+def find_units(workspace: Path, text: str, layers: Sequence[str], encoder: str | None) -> list[Hit]:
+    """Find units by what they are called, by the meaning of names where an `encoder` is named.
+
+    Raises as `cnnlens.report.unit_search.search` does.
+    """
+    from cnnlens.model.encoder import open_encoder
+    from cnnlens.report.unit_search import search
+
+    return search(workspace, text, layers, None if encoder is None else open_encoder(encoder))
 
 
 def write_site(workspace: Path, folder: Path, url: str, voice: Voice) -> Site:

@@ -239,7 +239,7 @@ class ClusteredLayer:
     def _filters(self, source: Answers, groups: Any, item: Item) -> Making:
         """Grow a tree per category; who is stopped keeps those that are finished."""
         from cnnlens.cluster.filters import filter_trees
-        from cnnlens.report.cluster_files import write_filters
+        from cnnlens.report.cluster_files import drop_filters, write_filters
         from cnnlens.report.contents import file_names
         from cnnlens.report.figures import rows_seen
 
@@ -268,8 +268,9 @@ class ClusteredLayer:
                 self.study.voice.note(
                     f"{entry['category']}: left out {out} to which the layer answers nothing"
                 )
-        written = [f"filters/{entry['file']}.json" for entry in found if entry["leaves"]]
-        return {"categories": found, "files": written}
+        grown = [entry["file"] for entry in found if entry["leaves"]]
+        drop_filters(self.ledger.folder, grown)
+        return {"categories": found, "files": [f"filters/{file}.json" for file in grown]}
 
     def _tree_item(self, ledger: Ledger, part: Item, category: str, file: str) -> Item:
         """One category's tree; where the layer answered nothing, there are no files of it."""

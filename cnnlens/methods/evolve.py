@@ -147,7 +147,7 @@ class Evolve(Pictured):
             for some, shape, folder in zip(units, source.shapes, folders, strict=True)
         ]
         moments = yield from watch_steps(source, units, kept)
-        self._say_skipped(source.skipped)
+        self._say_skipped([{"image": path, "reason": why} for path, why in source.skipped])
         for (part, item), moment, maps in zip(pairs, moments, kept, strict=True):
             labels: list[dict[str, Any]] = [{} for _ in moment.units]
             if maps is not None:
@@ -166,9 +166,9 @@ class Evolve(Pictured):
         (found,) = yield from dissect_steps(maps, self.images, how, self.study.run.workers)
         return labels_of(found)
 
-    def _say_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
+    def _say_skipped(self, skipped: list[dict[str, str]]) -> None:
         if self.skipped is None:
-            self.skipped = [{"image": path, "reason": reason} for path, reason in skipped]
+            self.skipped = skipped
             self.study.voice.skipped(self.skipped)
 
     def _keep(
@@ -204,6 +204,7 @@ class Evolve(Pictured):
         arrays |= {"at": moment.at, "highest": moment.highest}
         write_npz(part.ledger.folder / item.files[0], **arrays)
         entry = {"file": item.name, "dead_units": moment.dead_units, "units": units}
+        entry["skipped"] = self.skipped or []  # the same images for all: another run says them, too
         unruled = [] if how.method == "gradient" else projections.undefined
         if unruled and not self.made:
             self.study.voice.note(
@@ -240,6 +241,9 @@ class Evolve(Pictured):
 
     def _about(self, part: Part) -> dict[str, Any]:
         assert part.layer is not None
+        if self.skipped is None:  # no checkpoint was looked at in this run
+            entries = (part.ledger.entries[item.name] for item in part.items)
+            self._say_skipped(next((e["skipped"] for e in entries if e.get("skipped")), []))
         return {
             "layer": part.name,
             "layer_units": part.layer.units,
@@ -252,7 +256,7 @@ class Evolve(Pictured):
     def _told(self, part: Part) -> Iterator[Mapping[str, Any]]:
         for item in part.items:
             one, entry = item.subject[0], part.ledger.entries[item.name]
-            rest = {k: v for k, v in entry.items() if k not in ("file", "made_from")}
+            rest = {k: v for k, v in entry.items() if k not in ("file", "made_from", "skipped")}
             yield {"file": one.name, "epoch": one.epoch, "picture": item.name, **rest}
 
     def show(self, results: Results) -> None:

@@ -203,7 +203,8 @@ class Outliers(Method):
             return {}, {}
         stored, known = self._stored(images), images.image_categories
         settings = ExtractSettings(stored.dtype or "float32")
-        yield from self.study.fill(images, [self.layer], settings, logits=True)
+        anew = yield from stored.is_lost()
+        yield from self.study.fill(images, [self.layer], settings, logits=True, force=anew)
         with stored.open() as store:
             logits = store.logits
             groups = group([known[at] if known else images.name for at in store.positions])

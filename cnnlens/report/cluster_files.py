@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -166,6 +167,17 @@ def write_categories(folder: Path, tree: CategoryTree) -> None:
 def filter_files(file: str) -> tuple[str, ...]:
     """List the files of a category's tree of filters, below the layer's folder."""
     return tuple(f"filters/{file}.{ending}" for ending in ("json", "nwk", "png", "webp"))
+
+
+def drop_filters(folder: Path, kept: Iterable[str]) -> None:
+    """Remove trees of filters that are none of those `kept`: of categories that have gone."""
+    # a disk that does not tell cases apart may have kept an earlier spelling
+    names = {name.casefold() for file in kept for name in filter_files(file)}
+    endings = {Path(name).suffix for name in filter_files("x")}
+    for path in (folder / "filters").glob("*.*"):
+        if path.suffix in endings and f"filters/{path.name}".casefold() not in names:
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_filters(

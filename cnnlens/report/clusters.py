@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cnnlens.report.cluster_files import REDO, ClusterResult, read_all_clusters,
 from cnnlens.report.contents import reading
 from cnnlens.report.figures import categories as layouts
 from cnnlens.report.figures import filters
+from cnnlens.settings.cluster import ClusterSettings
 
 SHOWN = 40  # categories whose trees of filters the page carries
 
@@ -36,9 +37,22 @@ def _existing(folder: Path, names: Mapping[str, str]) -> dict[str, str]:
     return {name: words for name, words in names.items() if (folder / name).is_file()}
 
 
-def _section(part: str, title: str, blocks: list[Any], found: list[ClusterResult]) -> Section:
+def _section(
+    part: str, title: str, blocks: list[Any], found: list[ClusterResult], **told: Any
+) -> Section:
     sources = [one.folder / "summary.json" for one in found]
-    return Section(part, title, Note(part), blocks, sources)
+    return Section(part, title, Note(part, told), blocks, sources)
+
+
+def critical_rules(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say by which rules some results' critical filters are; the usual one where it is unknown."""
+    rules = set()
+    for one in results:
+        made_from = one.get("made_from")
+        settings = made_from.get("settings") if isinstance(made_from, dict) else None
+        said = settings.get("rule") if isinstance(settings, dict) else None
+        rules.add(str(said or ClusterSettings().rule))
+    return sorted(rules)
 
 
 # -- trees of categories -------------------------------------------------------------------------
@@ -87,7 +101,7 @@ def _categories(one: ClusterResult) -> Layer:
 
 def _drawn_anew(found: Mapping[str, Any]) -> str:
     """Say what the numbers in the tree are, of how many trees; nothing where none were drawn."""
-    if found["first_support"] is None:
+    if not found.get("supported", found["first_support"] is not None):
         return ""
     trees = (found.get("made_from") or {}).get("settings", {}).get("bootstrap")
     of = "trees" if trees is None else "one tree" if trees == 1 else f"{number(trees)} trees"
@@ -134,7 +148,8 @@ def filter_trees(workspace: Path) -> Section | None:
         layers=[layer["layer"] for layer in layers],
     )
     title = "In which order its filters decide"
-    return _section("filters", title, [explorer], found) if layers else None
+    rules = critical_rules(one.summary["filters"] for one in found)
+    return _section("filters", title, [explorer], found, rules=rules) if layers else None
 
 
 def _filters(one: ClusterResult, files: list[tuple[str, str]]) -> dict[str, Any]:

@@ -66,8 +66,7 @@ class OutlierResult(Shown):
         if noise := self.noise:
             said.append(
                 f"noise falls to {noise['name']} ({noise['share']:.0%}): rank of its bias "
-                f"{noise['bias']['rank'] or 'unknown'}, of its radius "
-                f"{noise['radius']['rank'] or 'unknown'}, of {noise['classes']}"
+                f"{_rank(noise['bias'])}, of its radius {_rank(noise['radius'])}"
             )
         if self.regions and (clusters := self.regions["clusters"]):
             share = _beside_chance(clusters, "{:.0%}".format)
@@ -199,6 +198,13 @@ def _noise(
     return figure
 
 
+def _rank(guess: Mapping[str, Any]) -> str:
+    """Write the rank of a value, of how many that are known; an earlier version left them out."""
+    if not guess["rank"]:
+        return "unknown"
+    return f"{guess['rank']} of {guess['known']}" if "known" in guess else str(guess["rank"])
+
+
 def _beside_chance(clusters: Mapping[str, Any], write: Callable[[float], str]) -> dict[str, str]:
     """Write the shares of clusters, each with its chance where that is known."""
     chance = clusters.get("chance") or {}  # of an earlier version there is none
@@ -293,10 +299,13 @@ def _noise_facts(
     for what in ("bias", "radius"):
         found, said = noise[what], "not known"
         if found["rank"]:
-            said = f"rank {found['rank']} of {noise['classes']}"
+            said = f"rank {_rank(found)}"
+            if (known := found.get("known", noise["classes"])) < noise["classes"]:
+                said += f" classes for which it is known, of {noise['classes']}"
             if over := found.get("correlation"):
                 rho, p = number(over["rho"], 2), number(over["p_value"], 3)
-                said += f"; over all classes ρ = {rho}, p = {p}"
+                which = "these" if known < noise["classes"] else "all classes"
+                said += f"; over {which} ρ = {rho}, p = {p}"
         yield f"Its {what}", said
     if regions and (clusters := regions["clusters"]):
         share, how = _beside_chance(clusters, percent), ""

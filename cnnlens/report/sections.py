@@ -29,6 +29,7 @@ from cnnlens.report.blocks import (
     section_of,
     sentence,
 )
+from cnnlens.report.clusters import critical_rules
 from cnnlens.report.contents import (
     Entries,
     finished,
@@ -173,17 +174,19 @@ def class_maps(workspace: Path) -> Section | None:
 def explanations(workspace: Path) -> Section | None:
     """Gather the section about explained images: their path down a tree of filters."""
     shots: list[tuple[bool | None, Shot]] = []  # with whether the prediction is right
-    files = []
+    files, documents = [], []
     for file in sorted((workspace / "explain").glob("*.json")):
         found = read_object(file, ("image", "class", "path"))
         with reading(file, _EXPLAIN_ANEW):
             if (picture := file.with_suffix(".png")).is_file():
                 shots.append((found.get("right"), _explained(found, picture, workspace)))
                 files.append(file)
+                documents.append(found)
     shots.sort(key=lambda shot: shot[0] is not False)  # what is wrong comes first
     gallery = Gallery([shot for _, shot in shots], 12, True)
     parts = [*_wrong([right for right, _ in shots]), gallery] if shots else []
-    return section_of("explain", "An image’s path down the filters", parts, files)
+    rules = critical_rules(documents)
+    return section_of("explain", "An image’s path down the filters", parts, files, rules=rules)
 
 
 def _wrong(verdicts: list[bool | None]) -> list[Text]:

@@ -41,6 +41,8 @@ class Name:
         What it says.
     measure, score : str, float or None
         What the method scores it by, and how high.
+    is_detector : bool or None
+        Whether a dissected unit's score makes it a detector; None of other methods.
     chance, p_value : float or None
         The same where images are shuffled, and how often those reach it.
     verdict : str
@@ -55,6 +57,7 @@ class Name:
     text: str
     measure: str = ""
     score: float | None = None
+    is_detector: bool | None = None
     chance: float | None = None
     p_value: float | None = None
     verdict: str = ""
@@ -135,7 +138,8 @@ def _dissected(layer: DissectResult) -> Iterator[tuple[int, dict[str, Any]]]:
         if not one.label:
             continue
         known: dict[str, Any] = {"method": "dissect", "text": one.label, "measure": "IoU"}
-        yield one.unit, known | {"score": one.iou, "chance": chance, "p_value": one.p_value}
+        scored = {"score": one.iou, "is_detector": one.is_detector}
+        yield one.unit, known | scored | {"chance": chance, "p_value": one.p_value}
         if one.formula and (one.formula_length or 1) > 1:
             known |= {"method": "formula", "text": one.formula}
             yield one.unit, known | {"score": one.formula_iou, "p_value": one.formula_p_value}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens.data.word_vectors import directions
-from cnnlens.errors import CnnlensError, did_you_mean
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.encoder import Encoder
 from cnnlens.report.unit_names import Name, names_of
 
@@ -64,9 +64,13 @@ def search(
 
     Raises
     ------
+    UsageError
+        When `text` says nothing.
     CnnlensError
         When no unit has a name, or not one of those layers.
     """
+    if not text.split():
+        raise UsageError("there is nothing to search for", 'say some words, such as "car wheel"')
     known = names_of(workspace)
     if not known:
         raise CnnlensError(
@@ -98,10 +102,25 @@ _Named = Sequence[tuple[str, int, Name]]
 
 
 def _by_words(text: str, named: _Named) -> list[float]:
-    """Give shares of the words that names hold, one or many of them ("car", "cars")."""
-    sought = [re.compile(rf"(?<!\w){re.escape(w)}(?:s|es)?(?!\w)", re.I) for w in text.split()]
+    """Give shares of the words that names hold, one or many of them: "cars" finds "car", too."""
+    sought = [_one_or_many(word) for word in text.split()]
     said = [_DENIED.sub("", name.text) for _, _, name in named]
     return [sum(bool(word.search(one)) for word in sought) / len(sought) for one in said]
+
+
+def _one_or_many(word: str) -> re.Pattern[str]:
+    """Match a word in the singular and the plural, whichever of them it is."""
+    forms, low = {word}, word.casefold()
+    if len(word) > 3 and low.endswith("s") and not low.endswith("ss"):
+        forms.add(word[:-1])
+    if len(word) > 4 and low.endswith("es"):
+        forms.add(word[:-2])
+    if low.endswith("ies"):
+        forms.add(f"{word[:-3]}y")
+    if low.endswith("y"):
+        forms.add(f"{word[:-1]}ies")
+    any_of = "|".join(map(re.escape, sorted(forms)))
+    return re.compile(rf"(?<!\w)(?:{any_of})(?:s|es)?(?!\w)", re.IGNORECASE)
 
 
 def _by_vectors(text: str, named: _Named, encoder: Encoder) -> list[float]:
@@ -112,6 +131,14 @@ def _by_vectors(text: str, named: _Named, encoder: Encoder) -> list[float]:
     return [float(fit[name.text]) for _, _, name in named]
 
 
+def _scored(name: Name) -> str:
+    """Say how good a name is; of a dissected unit also whether it counts as a detector."""
+    if name.score is None:
+        return ""
+    verdict = {True: ", a detector", False: ", no detector", None: ""}[name.is_detector]
+    return f"{name.measure} {name.score:.2f}{verdict}"
+
+
 def hits_table(found: Sequence[Hit], by_meaning: bool) -> tuple[list[str], list[list[object]]]:
     """Heads and rows of units that were found; without columns that tell none from another."""
     columns: dict[str, list[object]] = {
@@ -119,6 +146,8 @@ def hits_table(found: Sequence[Hit], by_meaning: bool) -> tuple[list[str], list[
         "name": [one.name.text for one in found],
         "from": [one.name.source for one in found],
     }
+    if any(one.name.score is not None for one in found):
+        columns["score"] = [_scored(one.name) for one in found]
     if by_meaning or len({one.fit for one in found}) > 1:
         columns["fit"] = [one.fit for one in found]
     if any(one.name.verdict for one in found):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError, UsageError, counted
+from cnnlens.model.matching import natural
 from cnnlens.settings.place import portable, same_place
 
 if TYPE_CHECKING:
@@ -132,6 +134,12 @@ class Checkpoints:
         for line in (*notes, f"{model.arch}: {model.preprocess}"):
             study.voice.note(line)
         study.voice.note(self._said())
+        if self.order == "given" and (other := numbered_otherwise([one.name for one in self.all])):
+            first = ", ".join(other[:3]) + (", …" if len(other) > 3 else "")
+            study.voice.note(
+                f"the numbers in their names say another order: {first}; name them so "
+                "(in a shell $(ls -v FOLDER/*), not FOLDER/*)"
+            )
 
     def _said(self) -> str:
         """Say how many there are, in which order."""
@@ -147,6 +155,17 @@ class Checkpoints:
         if checkpoint.fingerprint == own.fingerprint:
             return own
         return replace(self._opened(checkpoint.spec), preprocess=own.preprocess)
+
+
+def numbered_otherwise(names: Sequence[str]) -> list[str]:
+    """Give names in the order of their numbers, where they stand in another; else none.
+
+    A shell lists epoch10 before epoch2. Only names that differ in nothing but numbers say an order.
+    """
+    if len({re.sub(r"\d+", "0", name) for name in names}) > 1:
+        return []
+    ordered = sorted(names, key=natural)
+    return ordered if ordered != list(names) else []
 
 
 def tails(specs: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cnnlens.model.layers import Layers
     from cnnlens.model.model import Model
     from cnnlens.model.preprocess import Preprocess
+    from cnnlens.report.unit_search import Hit
 
 _GIVEN = "given"  # folder of pictures that were named as arrays
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # of investigations without one
@@ -98,6 +99,10 @@ class Investigation:
         self._quiet = quiet
         self._net: nn.Module | None = None
         self._spec: str | Model | None = str(model) if isinstance(model, Path) else None
+        #: the file that was named; later calls may turn `_spec` to another checkpoint
+        self._file = (
+            str(model) if isinstance(model, (str, Path)) and Path(model).is_file() else None
+        )
         self._options: dict[str, Any] = {}
         self._said: set[str] = set()
         #: temporary folders, by the network whose results they hold; None: a folder was named
@@ -228,13 +233,39 @@ class Investigation:
             return write_page(self.workspace.path, voice)
         return write_site(self.workspace.path, Path(site), url, voice).site
 
+    def search(
+        self, text: str, layer: str | Sequence[str] = (), encoder: str | None = None
+    ) -> list[Hit]:
+        """Find units by what they are called, the best first.
+
+        Parameters
+        ----------
+        text : str
+            What they shall be called.
+        layer : str or sequence of str, optional
+            Of these layers alone.
+        encoder : str, optional
+            Orders names by how near their meaning comes; as for `label`.
+
+        Raises
+        ------
+        UsageError
+            When `text` says nothing.
+        CnnlensError
+            When no unit has a name, or not one of those layers.
+        """
+        from cnnlens.methods import find_units
+
+        layers = [layer] if isinstance(layer, str) else list(layer)
+        return find_units(self.workspace.path, text, layers, encoder)
+
     # ---- the methods
 
     def __getattr__(self, name: str) -> Any:
         from cnnlens.methods import methods
 
         if name.startswith("_") or name not in methods():
-            near = did_you_mean(name, [*methods(), "layers", "report"])
+            near = did_you_mean(name, [*methods(), "layers", "report", "search"])
             raise AttributeError(f"Investigation has no method '{name}'; {near}".rstrip("; "))
         return _bound(self, methods()[name])
 
@@ -267,7 +298,7 @@ class Investigation:
         self.workspace = self.workspace.reopened(force)
         forget_addresses()
         with self._study(run, force, reading) as study:
-            study.spec = None if method.names_models else study.spec
+            study.spec = self._file if method.names_models else study.spec
             study.share = share
             values_here = PythonValues(
                 self.workspace.path / _GIVEN,

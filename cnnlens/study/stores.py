@@ -76,10 +76,12 @@ class Stores(Network):
         """Give the layers' activations: from their stores where all fit, else from the model."""
         from cnnlens.activations.extract import open_source
 
-        return open_source(self.model, images, layers, self.workspace.stores(images), self.run)
+        folder = self.workspace.stores(images)
+        return open_source(self.model, images, layers, folder, self.run, self.force)
 
     def stored(self, images: ImageSet, layer: Layer) -> StoredLayer:
         """Describe a layer's activations on images, whether they are stored yet or not."""
         from cnnlens.activations.extract import StoredLayer
 
-        return StoredLayer(self.model, images, layer, self.workspace.stores(images))
+        folder = self.workspace.stores(images)
+        return StoredLayer(self.model, images, layer, folder, self.force)

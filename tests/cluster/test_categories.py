@@ -15,6 +15,7 @@ from cnnlens.cluster.products import gram
 from cnnlens.cluster.tree import clades
 from cnnlens.cluster.vectors import Groups, Joined, Maps, group
 from cnnlens.errors import CnnlensError
+from cnnlens.report.figures.categories import dendrogram
 from tests.reference.cluster import category_merges
 
 
@@ -113,12 +114,40 @@ def test_support_is_the_share_of_trees_from_images_drawn_anew() -> None:
         )
         found = set(sets(again.merges, again.names))
         wanted += [members in found for members in sets(tree.merges, tree.names)]
-    np.testing.assert_allclose(tree.support, wanted / 40)
+    assert tree.support is not None
+    assert wanted[-1] == 40  # every tree has the root: that says nothing
+    np.testing.assert_allclose(tree.support, [*wanted[:-1] / 40, np.nan])
 
 
 def test_one_image_per_category_has_no_support() -> None:
     source, groups = world(0, categories=5, each=1)
     assert category_tree(source, groups).support is None
+
+
+def test_merges_of_categories_of_one_image_have_no_support() -> None:
+    rng = np.random.default_rng(0)
+    pair = np.float32([[9, 0, 0, 1], [9, 0, 1, 0]])  # near each other, one image each
+    rest = np.abs(rng.standard_normal((18, 4))).astype(np.float32)
+    groups = group(["a", "b", *(name for name in "cde" for _ in range(6))])
+    maps = Maps(np.concatenate([pair, rest])[:, :, None, None])
+    tree = category_tree(maps, groups, resamples=20)
+    assert tree.support is not None
+    unknown = {
+        members
+        for members, share in zip(sets(tree.merges, tree.names), tree.support, strict=True)
+        if np.isnan(share)
+    }
+    assert unknown == {frozenset("ab"), frozenset("abcde")}
+    assert [one["support"] is None for one in tree.node_entries()].count(True) == 2
+    assert tree.as_dict()["supported"] == 2 and "nan" not in tree.newick()
+    dendrogram(tree)
+
+
+def test_two_categories_have_no_support_to_show() -> None:
+    source, groups = world(4, categories=2, each=4)
+    tree = category_tree(source, groups, resamples=5)
+    assert tree.as_dict()["first_support"] is None
+    assert tree.newick().endswith(");\n")
 
 
 def test_categories_without_a_direction_are_left_out_and_named() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,15 @@ def test_ranks_and_correlations_pass_over_what_is_not_known() -> None:
     assert found["rho"] == pytest.approx(1)
 
 
+def test_a_rank_is_among_the_classes_whose_region_is_known() -> None:
+    groups = group([name for name in "abc" for _ in range(10)])
+    source = Maps(np.random.default_rng(0).standard_normal((30, 4, 1, 1)).astype(np.float32))
+    model = replace(classifier(bias=(0.0, 9.0, 0.0)), classes=["x", "b", "c"])
+    noise = outliers(model, {}, source, groups, OutlierSettings(noise=2)).noise
+    assert noise is not None
+    assert (noise.bias.known, noise.radius.known) == (3, 2)  # no images of x
+
+
 # ---- the whole
 
 
@@ -195,7 +205,7 @@ def test_noise_stands_against_the_bias_and_the_regions_of_its_class() -> None:
     assert found.noise is not None
     assert (found.noise.number, found.noise.shares.tolist()) == (1, [0, 1, 0])
     assert (found.noise.bias.value, found.noise.bias.rank) == (9, 1)
-    assert found.noise.radius.rank == 1
+    assert (found.noise.radius.rank, found.noise.radius.known) == (1, 3)
     assert found.regions is not None
     np.testing.assert_array_equal(found.noise.radius.values, found.regions.radius)
     document = found.as_dict()
@@ -215,7 +225,9 @@ def test_without_known_images_there_are_no_regions_and_without_noise_no_class() 
     assert found.regions is None
     assert found.names == ["0", "1", "2"]
     assert found.noise is not None
-    assert found.noise.radius.as_dict() == {"value": None, "rank": None, "correlation": None}
+    assert found.noise.radius.as_dict() == {
+        "value": None, "rank": None, "known": 0, "correlation": None,
+    }  # fmt: skip
     logits = {"strangers": np.eye(3)}
     assert outliers(model, logits, settings=OutlierSettings(noise=0)).noise is None
     with pytest.raises(ValueError, match="neither"):

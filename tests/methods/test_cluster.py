@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnlens.activations.store import Store
 from cnnlens.cluster import filters as growing
 from cnnlens.cluster.tree import walk
 from cnnlens.data.dataset import ImageSet
@@ -606,3 +607,69 @@ def test_a_trees_caption_says_how_many_trees_its_numbers_are_of(world: Path) -> 
     assert "in how many per cent of 2 trees from images drawn anew" in caption()
     done(Cluster, world, only="categories", bootstrap=0)
     assert caption() == "Tree of categories."
+
+
+def cut_short(store: Path) -> None:
+    store.write_bytes(store.read_bytes()[:900])
+
+
+def one_block_spoilt(store: Path) -> None:
+    import h5py
+
+    with h5py.File(store, "r+") as file:
+        block = file["activations"].id.get_chunk_info(0)
+    data = bytearray(store.read_bytes())
+    data[block.byte_offset + block.size // 2] ^= 255
+    store.write_bytes(data)
+
+
+def of_other_images(store: Path) -> None:
+    world, data = store.parents[3], store.parent.name
+    later(world / data / ("u/0.png" if data == "strange" else "bee/1.png"))
+
+
+FORCED: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "cluster": (Cluster, "kinds", {"bootstrap": 0, "only": "categories"}),
+    "explain": (Explain, "kinds", {}),
+    "outliers, known images": (Outliers, "kinds", {"noise": 2}),
+    "outliers, strangers": (Outliers, "strange", {"noise": 2}),
+}
+
+
+@pytest.mark.parametrize("harm", [cut_short, one_block_spoilt, of_other_images])
+@pytest.mark.parametrize(("kind", "data", "values"), FORCED.values(), ids=FORCED)
+def test_force_makes_a_lost_store_anew(
+    world: Path, kind: Any, data: str, values: dict[str, Any], harm: Callable[[Path], None]
+) -> None:
+    if kind is Explain:
+        values = {"image": (photo(world),)}
+    store = world / "ws" / "activations" / data / "conv2.h5"
+    with Store(store) as good:
+        rows = len(good)
+    harm(store)
+    done(kind, world, **values, force=True)
+    with Store(store) as anew:
+        assert sum(len(maps) for _, maps in anew) == rows
+
+
+@pytest.mark.parametrize(("kind", "data", "values"), FORCED.values(), ids=FORCED)
+def test_force_keeps_a_good_store(
+    world: Path, kind: Any, data: str, values: dict[str, Any]
+) -> None:
+    if kind is Explain:
+        values = {"image": (photo(world),)}
+    store = world / "ws" / "activations" / data / "conv2.h5"
+    before = store.stat().st_mtime_ns
+    done(kind, world, **values, force=True)
+    assert store.stat().st_mtime_ns == before
+
+
+def test_trees_of_filters_of_a_category_that_has_gone_are_removed(world: Path) -> None:
+    filters = world / "ws" / "cluster" / "conv2" / "filters"
+    (filters / "notes.txt").write_text("mine")
+    shutil.rmtree(world / "kinds" / "bee")
+    done(Cluster, world, only="filters", force=True)
+    names = {file.name for file in filters.iterdir()}
+    endings = ("json", "nwk", "png", "webp")
+    trees = {f"{kind}.{ending}" for kind in ("ant", "cat") for ending in endings}
+    assert names == trees | {"notes.txt"}

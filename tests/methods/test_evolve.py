@@ -389,6 +389,14 @@ def test_in_python_all_checkpoints_are_named_and_a_table_comes_back(place, tmp_p
         lens.evolve(filter="conv2:3")
 
 
+def test_in_python_the_own_file_is_one_of_the_checkpoints(place, tmp_path):
+    lens = package.Investigation(place / "b.pt", tmp_path, quiet=True)
+    named = {"filter": "conv2:3", "data": place / "photos"}
+    for _ in range(2):  # the last one is what it is about then
+        found = lens.evolve(str(place / "a.pt"), **named)
+        assert [one["file"] for one in found.checkpoints] == ["b.pt", "a.pt"]
+
+
 def test_equal_names_are_told_apart_by_their_folders(place, tmp_path):
     for run in ("one", "two"):
         trained(tmp_path / run)
@@ -426,3 +434,39 @@ def test_carrying_it_out_leaves_the_callers_folder_as_it_was(place, tmp_path):
     carry_out(method)
     assert set(method.document()["layers"]) == {"conv1", "conv2"}
     assert {path.name: path.stat().st_mtime_ns for path in place.glob("*.pt")} == before
+
+
+def test_what_was_skipped_is_said_when_nothing_is_left_to_do(place, tmp_path):
+    photos = shutil.copytree(place / "photos", tmp_path / "photos")
+    for number in range(30):  # one in twenty may be damaged
+        shutil.copy(photos / "cat" / "0.png", photos / "cat" / f"more{number}.png")
+    (photos / "dog" / "2.png").write_bytes(b"no image")
+    command = words(place, "-w", tmp_path / "ws", "--json", data=photos)
+    first, second = cnnlens(*command), cnnlens(*command)
+    assert (first.code, second.code) == (0, 0), second.err
+    assert [one["image"] for one in first.json["skipped"]] == ["dog/2.png"]
+    assert second.json["skipped"] == first.json["skipped"]
+    assert "skipped dog/2.png" in second.err
+    assert all("skipped" not in one for one in second.json["checkpoints"])
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (("epoch1.pt", "epoch10.pt", "epoch2.pt"), "epoch1.pt, epoch2.pt, epoch10.pt"),
+        (("epoch1.pt", "epoch2.pt", "epoch10.pt"), ""),
+        (("epoch10.pt", "best.pt", "epoch2.pt"), ""),  # who knows where the best one stands
+    ],
+)
+def test_an_order_that_numbers_in_names_contradict_is_said(place, tmp_path, names, ordered):
+    for name, given in zip(names, NAMES, strict=True):
+        state = torch.load(place / given, weights_only=True)["state_dict"]
+        torch.save(state, tmp_path / name)
+    opening = ("--arch", "zoo:demo_net", "--image-size", SIDE, "-w", tmp_path / "ws", "--no-page")
+    command = words(place, *opening, names=[tmp_path / name for name in names], units="conv2:3")
+    answer = cnnlens(*command, "--json")
+    assert answer.code == 0, answer.err
+    assert [one["file"] for one in answer.json["checkpoints"]] == list(names)
+    said = f"the numbers in their names say another order: {ordered}; name them so"
+    assert (said in answer.err) is bool(ordered)
+    assert ("another order" in answer.err) is bool(ordered)

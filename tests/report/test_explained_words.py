@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from cnnlens.cluster.decision_path import (
     image_row,
 )
 from cnnlens.cluster.filters import FilterTree
+from cnnlens.methods import sections
 from cnnlens.report.blocks import Gallery
 from cnnlens.report.figures.explained import draw_explained, predicted, step, turned
+from cnnlens.report.page import write_report
 from cnnlens.report.sections import explanations
 
 FOUND: dict[str, Any] = {
@@ -69,6 +72,35 @@ def test_the_page_counts_only_images_of_known_class(
     assert isinstance(gallery, Gallery)
     wrong = [f"{n}.png" for n, right in enumerate(verdicts) if right is False]
     assert [shot.title for shot in gallery.shots][: len(wrong)] == wrong
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (("argmin",), "the one that both sides share most: without it they would be least alike."),
+        (("largest-change",), "the one without which how alike both sides are changes most."),
+        (
+            ("argmin", "largest-change"),
+            "the one that both sides share most: without it they would be least alike; elsewhere "
+            "(--rule largest-change), the one without which how alike both sides are changes most.",
+        ),
+        (
+            (None,),
+            "the one that both sides share most: without it they would be least alike.",
+        ),  # of an earlier version
+    ],
+)
+def test_the_page_says_which_filter_is_critical(
+    tmp_path: Path, rules: tuple[str | None, ...], said: str
+) -> None:
+    (tmp_path / "explain").mkdir()
+    for number, rule in enumerate(rules):
+        file = tmp_path / "explain" / f"{number}.json"
+        made = {"made_from": {"settings": {"rule": rule}}} if rule else {}
+        file.write_text(json.dumps({**FOUND, "image": f"{number}.png", **made}))
+        Image.new("RGB", (3, 3)).save(file.with_suffix(".png"))
+    page = write_report(tmp_path, sections()).read_text(encoding="utf-8")
+    assert f"critical filter, {said}" in re.sub("</?code>", "", page).replace("\n", " ")
 
 
 def test_the_table_has_no_verdict_of_a_category_that_means_no_class() -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlens.errors import CnnlensError
+from cnnlens import Investigation
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.encoder import Encoder
+from cnnlens.report.dissect_files import read_dissections
+from cnnlens.report.unit_names import names_of
 from cnnlens.report.unit_search import hits_table, search
 from tests.cli.runner import cnnlens
 
@@ -79,5 +82,36 @@ def test_only_columns_that_tell_units_apart_are_shown(workspace: Path) -> None:
 def test_without_an_exam_there_is_no_column_of_its_verdicts(tmp_path: Path) -> None:
     make_workspace(tmp_path, {"conv5": 4})
     found = search(tmp_path, "car")
-    assert hits_table(found, by_meaning=False)[0] == ["unit", "name", "from"]
-    assert hits_table(found, by_meaning=True)[0] == ["unit", "name", "from", "fit"]
+    assert hits_table(found, by_meaning=False)[0] == ["unit", "name", "from", "score"]
+    assert hits_table(found, by_meaning=True)[0] == ["unit", "name", "from", "score", "fit"]
+
+
+@pytest.mark.parametrize(
+    ("sought", "name"),
+    [("shirts", "shirt"), ("shirt", "shirts"), ("boxes", "box"), ("box", "boxes"),
+     ("cities", "city"), ("city", "cities"), ("glasses", "glass"), ("bus", "bus")],
+)  # fmt: skip
+def test_one_and_many_find_each_other(tmp_path: Path, sought: str, name: str) -> None:
+    make_workspace(tmp_path, {})
+    examine(tmp_path, [(0, "given", name, 0.3, True), (1, "given", "carpet", 0.3, True)])
+    lens = Investigation(workspace=tmp_path)
+    assert [hit.unit for hit in lens.search(sought.upper())] == [0]
+
+
+def test_in_python_layers_are_named_and_nothing_is_nothing_to_search_for(workspace: Path) -> None:
+    lens = Investigation(workspace=workspace)
+    assert lens.search("wheel", layer="conv5") == search(workspace, "wheel", ["conv5"])
+    with pytest.raises(UsageError, match="nothing to search for"):
+        lens.search(" ")
+
+
+def test_the_table_says_which_units_are_detectors(tmp_path: Path) -> None:
+    make_workspace(tmp_path, {"conv5": 12})
+    label = next(iter(names_of(tmp_path)["conv5"].values()))[0].text
+    found = search(tmp_path, label.split()[0])
+    heads, rows = hits_table(found, by_meaning=False)
+    (layer,) = read_dissections(tmp_path)
+    of = {one.unit: one for one in layer.units}
+    for hit, row in zip(found, rows, strict=True):
+        verdict = "a detector" if of[hit.unit].is_detector else "no detector"
+        assert row[heads.index("score")] == f"IoU {of[hit.unit].iou:.2f}, {verdict}"

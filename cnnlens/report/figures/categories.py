@@ -52,6 +52,8 @@ def dendrogram(tree: CategoryTree) -> Figure:
         axes.text(-0.015 * widest, row, short(tree.names[leaf]), va="center", fontsize=size)
     if count <= 60 and tree.support is not None:
         for merge, value in enumerate(tree.support[:-1]):
+            if np.isnan(value):
+                continue
             at = (xs[count + merge], ys[count + merge])
             style: Any = {"textcoords": "offset points", "fontsize": 7, "ha": "right"}
             axes.annotate(f"{100 * value:.0f}", at, (-3, 3), **style)
@@ -77,9 +79,13 @@ def _draw_merges(axes: Any, tree: CategoryTree, xs: list[float], ys: list[float]
     if tree.support is None:
         axes.scatter(xs[count:], ys[count:], s=9, facecolor="white", edgecolor=_LINE, zorder=3)
         return
-    colours = [_FIRM if value >= FIRM else _WEAK for value in tree.support[:-1]]
     inner = slice(count, 2 * count - 2)  # the root holds everything in any tree
-    axes.scatter(xs[inner], ys[inner], s=14 if count <= 200 else 6, c=colours, zorder=3)
+    edges, fills = [], []
+    for value in tree.support[:-1]:
+        edges.append(_LINE if np.isnan(value) else _FIRM if value >= FIRM else _WEAK)
+        fills.append("white" if np.isnan(value) else edges[-1])
+    size = 14 if count <= 200 else 6
+    axes.scatter(xs[inner], ys[inner], s=size, facecolor=fills, edgecolor=edges, zorder=3)
 
 
 def heat_map(tree: CategoryTree) -> Figure:
