@@ -97,8 +97,8 @@ class Cam(Pictured):
             image=image.mark,
             **self.study.head,
         )
-        others = (f"{image.name}.npz",) if self.asked.raw else ()
-        return Item(f"{image.name}.png", made_from, others, image, partial(_serves, made_from))
+        serves = partial(_serves, made_from)
+        return Item(f"{image.name}.png", made_from, (), image, serves, self.asked.raw)
 
     def work(self) -> Iterator[Step]:
         """Draw one picture per image."""

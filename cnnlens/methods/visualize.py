@@ -159,8 +159,7 @@ class Visualize(Pictured):
             settings=self._used(goal),
             init=self.mark,
         )
-        others = (f"{goal.name}.npz",) if self.asked.raw else ()
-        return Item(f"{goal.name}.png", made_from, others, goal)
+        return Item(f"{goal.name}.png", made_from, subject=goal, raw=self.asked.raw)
 
     def _direction(self, goal: Goal) -> dict[str, Any]:
         """What a concept's picture depends on besides: its weights."""
