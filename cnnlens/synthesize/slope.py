@@ -1,7 +1,7 @@
 """The way up: what images are worth, seen by random views, and their gradients.
 
 Every view of every image goes through the network as one row of a batch; as many at once as memory
-holds, with the same result.
+holds, with the same result but for rounding.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ def visualize(
     model : Model
         The network.
     objectives : sequence of Objective
-        What to make large; a picture does not depend on the others asked for.
+        What to make large; nothing of one enters another's picture, but for rounding (see
+        `optimize`).
     settings : VisualizeSettings, optional
         The method.
     run : RunSettings, optional
@@ -124,7 +125,8 @@ def visualize(
         What is measured of each picture in the end; the objectives themselves by default.
     state : mapping, optional
         Where the images of an earlier request stopped, a row per objective (see
-        `PictureStep.state`, `rows_of`). They go on from there and become the same pictures.
+        `PictureStep.state`, `rows_of`). They go on from there and become the same pictures, in
+        the same batches.
     prior : Spectrum or Generator, optional
         What images take from photos: maco's spectrum (see `maco.spectrum_of`; 1/f by default), a
         generator (which its method needs).

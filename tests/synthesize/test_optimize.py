@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,6 +93,21 @@ def test_an_image_does_not_depend_on_the_others(model, image):
     alone = climb(model, [made[3]], EVERYTHING, image)[-1]
     torch.testing.assert_close(split.images(), together.images(), atol=1e-4, rtol=0)
     torch.testing.assert_close(alone.images()[0], together.images()[3], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("image", [Fourier((3, 32, 32)), Pixels((3, 32, 32))])
+def test_an_image_is_the_same_to_the_bit_where_the_kernels_are(model, image):
+    # oneDNN has others for a batch of one; what is left is all that cnnlens itself does
+    layer, recipe = layer_of(model, "conv2"), replace(EVERYTHING, steps=12, views=2)
+    made = [channel(layer, u) for u in range(5)]
+    with torch.backends.mkldnn.flags(enabled=False):
+        whole = climb(model, made, recipe, image)[-1]
+        for size in (1, 2, 3):
+            apart = climb(model, made, recipe, image, batch_size=size)[-1]
+            assert torch.equal(apart.images(), whole.images())
+        for units in ([3], [3, 1], [0, 4, 3]):
+            some = climb(model, [made[unit] for unit in units], recipe, image)[-1].images()
+            assert torch.equal(some[units.index(3)], whole.images()[3])
 
 
 @pytest.mark.parametrize("update", [Adam, Ascent])
