@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnlens.synthesize.upconv import SLOPE
 
 _WIDEST = 128  # channels
+_HALVING, _LEAVING = (4, 2, 1), (1, 1, 0)  # kernel, stride and padding along a side
 
 
 class Critic(nn.Module):
@@ -20,11 +21,13 @@ class Critic(nn.Module):
 
     def __init__(self, image: tuple[int, int, int], units: int) -> None:
         super().__init__()
-        channels, width, side = 16, 32, max(image[1:])
+        channels, width, sides = 16, 32, list(image[1:])
         layers: list[nn.Module] = [nn.Conv2d(image[0], channels, 3, 1, 1), nn.LeakyReLU(SLOPE)]
-        while side > 4:  # kernels of twice the stride: no raster is overlooked
-            layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(SLOPE)]
-            channels, width, side = width, min(2 * width, _WIDEST), side // 2
+        while max(sides) > 4:  # kernels of twice the stride: no raster is overlooked
+            window = zip(*(_HALVING if side > 1 else _LEAVING for side in sides), strict=True)
+            layers += [nn.Conv2d(channels, width, *window), nn.LeakyReLU(SLOPE)]
+            channels, width = width, min(2 * width, _WIDEST)
+            sides = [max(side // 2, 1) for side in sides]
         self.body = nn.Sequential(*layers)
         self.plain, self.given = nn.Linear(channels, 1), nn.Linear(units, channels)
 

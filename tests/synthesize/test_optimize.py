@@ -95,6 +95,7 @@ def test_an_image_does_not_depend_on_the_others(model, image):
     torch.testing.assert_close(alone.images()[0], together.images()[3], atol=1e-4, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
 @pytest.mark.parametrize("image", [Fourier((3, 32, 32)), Pixels((3, 32, 32))])
 def test_an_image_is_the_same_to_the_bit_where_the_kernels_are(model, image):
     # oneDNN has others for a batch of one; what is left is all that cnnlens itself does
@@ -128,6 +129,14 @@ def test_an_ascent_goes_on_where_an_equal_one_stopped(model, update):
     assert torch.equal(rest[-1].values, whole[-1].values)
     with pytest.raises(ValueError, match="a state of"):
         next(optimize(model, made[:2], image, start[:2], fresh[:2], EVERYTHING, state=state))
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_penalty_that_is_not_finite_does_not_pass(model, relative):
+    nothing = Penalty("mean of nothing", 1.0, lambda x: x.flatten(1).mean(1) / 0 * 0)
+    recipe = Recipe(1, penalties=(nothing,), relative=relative)
+    with pytest.raises(CnnlensError, match="not finite"):
+        climb(model, [channel(layer_of(model, "conv2"), 0)], recipe)
 
 
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing(model):
