@@ -118,6 +118,41 @@ def test_pictures_stand_at_their_unit_and_in_their_sections(tmp_path: Path) -> N
     assert 'id="cam"' in html and "Class maps of photos/cat.jpg" in html
 
 
+@pytest.mark.parametrize(
+    ("method", "caption", "heading"),
+    [
+        ("deconvnet", "given image: activation 2", "What drove it"),
+        ("guided", "given image, by guided backpropagation: activation 2", "What drove it"),
+        ("gradient", "given image, by the plain gradient: activation 2", "What would change it"),
+    ],
+)
+def test_projections_say_by_which_method_they_are(tmp_path, method, caption, heading) -> None:
+    folder = tmp_path / "deconv" / "conv5"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(folder / "3.png")
+    about = {"method": method, "of": "given image", "images": [{"activation": 2.0}]}
+    entry = {"file": "3.png", "unit": 3, **about}
+    (folder / "deconv.json").write_text(json.dumps({"layer": "conv5", "pictures": [entry]}))
+    section = projections(tmp_path)
+    assert section is not None
+    ((_, shot),) = at_units(section)
+    assert (shot.caption, shot.heading) == (caption, heading)
+    assert "by DeconvNet, where no other" in write_report(tmp_path, sections()).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("cam", "class activation maps"), ("gradcam", "Grad-CAM")]
+)
+def test_class_maps_say_by_which_method_they_are(tmp_path, method, words) -> None:
+    (tmp_path / "cam").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "cam/a.png")
+    entry = {"file": "a.png", "image": "a.jpg", "layer": "layer4", "method": method}
+    (tmp_path / "cam/cam.json").write_text(json.dumps({"pictures": [entry]}))
+    section = class_maps(tmp_path)
+    assert section is not None
+    assert [shot.caption for shot in section.parts[0].shots] == [f"{words} at layer4"]
+
+
 def test_a_page_of_projections_alone(tmp_path: Path) -> None:
     _with_pictures(tmp_path, "conv2")
     assert 'id="deconv"' in write_report(tmp_path, sections()).read_text(encoding="utf-8")
