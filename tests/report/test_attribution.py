@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from cnnlens.report.blocks import at_units
 from cnnlens.report.figures.attribution import draw_unit, masked, overlay, signed
 from cnnlens.report.page import write_report
 from cnnlens.report.sections import class_maps, projections
+from cnnlens.report.sheet import save_png
 
+from .browser import needs_browser
 from .fake_workspace import make_workspace
 
 
@@ -138,6 +141,48 @@ def test_projections_say_by_which_method_they_are(tmp_path, method, caption, hea
     ((_, shot),) = at_units(section)
     assert (shot.caption, shot.heading) == (caption, heading)
     assert "by DeconvNet, where no other" in write_report(tmp_path, sections()).read_text("utf-8")
+
+
+def with_a_sheet(workspace: Path) -> Path:
+    """Write what `deconv` leaves of a unit on four images: red, green, blue and white patches."""
+    folder = workspace / "deconv" / "conv5"
+    folder.mkdir(parents=True)
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    patches = [
+        Patch(np.full((8, 8, 3), colour, np.uint8), np.zeros((8, 8, 3), np.float32))
+        for colour in colours
+    ]
+    save_png(folder / "3.png", draw_unit(patches, "unit 3", ("", "")))
+    document = {"layer": "conv5", "pictures": [{"file": "3.png", "unit": 3}]}
+    (folder / "deconv.json").write_text(json.dumps(document))
+    return workspace
+
+
+def intro(workspace: Path) -> str:
+    html = write_report(workspace, sections()).read_text("utf-8")
+    return html.partition("Each tile is a unit")[2].partition("</p>")[0]
+
+
+def test_of_units_that_were_only_projected_no_more_is_said(tmp_path: Path) -> None:
+    assert intro(with_a_sheet(tmp_path)) == ", with a picture that was made of it; it opens."
+    make_workspace(tmp_path / "more", {"features.9": 12})
+    both = intro(with_a_sheet(tmp_path / "more"))
+    assert "images that excite it most or a picture that was made of it;" in both
+    assert "Above 0" not in both
+
+
+@needs_browser
+def test_the_tile_of_a_unit_that_was_only_projected_shows_its_patches(visit, tmp_path) -> None:
+    seen = visit(write_report(with_a_sheet(tmp_path), sections()))
+    tile = seen.locator(".tile .four")
+    tile.wait_for()
+    with Image.open(BytesIO(tile.screenshot())) as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    high, wide = shown.shape[:2]
+    edge = high // 20  # of the sheet, titles would stand there
+    places = [(edge, edge), (edge, wide - edge), (high - edge, edge)]
+    for place, colour in zip(places, np.eye(3), strict=True):
+        assert np.abs(shown[place] - 255 * colour).max() < 12
 
 
 @pytest.mark.parametrize(
