@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from cnnlens.synthesize.upconv import SLOPE
 
 _WIDEST = 128  # channels
-_HALVING, _LEAVING = (4, 2, 1), (1, 1, 0)  # kernel, stride and padding along a side
 
 
 class Critic(nn.Module):
@@ -24,8 +23,12 @@ class Critic(nn.Module):
         channels, width, sides = 16, 32, list(image[1:])
         layers: list[nn.Module] = [nn.Conv2d(image[0], channels, 3, 1, 1), nn.LeakyReLU(SLOPE)]
         while max(sides) > 4:  # kernels of twice the stride: no raster is overlooked
-            window = zip(*(_HALVING if side > 1 else _LEAVING for side in sides), strict=True)
-            layers += [nn.Conv2d(channels, width, *window), nn.LeakyReLU(SLOPE)]
+            # along a side of one pixel nothing is left to halve
+            kernel, stride, padding = (
+                (one if sides[0] > 1 else other, one if sides[1] > 1 else other)
+                for one, other in ((4, 1), (2, 1), (1, 0))
+            )
+            layers += [nn.Conv2d(channels, width, kernel, stride, padding), nn.LeakyReLU(SLOPE)]
             channels, width = width, min(2 * width, _WIDEST)
             sides = [max(side // 2, 1) for side in sides]
         self.body = nn.Sequential(*layers)
