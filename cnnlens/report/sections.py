@@ -96,6 +96,8 @@ def _optimized(entry: Mapping[str, Any], path: Path, label: str) -> Shot:
     caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     if times := entry.get("times_best"):
         caption += f", peak {float(times):.1f} × the best image’s"
+    if taken := entry.get("taken_for"):
+        caption += f", taken for {taken}"
     words = f"Optimized {how}{how and ' '}from {start}: {caption}."
     if near := entry.get("nearest"):
         words = f"{words} The photo nearest to it is {said(near['pixels'])}."
