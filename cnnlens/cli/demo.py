@@ -196,7 +196,8 @@ def search(tour: Tour) -> None:
         # classes that were not drawn yet: a picture of the same name would replace the other
         ("visualize", {"logit": _GENERATED, "method": "generator", "data": tour.kinds,
                        "learn_steps": _STEPS["generator"], "learn_batch": 8,
-                       "steps": 2 * _STEPS["generator"]}),
+                       # a blank picture excites no class, and small steps find no way out of it
+                       "steps": 2 * _STEPS["generator"], "lr": 0.12}),
         ("cluster", {**trees, "only": "categories"}),
         ("cluster", {**trees, "only": "filters"}),
         ("label", {"data": tour.kinds, "layer": (_DEEP,)}),  # by the branches of that tree, too

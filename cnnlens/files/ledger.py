@@ -29,6 +29,7 @@ from cnnlens.files import (
 from cnnlens.files.locks import alone_in
 
 MADE_FROM = "made_from"  # of an entry: everything that it depends on
+RAW = "raw"  # of an entry: the arrays that were written with it, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class Item:
     #: says of what an earlier entry was made from whether that serves too: a sheet of nine images
     #: where four are asked for; left out: it must be equal
     serves: Callable[[Mapping[str, Any]], bool] | None = None
+    #: whether the arrays behind it are asked for, which stand beside it then; None: it has none
+    raw: bool | None = None
+
+    @property
+    def arrays(self) -> str:
+        """The file of the arrays behind it."""
+        return Path(self.name).with_suffix(".npz").as_posix()
 
 
 @dataclass
@@ -81,8 +89,11 @@ class Ledger:
     def _journal(self) -> Path:
         return self.path.with_name(f".{self.path.name}.journal")
 
+    def _is_file(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
     def _is_there(self, name: str) -> bool:
-        return not self.listed or (self.folder / name).is_file()
+        return not self.listed or self._is_file(name)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         if self.listed:
@@ -121,7 +132,9 @@ class Ledger:
         entry = self.entries.get(item.name)
         if self.force or entry is None or not isinstance(entry.get(MADE_FROM), dict):
             return False
-        if not all((self.folder / file).is_file() for file in item.files):
+        if not all(map(self._is_file, item.files)):
+            return False
+        if item.raw and not (entry.get(RAW) == item.arrays and self._is_file(item.arrays)):
             return False
         earlier, mine = entry[MADE_FROM], as_read(item.made_from)
         if without_places(earlier) == without_places(mine):
@@ -133,8 +146,15 @@ class Ledger:
         return [item for item in items if not self.is_made(item)]
 
     def keep(self, item: Item, entry: Mapping[str, Any]) -> None:
-        """Note what has just been made; it is safe from now on."""
-        self.amend(item.name, {**entry, MADE_FROM: as_read(item.made_from)})
+        """Note what has just been made; it is safe from now on.
+
+        Arrays that an earlier run wrote beside it are of another picture, and go.
+        """
+        raw = {RAW: item.arrays} if item.raw else {}
+        if item.raw is False:
+            with suppress(OSError):  # what cannot be removed is not named by the entry either
+                (self.folder / item.arrays).unlink(missing_ok=True)
+        self.amend(item.name, {**entry, **raw, MADE_FROM: as_read(item.made_from)})
 
     def amend(self, name: str, entry: Mapping[str, Any]) -> None:
         """Put an entry in the place of the one of that name."""

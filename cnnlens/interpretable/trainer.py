@@ -153,18 +153,19 @@ class Trainer:
             When a loss or a weight is no longer finite; the network is then of no use.
         """
         with keeping_modes(self.net), self.method.hooks(self.net):
-            while self.epoch < self.settings.epochs:
+            while self.epoch < self.settings.epochs and not self._is_stuck():
                 sums: dict[str, Tensor] = {}
                 for step in self._pass():
                     for name, value in step.found.items():
                         share = value.to(exact(value.device)) / step.steps
                         sums[name] = sums[name] + share if name in sums else share
                     yield step
-                done = self._finish({name: float(value) for name, value in sums.items()})
-                yield done
-                if done.stopped:
-                    break
+                yield self._finish({name: float(value) for name, value in sums.items()})
         self._restore_best()
+
+    def _is_stuck(self) -> bool:
+        patience, best = self.settings.patience, self.best
+        return bool(patience) and best is not None and self.epoch - best[1] >= patience
 
     def _pass(self) -> Iterator[Step]:
         s, epoch = self.settings, self.epoch
@@ -260,14 +261,11 @@ class Trainer:
         device = next(self.net.parameters()).device
         loss, accuracy = from_first(self.evaluate(self.validation), device)
         self.epoch += 1
-        stopped = False
-        if self.settings.patience:
-            if self.best is None or loss < self.best[0]:
-                state = {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}
-                self.best = (loss, self.epoch, state)
-            stopped = self.epoch - self.best[1] >= self.settings.patience
+        if self.settings.patience and (self.best is None or loss < self.best[0]):
+            state = {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}
+            self.best = (loss, self.epoch, state)
         found = {**terms, "validation_loss": loss, "validation_accuracy": accuracy}
-        return Epoch(self.epoch, found, stopped)
+        return Epoch(self.epoch, found, self._is_stuck())
 
     def progress(self, event: Step | Epoch) -> Progress:
         """Say how far the training is after a step or an epoch, with every number of it."""

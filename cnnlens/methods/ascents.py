@@ -27,6 +27,7 @@ class Ascents(Part):
 
     unreachable: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # by name: how far they came
+    mistaken: dict[str, str] = field(default_factory=dict)  # of classes: what they are taken for
     images: dict[str, Any] = field(default_factory=dict)  # made by this run, by name
     examples: Any = None  # what the data shows of the units
 
@@ -57,11 +58,13 @@ class Ascents(Part):
         return apart(goal.objective, layer, grams(model, layer, images))
 
     def failure(self, goal: Goal, picture: Picture, anywhere: bool) -> str:
-        """Say why a picture does not show what excites its unit; empty where it does.
+        """Say why a picture does not show what it was made for; empty where it does.
 
-        It is held against the data's best image where it was made large `anywhere` on the map.
+        That of a unit is held against the data's best image where it was made large `anywhere` on
+        the map.
         """
-        if picture.final <= picture.initial:
+        # a class stands out without a higher score, too, where its rivals' are lower
+        if picture.final <= picture.initial and (picture.rise or 0) <= 0:
             return f"stays at {picture.final:.3g}"
         best = self.examples.best(goal.about["unit"]) if self.examples and anywhere else None
         if goal.variant == 1 and best is not None and picture.final < best:

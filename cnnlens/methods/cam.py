@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from cnnlens.attribution.found import Found
 
-_WORDS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
-
 
 @dataclass(frozen=True)
 class CamInputs(Inputs):
@@ -97,8 +95,8 @@ class Cam(Pictured):
             image=image.mark,
             **self.study.head,
         )
-        others = (f"{image.name}.npz",) if self.asked.raw else ()
-        return Item(f"{image.name}.png", made_from, others, image, partial(_serves, made_from))
+        serves = partial(_serves, made_from)
+        return Item(f"{image.name}.png", made_from, (), image, serves, self.asked.raw)
 
     def work(self) -> Iterator[Step]:
         """Draw one picture per image."""
@@ -115,10 +113,12 @@ class Cam(Pictured):
         """Draw one image's maps; return its entry in the JSON."""
         from cnnlens.files import write_npz
         from cnnlens.report.figures.attribution import as_rgb, draw_classes
+        from cnnlens.report.method_names import CLASS_MAPS
         from cnnlens.report.sheet import save_png
 
         arrays, entry = found.arrays(), found.as_dict(self.study.model.classes, self.maps.method)
-        image, words = as_rgb(pixels), f"{_WORDS[self.settings.method]} at {self.maps.layer}"
+        how = CLASS_MAPS[self.settings.method]
+        image, words = as_rgb(pixels), f"{how} at {self.maps.layer}"
         drawn = draw_classes(image, arrays["maps"], entry["classes"], item.subject.path.name, words)
         save_png(self.part.file(item), drawn)
         if self.asked.raw:

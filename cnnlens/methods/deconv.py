@@ -93,9 +93,8 @@ class Deconv(Pictured):
             del made_from["settings"]["top"]  # plays no part on given images
         elif isinstance(earlier, dict) and not ledger.force and holds_more(earlier, made_from):
             made_from = earlier
-        others = (f"{name}.npz",) if self.asked.raw else ()
         subject = target, made_from["settings"].get("top")
-        return Item(f"{name}.png", made_from, others, subject)
+        return Item(f"{name}.png", made_from, subject=subject, raw=self.asked.raw)
 
     def plan(self) -> str:
         """Say how many units of what, on which images."""

@@ -130,8 +130,7 @@ class Fool(Pictured):
             **study.head,
             **self._link,
         )
-        others = (f"{stem}.npz",) if self.asked.raw else ()
-        return Item(f"{stem}.png", made_from, others, job)
+        return Item(f"{stem}.png", made_from, subject=job, raw=self.asked.raw)
 
     def _stem(self, job: Job) -> str:
         """Name a picture: NAME, NAME--CLASS or noise/CLASS; not as another image's is named."""

@@ -59,11 +59,9 @@ class Job:
     def item(self, made_from: Mapping[str, Any], raw: bool) -> Item:
         """What the ledger knows it by, and the files beside it."""
         one, folder = self.inverted(self.entry() or {}), self.ledger.folder
-        beside = [one.original, one.picture]
-        if raw:
-            beside.append((folder / self.name).with_suffix(".npz"))
+        beside = one.original, one.picture
         files = tuple(path.relative_to(folder).as_posix() for path in beside)
-        return Item(self.name, made_from, files, self)
+        return Item(self.name, made_from, files, self, raw=raw)
 
     def write(
         self, found: Reconstruction, photo: Tensor, of: str, raw: bool, learned: bool
@@ -95,7 +93,6 @@ class Job:
         if raw:
             path = (self.ledger.folder / self.name).with_suffix(".npz")
             write_npz(path, image=found.colours(), input=planes, photo=original)
-            entry["raw"] = path.relative_to(self.ledger.folder).as_posix()
         self.draw(entry)
         return entry
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _GRADIENT = "attribution.deconv.probe_gradient"
 LOGITS = "logits"  # the folder of pictures of classes
 _MORE = "more --steps or --contrast may help, or --init IMAGE"
+_MORE_CODES = "more --steps or a higher --lr may help, or a generator that has learned longer"
+_NAMED = 5  # pictures of classes that are taken for others
 KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 
 
@@ -159,8 +162,7 @@ class Visualize(Pictured):
             settings=self._used(goal),
             init=self.mark,
         )
-        others = (f"{goal.name}.npz",) if self.asked.raw else ()
-        return Item(f"{goal.name}.png", made_from, others, goal)
+        return Item(f"{goal.name}.png", made_from, subject=goal, raw=self.asked.raw)
 
     def _direction(self, goal: Goal) -> dict[str, Any]:
         """What a concept's picture depends on besides: its weights."""
@@ -259,6 +261,7 @@ class Visualize(Pictured):
         import numpy as np
 
         from cnnlens.files import write_npz
+        from cnnlens.model.classes import class_name
         from cnnlens.report.figures.visualize import as_picture
         from cnnlens.report.sheet import save_png
 
@@ -275,14 +278,18 @@ class Visualize(Pictured):
         if self.asked.raw:
             write_npz(part.file(item, ".npz"), image=picture.image.astype(np.float32))
         about = {"file": item.name, "layer": part.name, **goal.about}
+        if picture.answer is not None and picture.answer != goal.about["class_index"]:
+            part.mistaken[goal.name] = class_name(picture.answer, self.study.model.classes)
+            about["taken_for"] = part.mistaken[goal.name]
         part.ledger.keep(item, about | picture.as_dict())
 
     def _failure(self, part: Ascents, goal: Goal, picture: Picture) -> str:
-        """Say why a picture does not show what excites its unit; empty where it does."""
-        if self.photo is not None or goal.about["unit"] is None:
-            return ""  # what is shown is the way from the photo; or there is no unit that sleeps
+        """Say why a picture does not show what it was made for; empty where it does."""
+        if self.photo is not None:
+            return ""  # what is shown is the way from the photo
         # only what was made large anywhere on the map can be held against peaks on photos
-        anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
+        is_unit = goal.about["unit"] is not None and "position" not in goal.about
+        anywhere = is_unit and self.settings.target in ("map", "max")
         best_counts = self.settings.method != "generator"  # which keeps to what photos can show
         return part.failure(goal, picture, anywhere and best_counts)
 
@@ -293,7 +300,7 @@ class Visualize(Pictured):
         lost = [f"{part.name}:{name}" for part in self.parts for name in part.unreachable]
         nothing = asked > 0 and len(weak) + len(lost) == asked
         for name, reason in weak.items() if not (nothing and len(weak) == 1) else ():
-            self.study.voice.note(f"{name} {reason}: no picture of it is kept; {_MORE}")
+            self.study.voice.note(f"{name} {reason}: no picture of it is kept; {self._more}")
         for name in lost:
             self.study.voice.note(f"{name} gets no gradient from the input: no picture")
         if nothing and lost:
@@ -306,7 +313,19 @@ class Visualize(Pictured):
         if nothing:
             first, *more = (f"{name} {reason}" for name, reason in weak.items())
             others = f", nor of {counted(len(more), 'other')}" if more else ""
-            raise CnnlensError(f"{first}: no picture of it is kept{others}", _MORE)
+            raise CnnlensError(f"{first}: no picture of it is kept{others}", self._more)
+        if mistaken := {n: c for part in self.parts for n, c in part.mistaken.items()}:
+            few = [f"{name} ({taken})" for name, taken in islice(mistaken.items(), _NAMED)]
+            rest = [f"and {len(mistaken) - _NAMED} more"] if len(mistaken) > _NAMED else []
+            count = f"{counted(len(mistaken), 'picture')} of a class"
+            self.study.voice.note(
+                f"the network takes {count} for another: {', '.join(few + rest)}; {self._more}"
+            )
+
+    @property
+    def _more(self) -> str:
+        """Say what may help where a picture comes to nothing."""
+        return _MORE_CODES if self.settings.method == "generator" else _MORE
 
     # ---- what is said
 

@@ -14,6 +14,7 @@ from cnnlens.measure.evolution import Evolution, Moment
 from cnnlens.report.blocks import Explorer, Section, Shot, section_of
 from cnnlens.report.contents import REDO, finished, in_order, read_object, reading
 from cnnlens.report.figures.evolve import called
+from cnnlens.report.method_names import PROJECTIONS
 from cnnlens.report.shown import Fact, LayerResult, Picture
 
 FILE = "evolve.json"
@@ -139,11 +140,14 @@ def evolution(workspace: Path) -> Section | None:
     pictures: dict[str, Path] = {}
     shots: list[Shot] = []
     files: list[Path] = []
+    hows: dict[str, None] = {}
     for folder in in_order(workspace, finished(workspace, "evolve", FILE)):
         file = folder / FILE
         document = read_object(file, ("layer", "checkpoints"))
         with reading(file, REDO):
             layers.append(_layer(document, folder))
+            method = str(document.get("settings", {}).get("method", "deconvnet"))
+            hows[PROJECTIONS.get(method, method)] = None
             shots += _rows(document, folder)
         keys = (one["picture"] for one in layers[-1]["moments"])
         pictures |= {key: workspace / key for key in keys}
@@ -154,7 +158,9 @@ def evolution(workspace: Path) -> Section | None:
         "evolve.html", {"layers": layers}, {"layers": layers}, pictures,
         [layer["layer"] for layer in layers], shots,
     )  # fmt: skip
-    return section_of("evolve", "How its units came about", [explorer], files)
+    return section_of(
+        "evolve", "How its units came about", [explorer], files, how=" or ".join(hows)
+    )
 
 
 def _rows(document: Mapping[str, Any], folder: Path) -> Iterator[Shot]:

@@ -44,6 +44,7 @@ from cnnlens.report.dissect_files import labels
 from cnnlens.report.figures.explained import predicted, turned
 from cnnlens.report.figures.generated import said
 from cnnlens.report.figures.parts import part_marks
+from cnnlens.report.method_names import CLASS_MAPS, OPTIMIZED, PROJECTIONS
 from cnnlens.report.stability_files import StabilityResult, read_stability
 
 
@@ -93,15 +94,19 @@ def _optimized(entry: Mapping[str, Any], path: Path, label: str) -> Shot:
     name += f" ({entry['variant']})" if entry.get("variant") else ""
     init = str(entry.get("made_from", {}).get("settings", {}).get("init", "noise"))
     start = {"noise": "noise", "mean": "the mean colour"}.get(init, Path(init).name)
+    how = OPTIMIZED.get(entry.get("made_from", {}).get("settings", {}).get("method", ""), "")
     caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
     if times := entry.get("times_best"):
         caption += f", peak {float(times):.1f} × the best image’s"
         best_of = entry.get("best_of")  # earlier versions lack it
         caption += f" of {last_part(str(best_of.get('name')))}" if isinstance(best_of, dict) else ""
-    words = f"Optimized from {start}: {caption}."
+    if taken := entry.get("taken_for"):
+        caption += f", taken for {taken}"
+    words = f"Optimized {how}{how and ' '}from {start}: {caption}."
     if near := entry.get("nearest"):
-        words = f"{words} Drawn by a generator; the nearest photo is {said(near['pixels'])}."
+        words = f"{words} The photo nearest to it is {said(near['pixels'])}."
     beside = path.parent / str(entry.get("beside") or path.name)
+    caption = f"{how}{how and ': '}{caption}"
     return Shot(
         path, name, caption, label, alt=f"Image that excites {name}",
         unit=None if unit is None else int(unit), heading="What it wants to see",
@@ -124,7 +129,9 @@ def projections(workspace: Path) -> Section | None:
 
 
 def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
-    at, how = entry.get("position"), entry.get("method", "deconvnet")
+    at, usual = entry.get("position"), PROJECTIONS["deconvnet"]
+    method = str(entry.get("method", "deconvnet"))
+    how = PROJECTIONS.get(method, method)
     where = f" at position {at[0]},{at[1]}" if at else ""
     of = _seen_images(entry)
     words = (
@@ -137,11 +144,12 @@ def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
         raise ValueError("a picture names no unit")
     peaks = [f"{float(one['activation']):.3g}" for one in entry.get("images") or ()]
     said = f"activation {' to '.join(peaks[:: max(len(peaks) - 1, 1)])}" if peaks else ""
-    said = ": ".join(filter(None, (of, said)))
+    by = f"by {how}" if how != usual else ""
+    said = ": ".join(filter(None, (", ".join(filter(None, (of, by))), said)))
     return Shot(
         path, f"unit {entry['unit']}", said, str(entry.get("label") or ""),
         alt=f"Projections of unit {path.stem} of {layer}", unit=entry["unit"],
-        heading="What drove it", words=words,
+        heading="What would change it" if method == "gradient" else "What drove it", words=words,
     )  # fmt: skip
 
 
@@ -164,11 +172,17 @@ def class_maps(workspace: Path) -> Section | None:
     _, entries = listed(file) if file.exists() else ({}, [])
     names = [local(str(entry.get("image", path.stem)), workspace) for entry, path in entries]
     shots = [
-        Shot(path, name, f"at {entry.get('layer', '')}", alt=f"Class maps of {name}")
+        Shot(path, name, _mapped(entry), alt=f"Class maps of {name}")
         for name, (entry, path) in zip(names, entries, strict=True)
     ]
     parts = [Gallery(shots, wide=True)] if shots else []
     return section_of("cam", "Where it sees a class", parts, [file])
+
+
+def _mapped(entry: Mapping[str, Any]) -> str:
+    """Say how class maps were made, and of which layer."""
+    method, where = str(entry.get("method", "")), f"at {entry.get('layer', '')}"
+    return f"{CLASS_MAPS.get(method, method)} {where}".strip()
 
 
 def explanations(workspace: Path) -> Section | None:

@@ -53,7 +53,18 @@ def units(workspace: Path) -> Section | None:
         pictures=pictured,
     )
     sources = [layer.responses.folder / "summary.json" for layer in responding if layer.responses]
-    return Section("units", "Its units, one by one", Note("units"), [explorer], sources)
+    return Section(
+        "units", "Its units, one by one", Note("units", _told(layers)), [explorer], sources
+    )
+
+
+def _told(layers: Sequence[UnitLayer]) -> dict[str, bool]:
+    """Say what is known of units: whether any was measured, which kinds of pictures tiles have."""
+    pages = [page for layer in layers for page in layer.pages]
+    seen = [bool(page.top or page.strip) for page in pages]
+    others = (page.pictures for page, is_seen in zip(pages, seen, strict=True) if not is_seen)
+    measured = any(page.measured for page in pages)
+    return {"measured": measured, "seen": any(seen), "others": any(map(bool, others))}
 
 
 def _key(path: Path) -> str:

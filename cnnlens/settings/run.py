@@ -304,7 +304,8 @@ class DataSettings(Settings):
 @dataclass(frozen=True)
 class RunSettings(Settings):
     """How to run, not what to compute: results do not depend on these, beyond rounding, which
-    `precision` decides; what was measured is redone where that changes.
+    `precision` decides; what was measured is redone where that changes. From rounding an ascent of
+    many steps may come to another picture.
 
     Attributes
     ----------

@@ -20,11 +20,17 @@ class Critic(nn.Module):
 
     def __init__(self, image: tuple[int, int, int], units: int) -> None:
         super().__init__()
-        channels, width, side = 16, 32, max(image[1:])
+        channels, width, sides = 16, 32, list(image[1:])
         layers: list[nn.Module] = [nn.Conv2d(image[0], channels, 3, 1, 1), nn.LeakyReLU(SLOPE)]
-        while side > 4:  # kernels of twice the stride: no raster is overlooked
-            layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(SLOPE)]
-            channels, width, side = width, min(2 * width, _WIDEST), side // 2
+        while max(sides) > 4:  # kernels of twice the stride: no raster is overlooked
+            # along a side of one pixel nothing is left to halve
+            kernel, stride, padding = (
+                (one if sides[0] > 1 else other, one if sides[1] > 1 else other)
+                for one, other in ((4, 1), (2, 1), (1, 0))
+            )
+            layers += [nn.Conv2d(channels, width, kernel, stride, padding), nn.LeakyReLU(SLOPE)]
+            channels, width = width, min(2 * width, _WIDEST)
+            sides = [max(side // 2, 1) for side in sides]
         self.body = nn.Sequential(*layers)
         self.plain, self.given = nn.Linear(channels, 1), nn.Linear(units, channels)
 

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from cnnlens.errors import CnnlensError
 from cnnlens.model.streams import exact
 
 _ENOUGH = 1e-4  # share of the rise that the slope promises
@@ -46,9 +47,20 @@ class LBFGS:
     def __call__(self, code: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
         """Judge the trials `code` (N, …) by their values (N,); return the next ones.
 
-        No number is read off the device: what a trial decides, `torch.where` chooses.
+        No number is read off the device after the first call: what a trial decides, `torch.where`
+        chooses.
+
+        Raises
+        ------
+        CnnlensError
+            Where the first codes have values that are not finite: nothing can be held against them.
         """
         if not self._rows:
+            if not bool(values.isfinite().all()):
+                raise CnnlensError(
+                    "the search cannot begin: what it is to make small is not finite",
+                    "check the network's weights, and those of the regularizers",
+                )
             self._rows = [_Row(self._lr, self._memory, at) for at in code]
         parts = zip(self._rows, code, gradient, values, strict=True)
         return torch.stack([row.next(at, -slope, -value) for row, at, slope, value in parts])

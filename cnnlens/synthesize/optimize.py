@@ -1,7 +1,9 @@
 """The loop: images climb their objectives, and whoever iterates decides what to draw, save or stop.
 
-All images climb at once, but each alone: its randomness comes from its own generator, so that what
-becomes of it does not depend on the others, nor on how many go through the network at a time.
+All images climb at once, but each alone: its randomness comes from its own generator, and nothing
+of the others enters it. Only rounding may differ with them: libraries choose kernels by the size of
+a batch (oneDNN has others for one image than for two), and from a last digit that differs many
+steps lead to another image of the same objective.
 """
 
 from __future__ import annotations
@@ -94,10 +96,11 @@ def optimize(
     update : Update, optional
         How gradients are followed; Adam at a rate of 0.05 by default.
     batch_size : int
-        Images in the network at once; halves itself when memory runs out, with the same result.
+        Images in the network at once; halves itself when memory runs out, with the same result but
+        for rounding.
     state : mapping, optional
         Where an equal ascent stopped (see `AscentStep.state`): it goes on from there, and ends as
-        one that never stopped.
+        one that never stopped, beside the same others.
 
     Yields
     ------

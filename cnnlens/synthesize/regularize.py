@@ -26,6 +26,8 @@ _FLAT = 1e-10  # squared steps below this count as none: a power below 1 has no 
 def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     """Mean over pixels of (Δx² + Δy²)^(β/2), forward differences.
 
+    In images of one row or column there is a difference along it alone, in one pixel none.
+
     Parameters
     ----------
     images : torch.Tensor
@@ -38,6 +40,9 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     torch.Tensor
         (N,).
     """
+    height, width = images.shape[-2:]
+    if min(height, width) == 1:  # what stands alone is set beside itself: across it nothing changes
+        images = images.repeat(1, 1, 1 + (height == 1), 1 + (width == 1))
     right = images[..., :-1, 1:] - images[..., :-1, :-1]
     down = images[..., 1:, :-1] - images[..., :-1, :-1]  # (N, C, H - 1, W - 1)
     squares = right.square() + down.square()

@@ -1,7 +1,7 @@
 """The way up: what images are worth, seen by random views, and their gradients.
 
 Every view of every image goes through the network as one row of a batch; as many at once as memory
-holds, with the same result.
+holds, with the same result but for rounding.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Slopes:
         last, every = number == self.recipe.steps, look_every(code.device)
         looks = last or number % every == 1 % every
         values, gradient, alive = self._followed(images.detach(), views, looks)
-        self._check(values, gradient, number, looks)
         followed, penalties = self._regularized(images.detach(), gradient)
+        self._check(values - penalties, followed, number, looks)
         (slope,) = torch.autograd.grad(images, code, followed)
         return Gradients(values, values - penalties, slope, gradient, alive)
 

@@ -22,8 +22,9 @@ from cnnlens.progress import Step, Words
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.image import Fourier, Image
 from cnnlens.synthesize.maco import transparency
-from cnnlens.synthesize.objective import Objective, evaluate
+from cnnlens.synthesize.objective import Objective
 from cnnlens.synthesize.optimize import AscentStep, generators, optimize
+from cnnlens.synthesize.seen import activation, answers, as_seen, rises
 from cnnlens.synthesize.slope import mean_colour
 from cnnlens.synthesize.transform import resized
 from cnnlens.synthesize.usual import (
@@ -56,6 +57,10 @@ class Picture:
         Whether the objective has ever had a gradient: it cannot be reached from the input else.
     opacity : numpy.ndarray, optional
         (H, W) uint8: how much each pixel counts (maco, where it was asked for).
+    answer : int, optional
+        Of a class: the one of the highest score on the image, which may be another.
+    rise : float, optional
+        Of a class: how much the objective rose, of which its rivals' scores are a part.
     """
 
     objective: Objective
@@ -65,6 +70,8 @@ class Picture:
     trace: Sequence[float]
     alive: bool
     opacity: np.ndarray | None = None
+    answer: int | None = None
+    rise: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Describe all but the image for a list; the trace to six digits."""
@@ -113,7 +120,8 @@ def visualize(
     model : Model
         The network.
     objectives : sequence of Objective
-        What to make large; a picture does not depend on the others asked for.
+        What to make large; nothing of one enters another's picture, but for rounding (see
+        `optimize`).
     settings : VisualizeSettings, optional
         The method.
     run : RunSettings, optional
@@ -124,7 +132,8 @@ def visualize(
         What is measured of each picture in the end; the objectives themselves by default.
     state : mapping, optional
         Where the images of an earlier request stopped, a row per objective (see
-        `PictureStep.state`, `rows_of`). They go on from there and become the same pictures.
+        `PictureStep.state`, `rows_of`). They go on from there and become the same pictures, in
+        the same batches.
     prior : Spectrum or Generator, optional
         What images take from photos: maco's spectrum (see `maco.spectrum_of`; 1/f by default), a
         generator (which its method needs).
@@ -204,11 +213,14 @@ def _ascend(
             state_now = partial(_with_trace, step.state, traces)
             yield replace(_step(step, len(objectives)), state=state_now)
     images = _better(model, objectives, step.images().cpu(), step.best().cpu())
-    before = activation(model, measured, as_seen(model, image.decode(start)))
+    first = as_seen(model, image.decode(start))
+    before = activation(model, measured, first)
     after = activation(model, measured, images)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
     opacity = transparency(step.touched) if settings.transparent else [None] * len(images)
-    columns = objectives, images.numpy(), before, after, climbs, step.alive.tolist(), opacity
+    answer, rise = answers(model, measured, images), rises(model, objectives, first, images)
+    alive = step.alive.tolist()
+    columns = objectives, images.numpy(), before, after, climbs, alive, opacity, answer, rise
     pictures = tuple(Picture(*row) for row in zip(*columns, strict=True))
     yield _step(step, len(objectives), pictures)
 
@@ -258,18 +270,3 @@ def _start(
         # fewer channels than the network has are repeated, as preprocessing does
         picture = picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
     return image.encode(picture.expand(len(noise), channels, *size))
-
-
-def as_seen(model: Model, images: Tensor) -> Tensor:
-    """Bring images (N, C, h, w) to the input's size, unless they are larger, and to 8 bits."""
-    height, width = model.preprocess.size
-    if images.shape[2] <= height and images.shape[3] <= width:
-        images = resized(images, (height, width))
-    return (images.clamp(0, 1) * 255).round() / 255
-
-
-def activation(model: Model, objectives: Sequence[Objective], images: Tensor) -> list[float]:
-    """Each image's own objective on images (N, C, h, w), seen straight."""
-    with torch.no_grad():
-        seen = resized(images.to(model.device), model.preprocess.size)
-        return evaluate(model, objectives, model.preprocess.normalize(seen)).tolist()

@@ -197,6 +197,18 @@ def test_patience_keeps_the_best():
     assert not torch.equal(weights(trainer), kept[-1])
 
 
+def test_what_was_killed_after_the_epoch_that_ends_it_has_ended():
+    asked = {"patience": 3, "epochs": 40, "lr": 0.03, "schedule": "constant"}
+    whole, again = (build("none", examples=Misled(), **asked) for _ in range(2))
+    for event in whole.run():
+        if isinstance(event, Epoch) and event.stopped:
+            kept = copy.deepcopy((whole.net.state_dict(), whole.state_dict()))
+    again.net.load_state_dict(kept[0])
+    again.load_state_dict(kept[1])
+    assert list(again.run()) == [] and again.epoch == whole.epoch
+    assert torch.equal(weights(again), weights(whole))
+
+
 class Mirrors(Pictures):
     """Remembers which images were shown mirrored."""
 

@@ -141,7 +141,7 @@ def test_files_sheet_and_page_name_nothing_of_this_machine(made, place):
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width > 3 * 2 * 96 and sheet.height > 3 * 96
     page = (space / "report.html").read_text()
-    assert "How its units came about" in page
+    assert "How its units came about" in page and "(DeconvNet; grey is zero)" in page
     assert page.count('data-moment="') == 3 and "epoch 1" in page
     entries = json.loads(page.partition('id="at-unit">')[2].partition("</script>")[0])
     assert {(one["layer"], one["unit"]) for one in entries} == {("conv2", unit) for unit in UNITS}
@@ -286,7 +286,8 @@ def test_one_checkpoint_alone_is_shown_and_said_and_one_image_suffices(place, tm
     one.mkdir()
     Image.open(place / "photos" / "cat" / "0.png").save(one / "0.png")
     named = {"names": ("b.pt", "b.pt"), "data": one, "units": "conv2:0-48"}
-    answer = cnnlens(*words(place, "-w", tmp_path / "ws", "--json", **named))
+    more = ("-w", tmp_path / "ws", "--json", "--method", "guided")
+    answer = cnnlens(*words(place, *more, **named))
     assert answer.code == 0, answer.err
     assert "a file that is named more than once is taken once" in answer.err
     assert "one checkpoint: there is nothing" in answer.err
@@ -295,6 +296,7 @@ def test_one_checkpoint_alone_is_shown_and_said_and_one_image_suffices(place, tm
     assert len(moment["units"]) == 49
     page = (tmp_path / "ws" / "report.html").read_text()
     assert "The first 48 of 49 units stand here" in page and "--shown: 48" in page
+    assert "drove it (guided backpropagation; grey is zero)" in page
 
 
 BAD = {

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from PIL import Image
 
 from cnnlens.files import ledger
 from cnnlens.methods import visualize as method
+from cnnlens.methods.ascents import Ascents
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
+from cnnlens.report.sections import visualizations
 from cnnlens.report.states import renamed as renamed_results
 from cnnlens.settings import VisualizeSettings
 from cnnlens.synthesize import visualize as science
@@ -40,6 +43,12 @@ def net(tmp_path: Path) -> Path:
 
 def run(net: Path, space: Path, *words: object) -> Answer:
     return cnnlens("visualize", net, "-w", space, "--no-page", *words)
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are kept that have not risen: steps are as few as they can be."""
+    monkeypatch.setattr(Ascents, "failure", lambda *_: "")
 
 
 def listed(space: Path, layer: str = "conv2") -> dict[str, Any]:
@@ -255,7 +264,7 @@ def test_every_setting_is_changed_by_some_test():
     assert set(VisualizeSettings().as_dict()) == (CHANGES.keys() - {"preset"}) | later
 
 
-def test_rivals_count_for_classes_alone(net, tmp_path):
+def test_rivals_count_for_classes_alone(net, tmp_path, few_steps):
     words = ["-f", "conv2:1", "--logit", "b", "--steps", 6]
     assert run(net, tmp_path, *words).code == 0
     folder = tmp_path / "visualize"
@@ -385,7 +394,7 @@ def test_other_parts_of_a_setting_make_the_picture_anew(net, tmp_path, option):
     assert "made before" not in run(net, tmp_path, *words, *more.get(option, [])).err
 
 
-def test_another_network_another_preprocessing_another_class_make_it_anew(net, tmp_path):
+def test_another_network_another_preprocessing_another_class_make_it_anew(net, tmp_path, few_steps):
     words = ["-f", "conv2:1", "--logit", "b", "--steps", 2]
     first = tmp_path / "first"
     assert run(net, first, *words).code == 0
@@ -408,7 +417,7 @@ def renamed(net, *names):
     save_checkpoint(net, ZOO["demo_net"].make(3).eval(), "zoo:demo_net", as_before, list(names))
 
 
-def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path):
+def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path, few_steps):
     words, space = ("--logit", 0, "--steps", 2, "--raw"), tmp_path / "space"
     assert run(net, space, *words, "--logit", 1, "--several", 2).code == 0
     renamed(net, "hen", "b", "c")
@@ -431,7 +440,7 @@ def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path):
     assert renamed_results(space) == [] and not (folder / "logit-old.png").exists()
 
 
-def test_long_names_of_classes_have_pictures(net, tmp_path):
+def test_long_names_of_classes_have_pictures(net, tmp_path, few_steps):
     long = "a bird whose name is no end " * 12
     renamed(net, f"{long}1", f"{long}2", "é" * 200)
     classes = [word for number in range(3) for word in ("--logit", number)]
@@ -449,6 +458,43 @@ def test_another_network_by_force_leaves_nothing_of_the_first(net, tmp_path):
     answer = run(other, space, "-f", "conv2:1", "--steps", 2, "--force")
     assert answer.code == 0, answer.err
     assert [e["file"] for e in listed(space)["pictures"]] == ["1.png"]
+
+
+class Figures(torch.nn.Module):
+    """Scores of four classes: how red, how green an image is, always much, always nothing."""
+
+    def forward(self, x):
+        red, green, _ = x.mean((2, 3)).unbind(1)
+        return torch.stack([red, green, 0 * red + 9, 0 * red], 1)
+
+
+def test_a_class_that_is_taken_for_another_is_said_and_one_that_does_not_rise_has_none(tmp_path):
+    file, names = tmp_path / "net.pt2", tmp_path / "names.txt"
+    torch.export.save(torch.export.export(Figures().eval(), (torch.zeros(1, 3, 24, 24),)), file)
+    names.write_text("red\ngreen\nmuch\nnothing\n")
+    words = ("--classes", names, "--steps", 8, "--rivals", 0)
+    answer = run(file, tmp_path / "ws", *words, "--logit", "red", "--logit", "green")
+    assert answer.code == 0, answer.err
+    assert "takes 2 pictures of a class for another: logit-red (much), logit-green (much)" in (
+        answer.err
+    )
+    red, _ = listed(tmp_path / "ws", "logits")["pictures"]
+    assert red["taken_for"] == "much" and red["final"] > red["initial"] + 0.1
+    section = visualizations(tmp_path / "ws")
+    assert "taken for much" in section.parts[0].blocks[0].shots[0].caption
+    answer = run(file, tmp_path / "alone", *words, "--logit", "much")
+    assert answer.code == 1, answer.err
+
+
+@pytest.mark.parametrize("concept", [True, False])
+def test_what_does_not_rise_has_no_picture_whatever_it_is_of(concept):
+    about = {"unit": None, **({} if concept else {"class_index": 1})}
+    goal = SimpleNamespace(about=about, variant=1)
+    part = SimpleNamespace(examples=None)
+    for final, rise, why in ((1.0, None, "stays at 1"), (1.1, None, ""), (1.0, 0.1, ""),
+                             (1.0, -0.1, "stays at 1")):  # fmt: skip
+        picture = SimpleNamespace(initial=1.0, final=final, rise=rise)
+        assert Ascents.failure(part, goal, picture, False) == why
 
 
 def test_raw_arrays_that_are_missing_are_made(net, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from cnnlens.report.blocks import at_units
 from cnnlens.report.figures.attribution import draw_unit, masked, overlay, signed
 from cnnlens.report.page import write_report
 from cnnlens.report.sections import class_maps, projections
+from cnnlens.report.sheet import save_png
 
+from .browser import needs_browser
 from .fake_workspace import make_workspace
 
 
@@ -116,6 +119,83 @@ def test_pictures_stand_at_their_unit_and_in_their_sections(tmp_path: Path) -> N
     html = write_report(tmp_path, sections()).read_text(encoding="utf-8")
     assert 'id="deconv"' in html and "dead: 7, 9" in html and "all nine" not in html
     assert 'id="cam"' in html and "Class maps of photos/cat.jpg" in html
+
+
+@pytest.mark.parametrize(
+    ("method", "caption", "heading"),
+    [
+        ("deconvnet", "given image: activation 2", "What drove it"),
+        ("guided", "given image, by guided backpropagation: activation 2", "What drove it"),
+        ("gradient", "given image, by the plain gradient: activation 2", "What would change it"),
+    ],
+)
+def test_projections_say_by_which_method_they_are(tmp_path, method, caption, heading) -> None:
+    folder = tmp_path / "deconv" / "conv5"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(folder / "3.png")
+    about = {"method": method, "of": "given image", "images": [{"activation": 2.0}]}
+    entry = {"file": "3.png", "unit": 3, **about}
+    (folder / "deconv.json").write_text(json.dumps({"layer": "conv5", "pictures": [entry]}))
+    section = projections(tmp_path)
+    assert section is not None
+    ((_, shot),) = at_units(section)
+    assert (shot.caption, shot.heading) == (caption, heading)
+    assert "by DeconvNet, where no other" in write_report(tmp_path, sections()).read_text("utf-8")
+
+
+def with_a_sheet(workspace: Path) -> Path:
+    """Write what `deconv` leaves of a unit on four images: red, green, blue and white patches."""
+    folder = workspace / "deconv" / "conv5"
+    folder.mkdir(parents=True)
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    patches = [
+        Patch(np.full((8, 8, 3), colour, np.uint8), np.zeros((8, 8, 3), np.float32))
+        for colour in colours
+    ]
+    save_png(folder / "3.png", draw_unit(patches, "unit 3", ("", "")))
+    document = {"layer": "conv5", "pictures": [{"file": "3.png", "unit": 3}]}
+    (folder / "deconv.json").write_text(json.dumps(document))
+    return workspace
+
+
+def intro(workspace: Path) -> str:
+    html = write_report(workspace, sections()).read_text("utf-8")
+    return html.partition("Each tile is a unit")[2].partition("</p>")[0]
+
+
+def test_of_units_that_were_only_projected_no_more_is_said(tmp_path: Path) -> None:
+    assert intro(with_a_sheet(tmp_path)) == ", with a picture that was made of it; it opens."
+    make_workspace(tmp_path / "more", {"features.9": 12})
+    both = intro(with_a_sheet(tmp_path / "more"))
+    assert "images that excite it most or a picture that was made of it;" in both
+    assert "Above 0" not in both
+
+
+@needs_browser
+def test_the_tile_of_a_unit_that_was_only_projected_shows_its_patches(visit, tmp_path) -> None:
+    seen = visit(write_report(with_a_sheet(tmp_path), sections()))
+    tile = seen.locator(".tile .four")
+    tile.wait_for()
+    with Image.open(BytesIO(tile.screenshot())) as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    high, wide = shown.shape[:2]
+    edge = high // 20  # of the sheet, titles would stand there
+    places = [(edge, edge), (edge, wide - edge), (high - edge, edge)]
+    for place, colour in zip(places, np.eye(3), strict=True):
+        assert np.abs(shown[place] - 255 * colour).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("cam", "class activation maps"), ("gradcam", "Grad-CAM")]
+)
+def test_class_maps_say_by_which_method_they_are(tmp_path, method, words) -> None:
+    (tmp_path / "cam").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "cam/a.png")
+    entry = {"file": "a.png", "image": "a.jpg", "layer": "layer4", "method": method}
+    (tmp_path / "cam/cam.json").write_text(json.dumps({"pictures": [entry]}))
+    section = class_maps(tmp_path)
+    assert section is not None
+    assert [shot.caption for shot in section.parts[0].shots] == [f"{words} at layer4"]
 
 
 def test_a_page_of_projections_alone(tmp_path: Path) -> None:

@@ -63,6 +63,23 @@ def test_pictures_are_in_their_section_and_at_their_units(workspace):
     assert "4.2 × the best image’s of dogs" in at[12].words
 
 
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [("pixels", ""), ("generator", "by a generator: "), ("maco", "by phases alone (MaCo): ")],
+)
+def test_pictures_say_what_drew_them(tmp_path, method, how):
+    folder = tmp_path / "visualize/conv5"
+    save_png(folder / "1.png", Image.new("RGB", (8, 8)))
+    one = entry("1.png", unit=1, made_from={"settings": {"method": method}})
+    (folder / "visualize.json").write_text(json.dumps({"layer": "conv5", "pictures": [one]}))
+    (layer,) = visualizations(tmp_path).parts
+    (shot,) = layer.blocks[0].shots
+    assert shot.caption == f"{how}0.5 → 12.2"
+    assert shot.words == f"Optimized {how[:-2]}{how and ' '}from noise: 0.5 → 12.2."
+    html = write_report(tmp_path, sections()).read_text()
+    assert "a unit’s highest activation" in html and "numbers are the objective" not in html
+
+
 def test_the_page_shows_them(workspace):
     html = write_report(workspace, sections()).read_text()
     assert html.count('alt="Image that excites') == 3

@@ -317,6 +317,17 @@ def test_an_input_smaller_than_the_receptive_field() -> None:
     assert steps[-1].error < 0.5 * steps[0].error
 
 
+@pytest.mark.parametrize("size", [(1, 24), (24, 1)])
+def test_an_input_of_one_row_or_column_is_inverted(size: tuple[int, int]) -> None:
+    model = model_of(filled(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())), size=size)
+    picture = photo(size=size)
+    rough = search(model, place(model, "1"), picture, replace(QUICK, tv=0.0))
+    steps = search(model, place(model, "1"), picture)
+    assert all(math.isfinite(step.objective) for step in steps)
+    assert steps[-1].error < 0.2 * steps[0].error
+    assert not torch.equal(steps[-1].image(), rough[-1].image())  # its variation counts
+
+
 def test_a_layer_that_says_nothing_is_named() -> None:
     net = small_net()
     with torch.no_grad():

@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from scipy.optimize import rosen, rosen_der
 from torch import Tensor
 
+from cnnlens.errors import CnnlensError
 from cnnlens.synthesize.lbfgs import LBFGS
 
 Hill = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -24,6 +26,12 @@ def climb(
         code = rule(code, gradient, torch.tensor([v for v, _ in found], dtype=torch.float64))
         best.append(rule.values)
     return rule, np.array(best)
+
+
+def test_a_search_from_what_is_not_finite_does_not_begin():
+    gradient, values = torch.zeros(2, 3), torch.tensor([0.0, math.nan])
+    with pytest.raises(CnnlensError, match="cannot begin"):
+        LBFGS()(torch.zeros(2, 3), gradient, values)
 
 
 def rosenbrock(x: np.ndarray) -> tuple[float, np.ndarray]:

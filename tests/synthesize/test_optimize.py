@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,6 +95,22 @@ def test_an_image_does_not_depend_on_the_others(model, image):
     torch.testing.assert_close(alone.images()[0], together.images()[3], atol=1e-4, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
+@pytest.mark.parametrize("image", [Fourier((3, 32, 32)), Pixels((3, 32, 32))])
+def test_an_image_is_the_same_to_the_bit_where_the_kernels_are(model, image):
+    # oneDNN has others for a batch of one; what is left is all that cnnlens itself does
+    layer, recipe = layer_of(model, "conv2"), replace(EVERYTHING, steps=12, views=2)
+    made = [channel(layer, u) for u in range(5)]
+    with torch.backends.mkldnn.flags(enabled=False):
+        whole = climb(model, made, recipe, image)[-1]
+        for size in (1, 2, 3):
+            apart = climb(model, made, recipe, image, batch_size=size)[-1]
+            assert torch.equal(apart.images(), whole.images())
+        for units in ([3], [3, 1], [0, 4, 3]):
+            some = climb(model, [made[unit] for unit in units], recipe, image)[-1].images()
+            assert torch.equal(some[units.index(3)], whole.images()[3])
+
+
 @pytest.mark.parametrize("update", [Adam, Ascent])
 def test_an_ascent_goes_on_where_an_equal_one_stopped(model, update):
     layer = layer_of(model, "conv2")
@@ -112,6 +129,14 @@ def test_an_ascent_goes_on_where_an_equal_one_stopped(model, update):
     assert torch.equal(rest[-1].values, whole[-1].values)
     with pytest.raises(ValueError, match="a state of"):
         next(optimize(model, made[:2], image, start[:2], fresh[:2], EVERYTHING, state=state))
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_penalty_that_is_not_finite_does_not_pass(model, relative):
+    nothing = Penalty("mean of nothing", 1.0, lambda x: x.flatten(1).mean(1) / 0 * 0)
+    recipe = Recipe(1, penalties=(nothing,), relative=relative)
+    with pytest.raises(CnnlensError, match="not finite"):
+        climb(model, [channel(layer_of(model, "conv2"), 0)], recipe)
 
 
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing(model):

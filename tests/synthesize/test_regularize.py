@@ -46,6 +46,21 @@ def test_total_variation_of_a_flat_image_is_nothing_and_has_a_gradient(beta):
     assert torch.equal(image.grad, torch.zeros_like(image))
 
 
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_total_variation_of_one_row_is_that_along_it(turned, beta):
+    row = seeded((2, 3, 1, 9)).double()
+    steps = np.abs(np.diff(row.numpy())) ** beta  # (2, 3, 1, 8)
+    images = (row.transpose(2, 3) if turned else row).requires_grad_()
+    found = total_variation(images, beta)
+    np.testing.assert_allclose(found.detach().numpy(), steps.mean((1, 2, 3)), rtol=1e-9)
+    assert torch.autograd.gradcheck(lambda x: total_variation(x, beta), (images,))
+
+
+def test_total_variation_of_one_pixel_is_nothing():
+    assert total_variation(torch.rand(2, 3, 1, 1)).max() <= 1e-10
+
+
 def test_alpha_norm_runs_from_grey_to_black_and_white():
     images = torch.tensor([0.5, 0.0, 1.0, 0.75]).reshape(4, 1, 1, 1).expand(4, 3, 2, 2)
     assert alpha_norm(images, 6).tolist() == [0, 1, 1, 0.5**6]

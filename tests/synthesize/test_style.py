@@ -78,6 +78,16 @@ def test_without_variation_the_loss_is_the_weighted_sum(model):
         assert step.loss == pytest.approx(0.7 * found.content + 2.0 * found.style, rel=1e-4)
 
 
+def test_a_row_of_pixels_has_a_variation_that_counts():
+    net = nn.Sequential(nn.Conv2d(3, 6, (1, 3), padding=(0, 1)), nn.ReLU()).eval()
+    model = wrap_module(net.requires_grad_(False), Preprocess((1, 16), (0.5,) * 3, (0.5,) * 3))
+    layer, settings = [find_layers(model).resolve("conv1")], StyleSettings(steps=3)
+    first = next(transfer(model, picture(0, 1, 16), picture(1, 1, 16), layer, layer, settings))
+    found = first.losses()
+    weighted = settings.content_weight * found.content + settings.style_weight * found.style
+    assert first.loss > 1.001 * weighted
+
+
 def test_a_picture_in_its_own_style_is_there_already(model):
     layers = layers_of(model)
     first = next(

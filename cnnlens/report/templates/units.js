@@ -73,7 +73,15 @@ function fewImages(unit, most) {
   const src = pictures.src(unit.found?.picture ?? null), count = unit.found?.top.length ?? 0;
   if (src) return Array.from({ length: Math.min(most, count || most) }, (_, index) => cellOf(src, index, count));
   const made = atUnit.find((one) => one.layer === unit.layer.name && one.unit === unit.unit);
-  return made && !isDead(unit) ? [h("img", { class: "alone", src: pictures.src(made.small ?? made.picture), alt: made.title })] : [];
+  return made && !isDead(unit) ? [alone(made)] : [];
+}
+
+// A picture that fills a tile; of a sheet its first part, since all of it would be too small to see.
+function alone({ title, picture, small, apart }) {
+  const src = pictures.src(small ?? picture), [part] = small === picture ? apart : [];
+  if (!part) return h("img", { class: "alone", src, alt: title });
+  const [words, box] = part;
+  return svg("svg", { class: "alone", viewBox: box.join(" "), preserveAspectRatio: "xMinYMid slice", role: "img", "aria-label": `${title}: ${words}` }, svg("image", { href: src }));
 }
 
 // Cell `index` of a strip of `count`, cut out of it by its background position.
