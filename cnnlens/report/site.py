@@ -93,10 +93,12 @@ def write_site(
     with read_once(), site_folder(folder) as fresh:
         layers = unit_layers(workspace)
         if not layers:
+            page = workspace / "report.html"
+            run = "run `cnnlens units MODEL -d PHOTOS` or `cnnlens dissect MODEL --broden` first"
+            other = f"share {page}, one file with all it has" if page.is_file() else ""
             raise CnnlensError(
                 f"{workspace} knows nothing of any unit yet",
-                "run `cnnlens units MODEL -d PHOTOS` or `cnnlens dissect MODEL --broden` first, "
-                "or name another workspace with -w DIR",
+                f"{run}, or {other or 'name another workspace with -w DIR'}",
             )
         pictures = Pictures(fresh, tell)
         others = [(name, gather) for name, gather in sections if name != "units"]

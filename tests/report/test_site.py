@@ -300,9 +300,13 @@ def test_what_is_no_site_of_ours_is_left_as_it_is(
 
 
 def test_nothing_known_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CnnlensError, match="knows nothing of any unit"):
+    with pytest.raises(CnnlensError, match="knows nothing of any unit") as caught:
         write_site(tmp_path, tmp_path / "site")
-    assert not (tmp_path / "site").exists()
+    assert not (tmp_path / "site").exists() and "report.html" not in caught.value.hint
+    (tmp_path / "report.html").write_text("clusters")
+    with pytest.raises(CnnlensError) as caught:
+        write_site(tmp_path, tmp_path / "site")
+    assert f"share {tmp_path / 'report.html'}" in caught.value.hint
 
 
 def test_no_file_names_the_machine(made: Path) -> None:
