@@ -58,13 +58,11 @@ class Ascents(Part):
         return apart(goal.objective, layer, grams(model, layer, images))
 
     def failure(self, goal: Goal, picture: Picture, anywhere: bool) -> str:
-        """Say why a picture does not show what it was made for; empty where it does.
+        """Say why a picture does not show what excites its unit; empty where it does.
 
-        That of a unit is held against the data's best image where it was made large `anywhere` on
-        the map.
+        It is held against the data's best image where it was made large `anywhere` on the map.
         """
-        # a class stands out without a higher score, too, where its rivals' are lower
-        if picture.final <= picture.initial and (picture.rise or 0) <= 0:
+        if picture.final <= picture.initial:
             return f"stays at {picture.final:.3g}"
         best = self.examples.best(goal.about["unit"]) if self.examples and anywhere else None
         if goal.variant == 1 and best is not None and picture.final < best:

@@ -285,11 +285,10 @@ class Visualize(Pictured):
 
     def _failure(self, part: Ascents, goal: Goal, picture: Picture) -> str:
         """Say why a picture does not show what it was made for; empty where it does."""
-        if self.photo is not None:
-            return ""  # what is shown is the way from the photo
+        if self.photo is not None or goal.about["unit"] is None:
+            return ""  # what is shown is the way from the photo; or there is no unit that sleeps
         # only what was made large anywhere on the map can be held against peaks on photos
-        is_unit = goal.about["unit"] is not None and "position" not in goal.about
-        anywhere = is_unit and self.settings.target in ("map", "max")
+        anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
         best_counts = self.settings.method != "generator"  # which keeps to what photos can show
         return part.failure(goal, picture, anywhere and best_counts)
 

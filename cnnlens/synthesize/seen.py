@@ -40,16 +40,6 @@ def answers(model: Model, objectives: Sequence[Objective], images: Tensor) -> Se
     return _straight(model, images, highest)
 
 
-def rises(
-    model: Model, objectives: Sequence[Objective], first: Tensor, last: Tensor
-) -> Sequence[float | None]:
-    """Of classes, how much each objective is higher on its last image than on its first."""
-    if not objectives[0].of_class:
-        return [None] * len(objectives)
-    before, after = (activation(model, objectives, images) for images in (first, last))
-    return [high - low for low, high in zip(before, after, strict=True)]
-
-
 def _straight(model: Model, images: Tensor, read: Callable[[Tensor, slice], Tensor]) -> list[Any]:
     """What `read` says of images (N, C, h, w) as the network's input, of some rows at a time."""
     with torch.no_grad():

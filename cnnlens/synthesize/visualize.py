@@ -24,7 +24,7 @@ from cnnlens.synthesize.image import Fourier, Image
 from cnnlens.synthesize.maco import transparency
 from cnnlens.synthesize.objective import Objective
 from cnnlens.synthesize.optimize import AscentStep, generators, optimize
-from cnnlens.synthesize.seen import activation, answers, as_seen, rises
+from cnnlens.synthesize.seen import activation, answers, as_seen
 from cnnlens.synthesize.slope import mean_colour
 from cnnlens.synthesize.transform import resized
 from cnnlens.synthesize.usual import (
@@ -59,8 +59,6 @@ class Picture:
         (H, W) uint8: how much each pixel counts (maco, where it was asked for).
     answer : int, optional
         Of a class: the one of the highest score on the image, which may be another.
-    rise : float, optional
-        Of a class: how much the objective rose, of which its rivals' scores are a part.
     """
 
     objective: Objective
@@ -71,7 +69,6 @@ class Picture:
     alive: bool
     opacity: np.ndarray | None = None
     answer: int | None = None
-    rise: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Describe all but the image for a list; the trace to six digits."""
@@ -218,9 +215,9 @@ def _ascend(
     after = activation(model, measured, images)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
     opacity = transparency(step.touched) if settings.transparent else [None] * len(images)
-    answer, rise = answers(model, measured, images), rises(model, objectives, first, images)
+    answer = answers(model, measured, images)
     alive = step.alive.tolist()
-    columns = objectives, images.numpy(), before, after, climbs, alive, opacity, answer, rise
+    columns = objectives, images.numpy(), before, after, climbs, alive, opacity, answer
     pictures = tuple(Picture(*row) for row in zip(*columns, strict=True))
     yield _step(step, len(objectives), pictures)
 

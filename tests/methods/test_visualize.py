@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from PIL import Image
 
 from cnnlens.files import ledger
 from cnnlens.methods import visualize as method
-from cnnlens.methods.ascents import Ascents
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
@@ -43,12 +41,6 @@ def net(tmp_path: Path) -> Path:
 
 def run(net: Path, space: Path, *words: object) -> Answer:
     return cnnlens("visualize", net, "-w", space, "--no-page", *words)
-
-
-@pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are kept that have not risen: steps are as few as they can be."""
-    monkeypatch.setattr(Ascents, "failure", lambda *_: "")
 
 
 def listed(space: Path, layer: str = "conv2") -> dict[str, Any]:
@@ -264,7 +256,7 @@ def test_every_setting_is_changed_by_some_test():
     assert set(VisualizeSettings().as_dict()) == (CHANGES.keys() - {"preset"}) | later
 
 
-def test_rivals_count_for_classes_alone(net, tmp_path, few_steps):
+def test_rivals_count_for_classes_alone(net, tmp_path):
     words = ["-f", "conv2:1", "--logit", "b", "--steps", 6]
     assert run(net, tmp_path, *words).code == 0
     folder = tmp_path / "visualize"
@@ -394,7 +386,7 @@ def test_other_parts_of_a_setting_make_the_picture_anew(net, tmp_path, option):
     assert "made before" not in run(net, tmp_path, *words, *more.get(option, [])).err
 
 
-def test_another_network_another_preprocessing_another_class_make_it_anew(net, tmp_path, few_steps):
+def test_another_network_another_preprocessing_another_class_make_it_anew(net, tmp_path):
     words = ["-f", "conv2:1", "--logit", "b", "--steps", 2]
     first = tmp_path / "first"
     assert run(net, first, *words).code == 0
@@ -417,7 +409,7 @@ def renamed(net, *names):
     save_checkpoint(net, ZOO["demo_net"].make(3).eval(), "zoo:demo_net", as_before, list(names))
 
 
-def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path, few_steps):
+def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path):
     words, space = ("--logit", 0, "--steps", 2, "--raw"), tmp_path / "space"
     assert run(net, space, *words, "--logit", 1, "--several", 2).code == 0
     renamed(net, "hen", "b", "c")
@@ -440,7 +432,7 @@ def test_a_class_that_was_renamed_has_one_picture_again(net, tmp_path, few_steps
     assert renamed_results(space) == [] and not (folder / "logit-old.png").exists()
 
 
-def test_long_names_of_classes_have_pictures(net, tmp_path, few_steps):
+def test_long_names_of_classes_have_pictures(net, tmp_path):
     long = "a bird whose name is no end " * 12
     renamed(net, f"{long}1", f"{long}2", "é" * 200)
     classes = [word for number in range(3) for word in ("--logit", number)]
@@ -468,7 +460,7 @@ class Figures(torch.nn.Module):
         return torch.stack([red, green, 0 * red + 9, 0 * red], 1)
 
 
-def test_a_class_that_is_taken_for_another_is_said_and_one_that_does_not_rise_has_none(tmp_path):
+def test_a_class_that_is_taken_for_another_is_said(tmp_path):
     file, names = tmp_path / "net.pt2", tmp_path / "names.txt"
     torch.export.save(torch.export.export(Figures().eval(), (torch.zeros(1, 3, 24, 24),)), file)
     names.write_text("red\ngreen\nmuch\nnothing\n")
@@ -482,19 +474,6 @@ def test_a_class_that_is_taken_for_another_is_said_and_one_that_does_not_rise_ha
     assert red["taken_for"] == "much" and red["final"] > red["initial"] + 0.1
     section = visualizations(tmp_path / "ws")
     assert "taken for much" in section.parts[0].blocks[0].shots[0].caption
-    answer = run(file, tmp_path / "alone", *words, "--logit", "much")
-    assert answer.code == 1, answer.err
-
-
-@pytest.mark.parametrize("concept", [True, False])
-def test_what_does_not_rise_has_no_picture_whatever_it_is_of(concept):
-    about = {"unit": None, **({} if concept else {"class_index": 1})}
-    goal = SimpleNamespace(about=about, variant=1)
-    part = SimpleNamespace(examples=None)
-    for final, rise, why in ((1.0, None, "stays at 1"), (1.1, None, ""), (1.0, 0.1, ""),
-                             (1.0, -0.1, "stays at 1")):  # fmt: skip
-        picture = SimpleNamespace(initial=1.0, final=final, rise=rise)
-        assert Ascents.failure(part, goal, picture, False) == why
 
 
 def test_raw_arrays_that_are_missing_are_made(net, tmp_path):
