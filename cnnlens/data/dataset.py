@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from cnnlens.model.preprocess import Preprocess
 
-HOME_VARIABLE = "CNNLENS_HOME"
 _LOOKED_AT = 32  # images whose bands are counted
 
 
@@ -318,12 +317,3 @@ def _check_free(out: Path, force: bool) -> None:
             f"{out} is not empty and holds no data set that could be replaced",
             "choose another folder",
         )
-
-
-def home() -> Path:
-    """Folder of downloaded data sets: ``$CNNLENS_HOME``, else the platform's data folder."""
-    if os.environ.get(HOME_VARIABLE):
-        return Path(os.environ[HOME_VARIABLE]).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("cnnlens"))

@@ -17,10 +17,9 @@ from cnnlens.model.architectures import (
     Opened,
     described,
     first_convolution,
-    registry,
     shapes_of,
 )
-from cnnlens.model.architectures.own_code import code_of_classes
+from cnnlens.model.architectures.own_code import code_of_classes, is_factory
 from cnnlens.model.beside import unsure
 from cnnlens.model.called import called_in, called_otherwise, plain_name
 from cnnlens.model.checkpoint import (
@@ -287,7 +286,7 @@ def _of_contrast(view: View, found: Fit) -> str:
 def _check_exact(found: Fit, path: Path, arch: str) -> None:
     if found.exact:
         return
-    own = registry.is_factory(arch) and not found.lacks_statistics
+    own = is_factory(arch) and not found.lacks_statistics
     raise CnnlensError(
         f"{path} does not fit {found.architecture.name}: {found.describe()}",
         "its code builds another network than was saved, where these differ"
