@@ -160,11 +160,11 @@ def test_an_interrupted_run_keeps_its_pictures_and_goes_on(
     drawn: list[str] = []
     draw = attribution.draw_unit
 
-    def interrupted(patches: Any, title: str, notes: Any) -> Any:
+    def interrupted(patches: Any, title: str, *more: Any) -> Any:
         drawn.append(title)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return draw(patches, title, notes)
+        return draw(patches, title, *more)
 
     monkeypatch.setattr(attribution, "draw_unit", interrupted)
     assert run(world, tmp_path, "rgb", *words) == 130
