@@ -196,12 +196,21 @@ class Ledger:
         with alone_in(self.folder):
             # damaged, it was passed over when this run began
             theirs = self._on_disk(pass_over=True)
-            mine = {n: e for n, e in self.entries.items() if n in self._made or n not in theirs}
-            self.entries = {**theirs, **mine}
+            self.entries = {**theirs, **self._mine(theirs)}
             document = self.document(summary)
             write_json(self.path, document)
             self._journal.unlink(missing_ok=True)
         return document
+
+    def _mine(self, theirs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Give the entries without those that another run has made from other things meanwhile."""
+        return {
+            name: entry
+            for name, entry in self.entries.items()
+            if name in self._made
+            or name not in theirs
+            or theirs[name].get(MADE_FROM) == entry.get(MADE_FROM)
+        }
 
     @contextmanager
     def held(self) -> Iterator[list[dict[str, Any]]]:
