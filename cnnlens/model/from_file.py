@@ -32,7 +32,7 @@ from cnnlens.model.checkpoint import (
     read_safetensors,
     read_torch,
 )
-from cnnlens.model.dense import MAY_BE_DILATED, as_torchvision_dilates, may_be_dilated
+from cnnlens.model.dense import MAY_BE_DILATED, as_torchvision_dilates, may_be_dilated, pad_as_smp
 from cnnlens.model.entries import Entry, View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
@@ -198,6 +198,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         _check_exact(found, path, arch)
     found, dilated = as_torchvision_dilates(view, found) if arch is None else (found, [])
     net = build(found, view.state)
+    dilated += pad_as_smp(view, found, net) if arch is None else []
     extra = [*found.architecture.finish(net), *other.assumed, *dilated]
     name = full_name(found) if built else found.architecture.name
     if arch is None:
