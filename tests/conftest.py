@@ -31,6 +31,7 @@ def _own_home() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNLENS_HOME", folder)
         patch.setenv("XDG_CACHE_HOME", folder)
+        patch.setenv("XDG_DATA_HOME", folder)
         yield
 
 

@@ -179,8 +179,8 @@ MADE = {  # the sets that `make` knows
 @o.with_fields(*o.common("json", "quiet"))
 def list_(screen: Screen) -> None:
     """List data sets, and which are there."""
-    from cnnlens.data.dataset import home
     from cnnlens.data.download import listing
+    from cnnlens.files.home import home
 
     rows = listing(home())
     screen.document({"home": str(home()), "datasets": rows, "made": list(MADE)})
@@ -208,8 +208,8 @@ def download(
     A broken download is resumed by the same command; the data set lands in $CNNLENS_HOME
     (default: the platform's data folder), whole or not at all.
     """
-    from cnnlens.data.dataset import home
     from cnnlens.data.download import download as fetch
+    from cnnlens.files.home import home
 
     with screen.progress() as bars:
 

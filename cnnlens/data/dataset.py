@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cnnlens.model.preprocess import Preprocess
 
-HOME_VARIABLE = "CNNLENS_HOME"
+_LOOKED_AT = 32  # images whose bands are counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,6 +180,22 @@ class ImageSet:
         plain = self.plane(index, preprocess).transpose(2, 0, 1).astype(np.float32) / 255
         return np.resize(plain, self.shape(preprocess))  # channels are repeated
 
+    def bands_of(self, index: int) -> int:
+        """How many bands a file says that it has; 3 where it does not, as JPEGs do not."""
+        from cnnlens.data.bands import header_of
+
+        header = header_of(self.file(index))
+        return header.bands if header else 3
+
+    def lacking(self, channels: int) -> str:
+        """Say of some images how many have not as many bands; "" where all of them have."""
+        found = []
+        for index in np.unique(np.linspace(0, len(self.paths) - 1, _LOOKED_AT).round()):
+            with suppress(DamagedImage, OSError):
+                found.append(self.bands_of(int(index)))
+        few = sum(bands != channels for bands in found)
+        return f"{few} of {len(found)} images of {self.name} looked at" if few else ""
+
     def sample(self, count: int, preprocess: Preprocess) -> np.ndarray:
         """Bring evenly spaced images to a network's input plane, those that can be read.
 
@@ -301,12 +317,3 @@ def _check_free(out: Path, force: bool) -> None:
             f"{out} is not empty and holds no data set that could be replaced",
             "choose another folder",
         )
-
-
-def home() -> Path:
-    """Folder of downloaded data sets: ``$CNNLENS_HOME``, else the platform's data folder."""
-    if os.environ.get(HOME_VARIABLE):
-        return Path(os.environ[HOME_VARIABLE]).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("cnnlens"))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage, flat, reason_of, upright
-from cnnlens.data.memory_item import check_item, is_deep, is_float, picture_of, planes_of
+from cnnlens.data.memory_item import bands_of, check_item, is_deep, is_float, picture_of, planes_of
 from cnnlens.data.memory_labels import (
     given_labels,
     has_labels,
@@ -95,6 +95,10 @@ class MemoryImages(ImageSet):
             When it is nothing that is an image.
         """
         return picture_of(self._image(index), index, mode, self.preprocess, self.ranges)
+
+    def bands_of(self, index: int) -> int:
+        """How many bands an image has."""
+        return bands_of(self._image(index))
 
     def pixel_type(self, preprocess: Preprocess) -> str:
         """What `pixels` gives: "float32" where images are made of floats or have bands."""

@@ -10,7 +10,7 @@ from cnnlens.data.animal_part import PATTERN as ANIMAL_PART
 from cnnlens.data.animal_part import open_animal_part
 from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.cub import open_cub
-from cnnlens.data.dataset import ImageSet, home, open_folder
+from cnnlens.data.dataset import ImageSet, open_folder
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.member_path import MemberPath, located
 from cnnlens.data.ranges import Bounds
@@ -19,6 +19,7 @@ from cnnlens.data.survey import surveyed
 from cnnlens.data.voc_part import open_voc_part
 from cnnlens.data.walk import is_leftover
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files.home import home
 
 BRODEN_FOLDERS = {224: "broden1_224", 227: "broden1_227", 384: "broden1_384"}
 

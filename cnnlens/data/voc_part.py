@@ -65,7 +65,7 @@ def open_voc_part(root: Path) -> PartSet:
 
 def _index(root: Path, files: Sequence[Path], merges: Merges) -> list[Any]:
     """Per file its objects (number, category, box, part centres), or why it has none."""
-    from cnnlens.data.dataset import home
+    from cnnlens.files.home import home
 
     state = state_of((file.name, file) for file in files)
     made_from = json.dumps([str(root.resolve()), state, merges], sort_keys=True)

@@ -8,10 +8,9 @@ one takes it over.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 from cnnlens.errors import CnnlensError
 from cnnlens.files import (
-    atomic,
     make_folder,
     read_json,
     to_json,
@@ -76,6 +74,8 @@ class Ledger:
 
     #: what the JSON said beside its entries, when it was read
     summary: dict[str, Any] = field(default_factory=dict, init=False)
+
+    _made: set[str] = field(default_factory=set, init=False)  # names of what this run has made
 
     def __post_init__(self) -> None:
         self.entries = self._on_disk(pass_over=self.force)
@@ -159,6 +159,7 @@ class Ledger:
     def amend(self, name: str, entry: Mapping[str, Any]) -> None:
         """Put an entry in the place of the one of that name."""
         self.entries[name] = dict(entry)
+        self._made.add(name)
         line = json.dumps([name, entry], ensure_ascii=True, allow_nan=False)
         make_folder(self.folder)
         try:
@@ -190,15 +191,26 @@ class Ledger:
         return {**summary, self.listed: list(self.entries.values())}
 
     def close(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the JSON, and return it; what another process has listed meanwhile stays."""
+        """Write the JSON, and return it; what another process has made meanwhile stays."""
         make_folder(self.folder)
         with alone_in(self.folder):
             # damaged, it was passed over when this run began
-            self.entries = {**self._on_disk(pass_over=True), **self.entries}
+            theirs = self._on_disk(pass_over=True)
+            self.entries = {**theirs, **self._mine(theirs)}
             document = self.document(summary)
             write_json(self.path, document)
             self._journal.unlink(missing_ok=True)
         return document
+
+    def _mine(self, theirs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Give the entries without those that another run has made from other things meanwhile."""
+        return {
+            name: entry
+            for name, entry in self.entries.items()
+            if name in self._made
+            or name not in theirs
+            or theirs[name].get(MADE_FROM) == entry.get(MADE_FROM)
+        }
 
     @contextmanager
     def held(self) -> Iterator[list[dict[str, Any]]]:
@@ -289,64 +301,3 @@ def without_places(made_from: Any) -> Any:
 def as_read(made_from: Mapping[str, Any]) -> Any:
     """Bring it to what a JSON gives back: lists for tuples, texts for keys."""
     return json.loads(to_json(made_from))
-
-
-class Unfinished:
-    """The state of the items that are being made together.
-
-    A state is a mapping: "step", how many steps were done, and "rows", tensors (N, …) by name, a
-    row per item. It counts for an item only where that is still to be made from the same things;
-    a damaged file counts as none.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Where the items are listed once they are finished.
-    items : sequence of Item
-        What is still to be made.
-    """
-
-    def __init__(self, ledger: Ledger, items: Sequence[Item]) -> None:
-        self.path = ledger.path.with_name(f".{ledger.path.stem}.unfinished.pt")
-        self.begun: list[Item] = []  # those that an earlier run has begun
-        self.step = 0  # how many steps of these were done
-        self._rows: dict[str, Any] = {}
-        if items and self.path.is_file() and not ledger.force:
-            with suppress(Exception):  # whatever torch makes of a file cut short
-                self.begun, self.step, self._rows = self._read(items)
-        begun = {item.name for item in self.begun}
-        self._rest = [item for item in items if item.name not in begun]
-
-    def _read(self, items: Sequence[Item]) -> tuple[list[Item], int, dict[str, Any]]:
-        import torch
-
-        found = torch.load(self.path, map_location="cpu", weights_only=True)
-        wanted = {_mark(item): item for item in items}
-        rows = [row for row, mark in enumerate(found["items"]) if mark in wanted]
-        state = {name: values[rows] for name, values in found["rows"].items()}
-        return [wanted[found["items"][row]] for row in rows], int(found["step"]), state
-
-    def batches(self, size: int) -> Iterator[tuple[list[Item], dict[str, Any] | None]]:
-        """Yield what is made together: first what was begun, with its state, then the rest."""
-        for start in range(0, len(self.begun), size):
-            part = slice(start, start + size)
-            rows = {name: values[part] for name, values in self._rows.items()}
-            yield self.begun[part], {"step": self.step, "rows": rows}
-        for start in range(0, len(self._rest), size):
-            yield self._rest[start : start + size], None
-
-    def keep(self, items: Sequence[Item], state: Mapping[str, Any]) -> None:
-        """Keep how far the items are, in the place of what was kept before."""
-        import torch
-
-        with atomic(self.path) as temporary, temporary.open("wb") as file:
-            torch.save({**state, "items": [_mark(item) for item in items]}, file)
-
-    def remove(self) -> None:
-        """Forget it: they are finished."""
-        self.path.unlink(missing_ok=True)
-
-
-def _mark(item: Item) -> str:
-    """Equal marks, equal items, made from equal things."""
-    return hashlib.sha256(to_json([item.name, item.made_from]).encode()).hexdigest()

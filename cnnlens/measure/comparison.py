@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf, nan
+from math import nan
 from statistics import NormalDist
 from typing import Any
 
@@ -127,23 +127,14 @@ def _unseen_variance(sizes: np.ndarray) -> float:
 def difference(one: Estimate, other: Estimate, settings: CompareSettings) -> Estimate:
     """Estimate `other` − `one`; for means layers of as many units are drawn alike, unit by unit.
 
-    Counts and shares have Newcombe's interval: units and images are taken for other ones, which
-    is wide where they are the same.
+    Degrees of freedom are those of the fewer units: Welch's, of the spreads that were seen, are
+    many where two of two units happen to be near. Counts and shares have Newcombe's interval: units
+    and images are taken for other ones, which is wide where they are the same.
     """
     if one.draws is None or other.draws is None:
         return _apart(one, other)
-    units = min(one.units, other.units)
-    freedom = units - 1 if one.units == other.units else _welchs(one, other)
-    draws = other.draws - one.draws
-    return _estimate(other.value - one.value, draws, units, freedom, settings)
-
-
-def _welchs(one: Estimate, other: Estimate) -> float:
-    """Degrees of freedom of the difference of two means: Welch, Biometrika 1947."""
-    known = [(e.draws.var(), e.units - 1) for e in (one, other) if e.draws is not None]
-    whole = sum(variance for variance, _ in known)
-    parts = sum(variance**2 / freedom for variance, freedom in known)
-    return float(whole**2 / parts) if parts else inf
+    units, draws = min(one.units, other.units), other.draws - one.draws
+    return _estimate(other.value - one.value, draws, units, units - 1, settings)
 
 
 def chance_apart(one: float | None, other: float | None) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files.ledger import Unfinished
+from cnnlens.files.begun import Begun
 from cnnlens.methods.pictured import Part
 from cnnlens.progress import Step
 
@@ -35,7 +35,7 @@ class Ascents(Part):
         # an image's later variants wait for the earlier ones
         numbers = sorted({item.subject.variant for item in self.todo})
         rounds = [[item for item in self.todo if item.subject.variant == n] for n in numbers]
-        self.rounds = [Unfinished(self.ledger, items) for items in rounds]
+        self.rounds = [Begun(self.ledger, items) for items in rounds]
 
     def objective(self, goal: Goal, model: Model) -> Objective:
         """A picture's objective; of a later variant, apart from the earlier ones."""

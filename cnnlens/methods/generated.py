@@ -62,7 +62,7 @@ class OfGenerator(Nothing):
 
     def resolve(self) -> None:
         """Find the generator, or what it is to learn from."""
-        from cnnlens.model.architectures.registry import is_factory
+        from cnnlens.model.architectures.own_code import is_factory
         from cnnlens.synthesize.generator import code_layer
 
         study, named = self.study, self.own.generator

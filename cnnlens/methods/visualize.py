@@ -13,7 +13,8 @@ from cnnlens.data.given import GivenImage, given_images, readable
 from cnnlens.data.member_path import located
 from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
-from cnnlens.files.ledger import Item, Unfinished
+from cnnlens.files.begun import Begun
+from cnnlens.files.ledger import Item
 from cnnlens.methods.ascents import Ascents
 from cnnlens.methods.generated import OfGenerator
 from cnnlens.methods.method import Inputs, page_part
@@ -233,7 +234,7 @@ class Visualize(Pictured):
     def _ascend(
         self,
         part: Ascents,
-        unfinished: Unfinished,
+        unfinished: Begun,
         batch: list[Item],
         state: dict[str, Any] | None,
     ) -> Iterator[PictureStep]:

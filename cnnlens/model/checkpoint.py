@@ -22,6 +22,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, Opened, described, registry, shapes_of
+from cnnlens.model.architectures.own_code import is_factory
+from cnnlens.model.architectures.trusted import check_trusted
 from cnnlens.model.entries import find_entries
 from cnnlens.model.fit import build, fit
 from cnnlens.model.outline import skeleton
@@ -127,6 +129,8 @@ def open_checkpoint(path: Path, content: Mapping[str, Any], arch: str | None = N
     CnnlensError
         When it is of a later version, incomplete, or does not fit its architecture; when code that
         it names is not there.
+    UsageError
+        When the user has not named that code himself.
     """
     version = content["format_version"]
     if version != FORMAT_VERSION:
@@ -148,12 +152,15 @@ def open_checkpoint(path: Path, content: Mapping[str, Any], arch: str | None = N
 
 def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
     state, own = content["state_dict"], content["arch"]
-    other = arch is not None and arch != own and registry.is_factory(own)
-    known = registry.architecture(arch) if arch and other else _own_architecture(path, own)
+    other = arch is not None and arch != own and is_factory(own)
+    if arch is not None and other:
+        known = registry.architecture(arch)
+    else:
+        known = _own_architecture(path, own, named=arch == own)
     plans = [Plan.from_dict(plan) for plan in content.get("surgery") or ()]
     before = _before(known, state, plans)
     found = fit(known, shapes_of(before))
-    exactly = other and arch is not None and registry.is_factory(arch)
+    exactly = other and arch is not None and is_factory(arch)
     if (
         not found.exact and not exactly
     ):  # what it was made from may have had a head or a stem of its own
@@ -182,11 +189,13 @@ def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
     return opened
 
 
-def _own_architecture(path: Path, own: str) -> Architecture:
+def _own_architecture(path: Path, own: str, named: bool) -> Architecture:
+    if not named:  # whoever made the file may have named anything
+        check_trusted(own, f"{path} is built by", f"--arch {own}")
     try:
         return registry.architecture(own)
     except CnnlensError as error:
-        if not registry.is_factory(own):
+        if not is_factory(own):
             raise
         raise CnnlensError(
             f"{path} is built by {own}, and that is not to be had: {error.message}",

@@ -12,8 +12,10 @@ from PIL import Image
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
-from cnnlens.model.architectures.own_code import importing
-from cnnlens.model.architectures.registry import folder_of, is_factory, load_factory, reason_of
+from cnnlens.model.architectures.importing import importing
+from cnnlens.model.architectures.own_code import folder_of, is_factory
+from cnnlens.model.architectures.registry import load_factory, reason_of
+from cnnlens.model.architectures.trusted import trust
 from cnnlens.model.encoder_folders import files_of, open_folder
 from cnnlens.model.files_read import contents, files_read
 
@@ -119,6 +121,7 @@ def open_encoder(spec: str) -> Encoder:
             f"--encoder {spec} is neither a folder nor a factory",
             f"a folder of transformers or open_clip, or file.py:factory; {_HINT}",
         )
+    trust(spec)  # before what is read is what the code reads
     try:
         with files_read() as read:
             factory, code = load_factory(spec, "two callables")

@@ -17,10 +17,9 @@ from cnnlens.model.architectures import (
     Opened,
     described,
     first_convolution,
-    registry,
     shapes_of,
 )
-from cnnlens.model.architectures.own_code import code_of_classes
+from cnnlens.model.architectures.own_code import code_of_classes, is_factory
 from cnnlens.model.beside import unsure
 from cnnlens.model.called import called_in, called_otherwise, plain_name
 from cnnlens.model.checkpoint import (
@@ -33,7 +32,7 @@ from cnnlens.model.checkpoint import (
     read_safetensors,
     read_torch,
 )
-from cnnlens.model.dense import MAY_BE_DILATED, as_torchvision_dilates, may_be_dilated
+from cnnlens.model.dense import MAY_BE_DILATED, as_torchvision_dilates, may_be_dilated, pad_as_smp
 from cnnlens.model.entries import Entry, View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
 from cnnlens.model.fed import as_noted, fed_as_said, is_said
@@ -199,6 +198,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
         _check_exact(found, path, arch)
     found, dilated = as_torchvision_dilates(view, found) if arch is None else (found, [])
     net = build(found, view.state)
+    dilated += pad_as_smp(view, found, net) if arch is None else []
     extra = [*found.architecture.finish(net), *other.assumed, *dilated]
     name = full_name(found) if built else found.architecture.name
     if arch is None:
@@ -287,7 +287,7 @@ def _of_contrast(view: View, found: Fit) -> str:
 def _check_exact(found: Fit, path: Path, arch: str) -> None:
     if found.exact:
         return
-    own = registry.is_factory(arch) and not found.lacks_statistics
+    own = is_factory(arch) and not found.lacks_statistics
     raise CnnlensError(
         f"{path} does not fit {found.architecture.name}: {found.describe()}",
         "its code builds another network than was saved, where these differ"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import atomic
+from cnnlens.files.home import cache_home
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, Shapes, shapes_of, timm, torchvision
 from cnnlens.model.fit import Fit, fit, quick_fit
@@ -196,15 +196,7 @@ def remember(views: Sequence[Shapes], kept: Kept) -> None:
 def _place(views: Sequence[Shapes]) -> Path:
     versions = [_version(package) for package in _PACKAGES]
     text = json.dumps([versions, sorted(zoo.ZOO), [sorted(shapes.items()) for shapes in views]])
-    return _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-
-
-def _folder() -> Path:
-    if home := os.environ.get("CNNLENS_HOME"):
-        return Path(home).expanduser() / "cache" / "architectures"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("cnnlens")) / "architectures"
+    return cache_home() / "architectures" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def _version(package: str) -> str:

@@ -23,7 +23,7 @@ from cnnlens.model.architectures import (
     timm,
     torchvision,
 )
-from cnnlens.model.architectures.own_code import printed
+from cnnlens.model.architectures.own_code import is_factory, printed
 from cnnlens.model.class_names import given_names
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
@@ -110,7 +110,7 @@ def _as_model(
     if opened.headless:
         net.register_forward_hook(as_features)
     arch, source, before = _from_anywhere(opened.arch), opened.source, opened.source_before
-    if registry.is_factory(opened.arch) or opened.arch.startswith(PICKLED):
+    if is_factory(opened.arch) or opened.arch.startswith(PICKLED):
         source += printed(net)  # what its code may have read elsewhere: a dilation, a rate
     return Model(
         net=net.to(place),
@@ -280,7 +280,7 @@ def _from_registry(spec: str) -> Opened:
         return replace(opened, preprocess=preprocess, classes_source=whose)
     with seeded():
         net = known.make()
-    notes = [] if registry.is_factory(spec) else [f"{spec} has random weights"]
+    notes = [] if is_factory(spec) else [f"{spec} has random weights"]
     return described(known, net, notes)
 
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, Shapes, registry, shapes_of
+from cnnlens.model.architectures.own_code import is_factory
 from cnnlens.model.beside import with_head
 from cnnlens.model.entries import View
 from cnnlens.model.fit import Fit, fit
@@ -212,7 +213,7 @@ def held_against(arch: str, views: Sequence[View]) -> Found:
     known = registry.architecture(arch)
     if (named := _named(views, arch)) is not None:
         return named
-    surgery = not registry.is_factory(arch)
+    surgery = not is_factory(arch)
     best: Found | None = None
     for view in views:
         shapes = shapes_of(view.state)

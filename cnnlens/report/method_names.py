@@ -8,6 +8,9 @@ PROJECTIONS = {
     "guided": "guided backpropagation",
     "gradient": "the plain gradient",
 }
+#: what their pictures show of an image: a gradient is of what is there and of what is not
+SHOWN = {"gradient": "what would change the unit"}
+USUALLY_SHOWN = "what drove the unit"
 #: by those of `cam`
 CLASS_MAPS = {"cam": "class activation maps", "gradcam": "Grad-CAM"}
 #: by those of `visualize`; what is usual there needs no name

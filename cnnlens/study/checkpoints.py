@@ -77,7 +77,7 @@ class Checkpoints:
         among = None
         if known and any(same_place(known["spec"], spec) for spec in self._specs):
             among = known
-        self._options = study.opening.as_arguments(among)
+        self._options = study.opened_by(among)
         with study.voice.counted("opening", "checkpoints") as progress:
             self.all, notes = self._read(progress)
         told = all(one.epoch is not None for one in self.all)
@@ -125,7 +125,7 @@ class Checkpoints:
         chosen = (mine or self.all)[-1]
         model, options = self._opened(chosen.spec), self._options
         if mine:  # it keeps the file that the workspace knows, and what was said of it
-            options = study.opening.as_arguments(study.workspace.model_options)
+            options = study.opened_by(study.workspace.model_options)
             fed = (options[name] for name in ("image_size", "mean", "std"))
             model = replace(model, spec=known["spec"], preprocess=model.preprocess.overridden(*fed))
         if options["classes"] is None:

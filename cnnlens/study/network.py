@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ class Network:
             if known is None:
                 raise needs_model(self.workspace)
             spec = known["spec"]
+            self._check_trusted(spec, spec)
             if known.get("in_memory"):
                 raise UsageError(
                     f"the workspace {self.workspace.path} is about a network in memory ({spec})",
@@ -70,7 +71,7 @@ class Network:
             spec = portable(self.spec)  # as later commands open it: equal names, equal marks
             known = known if known and same_place(known["spec"], spec) else None
         # what was said of this model before still holds
-        self.options = self.opening.as_arguments(known)
+        self.options = self.opened_by(known)
         model = open_model(spec, device=self.run.device, **self.options)
         model = self.workspace.known_as(model).computing(self.run.precision)
         before = model.classes
@@ -81,6 +82,19 @@ class Network:
         if model.classes is not before:
             self.voice.note(f"classes: {model.classes_source}, as before")
         return model
+
+    def opened_by(self, known: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return `open_model`'s arguments, as said, else as the workspace knows them."""
+        options = self.opening.as_arguments(known)
+        if self.opening.arch is None and options["arch"]:
+            self._check_trusted(options["arch"], f"--arch {options['arch']}")
+        return options
+
+    def _check_trusted(self, code: str, way: str) -> None:
+        """Run no code that the workspace alone names: it may be somebody else's."""
+        from cnnlens.model.architectures.trusted import check_trusted
+
+        check_trusted(code, f"the workspace {self.workspace.path} is about", way)
 
     def _as_fed(self, model: Model) -> Model:
         """Feed a network in memory as was said or found before, where it does not say more."""

@@ -215,11 +215,13 @@ class Study(Stores):
     def _say_channels(self, images: ImageSet) -> None:
         """Say that colours are repeated where a network takes more channels than there are."""
         channels = self.model.preprocess.channels
-        if channels not in (1, 3) and images.shape(self.model.preprocess)[0] != channels:
-            self.voice.note(
-                f"the network takes {channels} channels, and {images.name} has colours alone: they "
-                "are repeated"
-            )
+        if channels in (1, 3):
+            return
+        takes, again = f"the network takes {channels} channels, and", "they are repeated"
+        if images.shape(self.model.preprocess)[0] != channels:
+            self.voice.note(f"{takes} {images.name} has colours alone: {again}")
+        elif lacking := images.lacking(channels):
+            self.voice.note(f"{takes} {lacking} have colours alone: {again}")
 
     def given(
         self,

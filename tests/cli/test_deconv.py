@@ -14,6 +14,7 @@ from cnnlens.cli import app
 from cnnlens.model.layers import find_layers
 from cnnlens.model.open import open_model
 from cnnlens.report.figures import attribution
+from cnnlens.report.sheet import read_apart
 
 from .photos import write_world
 
@@ -131,11 +132,17 @@ def test_methods_give_different_arrays_and_the_gradient_is_autograds(
     world: Path, tmp_path: Path
 ) -> None:
     photo = world / "photos" / "a" / "cat.png"
-    arrays = {}
+    arrays, words_of = {}, {}
     for method in ("deconvnet", "guided", "gradient"):
         words = ["-f", "conv2:0", "-i", photo, "--raw", "--method", method]
         assert run(world, tmp_path, "rgb", *words) == 0
         arrays[method] = np.load(tmp_path / "deconv" / "conv2" / "0.npz")["projection"]
+        words_of[method] = read_apart(tmp_path / "deconv" / "conv2" / "0.png")[1][0]
+    assert words_of == {
+        "deconvnet": "what drove the unit",
+        "guided": "what drove the unit",
+        "gradient": "what would change the unit",
+    }
     model = open_model(f"{world / 'nets.py'}:rgb", image_size=(48, 48), device="cpu")
     with Image.open(photo) as image:
         pixels = torch.from_numpy(model.preprocess.pixels(image, False).copy())
@@ -153,11 +160,11 @@ def test_an_interrupted_run_keeps_its_pictures_and_goes_on(
     drawn: list[str] = []
     draw = attribution.draw_unit
 
-    def interrupted(patches: Any, title: str, notes: Any) -> Any:
+    def interrupted(patches: Any, title: str, *more: Any) -> Any:
         drawn.append(title)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return draw(patches, title, notes)
+        return draw(patches, title, *more)
 
     monkeypatch.setattr(attribution, "draw_unit", interrupted)
     assert run(world, tmp_path, "rgb", *words) == 130

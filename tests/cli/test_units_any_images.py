@@ -39,6 +39,7 @@ def _net(channels=3, spoil=None):
 
 def copy(): return _net()
 def many(): return _net(13)
+def four(): return _net(4)
 def grey(): return _net(1)
 def dead(): return _net(spoil=-1e6)
 def broken(): return _net(spoil=float("nan"))
@@ -135,6 +136,21 @@ def test_images_of_many_bands_are_shown_as_their_mean_and_that_is_said(
     assert sorted(shown) == pytest.approx([40, 45, 50], abs=1.5)
     refused = units(place, "copy", tmp_path / "bands", tmp_path / "v", "-l", "1")
     assert refused.code == 1 and "13 bands, and the network takes 3 channels" in refused.error
+
+
+def test_where_some_images_lack_a_band_it_is_said_that_colours_are_repeated(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 24, 24, 4), np.uint8)
+    for number, rgba in enumerate(pixels):
+        Image.fromarray(rgba).save(tmp_path / "p" / f"{number}.png")
+    said = "looked at have colours alone: they are repeated"
+    answer = units(place, "four", tmp_path / "p", tmp_path / "w", "-l", "1")
+    assert answer.code == 0 and said not in answer.err
+    Image.fromarray(pixels[0, ..., :3]).save(tmp_path / "p" / "0.png")
+    answer = units(place, "four", tmp_path / "p", tmp_path / "v", "-l", "1")
+    assert answer.code == 0 and f"1 of 4 images of p {said}" in answer.err
 
 
 def test_without_classes_their_columns_are_empty(place: Path, tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_two_runs_at_once_list_what_both_have_made(tmp_path):
     assert {e["file"] for e in document["pictures"]} == {"0.png", "quick.png", "late.png"}
 
 
+def test_what_another_run_has_made_anew_meanwhile_is_the_others(tmp_path):
+    made(tmp_path, 1, how=1).close({})
+    slow = Ledger(tmp_path / "cam.json")
+    made(tmp_path, 1, how=2).close({})
+    (tmp_path / "late.png").write_bytes(b"picture")
+    slow.keep(Item("late.png", {"how": 1}), {"file": "late.png"})
+    listed = slow.close({})["pictures"]
+    assert {e["file"]: e["made_from"]["how"] for e in listed} == {"0.png": 2, "late.png": 1}
+
+
 def test_an_entry_costs_the_same_however_many_there_are(tmp_path):
     ledger = made(tmp_path, 1)
     (journal,) = tmp_path.glob(".cam.json.*")

@@ -28,7 +28,7 @@ def test_few_units_have_students_interval():
     assert found.high - found.low == pytest.approx(truth.high - truth.low, rel=0.08)
 
 
-@pytest.mark.parametrize(("one", "other"), [(2, 2), (3, 3), (8, 8), (8, 32)])
+@pytest.mark.parametrize(("one", "other"), [(2, 2), (3, 3), (8, 8), (2, 64), (3, 64), (8, 32)])
 def test_means_of_few_units_of_one_law_seldom_differ(one, other):
     random, claims = np.random.default_rng(0), []
     for _ in range(300):

@@ -94,3 +94,52 @@ def test_so_may_one_of_timms_without_classes(tmp_path: Path) -> None:
     noted = {"arch": "mobilenetv3_small_050"}
     assert is_unsure(opened(tmp_path, {"state_dict": {**state, **own}, **noted}))
     assert not is_unsure(opened(tmp_path, {"state_dict": state, **noted}))
+
+
+@pytest.mark.parametrize(
+    ("below", "unsure"),
+    [
+        ("decoder.blocks.0.conv1.0.weight", False),  # Unet, UnetPlusPlus, MAnet, Linknet
+        ("decoder.p5.weight", False),  # FPN
+        ("decoder.aspp.convs.0.0.weight", True),  # DeepLabV3
+        ("decoder.fpa.branch1.1.conv.weight", True),  # PAN
+    ],
+)
+def test_decoders_of_segmentation_models_pytorch_say_whether_they_dilate(
+    tmp_path: Path, below: str, unsure: bool
+) -> None:
+    body = network("shufflenet_v2_x0_5").state_dict()
+    net = {f"encoder.{k}": v for k, v in body.items() if not k.startswith("fc")}
+    head = {"segmentation_head.0.weight": torch.zeros(3, 16, 3, 3)}
+    state = {**net, below: torch.zeros(4, 1024, 1, 1), **head}
+    assert is_unsure(opened(tmp_path, state)) is unsure
+
+
+@pytest.mark.parametrize("name", ["legacy_xception", "inception_v4"])
+def test_encoders_of_segmentation_models_pytorch_are_padded_as_it_pads_them(
+    tmp_path: Path, name: str
+) -> None:
+    """The paddings are its encoders/xception.py's and encoders/inceptionv4.py's (0.5)."""
+    timm = pytest.importorskip("timm")
+    net = filled(timm.create_model(name, num_classes=0))
+    state = {f"encoder.{k}": v for k, v in net.state_dict().items() if "fc" not in k}
+    beside = {
+        "decoder.blocks.0.conv1.0.weight": torch.zeros(4, 64, 3, 3),
+        "segmentation_head.0.weight": torch.zeros(3, 16, 3, 3),
+    }
+    model = opened(tmp_path, state | beside)
+    if name == "legacy_xception":
+        net.conv1.padding = net.conv2.padding = (1, 1)
+    else:
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
+                module.padding = (1, 1)
+            if isinstance(module, torch.nn.MaxPool2d):
+                module.padding = 1
+    with torch.no_grad():
+        truth = net.eval().forward_features(X)
+        found = model.net.forward_features(X)
+    assert model.arch == f"timm:{name}" and truth.abs().max() > 0
+    assert torch.equal(found, truth)
+    assert any("padded by 1, as segmentation_models_pytorch" in line for line in model.assumed)
+    assert not is_unsure(model)

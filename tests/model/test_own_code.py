@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.architectures import own_code
+from cnnlens.model.architectures import importing, own_code
 from cnnlens.model.model import fingerprint
 from cnnlens.model.open import open_model
 from cnnlens.study.workspace import Workspace
@@ -41,7 +41,7 @@ RELU, TANH = "import torch\nact = torch.relu\n", "import torch\nact = torch.tanh
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave no module of a test to the next one."""
     before = set(sys.modules)
-    monkeypatch.setattr(own_code, "_BROUGHT", {})
+    monkeypatch.setattr(importing, "_BROUGHT", {})
     yield
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None) or "").endswith(("act_of.py", "y.py")):

@@ -12,14 +12,10 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import invalidate_caches
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_suffixes
+from importlib.machinery import all_suffixes
 from pathlib import Path
-from types import CodeType, ModuleType
 
 import numpy as np
 import torch
@@ -29,6 +25,22 @@ from cnnlens.model.architectures.code_text import text_of
 
 # whose text the versions of a workspace stand for, wherever they are installed from
 _LIBRARIES = {"cnnlens", "torch", "torchvision", "timm", "transformers"}
+
+
+def is_factory(spec: str) -> bool:
+    """Whether a spec has the form of a factory (a file that exists under that name comes first)."""
+    place, colon, name = spec.rpartition(":")
+    if not colon or not name.isidentifier() or place in ("torchvision", "timm", "zoo"):
+        return False
+    return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+
+
+def folder_of(spec: str) -> Path:
+    """Return the folder whose modules a factory's code can import: its file's, or the working one,
+    which the console script, unlike `python -m`, leaves out.
+    """
+    place = spec.rpartition(":")[0]
+    return Path(place).expanduser().resolve().parent if place.endswith(".py") else Path.cwd()
 
 
 def imported_by(name: str, file: Path) -> dict[str, Path]:
@@ -48,11 +60,11 @@ def imported_by(name: str, file: Path) -> dict[str, Path]:
     """
     if not is_own(name, file):
         return {}
-    found: dict[str, Path] = dict(_located(name)) if name else {}
+    found: dict[str, Path] = dict(find_own(name)) if name else {}
     todo = [(name, file), *((n, f) for n, f in found.items() if f != file)]
     while todo:
         for wanted in _imports(*todo.pop()):
-            for full, where in _located(wanted):
+            for full, where in find_own(wanted):
                 if full not in found:
                     found[full] = where
                     todo.append((full, where))
@@ -92,7 +104,7 @@ def _imports(name: str, file: Path) -> Iterator[str]:
                 yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
-def _located(name: str) -> Iterator[tuple[str, Path]]:
+def find_own(name: str) -> Iterator[tuple[str, Path]]:
     """Yield a module's packages and itself, as far as they are a user's own, and their files."""
     folders = [Path(place or ".") for place in sys.path]
     parts = name.split(".")
@@ -218,86 +230,3 @@ def _read(file: Path) -> str:
     except OSError:
         return ""
     return text_of(content) if file.suffix == ".py" else hashlib.sha256(content).hexdigest()
-
-
-# ---- importing it
-
-
-_BROUGHT: dict[str, tuple[Path, str]] = {}  # modules of factories: files, marks of what these held
-
-
-class Anew(SourceFileLoader):
-    """Compiles a user's file whenever it is opened, and leaves no bytecode beside it.
-
-    Python takes bytecode for the file's as long as size and second of writing are the same, so that
-    a network could be computed by one text and fingerprinted by another.
-    """
-
-    def get_code(self, fullname: str) -> CodeType:
-        """Compile the file."""
-        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
-        return code
-
-
-class _Finder(MetaPathFinder):
-    """Imports a user's own modules anew, and notes which."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Path] = {}
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if not is_own(name, Path()):
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is None or not isinstance(spec.loader, SourceFileLoader) or not spec.origin:
-            return None
-        file = Path(spec.origin).resolve()
-        if not is_own(name, file):
-            return None
-        self.found[name] = file
-        _BROUGHT[name] = file, _mark(file)
-        spec.loader = Anew(name, spec.origin)
-        return spec
-
-
-@contextmanager
-def importing(folder: Path) -> Iterator[dict[str, Path]]:
-    """Within this block code can import its neighbours, as when it is run in its folder.
-
-    A user's own modules are compiled from what their files hold now. Yields the names and files of
-    those that are loaded.
-    """
-    finder, place = _Finder(), str(folder)
-    sys.path.insert(0, place)
-    sys.meta_path.insert(0, finder)
-    invalidate_caches()  # files may have come since
-    try:
-        _forget_changed()
-        yield finder.found
-    finally:
-        sys.meta_path.remove(finder)
-        with suppress(ValueError):  # the code may have taken it away itself
-            sys.path.remove(place)
-
-
-def _forget_changed() -> None:
-    """Let the modules that factories brought be imported anew where one's file has changed, or
-    its name leads to another file now.
-    """
-    for name, (file, mark) in _BROUGHT.items():
-        if dict(_located(name)).get(name, file) != file or _mark(file) != mark:
-            break
-    else:
-        return
-    for name in _BROUGHT:
-        sys.modules.pop(name, None)
-    _BROUGHT.clear()
-
-
-def _mark(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return ""

@@ -16,7 +16,9 @@ from torch import nn
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean, meant_file
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, timm, torchvision
-from cnnlens.model.architectures.own_code import Anew, Code, code_of, importing
+from cnnlens.model.architectures.importing import Anew, importing
+from cnnlens.model.architectures.own_code import Code, code_of, folder_of, is_factory
+from cnnlens.model.architectures.trusted import trust
 from cnnlens.model.preprocess import Preprocess
 
 # in the order in which a bare name is looked up; timm, which is imported for it, comes last
@@ -103,14 +105,6 @@ def pretrained(spec: str, weights: str) -> tuple[nn.Module, Preprocess | None]:
     raise UsageError(f"{spec} has no weights to choose from", f"leave out @{weights}")
 
 
-def is_factory(spec: str) -> bool:
-    """Whether a spec has the form of a factory (a file that exists under that name comes first)."""
-    place, colon, name = spec.rpartition(":")
-    if not colon or not name.isidentifier() or place in ("torchvision", "timm", "zoo"):
-        return False
-    return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
-
-
 def factory_architecture(spec: str) -> Architecture:
     """Import the code behind ``file.py:factory`` or ``package.module:factory``.
 
@@ -128,6 +122,7 @@ def factory_architecture(spec: str) -> Architecture:
 
 def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], Code]:
     """Import a callable that returns what is `made`, and what its code is; errors as above."""
+    trust(spec)
     place, _, name = spec.rpartition(":")
     path = Path(place).expanduser()
     with importing(folder_of(spec)) as loaded:
@@ -141,14 +136,6 @@ def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], Code]:
     if not callable(factory):
         raise UsageError(f"'{name}' in {place} is no callable that returns {made}")
     return factory, code
-
-
-def folder_of(spec: str) -> Path:
-    """Return the folder whose modules a factory's code can import: its file's, or the working one,
-    which the console script, unlike `python -m`, leaves out.
-    """
-    place = spec.rpartition(":")[0]
-    return Path(place).expanduser().resolve().parent if place.endswith(".py") else Path.cwd()
 
 
 def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:

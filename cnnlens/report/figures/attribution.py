@@ -18,13 +18,13 @@ from cnnlens.attribution.projections import Patch, UnitProjections
 from cnnlens.model.layers import Layer
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, field_box
+from cnnlens.report.method_names import SHOWN, USUALLY_SHOWN
 from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Row, Text, save_png, sheet
 
 _SIDE = 456  # pixels: one block of projections
 _LINE = 3  # between its cells
 _GREY = 128
 _DIM = 0.12  # what is left of an image where nothing drove the unit
-TITLES = ("image patches", "what drove the unit", "patches masked by it")
 
 _TILE = 300  # pixels: longer side of a class map
 _MOST = 0.8  # opacity of the heat where it is highest
@@ -54,7 +54,8 @@ def save_unit(
     if found.unruled:
         foot += f"; plain gradient through {found.unruled}"
     patches = [one.patch(layer.fields, preprocess) for one in found.seen]
-    save_png(path, draw_unit(patches, title, (head, foot)))
+    middle = SHOWN.get(found.settings.method, USUALLY_SHOWN)
+    save_png(path, draw_unit(patches, title, (head, foot), middle))
     return [field_box(layer.fields, one.position, preprocess.size) for one in found.seen]
 
 
@@ -81,10 +82,13 @@ def masked(image: np.ndarray, projection: np.ndarray) -> np.ndarray:
     return np.rint(_GREY + (image.astype(np.float32) - _GREY) * kept).astype(np.uint8)
 
 
-def draw_unit(patches: Sequence[Patch], title: str, notes: tuple[str, str]) -> Image.Image:
+def draw_unit(
+    patches: Sequence[Patch], title: str, notes: tuple[str, str], middle: str = USUALLY_SHOWN
+) -> Image.Image:
     """Lay out a unit's patches in three square blocks; nine make blocks of 3 × 3.
 
-    `notes` are a line under the title, and one under the blocks.
+    `notes` are a line under the title, and one under the blocks; `middle` says what the projections
+    show.
     """
     columns = max(1, math.ceil(math.sqrt(len(patches))))
     cell = (_SIDE - _LINE * (columns - 1)) // columns
@@ -94,7 +98,8 @@ def draw_unit(patches: Sequence[Patch], title: str, notes: tuple[str, str]) -> I
         [masked(p.image, p.projection) for p in patches],
     )
     blocks = []
-    for name, arrays in zip(TITLES, kinds, strict=True):
+    titles = "image patches", middle, "patches masked by it"
+    for name, arrays in zip(titles, kinds, strict=True):
         cells = [Picture(in_cell(array, cell)) for array in arrays]
         apart = Apart(Grid(cells, columns, (_LINE, _LINE)), name)
         grid = Column(apart, least=(_SIDE, cell))
