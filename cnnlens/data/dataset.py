@@ -22,7 +22,7 @@ from cnnlens.data.splits import splits_within
 from cnnlens.data.walk import Listing, list_files
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic_folder
-from cnnlens.model.numbered import numbered
+from cnnlens.model.numbered import written
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -200,9 +200,7 @@ class ImageSet:
         """Hash of all that says what is on the images, files included; empty where nothing does."""
         if self.image_categories is None:
             return ""
-        text = "\0".join(self.image_categories)
-        if known := numbered(self.image_categories):
-            text += f"\0{known}"
+        text = written(self.image_categories)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @cached_property

@@ -25,6 +25,7 @@ from cnnlens.settings.run import ORDERS
 NATURAL = "natural"
 NAMES = "names"
 LABELS = "their labels' numbers"
+_NUMBERED = re.compile(r"^\d+[._ -]+(?=[^\d._ -])")  # folders of CUB and Caltech: 001.ak47
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
     Parameters
     ----------
     categories : sequence of str
-        The data's: names, or WordNet ids of ImageNet's classes.
+        The data's: names, or WordNet ids of ImageNet's classes. Where no name fits, a number before
+        one of them is left out: ``001.Black_footed_Albatross``.
     classes : sequence of str
         Names of the outputs, each perhaps several that are joined by commas.
 
@@ -80,10 +82,8 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
     dict of str to int
         Those that are found, each by one output alone.
     """
-    found: dict[str, list[int]] = {}
-    for number, name in enumerate(classes):
-        for part in dict.fromkeys(map(plain, (name, *name.split(",")))):
-            found.setdefault(part, []).append(number)
+    found = _by_name(classes)
+    unnumbered = _by_name([_NUMBERED.sub("", name) for name in classes])
     times = Counter(classes)
     exact = {name: n for n, name in enumerate(classes) if times[name] == 1}
     first = _first_of_imagenet(classes) if any(map(_synset, categories)) else None
@@ -91,7 +91,9 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
     for category in categories:
         synset = _synset(category)
         words = category if synset is None else imagenet_classes()[synset]
-        fits = found.get(plain(words), []) or found.get(plain(category), [])
+        bare = _NUMBERED.sub("", category)
+        tried = (found, words), (found, category), (found, bare), (unnumbered, words)
+        fits = next((fit for known, name in tried if (fit := known.get(plain(name)))), [])
         if category in exact:
             outputs[category] = exact[category]
         elif synset is not None and first is not None:
@@ -101,6 +103,15 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
         elif len(fits) == 1:
             outputs[category] = fits[0]
     return outputs
+
+
+def _by_name(classes: Sequence[str]) -> dict[str, list[int]]:
+    """The outputs of each name, as names are compared; also of each of several in one."""
+    found: dict[str, list[int]] = {}
+    for number, name in enumerate(classes):
+        for part in dict.fromkeys(map(plain, (name, *name.split(",")))):
+            found.setdefault(part, []).append(number)
+    return found
 
 
 def _synset(category: str) -> int | None:

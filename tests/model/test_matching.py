@@ -47,6 +47,16 @@ def test_names_are_compared_without_case_and_underscores_and_by_each_of_several(
     assert named_outputs(["cafe\u0301"], ["tea", "caf\u00e9"]) == {"cafe\u0301": 1}
 
 
+def test_a_number_before_a_name_is_left_out_where_no_name_fits_with_it():
+    folders = ["001.Black_footed_Albatross", "002.Ani"]
+    assert named_outputs(["Ani", "black footed albatross"], folders) == {
+        "Ani": 1, "black footed albatross": 0,
+    }  # fmt: skip
+    assert named_outputs(["002.Ani"], ["ani", "crow"]) == {"002.Ani": 0}
+    assert named_outputs(["4-door", "2"], ["2-door", "3-door"]) == {}
+    assert named_outputs(["door"], ["2-door", "3-door"]) == {}
+
+
 def test_synsets_are_imagenets_classes():
     names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     folders = ["n01440764", "n02124075", "n04540053_volleyball", "n03126707"]
