@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cnnlens.data.unpack import ALWAYS_ALLOWED, MOST_GROWTH
 
 LARGEST = 1 << 30  # bytes of one member; it is held in memory while it is decoded
 _NAMED = 3
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +145,17 @@ def whole(content: bytes, member: Member) -> bytes:
     return content
 
 
-def inner_path(name: str) -> str | None:
-    """Return the path of a member by its name; None where it leads out of the container."""
-    name = name.replace("\\", "/")
+def inner_path(name: str, is_key: bool = False) -> str | None:
+    """Return the path of a member by its name; None where it leads out of the container.
+
+    A key of a store of objects may hold backslashes; elsewhere they stand for slashes, as some
+    programs write them.
+    """
+    name = name if is_key else name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts or "\0" in name or not parts or ":" in parts[0]:
+    if name.startswith("/") or ".." in parts or "\0" in name or not parts:
         return None
-    return "/".join(parts)
+    return None if not is_key and _DRIVE.fullmatch(parts[0]) else "/".join(parts)
 
 
 def passed_over(what: str, names: Iterable[str]) -> list[str]:

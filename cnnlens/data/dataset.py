@@ -259,11 +259,13 @@ def listed_images(root: Path, listing: Listing, split: str | None = None) -> Ima
 
 
 def _no_images(root: Path, listing: Listing) -> CnnlensError:
-    found = next(listing.notes(), "") if listing.others else ""
-    return CnnlensError(
-        f"no images in {root}{': ' if found else ''}{found}",
-        f"images end in {' '.join(sorted(endings()))} (in any case)",
-    )
+    inside = container_of(root)
+    passed = "; ".join(inside.notes) if inside else ""
+    found = (next(listing.notes(), "") if listing.others else "") or passed
+    hint = f"images end in {' '.join(sorted(endings()))} (in any case)"
+    if passed and not listing.others:
+        hint = "unpack or copy it, and name the folder"
+    return CnnlensError(f"no images in {root}{': ' if found else ''}{found}", hint)
 
 
 @contextmanager

@@ -18,7 +18,14 @@ from typing import IO, Any, TypeVar, cast
 from urllib.parse import unquote
 
 from cnnlens.data.archives import PACKED_TARS, Archive, open_archive
-from cnnlens.data.container import Container, Member, Positioned, check_size, inner_path
+from cnnlens.data.container import (
+    Container,
+    Member,
+    Positioned,
+    check_size,
+    inner_path,
+    passed_over,
+)
 from cnnlens.data.formats import endings
 from cnnlens.data.shards import Shards, as_samples, expanded, is_pattern
 from cnnlens.data.signed import hidden, signed
@@ -180,12 +187,17 @@ class RemoteFolder(Container):
             private = f", or it is private: {known} says where it looks for credentials"
             hint = f"nothing is listed there{private if known and not is_web else ''}"
             raise UsageError(f"no folder {address}", hint)
+        outside: list[str] = []
         for name, about in zip(names, self._about(names, found), strict=True):
             below = name[len(start) :].lstrip("/")
-            path = inner_path(unquote(below) if is_web else below)
-            if path is not None and about is not None:
+            below = unquote(below) if is_web else below
+            path = inner_path(below, is_key=True)
+            if path is None:
+                outside.append(below)
+            elif about is not None:
                 size = -1 if about.get("size") is None else int(about["size"])  # not said: -1
                 self.members[path] = _member(address, size, about, name)
+        self.notes += passed_over("passed over, whose names lead out of the folder", outside)
 
     def _about(
         self, names: Sequence[str], found: Mapping[str, Any]

@@ -303,6 +303,23 @@ def test_names_that_lead_out_links_and_devices_are_passed_over(tmp_path: Path) -
     assert "1 member passed over, links or no plain files: link.png" in words
 
 
+def test_a_colon_leads_out_behind_a_drives_letter_alone(tmp_path: Path) -> None:
+    for folder in ("12:00", "a:b"):
+        picture(tmp_path / "photos" / folder / "1.png", 1)
+    truth = open_data(tmp_path / "photos")
+    for pack in (zipped, tarred):
+        same(open_data(pack(tmp_path / "photos", tmp_path / "packed")), truth)
+
+
+@pytest.mark.parametrize("name", ["/cat/1.png", "C:\\cat\\1.png", "../cat/1.png"])
+def test_why_an_archive_holds_no_image_is_said(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "a.png", 1)
+    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+        entry(archive, name, (tmp_path / "a.png").read_bytes())
+    with pytest.raises(CnnlensError, match=r"no images in .*bad\.tar: 1 member passed over, whose"):
+        open_data(tmp_path / "bad.tar")
+
+
 def test_a_name_longer_than_any_file_may_have_is_read(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
     name = "cat/" + "x" * 900 + ".png"

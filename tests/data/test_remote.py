@@ -88,6 +88,21 @@ def test_an_address_is_the_folder_that_was_copied_there(tmp_path: Path) -> None:
     assert outcome(again, 0) == outcome(truth, 0)
 
 
+def test_keys_hold_whatever_a_store_takes_and_what_leads_out_is_named(tmp_path: Path) -> None:
+    for folder in ("12:00", "a:b", "c:", "x\\y", "cat"):
+        picture(tmp_path / "photos" / folder / "1.png", 1)
+    address = put(tmp_path / "photos", "bucket/photos")
+    same(open_data(address), open_data(tmp_path / "photos"))
+    store = MemoryFileSystem.store
+    store["/bucket/photos/cat/../2.png"] = store["/bucket/photos/cat/1.png"]
+    forget_addresses()
+    found = open_data(address)
+    assert len(found.paths) == 5
+    assert found.notes == (
+        "1 member passed over, whose names lead out of the folder: cat/../2.png",
+    )
+
+
 def test_one_image_at_an_address_is_read_alone(
     tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
