@@ -64,6 +64,8 @@ class Container(ABC):
         All files, by path.
     notes : list of str
         What of it was passed over, for people.
+    numbers : dict of str to int
+        The outputs that its folders are labels of, where labels say numbers.
     """
 
     readers = 0  #: threads that read at once where each waits long; 0: as many as decode
@@ -73,6 +75,7 @@ class Container(ABC):
         self.address = address
         self.members: dict[str, Member] = {}
         self.notes: list[str] = []
+        self.numbers: dict[str, int] = {}
 
     @abstractmethod
     def open_member(self, member: Member) -> IO[bytes]:

@@ -22,7 +22,7 @@ from cnnlens.data.splits import splits_within
 from cnnlens.data.walk import Listing, list_files
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic_folder
-from cnnlens.model.numbered import written
+from cnnlens.model.numbered import OutputName, written
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -251,6 +251,8 @@ def listed_images(root: Path, listing: Listing, split: str | None = None) -> Ima
     """Make the data set of a folder's files."""
     kind = "images" if listing.is_flat else "classes"
     categories = None if listing.is_flat else tuple(map(listing.top, listing.images))
+    if categories and (inside := container_of(root)) and set(categories) <= inside.numbers.keys():
+        categories = tuple(OutputName(name, inside.numbers[name]) for name in categories)
     notes = [*listing.notes()]
     below = [path[len(listing.start) :] for path in listing.images]
     if not listing.is_flat and not splits_within(below) and (deep := listing.deep_note()):

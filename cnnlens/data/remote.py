@@ -27,7 +27,8 @@ from cnnlens.data.container import (
     passed_over,
 )
 from cnnlens.data.formats import endings
-from cnnlens.data.shards import Shards, as_samples, expanded, is_pattern
+from cnnlens.data.shard_names import check_once, expanded, is_pattern
+from cnnlens.data.shards import Shards, as_samples
 from cnnlens.data.signed import hidden, signed
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -323,14 +324,32 @@ def open_address(address: str) -> tuple[str, Container]:
     for number in range(3, len(parts) + 1):
         name, whole = parts[number - 1], "/".join(parts[:number])
         if "::" not in address and is_pattern(name):
-            archives = [_archive(one) for one in expanded(whole)]
-            return whole, _waiting(Shards(whole, archives))
+            return whole, _waiting(Shards(whole, list(map(_archive, _named(whole)))))
         if "::" not in address and name.lower().endswith(_ENDINGS):
             return whole, _waiting(as_samples(_archive(whole)))
     address = address.rstrip("/") if not address.endswith("://") else address
     is_image = os.path.splitext(parts[-1])[1].lower() in endings()  # noqa: PTH122
     kind = RemoteImage if is_image else RemoteFolder
     return address, kind(address, Place(address))
+
+
+def _named(pattern: str) -> list[str]:
+    """The addresses of the archives that a pattern stands for."""
+
+    def listed(one: str) -> list[str]:
+        place = Place(one)
+        try:
+            return [place.fs.unstrip_protocol(path) for path in tried(lambda: place.fs.glob(one))]
+        except FileNotFoundError:
+            return []
+        except (OSError, NotImplementedError) as error:
+            raise _unreachable(pattern, error) from error
+
+    archives = expanded(pattern, listed)
+    if not archives:
+        raise UsageError(f"no archives {pattern}: there is none", "name those that are there")
+    check_once(pattern, archives, str)
+    return archives
 
 
 def _archive(address: str) -> Archive:

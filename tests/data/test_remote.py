@@ -208,7 +208,12 @@ def test_archives_and_shards_are_read_at_an_address(tmp_path: Path) -> None:
     same(open_data(f"{address}/b.tar"), truth)
     same(open_data(f"{address}/a.zip/dog"), open_data(tmp_path / "photos" / "dog"))
     same(open_data(f"{address}/shards-{{000..002}}.tar"), open_data(tmp_path / "shards"))
+    same(open_data(f"{address}/shards-*.tar"), open_data(tmp_path / "shards"))
     same(open_data("zip://::memory://bucket/a.zip"), truth)
+    with pytest.raises(UsageError, match=r"other-\*\.tar: there is none"):
+        open_data(f"{address}/other-*.tar")
+    with pytest.raises(UsageError, match=r"shards-001\.tar is named twice"):
+        open_data(f"{address}/shards-{{001,001}}.tar")
     with pytest.raises(UsageError, match=r"no archive memory://bucket/c\.zip"):
         open_data(f"{address}/c.zip")
 
