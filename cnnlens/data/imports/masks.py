@@ -18,15 +18,14 @@ import numpy as np
 
 from cnnlens.data.ahead import read_ahead
 from cnnlens.data.folder import existing_folder
+from cnnlens.data.imports.label_names import Named, read_names
 from cnnlens.data.imports.mask_files import (
     VOID,
-    Named,
     Table,
     grey,
     is_nothing,
     packed,
     read_mask,
-    read_names,
     table_of,
 )
 from cnnlens.data.imports.mask_names import Matched, by_class, one_each
