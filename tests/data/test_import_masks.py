@@ -318,6 +318,20 @@ def test_folders_without_masks(tmp_path: Path) -> None:
         import_data("masks", tmp_path / "set", tmp_path / "out")
 
 
+@pytest.mark.parametrize("without", ["images", "masks"])
+def test_a_folder_without_a_picture_is_named_with_what_it_holds(
+    tmp_path: Path, without: str
+) -> None:
+    picture(tmp_path / "set" / "images" / "1.png")
+    mask(tmp_path / "set" / "masks" / "1.png", halves(1, 0))
+    (tmp_path / "set" / without / "1.png").unlink()
+    with pytest.raises(CnnlensError, match=rf"no pictures in .*{without}: it is empty"):
+        import_data("masks", tmp_path / "set", tmp_path / "out")
+    np.save(tmp_path / "set" / without / "1.npy", np.zeros(3))
+    with pytest.raises(CnnlensError, match=rf"no pictures in .*{without}: 1 file .*1 \.npy"):
+        import_data("masks", tmp_path / "set", tmp_path / "out")
+
+
 # ---- files of names
 
 
