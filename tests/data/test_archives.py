@@ -158,6 +158,13 @@ def test_a_folder_within_an_archive_can_be_named(tmp_path: Path) -> None:
     same(open_data(f"{archive}/cat/"), truth)
     with pytest.raises(UsageError, match=r"no folder .*packed\.zip/cow"):
         open_data(archive / "cow")
+    for missing in ("Cat", "cats"):
+        with pytest.raises(UsageError, match=r"no folder .*packed\.zip/") as caught:
+            open_data(archive / missing)
+        assert caught.value.hint == "did you mean cat?"
+    with pytest.raises(UsageError) as caught:
+        open_data(archive / "cow" / "calf")
+    assert caught.value.hint == f"there is no folder {archive / 'cow'} either"
     with pytest.raises(UsageError, match=r"1\.png is an image, not a folder"):
         open_data(archive / "cat" / "1.png")
 
