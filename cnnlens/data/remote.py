@@ -62,13 +62,16 @@ _FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryE
 _REFUSED = re.compile(r"credentials|forbidden|unauthori[sz]ed|access denied|\b40[13]\b", re.I)
 _ADDRESS = re.compile(r"([A-Za-z][\w.+-]+::)*[A-Za-z][\w.+-]+:/")
 _SCHEME = re.compile(r"(^|::)([A-Za-z][\w.+-]+):/(?!/)")
+_HERE = ("file", "local")
 
 Found = TypeVar("Found")
 
 
 def as_address(text: str) -> str:
-    """Return an address as it was typed: a path has lost one of two slashes."""
-    return _SCHEME.sub(r"\1\2://", text)
+    """Return an address as it was typed: a path has lost one of two slashes, or two of three where
+    no host stands before a place on this machine.
+    """
+    return _SCHEME.sub(lambda at: f"{at[0]}//" if at[2] in _HERE else f"{at[0]}/", text)
 
 
 def is_address(text: str) -> bool:

@@ -218,6 +218,18 @@ def test_archives_and_shards_are_read_at_an_address(tmp_path: Path) -> None:
         open_data(f"{address}/c.zip")
 
 
+def test_addresses_on_this_machine_keep_their_third_slash(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    archive = zipped(tmp_path / "photos", tmp_path / "packed")
+    for typed in (str, Path):  # a path as the shell gives it
+        for kind in ("file", "local"):
+            same(open_data(typed(f"{kind}://{tmp_path}/photos")), truth)
+            same(open_data(typed(f"{kind}://{archive}")), truth)
+            same(open_data(typed(f"zip://::{kind}://{archive}")), truth)
+        found = open_data(typed(f"local://{tmp_path}/photos"))
+        assert str(found.root) == f"local://{tmp_path}/photos"
+
+
 def test_a_web_server_is_read_as_the_folder_it_shows(tmp_path: Path, site: str) -> None:
     truth = open_data(photos(tmp_path / "my photos"))
     found = open_data(f"{site}/my%20photos")
