@@ -32,6 +32,7 @@ from cnnlens.data.container import (
     whole,
 )
 from cnnlens.data.seconds import await_after
+from cnnlens.data.zip_names import member_name
 from cnnlens.errors import CnnlensError
 
 PACKED_TARS = (
@@ -107,12 +108,12 @@ class ZipArchive(Archive):
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise CnnlensError(f"{address} is damaged ({error})", _AGAIN) from error
         for info in listed:
-            path = inner_path(info.orig_filename)
+            path = inner_path(name := member_name(info))
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
                 continue
             if path is None:
-                outside.append(info.orig_filename)
+                outside.append(name)
             elif kind not in (0, stat.S_IFREG):
                 links.append(path)
             else:

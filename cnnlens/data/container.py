@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cnnlens.data.unpack import ALWAYS_ALLOWED, MOST_GROWTH
 
 LARGEST = 1 << 30  # bytes of one member; it is held in memory while it is decoded
 _NAMED = 3
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Container(ABC):
         All files, by path.
     notes : list of str
         What of it was passed over, for people.
+    numbers : dict of str to int
+        The outputs that its folders are labels of, where labels say numbers.
     """
 
     readers = 0  #: threads that read at once where each waits long; 0: as many as decode
@@ -71,6 +75,7 @@ class Container(ABC):
         self.address = address
         self.members: dict[str, Member] = {}
         self.notes: list[str] = []
+        self.numbers: dict[str, int] = {}
 
     @abstractmethod
     def open_member(self, member: Member) -> IO[bytes]:
@@ -143,13 +148,17 @@ def whole(content: bytes, member: Member) -> bytes:
     return content
 
 
-def inner_path(name: str) -> str | None:
-    """Return the path of a member by its name; None where it leads out of the container."""
-    name = name.replace("\\", "/")
+def inner_path(name: str, is_key: bool = False) -> str | None:
+    """Return the path of a member by its name; None where it leads out of the container.
+
+    A key of a store of objects may hold backslashes; elsewhere they stand for slashes, as some
+    programs write them.
+    """
+    name = name if is_key else name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts or "\0" in name or not parts or ":" in parts[0]:
+    if name.startswith("/") or ".." in parts or "\0" in name or not parts:
         return None
-    return "/".join(parts)
+    return None if not is_key and _DRIVE.fullmatch(parts[0]) else "/".join(parts)
 
 
 def passed_over(what: str, names: Iterable[str]) -> list[str]:

@@ -25,6 +25,7 @@ import numpy as np
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.data.splits import chosen
 from cnnlens.errors import CnnlensError
+from cnnlens.model.numbered import OutputName
 
 MASKS = "part_masks"
 SPLITS = "train_test_split.txt"
@@ -72,13 +73,22 @@ def open_cub(root: Path, split: str | None = None) -> PartSet:
             what = f"it has no {lacking}" if _is_inside(path) else "its path leads out of images/"
             faults.append(Fault(path, what))
             continue
-        title = titles.get(kinds[number], kinds[number])
-        kind = _NUMBERED.sub("", title, count=1).replace("_", " ")
+        kind = _kind(kinds[number], titles)
         things.append(PartObject(f"images/{path}", kind, boxes[number], shown.get(number, {})))
     numbers = {part: place for place, part in enumerate(parts)}
     masks = _masks(root, things, numbers) if (root / MASKS).is_dir() else None
     files = [_mask_file(thing) for thing in things] if masks else []
     return replace(part_set(root, things, list(parts.values()), masks, faults, files), split=split)
+
+
+def _kind(number: str, titles: Mapping[str, str]) -> str:
+    """The name of a class, with its place where the classes are numbered from 1 on: networks are
+    trained on folders in that order, which is not the alphabetical one of the bare names.
+    """
+    name = _NUMBERED.sub("", titles.get(number, number), count=1).replace("_", " ")
+    if set(titles) != {str(n) for n in range(1, len(titles) + 1)} or number not in titles:
+        return name
+    return OutputName(name, int(number) - 1, len(titles))
 
 
 def _table(

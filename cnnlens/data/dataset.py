@@ -22,7 +22,7 @@ from cnnlens.data.splits import splits_within
 from cnnlens.data.walk import Listing, list_files
 from cnnlens.errors import CnnlensError
 from cnnlens.files import atomic_folder
-from cnnlens.model.numbered import numbered
+from cnnlens.model.numbered import OutputName, written
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -216,9 +216,7 @@ class ImageSet:
         """Hash of all that says what is on the images, files included; empty where nothing does."""
         if self.image_categories is None:
             return ""
-        text = "\0".join(self.image_categories)
-        if known := numbered(self.image_categories):
-            text += f"\0{known}"
+        text = written(self.image_categories)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @cached_property
@@ -269,6 +267,8 @@ def listed_images(root: Path, listing: Listing, split: str | None = None) -> Ima
     """Make the data set of a folder's files."""
     kind = "images" if listing.is_flat else "classes"
     categories = None if listing.is_flat else tuple(map(listing.top, listing.images))
+    if categories and (inside := container_of(root)) and set(categories) <= inside.numbers.keys():
+        categories = tuple(OutputName(name, inside.numbers[name]) for name in categories)
     notes = [*listing.notes()]
     below = [path[len(listing.start) :] for path in listing.images]
     if not listing.is_flat and not splits_within(below) and (deep := listing.deep_note()):
@@ -277,11 +277,13 @@ def listed_images(root: Path, listing: Listing, split: str | None = None) -> Ima
 
 
 def _no_images(root: Path, listing: Listing) -> CnnlensError:
-    found = next(listing.notes(), "") if listing.others else ""
-    return CnnlensError(
-        f"no images in {root}{': ' if found else ''}{found}",
-        f"images end in {' '.join(sorted(endings()))} (in any case)",
-    )
+    inside = container_of(root)
+    passed = "; ".join(inside.notes) if inside else ""
+    found = (next(listing.notes(), "") if listing.others else "") or passed
+    hint = f"images end in {' '.join(sorted(endings()))} (in any case)"
+    if passed and not listing.others:
+        hint = "unpack or copy it, and name the folder"
+    return CnnlensError(f"no images in {root}{': ' if found else ''}{found}", hint)
 
 
 @contextmanager

@@ -53,10 +53,9 @@ def _near(root: Path) -> str:
     """Offer folders beside the missing one, or name the first part of the path that is missing."""
     parent = root.parent
     try:
+        inside = parent.entries() if isinstance(parent, MemberPath) else os.scandir(parent)
         beside = [
-            entry.name
-            for entry in os.scandir(parent)
-            if entry.is_dir() or ending(entry.name) in _ARCHIVES
+            entry.name for entry in inside if entry.is_dir() or ending(entry.name) in _ARCHIVES
         ]
     except OSError:
         return f"there is no folder {parent} either"

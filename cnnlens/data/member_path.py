@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 from cnnlens.data.archives import PACKED_TARS, LocalFile, open_archive
 from cnnlens.data.container import Container
 from cnnlens.data.remote import as_address, is_address, open_address
-from cnnlens.data.shards import MANY, Shards, as_samples, expanded, is_pattern
+from cnnlens.data.shard_names import check_once, expanded, is_pattern
+from cnnlens.data.shards import MANY, Shards, as_samples
 from cnnlens.data.signed import unsigned
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -283,6 +284,7 @@ def _files(address: str) -> list[str]:
     if lost or not files:
         some = f"{lost[0]} is missing ({len(lost)} of {len(files)})" if lost else "there is none"
         raise UsageError(f"no archives {address}: {some}", "name those that are there")
+    check_once(address, files)
     return files
 
 

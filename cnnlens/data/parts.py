@@ -19,6 +19,7 @@ from PIL import Image
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.paths import file_source, state_of
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
+from cnnlens.model.numbered import written
 
 Masks = Callable[[int], Mapping[int, np.ndarray]]  # an object's: part → (h, w) bool, of the photo
 
@@ -112,8 +113,10 @@ class PartSet(ImageSet):
 
     @cached_property
     def labels_fingerprint(self) -> str:
-        """Hash of the categories, of where the parts are, and of the masks' sizes and times."""
-        names = "\0".join([*self.parts, "", *(self.image_categories or ())])
+        """Hash of the categories and their numbers, of where the parts are, and of the masks'
+        sizes and times.
+        """
+        names = "\0".join([*self.parts, "", written(self.image_categories or ())])
         content = names.encode("utf-8", "surrogateescape") + self.centres.tobytes()
         masks = ((file, self.root / file) for file in self.mask_files)
         return state_of(masks, content, exact=True)

@@ -18,9 +18,17 @@ from typing import IO, Any, TypeVar, cast
 from urllib.parse import unquote
 
 from cnnlens.data.archives import PACKED_TARS, Archive, open_archive
-from cnnlens.data.container import Container, Member, Positioned, check_size, inner_path
+from cnnlens.data.container import (
+    Container,
+    Member,
+    Positioned,
+    check_size,
+    inner_path,
+    passed_over,
+)
 from cnnlens.data.formats import endings
-from cnnlens.data.shards import Shards, as_samples, expanded, is_pattern
+from cnnlens.data.shard_names import check_once, expanded, is_pattern
+from cnnlens.data.shards import Shards, as_samples
 from cnnlens.data.signed import hidden, signed
 from cnnlens.errors import CnnlensError, UsageError
 
@@ -54,13 +62,16 @@ _FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryE
 _REFUSED = re.compile(r"credentials|forbidden|unauthori[sz]ed|access denied|\b40[13]\b", re.I)
 _ADDRESS = re.compile(r"([A-Za-z][\w.+-]+::)*[A-Za-z][\w.+-]+:/")
 _SCHEME = re.compile(r"(^|::)([A-Za-z][\w.+-]+):/(?!/)")
+_HERE = ("file", "local")
 
 Found = TypeVar("Found")
 
 
 def as_address(text: str) -> str:
-    """Return an address as it was typed: a path has lost one of two slashes."""
-    return _SCHEME.sub(r"\1\2://", text)
+    """Return an address as it was typed: a path has lost one of two slashes, or two of three where
+    no host stands before a place on this machine.
+    """
+    return _SCHEME.sub(lambda at: f"{at[0]}//" if at[2] in _HERE else f"{at[0]}/", text)
 
 
 def is_address(text: str) -> bool:
@@ -180,12 +191,17 @@ class RemoteFolder(Container):
             private = f", or it is private: {known} says where it looks for credentials"
             hint = f"nothing is listed there{private if known and not is_web else ''}"
             raise UsageError(f"no folder {address}", hint)
+        outside: list[str] = []
         for name, about in zip(names, self._about(names, found), strict=True):
             below = name[len(start) :].lstrip("/")
-            path = inner_path(unquote(below) if is_web else below)
-            if path is not None and about is not None:
+            below = unquote(below) if is_web else below
+            path = inner_path(below, is_key=True)
+            if path is None:
+                outside.append(below)
+            elif about is not None:
                 size = -1 if about.get("size") is None else int(about["size"])  # not said: -1
                 self.members[path] = _member(address, size, about, name)
+        self.notes += passed_over("passed over, whose names lead out of the folder", outside)
 
     def _about(
         self, names: Sequence[str], found: Mapping[str, Any]
@@ -311,14 +327,32 @@ def open_address(address: str) -> tuple[str, Container]:
     for number in range(3, len(parts) + 1):
         name, whole = parts[number - 1], "/".join(parts[:number])
         if "::" not in address and is_pattern(name):
-            archives = [_archive(one) for one in expanded(whole)]
-            return whole, _waiting(Shards(whole, archives))
+            return whole, _waiting(Shards(whole, list(map(_archive, _named(whole)))))
         if "::" not in address and name.lower().endswith(_ENDINGS):
             return whole, _waiting(as_samples(_archive(whole)))
     address = address.rstrip("/") if not address.endswith("://") else address
     is_image = os.path.splitext(parts[-1])[1].lower() in endings()  # noqa: PTH122
     kind = RemoteImage if is_image else RemoteFolder
     return address, kind(address, Place(address))
+
+
+def _named(pattern: str) -> list[str]:
+    """The addresses of the archives that a pattern stands for."""
+
+    def listed(one: str) -> list[str]:
+        place = Place(one)
+        try:
+            return [place.fs.unstrip_protocol(path) for path in tried(lambda: place.fs.glob(one))]
+        except FileNotFoundError:
+            return []
+        except (OSError, NotImplementedError) as error:
+            raise _unreachable(pattern, error) from error
+
+    archives = expanded(pattern, listed)
+    if not archives:
+        raise UsageError(f"no archives {pattern}: there is none", "name those that are there")
+    check_once(pattern, archives, str)
+    return archives
 
 
 def _archive(address: str) -> Archive:

@@ -9,7 +9,6 @@ https://github.com/webdataset/webdataset
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 from collections import defaultdict
@@ -27,6 +26,7 @@ from cnnlens.errors import CnnlensError, counted
 MANY = 64  # archives of a set, beyond which none is kept open
 
 _LABEL_KEYS = ("class_name", "label_name", "category", "label", "class", "cls", "target")
+_LABELS = (".cls", ".json", ".txt")
 _TEXTS = 0.5  # texts per image, of which more are captions and not classes
 _LONGEST = 200
 _WORKERS = 8
@@ -34,41 +34,12 @@ _WORKERS = 8
 _PHOTOS = ("jpg", "jpeg", "jpe", "jfif", "webp", "avif", "heic", "heif", "jp2", "j2k")
 _INPUTS = ("image", "img", "input", "photo", "rgb")
 _NO_PHOTO = len(_PHOTOS) + 2
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 Found = tuple[Archive, Member]
 Sample = tuple[Archive, str, str, str]  # its key, its image's path, its label
 Parts = dict[str, str]  # of a sample: kind → path
+Pictured = tuple[Archive, list[tuple[str, Parts, list[str]]]]  # its samples with images
 Labelled = tuple[list[Sample] | None, list[str]]  # and what is said of them
-
-
-def is_pattern(name: str) -> bool:
-    """Whether a name stands for several archives: ``shards-{000..099}.tar``, ``shards-*.tar``."""
-    return name.lower().endswith((".tar", ".zip")) and ("*" in name or bool(_BRACES.search(name)))
-
-
-def expanded(pattern: str) -> list[str]:
-    """Name the archives that a pattern stands for.
-
-    Examples
-    --------
-    >>> expanded("s-{08..10}.tar")
-    ['s-08.tar', 's-09.tar', 's-10.tar']
-    """
-    found = _BRACES.search(pattern)
-    if found is None:
-        return sorted(glob.glob(pattern)) if "*" in pattern else [pattern]  # noqa: PTH207
-    before, after = pattern[: found.start()], pattern[found.end() :]
-    return [one for part in _parts(found[1]) for one in expanded(f"{before}{part}{after}")]
-
-
-def _parts(inside: str) -> Iterable[str]:
-    ends = _RANGE.fullmatch(inside)
-    if ends is None:
-        return inside.split(",")
-    first, last, width = int(ends[1]), int(ends[2]), len(ends[1])
-    return (f"{number:0{width}d}" for number in range(first, last + 1))
 
 
 class Shards(Container):
@@ -96,11 +67,11 @@ class Shards(Container):
             for path, member in archive.members.items():
                 shown = path
                 if path in self.members:  # numbered anew in every archive
-                    twice.append(path)
+                    twice.append(self.members[path].size == member.size)
                     shown = _beside(path, title_of(archive.address))
                 self._add(shown, archive, member)
         if twice:
-            self.notes.append(f"{len(twice)} names stand in several archives, and are told apart")
+            self.notes.append(_in_several("names", twice))
 
     def _take_samples(self, samples: Sequence[Sample]) -> None:
         bare, more = [], []
@@ -111,12 +82,13 @@ class Shards(Container):
             name = key.removeprefix(f"{label}/").replace("/", "__")
             shown = f"{label}/{name}.{path.rpartition('.')[2]}"
             if shown in self.members:
-                more.append(path)
+                more.append(self.members[shown].size == archive.members[path].size)
                 shown = _beside(shown, title_of(archive.address))
             self._add(shown, archive, archive.members[path])
+        self.numbers = _numbers({label for _, _, _, label in samples if label})
         self.notes += passed_over("passed over, samples without a label", bare)
         if more:
-            self.notes.append(f"{len(more)} keys stand in several archives, and are told apart")
+            self.notes.append(_in_several("keys", more))
 
     def _add(self, path: str, archive: Archive, member: Member) -> None:
         if path in self.members:
@@ -145,6 +117,20 @@ class Shards(Container):
         return title_of(self.address)
 
 
+def _in_several(what: str, alike: Sequence[bool]) -> str:
+    """Say that names are doubled, and of how many the files are of one size."""
+    said = f"{len(alike)} {what} stand in several archives, and are told apart"
+    same = f"{sum(alike)} of files of one size, perhaps the same images twice"
+    return f"{said} ({same})" if any(alike) else said
+
+
+def _numbers(labels: Iterable[str]) -> dict[str, int]:
+    """The numbers that labels are; none where some are names."""
+    found = {label: int(label) for label in labels if label.isdecimal() and label.isascii()}
+    as_written = all(str(number) == label for label, number in found.items())
+    return found if as_written and len(found) == len(set(labels)) else {}
+
+
 def _beside(path: str, of: str) -> str:
     """Tell a file apart by the archive it is in."""
     folder, slash, name = path.rpartition("/")
@@ -167,7 +153,7 @@ def _labelled(archives: Sequence[Archive]) -> Labelled:
     pictured = [(archive, _pictured(_samples(archive.members))) for archive in archives]
     folders = {key.rpartition("/")[0] for _, some in pictured for key, _, _ in some}
     notes: list[str] = []
-    for kind in ("cls", "json", "txt"):
+    for kind in (ending[1:] for ending in _LABELS):
         first = next(((a, p[kind]) for a, some in pictured for _, p, _ in some if kind in p), None)
         if first is None:
             continue
@@ -185,18 +171,29 @@ def _labelled(archives: Sequence[Archive]) -> Labelled:
         if kind == "txt" and (not flat or len(set(labels)) > _TEXTS * len(labels)):
             break  # captions, or notes beside photos in folders
         if labels:
-            return found, _several(images for _, some in pictured for _, _, images in some)
+            taken = [images for _, some in pictured for _, _, images in some]
+            return found, [*_several(taken), *_left(pictured)]
     return None, notes
 
 
 def _samples(paths: Iterable[str]) -> dict[str, Parts]:
-    """Group files by their key, all before the name's first dot: kind of part → path."""
+    """Group files by their key: kind of part → path.
+
+    The key is all before the name's first dot, as WebDataset has it. Where nothing is called by
+    that and an ending alone, and a label is called by more, as in ``img_0.13.cls``, it is that.
+    """
+    every = [path for path in paths if path.rpartition("/")[2].partition(".")[0]]
+    plain = {path.rpartition(".")[0] for path in every}
+    labelled = {path.rpartition(".")[0] for path in every if path.lower().endswith(_LABELS)}
     found: dict[str, Parts] = defaultdict(dict)
-    for path in paths:
+    for path in every:
         folder, slash, name = path.rpartition("/")
-        stem, dot, kind = name.partition(".")
-        if stem and dot:
-            found[f"{folder}{slash}{stem}"][kind.lower()] = path
+        pieces = name.split(".")
+        keys = [f"{folder}{slash}{'.'.join(pieces[:n])}" for n in range(1, len(pieces))]
+        if keys:
+            longer = (key for key in keys[1:] if key in labelled)
+            key = keys[0] if keys[0] in plain else next(longer, keys[0])
+            found[key][path[len(key) + 1 :].lower()] = path
     return found
 
 
@@ -234,6 +231,19 @@ def _several(images: Iterable[list[str]]) -> list[str]:
     left = sorted({kind for kinds in many for kind in kinds[1:]})
     words = f"{counted(len(many), 'sample')} of several images, of which .{', .'.join(taken)} is"
     return [f"{words} taken and .{', .'.join(left)} left aside"]
+
+
+def _left(pictured: Sequence[Pictured]) -> list[str]:
+    """Say which images are of no sample that has a photo."""
+    from cnnlens.data.formats import endings
+
+    known = tuple(endings())
+    left: list[str] = []
+    for archive, some in pictured:
+        ours = {parts[kind] for _, parts, images in some for kind in images}
+        shown = (p for p in archive.members if p.lower().endswith(known) and p not in ours)
+        left += [path for path in shown if not path.rpartition("/")[2].startswith(".")]
+    return passed_over("passed over, images of samples without a photo", left)
 
 
 def _of_kind(

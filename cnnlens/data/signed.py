@@ -36,9 +36,12 @@ def unsigned(address: str) -> tuple[str, bool]:
 
 
 def signed(address: str) -> str:
-    """Give back what followed an address, or one below it; else the address as it is."""
+    """Give back what followed an address; of an archive, also what followed a member of it, which
+    is read with the archive's signature. Else the address as it is.
+    """
+    is_archive = address.lower().endswith((".zip", ".tar"))
     for known, query in _QUERIES.items():
-        if known == address or known.startswith(f"{address}/"):
+        if known.rstrip("/") == address or (is_archive and known.startswith(f"{address}/")):
             return f"{address}?{query}"
     return address
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnnlens.data.fetch import Progress
+from cnnlens.data.zip_names import member_name
 from cnnlens.errors import CnnlensError
 
 MOST_GROWTH = 200  # times the archive's own size; honest data sets stay under 20
@@ -134,8 +135,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise DamagedArchive(f"the archive's member {info.filename!r} is a link or a device")
-        # orig_filename: zipfile has tidied the other, which would hide what was meant
-        yield _Member(_inside(info.orig_filename), info.file_size, info.is_dir(), info)
+        yield _Member(_inside(member_name(info)), info.file_size, info.is_dir(), info)
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:

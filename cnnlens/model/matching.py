@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from cnnlens.settings.run import ORDERS
 NATURAL = "natural"
 NAMES = "names"
 LABELS = "their labels' numbers"
+_NUMBERED = re.compile(r"^\d+[._ -]+(?=[^\d._ -])")  # folders of CUB and Caltech: 001.ak47
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
     Parameters
     ----------
     categories : sequence of str
-        The data's: names, or WordNet ids of ImageNet's classes.
+        The data's: names, or WordNet ids of ImageNet's classes. Where no name fits, a number before
+        one of them is left out: ``001.Black_footed_Albatross``.
     classes : sequence of str
         Names of the outputs, each perhaps several that are joined by commas.
 
@@ -79,26 +82,60 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
     dict of str to int
         Those that are found, each by one output alone.
     """
-    found: dict[str, list[int]] = {}
-    for number, name in enumerate(classes):
-        for part in dict.fromkeys(map(plain, (name, *name.split(",")))):
-            found.setdefault(part, []).append(number)
-    exact = {name: number for number, name in reversed(list(enumerate(classes)))}
+    found = _by_name(classes)
+    unnumbered = _by_name([_NUMBERED.sub("", name) for name in classes])
+    times = Counter(classes)
+    exact = {name: n for n, name in enumerate(classes) if times[name] == 1}
+    first = _first_of_imagenet(classes) if any(map(_synset, categories)) else None
     outputs = {}
     for category in categories:
-        fits = found.get(plain(_in_words(category)), []) or found.get(plain(category), [])
+        synset = _synset(category)
+        words = category if synset is None else imagenet_classes()[synset]
+        bare = _NUMBERED.sub("", category)
+        tried = (found, words), (found, category), (found, bare), (unnumbered, words)
+        fits = next((fit for known, name in tried if (fit := known.get(plain(name)))), [])
         if category in exact:
             outputs[category] = exact[category]
+        elif synset is not None and first is not None:
+            outputs[category] = first + synset
+        elif words in exact:  # "Cardigan" is a dog, "cardigan" a garment
+            outputs[category] = exact[words]
         elif len(fits) == 1:
             outputs[category] = fits[0]
     return outputs
 
 
-def _in_words(category: str) -> str:
-    """The name of one of ImageNet's classes that is called by its WordNet id, else as it is."""
+def _by_name(classes: Sequence[str]) -> dict[str, list[int]]:
+    """The outputs of each name, as names are compared; also of each of several in one."""
+    found: dict[str, list[int]] = {}
+    for number, name in enumerate(classes):
+        for part in dict.fromkeys(map(plain, (name, *name.split(",")))):
+            found.setdefault(part, []).append(number)
+    return found
+
+
+def _synset(category: str) -> int | None:
+    """The number of one of ImageNet's classes that begins with its WordNet id, else None."""
     known = re.match(r"n\d{8}(?![0-9])", category)
-    number = imagenet_synsets().get(known[0]) if known else None
-    return category if number is None else imagenet_classes()[number]
+    return imagenet_synsets().get(known[0]) if known else None
+
+
+def _first_of_imagenet(classes: Sequence[str]) -> int | None:
+    """The output of ImageNet's first class where most of a thousand are called, in its order, by a
+    word of its names (another may stand before them, for the background); else None.
+
+    Some names stand for two classes, a bird and a machine, which their places tell apart.
+    """
+    names, first = imagenet_classes(), len(classes) - len(imagenet_synsets())
+    if first not in (0, 1):
+        return None
+    pairs = zip(names, classes[first:], strict=True)
+    alike = sum(not _words(name).isdisjoint(_words(called)) for name, called in pairs)
+    return first if 2 * alike > len(names) else None
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"\w+", plain(name)))
 
 
 # ---- by order

@@ -7,7 +7,7 @@ A folder that is called by a number says less: what is read of folders is their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,3 +64,9 @@ def numbered(categories: Iterable[str]) -> Numbered | None:
     if not numbers:
         return None
     return Numbered(numbers, max(numbers.values()) + 1 if named is None else named)
+
+
+def written(categories: Sequence[str]) -> str:
+    """Write out all that is known of images' classes, for what is told apart by it."""
+    known = numbered(categories)
+    return "\0".join([*categories, *([f"{known}"] if known else [])])

@@ -158,6 +158,13 @@ def test_a_folder_within_an_archive_can_be_named(tmp_path: Path) -> None:
     same(open_data(f"{archive}/cat/"), truth)
     with pytest.raises(UsageError, match=r"no folder .*packed\.zip/cow"):
         open_data(archive / "cow")
+    for missing in ("Cat", "cats"):
+        with pytest.raises(UsageError, match=r"no folder .*packed\.zip/") as caught:
+            open_data(archive / missing)
+        assert caught.value.hint == "did you mean cat?"
+    with pytest.raises(UsageError) as caught:
+        open_data(archive / "cow" / "calf")
+    assert caught.value.hint == f"there is no folder {archive / 'cow'} either"
     with pytest.raises(UsageError, match=r"1\.png is an image, not a folder"):
         open_data(archive / "cat" / "1.png")
 
@@ -301,6 +308,23 @@ def test_names_that_lead_out_links_and_devices_are_passed_over(tmp_path: Path) -
     words = "; ".join(found.notes)
     assert "3 members passed over, whose names lead out" in words
     assert "1 member passed over, links or no plain files: link.png" in words
+
+
+def test_a_colon_leads_out_behind_a_drives_letter_alone(tmp_path: Path) -> None:
+    for folder in ("12:00", "a:b"):
+        picture(tmp_path / "photos" / folder / "1.png", 1)
+    truth = open_data(tmp_path / "photos")
+    for pack in (zipped, tarred):
+        same(open_data(pack(tmp_path / "photos", tmp_path / "packed")), truth)
+
+
+@pytest.mark.parametrize("name", ["/cat/1.png", "C:\\cat\\1.png", "../cat/1.png"])
+def test_why_an_archive_holds_no_image_is_said(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "a.png", 1)
+    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+        entry(archive, name, (tmp_path / "a.png").read_bytes())
+    with pytest.raises(CnnlensError, match=r"no images in .*bad\.tar: 1 member passed over, whose"):
+        open_data(tmp_path / "bad.tar")
 
 
 def test_a_name_longer_than_any_file_may_have_is_read(tmp_path: Path) -> None:

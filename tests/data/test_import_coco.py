@@ -114,12 +114,29 @@ def test_large_files_are_read_piece_by_piece(
                 assert all(element_at(file, e.offset, e.length) == e.value for e in read)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"a": [1, 2', '{"a" [1]}', "nonsense", "\xff\xfe{"])
+@pytest.mark.parametrize("text", ["", '{"a": [1, 2', '{"a" [1]}', "nonsense", "\xff\xfe{"])
 def test_damaged_annotation_files_are_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "instances_x.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(CnnlensError, match=r"instances_x\.json is damaged"):
         list(elements(path))
+
+
+def test_lists_of_results_beside_annotations_are_passed_over_and_named(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    picture(root / "1.jpg")
+    drawn = [{"image_id": 1, "category_id": 7, "segmentation": [box(0, 0, 3, 3)]}]
+    (root / "results.json").write_text('\n[{"image_id": 1, "score": 0.5}]')
+    with pytest.raises(
+        CnnlensError, match=r"no masks.*no JSON objects, passed over: results\.json"
+    ):
+        import_data("coco", root, tmp_path / "out")
+    coco(root / "labels.json", [(1, "1.jpg", 24, 32)], drawn)
+    summary = import_data("coco", root, tmp_path / "out")
+    assert summary["images"] == 1
+    assert "no JSON objects, passed over: results.json" in summary["notes"]
+    with pytest.raises(CnnlensError, match=r"results\.json holds a list, where COCO's"):
+        import_data("coco", root / "results.json", tmp_path / "none")
 
 
 @pytest.fixture

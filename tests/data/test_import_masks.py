@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnnlens.data.check import check
 from cnnlens.data.imports import import_data
-from cnnlens.data.imports.mask_files import read_names
+from cnnlens.data.imports.label_names import read_names
 from cnnlens.data.imports.voc import NAMES, voc_colour
 from cnnlens.data.tables import read_index, read_labels
 from cnnlens.errors import CnnlensError, UsageError
@@ -318,6 +318,20 @@ def test_folders_without_masks(tmp_path: Path) -> None:
         import_data("masks", tmp_path / "set", tmp_path / "out")
 
 
+@pytest.mark.parametrize("without", ["images", "masks"])
+def test_a_folder_without_a_picture_is_named_with_what_it_holds(
+    tmp_path: Path, without: str
+) -> None:
+    picture(tmp_path / "set" / "images" / "1.png")
+    mask(tmp_path / "set" / "masks" / "1.png", halves(1, 0))
+    (tmp_path / "set" / without / "1.png").unlink()
+    with pytest.raises(CnnlensError, match=rf"no pictures in .*{without}: it is empty"):
+        import_data("masks", tmp_path / "set", tmp_path / "out")
+    np.save(tmp_path / "set" / without / "1.npy", np.zeros(3))
+    with pytest.raises(CnnlensError, match=rf"no pictures in .*{without}: 1 file .*1 \.npy"):
+        import_data("masks", tmp_path / "set", tmp_path / "out")
+
+
 # ---- files of names
 
 
@@ -329,6 +343,17 @@ def test_folders_without_masks(tmp_path: Path) -> None:
         ("a.json", '["x", "y"]', [(0, "x"), (1, "y")]),
         ("a.txt", "3 cat\n\n4\tdog house\n", [(3, "cat"), (4, "dog house")]),
         ("a.txt", "cat, big\n3 dogs\n", [(None, "cat, big"), (None, "3 dogs")]),
+        ("a.json", '[{"id": 3, "name": "cat"}, {"id": "4", "name": "x"}]', [(3, "cat"), (4, "x")]),
+        ("a.json", '{"info": {}, "categories": [{"id": 7, "name": "cat"}]}', [(7, "cat")]),
+        ("a.json", '{"3": {"name": "cat"}, "4": "dog"}', [(3, "cat"), (4, "dog")]),
+        ("a.txt", "dog house 4\ncat, 3\n", [(4, "dog house"), (3, "cat")]),
+        ("a.txt", "1: cat\n2 : dog\n", [(1, "cat"), (2, "dog")]),
+        ("a.txt", "zone 2\nzone 1\n", [(None, "zone 2"), (None, "zone 1")]),
+        (
+            "a.csv",
+            "name,r,g,b\nvoid,0,0,0\nignore,0,0,0\n",
+            [((0,) * 3, "void"), ((0,) * 3, "ignore")],
+        ),
         ("a.csv", "name,number\ncat,3\n", [(3, "cat")]),
         ("a.csv", 'Name,R,G,B\n"a, ""b""",1,2,3\n', [((1, 2, 3), 'a, "b"')]),
         ("a.csv", "id;name\n3;cat\n", [(3, "cat")]),
@@ -349,6 +374,15 @@ def test_names_are_read(tmp_path: Path, name: str, text: str, named: list[object
         ("a.csv", "name,r,g,b\ncat,1,2,300\n"),
         ("a.csv", "name,r,g,b\ncat,1\n"),
         ("a.txt", ""),
+        ("a.txt", "1 cat\n1 dog\n"),
+        ("a.json", '[{"name": "cat"}]'),
+        ("a.json", '[{"id": 1, "title": "cat"}]'),
+        ("a.json", '["cat", {"name": 3}]'),
+        ("a.json", '{"1": ["cat", "c"]}'),
+        ("a.json", '{"1": "cat", "1": "dog"}'),
+        ("a.json", '{"cat": 1, "dog": 1}'),
+        ("a.csv", "name,id\ncat,1\ndog,1\n"),
+        ("a.csv", "name,r,g,b\ncar,0,0,9\nplate,0,0,9\n"),
     ],
 )
 def test_names_that_cannot_be_read_are_named(tmp_path: Path, name: str, text: str) -> None:

@@ -18,6 +18,7 @@ from cnnlens.data.decode import DamagedImage
 from cnnlens.data.open import open_data
 from cnnlens.data.parts import PartSet
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.matching import named_outputs, readings
 
 from .packed import PACKS, Pack
 
@@ -399,6 +400,26 @@ def test_labels_fingerprint_changes_with_voc_part_s_annotations(voc: Path) -> No
     first = opened(voc).labels_fingerprint
     rewritten(next((voc / "Annotations_Part").glob("*.mat")))
     assert opened(voc).labels_fingerprint != first
+
+
+def test_cubs_classes_are_outputs_in_the_order_of_its_list(
+    animals: Path,
+) -> None:
+    kinds = len(KINDS)
+    listed = "".join(f"{n} {n:03}.{'zyxw'[n - 1]}_{n}\n" for n in range(1, kinds + 1))
+    (animals / "classes.txt").write_text(listed)
+    shown = opened(animals)
+    names = sorted(set(shown.image_categories or ()))
+    (way,) = readings(names, None, kinds)
+    assert way.certain and way.outputs == {f"{'zyxw'[n]} {n + 1}": n for n in range(kinds)}
+    folders = [line.split()[1] for line in listed.splitlines()]
+    assert named_outputs(names, folders) == way.outputs
+    (animals / "classes.txt").write_text(f"{listed}{kinds + 1} {kinds + 1:03}.v\n")
+    more = opened(animals)
+    assert more.image_categories == shown.image_categories
+    assert more.labels_fingerprint != shown.labels_fingerprint
+    (animals / "classes.txt").write_text(listed.replace("1 001", "9 001"))
+    assert not readings(sorted(set(opened(animals).image_categories or ())), None, kinds)[0].certain
 
 
 def test_cubs_own_list_says_which_images_are_for_training(animals: Path) -> None:

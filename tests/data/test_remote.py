@@ -88,6 +88,21 @@ def test_an_address_is_the_folder_that_was_copied_there(tmp_path: Path) -> None:
     assert outcome(again, 0) == outcome(truth, 0)
 
 
+def test_keys_hold_whatever_a_store_takes_and_what_leads_out_is_named(tmp_path: Path) -> None:
+    for folder in ("12:00", "a:b", "c:", "x\\y", "cat"):
+        picture(tmp_path / "photos" / folder / "1.png", 1)
+    address = put(tmp_path / "photos", "bucket/photos")
+    same(open_data(address), open_data(tmp_path / "photos"))
+    store = MemoryFileSystem.store
+    store["/bucket/photos/cat/../2.png"] = store["/bucket/photos/cat/1.png"]
+    forget_addresses()
+    found = open_data(address)
+    assert len(found.paths) == 5
+    assert found.notes == (
+        "1 member passed over, whose names lead out of the folder: cat/../2.png",
+    )
+
+
 def test_one_image_at_an_address_is_read_alone(
     tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,9 +208,26 @@ def test_archives_and_shards_are_read_at_an_address(tmp_path: Path) -> None:
     same(open_data(f"{address}/b.tar"), truth)
     same(open_data(f"{address}/a.zip/dog"), open_data(tmp_path / "photos" / "dog"))
     same(open_data(f"{address}/shards-{{000..002}}.tar"), open_data(tmp_path / "shards"))
+    same(open_data(f"{address}/shards-*.tar"), open_data(tmp_path / "shards"))
     same(open_data("zip://::memory://bucket/a.zip"), truth)
+    with pytest.raises(UsageError, match=r"other-\*\.tar: there is none"):
+        open_data(f"{address}/other-*.tar")
+    with pytest.raises(UsageError, match=r"shards-001\.tar is named twice"):
+        open_data(f"{address}/shards-{{001,001}}.tar")
     with pytest.raises(UsageError, match=r"no archive memory://bucket/c\.zip"):
         open_data(f"{address}/c.zip")
+
+
+def test_addresses_on_this_machine_keep_their_third_slash(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    archive = zipped(tmp_path / "photos", tmp_path / "packed")
+    for typed in (str, Path):  # a path as the shell gives it
+        for kind in ("file", "local"):
+            same(open_data(typed(f"{kind}://{tmp_path}/photos")), truth)
+            same(open_data(typed(f"{kind}://{archive}")), truth)
+            same(open_data(typed(f"zip://::{kind}://{archive}")), truth)
+        found = open_data(typed(f"local://{tmp_path}/photos"))
+        assert str(found.root) == f"local://{tmp_path}/photos"
 
 
 def test_a_web_server_is_read_as_the_folder_it_shows(tmp_path: Path, site: str) -> None:

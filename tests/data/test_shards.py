@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.open import open_data
-from cnnlens.data.shards import MANY, expanded, is_pattern
+from cnnlens.data.shard_names import expanded, is_pattern
+from cnnlens.data.shards import MANY
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.model.matching import readings, said_outputs
+from cnnlens.model.numbered import numbered
 
 from .packed import Pack, tarred, zipped
 from .test_archives import outcome, picture, same
@@ -87,6 +90,75 @@ def test_one_shard_alone_is_recognised_by_its_labels(tmp_path: Path) -> None:
     before = found.labels_fingerprint
     shard(tmp_path / "shards-000.tar", [("1", {"png": b"x", "cls": b"owl"})])
     assert open_data(tmp_path / "shards-000.tar").labels_fingerprint != before
+
+
+@pytest.mark.parametrize("kind", ["cls", "json"])
+def test_labels_that_are_numbers_are_outputs_not_folders_in_order(
+    tmp_path: Path, kind: str
+) -> None:
+    content = (photos(tmp_path / "photos") / NAMES[0]).read_bytes()
+    for name, labels in (("a", [*range(12)]), ("b", [1, 2, 11]), ("c", [1, "2b"]), ("d", ["01"])):
+        samples = [
+            (str(n), {"jpg": content, kind: json.dumps({"label": label}).encode()})
+            if kind == "json"
+            else (str(n), {"jpg": content, kind: str(label).encode()})
+            for n, label in enumerate(labels)
+        ]
+        shard(tmp_path / f"{name}.tar", samples)
+    labels = open_data(tmp_path / "a.tar").image_categories or ()
+    (way,) = readings(labels, None, 12)
+    assert way.certain and way.outputs == {str(n): n for n in range(12)}
+    labels = open_data(tmp_path / "b.tar").image_categories or ()
+    assert said_outputs(labels, None, 12) == {"1": 1, "2": 2, "11": 11}
+    for name in "cd":
+        assert numbered(open_data(tmp_path / f"{name}.tar").image_categories or ()) is None
+
+
+def test_a_key_may_hold_a_dot_where_labels_do(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    found = open_data(write(tmp_path, tmp_path / "photos", "cls", keys="img_0.{label}{stem}"))
+    assert found.image_categories == truth.image_categories and not found.notes
+    assert outcome(found, 0) == outcome(truth, 0)
+    one = (tmp_path / "photos" / NAMES[0]).read_bytes()
+    parts = {"jpg": one, "seg.png": b"x", "cls": b"1"}
+    shard(tmp_path / "a.tar", [("v1.5_0", parts), ("0", parts), ("1", {**parts, "b.txt": b"x"})])
+    found = open_data(tmp_path / "a.tar")
+    assert found.paths == ("1/0.jpg", "1/1.jpg", "1/v1.5_0.jpg")
+    assert "3 samples of several images" in "; ".join(found.notes)
+
+
+def test_images_of_no_sample_with_a_photo_are_counted(tmp_path: Path) -> None:
+    one = (photos(tmp_path / "photos") / NAMES[0]).read_bytes()
+    odd = [(f"img_0.{n}", {"jpg": one}) for n in range(4)]
+    shard(tmp_path / "a.tar", [("0", {"jpg": one, "cls": b"1"}), ("._0", {"jpg": one}), *odd])
+    found = open_data(tmp_path / "a.tar")
+    said = "passed over, images of samples without a photo: img_0.0.jpg, img_0.1.jpg, img_0.2.jpg"
+    assert found.paths == ("1/0.jpg",) and found.notes == (f"4 members {said} and 1 more",)
+
+
+def test_an_archive_named_twice_is_refused_and_a_copy_said(tmp_path: Path) -> None:
+    write(tmp_path, photos(tmp_path / "photos"), "cls")
+    with pytest.raises(UsageError, match=r"shards-001\.tar is named twice"):
+        open_data(tmp_path / "shards-{000,001,001}.tar")
+    (tmp_path / "shards-003.tar").symlink_to(tmp_path / "shards-001.tar")
+    with pytest.raises(UsageError, match=r"003\.tar is the same as .*shards-001\.tar"):
+        open_data(tmp_path / "shards-*.tar")
+    (tmp_path / "copy-002.tar").write_bytes((tmp_path / "shards-002.tar").read_bytes())
+    (note,) = open_data(tmp_path / "{shards,copy}-002.tar").notes
+    assert note.endswith("told apart (5 of files of one size, perhaps the same images twice)")
+
+
+def test_a_folder_is_called_what_it_is_whatever_stands_for_archives_in_it(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    for name in ("sq[1]", "b{x,y}", "s*"):
+        (tmp_path / name).mkdir()
+        pattern = write(tmp_path / name, tmp_path / "photos", "cls")
+        same(open_data(pattern), truth)
+        same(open_data(tmp_path / name / "shards-*.tar"), truth)
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / f"b{{x,y}}/shards-00{number}.tar").rename(tmp_path / folder / "s.tar")
+    assert len(expanded(str(tmp_path / "{one,two}" / "s*.tar"))) == 2
 
 
 def test_captions_and_notes_are_no_classes(tmp_path: Path) -> None:

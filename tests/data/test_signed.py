@@ -60,6 +60,24 @@ def test_a_signed_address_is_known_without_its_signature(tmp_path: Path, signing
         given_images([Path(f"{plain}?{SECRET}"), Path(f"{plain}?id=2")])
 
 
+def test_an_images_signature_is_not_that_of_the_page_that_lists_it(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def send_head(self) -> Any:
+            if "/?" in self.path or self.path.endswith("photos?sig=1"):
+                return self.send_error(400)  # type: ignore[func-returns-value]
+            return super().send_head()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with serving(functools.partial(Handler, directory=str(tmp_path))) as address:
+        (image,) = given_images([Path(f"{address}/photos/cat/1.png?sig=1")])
+        assert image.pixels(PREPROCESS).size
+        same(open_data(f"{address}/photos/"), truth)
+
+
 def test_no_error_tells_a_signature(tmp_path: Path, signing: str) -> None:
     photos(tmp_path / "photos")
     plain = f"{signing}/photos/cat/1.png"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
 from torchvision.models import ResNet18_Weights
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.class_names import imagenet_synsets
 from cnnlens.model.matching import (
     in_order,
     named_outputs,
@@ -44,6 +47,16 @@ def test_names_are_compared_without_case_and_underscores_and_by_each_of_several(
     assert named_outputs(["cafe\u0301"], ["tea", "caf\u00e9"]) == {"cafe\u0301": 1}
 
 
+def test_a_number_before_a_name_is_left_out_where_no_name_fits_with_it():
+    folders = ["001.Black_footed_Albatross", "002.Ani"]
+    assert named_outputs(["Ani", "black footed albatross"], folders) == {
+        "Ani": 1, "black footed albatross": 0,
+    }  # fmt: skip
+    assert named_outputs(["002.Ani"], ["ani", "crow"]) == {"002.Ani": 0}
+    assert named_outputs(["4-door", "2"], ["2-door", "3-door"]) == {}
+    assert named_outputs(["door"], ["2-door", "3-door"]) == {}
+
+
 def test_synsets_are_imagenets_classes():
     names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     folders = ["n01440764", "n02124075", "n04540053_volleyball", "n03126707"]
@@ -52,6 +65,34 @@ def test_synsets_are_imagenets_classes():
     assert found["n03126707"] == 517 and names[134] == "crane bird"
     assert named_outputs(["n01440764"], ["bird", "n01440764"]) == {"n01440764": 1}
     assert named_outputs(["n01440764"], ["bird", "tench"]) == {"n01440764": 1}
+
+
+def test_all_synsets_are_found_though_some_share_a_name():
+    names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    synsets = imagenet_synsets()
+    (way,) = readings(list(synsets), names, 1000)
+    assert way.by == "names" and way.outputs == synsets
+    assert named_outputs(["n02113186-Cardigan", "Cardigan"], names) == {
+        "n02113186-Cardigan": 264, "Cardigan": 264,
+    }  # fmt: skip
+    assert named_outputs(["n02963159", "n02113186"], ["Cardigan", "cardigan"]) == {
+        "n02963159": 1, "n02113186": 0,
+    }  # fmt: skip
+
+
+def test_all_synsets_are_found_among_the_long_names_of_wordnet_and_behind_the_background():
+    text = resources.files("timm.data").joinpath("_info/imagenet_synset_to_lemma.txt").read_text()
+    lemmas = dict(line.split("\t", 1) for line in text.splitlines())
+    synsets = imagenet_synsets()
+    names = [lemmas[synset] for synset in synsets]
+    assert named_outputs(list(synsets), names) == synsets
+    behind = named_outputs(list(synsets), ["background", *names])
+    assert behind == {synset: number + 1 for synset, number in synsets.items()}
+
+
+def test_a_name_that_two_outputs_bear_is_neither():
+    assert named_outputs(["crane", "cat"], ["crane", "crane", "cat"]) == {"cat": 2}
+    assert readings(["crane", "cat"], ["crane", "crane", "cat"], 3) == []
 
 
 def test_folders_that_are_numbers_are_outputs_of_that_number():

@@ -38,7 +38,7 @@ def import_data(
     src, out : path
         The folder to read, and the one to make, outside of `src`.
     names : path, optional
-        ``masks`` only: names of numbers or colours, see `mask_files.read_names`.
+        ``masks`` only: names of numbers or colours, see `label_names.read_names`.
     supercategories : bool
         ``coco`` only: a category ``supercategory`` beside ``object``.
     link : bool

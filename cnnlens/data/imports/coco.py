@@ -21,8 +21,9 @@ from PIL import Image
 
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.coco_masks import mask_of, segments
-from cnnlens.data.imports.json_lists import element_at, elements
+from cnnlens.data.imports.json_lists import element_at, elements, first_of
 from cnnlens.data.imports.source import (
+    NAMED,
     Left,
     Photo,
     Read,
@@ -78,26 +79,29 @@ def open_coco(src: Path, *, supercategories: bool = False) -> Source:
         When there are no annotation files, none holds masks, or there are no images.
     """
     root = _above(src) if src.is_file() else src
-    files = [_read(path) for path in _annotation_files(existing_folder(root), src)]
-    files = [one for one in files if one.masks]
+    paths, passed = _annotation_files(existing_folder(root), src)
+    files = [one for one in map(_read, paths) if one.masks]
     if not files:
+        beside = f" ({passed[0]})" if passed else ""
         raise CnnlensError(
-            f"{src} has no masks: no annotation file has categories and segmentations",
+            f"{src} has no masks: no annotation file has categories and segmentations{beside}",
             "boxes alone, keypoints and captions say nothing about pixels",
         )
     numbers = _numbers(files, supercategories)
     photos, left = _photos(root, files, numbers)
-    return Source(numbers, photos, left, _notes(files))
+    return Source(numbers, photos, left, [*_notes(files), *passed])
 
 
 def _above(file: Path) -> Path:
     return file.parent.parent if file.parent.name == "annotations" else file.parent
 
 
-def _annotation_files(root: Path, src: Path) -> list[Path]:
-    """The files of instances and stuff; where no file is called so, all that are JSON."""
+def _annotation_files(root: Path, src: Path) -> tuple[list[Path], list[str]]:
+    """The files of instances and stuff; where no file is called so, all that are JSON objects; and
+    what is said of those that are none.
+    """
     if src != root:
-        return [src]
+        return [src], []
     found = sorted(
         Path(folder, name)
         for folder, _, names in os.walk(root)
@@ -111,7 +115,20 @@ def _annotation_files(root: Path, src: Path) -> list[Path]:
             f"no annotations/instances_*.json in {root}; {lists(root)}",
             "name the folder that holds annotations/ and the images",
         )
-    return usual or found
+    if usual:
+        return usual, []
+    others = [path for path in found if _is_other(path)]
+    said = f"no JSON objects, passed over: {', '.join(path.name for path in others[:NAMED])}"
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return [path for path in found if path not in others], [said + more] if others else []
+
+
+def _is_other(path: Path) -> bool:
+    """Whether a file holds JSON that is no object: a list of results, as detectors write it."""
+    try:
+        return first_of(path) not in ("{", "")
+    except OSError:
+        return False  # reading it says why
 
 
 def _read(path: Path) -> _File:

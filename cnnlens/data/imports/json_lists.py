@@ -34,12 +34,29 @@ def elements(path: Path) -> Iterator[Element]:
         When the file cannot be read, is no JSON, or holds no object.
     """
     try:
+        if first_of(path) == "[":
+            raise CnnlensError(
+                f"{path} holds a list, where COCO's annotations are an object",
+                "name the file of images, categories and annotations, not one of results",
+            )
         with path.open("rb") as file:
             yield from _Text(file).lists()
     except (ValueError, RecursionError) as error:
         raise CnnlensError(f"{path} is damaged: no JSON ({error})") from error
     except OSError as error:
         raise CnnlensError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def first_of(path: Path) -> str:
+    """Return the first character of a JSON file: ``{`` of an object; empty where there is none.
+
+    Raises
+    ------
+    OSError
+        When it cannot be read.
+    """
+    with path.open("rb") as file:
+        return _Text(file).peek()
 
 
 def element_at(file: IO[bytes], offset: int, length: int) -> Any:

@@ -1,8 +1,7 @@
-"""Masks in picture files: numbers, palettes, colours, and the tables that name them."""
+"""Masks in picture files: numbers, palettes, colours, and the tables of what they mean."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,6 @@ from PIL import Image
 
 from cnnlens.data.decode import reason_of
 from cnnlens.data.imports.source import Read, Unusable
-from cnnlens.errors import CnnlensError
-from cnnlens.files.user_tables import cells_of
 
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF", "WEBP")
 MOST_LABEL = 65535  # two bytes of a label plane
@@ -138,87 +135,6 @@ def _said(value: int, coloured: bool) -> str:
     return (
         f"colour {value >> 16},{value >> 8 & 255},{value & 255}" if coloured else f"value {value}"
     )
-
-
-# ---- files that name numbers or colours
-
-Named = list[tuple[int | Colour | None, str]]  # what a mask holds, where it is said, and its name
-
-
-def read_names(path: Path) -> Named:
-    """Read names of numbers or colours.
-
-    ``.json``: an object of numbers and names, or a list; ``.csv``: columns name, r, g, b or name,
-    number; else a line each, with or without a number before it.
-
-    Raises
-    ------
-    CnnlensError
-        When it cannot be read, or is none of these.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        read = {".json": _of_json, ".csv": _of_csv}.get(path.suffix.lower(), _of_lines)
-        named = read(text)
-    except FileNotFoundError:
-        raise CnnlensError(f"{path} does not exist") from None
-    except OSError as error:
-        raise CnnlensError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, LookupError) as error:
-        raise CnnlensError(
-            f"{path} does not name labels: {error}",
-            'a JSON object {"1": "cat"}, a CSV with columns name,r,g,b, or lines like `1 cat`',
-        ) from error
-    if not named:
-        raise CnnlensError(f"{path} names no label")
-    return named
-
-
-def _of_json(text: str) -> Named:
-    document = json.loads(text)
-    if isinstance(document, list):
-        return list(enumerate(map(str, document)))
-    if not isinstance(document, dict):
-        raise ValueError("it is neither an object nor a list")
-    if all(isinstance(value, int) for value in document.values()):  # names of numbers, turned round
-        return [(value, str(name)) for name, value in document.items()]
-    return [(int(value), str(name)) for value, name in document.items()]
-
-
-def _of_csv(text: str) -> Named:
-    rows = [row for _, row in cells_of(text)]
-    header = [cell.lower() for cell in rows[0]] if rows else []
-    if "name" not in header:
-        raise ValueError("its first line has no column name")
-    channels = [next((c for c in names if c in header), "") for names in _CHANNELS]
-    keys = channels if all(channels) else [next((c for c in _NUMBER if c in header), "")]
-    if not all(keys):
-        raise ValueError(f"its first line must have name,r,g,b or name,number, not {header}")
-    places = [header.index(key) for key in keys]
-    named: Named = []
-    for row in rows[1:]:
-        key = tuple(int(row[place]) for place in places)
-        if len(key) == 3 and not all(0 <= channel <= 255 for channel in key):
-            raise ValueError(f"{key} is no colour")
-        named.append((key if len(key) == 3 else key[0], row[header.index("name")]))
-    return named
-
-
-_CHANNELS = (("r", "red"), ("g", "green"), ("b", "blue"))
-_NUMBER = ("number", "index", "id", "value")
-
-
-def _of_lines(text: str) -> Named:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    numbered = [_numbered(line) for line in lines]
-    if all(number is not None for number, _ in numbered):
-        return list(numbered)
-    return [(None, line) for line in lines]
-
-
-def _numbered(line: str) -> tuple[int | None, str]:
-    head, _, name = line.replace("\t", " ").replace(":", " ").replace(",", " ", 1).partition(" ")
-    return (int(head), name.strip()) if head.isascii() and head.isdigit() and name else (None, line)
 
 
 def is_nothing(name: str) -> bool:

@@ -18,15 +18,14 @@ import numpy as np
 
 from cnnlens.data.ahead import read_ahead
 from cnnlens.data.folder import existing_folder
+from cnnlens.data.imports.label_names import Named, read_names
 from cnnlens.data.imports.mask_files import (
     VOID,
-    Named,
     Table,
     grey,
     is_nothing,
     packed,
     read_mask,
-    read_names,
     table_of,
 )
 from cnnlens.data.imports.mask_names import Matched, by_class, one_each
@@ -43,6 +42,7 @@ from cnnlens.data.imports.source import (
     split_of,
     stacked,
 )
+from cnnlens.data.walk import list_files
 from cnnlens.errors import CnnlensError, UsageError
 
 IMAGES = ("images", "imgs", "image", "img", "leftImg8bit")  # Cityscapes' are the last
@@ -72,8 +72,9 @@ def open_masks(src: Path, names: Path | None = None, progress: Progress = None) 
     """
     root = existing_folder(src)
     images = _folder(root, IMAGES)
-    photos, twins = by_stem(pictures(images))
+    photos, twins = by_stem(_some(images, pictures(images)))
     folder, paths = _mask_paths(root, images)
+    _some(folder, paths)
     named = read_names(names) if names is not None else []
     coloured = bool(named) and isinstance(named[0][0], tuple)
     matched = one_each(
@@ -106,6 +107,17 @@ def _folder(root: Path, names: Sequence[str]) -> Path:
         f"no folder {names[0]} in {root}; {lists(root)}",
         "masks are imported from a folder that holds images/ and masks/",
     )
+
+
+def _some(folder: Path, paths: list[str]) -> list[str]:
+    """The pictures of a folder, of which there must be some."""
+    if not paths:
+        passed = next(list_files(folder).notes(), "it is empty")
+        raise CnnlensError(
+            f"no pictures in {folder}: {passed}",
+            "photos and masks are pictures: masks are PNG, TIFF or BMP",
+        )
+    return paths
 
 
 def _mask_paths(root: Path, images: Path) -> tuple[Path, list[str]]:
