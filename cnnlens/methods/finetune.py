@@ -30,7 +30,7 @@ class FinetuneInputs(Inputs):
     )
     layer: tuple[str, ...] = layers_input(
         "Which layers stand for something; repeatable. "
-        "Default: the last convolution (icnn, --insert), or all of them (cgl)."
+        "Default: the last convolution, or the block around it (icnn, --insert); all of them (cgl)."
     )
     category: str | None = option(
         None, "Tell this category alone from all other images.", metavar="NAME", panel="What"

@@ -36,6 +36,7 @@ from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
 from cnnlens.model.spoilt import spoilt
 from cnnlens.model.steady import marked
+from cnnlens.model.surgery import repeated
 from cnnlens.model.trace import as_input
 
 
@@ -112,7 +113,7 @@ def _as_model(
     arch, source, before = _from_anywhere(opened.arch), opened.source, opened.source_before
     if registry.is_factory(opened.arch) or opened.arch.startswith(PICKLED):
         source += printed(net)  # what its code may have read elsewhere: a dilation, a rate
-    return Model(
+    model = Model(
         net=net.to(place),
         spec=spec,
         arch=opened.arch,
@@ -130,6 +131,8 @@ def _as_model(
         headless=opened.headless,
         epoch=opened.epoch,
     )
+    model.notes += repeated(model)
+    return model
 
 
 @in_own_mode()
