@@ -167,9 +167,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         before = evaluate(model.net, examples, validation, s, link)[1]
     else:
         before = None
-        have = counted(outputs, "output")
-        are = "is" if outputs == 1 else "are"
-        notes.append(f"the model's {have} {are} not the data's classes: a new head")
+        notes.append(_new_head(labelled, outputs))
     layers = _sites(model, request, head)
     block = "" if request.layers or not layers or layers[0].alias else layers[0].name
     if block:
@@ -263,6 +261,8 @@ def _fitting(
     names, known = labelled.classes, model.classes
     if known is None and len(names) == outputs == 1:
         return names, {names[0]: 0}
+    if outputs > 1 and _is_alone(labelled):
+        return names, None
     ways = readings(names, known, outputs)
     if ways and ways[0].certain and known is not None and len(known) == outputs:
         return list(known), ways[0].outputs
@@ -272,6 +272,23 @@ def _fitting(
         _check_order(model, labelled, ways)
     numbers = ways[0].outputs
     return sorted(names, key=lambda name: numbers[name]), numbers
+
+
+def _new_head(labelled: Labelled, outputs: int) -> str:
+    if outputs > 1 and _is_alone(labelled):
+        return f"{labelled.classes[0]} is told from all else: a new head of one output"
+    are = "is" if outputs == 1 else "are"
+    return f"the model's {counted(outputs, 'output')} {are} not the data's classes: a new head"
+
+
+def _is_alone(labelled: Labelled) -> bool:
+    """Whether images of other categories are negatives: outputs of theirs would learn to deny them.
+
+    A folder of negatives shows none of the categories.
+    """
+    if labelled.positions is None:
+        return False
+    return bool((labelled.labels[torch.from_numpy(labelled.positions >= 0)] < 0).any())
 
 
 @torch.no_grad()
