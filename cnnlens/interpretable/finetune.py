@@ -159,6 +159,7 @@ class Finetuning:
             classes=list(self.classes),
             fingerprint=fingerprint(self.model.arch, net, plans),
             surgery=self.surgery,
+            interpretable=list(self.trainer.method.record()["layers"]),
             notes=[],
         )
 

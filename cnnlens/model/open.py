@@ -130,6 +130,7 @@ def _as_model(
         head=head,
         headless=opened.headless,
         epoch=opened.epoch,
+        interpretable=list(opened.interpretable),
     )
     model.notes += repeated(model)
     return model
