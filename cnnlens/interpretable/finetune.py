@@ -54,7 +54,8 @@ def finetune(
     method : {"none", "icnn", "cgl"}
         What to train for besides the task.
     layers : sequence of str
-        Where; left out: the last convolution (icnn, insert), or all of them (cgl).
+        Where; left out: the last convolution or the block around it (icnn, insert), or all of
+        them (cgl).
     insert : bool, optional
         Another convolution above the last layer. Default: for icnn.
     settings, icnn, cgl
@@ -158,6 +159,7 @@ class Finetuning:
             classes=list(self.classes),
             fingerprint=fingerprint(self.model.arch, net, plans),
             surgery=self.surgery,
+            interpretable=list(self.trainer.method.record()["layers"]),
             notes=[],
         )
 

@@ -22,9 +22,11 @@ from cnnlens.model.class_order import check_order, chosen
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.ending import SIGMOID, before_link, ending, link_of
 from cnnlens.model.in_training import Returned, returned_in_training
+from cnnlens.model.layers import Layer
 from cnnlens.model.matching import Reading, readings
 from cnnlens.model.model import Model
-from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer, start_inserted
+from cnnlens.model.rectified import RectifiedLayers, within
+from cnnlens.model.surgery import Plan, head_of, operate, start_inserted
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 
 _SAMPLE = 64  # training images that tell it
@@ -35,7 +37,7 @@ class Request:
     """What is asked for."""
 
     method: str = "none"  #: "none", "icnn" or "cgl"
-    #: where; none means the last convolution (icnn, insert) or all of them (cgl)
+    #: where; none means the last convolution or its block (icnn, insert), or all of them (cgl)
     layers: tuple[str, ...] = ()
     insert: bool = False  #: another convolution above the last of them
     settings: FinetuneSettings = field(default_factory=FinetuneSettings)  #: the training
@@ -73,6 +75,11 @@ class Request:
         insert = task.method == "icnn" if task.insert is None else task.insert
         return cls(task.method, tuple(layers), insert, settings, icnn, cgl)
 
+    @property
+    def masks(self) -> bool:
+        """Whether maps are masked."""
+        return self.method == "icnn" and self.icnn.mask
+
     def as_dict(self) -> dict[str, Any]:
         """Return what decides the result, for a checkpoint."""
         own = {"icnn": asdict(self.icnn), "cgl": asdict(self.cgl)}.get(self.method, {})
@@ -98,6 +105,8 @@ class Prepared:
     before: float | None
     notes: list[str]  #: for the user
     copies: int = 0  #: images equal to others: they were once on both sides
+    #: where it works, if no layer was named and no convolution's own maps serve
+    block: str = ""
 
     @property
     def mark(self) -> str:
@@ -113,6 +122,7 @@ class Prepared:
             "classes": self.classes,
             **({"link": self.trainer.link} if self.trainer.link else {}),
             **({"equal": "on one side"} if self.copies else {}),
+            **({"block": self.block} if self.block else {}),
             **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
         text = repr(sorted(decides.items()))
@@ -157,10 +167,12 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         before = evaluate(model.net, examples, validation, s, link)[1]
     else:
         before = None
-        have = counted(outputs, "output")
-        are = "is" if outputs == 1 else "are"
-        notes.append(f"the model's {have} {are} not the data's classes: a new head")
-    plans = _plans(model, request, head)
+        notes.append(_new_head(labelled, outputs))
+    layers = _sites(model, request, head)
+    block = "" if request.layers or not layers or layers[0].alias else layers[0].name
+    if block:
+        notes.append(f"it works on {block}, the last block whose maps are rectified")
+    plans = _plans(request, layers)
     if numbers is None:
         plans.append(Plan(head=head, classes=len(classes)))
     with torch.random.fork_rng([]):  # a new module draws weights before it is given its own
@@ -181,7 +193,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
     rates = Rates(None if s.trunk == 1 else new, factors)
     trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
-    return Prepared(model, trainer, request, plans, classes, before, notes, copies)
+    return Prepared(model, trainer, request, plans, classes, before, notes, copies, block)
 
 
 def _sides(labelled: Labelled, settings: FinetuneSettings) -> tuple[Tensor, Tensor, int]:
@@ -217,7 +229,7 @@ def check(model: Model, request: Request) -> None:
             f"{model.arch} has no head of classes to train here",
             "name a checkpoint with its head, or code that adds one: file.py:factory",
         )
-    _plans(model, request, head_of(model)[0])
+    _sites(model, request, head_of(model)[0])
     returned_in_training(model, ending(model).link)
     if request.method == "cgl":
         grouped_layers(model, request.layers, request.cgl.groups)
@@ -249,6 +261,8 @@ def _fitting(
     names, known = labelled.classes, model.classes
     if known is None and len(names) == outputs == 1:
         return names, {names[0]: 0}
+    if outputs > 1 and _is_alone(labelled):
+        return names, None
     ways = readings(names, known, outputs)
     if ways and ways[0].certain and known is not None and len(known) == outputs:
         return list(known), ways[0].outputs
@@ -258,6 +272,23 @@ def _fitting(
         _check_order(model, labelled, ways)
     numbers = ways[0].outputs
     return sorted(names, key=lambda name: numbers[name]), numbers
+
+
+def _new_head(labelled: Labelled, outputs: int) -> str:
+    if outputs > 1 and _is_alone(labelled):
+        return f"{labelled.classes[0]} is told from all else: a new head of one output"
+    are = "is" if outputs == 1 else "are"
+    return f"the model's {counted(outputs, 'output')} {are} not the data's classes: a new head"
+
+
+def _is_alone(labelled: Labelled) -> bool:
+    """Whether images of other categories are negatives: outputs of theirs would learn to deny them.
+
+    A folder of negatives shows none of the categories.
+    """
+    if labelled.positions is None:
+        return False
+    return bool((labelled.labels[torch.from_numpy(labelled.positions >= 0)] < 0).any())
 
 
 @torch.no_grad()
@@ -281,9 +312,9 @@ def _frequencies(labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels[labels >= 0], minlength=classes).float() / len(labels)
 
 
-def _plans(model: Model, request: Request, head: str) -> list[Plan]:
-    masks = request.method == "icnn" and request.icnn.mask
-    if not (masks or request.insert):
+def _sites(model: Model, request: Request, head: str) -> list[Layer]:
+    """Layers whose maps are masked, and behind the last of which a convolution is inserted."""
+    if not (request.masks or request.insert):
         if request.method == "none" and request.layers:
             raise UsageError(
                 "--method none trains all layers alike: -l says nothing",
@@ -291,18 +322,23 @@ def _plans(model: Model, request: Request, head: str) -> list[Plan]:
             )
         return []
     names = request.layers if request.method != "cgl" else request.layers[-1:]
-    found = {}
-    for name in names or (_last(model, head),):
-        layer = rectified_layer(model, name)
-        if layer.place.path == head or _behind(model, layer.alias, head):
+    known = RectifiedLayers(model)
+    layers = [known.named(name) for name in names] or [known.last(head)]
+    for layer in layers:
+        if within(head, layer.place.path) or _behind(model, layer.alias, head):
             raise UsageError(
-                f"layer '{name}' is the classifier itself",
-                f"choose one below it, such as {_last(model, head)}",
+                f"layer '{layer.name}' is the classifier itself",
+                f"choose one below it, such as {known.last(head).name}",
             )
-        found[layer.place.path] = layer
+    return layers
+
+
+def _plans(request: Request, layers: Sequence[Layer]) -> list[Plan]:
+    found = {layer.place.path: layer for layer in layers}
     plans = [
         Plan(
-            path, layer.shape[0], insert=request.insert and path == list(found)[-1], mask=masks,
+            path, layer.shape[0], insert=request.insert and path == list(found)[-1],
+            mask=request.masks,
             position=request.icnn.position, beta=request.icnn.beta,
             learn_beta=request.icnn.learn_beta,
         )
@@ -313,19 +349,6 @@ def _plans(model: Model, request: Request, head: str) -> list[Plan]:
 
 def _behind(model: Model, alias: str | None, head: str) -> bool:
     return any(c.alias == alias and c.path == head for c in find_convolutions(model))
-
-
-def _last(model: Model, head: str) -> str:
-    """Find the last convolution whose rectified maps a module returns, the classifier aside."""
-    for c in reversed(find_convolutions(model)):
-        if c.path == head:
-            continue
-        try:
-            rectified_layer(model, c.alias)
-        except UsageError:
-            continue
-        return c.alias
-    raise UsageError(f"{model.spec} has no rectified convolution", "name a block with -l")
 
 
 def _method(model: Model, request: Request, plans: list[Plan], frequency: Tensor) -> Method:

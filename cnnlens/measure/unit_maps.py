@@ -42,6 +42,11 @@ def _pooled(maps: np.ndarray) -> np.ndarray:
 
 def _stepped(maps: np.ndarray) -> np.ndarray:
     peak = maps.max(axis=(-2, -1), keepdims=True, initial=0)
+    maps = np.maximum(maps, 0)
+    huge = peak > np.finfo(maps.dtype).max / STEPS
+    if huge.any():  # by a power of 2, which rounds nothing
+        smaller = np.where(huge, maps.dtype.type(1 / 16), maps.dtype.type(1))
+        maps, peak = maps * smaller, peak * smaller
     steps = np.divide(STEPS * maps, peak, out=np.zeros_like(maps), where=peak > 0)
     return steps.round().clip(0, STEPS).astype(np.uint8)
 

@@ -38,7 +38,10 @@ class ExplainInputs(Inputs):
 
     image: tuple[Path, ...] = images_input()
     data: Path | None = data_input()
-    layer: str | None = layer_input("Whose filters. Default: the workspace's last one, else last.")
+    layer: str | None = layer_input(
+        "Whose filters. Default: the workspace's last one, else the last that finetune made mean "
+        "something, else last."
+    )
     category: str | None = option(
         None,
         "The category whose tree to go down; where it is not the predicted one, its name joins "
@@ -80,7 +83,7 @@ class Explain(Method):
         predicted = {name: mark for name, (mark, named) in self.shown.items() if named is None}
         self.given = self.study.given(asked.image, taken=predicted)
         self.images = study.images(asked.data, ("classes", "parts"))
-        (self.layer,) = study.layers([asked.layer] if asked.layer else [])
+        self.layer = study.layer(asked.layer)
         study.name_classes(None if asked.category else self.images)
         predictor(study.model, sorted(set(self.images.image_categories or ())), asked.category)
 

@@ -30,11 +30,13 @@ class FinetuneInputs(Inputs):
     )
     layer: tuple[str, ...] = layers_input(
         "Which layers stand for something; repeatable. "
-        "Default: the last convolution (icnn, --insert), or all of them (cgl)."
+        "Default: the last convolution, or the block around it (icnn, --insert); all of them (cgl)."
     )
     category: str | None = option(
-        None, "Tell this category alone from all other images.", metavar="NAME", panel="What"
-    )
+        None,
+        "Tell this category alone from all other images, by one output.",
+        metavar="NAME", panel="What",
+    )  # fmt: skip
     negatives: Path | None = negatives_input("Images that show none of the categories.")
     out: Path = out_input("new.pt", "The checkpoint; FILE.json and FILE.png beside it.", "FILE")
     keep_checkpoints: bool = option(

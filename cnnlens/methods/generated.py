@@ -184,7 +184,8 @@ class OfGenerator(Nothing):
                     kept = time.monotonic()
                 yield step
         except BaseException:
-            keep_state(self._unfinished, mark(self.made_from), training)
+            if training.is_whole:  # else what was kept last stays
+                keep_state(self._unfinished, mark(self.made_from), training)
             raise
         said = f"learned from {counted(len(names), 'photo')} of {self.learns_from.name}"
         learned = Learned.of(training, names, said, self.made_from)

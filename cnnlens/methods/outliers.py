@@ -38,7 +38,8 @@ class OutlierInputs(Inputs):
         "alone."
     )
     layer: str | None = layer_input(
-        "Where regions and clusters are measured. Default: the workspace's last one, else last."
+        "Where regions and clusters are measured. Default: the workspace's last one, else the last "
+        "that finetune made mean something, else last."
     )
 
 
@@ -73,7 +74,7 @@ class Outliers(Method):
             raise CnnlensError(
                 f"{study.model.arch} returns {what}, so it predicts no class", "name a classifier"
             )
-        (self.layer,) = study.layers([asked.layer] if asked.layer else [])
+        self.layer = study.layer(asked.layer)
         self.own = self._own()
         if self.own is not None:
             study.name_classes(self.own)

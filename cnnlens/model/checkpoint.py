@@ -185,6 +185,8 @@ def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
     if other:
         opened.notes = [*opened.notes, f"{path.name} was {own}; its weights fit --arch {arch}"]
     opened.surgery = [plan.as_dict() for plan in plans]
+    made = (content.get("interpretable") or {}).get("layers") or ()
+    opened.interpretable = [str(layer) for layer in made]
     opened.decides("".join(map(str, plans)))  # a mask's position is in no state dict
     return opened
 

@@ -207,6 +207,10 @@ class Layers:
             return self._class_token(name, vectors)
         return self._path(name, name, vectors)
 
+    def times(self, path: str) -> int:
+        """Return how often a forward pass calls a module."""
+        return sum(call.path == path for call in self._calls)
+
     def _last(self) -> Layer:
         if self._deepest is None:
             raise UsageError("the network has no convolution", "name a layer with -l PATH")

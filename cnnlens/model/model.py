@@ -47,6 +47,8 @@ class Model:
         What was inferred or assumed while opening, one line each, for the user to read.
     surgery : list of dict
         Plans of what fine-tuning did to the architecture, see `cnnlens.model.surgery`.
+    interpretable : list of str
+        Modules that fine-tuning was to make mean something, in order; empty where there are none.
     stripped, assumed : list of str
         What was left out of the file or taken off its names, and what nobody has said; each is
         told in the notes too.
@@ -88,6 +90,7 @@ class Model:
     lent_to: torch.device | None = None
     fingerprint_before: Callable[[], str] | None = None
     code: str = ""
+    interpretable: list[str] = field(default_factory=list)
 
     @property
     def has_assumed_classes(self) -> bool:

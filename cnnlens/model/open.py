@@ -36,6 +36,7 @@ from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
 from cnnlens.model.spoilt import spoilt
 from cnnlens.model.steady import marked
+from cnnlens.model.surgery import repeated
 from cnnlens.model.trace import as_input
 
 
@@ -112,7 +113,7 @@ def _as_model(
     arch, source, before = _from_anywhere(opened.arch), opened.source, opened.source_before
     if is_factory(opened.arch) or opened.arch.startswith(PICKLED):
         source += printed(net)  # what its code may have read elsewhere: a dilation, a rate
-    return Model(
+    model = Model(
         net=net.to(place),
         spec=spec,
         arch=opened.arch,
@@ -129,7 +130,10 @@ def _as_model(
         head=head,
         headless=opened.headless,
         epoch=opened.epoch,
+        interpretable=list(opened.interpretable),
     )
+    model.notes += repeated(model)
+    return model
 
 
 @in_own_mode()

@@ -8,8 +8,9 @@ an operation is plain data, which a checkpoint keeps to repeat it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,9 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
-from cnnlens.model.convolutions import find_convolutions
-from cnnlens.model.hooks import read
-from cnnlens.model.layers import Layer, find_layers
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, named_tensors
@@ -120,39 +118,27 @@ def undo_names(state: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     return found
 
 
-def rectified_layer(model: Model, name: str) -> Layer:
-    """Find the maps that a name stands for, at a module that can be replaced.
-
-    Raises
-    ------
-    UsageError
-        When the layer is not known or no convolution, or its maps are not rectified, or no
-        module called once returns them.
+def repeated(model: Model) -> list[str]:
+    """Say of what was put behind a module that the network calls several times (as
+    `cnnlens.model.rectified` refuses it now) that it runs as often.
     """
-    layers = find_layers(model)
-    layer = layers.resolve(name)
-    for c in find_convolutions(model):
-        if layer.place.path and layer.place.path in (c.path, c.norm):
-            layer = layers.resolve(c.alias)
-    path = layer.place.path
-    if not path or layer.place.call or layer.place.channels_last:
-        raise UsageError(
-            f"layer '{name}': no module of its own returns its maps",
-            "name the block that it is in, such as layer4.1; `cnnlens layers` lists them",
-        )
-    if not any(isinstance(m, nn.Conv2d) for m in model.net.get_submodule(path).modules()) and (
-        layer.alias is None
-    ):
-        raise UsageError(
-            f"layer '{name}' is no convolution, nor a block of them",
-            "choose one like conv5, or a block; `cnnlens layers` lists them",
-        )
-    if bool((_maps(model, layer) < 0).any()):
-        raise UsageError(
-            f"the maps of layer '{name}' are not rectified: they fall below 0",
-            "name the block whose output is, such as layer4.1, or the rectifier's module",
-        )
-    return layer
+    paths = {plan["at"] for plan in model.surgery if plan["insert"] or plan["mask"]}
+    calls = Counter[str]()
+    hooks = [
+        (module, lambda *_, path=path: calls.update([path]))
+        for path, module in model.net.named_modules()
+        if path in paths
+    ]
+    if not hooks:
+        return []
+    with suppress(Exception), hooked(hooks), torch.no_grad():  # what does not run is said elsewhere
+        model.net(as_input(model.net, model.example()))
+    return [
+        f"what fine-tuning put behind {path} runs {times} times in a pass, as that module does: "
+        "train it anew, with -l and the block around it"
+        for path, times in calls.items()
+        if times > 1
+    ]
 
 
 def head_of(model: Model) -> tuple[str, int]:
@@ -186,11 +172,6 @@ def head_of(model: Model) -> tuple[str, int]:
         f"{model.spec} gives no class scores that could be trained",
         "a network that ends in a linear layer or a convolution per class is needed",
     )
-
-
-def _maps(model: Model, layer: Layer) -> Tensor:
-    with torch.no_grad():
-        return read(model.net, model.example(seed=1), [layer.place])[0]
 
 
 def _outputs(module: nn.Module) -> int:

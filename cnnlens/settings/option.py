@@ -280,7 +280,8 @@ def layers_input(help: str = "", shown: str = "") -> Any:
         (),
         help
         or "A module path (features.10) or alias (conv5, last); repeatable. "
-        "Default: the workspace's last one, else last.",
+        "Default: the workspace's last one, else those that finetune made mean something, else "
+        "last.",
         name="layer",
         short="l",
         metavar="LAYER",

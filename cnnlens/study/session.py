@@ -100,17 +100,34 @@ class Study(Stores):
     # ---- layers and units
 
     def layers(self, names: Sequence[str] = (), vectors: bool = False) -> list[Layer]:
-        """Resolve the named layers, or the workspace's last one, or `last`; each place once.
+        """Resolve the named layers, or the usual ones; each place once.
+
+        Usual is the workspace's last one, else those that fine-tuning was to make mean something,
+        else `last`.
 
         With `vectors`, fully connected layers may be named too. A place that the workspace knows
         keeps the name that was first typed.
         """
-        last = self.workspace.last_layer if self.workspace.knows(self.model) else None
         found: dict[object, Layer] = {}
-        for name in names or [last or "last"]:
+        for name in names or self._usual():
             layer = self.addresses.resolve(name, vectors)
             found.setdefault(layer.place, self._used(layer))
         return list(found.values())
+
+    def layer(self, name: str | None = None) -> Layer:
+        """Resolve one layer; not named, the last of the usual ones."""
+        (found,) = self.layers([name or self._usual()[-1]])
+        return found
+
+    def _usual(self) -> list[str]:
+        from cnnlens.model.convolutions import find_convolutions
+
+        if self.workspace.knows(self.model) and (last := self.workspace.last_layer):
+            return [last]
+        made = [path for path in self.model.interpretable if path in self.addresses]
+        # convolutions are looked at as always, behind their norm and activation
+        aliases = {c.path: c.alias for c in find_convolutions(self.model)} if made else {}
+        return [aliases.get(path, path) for path in made] or ["last"]
 
     def filters(self, texts: Sequence[str], vectors: bool = False) -> list[Filters]:
         """Resolve addresses of units, in the order typed (see `addresses.parse_filters`)."""

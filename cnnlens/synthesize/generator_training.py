@@ -115,6 +115,9 @@ class Training:
         Its weights, averaged over the last steps: what is used in the end.
     examples : Examples
         As given.
+    is_whole : bool
+        Whether its state is that of a step's end. An exception may come amid a step, when the
+        critic has learned the batch and the generator has not: nobody can go on from there.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class Training:
         self._model, self._comparator, self.examples = model, comparator, examples
         self._learned, self._held_out = learned, held_out
         self._settings, self.step, self._rests = settings, 0, False
+        self.is_whole = True
         seed = settings.learn_seed
         image, code = examples.shape, examples.layer.shape
         self.net, self.averaged = (UpconvNet(code, image, WIDTH, seed) for _ in range(2))
@@ -176,7 +180,7 @@ class Training:
         errors: dict[str, Tensor] = {}
         while self.step < total:
             terms = self._learn(self._batch(self.step))
-            self.step += 1
+            self.step, self.is_whole = self.step + 1, True
             unseen.append(terms)
             if self.step % look == 0 or self.step == total:
                 _check(unseen, self.step)
@@ -227,7 +231,7 @@ class Training:
             found["critic"] = critic
         self._optimizers[0].zero_grad()
         loss.backward()
-        self._optimizers[0].step()
+        self._move(0)
         self._average()
         return found
 
@@ -242,8 +246,12 @@ class Training:
         if not self._rests:
             self._optimizers[1].zero_grad()
             loss.backward()
-            self._optimizers[1].step()
+            self._move(1)
         return loss.detach()
+
+    def _move(self, which: int) -> None:
+        self.is_whole = False
+        self._optimizers[which].step()
 
     @torch.no_grad()
     def _average(self) -> None:

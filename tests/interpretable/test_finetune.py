@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -136,6 +137,24 @@ def test_behind_a_sigmoid_what_is_held_out_is_asked_by_the_scores_too(model):
     run = trained(model, data, settings=replace(SETTINGS, loss="logistic", epochs=8))
     assert run.history[-1]["validation_accuracy"] > 0.7
     assert run.document()["accuracy"]["after"] == run.history[-1]["validation_accuracy"]
+
+
+@pytest.mark.parametrize("number", [3, 1])
+def test_a_category_told_from_others_gets_a_head_of_its_own(model, number):
+    model.net.fc = nn.Linear(64, number)
+    model.classes = ["red", "green", "blue"][:number]
+    data = pictures(model.preprocess)
+    data = replace(data, labels=torch.where(data.labels == 0, 0, -1), classes=["red"])
+    logistic = replace(SETTINGS, loss="logistic")
+    of_the_data = replace(data, positions=np.arange(len(data.labels)))
+    run = trained(model, of_the_data, settings=logistic)
+    assert run.classes == run.trained.classes == ["red"]
+    x = torch.rand(2, 3, 16, 16)
+    assert run.trained.net(x).shape == (2, 1)
+    said = "red is told from all else: a new head of one output" in run.notes
+    assert said == (number > 1) == (run.before is None)  # a head of it alone goes on
+    none = finetune(model, replace(data, positions=data.labels.numpy() * 1), settings=logistic)
+    assert none.classes == model.classes  # negatives are none of the network's classes
 
 
 @pytest.mark.parametrize("method", ["icnn", "cgl"])

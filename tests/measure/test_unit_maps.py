@@ -26,6 +26,16 @@ def test_maps_are_kept_in_steps_of_their_peaks() -> None:
     np.testing.assert_array_equal(coarse(small)[0, 0], np.round(small[0, 0] * STEPS / 7))
 
 
+@pytest.mark.filterwarnings("error")
+def test_steps_of_huge_maps_are_those_of_the_same_maps_made_smaller() -> None:
+    maps = np.random.default_rng(0).normal(size=(3, 5, 6, 6)).astype(np.float32)
+    expected = coarse(maps)
+    grown = maps.copy()
+    grown[1] *= np.float32(2.0**126)  # up to 3e38, above and below 0
+    assert np.isfinite(grown).all() and grown.max() > 2e38
+    np.testing.assert_array_equal(coarse(grown), expected)
+
+
 def kept_of(maps: np.ndarray, batch: int) -> TopMaps:
     kept = TopMaps(maps.shape[1:])
     for start in range(0, len(maps), batch):

@@ -116,6 +116,27 @@ def test_a_callers_network_that_can_be_named_is_trained_as_a_copy(photos, tmp_pa
     assert not torch.equal(trained["fc.weight"], before[0]["fc.weight"])
 
 
+@pytest.mark.parametrize(
+    ("how", "usual"),
+    [
+        ({"method": "icnn"}, ["relu3.mask", "relu3.conv_mask"]),
+        ({"method": "none", "insert": True}, ["relu3.inner", "relu3.relu"]),
+        ({"method": "cgl", "groups": 4, "layer": ["module:conv2"]}, ["conv2"]),
+        ({"method": "none"}, ["last"]),
+    ],
+)
+def test_what_was_trained_for_is_what_later_commands_look_at(photos, tmp_path, how, usual):
+    out = tmp_path / "n.pt"
+    lens(tmp_path).finetune(data=photos, **{**QUICK, **how, "epochs": 1}, out=out)
+    study = Study(Workspace(tmp_path / "new"), str(out))
+    assert [layer.name for layer in study.layers()] == usual
+    assert study.layer().name == usual[-1] and study.layer("conv1").name == "conv1"
+    study.layer("conv1")
+    study.commit()
+    again = Study(Workspace(tmp_path / "new"), str(out))
+    assert [layer.name for layer in again.layers()] == ["conv1"]  # what was named last
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> dict[str, dict[str, object]]:
     """What was asked of two finished trainings, which lie beside their photos."""

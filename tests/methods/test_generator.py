@@ -151,6 +151,32 @@ def test_an_interrupted_training_goes_on_to_the_same_file(
     ).read_bytes()
 
 
+@pytest.mark.parametrize("amid", [5, 6])
+def test_an_interrupt_amid_a_step_goes_on_from_the_step_before(
+    net, learned, photos, tmp_path, monkeypatch, amid
+):
+    """Each step moves the critic, then the generator; here one of the third is the last move."""
+    real, moves = torch.optim.Adam.step, []
+
+    def move(self: Any, *given: Any) -> Any:
+        moves.append(self)
+        if len(moves) == amid:
+            real(self, *given)
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    monkeypatch.setattr(generated, "KEPT_EVERY", 0.0)
+    monkeypatch.setattr(torch.optim.Adam, "step", move)
+    assert run(net, tmp_path, "-d", photos, "--logit", "b").code == 130
+    assert run(net, tmp_path, "-d", photos, "--logit", "b").code == 0
+    assert len(moves) - amid == 4  # two steps: the third and the fourth
+    one, other = (
+        generated.read_learned(space / "visualize" / "generator.pt")
+        for space in (learned, tmp_path)
+    )
+    assert all(torch.equal(one.weights[k], other.weights[k]) for k in one.weights)
+
+
 # ---- what cannot be used
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 import cnnlens
-from cnnlens.errors import UsageError
 from cnnlens.model.checkpoint import save_checkpoint
-from cnnlens.model.surgery import Plan, head_of, operate, rectified_layer
+from cnnlens.model.rectified import RectifiedLayers
+from cnnlens.model.surgery import Plan, head_of, operate
 
 NETS = {
     "torchvision:squeezenet1_0": ("features.12", "features.12"),
@@ -19,7 +19,7 @@ def opened(spec, **more):
 
 
 def plan_for(model, layer, **more):
-    found = rectified_layer(model, layer)
+    found = RectifiedLayers(model).named(layer)
     head, _ = head_of(model)
     return Plan(found.place.path, found.shape[0], head=head, classes=3, **more)
 
@@ -66,23 +66,6 @@ def test_an_inserted_convolution_alone_is_the_baseline_of_masks():
     assert plain.relu3.conv.weight.detach().std() == pytest.approx(0.01, rel=0.05)
 
 
-def test_a_bare_convolution_means_the_maps_behind_its_rectifier():
-    model = opened("zoo:demo_net")
-    assert rectified_layer(model, "module:conv2").place.path == "relu2"
-    assert rectified_layer(model, "last").place.path == "relu3"
-
-
-@pytest.mark.parametrize("name", ["pool2", "maxpool"])
-def test_what_is_no_convolution_is_named(name):
-    with pytest.raises(UsageError, match=f"'{name}' is no convolution"):
-        rectified_layer(opened("zoo:demo_net"), name)
-
-
-def test_maps_that_are_not_rectified_are_refused():
-    with pytest.raises(UsageError, match="not rectified"):
-        rectified_layer(opened("torchvision:resnet18", image_size=(64, 64)), "layer4.1.bn2")
-
-
 def test_what_fine_tuning_made_can_be_operated_on_again(tmp_path):
     model = opened("zoo:demo_net")
     first = plan_for(model, "conv3", insert=True)
@@ -94,3 +77,14 @@ def test_what_fine_tuning_made_can_be_operated_on_again(tmp_path):
     save_checkpoint(file, net, model.arch, model.preprocess, surgery=plans)
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(opened(str(file)).net(x), net(x))
+
+
+def test_a_checkpoint_whose_masks_run_again_and_again_says_so(tmp_path):
+    model = opened("torchvision:resnet18", image_size=(32, 32))
+    plans = [Plan("layer4.1.relu", 512, mask=True), Plan("layer3.1", 256, mask=True)]
+    for plan in plans:
+        operate(model.net, plan)
+    file, surgery = tmp_path / "old.pt", [plan.as_dict() for plan in plans]
+    save_checkpoint(file, model.net.eval(), model.arch, model.preprocess, surgery=surgery)
+    (note,) = [note for note in opened(str(file)).notes if "times in a pass" in note]
+    assert "layer4.1.relu runs 2 times" in note

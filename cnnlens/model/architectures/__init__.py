@@ -97,6 +97,8 @@ class Opened:
         For the user to read.
     surgery : sequence of dict
         Plans of what was done to the architecture, see `surgery`.
+    interpretable : sequence of str
+        Modules that fine-tuning was to make mean something.
     stripped, assumed : sequence of str
         What was left out of the file or taken off its names, and what nobody has said; each is
         told in the notes too.
@@ -121,6 +123,7 @@ class Opened:
     headless: bool = False
     assumed: Sequence[str] = ()
     epoch: float | None = None
+    interpretable: Sequence[str] = ()
 
     def decides(self, text: str) -> None:
         """Let what a state dict does not say count in the fingerprint."""
