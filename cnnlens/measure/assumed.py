@@ -9,7 +9,7 @@ both sizes are tried. What comes of it is said.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -206,13 +206,15 @@ class _Tried:
         return sure if self.right is None else f"right on {self.right} of {self.images}"
 
 
-def natural_size(model: Model, images: ImageSet) -> NaturalSize | None:
+def natural_size(model: Model, images: ImageSet, order: str | None = None) -> NaturalSize | None:
     """Try the images' own size, where the network's is assumed and all of them are smaller.
 
     Better is: right on more of them, where folders mean classes of the network (see
     `matching.usual_outputs`); else surer by two points, by the mean of the highest probability.
     That grows by itself where maps shrink, so that of a published architecture, which was made for
     the assumed size, only answers that are right speak for another one, and by more than luck.
+    Where `order` does not say how class folders are read, and no name does, each size is judged by
+    the way of reading them that suits it best: at the wrong size an order tells nothing.
 
     Returns
     -------
@@ -228,7 +230,7 @@ def natural_size(model: Model, images: ImageSet) -> NaturalSize | None:
     own = replace(assumed, size=size, resize=None)
     are = "" if len(sizes) == 1 else "smaller, most often "
     start = f"{images.name}'s images are {are}{_by(size)}, and {_by(assumed.size)} is assumed"
-    before, after = (_tried_at(model, images, places, one) for one in (assumed, own))
+    before, after = (_tried_at(model, images, places, one, order) for one in (assumed, own))
     if before is None and after is None:
         return None
     if after is None:
@@ -257,7 +259,7 @@ def _own_sizes(images: ImageSet, places: list[int]) -> Counter[tuple[int, int]]:
 
 
 def _tried_at(
-    model: Model, images: ImageSet, places: list[int], preprocess: Preprocess
+    model: Model, images: ImageSet, places: list[int], preprocess: Preprocess, order: str | None
 ) -> _Tried | None:
     """Ask the network at one size; None where it fails."""
     categories, pixels, truth = images.image_categories or (), [], []
@@ -281,11 +283,24 @@ def _tried_at(
     else:
         shares = torch.from_numpy(before_softmax(scores)).softmax(1)
     sure = float(shares.amax(1).mean())
-    means = usual_outputs(categories, model.classes, scores.shape[1])
-    if not truth[0] or not means or scores.shape[1] == 1:  # of which name its 0 is, is not said
+    ways = _ways(categories, model.classes, scores.shape[1], order)
+    if not truth[0] or not ways or scores.shape[1] == 1:  # of which name its 0 is, is not said
         return _Tried(len(x), None, sure)
-    wanted = np.array([means.get(name, -1) for name in truth])
-    return _Tried(len(x), int(is_correct(scores, wanted).sum()), sure)
+    wanted = [np.array([of.get(name, -1) for name in truth]) for of in ways]
+    return _Tried(len(x), max(int(is_correct(scores, one).sum()) for one in wanted), sure)
+
+
+def _ways(
+    categories: Sequence[str], classes: Sequence[str] | None, count: int, order: str | None
+) -> list[Mapping[str, int]]:
+    """The outputs of categories, by all ways to read them that are open; none where none is."""
+    names = in_order(categories, order) if order else []
+    if len(names) == count:
+        return [{name: number for number, name in enumerate(names)}]
+    if classes is not None:
+        said = usual_outputs(categories, classes, count)
+        return [said] if said else []
+    return [way.outputs for way in readings(categories, None, count)]
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -160,7 +160,7 @@ class Network:
             return
         from cnnlens.measure.assumed import natural_size
 
-        if (found := natural_size(model, images)) is None:
+        if (found := natural_size(model, images, self._order)) is None:
             return
         elsewhere = f"{found.found}; {found.ask} takes theirs, with another -w"
         self.voice.note(elsewhere if stays else found.note)

@@ -221,3 +221,33 @@ def test_what_is_said_of_a_network_in_memory_counts(place: Path) -> None:
     assert lens.model.preprocess.mean == (0, 0, 0)
     again = Investigation(net, lens.workspace.path, quiet=True)
     assert again.model.preprocess.size == (20, 20)
+
+
+class Numbered(nn.Module):
+    """Reads folder N from colours of 20 × N at 16 wide, and says it by output N - 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers = (x.mean((1, 2, 3)) * 255 / 20).round().long() - 1
+        answers = numbers if x.shape[-1] == 16 else torch.zeros_like(numbers)
+        return 9.0 * nn.functional.one_hot(answers, 12) + 0 * self.conv(x).mean()
+
+
+@pytest.mark.parametrize("order", [None, "natural", "alphabetical"])
+def test_a_size_is_not_judged_by_a_wrong_order_of_classes(
+    tmp_path: Path, order: str | None
+) -> None:
+    """Folders 1 … 12 were read in alphabetical order alone: right on 1 of 12 at both sizes."""
+    for number in range(1, 13):
+        (tmp_path / str(number)).mkdir()
+        Image.new("RGB", (16, 16), (20 * number,) * 3).save(tmp_path / str(number) / "0.png")
+    model = wrap_module(Numbered(), Preprocess((224, 224), (0.0,) * 3, (1.0,) * 3))
+    found = natural_size(replace(model, arch="nets.py:own"), open_data(tmp_path), order)
+    assert found is not None
+    if order == "alphabetical":
+        assert not found.better
+    else:
+        assert found.better and "right on 12 of 12 at 16×16" in found.found
