@@ -165,6 +165,9 @@ class Net2VecResult(LayerResult):
     def _shots(self) -> Iterable[tuple[str, Picture]]:
         return [(one.name, one.picture) for one in self.best(12)]
 
+    def _within(self) -> Iterable[Shown]:
+        return self.concepts
+
 
 # -- reading -------------------------------------------------------------------------------------
 

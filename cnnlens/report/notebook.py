@@ -7,7 +7,7 @@ and hosts of notebooks take away style sheets and scripts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -32,10 +32,12 @@ Find = Callable[[Neighbour], UnitPage | None]
 
 @dataclass(frozen=True, eq=False)
 class ShownUnit(Unit):
-    """A unit that shows itself as its page."""
+    """A unit that shows itself as its page; `layer` is what it was measured with."""
+
+    layer: UnitsResult
 
     def _repr_html_(self) -> str:
-        return unit_html(self.folder, self.unit)
+        return unit_html(self.layer, self.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class ShownUnits(UnitsResult):
 def read_units(folder: Path) -> ShownUnits:
     """Read the files of one layer (`unit_files.read_units`), to be shown in a notebook."""
     found = unit_files.read_units(folder)
-    units: list[Unit] = [ShownUnit(**vars(unit)) for unit in found.units]
+    units: list[Unit] = [ShownUnit(**vars(unit), layer=found) for unit in found.units]
     return ShownUnits(**{**vars(found), "units": units})
 
 
@@ -67,19 +69,30 @@ def gallery_html(layer: UnitLayer) -> str:
     return _within([head, Markup("<div style='{}'>").format(_FLEX.format(10)), *tiles], "</div>")
 
 
-def unit_html(folder: Path, unit: int) -> str:
-    """Show all that the workspace knows of a unit; `folder` is that of its layer's results."""
-    layers = unit_layers(folder.parents[1])
-    found = next((one for one in layers if one.responses and one.responses.folder == folder), None)
-    page = found.page(unit) if found else None
-    if page is None:
-        return str(Markup("<p>unit {}: its results are gone</p>").format(unit))
-    named = {layer.name: layer for layer in layers}
+def unit_html(layer: UnitsResult, unit: int) -> str:
+    """Show all that the workspace knows of a unit, as far as it is of what `layer` holds."""
+    layers = _layers_beside(layer)
+    page = next(one for one in layers if one.responses is layer).page(unit)
+    assert page is not None, unit
+    named = {one.name: one for one in layers}
 
     def find(near: Neighbour) -> UnitPage | None:
         return named[near.layer].page(near.unit) if near.layer in named else None
 
     return _within(list(_parts(page, find)))
+
+
+def _layers_beside(own: UnitsResult) -> list[UnitLayer]:
+    """Gather what is known of a layer and of others; of the layer alone where its units have been
+    measured anew since, otherwise: what is known now may be of other images or another network.
+    """
+    layers = unit_layers(own.folder.parents[1])
+    for place, one in enumerate(layers):
+        now = one.responses
+        if now is not None and (now.folder, now.summary) == (own.folder, own.summary):
+            layers[place] = replace(one, responses=own)
+            return layers
+    return [UnitLayer(own.name, own.folder.name, own)]
 
 
 def _within(parts: Sequence[Markup], end: str = "") -> str:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.report.held import Held, Holder
 from cnnlens.report.sheet import opened
 
 LIMIT = 1_000_000  # characters that a result puts into a notebook
@@ -24,11 +25,13 @@ _COUNTED = ("units", "images", "concepts", "checkpoints")  # of a summary
 _STYLE = "display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start"
 
 Fact = tuple[str, str, str]  # what, its value, what chance gives ("" where there is no chance)
-Picture = Path | Image.Image | None
+Picture = Path | Held | Image.Image | None
 
 
 class Shown:
     """What every result can do; a result says its rows, its facts and its pictures."""
+
+    _held: Sequence[tuple[str, Picture]] | None = None  # `_shots`, as they were
 
     def table(self) -> list[dict[str, Any]]:
         """Give the result as rows of plain values, by column."""
@@ -80,6 +83,20 @@ class Shown:
         """Words and picture of what is worth a look, best first."""
         return ()
 
+    def _within(self) -> Iterable[Shown]:
+        """What it consists of that shows itself, too."""
+        return ()
+
+    def hold(self) -> None:
+        """Keep its pictures as they are: later calls may write others under their names."""
+        holder = Holder()
+        for one in (self, *self._within()):
+            shots = [
+                (words, holder.hold(picture) if isinstance(picture, Path) else picture)
+                for words, picture in one._shots()
+            ]
+            object.__setattr__(one, "_held", shots)  # most are frozen
+
     def _repr_html_(self) -> str:
         """Show facts beside chance, then pictures as long as there is room for them."""
         rows = [
@@ -89,9 +106,9 @@ class Shown:
         ]  # fmt: skip
         head = Markup("<h4>{}</h4><table>{}</table>").format(self._title(), Markup("").join(rows))
         parts, left = [head], LIMIT - len(head) - 1000
-        for words, picture in self._shots():
+        for words, picture in self._shots() if self._held is None else self._held:
             shot = Markup("<div style='max-width:420px'>{}{}</div>").format(
-                words, Markup("<br><img src='{}'>").format(inlined(picture)) if picture else ""
+                words, _inside(picture) if picture else ""
             )
             left -= len(shot)
             if left < 0:
@@ -101,9 +118,17 @@ class Shown:
         return str(Markup("<div style='{}'>{}</div>").format(_STYLE, Markup("").join(parts)))
 
 
-def inlined(picture: Path | Image.Image, side: int = 420) -> str:
+def _inside(picture: Path | Held | Image.Image) -> Markup:
+    """Put a picture into a page; where it is another one by now, the page says so."""
+    try:
+        return Markup("<br><img src='{}'>").format(inlined(picture))
+    except CnnlensError as error:
+        return Markup("<br>{}").format(error.message)
+
+
+def inlined(picture: Path | Held | Image.Image, side: int = 420) -> str:
     """Make a ``data:`` address of a picture, reduced to at most `side` pixels."""
-    small = opened(picture)
+    small = picture.opened() if isinstance(picture, Held) else opened(picture)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=2)
@@ -144,6 +169,9 @@ class UnitResults(LayerResult, Generic[U]):
     def table(self) -> list[dict[str, Any]]:
         """Give one row per unit, the columns of ``units.csv``."""
         return [row for unit in self.units for row in unit.table()]
+
+    def _within(self) -> Iterable[Shown]:
+        return self.units
 
     def column(self, name: str) -> np.ndarray:
         """Give a column of numbers, (C,) float64, NaN where a unit has none."""
@@ -224,7 +252,9 @@ class PictureResults(Shown):
         ]
 
     def _open(self, entry: Mapping[str, Any]) -> Image.Image:
-        return opened(self.folder / entry["file"])
+        file = self.folder / entry["file"]
+        held = (one for _, one in self._held or () if isinstance(one, Held) and one.path == file)
+        return found.opened() if (found := next(held, None)) else opened(file)
 
     def _title(self) -> str:
         return f"{len(self)} picture{'' if len(self) == 1 else 's'} in {self.folder.name}"

@@ -283,6 +283,7 @@ class Investigation:
         """Run a method with the given keywords."""
         from cnnlens.data.member_path import forget_addresses
         from cnnlens.data.python_values import PythonValues
+        from cnnlens.methods.handed_out import handed_out
         from cnnlens.methods.method import build, carry_out
 
         values = {name: plain(value) for name, value in values.items()}
@@ -319,7 +320,7 @@ class Investigation:
                 return one.document()
             if one.failed:
                 raise one.failed[0]
-            return one.result()
+            return handed_out(one)
 
 
 def _temporary() -> Path:

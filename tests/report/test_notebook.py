@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
+from cnnlens.report.figures.units import tile
 from cnnlens.report.notebook import read_units
 from cnnlens.report.shown import LIMIT
+from cnnlens.report.unit_page import UnitPage
 
 from .fake_workspace import make_workspace
 from .test_unit_page import optimize
-from .test_units import photos, respond
+from .test_units import WHOLE, photos, respond
 
 __all__ = ["photos"]  # a fixture
 
@@ -37,6 +40,24 @@ def test_a_unit_shows_its_page(workspace: Path) -> None:
     shown = [*unit.top, *unit.bottom, *(one for bin in unit.bins for one in bin.examples)]
     near = [one for one in unit.neighbours if one[1] != 2]  # that is dead
     assert html.count("<img") == len(shown) + len(near)
+
+
+def test_a_unit_that_was_measured_anew_since_shows_what_it_was(
+    workspace: Path, photos: ImageSet
+) -> None:
+    unit = read_units(workspace / "units" / "conv5")[0]
+    before = unit._repr_html_()
+    shutil.rmtree(workspace / "units")
+    respond(workspace, photos, fields=WHOLE)
+    after = read_units(workspace / "units" / "conv5")[0]._repr_html_()
+    assert unit._repr_html_() == before != after
+
+
+def test_a_picture_written_anew_is_drawn_anew(tmp_path: Path) -> None:
+    for colour in ("red", "blue"):
+        Image.new("RGB", (9, 9), colour).save(tmp_path / "strip.png")
+        drawn = tile(UnitPage("conv5", 0, strip=tmp_path / "strip.png"))
+        assert drawn.getpixel((0, 0)) == Image.new("RGB", (1, 1), colour).getpixel((0, 0))
 
 
 def test_what_other_methods_found_is_in_it(photos: ImageSet, tmp_path: Path) -> None:

@@ -221,6 +221,15 @@ def test_results_outlive_what_made_them(photos):
     assert found._repr_html_().count("<img") == 1
 
 
+def test_an_earlier_result_keeps_its_pictures(lens, photos):
+    first = lens.cam(image=photos[:1], class_="a")
+    seen, page = np.asarray(first[0]), first._repr_html_()
+    second = lens.cam(image=photos[:1], class_="b")
+    assert not np.array_equal(second[0], seen)
+    np.testing.assert_array_equal(first[0], seen)
+    assert first._repr_html_() == page != second._repr_html_()
+
+
 def test_numbers_serve_where_names_do(lens, photos):
     one = lens.cam(image=photos[0], method="gradcam", layer="conv1", class_=2)
     assert one.entries[0]["class_name"] == "c"

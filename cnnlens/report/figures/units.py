@@ -24,6 +24,7 @@ from cnnlens.files import atomic, make_folder
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.figures import plane_seen
+from cnnlens.report.held import marked
 from cnnlens.report.seen import Seen
 from cnnlens.report.unit_page import UnitPage
 
@@ -140,8 +141,13 @@ def _cell(seen: Seen) -> Image.Image | None:
     return cell
 
 
-@lru_cache(maxsize=_KEPT)
 def _opened(path: Path) -> Image.Image | None:
+    return _decoded(path, marked(path))
+
+
+@lru_cache(maxsize=_KEPT)
+def _decoded(path: Path, mark: object) -> Image.Image | None:
+    """Open a picture; one that was written anew since has another `mark`."""
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
