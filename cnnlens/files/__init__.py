@@ -177,6 +177,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(stale, ignore_errors=True)
 
 
+Mark = tuple[int, int, int]
+
+
+def marked(path: Path) -> Mark | None:
+    """Tell a file from any that is written over it later, unread; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all; what is no Unicode in a name as an escape."""
     with atomic(path) as temporary:

@@ -15,22 +15,24 @@ from cnnlens.model.architectures.own_code import is_own
 
 _CODE = {".py", ".pyc"}  # whose text counts without its comments, elsewhere
 _OF_THE_SYSTEM = ("/proc/", "/sys/")  # they say another thing each time
-_open: list[set[Path]] = []  # who wants to know now
+_open: list[tuple[set[Path], bool]] = []  # who wants to know now, and whether of code, too
 
 
 @contextmanager
-def files_read() -> Iterator[set[Path]]:
-    """Collect the files that Python opens for reading meanwhile, other than installed ones.
+def files_read(code: bool = False) -> Iterator[set[Path]]:
+    """Collect the files that Python opens for reading meanwhile, other than installed ones; with
+    `code`, those of code, too.
 
     What a library reads without Python's ``open``, as safetensors does, is not seen.
     """
     _listen()
     found: set[Path] = set()
-    _open.append(found)
+    wanted = found, code
+    _open.append(wanted)
     try:
         yield found
     finally:
-        _open.remove(found)
+        _open[:] = [one for one in _open if one is not wanted]  # equal sets are not the same one
 
 
 @cache  # an audit hook stays as long as the process
@@ -46,9 +48,10 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     if writes or not isinstance(file, str | bytes | os.PathLike):
         return
     path = Path(os.fsdecode(file)).absolute()
-    if path.suffix not in _CODE and is_own("", path):
-        for wanted in _open:
-            wanted.add(path)
+    if path.suffix != ".pyc" and is_own("", path):
+        for found, code in _open:
+            if code or path.suffix not in _CODE:
+                found.add(path)
 
 
 def contents(files: Iterable[Path]) -> list[list[str]]:

@@ -14,6 +14,7 @@ from torch import nn
 from cnnlens.errors import UsageError
 from cnnlens.model.device import borrowed
 from cnnlens.model.gradients import in_full_precision
+from cnnlens.model.opened_from import Marks
 from cnnlens.model.preprocess import Preprocess
 
 NAMES_ASSUMED = "names of outputs are assumed: "
@@ -68,6 +69,8 @@ class Model:
         What an earlier version of cnnlens gave it, of a network of a user's own code.
     code : str
         Its fingerprint of today, where it goes by the earlier one, as its workspace does.
+    files : mapping
+        What it was opened from, each file with what tells it from a later one of its name.
     """
 
     net: nn.Module
@@ -91,6 +94,7 @@ class Model:
     fingerprint_before: Callable[[], str] | None = None
     code: str = ""
     interpretable: list[str] = field(default_factory=list)
+    files: Marks = field(default_factory=dict)
 
     @property
     def has_assumed_classes(self) -> bool:

@@ -30,6 +30,7 @@ from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import PICKLED, open_file
 from cnnlens.model.gradients import in_own_mode
 from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.opened_from import opened_from
 from cnnlens.model.output_names import fitting, named
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
@@ -94,12 +95,14 @@ def open_model(
         For files that cannot be opened.
     """
     place = resolve_device(device)
-    opened = _open(spec, arch, allow_pickle, weights)
-    check_initialized(opened.net)
-    preprocess = _settings(opened).overridden(image_size, mean, std)
-    if opened.fixed_size and preprocess.size != _settings(opened).size:
-        raise _fixed(spec, _settings(opened).size)
-    return named(_as_model(opened, spec, preprocess, place, head), classes)
+    with opened_from(spec) as files:
+        opened = _open(spec, arch, allow_pickle, weights)
+        check_initialized(opened.net)
+        preprocess = _settings(opened).overridden(image_size, mean, std)
+        if opened.fixed_size and preprocess.size != _settings(opened).size:
+            raise _fixed(spec, _settings(opened).size)
+        model = named(_as_model(opened, spec, preprocess, place, head), classes)
+    return replace(model, files=files)
 
 
 def _as_model(

@@ -11,11 +11,10 @@ from weakref import WeakValueDictionary
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
+from cnnlens.files import Mark, marked
 from cnnlens.report.sheet import opened
 
 ROOM = 64 * 2**20  # bytes of pictures that a result keeps in memory
-
-Mark = tuple[int, int, int]  # what is another one for a file that was written anew
 
 
 class Held:
@@ -67,12 +66,3 @@ class Holder:
 
 # by what the file was: results of one call, made again, have their pictures in common
 _held: WeakValueDictionary[tuple[Path, Mark], Held] = WeakValueDictionary()
-
-
-def marked(path: Path) -> Mark | None:
-    """Tell a file from any that is written over it later; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -103,6 +103,7 @@ class Investigation:
         self._file = (
             str(model) if isinstance(model, (str, Path)) and Path(model).is_file() else None
         )
+        self._is_ours = True  # to be opened anew where its files have changed
         self._options: dict[str, Any] = {}
         self._said: set[str] = set()
         #: temporary folders, by the network whose results they hold; None: a folder was named
@@ -131,6 +132,7 @@ class Investigation:
 
         if isinstance(classes, str):
             classes = None if classes in ORDERS else read_classes(classes)
+        self._is_ours = False
         if isinstance(model, Model):
             self._spec = model if classes is None else model.called([*classes], "given")
             return
@@ -143,8 +145,9 @@ class Investigation:
 
     # ---- what it works on
 
-    def _opened(self) -> str | Model | None:
-        """What it works on as it stands now: a module may have changed since the last call.
+    def _opened(self, force: bool = False) -> str | Model | None:
+        """What it works on as it stands now: a module, or the file of one, may have changed since
+        the last call.
 
         Results of one that has go to another temporary folder, where no folder was named.
         """
@@ -153,7 +156,7 @@ class Investigation:
         if self._net is not None:
             spec = self._wrap()
         elif isinstance(self._spec, str | None) or self._spec.lent_to is None:
-            return self._spec
+            return self._as_it_lies(force)
         else:
             spec = marked(self._spec)
         if self._folders is not None:
@@ -169,6 +172,18 @@ class Investigation:
             self.workspace = self.workspace.moved(path)
         return spec
 
+    def _as_it_lies(self, force: bool) -> str | Model | None:
+        """Return what was opened; what shall open it anew where its files are others by now."""
+        from cnnlens.model.opened_from import changed
+
+        if isinstance(self._spec, str | None) or not self._is_ours:
+            return self._spec
+        if (is_new := changed(self._spec.files)) and not force:
+            PythonVoice(quiet=self._quiet).note(
+                f"{self._spec.spec} has changed since it was opened: it is opened anew"
+            )
+        return self._spec.spec if is_new or force else self._spec
+
     @contextmanager
     def _study(
         self, run: RunSettings, force: bool, reading: DataSettings | None = None
@@ -178,7 +193,7 @@ class Investigation:
         from cnnlens.model.gradients import in_own_mode
 
         voice = PythonVoice(quiet=self._quiet)
-        spec = self._opened()
+        spec = self._opened(force)
         reading = reading or DataSettings()
         study = Study(self.workspace, spec, self._opening, run, voice, force, reading)
         study.options, study.said = {**self._options}, self._said

@@ -136,3 +136,69 @@ def test_notes_and_errors_have_python_s_words(
     with pytest.raises(CnnlensError) as error:
         peaks(lens)
     assert "force=True" in error.value.hint and "--force" not in error.value.hint
+
+
+FACTORY = """
+import torch
+import part
+
+def make():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), part.Scaled())
+    net.load_state_dict(torch.load("weights.pt", weights_only=True))
+    return net
+"""
+PART = "from torch import nn\n\nclass Scaled(nn.Module):\n    def forward(self, x):\n"
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).state_dict(), "weights.pt")
+    (tmp_path / "part.py").write_text(f"{PART}        return x\n")
+    (tmp_path / "net.py").write_text(FACTORY)
+    return tmp_path / "net.py"
+
+
+def of_file(spec: str, workspace: str, **more: object) -> cnnlens.Investigation:
+    return cnnlens.Investigation(spec, workspace, image_size=8, **more)
+
+
+def activations(lens: cnnlens.Investigation, **more: object) -> np.ndarray:
+    return np.array(lens.extract(data=IMAGES, layer="2", **more)[:])
+
+
+def other_weights() -> None:
+    state = torch.load("weights.pt", weights_only=True)
+    torch.save({name: 2 * value for name, value in state.items()}, "weights.pt")
+
+
+FILE_CHANGES: dict[str, Callable[[], object]] = {
+    "weights": other_weights,
+    "code": lambda: Path("part.py").write_text(f"{PART}        return 2 * x\n"),
+}
+
+
+@pytest.mark.parametrize("change", FILE_CHANGES)
+def test_files_that_have_changed_are_opened_anew(
+    change: str, factory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lens = of_file(f"{factory}:make", "out")
+    before = activations(lens)
+    capsys.readouterr()
+    activations(lens)
+    assert "anew" not in capsys.readouterr().err
+    FILE_CHANGES[change]()
+    with pytest.raises(CnnlensError, match="has other code or weights since"):
+        activations(lens)
+    assert f"{factory}:make has changed since it was opened" in capsys.readouterr().err
+    now = activations(lens, force=True)
+    assert not np.allclose(now, before)
+    np.testing.assert_array_equal(now, activations(of_file(f"{factory}:make", "other")))
+    np.testing.assert_array_equal(now, activations(lens))
+
+
+def test_a_checkpoint_that_is_gone_stays_what_it_was(factory: Path) -> None:
+    lens = of_file("weights.pt", "out", arch=f"{factory}:make")
+    before = activations(lens)
+    Path("weights.pt").unlink()
+    np.testing.assert_array_equal(activations(lens), before)

@@ -20,11 +20,10 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from cnnlens.data.dataset import ImageSet
-from cnnlens.files import atomic, make_folder
+from cnnlens.files import atomic, make_folder, marked
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.figures import plane_seen
-from cnnlens.report.held import marked
 from cnnlens.report.seen import Seen
 from cnnlens.report.unit_page import UnitPage
 
