@@ -18,7 +18,7 @@ def opened_from(spec: str) -> Iterator[Marks]:
     code opens for it.
     """
     # taken before it is read: what is written meanwhile is another one then
-    marks = {file: mark for file in _named(spec) if (mark := marked(file))}
+    marks = {file: mark for file in _named(str(spec)) if (mark := marked(file))}
     with files_read(code=True) as read:
         yield marks
     marks |= {file: mark for file in read - marks.keys() if (mark := marked(file))}
