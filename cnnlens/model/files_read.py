@@ -56,10 +56,11 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
 
 def contents(files: Iterable[Path]) -> list[list[str]]:
     """Return names of files and hashes of what they hold, in a fixed order, wherever they lie."""
-    return sorted([file.name, _hash(file)] for file in files if _is_lasting(file))
+    return sorted([file.name, _hash(file)] for file in files if is_lasting(file))
 
 
-def _is_lasting(file: Path) -> bool:
+def is_lasting(file: Path) -> bool:
+    """Whether a file says the same until it is written again."""
     return file.is_file() and not str(file).startswith(_OF_THE_SYSTEM)
 
 

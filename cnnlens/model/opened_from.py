@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnlens.files import Mark, marked
-from cnnlens.model.files_read import files_read
+from cnnlens.files.home import cache_home, home
+from cnnlens.model.files_read import files_read, is_lasting
 
 Marks = Mapping[Path, Mark]
+_HOUSE = Path(__file__).parents[1]  # cnnlens itself
 
 
 @contextmanager
@@ -21,7 +23,16 @@ def opened_from(spec: str) -> Iterator[Marks]:
     marks = {file: mark for file in _named(str(spec)) if (mark := marked(file))}
     with files_read(code=True) as read:
         yield marks
-    marks |= {file: mark for file in read - marks.keys() if (mark := marked(file))}
+    more = filter(_says_of_it, read - marks.keys())
+    marks |= {file: mark for file in more if (mark := marked(file))}
+
+
+def _says_of_it(file: Path) -> bool:
+    """Whether a file that was read may be the network's: what cnnlens itself keeps is written by
+    other processes, too.
+    """
+    kept = file.parent == home().absolute() or file.is_relative_to(cache_home().absolute())
+    return not kept and not file.is_relative_to(_HOUSE) and is_lasting(file)
 
 
 def _named(spec: str) -> list[Path]:

@@ -96,8 +96,13 @@ def test_a_librarys_callables_are_code_too(strangers: Path) -> None:
 
 def test_code_that_is_gone_is_asked_for(strangers: Path) -> None:
     gone = strangers / "gone.py"
+    file = str(checkpoint(strangers, f"{gone}:net"))
     with pytest.raises(CnnlensError, match="is not to be had"):
-        open_model(str(checkpoint(strangers, f"{gone}:net")))
+        open_model(file)
+    gone.write_text(CODE)  # nobody has named it: it was only asked for
+    with pytest.raises(UsageError, match="not named"):
+        open_model(file)
+    assert not (strangers / "ran").exists()
 
 
 @pytest.mark.parametrize("where", ["spec", "arch"])

@@ -202,3 +202,18 @@ def test_a_checkpoint_that_is_gone_stays_what_it_was(factory: Path) -> None:
     before = activations(lens)
     Path("weights.pt").unlink()
     np.testing.assert_array_equal(activations(lens), before)
+
+
+def test_what_cnnlens_keeps_is_no_part_of_a_network(
+    factory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CNNLENS_HOME", str(factory.parent / "home"))
+    of_file("net.py:make", "first").layers()
+    lens = of_file(f"{factory.parent / 'copy.py'}:make", "out")
+    (factory.parent / "copy.py").write_text(FACTORY)
+    activations(lens)
+    (factory.parent / "more.py").write_text(FACTORY)
+    of_file("more.py:make", "third").layers()  # another network's code is named meanwhile
+    capsys.readouterr()
+    activations(lens)
+    assert "opened anew" not in capsys.readouterr().err

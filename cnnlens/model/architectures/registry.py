@@ -122,7 +122,6 @@ def factory_architecture(spec: str) -> Architecture:
 
 def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], Code]:
     """Import a callable that returns what is `made`, and what its code is; errors as above."""
-    trust(spec)
     place, _, name = spec.rpartition(":")
     path = Path(place).expanduser()
     with importing(folder_of(spec)) as loaded:
@@ -135,6 +134,7 @@ def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], Code]:
         raise UsageError(f"{place} has no '{name}'", did_you_mean(name, offered))
     if not callable(factory):
         raise UsageError(f"'{name}' in {place} is no callable that returns {made}")
+    trust(spec)  # it is there: a name alone would let in what is put there later
     return factory, code
 
 
