@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.checkpoint import read_torch, write_torch
+from cnnlens.model.checkpoint import write_torch
+from cnnlens.model.weights_file import read_torch
 from cnnlens.synthesize.training import Training
 from cnnlens.synthesize.upconv import UpconvNet
 
