@@ -12,7 +12,7 @@ Dai 2020, §3.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ from cnnlens.model.classes import class_name, probe_names
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.matching import said_outputs, usual_outputs
 from cnnlens.model.model import Model
+from cnnlens.model.two_sided import SAID, side_names
 from cnnlens.progress import Step, followed
 
 TOP = 5  # images of the data per filter
@@ -76,7 +77,8 @@ def explain(
     Raises
     ------
     UsageError
-        When there is no such category, or none was named and the network gives no class scores.
+        When there is no such category, or none was named and the network gives no class scores. A
+        single output is read as two classes.
     CnnlensError
         When no category is called after the predicted class, or the layer answers nothing.
     """
@@ -144,8 +146,10 @@ def explain_steps(
     look = predictor(model, groups.names, category)
     # with a named category no order of classes was held against images: none is assumed
     meant = usual_outputs if category is None else said_outputs
-    outputs = meant(groups.names, model.classes, look.count) if look else {}
-    run = _Run(model, layer, source, groups, look, outputs, category, rule, top, skip)
+    is_two_sided = look is not None and look.is_two_sided
+    names = side_names(model.classes, groups.names) if is_two_sided else model.classes
+    outputs = meant(groups.names, names, look.count) if look else {}
+    run = _Run(model, layer, source, groups, look, names, outputs, category, rule, top, skip)
     return run.steps(images)
 
 
@@ -162,16 +166,12 @@ def predictor(model: Model, names: Sequence[str], category: str | None) -> Class
         raise UsageError(
             f"no category '{category}' in the data", near or f"there are {', '.join(names[:8])}"
         )
-    try:
-        maps, lacks = ClassMaps(model, "gradcam"), "has a single output"
-    except CnnlensError:
-        maps, lacks = None, "returns no class scores"
-    if maps is not None and maps.count > 1:
-        return maps
+    with suppress(CnnlensError):
+        return ClassMaps(model, "gradcam", sides=True)
     if category is not None:
         return None
     raise UsageError(
-        f"the network {lacks}, so it predicts no category",
+        "the network returns no class scores, so it predicts no category",
         "name the category with --class",
     )
 
@@ -196,6 +196,7 @@ class _Run:
     source: RowSource
     groups: Groups
     look: ClassMaps | None
+    classes: Sequence[str] | None  # names of what is predicted
     outputs: Mapping[str, int]  # the class that each category means
     named: str | None
     rule: str
@@ -241,7 +242,7 @@ class _Run:
         if category is None and self.named is None:
             raise CnnlensError(
                 "no category of the data is called after the predicted class "
-                + class_name(number, model.classes),
+                + class_name(number, self.classes),
                 f"name one with --class: {', '.join(names[:6])}"
                 + (", …" if len(names) > 6 else ""),
             )
@@ -260,7 +261,7 @@ class _Run:
 
     def _name(self, number: int) -> str:
         """Name a class; where the network has no names, after the category that means it."""
-        known = self.model.classes
+        known = self.classes
         return (None if known else self._category(number)) or class_name(number, known)
 
     def _walks(
@@ -331,7 +332,7 @@ class _Run:
         if seen is None or self.look is None:
             return {}
         found = answers_without(
-            self.model, self.layer, pixels, units, seen.number, self.look.shares_of
+            self.model, self.layer, pixels, units, seen.number, self.look.answers
         )
         return {unit: Without(n, self._name(n), *p) for unit, (n, *p) in found.items()}
 
@@ -339,8 +340,9 @@ class _Run:
 def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:
     """See that a network predicts classes and can be read; say what is assumed of their names."""
     with model.in_use():
-        predictor(model, [], None)
+        look = predictor(model, [], None)
     read = sources.probe(model, layers)
+    read += [SAID] if look and look.is_two_sided else []
     if model.classes is None:
         return [*read, "class folders are read in alphabetical order, where images bear it out"]
     return [*read, *probe_names(model)]

@@ -11,7 +11,7 @@ nothing of categories, are named after them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,13 @@ from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.vectors import Groups, MapSource
 from cnnlens.model.classes import before_softmax, class_bias, class_name
-from cnnlens.model.ending import SIGMOID, ending, may_be_probabilities
+from cnnlens.model.ending import SIGMOID, before_link, ending, may_be_probabilities
 from cnnlens.model.model import Model
+from cnnlens.model.two_sided import both_sides, side_names
 from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings
+
+Scores = list[tuple[str, np.ndarray]]  # by source, (N, K) each
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class Outliers:
         None without known images.
     link : str
         What the network ends with (see `model.ending`).
+    scores : mapping of str to numpy.ndarray
+        (N, K) of each source behind that link; a single output is read as two classes.
     """
 
     predicted: tuple[Predicted, ...]
@@ -149,6 +154,7 @@ class Outliers:
     noise: NoiseClass | None
     regions: Regions | None
     link: str = ""
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -256,6 +262,7 @@ def outlier_steps(
     noise_scores = yield from _noises(model, settings, batch_size)
     scores = [*logits.items(), *noise_scores.items()]
     link = ending(model).link if all(may_be_probabilities(one) for _, one in scores) else ""
+    scores, link, names = _as_classes(scores, link, model, groups)
     predicted = tuple(predicted_as(source, one, link) for source, one in scores)
     noises = predicted[len(logits) :]
     count = len(predicted[0].shares)
@@ -265,9 +272,22 @@ def outlier_steps(
         regions = find_regions(source, groups, settings.seed)
     noise = None
     if noises:
-        radius = regions.radius_of(model.classes, count) if regions else None
+        radius = regions.radius_of(names, count) if regions else None
         noise = _noise_class(noises, _bias(model, count), radius)
-    return Outliers(predicted, model.classes, noise, regions, link)
+    return Outliers(predicted, names, noise, regions, link, dict(scores))
+
+
+def _as_classes(
+    scores: Scores, link: str, model: Model, groups: Groups | None
+) -> tuple[Scores, str, Sequence[str] | None]:
+    """Read a single output as two classes; others are as they are."""
+    if scores[0][1].shape[1] != 1:
+        return scores, link, model.classes
+    found = [
+        (source, both_sides(torch.from_numpy(before_link(one, link))).numpy())
+        for source, one in scores
+    ]
+    return found, "", side_names(model.classes, groups.names if groups else ())
 
 
 def _noises(
@@ -289,6 +309,8 @@ def _noises(
 
 def _bias(model: Model, count: int) -> np.ndarray | None:
     found = class_bias(model, count)
+    if found is None and count == 2 and (found := class_bias(model, 1)) is not None:
+        found = both_sides(found[None])[0]
     return None if found is None else found.numpy().astype(float)
 
 
