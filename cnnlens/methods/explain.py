@@ -65,7 +65,7 @@ class Explain(Method):
     name, panel, several = "explain", "Look at images", "images"
     asks, settings_types = ExplainInputs, (ExplainSettings,)
     sections = (("explain", page_part("sections.explanations")),)
-    probes = (("", "cluster.explain.probe"),)
+    probes = (("", "cluster.predicted.probe"),)
     examples = (
         "cnnlens explain -i dog.jpg",
         "cnnlens explain model.pt -d photos/ -l layer4 -i dog.jpg --class cat",
@@ -73,7 +73,7 @@ class Explain(Method):
 
     def resolve(self) -> None:
         """Find images, categories, the layer, and what predicts classes."""
-        from cnnlens.cluster.explain import predictor
+        from cnnlens.cluster.predicted import predictor
 
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
