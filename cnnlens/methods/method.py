@@ -87,6 +87,8 @@ class Method:
     #: what of `RunSettings` it depends on
     uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers", "precision")
     several: ClassVar[str] = "layers"  # what its summaries are of
+    #: whether its layers may be vectors (fully connected ones, class tokens), too
+    vectors: ClassVar[bool] = False
     sections: ClassVar[tuple[Gather, ...]] = ()  # its parts of the page
     #: whether it works on the workspace's model; else it works on finished workspaces, of which
     #: the first is named in MODEL's place, and leaves them as they are

@@ -74,7 +74,7 @@ class Visualize(Pictured):
 
     name, panel = "visualize", "Look at units"
     asks, settings_types = VisualizeInputs, (VisualizeSettings, GeneratorSettings)
-    uses = ("device", "batch_size", "workers")
+    uses, vectors = ("device", "batch_size", "workers"), True
     sections = (("visualize", page_part("sections.visualizations")),)
     columns = ("layer", "picture", "at first", "in the end", "× best image", "of", "label")
     part_type = Ascents
@@ -133,11 +133,11 @@ class Visualize(Pictured):
         found: dict[object, tuple[Layer | None, dict[str, Goal]]] = {}
         target, asked = self.settings.target, self.asked.filters
         of_units = [text for text in asked if concept_in(text) is None]
-        for named, units, position in self.study.filters(of_units, vectors=True):
+        for named, units, position in self.study.filters(of_units, self.vectors):
             layer, goals = found.setdefault(named.place, (named, {}))
             for goal in unit_goals(layer or named, units, position, target):
                 goals.setdefault(goal.name, goal)
-        for named, concept in self.study.concepts(asked, vectors=True):
+        for named, concept in self.study.concepts(asked, self.vectors):
             layer, goals = found.setdefault(named.place, (named, {}))
             space, model = self.study.workspace.path, self.study.model.fingerprint
             direction = read_direction(space, named.folder, concept, model)
