@@ -182,8 +182,9 @@ class ModelSettings(Settings):
     )
     head: str | None = option(
         None,
-        "Which of several outputs is the classes', by name or number. Default: the first.",
+        "Which of several outputs is the classes', by name or number.",
         metavar="NAME",
+        shown="the one called logits or out, else the first of a row of numbers per image",
         panel="Model",
     )
 
@@ -340,7 +341,7 @@ class RunSettings(Settings):
     )
     precision: str = option(
         "float32",
-        "Of forward passes that measure; others are for a GPU. Steps that follow a gradient stay "
+        "Of forward passes that measure; float16 on a GPU alone. Steps that follow a gradient stay "
         "in float32.",
         choices=PRECISIONS,
         panel="Run",
