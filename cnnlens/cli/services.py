@@ -13,23 +13,25 @@ from cnnlens.cli.grouped import CarefulCommand
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods import methods, write_page, write_site
+from cnnlens.methods.method import running
 from cnnlens.progress import Step
-from cnnlens.settings.option import fields_of
+from cnnlens.settings.option import fields_of, values_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
-(_DEVICE,) = o.common("device")
+_DEVICE, *_IDLE = running(("device",))
 
 
 @o.with_fields(
     *o.common("model", "workspace", "json", "quiet"),
     *fields_of(ModelSettings),
     replace(_DEVICE, default="cpu"),
+    *_IDLE,
 )
-def layers(screen: Screen, model: Any, workspace: Any, device: str, **opening: Any) -> None:
+def layers(screen: Screen, model: Any, workspace: Any, **more: Any) -> None:
     """List what can be addressed.
 
     Dotted module paths and aliases (conv1 … convN; block1 … blockN and mlp1 … mlpN of
@@ -38,8 +40,9 @@ def layers(screen: Screen, model: Any, workspace: Any, device: str, **opening: A
     """
     from cnnlens.study.session import Study
 
-    opened = ModelSettings(**opening), RunSettings(device)
-    study = Study(Workspace(workspace), model, *opened, screen)
+    opening = ModelSettings(**values_of(ModelSettings, more))
+    run = RunSettings(**values_of(RunSettings, more))
+    study = Study(Workspace(workspace), model, opening, run, screen)
     found = study.addresses
     rows = [layer.as_row() for layer in found.rows]
     notes = found.about_fields()
