@@ -232,7 +232,7 @@ def bound() -> Iterator[str]:
     """The methods that an investigation has by name, with their keywords."""
     from cnnlens import Investigation
 
-    yield "## Its methods\n\nEvery command, its options as keywords, with the same defaults.\n"
+    yield "## Its methods\n\nCommands with their options as keywords, and the same defaults.\n"
     lens = Investigation.__new__(Investigation)  # nothing is opened
     for name in methods():
         call = getattr(lens, name)

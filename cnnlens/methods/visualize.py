@@ -44,8 +44,8 @@ class VisualizeInputs(Inputs):
 
     filters: tuple[str, ...] = filters_input(
         "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; at one position: "
-        "conv5:12@6,6 (row, column); a concept that net2vec has learned: conv5:[part:hair]; "
-        "repeatable."
+        "conv5:12@6,6 (row, column); the layer as a whole: conv5; a concept that net2vec has "
+        "learned: conv5:[part:hair]; repeatable."
     )
     logit: tuple[str, ...] = option(
         (), "A class, by name or number; repeatable.", metavar="CLASS", panel="What"
@@ -94,7 +94,8 @@ class Visualize(Pictured):
         if not self.asked.filters and not self.asked.logit:
             raise UsageError(
                 "nothing was named to look at",
-                "name units with -f LAYER:UNITS (conv5:0-15), or a class with --logit CLASS",
+                "name units with -f LAYER:UNITS (conv5:0-15), a class with --logit CLASS, or all "
+                "of a layer with -f LAYER",
             )
         start, self.photo = _named(self.settings.init), None
         if start:
