@@ -16,7 +16,8 @@ from cnnlens.methods.steer import COLUMNS as STEERED
 from cnnlens.methods.steer import Steering
 from cnnlens.progress import Step, relayed
 from cnnlens.settings.ablate import AblateSettings
-from cnnlens.settings.option import data_input, filters_input, images_input, option
+from cnnlens.settings.inputs import data_input, filters_input, images_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,8 +15,9 @@ from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step, staged
 from cnnlens.settings.attribution import DeconvSettings
 from cnnlens.settings.evolve import EvolveSettings
+from cnnlens.settings.inputs import data_input, filters_input, raw_input
 from cnnlens.settings.measure import DissectSettings
-from cnnlens.settings.option import data_input, filters_input, option, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from cnnlens.activations.kept import KeptUnits

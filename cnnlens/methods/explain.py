@@ -19,7 +19,8 @@ from cnnlens.files.ledger import MADE_FROM, RAW, Item, Ledger, pictures_of
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
-from cnnlens.settings.option import data_input, images_input, layer_input, option, raw_input
+from cnnlens.settings.inputs import data_input, images_input, layer_input, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,8 +16,8 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.methods.upconv import Upconvs
 from cnnlens.progress import Step, relayed
+from cnnlens.settings.inputs import data_input, images_input, layers_input, raw_input
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
-from cnnlens.settings.option import data_input, images_input, layers_input, raw_input
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,17 +19,10 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.shares import note_command, refuse_force, share_summary
 from cnnlens.progress import Step
-from cnnlens.settings.option import (
-    Field,
-    Option,
-    data_input,
-    fields_of,
-    layers_input,
-    store_option,
-    take_values,
-    values_of,
-)
-from cnnlens.settings.run import DataSettings, RunSettings, Settings, build_all, fields_of_all
+from cnnlens.settings.base import Settings, build_all, fields_of_all
+from cnnlens.settings.inputs import data_input, layers_input, store_option
+from cnnlens.settings.option import Field, Option, fields_of, take_values, values_of
+from cnnlens.settings.run import DataSettings, RunSettings
 from cnnlens.voice import Results
 
 if TYPE_CHECKING:

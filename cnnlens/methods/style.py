@@ -16,7 +16,8 @@ from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step, Words
-from cnnlens.settings.option import option, raw_input
+from cnnlens.settings.inputs import raw_input
+from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import StyleSettings
 
 if TYPE_CHECKING:

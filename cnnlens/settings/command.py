@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import option
-from cnnlens.settings.run import Settings
 
 
 @dataclass(frozen=True)
