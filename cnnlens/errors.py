@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, which may be a file of the user's (see __main__)
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class CnnlensError(Exception):
@@ -33,6 +33,11 @@ class UsageError(CnnlensError):
     """The command was given something that does not exist or does not fit (exit status 2)."""
 
     exit_code = 2
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Name the first of several: ``"a, b, …"``; all of them where they are no more."""
+    return ", ".join([*names[:most], *["…"] * (len(names) > most)])
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
-from cnnlens.settings.option import images_input, layer_input, option, raw_input
+from cnnlens.settings.inputs import images_input, layer_input, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     import numpy as np

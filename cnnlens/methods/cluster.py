@@ -166,7 +166,8 @@ class Cluster(Method):
             from cnnlens.measure.confusion import summary
 
             results.say(f"confusions: {summary(found)}")
-        results.say(f"trees: {self.study.folder('cluster')}")
+        made = {"embed": "embedding", CONFUSION: "confusions"}.get(self.asked.only, "trees")
+        results.say(f"{made}: {self.study.folder('cluster')}")
 
     def result(self) -> Any:
         """Return what is known of one layer, or of several by name."""

@@ -17,7 +17,8 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.fool import FoolSettings
-from cnnlens.settings.option import images_input, layers_input, option, raw_input
+from cnnlens.settings.inputs import images_input, layers_input, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from torch import Tensor

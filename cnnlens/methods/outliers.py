@@ -15,7 +15,7 @@ from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
-from cnnlens.settings.option import data_input, layer_input
+from cnnlens.settings.inputs import data_input, layer_input
 from cnnlens.study.workspace import is_entry_of
 
 if TYPE_CHECKING:

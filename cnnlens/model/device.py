@@ -26,7 +26,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises
     ------
     UsageError
-        When the name is no device, or this machine has none of that kind.
+        When the name is no device.
+    CnnlensError
+        When this machine has none of that kind.
     """
     import torch
 
@@ -39,10 +41,16 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         _check_cuda(device)
     elif device.type == "mps" and not _mps():
-        raise UsageError("device 'mps' is not available on this machine", "use --device auto")
+        raise _not_here(device)
     elif device.type not in ("cpu", "mps"):
         raise UsageError(f"no device '{name}'", "choose auto, cpu, cuda[:N] or mps")
     return device
+
+
+def _not_here(device: torch.device) -> CnnlensError:
+    """The words were right, and the machine is another: a script may go on elsewhere."""
+    said = f"device '{device}' is not available on this machine"
+    return CnnlensError(said, "use --device auto")
 
 
 def _mps() -> bool:
@@ -56,7 +64,7 @@ def _check_cuda(device: torch.device) -> None:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
-        raise UsageError(f"device '{device}' is not available on this machine", "use --device auto")
+        raise _not_here(device)
     if device.index is not None and device.index >= count:
         raise UsageError(
             f"device '{device}' does not exist: this machine has {count}",

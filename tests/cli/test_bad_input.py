@@ -171,10 +171,9 @@ def test_wrong_options(workspace, given, word):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_device_that_is_not_there(workspace):
-    for device in ("cuda", "cuda:3"):
-        answer = cnnlens("dissect", "-w", workspace, "--device", device)
-        assert answer.code in (1, 2)
-        assert device in answer.error
+    for device in ("cuda", "cuda:3"):  # the machine is at fault: elsewhere the words are right
+        refused(cnnlens("dissect", "-w", workspace, "--device", device), 1, device)
+    refused(cnnlens("dissect", "-w", workspace, "--device", "gpu"), 2, "gpu")
 
 
 def test_input_too_small_for_the_network(tmp_path, model, shapes):
