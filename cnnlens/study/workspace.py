@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import free_name, make_folder
+from cnnlens.files.locks import in_use
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
 from cnnlens.settings.place import portable
 
@@ -58,6 +59,7 @@ class Workspace:
         if self.path.exists() and not self.path.is_dir():
             raise CnnlensError(f"the workspace {self.path} is a file", "name a folder with -w DIR")
         self._is_lost = False
+        self._mine: dict[str, Any] = {}  # what this process works with
         self._memory: dict[str, ImageSet] = {}
         try:
             self.document = read_document(self.path)
@@ -135,29 +137,51 @@ class Workspace:
         CnnlensError
             When the workspace holds results of another model.
         """
-        entry = {
-            "spec": portable(model.spec),
-            "arch": model.arch,
-            "fingerprint": model.fingerprint,
-            "preprocess": model.preprocess.key,
-            "preprocess_source": model.preprocess.source,
-            "classes": model.classes,
-            "classes_source": model.classes_source,
-            "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
-        }
-        if model.code:
-            entry["code"] = model.code
-        if model.unsteady is not None:
-            entry["unsteady"] = model.unsteady
-        if getattr(model, "lent_to", None) is not None:
-            kept = {**options, "head": model.head}
-            entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
-        known = self.document["model"]
+        entry, known = _entry_of(model, options), self.document["model"]
         if self._is_lost:
             self.clear()
-        elif known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
+        elif known and not _is_same(known, entry):
             self._replace(known, entry, force)
-        self.document["model"] = entry
+        self.document["model"] = self._mine = entry
+
+    @contextmanager
+    def used_for(self, model: Model, options: dict[str, Any]) -> Iterator[None]:
+        """Keep the model that is this workspace's from being replaced by other processes.
+
+        To be begun while it is edited, before the model is changed: results of a process at work
+        may still be to come.
+
+        Raises
+        ------
+        CnnlensError
+            When another process works here, with another model.
+        """
+        entry, known = _entry_of(model, options), self.document["model"]
+        alone = not known or not _is_same(known, entry)
+        with in_use(self.path / ".model.lock", alone) as is_mine:
+            if not is_mine:
+                other = f", with {_other(known, entry)}" if known else ""
+                raise CnnlensError(
+                    f"another process works in the workspace {self.path}{other}",
+                    "use another workspace with -w DIR, or wait for it",
+                )
+            yield
+
+    def check_mine(self) -> None:
+        """See that the model is still the one that this process works with.
+
+        Raises
+        ------
+        CnnlensError
+            When another process has replaced it, where `used_for` finds no locks to keep it.
+        """
+        known = self.document["model"]
+        if known and self._mine and not _is_same(known, self._mine):
+            raise CnnlensError(
+                f"the workspace {self.path} was given to {_other(known, self._mine)} meanwhile: "
+                "its results are of both",
+                "redo both with --force, each in a workspace of its own (-w DIR)",
+            )
 
     def known_as(self, model: Model) -> Model:
         """Let a network of a user's own code go by the fingerprint that an earlier version of
@@ -192,15 +216,10 @@ class Workspace:
 
     def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
         if self.has_results() and not force:
-            same = known.get("fingerprint") == entry["fingerprint"]
-            what = "another preprocessing" if same else f"another model ({known.get('spec')})"
             way = "use another workspace with -w DIR, or clear them with --force"
-            if not same and known.get("spec") == entry["spec"]:
-                what = f"another model: {entry['spec']} has other code or weights since"
             if entry["options"].get("in_memory"):
-                if not same and known.get("spec") == entry["spec"]:
-                    what = f"{known['spec']} as it was: its weights, code or hooks have changed"
                 way = 'Investigation(net, "other-folder") keeps them; force=True clears them'
+            what = _other(known, entry)
             raise CnnlensError(f"the workspace {self.path} holds results of {what}", way)
         self.clear()
 
@@ -303,6 +322,44 @@ class Workspace:
         """Name of the last used layer; None when there is none."""
         layers = self.document["layers"]
         return layers[-1]["name"] if layers else None
+
+
+def _entry_of(model: Model, options: dict[str, Any]) -> dict[str, Any]:
+    """Say of a model what a workspace keeps of it."""
+    entry = {
+        "spec": portable(model.spec),
+        "arch": model.arch,
+        "fingerprint": model.fingerprint,
+        "preprocess": model.preprocess.key,
+        "preprocess_source": model.preprocess.source,
+        "classes": model.classes,
+        "classes_source": model.classes_source,
+        "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
+    }
+    if model.code:
+        entry["code"] = model.code
+    if model.unsteady is not None:
+        entry["unsteady"] = model.unsteady
+    if getattr(model, "lent_to", None) is not None:
+        kept = {**options, "head": model.head}
+        entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
+    return entry
+
+
+def _is_same(known: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether results of the model that is known are results of the other one."""
+    return all(known.get(k) == entry[k] for k in ("fingerprint", "preprocess"))
+
+
+def _other(known: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Say in what the model that is known is another one."""
+    if known.get("fingerprint") == entry["fingerprint"]:
+        return "another preprocessing"
+    if known.get("spec") != entry["spec"]:
+        return f"another model ({known.get('spec')})"
+    if entry["options"].get("in_memory"):
+        return f"{known['spec']} as it was: its weights, code or hooks have changed"
+    return f"another model: {entry['spec']} has other code or weights since"
 
 
 def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from cnnlens.data.synthetic import make_shapes
+from cnnlens.errors import CnnlensError
+from cnnlens.files import locks
+from cnnlens.study.session import Study
+from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 from .conftest import SIDE
-from .runner import cnnlens, files
+from .runner import cnnlens, files, warm_process
 
 
 def document(workspace: Path) -> dict:
@@ -273,3 +278,34 @@ def test_random_weights_of_a_registry_are_the_same_every_time(tmp_path, shapes):
     answer = cnnlens("extract", "-w", tmp_path, "--no-logits", "--json")
     assert answer.code == 0, answer.err
     assert "random" in answer.err  # and it is said that they are
+
+
+def test_two_models_that_begin_at_once_do_not_mix(tmp_path, model, other, shapes):
+    """Neither has results yet when the other one looks for some."""
+    ws = tmp_path / "ws"
+    words = ("extract", other, "-d", shapes, "-l", "conv1", "-w", ws)
+    study = Study(Workspace(ws), str(model), voice=Voice(quiet=True))
+    study.images(shapes)
+    with study.committed():
+        for more in ((), ("--force",)):
+            answer = warm_process(*words, *more)
+            assert answer.code == 1, answer.out
+            assert "another process works in the workspace" in answer.error
+            assert f"another model ({model.resolve()})" in answer.error and "-w DIR" in answer.err
+        assert not (ws / "activations").exists()
+        alike = warm_process("layers", model, "-w", ws)  # any number of the same one
+        assert alike.code == 0 and "not remembered" not in alike.err
+        assert warm_process("extract", "-l", "conv1", "-w", ws).code == 0
+    assert warm_process(*words, "--force").code == 0
+    assert document(ws)["model"]["spec"] == str(other.resolve())
+
+
+def test_without_locks_a_mix_of_two_models_is_told(tmp_path, model, other, shapes, monkeypatch):
+    monkeypatch.setattr(locks, "is_lockless", lambda folder: True)
+    ws = tmp_path / "ws"
+    study = Study(Workspace(ws), str(model), voice=Voice(quiet=True))
+    with study.committed():
+        assert cnnlens("extract", other, "-d", shapes, "-l", "conv1", "-w", ws).code == 0
+        with pytest.raises(CnnlensError, match="its results are of both"):
+            study.record("cnnlens visualize", "visualize")
+    assert "cnnlens visualize" not in document(ws)["commands"]
