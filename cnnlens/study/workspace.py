@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import free_name, make_folder
+from cnnlens.files import LostError, free_name, make_folder
 from cnnlens.files.locks import in_use
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
 from cnnlens.settings.place import portable
+from cnnlens.study.origins import origins
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -46,12 +47,12 @@ class Workspace:
         The folder; None: ``$CNNLENS_WORKSPACE``, else ``./cnnlens-out``. It need not exist yet.
     force : bool
         Begin anew where ``workspace.json`` is damaged; the next model to be used then clears the
-        results, since nobody knows whose they are.
+        results, where they are of another one.
 
     Raises
     ------
     CnnlensError
-        When ``workspace.json`` is damaged, or the path is a file.
+        When ``workspace.json`` is damaged or cannot be read, or the path is a file.
     """
 
     def __init__(self, path: Path | None = None, force: bool = False) -> None:
@@ -63,7 +64,7 @@ class Workspace:
         self._memory: dict[str, ImageSet] = {}
         try:
             self.document = read_document(self.path)
-        except CnnlensError:
+        except LostError:
             if not force:
                 raise
             self.document, self._is_lost = empty_document(), True
@@ -138,9 +139,9 @@ class Workspace:
             When the workspace holds results of another model.
         """
         entry, known = _entry_of(model, options), self.document["model"]
-        if self._is_lost:
-            self.clear()
-        elif known and not _is_same(known, entry):
+        if not known:
+            self._adopt(entry, force)
+        elif not _is_same(known, entry):
             self._replace(known, entry, force)
         self.document["model"] = self._mine = entry
 
@@ -221,6 +222,18 @@ class Workspace:
                 way = 'Investigation(net, "other-folder") keeps them; force=True clears them'
             what = _other(known, entry)
             raise CnnlensError(f"the workspace {self.path} holds results of {what}", way)
+        self.clear()
+
+    def _adopt(self, entry: dict[str, Any], force: bool) -> None:
+        """Take a model where none is known: what is there may still be results of another one."""
+        there = [self.path / name for name in self._folders() if (self.path / name).is_dir()]
+        if not there or origins(there) <= {entry["fingerprint"]}:
+            return
+        if not force:
+            raise CnnlensError(
+                f"the workspace {self.path} holds results of another model, which it has forgotten",
+                "use another workspace with -w DIR, or clear them with --force",
+            )
         self.clear()
 
     def has_results(self) -> bool:
