@@ -95,14 +95,18 @@ def join_stores(study: Study) -> list[str]:
         try:
             images = study.remembered(entry)
             missing, blocks = store.missing(len(images.paths))
-            if missing:
+            # who joins blocks removes them, once the store is there
+            if missing and not store.path.exists():
                 alike = [one for _, one in found if one is not store and one.key == store.key]
                 raise _lacks(store, missing, blocks, alike)
-            store.join(images)
+            is_made = not missing and store.join(images)
         except CnnlensError as error:
             faults.append(error)
             continue
-        made.append(str(store.path))
+        if is_made:
+            made.append(str(store.path))
+        else:
+            study.voice.note(f"{store.path} was just joined by another process")
     if faults:
         raise faults[0]
     return made

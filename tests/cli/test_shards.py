@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
+import filelock
 import pytest
+
+from cnnlens.activations import joining
 
 from .runner import cnnlens, files
 
@@ -120,6 +124,32 @@ def test_shares_that_name_other_copies_of_the_images_are_told(model, shapes, tmp
     answer = cnnlens("join", "-w", tmp_path / "ws")
     assert answer.code == 1 and "shapes-2/conv2.h5 has blocks of the same images" in answer.error
     assert "alike in all shares" in answer.err
+
+
+@pytest.mark.parametrize("seen", ["whole", "going", "held"])
+def test_who_joins_late_sees_that_it_is_joined(model, shapes, tmp_path, monkeypatch, seen):
+    """Another join is through after this one has found the blocks, or is still at it."""
+    words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--shard")
+    for share in ("1/2", "2/2"):
+        assert cnnlens(*words, share).code == 0
+    (store,) = (p.parent / "conv2.h5" for p in tmp_path.glob("activations/*/.conv2.h5.parts"))
+    counted = joining.Unfinished.missing
+
+    def missing(self: joining.Unfinished, images: int) -> tuple[list[int], int]:
+        with monkeypatch.context() as other:
+            other.setattr(joining.Unfinished, "missing", counted)
+            found = counted(self, images)
+            if seen != "held":
+                assert cnnlens("join", "-w", tmp_path).code == 0
+        return found if seen == "whole" else counted(self, images)
+
+    monkeypatch.setattr(joining.Unfinished, "missing", missing)
+    with filelock.FileLock(store.with_name(".conv2.h5.lock")) if seen == "held" else nullcontext():
+        answer = cnnlens("join", "-w", tmp_path)
+    if seen == "held":
+        assert answer.code == 1 and "is being written by another process" in answer.error
+    else:
+        assert answer.code == 0 and f"{store} was just joined by another process" in answer.err
 
 
 @pytest.mark.parametrize("words", [("layers", "zoo:demo_net"), ("visualize", "zoo:demo_net")])
