@@ -53,6 +53,27 @@ def test_shares_then_join_then_the_command_itself_end_as_one_process_does(
     assert again.code == 0 and "waits to be joined" in again.err
 
 
+def test_shares_beyond_the_blocks_and_after_the_join_say_so(model, shapes, tmp_path):
+    words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--shard")
+    for more in ((), ("--json",)):
+        answer = cnnlens(*words, "5/5", *more)
+        assert answer.code == 0
+    (store,) = answer.json["stores"]
+    assert (store["blocks"], store["there"], store["joined"]) == (3, 0, False)
+    assert store["missing"] == ["1/5", "2/5", "3/5"]
+    early = cnnlens(*words, "5/5").out
+    assert "share 5/5 has nothing to do: there are 3 blocks" in early
+    assert "when the others are done: cnnlens join" in early and "all are done" not in early
+    for number in (1, 2, 3):
+        last = cnnlens(*words, f"{number}/5").out
+    assert "share 3/5 is done" in last and "all are done: cnnlens join" in last
+    assert cnnlens("join", "-w", tmp_path).code == 0
+    late = cnnlens(*words, "1/5").out
+    assert "cnnlens join" not in late and "the stores are there" in late
+    (store,) = cnnlens(*words, "1/5", "--json").json["stores"]
+    assert (store["blocks"], store["there"], store["joined"]) == (3, 3, True)
+
+
 def test_joining_needs_no_model_and_says_what_comes_next(model, shapes, tmp_path):
     net = tmp_path / "net.pt"
     net.write_bytes(Path(model).read_bytes())
