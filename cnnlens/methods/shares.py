@@ -162,7 +162,7 @@ def shard_commands(commands: Sequence[str]) -> list[tuple[str, int]]:
     """Find command lines that did a share: each once, without it, and of how many it was one."""
     found: dict[tuple[str, int], None] = {}
     for line in commands:
-        words = shlex.split(line)
+        words = _words(line)
         for at, word in enumerate(words):
             value = word.partition("=")[2] or "".join(words[at + 1 : at + 2])
             if word.partition("=")[0] != "--shard" or not re.fullmatch(r"\d+/\d+", value):
@@ -171,6 +171,16 @@ def shard_commands(commands: Sequence[str]) -> list[tuple[str, int]]:
             rest = [word for word in rest if word not in _SILENT]
             found[shlex.join(rest), int(value.partition("/")[2])] = None
     return list(found)
+
+
+def _words(line: str) -> list[str]:
+    """The words of a command line; none of what is no shell's: a call in Python may quote as it
+    likes.
+    """
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
 
 
 def refuse_force() -> UsageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ import filelock
 import pytest
 
 from cnnlens.activations import joining
+from cnnlens.study.workspace import Workspace
 
 from .runner import cnnlens, files
 
@@ -191,6 +193,21 @@ def test_shares_and_torchrun_exclude_each_other(monkeypatch, model, shapes, tmp_
     words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path)
     answer = cnnlens(*words, "--shard", "1/2")
     assert answer.code == 2 and "batch systems without torchrun" in answer.error
+
+
+def test_calls_in_python_that_no_shell_could_read_disturb_no_join(model, shapes, tmp_path):
+    import cnnlens as package
+
+    folder = tmp_path / 'Zoé\'s "own"'
+    shutil.copytree(shapes, folder)
+    lens = package.Investigation(str(model), tmp_path / "ws", quiet=True)
+    for share in ("1/2", "2/2"):
+        lens.extract(data=folder, layer="conv2", shard=share)
+    line, *_ = Workspace(tmp_path / "ws").document["commands"]
+    with pytest.raises(ValueError, match="No closing quotation"):
+        shlex.split(line)
+    answer = cnnlens("join", "-w", tmp_path / "ws")
+    assert answer.code == 0 and answer.out.strip().endswith("conv2.h5")
 
 
 def test_in_python_a_share_says_how_far_all_are(model, shapes, tmp_path):
