@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.paths import is_data
 from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import LostError, free_name, make_folder
@@ -262,7 +263,7 @@ class Workspace:
         With `default` False they are the last choice for other commands, unless known before.
         """
         mine = self._entry(images)
-        if mine and not (named and default):
+        if mine and is_entry_of(mine, images) and not (named and default):
             return
         known = [entry for entry in self.document["data"] if entry is not mine]
         taken = [entry["name"] for entry in known]
@@ -271,6 +272,7 @@ class Workspace:
             "name": mine.get("name") or free_name(images.name, taken.__contains__),
             "kind": images.kind,
             "images": len(images.paths),
+            "fingerprint": images.fingerprint,
         }
         if images.split:
             entry["split"] = images.split
@@ -279,8 +281,10 @@ class Workspace:
         self.document["data"] = [*known, entry] if default else [entry, *known]
 
     def _entry(self, images: ImageSet) -> dict[str, Any]:
-        """Find what is known of a data set."""
-        return next((e for e in self.document["data"] if is_entry_of(e, images)), {})
+        """Find what is known of a data set, where it is now or where it was before it was moved."""
+        known = self.document["data"]
+        mine = (e for is_it in (is_entry_of, _is_moved) for e in known if is_it(e, images))
+        return next(mine, {})
 
     def has_namesake(self, images: ImageSet) -> bool:
         """Whether other data of the same name have been used here."""
@@ -380,9 +384,23 @@ def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
 
     The splits of a folder are data sets of their own; so are its files with another range.
     """
-    known = entry["path"], entry.get("split"), entry.get("range", {}).get("all")
-    everything = images.ranges.as_dict().get("all")
-    return known == (str(images.root.resolve()), images.split, everything)
+    return entry["path"] == str(images.root.resolve()) and _is_read_alike(entry, images)
+
+
+def _is_read_alike(entry: Mapping[str, Any], images: ImageSet) -> bool:
+    known = entry.get("split"), entry.get("range", {}).get("all")
+    return known == (images.split, images.ranges.as_dict().get("all"))
+
+
+def _is_moved(entry: Mapping[str, Any], images: ImageSet) -> bool:
+    """Whether these are an entry's images, which are no longer where they were."""
+    about = ("kind", images.kind), ("images", len(images.paths))
+    return (
+        all(entry.get(name) == value for name, value in about)
+        and _is_read_alike(entry, images)
+        and entry.get("fingerprint") == images.fingerprint
+        and not is_data(entry["path"])
+    )
 
 
 def needs_model(workspace: Workspace) -> UsageError:

@@ -148,6 +148,29 @@ def test_last_data_of_a_fitting_kind_is_the_default(workspace, shapes, tmp_path)
     assert answer.json["store"].endswith("shapes-3/conv2.h5")  # any images fit: the last named
 
 
+def test_images_that_were_moved_are_known_by_their_fingerprint(model, shapes, tmp_path):
+    first, second = tmp_path / "first" / "shapes", tmp_path / "second" / "pictures"
+    shutil.copytree(shapes, first)
+    given = ["extract", model, "-l", "conv2", "-w", tmp_path / "ws", "--no-units"]
+    assert cnnlens(*given, "-d", first).code == 0
+    (store,) = (tmp_path / "ws").glob("activations/*/conv2.h5")
+    before = store.stat()
+    second.parent.mkdir()
+    shutil.move(first, second)
+    answer = cnnlens("extract", "--no-units", "-d", second, "-w", tmp_path / "ws", "--json")
+    assert answer.code == 0 and answer.json["store"] == str(store)
+    assert [*(tmp_path / "ws").glob("activations/*/*.h5")] == [store]
+    assert store.stat().st_mtime_ns == before.st_mtime_ns
+    (entry,) = document(tmp_path / "ws")["data"]
+    assert entry["path"] == str(second.resolve()) and entry["name"] == "shapes"
+    # others in the old place are others; and so is a copy beside
+    make_shapes(first, 12, SIDE, seed=5)
+    shutil.copytree(second, tmp_path / "third" / "pictures")
+    for folder, name in (first, "shapes-2"), (tmp_path / "third" / "pictures", "pictures"):
+        answer = cnnlens("extract", "--no-units", "-d", folder, "-w", tmp_path / "ws", "--json")
+        assert Path(answer.json["store"]).parent.name == name
+
+
 def test_alias_and_path_share_one_store_and_the_first_name(workspace):
     before = files(workspace / "dissect" / "conv2")
     answer = cnnlens(
