@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError
 from cnnlens.files import (
+    LostError,
     make_folder,
     read_json,
     to_json,
@@ -102,9 +102,7 @@ class Ledger:
             return {entry["file"]: entry for entry in entries}
         document = read_json(self.path, finite=True)
         if not isinstance(document, dict):
-            raise CnnlensError(
-                f"{self.path} is damaged: it lists no results", "--force makes it anew"
-            )
+            raise LostError(f"{self.path} is damaged: it lists no results", "--force makes it anew")
         within = {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
         return {self.path.name: document, **within} if MADE_FROM in document else within
 
@@ -223,7 +221,7 @@ class Ledger:
         """Read what is listed and what a killed run left, of which the files are there."""
         try:
             known = self._read() if self.path.exists() else {}
-        except CnnlensError:
+        except LostError:  # one that cannot be read may be whole, and is never written over
             if not pass_over:
                 raise
             known = {}
@@ -242,9 +240,9 @@ def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[
     document = read_json(path, finite=True)
     entries = document.get(listed) if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise CnnlensError(f"{path} is damaged: it lists no {listed}", redo)
+        raise LostError(f"{path} is damaged: it lists no {listed}", redo)
     if not all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries):
-        raise CnnlensError(f"{path} is damaged: one of its {listed} has no file", redo)
+        raise LostError(f"{path} is damaged: one of its {listed} has no file", redo)
     return document, entries
 
 

@@ -187,14 +187,25 @@ def carry_out(method: Method, command: str = "") -> None:
         For what was named wrongly, before anything is written; for what fails on the way, after
         everything else was made.
     """
-    study, remembers = method.study, method.opens_model and method.remembers
-    share = study.share
-    if share.is_apart and study.force:
+    study = method.study
+    if study.share.is_apart and study.force:
         raise refuse_force()
     method.resolve()
+    if not (method.opens_model and method.remembers):
+        _make(method, command)
+        return
     known = _class_names(study)
-    if remembers:
-        study.commit()
+    with study.committed():
+        _make(method, command)
+        if study.share.leads:
+            study.record(command, method.name)
+            if known and known != _class_names(study):
+                _say_renamed(study)
+
+
+def _make(method: Method, command: str) -> None:
+    """Make what is missing, and list it."""
+    study, share = method.study, method.study.share
     if plan := method.plan():
         study.voice.note(plan)
     for _ in share.wait():  # all have seen what is missing before the first one makes it
@@ -216,10 +227,6 @@ def carry_out(method: Method, command: str = "") -> None:
         method.close()
     elif share.is_apart:
         method.summaries = {"share": share_summary(study, method.images, method.layers)}
-    if remembers and share.leads:
-        study.record(command, method.name)
-        if known and known != _class_names(study):
-            _say_renamed(study)
 
 
 def _class_names(study: Study) -> list[str] | None:

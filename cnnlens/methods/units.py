@@ -135,6 +135,9 @@ class Units(Measurement):
         some = self.layers
         if not study.force:
             some = [one for one in some if study.stored(self.images, one).dtype is None]
+            for one in self.layers:
+                if one not in some:
+                    study.stored(self.images, one).tidy()
         if some:
             scores = gives_scores(study.model)
             yield from study.fill(self.images, some, None, scores, study.force)

@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.paths import is_data
 from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import free_name, make_folder
+from cnnlens.files import LostError, free_name, make_folder
+from cnnlens.files.locks import in_use
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
 from cnnlens.settings.place import portable
+from cnnlens.study.origins import origins
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -45,12 +48,12 @@ class Workspace:
         The folder; None: ``$CNNLENS_WORKSPACE``, else ``./cnnlens-out``. It need not exist yet.
     force : bool
         Begin anew where ``workspace.json`` is damaged; the next model to be used then clears the
-        results, since nobody knows whose they are.
+        results, where they are of another one.
 
     Raises
     ------
     CnnlensError
-        When ``workspace.json`` is damaged, or the path is a file.
+        When ``workspace.json`` is damaged or cannot be read, or the path is a file.
     """
 
     def __init__(self, path: Path | None = None, force: bool = False) -> None:
@@ -58,10 +61,11 @@ class Workspace:
         if self.path.exists() and not self.path.is_dir():
             raise CnnlensError(f"the workspace {self.path} is a file", "name a folder with -w DIR")
         self._is_lost = False
+        self._mine: dict[str, Any] = {}  # what this process works with
         self._memory: dict[str, ImageSet] = {}
         try:
             self.document = read_document(self.path)
-        except CnnlensError:
+        except LostError:
             if not force:
                 raise
             self.document, self._is_lost = empty_document(), True
@@ -135,29 +139,51 @@ class Workspace:
         CnnlensError
             When the workspace holds results of another model.
         """
-        entry = {
-            "spec": portable(model.spec),
-            "arch": model.arch,
-            "fingerprint": model.fingerprint,
-            "preprocess": model.preprocess.key,
-            "preprocess_source": model.preprocess.source,
-            "classes": model.classes,
-            "classes_source": model.classes_source,
-            "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
-        }
-        if model.code:
-            entry["code"] = model.code
-        if model.unsteady is not None:
-            entry["unsteady"] = model.unsteady
-        if getattr(model, "lent_to", None) is not None:
-            kept = {**options, "head": model.head}
-            entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
-        known = self.document["model"]
-        if self._is_lost:
-            self.clear()
-        elif known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
+        entry, known = _entry_of(model, options), self.document["model"]
+        if not known:
+            self._adopt(entry, force)
+        elif not _is_same(known, entry):
             self._replace(known, entry, force)
-        self.document["model"] = entry
+        self.document["model"] = self._mine = entry
+
+    @contextmanager
+    def used_for(self, model: Model, options: dict[str, Any]) -> Iterator[None]:
+        """Keep the model that is this workspace's from being replaced by other processes.
+
+        To be begun while it is edited, before the model is changed: results of a process at work
+        may still be to come.
+
+        Raises
+        ------
+        CnnlensError
+            When another process works here, with another model.
+        """
+        entry, known = _entry_of(model, options), self.document["model"]
+        alone = not known or not _is_same(known, entry)
+        with in_use(self.path / ".model.lock", alone) as is_mine:
+            if not is_mine:
+                other = f", with {_other(known, entry)}" if known else ""
+                raise CnnlensError(
+                    f"another process works in the workspace {self.path}{other}",
+                    "use another workspace with -w DIR, or wait for it",
+                )
+            yield
+
+    def check_mine(self) -> None:
+        """See that the model is still the one that this process works with.
+
+        Raises
+        ------
+        CnnlensError
+            When another process has replaced it, where `used_for` finds no locks to keep it.
+        """
+        known = self.document["model"]
+        if known and self._mine and not _is_same(known, self._mine):
+            raise CnnlensError(
+                f"the workspace {self.path} was given to {_other(known, self._mine)} meanwhile: "
+                "its results are of both",
+                "redo both with --force, each in a workspace of its own (-w DIR)",
+            )
 
     def known_as(self, model: Model) -> Model:
         """Let a network of a user's own code go by the fingerprint that an earlier version of
@@ -192,16 +218,23 @@ class Workspace:
 
     def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
         if self.has_results() and not force:
-            same = known.get("fingerprint") == entry["fingerprint"]
-            what = "another preprocessing" if same else f"another model ({known.get('spec')})"
             way = "use another workspace with -w DIR, or clear them with --force"
-            if not same and known.get("spec") == entry["spec"]:
-                what = f"another model: {entry['spec']} has other code or weights since"
             if entry["options"].get("in_memory"):
-                if not same and known.get("spec") == entry["spec"]:
-                    what = f"{known['spec']} as it was: its weights, code or hooks have changed"
                 way = 'Investigation(net, "other-folder") keeps them; force=True clears them'
+            what = _other(known, entry)
             raise CnnlensError(f"the workspace {self.path} holds results of {what}", way)
+        self.clear()
+
+    def _adopt(self, entry: dict[str, Any], force: bool) -> None:
+        """Take a model where none is known: what is there may still be results of another one."""
+        there = [self.path / name for name in self._folders() if (self.path / name).is_dir()]
+        if not there or origins(there) <= {entry["fingerprint"]}:
+            return
+        if not force:
+            raise CnnlensError(
+                f"the workspace {self.path} holds results of another model, which it has forgotten",
+                "use another workspace with -w DIR, or clear them with --force",
+            )
         self.clear()
 
     def has_results(self) -> bool:
@@ -230,7 +263,7 @@ class Workspace:
         With `default` False they are the last choice for other commands, unless known before.
         """
         mine = self._entry(images)
-        if mine and not (named and default):
+        if mine and is_entry_of(mine, images) and not (named and default):
             return
         known = [entry for entry in self.document["data"] if entry is not mine]
         taken = [entry["name"] for entry in known]
@@ -239,6 +272,7 @@ class Workspace:
             "name": mine.get("name") or free_name(images.name, taken.__contains__),
             "kind": images.kind,
             "images": len(images.paths),
+            "fingerprint": images.fingerprint,
         }
         if images.split:
             entry["split"] = images.split
@@ -247,8 +281,10 @@ class Workspace:
         self.document["data"] = [*known, entry] if default else [entry, *known]
 
     def _entry(self, images: ImageSet) -> dict[str, Any]:
-        """Find what is known of a data set."""
-        return next((e for e in self.document["data"] if is_entry_of(e, images)), {})
+        """Find what is known of a data set, where it is now or where it was before it was moved."""
+        known = self.document["data"]
+        mine = (e for is_it in (is_entry_of, _is_moved) for e in known if is_it(e, images))
+        return next(mine, {})
 
     def has_namesake(self, images: ImageSet) -> bool:
         """Whether other data of the same name have been used here."""
@@ -305,14 +341,66 @@ class Workspace:
         return layers[-1]["name"] if layers else None
 
 
+def _entry_of(model: Model, options: dict[str, Any]) -> dict[str, Any]:
+    """Say of a model what a workspace keeps of it."""
+    entry = {
+        "spec": portable(model.spec),
+        "arch": model.arch,
+        "fingerprint": model.fingerprint,
+        "preprocess": model.preprocess.key,
+        "preprocess_source": model.preprocess.source,
+        "classes": model.classes,
+        "classes_source": model.classes_source,
+        "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
+    }
+    if model.code:
+        entry["code"] = model.code
+    if model.unsteady is not None:
+        entry["unsteady"] = model.unsteady
+    if getattr(model, "lent_to", None) is not None:
+        kept = {**options, "head": model.head}
+        entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
+    return entry
+
+
+def _is_same(known: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether results of the model that is known are results of the other one."""
+    return all(known.get(k) == entry[k] for k in ("fingerprint", "preprocess"))
+
+
+def _other(known: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Say in what the model that is known is another one."""
+    if known.get("fingerprint") == entry["fingerprint"]:
+        return "another preprocessing"
+    if known.get("spec") != entry["spec"]:
+        return f"another model ({known.get('spec')})"
+    if entry["options"].get("in_memory"):
+        return f"{known['spec']} as it was: its weights, code or hooks have changed"
+    return f"another model: {entry['spec']} has other code or weights since"
+
+
 def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
     """Whether an entry of a workspace's data is just these images, read just so.
 
     The splits of a folder are data sets of their own; so are its files with another range.
     """
-    known = entry["path"], entry.get("split"), entry.get("range", {}).get("all")
-    everything = images.ranges.as_dict().get("all")
-    return known == (str(images.root.resolve()), images.split, everything)
+    return entry["path"] == str(images.root.resolve()) and _is_read_alike(entry, images)
+
+
+def _is_read_alike(entry: Mapping[str, Any], images: ImageSet) -> bool:
+    known = entry.get("split"), entry.get("range", {}).get("all")
+    return known == (images.split, images.ranges.as_dict().get("all"))
+
+
+def _is_moved(entry: Mapping[str, Any], images: ImageSet) -> bool:
+    """Whether these are an entry's images, which are no longer where they were."""
+    about = ("kind", images.kind), ("images", len(images.paths))
+    return (
+        all(entry.get(name) == value for name, value in about)
+        and _is_read_alike(entry, images)
+        and entry.get("fingerprint") == images.fingerprint
+        and not is_data(entry["path"])
+    )
 
 
 def needs_model(workspace: Workspace) -> UsageError:

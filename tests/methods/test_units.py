@@ -194,3 +194,21 @@ def test_python_measures_a_network_and_images_in_memory(tmp_path: Path) -> None:
     both = lens.units(data=photos, labels=list("aabbab"), layer=["conv2", "conv3"], top=4)
     assert list(both) == ["conv2", "conv3"]
     assert both["conv3"].summary["compared_with"] == ["conv3", "conv2"]
+
+
+@pytest.mark.parametrize("command", ["units", "cluster"])
+def test_blocks_of_a_store_that_is_there_are_cleared(world, command):
+    """A run was killed between the store's last rename and the removal of its blocks."""
+    carry_out(made := method(Extract, world))
+    parts = made.study.workspace.stores(made.images) / ".conv2.h5.parts"
+    parts.mkdir()
+    (parts / "000000.h5").write_bytes(b"a block")
+    shutil.rmtree(world / "ws" / "units")
+    one = method(Units, world, **MADE)
+    if command == "units":
+        carry_out(one)
+    else:  # and whatever else looks at one layer
+        one.resolve()
+        one.study.commit()
+        assert [*one.study.stored(one.images, one.layers[0]).fill(one.study.run)] == []
+    assert not parts.exists()
