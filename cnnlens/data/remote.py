@@ -1,7 +1,7 @@
 """Data at an address that fsspec opens: ``s3://…``, ``gs://…``, ``hf://datasets/…``, ``https://…``.
 
 What is at an address is listed once in a process. A read that fails is tried again, a little later
-each time, before it counts as damage.
+each time, before the run ends; it goes on when it is given again.
 
 https://filesystem-spec.readthedocs.io
 """
@@ -30,6 +30,7 @@ from cnnlens.data.formats import endings
 from cnnlens.data.shard_names import check_once, expanded, is_pattern
 from cnnlens.data.shards import Shards, as_samples
 from cnnlens.data.signed import hidden, signed
+from cnnlens.data.unread import Refused, Unanswered
 from cnnlens.errors import CnnlensError, UsageError
 
 READERS = 16  # threads that wait for what is far away
@@ -58,7 +59,7 @@ _PACKAGES = {
     **dict.fromkeys(("az", "abfs", "adl"), "adlfs"),
     "hf": "huggingface_hub",
 }
-_FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)
+_FINAL = (FileNotFoundError, NotImplementedError, IsADirectoryError)
 _REFUSED = re.compile(r"credentials|forbidden|unauthori[sz]ed|access denied|\b40[13]\b", re.I)
 _ADDRESS = re.compile(r"([A-Za-z][\w.+-]+::)*[A-Za-z][\w.+-]+:/")
 _SCHEME = re.compile(r"(^|::)([A-Za-z][\w.+-]+):/(?!/)")
@@ -158,12 +159,14 @@ def tried(read: Callable[[], Found]) -> Found:
     for number in range(TRIES):
         try:
             return read()
+        except PermissionError as error:
+            raise Refused(hidden(error.strerror or str(error))) from error
         except _FINAL as error:
             error.args = tuple(hidden(a) if isinstance(a, str) else a for a in error.args)
             raise
         except Exception as error:  # each file system has errors of its own
             if number == TRIES - 1:
-                raise OSError(hidden(str(error)) or type(error).__name__) from error
+                raise Unanswered(hidden(str(error)) or type(error).__name__) from error
             time.sleep(FIRST_WAIT * 4**number)
     raise AssertionError("unreachable")
 

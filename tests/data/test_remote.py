@@ -352,11 +352,11 @@ def test_reads_that_fail_now_and_then_are_tried_again(tmp_path: Path, odd: type[
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ConnectionResetError("the line broke"), "damaged (the line broke)"),
-        (PermissionError("Forbidden"), "may not be read (Forbidden)"),
+        (ConnectionResetError("the line broke"), "the line broke"),
+        (PermissionError("Forbidden"), "Forbidden"),
     ],
 )
-def test_an_image_that_always_fails_is_skipped_and_named(
+def test_an_image_that_does_not_come_is_no_damage_and_ends_the_run(
     tmp_path: Path, odd: type[Odd], error: OSError, said: str
 ) -> None:
     address = many(tmp_path, 5)
@@ -370,9 +370,10 @@ def test_an_image_that_always_fails_is_skipped_and_named(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Odd, "cat_file", cat_file)
-        (batch,) = batches(found, PREPROCESS, batch_size=9, workers=2)
-    assert batch.skipped == (("03.png", said),)
-    assert batch.indices.tolist() == [0, 1, 2, 4]
+        with pytest.raises(CnnlensError, match=rf"odd://many/03\.png cannot be read: {said}"):
+            list(batches(found, PREPROCESS, batch_size=9, workers=2))
+    (batch,) = batches(found, PREPROCESS, batch_size=9, workers=2)
+    assert batch.skipped == () and batch.indices.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_server_that_goes_away_is_one_clear_error(tmp_path: Path, odd: type[Odd]) -> None:
