@@ -17,10 +17,12 @@ def main() -> None:
     try:
         from cnnlens.cli.allocator import keep_freed
         from cnnlens.cli.app import main as run
+        from cnnlens.files.lent import lend_to_matplotlib
         from cnnlens.model.compiler_later import put_off
 
         put_off()
         keep_freed()
+        lend_to_matplotlib()
     except KeyboardInterrupt:
         sys.exit(130)
     try:

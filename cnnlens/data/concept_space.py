@@ -12,6 +12,7 @@ import numpy as np
 from cnnlens.data.decode import reason_of
 from cnnlens.data.paths import file_source, held
 from cnnlens.data.tables import Label, Row, items
+from cnnlens.data.unread import UnreadFile, patiently
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -175,14 +176,12 @@ def read_plane(path: Path, name: str) -> np.ndarray:
 
     Grey planes hold the number itself (8 or 16 bits); palettes stand for the colours in them.
     """
-    from PIL import Image
-
     try:
-        source = file_source(held(path))
-        with Image.open(source, formats=("PNG", "BMP", "TIFF", "WEBP")) as image:
-            array = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+        array = patiently(path, lambda: _decoded(path))
     except FileNotFoundError:
         raise _Fault(f"{name} is missing") from None
+    except UnreadFile:
+        raise
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise _Fault(f"{name} cannot be read: {reason_of(error)}") from error
     if array.ndim == 2:
@@ -191,6 +190,14 @@ def read_plane(path: Path, name: str) -> np.ndarray:
     if array.shape[2] > 2:  # not grey with alpha
         numbers |= array[..., 1].astype(np.uint16) << 8
     return numbers
+
+
+def _decoded(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    source = file_source(held(path))
+    with Image.open(source, formats=("PNG", "BMP", "TIFF", "WEBP")) as image:
+        return np.asarray(image.convert("RGB") if image.mode == "P" else image)
 
 
 def _codes(categories: int, pairs: Sequence[tuple[int, int, str]], pooled: bool) -> np.ndarray:

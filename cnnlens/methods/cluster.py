@@ -283,10 +283,12 @@ class ClusteredLayer:
 
     def _embed(self, source: Answers, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels, recalled
+        from cnnlens.files.lent import lend_to_numba
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures import rows_seen
         from cnnlens.report.figures.categories import MOST, SIDE
 
+        lend_to_numba()  # before UMAP is imported
         preprocess, settings = self.study.model.preprocess, self.settings
 
         def read() -> tuple[np.ndarray, int | None]:
