@@ -80,7 +80,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_module_and_random_states_leave_as_they_came(name, lens, photos):
-    net = lens._net
+    net = lens._subject.net
     before = state_of(net)
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = random_numbers()
@@ -91,7 +91,7 @@ def test_module_and_random_states_leave_as_they_came(name, lens, photos):
 
 
 def test_also_after_an_error(lens, photos):
-    net = lens._net
+    net = lens._subject.net
     before = state_of(net)
     with pytest.raises(CnnlensError):
         lens.visualize(filter="conv9:0")

@@ -1,0 +1,122 @@
+"""What an investigation works on: a network in memory, or the name of one, as it stands now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from cnnlens.settings.run import ORDERS, ModelSettings
+from cnnlens.voice import Voice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnlens.model.model import Model
+    from cnnlens.model.preprocess import Preprocess
+
+
+class Subject:
+    """The network of an investigation; what does not fit is refused before anything is opened.
+
+    Parameters
+    ----------
+    model, preprocess, classes, device
+        As `Investigation` takes them.
+    opening : ModelSettings
+        What was said besides.
+
+    Attributes
+    ----------
+    spec : str or Model or None
+        What was named, once it is opened the network; None: the workspace's, or `net`.
+    net : torch.nn.Module or None
+        The one in memory, if it is no `Model`.
+    file : str or None
+        The file that was named; later calls may turn `spec` to another checkpoint.
+    options : dict
+        Arguments of `open_model` that opened it.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | Model | None,
+        preprocess: Preprocess | Any,
+        classes: Sequence[str] | Mapping[Any, Any] | str | None,
+        device: str,
+        opening: ModelSettings,
+    ) -> None:
+        self.opening = opening
+        self.options: dict[str, Any] = {}
+        self.spec: str | Model | None = None
+        self.net: nn.Module | None = None
+        self.file: str | None = None
+        self._is_ours = True  # to be opened anew where its files have changed
+        if not (classes is None or isinstance(classes, str)):
+            from cnnlens.model.class_names import given_names
+
+            classes = given_names(classes)
+        if isinstance(classes, str):
+            self.opening = replace(opening, classes=classes)
+        if model is None or isinstance(model, (str, Path)):
+            self._name(model, classes)
+        else:
+            self._take(model, preprocess, classes, device)
+
+    def _name(self, model: str | Path | None, classes: Sequence[str] | str | None) -> None:
+        """Take the name of a network; None: the workspace's."""
+        named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
+        self.opening = replace(self.opening, classes=named)
+        self.spec = None if model is None else str(model)
+        self.file = self.spec if self.spec is not None and Path(self.spec).is_file() else None
+
+    def _take(
+        self, model: Any, preprocess: Any, classes: Sequence[str] | str | None, device: str
+    ) -> None:
+        """Take a network that is in memory already."""
+        from cnnlens.model.class_names import read_classes
+        from cnnlens.model.model import Model
+        from cnnlens.model.open import wrap_module
+
+        if isinstance(classes, str):
+            classes = None if classes in ORDERS else read_classes(classes)
+        self._is_ours = False
+        if isinstance(model, Model):
+            self.spec = model if classes is None else model.called([*classes], "given")
+            return
+        place = None if device == "auto" else device
+        self.net = model
+        given = self.opening.as_arguments()
+        self.options = {name: given[name] for name in ("image_size", "mean", "std") if given[name]}
+        more = {"head": self.opening.head, **self.options}
+        self._wrap = partial(wrap_module, model, preprocess, classes, place, **more)
+
+    def now(self, voice: Voice, force: bool = False) -> str | Model | None:
+        """Return it as it stands now: a module, or the file of one, may have changed since the
+        last call. What is to be opened anew, which is said, is a name again.
+        """
+        from cnnlens.model.opened_from import changed
+        from cnnlens.model.steady import marked
+
+        if self.net is not None:
+            return self._wrap()
+        if isinstance(self.spec, str | None):
+            return self.spec
+        if self.spec.lent_to is not None:
+            return marked(self.spec)
+        if not self._is_ours:
+            return self.spec
+        if (is_new := changed(self.spec.files)) and not force:
+            voice.note(f"{self.spec.spec} has changed since it was opened: it is opened anew")
+        return self.spec.spec if is_new or force else self.spec
+
+    def __str__(self) -> str:
+        spec = self.spec if isinstance(self.spec, str) else getattr(self.spec, "spec", None)
+        return spec or (type(self.net).__name__ if self.net is not None else "no model yet")
+
+
+def is_lent(spec: str | Model | None) -> TypeGuard[Model]:
+    """Whether a network, as it stands now, is a caller's own, in memory."""
+    return not isinstance(spec, str | None) and spec.lent_to is not None
