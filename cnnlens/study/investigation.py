@@ -16,18 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import did_you_mean
+from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.files.workspace import as_call
 from cnnlens.settings.option import check_keywords, fields_of, plain
+from cnnlens.settings.place import given_path
 from cnnlens.settings.run import DataSettings, ModelSettings, RunSettings
 from cnnlens.study.python_method import Asked, bound
 from cnnlens.study.python_words import PythonVoice, python_errors
 from cnnlens.study.session import Study
-from cnnlens.study.subject import Subject, is_lent
+from cnnlens.study.subject import Subject, is_lent, place_of
 from cnnlens.study.workspace import Workspace
 from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from cnnlens.methods.method import Method
@@ -60,7 +62,7 @@ class Investigation:
         weights entry, or timm's data config. Left out: ImageNet's at 224 pixels, which is said.
     classes : sequence of str, mapping or str, optional
         Names of its outputs, or a dict of their numbers; or what ``--classes`` takes.
-    device : str
+    device : str or torch.device
         ``auto``, ``cpu``, ``cuda[:N]``, ``mps``; a network in memory stays where it is unless one
         is named.
     batch_size, workers : int
@@ -74,7 +76,7 @@ class Investigation:
     Raises
     ------
     UsageError
-        For an unknown keyword.
+        For an unknown keyword, or a value that does not fit.
     CnnlensError
         When the workspace is damaged.
     """
@@ -86,14 +88,14 @@ class Investigation:
         *,
         preprocess: Preprocess | Any = None,
         classes: Sequence[str] | Mapping[Any, Any] | str | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         batch_size: int = RunSettings.batch_size,
         workers: int = RunSettings.workers,
         quiet: bool = False,
         **opening: Any,
     ) -> None:
         check_keywords("Investigation", opening, fields_of(ModelSettings))
-        self._run = RunSettings(device, batch_size, workers)
+        self._run = RunSettings(place_of(device), batch_size, workers)
         self._quiet = quiet
         self._said: set[str] = set()
         opened = ModelSettings.of_values(**opening)
@@ -103,7 +105,8 @@ class Investigation:
         if workspace is None and not isinstance(model, str | Path | None):
             self._folders = {}
             workspace = _temporary()
-        self.workspace = Workspace(None if workspace is None else Path(workspace))
+        place = None if workspace is None else given_path("workspace", workspace)
+        self.workspace = Workspace(place)
 
     # ---- what it works on
 
@@ -191,7 +194,7 @@ class Investigation:
         voice = PythonVoice(quiet=self._quiet)
         if site is None:
             return write_page(self.workspace.path, voice)
-        return write_site(self.workspace.path, Path(site), url, voice).site
+        return write_site(self.workspace.path, given_path("site", site), url, voice).site
 
     def search(
         self, text: str, layer: str | Sequence[str] = (), encoder: str | None = None
@@ -216,6 +219,8 @@ class Investigation:
         """
         from cnnlens.methods import find_units
 
+        if not isinstance(text, str):
+            raise UsageError(f"{text!r} is no text to search for", 'say some words: "car wheel"')
         layers = [layer] if isinstance(layer, str) else list(layer)
         return find_units(self.workspace.path, text, layers, encoder)
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from cnnlens.errors import UsageError
 from cnnlens.settings.run import ORDERS, ModelSettings
 from cnnlens.voice import Voice
 
@@ -27,6 +28,11 @@ class Subject:
         As `Investigation` takes them.
     opening : ModelSettings
         What was said besides.
+
+    Raises
+    ------
+    UsageError
+        For what does not fit, also where it would go unused.
 
     Attributes
     ----------
@@ -61,12 +67,21 @@ class Subject:
         if isinstance(classes, str):
             self.opening = replace(opening, classes=classes)
         if model is None or isinstance(model, (str, Path)):
+            if preprocess is not None:
+                raise UsageError(
+                    "preprocess= goes with a network in memory",
+                    "of a file image_size=, mean= and std= say how it is fed",
+                )
             self._name(model, classes)
         else:
             self._take(model, preprocess, classes, device)
 
     def _name(self, model: str | Path | None, classes: Sequence[str] | str | None) -> None:
         """Take the name of a network; None: the workspace's."""
+        if isinstance(classes, str) and classes not in ORDERS:
+            from cnnlens.model.class_names import read_classes
+
+            read_classes(classes)
         named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
         self.opening = replace(self.opening, classes=named)
         self.spec = None if model is None else str(model)
@@ -78,20 +93,36 @@ class Subject:
         """Take a network that is in memory already."""
         from cnnlens.model.class_names import read_classes
         from cnnlens.model.model import Model
-        from cnnlens.model.open import wrap_module
+        from cnnlens.model.open import unmarked, wrap_module
 
         if isinstance(classes, str):
             classes = None if classes in ORDERS else read_classes(classes)
         self._is_ours = False
+        self._check_used(preprocess, opened=isinstance(model, Model))
         if isinstance(model, Model):
             self.spec = model if classes is None else model.called([*classes], "given")
             return
         place = None if device == "auto" else device
         self.net = model
-        given = self.opening.as_arguments()
-        self.options = {name: given[name] for name in ("image_size", "mean", "std") if given[name]}
+        said = self.opening.as_arguments()
+        self.options = {name: said[name] for name in ("image_size", "mean", "std") if said[name]}
         more = {"head": self.opening.head, **self.options}
-        self._wrap = partial(wrap_module, model, preprocess, classes, place, **more)
+        given = (model, preprocess, classes, place)
+        unmarked(*given, **more)
+        self._wrap = partial(wrap_module, *given, **more)
+
+    def _check_used(self, preprocess: Any, opened: bool) -> None:
+        """Refuse what would be passed over: of files, and of what is opened already."""
+        files = ("arch", "weights")
+        for name in (*files, *(("image_size", "mean", "std", "head") if opened else ())):
+            if getattr(self.opening, name) is not None:
+                goes = "a file of weights" if name in files else "a network that was not opened yet"
+                raise UsageError(f"{name}= goes with {goes}", "leave it out")
+        if opened and preprocess is not None:
+            raise UsageError(
+                "preprocess= goes with an nn.Module: a Model has its own",
+                "give it to wrap_module, or replace(model, preprocess=…)",
+            )
 
     def now(self, voice: Voice, force: bool = False) -> str | Model | None:
         """Return it as it stands now: a module, or the file of one, may have changed since the
@@ -115,6 +146,22 @@ class Subject:
     def __str__(self) -> str:
         spec = self.spec if isinstance(self.spec, str) else getattr(self.spec, "spec", None)
         return spec or (type(self.net).__name__ if self.net is not None else "no model yet")
+
+
+def place_of(device: Any) -> str:
+    """Return the name of a device as `RunSettings` has it, where there is such a one.
+
+    Raises
+    ------
+    UsageError
+        When there is none.
+    """
+    name = "auto" if device is None else str(device)
+    if name not in ("auto", "cpu"):
+        from cnnlens.model.device import resolve_device
+
+        resolve_device(name)
+    return name
 
 
 def is_lent(spec: str | Model | None) -> TypeGuard[Model]:

@@ -273,7 +273,7 @@ def test_pictures_are_found_by_their_images_place_among_those_given(name, lens, 
 
 @pytest.mark.parametrize("classes", ["imagenet", ["a", "b"]])
 def test_wrong_names_of_classes_are_refused(classes):
-    with pytest.raises(ValueError, match=r"names? "):
+    with pytest.raises(UsageError, match=r"names? "):
         cnnlens.Investigation(small_net(), preprocess=PREPROCESS, classes=classes).layers()
 
 
