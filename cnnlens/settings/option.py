@@ -166,7 +166,9 @@ class Field:
             if not isinstance(value, numbers.Integral) or value not in (0, 1):
                 raise UsageError(f"{self.flag} {value!r} is neither True nor False")
             return bool(value)
-        if isinstance(value, str) or (self.option.words and isinstance(value, tuple)):
+        if self.option.words and isinstance(value, (list, tuple)):
+            return tuple(value)
+        if isinstance(value, str):
             return value
         if isinstance(value, (numbers.Real, Path)) and not isinstance(value, bool):
             return str(value)
