@@ -363,3 +363,47 @@ def test_other_names_of_classes_are_shown(tmp_path, photos):
         found = lens.cam(image=photos[0], method="gradcam", layer="conv1", class_=0)
         shown.append(found.entries[0]["class_name"])
     assert shown == ["a", "x"]
+
+
+def anew(lens: cnnlens.Investigation) -> cnnlens.Investigation:
+    """The investigation as another process opens it."""
+    return cnnlens.Investigation(
+        small_net(), lens.workspace.path, preprocess=PREPROCESS, classes=["a", "b", "c"], quiet=True
+    )
+
+
+def test_images_that_were_in_memory_of_another_process_are_asked_for(lens, photos):
+    lens.units(data=photos, layer="conv1")
+    (entry,) = lens.workspace.document["data"]
+    assert entry["in_memory"] is True and entry["name"].startswith("images-")
+    later = anew(lens)
+    said = f"the images {entry['name']} were in memory of another process"
+    for data in (None, entry["name"]):
+        with pytest.raises(UsageError, match=said) as error:
+            later.units(data=data, layer="conv1", top=3)
+        assert "data=" in error.value.hint
+    later.units(data=photos, layer="conv1", top=3)
+    assert later.workspace.document["data"] == [entry]  # the same images, and so the same stores
+    later.units(layer="conv1", top=4)
+
+
+def test_images_in_memory_are_the_same_in_every_folder(lens, photos, tmp_path, monkeypatch):
+    lens.units(data=photos, layer="conv1")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    lens.units(layer="conv1", top=3)
+    lens.units(data=photos, layer="conv1", top=4)
+    assert len(lens.workspace.document["data"]) == 1
+
+
+def test_a_folder_is_not_taken_for_images_in_memory_of_its_name(
+    lens, photos, tmp_path, monkeypatch
+):
+    images = cnnlens.memory_images(photos, name="photos", preprocess=PREPROCESS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(photos[:2]):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
+    lens.units(data=images, layer="conv1")
+    assert lens.units(data="photos", layer="conv1").summary["images"] == 2
+    assert len(lens.workspace.document["data"]) == 2
