@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.place import portable
 from cnnlens.settings.run import ORDERS, ModelSettings
 from cnnlens.voice import Voice
 
@@ -77,14 +79,16 @@ class Subject:
             self._take(model, preprocess, classes, device)
 
     def _name(self, model: str | Path | None, classes: Sequence[str] | str | None) -> None:
-        """Take the name of a network; None: the workspace's."""
+        """Take the name of a network; None: the workspace's. Names of files hold from here on."""
+        named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
         if isinstance(classes, str) and classes not in ORDERS:
             from cnnlens.model.class_names import read_classes
 
             read_classes(classes)
-        named: Any = classes if classes is None or isinstance(classes, str) else tuple(classes)
-        self.opening = replace(self.opening, classes=named)
-        self.spec = None if model is None else str(model)
+            named = _meant(classes)
+        arch = self.opening.arch and _meant(self.opening.arch)
+        self.opening = replace(self.opening, classes=named, arch=arch)
+        self.spec = None if model is None else _meant(str(model))
         self.file = self.spec if self.spec is not None and Path(self.spec).is_file() else None
 
     def _take(
@@ -146,6 +150,11 @@ class Subject:
     def __str__(self) -> str:
         spec = self.spec if isinstance(self.spec, str) else getattr(self.spec, "spec", None)
         return spec or (type(self.net).__name__ if self.net is not None else "no model yet")
+
+
+def _meant(name: str) -> str:
+    """Return the name of a file, or of a factory in one, as it holds in every folder."""
+    return portable(os.path.expanduser(name))  # noqa: PTH111  (a factory's is no path)
 
 
 def place_of(device: Any) -> str:
