@@ -47,7 +47,7 @@ class Investigation:
 
     A call writes the same files as the command of its name, resumes as it does, and returns what
     it found. A module of the caller's leaves every call as it came: mode, device,
-    `requires_grad`, hooks, buffers; so does the global random state.
+    `requires_grad`, hooks, buffers; so do the global random state and torch's threads.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Investigation:
         self, run: RunSettings, force: bool, reading: DataSettings | None = None
     ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
-        from cnnlens.model.device import random_states
+        from cnnlens.model.device import own_threads, random_states
         from cnnlens.model.gradients import in_own_mode
 
         voice = PythonVoice(quiet=self._quiet)
@@ -150,7 +150,7 @@ class Investigation:
             in_use = spec.in_use()
             for note in spec.notes if subject.net is not None else ():
                 self._say(voice, note)
-        with python_errors(), in_own_mode(), random_states(), in_use:
+        with python_errors(), in_own_mode(), random_states(), own_threads(), in_use:
             yield study
         if "model" in vars(study):
             subject.options = study.options
