@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, which may be a file of the user's (see __main__)
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class CnnlensError(Exception):
@@ -61,6 +61,11 @@ def _stem(name: str) -> str:
 
 def _offered(near: list[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """List at most so many names: "a, b", and "a, b, …" where there are more."""
+    return ", ".join([*names[:most], *["…"] * (len(names) > most)])
 
 
 def counted(number: int, noun: str, form: str = "") -> str:

@@ -407,3 +407,22 @@ def test_a_folder_is_not_taken_for_images_in_memory_of_its_name(
     lens.units(data=images, layer="conv1")
     assert lens.units(data="photos", layer="conv1").summary["images"] == 2
     assert len(lens.workspace.document["data"]) == 2
+
+
+class Twofold(nn.Module):
+    """Gives two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"species": self.net(x), "colour": self.net(x)[:, :2]}
+
+
+def test_which_of_several_outputs_counts_is_said_once(photos, capsys):
+    twofold = cnnlens.Investigation(Twofold(), preprocess=PREPROCESS)
+    twofold.layers()
+    for top in (1, 2):
+        twofold.cam(image=photos[0], layer="conv1", method="gradcam", top=top)
+    assert capsys.readouterr().err.count("it returns several outputs") == 1
