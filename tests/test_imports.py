@@ -47,6 +47,7 @@ ALLOWED = {
     ("data", "model.numbered"),
     ("cluster", "attribution.cam"),
     ("study.investigation", "methods"),
+    ("study.python_method", "methods"),
 }
 DOOR = {"__init__", "__main__"}  # they lead everywhere
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.cluster.neighbours import Neighbours
+from cnnlens.model.device import own_threads
 
 _COMPILED = (
     ("umap_", "smooth_knn_dist"),
@@ -43,7 +44,7 @@ def umap_layout(
     numpy.ndarray
         (N, dimensions) float32.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), own_threads():
         warnings.simplefilter("ignore")  # that a seed means one thread; that no index was given
         from umap import UMAP
 

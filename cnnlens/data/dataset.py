@@ -89,6 +89,16 @@ class ImageSet:
         """Whether every image is a file of its own, and not a part of another or of memory."""
         return container_of(self.root) is None
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether they are of one process alone, which nobody can open again."""
+        return False
+
+    @property
+    def place(self) -> str:
+        """Where they lie, whatever the current folder."""
+        return str(self.root.resolve())
+
     def take(self, positions: Sequence[int], called: str) -> Self:
         """Keep some images, by position; the data's name says what they are `called`."""
         known = self.image_categories

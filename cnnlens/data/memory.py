@@ -64,6 +64,16 @@ class MemoryImages(ImageSet):
         """Nothing in memory is."""
         return False
 
+    @property
+    def in_memory(self) -> bool:
+        """All of them."""
+        return True
+
+    @property
+    def place(self) -> str:
+        """What they are called: they lie in no folder."""
+        return self.root.name
+
     def check_there(self) -> None:
         """Nothing in memory is in a folder."""
 

@@ -25,6 +25,7 @@ _FORMS = (
     "an image may be a PIL image, a uint8 array (H, W, C), or a uint8 or [0, 1] float tensor "
     "(C, H, W)"
 )
+_LABELS = ("label", "labels", "target", "class", "category", "y")  # keys of dicts
 _PIL_BANDS = {"RGBA": 4, "CMYK": 4, "LA": 2}  # what a PNG or TIFF of them has; others are colours
 _COLOURS = (1, 3)  # channels of greys and of colours
 
@@ -87,12 +88,25 @@ def _way_out(item: Any) -> str:
     if isinstance(item, (str, Path)):
         return "name a folder of images by its path alone, or open each: PIL.Image.open(path)"
     if isinstance(item, dict):
-        return f"make pairs of items, (item['image'], item['label']); {_FORMS}"
+        return f"make pairs of items, {_pair_of(item)}; {_FORMS}"
     if isinstance(item, np.ndarray) and item.ndim in (2, 3) and item.dtype.kind in "uif":
         if item.dtype.kind == "f":
             return f"torch.from_numpy(x).permute(2, 0, 1), with values in [0, 1]; {_FORMS}"
         return f"x.astype('uint8'), or of one channel PIL.Image.fromarray(x); {_FORMS}"
     return _FORMS
+
+
+def _pair_of(item: dict[Any, Any]) -> str:
+    """Write how an image and its label are taken out of a dict, by the keys that it has."""
+    images = [
+        key
+        for key, value in item.items()
+        if isinstance(value, Image.Image) or getattr(value, "ndim", 0) in (2, 3)
+    ]
+    labels = [key for key, value in item.items() if isinstance(value, (int, str, np.integer))]
+    named = [key for key in labels if str(key).lower() in _LABELS]
+    image, label = [*images, "image"][0], [*named, *labels, "label"][0]
+    return f"(item[{image!r}], item[{label!r}])"
 
 
 def bands_of(item: Any) -> int:

@@ -60,7 +60,7 @@ class PythonValues:
             return None
         if field.keyword in ("data", "negatives"):
             if isinstance(value, (str, Path)):
-                return Path(value)
+                return Path(value).expanduser()
             labels = self.labels if field.keyword == "data" else None
             return opened_images(value, labels, self.fed(), self.bounds)
         if field.type is not Path and _is_image(value):  # where a word or an image may be named
@@ -79,7 +79,7 @@ class PythonValues:
         One that has a file stays there.
         """
         if isinstance(image, (str, Path)):
-            return Path(image)
+            return Path(image).expanduser()
         check_item(image, number)
         check_whole(image, number)
         content, ending = _as_file(image, number, self.fed(), self.bounds)

@@ -31,10 +31,11 @@ EACH_ONCE = {"equal_images": "once"}  # what results are made from, of methods t
 class Measurement(Method):
     """A method whose results on a layer are a folder, written whole, with a summary in it.
 
-    A subclass says of which `kinds` its data is, measures layers and writes what it found; where
-    that depends on more than network, images and settings, also what it is `made_from`. What it
-    finds of a layer has `units`, images `skipped`, and a `summary`.
-    Without a page no pictures are wanted: the setting `pictured` is 0.
+    A subclass measures layers; it may say of which `kinds` its data is, write what it found beside
+    the summary, and name a `reader` of that. Where results depend on more than network, images and
+    settings, it says also what they are `made_from`. What it finds of a layer has `units`, images
+    `skipped`, and a `summary`.
+    Without a page no pictures are wanted: the setting `pictured`, where there is one, is 0.
     """
 
     asks: ClassVar[type[Inputs]] = LayersInputs
@@ -44,14 +45,15 @@ class Measurement(Method):
     #: how activations are kept; None: they are measured as they come
     stored: ExtractSettings | None = ExtractSettings()
     pictured: ClassVar[str] = "top"  #: the setting that counts a unit's pictures; empty: none does
-    reader: ClassVar[str]  #: the function of `cnnlens.report` that reads a layer's folder
+    #: the function of `cnnlens.report` that reads a layer's folder; empty: its summary says all
+    reader: ClassVar[str] = ""
     within: str = ""  #: the part of a layer's folder that holds these results, where not all of it
 
     def __init__(
         self, study: Study, asked: Any = None, settings: Any = None, page: bool = True
     ) -> None:
         super().__init__(study, asked, settings, page)
-        if self.pictured and not page:
+        if not page and hasattr(self.settings, self.pictured):
             self.settings = replace(self.settings, **{self.pictured: 0})
         if not getattr(self.asked, "store", True):
             self.stored = None
@@ -71,7 +73,8 @@ class Measurement(Method):
 
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Say everything that a layer's results depend on, the settings under "settings"."""
-        key = self.study.key(layer, self.images, settings=self.settings.as_dict())
+        settings = {} if self.settings is None else self.settings.as_dict()
+        key = self.study.key(layer, self.images, settings=settings)
         return {**key, **self.rounded(layer, self.images)}
 
     def stored_as(self, layer: Layer) -> str:
@@ -122,7 +125,7 @@ class Measurement(Method):
 
     def write(self, folder: Path, layer: Layer, found: Any) -> Iterator[int]:
         """Write a layer's files beside its summary; yield how many of its units are drawn."""
-        raise NotImplementedError
+        return iter(())
 
     def described(self, layer: Layer) -> dict[str, Any]:
         """Say what a layer's summary holds beside what was found."""
@@ -130,7 +133,9 @@ class Measurement(Method):
 
     def read(self, folder: Path) -> Any:
         """Read a layer's results; raise where they are damaged."""
-        return page_part(self.reader)(folder)
+        from cnnlens.report.contents import read_object
+
+        return page_part(self.reader)(folder) if self.reader else read_object(folder / SUMMARY)
 
     def folder(self, layer: Layer) -> Path:
         """Where a layer's results are."""
@@ -246,6 +251,8 @@ def holds_more(earlier: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
     """Whether results differ from those wanted in nothing but more pictures."""
     theirs, wanted = earlier.get("settings"), mine["settings"]
     if not isinstance(theirs, dict) or not isinstance(theirs.get("top"), int):
+        return False
+    if "top" not in wanted:
         return False
     alike = {**earlier, "settings": {**theirs, "top": wanted["top"]}} == mine
     return alike and theirs["top"] >= wanted["top"]

@@ -108,7 +108,7 @@ class Outliers(Method):
         workspace = self.study.workspace
         for entry in reversed(workspace.document["data"]):
             mine = self.strange is None or not is_entry_of(entry, self.strange)
-            there = workspace.in_memory(entry["path"]) is not None or is_data(entry["path"])
+            there = workspace.holds(entry) or is_data(entry["path"])
             if entry["kind"] in ("classes", "parts") and mine and there:
                 images = self.study.remembered(entry)
                 return images if images.image_categories else None

@@ -299,13 +299,23 @@ def _set_random_states(states: tuple[Any, ...]) -> None:
 
 
 @contextmanager
+def own_threads() -> Iterator[None]:
+    """Leave torch as many threads as it had: UMAP sets how many the process has."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """On so small a network several threads only wait for each other, on busy cores for long."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with own_threads():
+        torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(before)

@@ -293,9 +293,9 @@ def target_outputs(
     ways = readings(names, classes, outputs)
     if not ways:
         known = named_outputs(names, classes or ())
-        foreign = first_of([name for name in names if name not in known], 3)
+        foreign = sorted(names, key=known.__contains__)  # those that are none of the model's first
         raise CnnlensError(
-            f"the data's {len(names)} classes{foreign and f' ({foreign})'} do not fit the "
+            f"the data's {len(names)} classes ({first_of(foreign, 3)}) do not fit the "
             f"model's {counted(outputs, 'output')}",
             "name class folders like the model's classes, have as many of them, or name the "
             "outputs with --classes FILE",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlens.errors import UsageError, counted, meant_file
+from cnnlens.errors import UsageError, meant_file
 from cnnlens.model.architectures import (
     Opened,
     built_for,
@@ -31,7 +31,7 @@ from cnnlens.model.from_file import PICKLED, open_file
 from cnnlens.model.gradients import in_own_mode
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.opened_from import opened_from
-from cnnlens.model.output_names import fitting, named
+from cnnlens.model.output_names import fitting, misnamed, named
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
 from cnnlens.model.refused import check_initialized
@@ -176,10 +176,26 @@ def wrap_module(
     Raises
     ------
     UsageError
-        When there is no such device, or `net` is TorchScript.
-    ValueError
-        When `net` is no module, or `preprocess` is nothing that can be read.
+        When there is no such device, `net` is no module or TorchScript, or `preprocess` is nothing
+        that can be read.
     """
+    return named(
+        marked(unmarked(net, preprocess, classes, device, head, image_size, mean, std)), None
+    )
+
+
+@in_own_mode()
+def unmarked(
+    net: nn.Module,
+    preprocess: Any = None,
+    classes: Sequence[str] | Mapping[Any, Any] | None = None,
+    device: torch.device | str | None = None,
+    head: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Model:
+    """Do as `wrap_module`, with all its errors, but for the mark, which takes passes."""
     net = _plain(net)
     kind = f"{type(net).__module__}.{type(net).__qualname__}"
     settings, notes = _described(net, preprocess)
@@ -199,10 +215,8 @@ def wrap_module(
     if model.classes is not None:
         model.classes, real = fitting(model, model.classes)
         if real is not None:
-            raise ValueError(
-                f"{len(model.classes or ())} names of classes for {counted(real, 'output')}"
-            )
-    return named(marked(model), None)
+            raise misnamed(len(model.classes), real)
+    return model
 
 
 def _plain(net: nn.Module) -> nn.Module:
@@ -225,17 +239,29 @@ def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
         said = preprocess.source == Preprocess.source
         return (replace(preprocess, source="given") if said else preprocess), []
     if isinstance(preprocess, Mapping) and {"input_size", "mean", "std"} <= preprocess.keys():
-        return timm.from_config(preprocess), []
+        return _read(timm.from_config, preprocess), []
     if all(hasattr(preprocess, name) for name in ("crop_size", "resize_size", "mean", "std")):
-        return torchvision.from_transforms(preprocess), []
+        return _read(torchvision.from_transforms, preprocess), []
     if preprocess is not None:
-        raise ValueError(
-            f"preprocess is a {type(preprocess).__name__}; it may be a cnnlens.Preprocess, the "
-            "transforms() of a weights entry of torchvision, or a data config of timm"
+        raise UsageError(
+            f"preprocess is a {type(preprocess).__name__}",
+            "it may be a cnnlens.Preprocess, the transforms() of a weights entry of torchvision, "
+            "or a data config of timm",
         )
     settings = _fed(net, Preprocess(size=built_for(net) or Preprocess.size))
     at = "×".join(map(str, dict.fromkeys(settings.size)))
     return settings, [f"how it is fed is not known: ImageNet's mean and std at {at} are assumed"]
+
+
+def _read(read: Callable[[Any], Preprocess], settings: Any) -> Preprocess:
+    """Read what another library says of its pixels."""
+    try:
+        return read(settings)
+    except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise UsageError(
+            f"preprocess is a {type(settings).__name__} that cannot be read: {error}",
+            "say it by a cnnlens.Preprocess",
+        ) from error
 
 
 def _single(opened: Opened) -> tuple[nn.Module, list[str]]:

@@ -59,10 +59,7 @@ def named(model: Model, classes: str | Sequence[str] | Mapping[Any, Any] | None)
         model.classes_source = f"--classes {classes}" if isinstance(classes, str) else "given"
         model.classes, real = fitting(model, names)
         if real is not None:
-            raise UsageError(
-                f"{len(names)} names of classes for {counted(real, 'output')}",
-                "one name per output, in their order",
-            )
+            raise misnamed(len(names), real)
     elif model.classes is None and not model.headless:
         # only where some layer has a thousand outputs is it worth a pass to see if they come out
         thousand = len(imagenet_synsets())
@@ -74,6 +71,14 @@ def named(model: Model, classes: str | Sequence[str] | Mapping[Any, Any] | None)
         whose = model.classes_source.removeprefix("assumed: ")
         model.notes.append(f"{NAMES_ASSUMED}{whose} (--classes says others)")
     return model
+
+
+def misnamed(names: int, outputs: int) -> UsageError:
+    """Say that so many names are not those of so many outputs."""
+    return UsageError(
+        f"{names} names of classes for {counted(outputs, 'output')}",
+        "one name per output, in their order",
+    )
 
 
 def _check_checkpoints_names(model: Model) -> None:

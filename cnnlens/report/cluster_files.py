@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,7 +17,7 @@ from cnnlens.cluster.embed import Layouts
 from cnnlens.cluster.filters import FilterTree
 from cnnlens.cluster.tree import Pairs, between, roots, spell, walk
 from cnnlens.cluster.vectors import CategoryMaps, Groups
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import write_text
 from cnnlens.files.tables import read_csv, write_csv
 from cnnlens.report.contents import finished, parse_nested, read_summary, reading
@@ -36,7 +36,8 @@ REDO = "redo `cnnlens cluster` with --force"
 
 @dataclass(frozen=True, eq=False)
 class ClusterResult(LayerResult):
-    """What cluster found on one layer; ``found["cat"]`` is the tree of that category's filters.
+    """What cluster found on one layer; ``found["cat"]`` is the tree of that category's filters, of
+    which there are several: ``for tree in found``.
 
     Trees are nested mappings: leaves, and nodes with "distance" and "children". The summary has
     of "categories", "filters" and "embed" those that were made; what is of another is a
@@ -72,6 +73,11 @@ class ClusterResult(LayerResult):
         known = ", ".join(one["category"] for one in self._trees if one["leaves"])
         raise KeyError(f"no tree of filters for {category!r}; there are {known or 'none'}")
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Read the trees of filters, in the order of `table`."""
+        self._check_made("filters", "the forest of filters")
+        return (self[one["category"]] for one in self._trees if one["leaves"])
+
     @property
     def _trees(self) -> list[dict[str, Any]]:
         return list(self.summary.get("filters", {}).get("categories", []))
@@ -85,7 +91,10 @@ class ClusterResult(LayerResult):
     def layout(self, of: str = "layer", dimensions: int = 2) -> np.ndarray:
         """Read where the images lie, (N, 2) or (N, 3) float64; `of` the "layer" or the "pixels"."""
         if of not in ("layer", "pixels") or dimensions not in (2, 3):
-            raise ValueError(f"a layout of layer or pixels in 2 or 3, not of {of} in {dimensions}")
+            raise UsageError(
+                f"there is no layout of {of} in {dimensions} dimensions",
+                "there is one of the layer and one of the pixels, in 2 and in 3",
+            )
         self._check_made("embed", "the layout")
         file = self.folder / _TABLES[2 * (of == "pixels") + (dimensions == 3)]
         axes = "xyz"[:dimensions]

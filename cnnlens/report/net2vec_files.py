@@ -8,7 +8,7 @@ unit).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,6 +115,9 @@ class Net2VecResult(LayerResult):
     def __len__(self) -> int:
         return len(self.concepts)
 
+    def __iter__(self) -> Iterator[ConceptResult]:
+        return iter(self.concepts)
+
     def __getitem__(self, name: str) -> ConceptResult:
         """Look a concept up by ``category:label``, or by a label that one category has."""
         return self.concepts[self.index(name)]
@@ -134,7 +137,7 @@ class Net2VecResult(LayerResult):
             several = " and ".join(names[k] for k in found)
             raise UsageError(f"'{name}' is ambiguous in {self.name}", f"there are {several}")
         if not found:
-            known = did_you_mean(name, names) or f"there are {first_of(names, 8)}"
+            known = did_you_mean(str(name), names) or f"there are {first_of(names, 8)}"
             raise UsageError(f"net2vec has learned no concept '{name}' in {self.name}", known)
         return found[0]
 

@@ -296,6 +296,9 @@ class Comparison(Shown):
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.document["layers"].values())
+
     def __getitem__(self, layer: str) -> Any:
         return self.document["layers"][layer]
 

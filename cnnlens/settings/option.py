@@ -15,9 +15,11 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from keyword import iskeyword
+from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import UsageError, did_you_mean
@@ -51,6 +53,8 @@ class Option:
         What ``--help`` says of the default, where the value itself says little.
     argument : bool
         Whether it is named by its place on the command line, not by a flag.
+    words : bool
+        Whether Python may give a tuple of words in a word's place.
     """
 
     help: str
@@ -67,6 +71,7 @@ class Option:
     off: str = ""
     shown: str = ""
     argument: bool = False
+    words: bool = False
 
     def check(self, flag: str, value: Any) -> None:
         """Raise UsageError where a value does not fit; None means the preset's and fits."""
@@ -88,7 +93,8 @@ class Option:
         too_high = (self.most is not None and value > self.most) or (
             self.below is not None and value >= self.below
         )
-        if too_low or too_high or not math.isfinite(value):
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if too_low or too_high or endless:
             raise UsageError(f"{flag} {value} is not {self._range()}", self.hint)
 
     def _range(self) -> str:
@@ -141,23 +147,42 @@ class Field:
 
         What is taken is compared with what was taken before, and written as JSON.
         """
-        if self.repeats and value is not None:
-            return tuple(map(self._taken, value))
-        return self._taken(value)
+        if not self.repeats or value is None:
+            return self._taken(value)
+        if isinstance(value, (str, Path)) or not isinstance(value, Iterable):
+            value = (value,)  # the letters of a word are not what was meant
+        return tuple(map(self._taken, value))
 
     def _taken(self, value: Any) -> Any:
-        found = self._as_number(plain(value))
+        found = self._of_kind(plain(value))
         self.option.check(self.flag, found)
         return found
 
+    def _of_kind(self, value: Any) -> Any:
+        """Switches where switches belong, words where words do: Python may give anything."""
+        if value is None or self.type not in (bool, str):
+            return self._as_number(value)
+        if self.type is bool:
+            if not isinstance(value, numbers.Integral) or value not in (0, 1):
+                raise UsageError(f"{self.flag} {value!r} is neither True nor False")
+            return bool(value)
+        if self.option.words and isinstance(value, (list, tuple)):
+            return tuple(value)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (numbers.Real, Path)) and not isinstance(value, bool):
+            return str(value)
+        raise UsageError(f"{self.flag} {value!r} is no text", self.option.hint)
+
     def _as_number(self, value: Any) -> Any:
-        """Numbers where numbers belong: Python, other than a shell, may give anything."""
+        """Numbers where numbers belong."""
         if value is None or self.type not in (int, float):
             return value
         if isinstance(value, numbers.Integral) and not isinstance(value, bool):
             return int(value)
-        if self.type is float and isinstance(value, numbers.Real):
-            return float(value)
+        if self.type is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+            with suppress(OverflowError):
+                return float(value)
         kind = "whole number" if self.type is int else "number"
         raise UsageError(f"{self.flag} {value!r} is no {kind}", self.option.hint)
 

@@ -5,6 +5,23 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from cnnlens.errors import UsageError
+
+
+def given_path(name: str, value: Any) -> Path:
+    """Take a path that Python gives under a name, as it is meant where that is done.
+
+    Raises
+    ------
+    UsageError
+        When it is none.
+    """
+    try:
+        return Path(value).expanduser().absolute()
+    except (TypeError, RuntimeError) as error:  # another type; the home of nobody
+        raise UsageError(f"{name}={value!r} is no path: {error}", "give a str or a Path") from None
 
 
 def portable(spec: str) -> str:

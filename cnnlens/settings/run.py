@@ -90,6 +90,7 @@ class ModelSettings(Settings):
         metavar="FILE|NAME",
         shown="the checkpoint's; else the data's class folders; ImageNet's for a thousand outputs",
         panel="Model",
+        words=True,
     )
     head: str | None = option(
         None,
@@ -98,6 +99,11 @@ class ModelSettings(Settings):
         shown="the one called logits or out, else the first of a row of numbers per image",
         panel="Model",
     )
+
+    def __post_init__(self) -> None:
+        """Take sizes and numbers that are some, alone."""
+        super().__post_init__()
+        _ = _size(self.image_size), _numbers("--mean", self.mean), _numbers("--std", self.std)
 
     @classmethod
     def of_values(cls, **given: Any) -> Self:

@@ -120,7 +120,7 @@ class Network:
         """Say once which of several outputs is the classes'."""
         if self._says_heads:
             for line in notes:
-                self.voice.note(line)
+                self._say_once(line)
         self._says_heads = self._says_heads and not notes
 
     def say_unsteady(self) -> None:
@@ -134,9 +134,12 @@ class Network:
             with model.in_use():
                 model.unsteady = unsteady(model.net, model.preprocess, model.batch)
         for line in model.unsteady:
-            if line not in self.said:
-                self.voice.note(line)
-                self.said.add(line)
+            self._say_once(line)
+
+    def _say_once(self, line: str) -> None:
+        if line not in self.said:
+            self.voice.note(line)
+            self.said.add(line)
 
     @property
     def _order(self) -> str | None:

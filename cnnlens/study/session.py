@@ -199,8 +199,8 @@ class Study(Stores):
 
         split, bounds = self.reading.split, self.reading.bounds
         if isinstance(data, (str, Path)):
-            known = self.workspace.in_memory(str(data))
-            return open_data(data, split, bounds) if known is None else known
+            known = self.workspace.called(str(data))
+            return open_data(data, split, bounds) if known is None else self.remembered(known)
         if data is not None:
             images = in_split(data, split)
             self.workspace.keep_in_memory(images)
@@ -218,8 +218,7 @@ class Study(Stores):
         """Open data of the workspace, by its entry there, as it was read before."""
         from cnnlens.data.open import open_data
 
-        known = self.workspace.in_memory(entry["path"])
-        if known is not None:
+        if (known := self.workspace.in_memory(entry)) is not None:
             return known
         bounds = self.reading.bounds or entry.get("range", {}).get("all")
         return open_data(entry["path"], entry.get("split"), bounds and (bounds[0], bounds[1]))

@@ -268,12 +268,14 @@ class Workspace:
         known = [entry for entry in self.document["data"] if entry is not mine]
         taken = [entry["name"] for entry in known]
         entry = {
-            "path": str(images.root.resolve()),
+            "path": images.place,
             "name": mine.get("name") or free_name(images.name, taken.__contains__),
             "kind": images.kind,
             "images": len(images.paths),
             "fingerprint": images.fingerprint,
         }
+        if images.in_memory:
+            entry["in_memory"] = True
         if images.split:
             entry["split"] = images.split
         if images.ranges:
@@ -306,12 +308,35 @@ class Workspace:
 
     def keep_in_memory(self, images: ImageSet) -> None:
         """Remember data that has no folder, for as long as this process lives."""
-        if not images.root.is_dir():
-            self._memory[str(images.root.resolve())] = images
+        if images.in_memory:
+            self._memory[images.place] = images
 
-    def in_memory(self, path: str) -> ImageSet | None:
-        """Return data that was kept in memory, by its root."""
-        return self._memory.get(path)
+    def in_memory(self, entry: Mapping[str, Any]) -> ImageSet | None:
+        """Return data that was kept in memory, by its entry; None where it lies elsewhere.
+
+        Raises
+        ------
+        UsageError
+            When it was in memory of another process.
+        """
+        if not entry.get("in_memory"):
+            return None
+        if not self.holds(entry):
+            raise UsageError(
+                f"the images {entry['name']} were in memory of another process, which kept no file "
+                "of them",
+                "give them again, in Python, with data=; or name a folder with -d DIR",
+            )
+        return self._memory[entry["path"]]
+
+    def holds(self, entry: Mapping[str, Any]) -> bool:
+        """Whether data of an entry is in memory here."""
+        return bool(entry.get("in_memory")) and entry["path"] in self._memory
+
+    def called(self, name: str) -> dict[str, Any] | None:
+        """Find what is known of data in memory by its name, where no folder is called so."""
+        known = (e for e in self.document["data"] if e.get("in_memory") and e["path"] == name)
+        return None if Path(name).exists() else next(known, None)
 
     # ---- the layers
 
@@ -384,7 +409,8 @@ def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
 
     The splits of a folder are data sets of their own; so are its files with another range.
     """
-    return entry["path"] == str(images.root.resolve()) and _is_read_alike(entry, images)
+    same = entry["path"] == images.place and bool(entry.get("in_memory")) == images.in_memory
+    return same and _is_read_alike(entry, images)
 
 
 def _is_read_alike(entry: Mapping[str, Any], images: ImageSet) -> bool:
@@ -399,7 +425,7 @@ def _is_moved(entry: Mapping[str, Any], images: ImageSet) -> bool:
         all(entry.get(name) == value for name, value in about)
         and _is_read_alike(entry, images)
         and entry.get("fingerprint") == images.fingerprint
-        and not is_data(entry["path"])
+        and not (entry.get("in_memory") or images.in_memory or is_data(entry["path"]))
     )
 
 

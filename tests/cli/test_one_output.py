@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnlens import Investigation, Preprocess
+from cnnlens import Investigation, Preprocess, UsageError
 from cnnlens.report.ablate_files import ablations
 from cnnlens.report.blocks import Layer, Text
 from cnnlens.report.confusion_files import confusions
@@ -209,5 +209,5 @@ def test_in_python_two_names_of_one_output_are_taken_alike(world, tmp_path):
         space["make"](), tmp_path, preprocess=preprocess, classes=["benign", "malignant"]
     )
     assert lens.model.classes == ["malignant"]
-    with pytest.raises(ValueError, match="3 names of classes for 1 output"):
+    with pytest.raises(UsageError, match="3 names of classes for 1 output"):
         _ = Investigation(space["make"](), preprocess=preprocess, classes=list("abc")).model

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from cnnlens.cluster.embed import flat_vectors, lay_out, pixel_vectors, read_pixels, recalled
 from cnnlens.cluster.neighbours import Neighbours
@@ -84,3 +85,16 @@ def test_how_many_neighbours_of_many_images_were_found_is_told(
     assert recalled(sides) == "99.1% of a sample's nearest neighbours were found"
     assert "(98.0% among raw pixels)" in recalled({**sides, "pixels": {"recall": 0.98}})
     assert recalled({"layer": exact.as_dict(), "pixels": None}) == ""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_layout_leaves_torch_its_threads() -> None:
+    vectors, names = blobs(8)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            lay_out(vectors, group(names), 5)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

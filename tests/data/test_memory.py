@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -384,3 +386,18 @@ def test_targets_that_are_changed_on_the_way_are_not_the_labels(rare: bool) -> N
     assert images.image_categories is not None
     assert images.image_categories.count("bee") == (1 if rare else 98)
     assert "`targets`" in images.notes[0] and not memory_images(Pairs()).notes
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({"img": photos(1)[0], "label": 3}, "(item['img'], item['label'])"),
+        ({"id": 7, "px": torch.zeros(3, 8, 8), "target": 1}, "(item['px'], item['target'])"),
+        ({"jpg": Image.new("RGB", (8, 8)), "fine": "cat"}, "(item['jpg'], item['fine'])"),
+        ({}, "(item['image'], item['label'])"),
+    ],
+)  # fmt: skip
+def test_a_dict_is_taken_apart_by_the_keys_that_it_has(item: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match="image 0 is a dict") as error:
+        memory_images([item] * 2).load(0)
+    assert f"make pairs of items, {said}; " in error.value.hint

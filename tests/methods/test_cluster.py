@@ -22,7 +22,7 @@ from cnnlens.cluster.tree import walk
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.given import GivenImage
 from cnnlens.data.open import open_data
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import mark
 from cnnlens.methods.cluster import Cluster, ClusteredLayer
 from cnnlens.methods.explain import Explain
@@ -504,6 +504,10 @@ def test_parts_that_were_not_made_are_named_with_what_makes_them(world: Path) ->
     with pytest.raises(CnnlensError, match="layout of conv2 was not made") as error:
         found.layout()
     assert "--only embed" in error.value.hint
+    with pytest.raises(CnnlensError, match="forest of filters of conv2 was not made"):
+        list(found)
+    with pytest.raises(UsageError, match="no layout of layer in 4 dimensions"):
+        found.layout(dimensions=4)
 
 
 def test_a_layer_s_trees_are_read_back(world: Path) -> None:
@@ -512,6 +516,7 @@ def test_a_layer_s_trees_are_read_back(world: Path) -> None:
     result = found.result()
     assert result.distances.shape == (3, 3)
     assert np.allclose(np.diag(result.distances), 0)
+    assert list(result) == [result[row["category"]] for row in result.table()]
     images = {leaf["image"] for leaf in walk(result["bee"]) if "image" in leaf}
     assert images == {f"bee/{number}.png" for number in range(4)}
     assert [row["category"] for row in result.table()] == list(KINDS)

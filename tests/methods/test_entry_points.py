@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from cnnlens import find_layers, make_shapes, open_data, open_model, save_checkpoint
+from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.zoo import ZOO
 from tests import bare
 
 HERE = Path(__file__).parents[2]
@@ -45,10 +53,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{site}", "NO_COLOR": "1"}
 
 
-def run(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
+def run(
+    environment: dict[str, str], *words: object, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, words)],
-        env=environment, capture_output=True, text=True, timeout=240,
+        env=environment, capture_output=True, text=True, timeout=240, cwd=folder,
     )  # fmt: skip
 
 
@@ -96,8 +106,58 @@ def test_every_part_of_the_page_is_there_to_be_loaded(tmp_path):
     assert [gather(tmp_path) for _, gather in sections()] == [None] * len(sections())
 
 
+def test_a_package_that_follows_the_documentation_to_the_letter_is_a_plug_in(tmp_path):
+    text = (HERE / "docs/add-a-method.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.M | re.S)
+    of_kind = {kind: [code for name, code in blocks if name == kind] for kind, _ in blocks}
+    package, site, desk = (tmp_path / name for name in ("their-paper", "site", "desk"))
+    package.mkdir(), desk.mkdir()
+    (package / "their_paper.py").write_text("\n".join(of_kind["python"]))
+    (project,) = of_kind["toml"]
+    (package / "pyproject.toml").write_text(project)
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{site}", "NO_COLOR": "1"}
+    half = (0.5,) * 3
+    net = ZOO["demo_net"].make(3).eval()
+    save_checkpoint(desk / "model.pt", net, "zoo:demo_net", Preprocess((24, 24), half, half))
+    make_shapes(desk / "photos", 12, 24)
+
+    (script,) = of_kind["sh"]
+    install, *commands = (shlex.split(line) for line in script.splitlines())
+    assert install == ["pip", "install", "."]
+    apart = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--target", str(site)]
+    done = run(environment, "-m", *install[:-1], *apart, package)
+    assert done.returncode == 0, done.stderr
+    said = {}
+    for program, *words in commands:
+        assert program == "cnnlens"
+        done = run(environment, "-m", "cnnlens", *words, folder=desk)
+        assert done.returncode == 0 and "cannot be loaded" not in done.stderr, done.stderr
+        said[words[0]] = done.stdout
+    assert json.loads(said["names"])[0] == "conv1" and "mean_peak" in said["peaks"]
+    folder = desk / "cnnlens-out/peaks/conv1"
+    peaks = np.loadtxt(folder / "peaks.csv", skiprows=1)
+    assert json.loads((folder / "summary.json").read_text())["mean_peak"] == peaks.mean()
+    assert np.allclose(peaks, literal_peaks(desk), atol=1e-5)
+    again = "import cnnlens; print(cnnlens.Investigation(quiet=True).peaks(layer='conv1')['units'])"
+    assert run(environment, "-c", again, folder=desk).stdout.split() == [str(len(peaks))]
+
+
+def literal_peaks(desk: Path) -> np.ndarray:
+    """The highest activation of each unit of conv1, behind its rectifier: image after image."""
+    model = open_model(str(desk / "model.pt"), device="cpu")
+    layer, images = find_layers(model).resolve("conv1"), open_data(desk / "photos")
+    maps: list[torch.Tensor] = []
+    keep = model.net.get_submodule(layer.place.path).register_forward_hook(
+        lambda module, given, output: maps.append(output.amax((0, 2, 3)))
+    )
+    with keep, torch.no_grad():
+        for number in range(len(images.paths)):
+            pixels = torch.from_numpy(images.pixels(number, model.preprocess))[None]
+            model.net(model.preprocess.normalize(pixels))
+    return torch.stack(maps).amax(0).numpy()
+
+
 def test_the_code_in_the_documentation_works_as_it_stands(tmp_path, monkeypatch):
-    import re
     from types import ModuleType
 
     from PIL import Image
@@ -121,7 +181,6 @@ def test_the_code_in_the_documentation_works_as_it_stands(tmp_path, monkeypatch)
 
 
 def test_what_is_promised_to_methods_of_other_packages_can_be_imported():
-    import re
     from importlib import import_module
 
     text = (HERE / "docs/compatibility.md").read_text(encoding="utf-8")

@@ -121,7 +121,7 @@ def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
         names = [name.decode() for name in file["concept"][()]]
         assert file["weights"].dims[0].label == "concept"
     assert names == [f"{row['category']}:{row['label']}" for row in listed]
-    assert [concept.name for concept in found.concepts] == names
+    assert [concept.name for concept in found] == names == [found[name].name for name in names]
     for concept, row in zip(found.concepts, listed, strict=True):
         assert (concept.iou is None) == (row["iou"] == "")
         if concept.iou is not None:

@@ -78,7 +78,7 @@ def test_classes_are_as_many_as_the_network_answers_not_as_its_last_layer_has(mo
     for head, names in ((None, "abcd"), ("0", "abcd"), ("1", "abc")):
         assert wrap_module(net, classes=list(names), head=head).classes == list(names)
     for names in ("abc", "abcdefg"):
-        with pytest.raises(ValueError, match=f"{len(names)} names of classes for 4 outputs"):
+        with pytest.raises(UsageError, match=f"{len(names)} names of classes for 4 outputs"):
             wrap_module(net, classes=list(names))
     assert net.training
     monkeypatch.setitem(globals(), "seven", lambda: Beside(7))
@@ -96,5 +96,5 @@ def test_names_of_maps_of_classes_fit_their_channels_and_those_of_no_pass_some_l
     assert wrap_module(nn.Conv2d(3, 5, 1), classes=list("abcde")).classes is not None
     flat = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 4))  # not at 224 pixels
     assert wrap_module(flat, classes=list("abcd")).classes is not None
-    with pytest.raises(ValueError, match="3 names of classes for 4 outputs"):
+    with pytest.raises(UsageError, match="3 names of classes for 4 outputs"):
         wrap_module(flat, classes=list("abc"))

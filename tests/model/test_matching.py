@@ -36,7 +36,7 @@ def test_one_output_says_yes_to_the_category_it_is_named_after():
 
 
 def test_categories_that_do_not_fit_are_named():
-    with pytest.raises(CnnlensError, match=r"2 classes \(b\) do not fit the model's 3 outputs"):
+    with pytest.raises(CnnlensError, match=r"2 classes \(b, a\) do not fit the model's 3 outputs"):
         target_outputs(["a", "b"], ["a", "c", "d"], 3)
 
 

@@ -413,7 +413,7 @@ def test_preprocessing_of_torchvision_and_timm_is_read() -> None:
 def test_what_is_no_module_or_no_preprocessing_is_a_caller_s_mistake(
     net: object, preprocess: object
 ) -> None:
-    with pytest.raises(ValueError, match=r"str"):
+    with pytest.raises(UsageError, match=r"str"):
         wrap_module(net, preprocess)  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from cnnlens.report.compare_files import (
     unit_pictures,
     units_to_show,
 )
-from cnnlens.report.side_by_side import csv_rows, write_comparison
+from cnnlens.report.side_by_side import Comparison, csv_rows, write_comparison
 from cnnlens.settings import CompareSettings
 
 from .fake_workspace import examine, make_layer, make_workspace
@@ -347,6 +347,7 @@ def test_files_agree_and_the_page_shows_both_sides(pair, tmp_path):
     of_icnn = document["layers"]["conv5"]["mean_iou"]["values"][1]
     assert float(row["value"]) == of_icnn["value"]
     assert [float(row["low"]), float(row["high"])] == of_icnn["interval"]
+    assert [*Comparison(document)] == [document["layers"]["conv5"]]
     assert page.count('src="data:image/webp') == 4
     assert "unit 2" in page and "unit 5" in page and "not measured" in page
     assert "http" not in page.replace("http-equiv", "")

@@ -41,11 +41,24 @@ class Sample(Settings):
         ({"share": 1.0}, "--share 1.0 is not between 0 and 1"),
         ({"share": float("nan")}, "--share nan is not"),
         ({"method": "guidet"}, "--method guidet is not known"),
+        ({"share": 10**400}, "--share 1000.* is not between 0 and 1"),
+        ({"share": Fraction(10**400, 3)}, "--share Fraction.* is no number"),
+        ({"share": True}, "--share True is no number"),
+        ({"method": ["plain"]}, r"--method \['plain'\] is no text"),
+        ({"category": {"a": 1}}, "--category-by {'a': 1} is no text"),
+        ({"category": ("a",)}, r"--category-by \('a',\) is no text"),
+        ({"switch": "no"}, "--switch 'no' is neither True nor False"),
+        ({"switch": 2}, "--switch 2 is neither True nor False"),
     ],
 )
 def test_what_does_not_fit_is_named_by_its_flag(given, message):
     with pytest.raises(UsageError, match=message):
         Sample(**given)
+
+
+def test_one_word_is_not_taken_for_its_letters():
+    assert Sample(several="ab") == Sample(several=("ab",)) == Sample(several=["ab"])
+    assert Sample(several=3).several == ("3",) and Sample(top=10**400).top == 10**400
 
 
 NUMBERS = [np.int64, np.uint8, np.array, torch.tensor]

@@ -81,7 +81,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_module_and_random_states_leave_as_they_came(name, lens, photos):
-    net = lens._net
+    net = lens._subject.net
     before = state_of(net)
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = random_numbers()
@@ -92,7 +92,7 @@ def test_module_and_random_states_leave_as_they_came(name, lens, photos):
 
 
 def test_also_after_an_error(lens, photos):
-    net = lens._net
+    net = lens._subject.net
     before = state_of(net)
     with pytest.raises(CnnlensError):
         lens.visualize(filter="conv9:0")
@@ -274,7 +274,7 @@ def test_pictures_are_found_by_their_images_place_among_those_given(name, lens, 
 
 @pytest.mark.parametrize("classes", ["imagenet", ["a", "b"]])
 def test_wrong_names_of_classes_are_refused(classes):
-    with pytest.raises(ValueError, match=r"names? "):
+    with pytest.raises(UsageError, match=r"names? "):
         cnnlens.Investigation(small_net(), preprocess=PREPROCESS, classes=classes).layers()
 
 
@@ -379,3 +379,66 @@ def test_every_command_but_those_that_the_page_names_is_a_method():
         text = (Path(__file__).parents[2] / page).read_text("utf-8")
         (said,) = re.findall(r"^Every command but (.*?) is a method", text, re.M)
         assert set(re.findall(r"`(\w+)`", said)) == lacking
+
+
+def anew(lens: cnnlens.Investigation) -> cnnlens.Investigation:
+    """The investigation as another process opens it."""
+    return cnnlens.Investigation(
+        small_net(), lens.workspace.path, preprocess=PREPROCESS, classes=["a", "b", "c"], quiet=True
+    )
+
+
+def test_images_that_were_in_memory_of_another_process_are_asked_for(lens, photos):
+    lens.units(data=photos, layer="conv1")
+    (entry,) = lens.workspace.document["data"]
+    assert entry["in_memory"] is True and entry["name"].startswith("images-")
+    later = anew(lens)
+    said = f"the images {entry['name']} were in memory of another process"
+    for data in (None, entry["name"]):
+        with pytest.raises(UsageError, match=said) as error:
+            later.units(data=data, layer="conv1", top=3)
+        assert "data=" in error.value.hint
+    later.units(data=photos, layer="conv1", top=3)
+    assert later.workspace.document["data"] == [entry]  # the same images, and so the same stores
+    later.units(layer="conv1", top=4)
+
+
+def test_images_in_memory_are_the_same_in_every_folder(lens, photos, tmp_path, monkeypatch):
+    lens.units(data=photos, layer="conv1")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    lens.units(layer="conv1", top=3)
+    lens.units(data=photos, layer="conv1", top=4)
+    assert len(lens.workspace.document["data"]) == 1
+
+
+def test_a_folder_is_not_taken_for_images_in_memory_of_its_name(
+    lens, photos, tmp_path, monkeypatch
+):
+    images = cnnlens.memory_images(photos, name="photos", preprocess=PREPROCESS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(photos[:2]):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
+    lens.units(data=images, layer="conv1")
+    assert lens.units(data="photos", layer="conv1").summary["images"] == 2
+    assert len(lens.workspace.document["data"]) == 2
+
+
+class Twofold(nn.Module):
+    """Gives two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"species": self.net(x), "colour": self.net(x)[:, :2]}
+
+
+def test_which_of_several_outputs_counts_is_said_once(photos, capsys):
+    twofold = cnnlens.Investigation(Twofold(), preprocess=PREPROCESS)
+    twofold.layers()
+    for top in (1, 2):
+        twofold.cam(image=photos[0], layer="conv1", method="gradcam", top=top)
+    assert capsys.readouterr().err.count("it returns several outputs") == 1

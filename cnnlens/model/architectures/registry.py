@@ -165,11 +165,14 @@ def unwrapped(net: nn.Module) -> nn.Module:
 
     Raises
     ------
-    ValueError
+    UsageError
         When it is no module.
     """
     if not isinstance(net, nn.Module):
-        raise ValueError(f"an nn.Module is needed, not a {type(net).__name__}")
+        raise UsageError(
+            f"an nn.Module is needed, not a {type(net).__name__}",
+            "give the network itself, or name its file",
+        )
     while True:
         inner: Any = getattr(net, "_orig_mod", None)  # torch.compile's
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):

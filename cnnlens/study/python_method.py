@@ -1,0 +1,116 @@
+"""A method as `Investigation` has it: a function of keywords, with a signature and its help."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnlens.distributed import Share
+from cnnlens.errors import UsageError
+from cnnlens.settings.option import Field, check_keywords, values_of
+from cnnlens.settings.run import DataSettings, RunSettings
+
+if TYPE_CHECKING:
+    from cnnlens.data.python_values import PythonValues
+    from cnnlens.methods.method import Inputs, Method
+    from cnnlens.settings.run import Settings
+
+
+def bound(run: Callable[[Mapping[str, Any]], Any], method: type[Method]) -> Any:
+    """Make a method's callable: keywords, and what the command names by its place, too."""
+    placed = [field.keyword for field in known_fields(method) if field.option.argument]
+
+    def call(*given: Any, **values: Any) -> Any:
+        if given and not placed:
+            raise UsageError(f"{method.name} takes keywords alone", f"help(lens.{method.name})")
+        return run({**values, placed[0]: given} if given else values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(n, inspect.Parameter.VAR_POSITIONAL) for n in placed]
+    parameters += [
+        inspect.Parameter(f.keyword, keyword, default=f.default)
+        for f in known_fields(method)
+        if f.keyword not in placed
+    ]
+    parameters.append(inspect.Parameter("force", keyword, default=False))
+    call.__name__ = call.__qualname__ = method.name
+    call.__doc__ = _documentation(method)
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one call asks for, by keyword; what does not fit is refused."""
+
+    method: type[Method]
+    known: Sequence[Field]
+    values: Mapping[str, Any]  # as given
+    labels: Sequence[Any] | None  # of images in memory
+    force: bool
+    run: RunSettings
+    reading: DataSettings
+
+    @classmethod
+    def of(cls, method: type[Method], values: Mapping[str, Any], run: RunSettings) -> Asked:
+        """Read a call's keywords.
+
+        Raises
+        ------
+        UsageError
+            For one that there is not, or a value that does not fit.
+        """
+        given = dict(values)
+        force = bool(given.pop("force", False))
+        known = known_fields(method)
+        labels = None if _is_table(given.get("labels"), known) else given.pop("labels", None)
+        check_keywords(method.name, given, known, ("preset", "force", "labels"))
+        _check_labels(labels, given.get("data"))
+        reading = DataSettings.of_values(**values_of(DataSettings, given))
+        return cls(method, known, given, labels, force, run.changed(given), reading)
+
+    @property
+    def share(self) -> Share:
+        """Which part of the work is asked for."""
+        return Share.parse(self.run.shard)
+
+    def build(self, values: PythonValues) -> tuple[Inputs, tuple[Settings, ...]]:
+        """Build the method's inputs and settings."""
+        from cnnlens.methods.method import build
+
+        typed = {
+            field.keyword: values.typed(field, self.values[field.keyword])
+            for field in self.known
+            if field.keyword in self.values
+        }
+        return build(self.method, {**typed, "preset": self.values.get("preset")})
+
+
+def known_fields(method: type[Method]) -> list[Field]:
+    """Everything that a method can be asked for; where it runs is its investigation's."""
+    from cnnlens.methods.method import inputs_of, reading_of, run_of, settings_of
+
+    own = [*inputs_of(method), *reading_of(method), *settings_of(method)]
+    return [*own, *(f for f in run_of(method) if f.keyword != "device")]
+
+
+def _is_table(labels: Any, known: Sequence[Field]) -> bool:
+    """Whether labels are a method's own, a table of units', and not those of images in memory."""
+    own = any(field.keyword == "labels" for field in known)
+    return own and isinstance(labels, (str, Path))
+
+
+def _check_labels(labels: Any, data: Any) -> None:
+    """Refuse labels that nothing would be done with."""
+    if labels is not None and (data is None or isinstance(data, (str, Path))):
+        raise UsageError(
+            "labels= goes with images in memory", "those of a folder are its subfolders"
+        )
+
+
+def _documentation(method: type[Method]) -> str:
+    lines = [f"    {f.keyword} : {f.option.help}" for f in known_fields(method)]
+    return "\n".join([inspect.getdoc(method) or "", "", "Keywords:", *lines])
