@@ -156,7 +156,8 @@ class Model:
         import torch
 
         size = (self.batch or 1, self.preprocess.channels, *self.preprocess.size)
-        x = torch.rand(size, generator=torch.Generator().manual_seed(seed))
+        noise = torch.Generator().manual_seed(seed)
+        x = torch.rand(size, generator=noise, dtype=torch.float32, device="cpu")
         return self.preprocess.normalize(x.to(self.device))
 
     def in_use(self) -> AbstractContextManager[object]:

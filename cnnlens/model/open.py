@@ -41,6 +41,7 @@ from cnnlens.model.surgery import repeated
 from cnnlens.model.trace import as_input
 
 
+@in_own_mode()
 def open_model(
     spec: str,
     *,
