@@ -12,6 +12,7 @@ from torch.utils._contextlib import context_decorator
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.of_all_threads import in_float32, undemanding
+from cnnlens.model.uncompiled import eagerly
 
 #: what lets a value depend on the image without a gradient, for people
 CUT = "its forward pass cuts the gradient (no_grad, a reentrant checkpoint, an autograd.Function)"
@@ -43,7 +44,7 @@ def in_full_precision() -> Iterator[None]:
 
 @contextmanager
 def _precise() -> Iterator[None]:
-    with in_full_precision(), in_float32(), undemanding():
+    with in_full_precision(), in_float32(), undemanding(), eagerly():
         yield
 
 

@@ -37,8 +37,8 @@ class Lent(Generic[_Value]):
         with self._lock:
             if not self._inside:
                 self._before = self._read()
-            self._inside += 1
             self._set(self._ours(self._before))
+            self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
