@@ -157,10 +157,10 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
 
     Back go, also after an error or when a generator is abandoned: the mode of every submodule,
     `requires_grad` and `grad` of every parameter, devices, hooks, buffers, submodules that were
-    replaced, and the global random states of torch, NumPy and Python. Weights are not copied:
-    nothing changes them while they are frozen. A module may be borrowed several times at once;
-    the last to let go puts it back. Whoever trains it, or gives it other weights, while a generator
-    stands still, has taken it back: weights, gradients and buffers stay as they are then.
+    replaced or compiled, and the global random states of torch, NumPy and Python. Weights are not
+    copied: nothing changes them while they are frozen. A module may be borrowed several times at
+    once; the last to let go puts it back. Whoever trains it, or gives it other weights, while a
+    generator stands still, has taken it back: weights, gradients and buffers stay as they are then.
 
     Parameters
     ----------
@@ -169,6 +169,8 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
     device : device, optional
         Where to run; by default it stays where it is.
     """
+    from cnnlens.model.uncompiled import eagerly
+
     if net not in _loans:
         _loans[net] = _Loan(net)
     loan = _loans[net]
@@ -179,7 +181,8 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
             if device is not None:
                 net.to(device)
             loan.lent()
-        yield net
+        with eagerly():
+            yield net
     finally:
         loan.borrowers -= 1
         if not loan.borrowers:
@@ -193,6 +196,8 @@ class _Loan:
     def __init__(self, net: nn.Module) -> None:
         import torch
 
+        from cnnlens.model.uncompiled import take_apart
+
         self.borrowers = 0
         self._modules = [(module, module.training, _tables(module)) for module in net.modules()]
         self._parameters = [
@@ -201,6 +206,7 @@ class _Loan:
         ]
         with torch.no_grad():
             self._buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+        self._taken = take_apart(net)
         self._random = _random_states()
         self._lent: list[int] = []
 
@@ -214,6 +220,8 @@ class _Loan:
     def put_back(self) -> None:
         import torch
 
+        from cnnlens.model.uncompiled import put_together
+
         trains = self._modules[0][0].training
         taken = trains or self._versions() != self._lent
         for module, training, tables in self._modules:
@@ -222,6 +230,7 @@ class _Loan:
                 current = vars(module)[name]
                 current.clear()
                 current.update(table)
+        put_together(self._taken)
         # what was made in inference mode is put back in it
         inference = any(p.is_inference() for p, *_ in self._parameters)
         inference |= any(buffer.is_inference() for buffer, _ in self._buffers)

@@ -222,7 +222,13 @@ class Investigation:
         if not isinstance(text, str):
             raise UsageError(f"{text!r} is no text to search for", 'say some words: "car wheel"')
         layers = [layer] if isinstance(layer, str) else list(layer)
-        return find_units(self.workspace.path, text, layers, encoder)
+        mode: AbstractContextManager[object] = nullcontext()
+        if encoder is not None:
+            from cnnlens.model.gradients import in_own_mode
+
+            mode = in_own_mode()
+        with mode:
+            return find_units(self.workspace.path, text, layers, encoder)
 
     # ---- the methods
 
