@@ -152,7 +152,8 @@ class Outliers(Method):
 
     def work(self) -> Iterator[Step]:
         """Predict, measure, write."""
-        from cnnlens.cluster.outliers import outlier_steps, surest
+        from cnnlens.cluster.outliers import outlier_steps
+        from cnnlens.cluster.taken_for import surest
         from cnnlens.cluster.vectors import group_rows
         from cnnlens.report.outlier_files import write_outliers
 
@@ -228,7 +229,7 @@ class Outliers(Method):
 
     def show(self, results: Results) -> None:
         """Show what each source is predicted as, and where noise falls."""
-        from cnnlens.cluster.outliers import SOURCE_COLUMNS, source_row
+        from cnnlens.cluster.taken_for import SOURCE_COLUMNS, source_row
 
         results.table(SOURCE_COLUMNS, [source_row(one) for one in self.document()["sources"]])
         for line in self.result().words:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.cluster.outliers import correlation, outliers, predicted_as, rank_of, surest
+from cnnlens.cluster.outliers import correlation, outliers, rank_of
 from cnnlens.cluster.regions import NOISES, gale_shapley, name_clusters, noise_images, radii
+from cnnlens.cluster.taken_for import predicted_as, surest
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import OutlierSettings
