@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -145,6 +145,19 @@ class Investigation:
 
     # ---- what it works on
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep calls of other threads, of this and of other investigations, from its network."""
+        from cnnlens.model.alone import alone
+
+        with alone(self), ExitStack() as more:
+            net = self._net if isinstance(self._spec, str | None) else self._spec.net
+            if net is not None:
+                from cnnlens.model.architectures.registry import unwrapped
+
+                more.enter_context(alone(unwrapped(net)))
+            yield
+
     def _opened(self, force: bool = False) -> str | Model | None:
         """What it works on as it stands now: a module, or the file of one, may have changed since
         the last call.
@@ -218,12 +231,12 @@ class Investigation:
     @property
     def model(self) -> Model:
         """The network, as the methods see it."""
-        with self._study(self._run, False) as study:
+        with self._alone(), self._study(self._run, False) as study:
             return study.model
 
     def layers(self) -> Layers:
         """List what can be addressed: a `Layers`, which shows itself as a table."""
-        with self._study(self._run, False) as study:
+        with self._alone(), self._study(self._run, False) as study:
             return study.addresses
 
     def report(self, site: str | Path | None = None, url: str = "") -> Path:
@@ -358,7 +371,8 @@ def _bound(lens: Investigation, method: type[Method]) -> Any:
     def call(*given: Any, **values: Any) -> Any:
         if given and not placed:
             raise UsageError(f"{method.name} takes keywords alone", f"help(lens.{method.name})")
-        return lens._call(method, {**values, placed[0]: given} if given else values)
+        with lens._alone():
+            return lens._call(method, {**values, placed[0]: given} if given else values)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(n, inspect.Parameter.VAR_POSITIONAL) for n in placed]
