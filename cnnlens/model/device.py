@@ -6,6 +6,7 @@ import gc
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -171,23 +172,22 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
     """
     from cnnlens.model.uncompiled import eagerly
 
-    if net not in _loans:
-        _loans[net] = _Loan(net)
-    loan = _loans[net]
-    loan.borrowers += 1
+    with _lending:  # threads borrow one after the other
+        if net not in _loans:
+            _loans[net] = _Loan(net)
+        loan = _loans[net]
+        loan.borrowers += 1
     try:
-        if loan.borrowers == 1:
-            net.eval().requires_grad_(False)
-            if device is not None:
-                net.to(device)
-            loan.lent()
+        with _lending:
+            loan.lend(net, device)
         with eagerly():
             yield net
     finally:
-        loan.borrowers -= 1
-        if not loan.borrowers:
-            del _loans[net]
-            loan.put_back()
+        with _lending:
+            loan.borrowers -= 1
+            if not loan.borrowers:
+                del _loans[net]
+                loan.put_back()
 
 
 class _Loan:
@@ -208,10 +208,17 @@ class _Loan:
             self._buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
         self._taken = take_apart(net)
         self._random = _random_states()
-        self._lent: list[int] = []
+        self._lent: list[int] | None = None
 
-    def lent(self) -> None:
-        """Remember the weights as they are lent: nothing here changes them."""
+    def lend(self, net: nn.Module, device: torch.device | str | None) -> None:
+        """Make it ready for the first who has it, and remember the weights as they are lent:
+        nothing here changes them.
+        """
+        if self._lent is not None:
+            return
+        net.eval().requires_grad_(False)
+        if device is not None:
+            net.to(device)
         self._lent = self._versions()
 
     def _versions(self) -> list[int]:
@@ -263,6 +270,7 @@ class _Loan:
                 buffer.copy_(value)
 
 
+_lending = RLock()
 # modules in use, and what they were before
 _loans: WeakKeyDictionary[nn.Module, _Loan] = WeakKeyDictionary()
 

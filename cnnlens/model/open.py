@@ -25,7 +25,7 @@ from cnnlens.model.architectures import (
 )
 from cnnlens.model.architectures.own_code import is_factory, printed
 from cnnlens.model.class_names import given_names
-from cnnlens.model.device import resolve_device
+from cnnlens.model.device import borrowed, resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import PICKLED, open_file
 from cnnlens.model.gradients import in_own_mode
@@ -338,14 +338,12 @@ def _fed(net: nn.Module, settings: Preprocess) -> Preprocess:
 
 def _runs(net: nn.Module, settings: Preprocess) -> bool:
     """Whether a network takes images as these settings make them."""
-    training, black = net.training, torch.zeros(1, settings.channels, *settings.size)
+    black = torch.zeros(1, settings.channels, *settings.size)
     try:
-        with torch.no_grad():
-            net.eval()(as_input(net, black))
+        with borrowed(net), torch.no_grad():
+            net(as_input(net, black))
     except Exception:  # whatever its layers raise
         return False
-    finally:
-        net.train(training)
     return True
 
 
