@@ -17,12 +17,12 @@ from cnnlens.cli.demo import demo
 from cnnlens.cli.grouped import GroupedCommands, sister, with_examples
 from cnnlens.cli.join import join
 from cnnlens.cli.options import command
-from cnnlens.cli.screen import drop, report_error, results_apart
+from cnnlens.cli.screen import report_error, results_apart
 from cnnlens.distributed import GOES_ON, leave, processes, speaks
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import using_error
 from cnnlens.methods import faults, methods
-from cnnlens.voice import write_line
+from cnnlens.voice import drop, write_line
 
 # commands that are no method, and their headings
 _SERVICES = (
