@@ -9,7 +9,7 @@ import logging
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
@@ -109,7 +109,11 @@ def load_image(
 def _picture(path: Path, mode: str, ranges: Ranges, is_turned: Turned) -> Image.Image:
     header = header_of(path)
     if header is not None and not header.is_ordinary and not header.is_frames:
-        whole = as_picture(_samples(path, header, is_turned), ranges, header.alpha)
+        samples = _samples(path, header, is_turned)
+        whole = as_picture(samples, ranges, header.alpha)
+        if header.axis == -1 and header.bands == 3:  # of a PNG, one of whose colours may be clear
+            with opened(path) as image:
+                whole = _without(whole, samples, image.info.get("transparency"))
         return _positive(flat(whole, mode), header)
     with opened(path) as image:
         image.load()
@@ -255,12 +259,25 @@ def flat(image: Image.Image, mode: str, ranges: Ranges = NO_RANGES) -> Image.Ima
         return image
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)  # (H, W)
-        return Image.fromarray(eight_bits(values, ranges.of(sample_type(values)))).convert(mode)
+        shown = Image.fromarray(eight_bits(values, ranges.of(sample_type(values))))
+        return _without(shown, values, image.info.get("transparency")).convert(mode)
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG to be Adobe's inverted kind
     if image.has_transparency_data:
         image = _on_white(image)
     return image.convert(mode)
+
+
+def _without(shown: Image.Image, samples: np.ndarray, clear: Any) -> Image.Image:
+    """Lay a deep picture on white where its samples (H, W) or (H, W, 3) are the one value or colour
+    that is transparent, which a PNG may name: Pillow minds it of 8 bits alone.
+    """
+    if not isinstance(clear, int | tuple) or np.size(clear) != (samples.shape[2:] or (1,))[0]:
+        return shown
+    same = samples == np.array(clear)
+    pixels = np.array(shown)
+    pixels[same.all(axis=2) if same.ndim == 3 else same] = 255
+    return Image.fromarray(pixels)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

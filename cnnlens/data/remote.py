@@ -185,7 +185,15 @@ def _member(address: str, size: int, about: Mapping[str, Any], name: str) -> Mem
     """Describe a file; S3 makes its ETags of the content, or of chance."""
     kind = next((key for key in (*_TAGS, *_TIMES) if about.get(key)), "")
     is_sum = kind in _CHECKSUMS or (kind == "ETag" and address.startswith(("s3:", "s3a:")))
-    return Member(size, f"{size}:{about.get(kind) or ''}", name, size, is_sum, kind in _TAGS)
+    tag = str(about.get(kind) or "")
+    return Member(size, f"{size}:{tag}", name, size, is_sum, kind in _TAGS and _tells(tag, size))
+
+
+def _tells(tag: str, size: int) -> bool:
+    """Whether a tag may say more than a time and a size: a weak one does not, nor nginx's, which
+    are hexadecimal numbers.
+    """
+    return not tag.startswith("W/") and f"{size:x}" not in tag.strip('"').split("-")
 
 
 def open_address(address: str) -> tuple[str, Container]:

@@ -106,9 +106,11 @@ class Ledger:
         within = {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
         return {self.path.name: document, **within} if MADE_FROM in document else within
 
-    def _read_journal(self) -> dict[str, dict[str, Any]]:
-        """Read what a killed run left, up to the line that it was writing."""
-        found: dict[str, dict[str, Any]] = {}
+    def _read_journal(self) -> dict[str, dict[str, Any] | None]:
+        """Read what a killed run left, up to the line that it was writing; None of what it had
+        begun to write over.
+        """
+        found: dict[str, dict[str, Any] | None] = {}
         if not self._journal.is_file():
             return found
         for line in self._journal.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -116,7 +118,7 @@ class Ledger:
                 name, entry = json.loads(line)
             except (ValueError, TypeError):  # cut short by a kill
                 continue
-            if isinstance(name, str) and isinstance(entry, dict):
+            if isinstance(name, str) and isinstance(entry, dict | None):
                 found[name] = entry
         return found
 
@@ -143,6 +145,15 @@ class Ledger:
         """Return what is still to be made."""
         return [item for item in items if not self.is_made(item)]
 
+    def begin(self, item: Item) -> None:
+        """Note that its files are about to be written over.
+
+        Who is killed before `keep` leaves files that are of neither what is listed nor for certain
+        of anything: they are made anew, whatever is asked for.
+        """
+        if self.entries.pop(item.name, None) is not None:
+            self._note(item.name, None)
+
     def keep(self, item: Item, entry: Mapping[str, Any]) -> None:
         """Note what has just been made; it is safe from now on.
 
@@ -158,6 +169,10 @@ class Ledger:
         """Put an entry in the place of the one of that name."""
         self.entries[name] = dict(entry)
         self._made.add(name)
+        self._note(name, self.entries[name])
+
+    def _note(self, name: str, entry: Mapping[str, Any] | None) -> None:
+        """Append a line to the journal."""
         line = json.dumps([name, entry], ensure_ascii=True, allow_nan=False)
         make_folder(self.folder)
         try:
@@ -225,8 +240,8 @@ class Ledger:
             if not pass_over:
                 raise
             known = {}
-        known |= self._read_journal()
-        return {name: entry for name, entry in known.items() if self._is_there(name)}
+        left = {**known, **self._read_journal()}
+        return {name: one for name, one in left.items() if one is not None and self._is_there(name)}
 
 
 def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -107,6 +107,7 @@ class Cam(Pictured):
         yield Step(0, len(todo), "class maps")
         looked = self.maps.each(read, size, self.classes, self.settings.top)
         for done, (image, pixels, found) in enumerate(looked, 1):
+            self.part.ledger.begin(todo[image])
             self.part.ledger.keep(todo[image], self._draw(todo[image], pixels, found))
             yield Step(done, len(todo), "class maps")
 

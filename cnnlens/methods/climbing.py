@@ -93,6 +93,7 @@ class Climbing(Pictured):
         if reason := self._failure(part, goal, picture):
             part.failed[goal.name] = reason
             return
+        part.ledger.begin(item)
         save_png(part.file(item), as_picture(picture.image, picture.opacity))
         if self.asked.raw:
             write_npz(part.file(item, ".npz"), image=picture.image.astype(np.float32))

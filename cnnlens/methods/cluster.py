@@ -232,6 +232,7 @@ class ClusteredLayer:
         noise, size = (self.study.model, self.layer), self.study.run.batch_size
         steps = tree_steps(source, groups, self.settings, noise, size)
         tree = yield from staged("tree of categories", steps)
+        self.ledger.begin(item)
         write_categories(self.ledger.folder, tree)
         for note in tree.notes:
             self.study.voice.note(note)
@@ -254,6 +255,8 @@ class ClusteredLayer:
         trees = filter_trees(source, groups, missing, self.settings.rule)
         for done, (given, tree) in enumerate(trees, before + 1):
             images = [paths[row] for row in given.rows.tolist()]
+            for own, one in ((self.ledger, item), (ledger, items[given.name])):
+                own.begin(one)
             entry = write_filters(
                 self.ledger.folder, files[given.name], given, tree, images, self.detects,
                 self.layer.name, seen,
@@ -304,6 +307,7 @@ class ClusteredLayer:
             self.study.voice.note(f"{self.layer.name}: {said}; {way}")
         seen = rows_seen(self.images, source.positions, preprocess, SIDE)
         small = [seen(row) for row in range(min(source.shape[0], MOST))]
+        self.ledger.begin(item)
         write_layouts(self.ledger.folder, found, source.images, groups, self.layer.name, small)
         size = list(pixel_size(preprocess.size))
         return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}

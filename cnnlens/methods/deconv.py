@@ -121,6 +121,7 @@ class Deconv(Pictured):
                     found = projections.unit(unit, best, at, ranked.dead(number))
                 else:
                     found = projections.unit(unit, range(len(photos.names)), at)
+                part.ledger.begin(item)
                 part.ledger.keep(item, self._draw(part, item, found))
                 if found.unruled:
                     self.study.voice.note(

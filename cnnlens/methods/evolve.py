@@ -206,6 +206,7 @@ class Evolve(Pictured):
                 "box": found and list(field_box(fields, found.position, preprocess.size)),
             }
             units.append({**told, **labels[row]})
+        part.ledger.begin(item)
         save_column(part.ledger.folder / item.name, patches)
         arrays = {"units": moment.units, "images": moment.images, "peaks": moment.peaks}
         arrays |= {"at": moment.at, "highest": moment.highest}

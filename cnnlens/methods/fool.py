@@ -204,6 +204,7 @@ class Fool(Pictured):
         about = {"file": item.name, "image": shown, **found.as_dict(), "layers": _told(maps)}
         entry = about if job.image is None else {"name": job.image.name, **about}
         title = "noise" if job.image is None else job.image.path.name
+        self.part.ledger.begin(item)
         save_png(self.part.file(item), _drawn(found, title, said_of(entry), maps))
         if self.asked.raw:
             write_npz(self.part.file(item, ".npz"), **found.arrays())

@@ -162,6 +162,7 @@ class Invert(Pictured):
             lambda step: replace(now, note=f"step {step.done} of {step.total}, {step.note}"),
         )
         learned = job.method == "upconv" and self.upconvs.of(job.layer).has_learned(job.image)
+        job.ledger.begin(item)
         entry = job.write(found, photo, self.pairs.mark, self.asked.raw, learned)
         if learned:
             self.study.voice.note(

@@ -171,6 +171,7 @@ class Style(Pictured):
             "content_loss": [first.content, last.content],
             "style_loss": [first.style, last.style],
         }
+        self.part.ledger.begin(item)
         self._write(item, entry, content, style, step.image())
         self.part.ledger.keep(item, entry)
 

@@ -89,6 +89,23 @@ def test_a_killed_run_is_taken_over(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_a_picture_that_was_written_over_and_not_listed_is_of_nothing_for_certain(tmp_path):
+    made(tmp_path, 3).close({"settings": {}})
+    one, other = Item("1.png", {"image": 1}), Item("1.png", {"image": "another"})
+    killed = Ledger(tmp_path / "cam.json")
+    assert killed.missing([one, other]) == [other]
+    killed.begin(other)
+    (tmp_path / "1.png").write_bytes(b"another picture")
+    ledger = Ledger(tmp_path / "cam.json")
+    assert ledger.missing([one, other]) == [one, other]
+    assert list(ledger.entries) == ["0.png", "2.png"]
+    ledger.begin(one)
+    ledger.keep(one, {"file": "1.png", "score": 1})
+    document = ledger.close({})
+    assert [entry["score"] for entry in document["pictures"]] == [0, 1, 2]
+    assert not Ledger(tmp_path / "cam.json").missing([one])
+
+
 def test_a_line_cut_short_costs_only_itself(tmp_path):
     made(tmp_path, 3)
     (journal,) = tmp_path.glob(".cam.json.*")
