@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.paths import is_data
 from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import LostError, free_name, make_folder
+from cnnlens.files import LostError, make_folder
 from cnnlens.files.locks import in_use
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
-from cnnlens.settings.place import portable
+from cnnlens.study.known_data import KnownData
+from cnnlens.study.known_model import entry_of, is_same, other_model
 from cnnlens.study.origins import origins
 
 if TYPE_CHECKING:
@@ -35,11 +35,8 @@ RESULTS = (
     "cluster", "report_files", "report.html",
 )  # fmt: skip
 
-# of `open_model`'s arguments: leave to run code; names, which are kept themselves
-_NOT_KEPT = ("allow_pickle", "classes")
 
-
-class Workspace:
+class Workspace(KnownData):
     """One investigation.
 
     Parameters
@@ -139,10 +136,10 @@ class Workspace:
         CnnlensError
             When the workspace holds results of another model.
         """
-        entry, known = _entry_of(model, options), self.document["model"]
+        entry, known = entry_of(model, options), self.document["model"]
         if not known:
             self._adopt(entry, force)
-        elif not _is_same(known, entry):
+        elif not is_same(known, entry):
             self._replace(known, entry, force)
         self.document["model"] = self._mine = entry
 
@@ -158,11 +155,11 @@ class Workspace:
         CnnlensError
             When another process works here, with another model.
         """
-        entry, known = _entry_of(model, options), self.document["model"]
-        alone = not known or not _is_same(known, entry)
+        entry, known = entry_of(model, options), self.document["model"]
+        alone = not known or not is_same(known, entry)
         with in_use(self.path / ".model.lock", alone) as is_mine:
             if not is_mine:
-                other = f", with {_other(known, entry)}" if known else ""
+                other = f", with {other_model(known, entry)}" if known else ""
                 raise CnnlensError(
                     f"another process works in the workspace {self.path}{other}",
                     "use another workspace with -w DIR, or wait for it",
@@ -178,10 +175,10 @@ class Workspace:
             When another process has replaced it, where `used_for` finds no locks to keep it.
         """
         known = self.document["model"]
-        if known and self._mine and not _is_same(known, self._mine):
+        if known and self._mine and not is_same(known, self._mine):
+            other = other_model(known, self._mine)
             raise CnnlensError(
-                f"the workspace {self.path} was given to {_other(known, self._mine)} meanwhile: "
-                "its results are of both",
+                f"the workspace {self.path} was given to {other} meanwhile: its results are of both",
                 "redo both with --force, each in a workspace of its own (-w DIR)",
             )
 
@@ -221,7 +218,7 @@ class Workspace:
             way = "use another workspace with -w DIR, or clear them with --force"
             if entry["options"].get("in_memory"):
                 way = 'Investigation(net, "other-folder") keeps them; force=True clears them'
-            what = _other(known, entry)
+            what = other_model(known, entry)
             raise CnnlensError(f"the workspace {self.path} holds results of {what}", way)
         self.clear()
 
@@ -255,89 +252,6 @@ class Workspace:
             shutil.rmtree(target) if is_folder else target.unlink(missing_ok=True)
         self.document.update(layers=[], commands=[], folders=[])
 
-    # ---- the data
-
-    def use_data(self, images: ImageSet, named: bool = True, default: bool = True) -> None:
-        """Remember `images`; where they were named, they become the default of their kind.
-
-        With `default` False they are the last choice for other commands, unless known before.
-        """
-        mine = self._entry(images)
-        if mine and is_entry_of(mine, images) and not (named and default):
-            return
-        known = [entry for entry in self.document["data"] if entry is not mine]
-        taken = [entry["name"] for entry in known]
-        entry = {
-            "path": images.place,
-            "name": mine.get("name") or free_name(images.name, taken.__contains__),
-            "kind": images.kind,
-            "images": len(images.paths),
-            "fingerprint": images.fingerprint,
-        }
-        if images.in_memory:
-            entry["in_memory"] = True
-        if images.split:
-            entry["split"] = images.split
-        if images.ranges:
-            entry["range"] = images.ranges.as_dict()
-        self.document["data"] = [*known, entry] if default else [entry, *known]
-
-    def _entry(self, images: ImageSet) -> dict[str, Any]:
-        """Find what is known of a data set, where it is now or where it was before it was moved."""
-        known = self.document["data"]
-        mine = (e for is_it in (is_entry_of, _is_moved) for e in known if is_it(e, images))
-        return next(mine, {})
-
-    def has_namesake(self, images: ImageSet) -> bool:
-        """Whether other data of the same name have been used here."""
-        mine, alike = self._entry(images), re.compile(rf"{re.escape(images.name)}(-\d+)?")
-        return any(e is not mine and alike.fullmatch(e["name"]) for e in self.document["data"])
-
-    def knows_data(self, images: ImageSet) -> bool:
-        """Whether `images` have been used here."""
-        return bool(self._entry(images))
-
-    def data_entry(self, kinds: tuple[str, ...]) -> dict[str, Any] | None:
-        """Return what is known of the last used data of one of these kinds, if there is some."""
-        fitting = [e for e in self.document["data"] if e["kind"] in kinds]
-        return fitting[-1] if fitting else None
-
-    def stores(self, images: ImageSet) -> Path:
-        """Folder of the activation stores of a data set in use, or of a part of one."""
-        return self.path / "activations" / self._entry(images).get("name", images.name)
-
-    def keep_in_memory(self, images: ImageSet) -> None:
-        """Remember data that has no folder, for as long as this process lives."""
-        if images.in_memory:
-            self._memory[images.place] = images
-
-    def in_memory(self, entry: Mapping[str, Any]) -> ImageSet | None:
-        """Return data that was kept in memory, by its entry; None where it lies elsewhere.
-
-        Raises
-        ------
-        UsageError
-            When it was in memory of another process.
-        """
-        if not entry.get("in_memory"):
-            return None
-        if not self.holds(entry):
-            raise UsageError(
-                f"the images {entry['name']} were in memory of another process, which kept no file "
-                "of them",
-                "give them again, in Python, with data=; or name a folder with -d DIR",
-            )
-        return self._memory[entry["path"]]
-
-    def holds(self, entry: Mapping[str, Any]) -> bool:
-        """Whether data of an entry is in memory here."""
-        return bool(entry.get("in_memory")) and entry["path"] in self._memory
-
-    def called(self, name: str) -> dict[str, Any] | None:
-        """Find what is known of data in memory by its name, where no folder is called so."""
-        known = (e for e in self.document["data"] if e.get("in_memory") and e["path"] == name)
-        return None if Path(name).exists() else next(known, None)
-
     # ---- the layers
 
     def first_named(self, layer: Layer) -> Layer:
@@ -364,69 +278,6 @@ class Workspace:
         """Name of the last used layer; None when there is none."""
         layers = self.document["layers"]
         return layers[-1]["name"] if layers else None
-
-
-def _entry_of(model: Model, options: dict[str, Any]) -> dict[str, Any]:
-    """Say of a model what a workspace keeps of it."""
-    entry = {
-        "spec": portable(model.spec),
-        "arch": model.arch,
-        "fingerprint": model.fingerprint,
-        "preprocess": model.preprocess.key,
-        "preprocess_source": model.preprocess.source,
-        "classes": model.classes,
-        "classes_source": model.classes_source,
-        "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
-    }
-    if model.code:
-        entry["code"] = model.code
-    if model.unsteady is not None:
-        entry["unsteady"] = model.unsteady
-    if getattr(model, "lent_to", None) is not None:
-        kept = {**options, "head": model.head}
-        entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
-    return entry
-
-
-def _is_same(known: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether results of the model that is known are results of the other one."""
-    return all(known.get(k) == entry[k] for k in ("fingerprint", "preprocess"))
-
-
-def _other(known: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
-    """Say in what the model that is known is another one."""
-    if known.get("fingerprint") == entry["fingerprint"]:
-        return "another preprocessing"
-    if known.get("spec") != entry["spec"]:
-        return f"another model ({known.get('spec')})"
-    if entry["options"].get("in_memory"):
-        return f"{known['spec']} as it was: its weights, code or hooks have changed"
-    return f"another model: {entry['spec']} has other code or weights since"
-
-
-def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
-    """Whether an entry of a workspace's data is just these images, read just so.
-
-    The splits of a folder are data sets of their own; so are its files with another range.
-    """
-    same = entry["path"] == images.place and bool(entry.get("in_memory")) == images.in_memory
-    return same and _is_read_alike(entry, images)
-
-
-def _is_read_alike(entry: Mapping[str, Any], images: ImageSet) -> bool:
-    known = entry.get("split"), entry.get("range", {}).get("all")
-    return known == (images.split, images.ranges.as_dict().get("all"))
-
-
-def _is_moved(entry: Mapping[str, Any], images: ImageSet) -> bool:
-    """Whether these are an entry's images, which are no longer where they were."""
-    about = ("kind", images.kind), ("images", len(images.paths))
-    return (
-        all(entry.get(name) == value for name, value in about)
-        and _is_read_alike(entry, images)
-        and entry.get("fingerprint") == images.fingerprint
-        and not (entry.get("in_memory") or images.in_memory or is_data(entry["path"]))
-    )
 
 
 def needs_model(workspace: Workspace) -> UsageError:
