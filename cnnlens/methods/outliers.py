@@ -16,7 +16,7 @@ from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
 from cnnlens.settings.inputs import data_input, layer_input
-from cnnlens.study.known_data import is_entry_of
+from cnnlens.study.workspace_data import is_entry_of
 
 if TYPE_CHECKING:
     import numpy as np

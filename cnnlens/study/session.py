@@ -354,7 +354,7 @@ class Study(Stores):
                 for layer in self._layers:
                     workspace.use_layer(layer)
         for _ in self.share.wait():
-            workspace.check_mine()
+            pass
         if not self.share.leads:
             self.workspace.document = read_document(self.workspace.path)
         for ledger in self._ledgers:

@@ -16,9 +16,9 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import LostError, make_folder
 from cnnlens.files.locks import in_use
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
-from cnnlens.study.known_data import KnownData
-from cnnlens.study.known_model import entry_of, is_same, other_model
 from cnnlens.study.origins import origins
+from cnnlens.study.workspace_data import WorkspaceData
+from cnnlens.study.workspace_model import entry_of, is_same, other_model
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -36,7 +36,7 @@ RESULTS = (
 )  # fmt: skip
 
 
-class Workspace(KnownData):
+class Workspace(WorkspaceData):
     """One investigation.
 
     Parameters
@@ -178,7 +178,7 @@ class Workspace(KnownData):
         if known and self._mine and not is_same(known, self._mine):
             other = other_model(known, self._mine)
             raise CnnlensError(
-                f"the workspace {self.path} was given to {other} meanwhile: its results are of both",
+                f"the workspace {self.path} was given to {other} meanwhile: it has results of both",
                 "redo both with --force, each in a workspace of its own (-w DIR)",
             )
 

@@ -329,6 +329,6 @@ def test_without_locks_a_mix_of_two_models_is_told(tmp_path, model, other, shape
     study = Study(Workspace(ws), str(model), voice=Voice(quiet=True))
     with study.committed():
         assert cnnlens("extract", other, "-d", shapes, "-l", "conv1", "-w", ws).code == 0
-        with pytest.raises(CnnlensError, match="its results are of both"):
+        with pytest.raises(CnnlensError, match="it has results of both"):
             study.record("cnnlens visualize", "visualize")
     assert "cnnlens visualize" not in document(ws)["commands"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
 
 
-class KnownData:
+class WorkspaceData:
     """The data sets of a workspace: entries of its document, and images in memory."""
 
     path: Path
