@@ -250,6 +250,7 @@ class Explain(Method):
         }
         seen = rows_seen(self.images, store.positions, self.study.model.preprocess)
         picture = self.folder / f"{name}.png"
+        (self.folder / item.name).unlink(missing_ok=True)  # which says what an earlier one shows
         save_explained(picture, found, about, pixels, image.path.name, seen, self.optimized)
         about |= self._write_raw(item, pixels, found)
         write_json(self.folder / item.name, {**about, MADE_FROM: item.made_from})

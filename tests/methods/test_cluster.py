@@ -453,6 +453,22 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
     assert sorted(done(Explain, world, image=photos).document()["images"]) == ["0", "1", "2", "3"]
 
 
+def test_an_explanation_that_a_stopped_run_drew_over_is_not_that_of_before(world: Path) -> None:
+    photo = world / "strange" / "u" / "0.png"
+    before = done(Explain, world, image=[photo]).document()
+    picture = next((world / "ws" / "explain").rglob("0.png"))
+    truth = picture.read_bytes()
+    with (
+        mock.patch.object(explained_figure, "draw_explained", lambda *_: Image.new("RGB", (4, 4))),
+        mock.patch("cnnlens.files.write_json", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        done(Explain, world, image=[photo], rule="largest-change")
+    assert picture.read_bytes() != truth
+    assert done(Explain, world, image=[photo]).document() == before
+    assert picture.read_bytes() == truth
+
+
 # ---- explain: pictures of other categories
 
 
