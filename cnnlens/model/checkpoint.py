@@ -29,6 +29,7 @@ from cnnlens.model.fit import build, fit
 from cnnlens.model.outline import skeleton
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.safe_load import load_around
+from cnnlens.model.sharded import in_file
 from cnnlens.model.surgery import Plan, operate, undo_names
 
 FORMAT_VERSION = 1
@@ -256,6 +257,8 @@ def read_torch(path: Path, allow_pickle: bool = False) -> Any:
         name = found[1] if found else ""
         if found and _ends_with(path, name.rpartition(".")[2]):
             raise _damaged(path, error) from error  # cut within a name
+        if "DTensor" in str(error):
+            raise in_file(path) from None
         if not allow_pickle:
             raise _refused(path, name) from None
     except Exception as error:
