@@ -34,7 +34,7 @@ from cnnlens.model.opened_from import opened_from
 from cnnlens.model.output_names import fitting, misnamed, named
 from cnnlens.model.outputs import as_features
 from cnnlens.model.preprocess import Preprocess, check_unit
-from cnnlens.model.refused import check_initialized
+from cnnlens.model.refused import check_weights
 from cnnlens.model.spoilt import spoilt
 from cnnlens.model.steady import marked
 from cnnlens.model.surgery import repeated
@@ -99,7 +99,7 @@ def open_model(
     place = resolve_device(device)
     with opened_from(spec) as files:
         opened = _open(spec, arch, allow_pickle, weights)
-        check_initialized(opened.net)
+        check_weights(opened.net)
         preprocess = _settings(opened).overridden(image_size, mean, std)
         if opened.fixed_size and preprocess.size != _settings(opened).size:
             raise _fixed(spec, _settings(opened).size)
@@ -180,8 +180,10 @@ def wrap_module(
     Raises
     ------
     UsageError
-        When there is no such device, `net` is no module or TorchScript, or `preprocess` is nothing
-        that can be read.
+        When there is no such device, `net` is no module or TorchScript, or holds some, or
+        `preprocess` is nothing that can be read.
+    CnnlensError
+        When it is shared out among processes (FSDP), or lazy and never ran.
     """
     return named(
         marked(unmarked(net, preprocess, classes, device, head, image_size, mean, std)), None
@@ -226,13 +228,13 @@ def unmarked(
 def _plain(net: nn.Module) -> nn.Module:
     """Return what is wrapped; refuse what cannot be looked into."""
     net = registry.unwrapped(net)
-    if isinstance(net, torch.jit.ScriptModule):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
         raise UsageError(
             "a TorchScript module cannot be looked into: its layers answer to no hooks",
             "give the module that it was made from, or its weights in one: "
             "net.load_state_dict(script.state_dict())",
         )
-    check_initialized(net)
+    check_weights(net)
     return net
 
 

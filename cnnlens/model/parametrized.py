@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError, counted
+from cnnlens.model.sharded import in_file, is_sharded
 
 State = dict[str, Tensor]
 _NEW = re.compile(r"(?P<module>.*?)\.?parametrizations\.(?P<name>\w+)\.(?P<part>.+)")
@@ -150,8 +151,8 @@ MERGE = (
 
 
 def refuse_unfinished(path: Path, content: Any) -> None:
-    """Refuse what a file holds where its weights are quantized, or were prepared for it, or wait
-    for adapters to be merged into them.
+    """Refuse what a file holds where its weights are quantized, or were prepared for it, wait for
+    adapters to be merged into them, or are one process's part.
 
     Raises
     ------
@@ -159,6 +160,8 @@ def refuse_unfinished(path: Path, content: Any) -> None:
         Names the first sign of it.
     """
     for name, value in _entries(content):
+        if is_sharded(value):
+            raise in_file(path)
         if any(mark in name for mark in _MARKS) or _is_quantized(name, value):
             raise CnnlensError(
                 f"{path} holds a quantized network ({name}), which cnnlens does not open", HINT

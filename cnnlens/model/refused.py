@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.device import is_memory_error
+from cnnlens.model.sharded import check_whole
 
 # words of errors that another size of input may mend (another number of channels does not)
 _ABOUT_SIZES = re.compile(r"^(?!.*channels).*\b(sizes?|shapes?|height|width|too small)\b", re.I)
@@ -22,8 +23,11 @@ _USUAL_SIZES = (224, 32, 28, 64, 96, 128, 227, 256, 299, 384)
 _WRAP = "give code that makes an image network of it: MODEL file.py:factory"
 
 
-def check_initialized(net: nn.Module) -> None:
-    """Raise CnnlensError where a network has lazy modules that never ran."""
+def check_weights(net: nn.Module) -> None:
+    """Raise CnnlensError where weights are not there: of lazy modules that never ran, or in other
+    processes.
+    """
+    check_whole(net)
     tensors = [*net.named_parameters(), *net.named_buffers()]
     lazy = [n for n, t in tensors if isinstance(t, UninitializedParameter | UninitializedBuffer)]
     if lazy:

@@ -23,7 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from cnnlens.model.dispatch import DispatchMode
 from cnnlens.model.outputs import named_tensors
 from cnnlens.model.positions import Grid
-from cnnlens.model.refused import check_dimensions, check_initialized, explained
+from cnnlens.model.refused import check_dimensions, check_weights, explained
 
 Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
 
@@ -173,7 +173,7 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
     CnnlensError
         When the network does not accept the input.
     """
-    check_initialized(net)
+    check_weights(net)
     recorder = _Recorder(net)
     x = as_input(net, x)
     source = recorder.number(x)

@@ -15,6 +15,7 @@ from torch import nn
 from cnnlens.errors import CnnlensError
 from cnnlens.model.entries import find_entries
 from cnnlens.model.safe_load import load_around
+from cnnlens.model.sharded import in_file
 
 # how torch names what weights_only=True does not let through
 _FORBIDDEN = re.compile(r"(?:GLOBAL|class) ['\"`]?([\w.]+)")
@@ -37,6 +38,8 @@ def read_torch(path: Path, allow_pickle: bool = False) -> Any:
         name = found[1] if found else ""
         if found and _ends_with(path, name.rpartition(".")[2]):
             raise _damaged(path, error) from error  # cut within a name
+        if "DTensor" in str(error):
+            raise in_file(path) from None
         if not allow_pickle:
             raise _refused(path, name) from None
     except Exception as error:
