@@ -11,22 +11,34 @@ import sys
 
 def main() -> None:
     """Run the command line."""
+    _occupy()
     # PyTorch alone is 180,000 objects that stay: to look through them again and again while
     # they come, and once more at the end, takes as long as half of the import
     gc.set_threshold(20_000, 20, 20)
     try:
         from cnnlens.cli.allocator import keep_freed
         from cnnlens.cli.app import main as run
+        from cnnlens.files.lent import lend_to_matplotlib
         from cnnlens.model.compiler_later import put_off
 
         put_off()
         keep_freed()
+        lend_to_matplotlib()
     except KeyboardInterrupt:
         sys.exit(130)
     try:
         run()
     finally:
         gc.freeze()
+
+
+def _occupy() -> None:
+    """Let no file take a closed standard stream's place: libraries in C write there."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
 
 
 def leave_out_here() -> None:

@@ -109,7 +109,7 @@ class Share:
         import torch.distributed as dist
 
         held: list[Any] = [make() if self.leads else None]
-        with _together():
+        with together():
             dist.broadcast_object_list(held, 0)
         return held[0]
 
@@ -120,7 +120,7 @@ class Share:
         import torch.distributed as dist
 
         held: list[Any] = [None] * self.of
-        with _together():
+        with together():
             dist.all_gather_object(held, value)
         return held
 
@@ -148,7 +148,7 @@ class Share:
         import torch.distributed as dist
 
         held: list[Any] = [None] * self.of
-        with _together():
+        with together():
             dist.gather_object(value, held if self.leads else None, 0)
         return held if self.leads else []
 
@@ -161,7 +161,7 @@ class Share:
 
         if counts.dtype.kind != "i" or not counts.flags.c_contiguous:
             raise ValueError(f"sums of {counts.dtype} depend on their order, or this is a view")
-        with _together():
+        with together():
             dist.all_reduce(torch.from_numpy(counts))
 
     def wait(self) -> Iterator[None]:
@@ -176,7 +176,7 @@ class Share:
             return
         import torch.distributed as dist
 
-        with _together():
+        with together():
             reached: Any = dist.barrier(async_op=True)
             while not reached.is_completed():
                 time.sleep(_LOOK)
@@ -187,7 +187,7 @@ class Share:
         """Add to a number that all processes count together; return it."""
         if not self.joined or _Joined.table is None:
             return more
-        with _together():
+        with together():
             return int(_Joined.table.add(f"count {name}", more))
 
 
@@ -195,7 +195,7 @@ ALL = Share()  # of a run that is one process's
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def together() -> Iterator[None]:
     """Say of a connection that breaks what it means."""
     try:
         yield

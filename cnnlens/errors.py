@@ -35,6 +35,11 @@ class UsageError(CnnlensError):
     exit_code = 2
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """Name the first of several: ``"a, b, …"``; all of them where they are no more."""
+    return ", ".join([*names[:most], *["…"] * (len(names) > most)])
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Name the nearest known words: ``"did you mean layer4?"``, empty when none is near."""
     import difflib
@@ -61,11 +66,6 @@ def _stem(name: str) -> str:
 
 def _offered(near: list[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
-
-
-def some(names: Sequence[str], most: int) -> str:
-    """List at most so many names: "a, b", and "a, b, …" where there are more."""
-    return ", ".join([*names[:most], *["…"] * (len(names) > most)])
 
 
 def counted(number: int, noun: str, form: str = "") -> str:

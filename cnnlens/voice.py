@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -185,11 +185,25 @@ def one_line(text: str) -> str:
     )
 
 
+def drop(out: TextIO | None) -> None:
+    """Let what is still buffered for an output, and what follows, go nowhere instead of failing."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # type: ignore[union-attr]
+
+
 def write_line(
-    stream: TextIO, text: str, style: str = "", label: str = "", indent: str = ""
+    stream: TextIO | None, text: str, style: str = "", label: str = "", indent: str = ""
 ) -> None:
-    """Write one line, dressed up on a terminal only."""
-    text = indent + one_line(text)
+    """Write one line, dressed up on a terminal only; where nobody can hear it, nothing is said."""
+    if stream is None:  # closed
+        return
+    try:
+        _write_line(stream, indent + one_line(text), style, label)
+    except (OSError, ValueError):  # its disk is full, or its reader gone: results are made anyway
+        drop(stream)
+
+
+def _write_line(stream: TextIO, text: str, style: str, label: str) -> None:
     if not is_styled(stream):
         stream.write(f"{label} {text}\n" if label else f"{text}\n")
         return

@@ -232,7 +232,7 @@ def bound() -> Iterator[str]:
     """The methods that an investigation has by name, with their keywords."""
     from cnnlens import Investigation
 
-    yield "## Its methods\n\nEvery command, its options as keywords, with the same defaults.\n"
+    yield "## Its methods\n\nCommands with their options as keywords, and the same defaults.\n"
     lens = Investigation.__new__(Investigation)  # nothing is opened
     for name in methods():
         call = getattr(lens, name)
@@ -266,6 +266,17 @@ def linked(text: str) -> str:
     for file, path in OUTSIDE.items():
         text = text.replace(f"]({file})", f"]({path})")
     return text.replace("](docs/", "](")
+
+
+# of a page in docs/, to one that is generated: a host of repositories, which has none, shows words
+GENERATED = re.compile(r"\*([^*\n]+)\*<!-- ([\w/-]+\.md) -->")
+
+
+def leading(text: str) -> str:
+    """A page of docs/ as a page of the site: with links to what is generated or lies outside."""
+    for file, path in OUTSIDE.items():
+        text = text.replace(f"](../{file})", f"]({path})")
+    return GENERATED.sub(r"[\1](\2)", text)
 
 
 def on_config(config: Any) -> Any:
@@ -304,7 +315,7 @@ def on_nav(nav: Any, config: Any, files: Any) -> None:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fill a page in, and keep its text for `llms.txt`."""
-    text = notes_page(markdown)
+    text = leading(notes_page(markdown))
     _READ.append((str(page.title), page.file.src_uri, text))
     return text
 
@@ -335,5 +346,5 @@ def first_sentence(markdown: str) -> str:
     """First sentence of a page's first paragraph."""
     for part in re.sub(r"```.*?```", "", markdown, flags=re.S).split("\n\n"):
         if part.strip() and not re.match(r"[#|!-]|    ", part.lstrip("\n")):
-            return " ".join(part.split()).replace("**", "").split(". ")[0].rstrip(".:")
+            return " ".join(part.split()).replace("**", "").split(". ")[0].rstrip(".:") + "."
     return ""

@@ -68,6 +68,45 @@ def test_llms_txt_says_what_every_page_is_about():
     lines = [line for line in hooks().llms(pages) if line.startswith("- [")]
     assert len(lines) == len(DOCS)
     assert [line for line in lines if len(line.partition("): ")[2]) < 15 or "```" in line] == []
+    about = {**{name: text for _, name, text in pages}, **hooks().outside_pages()}
+    for name, text in about.items():  # whole sentences, not the end of one that began as code
+        said = hooks().first_sentence(text)
+        assert re.match(r"[A-Z`]|cnnlens ", said) and re.search(r"\w\W{0,3}\.$", said), (name, said)
+
+
+# ---- links
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob(".github/**/*.md")],
+    ids=lambda path: path.name,
+)
+def test_links_lead_somewhere_in_the_repository(path):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, place = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), target
+        if place and there.suffix == ".md":
+            heads = re.findall(r"^#+ (.*)$", there.read_text("utf-8"), re.M)
+            assert place in {anchor(head) for head in heads}, target
+
+
+def anchor(heading: str) -> str:
+    plain = re.sub(r"[^\w\s-]", "", heading.lower())
+    return re.sub(r"\s+", "-", plain.strip())
+
+
+def test_words_that_become_links_in_the_built_documentation_lead_to_what_it_generates():
+    made = {**hooks().command_pages(), **hooks().api_pages(), "messages.md": ""}
+    named = [(p, one[2]) for p in DOCS for one in hooks().GENERATED.finditer(p.read_text("utf-8"))]
+    assert {target for _, target in named} >= {"messages.md", "commands/index.md", "api/study.md"}
+    for path, target in named:
+        assert target in made and "built documentation" in path.read_text("utf-8"), path
+        assert f"]({target})" in hooks().leading(path.read_text("utf-8"))
 
 
 def called(text: str) -> set[tuple[str, tuple[str, ...]]]:

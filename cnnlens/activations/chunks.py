@@ -40,6 +40,11 @@ def block_size(batch: int) -> int:
     return math.lcm(batch, MOST_ROWS)
 
 
+def blocks_of(images: int, batch: int) -> int:
+    """Count the blocks of so many images that are computed in batches of the size asked for."""
+    return len(block_ranges(images, block_size(even_batch(batch))))
+
+
 def block_ranges(images: int, size: int) -> list[range]:
     """Cut the positions of so many images into blocks of `size`; the last one may be smaller."""
     return [range(start, min(start + size, images)) for start in range(0, images, size)]

@@ -138,6 +138,12 @@ class StoredLayer:
                 self.model, self.images, [self.layer], self.folder, run=run,
                 logits=gives_scores(self.model), force=anew,
             )  # fmt: skip
+        else:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a run left that was killed when the store, which is there, was just made."""
+        clear_leftovers(store_path(self.folder, self.layer))
 
     def is_lost(self) -> Generator[Step, None, bool]:
         """Say whether `force` has to make the store anew; a good one spares the forward passes.

@@ -72,8 +72,8 @@ class Unfinished:
         every = len(block_ranges(images, self.block))
         return [number for number in range(every) if number not in there], every
 
-    def join(self, images: ImageSet) -> None:
-        """Make the store of its blocks, all of which are there.
+    def join(self, images: ImageSet) -> bool:
+        """Make the store of its blocks, all of which are there; False: another process just did.
 
         Raises
         ------
@@ -86,7 +86,10 @@ class Unfinished:
                 "repeat the command that began it with --force, without --shard",
             )
         with closing(self._writer(len(images.paths), alone=True)) as writer:
+            if self.path.exists():
+                return False
             join_blocks([writer], images)
+        return True
 
 
 def unfinished(folder: Path) -> Iterator[Unfinished]:

@@ -238,9 +238,18 @@ class StoreSource:
     ----------
     stores : sequence of Store
         One per layer.
+    alike : bool
+        Whether all have to be of the same images, so that what is listed of one holds for all.
+
+    Raises
+    ------
+    CnnlensError
+        When they are not: an image was damaged while one was made, and whole at another time.
     """
 
-    def __init__(self, stores: Sequence[Store]) -> None:
+    def __init__(self, stores: Sequence[Store], alike: bool = True) -> None:
+        if alike:
+            _check_alike(stores)
         self.stores = stores
         self.limits: Sequence[int] = [store.shape[0] for store in stores]
         self.total = sum(self.limits)
@@ -263,6 +272,17 @@ class StoreSource:
                 observe(positions, maps)
                 done += len(positions)
                 yield Step(done, self.total)
+
+
+def _check_alike(stores: Sequence[Store]) -> None:
+    first, *others = ({path for path, _ in store.skipped} for store in stores)
+    for store, skipped in zip(stores[1:], others, strict=True):
+        if skipped != first:
+            raise CnnlensError(
+                f"{stores[0].path} and {store.path} are not of the same images: only one of them "
+                f"lacks {min(skipped ^ first)}",
+                "name both layers, with --force, which makes the stores anew",
+            )
 
 
 def _batches(store: Store, share: Share) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -9,6 +9,7 @@ where its images are labelled otherwise since.
 
 from __future__ import annotations
 
+import errno
 import json
 import operator
 import os
@@ -24,6 +25,7 @@ import numpy as np
 
 from cnnlens.activations.chunks import chunk_shape
 from cnnlens.errors import CnnlensError
+from cnnlens.files import reading_error
 
 SCHEMA = 1
 LIBRARY = ("v110", "v110")  # the first HDF5 whose own tables bear checksums
@@ -118,8 +120,9 @@ class Store:
         if not self.path.exists():
             raise CnnlensError(f"{self.path} does not exist", "cnnlens extract makes it")
         if not self.path.is_file() or not h5py.is_hdf5(self.path):
-            readable = os.access(self.path, os.R_OK)
-            raise self._fault("is not an HDF5 file" if readable else "cannot be read")
+            if self.path.is_file() and not os.access(self.path, os.R_OK):
+                raise reading_error(self.path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+            raise self._fault("is not an HDF5 file")
         with self._reading():
             return h5py.File(self.path, "r")
 

@@ -33,11 +33,12 @@ from cnnlens.attribution.output_graph import OutputGraph
 from cnnlens.attribution.scored import Scored, weighed
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
-from cnnlens.model.ending import SIGMOID, probabilities, without_link
+from cnnlens.model.ending import SIGMOID, SOFTMAX, probabilities, without_link
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layers import Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place, Trace, as_input, trace
+from cnnlens.model.two_sided import both_sides
 
 METHODS = ("cam", "gradcam")
 
@@ -54,6 +55,8 @@ class ClassMaps:
     layer : str, optional
         Where to look. Default: CAM the maps that the class weights act on; Grad-CAM the maps that
         enter the global pooling, else ``last``.
+    sides : bool
+        Grad-CAM of a single output reads it as two classes (see `model.two_sided`).
 
     Attributes
     ----------
@@ -74,7 +77,9 @@ class ClassMaps:
     """
 
     @with_gradients
-    def __init__(self, model: Model, method: str = "cam", layer: str | None = None) -> None:
+    def __init__(
+        self, model: Model, method: str = "cam", layer: str | None = None, sides: bool = False
+    ) -> None:
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
         if model.headless:
@@ -82,7 +87,7 @@ class ClassMaps:
                 f"{model.spec} has no classes: its outputs are features, without a classifier",
                 "open a file with its classifier; `cnnlens layers` lists what can be read",
             )
-        self._model, self.method = model, method
+        self._model, self.method, self._sides = model, method, sides
         with model.in_use():
             self._find(layer)
 
@@ -93,7 +98,10 @@ class ClassMaps:
         passed = trace(model.net, x)
         self._ends = OutputGraph(passed, shape, model.head)
         self._scores_at = self._ends.score_place()
-        self.count = self._on(x).shape[1]
+        count = self._on(x).shape[1]
+        #: whether its single output is read as two classes
+        self.is_two_sided = self._sides and count == 1
+        self.count = 2 if self.is_two_sided else count
         layers = Layers(passed, shape, model.head)
         self.notes = layers.notes
         named = layers.resolve(layer) if layer else None
@@ -111,7 +119,7 @@ class ClassMaps:
         return class_scores(output, len(x), self._model.head)
 
     def _at(self, layer: str, place: Place) -> Scored:
-        return Scored(self._model, layer, place, self._scores_at)
+        return Scored(self._model, layer, place, self._scores_at, self.is_two_sided)
 
     def _find_head(self, x: Tensor) -> Head:
         found = find_head(self._ends, self._model.net, x)
@@ -220,12 +228,16 @@ class ClassMaps:
 
     def shares(self, scores: Tensor) -> Tensor | None:
         """Probabilities (N, K); None of a single output without a sigmoid."""
+        if self.is_two_sided:
+            return probabilities(scores, SOFTMAX)
         known = scores.shape[1] > 1 or self._ends.link == SIGMOID
         return probabilities(scores, self._ends.link) if known else None
 
-    def shares_of(self, output: Tensor) -> Tensor | None:
-        """Do as `shares`, of what the network itself returns (N, K)."""
-        return self.shares(without_link(output, self._ends.link))
+    def answers(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores (N, K) of what the network itself returns, and their `shares`."""
+        scores = without_link(output, self._ends.link)
+        scores = both_sides(scores) if self.is_two_sided else scores
+        return scores, self.shares(scores)
 
     def look(self, pixels: np.ndarray, classes: Sequence[int] | None = None, top: int = 1) -> Found:
         """Look at images as they were read.

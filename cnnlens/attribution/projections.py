@@ -113,6 +113,27 @@ class UnitProjections:
         }
 
 
+def stacked(seen: Sequence[Projected | None], preprocess: Preprocess) -> dict[str, np.ndarray]:
+    """Stack units, each on an image of its own; NaN of those that have none.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        "image" (U, 3, H, W) float32 in [0, 1], "projection" (U, C, H, W) float32.
+    """
+    found = {
+        "image": np.full((len(seen), 3, *preprocess.size), np.nan, np.float32),
+        "projection": np.full(
+            (len(seen), preprocess.channels, *preprocess.size), np.nan, np.float32
+        ),
+    }
+    for row, one in enumerate(seen):
+        if one is not None:
+            found["image"][row] = _first(one.pixels).astype(np.float32) / 255
+            found["projection"][row] = one.projection
+    return found
+
+
 def as_colours(projection: np.ndarray, bgr: bool = False) -> np.ndarray:
     """Bring a projection (C, H, W) in a network's input plane to colours (H, W, 3) float32.
 

@@ -17,6 +17,7 @@ from cnnlens.model.gradients import CUT
 from cnnlens.model.hooks import Live, read_and_run, read_live
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place
+from cnnlens.model.two_sided import both_sides
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Scored:
         Where its maps are.
     scores_at : Place or None
         Where its class scores are; None: they are its output.
+    sides : bool
+        Whether its single score is that of two classes, as `both_sides` gives them.
     """
 
     model: Model
     layer: str
     place: Place
     scores_at: Place | None
+    sides: bool = False
 
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Read maps (N, C, H, W) and scores (N, K) on images (N, C, H, W)."""
@@ -76,12 +80,12 @@ class Scored:
                 lives, raw = self._run(leaf)
         end = lives[1].edge if self.scores_at else _edge(raw)
         scores = raw.detach().reshape(len(x), -1)
+        scores = both_sides(scores) if self.sides else scores
         chosen = choose(scores)
         start = lives[0]
         maps = []
         for column in chosen.T:  # one backward pass for a class of every image
-            seed = torch.zeros_like(scores).scatter_(1, column[:, None], 1).reshape(raw.shape)
-            gradient = self._gradient_of(end, start.edge, seed)
+            gradient = self._gradient_of(end, start.edge, self._seed(column, raw))
             maps.append(self._positive(start.value, gradient))
         return scores, chosen, torch.cat(maps, dim=1)
 
@@ -97,6 +101,13 @@ class Scored:
         with torch.enable_grad():
             lives, output = read_live(self.model.net, leaf.clone(), self._wanted, stop=False)
         return lives, lives[1].value if self.scores_at else self._scores(output, len(leaf))
+
+    def _seed(self, column: Tensor, raw: Tensor) -> Tensor:
+        """What makes the backward pass that of one class per image, (N,)."""
+        if self.sides:  # the first one's score falls as the output rises
+            return (2 * column - 1).to(raw.dtype).reshape(raw.shape)
+        rows = raw.new_zeros(len(column), raw.numel() // len(column))
+        return rows.scatter_(1, column[:, None], 1).reshape(raw.shape)
 
     def _gradient_of(
         self, end: GradientEdge | None, start: GradientEdge | None, seed: Tensor

@@ -17,12 +17,12 @@ from cnnlens.cli.demo import demo
 from cnnlens.cli.grouped import GroupedCommands, sister, with_examples
 from cnnlens.cli.join import join
 from cnnlens.cli.options import command
-from cnnlens.cli.screen import drop, report_error, results_apart
+from cnnlens.cli.screen import report_error, results_apart
 from cnnlens.distributed import GOES_ON, leave, processes, speaks
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import using_error
 from cnnlens.methods import faults, methods
-from cnnlens.voice import write_line
+from cnnlens.voice import drop, write_line
 
 # commands that are no method, and their headings
 _SERVICES = (
@@ -177,6 +177,7 @@ def _run(arguments: list[str], debug: bool = False) -> int:
     try:
         for fault in faults:
             write_line(sys.stderr, f"note: {fault.message} ({fault.hint})", style="dim")
+        _check_completion(arguments)
         with results_apart():
             result = _command()(arguments, prog_name="cnnlens", standalone_mode=False)
         if sys.stdout is not None:
@@ -191,6 +192,15 @@ def _run(arguments: list[str], debug: bool = False) -> int:
             traceback.print_exc()
         # code in C that is interrupted may make any other error of it
         return _answer(Terminated(_heard[0]) if _heard else error)
+
+
+def _check_completion(arguments: list[str]) -> None:
+    """Refuse a shell's name, which would be passed over: completion is of the shell around."""
+    if arguments[:1] == ["--install-completion"] and len(arguments) > 1:
+        raise UsageError(
+            "--install-completion is for the shell that it is run in, and takes no name",
+            f"run it in {arguments[1]}: cnnlens --install-completion",
+        )
 
 
 def _answer(error: BaseException) -> int:

@@ -15,7 +15,8 @@ from cnnlens.methods import carry_out, methods, write_page
 from cnnlens.methods.method import Method, build
 from cnnlens.model.device import one_thread
 from cnnlens.settings import RunSettings
-from cnnlens.settings.option import fields_of, option, out_input, take_values
+from cnnlens.settings.inputs import out_input
+from cnnlens.settings.option import fields_of, option, take_values
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 

@@ -30,14 +30,10 @@ from cnnlens.methods.method import (
     settings_of,
 )
 from cnnlens.methods.shares import show_share
+from cnnlens.settings.base import presets_of_all
 from cnnlens.settings.command import CommandSettings
 from cnnlens.settings.option import Field, fields_of, values_of
-from cnnlens.settings.run import (
-    DataSettings,
-    ModelSettings,
-    RunSettings,
-    presets_of_all,
-)
+from cnnlens.settings.run import DataSettings, ModelSettings, RunSettings
 
 _WORKSPACE = Annotated[
     Path,

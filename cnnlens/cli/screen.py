@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import Any, TextIO
 
 from cnnlens.cli.tables import aligned, write_ruled
 from cnnlens.files import encodable_json
-from cnnlens.voice import Voice, is_styled, one_line, write_line
+from cnnlens.voice import Voice, drop, is_styled, one_line, write_line
 
 
 class _Output:
@@ -44,12 +42,6 @@ def _set_apart() -> TextIO:
     if _Output.guarded:
         _Output.real, sys.stdout = out, sys.stderr
     return out
-
-
-def drop(out: TextIO | None) -> None:
-    """Let what is still buffered for an output, and what follows, go nowhere instead of failing."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # type: ignore[union-attr]
 
 
 @dataclass

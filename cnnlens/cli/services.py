@@ -12,37 +12,45 @@ from cnnlens.cli import options as o
 from cnnlens.cli.grouped import CarefulCommand
 from cnnlens.cli.screen import Screen
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.methods import write_page, write_site
+from cnnlens.methods import methods, write_page, write_site
+from cnnlens.methods.method import running
 from cnnlens.progress import Step
-from cnnlens.settings.option import fields_of
+from cnnlens.settings.option import fields_of, values_of
 from cnnlens.settings.run import ModelSettings, RunSettings
 from cnnlens.study.workspace import Workspace
 
 if TYPE_CHECKING:
     from cnnlens.study.session import Study
 
-(_DEVICE,) = o.common("device")
+_DEVICE, *_IDLE = running(("device",))
 
 
 @o.with_fields(
     *o.common("model", "workspace", "json", "quiet"),
     *fields_of(ModelSettings),
     replace(_DEVICE, default="cpu"),
+    *_IDLE,
 )
-def layers(screen: Screen, model: Any, workspace: Any, device: str, **opening: Any) -> None:
+def layers(screen: Screen, model: Any, workspace: Any, **more: Any) -> None:
     """List what can be addressed.
 
     Dotted module paths and aliases (conv1 … convN; block1 … blockN and mlp1 … mlpN of
-    transformers; last), with units, output size, receptive field and stride.
+    transformers, block1:cls … their class tokens; last), with units, output size, receptive field
+    and stride; fully connected layers and class tokens as vectors.
     """
     from cnnlens.study.session import Study
 
-    opened = ModelSettings(**opening), RunSettings(device)
-    study = Study(Workspace(workspace), model, *opened, screen)
+    opening = ModelSettings(**values_of(ModelSettings, more))
+    run = RunSettings(**values_of(RunSettings, more))
+    study = Study(Workspace(workspace), model, opening, run, screen)
     found = study.addresses
-    for line in found.about_tokens():
-        study.voice.note(line)
     rows = [layer.as_row() for layer in found.rows]
+    notes = found.about_fields()
+    if any(row["vector"] for row in rows):
+        takers = [name for name, method in methods().items() if method.vectors]
+        notes.append(f"vectors, one value per unit and image, go in {', '.join(takers)}")
+    for line in notes:
+        study.voice.note(line)
     _remember(study)
     screen.document(rows)
     columns = ["name", "alias", "kind", "units", "size", "receptive field", "stride"]
@@ -61,10 +69,12 @@ def _remember(study: Study) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[object]:
-    size = "×".join(map(str, row["size"]))
-    field = "all" if row["receptive_field"] is None else row["receptive_field"]
-    shown = {**row, "alias": row["alias"] or "", "size": size, "receptive_field": field}
-    return list(shown.values())
+    shown = {**row, "size": "×".join(map(str, row["size"]))}
+    if shown.pop("vector"):
+        shown["size"] = "vector"
+    elif row["receptive_field"] is None:
+        shown["receptive_field"] = "all"
+    return list(shown.values())  # None: an empty cell
 
 
 _Site = Annotated[

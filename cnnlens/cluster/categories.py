@@ -16,7 +16,7 @@ import numpy as np
 from cnnlens.cluster.products import gram_steps, unit_blocks
 from cnnlens.cluster.tree import clades, newick
 from cnnlens.cluster.vectors import Groups, MapSource
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, first_of
 from cnnlens.progress import Step, followed
 
 _PRODUCTS = 256 * 2**20  # bytes of dot products held at once
@@ -304,7 +304,7 @@ def _resampled(products: np.ndarray) -> set[int]:
 def _too_few(groups: Groups, excluded: tuple[str, ...]) -> str:
     if len(groups.names) < 2:
         return f"a tree needs two categories, and there is only {', '.join(groups.names) or 'none'}"
-    named = ", ".join(excluded[:5]) + (", …" if len(excluded) > 5 else "")
+    named = first_of(excluded, 5)
     return f"the layer answers nothing to {named}: fewer than two categories are left"
 
 

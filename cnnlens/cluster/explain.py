@@ -18,24 +18,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnlens.activations import sources
 from cnnlens.activations.sources import Forward
-from cnnlens.attribution.cam import ClassMaps
 from cnnlens.cluster.decision_path import (
     DecisionPath,
     Explanation,
     Prediction,
-    Without,
     descend,
     evidence,
 )
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
-from cnnlens.cluster.turns import answers_without
+from cnnlens.cluster.predicted import Predictor, predictor
 from cnnlens.cluster.vectors import CategoryMaps, Groups, RowSource, unit_peaks
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean
-from cnnlens.model.classes import class_name, probe_names
-from cnnlens.model.layers import Layer, Layers
-from cnnlens.model.matching import said_outputs, usual_outputs
+from cnnlens.errors import CnnlensError
+from cnnlens.model.layers import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 
@@ -76,7 +71,8 @@ def explain(
     Raises
     ------
     UsageError
-        When there is no such category, or none was named and the network gives no class scores.
+        When there is no such category, or none was named and the network gives no class scores. A
+        single output is read as two classes.
     CnnlensError
         When no category is called after the predicted class, or the layer answers nothing.
     """
@@ -142,38 +138,9 @@ def explain_steps(
         all the same. Left out: that is raised.
     """
     look = predictor(model, groups.names, category)
-    # with a named category no order of classes was held against images: none is assumed
-    meant = usual_outputs if category is None else said_outputs
-    outputs = meant(groups.names, model.classes, look.count) if look else {}
-    run = _Run(model, layer, source, groups, look, outputs, category, rule, top, skip)
+    predict = None if look is None else Predictor(model, look, groups.names, category)
+    run = _Run(model, layer, source, groups, predict, category, rule, top, skip)
     return run.steps(images)
-
-
-def predictor(model: Model, names: Sequence[str], category: str | None) -> ClassMaps | None:
-    """Give what predicts classes, Grad-CAM with it; None where the network predicts none.
-
-    Raises
-    ------
-    UsageError
-        When the category named is none of `names`, or none was named and nothing predicts one.
-    """
-    if category is not None and category not in names:
-        near = did_you_mean(category, names)
-        raise UsageError(
-            f"no category '{category}' in the data", near or f"there are {', '.join(names[:8])}"
-        )
-    try:
-        maps, lacks = ClassMaps(model, "gradcam"), "has a single output"
-    except CnnlensError:
-        maps, lacks = None, "returns no class scores"
-    if maps is not None and maps.count > 1:
-        return maps
-    if category is not None:
-        return None
-    raise UsageError(
-        f"the network {lacks}, so it predicts no category",
-        "name the category with --class",
-    )
 
 
 @dataclass(frozen=True)
@@ -195,8 +162,7 @@ class _Run:
     layer: Layer
     source: RowSource
     groups: Groups
-    look: ClassMaps | None
-    outputs: Mapping[str, int]  # the class that each category means
+    predict: Predictor | None
     named: str | None
     rule: str
     top: int
@@ -209,7 +175,7 @@ class _Run:
         for number, pixels in enumerate(images):
             yield Step(number, len(images), "predictions")
             with self._spared(number):
-                predictions[number] = self._predict(pixels) if self.look else None
+                predictions[number] = self.predict(pixels) if self.predict else None
         wanted = {n: self.named or (p.category if p else None) for n, p in predictions.items()}
         walks = yield from self._walks(images, {n: name for n, name in wanted.items() if name})
         splits = (split for walk in walks.values() for split in walk.path.splits)
@@ -230,38 +196,6 @@ class _Run:
             if self.skip is None:
                 raise
             self.skip(number, error)
-
-    def _predict(self, pixels: np.ndarray) -> Prediction:
-        assert self.look is not None
-        model, names = self.model, self.groups.names
-        rows = torch.from_numpy(pixels)[None].repeat(model.batch or 1, 1, 1, 1)
-        found = self.look(model.preprocess.normalize(rows.to(model.device)), None, 2)
-        number = int(found.classes[0, 0])
-        category = self._category(number)
-        if category is None and self.named is None:
-            raise CnnlensError(
-                "no category of the data is called after the predicted class "
-                + class_name(number, model.classes),
-                f"name one with --class: {', '.join(names[:6])}"
-                + (", …" if len(names) > 6 else ""),
-            )
-        return Prediction(
-            number=number,
-            name=self._name(number),
-            probability=found.probability(0),
-            category=category,
-            heat=found.maps[0, 0].float().cpu().numpy(),
-            second=(self._name(int(found.classes[0, 1])), found.probability(1)),
-        )
-
-    def _category(self, number: int) -> str | None:
-        """The category of the data that means a class."""
-        return next((name for name, output in self.outputs.items() if output == number), None)
-
-    def _name(self, number: int) -> str:
-        """Name a class; where the network has no names, after the category that means it."""
-        known = self.model.classes
-        return (None if known else self._category(number)) or class_name(number, known)
 
     def _walks(
         self, images: Sequence[np.ndarray], wanted: Mapping[int, str]
@@ -321,26 +255,8 @@ class _Run:
                 for f in filters
             ),
             leaf=int(walk.rows[walk.tree.leaves[walk.path.leaf]]),
-            without=self._without(prediction, pixels, units),
-            outputs=self.outputs,
+            without=self.predict.without(prediction, self.layer, pixels, units)
+            if self.predict and prediction
+            else {},
+            outputs=self.predict.outputs if self.predict else {},
         )
-
-    def _without(
-        self, seen: Prediction | None, pixels: np.ndarray, units: Sequence[int]
-    ) -> dict[int, Without]:
-        if seen is None or self.look is None:
-            return {}
-        found = answers_without(
-            self.model, self.layer, pixels, units, seen.number, self.look.shares_of
-        )
-        return {unit: Without(n, self._name(n), *p) for unit, (n, *p) in found.items()}
-
-
-def probe(model: Model, layers: Callable[[], Layers]) -> list[str]:
-    """See that a network predicts classes and can be read; say what is assumed of their names."""
-    with model.in_use():
-        predictor(model, [], None)
-    read = sources.probe(model, layers)
-    if model.classes is None:
-        return [*read, "class folders are read in alphabetical order, where images bear it out"]
-    return [*read, *probe_names(model)]

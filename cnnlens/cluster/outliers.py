@@ -11,7 +11,7 @@ nothing of categories, are named after them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,82 +19,16 @@ import torch
 
 from cnnlens.activations.sources import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
+from cnnlens.cluster.taken_for import Predicted, predicted_as
 from cnnlens.cluster.vectors import Groups, MapSource
-from cnnlens.model.classes import before_softmax, class_bias, class_name
-from cnnlens.model.ending import SIGMOID, ending, may_be_probabilities
+from cnnlens.model.classes import class_bias, class_name
+from cnnlens.model.ending import before_link, ending, may_be_probabilities
 from cnnlens.model.model import Model
+from cnnlens.model.two_sided import both_sides, side_names
 from cnnlens.progress import Step, followed
 from cnnlens.settings import OutlierSettings
 
-
-@dataclass(frozen=True)
-class Predicted:
-    """What the images of one source are predicted as."""
-
-    source: str  #: a category of the out-of-sample images, or a kind of noise
-    images: int  #: how many
-    shares: np.ndarray  #: (K,): share of them predicted as each class
-    confidence: float  #: mean probability of the predicted class
-    logits: np.ndarray  #: (K,): mean scores
-
-    @property
-    def first(self) -> int:
-        """The class that most of them are predicted as."""
-        return int(self.shares.argmax())
-
-
-def predicted_as(source: str, logits: np.ndarray, link: str = "") -> Predicted:
-    """Sum up what images are predicted as, from their scores (N, K) behind a `link`, if any."""
-    if logits.ndim != 2 or not len(logits):
-        raise ValueError(f"scores (N, K), not {logits.shape}")
-    confidence = _surenesses(logits, link)
-    shares = np.bincount(logits.argmax(1), minlength=logits.shape[1]) / len(logits)
-    return Predicted(source, len(logits), shares, float(confidence.mean()), logits.mean(0))
-
-
-def _surenesses(scores: np.ndarray, link: str) -> np.ndarray:
-    """The highest probability of each row (N,) of scores (N, K), as the network returns them."""
-    if link == SIGMOID:
-        return scores.max(1)
-    scores = before_softmax(scores).astype(np.float64)
-    shares: np.ndarray = 1 / np.exp(scores - scores.max(1, keepdims=True)).sum(1)  # exp(0) over it
-    return shares
-
-
-def surest(
-    logits: Mapping[str, np.ndarray],
-    rows: Mapping[str, np.ndarray],
-    names: Sequence[str],
-    most: int = 24,
-    link: str = "",
-) -> list[dict[str, Any]]:
-    """List the images that a network is surest of, though they belong to none of its classes.
-
-    Parameters
-    ----------
-    logits, rows : mapping of str to numpy.ndarray
-        By source: scores (N, K), and the images' positions (N,).
-    names : sequence of str
-        Of the classes.
-    most : int
-        How many.
-    link : str
-        What the network ends with: `Outliers.link`.
-
-    Returns
-    -------
-    list of dict
-        ``row, source, class, name, probability``, the surest first.
-    """
-    found = []
-    for source, scores in logits.items():
-        sure, said = _surenesses(scores, link), scores.argmax(axis=1)
-        found += [
-            {"row": int(row), "source": source, "class": int(number), "name": names[number],
-             "probability": float(share)}
-            for row, number, share in zip(rows[source], said, sure, strict=True)
-        ]  # fmt: skip
-    return sorted(found, key=lambda one: (-one["probability"], one["row"]))[:most]
+Scores = list[tuple[str, np.ndarray]]  # by source, (N, K) each
 
 
 @dataclass(frozen=True)
@@ -142,6 +76,8 @@ class Outliers:
         None without known images.
     link : str
         What the network ends with (see `model.ending`).
+    scores : mapping of str to numpy.ndarray
+        (N, K) of each source behind that link; a single output is read as two classes.
     """
 
     predicted: tuple[Predicted, ...]
@@ -149,6 +85,7 @@ class Outliers:
     noise: NoiseClass | None
     regions: Regions | None
     link: str = ""
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -256,6 +193,7 @@ def outlier_steps(
     noise_scores = yield from _noises(model, settings, batch_size)
     scores = [*logits.items(), *noise_scores.items()]
     link = ending(model).link if all(may_be_probabilities(one) for _, one in scores) else ""
+    scores, link, names = _as_classes(scores, link, model, groups)
     predicted = tuple(predicted_as(source, one, link) for source, one in scores)
     noises = predicted[len(logits) :]
     count = len(predicted[0].shares)
@@ -265,9 +203,22 @@ def outlier_steps(
         regions = find_regions(source, groups, settings.seed)
     noise = None
     if noises:
-        radius = regions.radius_of(model.classes, count) if regions else None
+        radius = regions.radius_of(names, count) if regions else None
         noise = _noise_class(noises, _bias(model, count), radius)
-    return Outliers(predicted, model.classes, noise, regions, link)
+    return Outliers(predicted, names, noise, regions, link, dict(scores))
+
+
+def _as_classes(
+    scores: Scores, link: str, model: Model, groups: Groups | None
+) -> tuple[Scores, str, Sequence[str] | None]:
+    """Read a single output as two classes; others are as they are."""
+    if scores[0][1].shape[1] != 1:
+        return scores, link, model.classes
+    found = [
+        (source, both_sides(torch.from_numpy(before_link(one, link))).numpy())
+        for source, one in scores
+    ]
+    return found, "", side_names(model.classes, groups.names if groups else ())
 
 
 def _noises(
@@ -289,6 +240,8 @@ def _noises(
 
 def _bias(model: Model, count: int) -> np.ndarray | None:
     found = class_bias(model, count)
+    if found is None and count == 2 and (found := class_bias(model, 1)) is not None:
+        found = both_sides(found[None])[0]
     return None if found is None else found.numpy().astype(float)
 
 
@@ -330,14 +283,3 @@ def correlation(a: np.ndarray, b: np.ndarray) -> dict[str, float] | None:
         return None
     found = spearmanr(a[known], b[known])
     return {"rho": float(found.statistic), "p_value": float(found.pvalue)}
-
-
-# ---- sources beside each other
-
-SOURCE_COLUMNS = ("images of", "how many", "predicted as", "confidence")
-
-
-def source_row(one: Mapping[str, Any]) -> list[object]:
-    """Give the row under `SOURCE_COLUMNS` of one of the "sources" of `Outliers.as_dict`."""
-    named = (f"{found['name']} {found['share']:.0%}" for found in one["taken_for"][:3])
-    return [one["source"], one["images"], ", ".join(named), round(one["confidence"], 3)]

@@ -92,7 +92,7 @@ def answers_without(
     pixels: np.ndarray,
     units: Sequence[int],
     seen: int,
-    shares: Callable[[torch.Tensor], torch.Tensor | None],
+    read: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
 ) -> dict[int, Answer]:
     """Ask a network about an image again, with each of some units switched off in turn.
 
@@ -106,8 +106,8 @@ def answers_without(
         Their numbers.
     seen : int
         The class that it predicts with all units.
-    shares : callable
-        Makes probabilities of the network's output (N, K), or None.
+    read : callable
+        Makes scores (N, K) of the network's output, and probabilities or None.
 
     Returns
     -------
@@ -119,12 +119,13 @@ def answers_without(
     size = model.batch or _AT_ONCE
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     try:
-        scores = torch.cat([_scores(model, layer, pixels, part) for part in parts])  # (1 + n, K)
+        output = torch.cat([_output(model, layer, pixels, part) for part in parts])  # (1 + n, K)
     except CnnlensError:
         return {}
+    scores, probable = read(output)
     if int(scores[0].argmax()) != seen:
         return {}
-    probable, found = shares(scores), dict[int, Answer]()
+    found: dict[int, Answer] = {}
     for row, unit in enumerate(units, 1):
         number = int(scores[row].argmax())
         new, kept = (None if probable is None else float(probable[row, n]) for n in (number, seen))
@@ -132,10 +133,10 @@ def answers_without(
     return found
 
 
-def _scores(
+def _output(
     model: Model, layer: Layer, pixels: np.ndarray, units: Sequence[int | None]
 ) -> torch.Tensor:
-    """Scores (len(units), K) of an image, with one unit of the layer off in each row."""
+    """What is returned for an image, (len(units), K), with one unit of the layer off in each."""
     count = model.batch or len(units)
     x = model.preprocess.normalize(torch.from_numpy(pixels)[None].to(model.device))
     with model.in_use():

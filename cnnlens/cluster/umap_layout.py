@@ -65,7 +65,8 @@ def umap_layout(
 def _keep_compiled() -> None:
     """Have numba keep what it compiles, beside UMAP or among the user's caches.
 
-    Where it may write to neither, or another version of UMAP has other functions, nothing is kept.
+    Where it may write to neither, it keeps it for this process alone (`files.lent`); where another
+    version of UMAP has other functions, nothing is kept.
     """
     import umap
 

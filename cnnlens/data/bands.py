@@ -8,6 +8,7 @@ one type.
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 
 from cnnlens.data.paths import file_source
 from cnnlens.data.ranges import Bounds, Ranges
+from cnnlens.data.unread import may_pass
 
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -99,7 +101,7 @@ class UnreadBands(Exception):  # noqa: N818
 
 def header_of(path: Path) -> Header | None:
     """Read what a PNG, TIFF or deep JPEG 2000 says of its samples; None for any other file."""
-    if not path.is_file():  # opening a pipe would wait forever
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait forever
         return None
     with path.open("rb") as file:
         start = file.read(26)
@@ -117,7 +119,9 @@ def _grey_header(path: Path) -> Header | None:
     try:
         with Image.open(file_source(path), formats=("JPEG2000",)) as image:
             return Header("uint16") if image.mode.startswith("I;16") else None
-    except Exception:  # whatever is wrong with it is said when it is decoded
+    except Exception as error:  # whatever is wrong with it is said when it is decoded
+        if may_pass(error, path):
+            raise
         return None
 
 
@@ -130,7 +134,9 @@ def _tiff_header(path: Path) -> Header | None:
             axes, shape = series.axes, series.shape
             dtype, missing = page.dtype, _number(page.tags.get(_MISSING))
             turn = int(getattr(page.tags.get(_ORIENTATION), "value", 1))
-    except Exception:  # whatever is wrong with it, Pillow says it
+    except Exception as error:  # whatever is wrong with it, Pillow says it
+        if may_pass(error, path):
+            raise
         return None
     name = "uint8" if dtype is None else dtype.name
     more: dict[str, Any] = {"orientation": turn, "missing": missing}

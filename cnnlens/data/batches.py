@@ -17,6 +17,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.paths import readers_of
 from cnnlens.data.processes import TOGETHER, are_worth, decoded_apart
+from cnnlens.data.unread import UnreadFile
 from cnnlens.errors import CnnlensError
 
 if TYPE_CHECKING:
@@ -156,6 +157,9 @@ def _decode(images: ImageSet, preprocess: Preprocess, index: int) -> Decoded:
     except DamagedImage as damage:
         images.check_there()
         return path, damage.reason
+    except UnreadFile:
+        images.check_there()
+        raise
 
 
 def _assembled(

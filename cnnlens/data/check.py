@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens.data.batches import check_classes
-from cnnlens.data.broden import BadLabels, Broden, ConceptSpace, open_broden
+from cnnlens.data.broden import Broden, open_broden
 from cnnlens.data.checked import (
     Problem,
     Report,
@@ -20,6 +20,7 @@ from cnnlens.data.checked import (
     same_files,
     same_images,
 )
+from cnnlens.data.concept_space import BadLabels, ConceptSpace
 from cnnlens.data.dataset import ImageSet, listed_images, open_folder
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.open import in_split, labelled_folder, open_data, split_folder

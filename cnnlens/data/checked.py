@@ -13,6 +13,7 @@ from typing import Any
 from cnnlens.data.ahead import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
+from cnnlens.data.unread import UnreadFile
 
 _AHEAD = 64
 _NAMED = 5  # things that a note names before it counts the rest
@@ -81,8 +82,15 @@ def looked_at(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[int, str]]:
     """Look at every image in threads; yield what is wrong in the data's order."""
+
+    def seen(index: int) -> list[str]:
+        try:
+            return look(index)
+        except UnreadFile as unread:
+            return [f"{unread.path.name} cannot be read: {unread.reason}"]
+
     total = len(images.paths)
-    with closing(read_ahead(look, range(total), os.cpu_count() or 1, _AHEAD)) as found:
+    with closing(read_ahead(seen, range(total), os.cpu_count() or 1, _AHEAD)) as found:
         for index, faults in enumerate(found):
             yield from ((index, what) for what in faults)
             if progress is not None:

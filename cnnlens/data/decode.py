@@ -6,8 +6,10 @@ Colour profiles are ignored, as the training pipelines of the published networks
 from __future__ import annotations
 
 import logging
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
@@ -26,6 +28,7 @@ from cnnlens.data.bands import (
 from cnnlens.data.formats import readable_formats
 from cnnlens.data.paths import file_source, held
 from cnnlens.data.ranges import NO_RANGES, Ranges
+from cnnlens.data.unread import UnreadFile, may_pass, patiently
 
 # Pillow's readers log what is wrong with a file; here it is said once, in one line
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -61,6 +64,7 @@ class DamagedImage(Exception):  # noqa: N818  (named after what it is about, as 
 
 
 Turned = Callable[[tuple[int, int], tuple[int, int]], bool]
+Found = TypeVar("Found")
 
 
 def load_image(
@@ -94,19 +98,39 @@ def load_image(
     ------
     DamagedImage
         When the file is missing, empty, truncated, no image, or too large to be decoded safely.
+    UnreadFile
+        When it cannot be read for now.
     """
     if mode not in ("RGB", "L"):
         raise ValueError(f"mode must be 'RGB' or 'L', not {mode!r}")
-    _check_file(path)
+    return _read(path, lambda file: _picture(file, mode, ranges, is_turned))
+
+
+def _picture(path: Path, mode: str, ranges: Ranges, is_turned: Turned) -> Image.Image:
+    header = header_of(path)
+    if header is not None and not header.is_ordinary and not header.is_frames:
+        samples = _samples(path, header, is_turned)
+        whole = as_picture(samples, ranges, header.alpha)
+        if header.axis == -1 and header.bands == 3:  # of a PNG, one of whose colours may be clear
+            with opened(path) as image:
+                whole = _without(whole, samples, image.info.get("transparency"))
+        return _positive(flat(whole, mode), header)
+    with opened(path) as image:
+        image.load()
+        return _positive(flat(upright(image, is_turned), mode, ranges), header)
+
+
+def _read(path: Path, read: Callable[[Path], Found]) -> Found:
+    """Read a file that has bytes; tell damage from what may pass."""
+
+    def once() -> Found:
+        _check_file(path)
+        return read(held(path))
+
     try:
-        path = held(path)
-        header = header_of(path)
-        if header is not None and not header.is_ordinary and not header.is_frames:
-            whole = as_picture(_samples(path, header, is_turned), ranges, header.alpha)
-            return _positive(flat(whole, mode), header)
-        with opened(path) as image:
-            image.load()
-            return _positive(flat(upright(image, is_turned), mode, ranges), header)
+        return patiently(path, once)
+    except (DamagedImage, UnreadFile):
+        raise
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise DamagedImage(path, reason_of(error)) from error
 
@@ -127,21 +151,22 @@ def load_planes(
     Raises
     ------
     DamagedImage
-        When it cannot be read, or has another number of bands.
+        When it is damaged, or has another number of bands.
+    UnreadFile
+        When it cannot be read for now.
     """
-    _check_file(path)
-    try:
-        path = held(path)
-        header = header_of(path)
-        if header is None or (
-            header.shows_colours and (channels in (1, 3) or header.bands != channels)
-        ):
-            return None
-        if header.bands == channels:
-            planes = as_planes(_samples(path, header, is_turned), ranges)
-            return 1 - planes if header.negative else planes
-    except Exception as error:
-        raise DamagedImage(path, reason_of(error)) from error
+    return _read(path, lambda file: _planes(file, channels, ranges, is_turned))
+
+
+def _planes(path: Path, channels: int, ranges: Ranges, is_turned: Turned) -> np.ndarray | None:
+    header = header_of(path)
+    if header is None or (
+        header.shows_colours and (channels in (1, 3) or header.bands != channels)
+    ):
+        return None
+    if header.bands == channels:
+        planes = as_planes(_samples(path, header, is_turned), ranges)
+        return 1 - planes if header.negative else planes
     raise DamagedImage(path, f"{header.bands} bands, and the network takes {channels} channels")
 
 
@@ -170,7 +195,7 @@ def sides(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 def opened(path: Path) -> Image.Image:
     """Open a picture of a format that is read here; only its header is read yet."""
-    if not path.is_file():  # opening a pipe would wait forever
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait forever
         raise FileNotFoundError(path)
     return Image.open(file_source(path), formats=tuple(readable_formats()))
 
@@ -178,15 +203,17 @@ def opened(path: Path) -> Image.Image:
 def _check_file(path: Path) -> None:
     """Turn away what has no bytes to decode; opening a pipe would wait forever."""
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
         gone = "a link to nothing" if path.is_symlink() else "missing"
         raise DamagedImage(path, gone) from None
     except (OSError, ValueError) as error:
+        if may_pass(error, path):
+            raise
         raise DamagedImage(path, getattr(error, "strerror", None) or str(error)) from error
-    if not path.is_file():
+    if not stat.S_ISREG(found.st_mode):
         raise DamagedImage(path, "not a file")
-    if size == 0:
+    if found.st_size == 0:
         raise DamagedImage(path, "empty file")
 
 
@@ -232,12 +259,25 @@ def flat(image: Image.Image, mode: str, ranges: Ranges = NO_RANGES) -> Image.Ima
         return image
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)  # (H, W)
-        return Image.fromarray(eight_bits(values, ranges.of(sample_type(values)))).convert(mode)
+        shown = Image.fromarray(eight_bits(values, ranges.of(sample_type(values))))
+        return _without(shown, values, image.info.get("transparency")).convert(mode)
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG to be Adobe's inverted kind
     if image.has_transparency_data:
         image = _on_white(image)
     return image.convert(mode)
+
+
+def _without(shown: Image.Image, samples: np.ndarray, clear: Any) -> Image.Image:
+    """Lay a deep picture on white where its samples (H, W) or (H, W, 3) are the one value or colour
+    that is transparent, which a PNG may name: Pillow minds it of 8 bits alone.
+    """
+    if not isinstance(clear, int | tuple) or np.size(clear) != (samples.shape[2:] or (1,))[0]:
+        return shown
+    same = samples == np.array(clear)
+    pixels = np.array(shown)
+    pixels[same.all(axis=2) if same.ndim == 3 else same] = 255
+    return Image.fromarray(pixels)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlens.data.addresses import as_address
 from cnnlens.data.member_path import located
 from cnnlens.data.paths import content_mark, file_state, real_path
 from cnnlens.data.picture_names import mark_of, picture_names, place_of, shown_path
 from cnnlens.data.ranges import NO_RANGES, Ranges
-from cnnlens.data.remote import as_address
 from cnnlens.data.signed import check_apart
 from cnnlens.errors import CnnlensError, UsageError, counted, meant_file
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from cnnlens.data.addresses import as_address, is_address
 from cnnlens.data.archives import PACKED_TARS, LocalFile, open_archive
 from cnnlens.data.container import Container
-from cnnlens.data.remote import as_address, is_address, open_address
+from cnnlens.data.remote import open_address
 from cnnlens.data.shard_names import check_once, expanded, is_pattern
 from cnnlens.data.shards import MANY, Shards, as_samples
 from cnnlens.data.signed import unsigned

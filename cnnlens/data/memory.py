@@ -29,6 +29,7 @@ from cnnlens.data.memory_marks import mark_of, marked_by
 from cnnlens.data.memory_sequence import chosen, sequence, without
 from cnnlens.data.memory_survey import seen_in_memory
 from cnnlens.data.ranges import Bounds
+from cnnlens.data.unread import UnreadFile, patiently
 from cnnlens.errors import UsageError
 from cnnlens.model.definition import tensor_bytes
 from cnnlens.model.preprocess import Preprocess
@@ -255,12 +256,16 @@ def opened_images(
 def _read(items: Any, index: int, path: Path) -> Any:
     """Read an image, whatever a caller's Dataset raises."""
     try:
-        item = image_in(items[index])
+        item = patiently(path, lambda: image_in(items[index]))
+    except UnreadFile:
+        raise
     except Exception as error:
         raise DamagedImage(path, f"{type(error).__name__}: {error}") from error
     if isinstance(item, Image.Image):
         try:
-            item.load()
+            patiently(path, item.load)
+        except UnreadFile:
+            raise
         except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
             raise DamagedImage(path, reason_of(error)) from error
     return item

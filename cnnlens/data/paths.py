@@ -14,6 +14,7 @@ from typing import IO
 from cnnlens.data.container import Container
 from cnnlens.data.member_path import MemberPath, located
 from cnnlens.data.seconds import await_after
+from cnnlens.data.unread import UnreadFile, is_forbidden, patiently
 from cnnlens.errors import CnnlensError
 
 _LOOKED_AT = 16  # files of a data set whose content is read, at least, and twice as many at most
@@ -43,7 +44,8 @@ def file_source(path: Path) -> Path | IO[bytes]:
 
 
 def file_state(path: Path | str, exact: bool = False) -> str:
-    """Return a file's size and time, in seconds or `exact`; of a member, its own state.
+    """Return a file's size and time, in seconds or `exact`, and whether it may not be read; of a
+    member, its own state.
 
     Raises
     ------
@@ -53,25 +55,32 @@ def file_state(path: Path | str, exact: bool = False) -> str:
     if isinstance(path, MemberPath):
         return path.state
     found = os.stat(path)  # noqa: PTH116  (there may be hundreds of thousands)
-    return f"{found.st_size}:{found.st_mtime_ns if exact else int(found.st_mtime)}"
+    forbidden = "forbidden:" if is_forbidden(path, found.st_mode) else ""
+    return f"{forbidden}{found.st_size}:{found.st_mtime_ns if exact else int(found.st_mtime)}"
 
 
 def content_mark(path: Path | str) -> str:
     """Hash what tells a file from another of its size and time: the content, of a large one both
     its ends; empty where its state tells already, or nothing of it can be read.
     """
-    path = path if isinstance(path, MemberPath) else Path(path)
+    place = path if isinstance(path, MemberPath) else Path(path)
     try:
-        is_told = isinstance(path, MemberPath) and path.is_told
-        if is_told or not path.is_file():  # a pipe would be waited for
-            return ""
-        with path.open("rb") as file:
-            start = file.read(_END)
-            rest = file.seek(0, io.SEEK_END) - len(start)
-            file.seek(-min(rest, _END), io.SEEK_END)
-            return hashlib.sha256(start + file.read(_END)).hexdigest()[:16]
+        return patiently(place, lambda: _ends_mark(place))
+    except UnreadFile:
+        raise
     except (OSError, ValueError, CnnlensError):
         return ""
+
+
+def _ends_mark(path: Path) -> str:
+    is_told = isinstance(path, MemberPath) and path.is_told
+    if is_told or not path.is_file():  # a pipe would be waited for
+        return ""
+    with path.open("rb") as file:
+        start = file.read(_END)
+        rest = file.seek(0, io.SEEK_END) - len(start)
+        file.seek(-min(rest, _END), io.SEEK_END)
+        return hashlib.sha256(start + file.read(_END)).hexdigest()[:16]
 
 
 def state_of(
@@ -102,7 +111,7 @@ def state_of(
             if not (exact or isinstance(file, MemberPath)):
                 latest = max(latest, int(state.rpartition(":")[2]))
         except (OSError, ValueError):
-            state = "missing"
+            state = "missing" if _is_lost(file) else file_state(file, exact)
         digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
         if number % apart == 0:
             read.append(file)
@@ -112,6 +121,15 @@ def state_of(
         digest.update("\n".join(pool.map(content_mark, read)).encode())
     await_after(latest)
     return digest.hexdigest()[:16]
+
+
+def _is_lost(file: Path | str) -> bool:
+    """Whether a file of which the system says nothing is gone, and not away for a moment."""
+    try:
+        patiently(file, lambda: file_state(file))
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 def below(root: Path, name: str) -> Path | str:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
+from cnnlens.data.addresses import is_address
 from cnnlens.data.member_path import MemberPath
 from cnnlens.data.paths import file_state, real_path
-from cnnlens.data.remote import is_address
 
 _LONGEST = 230  # bytes of a picture's name without its ending; systems take 255 with it
 

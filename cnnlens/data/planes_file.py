@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.data.decode import DamagedImage, flat
+from cnnlens.data.unread import patiently
 
 ENDING = ".npy"
 
@@ -35,7 +36,7 @@ def read_planes(path: Path, channels: int | None = None) -> np.ndarray | None:
     if path.suffix != ENDING:
         return None
     try:
-        planes = np.load(path, allow_pickle=False)
+        planes = patiently(path, lambda: np.load(path, allow_pickle=False))
     except FileNotFoundError:
         raise DamagedImage(path, "missing") from None
     except (OSError, ValueError, EOFError) as error:

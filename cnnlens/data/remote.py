@@ -1,9 +1,7 @@
 """Data at an address that fsspec opens: ``s3://…``, ``gs://…``, ``hf://datasets/…``, ``https://…``.
 
 What is at an address is listed once in a process. A read that fails is tried again, a little later
-each time, before it counts as damage.
-
-https://filesystem-spec.readthedocs.io
+each time, before the run ends; it goes on when it is given again.
 """
 
 from __future__ import annotations
@@ -11,12 +9,13 @@ from __future__ import annotations
 import io
 import os
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 from urllib.parse import unquote
 
+from cnnlens.data.addresses import Place, all_below, is_web, package_of, unreachable
+from cnnlens.data.answers import tried
 from cnnlens.data.archives import PACKED_TARS, Archive, open_archive
 from cnnlens.data.container import (
     Container,
@@ -29,12 +28,9 @@ from cnnlens.data.container import (
 from cnnlens.data.formats import endings
 from cnnlens.data.shard_names import check_once, expanded, is_pattern
 from cnnlens.data.shards import Shards, as_samples
-from cnnlens.data.signed import hidden, signed
 from cnnlens.errors import CnnlensError, UsageError
 
 READERS = 16  # threads that wait for what is far away
-TRIES = 4
-FIRST_WAIT = 0.2  # seconds before the second try; four times as long before each later one
 _ENDINGS = (".zip", ".tar", *PACKED_TARS)
 
 # what tells one content from another, as file systems call it; the first that is there counts
@@ -51,121 +47,6 @@ _CHECKSUMS = {
     *("md5Hash", "md5", "Content-MD5", "content_md5", "crc32c"),
     *("checksum", "sha256", "blob_id", "oid"),
 }
-_PACKAGES = {
-    **dict.fromkeys(("http", "https"), "cnnlens[remote]"),
-    **dict.fromkeys(("s3", "s3a"), "s3fs"),
-    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
-    **dict.fromkeys(("az", "abfs", "adl"), "adlfs"),
-    "hf": "huggingface_hub",
-}
-_FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)
-_REFUSED = re.compile(r"credentials|forbidden|unauthori[sz]ed|access denied|\b40[13]\b", re.I)
-_ADDRESS = re.compile(r"([A-Za-z][\w.+-]+::)*[A-Za-z][\w.+-]+:/")
-_SCHEME = re.compile(r"(^|::)([A-Za-z][\w.+-]+):/(?!/)")
-_HERE = ("file", "local")
-
-Found = TypeVar("Found")
-
-
-def as_address(text: str) -> str:
-    """Return an address as it was typed: a path has lost one of two slashes, or two of three where
-    no host stands before a place on this machine.
-    """
-    return _SCHEME.sub(lambda at: f"{at[0]}//" if at[2] in _HERE else f"{at[0]}/", text)
-
-
-def is_address(text: str) -> bool:
-    """Whether it is an address, and no path on this machine."""
-    return _ADDRESS.match(text) is not None
-
-
-class Place:
-    """What is at an address, as fsspec knows it; each process has a file system of its own."""
-
-    def __init__(self, address: str) -> None:
-        self.address, self._signed = address, signed(address)
-        self._opened: dict[int, tuple[Any, str]] = {}
-
-    def opened(self) -> tuple[Any, str]:
-        """Return the file system, and the path in it."""
-        process = os.getpid()
-        if process not in self._opened:
-            self._opened[process] = _file_system(self.address, self._signed)
-        return self._opened[process]
-
-    @property
-    def fs(self) -> Any:
-        """The file system."""
-        return self.opened()[0]
-
-    @property
-    def base(self) -> str:
-        """The path in it, without a slash at the end."""
-        path = self.opened()[1]
-        return path if self._signed != self.address else path.rstrip("/")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": {}}
-
-
-def _file_system(address: str, signed: str) -> tuple[Any, str]:
-    import fsspec
-
-    # a signature holds for an address as it is written, character by character
-    as_is = {"encoded": True} if signed != address and "::" not in address else {}
-    try:
-        fs, path = fsspec.core.url_to_fs(signed, **as_is)
-    except ImportError as error:
-        package = _package(address)
-        hint = f"pip install '{package}'" if package else str(error)
-        raise UsageError(f"{address} needs a package that is missing ({error})", hint) from error
-    except ValueError as error:  # a protocol that nobody knows
-        words = f"{address} cannot be opened: {error}"
-        raise UsageError(words, "name a folder with -d DIR") from error
-    except Exception as error:  # whatever a file system raises where it cannot be reached
-        raise _unreachable(address, error) from error
-    return fs, str(path)
-
-
-def _package(address: str) -> str:
-    return _PACKAGES.get(re.split(r":/|::", address)[0], "")
-
-
-def _unreachable(address: str, error: BaseException) -> CnnlensError:
-    reason = hidden(str(error)) or type(error).__name__
-    hint = "the same command tries again"
-    is_web = address.startswith(("http://", "https://"))
-    if not is_web and (isinstance(error, PermissionError) or _REFUSED.search(reason)):
-        hint = f"say who asks, where {_package(address) or 'its package'} looks for credentials"
-    return CnnlensError(f"{address} cannot be read: {reason}", hint)
-
-
-def _lacking(place: Place) -> str:
-    """Say why a file may be none: fsspec calls not there what a web server refuses, too."""
-    if not place.address.startswith(("http://", "https://")):
-        return "nothing is there"
-    return "nothing is there, or it asks for a signature (after '?') that holds"
-
-
-def tried(read: Callable[[], Found]) -> Found:
-    """Do what may fail for a moment, several times.
-
-    Raises
-    ------
-    OSError
-        When it fails every time, or says that no other try will help.
-    """
-    for number in range(TRIES):
-        try:
-            return read()
-        except _FINAL as error:
-            error.args = tuple(hidden(a) if isinstance(a, str) else a for a in error.args)
-            raise
-        except Exception as error:  # each file system has errors of its own
-            if number == TRIES - 1:
-                raise OSError(hidden(str(error)) or type(error).__name__) from error
-            time.sleep(FIRST_WAIT * 4**number)
-    raise AssertionError("unreachable")
 
 
 class RemoteFolder(Container):
@@ -178,23 +59,22 @@ class RemoteFolder(Container):
         self.place = place
         base = place.base
         try:
-            found = tried(lambda: place.fs.find(base, detail=True))
+            found = all_below(place)
         except FileNotFoundError:
             found = {}
         except (OSError, NotImplementedError) as error:
-            raise _unreachable(address, error) from error
-        is_web = base.startswith(("http://", "https://"))
+            raise unreachable(address, error) from error
         start = f"{base}/" if base else ""
         names = [name for name in found if name.startswith(start) and name != start]
         if not names:
-            known = _package(address)
+            known = "" if is_web(base) else package_of(address)
             private = f", or it is private: {known} says where it looks for credentials"
-            hint = f"nothing is listed there{private if known and not is_web else ''}"
+            hint = f"nothing is listed there{private if known else ''}"
             raise UsageError(f"no folder {address}", hint)
         outside: list[str] = []
         for name, about in zip(names, self._about(names, found), strict=True):
             below = name[len(start) :].lstrip("/")
-            below = unquote(below) if is_web else below
+            below = unquote(below) if is_web(base) else below
             path = inner_path(below, is_key=True)
             if path is None:
                 outside.append(below)
@@ -216,7 +96,7 @@ class RemoteFolder(Container):
             except FileNotFoundError:
                 return None  # a link that leads nowhere
             except OSError as error:
-                raise _unreachable(name, error) from error
+                raise unreachable(name, error) from error
 
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(ask, names))
@@ -260,9 +140,9 @@ class RemoteImage(RemoteFolder):
         try:
             about = tried(lambda: place.fs.info(place.base))
         except FileNotFoundError:
-            raise UsageError(f"no image {address}", _lacking(place)) from None
+            raise UsageError(f"no image {address}", "nothing is there") from None
         except OSError as error:
-            raise _unreachable(address, error) from error
+            raise unreachable(address, error) from error
         size = -1 if about.get("size") is None else int(about["size"])
         self.members[""] = _member(address, size, about, place.base)
 
@@ -305,7 +185,15 @@ def _member(address: str, size: int, about: Mapping[str, Any], name: str) -> Mem
     """Describe a file; S3 makes its ETags of the content, or of chance."""
     kind = next((key for key in (*_TAGS, *_TIMES) if about.get(key)), "")
     is_sum = kind in _CHECKSUMS or (kind == "ETag" and address.startswith(("s3:", "s3a:")))
-    return Member(size, f"{size}:{about.get(kind) or ''}", name, size, is_sum, kind in _TAGS)
+    tag = str(about.get(kind) or "")
+    return Member(size, f"{size}:{tag}", name, size, is_sum, kind in _TAGS and _tells(tag, size))
+
+
+def _tells(tag: str, size: int) -> bool:
+    """Whether a tag may say more than a time and a size: a weak one does not, nor nginx's, which
+    are hexadecimal numbers.
+    """
+    return not tag.startswith("W/") and f"{size:x}" not in tag.strip('"').split("-")
 
 
 def open_address(address: str) -> tuple[str, Container]:
@@ -346,7 +234,7 @@ def _named(pattern: str) -> list[str]:
         except FileNotFoundError:
             return []
         except (OSError, NotImplementedError) as error:
-            raise _unreachable(pattern, error) from error
+            raise unreachable(pattern, error) from error
 
     archives = expanded(pattern, listed)
     if not archives:
@@ -361,16 +249,16 @@ def _archive(address: str) -> Archive:
         about = tried(lambda: place.fs.info(place.base))
         size = about.get("size")
     except FileNotFoundError:
-        raise UsageError(f"no archive {address}", _lacking(place)) from None
+        raise UsageError(f"no archive {address}", "nothing is there") from None
     except OSError as error:
-        raise _unreachable(address, error) from error
+        raise unreachable(address, error) from error
     if size is None:
         raise CnnlensError(f"{address} does not say how large it is", "download it, and name that")
     try:
         state = _member(address, int(size), about, place.base).state
         return open_archive(address, RemoteFile(place, place.base, int(size), state))
     except OSError as error:
-        raise _unreachable(address, error) from error
+        raise unreachable(address, error) from error
 
 
 def _waiting(archive: Container) -> Container:

@@ -46,6 +46,23 @@ def writing_error(path: Path, error: OSError) -> CnnlensError:
     return CnnlensError(f"cannot write {named}: {reason}", hint)
 
 
+def reading_error(path: Path, error: OSError) -> CnnlensError:
+    """Turn an operating-system error met while reading `path` into a message: it may be whole."""
+    reason = {errno.EISDIR: "a folder is in its place", errno.EACCES: "permission denied"}.get(
+        error.errno or 0, (error.strerror or str(error)).lower()
+    )
+    hint = "nothing was changed: try again"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "nothing was changed: see who may read it"
+    if error.errno == errno.EISDIR:
+        hint = "nothing was changed: move the folder away, or use another -w DIR"
+    return CnnlensError(f"cannot read {path}: {reason}", hint)
+
+
+class LostError(CnnlensError):
+    """What a file held is lost: it is damaged, or not there. One that cannot be read is neither."""
+
+
 def using_error(error: OSError) -> CnnlensError | None:
     """Turn an operating-system error of a file, or of a full disk, into a message; else None."""
     if error.filename:
@@ -232,18 +249,29 @@ def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no number in JSON")
 
 
-def read_json(path: Path, finite: bool = False) -> Any:
+_REDO = "remove it, or redo the command with --force"
+
+
+def read_json(path: Path, finite: bool = False, redo: str = _REDO) -> Any:
     """Read a JSON document; a missing, damaged or foreign file is named as such.
 
-    Where it is to be written again, all its numbers must be `finite`, as JSON has them.
+    Where it is to be written again, all its numbers must be `finite`, as JSON has them. `redo` is
+    the way out where it is damaged.
+
+    Raises
+    ------
+    LostError
+        When it is missing or damaged.
+    CnnlensError
+        When the system does not let it be read.
     """
     try:
         return json.loads(
             path.read_text(encoding="utf-8"), parse_constant=_refuse if finite else None
         )
     except FileNotFoundError:
-        raise CnnlensError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise CnnlensError(
-            f"{path} is damaged: {error}", "remove it, or redo the command with --force"
-        ) from error
+        raise LostError(f"{path} does not exist") from None
+    except OSError as error:
+        raise reading_error(path, error) from error
+    except ValueError as error:
+        raise LostError(f"{path} is damaged: {error}", redo) from error

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnlens.errors import CnnlensError
 from cnnlens.files import (
+    LostError,
     make_folder,
     read_json,
     to_json,
@@ -102,15 +102,15 @@ class Ledger:
             return {entry["file"]: entry for entry in entries}
         document = read_json(self.path, finite=True)
         if not isinstance(document, dict):
-            raise CnnlensError(
-                f"{self.path} is damaged: it lists no results", "--force makes it anew"
-            )
+            raise LostError(f"{self.path} is damaged: it lists no results", "--force makes it anew")
         within = {k: v for k, v in document.items() if isinstance(v, dict) and MADE_FROM in v}
         return {self.path.name: document, **within} if MADE_FROM in document else within
 
-    def _read_journal(self) -> dict[str, dict[str, Any]]:
-        """Read what a killed run left, up to the line that it was writing."""
-        found: dict[str, dict[str, Any]] = {}
+    def _read_journal(self) -> dict[str, dict[str, Any] | None]:
+        """Read what a killed run left, up to the line that it was writing; None of what it had
+        begun to write over.
+        """
+        found: dict[str, dict[str, Any] | None] = {}
         if not self._journal.is_file():
             return found
         for line in self._journal.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -118,7 +118,7 @@ class Ledger:
                 name, entry = json.loads(line)
             except (ValueError, TypeError):  # cut short by a kill
                 continue
-            if isinstance(name, str) and isinstance(entry, dict):
+            if isinstance(name, str) and isinstance(entry, dict | None):
                 found[name] = entry
         return found
 
@@ -145,6 +145,15 @@ class Ledger:
         """Return what is still to be made."""
         return [item for item in items if not self.is_made(item)]
 
+    def begin(self, item: Item) -> None:
+        """Note that its files are about to be written over.
+
+        Who is killed before `keep` leaves files that are of neither what is listed nor for certain
+        of anything: they are made anew, whatever is asked for.
+        """
+        if self.entries.pop(item.name, None) is not None:
+            self._note(item.name, None)
+
     def keep(self, item: Item, entry: Mapping[str, Any]) -> None:
         """Note what has just been made; it is safe from now on.
 
@@ -160,6 +169,10 @@ class Ledger:
         """Put an entry in the place of the one of that name."""
         self.entries[name] = dict(entry)
         self._made.add(name)
+        self._note(name, self.entries[name])
+
+    def _note(self, name: str, entry: Mapping[str, Any] | None) -> None:
+        """Append a line to the journal."""
         line = json.dumps([name, entry], ensure_ascii=True, allow_nan=False)
         make_folder(self.folder)
         try:
@@ -223,12 +236,12 @@ class Ledger:
         """Read what is listed and what a killed run left, of which the files are there."""
         try:
             known = self._read() if self.path.exists() else {}
-        except CnnlensError:
+        except LostError:  # one that cannot be read may be whole, and is never written over
             if not pass_over:
                 raise
             known = {}
-        known |= self._read_journal()
-        return {name: entry for name, entry in known.items() if self._is_there(name)}
+        left = {**known, **self._read_journal()}
+        return {name: one for name, one in left.items() if one is not None and self._is_there(name)}
 
 
 def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -242,9 +255,9 @@ def read_list(path: Path, listed: str, redo: str) -> tuple[dict[str, Any], list[
     document = read_json(path, finite=True)
     entries = document.get(listed) if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise CnnlensError(f"{path} is damaged: it lists no {listed}", redo)
+        raise LostError(f"{path} is damaged: it lists no {listed}", redo)
     if not all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries):
-        raise CnnlensError(f"{path} is damaged: one of its {listed} has no file", redo)
+        raise LostError(f"{path} is damaged: one of its {listed} has no file", redo)
     return document, entries
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import filelock
@@ -60,6 +60,39 @@ def or_remove(timeout: filelock.Timeout) -> str:
     """Say what frees a lock that a killed process may have left; empty of one that goes with it."""
     file = timeout.lock_file
     return f"; where none runs, remove {file}" if file.endswith(_SOFT) else ""
+
+
+@contextmanager
+def in_use(path: Path, alone: bool) -> Iterator[bool]:
+    """Hold a file with all others that do so, for as long as the block runs or the process lives.
+
+    Yields whether it is held: not where it was to be had `alone` first, and others hold it. Where
+    there are no such locks nobody is seen.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield True
+        return
+    if is_lockless(path.parent):
+        yield True
+        return
+    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _is_held(fcntl, held, alone)
+    finally:
+        fcntl.flock(held, fcntl.LOCK_UN)  # processes forked meanwhile have it open, too
+        os.close(held)
+
+
+def _is_held(fcntl: Any, held: int, alone: bool) -> bool:
+    try:
+        if alone:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar, get_type_hints
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import atomic
+from cnnlens.files import atomic, reading_error
 
 T = TypeVar("T")
 
@@ -62,7 +62,9 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
             rows = list(reader)
     except FileNotFoundError:
         raise CnnlensError(f"{path} does not exist", "redo the command with --force") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise reading_error(path, error) from error
+    except (ValueError, csv.Error) as error:
         raise CnnlensError(f"{path} is damaged: {error}", redo) from error
     if missing:
         raise CnnlensError(f"{path} is damaged: it has no column {missing[0]}", redo)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.files import read_json, write_json, writing_error
+from cnnlens.files import LostError, read_json, write_json, writing_error
 from cnnlens.files.locks import lock_at, or_remove
 
 _FORMAT = 1
@@ -23,6 +23,11 @@ _EMPTY: dict[str, Any] = {
     "layers": [],
     "commands": [],
 }
+
+_ANEW = (
+    "use another -w DIR; a command with MODEL and --force makes it anew, keeps the results of just "
+    "that model and clears those of any other"
+)
 
 # the keys that code here relies on, of each entry of a list
 _ENTRIES = {"data": ("path", "name", "kind"), "layers": ("name", "place")}
@@ -38,21 +43,20 @@ def read_document(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
+    LostError
+        When it is damaged.
     CnnlensError
-        When it is damaged, or of a newer cnnlens.
+        When it cannot be read, or is of a newer cnnlens.
     """
     path = _path(folder)
     if not path.exists():
         return empty_document()
-    document = read_json(path)
+    document = read_json(path, redo=_ANEW)
     version = document.get("format", _FORMAT) if isinstance(document, dict) else 0
     if isinstance(version, int) and version > _FORMAT:
         raise CnnlensError(f"{path} was written by a newer cnnlens", "upgrade cnnlens")
     if not _is_sound(document):
-        raise CnnlensError(
-            f"{path} is not a workspace of cnnlens, or damaged",
-            "use another -w DIR; --force makes it anew and clears the results beside it",
-        )
+        raise LostError(f"{path} is not a workspace of cnnlens, or damaged", _ANEW)
     return {**empty_document(), **document}
 
 

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnlens.errors import UsageError
 from cnnlens.interpretable import cgl
 from cnnlens.interpretable.cgl import Groups, draw_pairs, split
 from cnnlens.interpretable.reductions import Reduce, identity
 from cnnlens.model.convolutions import convolutions_of
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import sent
 from cnnlens.model.trace import hooked
@@ -46,12 +48,29 @@ def grouped_layers(model: Model, names: Sequence[str], groups: int) -> list[Grou
     Raises
     ------
     UsageError
-        When a layer is not known or no convolution, or has fewer filters than groups.
+        When a layer is not known or no convolution, has fewer filters than groups, or gives maps
+        several times in a pass.
     """
-    return [
+    found = [
         GroupedLayer(layer.name, c.path, c.norm, split(c.units, groups, layer.name))
         for layer, c in convolutions_of(model, names)
     ]
+    _check_single(model, found)
+    return found
+
+
+def _check_single(model: Model, found: Sequence[GroupedLayer]) -> None:
+    """See that every layer has the fields of one call: the filters of two calls see other maps."""
+    times = find_layers(model).times
+    often = [layer for layer in found if times(layer.read_at) > 1]
+    if often:
+        layer, rest = often[0], [one.name for one in found if one not in often]
+        others = f"name others: {' '.join(f'-l {name}' for name in rest)}" if rest else ""
+        raise UsageError(
+            f"layer '{layer.name}': {layer.read_at} is called {times(layer.read_at)} times in a "
+            "pass, and groups are of the maps of one call",
+            others or "give each call a module of its own, in the network's code",
+        )
 
 
 class ConceptGroups(nn.Module):

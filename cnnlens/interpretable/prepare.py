@@ -330,7 +330,20 @@ def _sites(model: Model, request: Request, head: str) -> list[Layer]:
                 f"layer '{layer.name}' is the classifier itself",
                 f"choose one below it, such as {known.last(head).name}",
             )
+    _check_apart(layers)
     return layers
+
+
+def _check_apart(layers: Sequence[Layer]) -> None:
+    """See that no layer lies within another, whose module is about to be wrapped in a new one."""
+    for outer in layers:
+        for inner in layers:
+            paths = inner.place.path, outer.place.path
+            if paths[0] != paths[1] and within(*paths):
+                raise UsageError(
+                    f"layer '{inner.name}' is a part of layer '{outer.name}'",
+                    "name one of them",
+                )
 
 
 def _plans(request: Request, layers: Sequence[Layer]) -> list[Plan]:

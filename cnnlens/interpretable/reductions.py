@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cnnlens.distributed import rank_and_size
+from cnnlens.distributed import rank_and_size, together
 
 Reduce = Callable[[Tensor], Tensor]  # adds up a tensor over the processes, with gradient
 
@@ -37,7 +37,8 @@ def reduce_max(value: Tensor) -> Tensor:
     """Return the element-wise highest of a tensor over processes, without gradient."""
     found = value.detach().clone()
     if rank_and_size()[1] > 1:
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+        with together():
+            dist.all_reduce(found, dist.ReduceOp.MAX)
     return found
 
 
@@ -48,7 +49,8 @@ def average(tensors: Iterable[Tensor]) -> None:
     if size == 1:
         return
     for tensor in tensors:
-        dist.all_reduce(tensor)
+        with together():
+            dist.all_reduce(tensor)
         tensor.div_(size)
 
 
@@ -63,19 +65,23 @@ def from_first(values: tuple[float, ...], device: torch.device) -> tuple[float, 
     if rank_and_size()[1] == 1:
         return values
     shared = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.broadcast(shared, 0)
+    with together():
+        dist.broadcast(shared, 0)
     return tuple(shared.tolist())
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+        return _sum_of(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        total = gradients[0].clone()
+        return _sum_of(gradients[0])
+
+
+def _sum_of(value: Tensor) -> Tensor:
+    total = value.clone()
+    with together():
         dist.all_reduce(total)
-        return total
+    return total

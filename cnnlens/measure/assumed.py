@@ -19,7 +19,7 @@ import torch
 from cnnlens.activations.sources import Forward
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, first_of
 from cnnlens.model.class_order import Judged, check_order, chosen, judge
 from cnnlens.model.classes import before_softmax, class_scores, count_scores, is_correct
 from cnnlens.model.ending import before_link, before_sigmoid, link_of
@@ -101,7 +101,7 @@ def named_after(
 
 
 def _called(model: Model, names: list[str], source: str, tell: Callable[[str], None]) -> Model:
-    first = ", ".join([*names[:3], *["…"] * (len(names) > 3)])
+    first = first_of(names, 3)
     tell(f"classes: {source} ({first if len(names) > 1 else _lone(first)})")
     return model.called(names, source)
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cnnlens.data.broden import ConceptSpace
+from cnnlens.data.concept_space import ConceptSpace
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.combine import CUTS, Learner, count, first_weights
 from cnnlens.measure.concept_bits import EVERYWHERE, Bits, Collector, Overlap, Pairs

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.broden import Concept
+from cnnlens.data.concept_space import Concept
 from cnnlens.measure.formulas import Formulas
 from cnnlens.measure.iou import Counts, iou
 from cnnlens.measure.pooled_chance import kinds_of, p_values

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.data.broden import Concept
+from cnnlens.data.concept_space import Concept
 from cnnlens.measure.top import TopImages
 from cnnlens.settings import Net2VecSettings
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlens.data.batches import check_skipped
-from cnnlens.data.broden import BadLabels, ConceptSpace
+from cnnlens.data.concept_space import BadLabels, ConceptSpace
 from cnnlens.distributed import Share
 from cnnlens.measure.iou import GroundTruth
 

@@ -16,7 +16,8 @@ from cnnlens.methods.steer import COLUMNS as STEERED
 from cnnlens.methods.steer import Steering
 from cnnlens.progress import Step, relayed
 from cnnlens.settings.ablate import AblateSettings
-from cnnlens.settings.option import data_input, filters_input, images_input, option
+from cnnlens.settings.inputs import data_input, filters_input, images_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +116,7 @@ class Ablate(Measurement):
         concepts = [text for text in self.asked.filters if concept_in(text) is not None]
         of_units = [text for text in self.asked.filters if text not in concepts]
         self.directions: dict[object, dict[str, np.ndarray]] = {}
-        for layer, units, position in study.filters(of_units, vectors=True):
+        for layer, units, position in study.filters(of_units, self.vectors):
             if position is not None:
                 raise UsageError(
                     f"{layer.name} is named at a position, and units are taken out as a whole",
@@ -123,7 +124,7 @@ class Ablate(Measurement):
                 )
             _, known = found.setdefault(layer.place, (layer, {}))
             known.update(dict.fromkeys(range(layer.units) if units is None else units))
-        for layer, concept in study.concepts(concepts, vectors=True):
+        for layer, concept in study.concepts(concepts, self.vectors):
             found.setdefault(layer.place, (layer, {}))
             space, model = study.workspace.path, study.model.fingerprint
             direction = read_direction(space, layer.folder, concept, model)

@@ -16,7 +16,8 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import CamSettings
-from cnnlens.settings.option import images_input, layer_input, option, raw_input
+from cnnlens.settings.inputs import images_input, layer_input, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +107,7 @@ class Cam(Pictured):
         yield Step(0, len(todo), "class maps")
         looked = self.maps.each(read, size, self.classes, self.settings.top)
         for done, (image, pixels, found) in enumerate(looked, 1):
+            self.part.ledger.begin(todo[image])
             self.part.ledger.keep(todo[image], self._draw(todo[image], pixels, found))
             yield Step(done, len(todo), "class maps")
 

@@ -166,7 +166,8 @@ class Cluster(Method):
             from cnnlens.measure.confusion import summary
 
             results.say(f"confusions: {summary(found)}")
-        results.say(f"trees: {self.study.folder('cluster')}")
+        made = {"embed": "embedding", CONFUSION: "confusions"}.get(self.asked.only, "trees")
+        results.say(f"{made}: {self.study.folder('cluster')}")
 
     def result(self) -> Any:
         """Return what is known of one layer, or of several by name."""
@@ -231,6 +232,7 @@ class ClusteredLayer:
         noise, size = (self.study.model, self.layer), self.study.run.batch_size
         steps = tree_steps(source, groups, self.settings, noise, size)
         tree = yield from staged("tree of categories", steps)
+        self.ledger.begin(item)
         write_categories(self.ledger.folder, tree)
         for note in tree.notes:
             self.study.voice.note(note)
@@ -253,6 +255,8 @@ class ClusteredLayer:
         trees = filter_trees(source, groups, missing, self.settings.rule)
         for done, (given, tree) in enumerate(trees, before + 1):
             images = [paths[row] for row in given.rows.tolist()]
+            for own, one in ((self.ledger, item), (ledger, items[given.name])):
+                own.begin(one)
             entry = write_filters(
                 self.ledger.folder, files[given.name], given, tree, images, self.detects,
                 self.layer.name, seen,
@@ -282,10 +286,12 @@ class ClusteredLayer:
 
     def _embed(self, source: Answers, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels, recalled
+        from cnnlens.files.lent import lend_to_numba
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures import rows_seen
         from cnnlens.report.figures.categories import MOST, SIDE
 
+        lend_to_numba()  # before UMAP is imported
         preprocess, settings = self.study.model.preprocess, self.settings
 
         def read() -> tuple[np.ndarray, int | None]:
@@ -301,6 +307,7 @@ class ClusteredLayer:
             self.study.voice.note(f"{self.layer.name}: {said}; {way}")
         seen = rows_seen(self.images, source.positions, preprocess, SIDE)
         small = [seen(row) for row in range(min(source.shape[0], MOST))]
+        self.ledger.begin(item)
         write_layouts(self.ledger.folder, found, source.images, groups, self.layer.name, small)
         size = list(pixel_size(preprocess.size))
         return {**found.as_dict(), "pixels_size": size, "files": list(EMBED)}

@@ -11,8 +11,9 @@ from cnnlens.data.picture_names import shown_path
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step, staged
+from cnnlens.settings.inputs import data_input, filters_input, layers_input, out_input
 from cnnlens.settings.measure import CompareSettings
-from cnnlens.settings.option import data_input, filters_input, layers_input, option, out_input
+from cnnlens.settings.option import option
 from cnnlens.settings.run import ORDERS, ModelSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace

@@ -16,7 +16,7 @@ from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.model.addresses import units_by_layer
 from cnnlens.progress import Step
 from cnnlens.settings.attribution import DeconvSettings
-from cnnlens.settings.option import data_input, filters_input, images_input, raw_input
+from cnnlens.settings.inputs import data_input, filters_input, images_input, raw_input
 
 if TYPE_CHECKING:
     from cnnlens.attribution.projections import UnitProjections
@@ -121,6 +121,7 @@ class Deconv(Pictured):
                     found = projections.unit(unit, best, at, ranked.dead(number))
                 else:
                     found = projections.unit(unit, range(len(photos.names)), at)
+                part.ledger.begin(item)
                 part.ledger.keep(item, self._draw(part, item, found))
                 if found.unruled:
                     self.study.voice.note(

@@ -12,8 +12,9 @@ from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import DissectSettings, ExtractSettings
+from cnnlens.settings.inputs import data_input, layers_input, store_option
 from cnnlens.settings.measure import FORMULA
-from cnnlens.settings.option import data_input, layers_input, option, store_option
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlens.errors import UsageError
-from cnnlens.files.ledger import Item
+from cnnlens.files.ledger import RAW, Item, as_read, without_places
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step, staged
 from cnnlens.settings.attribution import DeconvSettings
 from cnnlens.settings.evolve import EvolveSettings
+from cnnlens.settings.inputs import data_input, filters_input, raw_input
 from cnnlens.settings.measure import DissectSettings
-from cnnlens.settings.option import data_input, filters_input, option
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from cnnlens.activations.kept import KeptUnits
@@ -39,6 +41,7 @@ class EvolveInputs(Inputs):
         "Images, the same for all checkpoints; label maps also say what units detect. "
         "Default: the workspace's last one."
     )
+    raw: bool = raw_input()
 
 
 class Evolve(Pictured):
@@ -107,7 +110,10 @@ class Evolve(Pictured):
         if not self._labelled:
             del made_from["labels"]  # a changed label then changes nothing
         made_from |= {"model": one.fingerprint}
-        return Item(f"{file}.webp", made_from, (f"{file}.npz",), (one, units))
+        serves: Any = partial(_serves_without, made_from)
+        if self.asked.raw:  # they join those of the peaks, which are there anyway
+            made_from, serves = made_from | {RAW: True}, None
+        return Item(f"{file}.webp", made_from, (f"{file}.npz",), (one, units), serves)
 
     def _settings(self) -> dict[str, Any]:
         """The settings that play a part on these images."""
@@ -175,7 +181,7 @@ class Evolve(Pictured):
         self, part: Part, item: Item, moment: Moment, labels: Sequence[dict[str, Any]], model: Model
     ) -> None:
         """Project each unit on its top image; write the column, and the peaks beside it."""
-        from cnnlens.attribution.projections import Projections
+        from cnnlens.attribution.projections import Projections, stacked
         from cnnlens.files import write_npz
         from cnnlens.model.receptive_field import field_box
         from cnnlens.report.figures.evolve import save_column
@@ -186,11 +192,12 @@ class Evolve(Pictured):
         projections = Projections(
             model, part.layer, self.photos.read, names.__getitem__, how, self.study.run.batch_size
         )
-        patches, units = [], []
+        patches, units, seen = [], [], []
         for row, unit in enumerate(moment.units):
             top, at, dead = int(moment.top[row]), moment.at[row], bool(moment.dead[row])
             found = None if dead else projections.of(unit, [top], (int(at[0]), int(at[1])))[0]
             patches.append(None if found is None else found.patch(fields, preprocess))
+            seen.append(found)
             told = {
                 "unit": unit,
                 "peak": float(moment.highest[unit]),
@@ -199,9 +206,12 @@ class Evolve(Pictured):
                 "box": found and list(field_box(fields, found.position, preprocess.size)),
             }
             units.append({**told, **labels[row]})
+        part.ledger.begin(item)
         save_column(part.ledger.folder / item.name, patches)
         arrays = {"units": moment.units, "images": moment.images, "peaks": moment.peaks}
         arrays |= {"at": moment.at, "highest": moment.highest}
+        if self.asked.raw:
+            arrays |= stacked(seen, preprocess)
         write_npz(part.ledger.folder / item.files[0], **arrays)
         entry = {"file": item.name, "dead_units": moment.dead_units, "units": units}
         entry["skipped"] = self.skipped or []  # the same images for all: another run says them, too
@@ -276,6 +286,12 @@ class Evolve(Pictured):
             for part in self.parts
         }
         return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _serves_without(wanted: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Whether a column was made from the same, and has its arrays besides."""
+    rest = {key: value for key, value in earlier.items() if key != RAW}
+    return without_places(rest) == without_places(as_read(wanted))
 
 
 def _check_units(layer: Layer, targets: Sequence[tuple[int, Any]]) -> None:

@@ -15,11 +15,12 @@ from cnnlens.data.paths import real_path
 from cnnlens.data.picture_names import content_in, fitting, place_in
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import free_name, mark
-from cnnlens.files.ledger import MADE_FROM, Item, Ledger, pictures_of
+from cnnlens.files.ledger import MADE_FROM, RAW, Item, Ledger, pictures_of
 from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings.cluster import ExplainSettings
-from cnnlens.settings.option import data_input, images_input, layer_input, option
+from cnnlens.settings.inputs import data_input, images_input, layer_input, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,7 @@ class ExplainInputs(Inputs):
         shown="the predicted class's",
         panel="What",
     )
+    raw: bool = raw_input()
 
 
 class Explain(Method):
@@ -65,7 +67,7 @@ class Explain(Method):
     name, panel, several = "explain", "Look at images", "images"
     asks, settings_types = ExplainInputs, (ExplainSettings,)
     sections = (("explain", page_part("sections.explanations")),)
-    probes = (("", "cluster.explain.probe"),)
+    probes = (("", "cluster.predicted.probe"),)
     examples = (
         "cnnlens explain -i dog.jpg",
         "cnnlens explain model.pt -d photos/ -l layer4 -i dog.jpg --class cat",
@@ -73,7 +75,7 @@ class Explain(Method):
 
     def resolve(self) -> None:
         """Find images, categories, the layer, and what predicts classes."""
-        from cnnlens.cluster.explain import predictor
+        from cnnlens.cluster.predicted import predictor
 
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
@@ -174,7 +176,7 @@ class Explain(Method):
         name = self._name(image, category)
         made_from = {**self._key, "category": category, "image": image.mark}
         made_from["true"] = self._true(image)
-        return Item(f"{name}.json", made_from, (f"{name}.png",), name)
+        return Item(f"{name}.json", made_from, (f"{name}.png",), name, raw=self.asked.raw)
 
     def _made(self, image: GivenImage) -> str | None:
         """Name of the picture that shows just this already; None where there is none."""
@@ -248,10 +250,27 @@ class Explain(Method):
         }
         seen = rows_seen(self.images, store.positions, self.study.model.preprocess)
         picture = self.folder / f"{name}.png"
+        (self.folder / item.name).unlink(missing_ok=True)  # which says what an earlier one shows
         save_explained(picture, found, about, pixels, image.path.name, seen, self.optimized)
+        about |= self._write_raw(item, pixels, found)
         write_json(self.folder / item.name, {**about, MADE_FROM: item.made_from})
         self.shown[name] = image.mark, item.made_from["category"]
         self.names[image] = name
+
+    def _write_raw(self, item: Item, pixels: np.ndarray, found: Explanation) -> dict[str, Any]:
+        """Write the arrays where they are asked for; those of an earlier picture go."""
+        from cnnlens.files import write_npz
+        from cnnlens.report.figures.attribution import as_rgb
+
+        file = self.folder / item.arrays
+        if not self.asked.raw:
+            file.unlink(missing_ok=True)
+            return {}
+        shown = {"image": as_rgb(pixels).transpose(2, 0, 1).astype("float32") / 255}
+        if found.prediction is not None:
+            shown["heat"] = found.prediction.heat
+        write_npz(file, **shown)
+        return {RAW: item.arrays}
 
     # ---- what is shown
 

@@ -34,7 +34,7 @@ class Extract(Method):
     """
 
     name, panel = "extract", "Find your way"
-    uses, shares = (*Method.uses, "shard"), True
+    uses, shares, vectors = (*Method.uses, "shard"), True, True
     asks, settings_types = ExtractInputs, (ExtractSettings,)
     examples = (
         "cnnlens extract model.pt -d photos/ -l conv4 -l conv5",
@@ -44,7 +44,7 @@ class Extract(Method):
     def resolve(self) -> None:
         """Find images and layers."""
         self.images = self.study.images(self.asked.data)
-        self.layers = self.study.layers(self.asked.layer, vectors=True)
+        self.layers = self.study.layers(self.asked.layer, self.vectors)
 
     def fill(self) -> Iterator[Step]:
         """Fill the stores that are missing."""

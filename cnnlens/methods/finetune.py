@@ -12,7 +12,8 @@ from cnnlens.methods.checkpoint_out import check_name, check_sources
 from cnnlens.methods.method import Inputs, Method, Results
 from cnnlens.progress import Step
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
-from cnnlens.settings.option import data_input, layers_input, negatives_input, option, out_input
+from cnnlens.settings.inputs import data_input, layers_input, negatives_input, out_input
+from cnnlens.settings.option import option
 from cnnlens.settings.run import ORDERS
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step
 from cnnlens.settings.fool import FoolSettings
-from cnnlens.settings.option import images_input, layers_input, option, raw_input
+from cnnlens.settings.inputs import images_input, layers_input, raw_input
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,6 +204,7 @@ class Fool(Pictured):
         about = {"file": item.name, "image": shown, **found.as_dict(), "layers": _told(maps)}
         entry = about if job.image is None else {"name": job.image.name, **about}
         title = "noise" if job.image is None else job.image.path.name
+        self.part.ledger.begin(item)
         save_png(self.part.file(item), _drawn(found, title, said_of(entry), maps))
         if self.asked.raw:
             write_npz(self.part.file(item, ".npz"), **found.arrays())

@@ -11,7 +11,7 @@ from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
 from cnnlens.methods.priors import Nothing
 from cnnlens.progress import Step, followed
-from cnnlens.study.generators import Learned, keep_state, read_learned, read_state
+from cnnlens.study.generators import Learned, keep_state, read_learned, read_state, tidy
 from cnnlens.voice import about
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class OfGenerator(Nothing):
     def work(self) -> Iterator[Step]:
         """Let it learn, on from where an earlier run was stopped; keep it."""
         if self.learns_from is None:
+            tidy(self._unfinished, mark(self.made_from))
             return
         training, names = yield from self._training(self.learns_from)
         state = None if self.study.force else read_state(self._unfinished, mark(self.made_from))

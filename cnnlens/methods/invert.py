@@ -16,8 +16,8 @@ from cnnlens.methods.method import Inputs, page_part
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.methods.upconv import Upconvs
 from cnnlens.progress import Step, relayed
+from cnnlens.settings.inputs import data_input, images_input, layers_input, raw_input
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
-from cnnlens.settings.option import data_input, images_input, layers_input, raw_input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class Invert(Pictured):
 
     name, panel = "invert", "Look at images"
     asks, settings_types = InvertInputs, (InvertSettings, UpconvSettings)
-    uses = ("device", "batch_size", "workers")
+    uses, vectors = ("device", "batch_size", "workers"), True
     sections = (("invert", page_part("inverted.inversions")),)
     columns = ("layer", "image", "method", "perturbed", "feature error", "of mean distance",
                "pixel RMSE", "mean image's")  # fmt: skip
@@ -64,7 +64,7 @@ class Invert(Pictured):
         """Find images, data and layers; see what is there already."""
         study = self.study
         given_images([Path(path) for path in self.asked.image])  # a missing one is an error first
-        layers = study.layers(self.asked.layer, vectors=True)
+        layers = study.layers(self.asked.layer, self.vectors)
         self.upconvs = Upconvs(study, self._training(), self.asked.data)
         if self.settings.method == "upconv":
             for layer in layers:
@@ -162,6 +162,7 @@ class Invert(Pictured):
             lambda step: replace(now, note=f"step {step.done} of {step.total}, {step.note}"),
         )
         learned = job.method == "upconv" and self.upconvs.of(job.layer).has_learned(job.image)
+        job.ledger.begin(item)
         entry = job.write(found, photo, self.pairs.mark, self.asked.raw, learned)
         if learned:
             self.study.voice.note(

@@ -40,7 +40,6 @@ class Measurement(Method):
 
     asks: ClassVar[type[Inputs]] = LayersInputs
     kinds: ClassVar[tuple[str, ...]] = ANY  #: of data that serve
-    vectors: ClassVar[bool] = False  #: whether fully connected layers are measured, too
     images: Any  #: what is measured on
     layers: list[Layer]  #: what is measured
     #: how activations are kept; None: they are measured as they come

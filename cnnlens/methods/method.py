@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,22 +19,18 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.shares import note_command, refuse_force, share_summary
 from cnnlens.progress import Step
-from cnnlens.settings.option import (
-    Field,
-    data_input,
-    fields_of,
-    layers_input,
-    store_option,
-    take_values,
-    values_of,
-)
-from cnnlens.settings.run import DataSettings, RunSettings, Settings, build_all, fields_of_all
+from cnnlens.settings.base import Settings, build_all, fields_of_all
+from cnnlens.settings.inputs import data_input, layers_input, store_option
+from cnnlens.settings.option import Field, Option, fields_of, take_values, values_of
+from cnnlens.settings.run import DataSettings, RunSettings
 from cnnlens.voice import Results
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
     from cnnlens.report.blocks import Section
     from cnnlens.study.session import Study
+
+SHARED = ("device", "batch_size", "workers", "seed")  # of `RunSettings`: every command takes them
 
 # name of a section, and what gathers it from a workspace
 Gather = tuple[str, Callable[[Path], "Section | None"]]
@@ -84,9 +80,11 @@ class Method:
     asks: ClassVar[type[Inputs]] = Inputs  # a dataclass of fields declared by `option`
     #: its settings, and those of what it is made of
     settings_types: ClassVar[tuple[type[Settings], ...]] = ()
-    #: what of `RunSettings` it depends on
+    #: what of `RunSettings` it depends on; it takes all of `SHARED`
     uses: ClassVar[tuple[str, ...]] = ("device", "batch_size", "workers", "precision")
     several: ClassVar[str] = "layers"  # what its summaries are of
+    #: whether its layers may be vectors (fully connected ones, class tokens), too
+    vectors: ClassVar[bool] = False
     sections: ClassVar[tuple[Gather, ...]] = ()  # its parts of the page
     #: whether it works on the workspace's model; else it works on finished workspaces, of which
     #: the first is named in MODEL's place, and leaves them as they are
@@ -189,14 +187,25 @@ def carry_out(method: Method, command: str = "") -> None:
         For what was named wrongly, before anything is written; for what fails on the way, after
         everything else was made.
     """
-    study, remembers = method.study, method.opens_model and method.remembers
-    share = study.share
-    if share.is_apart and study.force:
+    study = method.study
+    if study.share.is_apart and study.force:
         raise refuse_force()
     method.resolve()
+    if not (method.opens_model and method.remembers):
+        _make(method, command)
+        return
     known = _class_names(study)
-    if remembers:
-        study.commit()
+    with study.committed():
+        _make(method, command)
+        if study.share.leads:
+            study.record(command, method.name)
+            if known and known != _class_names(study):
+                _say_renamed(study)
+
+
+def _make(method: Method, command: str) -> None:
+    """Make what is missing, and list it."""
+    study, share = method.study, method.study.share
     if plan := method.plan():
         study.voice.note(plan)
     for _ in share.wait():  # all have seen what is missing before the first one makes it
@@ -218,10 +227,6 @@ def carry_out(method: Method, command: str = "") -> None:
         method.close()
     elif share.is_apart:
         method.summaries = {"share": share_summary(study, method.images, method.layers)}
-    if remembers and share.leads:
-        study.record(command, method.name)
-        if known and known != _class_names(study):
-            _say_renamed(study)
 
 
 def _class_names(study: Study) -> list[str] | None:
@@ -270,10 +275,22 @@ def settings_of(method: type[Method]) -> list[Field]:
 
 
 def run_of(method: type[Method]) -> list[Field]:
-    """Fields of `RunSettings` that a method depends on, those of its own settings aside."""
-    own = {field.flag for field in settings_of(method)}
-    known = fields_of(RunSettings)
-    return [f for f in known if f.attribute in method.uses and f.flag not in own]
+    """Fields of `RunSettings` that a method takes, those of its own settings aside."""
+    own = {field.flag for field in (*inputs_of(method), *settings_of(method))}
+    return [field for field in running(method.uses) if field.flag not in own]
+
+
+def running(uses: Sequence[str]) -> list[Field]:
+    """Fields of `RunSettings` that a command takes: those it `uses`, and those that all take, so
+    that one set of options serves a script's every line.
+    """
+    known = (f for f in fields_of(RunSettings) if f.attribute in (*uses, *SHARED))
+    return [f if f.attribute in uses else replace(f, option=_idle(f.option)) for f in known]
+
+
+def _idle(option: Option) -> Option:
+    words = option.help.split(";")[0].removesuffix(".")
+    return replace(option, help=f"{words}; taken as elsewhere, nothing here depends on it.")
 
 
 def reading_of(method: type[Method]) -> list[Field]:

@@ -15,8 +15,8 @@ from cnnlens.methods.method import Inputs, Method, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
-from cnnlens.settings.option import data_input, layer_input
-from cnnlens.study.workspace import is_entry_of
+from cnnlens.settings.inputs import data_input, layer_input
+from cnnlens.study.workspace_data import is_entry_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,10 +69,12 @@ class Outliers(Method):
             raise UsageError("neither images nor noise were asked for", "name images with -d DIR")
         # out-of-sample images never become the data of other commands
         self.strange = None if asked.data is None else study.images(asked.data, default=False)
-        if (count := count_scores(study.model)) < 2:
-            what = "a single output" if count else "no class scores"
+        count = count_scores(study.model)
+        self.is_two_sided = count == 1
+        if not count:
             raise CnnlensError(
-                f"{study.model.arch} returns {what}, so it predicts no class", "name a classifier"
+                f"{study.model.arch} returns no class scores, so it predicts no class",
+                "name a classifier",
             )
         self.layer = study.layer(asked.layer)
         self.own = self._own()
@@ -92,10 +94,12 @@ class Outliers(Method):
         Where its outputs have none, folders of known images say what its classes are.
         """
         from cnnlens.model.matching import named_outputs
+        from cnnlens.model.two_sided import side_names
 
         categories = sorted(set((self.strange and self.strange.image_categories) or ()))
         own = sorted(set((self.own and self.own.image_categories) or ()))
-        return list(named_outputs(categories, self.study.model.classes or own))
+        classes = side_names(self.study.model.classes, own) if self.is_two_sided else None
+        return list(named_outputs(categories, classes or self.study.model.classes or own))
 
     def _own(self) -> ImageSet | None:
         """The workspace's last data set with categories that is not the strange one."""
@@ -148,7 +152,8 @@ class Outliers(Method):
 
     def work(self) -> Iterator[Step]:
         """Predict, measure, write."""
-        from cnnlens.cluster.outliers import outlier_steps, surest
+        from cnnlens.cluster.outliers import outlier_steps
+        from cnnlens.cluster.taken_for import surest
         from cnnlens.cluster.vectors import group_rows
         from cnnlens.report.outlier_files import write_outliers
 
@@ -179,7 +184,8 @@ class Outliers(Method):
             "classes": list(found.names),
             "known": self.known,
         }
-        worst = surest(logits, rows, found.names, link=found.link)
+        strange = {name: found.scores[name] for name in rows}
+        worst = surest(strange, rows, found.names, link=found.link)
         shown = self._pictured(worst)
         document = {**about, **found.as_dict(data), "surest": shown}
         write_outliers(self.folder, found, {**document, MADE_FROM: self.item.made_from})
@@ -223,7 +229,7 @@ class Outliers(Method):
 
     def show(self, results: Results) -> None:
         """Show what each source is predicted as, and where noise falls."""
-        from cnnlens.cluster.outliers import SOURCE_COLUMNS, source_row
+        from cnnlens.cluster.taken_for import SOURCE_COLUMNS, source_row
 
         results.table(SOURCE_COLUMNS, [source_row(one) for one in self.document()["sources"]])
         for line in self.result().words:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.signed import hidden
 from cnnlens.distributed import Share
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.voice import Results
 
 if TYPE_CHECKING:
@@ -24,14 +24,17 @@ _COLUMNS = ("store", "blocks", "there", "shares missing")
 
 def share_summary(study: Study, images: Any, layers: Sequence[Any]) -> dict[str, Any]:
     """Say of each store how far all shares are: for JSON, and for `show_share`."""
+    from cnnlens.activations.chunks import blocks_of
     from cnnlens.activations.extract import store_path
     from cnnlens.activations.joining import Unfinished
 
-    stores = []
+    stores, usual = [], blocks_of(len(images.paths), study.run.batch_size)
     for layer in layers:
         path = store_path(study.workspace.stores(images), layer)
         found = None if path.exists() else Unfinished.read(path)
-        missing, blocks = found.missing(len(images.paths)) if found else ([], 0)
+        missing, blocks = [] if path.exists() else [*range(usual)], usual
+        if found is not None:
+            missing, blocks = found.missing(len(images.paths))
         stores.append(
             {
                 "layer": layer.name,
@@ -52,12 +55,23 @@ def shares_of(blocks: Sequence[int], of: int) -> list[str]:
 
 def show_share(results: Results, summary: dict[str, Any], workspace: Path) -> None:
     """Show how far all shares are, and what comes next."""
-    rows = [[s["store"], s["blocks"], s["there"], ", ".join(s["missing"])]
-            for s in summary["stores"]]  # fmt: skip
-    results.table(_COLUMNS, rows, title=f"share {summary['share']} is done")
-    left = any(store["missing"] for store in summary["stores"])
+    stores = summary["stores"]
+    rows = [[s["store"], s["blocks"], s["there"], ", ".join(s["missing"])] for s in stores]
+    results.table(_COLUMNS, rows, title=_done(summary))
+    if all(store["joined"] for store in stores):
+        results.say("the stores are there: the command without --shard goes on from them")
+        return
+    left = any(store["missing"] for store in stores)
     after = "when the others are done" if left else "all are done"
     results.say(f"{after}: cnnlens join -w {shlex.quote(str(workspace))}")
+
+
+def _done(summary: dict[str, Any]) -> str:
+    """Say what this share has done: nothing where its number is beyond that of the blocks."""
+    share, most = summary["share"], max(store["blocks"] for store in summary["stores"])
+    if int(share.partition("/")[0]) > most:
+        return f"share {share} has nothing to do: there are {counted(most, 'block')}"
+    return f"share {share} is done"
 
 
 # ---- joining
@@ -95,14 +109,18 @@ def join_stores(study: Study) -> list[str]:
         try:
             images = study.remembered(entry)
             missing, blocks = store.missing(len(images.paths))
-            if missing:
+            # who joins blocks removes them, once the store is there
+            if missing and not store.path.exists():
                 alike = [one for _, one in found if one is not store and one.key == store.key]
                 raise _lacks(store, missing, blocks, alike)
-            store.join(images)
+            is_made = not missing and store.join(images)
         except CnnlensError as error:
             faults.append(error)
             continue
-        made.append(str(store.path))
+        if is_made:
+            made.append(str(store.path))
+        else:
+            study.voice.note(f"{store.path} was just joined by another process")
     if faults:
         raise faults[0]
     return made
@@ -144,7 +162,7 @@ def shard_commands(commands: Sequence[str]) -> list[tuple[str, int]]:
     """Find command lines that did a share: each once, without it, and of how many it was one."""
     found: dict[tuple[str, int], None] = {}
     for line in commands:
-        words = shlex.split(line)
+        words = _words(line)
         for at, word in enumerate(words):
             value = word.partition("=")[2] or "".join(words[at + 1 : at + 2])
             if word.partition("=")[0] != "--shard" or not re.fullmatch(r"\d+/\d+", value):
@@ -153,6 +171,16 @@ def shard_commands(commands: Sequence[str]) -> list[tuple[str, int]]:
             rest = [word for word in rest if word not in _SILENT]
             found[shlex.join(rest), int(value.partition("/")[2])] = None
     return list(found)
+
+
+def _words(line: str) -> list[str]:
+    """The words of a command line; none of what is no shell's: a call in Python may quote as it
+    likes.
+    """
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
 
 
 def refuse_force() -> UsageError:

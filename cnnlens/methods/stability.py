@@ -12,13 +12,8 @@ from cnnlens.methods.measurement import Measurement
 from cnnlens.methods.method import Inputs, Results, page_part
 from cnnlens.progress import Step
 from cnnlens.settings import StabilitySettings
-from cnnlens.settings.option import (
-    data_input,
-    layers_input,
-    negatives_input,
-    option,
-    store_option,
-)
+from cnnlens.settings.inputs import data_input, layers_input, negatives_input, store_option
+from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source

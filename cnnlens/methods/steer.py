@@ -98,6 +98,7 @@ class Steering:
             about: dict[str, Any] = {"file": item.name, "name": image.name, "image": image.shown}
             about |= {"layer": layer.name, "unit": item.subject[2], "factor": factor}
             entry = about | one.as_dict()
+            self.ledger.begin(item)
             save_steered(self.ledger.folder / item.name, image.load(3), entry)
             self.ledger.keep(item, entry)
 

@@ -16,6 +16,7 @@ from cnnlens.files.ledger import Item, Ledger
 from cnnlens.methods.method import Inputs
 from cnnlens.methods.pictured import Part, Pictured
 from cnnlens.progress import Step, Words
+from cnnlens.settings.inputs import raw_input
 from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import StyleSettings
 
@@ -42,6 +43,7 @@ class StyleInputs(Inputs):
     style_layer: tuple[str, ...] = option(
         (), f"Where the style is read; {_LAYERS}", metavar="LAYER", panel="What"
     )
+    raw: bool = raw_input()
 
 
 def style_section(workspace: Path) -> Section | None:
@@ -131,7 +133,8 @@ class Style(Pictured):
             places=[[one.place.key for one in some] for some in (self.contents, self.style_layers)],
             settings=self.settings.as_dict(),
         )
-        return Item(f"{name}.png", made_from, (f"sheets/{name}.png",), image)
+        sheets = (f"sheets/{name}.png",)
+        return Item(f"{name}.png", made_from, sheets, image, raw=self.asked.raw)
 
     def plan(self) -> str:
         """Say how many pictures take how many passes."""
@@ -168,6 +171,7 @@ class Style(Pictured):
             "content_loss": [first.content, last.content],
             "style_loss": [first.style, last.style],
         }
+        self.part.ledger.begin(item)
         self._write(item, entry, content, style, step.image())
         self.part.ledger.keep(item, entry)
 
@@ -181,17 +185,22 @@ class Style(Pictured):
     def _write(
         self, item: Item, entry: dict[str, Any], content: Tensor, style: Tensor, made: Tensor
     ) -> None:
+        from cnnlens.files import write_npz
         from cnnlens.report.figures.visualize import SheetCell, as_picture, sheet
         from cnnlens.report.sheet import save_png
 
         loss = "content loss {content_loss[1]:.3g}, style loss {style_loss[1]:.3g}"
-        shown = [as_picture(planes.cpu().numpy()) for planes in (content, style, made)]
+        planes = [one.cpu().numpy().astype("float32") for one in (content, style, made)]
+        shown = [as_picture(one) for one in planes]
         names = self.content.path.name, item.subject.path.name, loss.format(**entry)
         heads = "content", "style", "together"
         cells = [SheetCell(*cell) for cell in zip(shown, heads, names, strict=True)]
         save_png(self.part.file(item), shown[-1])
         laid_out = sheet(cells, self.study.model.arch, cell=320)
         save_png(self.part.ledger.folder / item.files[0], laid_out)
+        if self.asked.raw:
+            arrays = dict(zip(("content", "style", "image"), planes, strict=True))
+            write_npz(self.part.file(item, ".npz"), **arrays)
 
     def summary(self, part: Part) -> dict[str, Any]:
         """Say how pictures are made now."""

@@ -106,16 +106,18 @@ class Units(Measurement):
         self.others = self.study.share.from_first(lambda: self.others)
         others = [layer for layer in self.layers if layer not in self.todo]
         with ExitStack() as stack:
-            rest = [self._source(stack, others)] if others else []
+            rest = [self._source(stack, others, alike=False)] if others else []
             if self.others:  # these are there, whether others are kept or not
                 further = [stack.enter_context(Store(path)) for _, path, _ in self.others]
-                rest.append(StoreSource(further))
+                rest.append(StoreSource(further, alike=False))
             self._rest = self._shared(SourcesInTurn(rest)) if rest else None
             self._names = [layer.name for layer in (*self.todo, *others)]
             self._names += [name for name, _, _ in self.others]
             yield from self._measure(self._shared(self._source(stack, self.todo)), self.todo)
 
-    def _source(self, stack: ExitStack, layers: list[Layer]) -> ModelSource | StoreSource:
+    def _source(
+        self, stack: ExitStack, layers: list[Layer], alike: bool = True
+    ) -> ModelSource | StoreSource:
         """Give layers' activations, from their stores or from the network."""
         from cnnlens.activations.sources import ModelSource, StoreSource
 
@@ -123,7 +125,7 @@ class Units(Measurement):
         if self.stored is None:
             return ModelSource(study.model, images, layers, study.run)
         stores = [study.stored(images, one).open() for one in layers]
-        return StoreSource([stack.enter_context(store) for store in stores])
+        return StoreSource([stack.enter_context(store) for store in stores], alike)
 
     def fill(self) -> Iterator[Step]:
         """Run the model for layers that have no store, or for all where they are made anew."""
@@ -135,6 +137,9 @@ class Units(Measurement):
         some = self.layers
         if not study.force:
             some = [one for one in some if study.stored(self.images, one).dtype is None]
+            for one in self.layers:
+                if one not in some:
+                    study.stored(self.images, one).tidy()
         if some:
             scores = gives_scores(study.model)
             yield from study.fill(self.images, some, None, scores, study.force)

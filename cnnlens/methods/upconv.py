@@ -218,7 +218,11 @@ class Upconvs:
     def train(self) -> Iterator[Step]:
         """Train what is still to be trained; images are read once."""
         from cnnlens.data.decoded import decoded_steps
+        from cnnlens.synthesize.trained import tidy
 
+        for one in self._known.values():
+            if one.content is not None:
+                tidy(one.path, one.made_from)
         if not self._todo:
             return
         run = self.study.run

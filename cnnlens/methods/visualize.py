@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,29 +11,24 @@ from cnnlens.data.given import GivenImage, given_images, readable
 from cnnlens.data.member_path import located
 from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
-from cnnlens.files.begun import Begun
 from cnnlens.files.ledger import Item
 from cnnlens.methods.ascents import Ascents
+from cnnlens.methods.climbing import Climbing
 from cnnlens.methods.generated import OfGenerator
 from cnnlens.methods.method import Inputs, page_part
-from cnnlens.methods.pictured import Pictured
 from cnnlens.methods.priors import Nothing, PhotosSpectrum, photos_named
-from cnnlens.progress import Step, Words
+from cnnlens.progress import Step
 from cnnlens.settings.generator import GeneratorSettings
-from cnnlens.settings.option import data_input, filters_input, option, raw_input
+from cnnlens.settings.inputs import data_input, filters_input, raw_input
+from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import VisualizeSettings
 
 if TYPE_CHECKING:
     from cnnlens.model.layers import Layer
     from cnnlens.synthesize.goals import Goal
-    from cnnlens.synthesize.visualize import Picture, PictureStep
 
 _GRADIENT = "attribution.deconv.probe_gradient"
 LOGITS = "logits"  # the folder of pictures of classes
-_MORE = "more --steps or --contrast may help, or --init IMAGE"
-_MORE_CODES = "more --steps or a higher --lr may help, or a generator that has learned longer"
-_NAMED = 5  # pictures of classes that are taken for others
-KEPT_EVERY = 32  # steps after which the state of an ascent is kept
 
 
 @dataclass(frozen=True)
@@ -44,8 +37,8 @@ class VisualizeInputs(Inputs):
 
     filters: tuple[str, ...] = filters_input(
         "Units of a layer: conv5:12, conv5:0-15, layer4:3,7,9, conv5:all; at one position: "
-        "conv5:12@6,6 (row, column); a concept that net2vec has learned: conv5:[part:hair]; "
-        "repeatable."
+        "conv5:12@6,6 (row, column); the layer as a whole: conv5; a concept that net2vec has "
+        "learned: conv5:[part:hair]; repeatable."
     )
     logit: tuple[str, ...] = option(
         (), "A class, by name or number; repeatable.", metavar="CLASS", panel="What"
@@ -65,7 +58,7 @@ class VisualizeInputs(Inputs):
     raw: bool = raw_input()
 
 
-class Visualize(Pictured):
+class Visualize(Climbing):
     """Draw the input that excites a unit, class or layer most.
 
     Activation maximization: an image is optimized until it excites a unit, a class (--logit) or a
@@ -74,10 +67,9 @@ class Visualize(Pictured):
 
     name, panel = "visualize", "Look at units"
     asks, settings_types = VisualizeInputs, (VisualizeSettings, GeneratorSettings)
-    uses = ("device", "batch_size", "workers")
+    uses, vectors = ("device", "batch_size", "workers"), True
     sections = (("visualize", page_part("sections.visualizations")),)
     columns = ("layer", "picture", "at first", "in the end", "× best image", "of", "label")
-    part_type = Ascents
     probes = (
         ("", _GRADIENT),
         ("--logit", "model.classes.probe_scores", _GRADIENT, "model.classes.probe_names"),
@@ -94,7 +86,8 @@ class Visualize(Pictured):
         if not self.asked.filters and not self.asked.logit:
             raise UsageError(
                 "nothing was named to look at",
-                "name units with -f LAYER:UNITS (conv5:0-15), or a class with --logit CLASS",
+                "name units with -f LAYER:UNITS (conv5:0-15), a class with --logit CLASS, or all "
+                "of a layer with -f LAYER",
             )
         start, self.photo = _named(self.settings.init), None
         if start:
@@ -133,11 +126,11 @@ class Visualize(Pictured):
         found: dict[object, tuple[Layer | None, dict[str, Goal]]] = {}
         target, asked = self.settings.target, self.asked.filters
         of_units = [text for text in asked if concept_in(text) is None]
-        for named, units, position in self.study.filters(of_units, vectors=True):
+        for named, units, position in self.study.filters(of_units, self.vectors):
             layer, goals = found.setdefault(named.place, (named, {}))
             for goal in unit_goals(layer or named, units, position, target):
                 goals.setdefault(goal.name, goal)
-        for named, concept in self.study.concepts(asked, vectors=True):
+        for named, concept in self.study.concepts(asked, self.vectors):
             layer, goals = found.setdefault(named.place, (named, {}))
             space, model = self.study.workspace.path, self.study.model.fingerprint
             direction = read_direction(space, named.folder, concept, model)
@@ -196,8 +189,8 @@ class Visualize(Pictured):
             yield from self.prior.work()
         for part in self.parts:
             part.read_stores(self.study)
-        yield from self._optimize()
-        self._check_reached()
+        yield from self.optimize()
+        self.check_reached()
         for part in self.parts:
             if part.layer:
                 try:
@@ -217,115 +210,6 @@ class Visualize(Pictured):
                 continue
             with part.ledger.held() as entries:
                 write_sheet(part.ledger.folder, entries, f"{part.name} · {self.study.model.arch}")
-
-    def _optimize(self) -> Iterator[Step]:
-        """Make the pictures; one bar for the whole request counts the steps of all."""
-        steps, count, done = self.settings.climb, sum(len(part.todo) for part in self.parts), 0
-        yield Step(0, count * steps, "optimizing", unit="steps")
-        for part in self.parts:
-            for unfinished in part.rounds:
-                for batch, state in unfinished.batches(self.study.run.batch_size):
-                    which = _which(done, len(batch), count)
-                    for step in self._ascend(part, unfinished, batch, state):
-                        now, note = done * steps + step.done, _worded(which, step)
-                        yield Step(now, count * steps, "optimizing", note=note, unit="steps")
-                    done += len(batch)
-
-    def _ascend(
-        self,
-        part: Ascents,
-        unfinished: Begun,
-        batch: list[Item],
-        state: dict[str, Any] | None,
-    ) -> Iterator[PictureStep]:
-        """Optimize some pictures together; keep where they are, and each that is finished."""
-        from cnnlens.synthesize.visualize import visualize
-
-        goals: list[Goal] = [item.subject for item in batch]
-        objectives = [part.objective(goal, self.study.model) for goal in goals]
-        activations = [goal.activation for goal in goals]
-        model, run = self.study.model, self.study.run
-        steps = visualize(
-            model, objectives, self.settings, run, self.photo, activations, state, self.prior.value
-        )
-        with closing(steps):
-            for step in steps:
-                if step.state is not None and step.number % KEPT_EVERY == 0:
-                    unfinished.keep(batch, step.state())
-                for item, picture in zip(batch, step.pictures, strict=False):  # only at the end
-                    self._keep(part, item, picture)
-                yield step
-        unfinished.remove()
-
-    def _keep(self, part: Ascents, item: Item, picture: Picture) -> None:
-        """Write a finished picture and list it; a unit that nothing reaches has none."""
-        import numpy as np
-
-        from cnnlens.files import write_npz
-        from cnnlens.model.classes import class_name
-        from cnnlens.report.figures.visualize import as_picture
-        from cnnlens.report.sheet import save_png
-
-        goal: Goal = item.subject
-        if self.asked.several > 1:
-            part.images[goal.name] = picture.image
-        if not picture.alive:
-            part.unreachable.append(goal.name)
-            return
-        if reason := self._failure(part, goal, picture):
-            part.failed[goal.name] = reason
-            return
-        save_png(part.file(item), as_picture(picture.image, picture.opacity))
-        if self.asked.raw:
-            write_npz(part.file(item, ".npz"), image=picture.image.astype(np.float32))
-        about = {"file": item.name, "layer": part.name, **goal.about}
-        if picture.answer is not None and picture.answer != goal.about["class_index"]:
-            part.mistaken[goal.name] = class_name(picture.answer, self.study.model.classes)
-            about["taken_for"] = part.mistaken[goal.name]
-        part.ledger.keep(item, about | picture.as_dict())
-
-    def _failure(self, part: Ascents, goal: Goal, picture: Picture) -> str:
-        """Say why a picture does not show what it was made for; empty where it does."""
-        if self.photo is not None or goal.about["unit"] is None:
-            return ""  # what is shown is the way from the photo; or there is no unit that sleeps
-        # only what was made large anywhere on the map can be held against peaks on photos
-        anywhere = self.settings.target in ("map", "max") and "position" not in goal.about
-        best_counts = self.settings.method != "generator"  # which keeps to what photos can show
-        return part.failure(goal, picture, anywhere and best_counts)
-
-    def _check_reached(self) -> None:
-        """Say what has no picture; raise where nothing has one that was asked for."""
-        asked = sum(len(part.items) for part in self.parts)
-        weak = {f"{p.name}:{name}": why for p in self.parts for name, why in p.failed.items()}
-        lost = [f"{part.name}:{name}" for part in self.parts for name in part.unreachable]
-        nothing = asked > 0 and len(weak) + len(lost) == asked
-        for name, reason in weak.items() if not (nothing and len(weak) == 1) else ():
-            self.study.voice.note(f"{name} {reason}: no picture of it is kept; {self._more}")
-        for name in lost:
-            self.study.voice.note(f"{name} gets no gradient from the input: no picture")
-        if nothing and lost:
-            from cnnlens.model.gradients import CUT
-
-            raise CnnlensError(
-                f"{', '.join(lost[:5])} cannot be reached from the input: no gradient comes back",
-                f"its activation is the same on every image, or {CUT}; look at other units",
-            )
-        if nothing:
-            first, *more = (f"{name} {reason}" for name, reason in weak.items())
-            others = f", nor of {counted(len(more), 'other')}" if more else ""
-            raise CnnlensError(f"{first}: no picture of it is kept{others}", self._more)
-        if mistaken := {n: c for part in self.parts for n, c in part.mistaken.items()}:
-            few = [f"{name} ({taken})" for name, taken in islice(mistaken.items(), _NAMED)]
-            rest = [f"and {len(mistaken) - _NAMED} more"] if len(mistaken) > _NAMED else []
-            count = f"{counted(len(mistaken), 'picture')} of a class"
-            self.study.voice.note(
-                f"the network takes {count} for another: {', '.join(few + rest)}; {self._more}"
-            )
-
-    @property
-    def _more(self) -> str:
-        """Say what may help where a picture comes to nothing."""
-        return _MORE_CODES if self.settings.method == "generator" else _MORE
 
     # ---- what is said
 
@@ -359,17 +243,3 @@ def _named(init: str) -> GivenImage | None:
         raise UsageError(f"--init {init} is a folder", "name one image, noise or mean")
     (image,) = given_images([Path(init)])
     return image
-
-
-def _worded(which: str, step: PictureStep) -> Words:
-    """Word a step's note when it is shown: no step waits for the device."""
-    return Words(lambda: f"{which}activation {step.value:.3g}")
-
-
-def _which(before: int, count: int, total: int) -> str:
-    """Say which of the pictures are optimized; empty where all are."""
-    if count == total:
-        return ""
-    last = before + count
-    names = f"picture {last}" if count == 1 else f"pictures {before + 1} to {last}"
-    return f"{names} of {total}, "

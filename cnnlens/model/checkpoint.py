@@ -1,16 +1,10 @@
-"""Checkpoints: cnnlens' own, with all that is needed to open them again, and anybody's state dict.
-
-Files are read without running anything that is in them.
-"""
+"""Checkpoints of cnnlens' own, with all that is needed to open them again."""
 
 from __future__ import annotations
 
 import io
-import json
-import pickle
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,11 +18,9 @@ from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import Architecture, Opened, described, registry, shapes_of
 from cnnlens.model.architectures.own_code import is_factory
 from cnnlens.model.architectures.trusted import check_trusted
-from cnnlens.model.entries import find_entries
 from cnnlens.model.fit import build, fit
 from cnnlens.model.outline import skeleton
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.model.safe_load import load_around
 from cnnlens.model.surgery import Plan, operate, undo_names
 
 FORMAT_VERSION = 1
@@ -235,86 +227,6 @@ def _load(path: Path, net: nn.Module, state: Mapping[str, torch.Tensor]) -> None
         raise CnnlensError(f"{path} does not fit what was done to it: {reason}") from error
 
 
-# how torch names what weights_only=True does not let through
-_FORBIDDEN = re.compile(r"(?:GLOBAL|class) ['\"`]?([\w.]+)")
-State = dict[str, torch.Tensor]
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
-
-
-def read_torch(path: Path, allow_pickle: bool = False) -> Any:
-    """Read what ``torch.save`` wrote, without its objects (see `safe_load`) unless allowed.
-
-    Raises
-    ------
-    CnnlensError
-        When there are no weights beside Python objects, or the file is damaged.
-    """
-    try:
-        content, passed = load_around(path)
-    except pickle.UnpicklingError as error:
-        found = _FORBIDDEN.search(str(error))
-        name = found[1] if found else ""
-        if found and _ends_with(path, name.rpartition(".")[2]):
-            raise _damaged(path, error) from error  # cut within a name
-        if not allow_pickle:
-            raise _refused(path, name) from None
-    except Exception as error:
-        raise _damaged(path, error) from error
-    else:
-        if not passed or (not allow_pickle and find_entries(content)):
-            return content
-        if not allow_pickle:
-            raise _refused(path, passed[0])
-    return _trusted(path, lambda: torch.load(path, map_location="cpu", weights_only=False))
-
-
-def read_pickle(path: Path, allow_pickle: bool = False) -> Any:
-    """Read what ``pickle.dump`` wrote, which is never done unless pickles are allowed.
-
-    Raises
-    ------
-    CnnlensError
-        When they are not, or the file is damaged.
-    """
-    if not allow_pickle:
-        raise CnnlensError(
-            f"{path} is a Python pickle; unpickling can run any code",
-            "save net.state_dict() with torch.save, or pass --allow-pickle if you trust the file",
-        )
-    return _trusted(path, lambda: pickle.loads(path.read_bytes()))
-
-
-def read_safetensors(path: Path) -> State:
-    """Read a ``.safetensors`` file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Read what is written about the weights in a ``.safetensors`` file; texts that are JSON, as
-    what they mean.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            texts = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    found = {}
-    for key, text in texts.items():
-        try:
-            found[key] = json.loads(text)
-        except (ValueError, RecursionError):
-            found[key] = text
-    return found
-
-
 def read_training(path: Path) -> Mapping[str, Any]:
     """Read what a checkpoint of cnnlens says of its training, without its tensors; {} of others."""
     with suppress(Exception), warnings.catch_warnings():  # whatever file it is
@@ -323,46 +235,3 @@ def read_training(path: Path) -> Mapping[str, Any]:
         if is_checkpoint(content) and isinstance(content.get("training"), Mapping):
             return dict(content["training"])
     return {}
-
-
-def find_module(content: Any) -> nn.Module | None:
-    """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper."""
-    if isinstance(content, Mapping):
-        content = next(
-            (content[k] for k in WRAPPERS if isinstance(content.get(k), nn.Module)), None
-        )
-    if isinstance(content, nn.DataParallel):
-        content = content.module
-    return content if isinstance(content, nn.Module) else None
-
-
-def _trusted(path: Path, load: Callable[[], Any]) -> Any:
-    """Run a file's pickle: the user has said that it may be trusted."""
-    try:
-        return load()
-    except (ImportError, AttributeError) as error:
-        raise CnnlensError(
-            f"{path} holds a pickled object whose code is not here: {error}",
-            "run cnnlens where that code can be imported, or save net.state_dict() instead",
-        ) from error
-    except Exception as error:
-        raise _damaged(path, error) from error
-
-
-def _ends_with(path: Path, text: str) -> bool:
-    # torch takes the last character of a cut name for the end of its line
-    return path.read_bytes()[:-1].endswith(text.encode())
-
-
-def _refused(path: Path, name: str) -> CnnlensError:
-    """Say which object keeps a file from being read safely."""
-    what = f"a pickled {name}" if name else "pickled Python objects"
-    return CnnlensError(
-        f"{path} holds {what}, not only tensors; unpickling can run any code",
-        "save net.state_dict() instead, or pass --allow-pickle if you trust the file",
-    )
-
-
-def _damaged(path: Path, error: BaseException) -> CnnlensError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return CnnlensError(f"{path} is damaged or incomplete: {reason}", "copy or download it again")

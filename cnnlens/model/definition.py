@@ -39,6 +39,7 @@ from cnnlens.model.code_marks import (
     read_globals,
     script_text,
 )
+from cnnlens.model.uncompiled import inner
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 # of a module: read by name below, or nothing that a pass depends on
@@ -116,7 +117,9 @@ class _Reader:
     def read(self, where: str, value: Any) -> None:
         """Read whatever stands at `where`."""
         if isinstance(value, nn.Module):
-            value = value._modules.get("_orig_mod") or value  # compiled: the same numbers
+            value = inner(value) or value  # compiled: the same numbers
+        elif isinstance(value, FunctionType):
+            value = getattr(value, "_torchdynamo_orig_callable", value)
         by_parts = self._reading(value)
         if by_parts is None:
             self.slots[where] = self.digest(value)

@@ -6,6 +6,7 @@ import gc
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises
     ------
     UsageError
-        When the name is no device, or this machine has none of that kind.
+        When the name is no device.
+    CnnlensError
+        When this machine has none of that kind.
     """
     import torch
 
@@ -39,10 +42,16 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         _check_cuda(device)
     elif device.type == "mps" and not _mps():
-        raise UsageError("device 'mps' is not available on this machine", "use --device auto")
+        raise _not_here(device)
     elif device.type not in ("cpu", "mps"):
         raise UsageError(f"no device '{name}'", "choose auto, cpu, cuda[:N] or mps")
     return device
+
+
+def _not_here(device: torch.device) -> CnnlensError:
+    """The words were right, and the machine is another: a script may go on elsewhere."""
+    said = f"device '{device}' is not available on this machine"
+    return CnnlensError(said, "use --device auto")
 
 
 def _mps() -> bool:
@@ -56,7 +65,7 @@ def _check_cuda(device: torch.device) -> None:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
-        raise UsageError(f"device '{device}' is not available on this machine", "use --device auto")
+        raise _not_here(device)
     if device.index is not None and device.index >= count:
         raise UsageError(
             f"device '{device}' does not exist: this machine has {count}",
@@ -149,10 +158,10 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
 
     Back go, also after an error or when a generator is abandoned: the mode of every submodule,
     `requires_grad` and `grad` of every parameter, devices, hooks, buffers, submodules that were
-    replaced, and the global random states of torch, NumPy and Python. Weights are not copied:
-    nothing changes them while they are frozen. A module may be borrowed several times at once;
-    the last to let go puts it back. Whoever trains it, or gives it other weights, while a generator
-    stands still, has taken it back: weights, gradients and buffers stay as they are then.
+    replaced or compiled, and the global random states of torch, NumPy and Python. Weights are not
+    copied: nothing changes them while they are frozen. A module may be borrowed several times at
+    once; the last to let go puts it back. Whoever trains it, or gives it other weights, while a
+    generator stands still, has taken it back: weights, gradients and buffers stay as they are then.
 
     Parameters
     ----------
@@ -161,22 +170,24 @@ def borrowed(net: nn.Module, device: torch.device | str | None = None) -> Iterat
     device : device, optional
         Where to run; by default it stays where it is.
     """
-    if net not in _loans:
-        _loans[net] = _Loan(net)
-    loan = _loans[net]
-    loan.borrowers += 1
+    from cnnlens.model.uncompiled import eagerly
+
+    with _lending:  # threads borrow one after the other
+        if net not in _loans:
+            _loans[net] = _Loan(net)
+        loan = _loans[net]
+        loan.borrowers += 1
     try:
-        if loan.borrowers == 1:
-            net.eval().requires_grad_(False)
-            if device is not None:
-                net.to(device)
-            loan.lent()
-        yield net
+        with _lending:
+            loan.lend(net, device)
+        with eagerly():
+            yield net
     finally:
-        loan.borrowers -= 1
-        if not loan.borrowers:
-            del _loans[net]
-            loan.put_back()
+        with _lending:
+            loan.borrowers -= 1
+            if not loan.borrowers:
+                del _loans[net]
+                loan.put_back()
 
 
 class _Loan:
@@ -184,6 +195,8 @@ class _Loan:
 
     def __init__(self, net: nn.Module) -> None:
         import torch
+
+        from cnnlens.model.uncompiled import take_apart
 
         self.borrowers = 0
         self._modules = [(module, module.training, _tables(module)) for module in net.modules()]
@@ -193,11 +206,19 @@ class _Loan:
         ]
         with torch.no_grad():
             self._buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+        self._taken = take_apart(net)
         self._random = _random_states()
-        self._lent: list[int] = []
+        self._lent: list[int] | None = None
 
-    def lent(self) -> None:
-        """Remember the weights as they are lent: nothing here changes them."""
+    def lend(self, net: nn.Module, device: torch.device | str | None) -> None:
+        """Make it ready for the first who has it, and remember the weights as they are lent:
+        nothing here changes them.
+        """
+        if self._lent is not None:
+            return
+        net.eval().requires_grad_(False)
+        if device is not None:
+            net.to(device)
         self._lent = self._versions()
 
     def _versions(self) -> list[int]:
@@ -205,6 +226,8 @@ class _Loan:
 
     def put_back(self) -> None:
         import torch
+
+        from cnnlens.model.uncompiled import put_together
 
         trains = self._modules[0][0].training
         taken = trains or self._versions() != self._lent
@@ -214,6 +237,7 @@ class _Loan:
                 current = vars(module)[name]
                 current.clear()
                 current.update(table)
+        put_together(self._taken)
         # what was made in inference mode is put back in it
         inference = any(p.is_inference() for p, *_ in self._parameters)
         inference |= any(buffer.is_inference() for buffer, _ in self._buffers)
@@ -246,6 +270,7 @@ class _Loan:
                 buffer.copy_(value)
 
 
+_lending = RLock()
 # modules in use, and what they were before
 _loans: WeakKeyDictionary[nn.Module, _Loan] = WeakKeyDictionary()
 

@@ -22,16 +22,7 @@ from cnnlens.model.architectures import (
 from cnnlens.model.architectures.own_code import code_of_classes, is_factory
 from cnnlens.model.beside import unsure
 from cnnlens.model.called import called_in, called_otherwise, plain_name
-from cnnlens.model.checkpoint import (
-    State,
-    find_module,
-    is_checkpoint,
-    open_checkpoint,
-    read_header,
-    read_pickle,
-    read_safetensors,
-    read_torch,
-)
+from cnnlens.model.checkpoint import is_checkpoint, open_checkpoint
 from cnnlens.model.dense import MAY_BE_DILATED, as_torchvision_dilates, may_be_dilated, pad_as_smp
 from cnnlens.model.entries import Entry, View, choose, find_entries, find_views, listed
 from cnnlens.model.exported import open_exported
@@ -46,6 +37,14 @@ from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, w
 from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, is_known, recognise
 from cnnlens.model.timm_folder import CONFIG, full_name
+from cnnlens.model.weights_file import (
+    State,
+    find_module,
+    read_header,
+    read_pickle,
+    read_safetensors,
+    read_torch,
+)
 
 PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
 NAMELESS = f"{CONFIG} names no known architecture and is not read: the weights alone are"

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._contextlib import context_decorator
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.of_all_threads import in_float32, undemanding
+from cnnlens.model.uncompiled import eagerly
 
 #: what lets a value depend on the image without a gradient, for people
 CUT = "its forward pass cuts the gradient (no_grad, a reentrant checkpoint, an autograd.Function)"
@@ -20,11 +22,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def with_gradients(function: _Function) -> _Function:
     """Let a function keep gradients in full precision, also when it is called without: in
-    `torch.no_grad()`, after ``torch.set_grad_enabled(False)``, in inference mode, in autocast.
+    `torch.no_grad()`, after ``torch.set_grad_enabled(False)``, in inference mode, in autocast,
+    with another number type as default.
 
     A generator has them while it works, and its caller's own mode between its steps.
     """
-    precise = context_decorator(in_full_precision, function)
+    precise = context_decorator(_precise, function)
     return torch.inference_mode(False)(torch.enable_grad()(precise))
 
 
@@ -39,6 +42,12 @@ def in_full_precision() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _precise() -> Iterator[None]:
+    with in_full_precision(), in_float32(), undemanding(), eagerly():
+        yield
+
+
 def _accelerator() -> str:
     found = torch.accelerator.current_accelerator()
     return "" if found is None else found.type
@@ -47,9 +56,9 @@ def _accelerator() -> str:
 @contextmanager
 def in_own_mode() -> Iterator[None]:
     """Compute as if the caller had set nothing: with gradients, in full precision, and what is made
-    without a device on the CPU.
+    without a type or device in float32 on the CPU.
     """
-    with torch.inference_mode(False), torch.enable_grad(), in_full_precision(), ExitStack() as more:
+    with torch.inference_mode(False), torch.enable_grad(), _precise(), ExitStack() as more:
         if torch.get_default_device().type != "cpu":
             more.enter_context(torch.device("cpu"))
         yield

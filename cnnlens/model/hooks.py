@@ -5,7 +5,7 @@ Modules are read by hooks, operations (what no module returns) by dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -171,13 +171,13 @@ def _run(
     x = as_input(net, x)
     with (
         _counting_alike(missing),
-        placing_hooks(net, set(places), once, x if live else None),
+        placing_hooks(net, set(places), once, x if live else None) as elsewhere,
         suppress(Stop),
     ):
         # a tensor made in inference mode cannot be changed in place outside of it
         output = net(x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x)
     if missing:
-        raise _never([place for place in places if place in missing])
+        raise _never([place for place in places if place in missing], net, elsewhere)
     return output
 
 
@@ -194,8 +194,11 @@ def _counting_alike(places: set[Place]) -> Iterator[None]:
 @contextmanager
 def placing_hooks(
     net: nn.Module, places: set[Place], take: Take, live: Tensor | None = None
-) -> Iterator[None]:
-    """Have `take` called with every place's value; `live` is the input where history is wanted."""
+) -> Iterator[set[nn.Module]]:
+    """Have `take` called with every place's value; `live` is the input where history is wanted.
+
+    A set is yielded, as by `hooked`.
+    """
     modules = dict(net.named_modules())
     operations = [place for place in places if place.op >= 0]
     # a pass of its own: before there are hooks
@@ -205,8 +208,8 @@ def placing_hooks(
         if place.op < 0:
             by_path.setdefault(place.path, []).append(place)
     hooks = [(modules[path], _taking(wanted, take)) for path, wanted in by_path.items()]
-    with hooked(hooks), _reading_operations(net, operations, take, ordinals):
-        yield
+    with hooked(hooks) as elsewhere, _reading_operations(net, operations, take, ordinals):
+        yield elsewhere
 
 
 @contextmanager
@@ -259,7 +262,14 @@ def _taking(places: list[Place], take: Take) -> Any:
     return hook
 
 
-def _never(places: Sequence[Place]) -> CnnlensError:
+def _never(
+    places: Sequence[Place], net: nn.Module, elsewhere: Collection[nn.Module]
+) -> CnnlensError:
     if lost := [place for place in places if not place.path]:
         return changed(lost[0], "not reached")
+    if apart := [p.path for p in places if p.path and net.get_submodule(p.path) in elsewhere]:
+        return CnnlensError(
+            f"{', '.join(apart)} is run in a thread of its own, where nothing can be read",
+            "have the network run it in the thread that it is called in (no DataParallel within)",
+        )
     return CnnlensError(f"the forward pass never reached {', '.join(p.path for p in places)}")

@@ -14,11 +14,11 @@ from typing import Any
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.architectures import Opened
 from cnnlens.model.architectures import transformers as hf
-from cnnlens.model.checkpoint import State, read_safetensors, read_torch
 from cnnlens.model.entries import choose, find_entries
 from cnnlens.model.file_kinds import FROM_ELSEWHERE, distributed
 from cnnlens.model.parametrized import MERGE
 from cnnlens.model.timm_folder import CONFIG, open_timm
+from cnnlens.model.weights_file import State, read_safetensors, read_torch
 
 INDEX = ".index.json"
 # in the order in which they are taken

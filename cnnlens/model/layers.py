@@ -86,15 +86,16 @@ class Layer:
     def as_row(self) -> dict[str, object]:
         """One entry of ``cnnlens layers --json``."""
         rows, columns = self.fields
-        size = None if self.sees_all else _whole_number(max(rows.size, columns.size))
+        is_local = not (self.sees_all or self.is_vector)
         return {
             "name": self.name,
             "alias": self.alias,
             "kind": self.kind,
             "units": self.units,
             "size": list(self.shape[1:]),
-            "receptive_field": size,
-            "stride": _whole_number(max(rows.stride, columns.stride)),
+            "receptive_field": _whole_number(max(rows.size, columns.size)) if is_local else None,
+            "stride": None if self.is_vector else _whole_number(max(rows.stride, columns.stride)),
+            "vector": self.is_vector,
         }
 
 
@@ -147,7 +148,7 @@ class Layers:
     def __repr__(self) -> str:
         rows = [layer.as_row() for layer in self.rows]
         cells = [list(rows[0])] if rows else []
-        cells += [[_cell(value) for value in row.values()] for row in rows]
+        cells += [[_cell(name, value) for name, value in row.items()] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = (
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -157,23 +158,26 @@ class Layers:
 
     @cached_property
     def rows(self) -> list[Layer]:
-        """One entry per place: modules that return maps, and aliases that no module returns."""
-        by_place = {layer.place: layer for layer in self._paths.values()}
+        """One entry per place: modules that return maps or vectors, aliases that no module returns,
+        class tokens.
+        """
+        by_place = {layer.place: layer for layer in (*self._paths.values(), *self.vectors.values())}
         for layer in self._aliases.values():
             known = by_place.get(layer.place)
             by_place[layer.place] = replace(known, alias=layer.alias) if known else layer
         rows = [self._unambiguous(layer) for layer in by_place.values()]
-        return sorted(rows, key=lambda layer: (layer.depth, layer.name.count(".") * -1))
+        rows += self._class_tokens()
+        return sorted(rows, key=lambda one: (one.depth, one.is_vector, -one.name.count(".")))
 
-    def about_tokens(self) -> list[str]:
-        """Say what there is besides maps and receptive fields, for people."""
-        said = []
+    def _class_tokens(self) -> list[Layer]:
         named = [one for one in self.blocks if (grid := one.place.tokens) and grid.has_class]
-        if named:
-            said.append(f"class tokens are vectors: {named[0].name}{CLASS_TOKEN} and so on")
+        return [self._class_token(f"{one.name}{CLASS_TOKEN}", vectors=True) for one in named]
+
+    def about_fields(self) -> list[str]:
+        """Say why there are no receptive fields, for people."""
         if any(layer.sees_all for layer in self.rows):
-            said.append("behind attention every unit sees all of the input: no receptive field")
-        return said
+            return ["behind attention every unit sees all of the input: no receptive field"]
+        return []
 
     @property
     def blocks(self) -> list[Layer]:
@@ -272,7 +276,8 @@ class Layers:
     def _find_vectors(self) -> dict[str, Layer]:
         """Modules that return vectors (N, C): fully connected layers, and what follows them."""
         found = {}
-        for call in {c.path: c for c in self._calls if len(c.shape) == 2}.values():
+        flat = [c for c in self._calls if len(c.shape) == 2 and c.shape[0] == self._batch]
+        for call in {c.path: c for c in flat}.values():
             place = Place(path=call.path, call=call.number, vector=True)
             fields = self._fields.get(call.value) or self._fields[min(self._fields)]
             shape = (call.shape[1], 1, 1)
@@ -350,5 +355,7 @@ def _times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape)) or "one number"
 
 
-def _cell(value: object) -> str:
+def _cell(name: str, value: object) -> str:
+    if name == "vector":
+        return "yes" if value else ""
     return _times(value) if isinstance(value, list) else "" if value is None else str(value)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlens.errors import CnnlensError, counted, some
+from cnnlens.errors import CnnlensError, counted, first_of
 from cnnlens.model.class_names import imagenet_classes, imagenet_synsets
 from cnnlens.model.numbered import numbered
 from cnnlens.settings.run import ORDERS
@@ -295,7 +295,7 @@ def target_outputs(
         known = named_outputs(names, classes or ())
         foreign = sorted(names, key=known.__contains__)  # those that are none of the model's first
         raise CnnlensError(
-            f"the data's {len(names)} classes ({some(foreign, 3)}) do not fit the "
+            f"the data's {len(names)} classes ({first_of(foreign, 3)}) do not fit the "
             f"model's {counted(outputs, 'output')}",
             "name class folders like the model's classes, have as many of them, or name the "
             "outputs with --classes FILE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from cnnlens.model.device import borrowed
 from cnnlens.model.gradients import in_full_precision
 from cnnlens.model.opened_from import Marks
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.uncompiled import eagerly
 
 NAMES_ASSUMED = "names of outputs are assumed: "
 
@@ -156,12 +157,13 @@ class Model:
         import torch
 
         size = (self.batch or 1, self.preprocess.channels, *self.preprocess.size)
-        x = torch.rand(size, generator=torch.Generator().manual_seed(seed))
+        noise = torch.Generator().manual_seed(seed)
+        x = torch.rand(size, generator=noise, dtype=torch.float32, device="cpu")
         return self.preprocess.normalize(x.to(self.device))
 
     def in_use(self) -> AbstractContextManager[object]:
         """Within this block the network is ready; a caller's own is then put back as it was."""
-        return nullcontext() if self.lent_to is None else borrowed(self.net, self.lent_to)
+        return eagerly() if self.lent_to is None else borrowed(self.net, self.lent_to)
 
     @property
     def device(self) -> torch.device:

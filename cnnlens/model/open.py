@@ -25,7 +25,7 @@ from cnnlens.model.architectures import (
 )
 from cnnlens.model.architectures.own_code import is_factory, printed
 from cnnlens.model.class_names import given_names
-from cnnlens.model.device import resolve_device
+from cnnlens.model.device import borrowed, resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import PICKLED, open_file
 from cnnlens.model.gradients import in_own_mode
@@ -39,8 +39,10 @@ from cnnlens.model.spoilt import spoilt
 from cnnlens.model.steady import marked
 from cnnlens.model.surgery import repeated
 from cnnlens.model.trace import as_input
+from cnnlens.model.uncompiled import take_apart
 
 
+@in_own_mode()
 def open_model(
     spec: str,
     *,
@@ -110,6 +112,7 @@ def _as_model(
 ) -> Model:
     """Make the network of a file ready: in evaluation mode, frozen, on its device."""
     net, notes = _single(opened)
+    take_apart(net)
     net = net.eval().requires_grad_(False)
     if opened.headless:
         net.register_forward_hook(as_features)
@@ -155,7 +158,8 @@ def wrap_module(
     Parameters
     ----------
     net : torch.nn.Module
-        DataParallel, DistributedDataParallel and compiled ones are unwrapped.
+        DataParallel, DistributedDataParallel and compiled ones are unwrapped; what of it is
+        compiled runs as it was written.
     preprocess : Preprocess, transforms or mapping, optional
         How pixels become its input: a `Preprocess`, the ``transforms()`` of a weights entry of
         torchvision, or a data config of timm. ImageNet's at 224 where it is left out.
@@ -334,14 +338,12 @@ def _fed(net: nn.Module, settings: Preprocess) -> Preprocess:
 
 def _runs(net: nn.Module, settings: Preprocess) -> bool:
     """Whether a network takes images as these settings make them."""
-    training, black = net.training, torch.zeros(1, settings.channels, *settings.size)
+    black = torch.zeros(1, settings.channels, *settings.size)
     try:
-        with torch.no_grad():
-            net.eval()(as_input(net, black))
+        with borrowed(net), torch.no_grad():
+            net(as_input(net, black))
     except Exception:  # whatever its layers raise
         return False
-    finally:
-        net.train(training)
     return True
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, first_of
 from cnnlens.model.adapt import adapt
 from cnnlens.model.architectures import shapes_of
 from cnnlens.model.entries import SECOND, USUAL, View
@@ -123,7 +123,7 @@ def networks_beside(view: View, found: Fit, views: Sequence[View]) -> list[str]:
 
 def two_networks(what: str, view: View, found: Fit, unknown: Sequence[Part]) -> CnnlensError:
     """Say that a file's main network may be one that fits nothing known."""
-    others = ", ".join(part.name for part in unknown[:4]) + (", …" if len(unknown) > 4 else "")
+    others = first_of([part.name for part in unknown], 4)
     name, arch = view.prefix.rstrip("."), found.architecture.name
     alone = f"--weights {name} opens {arch}" if name else f"--arch {arch} opens that alone"
     return CnnlensError(

@@ -10,9 +10,9 @@ from typing import Any
 from cnnlens.errors import CnnlensError
 from cnnlens.model.architectures import Opened, described, shapes_of, timm
 from cnnlens.model.architectures import transformers as hf
-from cnnlens.model.checkpoint import State
 from cnnlens.model.fit import Fit, build, fit
 from cnnlens.model.infer import same_network
+from cnnlens.model.weights_file import State
 
 CONFIG = "config.json"
 _WRAPPED = "timm_model."  # how transformers begins the names in a network of timm

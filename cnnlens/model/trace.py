@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -192,15 +193,35 @@ def trace(net: nn.Module, x: Tensor) -> Trace:
 
 
 @contextmanager
-def hooked(after: Hooks, before: Hooks = ()) -> Iterator[None]:
-    """Have hooks called after and before modules' forward passes, until the block ends."""
-    handles = [module.register_forward_pre_hook(hook) for module, hook in before]
-    handles += [module.register_forward_hook(hook) for module, hook in after]
+def hooked(after: Hooks, before: Hooks = ()) -> Iterator[set[nn.Module]]:
+    """Have hooks called after and before modules' forward passes, until the block ends.
+
+    Passes of other threads are somebody else's: a set, which is yielded, has the modules that ran
+    there and that hooks are called after. Among them are modules that a network itself runs in
+    threads of its own (DataParallel on several devices).
+    """
+    elsewhere: set[nn.Module] = set()
+    handles = [m.register_forward_pre_hook(_of_this_thread(m, hook, set())) for m, hook in before]
+    handles += [m.register_forward_hook(_of_this_thread(m, hook, elsewhere)) for m, hook in after]
     try:
-        yield
+        yield elsewhere
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _of_this_thread(
+    module: nn.Module, hook: Callable[..., Any], elsewhere: set[nn.Module]
+) -> Callable[..., Any]:
+    own = get_ident()
+
+    def heard(*given: Any) -> Any:
+        if get_ident() == own:
+            return hook(*given)
+        elsewhere.add(module)
+        return None
+
+    return heard
 
 
 def as_input(net: nn.Module, x: Tensor) -> Tensor:
@@ -223,17 +244,20 @@ class _Recorder(DispatchMode):
         self._running: list[str] = []
         self._called: dict[str, int] = {}
         self._returned: dict[str, str] = {}
+        self._elsewhere: set[nn.Module] = set()
 
     def silent(self) -> dict[str, str]:
         """Modules that returned no tensor."""
         spoken = {call.path for call in self.calls}
-        return {
-            path: f"returns no tensor but {self._returned[path]}"
-            if path in self._returned
-            else "is not run when the network classifies"
-            for path, _ in self._net.named_modules()
-            if path and path not in spoken
-        }
+        modules = self._net.named_modules()
+        return {p: self._why(p, module) for p, module in modules if p and p not in spoken}
+
+    def _why(self, path: str, module: nn.Module) -> str:
+        if path in self._returned:
+            return f"returns no tensor but {self._returned[path]}"
+        if module in self._elsewhere:
+            return "is run in a thread of its own, where nothing can be read"
+        return "is not run when the network classifies"
 
     def names(self) -> dict[int, str]:
         """Names of the parameters that were read."""
@@ -277,7 +301,8 @@ class _Recorder(DispatchMode):
         """Follow which module runs, by hooks that are gone when the block ends."""
         modules = list(self._net.named_modules())
         before = [(module, self._entering(path)) for path, module in modules]
-        with hooked([(module, self._leaving(path)) for path, module in modules], before):
+        after = [(module, self._leaving(path)) for path, module in modules]
+        with hooked(after, before) as self._elsewhere:
             yield
 
     def _entering(self, path: str) -> Any:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from cnnlens.data.picture_names import fitting
-from cnnlens.errors import CnnlensError, UsageError, did_you_mean, some
+from cnnlens.errors import CnnlensError, UsageError, did_you_mean, first_of
 from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.embeddings import CurvePoint, Embedded, Embeddings
 from cnnlens.model.layers import file_name
@@ -137,7 +137,7 @@ class Net2VecResult(LayerResult):
             several = " and ".join(names[k] for k in found)
             raise UsageError(f"'{name}' is ambiguous in {self.name}", f"there are {several}")
         if not found:
-            known = did_you_mean(str(name), names) or f"there are {some(names, 8)}"
+            known = did_you_mean(str(name), names) or f"there are {first_of(names, 8)}"
             raise UsageError(f"net2vec has learned no concept '{name}' in {self.name}", known)
         return found[0]
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.cluster.outliers import Outliers
+from cnnlens.errors import first_of
 from cnnlens.files import write_json
 from cnnlens.report.blocks import (
     Facts,
@@ -244,7 +245,7 @@ def outliers(workspace: Path) -> Section | None:
 
 def no_strangers(known: Sequence[str], data: str) -> str:
     """Say which folders of some data are called after classes of the network."""
-    names = ", ".join(known[:6]) + (", …" if len(known) > 6 else "")
+    names = first_of(known, 6)
     return (
         f"{names}: folders of {data} that are called after classes of the network: their images "
         "are no strangers to it"

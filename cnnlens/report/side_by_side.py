@@ -306,6 +306,10 @@ class Comparison(Shown):
         """Give one row per layer, quantity and workspace, as in ``compare.csv``."""
         return [dict(zip(CSV_HEADER, row, strict=True)) for row in csv_rows(self.document)]
 
+    def _told(self) -> Iterator[str]:
+        yield " and ".join(who["name"] for who in self.document["workspaces"])
+        yield from self.document["layers"]
+
     def _facts(self) -> Iterator[Fact]:
         for row in self.table():
             known = {k: f"{row[k]:.4g}" for k in ("value", "low", "high", "chance") if row[k] != ""}

@@ -13,7 +13,8 @@ from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import make_folder, read_json, write_json
 from cnnlens.interpretable.finetune import Finetuning
 from cnnlens.measure.accuracy import held_out_images
-from cnnlens.model.checkpoint import read_torch, read_training, save_checkpoint
+from cnnlens.model.checkpoint import read_training, save_checkpoint
+from cnnlens.model.weights_file import read_torch
 from cnnlens.report.figures import colours, new_figure, save_figure
 from cnnlens.report.shown import Fact, Picture, Shown
 

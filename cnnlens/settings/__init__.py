@@ -2,6 +2,7 @@
 
 from cnnlens.settings.ablate import AblateSettings
 from cnnlens.settings.attribution import CamSettings, DeconvSettings
+from cnnlens.settings.base import Settings
 from cnnlens.settings.cluster import ClusterSettings, ExplainSettings, OutlierSettings
 from cnnlens.settings.exam import ExamSettings
 from cnnlens.settings.invert import InvertSettings, UpconvSettings
@@ -14,7 +15,7 @@ from cnnlens.settings.measure import (
     UnitsSettings,
 )
 from cnnlens.settings.net2vec import Net2VecSettings
-from cnnlens.settings.run import DataSettings, ModelSettings, RunSettings, Settings
+from cnnlens.settings.run import DataSettings, ModelSettings, RunSettings
 from cnnlens.settings.synthesize import PRESETS, VisualizeSettings
 
 __all__ = [

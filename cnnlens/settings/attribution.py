@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import option
-from cnnlens.settings.run import Settings
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import option, seed_option
-from cnnlens.settings.run import Settings
 
 
 def _rule() -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import option
-from cnnlens.settings.run import Settings
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,10 @@ class CommandSettings(Settings):
 
     model: str | None = option(
         None,
-        "What to open: a checkpoint (.pt .pth .ckpt .safetensors .pt2), "
-        "torchvision:NAME[@WEIGHTS], timm:NAME, zoo:NAME, file.py:factory or "
-        "package.module:factory. Left out: the workspace's model.",
+        "What to open: a checkpoint (.pt .pth .ckpt .tar .th .safetensors .pt2), a folder of "
+        "timm's or transformers' hub or of weights in several files, torchvision:NAME[@WEIGHTS], "
+        "timm:NAME, zoo:NAME, file.py:factory or package.module:factory. Left out: the "
+        "workspace's model.",
         metavar="MODEL",
         argument=True,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnlens.settings.attribution import DeconvSettings
+from cnnlens.settings.base import Settings
 from cnnlens.settings.measure import DissectSettings
 from cnnlens.settings.option import fields_of, option
-from cnnlens.settings.run import Settings
 
 _METHOD = next(f for f in fields_of(DeconvSettings) if f.attribute == "method")
 

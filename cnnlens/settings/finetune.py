@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from cnnlens.settings.base import Presets, Settings
 from cnnlens.settings.option import Option, option, seed_option
-from cnnlens.settings.run import Presets, Settings
 
 METHODS = ("icnn", "cgl", "none")
 LOSSES = ("softmax", "logistic")

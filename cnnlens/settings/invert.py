@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import option
-from cnnlens.settings.run import Settings
 
 _PANEL = "Training (upconv)"
 _LOOKS = 100_000  # at images, about, in a usual training

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import option, quantile_option, seed_option
-from cnnlens.settings.run import Settings
 
 
 def _chance(default: int) -> Any:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
+from cnnlens.settings.base import Presets, Settings
 from cnnlens.settings.option import option, quantile_option, seed_option, sizes_of
-from cnnlens.settings.run import Presets, Settings
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from cnnlens.errors import UsageError
+from cnnlens.settings.base import Presets, Settings
 from cnnlens.settings.option import option
-from cnnlens.settings.run import Presets, Settings
 
 _REGULARIZERS = "Regularizers"
 _PLAIN: dict[str, Any] = {

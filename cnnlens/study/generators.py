@@ -133,6 +133,12 @@ def keep_state(file: Path, made_from: str, training: Training) -> None:
     write_torch(file, {"made_from": made_from, "state": training.state_dict()})
 
 
+def tidy(file: Path, made_from: str) -> None:
+    """Remove where a training stood that was killed when it was just through."""
+    if read_state(file, made_from) is not None:
+        file.unlink(missing_ok=True)
+
+
 def read_state(file: Path, made_from: str) -> Any:
     """Read where an equal training was stopped; a damaged file counts as none."""
     import torch

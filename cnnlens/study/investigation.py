@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,18 @@ class Investigation:
 
     # ---- what it works on
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep calls of other threads, of this and of other investigations, from its network."""
+        from cnnlens.model.alone import alone
+
+        with alone(self), ExitStack() as more:
+            if (net := self._subject.module) is not None:
+                from cnnlens.model.architectures.registry import unwrapped
+
+                more.enter_context(alone(unwrapped(net)))
+            yield
+
     def _opened(self, force: bool = False) -> str | Model | None:
         """What it works on as it stands now.
 
@@ -166,12 +178,12 @@ class Investigation:
     @property
     def model(self) -> Model:
         """The network, as the methods see it."""
-        with self._study(self._run, False) as study:
+        with self._alone(), self._study(self._run, False) as study:
             return study.model
 
     def layers(self) -> Layers:
         """List what can be addressed: a `Layers`, which shows itself as a table."""
-        with self._study(self._run, False) as study:
+        with self._alone(), self._study(self._run, False) as study:
             return study.addresses
 
     def report(self, site: str | Path | None = None, url: str = "") -> Path:
@@ -222,7 +234,13 @@ class Investigation:
         if not isinstance(text, str):
             raise UsageError(f"{text!r} is no text to search for", 'say some words: "car wheel"')
         layers = [layer] if isinstance(layer, str) else list(layer)
-        return find_units(self.workspace.path, text, layers, encoder)
+        mode: AbstractContextManager[object] = nullcontext()
+        if encoder is not None:
+            from cnnlens.model.gradients import in_own_mode
+
+            mode = in_own_mode()
+        with mode:
+            return find_units(self.workspace.path, text, layers, encoder)
 
     # ---- the methods
 
@@ -244,6 +262,10 @@ class Investigation:
 
     def _call(self, method: type[Method], values: Mapping[str, Any]) -> Any:
         """Run a method with the given keywords."""
+        with self._alone():
+            return self._carried_out(method, values)
+
+    def _carried_out(self, method: type[Method], values: Mapping[str, Any]) -> Any:
         from cnnlens.data.member_path import forget_addresses
         from cnnlens.data.python_values import PythonValues
         from cnnlens.methods.handed_out import handed_out

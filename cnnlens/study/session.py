@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -316,14 +316,28 @@ class Study(Stores):
         self._ledgers.append(Ledger(path, listed, self.force))
         return self._ledgers[-1]
 
-    def commit(self) -> None:
+    @contextmanager
+    def committed(self) -> Iterator[None]:
         """Let the workspace know what this run works on; of several processes, the first one does.
+
+        Nobody gives it another model while the block runs.
 
         Raises
         ------
         CnnlensError
-            When it holds results of another model, and there is no `force`.
+            When it holds results of another model, and there is no `force`, or another process
+            works in it with another model.
         """
+        with ExitStack() as stack:
+            self._commit(stack)
+            yield
+
+    def commit(self) -> None:
+        """Do as `committed`, for an instant."""
+        with self.committed():
+            pass
+
+    def _commit(self, stack: ExitStack) -> None:
         if self._order and not self.model.classes_source.startswith(f"--classes {self._order}"):
             self.name_classes()
         self.say_unsteady()
@@ -333,6 +347,7 @@ class Study(Stores):
         self.agree(self.share, *(images for images, _, _ in self._images))
         if self.share.leads:
             with self.workspace.editing() as workspace:
+                stack.enter_context(workspace.used_for(self.model, self.options))
                 workspace.use_model(self.model, self.options, self.force)
                 for images, named, default in self._images:
                     workspace.use_data(images, named, default)
@@ -354,4 +369,5 @@ class Study(Stores):
     def record(self, command: str, folder: str) -> None:
         """Let the workspace know that a command was carried out, and where its results are."""
         with self.workspace.editing() as workspace:
+            workspace.check_mine()
             workspace.add_command(command, folder)

@@ -147,6 +147,11 @@ class Subject:
             voice.note(f"{self.spec.spec} has changed since it was opened: it is opened anew")
         return self.spec.spec if is_new or force else self.spec
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The network, once it is in memory."""
+        return self.net if isinstance(self.spec, str | None) else self.spec.net
+
     def __str__(self) -> str:
         spec = self.spec if isinstance(self.spec, str) else getattr(self.spec, "spec", None)
         return spec or (type(self.net).__name__ if self.net is not None else "no model yet")

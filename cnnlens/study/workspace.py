@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.data.signed import hidden
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.files import free_name, make_folder
+from cnnlens.files import LostError, make_folder
+from cnnlens.files.locks import in_use
 from cnnlens.files.workspace import empty_document, locked, read_document, write_document
-from cnnlens.settings.place import portable
+from cnnlens.study.origins import origins
+from cnnlens.study.workspace_data import WorkspaceData
+from cnnlens.study.workspace_model import entry_of, is_same, other_model
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
@@ -32,11 +35,8 @@ RESULTS = (
     "cluster", "report_files", "report.html",
 )  # fmt: skip
 
-# of `open_model`'s arguments: leave to run code; names, which are kept themselves
-_NOT_KEPT = ("allow_pickle", "classes")
 
-
-class Workspace:
+class Workspace(WorkspaceData):
     """One investigation.
 
     Parameters
@@ -45,12 +45,12 @@ class Workspace:
         The folder; None: ``$CNNLENS_WORKSPACE``, else ``./cnnlens-out``. It need not exist yet.
     force : bool
         Begin anew where ``workspace.json`` is damaged; the next model to be used then clears the
-        results, since nobody knows whose they are.
+        results, where they are of another one.
 
     Raises
     ------
     CnnlensError
-        When ``workspace.json`` is damaged, or the path is a file.
+        When ``workspace.json`` is damaged or cannot be read, or the path is a file.
     """
 
     def __init__(self, path: Path | None = None, force: bool = False) -> None:
@@ -58,10 +58,11 @@ class Workspace:
         if self.path.exists() and not self.path.is_dir():
             raise CnnlensError(f"the workspace {self.path} is a file", "name a folder with -w DIR")
         self._is_lost = False
+        self._mine: dict[str, Any] = {}  # what this process works with
         self._memory: dict[str, ImageSet] = {}
         try:
             self.document = read_document(self.path)
-        except CnnlensError:
+        except LostError:
             if not force:
                 raise
             self.document, self._is_lost = empty_document(), True
@@ -135,29 +136,51 @@ class Workspace:
         CnnlensError
             When the workspace holds results of another model.
         """
-        entry = {
-            "spec": portable(model.spec),
-            "arch": model.arch,
-            "fingerprint": model.fingerprint,
-            "preprocess": model.preprocess.key,
-            "preprocess_source": model.preprocess.source,
-            "classes": model.classes,
-            "classes_source": model.classes_source,
-            "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
-        }
-        if model.code:
-            entry["code"] = model.code
-        if model.unsteady is not None:
-            entry["unsteady"] = model.unsteady
-        if getattr(model, "lent_to", None) is not None:
-            kept = {**options, "head": model.head}
-            entry["options"] = {"in_memory": True, **{k: v for k, v in kept.items() if v}}
-        known = self.document["model"]
-        if self._is_lost:
-            self.clear()
-        elif known and any(known.get(k) != entry[k] for k in ("fingerprint", "preprocess")):
+        entry, known = entry_of(model, options), self.document["model"]
+        if not known:
+            self._adopt(entry, force)
+        elif not is_same(known, entry):
             self._replace(known, entry, force)
-        self.document["model"] = entry
+        self.document["model"] = self._mine = entry
+
+    @contextmanager
+    def used_for(self, model: Model, options: dict[str, Any]) -> Iterator[None]:
+        """Keep the model that is this workspace's from being replaced by other processes.
+
+        To be begun while it is edited, before the model is changed: results of a process at work
+        may still be to come.
+
+        Raises
+        ------
+        CnnlensError
+            When another process works here, with another model.
+        """
+        entry, known = entry_of(model, options), self.document["model"]
+        alone = not known or not is_same(known, entry)
+        with in_use(self.path / ".model.lock", alone) as is_mine:
+            if not is_mine:
+                other = f", with {other_model(known, entry)}" if known else ""
+                raise CnnlensError(
+                    f"another process works in the workspace {self.path}{other}",
+                    "use another workspace with -w DIR, or wait for it",
+                )
+            yield
+
+    def check_mine(self) -> None:
+        """See that the model is still the one that this process works with.
+
+        Raises
+        ------
+        CnnlensError
+            When another process has replaced it, where `used_for` finds no locks to keep it.
+        """
+        known = self.document["model"]
+        if known and self._mine and not is_same(known, self._mine):
+            other = other_model(known, self._mine)
+            raise CnnlensError(
+                f"the workspace {self.path} was given to {other} meanwhile: it has results of both",
+                "redo both with --force, each in a workspace of its own (-w DIR)",
+            )
 
     def known_as(self, model: Model) -> Model:
         """Let a network of a user's own code go by the fingerprint that an earlier version of
@@ -192,16 +215,23 @@ class Workspace:
 
     def _replace(self, known: dict[str, Any], entry: dict[str, Any], force: bool) -> None:
         if self.has_results() and not force:
-            same = known.get("fingerprint") == entry["fingerprint"]
-            what = "another preprocessing" if same else f"another model ({known.get('spec')})"
             way = "use another workspace with -w DIR, or clear them with --force"
-            if not same and known.get("spec") == entry["spec"]:
-                what = f"another model: {entry['spec']} has other code or weights since"
             if entry["options"].get("in_memory"):
-                if not same and known.get("spec") == entry["spec"]:
-                    what = f"{known['spec']} as it was: its weights, code or hooks have changed"
                 way = 'Investigation(net, "other-folder") keeps them; force=True clears them'
+            what = other_model(known, entry)
             raise CnnlensError(f"the workspace {self.path} holds results of {what}", way)
+        self.clear()
+
+    def _adopt(self, entry: dict[str, Any], force: bool) -> None:
+        """Take a model where none is known: what is there may still be results of another one."""
+        there = [self.path / name for name in self._folders() if (self.path / name).is_dir()]
+        if not there or origins(there) <= {entry["fingerprint"]}:
+            return
+        if not force:
+            raise CnnlensError(
+                f"the workspace {self.path} holds results of another model, which it has forgotten",
+                "use another workspace with -w DIR, or clear them with --force",
+            )
         self.clear()
 
     def has_results(self) -> bool:
@@ -221,86 +251,6 @@ class Workspace:
             is_folder = target.is_dir() and not target.is_symlink()
             shutil.rmtree(target) if is_folder else target.unlink(missing_ok=True)
         self.document.update(layers=[], commands=[], folders=[])
-
-    # ---- the data
-
-    def use_data(self, images: ImageSet, named: bool = True, default: bool = True) -> None:
-        """Remember `images`; where they were named, they become the default of their kind.
-
-        With `default` False they are the last choice for other commands, unless known before.
-        """
-        mine = self._entry(images)
-        if mine and not (named and default):
-            return
-        known = [entry for entry in self.document["data"] if entry is not mine]
-        taken = [entry["name"] for entry in known]
-        entry = {
-            "path": images.place,
-            "name": mine.get("name") or free_name(images.name, taken.__contains__),
-            "kind": images.kind,
-            "images": len(images.paths),
-        }
-        if images.in_memory:
-            entry["in_memory"] = True
-        if images.split:
-            entry["split"] = images.split
-        if images.ranges:
-            entry["range"] = images.ranges.as_dict()
-        self.document["data"] = [*known, entry] if default else [entry, *known]
-
-    def _entry(self, images: ImageSet) -> dict[str, Any]:
-        """Find what is known of a data set."""
-        return next((e for e in self.document["data"] if is_entry_of(e, images)), {})
-
-    def has_namesake(self, images: ImageSet) -> bool:
-        """Whether other data of the same name have been used here."""
-        mine, alike = self._entry(images), re.compile(rf"{re.escape(images.name)}(-\d+)?")
-        return any(e is not mine and alike.fullmatch(e["name"]) for e in self.document["data"])
-
-    def knows_data(self, images: ImageSet) -> bool:
-        """Whether `images` have been used here."""
-        return bool(self._entry(images))
-
-    def data_entry(self, kinds: tuple[str, ...]) -> dict[str, Any] | None:
-        """Return what is known of the last used data of one of these kinds, if there is some."""
-        fitting = [e for e in self.document["data"] if e["kind"] in kinds]
-        return fitting[-1] if fitting else None
-
-    def stores(self, images: ImageSet) -> Path:
-        """Folder of the activation stores of a data set in use, or of a part of one."""
-        return self.path / "activations" / self._entry(images).get("name", images.name)
-
-    def keep_in_memory(self, images: ImageSet) -> None:
-        """Remember data that has no folder, for as long as this process lives."""
-        if images.in_memory:
-            self._memory[images.place] = images
-
-    def in_memory(self, entry: Mapping[str, Any]) -> ImageSet | None:
-        """Return data that was kept in memory, by its entry; None where it lies elsewhere.
-
-        Raises
-        ------
-        UsageError
-            When it was in memory of another process.
-        """
-        if not entry.get("in_memory"):
-            return None
-        if not self.holds(entry):
-            raise UsageError(
-                f"the images {entry['name']} were in memory of another process, which kept no file "
-                "of them",
-                "give them again, in Python, with data=; or name a folder with -d DIR",
-            )
-        return self._memory[entry["path"]]
-
-    def holds(self, entry: Mapping[str, Any]) -> bool:
-        """Whether data of an entry is in memory here."""
-        return bool(entry.get("in_memory")) and entry["path"] in self._memory
-
-    def called(self, name: str) -> dict[str, Any] | None:
-        """Find what is known of data in memory by its name, where no folder is called so."""
-        known = (e for e in self.document["data"] if e.get("in_memory") and e["path"] == name)
-        return None if Path(name).exists() else next(known, None)
 
     # ---- the layers
 
@@ -328,17 +278,6 @@ class Workspace:
         """Name of the last used layer; None when there is none."""
         layers = self.document["layers"]
         return layers[-1]["name"] if layers else None
-
-
-def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
-    """Whether an entry of a workspace's data is just these images, read just so.
-
-    The splits of a folder are data sets of their own; so are its files with another range.
-    """
-    known = entry["path"], entry.get("split"), entry.get("range", {}).get("all")
-    everything = images.ranges.as_dict().get("all")
-    mine = images.place, images.split, everything
-    return known == mine and bool(entry.get("in_memory")) == images.in_memory
 
 
 def needs_model(workspace: Workspace) -> UsageError:

@@ -5,7 +5,6 @@ A network with one output has two classes, its 0 and its 1; 0 has the score 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from cnnlens.model.hooks import read_and_run
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact
 from cnnlens.model.trace import Place
+from cnnlens.model.two_sided import side_names
 
 
 class Answer(NamedTuple):
@@ -114,9 +114,7 @@ class Answers:
     @property
     def names(self) -> list[str]:
         """What the classes are called."""
-        known: Sequence[str] | None = self.model.classes
-        if known and self.count == 2 and len(known) == 1:
-            return [f"not {known[0]}", known[0]]
+        known = side_names(self.model.classes) if self._single else self.model.classes
         return [class_name(number, known) for number in range(self.count)]
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layers import CLASS_TOKEN, Layer, Layers
 from cnnlens.model.model import Model
 from cnnlens.synthesize.examples import Examples
 from cnnlens.synthesize.objective import read_images
@@ -160,7 +160,7 @@ def code_layer(model: Model, layers: Layers, spread: bool = True) -> Layer:
     UsageError
         When there is none.
     """
-    every = sorted([*layers.rows, *layers.vectors.values()], key=lambda layer: layer.depth)
+    every = [layer for layer in layers.rows if not layer.name.endswith(CLASS_TOKEN)]
     modules = dict(model.net.named_modules())
     weighted = [one.depth for one in every if _has_weights(modules.get(one.place.path))]
     before = [one for one in every if weighted and one.depth < weighted[-1]]

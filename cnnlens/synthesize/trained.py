@@ -7,11 +7,13 @@ holds the same, and what it takes to go on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.checkpoint import read_torch, write_torch
+from cnnlens.model.checkpoint import write_torch
+from cnnlens.model.weights_file import read_torch
 from cnnlens.synthesize.training import Training
 from cnnlens.synthesize.upconv import UpconvNet
 
@@ -54,6 +56,14 @@ def save_training(
     write_torch(path if run.done else unfinished(path), content)
     if run.done:
         unfinished(path).unlink(missing_ok=True)
+
+
+def tidy(path: Path, made_from: Mapping[str, Any]) -> None:
+    """Remove the state of a training that was killed when its network was just written."""
+    if (state := unfinished(path)).is_file():
+        with suppress(CnnlensError):  # cut short: the next training writes over it
+            if read_trained(state)["made_from"] == made_from:
+                state.unlink(missing_ok=True)
 
 
 def read_trained(path: Path) -> dict[str, Any]:

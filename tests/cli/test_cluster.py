@@ -290,6 +290,16 @@ def test_an_image_of_the_tree_ends_at_itself(world: Path, done: Path) -> None:
         assert split["to_chosen"] <= split["to_other"]
         node = next(c for c in node["children"] if _holds(c, "bee/03.png"))
     assert (done / "explain" / found["file"]).is_file()
+    assert "raw" not in found
+    words = ("explain", "-i", image, "-w", done, "--class", "bee")
+    assert "explained before" not in cnnlens(*words, "--raw").err  # its arrays are not there
+    assert "explained before" in cnnlens(*words, "--raw").err
+    with np.load(done / "explain" / explained(done, found["file"])["raw"]) as arrays:
+        with Image.open(image) as photo:
+            size = arrays["image"].shape[1:]
+            truth = np.asarray(photo.convert("RGB").resize(size[::-1]), np.float32) / 255
+        assert abs(arrays["image"].transpose(1, 2, 0) - truth).mean() < 0.05
+        assert arrays["heat"].ndim == 2
     assert 'id="explain"' in (done / "report.html").read_text()
 
 

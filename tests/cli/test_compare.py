@@ -244,6 +244,7 @@ def test_it_is_a_method_of_an_investigation_too(pair, tmp_path):
     rows = found.table()
     assert {row["workspace"] for row in rows} == {"plain", "icnn"}
     detectors = next(row for row in rows if row["quantity"] == "detectors")
+    assert repr(found) == "Comparison(plain and icnn; conv5)"
     assert f"<b>{detectors['value']:.0f}" in found._repr_html_()
     assert lens.compare(others=pair[1:], out=tmp_path / "again").table()
     with pytest.raises(UsageError, match="keywords alone"):

@@ -54,3 +54,10 @@ def test_where_a_path_may_stand_the_shell_offers_its_files(words, offered):
 @pytest.mark.parametrize("metavar", ["FILE|imagenet", "noise|mean|IMAGE", "new.json|all", "N", ""])
 def test_a_value_that_may_be_something_else_too_has_no_list(metavar):
     assert completing(metavar) is None
+
+
+def test_completion_is_installed_for_the_shell_around_and_for_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    answer = cnnlens("--install-completion", "zsh")
+    assert answer.code == 2 and "run it in zsh" in answer.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

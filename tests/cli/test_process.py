@@ -132,6 +132,30 @@ def test_output_that_cannot_be_written(words):
     assert len(done.stderr.splitlines()) == 2
 
 
+DEAF = ["2>&-", pytest.param("2>/dev/full", marks=pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs /dev/full"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("deaf", DEAF)
+@pytest.mark.parametrize(("name", "code"), [("zoo:demo_net", 0), ("zoo:demo_nett", 2)])
+def test_what_nobody_can_hear_changes_no_result(tmp_path, deaf, name, code):
+    """Notes, and an error's words, that standard error does not take."""
+    words = command("layers", name, "-w", tmp_path / "ws")
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {deaf}', "sh", *words], stdout=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == code
+    assert ("conv1" in done.stdout) == (code == 0) == (tmp_path / "ws").exists()
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
+    script = "import cnnlens.__main__ as m; m._occupy(); print(open('x', 'w').fileno())"
+    words = ["sh", "-c", 'exec "$@" 2>&- <&-', "sh", sys.executable, "-c", script]
+    done = subprocess.run(words, stdout=subprocess.PIPE, cwd=tmp_path, env=environment())
+    assert int(done.stdout) > 2
+
+
 def terminal(*words: object, **env: str) -> tuple[int, str]:
     """Run a command on a terminal of its own."""
     pty = pytest.importorskip("pty")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
+import filelock
 import pytest
+
+from cnnlens.activations import joining
+from cnnlens.study.workspace import Workspace
 
 from .runner import cnnlens, files
 
@@ -47,6 +53,27 @@ def test_shares_then_join_then_the_command_itself_end_as_one_process_does(
     assert results(tmp_path) == results(dissected)
     again = cnnlens("join", "-w", tmp_path)
     assert again.code == 0 and "waits to be joined" in again.err
+
+
+def test_shares_beyond_the_blocks_and_after_the_join_say_so(model, shapes, tmp_path):
+    words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--shard")
+    for more in ((), ("--json",)):
+        answer = cnnlens(*words, "5/5", *more)
+        assert answer.code == 0
+    (store,) = answer.json["stores"]
+    assert (store["blocks"], store["there"], store["joined"]) == (3, 0, False)
+    assert store["missing"] == ["1/5", "2/5", "3/5"]
+    early = cnnlens(*words, "5/5").out
+    assert "share 5/5 has nothing to do: there are 3 blocks" in early
+    assert "when the others are done: cnnlens join" in early and "all are done" not in early
+    for number in (1, 2, 3):
+        last = cnnlens(*words, f"{number}/5").out
+    assert "share 3/5 is done" in last and "all are done: cnnlens join" in last
+    assert cnnlens("join", "-w", tmp_path).code == 0
+    late = cnnlens(*words, "1/5").out
+    assert "cnnlens join" not in late and "the stores are there" in late
+    (store,) = cnnlens(*words, "1/5", "--json").json["stores"]
+    assert (store["blocks"], store["there"], store["joined"]) == (3, 3, True)
 
 
 def test_joining_needs_no_model_and_says_what_comes_next(model, shapes, tmp_path):
@@ -122,6 +149,32 @@ def test_shares_that_name_other_copies_of_the_images_are_told(model, shapes, tmp
     assert "alike in all shares" in answer.err
 
 
+@pytest.mark.parametrize("seen", ["whole", "going", "held"])
+def test_who_joins_late_sees_that_it_is_joined(model, shapes, tmp_path, monkeypatch, seen):
+    """Another join is through after this one has found the blocks, or is still at it."""
+    words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path, "--shard")
+    for share in ("1/2", "2/2"):
+        assert cnnlens(*words, share).code == 0
+    (store,) = (p.parent / "conv2.h5" for p in tmp_path.glob("activations/*/.conv2.h5.parts"))
+    counted = joining.Unfinished.missing
+
+    def missing(self: joining.Unfinished, images: int) -> tuple[list[int], int]:
+        with monkeypatch.context() as other:
+            other.setattr(joining.Unfinished, "missing", counted)
+            found = counted(self, images)
+            if seen != "held":
+                assert cnnlens("join", "-w", tmp_path).code == 0
+        return found if seen == "whole" else counted(self, images)
+
+    monkeypatch.setattr(joining.Unfinished, "missing", missing)
+    with filelock.FileLock(store.with_name(".conv2.h5.lock")) if seen == "held" else nullcontext():
+        answer = cnnlens("join", "-w", tmp_path)
+    if seen == "held":
+        assert answer.code == 1 and "is being written by another process" in answer.error
+    else:
+        assert answer.code == 0 and f"{store} was just joined by another process" in answer.err
+
+
 @pytest.mark.parametrize("words", [("layers", "zoo:demo_net"), ("visualize", "zoo:demo_net")])
 def test_one_process_s_work_is_not_started_on_several(monkeypatch, words):
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}.items():
@@ -140,6 +193,21 @@ def test_shares_and_torchrun_exclude_each_other(monkeypatch, model, shapes, tmp_
     words = ("extract", model, "-d", shapes, "-l", "conv2", "-w", tmp_path)
     answer = cnnlens(*words, "--shard", "1/2")
     assert answer.code == 2 and "batch systems without torchrun" in answer.error
+
+
+def test_calls_in_python_that_no_shell_could_read_disturb_no_join(model, shapes, tmp_path):
+    import cnnlens as package
+
+    folder = tmp_path / 'Zoé\'s "own"'
+    shutil.copytree(shapes, folder)
+    lens = package.Investigation(str(model), tmp_path / "ws", quiet=True)
+    for share in ("1/2", "2/2"):
+        lens.extract(data=folder, layer="conv2", shard=share)
+    line, *_ = Workspace(tmp_path / "ws").document["commands"]
+    with pytest.raises(ValueError, match="No closing quotation"):
+        shlex.split(line)
+    answer = cnnlens("join", "-w", tmp_path / "ws")
+    assert answer.code == 0 and answer.out.strip().endswith("conv2.h5")
 
 
 def test_in_python_a_share_says_how_far_all_are(model, shapes, tmp_path):

@@ -53,7 +53,8 @@ def test_a_transformer_goes_through_the_commands(code: Path, shapes: Path, tmp_p
     assert listed.code == 0, listed.err
     rows = {row["alias"]: row for row in json.loads(listed.out) if row["alias"]}
     assert rows["block2"]["size"] == [3, 3] and rows["block2"]["receptive_field"] is None
-    assert "block1:cls" in listed.err and "no receptive field" in listed.err
+    names = {row["name"]: row["vector"] for row in json.loads(listed.out)}
+    assert names["block1:cls"] and not names["blocks.0"] and "no receptive field" in listed.err
     layers = ("-l", "last", "-l", "mlp1", "-l", "block1:cls")
     for words in (
         ("extract", "-d", shapes, *layers),

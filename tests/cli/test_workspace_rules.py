@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from cnnlens.data.synthetic import make_shapes
+from cnnlens.errors import CnnlensError
+from cnnlens.files import locks
+from cnnlens.study.session import Study
+from cnnlens.study.workspace import Workspace
+from cnnlens.voice import Voice
 
 from .conftest import SIDE
-from .runner import cnnlens, files
+from .runner import cnnlens, files, warm_process
 
 
 def document(workspace: Path) -> dict:
@@ -141,6 +146,29 @@ def test_last_data_of_a_fitting_kind_is_the_default(workspace, shapes, tmp_path)
     assert names == ["shapes", "shapes-2", "shapes-3"]  # each data set has its own stores
     answer = cnnlens("extract", "-w", workspace, "--json")
     assert answer.json["store"].endswith("shapes-3/conv2.h5")  # any images fit: the last named
+
+
+def test_images_that_were_moved_are_known_by_their_fingerprint(model, shapes, tmp_path):
+    first, second = tmp_path / "first" / "shapes", tmp_path / "second" / "pictures"
+    shutil.copytree(shapes, first)
+    given = ["extract", model, "-l", "conv2", "-w", tmp_path / "ws", "--no-units"]
+    assert cnnlens(*given, "-d", first).code == 0
+    (store,) = (tmp_path / "ws").glob("activations/*/conv2.h5")
+    before = store.stat()
+    second.parent.mkdir()
+    shutil.move(first, second)
+    answer = cnnlens("extract", "--no-units", "-d", second, "-w", tmp_path / "ws", "--json")
+    assert answer.code == 0 and answer.json["store"] == str(store)
+    assert [*(tmp_path / "ws").glob("activations/*/*.h5")] == [store]
+    assert store.stat().st_mtime_ns == before.st_mtime_ns
+    (entry,) = document(tmp_path / "ws")["data"]
+    assert entry["path"] == str(second.resolve()) and entry["name"] == "shapes"
+    # others in the old place are others; and so is a copy beside
+    make_shapes(first, 12, SIDE, seed=5)
+    shutil.copytree(second, tmp_path / "third" / "pictures")
+    for folder, name in (first, "shapes-2"), (tmp_path / "third" / "pictures", "pictures"):
+        answer = cnnlens("extract", "--no-units", "-d", folder, "-w", tmp_path / "ws", "--json")
+        assert Path(answer.json["store"]).parent.name == name
 
 
 def test_alias_and_path_share_one_store_and_the_first_name(workspace):
@@ -273,3 +301,34 @@ def test_random_weights_of_a_registry_are_the_same_every_time(tmp_path, shapes):
     answer = cnnlens("extract", "-w", tmp_path, "--no-logits", "--json")
     assert answer.code == 0, answer.err
     assert "random" in answer.err  # and it is said that they are
+
+
+def test_two_models_that_begin_at_once_do_not_mix(tmp_path, model, other, shapes):
+    """Neither has results yet when the other one looks for some."""
+    ws = tmp_path / "ws"
+    words = ("extract", other, "-d", shapes, "-l", "conv1", "-w", ws)
+    study = Study(Workspace(ws), str(model), voice=Voice(quiet=True))
+    study.images(shapes)
+    with study.committed():
+        for more in ((), ("--force",)):
+            answer = warm_process(*words, *more)
+            assert answer.code == 1, answer.out
+            assert "another process works in the workspace" in answer.error
+            assert f"another model ({model.resolve()})" in answer.error and "-w DIR" in answer.err
+        assert not (ws / "activations").exists()
+        alike = warm_process("layers", model, "-w", ws)  # any number of the same one
+        assert alike.code == 0 and "not remembered" not in alike.err
+        assert warm_process("extract", "-l", "conv1", "-w", ws).code == 0
+    assert warm_process(*words, "--force").code == 0
+    assert document(ws)["model"]["spec"] == str(other.resolve())
+
+
+def test_without_locks_a_mix_of_two_models_is_told(tmp_path, model, other, shapes, monkeypatch):
+    monkeypatch.setattr(locks, "is_lockless", lambda folder: True)
+    ws = tmp_path / "ws"
+    study = Study(Workspace(ws), str(model), voice=Voice(quiet=True))
+    with study.committed():
+        assert cnnlens("extract", other, "-d", shapes, "-l", "conv1", "-w", ws).code == 0
+        with pytest.raises(CnnlensError, match="it has results of both"):
+            study.record("cnnlens visualize", "visualize")
+    assert "cnnlens visualize" not in document(ws)["commands"]

@@ -287,3 +287,66 @@ def test_folders_of_some_numbers_name_no_other_class(world: World) -> None:
         seen = one.prediction
         assert seen is not None and seen.second is not None
         assert [seen.name, seen.second[0]] == [str(n) for n in order[:2]]
+
+
+# ---- a single output
+
+
+def binary(world: World, classes: list[str] | None) -> tuple[Model, Model]:
+    """A network of one output, and the one of two outputs whose softmax says the same."""
+    one = classifier(classes)
+    two = classifier(["bee", "ant"])  # the second is what is above 0
+    one.net[-1], two.net[-1] = nn.Linear(8, 1), nn.Linear(8, 2)
+    torch.manual_seed(1)
+    slope = torch.randn(8)
+    values = torch.from_numpy(world.source.values).mean((2, 3)) @ slope
+    for net, factors in ((one.net, [1.0]), (two.net, [-0.5, 0.5])):
+        net[-1].weight.data = torch.stack([slope * f for f in factors])
+        net[-1].bias.data = torch.stack([-values.median() * f for f in factors])
+        net.requires_grad_(False)
+    return one, two
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid()])
+@pytest.mark.parametrize("classes", [None, ["ant"]])
+def test_a_single_output_is_explained_as_its_two_classes(
+    world: World, end: nn.Module, classes: list[str] | None
+) -> None:
+    one, two = binary(world, classes)
+    one.net.append(end)
+    names = ("ant", "bee") if classes else ("bee", "cat")  # by the name, else in their order
+    two.classes = ["bee", "ant"] if classes else ["bee", "cat"]
+    groups = group([names[i % 2] for i in range(45)])
+    seen, asked = set(), 0
+    for pixels in world.pixels[:8]:
+        found, wanted = (
+            explain(model, last_layer(model), world.source, groups, pixels) for model in (one, two)
+        )
+        assert found.prediction is not None and wanted.prediction is not None
+        seen.add(found.prediction.name)
+        mine, its = found.as_dict([""] * 45), wanted.as_dict([""] * 45)
+        for key in ("class", "class_name", "category", "turned", "leaf"):
+            assert mine[key] == its[key]
+        assert mine["probability"] == pytest.approx(its["probability"], rel=1e-5)
+        assert mine["second"]["class_name"] == its["second"]["class_name"]
+        np.testing.assert_allclose(
+            found.prediction.heat, 2 * wanted.prediction.heat, rtol=1e-4, atol=1e-6
+        )  # the slope of one side's score is half of the output's
+        assert found.without.keys() == wanted.without.keys()
+        asked += len(found.without)
+        for unit, without in found.without.items():
+            assert without.name == wanted.without[unit].name
+            assert without.probability == pytest.approx(wanted.without[unit].probability, rel=1e-4)
+    assert seen == set(names) and asked
+
+
+def test_what_is_not_the_one_class_has_no_tree_where_there_are_several_others(
+    world: World,
+) -> None:
+    one, _ = binary(world, ["ant"])
+    skipped: dict[int, CnnlensError] = {}
+    given = one, last_layer(one), world.source, world.groups, list(world.pixels[:8])
+    found = dict(followed(explain_steps(*given, skip=skipped.__setitem__), None))
+    assert found and skipped
+    assert {one.category for one in found.values()} == {"ant"}
+    assert all("predicted class not ant" in error.message for error in skipped.values())

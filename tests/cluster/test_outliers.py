@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
-from cnnlens.cluster.outliers import correlation, outliers, predicted_as, rank_of, surest
+from cnnlens.cluster.outliers import correlation, outliers, rank_of
 from cnnlens.cluster.regions import NOISES, gale_shapley, name_clusters, noise_images, radii
+from cnnlens.cluster.taken_for import predicted_as, surest
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import OutlierSettings
@@ -243,3 +245,33 @@ def test_too_few_different_images_leave_out_the_clusters_and_say_why() -> None:
     assert found.clusters is None
     assert "fewer different images" in found.unclustered
     assert found.as_dict()["clusters"] is None
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid()])
+def test_a_single_output_is_read_as_the_two_classes_whose_softmax_it_is(end: nn.Module) -> None:
+    one, two = classifier(["good"]), classifier(["not good", "good"])
+    slope, bias = torch.linspace(-2, 2, 8), torch.tensor(0.3)
+    for net, factors in ((one.net, [1.0]), (two.net, [-0.5, 0.5])):
+        net[-1] = nn.Linear(8, len(factors))
+        net[-1].weight.data = torch.stack([slope * f for f in factors])
+        net[-1].bias.data = torch.stack([bias * f for f in factors])
+        net.requires_grad_(False)
+    one.net.append(end)
+    scores = torch.tensor([[3.0], [-1.0], [0.5], [-8.0]])
+    settings = OutlierSettings(noise=4)
+    found = outliers(one, {"strangers": end(scores).numpy()}, settings=settings)
+    wanted = outliers(
+        two, {"strangers": (scores * torch.tensor([-0.5, 0.5])).numpy()}, settings=settings
+    )
+    assert found.names == ["not good", "good"]
+    assert found.predicted[0].shares.tolist() == [0.5, 0.5]
+    for mine, its in zip(found.predicted, wanted.predicted, strict=True):
+        np.testing.assert_array_equal(mine.shares, its.shares)
+        assert mine.confidence == pytest.approx(its.confidence, rel=1e-5)
+    assert found.noise is not None and wanted.noise is not None
+    assert found.noise.number == wanted.noise.number
+    np.testing.assert_allclose(found.noise.bias.values, [-0.15, 0.15], rtol=1e-6)
+    rows = {"strangers": np.arange(4)}
+    first = surest({"strangers": found.scores["strangers"]}, rows, found.names, 1, found.link)[0]
+    assert (first["row"], first["name"]) == (3, "not good")
+    assert first["probability"] == pytest.approx(1 / (1 + np.exp(-8)), rel=1e-5)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data.broden import BadLabels, Broden, Concept, Labels, open_broden
+from cnnlens.data.broden import Broden, open_broden
+from cnnlens.data.concept_space import BadLabels, Concept, Labels
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError
 

@@ -68,6 +68,35 @@ def test_grey_becomes_three_equal_channels_or_stays_grey(tmp_path: Path) -> None
     np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.png", "L")), grey)
 
 
+def test_a_transparent_value_of_16_bits_lies_on_white_as_one_of_8_does(tmp_path: Path) -> None:
+    """A PNG names it in a chunk of its own; its values are the same number twice, as bytes."""
+    grey = np.array([[0, 10, 11], [120, 255, 10]], np.uint8)
+    colours = np.stack([grey, grey[::-1], grey], axis=2)
+    for array, kind, clear, count in ((grey, 0, [10], 2), (colours, 2, [10, 255, 10], 1)):
+        deep = [257 * one for one in clear]
+        write_png(tmp_path / "deep.png", array.astype(">u2") * 257, kind, 16, deep)
+        write_png(tmp_path / "plain.png", array, kind, 8, clear)
+        found, truth = (np.asarray(load_image(tmp_path / f"{n}.png")) for n in ("deep", "plain"))
+        white = (array if array.ndim == 3 else array[..., None]) == 255
+        assert (truth == 255).all(axis=2).sum() == count + white.all(axis=2).sum()
+        np.testing.assert_array_equal(found, truth)
+
+
+def write_png(path: Path, array: np.ndarray, kind: int, depth: int, clear: list[int]) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], depth, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in array)
+    named = struct.pack(f">{len(clear)}H", *clear)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", named)
+        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
 def test_bilevel_is_black_and_white(tmp_path: Path) -> None:
     bits = np.arange(64).reshape(8, 8) % 3 == 0
     Image.fromarray(bits).save(tmp_path / "a.png")

@@ -382,13 +382,32 @@ def test_names_are_read(tmp_path: Path, name: str, text: str, named: list[object
         ("a.json", '{"1": "cat", "1": "dog"}'),
         ("a.json", '{"cat": 1, "dog": 1}'),
         ("a.csv", "name,id\ncat,1\ndog,1\n"),
-        ("a.csv", "name,r,g,b\ncar,0,0,9\nplate,0,0,9\n"),
     ],
 )
 def test_names_that_cannot_be_read_are_named(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(CnnlensError, match=rf"{name[:1]}\.{name[2:]} (does not name|names no)"):
         read_names(tmp_path / name)
+
+
+def test_a_colour_of_several_names_has_the_first_and_it_is_said(tmp_path: Path) -> None:
+    """The lines of Cityscapes' own list that share a colour, by id and upside down."""
+    table = tmp_path / "colours.csv"
+    table.write_text(
+        "name,id,r,g,b\nlicense plate,-1,0,0,142\nego vehicle,1,0,0,0\nunlabeled,0,0,0,0\n"
+        "pole,17,153,153,153\npolegroup,18,153,153,153\ncar,26,0,0,142\n"
+    )
+    colours = np.array([(0, 0, 0), (0, 0, 142), (153, 153, 153)], np.uint8)
+    root = single(tmp_path / "set", {"a": colours[halves(1, 2)], "b": colours[halves(1, 0)]})
+    summary = import_data("masks", root, tmp_path / "out", names=table)
+    planes = objects(tmp_path / "out", "a.jpg")
+    assert {name for name, plane in planes.items() if plane.any()} == {"car", "pole"}
+    np.testing.assert_array_equal(planes["car"], LEFT)
+    np.testing.assert_array_equal(planes["pole"], RIGHT)
+    assert not {"license plate", "ego vehicle", "polegroup"} & {*planes}
+    said = "\n".join(summary["notes"])
+    assert "colour 0,0,142 is car; license plate, of the same colour, gets no pixels" in said
+    assert "153,153,153 is pole; polegroup" in said and "0,0,0 is unlabeled; ego vehicle" in said
 
 
 # ---- Cityscapes

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
@@ -18,13 +18,13 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from cnnlens.data import remote
+from cnnlens.data import addresses, answers, remote
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
 from cnnlens.data.dataset import open_folder
 from cnnlens.data.given import given_images
-from cnnlens.data.member_path import forget_addresses, located
+from cnnlens.data.member_path import MemberPath, forget_addresses, located
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
 from cnnlens.errors import CnnlensError, UsageError
@@ -37,7 +37,7 @@ from .test_shards import write as write_shards
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(answers, "FIRST_WAIT", 0.001)
     forget_addresses()
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
@@ -160,15 +160,24 @@ def test_an_etag_is_a_checksum_where_the_store_makes_it_of_the_content(
     assert (found.state, found.has_checksum) == ('3:"5e8b"', told)
 
 
-@pytest.mark.parametrize("tag, reads", [("ETag", False), ("Last-Modified", True)])
+@pytest.mark.parametrize(
+    ("tag", "value", "reads"),
+    [
+        ("ETag", "x", False),
+        ("Last-Modified", "x", True),
+        ("ETag", 'W/"x"', True),
+        ("ETag", '"5e8b0a3c-446"', True),  # as nginx makes it: 0x446 bytes
+    ],
+)
 def test_of_images_with_tags_none_is_read_to_know_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, reads: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, value: str, reads: bool
 ) -> None:
-    for name, value in (("clean", 1), ("noisy", 2)):
+    """Unless a server makes them of no more than time and size, in seconds."""
+    for name, shade in (("clean", 1), ("noisy", 2)):
         (tmp_path / name).mkdir()
-        Image.new("L", (4, 4), value).save(tmp_path / name / "a.bmp")
+        Image.new("L", (4, 4), shade).save(tmp_path / name / "a.bmp")
     find, cat, read = MemoryFileSystem.find, MemoryFileSystem.cat_file, []
-    said = {"size": 1094, "type": "file", tag: "x"}
+    said = {"size": 1094, "type": "file", tag: value}
     monkeypatch.setattr(MemoryFileSystem, "find", lambda *a, **k: dict.fromkeys(find(*a), said))
     monkeypatch.setattr(
         MemoryFileSystem, "cat_file", lambda *a, **k: (read.append(1), cat(*a, **k))[1]
@@ -352,11 +361,11 @@ def test_reads_that_fail_now_and_then_are_tried_again(tmp_path: Path, odd: type[
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ConnectionResetError("the line broke"), "damaged (the line broke)"),
-        (PermissionError("Forbidden"), "may not be read (Forbidden)"),
+        (ConnectionResetError("the line broke"), "the line broke"),
+        (PermissionError("Forbidden"), "Forbidden"),
     ],
 )
-def test_an_image_that_always_fails_is_skipped_and_named(
+def test_an_image_that_does_not_come_is_no_damage_and_ends_the_run(
     tmp_path: Path, odd: type[Odd], error: OSError, said: str
 ) -> None:
     address = many(tmp_path, 5)
@@ -370,9 +379,10 @@ def test_an_image_that_always_fails_is_skipped_and_named(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Odd, "cat_file", cat_file)
-        (batch,) = batches(found, PREPROCESS, batch_size=9, workers=2)
-    assert batch.skipped == (("03.png", said),)
-    assert batch.indices.tolist() == [0, 1, 2, 4]
+        with pytest.raises(CnnlensError, match=rf"odd://many/03\.png cannot be read: {said}"):
+            list(batches(found, PREPROCESS, batch_size=9, workers=2))
+    (batch,) = batches(found, PREPROCESS, batch_size=9, workers=2)
+    assert batch.skipped == () and batch.indices.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_server_that_goes_away_is_one_clear_error(tmp_path: Path, odd: type[Odd]) -> None:
@@ -399,7 +409,7 @@ def test_who_is_refused_reads_where_credentials_are_looked_for(
         raise refusal
 
     monkeypatch.setattr(Odd, "find", find)
-    monkeypatch.setitem(remote._PACKAGES, "odd", "oddfs")
+    monkeypatch.setitem(addresses._PACKAGES, "odd", "oddfs")
     with pytest.raises(CnnlensError, match=str(refusal)) as caught:
         open_data("odd://many")
     assert caught.value.hint == "say who asks, where oddfs looks for credentials"
@@ -408,7 +418,7 @@ def test_who_is_refused_reads_where_credentials_are_looked_for(
 def test_what_is_private_is_named_where_nothing_is_listed(
     odd: type[Odd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(remote._PACKAGES, "odd", "oddfs")
+    monkeypatch.setitem(addresses._PACKAGES, "odd", "oddfs")
     with pytest.raises(UsageError, match="no folder odd://nothing") as caught:
         open_data("odd://nothing")
     assert "or it is private: oddfs" in str(caught.value.hint)
@@ -455,3 +465,128 @@ def test_what_cannot_be_opened_says_what_is_missing(monkeypatch: pytest.MonkeyPa
 def test_a_server_that_refuses_is_named() -> None:
     with pytest.raises(CnnlensError, match=r"http://127\.0\.0\.1:9/photos"):
         open_data("http://127.0.0.1:9/photos")
+
+
+class Answers:
+    """What a web server answers: a status for the next requests of some paths, in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.next, self.asked = folder, dict[str, list[int]](), list[str]()
+
+    def handler(self) -> Any:
+        outer = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def send_head(self) -> Any:
+                outer.asked.append(self.path)
+                waiting = outer.next.get(self.path)
+                if waiting and (status := waiting.pop(0)):
+                    return self.send_error(status)  # type: ignore[func-returns-value]
+                return super().send_head()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        return functools.partial(Handler, directory=str(self.folder))
+
+
+PLACES = ("/photos/", "/photos/cat/1.png", "/packed.zip")
+
+
+def opening(address: str, path: str) -> Any:
+    forget_addresses()
+    at = Path(address + path)
+    return given_images([at]) if path.endswith(".png") else open_data(at)
+
+
+@pytest.mark.parametrize("path", PLACES)
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_server_that_is_busy_is_asked_again_and_then_named(
+    tmp_path: Path, path: str, status: int
+) -> None:
+    zipped(photos(tmp_path / "photos"), tmp_path / "packed")
+    site = Answers(tmp_path)
+    with serving(site.handler()) as address:
+        site.next[path] = [status] * 3  # of a file fsspec asks by HEAD, and then by GET
+        assert opening(address, path)
+        site.next[path] = [status] * 99
+        with pytest.raises(CnnlensError, match=f"the server says {status} ") as caught:
+            opening(address, path)
+        assert caught.value.exit_code == 1 and "tries again" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", PLACES)
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [(404, 2, "no "), (401, 1, "401 Unauthorized"), (403, 1, "403 Forbidden"), (400, 1, "400 Bad")],
+)
+def test_an_answer_that_will_not_change_is_asked_for_once(
+    tmp_path: Path, path: str, status: int, code: int, said: str
+) -> None:
+    zipped(photos(tmp_path / "photos"), tmp_path / "packed")
+    site = Answers(tmp_path)
+    with serving(site.handler()) as address:
+        site.next[path] = [status] * 99
+        with pytest.raises(CnnlensError, match=said) as caught:
+            opening(address, path)
+        assert caught.value.exit_code == code
+        assert len(site.asked) <= 2  # by HEAD, and by GET
+        assert ("is private" in caught.value.hint) == (status in (401, 403))
+
+
+def test_no_folder_of_a_site_is_lost_while_its_server_is_busy(tmp_path: Path) -> None:
+    truth = open_data(photos(tmp_path / "photos"))
+    site = Answers(tmp_path)
+    with serving(site.handler()) as address:
+        site.next = {"/photos/dog/": [503, 503], "/photos/cat/1.png": [503] * 4}
+        same(open_data(f"{address}/photos"), truth)
+        forget_addresses()
+        site.next = {"/photos/cat/1.png": [503] * 99}  # asked for its size
+        with pytest.raises(CnnlensError, match=r"cat/1\.png cannot be read: the server says 503"):
+            open_data(f"{address}/photos")
+
+
+def test_no_folder_is_lost_whose_listing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fsspec's own walk passes over it, as over a link that leads nowhere."""
+    from fsspec.spec import AbstractFileSystem
+
+    truth = open_data(photos(tmp_path / "photos"))
+    address, ls, left = put(tmp_path / "photos", "photos"), MemoryFileSystem.ls, [2.0]
+
+    def listed(self: Any, path: str, *args: Any, **more: Any) -> Any:
+        if path.endswith("dog") and left[0] > 0:
+            left[0] -= 1
+            raise ConnectionResetError("the line broke")
+        return ls(self, path, *args, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "find", AbstractFileSystem.find)
+    monkeypatch.setattr(MemoryFileSystem, "ls", listed)
+    same(open_data(address), truth)
+    forget_addresses()
+    left[0] = 1e9
+    with pytest.raises(CnnlensError, match="the line broke"):
+        open_data(address)
+
+
+def test_a_server_may_say_how_long_it_is_to_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(answers.time, "sleep", waits.append)
+
+    class Busy(Exception):  # noqa: N818
+        status = 429
+        headers: ClassVar = {"Retry-After": "7"}
+
+    def busy() -> None:
+        raise Busy
+
+    with pytest.raises(OSError, match="429 Too Many Requests"):
+        answers.tried(busy)
+    assert waits == [7, 7, 7]
+
+
+def test_an_address_without_a_host_keeps_having_none() -> None:
+    assert addresses.as_address("hdfs:///photos") == "hdfs://default/photos"  # as fsspec has it
+    assert str(MemberPath(addresses.as_address("hdfs:///photos"))) == "hdfs://default/photos"
+    assert addresses.as_address("hdfs://host:8020/photos") == "hdfs://host:8020/photos"

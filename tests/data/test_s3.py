@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlens.data import remote
+from cnnlens.data import answers
 from cnnlens.data.batches import batches
 from cnnlens.data.member_path import forget_addresses
 from cnnlens.data.open import open_data
@@ -28,7 +28,7 @@ moto = pytest.importorskip("moto.server")
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An empty S3 on this machine, which every client finds."""
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(answers, "FIRST_WAIT", 0.001)
     found = moto.ThreadedMotoServer(port=0)
     found.start()
     host, port = found.get_host_and_port()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,23 @@ def test_force_makes_everything_anew(tmp_path):
     item = Item("0.png", {"image": 0})
     assert not Ledger(tmp_path / "cam.json").missing([item])
     assert Ledger(tmp_path / "cam.json", force=True).missing([item])
+
+
+def test_a_list_that_cannot_be_read_is_not_written_over(tmp_path, monkeypatch):
+    made(tmp_path, 2).close({})
+    before, ledger = (tmp_path / "cam.json").read_bytes(), made(tmp_path, 1, size=9)
+
+    def refuse(path: Path, *_: object, **__: object) -> str:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_text", refuse)
+        with pytest.raises(CnnlensError, match=r"cannot read .*cam\.json: stale"):
+            ledger.close({})
+        with pytest.raises(CnnlensError, match="cannot read"):
+            Ledger(tmp_path / "cam.json", force=True)
+    assert (tmp_path / "cam.json").read_bytes() == before
+    assert {*Ledger(tmp_path / "cam.json").entries} == {"0.png", "1.png"}
 
 
 def test_files_beside_it_must_be_there(tmp_path):
@@ -68,6 +87,23 @@ def test_a_killed_run_is_taken_over(tmp_path):
     assert json.loads((tmp_path / "cam.json").read_text()) == document
     assert [entry["score"] for entry in document["pictures"]] == [0, 1, 2]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_picture_that_was_written_over_and_not_listed_is_of_nothing_for_certain(tmp_path):
+    made(tmp_path, 3).close({"settings": {}})
+    one, other = Item("1.png", {"image": 1}), Item("1.png", {"image": "another"})
+    killed = Ledger(tmp_path / "cam.json")
+    assert killed.missing([one, other]) == [other]
+    killed.begin(other)
+    (tmp_path / "1.png").write_bytes(b"another picture")
+    ledger = Ledger(tmp_path / "cam.json")
+    assert ledger.missing([one, other]) == [one, other]
+    assert list(ledger.entries) == ["0.png", "2.png"]
+    ledger.begin(one)
+    ledger.keep(one, {"file": "1.png", "score": 1})
+    document = ledger.close({})
+    assert [entry["score"] for entry in document["pictures"]] == [0, 1, 2]
+    assert not Ledger(tmp_path / "cam.json").missing([one])
 
 
 def test_a_line_cut_short_costs_only_itself(tmp_path):

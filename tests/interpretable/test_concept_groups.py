@@ -79,6 +79,27 @@ def test_more_groups_than_filters_is_an_error_that_names_the_layer():
         grouped_layers(model, ["maxpool"], 5)
 
 
+def test_a_convolution_that_a_pass_calls_twice_is_no_layer_of_groups():
+    class Again(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Conv2d(7, 7, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.relu(self.same(self.relu(self.same(self.relu(self.one(x))))))
+            return self.three(self.relu(self.bn(self.two(x)))).mean(dim=(2, 3))
+
+    preprocess = Preprocess(size=(6, 5), mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = Model(Again().eval(), "again", "again", preprocess, None, "0")
+    with pytest.raises(UsageError, match="layer 'conv2': same is called 2 times") as caught:
+        grouped_layers(model, (), 3)
+    assert caught.value.hint == "name others: -l conv1 -l conv4 -l conv5"
+    with pytest.raises(UsageError, match="layer 'same': same is called 2 times"):
+        grouped_layers(model, ("same",), 3)
+    named = grouped_layers(model, ("conv1", "conv4"), 3)
+    assert [layer.read_at for layer in named] == ["one", "bn"]
+
+
 def test_terms_are_the_printed_ones_on_the_pre_activations(model):
     _, terms = run(model, ALL)
     net = copy.deepcopy(model.net)

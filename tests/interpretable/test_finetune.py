@@ -13,7 +13,7 @@ from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.finetune import Epoch, finetune
 from cnnlens.interpretable.method import is_right
-from cnnlens.interpretable.prepare import Request
+from cnnlens.interpretable.prepare import Request, check
 from cnnlens.model.open import open_model
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 
@@ -60,6 +60,16 @@ def test_categories_of_one_image_again_and_again_are_refused(model):
     data.pixels[data.labels == 1] = data.pixels[1].clone()
     with pytest.raises(CnnlensError, match="'green' has too few images that differ"):
         finetune(model, data, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("layers", [("layer3.2", "layer3"), ("layer3", "layer3.2")])
+def test_a_layer_within_another_is_refused(layers):
+    net = open_model("zoo:resnet20", device="cpu")
+    for method, insert in (("icnn", False), ("icnn", True), ("none", True)):
+        request = Request(method, layers, insert=insert)
+        with pytest.raises(UsageError, match=r"'layer3\.2' is a part of layer 'layer3'"):
+            check(net, request)
+    check(net, Request("icnn", ("layer2", "layer3.2")))
 
 
 @pytest.mark.parametrize("method", ["none", "icnn", "cgl"])

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cnnlens.interpretable.cgl import split
 from cnnlens.interpretable.concept_groups import ConceptGroups, GroupedLayer
-from cnnlens.interpretable.reductions import reduce_sum
+from cnnlens.interpretable.reductions import average, from_first, reduce_max, reduce_sum
 from cnnlens.settings.finetune import CglSettings
 from tests import warm
 
@@ -62,6 +62,36 @@ def half(rank: int, folder: str) -> None:
         torch.save(found, f"{folder}/found.pt")
     dist.barrier()  # nobody hangs up while the other still speaks
     os._exit(0)  # gloo's threads may abort a process that takes its leave
+
+
+def left_alone(rank: int, folder: str) -> None:
+    """The other process ends after one sum; this one asks it for more."""
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    total = reduce_sum(value := torch.ones(2, requires_grad=True))
+    if rank:
+        os._exit(0)
+    said = []
+    for ask in (
+        lambda: total.sum().backward(),
+        lambda: reduce_sum(value),
+        lambda: reduce_max(value),
+        lambda: average([value.detach()]),
+        lambda: from_first((1.0,), torch.device("cpu")),
+    ):
+        try:
+            ask()
+        except Exception as error:
+            said.append(f"{type(error).__name__}: {error}".splitlines()[0])
+    Path(folder, "said").write_text("\n".join(said))
+    os._exit(0)
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
+def test_a_process_that_has_ended_is_told_in_plain_words(tmp_path: Path):
+    processes.start_processes(left_alone, (str(tmp_path),), nprocs=2, start_method=warm.method())
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == ["CnnlensError: another process of this run has ended"] * 5
 
 
 def test_one_process_adds_up_nothing():

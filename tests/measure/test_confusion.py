@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
-from cnnlens.cluster.outliers import predicted_as
+from cnnlens.cluster.taken_for import predicted_as
 from cnnlens.measure.confusion import OTHER, confuse, probabilities, summary
 from cnnlens.model.classes import before_softmax
 

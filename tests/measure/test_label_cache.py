@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cnnlens.data.broden import BadLabels
+from cnnlens.data.concept_space import BadLabels
 from cnnlens.measure.label_cache import LabelCache, permutations
 
 CATEGORY_OF = np.array([0, 0, 1, 1, 1, 2])

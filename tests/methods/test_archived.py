@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cnnlens.data import remote
+from cnnlens.data import answers
 from cnnlens.data.synthetic import make_shapes
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.dissect import Dissect
@@ -111,15 +111,20 @@ class Leaving(MemoryFileSystem):
 def test_a_server_that_goes_away_and_comes_back_costs_nothing(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(answers, "FIRST_WAIT", 0.001)
     fsspec.register_implementation("leaving", Leaving, clobber=True)
     for file in files_of(world / "shapes"):
         name = file.relative_to(world / "shapes").as_posix()
         Leaving().pipe_file(f"/shapes/{name}", file.read_bytes())
     address = Path("leaving://shapes")
     first = method(Extract, world, address, "left", batch_size=2)
-    first.resolve()
-    monkeypatch.setattr(Leaving, "left", 8)
+    commit = first.study.commit
+
+    def commit_and_leave() -> None:  # once it is known which images there are
+        commit()
+        monkeypatch.setattr(Leaving, "left", 8)
+
+    monkeypatch.setattr(first.study, "commit", commit_and_leave)
     with pytest.raises(CnnlensError, match=r"leaving://shapes is gone since the command began"):
         carry_out(first)
     monkeypatch.setattr(Leaving, "left", 10**9)

@@ -382,6 +382,20 @@ def test_categories_whose_trees_were_grown_are_kept_when_it_is_stopped(
     assert found["made_from"]["settings"] == {"rule": "largest-change"}
 
 
+def test_trees_that_a_stopped_run_wrote_over_are_not_those_of_before(world: Path) -> None:
+    folder = world / "ws" / "cluster" / "conv2" / "filters"
+    before = {file.name: file.read_bytes() for file in folder.glob("*.png")}
+    drawn = [Image.new("RGB", (4, 4)), KeyboardInterrupt]
+    with (
+        mock.patch.object(cluster_files.filters, "draw_tree", side_effect=drawn),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        done(Cluster, world, only="filters", rule="largest-change")
+    assert {file.name: file.read_bytes() for file in folder.glob("*.png")} != before
+    done(Cluster, world, only="filters")
+    assert {file.name: file.read_bytes() for file in folder.glob("*.png")} == before
+
+
 def test_one_tree_that_is_gone_is_grown_alone(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = world / "ws" / "cluster" / "conv2" / "filters" / "bee.json"
     before = file.read_bytes()
@@ -437,6 +451,22 @@ def test_images_that_were_explained_are_kept_when_it_is_stopped(
     one.plan()
     assert sorted(one.names.values()) == ["0", "1"]
     assert sorted(done(Explain, world, image=photos).document()["images"]) == ["0", "1", "2", "3"]
+
+
+def test_an_explanation_that_a_stopped_run_drew_over_is_not_that_of_before(world: Path) -> None:
+    photo = world / "strange" / "u" / "0.png"
+    before = done(Explain, world, image=[photo]).document()
+    picture = next((world / "ws" / "explain").rglob("0.png"))
+    truth = picture.read_bytes()
+    with (
+        mock.patch.object(explained_figure, "draw_explained", lambda *_: Image.new("RGB", (4, 4))),
+        mock.patch("cnnlens.files.write_json", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        done(Explain, world, image=[photo], rule="largest-change")
+    assert picture.read_bytes() != truth
+    assert done(Explain, world, image=[photo]).document() == before
+    assert picture.read_bytes() == truth
 
 
 # ---- explain: pictures of other categories

@@ -120,10 +120,27 @@ def test_what_cannot_be_confused_is_said(tmp_path: Path, photos: Path) -> None:
         Confused(study(tmp_path, network()), open_folder(photos / "red"), True)
 
 
+class Told:
+    """Keeps what is shown."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.tables: list[object] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def table(self, *given: object, **more: object) -> None:
+        self.tables.append(given)
+
+
 def test_only_the_confusion_is_made_where_it_is_asked_for(tmp_path: Path, photos: Path) -> None:
     given = {"data": photos, "only": "confusion", "layer": ("maps",)}
     asked, settings = build(Cluster, given)
-    carry_out(Cluster(study(tmp_path, network()), asked, settings))
+    one, told = Cluster(study(tmp_path, network()), asked, settings), Told()
+    carry_out(one)
+    one.show(told)
+    assert told.lines[-1].startswith("confusions: ") and not told.tables  # there is no tree
     made = {path.name for path in (tmp_path / "ws" / "cluster").iterdir()}
     assert {"confusion.json", "confusion.csv", "errors.csv", "confusion"} <= made
     assert not (tmp_path / "ws" / "cluster" / "maps" / "summary.json").exists()

@@ -106,6 +106,26 @@ def test_planted_changes_are_found_in_the_order_of_the_epochs(made, place):
     assert dead[1] <= dead[0] + 1 and dead[2] == dead[1] + 1
 
 
+def test_raw_adds_the_image_and_the_projection_of_every_unit(made, place, tmp_path):
+    space = shutil.copytree(made[0], tmp_path / "ws")
+    answer = cnnlens(*words(place, "-w", space, "--raw", "--json"))
+    assert answer.code == 0 and "made before" not in answer.err
+    for one in answer.json["checkpoints"]:
+        with np.load((space / "evolve/conv2" / one["picture"]).with_suffix(".npz")) as arrays:
+            assert arrays["image"].shape == arrays["projection"].shape == (3, 3, SIDE, SIDE)
+            for row, unit in enumerate(one["units"]):
+                if unit["top_image"] is None:
+                    assert np.isnan(arrays["image"][row]).all()
+                    continue
+                photo = np.asarray(Image.open(place / "photos" / unit["top_image"]))
+                np.testing.assert_allclose(
+                    arrays["image"][row], photo.transpose(2, 0, 1) / 255, atol=1e-6
+                )
+                assert abs(arrays["projection"][row]).max() > 0
+    for more in ((), ("--raw",)):
+        assert "3 checkpoints were made before" in cnnlens(*words(place, "-w", space, *more)).err
+
+
 def test_top_images_are_those_that_a_look_at_each_network_gives(made, place):
     images = package.open_data(place / "photos")
     for one in made[1].json["checkpoints"]:

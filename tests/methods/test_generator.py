@@ -140,7 +140,11 @@ def test_an_interrupted_training_goes_on_to_the_same_file(
     folder = tmp_path / "visualize"
     assert len(done) == 3 and (folder / ".generator.unfinished.pt").is_file()
     assert not (folder / "generator.pt").exists()
+    state = (folder / ".generator.unfinished.pt").read_bytes()
     assert run(net, tmp_path, "-d", photos, "--logit", "b").code == 0
+    assert len(done) == 5 and not (folder / ".generator.unfinished.pt").exists()
+    (folder / ".generator.unfinished.pt").write_bytes(state)  # killed when it was just through
+    assert run(net, tmp_path, "-d", photos, "--logit", "a").code == 0
     assert len(done) == 5 and not (folder / ".generator.unfinished.pt").exists()
     one, other = (generated.read_learned(space / "visualize" / "generator.pt")
                   for space in (learned, tmp_path))  # fmt: skip

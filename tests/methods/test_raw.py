@@ -20,6 +20,11 @@ COMMANDS = {
     "cam": ("cam -i cat.png --method gradcam", "--class 0", "--class 1"),
     "deconv": ("deconv -f conv2:1 -i cat.png", "--method deconvnet", "--method gradient"),
     "invert": ("invert -l conv2 -i cat.png", "--steps 2", "--steps 4"),
+    "style": (
+        "style --content cat.png --style dog.png --content-layer conv1 --style-layer conv2",
+        "--steps 2",
+        "--steps 4",
+    ),
     "fool": ("fool -i cat.png", "--steps 2 --confidence 0.6", "--steps 2 --confidence 0.9"),
 }
 
@@ -29,6 +34,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_net(tmp_path / "net.pt", 0)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "cat.png")
+    Image.fromarray(noise[::-1, :, ::-1]).save(tmp_path / "dog.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

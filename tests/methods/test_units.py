@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
+from cnnlens.activations.store import Store
+from cnnlens.data.dataset import ImageSet
+from cnnlens.data.decode import DamagedImage
+from cnnlens.errors import CnnlensError
 from cnnlens.methods.extract import Extract
 from cnnlens.methods.method import build, carry_out
 from cnnlens.methods.units import Units
@@ -168,6 +173,28 @@ def test_a_store_that_is_gone_is_made_again_for_the_others(world: Path) -> None:
     assert one.summaries["conv3"]["compared_with"] == ["conv3", "conv2"]
 
 
+def test_stores_that_lack_different_images_are_not_measured_as_one(world: Path) -> None:
+    """As a disk that failed for a moment once left them."""
+    real = ImageSet.pixels
+
+    def lost(images: ImageSet, index: int, *args: Any) -> np.ndarray:
+        if index == 1:
+            raise DamagedImage(images.file(index), "input/output error")
+        return real(images, index, *args)
+
+    with mock.patch.object(ImageSet, "pixels", lost):
+        carry_out(method(Units, world, **{**MADE, "layer": ("conv1",)}))
+    both = {**MADE, "layer": ("conv1", "conv2"), "top": 4}
+    with pytest.raises(CnnlensError, match=r"conv1.* and .*conv2.* are not of the same") as caught:
+        carry_out(method(Units, world, **both))
+    assert "--force" in caught.value.hint
+    one = method(Units, world, **both)
+    one.study.force = True
+    carry_out(one)
+    counts = {len(Store(path)) for path in world.glob("ws/activations/*/*.h5")}
+    assert len(counts) == 1
+
+
 def test_python_measures_a_network_and_images_in_memory(tmp_path: Path) -> None:
     import numpy as np
 
@@ -194,3 +221,21 @@ def test_python_measures_a_network_and_images_in_memory(tmp_path: Path) -> None:
     both = lens.units(data=photos, labels=list("aabbab"), layer=["conv2", "conv3"], top=4)
     assert list(both) == ["conv2", "conv3"]
     assert both["conv3"].summary["compared_with"] == ["conv3", "conv2"]
+
+
+@pytest.mark.parametrize("command", ["units", "cluster"])
+def test_blocks_of_a_store_that_is_there_are_cleared(world, command):
+    """A run was killed between the store's last rename and the removal of its blocks."""
+    carry_out(made := method(Extract, world))
+    parts = made.study.workspace.stores(made.images) / ".conv2.h5.parts"
+    parts.mkdir()
+    (parts / "000000.h5").write_bytes(b"a block")
+    shutil.rmtree(world / "ws" / "units")
+    one = method(Units, world, **MADE)
+    if command == "units":
+        carry_out(one)
+    else:  # and whatever else looks at one layer
+        one.resolve()
+        one.study.commit()
+        assert [*one.study.stored(one.images, one.layers[0]).fill(one.study.run)] == []
+    assert not parts.exists()

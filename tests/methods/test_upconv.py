@@ -18,6 +18,7 @@ from cnnlens.data.given import GivenImage
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.invert import Invert, InvertInputs
 from cnnlens.methods.upconv import Trained
+from cnnlens.model.checkpoint import write_torch
 from cnnlens.model.layers import Layer
 from cnnlens.report.blocks import Note
 from cnnlens.report.inverted import inversions
@@ -222,6 +223,23 @@ def test_an_interrupted_training_goes_on_and_ends_as_an_unbroken_one(
     assert sum(step.milestone for step in goes_on.work()) == 1
     assert torch.equal(weights(tmp_path), weights(first))
     assert not (folder / ".upconv.unfinished.pt").exists()
+
+
+def test_the_state_of_a_training_that_is_through_is_removed(
+    first: Path, photos: Path, tmp_path: Path
+) -> None:
+    """A run was killed when the network was just written; another training's state stays."""
+    shutil.copytree(first, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "invert" / "conv2"
+    state = folder / ".upconv.unfinished.pt"
+    content = torch.load(folder / "upconv.pt", weights_only=True)
+    for data, stays in (["others"], True), (content["made_from"]["data"], False):
+        write_torch(state, {**content, "made_from": {**content["made_from"], "data": data}})
+        again = asked(tmp_path, photos, photos)
+        again.study.commit()
+        for _ in again.work():
+            pass
+        assert state.exists() is stays
 
 
 def test_a_cut_state_of_a_training_counts_as_none(

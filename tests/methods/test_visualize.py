@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cnnlens.files import ledger
-from cnnlens.methods import visualize as method
+from cnnlens.methods import climbing
 from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
@@ -53,7 +53,7 @@ def listed(space: Path, layer: str = "conv2") -> dict[str, Any]:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
     """Stop a run after some steps in all, and write down which it makes; each 8th is kept."""
-    monkeypatch.setattr(method, "KEPT_EVERY", 8)
+    monkeypatch.setattr(climbing, "KEPT_EVERY", 8)
     real = science.optimize
 
     def stop(after: int = 0) -> list[int]:
@@ -552,4 +552,4 @@ def test_a_damaged_dissection_costs_the_labels_alone(net, tmp_path):
 
 
 def test_the_kept_state_is_no_older_than_32_steps():
-    assert method.KEPT_EVERY <= 32
+    assert climbing.KEPT_EVERY <= 32

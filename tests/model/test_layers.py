@@ -366,7 +366,29 @@ def test_rows_read_as_json_and_stand_in_the_order_of_the_forward_pass():
         "size": [13, 13],
         "receptive_field": 163,
         "stride": 16,
+        "vector": False,
     }
+    last = layers.rows[-1].as_row()
+    assert last == {
+        "name": "classifier",
+        "alias": None,
+        "kind": "Linear",
+        "units": 5,
+        "size": [1, 1],
+        "receptive_field": None,
+        "stride": None,
+        "vector": True,
+    }
+
+
+def test_what_is_listed_is_what_can_be_named_and_nothing_else_is():
+    net = network("alexnet")
+    layers = layers_of(net, (224, 224))
+    named = {row.name for row in layers}
+    for row in layers:
+        assert layers.resolve(row.name, vectors=True).place == row.place
+    for path in dict(net.named_modules()):
+        assert (path in layers) == (path in named or f"module:{path}" in named)
 
 
 def test_layers_are_a_sequence_and_a_mapping() -> None:
@@ -384,7 +406,7 @@ def test_layers_are_printed_as_a_table_and_a_layer_in_a_line() -> None:
     lines = repr(layers).splitlines()
     assert len(lines) == 1 + len(layers)
     assert lines[0].split() == [
-        *("name", "alias", "kind", "units", "size", "receptive_field", "stride"),
+        *("name", "alias", "kind", "units", "size", "receptive_field", "stride", "vector"),
     ]
     row = next(line for line in lines if " conv2 " in line)
     conv = layers["conv2"]

@@ -167,13 +167,23 @@ def test_attention_leaves_no_receptive_field(net):
     assert layers["conv1"].as_row()["receptive_field"] in (4, 8)
     row = layers["last"].as_row()
     assert row["receptive_field"] is None and row["stride"] == 8
-    assert layers["last"].sees_all and layers.about_tokens()
+    assert layers["last"].sees_all and layers.about_fields()
+
+
+def test_class_tokens_are_listed_behind_their_blocks_under_a_name_that_means_them():
+    layers = layers_of(timm_net(), SIZE)
+    names = [row.name for row in layers]
+    for number, following in enumerate(("blocks.1.norm1", "norm"), 1):
+        row = layers.rows[names.index(f"block{number}:cls")]
+        assert names.index(f"blocks.{number - 1}") < names.index(row.name) < names.index(following)
+        assert row.shape == (24, 1, 1) and row == layers.resolve(row.name, vectors=True)
+    assert {row.name for row in layers if row.is_vector} >= {"block1:cls", "block2:cls", "head"}
 
 
 def test_convolutional_networks_have_receptive_fields_and_no_blocks():
     for name in ("resnet18", "mobilenet_v3_small", "convnext_tiny"):
         layers = layers_of(network(name))
-        assert not layers.blocks and not layers.about_tokens()
+        assert not layers.blocks and not layers.about_fields()
         assert layers["last"].name == "last" and layers["last"].alias.startswith("conv")
 
 
@@ -257,7 +267,7 @@ def test_one_register_without_a_class_token_is_no_class_token():
     layers, x = layers_of(net, SIZE), pictures(2, SIZE)
     with pytest.raises(UsageError, match="there is no class token"):
         layers.resolve("block1:cls", vectors=True)
-    assert not any("class token" in said for said in layers.about_tokens())
+    assert not any(row.is_vector and ":cls" in row.name for row in layers)
     truth = caught(net, "blocks.0", x)[:, 1:].transpose(1, 2).unflatten(2, (4, 6))
     assert torch.equal(value(net, x, layers["block1"].place), truth)
     assert layers_of(timm_net(reg_tokens=0), SIZE).resolve("block1:cls", vectors=True)

@@ -15,8 +15,9 @@ import torch
 
 import cnnlens.settings
 from cnnlens.errors import UsageError
+from cnnlens.settings.base import Settings
 from cnnlens.settings.option import fields_of, option
-from cnnlens.settings.run import ModelSettings, RunSettings, Settings
+from cnnlens.settings.run import ModelSettings, RunSettings
 
 
 @dataclass(frozen=True)

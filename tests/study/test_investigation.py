@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -363,6 +364,21 @@ def test_other_names_of_classes_are_shown(tmp_path, photos):
         found = lens.cam(image=photos[0], method="gradcam", layer="conv1", class_=0)
         shown.append(found.entries[0]["class_name"])
     assert shown == ["a", "x"]
+
+
+def test_every_command_but_those_that_the_page_names_is_a_method():
+    from typer.main import get_command
+
+    from cnnlens.cli.app import app
+
+    lacking = {
+        name for name in get_command(app).commands if not hasattr(cnnlens.Investigation, name)
+    }
+    lacking -= set(methods())
+    for page in ("README.md", "docs/python.md"):
+        text = (Path(__file__).parents[2] / page).read_text("utf-8")
+        (said,) = re.findall(r"^Every command but (.*?) is a method", text, re.M)
+        assert set(re.findall(r"`(\w+)`", said)) == lacking
 
 
 def anew(lens: cnnlens.Investigation) -> cnnlens.Investigation:

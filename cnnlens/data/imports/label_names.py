@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_names(path: Path) -> Named:
     Raises
     ------
     CnnlensError
-        When it cannot be read, is none of these, or has two names for one number or colour.
+        When it cannot be read, is none of these, or has two names for one number.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -46,15 +47,47 @@ def read_names(path: Path) -> Named:
     return named
 
 
+def one_of_each_colour(named: Named) -> tuple[Named, list[str]]:
+    """Give each colour one name, as a mask tells no more: the first, or that nothing is there.
+
+    Cityscapes paints cars and licence plates alike, and poles and groups of poles.
+
+    Returns
+    -------
+    (list, list of str)
+        The names that count, and which do not, for people.
+    """
+    kept: dict[Any, str] = {}
+    for value, name in named:
+        if value not in kept or (is_nothing(name) and not is_nothing(kept[value])):
+            kept[value] = name
+    lost: dict[Any, list[str]] = {}
+    for value, name in named:
+        if isinstance(value, tuple) and not _is_alike(name, kept[value]):
+            lost.setdefault(value, []).append(name)
+    notes = [
+        f"colour {_said(value)} is {kept[value]}; {', '.join(names)}, of the same colour, gets no "
+        "pixels"
+        for value, names in lost.items()
+    ]
+    return [one for one in named if not isinstance(one[0], tuple) or one[1] == kept[one[0]]], notes
+
+
+def _is_alike(name: str, other: str) -> bool:
+    return name.split() == other.split() or (is_nothing(name) and is_nothing(other))
+
+
+def _said(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _check_once(named: Named) -> None:
-    """See that nothing has two names, but what says twice that nothing is there."""
+    """See that no number has two names, but what says twice that nothing is there."""
     known: dict[Any, str] = {}
     for value, name in named:
         other = known.setdefault(value, name)
-        alike = " ".join(other.split()) == " ".join(name.split())
-        if value is not None and not alike and not (is_nothing(other) and is_nothing(name)):
-            said = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            raise ValueError(f"{said} is both {other} and {name}")
+        if isinstance(value, int) and not _is_alike(name, other):
+            raise ValueError(f"{value} is both {other} and {name}")
 
 
 def _of_json(text: str) -> Named:
@@ -119,6 +152,10 @@ def _of_csv(text: str) -> Named:
         if len(key) == 3 and not all(0 <= channel <= 255 for channel in key):
             raise ValueError(f"{key} is no colour")
         named.append((key if len(key) == 3 else key[0], row[header.index("name")]))
+    number = next((header.index(c) for c in _NUMBER if c in header), None)
+    if all(channels) and number is not None:  # what no mask of numbers holds comes last: id -1
+        order = [row[number].strip().startswith("-") for row in rows[1:]]
+        named = [one for _, one in sorted(zip(order, named, strict=True), key=itemgetter(0))]
     return named
 
 

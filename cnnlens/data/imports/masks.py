@@ -18,7 +18,7 @@ import numpy as np
 
 from cnnlens.data.ahead import read_ahead
 from cnnlens.data.folder import existing_folder
-from cnnlens.data.imports.label_names import Named, read_names
+from cnnlens.data.imports.label_names import Named, one_of_each_colour, read_names
 from cnnlens.data.imports.mask_files import (
     VOID,
     Table,
@@ -176,7 +176,7 @@ def _meaning(
     progress: Progress,
 ) -> tuple[Table, dict[int, str], list[str]]:
     """Find out what masks' values mean by their names, or without: the labels, and what is said."""
-    notes = []
+    named, notes = one_of_each_colour(named)
     if not named:
         named, note = _unnamed(_values(folder, paths, progress))
         notes.append(note)

@@ -20,6 +20,7 @@ from cnnlens.model.architectures.importing import Anew, importing
 from cnnlens.model.architectures.own_code import Code, code_of, folder_of, is_factory
 from cnnlens.model.architectures.trusted import trust
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.uncompiled import inner, take_apart
 
 # in the order in which a bare name is looked up; timm, which is imported for it, comes last
 REGISTRIES = {
@@ -155,13 +156,17 @@ def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]
                 f"{spec} returned {_kind(net)}, not an nn.Module",
                 "name a callable that returns the network",
             )
-        return unwrapped(net)
+        net = unwrapped(net)
+        take_apart(net)
+        return net
 
     return make
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
     """Take a network out of what computes it in parallel, or compiled: the same numbers.
+
+    Parts of it may be compiled still.
 
     Raises
     ------
@@ -174,12 +179,12 @@ def unwrapped(net: nn.Module) -> nn.Module:
             "give the network itself, or name its file",
         )
     while True:
-        inner: Any = getattr(net, "_orig_mod", None)  # torch.compile's
+        within = inner(net)
         if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = net.module
-        if not isinstance(inner, nn.Module):
+            within = net.module
+        if within is None:
             return net
-        net = inner
+        net = within
 
 
 def _kind(thing: object) -> str:
