@@ -53,6 +53,8 @@ def test_it_runs(path: Path, kernel: Any, tmp_path: Path) -> None:
         output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     ]
     assert not [output for output in shown if output.output_type == "error"]
+    plain = [str(o.get("data", {}).get("text/plain", "")) for o in shown]
+    assert not [text for text in plain if "untested" in text]  # each ends in an answer
     html = [o.data["text/html"] for o in shown if "text/html" in o.get("data", {})]
     assert html  # results show themselves
     assert all(len(one) <= 1_000_000 for one in html)
