@@ -73,9 +73,8 @@ def test_it_is_named_and_its_whole_state_opens(
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     net = shard(plain(), mesh)
-    lens = cnnlens.Investigation(net, tmp_path / "ws", preprocess=FED, quiet=True)
     with pytest.raises(cnnlens.CnnlensError, match="shared out among processes: 0") as caught:
-        lens.extract(data=PHOTOS, layer="conv1")
+        cnnlens.Investigation(net, tmp_path / "ws", preprocess=FED, quiet=True)
     assert "torch.distributed.checkpoint.state_dict.get_model_state_dict" in caught.value.hint
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     copy = plain()
