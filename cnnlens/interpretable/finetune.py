@@ -23,7 +23,8 @@ from cnnlens.data.labelled import Labelled
 from cnnlens.interpretable.concept_groups import Grouped
 from cnnlens.interpretable.group_report import record_groups
 from cnnlens.interpretable.held_out import Answers, ask, inputs
-from cnnlens.interpretable.prepare import Prepared, Request, prepare
+from cnnlens.interpretable.prepare import Prepared, prepare
+from cnnlens.interpretable.request import Request
 from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.model import Model, fingerprint

@@ -73,7 +73,8 @@ class Finetune(Method):
     def resolve(self) -> None:
         """Find images; see whether the network and the layers can be trained as asked."""
         from cnnlens.distributed import join
-        from cnnlens.interpretable.prepare import Request, check
+        from cnnlens.interpretable.prepare import check
+        from cnnlens.interpretable.request import Request
 
         share = join("")
         self.rank = share.number

@@ -13,7 +13,8 @@ from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.interpretable.finetune import Epoch, finetune
 from cnnlens.interpretable.method import is_right
-from cnnlens.interpretable.prepare import Request, check
+from cnnlens.interpretable.prepare import check
+from cnnlens.interpretable.request import Request
 from cnnlens.model.open import open_model
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings, TaskSettings
 

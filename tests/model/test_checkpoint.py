@@ -9,7 +9,8 @@ import torchvision
 from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.interpretable.prepare import Request, check
+from cnnlens.interpretable.prepare import check
+from cnnlens.interpretable.request import Request
 from cnnlens.model import zoo
 from cnnlens.model.checkpoint import save_checkpoint, write_torch
 from cnnlens.model.classes import class_scores, gives_scores
