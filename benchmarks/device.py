@@ -36,7 +36,8 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.open import open_data
 from cnnlens.measure.dissect import dissect_steps
 from cnnlens.model.hooks import read_and_run
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 from cnnlens.model.streams import overlaps

@@ -34,7 +34,8 @@ from torch.nn import functional as F
 
 from cnnlens.data.open import open_data
 from cnnlens.model.hooks import read
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
 from cnnlens.report.figures.visualize import SheetCell, as_picture, sheet

@@ -21,7 +21,7 @@ from cnnlens.distributed import Share
 from cnnlens.errors import CnnlensError
 from cnnlens.files import mark
 from cnnlens.model.classes import gives_scores
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.numbered import numbered
 from cnnlens.progress import Step

@@ -23,7 +23,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
 from cnnlens.model.device import in_batches
 from cnnlens.model.hooks import read_and_run
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import fetched, overlaps, sent
 from cnnlens.model.trace import Place

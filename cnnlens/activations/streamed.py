@@ -11,7 +11,7 @@ from cnnlens.activations.sources import Forward, passes
 from cnnlens.data.batches import Skipped, batches, check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step

@@ -35,7 +35,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
 from cnnlens.model.ending import SIGMOID, SOFTMAX, probabilities, without_link
 from cnnlens.model.gradients import with_gradients
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place, Trace, as_input, trace
 from cnnlens.model.two_sided import both_sides

@@ -29,7 +29,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.device import borrowed
 from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import Live, read_live
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place
 

@@ -13,7 +13,7 @@ import torch
 from cnnlens.attribution.deconv import Position, Projector
 from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields, shown_box

@@ -18,7 +18,7 @@ from cnnlens.cluster.categories import CategoryTree, category_steps
 from cnnlens.cluster.embed import Layout, embed_steps, pixel_vectors
 from cnnlens.cluster.filters import FilterTree, filter_trees
 from cnnlens.cluster.vectors import Groups, Joined, Maps, MapSource, RowSource
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 from cnnlens.settings import ClusterSettings

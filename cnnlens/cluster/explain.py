@@ -30,7 +30,7 @@ from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
 from cnnlens.cluster.predicted import Predictor, predictor
 from cnnlens.cluster.vectors import CategoryMaps, Groups, RowSource, unit_peaks
 from cnnlens.errors import CnnlensError
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed
 

@@ -16,7 +16,8 @@ from cnnlens.cluster.decision_path import Prediction, Without
 from cnnlens.cluster.turns import answers_without
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name, probe_names
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.matching import said_outputs, usual_outputs
 from cnnlens.model.model import Model
 from cnnlens.model.two_sided import SAID, side_names

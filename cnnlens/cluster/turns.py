@@ -13,7 +13,7 @@ import torch
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import class_scores
 from cnnlens.model.hooks import run_without
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 
 _AT_ONCE = 8  # copies of the image that go through together

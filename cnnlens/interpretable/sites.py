@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cnnlens.errors import UsageError
 from cnnlens.interpretable.request import Request
 from cnnlens.model.convolutions import find_convolutions
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.rectified import RectifiedLayers, within
 from cnnlens.model.surgery import Plan

@@ -26,7 +26,7 @@ from cnnlens.measure.distinct import Peaks
 from cnnlens.measure.halves import halves
 from cnnlens.measure.ranked_units import EXACT, Questions, ranked
 from cnnlens.measure.without import Asker, Change, Projected, Removed
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place
 from cnnlens.progress import Step, followed, relayed

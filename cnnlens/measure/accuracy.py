@@ -16,7 +16,7 @@ from cnnlens.measure.comparison import share
 from cnnlens.model.class_order import check_border, check_order
 from cnnlens.model.classes import is_correct
 from cnnlens.model.ending import SIGMOID, before_sigmoid
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.matching import readings, target_outputs
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, followed

@@ -20,7 +20,7 @@ from cnnlens.measure.without import Asker, Change, Removed
 from cnnlens.model.classes import class_scores
 from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import read_live
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.restart import named_place
 from cnnlens.model.trace import Place

@@ -17,7 +17,7 @@ from torch import Tensor
 from cnnlens.data.batches import batches
 from cnnlens.data.dataset import ImageSet
 from cnnlens.model.device import is_memory_error
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.restart import Restart, is_repeatable
 from cnnlens.model.trace import Place

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnnlens.measure.ablation import LayerAblation
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 FEW = 10  # images of a class held out: with less that is said
 COLUMNS = ("unit", "label", "hurts most", "accuracy", "score")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnnlens.activations.store import Store
     from cnnlens.activations.streamed import ModelMaps
     from cnnlens.cluster.vectors import Groups
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
     Making = Generator[Step, None, dict[str, Any]]
     Answers = Store | ModelMaps  # a layer's maps, kept or computed

@@ -19,7 +19,7 @@ from cnnlens.settings.option import option
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
     from cnnlens.measure.dissection import Dissection
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 
 POOLING = 1  # counts changes of what p-values are taken from: those of an earlier version are stale

@@ -22,7 +22,7 @@ from cnnlens.settings.option import option
 if TYPE_CHECKING:
     from cnnlens.activations.kept import KeptUnits
     from cnnlens.measure.evolution import Moment
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.model.model import Model
     from cnnlens.study.checkpoints import Checkpoint
 

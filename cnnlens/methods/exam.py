@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cnnlens.measure.exam import LayerExam, Sheet
     from cnnlens.measure.exam_papers import Paper
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from cnnlens.study.session import ANY
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.measure.exam_papers import Given, Paper
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.study.session import Study
 
 KINDS = ("broden", "classes", "parts")  # of data that tell whether a label is there

@@ -17,7 +17,7 @@ from cnnlens.voice import about
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.methods.ascents import Ascents
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.settings.generator import GeneratorSettings
     from cnnlens.settings.synthesize import VisualizeSettings
     from cnnlens.study.session import Study

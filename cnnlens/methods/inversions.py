@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnnlens.data.given import GivenImage, ImageOfSet
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.report.invert_files import Inverted
     from cnnlens.synthesize.reconstruct import Reconstruction
 

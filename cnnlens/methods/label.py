@@ -20,7 +20,7 @@ from cnnlens.study.session import ANY
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
     from cnnlens.measure.unit_labels import LayerLabels
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 COLUMNS = ("unit", "name", "correlation", "chance", "p", "next best")
 

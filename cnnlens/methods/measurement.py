@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnnlens.activations.in_turn import SourcesInTurn
     from cnnlens.activations.sources import ModelSource, Source, StoreSource
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.study.session import Study
 
 SUMMARY = "summary.json"

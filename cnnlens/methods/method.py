@@ -26,7 +26,7 @@ from cnnlens.settings.run import DataSettings, RunSettings
 from cnnlens.voice import Results
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.report.blocks import Section
     from cnnlens.study.session import Study
 

@@ -16,7 +16,7 @@ from cnnlens.settings import ExtractSettings, Net2VecSettings
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
     from cnnlens.measure.embeddings import Embeddings
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 KEPT_EVERY = 10.0  # seconds after which the state of learning is kept
 

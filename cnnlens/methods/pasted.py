@@ -10,7 +10,8 @@ from cnnlens.files.user_tables import read_user_table
 from cnnlens.methods.examined import LabelSet
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layer, Layers
+    from cnnlens.model.layer import Layer
+    from cnnlens.model.layers import Layers
 
 _HINT = "it is a table with the columns unit,label"
 

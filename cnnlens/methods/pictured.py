@@ -17,7 +17,7 @@ from cnnlens.methods.method import Method, Results
 
 if TYPE_CHECKING:
     from cnnlens.data.given import GivenImage
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.report.shown import PictureResults
     from cnnlens.study.session import Study
 

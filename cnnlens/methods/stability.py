@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnnlens.activations.sources import Source
     from cnnlens.data.parts import PartSet
     from cnnlens.measure.stable_units import Stability as Found
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cnnlens.progress import Step
 
 if TYPE_CHECKING:
     from cnnlens.methods.ablate import Ablate
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 COLUMNS = ("picture", "as it is", "then", "rises most", "by", "falls most", "by")
 FOLDER = "ablate/steer"

@@ -23,7 +23,7 @@ from cnnlens.settings.synthesize import StyleSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.report.blocks import Section
 
 _LAYERS = "repeatable. Default: the papers' on VGG, else evenly spaced convolutions."

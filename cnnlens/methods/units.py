@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnnlens.activations.sources import ModelSource, Source, StoreSource
     from cnnlens.data.dataset import ImageSet
     from cnnlens.measure.responses import Responses
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.study.session import Study
 
 

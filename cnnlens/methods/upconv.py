@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
     from cnnlens.data.decoded import Chosen, Decoded
     from cnnlens.data.given import GivenImage
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.study.session import Study
     from cnnlens.synthesize.training import Training
     from cnnlens.synthesize.upconv import UpconvNet

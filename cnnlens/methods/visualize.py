@@ -24,7 +24,7 @@ from cnnlens.settings.option import option
 from cnnlens.settings.synthesize import VisualizeSettings
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.synthesize.goals import Goal
 
 _GRADIENT = "attribution.deconv.probe_gradient"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from cnnlens.errors import UsageError
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layer, Layers
+    from cnnlens.model.layer import Layer
+    from cnnlens.model.layers import Layers
 
 _HOW = "write LAYER:UNITS, like conv5:12, conv5:0-15, conv5:3,7,9 or conv5:all"
 _CONCEPT = re.compile(r"(?P<layer>.+):\[(?P<name>.*)\]", re.DOTALL)

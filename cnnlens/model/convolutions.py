@@ -12,7 +12,8 @@ from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.aliases import NORMS, convolution_ops
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Trace, trace
 

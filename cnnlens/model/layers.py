@@ -9,9 +9,8 @@ operations, not from names.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +18,7 @@ from cnnlens.errors import UsageError, did_you_mean
 from cnnlens.model.aliases import find_aliases
 from cnnlens.model.channels_last import channels_last
 from cnnlens.model.fields import receptive_fields, unknown_fields
+from cnnlens.model.layer import Layer, times
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, said_of
 from cnnlens.model.positions import Grid
@@ -27,81 +27,6 @@ from cnnlens.model.tokens import find_tokens
 from cnnlens.model.trace import Call, Place, Trace, trace
 
 CLASS_TOKEN = ":cls"
-
-
-@dataclass(frozen=True, repr=False)
-class Layer:
-    """A place in a network, under the name it was asked for.
-
-    Attributes
-    ----------
-    name : str
-        As typed.
-    alias : str or None
-        Its ``convN``, where it has one.
-    kind : str
-        Type of the module, or the operation's name where no module returns the value.
-    shape : (int, int, int)
-        (C, H, W): units and output size.
-    fields : (Field, Field)
-        Receptive field along rows and columns.
-    place : Place
-        Where to read it.
-    depth : int
-        Operations done before it is known: orders layers along the forward pass.
-    """
-
-    name: str
-    alias: str | None
-    kind: str
-    shape: tuple[int, int, int]
-    fields: Fields
-    place: Place
-    depth: int
-
-    def __repr__(self) -> str:
-        alias = f", {self.alias}" if self.alias not in (None, self.name) else ""
-        return f"Layer({self.name}{alias}: {self.kind}, {_times(self.shape)})"
-
-    @property
-    def units(self) -> int:
-        """Number of units (channels)."""
-        return self.shape[0]
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether it is fully connected or a class token: read as a map of one position."""
-        return self.place.vector
-
-    @property
-    def sees_all(self) -> bool:
-        """Whether attention lets every unit read the whole input: it has no receptive field."""
-        return self.fields[0].attends
-
-    @property
-    def folder(self) -> str:
-        """The name as a file name."""
-        return file_name(self.name)
-
-    def as_row(self) -> dict[str, object]:
-        """One entry of ``cnnlens layers --json``."""
-        rows, columns = self.fields
-        is_local = not (self.sees_all or self.is_vector)
-        return {
-            "name": self.name,
-            "alias": self.alias,
-            "kind": self.kind,
-            "units": self.units,
-            "size": list(self.shape[1:]),
-            "receptive_field": _whole_number(max(rows.size, columns.size)) if is_local else None,
-            "stride": None if self.is_vector else _whole_number(max(rows.stride, columns.stride)),
-            "vector": self.is_vector,
-        }
-
-
-def file_name(layer: str) -> str:
-    """Return a layer's name as a file name."""
-    return re.sub(r"[^\w.@+-]", "_", layer)
 
 
 class Layers:
@@ -246,7 +171,7 @@ class Layers:
             return self.vectors[path]
         why = self._silent.get(path)
         if called := [c for c in self._calls if c.path == path]:
-            why = f"gives no map: its output is {_times(called[-1].shape[1:])} per image"
+            why = f"gives no map: its output is {times(called[-1].shape[1:])} per image"
         if why is not None:
             raise UsageError(
                 f"layer '{typed}' {why}",
@@ -347,15 +272,7 @@ def find_layers(model: Model) -> Layers:
         return Layers(trace(model.net, x), tuple(x.shape), model.head)
 
 
-def _whole_number(value: float) -> int | float:
-    return int(value) if value == int(value) else round(value, 2)
-
-
-def _times(shape: Iterable[int]) -> str:
-    return "×".join(map(str, shape)) or "one number"
-
-
 def _cell(name: str, value: object) -> str:
     if name == "vector":
         return "yes" if value else ""
-    return _times(value) if isinstance(value, list) else "" if value is None else str(value)
+    return times(value) if isinstance(value, list) else "" if value is None else str(value)

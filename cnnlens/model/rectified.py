@@ -17,7 +17,8 @@ from cnnlens.errors import UsageError
 from cnnlens.model.blocks import ACTIVATIONS
 from cnnlens.model.convolutions import find_convolutions
 from cnnlens.model.hooks import read
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 
 _OWN = "give it an nn.ReLU of its own, used once, in the network's code"

@@ -17,7 +17,7 @@ from cnnlens.measure.compared import (
 from cnnlens.measure.quantities import QUANTITIES, Quantity
 from cnnlens.measure.tree_agreement import AGREEMENTS
 from cnnlens.measure.verdict import ACCURACY
-from cnnlens.model.layers import file_name
+from cnnlens.model.layer import file_name
 from cnnlens.model.matching import natural
 from cnnlens.report.blocks import Cell, Shot, Table, Text, format_p, number, percent
 from cnnlens.report.cluster_files import read_clusters

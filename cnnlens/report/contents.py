@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from cnnlens.errors import CnnlensError
 from cnnlens.files import free_name, read_json
 from cnnlens.files.ledger import read_list
-from cnnlens.model.layers import file_name
+from cnnlens.model.layer import file_name
 from cnnlens.model.matching import natural
 
 T = TypeVar("T")

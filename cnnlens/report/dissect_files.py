@@ -28,7 +28,7 @@ from cnnlens.measure.dissected_units import (
 )
 from cnnlens.measure.dissection import Dissection
 from cnnlens.measure.unit_maps import coarse
-from cnnlens.model.layers import file_name
+from cnnlens.model.layer import file_name
 from cnnlens.report.contents import check_numbers, read_layers, read_summary, reading, write_scales
 from cnnlens.report.dissect_result import DissectResult, Unit, cells
 from cnnlens.report.seen import Seen, View

@@ -20,7 +20,7 @@ from cnnlens.data.picture_names import fitting
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean, first_of
 from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.embeddings import CurvePoint, Embedded, Embeddings
-from cnnlens.model.layers import file_name
+from cnnlens.model.layer import file_name
 from cnnlens.report.contents import read_layers, read_summary, reading, write_scales
 from cnnlens.report.shown import Fact, LayerResult, Picture, Shown
 

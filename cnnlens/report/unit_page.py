@@ -16,7 +16,7 @@ from typing import Any
 from cnnlens.measure.changed_classes import Effect
 from cnnlens.measure.compared import data_name
 from cnnlens.measure.dissected_units import Histogram
-from cnnlens.model.layers import file_name
+from cnnlens.model.layer import file_name
 from cnnlens.report.contents import layer_names, read_workspace
 from cnnlens.report.dissect_files import read_dissections
 from cnnlens.report.dissect_result import DissectResult

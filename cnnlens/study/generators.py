@@ -10,7 +10,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.files import make_folder
 
 if TYPE_CHECKING:
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.model.model import Model
     from cnnlens.synthesize.generator import Generator, Range
     from cnnlens.synthesize.generator_training import Training

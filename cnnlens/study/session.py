@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cnnlens.data.given import GivenImage, ImageOfSet
     from cnnlens.distributed import Share
     from cnnlens.model.addresses import Filters
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
 
 ANY = ("images", "classes", "broden", "parts")  # kinds of data
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnlens.activations.extract import StoredLayer
     from cnnlens.activations.sources import Source
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.progress import Step
 
 _USUAL = ExtractSettings().type

@@ -22,7 +22,7 @@ from cnnlens.study.workspace_model import entry_of, is_same, other_model
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet
-    from cnnlens.model.layers import Layer
+    from cnnlens.model.layer import Layer
     from cnnlens.model.model import Model
 
 VARIABLE = "CNNLENS_WORKSPACE"

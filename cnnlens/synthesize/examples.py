@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnlens.activations.sources import Forward
 from cnnlens.errors import CnnlensError
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import Step
 

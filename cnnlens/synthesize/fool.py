@@ -19,7 +19,8 @@ from torch import Tensor
 from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import probe_names
 from cnnlens.model.gradients import slope_of, with_gradients
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact, look_every
 from cnnlens.synthesize.answers import Answers

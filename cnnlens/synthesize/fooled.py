@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.settings.fool import FoolSettings
 from cnnlens.synthesize.answers import Answer, Answers
 from cnnlens.synthesize.boundary import Aim, Change, length, smallest, to_boundary

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.layers import CLASS_TOKEN, Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import CLASS_TOKEN, Layers
 from cnnlens.model.model import Model
 from cnnlens.synthesize.examples import Examples
 from cnnlens.synthesize.objective import read_images

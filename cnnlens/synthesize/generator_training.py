@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.hooks import read
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import look_every, sent
 from cnnlens.progress import Step, Words

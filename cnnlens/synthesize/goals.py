@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlens.data.picture_names import fitting
 from cnnlens.model.classes import before_softmax, class_name, find_class
-from cnnlens.model.layers import Layer, file_name
+from cnnlens.model.layer import Layer, file_name
 from cnnlens.model.model import Model
 from cnnlens.model.trace import Place
 from cnnlens.synthesize.answers import score_place

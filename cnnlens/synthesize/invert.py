@@ -37,7 +37,7 @@ from torch import Tensor
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.gradients import with_gradients
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.streams import exact, look_every
 from cnnlens.progress import Step, Words

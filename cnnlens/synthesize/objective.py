@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cnnlens.model.classes import class_scores
 from cnnlens.model.hooks import read_and_run
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.refused import explained
 from cnnlens.model.streams import sent

@@ -22,7 +22,7 @@ from cnnlens.activations.sources import Forward
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.given import GivenImage, ImageOfSet
 from cnnlens.model.gradients import with_gradients
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.settings import InvertSettings
 from cnnlens.synthesize import perturb

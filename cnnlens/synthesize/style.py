@@ -31,7 +31,8 @@ from torch import Tensor
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.gradients import with_gradients
-from cnnlens.model.layers import Layer, Layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import Layers
 from cnnlens.model.model import Model
 from cnnlens.model.streams import look_every
 from cnnlens.settings.synthesize import StyleSettings

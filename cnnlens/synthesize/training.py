@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.model.streams import sent
 from cnnlens.progress import Step

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from cnnlens.activations.extract import extract
 from cnnlens.data.open import open_data
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.settings import RunSettings

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 

@@ -16,7 +16,7 @@ from cnnlens.cluster.explain import explain, explain_steps, explanations
 from cnnlens.cluster.filters import filter_tree
 from cnnlens.cluster.vectors import Groups, group
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.progress import followed
 from tests.cluster.counting import Counting

@@ -19,7 +19,7 @@ from cnnlens.errors import CnnlensError
 from cnnlens.methods.invert import Invert, InvertInputs
 from cnnlens.methods.upconv import Trained
 from cnnlens.model.checkpoint import write_torch
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.report.blocks import Note
 from cnnlens.report.inverted import inversions
 from cnnlens.settings import DataSettings, InvertSettings, ModelSettings, UpconvSettings

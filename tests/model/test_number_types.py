@@ -14,7 +14,8 @@ from cnnlens.attribution.cam import ClassMaps
 from cnnlens.attribution.deconv import Projector
 from cnnlens.model.classes import gives_scores
 from cnnlens.model.convolutions import find_convolutions, first_filters
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model, wrap_module
 from cnnlens.model.preprocess import Preprocess

@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cnnlens.model.fields import receptive_fields
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.receptive_field import field_box
 from cnnlens.model.trace import trace
 

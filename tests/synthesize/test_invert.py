@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.layers import Layer, find_layers
+from cnnlens.model.layer import Layer
+from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.settings import InvertSettings

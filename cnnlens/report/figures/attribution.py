@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.attribution.projections import Patch, UnitProjections
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, field_box
 from cnnlens.report.method_names import SHOWN, USUALLY_SHOWN

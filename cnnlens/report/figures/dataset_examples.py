@@ -15,7 +15,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError
 from cnnlens.measure.top import Peaks, nearest, peaks
 from cnnlens.model.convolutions import first_filters
-from cnnlens.model.layers import Layer
+from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
 from cnnlens.report.figures import as_seen, new_figure, rendered
 from cnnlens.report.figures.visualize import CELL, of_weights, read_picture
