@@ -15,7 +15,7 @@ from cnnlens.methods.method import Method, Results, StoredInputs, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.cluster import PARTS, ClusterSettings
 from cnnlens.settings.option import option
-from cnnlens.study.session import ANY
+from cnnlens.study.images import ANY
 
 if TYPE_CHECKING:
     import numpy as np

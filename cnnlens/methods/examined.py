@@ -13,7 +13,7 @@ from cnnlens.files import mark
 from cnnlens.methods.measurement import EACH_ONCE
 from cnnlens.methods.named_by import VECTORS
 from cnnlens.settings import DissectSettings, ExamSettings, LabelSettings, TextSettings
-from cnnlens.study.session import ANY
+from cnnlens.study.images import ANY
 
 if TYPE_CHECKING:
     from cnnlens.data.dataset import ImageSet

@@ -15,7 +15,7 @@ from cnnlens.methods.named_by import Text
 from cnnlens.progress import Step
 from cnnlens.settings import LabelSettings, TextSettings
 from cnnlens.settings.option import option
-from cnnlens.study.session import ANY
+from cnnlens.study.images import ANY
 
 if TYPE_CHECKING:
     from cnnlens.activations.sources import Source

@@ -13,7 +13,7 @@ from cnnlens.files.ledger import Item
 from cnnlens.methods.method import Inputs, LayersInputs, Method, page_part
 from cnnlens.progress import Step, relayed
 from cnnlens.settings import ExtractSettings
-from cnnlens.study.session import ANY
+from cnnlens.study.images import ANY
 
 if TYPE_CHECKING:
     import numpy as np

@@ -177,7 +177,7 @@ class Upconvs:
 
     def _images(self) -> ImageSet:
         from cnnlens.data.open import train_split
-        from cnnlens.study.session import ANY
+        from cnnlens.study.images import ANY
 
         if self.data is not None and self.study.reading.split is None:
             split = train_split(self.data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError
 from cnnlens.settings import ExtractSettings
-from cnnlens.study.network import Network
+from cnnlens.study.images import Images
 
 if TYPE_CHECKING:
     from cnnlens.activations.extract import StoredLayer
@@ -22,8 +22,8 @@ _USUAL = ExtractSettings().type
 
 
 @dataclass
-class Stores(Network):
-    """A network, and activations of its layers."""
+class Stores(Images):
+    """A network, images, and activations of its layers on them."""
 
     _types: dict[tuple[str, str], str] = field(default_factory=dict)
 
