@@ -296,17 +296,16 @@ class Investigation:
     # ---- the methods
 
     def __getattr__(self, name: str) -> Any:
-        from cnnlens.methods import methods
+        from cnnlens.methods.plugged import in_python
 
-        if name.startswith("_") or name not in methods():
-            near = did_you_mean(name, [*methods(), "layers", "report", "search"])
+        known = {} if name.startswith("_") else _methods()
+        if (method := known.get(in_python(name))) is None:
+            near = did_you_mean(name, [*_methods(), "layers", "report", "search"])
             raise AttributeError(f"Investigation has no method '{name}'; {near}".rstrip("; "))
-        return _bound(self, methods()[name])
+        return _bound(self, method)
 
     def __dir__(self) -> list[str]:
-        from cnnlens.methods import methods
-
-        return sorted({*super().__dir__(), *methods()})
+        return sorted({*super().__dir__(), *_methods()})
 
     def __repr__(self) -> str:
         spec = self._spec if isinstance(self._spec, str) else getattr(self._spec, "spec", None)
@@ -364,13 +363,24 @@ def _temporary() -> Path:
     return Path(folder.name)
 
 
+def _methods() -> dict[str, type[Method]]:
+    """All methods by what they are called in Python."""
+    from cnnlens.methods import methods
+    from cnnlens.methods.plugged import in_python
+
+    return {in_python(name): method for name, method in methods().items()}
+
+
 def _bound(lens: Investigation, method: type[Method]) -> Any:
     """Make a method's callable: keywords, and what the command names by its place, too."""
+    from cnnlens.methods.plugged import in_python
+
     placed = [field.keyword for field in _fields(method) if field.option.argument]
+    name = in_python(method.name)
 
     def call(*given: Any, **values: Any) -> Any:
         if given and not placed:
-            raise UsageError(f"{method.name} takes keywords alone", f"help(lens.{method.name})")
+            raise UsageError(f"{name} takes keywords alone", f"help(lens.{name})")
         with lens._alone():
             return lens._call(method, {**values, placed[0]: given} if given else values)
 
@@ -382,7 +392,7 @@ def _bound(lens: Investigation, method: type[Method]) -> Any:
         if f.keyword not in placed
     ]
     parameters.append(inspect.Parameter("force", keyword, default=False))
-    call.__name__ = call.__qualname__ = method.name
+    call.__name__ = call.__qualname__ = name
     call.__doc__ = _documentation(method)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
