@@ -103,10 +103,15 @@ def find_units(workspace: Path, text: str, layers: Sequence[str], encoder: str |
 
     Raises as `cnnlens.report.unit_search.search` does.
     """
-    from cnnlens.model.encoder import open_encoder
     from cnnlens.report.unit_search import search
 
-    return search(workspace, text, layers, None if encoder is None else open_encoder(encoder))
+    if encoder is None:
+        return search(workspace, text, layers)
+    from cnnlens.model.encoder import open_encoder
+    from cnnlens.model.gradients import in_own_mode
+
+    with in_own_mode():
+        return search(workspace, text, layers, open_encoder(encoder))
 
 
 def write_site(workspace: Path, folder: Path, url: str, voice: Voice) -> Site:

@@ -285,13 +285,7 @@ class Investigation:
         from cnnlens.methods import find_units
 
         layers = [layer] if isinstance(layer, str) else list(layer)
-        mode: AbstractContextManager[object] = nullcontext()
-        if encoder is not None:
-            from cnnlens.model.gradients import in_own_mode
-
-            mode = in_own_mode()
-        with mode:
-            return find_units(self.workspace.path, text, layers, encoder)
+        return find_units(self.workspace.path, text, layers, encoder)
 
     # ---- the methods
 
