@@ -150,7 +150,7 @@ def _has_texts(entry: Any, keys: tuple[str, ...]) -> bool:
 def as_call(name: str, values: Mapping[str, Any]) -> str:
     """Write a call in Python as one would type it; what is no plain value is named by its type."""
     words = [f"{k}={_word(v)}" for k, v in values.items()]
-    return f"lens.{name}({', '.join(words)})"
+    return f"lens.{name.replace('-', '_')}({', '.join(words)})"
 
 
 def _word(value: Any) -> str:

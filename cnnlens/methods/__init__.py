@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnlens.errors import CnnlensError
 from cnnlens.methods.method import Gather, Inputs, Method, Results, carry_out
+from cnnlens.methods.plugged import GROUP, plugged
 from cnnlens.voice import Voice
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ __all__ = [
     "write_page",
     "write_site",
 ]
-
-GROUP = "cnnlens.methods"
 
 # in the order in which a user meets them, and in which the page shows them
 _BUILT_IN = (
@@ -61,13 +60,13 @@ _BUILT_IN = (
 def methods() -> dict[str, type[Method]]:
     """All methods by name, ours first; none of them imports anything heavy.
 
-    Another package's method that cannot be loaded is left out, and stands in `faults`.
+    Another package's method that cannot be loaded, or called so, is left out: `faults` says why.
     """
     found = {
         name: getattr(import_module(f"cnnlens.methods.{name}"), name.title()) for name in _BUILT_IN
     }
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        method = _loaded(entry, taken=entry.name in found)
+        method = plugged(entry, found)
         if isinstance(method, CnnlensError):
             faults.append(method)
         else:
@@ -76,26 +75,6 @@ def methods() -> dict[str, type[Method]]:
 
 
 faults: list[CnnlensError] = []  # what is wrong with methods of other packages
-
-
-def _loaded(entry: EntryPoint, taken: bool) -> type[Method] | CnnlensError:
-    package = entry.dist.name if entry.dist else "?"
-    if taken:
-        return CnnlensError(
-            f"the package {package} brings a method '{entry.name}', which is taken",
-            f"its entry point in {GROUP} needs another name",
-        )
-    try:
-        method = entry.load()
-        if not (isinstance(method, type) and issubclass(method, Method)):
-            raise TypeError(f"{entry.value} is no Method")
-    except Exception as error:
-        return CnnlensError(
-            f"the method '{entry.name}' of the package {package} cannot be loaded: "
-            f"{type(error).__name__}: {error}",
-            "upgrade that package, or uninstall it",
-        )
-    return method
 
 
 def sections() -> list[Gather]:
@@ -124,10 +103,15 @@ def find_units(workspace: Path, text: str, layers: Sequence[str], encoder: str |
 
     Raises as `cnnlens.report.unit_search.search` does.
     """
-    from cnnlens.model.encoder import open_encoder
     from cnnlens.report.unit_search import search
 
-    return search(workspace, text, layers, None if encoder is None else open_encoder(encoder))
+    if encoder is None:
+        return search(workspace, text, layers)
+    from cnnlens.model.encoder import open_encoder
+    from cnnlens.model.gradients import in_own_mode
+
+    with in_own_mode():
+        return search(workspace, text, layers, open_encoder(encoder))
 
 
 def write_site(workspace: Path, folder: Path, url: str, voice: Voice) -> Site:

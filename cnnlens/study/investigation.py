@@ -234,28 +234,21 @@ class Investigation:
         if not isinstance(text, str):
             raise UsageError(f"{text!r} is no text to search for", 'say some words: "car wheel"')
         layers = [layer] if isinstance(layer, str) else list(layer)
-        mode: AbstractContextManager[object] = nullcontext()
-        if encoder is not None:
-            from cnnlens.model.gradients import in_own_mode
-
-            mode = in_own_mode()
-        with mode:
-            return find_units(self.workspace.path, text, layers, encoder)
+        return find_units(self.workspace.path, text, layers, encoder)
 
     # ---- the methods
 
     def __getattr__(self, name: str) -> Any:
-        from cnnlens.methods import methods
+        from cnnlens.methods.plugged import in_python
 
-        if name.startswith("_") or name not in methods():
-            near = did_you_mean(name, [*methods(), "layers", "report", "search"])
+        known = {} if name.startswith("_") else _methods()
+        if (method := known.get(in_python(name))) is None:
+            near = did_you_mean(name, [*_methods(), "layers", "report", "search"])
             raise AttributeError(f"Investigation has no method '{name}'; {near}".rstrip("; "))
-        return bound(partial(self._call, methods()[name]), methods()[name])
+        return bound(partial(self._call, method), method)
 
     def __dir__(self) -> list[str]:
-        from cnnlens.methods import methods
-
-        return sorted({*super().__dir__(), *methods()})
+        return sorted({*super().__dir__(), *_methods()})
 
     def __repr__(self) -> str:
         return f"Investigation({self._subject}, workspace={str(self.workspace.path)!r})"
@@ -299,3 +292,11 @@ def _temporary() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="cnnlens-")
     _FOLDERS.append(folder)
     return Path(folder.name)
+
+
+def _methods() -> dict[str, type[Method]]:
+    """All methods by what they are called in Python."""
+    from cnnlens.methods import methods
+    from cnnlens.methods.plugged import in_python
+
+    return {in_python(name): method for name, method in methods().items()}

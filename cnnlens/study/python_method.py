@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 def bound(run: Callable[[Mapping[str, Any]], Any], method: type[Method]) -> Any:
     """Make a method's callable: keywords, and what the command names by its place, too."""
+    from cnnlens.methods.plugged import in_python
+
     placed = [field.keyword for field in known_fields(method) if field.option.argument]
+    name = in_python(method.name)
 
     def call(*given: Any, **values: Any) -> Any:
         if given and not placed:
-            raise UsageError(f"{method.name} takes keywords alone", f"help(lens.{method.name})")
+            raise UsageError(f"{name} takes keywords alone", f"help(lens.{name})")
         return run({**values, placed[0]: given} if given else values)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -36,7 +39,7 @@ def bound(run: Callable[[Mapping[str, Any]], Any], method: type[Method]) -> Any:
         if f.keyword not in placed
     ]
     parameters.append(inspect.Parameter("force", keyword, default=False))
-    call.__name__ = call.__qualname__ = method.name
+    call.__name__ = call.__qualname__ = name
     call.__doc__ = _documentation(method)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call

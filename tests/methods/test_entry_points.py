@@ -85,7 +85,16 @@ def test_it_is_a_command_in_python_and_on_the_page(environment, tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
-    [("names =", "cam =", "'cam', which is taken"), (":Names", ":Lost", "cannot be loaded")],
+    [
+        ("names =", "cam =", "'cam', which is taken"),
+        ("names =", "report =", "'report', which is taken"),
+        ("names =", "join =", "'join', which is taken"),
+        ("names =", "workspace =", "'workspace', which is taken"),
+        ("names =", "../names =", "'../names', which is no name of a command"),
+        ("names =", "import =", "'import', which is no name of a command"),
+        ("names =", "other =", "its class has the name 'names'"),
+        (":Names", ":Lost", "cannot be loaded"),
+    ],
 )
 def test_one_that_does_not_fit_is_left_out_and_named_with_its_package(
     environment, tmp_path, old, new, said
@@ -97,6 +106,54 @@ def test_one_that_does_not_fit_is_left_out_and_named_with_its_package(
     assert said in done.stderr
     assert "their-paper" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_other_method_is_called_as_anything_of_ours():
+    import typer.main
+
+    from cnnlens import Investigation
+    from cnnlens.cli.app import app
+    from cnnlens.methods import methods
+    from cnnlens.methods.plugged import RESERVED
+
+    commands = {*typer.main.get_command(app).commands} - {*methods()}
+    attributes = {n for n in dir(Investigation("zoo:demo_net")) if not n.startswith("_")}
+    assert commands | attributes - {*methods()} <= RESERVED
+    assert not RESERVED & {*methods()}
+
+
+def test_one_that_differs_by_a_dash_alone_is_taken(environment, tmp_path):
+    file = tmp_path / "site/their_paper-1.0.dist-info/entry_points.txt"
+    module = tmp_path / "site/their_paper.py"
+    two = METHOD[METHOD.index("class Names") :].replace("Names(", "Other(")
+    module.write_text(
+        METHOD.replace('"names", (', '"my-names", (') + two.replace('"names", (', '"my_names", (')
+    )
+    file.write_text(
+        "[cnnlens.methods]\nmy-names = their_paper:Names\nmy_names = their_paper:Other\n"
+    )
+    done = run(environment, "-m", "cnnlens", "--help")
+    assert "'my_names', which is taken" in done.stderr and "my-names" in done.stdout
+
+
+def test_its_dashes_are_underscores_in_python(environment, tmp_path):
+    file = tmp_path / "site/their_paper-1.0.dist-info/entry_points.txt"
+    file.write_text("[cnnlens.methods]\nmy-names = their_paper:Names\n")
+    module = tmp_path / "site/their_paper.py"
+    module.write_text(METHOD.replace('"names", (', '"my-names", ('))
+    script = (
+        f"import sys; sys.path.append({str(tmp_path / 'site')!r})\n"
+        "import json, cnnlens\n"
+        f"lens = cnnlens.Investigation('zoo:demo_net', {str(tmp_path / 'ws')!r}, quiet=True)\n"
+        "assert 'my_names' in dir(lens) and 'my-names' not in dir(lens)\n"
+        "assert lens.my_names.__name__ == 'my_names'\n"
+        "print(lens.my_names())\n"
+    )
+    done = bare.run(script)
+    assert done.returncode == 0, done.stderr
+    assert "conv1" in done.stdout
+    assert "lens.my_names()" in (tmp_path / "ws/workspace.json").read_text()
+    assert "my-names" in run(environment, "-m", "cnnlens", "my-names", "--help").stdout
 
 
 def test_every_part_of_the_page_is_there_to_be_loaded(tmp_path):

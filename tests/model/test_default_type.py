@@ -92,6 +92,22 @@ def test_a_network_of_a_file_is_the_same(tmp_path: Path) -> None:
     assert zoo.fingerprint == cnnlens.open_model("zoo:demo_net", device="cpu").fingerprint
 
 
+def test_an_encoder_of_names_computes_in_float32(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text(
+        "import torch\n"
+        "def texts(of):\n"
+        "    assert torch.ones(1).dtype == torch.float32\n"
+        "    return torch.stack([torch.tensor([1.0, len(one)]) for one in of])\n"
+        "def make():\n"
+        "    return texts, texts\n"
+    )
+    lens = cnnlens.Investigation(small_net(), tmp_path / "ws", preprocess=FED, quiet=True)
+    photos = list(np.random.default_rng(1).integers(0, 256, (48, 16, 16, 3), np.uint8))
+    lens.label(data=photos, labels=["cat", "dog"] * 24, layer="conv2")
+    with default(torch.float64):
+        assert lens.search("cat", encoder=f"{tmp_path / 'words.py'}:make")
+
+
 def test_the_functions_below_make_the_same_pictures() -> None:
     from cnnlens.synthesize.objective import unit
 
