@@ -399,8 +399,3 @@ def test_extract_gives_stores_after_an_interrupt_too(world: Path) -> None:
         with store:
             assert whole.summaries[name]["shape"] == list(store.shape)
             assert store.shape[0] == 20 and store.has_logits
-
-
-def test_extract_has_no_seed() -> None:
-    answer = cnnlens("extract", "--seed", 1)
-    assert answer.code == 2 and "--seed" in answer.error
