@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data import unread
+from cnnlens.data import archives, unread
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
@@ -21,9 +21,10 @@ from cnnlens.data.decode import DamagedImage, load_image
 from cnnlens.data.memory import memory_images
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
-from cnnlens.data.unread import UnreadFile
+from cnnlens.data.unread import Unanswered, UnreadFile
 from cnnlens.errors import CnnlensError
 
+from .packed import PACKS, Pack
 from .test_archives import PREPROCESS, picture
 
 Fail = Callable[..., None]
@@ -166,3 +167,26 @@ def test_a_dataset_whose_disk_fails_is_asked_again(monkeypatch: pytest.MonkeyPat
     left[0] = 1e9
     with pytest.raises(UnreadFile, match="stale file handle"):
         images.load(2)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), Unanswered("the 503")])
+@pytest.mark.parametrize("pack", PACKS)
+def test_an_archive_whose_list_does_not_come_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Pack, error: OSError
+) -> None:
+    picture(tmp_path / "photos" / "a.png", 1)
+    packed = pack(tmp_path / "photos", tmp_path / "packed")
+    reads = archives.LocalFile.read_at
+    answers = [True]  # of its kind alone
+
+    def read(self: Any, offset: int, count: int) -> bytes:
+        if not answers:
+            raise error
+        answers.pop()
+        return reads(self, offset, count)
+
+    monkeypatch.setattr(archives.LocalFile, "read_at", read)
+    with pytest.raises(CnnlensError, match=r"cannot be read: (input/output error|the 503)"):
+        open_data(packed)
+    monkeypatch.setattr(archives.LocalFile, "read_at", reads)
+    assert [Path(name).name for name in open_data(packed).paths] == ["a.png"]
