@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,9 @@ def test_an_archive_whose_list_does_not_come_is_not_called_damaged(
         open_data(packed)
     monkeypatch.setattr(archives.LocalFile, "read_at", reads)
     assert [Path(name).name for name in open_data(packed).paths] == ["a.png"]
+
+
+def test_another_process_may_raise_it() -> None:
+    there = pickle.loads(pickle.dumps(UnreadFile(Path("a.png"), "the disk is away")))
+    assert (there.path, there.reason) == (Path("a.png"), "the disk is away")
+    assert str(there) == str(UnreadFile(Path("a.png"), "the disk is away"))
