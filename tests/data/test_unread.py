@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data import archives, unread
+from cnnlens.data import archives, survey, unread
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
@@ -197,3 +197,27 @@ def test_another_process_may_raise_it() -> None:
     there = pickle.loads(pickle.dumps(UnreadFile(Path("a.png"), "the disk is away")))
     assert (there.path, there.reason) == (Path("a.png"), "the disk is away")
     assert str(there) == str(UnreadFile(Path("a.png"), "the disk is away"))
+
+
+@pytest.mark.parametrize("looked", ["header_of", "_values"])
+def test_the_range_of_all_waits_for_each_deep_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: str
+) -> None:
+    """One that is passed over would leave the others brighter, and itself cut off."""
+    monkeypatch.setattr(unread, "WAITS", (0, 0, 0))
+    for number in range(1, 7):
+        Image.fromarray(np.full((8, 8), 1000 * number, np.uint16)).save(tmp_path / f"{number}.png")
+    truth, read, left = open_data(tmp_path).ranges, getattr(survey, looked), [2.0]
+
+    def fails(file: Path, *more: Any) -> Any:
+        if file.name == "6.png" and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file, *more)
+
+    monkeypatch.setattr(survey, looked, fails)
+    assert open_data(tmp_path).ranges == truth
+    left[0] = 1e9
+    with pytest.raises(UnreadFile, match=r"6\.png cannot be read: input/output error"):
+        open_data(tmp_path)
+    assert not check(tmp_path).problems  # which reads it when it is looked at
