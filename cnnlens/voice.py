@@ -197,8 +197,13 @@ def write_line(
     """Write one line, dressed up on a terminal only; where nobody can hear it, nothing is said."""
     if stream is None:  # closed
         return
+    text = indent + one_line(text)
     try:
-        _write_line(stream, indent + one_line(text), style, label)
+        try:
+            _write_line(stream, text, style, label)
+        except UnicodeEncodeError as error:  # of a file that a script logs to
+            text = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
+            _write_line(stream, text, style, label)
     except (OSError, ValueError):  # its disk is full, or its reader gone: results are made anyway
         drop(stream)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,11 @@ def test_a_name_stays_on_its_line_wherever_it_stands(monkeypatch, name):
         assert not [c for c in text if not c.isprintable() and c != "\n"]
         assert not [line for line in text.splitlines() if line.strip().startswith("name: b")]
     assert bare.count("name") == 3 and shown.count("name") >= 4
+
+
+def test_a_log_that_lacks_letters_is_written_on(tmp_path: Path) -> None:
+    with (tmp_path / "log.txt").open("w", encoding="ascii") as log:
+        for text in ("first", "12 × 4", "last"):
+            write_line(log, text)
+    lines = (tmp_path / "log.txt").read_text(encoding="ascii").splitlines()
+    assert lines == ["first", r"12 \xd7 4", "last"]

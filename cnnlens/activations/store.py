@@ -9,10 +9,10 @@ where its images are labelled otherwise since.
 
 from __future__ import annotations
 
-import errno
 import json
 import operator
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +24,7 @@ import hdf5plugin
 import numpy as np
 
 from cnnlens.activations.chunks import chunk_shape
+from cnnlens.data.unread import may_pass
 from cnnlens.errors import CnnlensError
 from cnnlens.files import reading_error
 
@@ -33,6 +34,8 @@ _COLUMNS = ("positions", "images", "categories", "logits")  # the first two are 
 # kinds of numbers (whole or not) and dimensions
 _NUMBERS = {"positions": ("iu", 1), "activations": ("f", 4), "logits": ("f", 2)}
 _H5PY_RAISES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+
+_ERRNO = re.compile(r"\berrno = (\d+)")  # in what HDF5 says
 
 # LZ4 on real activations behind a rectifier: 0.19 to 0.63 of the raw size. Zstd would save a tenth
 # to a fifth of that and take up to five times as long to read (benchmarks/compression.py).
@@ -101,7 +104,8 @@ class Store:
     Raises
     ------
     CnnlensError
-        When the file is missing, damaged, foreign, or was made from something else.
+        When the file is missing, damaged, foreign, cannot be read for now, or was made from
+        something else.
     """
 
     def __init__(self, path: Path | str, key: StoreKey | None = None) -> None:
@@ -119,19 +123,30 @@ class Store:
     def _open(self) -> h5py.File:
         if not self.path.exists():
             raise CnnlensError(f"{self.path} does not exist", "cnnlens extract makes it")
-        if not self.path.is_file() or not h5py.is_hdf5(self.path):
-            if self.path.is_file() and not os.access(self.path, os.R_OK):
-                raise reading_error(self.path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+        if not self.path.is_file():
+            raise self._fault("is not an HDF5 file")
+        with self._reading():
+            is_one = h5py.is_hdf5(self.path)
+        if not is_one:
+            self._check_readable()
             raise self._fault("is not an HDF5 file")
         with self._reading():
             return h5py.File(self.path, "r")
+
+    def _check_readable(self) -> None:
+        """Tell what is no HDF5 file from what nobody can read for now, as HDF5 does not."""
+        try:
+            with self.path.open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise reading_error(self.path, error) from error
 
     @contextmanager
     def _reading(self, where: str = "") -> Iterator[None]:
         try:
             yield
         except _H5PY_RAISES as error:
-            raise self._fault(f"is damaged{where} ({_reason(error)})") from error
+            raise self._wrong(f"is damaged{where} ({_reason(error)})", error) from error
 
     def _read_key(self) -> StoreKey:
         names = [f.name for f in fields(StoreKey)]
@@ -147,7 +162,7 @@ class Store:
             if not all(isinstance(text, str) for text in texts):
                 raise TypeError
         except _H5PY_RAISES as error:
-            raise self._fault("is not an activation store of cnnlens") from error
+            raise self._wrong("is not an activation store of cnnlens", error) from error
         if not complete or self._activations.ndim != 4 or rows < 1:
             raise self._fault("is damaged (its datasets differ in length)")
         for name, (kinds, dimensions) in _NUMBERS.items():
@@ -165,6 +180,11 @@ class Store:
                     f"the store {self.path} was made from {WORDS[name]}",
                     f"{out}--force makes it anew; another -w DIR keeps both",
                 )
+
+    def _wrong(self, what: str, error: BaseException) -> CnnlensError:
+        """Say what is wrong with it, or that it cannot be read for now."""
+        found = _of_system(error)
+        return reading_error(self.path, found) if may_pass(found) else self._fault(what)
 
     def _fault(self, what: str) -> CnnlensError:
         return CnnlensError(f"{self.path} {what}", "it is left as it is; --force makes it anew")
@@ -278,6 +298,13 @@ class Store:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _of_system(error: BaseException) -> OSError:
+    """Find what the system said where HDF5 could not read, which it may tell in words alone."""
+    named = _ERRNO.search(str(error))
+    number = (isinstance(error, OSError) and error.errno) or (int(named[1]) if named else 0)
+    return OSError(number, os.strerror(number)) if number else OSError(str(error))
 
 
 def _reason(error: BaseException) -> str:

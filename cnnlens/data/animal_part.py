@@ -19,6 +19,7 @@ import numpy as np
 
 from cnnlens.data.parts import Fault, PartObject, PartSet, part_set
 from cnnlens.data.paths import file_source
+from cnnlens.data.unread import patiently
 from cnnlens.errors import CnnlensError
 
 PATTERN = "truth_part*.mat"
@@ -133,16 +134,13 @@ def read_mat(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    UnreadFile
+        When it cannot be read for now.
     CnnlensError
         When it is missing or damaged.
     """
     try:
-        start = path.read_bytes()[:128]
-        if b"MATLAB 7.3" in start or start[:8] == b"\x89HDF\r\n\x1a\n":
-            return _read_hdf5(path)
-        import scipy.io
-
-        content = scipy.io.loadmat(file_source(path), squeeze_me=True, struct_as_record=False)
+        return patiently(path, lambda: _variables(path))
     except CnnlensError:
         raise
     except Exception as error:  # a damaged file makes the readers raise nearly anything
@@ -150,6 +148,15 @@ def read_mat(path: Path) -> dict[str, Any]:
         raise CnnlensError(
             f"{path} is no MATLAB file that can be read: {reason}", "unpack or download it again"
         ) from error
+
+
+def _variables(path: Path) -> dict[str, Any]:
+    start = path.read_bytes()[:128]
+    if b"MATLAB 7.3" in start or start[:8] == b"\x89HDF\r\n\x1a\n":
+        return _read_hdf5(path)
+    import scipy.io
+
+    content = scipy.io.loadmat(file_source(path), squeeze_me=True, struct_as_record=False)
     return {k: _plain(v) for k, v in content.items() if not k.startswith("__")}
 
 

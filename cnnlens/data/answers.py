@@ -40,7 +40,7 @@ def tried(read: Callable[[], Found]) -> Found:
             return read()
         except Exception as found:  # each file system has errors of its own
             error = _cause(found)
-            status = getattr(error, "status", None)
+            status = _status(error)
             _raise_final(error, status)
             is_last = number == TRIES - 1
             if is_last or (status and status < 500 and status not in _BUSY):
@@ -50,9 +50,22 @@ def tried(read: Callable[[], Found]) -> Found:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Find what a web server said: fsspec calls not there whatever has no size."""
+    """Find what a web server said: fsspec calls not there whatever has no size.
+
+    What stands behind another store's word that nothing is there, as s3fs and huggingface_hub have
+    it, says the same in their libraries' own words.
+    """
     cause = error.__cause__
-    return cause if isinstance(error, FileNotFoundError) and cause is not None else error
+    if not isinstance(error, FileNotFoundError) or cause is None:
+        return error
+    of_web = isinstance(cause, ConnectionError | TimeoutError)
+    return cause if of_web or type(cause).__module__.partition(".")[0] == "aiohttp" else error
+
+
+def _status(error: BaseException) -> int | None:
+    """The number of a web server's answer; aiohttp says 0 where there is none."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) and status > 0 else None
 
 
 def _raise_final(error: BaseException, status: int | None) -> None:
@@ -67,7 +80,7 @@ def _raise_final(error: BaseException, status: int | None) -> None:
 
 
 def _words(error: BaseException, status: int | None) -> str:
-    if isinstance(status, int):
+    if status is not None:
         with suppress(ValueError):  # a number of its own
             return f"the server says {status} {HTTPStatus(status).phrase}"
         return f"the server says {status}"

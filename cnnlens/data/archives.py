@@ -32,6 +32,7 @@ from cnnlens.data.container import (
     whole,
 )
 from cnnlens.data.seconds import await_after
+from cnnlens.data.unread import may_pass
 from cnnlens.data.zip_names import member_name
 from cnnlens.errors import CnnlensError
 
@@ -106,6 +107,8 @@ class ZipArchive(Archive):
         try:
             listed = zipfile.ZipFile(source.window()).infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            if (read := error.__context__) is not None and may_pass(read):
+                raise read from None  # which zipfile takes for a file that is none
             raise CnnlensError(f"{address} is damaged ({error})", _AGAIN) from error
         for info in listed:
             path = inner_path(name := member_name(info))
@@ -226,6 +229,8 @@ class TarArchive(Archive):
                         self.members[path] = Member(info.size, state, info.offset_data, info.size)
                 end = tar.offset
         except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+            if may_pass(error):
+                raise
             after = f", after {ascii(last)[1:-1]}" if last else ""
             raise CnnlensError(f"{address} is damaged ({error}{after})", _AGAIN) from error
         if source.read_at(end, _BLOCK).strip(b"\0"):
@@ -269,6 +274,8 @@ def open_archive(address: str, source: Positioned) -> Archive:
     ------
     CnnlensError
         When it is damaged, encrypted, compressed as a whole, or no archive.
+    OSError
+        When it cannot be read for now.
     """
     start = source.read_at(0, 6)
     if start.startswith((b"PK\3\4", b"PK\5\6")) or address.lower().endswith(".zip"):

@@ -28,6 +28,7 @@ from cnnlens.data.parts import PartSet
 from cnnlens.data.splits import chosen, splits_within
 from cnnlens.data.survey import surveyed
 from cnnlens.data.tables import FIXED, RowFault, read_c_table, read_categories, read_header
+from cnnlens.data.unread import UnreadFile
 from cnnlens.data.walk import Listing, list_files
 from cnnlens.errors import CnnlensError, counted
 
@@ -79,7 +80,14 @@ def _check_folder(
     listing = list_files(root, f"{split}/" if split else "")
     if not listing.images:
         open_folder(root, split)  # says what is there instead
-    return _check_images(surveyed(listed_images(root, listing, split)), listing, progress)
+    return _check_images(_surveyed(listed_images(root, listing, split)), listing, progress)
+
+
+def _surveyed(images: ImageSet) -> ImageSet:
+    try:
+        return surveyed(images)
+    except UnreadFile:  # which is named, with all others, when it is looked at
+        return images
 
 
 def _check_images(
@@ -168,7 +176,7 @@ def check_broden(
 ) -> Report:
     """Decode every image and read every label; `split` is the only one to be read."""
     faults: list[RowFault] = []
-    broden = surveyed(in_split(open_broden(root, faults), split))
+    broden = _surveyed(in_split(open_broden(root, faults), split))
     assert isinstance(broden, Broden)
     space = broden.concept_space()
     used = np.zeros(len(space.concepts) + 1, bool)

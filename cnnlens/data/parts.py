@@ -18,6 +18,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.paths import file_source, state_of
+from cnnlens.data.unread import UnreadFile, patiently
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.numbered import written
 
@@ -274,8 +275,13 @@ def _strays(found: PartSet) -> list[Fault]:
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    try:
+    def read() -> tuple[int, int]:
         with Image.open(file_source(path)) as image:
             return image.size
+
+    try:
+        return patiently(path, read)
+    except UnreadFile:
+        raise
     except Exception:  # whatever it is, `load` says it better
         return None

@@ -155,7 +155,7 @@ def is_data(path: str) -> bool:
     """Whether a folder, or one in an archive, is where it was remembered to be."""
     try:
         return located(path).is_dir()
-    except CnnlensError:
+    except (CnnlensError, OSError):  # of a disk that went away, say
         return False
 
 

@@ -32,6 +32,7 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import opened, orientation_of
 from cnnlens.data.paths import container_of, readers_of
 from cnnlens.data.ranges import Bounds, Ranges
+from cnnlens.data.unread import UnreadFile, patiently
 from cnnlens.data.walk import ending
 from cnnlens.errors import counted
 
@@ -56,6 +57,11 @@ def surveyed(images: ImageSet, bounds: Bounds | None = None) -> ImageSet:
         As opened.
     bounds : (float, float), optional
         The range of all deep files; left out, it is taken from them.
+
+    Raises
+    ------
+    UnreadFile
+        When one that is looked at cannot be read for now: others' ranges may depend on it.
     """
     ranges, bands, notes = survey([images.file(k) for k in range(len(images.paths))], bounds)
     inside = container_of(images.root)
@@ -105,16 +111,19 @@ def _measured(files: Sequence[Path], headers: dict[Path, Header]) -> tuple[Range
     lacking = []
 
     def look(number: int) -> tuple[Path, dict[str, Bounds | None], bool] | None:
-        with suppress(Exception):  # a damaged file is named when it is decoded
-            file, header = files[number], headers[files[number]]
-            values = _values(file, header)
+        file, header = files[number], headers[files[number]]
+        try:
+            values = patiently(file, lambda: _values(file, header))
             kind, reaches = sample_type(values), dict[str, Bounds | None]()
             if header.alpha and header.shows_colours and values.ndim == 3:
                 reaches[kind + ALPHA] = extent(present(values[:, :, -1]))
                 values = values[:, :, :-1]
             there = present(values, header.missing)
             return file, {kind: extent(there), **reaches}, there.size < values.size
-        return None
+        except UnreadFile:
+            raise
+        except Exception:  # a damaged file is named when it is decoded
+            return None
 
     with closing(read_ahead(look, range(len(files)), _WORKERS, _AHEAD)) as measured:
         for file, reaches, lacks in filter(None, measured):
@@ -139,10 +148,9 @@ def _values(file: Path, header: Header) -> np.ndarray:
 
 
 def _header(file: Path) -> Header | None:
-    try:
-        return header_of(file)
-    except OSError:
-        return None
+    with suppress(OSError):
+        return patiently(file, lambda: header_of(file))
+    return None
 
 
 def _beside(headers: Iterable[Header]) -> str:

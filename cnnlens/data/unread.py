@@ -45,6 +45,9 @@ class UnreadFile(CnnlensError):  # noqa: N818  (named as DamagedImage is, beside
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[UnreadFile], tuple[Path, str]]:
+        return type(self), (self.path, self.reason)  # so that other processes may raise it
+
 
 class Unanswered(OSError):  # noqa: N818
     """What is far away did not answer, however often it was asked."""

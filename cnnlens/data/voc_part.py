@@ -24,6 +24,7 @@ import numpy as np
 from cnnlens.data.animal_part import listed, read_mat
 from cnnlens.data.parts import Fault, Masks, PartObject, PartSet, part_set
 from cnnlens.data.paths import state_of
+from cnnlens.data.unread import UnreadFile
 from cnnlens.errors import CnnlensError
 from cnnlens.files import read_json, write_json
 from cnnlens.files.user_tables import read_user_table
@@ -86,6 +87,8 @@ def _index(root: Path, files: Sequence[Path], merges: Merges) -> list[Any]:
 def _entry(file: Path, merges: Merges) -> list[Any] | str:
     try:
         objects = _objects(file)
+    except UnreadFile:  # else it would be left out for good
+        raise
     except CnnlensError as error:
         return error.message
     found = []

@@ -209,10 +209,14 @@ class Ledger:
         with alone_in(self.folder):
             # damaged, it was passed over when this run began
             theirs = self._on_disk(pass_over=True)
+            begun = [name for name, entry in self._read_journal().items() if entry is None]
             self.entries = {**theirs, **self._mine(theirs)}
             document = self.document(summary)
             write_json(self.path, document)
             self._journal.unlink(missing_ok=True)
+            for name in begun:  # by a run that is still at it, or was killed
+                if name in self.entries and name not in self._made:
+                    self._note(name, None)
         return document
 
     def _mine(self, theirs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -75,6 +75,33 @@ def test_a_truncated_store_is_named_as_such(store, share):
     assert "--force" in error.value.hint
 
 
+_NO_DISK = (
+    "file read failed: filename = 'conv2.h5', errno = 5, error message = 'Input/output error'"
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ((h5py, "is_hdf5"), OSError(5, f"Unable to determine if file is accessible ({_NO_DISK})")),
+        ((h5py.File, "__getitem__"), KeyError(f"Unable to synchronously open object ({_NO_DISK})")),
+        ((h5py.Dataset, "__getitem__"), OSError(f"Can't synchronously read data ({_NO_DISK})")),
+    ],
+)
+def test_a_store_that_cannot_be_read_for_now_is_not_called_damaged(
+    store, monkeypatch, where, error
+):
+    """As HDF5 says it of a disk that is away."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(*where, fails)
+    with pytest.raises(CnnlensError, match=r"cannot read .*conv2\.h5: input/output") as caught:
+        content(store)
+    assert "nothing was changed" in caught.value.hint and "--force" not in caught.value.hint
+
+
 def test_foreign_files_are_no_stores(tmp_path):
     path = tmp_path / "x.h5"
     makers = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.data import unread
 from cnnlens.data.check import check
 from cnnlens.data.imports import import_data
 from cnnlens.data.tables import read_index, read_labels
@@ -120,6 +122,23 @@ def test_the_full_set_by_instances(tmp_path: Path, instances: tuple[int, int, in
     assert list(found(out)) == ["training/s/street/ADE_train_1.jpg"]
     assert areas(out) == AREAS
     assert check(out).ok and check(out).notes == ()
+
+
+def test_a_list_that_cannot_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(tmp_path / "data")
+    monkeypatch.setattr(unread, "WAITS", (0, 0, 0))
+    read, left = Path.read_text, [2]
+
+    def fails(self: Path, *args: Any, **more: Any) -> str:
+        if self.name.endswith("_atr.txt") and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, *args, **more)
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    assert import_data("ade20k", tmp_path / "data", tmp_path / "out")["skipped"] == []
 
 
 def test_the_full_set_by_json(tmp_path: Path) -> None:

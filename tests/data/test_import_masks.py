@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlens.data import unread
 from cnnlens.data.check import check
 from cnnlens.data.imports import import_data
 from cnnlens.data.imports.label_names import read_names
@@ -253,6 +256,29 @@ def test_masks_that_cannot_be_used_are_counted_and_named(tmp_path: Path) -> None
     (root / "masks" / "f.png").unlink()
     with pytest.raises(CnnlensError, match="none of"):
         import_data("masks", root, tmp_path / "out2")
+
+
+@pytest.mark.parametrize("times", [2, 999])
+def test_masks_that_cannot_be_read_for_now_are_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    root = single(tmp_path / "set", {name: halves(1, 2) for name in "abc"})
+    monkeypatch.setattr(unread, "WAITS", (0, 0, 0))
+    read, left = Image.open, [times]
+
+    def fails(file: Any, *args: Any, **more: Any) -> Any:
+        if Path(file).name == "b.png" and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file, *args, **more)
+
+    monkeypatch.setattr(Image, "open", fails)
+    if times > 9:
+        with pytest.raises(CnnlensError, match=r"b\.png cannot be read: input/output error"):
+            import_data("masks", root, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        left[0] = 0
+    assert import_data("masks", root, tmp_path / "out")["skipped"] == []
 
 
 def test_images_that_differ_in_their_endings_alone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from cnnlens.data import unread
 from cnnlens.data.animals import KINDS, Animal, animal, make_animals
 from cnnlens.data.check import check
 from cnnlens.data.cub import MASKS
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.open import open_data
 from cnnlens.data.parts import PartSet
+from cnnlens.data.unread import UnreadFile
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.matching import named_outputs, readings
 
@@ -282,6 +285,30 @@ def test_damaged_annotations_are_left_out_and_named(voc: Path) -> None:
     assert [f.where for f in found.faults] == [
         "Annotations_Part/2008_000009.mat", "Annotations_Part/2008_000010.mat",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_annotations_that_cannot_be_read_for_now_are_not_left_out_for_good(
+    voc: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    shutil.copy(voc / "Annotations_Part/2008_000008.mat", voc / "Annotations_Part/2008_000009.mat")
+    photo(voc / "JPEGImages" / "2008_000009.jpg")
+    monkeypatch.setattr(unread, "WAITS", (0, 0, 0))
+    read, left = Path.read_bytes, [times]
+
+    def fails(self: Path) -> bytes:
+        if self.name == "2008_000009.mat" and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    if times > 9:
+        with pytest.raises(UnreadFile, match=r"2008_000009\.mat cannot be read: input/output"):
+            opened(voc)
+        left[0] = 0
+    found = {path.partition("#")[0] for path in opened(voc).paths}
+    assert found == {f"JPEGImages/2008_00000{number}.jpg" for number in (8, 9)}
 
 
 def test_voc_part_without_its_photos(voc: Path) -> None:

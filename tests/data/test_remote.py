@@ -27,6 +27,7 @@ from cnnlens.data.given import given_images
 from cnnlens.data.member_path import MemberPath, forget_addresses, located
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
+from cnnlens.data.unread import Unanswered
 from cnnlens.errors import CnnlensError, UsageError
 
 from .packed import files_of, tarred, zipped
@@ -590,3 +591,37 @@ def test_an_address_without_a_host_keeps_having_none() -> None:
     assert addresses.as_address("hdfs:///photos") == "hdfs://default/photos"  # as fsspec has it
     assert str(MemberPath(addresses.as_address("hdfs:///photos"))) == "hdfs://default/photos"
     assert addresses.as_address("hdfs://host:8020/photos") == "hdfs://host:8020/photos"
+
+
+def test_what_a_store_says_is_not_there_is_asked_for_once(tmp_path: Path) -> None:
+    """Its error stands on one of its own library's, as those of s3fs and huggingface_hub do."""
+    found, asked = open_data(put(photos(tmp_path / "photos"), "photos")), list[str]()
+    read = MemoryFileSystem.cat_file
+
+    def cat_file(self: MemoryFileSystem, path: str, *args: Any, **more: Any) -> bytes:
+        asked.append(path)
+        return read(self, path, *args, **more)
+
+    fsspec.filesystem("memory").rm_file("/photos/dog/1.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "cat_file", cat_file)
+        (batch,) = batches(found, PREPROCESS, batch_size=99, workers=0)
+    assert "dog/1.png" in {path for path, _ in batch.skipped}
+    assert sum(path.endswith("dog/1.png") for path in asked) == 1
+
+
+class Coded(Exception):  # noqa: N818
+    """What a library raises that has a status of its own kind."""
+
+    def __init__(self, status: Any) -> None:
+        super().__init__("it was sent in a circle")
+        self.status = status
+
+
+@pytest.mark.parametrize("status", [0, None, "404 Not Found"])
+def test_a_status_that_is_no_answer_of_a_server_is_none(status: Any) -> None:
+    def fails() -> None:
+        raise Coded(status)
+
+    with pytest.raises(Unanswered, match="it was sent in a circle"):
+        answers.tried(fails)

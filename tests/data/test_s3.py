@@ -65,6 +65,8 @@ def test_a_bucket_is_the_folder_that_was_copied_there(tmp_path: Path, server: An
     with pytest.raises(UsageError, match="no folder s3://bucket/nothing") as caught:
         open_data("s3://bucket/nothing")
     assert "s3fs says where it looks for credentials" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="no folder s3://no-such-bucket/photos"):
+        open_data("s3://no-such-bucket/photos")
 
 
 def test_a_server_that_goes_away_is_no_damage(tmp_path: Path, server: Any) -> None:

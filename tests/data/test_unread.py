@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.data import unread
+from cnnlens.data import archives, survey, unread
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
@@ -21,9 +22,10 @@ from cnnlens.data.decode import DamagedImage, load_image
 from cnnlens.data.memory import memory_images
 from cnnlens.data.open import open_data
 from cnnlens.data.synthetic import make_shapes
-from cnnlens.data.unread import UnreadFile
+from cnnlens.data.unread import Unanswered, UnreadFile
 from cnnlens.errors import CnnlensError
 
+from .packed import PACKS, Pack
 from .test_archives import PREPROCESS, picture
 
 Fail = Callable[..., None]
@@ -166,3 +168,56 @@ def test_a_dataset_whose_disk_fails_is_asked_again(monkeypatch: pytest.MonkeyPat
     left[0] = 1e9
     with pytest.raises(UnreadFile, match="stale file handle"):
         images.load(2)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), Unanswered("the 503")])
+@pytest.mark.parametrize("pack", PACKS)
+def test_an_archive_whose_list_does_not_come_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Pack, error: OSError
+) -> None:
+    picture(tmp_path / "photos" / "a.png", 1)
+    packed = pack(tmp_path / "photos", tmp_path / "packed")
+    reads = archives.LocalFile.read_at
+    answers = [True]  # of its kind alone
+
+    def read(self: Any, offset: int, count: int) -> bytes:
+        if not answers:
+            raise error
+        answers.pop()
+        return reads(self, offset, count)
+
+    monkeypatch.setattr(archives.LocalFile, "read_at", read)
+    with pytest.raises(CnnlensError, match=r"cannot be read: (input/output error|the 503)"):
+        open_data(packed)
+    monkeypatch.setattr(archives.LocalFile, "read_at", reads)
+    assert [Path(name).name for name in open_data(packed).paths] == ["a.png"]
+
+
+def test_another_process_may_raise_it() -> None:
+    there = pickle.loads(pickle.dumps(UnreadFile(Path("a.png"), "the disk is away")))
+    assert (there.path, there.reason) == (Path("a.png"), "the disk is away")
+    assert str(there) == str(UnreadFile(Path("a.png"), "the disk is away"))
+
+
+@pytest.mark.parametrize("looked", ["header_of", "_values"])
+def test_the_range_of_all_waits_for_each_deep_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: str
+) -> None:
+    """One that is passed over would leave the others brighter, and itself cut off."""
+    monkeypatch.setattr(unread, "WAITS", (0, 0, 0))
+    for number in range(1, 7):
+        Image.fromarray(np.full((8, 8), 1000 * number, np.uint16)).save(tmp_path / f"{number}.png")
+    truth, read, left = open_data(tmp_path).ranges, getattr(survey, looked), [2.0]
+
+    def fails(file: Path, *more: Any) -> Any:
+        if file.name == "6.png" and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file, *more)
+
+    monkeypatch.setattr(survey, looked, fails)
+    assert open_data(tmp_path).ranges == truth
+    left[0] = 1e9
+    with pytest.raises(UnreadFile, match=r"6\.png cannot be read: input/output error"):
+        open_data(tmp_path)
+    assert not check(tmp_path).problems  # which reads it when it is looked at

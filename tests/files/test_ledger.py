@@ -106,6 +106,22 @@ def test_a_picture_that_was_written_over_and_not_listed_is_of_nothing_for_certai
     assert not Ledger(tmp_path / "cam.json").missing([one])
 
 
+def test_a_run_that_ends_meanwhile_does_not_list_what_another_one_has_begun(tmp_path):
+    made(tmp_path, 2).close({})
+    killed, ends = Ledger(tmp_path / "cam.json"), Ledger(tmp_path / "cam.json")
+    killed.begin(Item("1.png", {"image": "another"}))
+    (tmp_path / "1.png").write_bytes(b"another picture")
+    (tmp_path / "2.png").write_bytes(b"picture")
+    ends.keep(Item("2.png", {"image": 2}), {"file": "2.png"})
+    ends.close({})
+    again, one = Ledger(tmp_path / "cam.json"), Item("1.png", {"image": 1})
+    assert list(again.entries) == ["0.png", "2.png"] and again.missing([one]) == [one]
+    again.keep(one, {"file": "1.png"})
+    again.close({})
+    assert not Ledger(tmp_path / "cam.json").missing([one])
+    assert not [*tmp_path.glob(".*journal")]
+
+
 def test_a_line_cut_short_costs_only_itself(tmp_path):
     made(tmp_path, 3)
     (journal,) = tmp_path.glob(".cam.json.*")

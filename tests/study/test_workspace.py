@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -261,3 +263,24 @@ def test_a_file_that_vanished_meanwhile_comes_back_as_the_same_bytes(tmp_path):
             workspace.add_command("cnnlens dissect", "dissect")
         written.append((folder / "workspace.json").read_bytes())
     assert written[0] == written[1]
+
+
+def test_images_are_moved_where_their_old_place_cannot_be_reached(tmp_path, monkeypatch):
+    space = Workspace(tmp_path / "ws")
+    before = images(tmp_path / "mount" / "photos")
+    with space.editing() as known:
+        known.use_data(before)
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(before.root, tmp_path / "copy" / "photos")
+    after, is_dir = ImageSet(tmp_path / "copy" / "photos", ("a.png",), "broden"), Path.is_dir
+
+    def refuse(self: Path) -> bool:
+        if "mount" in self.parts:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+        return is_dir(self)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with space.editing() as known:
+        known.use_data(after)
+    (entry,) = space.document["data"]
+    assert (entry["path"], entry["name"]) == (str(after.root), "photos")

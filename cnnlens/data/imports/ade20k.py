@@ -32,6 +32,7 @@ from cnnlens.data.imports.source import (
     pictures,
     split_of,
 )
+from cnnlens.data.unread import patiently
 from cnnlens.errors import CnnlensError
 
 _INFO = "objectInfo150.txt"
@@ -223,11 +224,14 @@ def _scene_of(path: str) -> str:
 def _things(file: Path) -> tuple[tuple[_Thing, ...], str]:
     """Read the list of what is on an image, and its scene where that is said there."""
     listed, document = _beside(file, "_atr.txt"), file.with_suffix(".json")
+
+    def read(path: Path) -> str:
+        return patiently(path, lambda: path.read_text(encoding="utf-8", errors="replace"))
+
     try:
         if listed.is_file():
-            return tuple(_rows(listed.read_text(encoding="utf-8", errors="replace"))), ""
-        text = document.read_text(encoding="utf-8", errors="replace")
-        return _of_json(json.loads(text, strict=False)["annotation"])
+            return tuple(_rows(read(listed))), ""
+        return _of_json(json.loads(read(document), strict=False)["annotation"])
     except FileNotFoundError:
         raise Unusable(f"neither {listed.name} nor {document.name} is there") from None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

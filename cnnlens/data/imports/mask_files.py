@@ -13,6 +13,7 @@ from PIL import Image
 
 from cnnlens.data.decode import reason_of
 from cnnlens.data.imports.source import Read, Unusable
+from cnnlens.data.unread import UnreadFile, patiently
 
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF", "WEBP")
 MOST_LABEL = 65535  # two bytes of a label plane
@@ -43,15 +44,21 @@ def read_mask(path: Path, colours: bool = False) -> np.ndarray:
     ------
     Unusable
         When it is missing, damaged, a JPEG, or holds something else than label numbers.
+    UnreadFile
+        When it cannot be read for now.
     """
-    try:
+
+    def read() -> np.ndarray:
         with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
             if image.format == "JPEG":
                 raise Unusable(f"{path.name} is a JPEG, which changes label numbers: masks are PNG")
-            values = np.asarray(_plain(image, colours))
+            return np.asarray(_plain(image, colours))
+
+    try:
+        values = patiently(path, read)
     except FileNotFoundError:
         raise Unusable(f"{path.name} is missing") from None
-    except Unusable:
+    except (Unusable, UnreadFile):
         raise
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise Unusable(f"{path.name} cannot be read: {reason_of(error)}") from error
