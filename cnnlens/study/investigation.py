@@ -160,7 +160,7 @@ class Investigation:
         in_use: AbstractContextManager[object] = nullcontext()
         if spec is not None and not isinstance(spec, str):
             in_use = spec.in_use()
-            for note in spec.notes if subject.net is not None else ():
+            for note in subject.notes if subject.net is None else spec.notes:
                 self._say(voice, note)
         with python_errors(), in_own_mode(), random_states(), own_threads(), in_use:
             yield study
