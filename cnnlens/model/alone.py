@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from threading import Lock, RLock
 from typing import Any, TypeVar
@@ -17,19 +17,22 @@ _Result = TypeVar("_Result")
 
 
 @contextmanager
-def alone(thing: object) -> Iterator[None]:
-    """Have a network, or another object, to this thread alone; others wait until the block ends.
+def alone(*things: object) -> Iterator[None]:
+    """Have networks, or other objects, to this thread alone; others wait until the block ends.
+
+    Several are waited for in one order, whoever wants them: two never wait for each other.
 
     A thread that has it already has it again, as have its `Helpers`. Not for generators: they may
     stand still within the block, and be ended by another thread.
     """
     with _guard:
-        lock = _locks.setdefault(thing, RLock())
-    if lock in _had.get():
-        yield
-        return
-    with lock:
-        token = _had.set(_had.get() | {lock})
+        locks = [_locks.setdefault(thing, RLock()) for thing in sorted(things, key=id)]
+    had = _had.get()
+    with ExitStack() as more:
+        for lock in locks:
+            if lock not in had:
+                more.enter_context(lock)
+        token = _had.set(had.union(locks))
         try:
             yield
         finally:

@@ -81,14 +81,16 @@ def test_commands_measure_their_own_passes(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(store[0:9]), expected)
 
 
-@pytest.mark.parametrize("shares", ["investigation", "network", "wrapped network"])
+@pytest.mark.parametrize("shares", ["investigation", "network", "wrapped network", "a part"])
 def test_commands_on_one_network_wait_for_each_other(shares: str, tmp_path: Path) -> None:
     net = small_net()
     first = cnnlens.Investigation(net, tmp_path / "a", preprocess=FED, quiet=True)
     second = first
     if shares != "investigation":
-        again = nn.DataParallel(net) if "wrapped" in shares else net
-        second = cnnlens.Investigation(again, tmp_path / "b", preprocess=FED, quiet=True)
+        again = {"wrapped network": nn.DataParallel(net), "a part": nn.Sequential(net, nn.ReLU())}
+        second = cnnlens.Investigation(
+            again.get(shares, net), tmp_path / "b", preprocess=FED, quiet=True
+        )
     passes: list[int] = []
     came = threading.Event()  # the second among the first's passes, which it must not
     other = threading.Thread(target=lambda: second.extract(data=PHOTOS[:5], layer="conv2"))
