@@ -37,14 +37,15 @@ FLOORS = (
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# data knows how a network wants its pixels, marks what is in memory as networks are marked, and
-# keeps what labels that are numbers mean; an explanation begins with the class that is predicted,
-# and where on the image that was seen; the Python face is a door like the command line, and leads
-# to every method
+# data knows how a network wants its pixels, marks what is in memory as networks are marked, keeps
+# what labels that are numbers mean, and reads what may ask for the network; an explanation begins
+# with the class that is predicted, and where on the image that was seen; the Python face is a door
+# like the command line, and leads to every method
 ALLOWED = {
     ("data", "model.preprocess"),
     ("data", "model.definition"),
     ("data", "model.numbered"),
+    ("data", "model.alone"),
     ("cluster", "attribution.cam"),
     ("study.investigation", "methods"),
     ("study.python_method", "methods"),

@@ -8,7 +8,6 @@ vectors themselves and in their layouts, beside what shuffled categories give.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -21,6 +20,7 @@ from cnnlens.cluster.separation import Separation, separate
 from cnnlens.cluster.umap_layout import umap_layout
 from cnnlens.cluster.vectors import Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError, counted
+from cnnlens.model.alone import Helpers
 from cnnlens.progress import Step, followed, staged
 
 FEWEST = 5  # images that a layout needs
@@ -141,7 +141,7 @@ def read_pixels(
 
     Beyond 1 GiB they are projected as in `flat_vectors`; the second value is the same.
     """
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with Helpers(max(1, workers)) as pool:
         cuts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
         parts = (np.stack(list(pool.map(lambda row: pixel_vector(read(row)), c))) for c in cuts)
         first = next(parts)  # (B, h·w·C)

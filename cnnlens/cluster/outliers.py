@@ -193,6 +193,7 @@ def outlier_steps(
     noise_scores = yield from _noises(model, settings, batch_size)
     scores = [*logits.items(), *noise_scores.items()]
     link = ending(model).link if all(may_be_probabilities(one) for _, one in scores) else ""
+    outputs = scores[0][1].shape[1]
     scores, link, names = _as_classes(scores, link, model, groups)
     predicted = tuple(predicted_as(source, one, link) for source, one in scores)
     noises = predicted[len(logits) :]
@@ -204,7 +205,7 @@ def outlier_steps(
     noise = None
     if noises:
         radius = regions.radius_of(names, count) if regions else None
-        noise = _noise_class(noises, _bias(model, count), radius)
+        noise = _noise_class(noises, _bias(model, outputs), radius)
     return Outliers(predicted, names, noise, regions, link, dict(scores))
 
 
@@ -238,11 +239,9 @@ def _noises(
     return found
 
 
-def _bias(model: Model, count: int) -> np.ndarray | None:
-    found = class_bias(model, count)
-    if found is None and count == 2 and (found := class_bias(model, 1)) is not None:
-        found = both_sides(found[None])[0]
-    return None if found is None else found.numpy().astype(float)
+def _bias(model: Model, outputs: int) -> np.ndarray | None:
+    found = class_bias(model, outputs)
+    return None if found is None else both_sides(found[None])[0].numpy().astype(float)
 
 
 def _noise_class(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import TypeVar
+
+from cnnlens.model.alone import Helpers
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
@@ -34,7 +36,7 @@ def read_ahead(
     waiting: deque[Future[Result]] = deque()
     rest = iter(order)
     pool: Executor = (
-        ThreadPoolExecutor(workers, thread_name_prefix="cnnlens-decode")
+        Helpers(workers, thread_name_prefix="cnnlens-decode")
         if isinstance(workers, int)
         else workers
     )

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cnnlens.cluster.decision_path import Explanation
     from cnnlens.report.shown import PictureResults
 
-_VERDICTS = 2  # raised where classes are named or judged otherwise: earlier ones are redone
+# raised where classes are named or judged otherwise: earlier ones are redone
+_VERDICTS, _OF_SIDES = 2, 3  # of a single output, which earlier explanations leave out
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,16 @@ class Explain(Method):
         study, asked = self.study, self.asked
         self.folder = study.folder("explain")
         # what earlier pictures show, and the category named against the predicted
-        names = (file.stem for file in sorted(self.folder.glob("*.json")))
-        self.shown = pictures_of(map(self._ledger, names))
+        stems = (file.stem for file in sorted(self.folder.glob("*.json")))
+        self.shown = pictures_of(map(self._ledger, stems))
         predicted = {name: mark for name, (mark, named) in self.shown.items() if named is None}
         self.given = self.study.given(asked.image, taken=predicted)
         self.images = study.images(asked.data, ("classes", "parts"))
         self.layer = study.layer(asked.layer)
         study.name_classes(None if asked.category else self.images)
-        predictor(study.model, sorted(set(self.images.image_categories or ())), asked.category)
+        names = sorted(set(self.images.image_categories or ()))
+        look = predictor(study.model, names, asked.category)
+        self.is_two_sided = look is not None and look.is_two_sided
 
     # ---- what is there
 
@@ -167,7 +170,7 @@ class Explain(Method):
             classes=mark(self.study.model.classes),
             detects=mark(self.detects),
             optimized=mark({unit: _content(f) for unit, f in sorted(self.optimized.items())}),
-            verdicts=_VERDICTS,
+            verdicts=_OF_SIDES if self.is_two_sided else _VERDICTS,
             **self.study.head,
             **link_mark(self.study.model, SIGMOID, SOFTMAX),
         )

@@ -105,6 +105,15 @@ def named_outputs(categories: Sequence[str], classes: Sequence[str]) -> dict[str
     return outputs
 
 
+def named_alone(categories: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Find the only one of a data set's classes that some output is called after; None where there
+    is none, or several.
+    """
+    exact = [name for name in categories if name in classes]
+    found = exact or [*named_outputs(categories, classes)]
+    return found[0] if len(found) == 1 else None
+
+
 def _by_name(classes: Sequence[str]) -> dict[str, list[int]]:
     """The outputs of each name, as names are compared; also of each of several in one."""
     found: dict[str, list[int]] = {}
@@ -288,7 +297,7 @@ def target_outputs(
     if outputs == 1 and len(names) == 2:
         label = _by_labels(names, 2)
         second = max(label.outputs, key=label.outputs.__getitem__) if label else names[1]
-        positive = next((name for name in names if name in (classes or ())), second)
+        positive = named_alone(names, classes or ()) or second
         return np.array([int(name == positive) for name in categories])
     ways = readings(names, classes, outputs)
     if not ways:

@@ -17,6 +17,7 @@ from cnnlens.model.class_names import (
     unread_in,
 )
 from cnnlens.model.classes import misfit
+from cnnlens.model.gradients import in_own_mode
 from cnnlens.model.model import NAMES_ASSUMED, Model
 
 FROM_CHECKPOINT = "the checkpoint's "  # who says the names of a network's outputs
@@ -71,6 +72,19 @@ def named(model: Model, classes: str | Sequence[str] | Mapping[Any, Any] | None)
         whose = model.classes_source.removeprefix("assumed: ")
         model.notes.append(f"{NAMES_ASSUMED}{whose} (--classes says others)")
     return model
+
+
+@in_own_mode()
+def renamed(model: Model, names: list[str]) -> Model:
+    """Return a network with the names of its outputs that somebody gives; see `fitting`.
+
+    Raises
+    ------
+    UsageError
+        When it has another number of outputs.
+    """
+    found = replace(model.called(names, "given"), assumed=[*model.assumed])
+    return named(found, names)
 
 
 def misnamed(names: int, outputs: int) -> UsageError:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cnnlens.model.matching import named_alone
+
 SAID = "its one output is read as two classes: above 0, and not"
 
 
@@ -37,6 +39,6 @@ def side_names(
     """
     if classes is None or len(classes) != 1:
         return classes
-    others = [name for name in categories if name != classes[0]]
-    is_pair = len(categories) == 2 and len(others) == 1
-    return [others[0] if is_pair else f"not {classes[0]}", classes[0]]
+    positive = named_alone(categories, classes) if len(categories) == 2 else None
+    others = [name for name in categories if positive not in (None, name)]
+    return [others[0] if others else f"not {classes[0]}", classes[0]]

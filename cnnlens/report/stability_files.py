@@ -5,7 +5,6 @@ where.png, drawn: where units look on an object, a unit on its top images, a lay
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -19,6 +18,7 @@ from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import atomic
 from cnnlens.files.tables import columns, finite, read_rows, write_rows
 from cnnlens.measure.stable_units import Stability, UnitStability
+from cnnlens.model.alone import Helpers
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Fields
 from cnnlens.report import sheet as kit
@@ -169,7 +169,7 @@ def write_peaks(
         with atomic(folder / f"{unit}.webp") as temporary:
             kit.sheet(shown, 0, 0, 0).save(temporary, "WEBP", quality=80, method=2)
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with Helpers(max(1, workers)) as pool:
         for done, _ in enumerate(pool.map(strip, range(found.units)), 1):
             yield done
 

@@ -112,14 +112,16 @@ class Investigation:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep calls of other threads, of this and of other investigations, from its network."""
+        """Keep calls of other threads, of this and of other investigations, from its network, and
+        from those that share parts with it.
+        """
         from cnnlens.model.alone import alone
 
         with alone(self), ExitStack() as more:
             if (net := self._subject.module) is not None:
                 from cnnlens.model.architectures.registry import unwrapped
 
-                more.enter_context(alone(unwrapped(net)))
+                more.enter_context(alone(*unwrapped(net).modules()))
             yield
 
     def _opened(self, force: bool = False) -> str | Model | None:
@@ -160,7 +162,7 @@ class Investigation:
         in_use: AbstractContextManager[object] = nullcontext()
         if spec is not None and not isinstance(spec, str):
             in_use = spec.in_use()
-            for note in spec.notes if subject.net is not None else ():
+            for note in subject.notes if subject.net is None else spec.notes:
                 self._say(voice, note)
         with python_errors(), in_own_mode(), random_states(), own_threads(), in_use:
             yield study

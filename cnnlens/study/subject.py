@@ -46,6 +46,8 @@ class Subject:
         The file that was named; later calls may turn `spec` to another checkpoint.
     options : dict
         Arguments of `open_model` that opened it.
+    notes : list of str
+        What is assumed of the names that were given to a `Model`.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Subject:
     ) -> None:
         self.opening = opening
         self.options: dict[str, Any] = {}
+        self.notes: list[str] = []
         self.spec: str | Model | None = None
         self.net: nn.Module | None = None
         self.file: str | None = None
@@ -98,13 +101,15 @@ class Subject:
         from cnnlens.model.class_names import read_classes
         from cnnlens.model.model import Model
         from cnnlens.model.open import unmarked, wrap_module
+        from cnnlens.model.output_names import renamed
 
         if isinstance(classes, str):
             classes = None if classes in ORDERS else read_classes(classes)
         self._is_ours = False
         self._check_used(preprocess, opened=isinstance(model, Model))
         if isinstance(model, Model):
-            self.spec = model if classes is None else model.called([*classes], "given")
+            self.spec = model if classes is None else renamed(model, [*classes])
+            self.notes = [note for note in self.spec.notes if note not in model.notes]
             return
         place = None if device == "auto" else device
         self.net = model

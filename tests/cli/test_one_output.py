@@ -211,3 +211,17 @@ def test_in_python_two_names_of_one_output_are_taken_alike(world, tmp_path):
     assert lens.model.classes == ["malignant"]
     with pytest.raises(UsageError, match="3 names of classes for 1 output"):
         _ = Investigation(space["make"](), preprocess=preprocess, classes=list("abc")).model
+
+
+def test_explanations_of_earlier_versions_which_say_nothing_of_it_are_made_anew(world, tmp_path):
+    image = world / "data" / "malignant" / "0.png"
+    words = ("-d", world / "data", "-l", "1", "-i", image, "--class", "benign")
+    assert run(world, tmp_path, "explain", "named", *words).code == 0
+    file = tmp_path / "explain" / "0-benign.json"
+    made = json.loads(file.read_text())
+    assert made["class_name"] == "malignant"
+    earlier = {**made, "class_name": None, "made_from": {**made["made_from"], "verdicts": 2}}
+    file.write_text(json.dumps(earlier))
+    assert "explained before" not in run(world, tmp_path, "explain", "named", *words).err
+    assert json.loads(file.read_text()) == made
+    assert "explained before" in run(world, tmp_path, "explain", "named", *words).err

@@ -250,11 +250,13 @@ def test_too_few_different_images_leave_out_the_clusters_and_say_why() -> None:
 @pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid()])
 def test_a_single_output_is_read_as_the_two_classes_whose_softmax_it_is(end: nn.Module) -> None:
     one, two = classifier(["good"]), classifier(["not good", "good"])
+    narrow = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 3, 1)  # as wide as two classes, and not theirs
     slope, bias = torch.linspace(-2, 2, 8), torch.tensor(0.3)
     for net, factors in ((one.net, [1.0]), (two.net, [-0.5, 0.5])):
         net[-1] = nn.Linear(8, len(factors))
         net[-1].weight.data = torch.stack([slope * f for f in factors])
         net[-1].bias.data = torch.stack([bias * f for f in factors])
+        net.insert(0, nn.Sequential(*narrow))
         net.requires_grad_(False)
     one.net.append(end)
     scores = torch.tensor([[3.0], [-1.0], [0.5], [-8.0]])

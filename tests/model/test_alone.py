@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import cnnlens
-from cnnlens.model.alone import alone
+from cnnlens.model.alone import Helpers, alone
 from cnnlens.model.hooks import read, swapping
 from cnnlens.model.trace import Place
 
@@ -79,14 +81,16 @@ def test_commands_measure_their_own_passes(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(store[0:9]), expected)
 
 
-@pytest.mark.parametrize("shares", ["investigation", "network", "wrapped network"])
+@pytest.mark.parametrize("shares", ["investigation", "network", "wrapped network", "a part"])
 def test_commands_on_one_network_wait_for_each_other(shares: str, tmp_path: Path) -> None:
     net = small_net()
     first = cnnlens.Investigation(net, tmp_path / "a", preprocess=FED, quiet=True)
     second = first
     if shares != "investigation":
-        again = nn.DataParallel(net) if "wrapped" in shares else net
-        second = cnnlens.Investigation(again, tmp_path / "b", preprocess=FED, quiet=True)
+        again = {"wrapped network": nn.DataParallel(net), "a part": nn.Sequential(net, nn.ReLU())}
+        second = cnnlens.Investigation(
+            again.get(shares, net), tmp_path / "b", preprocess=FED, quiet=True
+        )
     passes: list[int] = []
     came = threading.Event()  # the second among the first's passes, which it must not
     other = threading.Thread(target=lambda: second.extract(data=PHOTOS[:5], layer="conv2"))
@@ -156,3 +160,47 @@ def test_wrapping_leaves_the_mode_of_each_module() -> None:
     net[1].eval()
     cnnlens.wrap_module(net, None)
     assert net.training and not net[1].training
+
+
+class Asking(torch.utils.data.Dataset[np.ndarray]):
+    """Pictures, whose reader asks an investigation how they are fed."""
+
+    def __init__(self, lens: Any) -> None:
+        self.lens = lens
+
+    def __len__(self) -> int:
+        return len(PHOTOS)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        assert self.lens.model.preprocess.size == (16, 16)
+        return np.asarray(PHOTOS[number])
+
+
+ASKING = """
+import faulthandler; faulthandler.dump_traceback_later(60, exit=True)  # it had waited for ever
+import sys; sys.path.insert(0, {folder!r})
+from test_alone import FED, Asking, cnnlens, small_net
+lens = cnnlens.Investigation(small_net(), {out!r}, preprocess=FED, quiet=True, workers=2)
+lens.units(data=Asking(lens), layer="4")
+"""
+
+
+def test_a_data_set_that_is_read_in_threads_may_ask_for_the_network(tmp_path: Path) -> None:
+    code = ASKING.format(folder=str(Path(__file__).parent), out=str(tmp_path / "out"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_helpers_have_what_the_one_that_they_work_for_has() -> None:
+    net = small_net()
+
+    def is_had() -> bool:
+        with alone(net):
+            return True
+
+    with Helpers(2) as helpers, ThreadPoolExecutor(1) as others:
+        with alone(net):
+            assert all(helpers.map(lambda _: is_had(), range(4), timeout=10))
+            other = others.submit(is_had)
+            assert not wait([other], timeout=0.1).done
+        assert other.result(10)

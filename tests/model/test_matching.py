@@ -35,6 +35,14 @@ def test_one_output_says_yes_to_the_category_it_is_named_after():
     assert target_outputs(["a", "b"], None, 1).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("name", ["golden_retriever", "Golden Retriever", "golden retriever, dog"])
+def test_one_output_s_name_is_compared_as_all_are(name: str):
+    """Else the output, right on every image, was said to be wrong on all of them."""
+    assert target_outputs(["golden retriever", "zebra"], [name], 1).tolist() == [1, 0]
+    assert target_outputs(["Zebra", "zebra"], ["zebra"], 1).tolist() == [0, 1]
+    assert target_outputs(["Cat", "cat"], ["CAT"], 1).tolist() == [0, 1]  # which, nothing says
+
+
 def test_categories_that_do_not_fit_are_named():
     with pytest.raises(CnnlensError, match=r"2 classes \(b, a\) do not fit the model's 3 outputs"):
         target_outputs(["a", "b"], ["a", "c", "d"], 3)

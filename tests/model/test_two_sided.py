@@ -19,5 +19,8 @@ def test_the_other_side_is_the_other_of_two_categories() -> None:
     assert side_names(["dog"], ["cat", "cow", "dog"]) == ["not dog", "dog"]
     assert side_names(["dog"], ["cat", "cow"]) == ["not dog", "dog"]
     assert side_names(["dog"]) == ["not dog", "dog"]
+    assert side_names(["big_dog"], ["Big Dog", "cat"]) == ["cat", "big_dog"]
+    assert side_names(["dog"], ["Dog", "dog"]) == ["Dog", "dog"]
+    assert side_names(["DOG"], ["Dog", "dog"]) == ["not DOG", "DOG"]
     assert side_names(None, ["cat", "dog"]) is None
     assert side_names(["bad", "good"], ["cat", "dog"]) == ["bad", "good"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import cnnlens
 from cnnlens.errors import UsageError
@@ -47,12 +48,21 @@ def test_what_does_not_fit_is_refused_before_anything_is_opened(named, wrong, sa
         (small_net, {"preprocess": 3}, "preprocess is a int"),
         (small_net, {"preprocess": {"input_size": 3, "mean": 1, "std": 1}}, "that cannot be read"),
         (small_net, {"mean": (0.5,) * 4}, "--mean has 4 numbers"),
+        (small_net, {"classes": list("abcd")}, "4 names of classes for 3 outputs"),
+        (opened_net, {"classes": list("abcd")}, "4 names of classes for 3 outputs"),
         (lambda: 3, {}, "an nn.Module is needed, not a int"),
     ],
 )
 def test_what_would_go_unused_is_refused(model, unused, said):
     with pytest.raises(UsageError, match=said):
         cnnlens.Investigation(model() if callable(model) else model, **unused)
+
+
+def test_of_two_names_one_output_has_the_second(capfd):
+    net = cnnlens.wrap_module(nn.Sequential(small_net(), nn.Linear(3, 1)), PREPROCESS)
+    named = cnnlens.Investigation(net, classes=["cat", "dog"])
+    assert named.model.classes == ["dog"] and net.classes is None
+    assert not net.assumed and "it has one output: of cat and dog" in capfd.readouterr().err
 
 
 def test_a_device_may_be_torchs_or_left_to_be_found():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from cnnlens.measure.compared import data_name
 from cnnlens.measure.comparison import MARKS
 from cnnlens.measure.masks import mask
 from cnnlens.measure.top import TopImages
+from cnnlens.model.alone import Helpers
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_files import read_dissection, read_summaries
@@ -60,7 +60,7 @@ def write_strips(
     """
     folder.mkdir(parents=True, exist_ok=True)
     units = len(thresholds)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with Helpers(max(1, workers)) as pool:
         for start in range(0, units, _GROUP):
             group = range(start, min(start + _GROUP, units))
             cells = _cells(pool, images, top, thresholds, preprocess, group)
@@ -72,7 +72,7 @@ Cells = dict[int, dict[int, np.ndarray]]  # unit -> rank -> (CELL, CELL, 3) uint
 
 
 def _cells(
-    pool: ThreadPoolExecutor,
+    pool: Helpers,
     images: ImageSet,
     top: TopImages,
     thresholds: np.ndarray,

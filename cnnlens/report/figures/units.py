@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw
 from cnnlens.data.dataset import ImageSet
 from cnnlens.files import atomic, make_folder, marked
 from cnnlens.measure.dissected_units import Histogram
+from cnnlens.model.alone import Helpers
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.report.figures import plane_seen
 from cnnlens.report.seen import Seen
@@ -56,7 +56,7 @@ def write_seen(
                 picture.save(temporary, "WEBP", quality=80, method=2)
         return position, path.name
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with Helpers(max(1, workers)) as pool:
         yield from pool.map(write, positions)
 
 
