@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -377,14 +378,22 @@ def test_a_row_shows_one_state_of_a_photo_that_was_replaced(photos: Path, tmp_pa
     assert (space / "invert/conv2/invert.json").read_bytes() == before
 
 
+def given_to(made: Path, model: str, *words: object) -> None:
+    """Have results lie in a workspace as if they were another network's, or fed otherwise."""
+    elsewhere = made.parent / f"elsewhere{len(words)}"
+    image = made.parent / "cat.png"
+    assert run(elsewhere, "-l", "conv2", "-i", image, *words, model=model) == 0
+    shutil.copy(elsewhere / "workspace.json", made / "workspace.json")
+
+
 def test_another_network_or_preprocessing_or_place_makes_it_anew(made: Path) -> None:
     torch.manual_seed(5)
     entry = ZOO["demo_net"]
     other = made.parent / "other.pt"
     save_checkpoint(other, entry.make(9), "zoo:demo_net", entry.preprocess, list("abcdefghi"))
-    (made / "workspace.json").unlink()  # results without their owner
+    given_to(made, str(other))
     assert is_redone(made, model=str(other))
-    (made / "workspace.json").unlink()
+    given_to(made, str(other), "--mean", "0.4,0.5,0.5")
     assert is_redone(made, "--mean", "0.4,0.5,0.5", model=str(other))
     (made / "invert/conv2").rename(made / "invert/conv1")
     assert is_redone(made, layer="conv1", model=str(other))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +120,15 @@ def test_a_server_that_goes_away_and_comes_back_costs_nothing(
         Leaving().pipe_file(f"/shapes/{name}", file.read_bytes())
     address = Path("leaving://shapes")
     first = method(Extract, world, address, "left", batch_size=2)
-    commit = first.study.commit
+    committed = first.study.committed
 
-    def commit_and_leave() -> None:  # once it is known which images there are
-        commit()
-        monkeypatch.setattr(Leaving, "left", 8)
+    @contextmanager
+    def committed_and_left() -> Iterator[None]:  # once it is known which images there are
+        with committed():
+            monkeypatch.setattr(Leaving, "left", 8)
+            yield
 
-    monkeypatch.setattr(first.study, "commit", commit_and_leave)
+    monkeypatch.setattr(first.study, "committed", committed_and_left)
     with pytest.raises(CnnlensError, match=r"leaving://shapes is gone since the command began"):
         carry_out(first)
     monkeypatch.setattr(Leaving, "left", 10**9)

@@ -13,7 +13,7 @@ import torch
 from cnnlens.activations.extract import extract, store_path
 from cnnlens.activations.sources import Forward, ModelSource
 from cnnlens.activations.store import Store
-from cnnlens.cluster.turns import _scores
+from cnnlens.cluster.turns import _output
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.accuracy import scores_steps
@@ -109,9 +109,9 @@ def test_what_a_class_changes_to_without_a_unit_does_not_hang_on_the_precision()
     plain = little_model()
     (layer, *_), pixels = layers_of(plain), np.zeros((3, *SIZE), np.uint8) + 90
     half = plain.computing("bfloat16")
-    ran = precisions(half.net, (_scores(half, layer, pixels, [None, 0]) for _ in range(1)))
+    ran = precisions(half.net, (_output(half, layer, pixels, [None, 0]) for _ in range(1)))
     assert ran == {False}
-    found, truth = (_scores(one, layer, pixels, [None, 0]) for one in (half, plain))
+    found, truth = (_output(one, layer, pixels, [None, 0]) for one in (half, plain))
     assert torch.equal(found, truth)
 
 
