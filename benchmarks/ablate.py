@@ -22,8 +22,8 @@ from torch import Tensor
 from cnnlens.measure.without import Asker, Removed
 from cnnlens.model.hooks import read
 from cnnlens.model.layers import find_layers
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 
 LIMIT = 1.3
 LAYERS = ("layer1", "layer2", "layer3", "layer4")

@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # the same names once more: a checker does not run `__getattr
     from cnnlens.model.checkpoint import save_checkpoint as save_checkpoint
     from cnnlens.model.layers import find_layers as find_layers
     from cnnlens.model.open import open_model as open_model
-    from cnnlens.model.open import wrap_module as wrap_module
     from cnnlens.model.preprocess import Preprocess as Preprocess
+    from cnnlens.model.wrap import wrap_module as wrap_module
     from cnnlens.report.compare_files import compare as compare
     from cnnlens.report.page import write_report as write_report
     from cnnlens.settings import AblateSettings as AblateSettings
@@ -79,7 +79,7 @@ if TYPE_CHECKING:  # the same names once more: a checker does not run `__getattr
 _HOMES = {
     "Investigation": "cnnlens.study.investigation",
     "Preprocess": "cnnlens.model.preprocess",
-    "wrap_module": "cnnlens.model.open",
+    "wrap_module": "cnnlens.model.wrap",
     "memory_images": "cnnlens.data.memory",
     "open_model": "cnnlens.model.open",
     "save_checkpoint": "cnnlens.model.checkpoint",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,29 +16,23 @@ from cnnlens.model.architectures import (
     Opened,
     built_for,
     described,
-    first_convolution,
-    is_headless,
     registry,
     seeded,
-    timm,
-    torchvision,
 )
 from cnnlens.model.architectures.own_code import is_factory, printed
-from cnnlens.model.class_names import given_names
-from cnnlens.model.device import borrowed, resolve_device
+from cnnlens.model.channels import as_many_channels
+from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
 from cnnlens.model.from_file import PICKLED, open_file
 from cnnlens.model.gradients import in_own_mode
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.opened_from import opened_from
-from cnnlens.model.output_names import fitting, misnamed, named
+from cnnlens.model.output_names import named
 from cnnlens.model.outputs import as_features
-from cnnlens.model.preprocess import Preprocess, check_unit
+from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.refused import check_weights
 from cnnlens.model.spoilt import spoilt
-from cnnlens.model.steady import marked
 from cnnlens.model.surgery import repeated
-from cnnlens.model.trace import as_input
 from cnnlens.model.uncompiled import take_apart
 
 
@@ -142,134 +136,6 @@ def _as_model(
     return model
 
 
-@in_own_mode()
-def wrap_module(
-    net: nn.Module,
-    preprocess: Any = None,
-    classes: Sequence[str] | Mapping[Any, Any] | None = None,
-    device: torch.device | str | None = None,
-    head: str | None = None,
-    image_size: tuple[int, int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Model:
-    """Describe a caller's own module, without touching it.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-        DataParallel, DistributedDataParallel and compiled ones are unwrapped; what of it is
-        compiled runs as it was written.
-    preprocess : Preprocess, transforms or mapping, optional
-        How pixels become its input: a `Preprocess`, the ``transforms()`` of a weights entry of
-        torchvision, or a data config of timm. ImageNet's at 224 where it is left out.
-    classes : sequence of str or mapping, optional
-        Names of its outputs, or a dict of their numbers (see `class_names.given_names`).
-    device : device, optional
-        Where it is to run; by default where it is.
-    head : str, optional
-        Which of several outputs is the classes', by name or number.
-    image_size, mean, std
-        As in `open_model`.
-
-    Returns
-    -------
-    Model
-        To be used ``with model.in_use():``, which puts the module back as it was.
-
-    Raises
-    ------
-    UsageError
-        When there is no such device, `net` is no module or TorchScript, or holds some, or
-        `preprocess` is nothing that can be read.
-    CnnlensError
-        When it is shared out among processes (FSDP), or lazy and never ran.
-    """
-    return named(
-        marked(unmarked(net, preprocess, classes, device, head, image_size, mean, std)), None
-    )
-
-
-@in_own_mode()
-def unmarked(
-    net: nn.Module,
-    preprocess: Any = None,
-    classes: Sequence[str] | Mapping[Any, Any] | None = None,
-    device: torch.device | str | None = None,
-    head: str | None = None,
-    image_size: tuple[int, int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Model:
-    """Do as `wrap_module`, with all its errors, but for the mark, which takes passes."""
-    net = _plain(net)
-    kind = f"{type(net).__module__}.{type(net).__qualname__}"
-    settings, notes = _described(net, preprocess)
-    model = Model(
-        net=net,
-        spec=kind,
-        arch=kind,
-        preprocess=settings.overridden(image_size, mean, std),
-        classes=None if classes is None else given_names(classes),
-        fingerprint="",
-        notes=notes,
-        classes_source="" if classes is None else "given",
-        head=head,
-        headless=is_headless(net),
-    )
-    model.lent_to = model.device if device is None else resolve_device(str(device))
-    if model.classes is not None:
-        model.classes, real = fitting(model, model.classes)
-        if real is not None:
-            raise misnamed(len(model.classes), real)
-    return model
-
-
-def _plain(net: nn.Module) -> nn.Module:
-    """Return what is wrapped; refuse what cannot be looked into."""
-    net = registry.unwrapped(net)
-    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
-        raise UsageError(
-            "a TorchScript module cannot be looked into: its layers answer to no hooks",
-            "give the module that it was made from, or its weights in one: "
-            "net.load_state_dict(script.state_dict())",
-        )
-    check_weights(net)
-    return net
-
-
-def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:
-    if isinstance(preprocess, Preprocess):
-        if preprocess.scale == 1:
-            check_unit(preprocess.mean, preprocess.std)
-        said = preprocess.source == Preprocess.source
-        return (replace(preprocess, source="given") if said else preprocess), []
-    if isinstance(preprocess, Mapping) and {"input_size", "mean", "std"} <= preprocess.keys():
-        return _read(timm.from_config, preprocess), []
-    if all(hasattr(preprocess, name) for name in ("crop_size", "resize_size", "mean", "std")):
-        return _read(torchvision.from_transforms, preprocess), []
-    if preprocess is not None:
-        raise UsageError(
-            f"preprocess is a {type(preprocess).__name__}",
-            "it may be a cnnlens.Preprocess, the transforms() of a weights entry of torchvision, "
-            "or a data config of timm",
-        )
-    settings = _fed(net, Preprocess(size=built_for(net) or Preprocess.size))
-    at = "×".join(map(str, dict.fromkeys(settings.size)))
-    return settings, [f"how it is fed is not known: ImageNet's mean and std at {at} are assumed"]
-
-
-def _read(read: Callable[[Any], Preprocess], settings: Any) -> Preprocess:
-    """Read what another library says of its pixels."""
-    try:
-        return read(settings)
-    except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-        raise UsageError(
-            f"preprocess is a {type(settings).__name__} that cannot be read: {error}",
-            "say it by a cnnlens.Preprocess",
-        ) from error
-
-
 def _single(opened: Opened) -> tuple[nn.Module, list[str]]:
     """Compute in float32, whatever the weights were kept in; an exported program cannot."""
     kept = {t.dtype for t in opened.net.state_dict().values() if t.is_floating_point()}
@@ -325,28 +191,7 @@ def _from_registry(spec: str) -> Opened:
 
 def _settings(opened: Opened) -> Preprocess:
     known = Preprocess(size=built_for(opened.net) or Preprocess.size)
-    return _fed(opened.net, opened.preprocess or known)
-
-
-def _fed(net: nn.Module, settings: Preprocess) -> Preprocess:
-    """Give the settings as many channels as the network takes."""
-    first = first_convolution(net)
-    if first is None or first[1].in_channels == settings.channels:
-        return settings
-    # the first convolution may see what was made of the image (its blocks, its frequencies)
-    other = settings.with_channels(first[1].in_channels)
-    return settings if _runs(net, settings) and not _runs(net, other) else other
-
-
-def _runs(net: nn.Module, settings: Preprocess) -> bool:
-    """Whether a network takes images as these settings make them."""
-    black = torch.zeros(1, settings.channels, *settings.size)
-    try:
-        with borrowed(net), torch.no_grad():
-            net(as_input(net, black))
-    except Exception:  # whatever its layers raise
-        return False
-    return True
+    return as_many_channels(opened.net, opened.preprocess or known)
 
 
 def _fixed(spec: str, size: tuple[int, int]) -> UsageError:

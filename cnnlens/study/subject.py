@@ -100,8 +100,8 @@ class Subject:
         """Take a network that is in memory already."""
         from cnnlens.model.class_names import read_classes
         from cnnlens.model.model import Model
-        from cnnlens.model.open import unmarked, wrap_module
         from cnnlens.model.output_names import renamed
+        from cnnlens.model.wrap import unmarked, wrap_module
 
         if isinstance(classes, str):
             classes = None if classes in ORDERS else read_classes(classes)

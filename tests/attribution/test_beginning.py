@@ -12,8 +12,8 @@ from cnnlens.attribution.cam import ClassMaps
 from cnnlens.attribution.deconv import Projector
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import find_layers
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from cnnlens.synthesize.answers import Answers
 from cnnlens.synthesize.fool import ascend
 

@@ -7,8 +7,8 @@ import torch
 
 from cnnlens.attribution.cam import ClassMaps
 from cnnlens.errors import UsageError
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from tests.model.nets import pictures
 from tests.model.transformers import SIZE, swin_net, timm_net
 

@@ -24,8 +24,8 @@ from cnnlens.data.memory import MemoryImages, memory_images
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layers import find_layers
 from cnnlens.model.numbered import numbered
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from cnnlens.settings import RunSettings
 
 SIZE = (8, 10)

@@ -21,9 +21,9 @@ from cnnlens.measure.changed_classes import Effect
 from cnnlens.measure.halves import halves
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.restart import Restart
+from cnnlens.model.wrap import wrap_module
 from cnnlens.settings import AblateSettings, RunSettings
 from cnnlens.synthesize.answers import Answers
 from tests.model.nets import filled

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from cnnlens import Investigation
 from cnnlens.data.open import open_data
 from cnnlens.measure.assumed import NaturalSize, natural_size
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from tests.cli.runner import cnnlens
 
 CODE = """

@@ -17,8 +17,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods.checkpoint_out import check_name, check_sources
 from cnnlens.methods.finetune import Finetune
 from cnnlens.methods.method import build, carry_out
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from cnnlens.model.zoo import ZOO
 from cnnlens.settings.run import ModelSettings
 from cnnlens.study.session import Study

@@ -13,8 +13,9 @@ import torch
 
 from cnnlens.errors import UsageError
 from cnnlens.model.class_names import as_names, imagenet_synsets, names_in, read_classes
-from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from cnnlens.model.zoo import ZOO
 from cnnlens.study.investigation import Investigation
 

@@ -7,7 +7,8 @@ from torch import nn
 
 from cnnlens.errors import UsageError
 from cnnlens.model.classes import class_name, find_class, is_correct
-from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.open import open_model
+from cnnlens.model.wrap import wrap_module
 
 NAMES = ["tench", "crane", "tabby, tabby cat", "Crane", "crane", "7", "Great Dane", "Caf\u00e9"]
 

@@ -14,8 +14,8 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model import device
 from cnnlens.model.device import borrowed, in_batches, random_states
 from cnnlens.model.model import Model
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 
 
 def model(batch: int | None = None) -> Model:

@@ -12,8 +12,8 @@ from torchvision.models import googlenet
 
 from cnnlens.errors import UsageError
 from cnnlens.model.in_training import Returned, returned_in_training
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 
 
 class Aided(nn.Module):

@@ -17,9 +17,10 @@ from cnnlens.model.classes import gives_scores
 from cnnlens.model.entries import find_views
 from cnnlens.model.fit import replace_module
 from cnnlens.model.heads import MaximumAndMean, other_head
-from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.open import open_model
 from cnnlens.model.outline import skeleton
 from cnnlens.model.recognise import recognise
+from cnnlens.model.wrap import wrap_module
 
 from .nets import filled, network
 

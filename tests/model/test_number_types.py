@@ -17,9 +17,10 @@ from cnnlens.model.convolutions import find_convolutions, first_filters
 from cnnlens.model.layer import Layer
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
-from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.surgery import head_of
+from cnnlens.model.wrap import wrap_module
 from cnnlens.settings import InvertSettings, VisualizeSettings
 from cnnlens.synthesize.invert import features, invert
 from cnnlens.synthesize.objective import channel

@@ -22,8 +22,8 @@ from cnnlens.model.matching import (
 )
 from cnnlens.model.model import Model
 from cnnlens.model.numbered import OutputName, numbered
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress")  # in no alphabetical order
 

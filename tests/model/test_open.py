@@ -13,8 +13,9 @@ from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import timm
-from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 
 CODE = """
 import torch

@@ -14,9 +14,9 @@ from torchvision.models.segmentation import fcn_resnet50
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, count_scores
 from cnnlens.model.layers import find_layers
-from cnnlens.model.open import wrap_module
 from cnnlens.model.outputs import choose, named_tensors, said_of
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from tests.model.nets import filled, layers_of
 
 SCORES, OTHER, MAPS = torch.rand(2, 6), torch.rand(2, 4), torch.rand(2, 8, 5, 5)

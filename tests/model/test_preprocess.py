@@ -9,8 +9,8 @@ from PIL import Image
 from torchvision.models import ResNet50_Weights, SqueezeNet1_0_Weights
 
 from cnnlens.model.architectures.timm import from_config
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 
 # of which some leave an odd number of pixels beside the crop, and others cut a longer side
 SIZES = [

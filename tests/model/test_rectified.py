@@ -6,9 +6,9 @@ from torch.nn import functional as F
 import cnnlens
 from cnnlens.errors import UsageError
 from cnnlens.model.mask import Mask
-from cnnlens.model.open import wrap_module
 from cnnlens.model.rectified import RectifiedLayers
 from cnnlens.model.surgery import Plan, head_of, operate
+from cnnlens.model.wrap import wrap_module
 from tests.model.nets import network
 
 

@@ -10,9 +10,10 @@ from cnnlens.errors import CnnlensError
 from cnnlens.model.classes import count_scores, scores_on_black
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
-from cnnlens.model.open import open_model, wrap_module
+from cnnlens.model.open import open_model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.surgery import head_of
+from cnnlens.model.wrap import wrap_module
 
 
 class Siamese(nn.Module):

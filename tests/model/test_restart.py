@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.restart import Restart, is_repeatable
 from cnnlens.model.trace import Place, trace
+from cnnlens.model.wrap import wrap_module
 
 from .nets import filled, network, pictures
 from .transformers import Plain, swin_net, timm_net

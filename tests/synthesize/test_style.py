@@ -9,8 +9,8 @@ from torch import nn
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from cnnlens.settings.synthesize import StyleSettings
 from cnnlens.synthesize.style import aims, content_and_style_layers, gram, transfer
 from tests.reference import style as literal

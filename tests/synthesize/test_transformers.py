@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from cnnlens.model.layers import find_layers
-from cnnlens.model.open import wrap_module
 from cnnlens.model.preprocess import Preprocess
+from cnnlens.model.wrap import wrap_module
 from cnnlens.settings import InvertSettings
 from cnnlens.synthesize.invert import features, invert
 from cnnlens.synthesize.objective import channel, evaluate, unit
