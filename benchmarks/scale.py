@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cnnlens.activations.sources import Forward, passes
+from cnnlens.activations.passes import Forward, passes
 from cnnlens.cli.app import _run
 from cnnlens.cluster.categories import count_readings
 from cnnlens.cluster.neighbours import nearest

@@ -12,8 +12,9 @@ from typing import Any
 
 from cnnlens.activations.chunks import even_batch
 from cnnlens.activations.filling import fill, writing
+from cnnlens.activations.passes import Forward
 from cnnlens.activations.relabelling import relabel, rows_of
-from cnnlens.activations.sources import Forward, ModelSource, Source, StoreSource
+from cnnlens.activations.sources import ModelSource, Source, StoreSource
 from cnnlens.activations.store import Store, StoreKey
 from cnnlens.activations.writer import clear_leftovers
 from cnnlens.data.dataset import ImageSet

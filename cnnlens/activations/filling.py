@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from cnnlens.activations.chunks import block_size
-from cnnlens.activations.sources import Forward, Pass, passes
+from cnnlens.activations.passes import Forward, Pass, passes
 from cnnlens.activations.store import StoreKey
 from cnnlens.activations.writer import StoreWriter
 from cnnlens.data.batches import check_classes, check_skipped

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 
 from cnnlens.activations.chunks import block_ranges, block_size, chunk_shape, even_batch
-from cnnlens.activations.sources import Forward, passes
+from cnnlens.activations.passes import Forward, passes
 from cnnlens.data.batches import Skipped, batches, check_classes, check_skipped
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.cluster.categories import CategoryTree, category_steps
 from cnnlens.cluster.embed import Layout, embed_steps, pixel_vectors
 from cnnlens.cluster.filters import FilterTree, filter_trees

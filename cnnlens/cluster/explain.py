@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.cluster.decision_path import (
     DecisionPath,
     Explanation,

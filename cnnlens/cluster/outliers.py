@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.taken_for import Predicted, predicted_as
 from cnnlens.cluster.vectors import Groups, MapSource

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnlens.activations.sources import Forward, Observer, passes
+from cnnlens.activations.passes import Forward, passes
+from cnnlens.activations.sources import Observer
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.measure.comparison import share

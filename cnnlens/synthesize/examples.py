@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.errors import CnnlensError
 from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.given import GivenImage, ImageOfSet
 from cnnlens.model.gradients import with_gradients

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cnnlens.activations.extract import extract, store_path
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.open import open_data

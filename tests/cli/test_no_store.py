@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlens.activations import sources
+from cnnlens.activations import passes
 from cnnlens.activations.extract import even_batch
 from cnnlens.data.animals import make_animals
 
@@ -142,7 +142,7 @@ def test_more_images_take_no_more_memory_but_for_small_tables(
         arrays = [value.float().numpy().copy() for value in values]  # memory numpy knows of
         return lambda: arrays
 
-    monkeypatch.setattr(sources, "fetched", counted)
+    monkeypatch.setattr(passes, "fetched", counted)
     monkeypatch.setattr("cnnlens.cluster.vectors._HELD", 1)  # maps of one category at a time
     few, many = (30, 54) if name == "stability" else (18, 66)
     for count in (few, many):

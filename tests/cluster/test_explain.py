@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import cnnlens
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.cluster.decision_path import decision_path, share_below
 from cnnlens.cluster.explain import explain, explain_steps, explanations
 from cnnlens.cluster.filters import filter_tree

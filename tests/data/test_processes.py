@@ -207,7 +207,7 @@ def test_they_end_with_the_one_they_work_for_even_if_it_is_killed(tmp_path: Path
 def test_a_network_on_a_gpu_is_given_what_they_decode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnlens.activations.sources import Forward, passes
+    from cnnlens.activations.passes import Forward, passes
     from cnnlens.model.layers import find_layers
     from tests.activations.little import little_model
 
@@ -220,7 +220,7 @@ def test_a_network_on_a_gpu_is_given_what_they_decode(
     monkeypatch.setattr("cnnlens.data.batches.decoded_apart", noted)
     images, model = folder(tmp_path, 40, damaged=(3,)), little_model()
     for is_gpu in (False, True):
-        monkeypatch.setattr("cnnlens.activations.sources.overlaps", lambda device, g=is_gpu: g)
+        monkeypatch.setattr("cnnlens.activations.passes.overlaps", lambda device, g=is_gpu: g)
         forward = Forward(model, [find_layers(model).resolve("last")], logits=True, limit=8)
         every = [*passes(forward, images, batch_size=8, workers=2)]
         found.append([(p.batch.indices.tolist(), p.maps[0].tobytes()) for p in every])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlens.activations.sources import Forward
+from cnnlens.activations.passes import Forward
 from cnnlens.attribution.cam import ClassMaps
 from cnnlens.attribution.deconv import Projector
 from cnnlens.model.classes import gives_scores

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cnnlens.activations.extract import extract, store_path
-from cnnlens.activations.sources import Forward, ModelSource
+from cnnlens.activations.passes import Forward
+from cnnlens.activations.sources import ModelSource
 from cnnlens.activations.store import Store
 from cnnlens.cluster.turns import _output
 from cnnlens.data.open import open_data

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnnlens.activations.sources import Forward, Pass, passes
+from cnnlens.activations.passes import Forward, Pass, passes
 from cnnlens.attribution.projections import Projections
 from cnnlens.data.open import open_data
 from cnnlens.interpretable.concept_groups import ConceptGroups, Grouped, grouped_layers
@@ -267,8 +267,8 @@ def test_results_come_back_while_the_next_pass_runs(
 
         return wait
 
-    monkeypatch.setattr("cnnlens.activations.sources.fetched", late)
-    monkeypatch.setattr("cnnlens.activations.sources.overlaps", lambda device: True)
+    monkeypatch.setattr("cnnlens.activations.passes.fetched", late)
+    monkeypatch.setattr("cnnlens.activations.passes.overlaps", lambda device: True)
     found = swept()
     assert events == ["begun", "begun", "awaited", "begun", "awaited", "awaited"]
     assert len(found) == len(expected) == 3
