@@ -145,6 +145,14 @@ class Ledger:
         """Return what is still to be made."""
         return [item for item in items if not self.is_made(item)]
 
+    def there(self, items: Iterable[Item], todo: Iterable[Item]) -> list[Item]:
+        """Return those of `items` that are listed as they were asked for: of `todo`, which was
+        missing, only what has been made. In the place of what came to nothing an earlier entry may
+        stand, made from something else.
+        """
+        lacking = {item.name for item in todo} - self._made
+        return [i for i in items if i.name in self.entries and i.name not in lacking]
+
     def begin(self, item: Item) -> None:
         """Note that its files are about to be written over.
 

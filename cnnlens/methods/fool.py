@@ -224,7 +224,7 @@ class Fool(Pictured):
         from cnnlens.report.fool_curves import curves, save_curve
 
         preprocess = self.study.model.preprocess
-        found = curves(part.ledger.entries.values(), [item.name for item in part.items])
+        found = curves(part.ledger.entries.values(), [item.name for item in part.there])
         for name, curve in found.items():
             if curve["l2"]:
                 values = preprocess.channels * prod(preprocess.size)

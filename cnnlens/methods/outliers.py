@@ -16,7 +16,7 @@ from cnnlens.progress import Step
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.cluster import OutlierSettings
 from cnnlens.settings.inputs import data_input, layer_input
-from cnnlens.study.workspace_data import is_entry_of
+from cnnlens.study.workspace_data import is_entry_of, is_strange
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,12 +102,15 @@ class Outliers(Method):
         return list(named_outputs(categories, classes or self.study.model.classes or own))
 
     def _own(self) -> ImageSet | None:
-        """The workspace's last data set with categories that is not the strange one."""
+        """The workspace's last data set with categories that is neither the strange one nor was one
+        before.
+        """
         from cnnlens.data.paths import is_data
 
         workspace = self.study.workspace
         for entry in reversed(workspace.document["data"]):
             mine = self.strange is None or not is_entry_of(entry, self.strange)
+            mine = mine and not is_strange(entry)
             there = workspace.holds(entry) or is_data(entry["path"])
             if entry["kind"] in ("classes", "parts") and mine and there:
                 images = self.study.remembered(entry)

@@ -47,10 +47,14 @@ class Part:
     layer: Layer | None = None
 
     @property
+    def there(self) -> list[Item]:
+        """What was asked for and is there, as it was asked for, in the order asked."""
+        return self.ledger.there(self.items, self.todo)
+
+    @property
     def entries(self) -> list[dict[str, Any]]:
-        """Entries of what was asked for and is there, in the order asked."""
-        known = self.ledger.entries
-        return [known[item.name] for item in self.items if item.name in known]
+        """Entries of what is there."""
+        return [self.ledger.entries[item.name] for item in self.there]
 
     def file(self, item: Item, ending: str = ".png") -> Path:
         """Where an item's picture is, or (`ending`) what belongs to it."""
@@ -150,8 +154,8 @@ class Pictured(Method):
         """Files of a part's pictures by the places of the images that they are of."""
         places = {image: place for place, image in enumerate(self.of_images)}
         found: dict[int, str] = {}
-        for item in part.items:
+        for item in part.there:
             image = self.image_of(item)
-            if image in places and item.name in part.ledger.entries:
+            if image in places:
                 found.setdefault(places[image], item.name)
         return found

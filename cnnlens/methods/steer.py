@@ -61,8 +61,8 @@ class Steering:
     @property
     def entries(self) -> list[dict[str, Any]]:
         """What was asked for and is there."""
-        known = self.ledger.entries
-        return [known[item.name] for item in self.items if item.name in known]
+        there = self.ledger.there(self.items, self.todo)
+        return [self.ledger.entries[item.name] for item in there]
 
     def work(self) -> Iterator[Step]:
         """Ask about one image and layer after the other, all units of a layer at once."""

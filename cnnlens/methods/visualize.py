@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.data.given import GivenImage, given_images, readable
+from cnnlens.data.given import GivenImage, readable
 from cnnlens.data.member_path import located
 from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.files import mark
@@ -25,6 +25,7 @@ from cnnlens.settings.synthesize import VisualizeSettings
 
 if TYPE_CHECKING:
     from cnnlens.model.layer import Layer
+    from cnnlens.study.session import Study
     from cnnlens.synthesize.goals import Goal
 
 _GRADIENT = "attribution.deconv.probe_gradient"
@@ -89,7 +90,7 @@ class Visualize(Climbing):
                 "name units with -f LAYER:UNITS (conv5:0-15), a class with --logit CLASS, or all "
                 "of a layer with -f LAYER",
             )
-        start, self.photo = _named(self.settings.init), None
+        start, self.photo = _named(self.study, self.settings.init), None
         if start:
             with readable("start from another image"):
                 self.photo = start.pixels(self.study.model.preprocess)
@@ -235,11 +236,11 @@ class Visualize(Climbing):
         yield entry["layer"], Path(entry["file"]).stem, *found, entry.get("label")
 
 
-def _named(init: str) -> GivenImage | None:
+def _named(study: Study, init: str) -> GivenImage | None:
     """Find the image that ``--init`` names; None where it names none."""
     if init in ("noise", "mean"):
         return None
     if located(init).is_dir():
         raise UsageError(f"--init {init} is a folder", "name one image, noise or mean")
-    (image,) = given_images([Path(init)])
+    (image,) = study.given([Path(init)]).images
     return image

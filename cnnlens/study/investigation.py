@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,7 +170,8 @@ class Investigation:
         if "model" in vars(study):
             subject.options = study.options
             if subject.net is None:
-                subject.spec = study.model
+                own = getattr(spec, "precision", RunSettings.precision)
+                subject.spec = replace(study.model, precision=own)  # a call's own is that call's
 
     def _say(self, voice: Voice, note: str) -> None:
         """Say what was assumed, once."""

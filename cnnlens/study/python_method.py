@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlens.distributed import Share
 from cnnlens.errors import UsageError
+from cnnlens.settings.base import presets_of_all
 from cnnlens.settings.option import Field, check_keywords, values_of
 from cnnlens.settings.run import DataSettings, RunSettings
 
@@ -70,7 +71,8 @@ class Asked:
         force = bool(given.pop("force", False))
         known = known_fields(method)
         labels = None if _is_table(given.get("labels"), known) else given.pop("labels", None)
-        check_keywords(method.name, given, known, ("preset", "force", "labels"))
+        preset = ("preset",) if presets_of_all(method.settings_types) else ()
+        check_keywords(method.name, given, known, (*preset, "force", "labels"))
         _check_labels(labels, given.get("data"))
         reading = DataSettings.of_values(**values_of(DataSettings, given))
         return cls(method, known, given, labels, force, run.changed(given), reading)

@@ -25,7 +25,8 @@ class WorkspaceData:
     def use_data(self, images: ImageSet, named: bool = True, default: bool = True) -> None:
         """Remember `images`; where they were named, they become the default of their kind.
 
-        With `default` False they are the last choice for other commands, unless known before.
+        With `default` False they are the last choice for other commands, unless known before, and
+        are noted to be strangers to the network's classes (see `is_strange`).
         """
         mine = self._entry(images)
         if mine and is_entry_of(mine, images) and not (named and default):
@@ -39,6 +40,8 @@ class WorkspaceData:
             "images": len(images.paths),
             "fingerprint": images.fingerprint,
         }
+        if not default and (not mine or is_strange(mine)):
+            entry["strange"] = True
         if images.in_memory:
             entry["in_memory"] = True
         if images.split:
@@ -111,6 +114,11 @@ def is_entry_of(entry: Mapping[str, Any], images: ImageSet) -> bool:
     """
     same = entry["path"] == images.place and bool(entry.get("in_memory")) == images.in_memory
     return same and _is_read_alike(entry, images)
+
+
+def is_strange(entry: Mapping[str, Any]) -> bool:
+    """Whether nobody has used an entry's images but as strangers to the network's classes."""
+    return bool(entry.get("strange"))
 
 
 def _is_read_alike(entry: Mapping[str, Any], images: ImageSet) -> bool:

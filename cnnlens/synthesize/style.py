@@ -22,6 +22,7 @@ Artistic Style, 2016, whose sums are not relative.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnlens.errors import CnnlensError
+from cnnlens.model.device import is_memory_error
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layer import Layer
 from cnnlens.model.layers import Layers
@@ -160,7 +162,8 @@ def aims(
     Raises
     ------
     CnnlensError
-        Where a layer answers nothing to one of the two pictures, or not with finite numbers.
+        Where the network does not run on one of the two pictures at its size, or a layer answers
+        nothing to it, or not with finite numbers.
     """
     contents = _answers(model, content, content_layers, "content")
     grams = [gram(maps) for maps in _answers(model, style, style_layers, "style")]
@@ -180,7 +183,8 @@ def aims(
 def _answers(model: Model, picture: Tensor, layers: Sequence[Layer], what: str) -> list[Tensor]:
     with torch.no_grad():
         x = model.preprocess.normalize(picture.to(model.device)[None])  # (1, C, h, w)
-        reading = read_images(model, [layer.place for layer in layers], x)[0]
+        with _taken(x, what):
+            reading = read_images(model, [layer.place for layer in layers], x)[0]
     found = [reading[layer.place].detach() for layer in layers]
     for layer, maps in zip(layers, found, strict=True):
         if not bool(maps.isfinite().all()) or not bool(maps.any()):
@@ -189,6 +193,26 @@ def _answers(model: Model, picture: Tensor, layers: Sequence[Layer], what: str) 
                 f"name other layers with --{what}-layer, or another image",
             )
     return found
+
+
+@contextmanager
+def _taken(x: Tensor, what: str) -> Iterator[None]:
+    """Say which picture (1, C, h, w), at which size, the network does not run on in this block."""
+    size = f"the {what} image at {x.shape[3]}×{x.shape[2]}"
+    try:
+        yield
+    except CnnlensError:
+        raise
+    except Exception as error:
+        if is_memory_error(error):
+            raise CnnlensError(
+                f"not enough memory on {x.device} for {size}", "use a smaller --size"
+            ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CnnlensError(
+            f"the network does not run on {size}: {reason}",
+            "another --size may help; where one size alone is taken, images of its proportions",
+        ) from error
 
 
 @with_gradients

@@ -414,6 +414,20 @@ def test_strangers_called_after_a_class_are_named_also_on_the_page(
     assert said.replace("ant", "Ant") in (space / "report.html").read_text()
 
 
+def test_strangers_of_an_earlier_run_are_not_taken_for_the_networks_own(
+    world: Path, tmp_path: Path
+) -> None:
+    model = [f"{world / 'nets.py'}:rgb", *SIZE, "-w", tmp_path / "ws", "--noise", 0, "--json"]
+    first, second = (write_classes(tmp_path / n, ["u", "v", "w"], seed=9) for n in ("one", "two"))
+    assert cnnlens("outliers", *model, "-d", first).code == 0
+    answer = cnnlens("outliers", *model, "-d", second)
+    assert answer.code == 0, answer.err
+    assert answer.json["regions"] is None and "no other class folders" in answer.err
+    # named by another command, they are its own from then on
+    assert cnnlens("extract", *model[:-3], "-d", first, "-q").code == 0
+    assert cnnlens("outliers", *model, "-d", second).json["regions"]["data"] == "one"
+
+
 def test_without_class_folders_regions_are_left_out_and_said_to_be(
     world: Path, tmp_path: Path
 ) -> None:

@@ -23,16 +23,20 @@ class Numbers(Pictured):
 
     name, noun, columns = "numbers", "number", ("layer", "number")
     wanted: tuple[tuple[str, Sequence[int]], ...] = ()
+    fails: int | None = None  # a number that is not drawn
+    ink = "black"
 
     def resolve(self) -> None:
         for name, numbers in self.wanted:
             (layer,) = self.study.layers([name])
-            items = [Item(f"{n}.png", {"number": n}, subject=n) for n in numbers]
+            items = [Item(f"{n}.png", {"number": n, "ink": self.ink}, subject=n) for n in numbers]
             self.add(self.study.ledger(self.name, layer), items, layer)
 
     def work(self) -> Iterator[Step]:
         for part in self.parts:
             for done, item in enumerate(part.todo):
+                if item.subject == self.fails:
+                    continue
                 part.file(item).parent.mkdir(parents=True, exist_ok=True)
                 Image.new("L", (2, 2), item.subject).save(part.file(item))
                 entry = {"file": item.name, "layer": part.name, "number": item.subject}
@@ -60,9 +64,9 @@ class Shown:
 
 @pytest.fixture
 def drawn(tmp_path: Path):
-    def draw(*wanted: tuple[str, Sequence[int]]) -> Numbers:
+    def draw(*wanted: tuple[str, Sequence[int]], **how: Any) -> Numbers:
         method = Numbers(Study(Workspace(tmp_path), "zoo:demo_net", voice=Voice(quiet=True)))
-        method.wanted = wanted
+        vars(method).update(how, wanted=wanted)
         carry_out(method)
         return method
 
@@ -77,6 +81,18 @@ def test_what_was_asked_for_is_shown_in_that_order_and_the_rest_is_listed(drawn)
     assert [item.subject for item in again.parts[0].todo] == [5]
     assert again.to_make() == "1 number of conv1"
     assert again.result()["5"].getpixel((0, 0)) == (5, 5, 5)
+
+
+def test_an_earlier_picture_does_not_stand_in_for_one_that_could_not_be_made(drawn):
+    drawn(("conv1", [1, 2]))
+    again, screen = drawn(("conv1", [1, 2, 3]), ink="red", fails=2), Shown()
+    again.show(screen)
+    assert screen.rows == [("conv1", 1), ("conv1", 3)]
+    assert [entry["number"] for entry in again.result().entries] == [1, 3]
+    kept = {one["number"]: one["made_from"]["ink"] for one in again.document()["pictures"]}
+    assert kept == {1: "red", 2: "black", 3: "red"}  # what it is made from says of what it is
+    once_more = drawn(("conv1", [2]))
+    assert [entry["number"] for entry in once_more.parts[0].entries] == [2]
 
 
 def test_results_of_several_layers_come_by_layer(drawn):

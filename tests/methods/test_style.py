@@ -94,3 +94,31 @@ def test_layers_that_nobody_named_are_not_the_workspaces(run, pictures):
     assert run("--style-layer", "conv2").code == 0
     known = json.loads((ws / "workspace.json").read_text())["layers"]
     assert [entry["name"] for entry in known] == ["conv1", "conv2"]
+
+
+@pytest.mark.parametrize("what", ["content", "style"])
+def test_a_picture_of_a_size_that_the_network_does_not_take_is_named(what, pictures):
+    (pictures / "nets.py").write_text(FIXED)
+    Image.new("RGB", (18, 12), (90, 20, 10)).save(pictures / "wide.png")
+    Image.new("RGB", (12, 12), (90, 200, 10)).save(pictures / "square.png")
+    given = {"content": "square.png", "style": "square.png", what: "wide.png"}
+    words = [word for name, file in given.items() for word in (f"--{name}", pictures / file)]
+    net = f"{pictures / 'nets.py'}:make"
+    answer = cnnlens("style", net, "--image-size", 12, *words, "-w", pictures / "ws")
+    assert answer.code == 1
+    assert f"the network does not run on the {what} image at 18×12: " in answer.error
+    assert "images of its proportions" in answer.err
+
+
+FIXED = """
+import torch
+from torch import nn
+
+class Place(nn.Module):
+    def forward(self, x): return x + torch.zeros(1, 4, 12, 12)
+
+def make():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), Place(), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+"""

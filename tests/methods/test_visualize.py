@@ -518,6 +518,21 @@ def test_a_missing_image_is_said_before_the_model_is_opened(tmp_path):
     assert answer.code == 2 and "gone.png" in answer.error
 
 
+def test_a_deep_image_to_start_from_is_read_in_the_range_that_is_named(net, tmp_path):
+    values = np.linspace(0, 4000, 24 * 24).reshape(24, 24).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    shown = np.clip(np.rint(values / 9000 * 255), 0, 255).astype(np.uint8)
+    Image.fromarray(shown).save(tmp_path / "plain.png")
+
+    def drawn(name: str, *words: object) -> bytes:
+        start = ["--init", tmp_path / f"{name}.png", "--steps", 2, "-f", "conv2:1"]
+        assert run(net, tmp_path / "out", *start, *words).code == 0
+        return (tmp_path / "out" / "visualize" / "conv2" / "1.png").read_bytes()
+
+    assert drawn("deep") != drawn("plain")
+    assert drawn("deep", "--range", "0,9000") == drawn("plain")
+
+
 def test_nothing_that_is_shared_names_the_machine(net, tmp_path):
     start = photo(tmp_path / "start.png", 0)
     space = tmp_path / "space"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnlens import Investigation
 from cnnlens.activations.extract import extract, store_path
 from cnnlens.activations.passes import Forward
 from cnnlens.activations.sources import ModelSource
@@ -17,13 +18,16 @@ from cnnlens.activations.store import Store
 from cnnlens.cluster.turns import _output
 from cnnlens.data.open import open_data
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.files import read_json
 from cnnlens.measure.accuracy import scores_steps
 from cnnlens.methods import methods
+from cnnlens.model.open import open_model
 from cnnlens.model.twin import untrained
 from cnnlens.settings import RunSettings
 from cnnlens.study.session import Study
 from cnnlens.study.workspace import Workspace
 from tests.activations.little import SIZE, layers_of, little_model, write_pictures
+from tests.cli.conftest import save_net
 
 HALF = RunSettings(precision="bfloat16", workers=0)
 
@@ -74,6 +78,26 @@ def test_results_of_another_precision_are_redone(tmp_path: Path) -> None:
 
     assert key(HALF)["precision"] == "bfloat16"
     assert key(RunSettings()) == {k: v for k, v in key(HALF).items() if k != "precision"}
+
+
+@pytest.mark.parametrize("named", ["a file", "a Model", "a Model of its own precision"])
+def test_a_calls_precision_in_python_is_that_calls_alone(named: str, tmp_path: Path) -> None:
+    photos = write_pictures(tmp_path / "data", 4)
+    file = save_net(tmp_path / "net.pt", 0)
+    given = file if named == "a file" else open_model(str(file))
+    if named == "a Model of its own precision":
+        given = open_model(str(file)).computing("bfloat16")
+    lens = Investigation(given, tmp_path / "out", quiet=True)
+    usual = "bfloat16" if named == "a Model of its own precision" else "float32"
+
+    def precision(layer: str, **how: str) -> str:
+        lens.units(data=photos, layer=layer, store=False, **how)
+        found = read_json(tmp_path / "out" / "units" / layer / "summary.json")
+        return str(found["made_from"].get("precision", "float32"))
+
+    assert precision("conv1", precision="bfloat16") == "bfloat16"
+    assert precision("conv2") == usual
+    assert lens.model.precision == usual
 
 
 def test_half_precision_on_the_cpu_is_refused_in_one_line() -> None:

@@ -165,6 +165,13 @@ def test_unknown_names_point_on(lens):
     assert "did you mean filter" in error.value.hint
 
 
+def test_a_preset_is_taken_by_methods_that_have_some_alone(lens, photos):
+    with pytest.raises(UsageError, match="cam takes no keyword 'preset'"):
+        lens.cam(image=photos[0], method="gradcam", preset="paper")
+    with pytest.raises(UsageError, match="no preset 'papers'"):
+        lens.visualize(filter="conv1:0", preset="papers")
+
+
 def test_results_show_themselves_within_a_megabyte(lens, photos):
     found = lens.visualize(filter="conv1:0-3", steps=2)
     html = found._repr_html_()
