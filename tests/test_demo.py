@@ -75,6 +75,21 @@ def test_the_trained_network_beats_its_untrained_twin_clearly(shown):
         assert trained["unique_detectors"] > twin["unique_detectors"]
 
 
+def test_what_an_earlier_run_has_left_is_said_to_be_its_own(tmp_path, capsys):
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "trained-epochs").mkdir()
+    for name in ("shapes/index.csv", "untrained.pt", "trained.pt", "icnn.pt", "icnn.json"):
+        (tmp_path / name).touch()
+    tour = Tour(Screen(), tmp_path, seed=1, images=500, epochs=9)
+    demo.draw(tour)
+    demo.train(tour)
+    demo._finetune(tour, "icnn", "animals.pt")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "shapes: as an earlier run drew it (--force draws it anew)" in said
+    for name in ("untrained", "trained", "icnn"):
+        assert f"{name}: as an earlier run trained it (--force trains it anew)" in said
+
+
 def test_the_page_shows_both(shown):
     out, layers = shown
     page = (out / "trained" / "report.html").read_text()

@@ -93,6 +93,7 @@ class Tour:
     ) -> bool:
         """Draw a data set where there is none (`mark`: a file of it); say whether that was so."""
         if (folder / mark).exists() and not self.force:
+            self.screen.note(f"{folder.name}: as an earlier run drew it (--force draws it anew)")
             return False
         with self.screen.counted(f"drawing {folder.name}") as progress:
             make(folder, images, 64, seed, progress, self.force)
@@ -140,6 +141,8 @@ def train(tour: Tour) -> None:
             with tour.screen.progress() as bars:
                 right = followed(save_trained(path, epochs, tour.seed, kept), bars.show)
             tour.screen.note(f"{name}: {right:.1%} of its answers are right")
+        else:
+            tour.screen.note(f"{name}: as an earlier run trained it (--force trains it anew)")
 
 
 def dissect(tour: Tour) -> None:
@@ -225,6 +228,7 @@ def finetune(tour: Tour) -> None:
 def _finetune(tour: Tour, name: str, model: str, **asked: Any) -> None:
     out = tour.out / f"{name}.pt"
     if out.with_suffix(".json").exists() and not tour.force:  # written when it was done
+        tour.screen.note(f"{name}: as an earlier run trained it (--force trains it anew)")
         return
     tour.run("finetune", _NETWORKS[0], model=model, data=tour.animals, out=out, **asked)
 

@@ -33,9 +33,9 @@ class Stores(Images):
         """Say as what numbers a layer's activations on images are kept, or will be: those that are
         asked for, else those that are there already, which is said, else the usual ones.
         """
-        if settings is not None and settings.dtype:
-            return settings.dtype
         key = images.fingerprint, layer.place.key
+        if settings is not None and settings.dtype:
+            self._types[key] = settings.dtype
         if key not in self._types:
             self._types[key] = found = self._there(images, layer) or _USUAL
             if found != _USUAL:

@@ -97,6 +97,15 @@ def test_it_is_what_asking_for_it_gives(world: Path) -> None:
     assert tables[0] == tables[1]
 
 
+def test_a_type_that_is_asked_for_is_not_said_to_stay(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carry_out(one(Extract, world, data="shapes", dtype="float16"))
+    assert "stay float16" not in capsys.readouterr().err
+    carry_out(one(Extract, world, data="shapes"))
+    assert "stay float16" in capsys.readouterr().err
+
+
 def test_labels_from_half_precision_are_examined_in_it(world: Path) -> None:
     carry_out(one(Dissect, world, dtype="float16"))
     found = summary(one(Exam, world, data=None, chance=2, resamples=20))
