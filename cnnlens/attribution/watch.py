@@ -59,7 +59,7 @@ class Watch(DispatchMode):
         return self._unseen | {_by_mask(name) for name in lost}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, given = op_name(func), tensors((args, kwargs or {}))
+        name, given = op_name(func, args), tensors((args, kwargs or {}))
         depending = [t for t in given if self._depends.get(_memory(t), False)]
         rectifies = bool(depending) and self._rectifies(name, args)
         if depending and torch.is_grad_enabled():

@@ -82,7 +82,7 @@ class Reader(DispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for place in self._counter.places(op_name(func)):
+        for place in self._counter.places(op_name(func, args)):
             self._take(place, tensors(result)[place.output])
         return result
 
@@ -98,7 +98,7 @@ class Swapper(DispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for place in self._counter.places(op_name(func)):
+        for place in self._counter.places(op_name(func, args)):
             value = tensors(result)[place.output]
             other = self._swap(value)
             if func._schema.is_mutable:  # the network goes on with its own tensor
@@ -131,7 +131,7 @@ class _Ordinals(DispatchMode):
         self._seen: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = op_name(func)
+        name = op_name(func, args)
         number = self._seen.get(name, 0)
         self._seen[name] = number + 1
         if places := self._counter.places(name):
@@ -193,7 +193,7 @@ class LiveReader(DispatchMode):
             self._take(*self._kept.pop(0))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = op_name(func)
+        name = op_name(func, args)
         if name != "detach":  # autograd's own, while it writes; any other may work in place
             self.settle()
         number = self._seen.get(name, 0)

@@ -9,7 +9,7 @@ passes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
@@ -284,13 +284,13 @@ class _Recorder(DispatchMode):
         outputs = tuple(self._renumber(t) for t in made)
         self.ops.append(
             Op(
-                name=op_name(func),
+                name=(name := op_name(func, args)),
                 inputs=inputs,
                 outputs=outputs,
                 shapes=tuple(tuple(t.shape) for t in made),
                 read=read,
                 arguments=tuple(None if isinstance(a, Tensor) else a for a in args),
-                kernel=tuple(args[1].shape[2:]) if op_name(func) == "convolution" else (),
+                kernel=tuple(args[1].shape[2:]) if name == "convolution" else (),
                 module=self._running[-1] if self._running else "",
             )
         )
@@ -332,10 +332,21 @@ def tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def op_name(func: Any) -> str:
-    """Return an operation's name without overload and in-place underscore."""
-    name = func.overloadpacket.__name__
+def op_name(func: Any, args: Sequence[Any] = ()) -> str:
+    """Return an operation's name without overload and in-place underscore.
+
+    A slice of everything, which older PyTorch makes of ``x[:, None]``, is an alias.
+    """
+    name = str(func.overloadpacket.__name__)
+    if name == "slice" and _is_of_all(*args):
+        return "alias"
     return name.removesuffix("_") if not name.endswith("__") else name
+
+
+def _is_of_all(
+    x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> bool:
+    return not start and step == 1 and (end is None or end >= x.shape[dim])
 
 
 def _kind(module: nn.Module) -> str:

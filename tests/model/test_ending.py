@@ -42,6 +42,8 @@ def model_of(end: Callable[[Tensor], Tensor], outputs: int = 3) -> Model:
         (nn.Softmax(1), "softmax"),
         (nn.LogSoftmax(1), "log_softmax"),
         (lambda s: F.softmax(s, dim=-1)[:, :, None].squeeze(2), "softmax"),
+        (lambda s: torch.ops.aten.slice.Tensor(s.softmax(1), 0, 0, 2**63 - 1), "softmax"),  # s[:]
+        (lambda s: torch.ops.aten.slice.Tensor(s.softmax(1), 1, 0, 2), ""),
         (torch.sigmoid, "sigmoid"),
         (lambda s: s.sigmoid().view(-1, 3), "sigmoid"),
         (lambda s: s.sigmoid().clamp(1e-6, 1 - 1e-6), "sigmoid"),
