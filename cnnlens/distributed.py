@@ -7,6 +7,7 @@ other. Where nothing started several, one process is the whole run, by the same 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,23 @@ _MEET = timedelta(minutes=5)  # until all processes have started
 _PATIENCE = timedelta(days=30)
 _PARTING = 2  # seconds
 _LOOK = 0.05  # seconds between two looks: whoever waits can be interrupted
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Keep other code off standard output, which may be a document: gloo of older PyTorch (2.8)
+    writes there whom it is connected to.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)
 
 
 class _Joined:
@@ -246,7 +264,8 @@ def join(backend: str = "gloo") -> Share:
             group.set(f"here {rank}", "")
             group.wait([f"here {other}" for other in range(size)], _MEET)
             given = {"store": group, "rank": rank, "world_size": size, "timeout": _PATIENCE}
-            dist.init_process_group(backend or fast, **given)
+            with unheard():
+                dist.init_process_group(backend or fast, **given)
             return table
 
         try:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch.distributed as dist
 
 from cnnlens import distributed
-from cnnlens.distributed import Share, join, leave, processes, speaks
+from cnnlens.distributed import Share, join, leave, processes, speaks, unheard
 from cnnlens.errors import UsageError
 
 
@@ -57,3 +59,13 @@ def test_at_the_end_they_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed._Joined, "table", table)
     leave()
     assert not dist.is_initialized()
+
+
+def test_what_other_code_writes_while_processes_meet_is_not_heard(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    print("before")
+    with unheard():
+        os.write(1, b"[Gloo] Rank 0 is connected to 1 peer ranks\n")
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
