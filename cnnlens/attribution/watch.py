@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cnnlens.model.dispatch import DispatchMode
-from cnnlens.model.trace import op_name, tensors
+from cnnlens.model.dispatch import DispatchMode, op_name
+from cnnlens.model.trace import tensors
 
 # new tensors that take no more than the shape of another
 _SHAPE_ALONE = {

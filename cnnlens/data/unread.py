@@ -96,9 +96,8 @@ def patiently(path: Path | str, read: Callable[[], Found]) -> Found:
             if not may_pass(error, getattr(error, "filename", None) or path):
                 raise
             if wait is None or isinstance(error, Unanswered):  # who was asked often enough
-                place = (
-                    path if isinstance(path, Path) else Path(path)
-                )  # one into an archive stays one
+                # a path into an archive stays one
+                place = path if isinstance(path, Path) else Path(path)
                 raise UnreadFile(place, _said(error)) from error
             time.sleep(wait)
     raise AssertionError("unreachable")

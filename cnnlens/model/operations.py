@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.dispatch import DispatchMode
-from cnnlens.model.trace import Place, hooked, op_name, tensors
+from cnnlens.model.dispatch import DispatchMode, op_name
+from cnnlens.model.trace import Place, hooked, tensors
 
 Take = Callable[[Place, Tensor], None]
 

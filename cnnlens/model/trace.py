@@ -9,7 +9,7 @@ passes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cnnlens.model.dispatch import DispatchMode
+from cnnlens.model.dispatch import DispatchMode, op_name
 from cnnlens.model.outputs import named_tensors
 from cnnlens.model.positions import Grid
 from cnnlens.model.refused import check_dimensions, check_weights, explained
@@ -330,23 +330,6 @@ class _Recorder(DispatchMode):
 def tensors(tree: Any) -> list[Tensor]:
     """Return the tensors in nested arguments or results, in order."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def op_name(func: Any, args: Sequence[Any] = ()) -> str:
-    """Return an operation's name without overload and in-place underscore.
-
-    A slice of everything, which older PyTorch makes of ``x[:, None]``, is an alias.
-    """
-    name = str(func.overloadpacket.__name__)
-    if name == "slice" and _is_of_all(*args):
-        return "alias"
-    return name.removesuffix("_") if not name.endswith("__") else name
-
-
-def _is_of_all(
-    x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> bool:
-    return not start and step == 1 and (end is None or end >= x.shape[dim])
 
 
 def _kind(module: nn.Module) -> str:

@@ -65,21 +65,13 @@ def wrap_module(
     CnnlensError
         When it is shared out among processes (FSDP), or lazy and never ran.
     """
-    return named(
-        marked(unmarked(net, preprocess, classes, device, head, image_size, mean, std)), None
-    )
+    fed = {"image_size": image_size, "mean": mean, "std": std}
+    return named(marked(unmarked(net, preprocess, classes, device, head, **fed)), None)
 
 
 @in_own_mode()
 def unmarked(
-    net: nn.Module,
-    preprocess: Any = None,
-    classes: Sequence[str] | Mapping[Any, Any] | None = None,
-    device: torch.device | str | None = None,
-    head: str | None = None,
-    image_size: tuple[int, int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    net: nn.Module, preprocess: Any, classes: Any, device: Any, head: str | None = None, **fed: Any
 ) -> Model:
     """Do as `wrap_module`, with all its errors, but for the mark, which takes passes."""
     net = _plain(net)
@@ -89,7 +81,7 @@ def unmarked(
         net=net,
         spec=kind,
         arch=kind,
-        preprocess=settings.overridden(image_size, mean, std),
+        preprocess=settings.overridden(*map(fed.get, ("image_size", "mean", "std"))),
         classes=None if classes is None else given_names(classes),
         fingerprint="",
         notes=notes,

@@ -16,6 +16,15 @@ from cnnlens.model.layers import Layers
 from cnnlens.model.trace import Place, trace
 
 
+def small_net() -> nn.Sequential:
+    """Two convolutions, one of them normalized, and three classes."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+
+
 def network(name: str, **settings: object) -> nn.Module:
     """Build on the meta device, then fill: much quicker than every layer's own initialisation."""
     with torch.device("meta"):

@@ -19,17 +19,10 @@ import cnnlens
 from cnnlens.model.alone import Helpers, alone
 from cnnlens.model.hooks import read, swapping
 from cnnlens.model.trace import Place
+from tests.model.nets import small_net
 
 FED = cnnlens.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
 PHOTOS = list(np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8))
-
-
-def small_net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3),
-        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
-    )  # fmt: skip
 
 
 def in_a_thread(work: Callable[[], Any]) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import cnnlens
 from cnnlens.model.of_all_threads import in_float32
+from tests.model.nets import small_net
 
 FED = cnnlens.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
 PHOTOS = list(np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8))
@@ -30,14 +31,6 @@ def default(dtype: torch.dtype) -> Iterator[None]:
         assert torch.get_default_dtype() == dtype
     finally:
         torch.set_default_dtype(before)
-
-
-def small_net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3),
-        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
-    )  # fmt: skip
 
 
 def made(net: nn.Module, folder: Path) -> dict[str, str]:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import cnnlens
 from cnnlens.model.gradients import with_gradients
 from cnnlens.synthesize.objective import unit
+from tests.model.nets import small_net
 
 FED = cnnlens.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3)
 MODES = {
@@ -24,14 +24,6 @@ MODES = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "default_device": lambda: torch.device("meta"),  # as others set "cuda"
 }
-
-
-def small_net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3),
-        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
-    )  # fmt: skip
 
 
 def mode_now() -> tuple[object, ...]:
