@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -184,52 +185,59 @@ def _responses(
     """Make a layer's lists from its sweep, `twice` left out, and from the peaks of all layers."""
     peaks = sweep.values
     edges = bin_edges(peaks, settings.bins)
-    values = sweep.images * sweep.size[0] * sweep.size[1]
+    spread = _spread(sweep)
     with ThreadPoolExecutor(1) as pool:
         alike = pool.submit(nearest_units, [p for _, p in layers], settings.neighbours)
         first, bottom, examples, counts = _lists(peaks, edges, settings, twice)
-        best, best_peak = strongest(peaks, sweep.positive / values)
+        best, best_peak = strongest(peaks, spread["density"])
         near = alike.result()
-    top = first[:, : settings.top]
-    own = labels[sweep.positions] if categories else labels
-    kinds = _categories(first[:, :AMONG], own, len(categories))
-    every = np.arange(peaks.shape[1])[:, None]
     return Responses(
         settings=settings,
         positions=sweep.positions.copy(),
         shape=(peaks.shape[1], *sweep.size),
         repeated=np.flatnonzero(twice),
-        density=sweep.positive / values,
-        mean=sweep.total / values,
-        lowest=np.asarray(peaks.min(axis=0)),
-        peak_max=np.asarray(peaks.max(axis=0)),
-        top=top,
-        bottom=bottom,
-        top_peak=np.where(top >= 0, peaks[np.maximum(top, 0), every], np.float32(np.nan)),
-        top_position=sweep.places(top),
-        bottom_position=sweep.places(bottom),
+        **spread,
+        **_ends(sweep, first[:, : settings.top], bottom),
         examples=examples,
         example_position=sweep.places(examples),
         bin_images=counts,
         bin_edges=edges,
-        histogram=sweep.histogram,
-        edges=sweep.edges,
-        categories=categories,
-        category_counts=np.bincount(own, minlength=len(categories))[: len(categories)],
-        category=kinds[0],
-        category_images=kinds[1],
-        category_share=kinds[2],
-        category_entropy=kinds[3],
-        class_selectivity=_selectivity(sweep),
+        **_categories(sweep, first[:, :AMONG], labels, categories),
         layers=tuple(name for name, _ in layers),
         neighbours=near[0],
         neighbour_layer=near[1],
         neighbour_correlation=near[2],
-        top_map=sweep.maps.of(top[:, :SHOWN]),
         image_units=best,
         image_peak=best_peak,
         image_place=sweep.places_on_images(best),
     )
+
+
+def _spread(sweep: UnitSweep) -> dict[str, Any]:
+    """How the values of each unit spread over all places of all images."""
+    values = sweep.images * sweep.size[0] * sweep.size[1]
+    return {
+        "density": sweep.positive / values,
+        "mean": sweep.total / values,
+        "lowest": np.asarray(sweep.values.min(axis=0)),
+        "peak_max": np.asarray(sweep.values.max(axis=0)),
+        "histogram": sweep.histogram,
+        "edges": sweep.edges,
+    }
+
+
+def _ends(sweep: UnitSweep, top: np.ndarray, bottom: np.ndarray) -> dict[str, Any]:
+    """Rows of the highest and lowest peaks (C, k), where these are, how high, and maps of some."""
+    every = np.arange(len(top))[:, None]
+    peaks = sweep.values[np.maximum(top, 0), every]
+    return {
+        "top": top,
+        "bottom": bottom,
+        "top_peak": np.where(top >= 0, peaks, np.float32(np.nan)),
+        "top_position": sweep.places(top),
+        "bottom_position": sweep.places(bottom),
+        "top_map": sweep.maps.of(top[:, :SHOWN]),
+    }
 
 
 def _lists(
@@ -251,6 +259,23 @@ def _lists(
 
 
 def _categories(
+    sweep: UnitSweep, rows: np.ndarray, labels: np.ndarray, categories: tuple[str, ...]
+) -> dict[str, Any]:
+    """Which categories excite each unit; `rows` (C, 100) are those of its highest peaks."""
+    own = labels[sweep.positions] if categories else labels
+    best, images, share, entropy = _most_frequent(rows, own, len(categories))
+    return {
+        "categories": categories,
+        "category_counts": np.bincount(own, minlength=len(categories))[: len(categories)],
+        "category": best,
+        "category_images": images,
+        "category_share": share,
+        "category_entropy": entropy,
+        "class_selectivity": _selectivity(sweep),
+    }
+
+
+def _most_frequent(
     rows: np.ndarray, labels: np.ndarray, kinds: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Each unit's category among the images (C, 100) of its highest peaks, how many of them are of
