@@ -77,59 +77,92 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     """
     _check_name(model)
     model = replace(model, net=copy.deepcopy(model.net), lent_to=None)
-    notes: list[str] = []
-    if model.has_random_weights and request.settings.trunk < 1:
+    full = model.has_random_weights and request.settings.trunk < 1
+    if full:
         request = replace(request, settings=replace(request.settings, trunk=1.0))
-        notes.append("all layers learn at the full rate, as the weights are random")
     s = request.settings
     training, validation, copies = _sides(labelled, s)
-    if copies:
-        equal = f"{counted(copies, 'image')} equal to others"
-        notes.append(f"{equal}: all on one side, to learn or held out")
     head, outputs = head_of(model)
-    if link := ending(model).link:
-        if s.loss == "logistic" and link != SIGMOID:
-            raise UsageError(
-                f"{model.arch} ends in a softmax, which always takes one class for true",
-                "name two categories, or a network without it",
-            )
-        notes.append(f"it ends in a {link.replace('_', ' ')}: it learns by the scores before that")
+    link = _link(model, s)
     returned = returned_in_training(model, link)
-    notes += [said] if (said := returned.said()) else []
     classes, numbers = fitting(model, labelled, outputs)
-    examples = replace(labelled, device=model.device)
+    examples, before = replace(labelled, device=model.device), None
     if numbers is not None:
         examples.labels = renumbered(labelled, numbers)
         before = evaluate(model.net, examples, validation, s, link)[1]
-    else:
-        before = None
-        notes.append(said_of_new_head(labelled, outputs))
     layers = sites(model, request, head)
     block = "" if request.layers or not layers or layers[0].alias else layers[0].name
-    if block:
-        notes.append(f"it works on {block}, the last block whose maps are rectified")
     plans = plans_of(request, layers)
     if numbers is None:
         plans.append(Plan(head=head, classes=len(classes)))
+    _operate(model, plans, s.seed)
+    factors = _start(model, plans, head, examples, training, s)
+    method = _method(model, request, plans, _frequencies(examples.labels[training], len(classes)))
+    rates = _rates(plans, s, factors)
+    trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
+    said = [
+        "all layers learn at the full rate, as the weights are random" if full else "",
+        _said_of_copies(copies),
+        f"it ends in a {link.replace('_', ' ')}: it learns by the scores before that"
+        if link
+        else "",
+        returned.said(),
+        said_of_new_head(labelled, outputs) if numbers is None else "",
+        f"it works on {block}, the last block whose maps are rectified" if block else "",
+    ]
+    notes = [one for one in said if one]
+    return Prepared(model, trainer, request, plans, classes, before, notes, copies, block)
+
+
+def _link(model: Model, settings: FinetuneSettings) -> str:
+    """What the network ends in; a `UsageError` where the loss that is asked for cannot do so."""
+    link = ending(model).link
+    if link and settings.loss == "logistic" and link != SIGMOID:
+        raise UsageError(
+            f"{model.arch} ends in a softmax, which always takes one class for true",
+            "name two categories, or a network without it",
+        )
+    return link
+
+
+def _operate(model: Model, plans: list[Plan], seed: int) -> None:
     with torch.random.fork_rng([]):  # a new module draws weights before it is given its own
         for plan in plans:
-            operate(model.net, plan, s.seed)
+            operate(model.net, plan, seed)
     # channels last: a third quicker on a CPU
     model.net.eval().to(model.device).to(memory_format=torch.channels_last)
+
+
+def _start(
+    model: Model,
+    plans: list[Plan],
+    head: str,
+    examples: Labelled,
+    training: Tensor,
+    settings: FinetuneSettings,
+) -> dict[str, float]:
+    """Start inserted convolutions at the scale of the maps, where asked; the factors on rates."""
+    if settings.start != "scaled":
+        return {}
     factors = {}
     for plan in plans:
-        if plan.insert and s.start == "scaled":
+        if plan.insert:
             x = unmirrored(examples, training[:: -(-len(training) // _SAMPLE)])
             conv = f"{plan.at}.conv"
-            factors[conv] = start_inserted(model.net, conv, head, x, s.seed)
-    frequency = _frequencies(examples.labels[training], len(classes))
-    method = _method(model, request, plans, frequency)
+            factors[conv] = start_inserted(model.net, conv, head, x, settings.seed)
+    return factors
+
+
+def _rates(plans: list[Plan], settings: FinetuneSettings, factors: dict[str, float]) -> Rates:
     new = [name for plan in plans for name in plan.fresh]
-    if not new and s.trunk == 0:
+    if not new and settings.trunk == 0:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
-    rates = Rates(None if s.trunk == 1 else new, factors)
-    trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
-    return Prepared(model, trainer, request, plans, classes, before, notes, copies, block)
+    return Rates(None if settings.trunk == 1 else new, factors)
+
+
+def _said_of_copies(copies: int) -> str:
+    equal = f"{counted(copies, 'image')} equal to others"
+    return f"{equal}: all on one side, to learn or held out" if copies else ""
 
 
 def _sides(labelled: Labelled, settings: FinetuneSettings) -> tuple[Tensor, Tensor, int]:
