@@ -186,6 +186,32 @@ def _add(values, weight, out):
         out[column] += values[column] * weight
 
 
+@compiled
+def _heighten(wide, row_first, row_weight, first, last, value):
+    """Interpolate rows `first` to `last` of (H, w) to the label map's (h · w)."""
+    height, columns = wide.shape
+    for y in range(first, last + 1):
+        below = min(y + 1, height - 1)
+        for row in range(row_first[y], row_first[y + 1]):
+            out = value[row * columns : (row + 1) * columns]
+            _between(wide[y], wide[below], row_weight[row], out)
+
+
+@compiled
+def _flatten(slopes, row_first, row_weight, first, last, back):
+    """Bring slopes (h · w) back to the rows that they came from (H, w): the adjoint of
+    `_heighten`.
+    """
+    height, columns = back.shape
+    back[:] = 0
+    for y in range(first, last + 1):
+        below = min(y + 1, height - 1)
+        for row in range(row_first[y], row_first[y + 1]):
+            slope = slopes[row * columns : (row + 1) * columns]
+            _add(slope, np.float32(1) - row_weight[row], back[y])
+            _add(slope, row_weight[row], back[below])
+
+
 @partial(compiled, error_model="numpy")  # a quotient that may raise is not vectorized
 def _sigmoid(values, out):
     """1/(1 + exp(-v)) within 1e-7, as a quotient of polynomials that runs over whole vectors.
@@ -259,11 +285,7 @@ def _learn(
             top, bottom = row_first[first] * columns, row_first[last + 1] * columns
             _unpack(masks, mask[pair], table, top, bottom, truth)
             _widen(sums, column_first, column_weight, wide)
-            for y in range(first, last + 1):
-                below = min(y + 1, height - 1)
-                for row in range(row_first[y], row_first[y + 1]):
-                    out = value[row * columns : (row + 1) * columns]
-                    _between(wide[y], wide[below], row_weight[row], out)
+            _heighten(wide, row_first, row_weight, first, last, value)
             inside = balance[k] if balance[k] > 0 else one
             outside = one - balance[k]
             _sigmoid(value[top:bottom], sure[top:bottom])
@@ -271,13 +293,7 @@ def _learn(
                 _slope_of_reference(sure[top:bottom], truth[top:bottom], inside, outside)
             else:
                 _slope_of_entropy(sure[top:bottom], truth[top:bottom], inside, outside)
-            back[:] = 0
-            for y in range(first, last + 1):
-                below = min(y + 1, height - 1)
-                for row in range(row_first[y], row_first[y + 1]):
-                    slope_here = sure[row * columns : (row + 1) * columns]
-                    _add(slope_here, one - row_weight[row], back[y])
-                    _add(slope_here, row_weight[row], back[below])
+            _flatten(sure, row_first, row_weight, first, last, back)
             _narrow(back, column_first, column_weight, sums)
             share = one if reference else one / np.float32(rows * columns)
             flat_sums = sums.ravel()
