@@ -186,11 +186,8 @@ def _ascend(
     randomness = generators(settings.seed, objectives)
     start = _start(model, image, settings, randomness, photo)
     if isinstance(image, Fourier) and settings.contrast != 0:
-        most = bounds(model, objectives, settings.contrast)
-        if photo is not None:  # it keeps its own contrast
-            own = image.contrast(start)
-            most = (torch.maximum(most[0], own[0]), torch.maximum(most[1], own[1]))
-        image = replace(image, bounds=most)
+        kept = None if photo is None else start
+        image = _bounded(model, objectives, image, settings.contrast, kept)
     steps = optimize(
         model,
         objectives,
@@ -209,17 +206,45 @@ def _ascend(
         if step.done < step.total:
             state_now = partial(_with_trace, step.state, traces)
             yield replace(_step(step, len(objectives)), state=state_now)
-    images = _better(model, objectives, step.images().cpu(), step.best().cpu())
-    first = as_seen(model, image.decode(start))
-    before = activation(model, measured, first)
+    begun = as_seen(model, image.decode(start))
+    pictures = _pictures(model, objectives, measured, step, begun, traces, settings.transparent)
+    yield _step(step, len(objectives), pictures)
+
+
+def _bounded(
+    model: Model,
+    objectives: Sequence[Objective],
+    image: Fourier,
+    contrast: float | None,
+    photo: Tensor | None,
+) -> Fourier:
+    """The same image with bounds on its contrast; a photo, as codes (N, …), keeps its own."""
+    most = bounds(model, objectives, contrast)
+    if photo is not None:
+        own = image.contrast(photo)
+        most = (torch.maximum(most[0], own[0]), torch.maximum(most[1], own[1]))
+    return replace(image, bounds=most)
+
+
+def _pictures(
+    model: Model,
+    objectives: Sequence[Objective],
+    measured: Sequence[Objective],
+    last: AscentStep,
+    begun: Tensor,
+    traces: list[Tensor],
+    transparent: bool,
+) -> tuple[Picture, ...]:
+    """Measure what the last step leaves, beside the images (N, C, H, W) that it began with."""
+    images = _better(model, objectives, last.images().cpu(), last.best().cpu())
+    before = activation(model, measured, begun)
     after = activation(model, measured, images)
     climbs = torch.stack(traces, 1).tolist()  # N × steps
-    opacity = transparency(step.touched) if settings.transparent else [None] * len(images)
+    opacity = transparency(last.touched) if transparent else [None] * len(images)
     answer = answers(model, measured, images)
-    alive = step.alive.tolist()
+    alive = last.alive.tolist()
     columns = objectives, images.numpy(), before, after, climbs, alive, opacity, answer
-    pictures = tuple(Picture(*row) for row in zip(*columns, strict=True))
-    yield _step(step, len(objectives), pictures)
+    return tuple(Picture(*row) for row in zip(*columns, strict=True))
 
 
 def _better(model: Model, objectives: Sequence[Objective], last: Tensor, best: Tensor) -> Tensor:
