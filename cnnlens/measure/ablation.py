@@ -220,16 +220,17 @@ def ablate_steps(
         "images_held_out": len(held),
         "repeated_images": copies,
         "silent_units": [unit for unit in mean.silent if unit in set(questions.units)],
-        "ranked_by": ""
-        if not best
-        else "effect"
-        if len(questions.units) <= EXACT
-        else "gradient, effect",
+        "ranked_by": _ranked_by(len(questions.units)) if best else "",
     }
     return LayerAblation(
         [one for number, unit in enumerate(questions.units) for one in told.effects(number, unit)],
         plan.concepts(told), plan.curves(told), told, about, known.skipped,
     )  # fmt: skip
+
+
+def _ranked_by(units: int) -> str:
+    """How the units that matter most to a class were found among so many: as `ranked` does."""
+    return "effect" if units <= EXACT else "gradient, effect"
 
 
 def _both(one: Observer, other: Observer) -> Observer:

@@ -184,17 +184,7 @@ def compare_models(
         hint = "measure both alike, or compare all the same with --force"
         raise CnnlensError(differ[0] + more, hint)
     found: dict[str, Any] = {
-        "workspaces": [
-            {
-                "name": model.name,
-                "path": str(model.path.resolve()),
-                "model": model.model.get("spec"),
-                "arch": model.model.get("arch"),
-                "method": model.method,
-                "accuracy": trained_accuracy(model.training, settings.level),
-            }
-            for model in models
-        ],
+        "workspaces": [_told(model, settings.level) for model in models],
         "settings": settings.as_dict(),
         "unlike": differ,
         "remarks": remarks(models, layers),
@@ -202,17 +192,30 @@ def compare_models(
             *unlike_training([m.name for m in models], [m.training for m in models]),
             *trained_on(models, layers),
         ],
-        "layers": {
-            name: {
-                "names": [row.name for row in rows],
-                **{q.key: q.compare([row.measured for row in rows], settings) for q in QUANTITIES},
-                "trees": _trees(rows, settings),
-            }
-            for name, rows in layers.items()
-        },
+        "layers": {name: _layer(rows, settings) for name, rows in layers.items()},
     }
     conclude(found)
     return found
+
+
+def _told(model: ComparedModel, level: float) -> dict[str, Any]:
+    """Tell which network it is, and how accurate it was when it was trained."""
+    return {
+        "name": model.name,
+        "path": str(model.path.resolve()),
+        "model": model.model.get("spec"),
+        "arch": model.model.get("arch"),
+        "method": model.method,
+        "accuracy": trained_accuracy(model.training, level),
+    }
+
+
+def _layer(rows: Rows, settings: CompareSettings) -> dict[str, Any]:
+    return {
+        "names": [row.name for row in rows],
+        **{q.key: q.compare([row.measured for row in rows], settings) for q in QUANTITIES},
+        "trees": _trees(rows, settings),
+    }
 
 
 def _trees(rows: Rows, settings: CompareSettings) -> list[Any]:

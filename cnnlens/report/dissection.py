@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,35 +130,7 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
     seen = {one.image: one for unit in layer.units for one in unit.seen}
     wide = 1 + max((top.x or 0 for unit in layer.units for top in unit.top), default=0)
     concept_of = {(c.label, c.category): index for index, c in enumerate(layer.concepts)}
-
-    def best(found: Best | Unit) -> dict[str, Any]:
-        return {
-            "label": found.label,
-            "category": number.get(found.category),
-            "iou": found.iou,
-            "concept": concept_of.get((found.label, found.category)),
-        }
-
-    units = [
-        {
-            "unit": unit.unit,
-            "threshold": unit.threshold,
-            **best(unit),
-            "detector": unit.is_detector,
-            "p": unit.p_value,
-            "dead": unit.deadness,
-            "best": [best(one) for one in unit.by_category if one.label],
-            "near": [] if layer.scores is None else near_best(layer.scores[row]),
-            "top": [
-                (images[top.image], top.peak, (top.y or 0) * wide + (top.x or 0))
-                for top in unit.top
-            ],
-            "histogram": unit.histogram and unit.histogram.merged(BINS),
-            "picture": _strip_key(layer, unit),
-            "maps": [written_map(one.map) for one in unit.seen],
-        }
-        for row, unit in enumerate(layer.units)
-    ]
+    best = partial(_best, number, concept_of)
     return {
         "name": layer.name,
         "minIou": layer.summary.get("min_iou"),
@@ -166,8 +139,45 @@ def _data(layer: DissectResult, number: Mapping[str, int]) -> dict[str, Any]:
         "chance": (layer.summary.get("chance") or {}).get("mean_iou"),
         "images": list(images),
         **_sight(seen, list(images), wide),
-        "units": units,
+        "units": [_unit(layer, row, best, images, wide) for row in range(len(layer.units))],
         "concepts": _concepts(layer, number),
+    }
+
+
+def _best(
+    number: Mapping[str, int], concept_of: Mapping[tuple[str, str], int], found: Best | Unit
+) -> dict[str, Any]:
+    return {
+        "label": found.label,
+        "category": number.get(found.category),
+        "iou": found.iou,
+        "concept": concept_of.get((found.label, found.category)),
+    }
+
+
+def _unit(
+    layer: DissectResult,
+    row: int,
+    best: Callable[[Best | Unit], dict[str, Any]],
+    images: Mapping[str, int],
+    wide: int,
+) -> dict[str, Any]:
+    unit = layer.units[row]
+    return {
+        "unit": unit.unit,
+        "threshold": unit.threshold,
+        **best(unit),
+        "detector": unit.is_detector,
+        "p": unit.p_value,
+        "dead": unit.deadness,
+        "best": [best(one) for one in unit.by_category if one.label],
+        "near": [] if layer.scores is None else near_best(layer.scores[row]),
+        "top": [
+            (images[top.image], top.peak, (top.y or 0) * wide + (top.x or 0)) for top in unit.top
+        ],
+        "histogram": unit.histogram and unit.histogram.merged(BINS),
+        "picture": _strip_key(layer, unit),
+        "maps": [written_map(one.map) for one in unit.seen],
     }
 
 

@@ -89,10 +89,7 @@ def open_transformers(
         )
     with _with_weights(path, state) as folder:
         whole, loaded = _load(folder, path, config)
-    if getattr(whole, "main_input_name", "") != "pixel_values":
-        raise CnnlensError(
-            f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
-        )
+    _check_input(path, whole)
     _check_weights(path, whole, loaded)
     cut = not type(whole).__name__.endswith(CLASSIFIES)
     problem = None if cut else config.get("problem_type")
@@ -114,9 +111,7 @@ def open_transformers(
             *ends,
         ],
         classes_source="config.json" if classes else "",
-        stripped=[f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
-        if beside
-        else [],
+        stripped=_stripped(beside),
         assumed=[*([said] if settings.source == "assumed" else []), *ends],
         headless=headless,
     )
@@ -135,6 +130,13 @@ def _computing(config: Mapping[str, Any], *ends: str) -> dict[str, Any]:
     """What decides how the network computes: its config, and what is put behind it."""
     kept = {key: value for key, value in config.items() if key not in _TOLD}
     return kept | ({"ends": ends} if ends else {})
+
+
+def _check_input(path: Path, whole: nn.Module) -> None:
+    if getattr(whole, "main_input_name", "") != "pixel_values":
+        raise CnnlensError(
+            f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
+        )
 
 
 def _check_weights(path: Path, whole: nn.Module, loaded: Mapping[str, Any]) -> None:
@@ -159,6 +161,12 @@ def _notes(
     if beside:
         notes.append(f"{counted(len(beside), 'tensor')} left out: {', '.join(beside[:3])}")
     return notes
+
+
+def _stripped(beside: list[str]) -> list[str]:
+    if not beside:
+        return []
+    return [f"{counted(len(beside), 'tensor')} left out ({', '.join(beside[:3])})"]
 
 
 def _without_classes(cut: bool, headless: bool) -> list[str]:
