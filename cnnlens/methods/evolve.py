@@ -192,21 +192,20 @@ class Evolve(Pictured):
         projections = Projections(
             model, part.layer, self.photos.read, names.__getitem__, how, self.study.run.batch_size
         )
-        patches, units, seen = [], [], []
-        for row, unit in enumerate(moment.units):
-            top, at, dead = int(moment.top[row]), moment.at[row], bool(moment.dead[row])
-            found = None if dead else projections.of(unit, [top], (int(at[0]), int(at[1])))[0]
-            patches.append(None if found is None else found.patch(fields, preprocess))
-            seen.append(found)
-            told = {
-                "unit": unit,
-                "peak": float(moment.highest[unit]),
-                "top_image": None if dead else names[top],
-                "position": None if dead else at.tolist(),
-                "box": found and list(field_box(fields, found.position, preprocess.size)),
-            }
-            units.append({**told, **labels[row]})
+        seen = [
+            None if top is None else projections.of(unit, [top], (at[0], at[1]))[0]
+            for unit, top, at in _tops(moment)
+        ]
+        boxes = [
+            None if one is None else list(field_box(fields, one.position, preprocess.size))
+            for one in seen
+        ]
+        units = [
+            {**peak, "box": box, **label}
+            for peak, box, label in zip(_peaks(moment, names), boxes, labels, strict=True)
+        ]
         part.ledger.begin(item)
+        patches = [None if one is None else one.patch(fields, preprocess) for one in seen]
         save_column(part.ledger.folder / item.name, patches)
         arrays = {"units": moment.units, "images": moment.images, "peaks": moment.peaks}
         arrays |= {"at": moment.at, "highest": moment.highest}
@@ -286,6 +285,23 @@ class Evolve(Pictured):
             for part in self.parts
         }
         return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _tops(moment: Moment) -> Iterator[tuple[int, int | None, list[int]]]:
+    """Give each unit, its top image, None where it is dead, and the place of its peak there."""
+    columns = moment.units, moment.top.tolist(), moment.at.tolist(), moment.dead
+    for unit, top, at, dead in zip(*columns, strict=True):
+        yield unit, None if dead else top, at
+
+
+def _peaks(moment: Moment, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for unit, top, at in _tops(moment):
+        yield {
+            "unit": unit,
+            "peak": float(moment.highest[unit]),
+            "top_image": None if top is None else names[top],
+            "position": None if top is None else at,
+        }
 
 
 def _serves_without(wanted: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:

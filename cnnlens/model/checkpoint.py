@@ -170,17 +170,22 @@ def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
         _load(path, net, state)
     opened = described(found.architecture, net)
     found.architecture.finish(opened.net)
+    _say(content, opened)
+    if other:
+        opened.notes = [*opened.notes, f"{path.name} was {own}; its weights fit --arch {arch}"]
+    opened.surgery = [plan.as_dict() for plan in plans]
+    opened.decides("".join(map(str, plans)))  # a mask's position is in no state dict
+    return opened
+
+
+def _say(content: Mapping[str, Any], opened: Opened) -> None:
+    """Put in what a checkpoint says of how its network is fed and what its outputs are."""
     opened.preprocess = Preprocess.from_dict({**content["preprocess"], "source": "checkpoint"})
     classes = content.get("classes")
     opened.classes = None if classes is None else [str(c) for c in classes]
     opened.classes_source = "" if classes is None else "the checkpoint's classes"
-    if other:
-        opened.notes = [*opened.notes, f"{path.name} was {own}; its weights fit --arch {arch}"]
-    opened.surgery = [plan.as_dict() for plan in plans]
     made = (content.get("interpretable") or {}).get("layers") or ()
     opened.interpretable = [str(layer) for layer in made]
-    opened.decides("".join(map(str, plans)))  # a mask's position is in no state dict
-    return opened
 
 
 def _own_architecture(path: Path, own: str, named: bool) -> Architecture:
