@@ -99,13 +99,9 @@ def stability_steps(
     ]
     for step in source.sweep(firsts):
         yield Step(step.done, step.total, "peaks")
-    others: list[PeakLocations | None] = [None] * len(firsts)
+    others: Sequence[PeakLocations | None] = [None] * len(firsts)
     if negatives is not None:
-        pairs = zip(negatives.limits, negatives.shapes, strict=True)
-        extra = [PeakLocations(limit, shape) for limit, shape in pairs]
-        for step in negatives.sweep([*map(_in_turn, extra)]):
-            yield Step(step.done, step.total, "negatives")
-        others = [*extra]
+        others = yield from _peaks_of(negatives)
     layers = [
         _Layer(first, other, data, one, size, settings)
         for first, other, one in zip(firsts, others, fields, strict=True)
@@ -122,6 +118,14 @@ def stability_steps(
         for step in source.sweep(observers):
             yield Step(step.done, step.total, "parts")
     return [layer.result() for layer in layers]
+
+
+def _peaks_of(negatives: Source) -> Generator[Step, None, list[PeakLocations]]:
+    pairs = zip(negatives.limits, negatives.shapes, strict=True)
+    found = [PeakLocations(limit, shape) for limit, shape in pairs]
+    for step in negatives.sweep([*map(_in_turn, found)]):
+        yield Step(step.done, step.total, "negatives")
+    return found
 
 
 def _in_turn(peaking: PeakLocations) -> Observer:

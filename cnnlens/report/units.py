@@ -84,18 +84,7 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
     """Give what the script shows of a layer: first what it lists, then what opens, as JSON texts
     that it reads one by one.
     """
-    about = {
-        "name": layer.name,
-        "facts": {page.unit: page.facts for page in layer.pages if page.facts},
-        "names": {
-            page.unit: [_name(one) for one in page.names] for page in layer.pages if page.has_names
-        },
-        "worst": {
-            page.unit: [page.worst.cls, *map(_short, page.worst.weight)]
-            for page in layer.pages
-            if page.worst
-        },
-    }
+    about = _about(layer)
     if (found := layer.responses) is None:
         return {**about, "responses": None}
     pages = [page for page in layer.pages if page.measured]
@@ -119,10 +108,24 @@ def _data(layer: UnitLayer, number: dict[str, int]) -> dict[str, Any]:
         "strongest": [_strongest(found, name, wide) for name in names],
         "responses": _listing(pages, index, wide),
         "more": [
-            json.dumps(_more(page, index, kinds, wide), separators=(",", ":"))
-            for page in layer.pages
-            if page.measured
+            json.dumps(_more(page, index, kinds, wide), separators=(",", ":")) for page in pages
         ],
+    }
+
+
+def _about(layer: UnitLayer) -> dict[str, Any]:
+    """Give what is known of units without their responses, each by its number."""
+    return {
+        "name": layer.name,
+        "facts": {page.unit: page.facts for page in layer.pages if page.facts},
+        "names": {
+            page.unit: [_name(one) for one in page.names] for page in layer.pages if page.has_names
+        },
+        "worst": {
+            page.unit: [page.worst.cls, *map(_short, page.worst.weight)]
+            for page in layer.pages
+            if page.worst
+        },
     }
 
 
