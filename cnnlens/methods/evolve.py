@@ -21,6 +21,7 @@ from cnnlens.settings.option import option
 
 if TYPE_CHECKING:
     from cnnlens.activations.kept import KeptUnits
+    from cnnlens.attribution.projections import Projections
     from cnnlens.measure.evolution import Moment
     from cnnlens.model.layer import Layer
     from cnnlens.model.model import Model
@@ -214,14 +215,19 @@ class Evolve(Pictured):
         write_npz(part.ledger.folder / item.files[0], **arrays)
         entry = {"file": item.name, "dead_units": moment.dead_units, "units": units}
         entry["skipped"] = self.skipped or []  # the same images for all: another run says them, too
-        unruled = [] if how.method == "gradient" else projections.undefined
+        part.ledger.keep(item, {**entry, "undefined": self._undefined(projections)})
+        self.made.add((part.name, item.name))
+
+    def _undefined(self, projections: Projections) -> list[str]:
+        """Name what the method defines no rule for; say so once."""
+        method = self.settings.method
+        unruled = [] if method == "gradient" else projections.undefined
         if unruled and not self.made:
             self.study.voice.note(
-                f"{how.method} defines no rule for {', '.join(unruled)}: the plain gradient "
+                f"{method} defines no rule for {', '.join(unruled)}: the plain gradient "
                 "passes there"
             )
-        part.ledger.keep(item, {**entry, "undefined": unruled})
-        self.made.add((part.name, item.name))
+        return unruled
 
     # ---- what is said
 
