@@ -18,6 +18,7 @@ from cnnlens.data.bands import extent, full_range, present, sample_type
 from cnnlens.data.decode import DamagedImage
 from cnnlens.data.memory_item import bands_of, check_whole, is_deep, is_float
 from cnnlens.data.ranges import Bounds, Ranges
+from cnnlens.data.survey import spaced
 
 _LOOKED_AT = 16  # items of a Dataset
 _MEASURED = 500  # images deeper than 8 bits whose values are looked at
@@ -64,7 +65,7 @@ def seen_in_memory(
         Whether floats are normalised already.
     """
     listed = isinstance(items, (list, tuple))
-    places = range(count) if listed else _spaced(range(count), _LOOKED_AT)
+    places = range(count) if listed else spaced(range(count), _LOOKED_AT)
     seen = {place: item for place, item in _each(read, places) if _is_image(item)}
     for place, item in seen.items():
         check_whole(item, place)
@@ -89,7 +90,7 @@ def _measured(read: Callable[[int], Any], places: Sequence[int]) -> tuple[Ranges
     """Find the lowest and highest values of every type, of many images evenly spaced ones."""
     found: dict[str, list[Bounds]] = {}
     lacking = False
-    for _, item in _each(read, _spaced(places, _MEASURED)):
+    for _, item in _each(read, spaced(places, _MEASURED)):
         if not is_deep(item):
             continue
         values = np.asarray(item)
@@ -123,9 +124,3 @@ def _is_image(item: Any) -> bool:
     if isinstance(item, torch.Tensor):
         return item.ndim == 3
     return isinstance(item, np.ndarray) and item.ndim in (2, 3)
-
-
-def _spaced(places: Sequence[int], most: int) -> Sequence[int]:
-    if len(places) <= most:
-        return places
-    return [places[int(at)] for at in np.linspace(0, len(places) - 1, most)]

@@ -78,7 +78,7 @@ def survey(
     """Find the range of each type of deep samples, and the numbers of bands; say both."""
     likely = [file for file in files if ending(file.name) in _MAY_BE_DEEP]
     others = [file for file in files if ending(file.name) not in _MAY_BE_DEEP]
-    looked_at = (*_spaced(likely, _HEADERS), *_spaced(others, _OTHERS))
+    looked_at = (*spaced(likely, _HEADERS), *spaced(others, _OTHERS))
     read = zip(looked_at, _mapped(_header, looked_at), strict=True)
     headers = {file: header for file, header in read if header}
     bands = frozenset(h.bands for h in headers.values() if h.bands not in (1, 3))
@@ -94,7 +94,7 @@ def survey(
     if bounds is not None:
         notes.append(f"black to white are the values {_words(bounds)}, in files deeper than 8 bits")
         return Ranges(everything=bounds), bands, notes
-    ranges, lacking = _measured(_spaced(deep, _MEASURED), headers)
+    ranges, lacking = _measured(spaced(deep, _MEASURED), headers)
     if ranges:
         of = f" ({_MEASURED} of {len(deep)} files measured)" if len(deep) > _MEASURED else ""
         said = [known for known in ranges.known if not known[0].endswith(ALPHA)]
@@ -182,10 +182,11 @@ def _is_turned(file: Path) -> bool:
     return False
 
 
-def _spaced(files: Sequence[Path], most: int) -> Sequence[Path]:
-    if len(files) <= most:
-        return files
-    return [files[int(at)] for at in np.linspace(0, len(files) - 1, most)]
+def spaced(every: Sequence[Found], most: int) -> Sequence[Found]:
+    """Choose some of many, evenly, the first and the last among them; all of few."""
+    if len(every) <= most:
+        return every
+    return [every[int(at)] for at in np.linspace(0, len(every) - 1, most)]
 
 
 def _words(bounds: Bounds) -> str:
@@ -200,7 +201,7 @@ def _names(files: Sequence[Path]) -> str:
 def _frames_note(images: ImageSet) -> str:
     """Say that of films only the first frame counts."""
     films = [images.file(k) for k, p in enumerate(images.paths) if ending(p) in _FILMS]
-    some = _spaced(films, _TAGS)
+    some = spaced(films, _TAGS)
     found = [file for file, is_film in zip(some, _mapped(_is_film, some), strict=True) if is_film]
     return f"of several frames the first counts ({_names(found)})" if found else ""
 
@@ -224,7 +225,7 @@ def _turned_note(images: ImageSet) -> str:
     if not images.aligned:
         return ""
     files = [images.file(index) for index in range(len(images.paths))]
-    count = sum(_mapped(_is_turned, _spaced(files, _TAGS)))
+    count = sum(_mapped(_is_turned, spaced(files, _TAGS)))
     if not count:
         return ""
     of = len(files) if len(files) <= _TAGS else f"{_TAGS} looked at"

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from cnnlens.interpretable.reductions import Reduce
 from cnnlens.model.ending import run_before_link
+from cnnlens.model.rectified import within
 from cnnlens.model.streams import exact, sent
 from cnnlens.settings.finetune import FinetuneSettings
 
@@ -243,11 +244,11 @@ class Rates:
 
     def is_new(self, name: str) -> bool:
         """Whether a module or parameter of that name is new, or lies in a new one."""
-        return self.new is None or any(_within(name, module) for module in self.new)
+        return self.new is None or any(within(name, module) for module in self.new)
 
     def of(self, name: str, trunk: float) -> float:
         """Return the factor on the highest rate of the parameter `name`."""
-        own = (factor for module, factor in self.factors.items() if _within(name, module))
+        own = (factor for module, factor in self.factors.items() if within(name, module))
         return next(own, 1.0) * (1.0 if self.is_new(name) else trunk)
 
 
@@ -302,7 +303,3 @@ def build_optimizer(
     if s.optimizer == "sgd":
         return torch.optim.SGD(parts, lr=s.lr, momentum=0.9)
     return torch.optim.AdamW(parts, lr=s.lr)
-
-
-def _within(name: str, module: str) -> bool:
-    return name == module or name.startswith(f"{module}.")

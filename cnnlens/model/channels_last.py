@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from cnnlens.model.trace import Op, Trace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cnnlens.model.trace import Op, Trace
 
 
 def channels_last(trace: Trace) -> set[int]:
@@ -14,7 +17,7 @@ def channels_last(trace: Trace) -> set[int]:
     last: set[int] = set()
     extents: dict[int, tuple[int, ...]] = {}  # of the map that a value descends from
     for op in trace.ops:
-        order = _permutation(op)
+        order = permutation(op, 4)
         descends = [v for v in op.inputs if v in extents]
         direct = any(v in last for v in op.inputs)
         if order == (0, 2, 3, 1) and not direct:
@@ -39,13 +42,13 @@ def _same_plane(shape: tuple[int, ...], extent: tuple[int, ...], batch: int) -> 
     return shape[0] == batch and rows == columns and rows == int(rows)
 
 
-def _permutation(op: Op) -> tuple[int, ...]:
-    """The order of four dimensions after a permutation or a transposition, else ()."""
+def permutation(op: Op, dimensions: int) -> tuple[int, ...]:
+    """The order of so many dimensions after a permutation or a transposition, else ()."""
     a = op.arguments
-    if op.name == "permute" and len(a[1]) == 4:
-        return tuple(d % 4 for d in a[1])
-    if op.name == "transpose" and len(op.shapes[0]) == 4:
-        order = [0, 1, 2, 3]
+    if op.name == "permute" and len(a[1]) == dimensions:
+        return tuple(d % dimensions for d in a[1])
+    if op.name == "transpose" and len(op.shapes[0]) == dimensions:
+        order = list(range(dimensions))
         order[a[1]], order[a[2]] = order[a[2]], order[a[1]]
         return tuple(order)
     return ()

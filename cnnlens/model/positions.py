@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from cnnlens.model.channels_last import permutation
+
 if TYPE_CHECKING:
     from cnnlens.model.trace import Op
 
@@ -164,8 +166,8 @@ def after(
         return None  # a map again
     if one.how == LAST and op.name in TURNS:
         return None
-    order = _exchanged(op) if len(before) == len(shape) == 3 else None
-    if one.how in (ROW, FIRST, FLAT) and order is not None:
+    order = permutation(op, 3) if len(before) == len(shape) == 3 else ()
+    if one.how in (ROW, FIRST, FLAT) and order:
         return _turned(one, order)
     return _of_shape(rows[0] if rows else one, shape, count)
 
@@ -186,18 +188,6 @@ def _of_shape(one: Held, shape: tuple[int, ...], count: int) -> Held | None:
     whole = grid.total, grid.positions  # the positions may be flattened with others, or twice
     is_inside = any(extent % total == 0 for extent in shape for total in whole)
     return Held(grid, INSIDE) if is_inside else None
-
-
-def _exchanged(op: Op) -> tuple[int, ...] | None:
-    """The order of three dimensions after a permutation or a transposition."""
-    a = op.arguments
-    if op.name == "permute":
-        return tuple(d % 3 for d in a[1])
-    if op.name == "transpose":
-        order = [0, 1, 2]
-        order[a[1]], order[a[2]] = order[a[2]], order[a[1]]
-        return tuple(order)
-    return None
 
 
 def _turned(one: Held, order: tuple[int, ...]) -> Held:

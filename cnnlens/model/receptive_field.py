@@ -8,7 +8,7 @@ out. `cnnlens.model.fields` composes them along the traced operations.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -112,25 +112,27 @@ class Box(NamedTuple):
 
 def field_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
     """Receptive field of a position (row, column) on an input of `size`, clipped to it."""
-    (top, bottom), (left, right) = (
-        _clipped(*_span(field, at, length), length)
-        for field, at, length in zip(fields, position, size, strict=True)
-    )
-    return Box(top, left, bottom, right)
+    return _box(fields, position, size, _clipped)
 
 
 def whole_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
     """Receptive field of a position, as far as it may stick out of an input of `size`."""
-    (top, bottom), (left, right) = (
-        _span(field, at, length) for field, at, length in zip(fields, position, size, strict=True)
-    )
-    return Box(top, left, bottom, right)
+    return _box(fields, position, size, lambda first, last, length: (first, last))
 
 
 def shown_box(fields: Fields, position: tuple[int, int], size: tuple[int, int]) -> Box:
     """Return the field's box moved into the image where it sticks out, so that all are one size."""
+    return _box(fields, position, size, _moved)
+
+
+def _box(
+    fields: Fields,
+    position: tuple[int, int],
+    size: tuple[int, int],
+    fitted: Callable[[int, int, int], tuple[int, int]],
+) -> Box:
     (top, bottom), (left, right) = (
-        _moved(*_span(field, at, length), length)
+        fitted(*_span(field, at, length), length)
         for field, at, length in zip(fields, position, size, strict=True)
     )
     return Box(top, left, bottom, right)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import UsageError
+from cnnlens.model.fit import replace_module
 from cnnlens.model.mask import Mask
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, named_tensors
@@ -100,9 +101,11 @@ def operate(net: nn.Module, plan: Plan, seed: int = 0) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(seed)
     if plan.head:
-        _replace(net, plan.head, _new_head(net.get_submodule(plan.head), plan.classes, generator))
+        replace_module(
+            net, plan.head, _new_head(net.get_submodule(plan.head), plan.classes, generator)
+        )
     if plan.insert or plan.mask:
-        _replace(net, plan.at, _sequence(net.get_submodule(plan.at), plan, generator))
+        replace_module(net, plan.at, _sequence(net.get_submodule(plan.at), plan, generator))
     return net
 
 
@@ -176,11 +179,6 @@ def head_of(model: Model) -> tuple[str, int]:
 
 def _outputs(module: nn.Module) -> int:
     return int(module.out_channels if isinstance(module, nn.Conv2d) else module.out_features)  # type: ignore[arg-type]
-
-
-def _replace(net: nn.Module, path: str, new: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(net.get_submodule(parent), name, new)
 
 
 def _normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
