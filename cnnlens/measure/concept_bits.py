@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlens.measure.iou import GroundTruth
+from cnnlens.measure.iou import GroundTruth, ratios
 from cnnlens.measure.label_cache import LabelCache
 from cnnlens.measure.masks import compiled, mask_pixels, unwritten
 
@@ -125,8 +125,7 @@ class Overlap:
     @property
     def iou(self) -> np.ndarray:
         """(C, K) float64; 0 where there is nothing."""
-        union = self.area + self.pixels - self.shared
-        return np.divide(self.shared, union, out=np.zeros(union.shape), where=union > 0)
+        return ratios(self.shared, self.area + self.pixels - self.shared)
 
 
 class Collector:

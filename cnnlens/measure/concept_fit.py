@@ -16,8 +16,9 @@ from cnnlens.errors import CnnlensError
 from cnnlens.measure.combine import CUTS, Learner, count, first_weights
 from cnnlens.measure.concept_bits import EVERYWHERE, Bits, Collector, Overlap, Pairs
 from cnnlens.measure.embeddings import LeftOut
+from cnnlens.measure.iou import ratios
 from cnnlens.measure.label_cache import LabelCache
-from cnnlens.measure.probe import best_units, fit_probe, image_iou
+from cnnlens.measure.probe import best_units, fit_probe, image_iou, inverse
 from cnnlens.settings import Net2VecSettings
 
 
@@ -276,16 +277,6 @@ def balance(pairs: Pairs, concepts: int) -> np.ndarray:
     counts = np.bincount(pairs.concept, minlength=concepts)
     shares = np.bincount(pairs.concept, pairs.area.astype(np.float64), minlength=concepts)
     return (1 - shares / np.maximum(counts, 1)).astype(np.float32)
-
-
-def ratios(shared: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Intersection over union; 0 where the union is empty."""
-    return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
-
-
-def inverse(values: np.ndarray) -> np.ndarray:
-    """1/v, and 0 where that is not defined."""
-    return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
 
 
 def largest(weights: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,6 @@ images that choose. A network's units go this way, those of its random twin, and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,8 +23,7 @@ from cnnlens.measure.exam_truth import Claim, class_truth
 from cnnlens.measure.linear_labels import Parts, class_concepts, split
 from cnnlens.measure.meaning import Meaning, read_meaning
 from cnnlens.measure.planted import Planted, plant_classes, plant_maps
-from cnnlens.measure.top import PeakLocations
-from cnnlens.measure.unit_labels import label_steps
+from cnnlens.measure.unit_labels import label_steps, responses
 from cnnlens.progress import Step, followed
 from cnnlens.settings import DissectSettings, LabelSettings
 from cnnlens.settings.exam import ExamSettings
@@ -121,19 +119,6 @@ def halves(images: int, seed: int) -> Parts:
     order = np.random.default_rng(seed).permutation(images)
     choose, held = np.split(order, [images // 2])
     return Parts(np.sort(choose), np.zeros(0, np.int64), np.sort(held))
-
-
-def responses(
-    source: Source, images: int, response: str
-) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
-    """Units' means or peaks on images, (n, C), and the images' positions (n,)."""
-    shape = source.shapes[0]
-    peaks = PeakLocations(images, shape)
-    for step in source.sweep([peaks]):
-        yield Step(step.done, step.total, "activations", limit=step.limit)
-    positions = np.flatnonzero(peaks.seen)
-    values = peaks.scores if response == "peak" else peaks.sums / math.prod(shape[1:])
-    return values[positions], positions
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,7 @@ def average_precision(values: np.ndarray, shows: np.ndarray, weights: np.ndarray
 
     Images of equal value come at once, as in scikit-learn's ``average_precision_score``.
     """
-    order = np.argsort(-values, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)  # of equal values
+    order, ends = _ranked(values)
     ordered = weights[:, order]
     hits = np.cumsum(ordered * shows[order], axis=1)[:, ends]
     seen = np.cumsum(ordered, axis=1)[:, ends]
@@ -102,13 +101,18 @@ def best_cut(values: np.ndarray, shows: np.ndarray) -> float:
 
     Infinity where no image shows the label: then it never does.
     """
-    order = np.argsort(-values, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)
+    order, ends = _ranked(values)
     hits = np.cumsum(shows[order])[ends]
     if not len(values) or not hits[-1]:
         return float("inf")
     f1 = 2 * hits / (ends + 1 + hits[-1])
     return float(values[order][ends[int(f1.argmax())]])
+
+
+def _ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order of values, the highest first, and where in it each run of equal ones ends."""
+    order = np.argsort(-values, kind="stable")
+    return order, np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)
 
 
 def resampled(images: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -16,12 +16,13 @@ from cnnlens.data.dataset import ImageSet
 from cnnlens.data.word_vectors import WordVectors
 from cnnlens.measure.exam import Exam, Sheet, examine
 from cnnlens.measure.exam_maps import MapTruth, concept_names
-from cnnlens.measure.exam_papers import Given, claims_of, responses
+from cnnlens.measure.exam_papers import Given, claims_of
 from cnnlens.measure.exam_truth import ENCODER, Truth, class_truth
 from cnnlens.measure.linear_labels import Parts, class_concepts, split
 from cnnlens.measure.meaning import Meaning
 from cnnlens.measure.planted import Planted, noisy
 from cnnlens.measure.text_labels import Words, text_label_steps
+from cnnlens.measure.unit_labels import responses
 from cnnlens.progress import Step
 from cnnlens.settings.exam import ExamSettings
 from cnnlens.settings.label import LabelSettings, TextSettings

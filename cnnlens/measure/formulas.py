@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from cnnlens.measure.combinations import Combinations, Overlap
+from cnnlens.measure.iou import ratios
 from cnnlens.measure.masks import compiled
 from cnnlens.measure.pooled_chance import NOTHING, p_values
 
@@ -136,8 +137,7 @@ class Search:
 
     def _singles(self, unit: _Unit) -> list[Scored]:
         shared, area = unit.all.concepts, self._all.concepts
-        union = unit.fires(())[self._table.category_of] + area - shared
-        iou = np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
+        iou = ratios(shared, unit.fires(())[self._table.category_of] + area - shared)
         ranked = self._order[np.argsort(-iou[self._order], kind="stable")[: self._beam]]
         return [Scored(Formula(int(k)), float(iou[k])) for k in ranked if iou[k] > 0]
 

@@ -115,7 +115,12 @@ def iou(counts: Counts, pixels: np.ndarray, category_of: np.ndarray) -> np.ndarr
         (K,) index into the categories.
     """
     union = counts.area[:, category_of] + pixels - counts.intersection  # (C, K)
-    return np.divide(counts.intersection, union, out=np.zeros(union.shape), where=union > 0)
+    return ratios(counts.intersection, union)
+
+
+def ratios(shared: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Intersection over union, float64; 0 where the union is empty."""
+    return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
 
 def slices(units: int, parts: int) -> Sequence[slice]:

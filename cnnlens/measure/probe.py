@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnlens.measure.iou import ratios
+
 DECAY = 0.1  # weight of the squared norm: some hundred images, hundreds of units
 _MOST, _NEAR = 2000, 1e-5  # passes, and the slope at which a concept is done
 _BLOCK = 4096  # images at once
@@ -35,7 +37,7 @@ class Probe:
     @property
     def direction(self) -> np.ndarray:
         """(K, C): weights of the means as they are."""
-        return self.weights * _inverse(self.deviation)
+        return self.weights * inverse(self.deviation)
 
     def logits(self, means: np.ndarray) -> np.ndarray:
         """(N, K) of means (N, C): above 0 where the concept is more likely than not."""
@@ -114,12 +116,13 @@ def _largest(means: np.ndarray, rows: np.ndarray, mean: np.ndarray, deviation: n
     return float(np.linalg.eigvalsh(table)[-1]) / len(rows)
 
 
-def _inverse(deviation: np.ndarray) -> np.ndarray:
-    return np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+def inverse(values: np.ndarray) -> np.ndarray:
+    """1/v, and 0 where that is not defined."""
+    return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
 
 
 def _standard(means: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    return (means.astype(np.float64) - mean) * _inverse(deviation)
+    return (means.astype(np.float64) - mean) * inverse(deviation)
 
 
 def _with_one(x: np.ndarray) -> np.ndarray:
@@ -134,7 +137,7 @@ def image_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Intersection over union of images, (K,) float64, of (N, K) bool each; 0 where none are."""
     union = (predicted | truth).sum(axis=0)
     shared = (predicted & truth).sum(axis=0)
-    return np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
+    return ratios(shared, union)
 
 
 def best_units(

@@ -17,12 +17,12 @@ import numpy as np
 from cnnlens.activations.sources import Source
 from cnnlens.data.word_vectors import WordVectors
 from cnnlens.measure.linear_labels import Label, Parts, Search, correlation, split, standard
-from cnnlens.measure.top import PeakLocations
 from cnnlens.measure.unit_labels import (
     LayerLabels,
     UnitLabel,
     draws_of,
     rarity,
+    responses,
     row_of,
     shuffled,
 )
@@ -106,15 +106,10 @@ def text_label_steps(
     CnnlensError
         When there are too few images.
     """
-    peaks = PeakLocations(len(vectors.images), source.shapes[0])
-    for step in source.sweep([peaks]):
-        yield Step(step.done, step.total, "activations", limit=step.limit)
-    positions = np.flatnonzero(peaks.seen & vectors.images.any(axis=1))
-    cells = math.prod(source.shapes[0][1:])
-    of = peaks.scores if settings.response == "peak" else peaks.sums / cells
-    units = of[positions].astype(np.float64)  # (n, C)
+    values, positions = yield from responses(source, len(vectors.images), settings.response)
+    kept = vectors.images[positions].any(axis=1)
+    units, images = values[kept].astype(np.float64), vectors.images[positions[kept]]  # (n, C)
     parts = split(len(units), settings.seed)
-    images = vectors.images[positions]
     words = Words(images, vectors.words, parts)
     choose: type[Namer] = Linear if text.method == "linear" else SoftWPMI
     namer = choose(words, units, settings)

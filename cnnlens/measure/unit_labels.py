@@ -165,6 +165,19 @@ def label(
     )
 
 
+def responses(
+    source: Source, images: int, response: str
+) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
+    """Units' means or peaks on images, (n, C), and the images' positions (n,)."""
+    shape = source.shapes[0]
+    peaks = PeakLocations(images, shape)
+    for step in source.sweep([peaks]):
+        yield Step(step.done, step.total, "activations", limit=step.limit)
+    positions = np.flatnonzero(peaks.seen)
+    values = peaks.scores if response == "peak" else peaks.sums / math.prod(shape[1:])
+    return values[positions], positions
+
+
 def label_steps(
     source: Source,
     categories: Sequence[str],
@@ -172,13 +185,7 @@ def label_steps(
     settings: LabelSettings,
 ) -> Generator[Step, None, LayerLabels]:
     """Do what `label` does, step by step."""
-    peaks = PeakLocations(len(categories), source.shapes[0])
-    for step in source.sweep([peaks]):
-        yield Step(step.done, step.total, "activations", limit=step.limit)
-    positions = np.flatnonzero(peaks.seen)
-    cells = math.prod(source.shapes[0][1:])
-    of = peaks.scores if settings.response == "peak" else peaks.sums / cells
-    values = of[positions]  # (n, C)
+    values, positions = yield from responses(source, len(categories), settings.response)
     names, concepts = class_concepts([categories[at] for at in positions.tolist()], groups)
     if len(names) < 2:
         raise CnnlensError(f"all images are of one class, {names[0]}", "names tell classes apart")

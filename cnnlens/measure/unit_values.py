@@ -124,7 +124,7 @@ def _sum_in_order(maps, image):
     return total
 
 
-@_in_any_order
+@_in_any_order  # written twice: compiled code is kept by its function, whatever its options
 def _sum(maps, image):
     total = 0.0
     for cell in range(maps.shape[1]):
