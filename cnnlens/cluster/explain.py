@@ -19,13 +19,8 @@ import numpy as np
 import torch
 
 from cnnlens.activations.passes import Forward
-from cnnlens.cluster.decision_path import (
-    DecisionPath,
-    Explanation,
-    Prediction,
-    descend,
-    evidence,
-)
+from cnnlens.cluster.decision_path import DecisionPath, descend
+from cnnlens.cluster.explanation import Explanation, Prediction, evidence
 from cnnlens.cluster.filters import FilterTree, filter_trees, node_vectors
 from cnnlens.cluster.predicted import Predictor, predictor
 from cnnlens.cluster.vectors import CategoryMaps, Groups, RowSource, unit_peaks

@@ -12,7 +12,7 @@ import torch
 
 from cnnlens.activations import sources
 from cnnlens.attribution.cam import ClassMaps
-from cnnlens.cluster.decision_path import Prediction, Without
+from cnnlens.cluster.explanation import Prediction, Without
 from cnnlens.cluster.turns import answers_without
 from cnnlens.errors import CnnlensError, UsageError, did_you_mean
 from cnnlens.model.classes import class_name, probe_names

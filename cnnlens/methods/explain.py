@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cnnlens.activations.extract import StoredLayer
     from cnnlens.activations.store import Store
-    from cnnlens.cluster.decision_path import Explanation
+    from cnnlens.cluster.explanation import Explanation
     from cnnlens.report.shown import PictureResults
 
 # raised where classes are named or judged otherwise: earlier ones are redone
@@ -285,7 +285,7 @@ class Explain(Method):
 
     def show(self, results: Results) -> None:
         """Show each image's path."""
-        from cnnlens.cluster.decision_path import IMAGE_COLUMNS, image_row
+        from cnnlens.cluster.explanation import IMAGE_COLUMNS, image_row
 
         rows = [image_row(name, found) for name, found in self.summaries.items()]
         results.table(IMAGE_COLUMNS, rows)

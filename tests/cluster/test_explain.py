@@ -11,8 +11,9 @@ from torch import nn
 
 import cnnlens
 from cnnlens.activations.passes import Forward
-from cnnlens.cluster.decision_path import decision_path, share_below
+from cnnlens.cluster.decision_path import decision_path
 from cnnlens.cluster.explain import explain, explain_steps, explanations
+from cnnlens.cluster.explanation import share_below
 from cnnlens.cluster.filters import filter_tree
 from cnnlens.cluster.vectors import Groups, group
 from cnnlens.errors import CnnlensError, UsageError

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlens.cluster.decision_path import (
-    IMAGE_COLUMNS,
-    DecisionPath,
-    Explanation,
-    Split,
-    image_row,
-)
+from cnnlens.cluster.decision_path import DecisionPath, Split
+from cnnlens.cluster.explanation import IMAGE_COLUMNS, Explanation, image_row
 from cnnlens.cluster.filters import FilterTree
 from cnnlens.methods import sections
 from cnnlens.report.blocks import Gallery

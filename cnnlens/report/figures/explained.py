@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cnnlens.cluster.decision_path import Evidence, Explanation
+from cnnlens.cluster.explanation import Evidence, Explanation
 from cnnlens.report.figures.attribution import as_rgb, overlay
 from cnnlens.report.sheet import (
     INK,
