@@ -23,10 +23,11 @@ from cnnlens.report.blocks import (
     number,
     percent,
 )
-from cnnlens.report.cluster_files import REDO, ClusterResult, read_all_clusters, read_tree
+from cnnlens.report.cluster_files import ClusterResult, read_all_clusters
 from cnnlens.report.contents import reading
 from cnnlens.report.figures import categories as layouts
 from cnnlens.report.figures import filters
+from cnnlens.report.nested_trees import REDO, read_tree
 from cnnlens.settings.cluster import ClusterSettings
 
 SHOWN = 40  # categories whose trees of filters the page carries

@@ -17,10 +17,11 @@ from cnnlens.interpretable.cgl import Groups
 from cnnlens.measure.dissected_units import Best
 from cnnlens.report.ablate_files import loss, read_all_ablations
 from cnnlens.report.blocks import Section, at_units
-from cnnlens.report.cluster_files import read_all_clusters, read_tree
+from cnnlens.report.cluster_files import read_all_clusters
 from cnnlens.report.dissect_result import DissectResult
 from cnnlens.report.evolve_files import evolution
 from cnnlens.report.groups import read_groups
+from cnnlens.report.nested_trees import read_tree
 from cnnlens.report.sections import parts, projections, visualizations
 
 TREES = 40  # categories of a layer whose trees of filters are read, as many as the page carries

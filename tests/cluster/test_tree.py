@@ -11,8 +11,8 @@ import pytest
 
 from cnnlens.cluster.tree import clades, flat, newick, quoted, roots, walk
 from cnnlens.errors import CnnlensError
-from cnnlens.report.cluster_files import read_tree, write_tree
 from cnnlens.report.contents import parse_nested
+from cnnlens.report.nested_trees import read_tree, write_tree
 from tests import warm
 
 PAIRS = np.array([[0, 2], [1, 3]])  # (b, (a, c))

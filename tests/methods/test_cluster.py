@@ -32,9 +32,10 @@ from cnnlens.model.checkpoint import save_checkpoint
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.zoo import ZOO
 from cnnlens.report import cluster_files
-from cnnlens.report.cluster_files import EMBED, read_tree
+from cnnlens.report.cluster_files import EMBED
 from cnnlens.report.clusters import category_trees
 from cnnlens.report.figures import explained as explained_figure
+from cnnlens.report.nested_trees import read_tree
 from cnnlens.report.states import remarks
 from cnnlens.settings import ExtractSettings
 from cnnlens.settings.run import ModelSettings, RunSettings
