@@ -1,4 +1,4 @@
-"""What the selectivity of units comes to that know nothing of categories.
+"""How well a unit tells its category from others, and what that comes to for units that know none.
 
 A unit's category is chosen on the images that its selectivity is measured on, and one image may
 excite all units more than another does: so shuffled categories give more than one half.
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from cnnlens.measure.top import area_of_ranks
 
 _SHUFFLES = 20
 
@@ -72,3 +70,17 @@ def shuffled_selectivity(
         ranks = per_category(rankdata(peaks[:, unit]))[np.arange(count), own]
         found.append(area_of_ranks(ranks, sizes[own], len(labels) - sizes[own]))
     return float(np.mean(found))
+
+
+def area_under_curve(own: np.ndarray, others: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that one of `own` (n,) lies above one of `others`."""
+    from scipy.stats import rankdata  # slow to import
+
+    ranks = rankdata(np.concatenate([own, others]))[: len(own)]
+    return float(area_of_ranks(ranks.sum(), len(own), len(others)))
+
+
+def area_of_ranks(ranks: np.ndarray, own: np.ndarray | int, others: np.ndarray | int) -> np.ndarray:
+    """Area under the ROC curve from the sum of the ranks of `own` values; NaN without others."""
+    with np.errstate(invalid="ignore"):
+        return (ranks - own * (own + 1) / 2) / np.multiply(own, others)

@@ -29,9 +29,9 @@ from cnnlens.measure.part_measures import (
     categories,
     smallest,
 )
-from cnnlens.measure.selectivity import shuffled_selectivity
+from cnnlens.measure.selectivity import area_under_curve, shuffled_selectivity
 from cnnlens.measure.stable_units import Stability
-from cnnlens.measure.top import PeakLocations, area_under_curve
+from cnnlens.measure.top import PeakLocations
 from cnnlens.model.receptive_field import Fields
 from cnnlens.progress import Step, followed
 from cnnlens.settings import StabilitySettings

@@ -20,7 +20,7 @@ from cnnlens.settings.inputs import data_input, filters_input, images_input, raw
 
 if TYPE_CHECKING:
     from cnnlens.attribution.projections import UnitProjections
-    from cnnlens.measure.top import Ranked, Target
+    from cnnlens.measure.ranked_targets import Ranked, Target
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Deconv(Pictured):
 
     def _rank(self) -> Generator[Step, None, dict[str, Ranked]]:
         """Find the top images of every unit that is to be made, by layer."""
-        from cnnlens.measure.top import rank_steps
+        from cnnlens.measure.ranked_targets import rank_steps
 
         todo = [part for part in self.parts if part.todo]
         if self.images is None or not todo:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnlens.measure.top import Histogram, TopImages, nearest, peaks, rank_steps
+from cnnlens.measure.ranked_targets import rank_steps
+from cnnlens.measure.top import Histogram, TopImages, nearest, peaks
 from tests.measure.worlds import ArraySource
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnnlens.attribution.projections import Patch
 from cnnlens.errors import CnnlensError
-from cnnlens.measure.top import Ranked
+from cnnlens.measure.ranked_targets import Ranked
 from cnnlens.methods import sections
 from cnnlens.model.receptive_field import Box, Field, field_box, shown_box
 from cnnlens.report.blocks import at_units
