@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from cnnlens.cli import services
+from cnnlens.cli.data_sets import data
 from cnnlens.cli.demo import demo
 from cnnlens.cli.grouped import GroupedCommands, sister, with_examples
 from cnnlens.cli.join import join
@@ -82,7 +83,7 @@ def _register() -> None:
     panels = dict.fromkeys([*_PANELS, *(panel for panel, *_ in found)])
     for panel, name, function, examples in sorted(found, key=lambda one: [*panels].index(one[0])):
         app.command(name, cls=with_examples(examples), rich_help_panel=panel)(function)
-    app.add_typer(services.data, name="data", rich_help_panel=_PANELS[0])
+    app.add_typer(data, name="data", rich_help_panel=_PANELS[0])
 
 
 _register()
