@@ -24,8 +24,8 @@ _WRAP = "give code that makes an image network of it: MODEL file.py:factory"
 
 
 def check_weights(net: nn.Module) -> None:
-    """Raise CnnlensError where weights are not there: of lazy modules that never ran, or in other
-    processes.
+    """Raise CnnlensError where weights are not there: of lazy modules that never ran, on the meta
+    device, or in other processes.
     """
     check_whole(net)
     tensors = [*net.named_parameters(), *net.named_buffers()]
@@ -34,6 +34,12 @@ def check_weights(net: nn.Module) -> None:
         raise CnnlensError(
             f"the network is lazy: {lazy[0]} gets its shape when it first runs, and it never did",
             "run it once on an example before it is given or saved (in a factory: before return)",
+        )
+    hollow = [n for n, t in tensors if t.is_meta]
+    if hollow:
+        raise CnnlensError(
+            f"{hollow[0]} of the network is on the meta device, where tensors have no values",
+            "net.to_empty(device='cpu'), and then its weights: net.load_state_dict(…)",
         )
 
 
