@@ -215,7 +215,9 @@ def _responses(
         histogram=sweep.histogram,
         edges=sweep.edges,
         categories=categories,
-        category_counts=np.bincount(own, minlength=len(categories))[: len(categories)],
+        category_counts=np.bincount(own[~twice], minlength=len(categories))
+        if categories
+        else np.zeros(0, np.int64),
         category=kinds[0],
         category_images=kinds[1],
         category_share=kinds[2],
