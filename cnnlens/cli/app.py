@@ -112,7 +112,7 @@ _WARNERS = ("PIL", "torch", "torchvision", "timm", "numba", "h5py", "matplotlib"
 
 def main() -> None:
     """Run the command line; turn errors into a line, a hint and an exit status."""
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # wherever it stands
+    arguments = [_with_host(a) for a in sys.argv[1:] if a != "--debug"]  # wherever it stands
     debug = len(arguments) < len(sys.argv) - 1
     _listen()
     for stream in (sys.stdout, sys.stderr):
@@ -126,6 +126,11 @@ def main() -> None:
         leave()
     _insist(0)
     sys.exit(status)
+
+
+def _with_host(argument: str) -> str:
+    """Name the host that HDFS takes where none is named: a path would lose a slash of three."""
+    return argument.replace("hdfs:///", "hdfs://default/")
 
 
 def _listen() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 from cnnlens.data.ahead import read_ahead
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
-from cnnlens.data.unread import UnreadFile
+from cnnlens.data.unread import UnreadFile, hurrying
 
 _AHEAD = 64
+_HOPELESS = 3  # images that cannot be read one after the other, until none is waited for
 _NAMED = 5  # things that a note names before it counts the rest
 
 
@@ -82,12 +83,18 @@ def looked_at(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[int, str]]:
     """Look at every image in threads; yield what is wrong in the data's order."""
+    unread = 0
 
     def seen(index: int) -> list[str]:
+        nonlocal unread
         try:
-            return look(index)
-        except UnreadFile as unread:
-            return [f"{unread.path.name} cannot be read: {unread.reason}"]
+            with hurrying(unread >= _HOPELESS):
+                found = look(index)
+        except UnreadFile as away:
+            unread += 1
+            return [f"{away.path.name} cannot be read: {away.reason}"]
+        unread = 0
+        return found
 
     total = len(images.paths)
     with closing(read_ahead(seen, range(total), os.cpu_count() or 1, _AHEAD)) as found:

@@ -10,7 +10,9 @@ import errno
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,6 +83,19 @@ def is_forbidden(path: Path | str, mode: int | None = None) -> bool:
     return mode & 0o444 != 0o444 and not os.access(path, os.R_OK)  # a call that most files save
 
 
+_HURRIES = ContextVar("_HURRIES", default=False)
+
+
+@contextmanager
+def hurrying(hurries: bool) -> Iterator[None]:
+    """Let `patiently` try once alone, where waiting has shown to be of no use."""
+    token = _HURRIES.set(hurries)
+    try:
+        yield
+    finally:
+        _HURRIES.reset(token)
+
+
 def patiently(path: Path | str, read: Callable[[], Found]) -> Found:
     """Read a file, several times where it may be the machine that fails.
 
@@ -89,7 +104,7 @@ def patiently(path: Path | str, read: Callable[[], Found]) -> Found:
     UnreadFile
         When it fails every time.
     """
-    for wait in (*WAITS, None):
+    for wait in (*(() if _HURRIES.get() else WAITS), None):
         try:
             return read()
         except (OSError, MemoryError) as error:

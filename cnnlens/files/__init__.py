@@ -29,7 +29,7 @@ _REASONS = {
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another -w DIR"),
     errno.EISDIR: ("a folder is in the way", "remove it, or choose another -w DIR"),
     errno.EEXIST: ("a file is in the way", "remove it, or choose another -w DIR"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter -w DIR"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one, or a shorter -w DIR"),
 }
 
 

@@ -87,7 +87,8 @@ class DissectedUnit:
     is_detector : bool
         Whether the IoU reaches the limit.
     p_value : float or None
-        Share of shuffled units of a like mask that reach this IoU; 1 of a dead unit.
+        Share of shuffled units of a like mask that are as far above what chance gives them; 1 of a
+        dead unit.
     formula : str or None
         Its best formula of concepts, ``(car OR bus) AND NOT road``; empty where nothing overlaps;
         None where none was looked for, as with the three that follow.

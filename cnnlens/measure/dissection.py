@@ -214,8 +214,9 @@ class Dissection:
     def p_values(self) -> np.ndarray | None:
         """(C,) float64: chance of a best IoU as high; None without shuffles.
 
-        The null is pooled over shuffles and over units whose masks are alike (`kinds`):
-        p = (1 + #{null ≥ observed}) / (1 + units · shuffles). It is 1 of dead units.
+        The null is pooled over shuffles and over units whose masks are alike (`kinds`), each held
+        against its own shuffles: p = (1 + #{null ≥ observed}) / (1 + units · shuffles). It is 1 of
+        dead units.
         """
         if not self.null:
             return None

@@ -95,7 +95,7 @@ class Responses:
     categories : tuple of str
         Of the data; empty where it has none.
     category_counts : numpy.ndarray
-        (K,) int64: how many of all images are of each category.
+        (K,) int64: how many of all images are of each category, equal ones once, as in the lists.
     category : numpy.ndarray
         (C,) int64, by number; -1 where there are none.
     category_images : numpy.ndarray

@@ -202,7 +202,7 @@ def _responses(
         example_position=sweep.places(examples),
         bin_images=counts,
         bin_edges=edges,
-        **_categories(sweep, first[:, :AMONG], labels, categories),
+        **_categories(sweep, first[:, :AMONG], twice, labels, categories),
         layers=tuple(name for name, _ in layers),
         neighbours=near[0],
         neighbour_layer=near[1],
@@ -259,14 +259,19 @@ def _lists(
 
 
 def _categories(
-    sweep: UnitSweep, rows: np.ndarray, labels: np.ndarray, categories: tuple[str, ...]
+    sweep: UnitSweep,
+    rows: np.ndarray,
+    twice: np.ndarray,
+    labels: np.ndarray,
+    categories: tuple[str, ...],
 ) -> dict[str, Any]:
     """Which categories excite each unit; `rows` (C, 100) are those of its highest peaks."""
     own = labels[sweep.positions] if categories else labels
+    once = own[~twice] if categories else own  # equal images count once, as in the lists
     best, images, share, entropy = _most_frequent(rows, own, len(categories))
     return {
         "categories": categories,
-        "category_counts": np.bincount(own, minlength=len(categories))[: len(categories)],
+        "category_counts": np.bincount(once, minlength=len(categories))[: len(categories)],
         "category": best,
         "category_images": images,
         "category_share": share,

@@ -159,30 +159,31 @@ def fit(architecture: Architecture, shapes: Shapes) -> Fit:
     return max((fit_with(architecture, o, shapes) for o in options), key=lambda f: f.closeness)
 
 
-def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, int]:
+def quick_fit(architecture: Architecture, shapes: Shapes) -> tuple[Fit | None, int, float]:
     """Fit, but give up as soon as the layers differ.
 
     Returns
     -------
-    (Fit or None, int)
-        An exact fit or None, and how many layers were alike before giving up.
+    (Fit or None, int, float)
+        An exact fit or None, how many layers were alike before giving up, and how close it is where
+        that was not given up.
     """
-    alike = 0
+    alike, closeness = 0, 0.0
     for options in architecture.options(shapes):
         watch = ShapeMatcher(shapes, options.get("num_classes", architecture.outputs))
         try:
             seen = outline(architecture, options, watch)
             found = fit_with(architecture, options, shapes, seen)
         except UnlikeError:
-            return None, watch.matched
+            return None, watch.matched, closeness
         except Exception:  # a network that cannot be built without memory: nothing can be said
-            return None, alike
+            return None, alike, closeness
         if found.exact:
-            return found, watch.matched
-        alike = max(alike, watch.matched)
+            return found, watch.matched, 1.0
+        alike, closeness = max(alike, watch.matched), max(closeness, found.closeness)
         if found.unexpected or found.differing:
             break  # other options take parts away (the head), which would not help
-    return None, alike
+    return None, alike, closeness
 
 
 def fit_with(

@@ -24,7 +24,7 @@ from cnnlens.files import atomic
 from cnnlens.files.home import cache_home
 from cnnlens.model import zoo
 from cnnlens.model.architectures import Architecture, Shapes, shapes_of, timm, torchvision
-from cnnlens.model.fit import Fit, fit, quick_fit
+from cnnlens.model.fit import Fit, fit, quick_fit, replace_module
 from cnnlens.model.outline import skeleton
 
 _ALIKE = 0.5  # of the names; half of them of the same shape: what has less in common is no nearest
@@ -40,13 +40,27 @@ def search(shapes: Shapes) -> list[Fit]:
     quick = []
     for names in (first, [n for n in timm.names() if n not in set(first)]):
         quick += [(a, *quick_fit(a, shapes)) for a in map(timm.architecture, names)]
-        exact = [f for _, f, _ in quick if f is not None]
+        exact = [f for _, f, *_ in quick if f is not None]
         if exact:
             return exact
-    longest = sorted(quick, key=lambda entry: -entry[2])[:_NEAREST]
-    near = [fit(a, shapes) for a in [*own, *(a for a, _, alike in longest if alike)]]
+    near = [fit(a, shapes) for a in [*own, *_nearest(quick)]]
     # a builder that makes layers only to measure them has been given up too early
-    return [f for f in near if f.exact] or sorted(near, key=lambda f: -f.closeness)[:_NEAREST]
+    return [f for f in near if f.exact] or _closest(near)
+
+
+def _nearest(quick: Sequence[tuple[Architecture, Fit | None, int, float]]) -> list[Architecture]:
+    """Those that were alike for longest, and those that were closest where built to their ends."""
+    longest = sorted((entry for entry in quick if entry[2]), key=lambda entry: -entry[2])
+    near = [a for a, *_ in longest[:_NEAREST]]
+    best = max((closeness for *_, closeness in quick), default=0.0)
+    return near + [a for a, *_, close in quick if best and close == best and a not in near]
+
+
+def _closest(near: Sequence[Fit]) -> list[Fit]:
+    """The closest few; networks of the same tensors are equally close, and none of them is lost."""
+    best = sorted(near, key=lambda f: -f.closeness)
+    equal = sum(f.closeness == best[0].closeness for f in best)
+    return best[: max(_NEAREST, equal)]
 
 
 def _own(shapes: Shapes) -> list[Architecture]:
@@ -73,7 +87,7 @@ def nearest_own(shapes: Shapes) -> list[Fit]:
 
 
 def one_of(exact: Sequence[Fit], what: str) -> Fit:
-    """Choose among exact fits where all of them compute the same."""
+    """Choose among exact fits, with the changes made for them, where all compute the same."""
     if len(exact) == 1 or _all_equal(_behaviours(exact)):
         return min(exact, key=lambda f: len(f.architecture.name))
     names = [f.architecture.name for f in exact]
@@ -93,6 +107,8 @@ def _behaviours(fits: Sequence[Fit]) -> Iterator[Any]:
     """What decides how each network computes, beside its weights, and how it is to be fed."""
     for found in fits:
         net = skeleton(found.architecture, found.options)
+        for change in found.changes:
+            replace_module(net, change.path, change.make())
         yield found.architecture.preprocess(net), [_settings(n, m) for n, m in net.named_modules()]
 
 

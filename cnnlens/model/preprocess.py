@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.errors import UsageError
+from cnnlens.errors import UsageError, counted
 from cnnlens.settings.option import plain
 
 if TYPE_CHECKING:
@@ -329,6 +329,8 @@ def _listed(values: Iterable[float]) -> str:
 def _per_channel(option: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     if len(values) != channels:
         raise UsageError(
-            f"{option} has {len(values)} numbers, but the network takes {channels} channels"
+            f"{option} has {counted(len(values), 'number')}, but the network takes "
+            f"{counted(channels, 'channel')}",
+            f"one for each: {option} {_listed((list(values) * channels)[:channels])}",
         )
     return tuple(float(v) for v in values)

@@ -111,7 +111,8 @@ def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
             return with_head(view, one_of(_hinted(exact, hint), what))
         if changed:
             fitted = _hinted([a for a, _ in changed], hint)
-            return with_head(view, min(fitted, key=_changes))
+            least = _changes(min(fitted, key=_changes))
+            return with_head(view, one_of([f for f in fitted if _changes(f) == least], what))
         near.append((number, fits))
     _keep(views, near, False)
     fits = [f for _, found in near for f in found]
@@ -149,9 +150,12 @@ def _changed(view: View, fits: Sequence[Fit]) -> list[tuple[Fit, Fit]]:
     return [(a, f) for a, f in found if a is not None]
 
 
-def _changes(found: Fit) -> tuple[int, bool]:
-    """Sorts first what is changed least; torchvision's are changed more often than the zoo's."""
-    return len(found.changes), not found.architecture.name.startswith("torchvision:")
+def _changes(found: Fit) -> tuple[int, int, bool]:
+    """Sorts first what leaves least out and is changed least; torchvision's are changed more often
+    than the zoo's.
+    """
+    own = found.architecture.name.startswith("torchvision:")
+    return len(found.left_out), len(found.changes), not own
 
 
 def _keep(views: Sequence[View], found: Sequence[tuple[int, list[Fit]]], fits: bool) -> None:

@@ -18,14 +18,15 @@ from cnnlens.model.sharded import check_whole
 
 # words of errors that another size of input may mend (another number of channels does not)
 _ABOUT_SIZES = re.compile(r"^(?!.*channels).*\b(sizes?|shapes?|height|width|too small)\b", re.I)
+_ABOUT_TYPES = re.compile(r"\b(dtype|double|half|bfloat16)\b", re.I)
 # sides of the inputs that published networks take
 _USUAL_SIZES = (224, 32, 28, 64, 96, 128, 227, 256, 299, 384)
 _WRAP = "give code that makes an image network of it: MODEL file.py:factory"
 
 
 def check_weights(net: nn.Module) -> None:
-    """Raise CnnlensError where weights are not there: of lazy modules that never ran, or in other
-    processes.
+    """Raise CnnlensError where weights are not there: of lazy modules that never ran, on the meta
+    device, or in other processes.
     """
     check_whole(net)
     tensors = [*net.named_parameters(), *net.named_buffers()]
@@ -34,6 +35,12 @@ def check_weights(net: nn.Module) -> None:
         raise CnnlensError(
             f"the network is lazy: {lazy[0]} gets its shape when it first runs, and it never did",
             "run it once on an example before it is given or saved (in a factory: before return)",
+        )
+    hollow = [n for n, t in tensors if t.is_meta]
+    if hollow:
+        raise CnnlensError(
+            f"{hollow[0]} of the network is on the meta device, where tensors have no values",
+            "net.to_empty(device='cpu'), and then its weights: net.load_state_dict(…)",
         )
 
 
@@ -67,9 +74,8 @@ def why_it_fails(net: nn.Module, x: Tensor, error: Exception) -> CnnlensError:
     """Say what is wrong; the size of the input is blamed only where another size is accepted."""
     shape = "×".join(map(str, x.shape[1:]))
     if is_memory_error(error):
-        return CnnlensError(
-            f"not enough memory on {x.device} for a {shape} input", "use --device cpu"
-        )
+        way = "use --device cpu" if x.device.type != "cpu" else "close what else uses the memory"
+        return CnnlensError(f"not enough memory on {x.device} for a {shape} input", way)
     cause = _takes_no_image(net)
     if cause is not None:
         return cause
@@ -81,6 +87,8 @@ def why_it_fails(net: nn.Module, x: Tensor, error: Exception) -> CnnlensError:
         hint = f"give the input it was trained on with --image-size H[xW]; it does run on {size}"
     elif _ABOUT_SIZES.search(text):
         hint = "if it was trained on another size of input, name that with --image-size H[xW]"
+    elif _ABOUT_TYPES.search(text) and _is_of_other_type(net):
+        hint = "what it makes without a type is float32 here: say one in its code (dtype=x.dtype)"
     else:
         hint = "the error comes from the network's own code; run it in Python to see where"
     return CnnlensError(f"the network does not run on a {shape} input: {reason}", hint)
@@ -93,6 +101,11 @@ def _runs(net: nn.Module, x: Tensor, size: int) -> bool:
     except Exception:  # whatever it is, it was not the size that the first error was about
         return False
     return True
+
+
+def _is_of_other_type(net: nn.Module) -> bool:
+    types = {p.dtype for p in net.parameters() if p.is_floating_point()}
+    return bool(types - {torch.float32})
 
 
 def _takes_no_image(net: nn.Module) -> CnnlensError | None:

@@ -106,8 +106,20 @@ def _plain(net: nn.Module) -> nn.Module:
             "give the module that it was made from, or its weights in one: "
             "net.load_state_dict(script.state_dict())",
         )
+    _check_modes(net)
     check_weights(net)
     return net
+
+
+def _check_modes(net: nn.Module) -> None:
+    """Refuse what `ExportedProgram.module` gives, whose `eval` raises, whatever mode it is in."""
+    own = [getattr(vars(module).get("eval"), "__module__", "") for module in net.modules()]
+    if any(home.startswith("torch.export.") for home in own):
+        raise UsageError(
+            "the module of an exported program cannot be put into evaluation mode",
+            "torch.export.save(program, 'net.pt2'), and give that file; or the module that it was "
+            "exported from",
+        )
 
 
 def _described(net: nn.Module, preprocess: Any) -> tuple[Preprocess, list[str]]:

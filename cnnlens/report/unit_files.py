@@ -198,7 +198,7 @@ def read_units(folder: Path) -> UnitsResult:
     with reading(folder / "summary.json", _REDO):
         view = View.of(summary)
     files, looked = _pictured(folder, len(images), count)
-    counts = _counts(categories, summary.get("category_counts"))
+    counts = _counts(categories, summary)
     layer = _Layer(folder, images, files, looked.get("top_map"), view, arrays, categories, counts)
     units = read_rows(folder / "units.csv", Unit, _REDO, lambda row: layer.more(int(row["unit"])))
     if len(units) != count:
@@ -206,9 +206,14 @@ def read_units(folder: Path) -> UnitsResult:
     return UnitsResult(name, folder, summary, units, images, arrays, files, looked)
 
 
-def _counts(categories: Sequence[str], counts: Any) -> dict[str, int]:
-    """Give every category's number of images; empty where an earlier version did not count."""
+def _counts(categories: Sequence[str], summary: Mapping[str, Any]) -> dict[str, int]:
+    """Give every category's number of images that are listed; empty where an earlier version did
+    not count, or counted copies, too, which no list holds.
+    """
+    counts = summary.get("category_counts")
     if not isinstance(counts, list) or len(counts) != len(categories) or not sum(counts):
+        return {}
+    if sum(counts) != summary["images"] - (summary.get("repeated_images") or 0):
         return {}
     return dict(zip(categories, counts, strict=True))
 

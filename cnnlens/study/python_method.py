@@ -39,7 +39,7 @@ def bound(run: Callable[[Mapping[str, Any]], Any], method: type[Method]) -> Any:
         for f in known_fields(method)
         if f.keyword not in placed
     ]
-    parameters.append(inspect.Parameter("force", keyword, default=False))
+    parameters += [inspect.Parameter(n, keyword, default=d) for n, d, _ in _others(method)]
     call.__name__ = call.__qualname__ = name
     call.__doc__ = _documentation(method)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -71,8 +71,7 @@ class Asked:
         force = bool(given.pop("force", False))
         known = known_fields(method)
         labels = None if _is_table(given.get("labels"), known) else given.pop("labels", None)
-        preset = ("preset",) if presets_of_all(method.settings_types) else ()
-        check_keywords(method.name, given, known, (*preset, "force", "labels"))
+        check_keywords(method.name, given, known, [*(n for n, *_ in _others(method)), "labels"])
         _check_labels(labels, given.get("data"))
         reading = DataSettings.of_values(**values_of(DataSettings, given))
         return cls(method, known, given, labels, force, run.changed(given), reading)
@@ -102,6 +101,18 @@ def known_fields(method: type[Method]) -> list[Field]:
     return [*own, *(f for f in run_of(method) if f.keyword != "device")]
 
 
+def _others(method: type[Method]) -> list[tuple[str, Any, str]]:
+    """Keywords beside the fields: name, default, help."""
+    known = {field.keyword for field in known_fields(method)}
+    presets = presets_of_all(method.settings_types)
+    found: list[tuple[str, Any, str]] = []
+    if presets:
+        found.append(("preset", "default", f"A paper's settings: {', '.join(presets)}."))
+    if "data" in known and "labels" not in known:
+        found.append(("labels", None, "Of images in memory: a number or name for each."))
+    return [*found, ("force", False, f"Redo or overwrite; {method.forces}.")]
+
+
 def _is_table(labels: Any, known: Sequence[Field]) -> bool:
     """Whether labels are a method's own, a table of units', and not those of images in memory."""
     own = any(field.keyword == "labels" for field in known)
@@ -118,4 +129,5 @@ def _check_labels(labels: Any, data: Any) -> None:
 
 def _documentation(method: type[Method]) -> str:
     lines = [f"    {f.keyword} : {f.option.help}" for f in known_fields(method)]
+    lines += [f"    {name} : {words}" for name, _, words in _others(method)]
     return "\n".join([inspect.getdoc(method) or "", "", "Keywords:", *lines])

@@ -223,6 +223,17 @@ def test_only_a_users_own_code_warns(monkeypatch, module, heard):
     assert bool(said) == heard
 
 
+def test_hdfs_without_a_host_keeps_that_it_has_none(monkeypatch):
+    heard = []
+    monkeypatch.setattr(app, "_listen", lambda: None)
+    monkeypatch.setattr(app, "_run", lambda arguments, debug: heard.extend(arguments) or 0)
+    places = ["hdfs:///photos", "--data=hdfs:///photos", "hdfs://host/photos"]
+    monkeypatch.setattr(sys, "argv", ["cnnlens", *places])
+    with warnings.catch_warnings(), pytest.raises(SystemExit):
+        app.main()
+    assert heard == ["hdfs://default/photos", "--data=hdfs://default/photos", "hdfs://host/photos"]
+
+
 PIXELS = 700  # more than these Pillow warns of; more than twice as many it refuses
 
 

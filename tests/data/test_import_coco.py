@@ -260,11 +260,28 @@ def test_lvis_names_images_by_address_and_one_file_may_be_named(tmp_path: Path) 
         [{"image_id": 1, "category_id": 1, "segmentation": [box(0, 0, 2, 2)]}],
     )
     document = json.loads(path.read_text())
-    document["images"][0] = {"id": 1, "coco_url": "http://x.org/train2017/1.jpg"}  # no size either
+    searched = {"neg_category_ids": [7], "not_exhaustive_category_ids": []}
+    document["images"][0] = {"id": 1, "coco_url": "http://x.org/train2017/1.jpg", **searched}
     path.write_text(json.dumps(document))
     coco(root / "annotations" / "instances_val2017.json", [(1, "1.jpg", 24, 32)], [])
-    import_data("coco", path, tmp_path / "out")
+    notes = import_data("coco", path, tmp_path / "out")["notes"]
     assert list(found(tmp_path / "out")) == ["train2017/1.jpg"]
+    assert any("searched for some categories alone" in note for note in notes)
+
+
+def test_masks_of_no_pixel_are_said(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("1.jpg", "2.jpg"):
+        picture(root / "images" / name)
+    shares = [c / side for c, side in zip(box(2, 2, 9, 9), [32, 24] * 4, strict=True)]
+    annotations = [
+        {"image_id": 1, "category_id": 1, "segmentation": [shares]},
+        {"image_id": 2, "category_id": 1, "segmentation": [box(2, 2, 9, 9)]},
+    ]
+    images = [(1, "1.jpg", 24, 32), (2, "2.jpg", 24, 32)]
+    coco(root / "annotations" / "instances_val.json", images, annotations)
+    notes = import_data("coco", root, tmp_path / "out")["notes"]
+    assert [note for note in notes if "no pixel" in note and "(1 image)" in note]
 
 
 def test_an_image_with_a_damaged_annotation_is_left_out(tmp_path: Path) -> None:

@@ -113,6 +113,32 @@ def test_a_labelmap_of_an_annotation_tool(tmp_path: Path) -> None:
     assert any("colour 1,2,3 (1 image)" in note for note in summary["notes"])
 
 
+@pytest.mark.parametrize("folder", ["SegmentationClass", "SegmentationClassPNG"])
+def test_the_names_of_labelmes_script_are_not_vocs(tmp_path: Path, folder: str) -> None:
+    root = tmp_path / "set"
+    picture(root / "JPEGImages" / "a.jpg")
+    (root / "SegmentationClass").mkdir()
+    (root / "class_names.txt").write_text("_background_\nscratch\ndent")  # as it ends
+    mask(root / folder / "a.png", halves(1, 2), PALETTE)
+    summary = import_data("voc", root, tmp_path / "out")
+    assert "names are those of class_names.txt" in summary["notes"]
+    masks = objects(tmp_path / "out", "a.jpg")
+    assert masks.keys() == {"scratch", "dent"}
+    np.testing.assert_array_equal(masks["dent"], RIGHT)
+
+
+def test_a_palette_in_another_order_than_the_labelmap_goes_by_its_colours(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    picture(root / "JPEGImages" / "a.jpg")
+    picture(root / "JPEGImages" / "b.jpg")
+    (root / "labelmap.txt").write_text("background:0,0,0::\nleaf:250,50,83::\nstem:9,90,9::\n")
+    mask(root / "SegmentationClass" / "a.png", halves(2, 1), [0, 0, 0, 9, 90, 9, 250, 50, 83])
+    mask(root / "SegmentationClass" / "b.png", halves(1, 2), PALETTE)  # other colours: its numbers
+    import_data("voc", root, tmp_path / "out")
+    for image in ("a.jpg", "b.jpg"):
+        np.testing.assert_array_equal(objects(tmp_path / "out", image)["leaf"], LEFT)
+
+
 def test_several_years_and_other_folders(tmp_path: Path) -> None:
     for year in ("VOC2007", "VOC2012"):
         voc(tmp_path / "VOCdevkit" / year)
@@ -124,6 +150,18 @@ def test_several_years_and_other_folders(tmp_path: Path) -> None:
 
 
 # ---- a mask per image
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_in_the_transparency_are_not_the_whole_picture(
+    tmp_path: Path, channels: int
+) -> None:
+    white = np.full((*SIZE, channels), 255, np.uint8)
+    root = single(tmp_path / "set", {"a": np.dstack([white, halves(255, 0)]), "b": halves(0, 255)})
+    summary = import_data("masks", root, tmp_path / "out")
+    assert [one["image"] for one in summary["skipped"]] == ["a.jpg"]
+    assert "transparency" in summary["skipped"][0]["reason"]
+    np.testing.assert_array_equal(objects(tmp_path / "out", "b.jpg")["mask"], RIGHT)
 
 
 def test_numbers_beyond_a_byte_palettes_and_greys_in_three_channels(tmp_path: Path) -> None:

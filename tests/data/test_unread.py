@@ -17,6 +17,7 @@ from cnnlens.data import archives, survey, unread
 from cnnlens.data.batches import batches
 from cnnlens.data.broden import Broden
 from cnnlens.data.check import check
+from cnnlens.data.checked import looked_at
 from cnnlens.data.dataset import open_folder
 from cnnlens.data.decode import DamagedImage, load_image
 from cnnlens.data.memory import memory_images
@@ -191,6 +192,26 @@ def test_an_archive_whose_list_does_not_come_is_not_called_damaged(
         open_data(packed)
     monkeypatch.setattr(archives.LocalFile, "read_at", reads)
     assert [Path(name).name for name in open_data(packed).paths] == ["a.png"]
+
+
+def test_a_check_does_not_wait_for_every_file_of_a_disk_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number:02}.png")
+    images, waits = open_folder(tmp_path), list[float]()
+
+    def away(index: int) -> list[str]:
+        def read() -> list[str]:
+            raise OSError(errno.EIO, "Input/output error")
+
+        return [] if index >= 30 else unread.patiently(images.paths[index], read)
+
+    monkeypatch.setattr(unread.time, "sleep", waits.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    found = list(looked_at(images, away, None))
+    assert [index for index, _ in found] == list(range(30))
+    assert waits == [*unread.WAITS] * 3
 
 
 def test_another_process_may_raise_it() -> None:

@@ -97,8 +97,8 @@ def adversarial_maps(rng: np.random.Generator, images: int, h: int, w: int) -> n
 
 CASES = {
     "the papers' quantile": (16, 16, DissectSettings(chance=2)),
-    "usual": (6, 6, DissectSettings(chance=3, quantile=0.1, top=2)),
-    "one position": (1, 1, DissectSettings(chance=2, quantile=0.1)),
+    "usual": (6, 6, DissectSettings(chance=5, quantile=0.1, top=2)),
+    "one position": (1, 1, DissectSettings(chance=4, quantile=0.1)),
     "larger than the labels": (30, 28, DissectSettings(chance=0, quantile=0.02)),
     "not square": (3, 11, DissectSettings(chance=1, quantile=0.03, seed=5)),
     "older counting": (15, 12, DissectSettings(chance=2, compat="ndlite")),
@@ -346,3 +346,18 @@ def test_p_values_of_noise_are_uniform_beside_units_that_hardly_fire(tmp_path):
         p = np.sort(found.p_values[kind])
         assert np.abs(p - np.arange(1, 61) / 60).max() < 0.21  # Kolmogorov-Smirnov at 1 %
     assert len(set(found.kinds[:60])) > 2 and (found.kinds[:60] >= 0).all()
+
+
+def test_p_values_of_noise_are_uniform_whatever_chance_gives_a_unit(tmp_path):
+    """Units that fire at random, but in large patches on few images: chance gives them more."""
+    world, maps = noise(80, [1.0] * 60, seed=6)
+    rng = np.random.default_rng(7)
+    maps[:, :12] = rng.uniform(0.5, 1, (80, 12, 6, 6)) * (rng.random((80, 12, 1, 1)) ** 12)
+    settings = DissectSettings(quantile=0.02, chance=12, top=0)
+    (found,) = measure(write_world(world, tmp_path / "d"), [maps], settings, batch=40, workers=2)
+    by_chance = np.mean([scores.max(axis=1) for scores in found._null_iou], axis=0)
+    assert by_chance[:12].min() > by_chance[12:].max() and set(found.kinds) == {-1}
+    for kind in (slice(12), slice(12, 60)):
+        p = np.sort(found.p_values[kind])
+        worst = np.abs(p - np.arange(1, len(p) + 1) / len(p)).max()
+        assert worst < 1.63 / len(p) ** 0.5  # Kolmogorov-Smirnov at 1 %

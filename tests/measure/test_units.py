@@ -289,6 +289,19 @@ def test_of_equal_images_the_first_is_listed() -> None:
     check(every, maps, None, list(range(10)))
 
 
+def test_copies_of_images_are_no_chance_level_of_lists_that_leave_them_out() -> None:
+    """Of 24 images of b and 8 of a, 20 are copies of one: noise has a in two thirds of its top."""
+    shown = [*range(12), *[11] * 20]
+    names = tuple(f"{kind}-{n}.png" for n, kind in enumerate(shown))
+    photos = Photos(Path("photos"), names, "classes", tuple("a" * 8 + "b" * 24))
+    maps = np.random.default_rng(2).uniform(0, 1, (12, 3, 2, 2)).astype(np.float32)[shown]
+    preprocess = Preprocess((2, 2), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    (found,) = units(Maps(maps), photos, QUICK, preprocess=preprocess)
+    listed = found.category_images.sum(axis=0) / len(maps[0])
+    assert len(found.repeated) == 20 and found.category_counts.tolist() == [8, 4]
+    assert listed.tolist() == [8, 4]  # all that are listed: each unit's share is chance itself
+
+
 def test_large_tables_are_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnlens.measure import image_tables
     from cnnlens.measure.units import units_steps

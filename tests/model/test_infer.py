@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.architectures import shapes_of, weightless
@@ -161,9 +162,54 @@ def test_networks_of_two_modules_are_ambiguous_too() -> None:
     assert "timm:deit_tiny_patch16_224, timm:vit_tiny_patch16_224" in caught.value.message
 
 
+def some_of_timm(monkeypatch: pytest.MonkeyPatch, home: Path, *names: str) -> None:
+    """Have nothing remembered, and few to search."""
+    monkeypatch.setenv("CNNLENS_HOME", str(home))
+    monkeypatch.setattr(timm_nets, "names", lambda: names)
+    monkeypatch.setattr(timm_nets, "likely", lambda keys: [])
+
+
+def with_other_head(name: str, head: str) -> View:
+    """A network of timm's that ends in two linear layers of the user's own."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        net = timm.create_model(name)
+        width = net.get_submodule(head).in_features
+        setattr(net, head, nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, 5)))
+    return View("", dict(net.state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("names", "head"),
+    [
+        (("mobilenetv3_small_075", "tf_mobilenetv3_small_075"), "classifier"),  # padding
+        (("resnet34d", "resnetaa34d"), "fc"),  # strides
+    ],
+)
+def test_they_are_with_a_head_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], head: str
+) -> None:
+    view = with_other_head(names[1], head)
+    some_of_timm(monkeypatch, tmp_path, *names)
+    with pytest.raises(UsageError, match=f"several architectures: timm:{', timm:'.join(names)}"):
+        recognise([view], "it")
+    for name in names:  # what the file says is no question
+        assert recognise([view], "it", name)[1].architecture.name == f"timm:{name}"
+
+
+def test_with_a_head_of_ones_own_it_is_found_behind_others_of_the_same_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "vit_base_patch16_clip_224"
+    view = with_other_head(name, "head")
+    alike = [f"{kind}_base_patch16_{size}" for kind in ("deit", "vit") for size in (224, 384)]
+    some_of_timm(monkeypatch, tmp_path, *alike, name)
+    assert recognise([view], "it")[1].architecture.name == f"timm:{name}"
+
+
 def test_fixed_filters_of_any_width_rule_no_network_out() -> None:
     shapes = timm_shapes("resnetblur50d")
-    found, _ = quick_fit(timm_nets.architecture("resnetblur50d"), shapes)
+    found, *_ = quick_fit(timm_nets.architecture("resnetblur50d"), shapes)
     assert found is not None and found.exact
 
 

@@ -310,8 +310,9 @@ def test_preprocessing_can_be_overridden(tmp_path: Path) -> None:
     ).preprocess
     assert (settings.size, settings.mean, settings.std) == ((48, 32), (0.1, 0.2, 0.3), (1, 1, 1))
     assert settings.source == "zoo, overridden"
-    with pytest.raises(UsageError, match="--mean has 1 numbers, but the network takes 3"):
+    with pytest.raises(UsageError, match="--mean has 1 number, but the network takes 3 ") as wrong:
         open_model("zoo:shapes_net", mean=(0.5,), device="cpu")
+    assert wrong.value.hint == "one for each: --mean 0.5,0.5,0.5"
 
 
 def test_a_mean_of_bytes_is_an_error_that_says_what_is_meant() -> None:

@@ -73,6 +73,39 @@ def test_lazy_networks_say_so(tmp_path):
         open_model(f"{tmp_path}/net.py:make", device="cpu")
 
 
+class Weighing(nn.Module):
+    """Makes a tensor of the default type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3)) @ torch.ones(4, 2)
+
+
+def test_a_network_of_doubles_that_makes_floats_is_told_how_not_to():
+    find_layers(wrap_module(Weighing(), Preprocess(size=(8, 8))))
+    with pytest.raises(CnnlensError, match="dtype") as error:
+        find_layers(wrap_module(Weighing().double(), Preprocess(size=(8, 8))))
+    assert "dtype=x.dtype" in error.value.hint
+
+
+def test_weights_without_values_are_named():
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(CnnlensError, match=r"0\.weight of the network is on the meta device"):
+        wrap_module(net, Preprocess())
+
+
+def test_the_module_of_an_exported_program_is_refused():
+    program = torch.export.export(nn.Conv2d(3, 4, 3).eval(), (torch.rand(1, 3, 8, 8),))
+    for net in (program.module(), nn.Sequential(program.module())):
+        with pytest.raises(CnnlensError, match="exported program") as error:
+            wrap_module(net, Preprocess())
+        assert "torch.export.save" in error.value.hint
+
+
 @pytest.mark.parametrize("channels", [1, 13])
 def test_other_channels_make_preprocessing_assumed(tmp_path, channels):
     """torchvision's own is for three."""

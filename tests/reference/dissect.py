@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -154,9 +156,23 @@ class Answer:
 
     def p_value(self, unit: int) -> float:
         units = [u for u in range(len(self.thresholds)) if self.alike(u, unit)]
-        null = [self.best(t, u)[1] for t in self.null for u in units]
-        observed = self.best(self.tally, unit)[1]
+        by_chance = {u: [self.best(t, u)[1] for t in self.null] for u in {*units, unit}}
+        null = [apart(one, by_chance[u], at) for u in units for at, one in enumerate(by_chance[u])]
+        observed = apart(self.best(self.tally, unit)[1], by_chance[unit])
         return (1 + sum(n >= observed for n in null)) / (1 + len(null))
+
+
+def apart(value: float, shuffles: list[float], without: int | None = None) -> float:
+    """How many standard deviations a value lies above a unit's shuffles, less one of them."""
+    others = [one for at, one in enumerate(shuffles) if at != without]
+    if len(shuffles) < 3:
+        return value
+    if value == 0:
+        return -math.inf
+    mean, spread = statistics.mean(others), statistics.stdev(others)
+    if spread < 1e-12:
+        return math.inf if value > mean + 1e-12 else -math.inf
+    return round((value - mean) / spread, 9)
 
 
 def carries(picture: Picture, category: str, here: dict, pooled: bool) -> bool:

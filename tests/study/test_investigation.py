@@ -157,6 +157,15 @@ def test_names_and_defaults_are_the_commands():
                 assert found.default == field.default, (name, field.keyword)
 
 
+def test_help_has_what_is_no_option_of_the_settings():
+    lens = cnnlens.Investigation("zoo:demo_net")
+    assert "preset : A paper's settings: default, erhan, simonyan" in lens.visualize.__doc__
+    assert "labels : Of images in memory" in lens.units.__doc__
+    assert inspect.signature(lens.net2vec).parameters["preset"].default == "default"
+    assert inspect.signature(lens.units).parameters["labels"].default is None
+    assert "preset" not in inspect.signature(lens.units).parameters
+
+
 def test_unknown_names_point_on(lens):
     with pytest.raises(AttributeError, match="did you mean dissect"):
         lens.disect  # noqa: B018

@@ -40,6 +40,7 @@ from cnnlens.data.tables import LARGEST_SIDE
 from cnnlens.errors import CnnlensError, counted
 
 _PARTS = ("part", "parts")  # supercategories whose categories are parts
+_EMPTY = "masks that cover no pixel (polygons are in pixels): taken for nothing"
 _REST = "other"  # in COCO's files of stuff the union of all things, which is no stuff
 
 Label = tuple[str, str]  # category of Broden's layout, name
@@ -57,6 +58,7 @@ class _File:
     places: dict[Any, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     maps: dict[Any, str] = field(default_factory=dict)  # pictures of segments, by image
     masks = boxes = crowds = 0
+    some_alone = False  # whether its images were searched for some categories only, as LVIS'
 
     @property
     def stuff(self) -> bool:
@@ -144,6 +146,7 @@ def _read(path: Path) -> _File:
             one.images[value.get("id")] = {
                 name: value.get(name) for name in ("file_name", "coco_url", "height", "width")
             }
+            one.some_alone |= "neg_category_ids" in value
         elif key == "annotations" and "segments_info" in value:
             one.places[value.get("image_id")].append((offset, length))
             one.maps[value.get("image_id")] = str(value.get("file_name"))
@@ -195,6 +198,11 @@ def _notes(files: Sequence[_File]) -> list[str]:
         notes.append(f"{counted(crowds, 'crowd region')}: taken for what is crowded there")
     if boxes := sum(one.boxes for one in files):
         notes.append(f"{counted(boxes, 'annotation')} without a mask: taken for nothing")
+    if any(one.some_alone for one in files):
+        notes.append(
+            "each image was searched for some categories alone (neg_category_ids): others that it "
+            "may show are taken for not there"
+        )
     if lost := sum(len(one.places.keys() - one.images.keys()) for one in files):
         notes.append(f"annotations of {counted(lost, 'image')} that no file lists: passed over")
     return notes
@@ -288,19 +296,22 @@ class _Places:
 def _labels(image: Path, of: Sequence[tuple[_File, Any]], known: Mapping[Label, int]) -> Read:
     size = _size(image, of[0][0].images[of[0][1]])
     masks: dict[str, dict[int, np.ndarray]] = {}
+    empty = False
     for one, image_id in of:
         # what nothing is drawn of is known not to be there; parts are drawn on some images only
         drawn = ("object", "stuff") if one.maps else ("stuff" if one.stuff else "object",)
         for category in (*drawn, "supercategory"):
             masks.setdefault(category, {})
         for (category, name), above, mask in _masks(one, image_id, size):
+            empty |= not mask.any()
             for label in ((category, name), ("supercategory", above)):
                 if label in known:
                     of_category = masks.setdefault(label[0], {})
                     union = of_category.setdefault(known[label], np.zeros(size, bool))
                     union |= mask
     kinds = {category for category, _ in known}
-    return Read({kind: stacked(some, size) for kind, some in masks.items() if kind in kinds})
+    cells = {kind: stacked(some, size) for kind, some in masks.items() if kind in kinds}
+    return Read(cells, said=(_EMPTY,) if empty else ())
 
 
 def _masks(one: _File, image: Any, size: Size) -> Iterator[tuple[Label, str, np.ndarray]]:

@@ -43,7 +43,8 @@ def read_mask(path: Path, colours: bool = False) -> np.ndarray:
     Raises
     ------
     Unusable
-        When it is missing, damaged, a JPEG, or holds something else than label numbers.
+        When it is missing, damaged, a JPEG, holds something else than label numbers, or holds them
+        in its transparency.
     UnreadFile
         When it cannot be read for now.
     """
@@ -52,6 +53,7 @@ def read_mask(path: Path, colours: bool = False) -> np.ndarray:
         with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
             if image.format == "JPEG":
                 raise Unusable(f"{path.name} is a JPEG, which changes label numbers: masks are PNG")
+            _check_opaque(image, path.name)
             return np.asarray(_plain(image, colours))
 
     try:
@@ -63,6 +65,14 @@ def read_mask(path: Path, colours: bool = False) -> np.ndarray:
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise Unusable(f"{path.name} cannot be read: {reason_of(error)}") from error
     return values if values.ndim == 3 else _numbers(values, path.name)
+
+
+def _check_opaque(image: Image.Image, name: str) -> None:
+    """Refuse a picture of one colour whose shape is in its transparency, which is left out."""
+    if image.mode in ("LA", "RGBA"):
+        varies = np.ptp(np.asarray(image), axis=(0, 1)) > 0  # (channels,)
+        if varies[-1] and not varies[:-1].any():
+            raise Unusable(f"{name} has its shapes in its transparency: save them as values")
 
 
 def _plain(image: Image.Image, colours: bool) -> Image.Image:

@@ -30,10 +30,13 @@ class Unusable(Exception):  # noqa: N818
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """The labels of one image: cells by category, and what was met that counts as nothing."""
+    """The labels of one image: cells by category; what has no name and counts as nothing; and what
+    else is to be said, with the number of images.
+    """
 
     cells: Cells
     odd: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

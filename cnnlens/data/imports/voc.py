@@ -1,11 +1,13 @@
 """PASCAL VOC's segmentation: ``JPEGImages``, ``SegmentationClass``, ``ImageSets/Segmentation``.
 
 Masks are palette PNGs whose indices are the classes (255: void, which counts as nothing), or drawn
-in VOC's colours. With a ``labelmap.txt`` beside, as annotation tools write it, its names count.
+in VOC's colours. With a ``labelmap.txt`` beside, as CVAT writes it, or a ``class_names.txt``, as
+labelme's script does, its names count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from cnnlens.data.imports.mask_files import Colour, Table, grey, read_mask, tabl
 from cnnlens.data.imports.source import Left, Photo, Read, Source, by_stem, lists, pictures
 from cnnlens.errors import CnnlensError, UsageError
 
-PHOTOS, MASKS = "JPEGImages", ("SegmentationClass", "SegmentationClassAug")
+PHOTOS = "JPEGImages"
+MASKS = ("SegmentationClassPNG", "SegmentationClass", "SegmentationClassAug")  # labelme's, once
 NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -35,7 +38,8 @@ def open_voc(src: Path) -> Source:
     masks = _masks(root)
     photos, twins = by_stem(pictures(root / PHOTOS))
     splits = _splits(root)
-    by_number, by_colour, labels = _tables(root)
+    rows, whose = _rows(root)
+    by_number, by_colour, labels = _tables(rows)
     found, left = [], twins
     for stem, mask in sorted(masks.items()):
         if stem not in photos:
@@ -45,8 +49,7 @@ def open_voc(src: Path) -> Source:
         read = partial(_read, mask, by_number, by_colour)
         found.append(Photo(root / PHOTOS / file, file, split, read))
     left += _without_mask(splits, masks)
-    notes = ["void (255) counts as nothing"]
-    return Source({"object": labels}, found, left, notes)
+    return Source({"object": labels}, found, left, [whose, "void (255) counts as nothing"])
 
 
 def _root(src: Path) -> Path:
@@ -91,18 +94,28 @@ def _without_mask(splits: dict[str, str], masks: dict[str, Path]) -> list[Left]:
     return [(f"{stem}.jpg", f"{splits[stem]}.txt names it, and it has no mask") for stem in lost]
 
 
-def _tables(root: Path) -> tuple[Table, Table, dict[int, str]]:
+def _rows(root: Path) -> tuple[list[tuple[str, Colour]], str]:
+    """Names and colours in the indices' order, and whose they are, for people."""
+    listed, named = root / "labelmap.txt", root / "class_names.txt"
+    if listed.is_file():
+        return _labelmap(listed), f"names are those of {listed.name}"
+    if named.is_file():
+        names = [line.strip() for line in named.read_text(encoding="utf-8-sig").splitlines()]
+        return _painted([name for name in names if name]), f"names are those of {named.name}"
+    said = "names are VOC's twenty, as neither labelmap.txt nor class_names.txt says others"
+    return _painted(["background", *NAMES]), said
+
+
+def _painted(names: Sequence[str]) -> list[tuple[str, Colour]]:
+    return [(name, voc_colour(n)) for n, name in enumerate(names)]
+
+
+def _tables(rows: Sequence[tuple[str, Colour]]) -> tuple[Table, Table, dict[int, str]]:
     """What indices mean, what colours mean, and the labels."""
-    listed = root / "labelmap.txt"
-    rows = _labelmap(listed) if listed.is_file() else _usual()
     by_number, labels = table_of([(n, name) for n, (name, _) in enumerate(rows)])
     number_of = {name: n for n, name in labels.items()}
     colours = {colour: number_of.get(" ".join(name.split()), 0) for name, colour in rows}
     return by_number, Table({_VOID: 0, **colours}, coloured=True), labels
-
-
-def _usual() -> list[tuple[str, Colour]]:
-    return [(name, voc_colour(n)) for n, name in enumerate(("background", *NAMES))]
 
 
 def voc_colour(index: int) -> Colour:
@@ -130,10 +143,9 @@ def _labelmap(path: Path) -> list[tuple[str, Colour]]:
 
 
 def _read(mask: Path, by_number: Table, by_colour: Table) -> Read:
-    """Read a mask's indices; of a mask in colours, what they mean."""
-    values = read_mask(mask)
-    if values.ndim == 3:
-        read = by_colour.of(values)
-        numbers = grey(values) if read.odd else None
-        return read if numbers is None else by_number.of(numbers)
-    return by_number.of(values)
+    """Read a mask by its colours where all have a name, as tools may reorder a palette; else by its
+    numbers, where it has some.
+    """
+    drawn = by_colour.of(read_mask(mask, colours=True))
+    numbers = grey(read_mask(mask)) if drawn.odd else None
+    return drawn if numbers is None else by_number.of(numbers)

@@ -26,6 +26,7 @@ from cnnlens.data.imports.source import (
     PLANES,
     Left,
     Photo,
+    Read,
     Size,
     Source,
     Unusable,
@@ -47,7 +48,7 @@ Progress = Callable[[int, int], None] | None
 class _Done:
     row: list[object]
     shares: dict[int, float]
-    odd: tuple[str, ...]
+    read: Read
     laid: Laid  # without its planes
 
 
@@ -83,7 +84,8 @@ def write_source(
         When no image can be used.
     """
     names = safe_names(photo.name for photo in source.photos)
-    left, tally, odd = list(source.left_out), Tally(), Counter[str]()
+    left, tally = list(source.left_out), Tally()
+    odd, said = Counter[str](), Counter[str]()
     rows: list[list[object]] = []
     turns: list[Laid] = []
     (folder / "images" / PLANES).mkdir(parents=True)
@@ -93,14 +95,16 @@ def write_source(
         else:
             rows.append(result.row)
             tally.add(result.shares)
-            odd.update(result.odd)
+            odd.update(result.read.odd)
+            said.update(result.read.said)
             turns.append(result.laid)
     if not rows:
         raise _none(left)
     seen = _seen(source.numbers, tally)
     write_csv(folder / "index.csv", [*FIXED, *source.numbers], rows)
     tally.write(folder, seen)
-    notes = [*source.notes, *_odd_notes(odd), *notes_of(turns)]
+    told = [f"{what} ({counted(count, 'image')})" for what, count in sorted(said.items())]
+    notes = [*source.notes, *_odd_notes(odd), *told, *notes_of(turns)]
     summary = _summary(rows, left, seen, notes)
     write_json(folder / "import.json", summary)
     return summary
@@ -199,7 +203,7 @@ def _bring(
     _place(photo.file, images / name, turn != 1, link)
     written = [_written(images, index, category, cells.get(category, [])) for category in numbers]
     row = [name, photo.split, *size, *sides, *written]
-    return _Done(row, shares(cells), read.odd, replace(found, cells={}))
+    return _Done(row, shares(cells), replace(read, cells={}), replace(found, cells={}))
 
 
 def _look(file: Path) -> tuple[Size, int]:
