@@ -122,7 +122,7 @@ def _as_file(
     ranges = Ranges((), bounds)
     if preprocess is not None:
         planes = planes_of(image, number, preprocess, ranges)
-        if planes is not None and not _is_picture(image, planes, preprocess):
+        if planes is not None and not _is_picture(planes, preprocess):
             return planes_bytes(planes), ENDING
     if bands_of(image) not in (1, 3, 4):
         raise UsageError(
@@ -150,7 +150,7 @@ def _of_pillow(image: Image.Image, number: int, preprocess: Preprocess | None) -
         raise UsageError(f"image {number} is no picture of colours: {error}") from error
 
 
-def _is_picture(image: Any, planes: np.ndarray, preprocess: Preprocess) -> bool:
+def _is_picture(planes: np.ndarray, preprocess: Preprocess) -> bool:
     """Whether 8 bits hold planes (C, H, W) of greys or colours without loss."""
     if preprocess.done or len(planes) not in (1, 3):
         return False

@@ -240,8 +240,8 @@ class Grouped:
 
     name = "cgl"
 
-    def __init__(self, groups: ConceptGroups, record: dict[str, Any] | None = None) -> None:
-        self.groups, self._record = groups, record or {}
+    def __init__(self, groups: ConceptGroups) -> None:
+        self.groups = groups
 
     def hooks(self, net: nn.Module) -> AbstractContextManager[None]:
         """Keep pre-activations."""
@@ -274,4 +274,4 @@ class Grouped:
 
     def record(self) -> dict[str, Any]:
         """Return the groups' record."""
-        return {**self.groups.record(), **self._record}
+        return self.groups.record()

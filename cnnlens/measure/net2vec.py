@@ -160,9 +160,9 @@ def _state(fits: Sequence[Fit], epoch: int, learner: Learner) -> dict[str, np.nd
 
 def _read_fits(state: State | None) -> list[Fit]:
     """Take the fits that an earlier run has finished."""
-    count = 0 if state is None else int(state["run"])
-    assert state is not None or not count
-    return [Fit(*(state[f"{n}/{name}"] for name in _ARRAYS)) for n in range(count)]  # type: ignore[index]
+    if state is None:
+        return []
+    return [Fit(*(state[f"{n}/{name}"] for name in _ARRAYS)) for n in range(int(state["run"]))]
 
 
 def _found(

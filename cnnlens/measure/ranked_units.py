@@ -104,9 +104,11 @@ def _guessed(
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, int] = {}
     model, size = questions.model, questions.asker.size
-    given = {"batch_size": size, "workers": questions.run.workers, "indices": rows}
     with model.in_use():
-        for batch in batches(questions.images, model.preprocess, **given):  # type: ignore[arg-type]
+        for batch in batches(
+            questions.images, model.preprocess,
+            batch_size=size, workers=questions.run.workers, indices=rows,
+        ):  # fmt: skip
             x = model.preprocess.normalize(batch.pixels.to(model.device))
             if model.batch:
                 x = torch.cat([x, x[-1:].expand(model.batch - len(x), -1, -1, -1)])

@@ -156,9 +156,11 @@ class Asker:
         self, images: ImageSet, rows: Sequence[int], changes: Sequence[Change], run: RunSettings
     ) -> Iterator[tuple[np.ndarray, int, Tensor, Tensor]]:
         """Ask about images of a data set, by position; yield positions (n,) ahead of `ask`'s."""
-        given = {"batch_size": self.size, "workers": run.workers, "indices": rows}
         with self.model.in_use():
-            for batch in batches(images, self.model.preprocess, **given):  # type: ignore[arg-type]
+            for batch in batches(
+                images, self.model.preprocess,
+                batch_size=self.size, workers=run.workers, indices=rows,
+            ):  # fmt: skip
                 yield from self._ask(batch.indices, batch.pixels, changes)
 
     def _ask(

@@ -145,9 +145,9 @@ class Evolve(Pictured):
         from cnnlens.files import make_folder
         from cnnlens.measure.evolution import watch_steps
 
-        run, layers = self.study.run, [part.layer for part, _ in pairs]
+        run, layers = self.study.run, [part.layer for part, _ in pairs if part.layer is not None]
         units = [item.subject[1] for _, item in pairs]
-        source = ModelSource(model, self.images, layers, run)  # type: ignore[arg-type]
+        source = ModelSource(model, self.images, layers, run)
         folders = [make_folder(part.ledger.folder) for part, _ in pairs]
         kept: list[KeptUnits | None] = [
             KeptUnits(some, shape, folder) if self._labelled else None

@@ -154,15 +154,13 @@ def given_names(classes: Any) -> list[str]:
 # ---- checkpoints
 
 
-def names_in(content: Any, deep: int = _DEEP) -> tuple[list[str], str] | None:
+def names_in(content: Any) -> tuple[list[str], str] | None:
     """Find the names of a network's outputs in a checkpoint's content.
 
     Parameters
     ----------
     content : object
         What the file holds; anything but mappings and namespaces holds no names.
-    deep : int
-        Levels that are searched below ``args``, ``meta`` and the like.
 
     Returns
     -------
@@ -170,7 +168,7 @@ def names_in(content: Any, deep: int = _DEEP) -> tuple[list[str], str] | None:
         The names in the outputs' order, and the key that held them: ``meta.dataset_meta.classes``.
     """
     for keys, read in ((_KEYS, as_names), (_PERHAPS, _texts)):
-        for key, found in _kept(content, keys, deep):
+        for key, found in _kept(content, keys, _DEEP):
             if (names := read(found)) is not None:
                 return names, key
     return None

@@ -99,22 +99,22 @@ class Seen:
             None if self.view is None else whole_box(self.view.fields, self.place, self.view.size)
         )
 
-    def window(self, crop: bool = True) -> tuple[float, float, float]:
+    def window(self) -> tuple[float, float, float]:
         """Give the square to be shown: left and top edge, and side, in widths of the image.
 
-        That around the receptive field, moved into the image where it sticks out, or (no `crop`)
-        around the image.
+        That around the receptive field, moved into the image where it sticks out; all of the image
+        where the unit sees it whole.
         """
-        return (0.0, 0.0, 1.0) if self.view is None else _window(self.view, self.place, crop)
+        return (0.0, 0.0, 1.0) if self.view is None else _window(self.view, self.place)
 
     @property
     def size(self) -> Size:
         """Height and width in which places are given: those of the image as it was seen."""
         return self.view.size if self.view else (1, 1)
 
-    def view_box(self, crop: bool = True) -> str:
+    def view_box(self) -> str:
         """Give `window` as the view box of an SVG whose picture is as large as `size`."""
-        x, y, side = (share * self.size[1] for share in self.window(crop))
+        x, y, side = (share * self.size[1] for share in self.window())
         return f"{x:g} {y:g} {side:g} {side:g}"
 
     def lines(self) -> list[np.ndarray]:
@@ -142,10 +142,10 @@ class Seen:
 
 
 @lru_cache(maxsize=2**14)  # thousands of units peak at the same places
-def _window(view: View, place: tuple[int, int], crop: bool) -> tuple[float, float, float]:
+def _window(view: View, place: tuple[int, int]) -> tuple[float, float, float]:
     high, wide = view.size
-    box = whole_box(view.fields, place, view.size) if crop and not view.whole else None
-    top, left, bottom, right = box or (0, 0, high, wide)
+    box = (0, 0, high, wide) if view.whole else whole_box(view.fields, place, view.size)
+    top, left, bottom, right = box
     side = max(bottom - top, right - left)
     x, y = _moved(left, right, side, wide), _moved(top, bottom, side, high)
     return x / wide, y / wide, side / wide

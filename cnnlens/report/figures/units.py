@@ -65,7 +65,7 @@ def write_seen(
 _OUTLINE = (255, 225, 80)
 
 
-def cell(seen: Seen, side: int, crop: bool = True) -> Image.Image:
+def cell(seen: Seen, side: int) -> Image.Image:
     """Show what a unit sees of an image at its peak, as far as it lies in it; else the whole image.
 
     Where a unit sees all of the image, its mask is outlined. What lies outside is clear.
@@ -75,20 +75,20 @@ def cell(seen: Seen, side: int, crop: bool = True) -> Image.Image:
         return square
     with Image.open(seen.picture) as opened:
         picture = opened.convert("RGBA")
-    shown, place = _cut_out(picture, seen, side, Image.Resampling.BICUBIC, crop)
-    if seen.view is not None and (seen.view.whole or not crop):
+    shown, place = _cut_out(picture, seen, side, Image.Resampling.BICUBIC)
+    if seen.view is not None and seen.view.whole:
         _draw_outline(shown, seen)
     square.paste(shown, place)
     return square
 
 
 def _cut_out(
-    picture: Image.Image, seen: Seen, side: int, how: Image.Resampling, crop: bool = True
+    picture: Image.Image, seen: Seen, side: int, how: Image.Resampling
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Cut a unit's window out of a picture, as far as it lies in it; say where that begins in a
     square of `side` pixels.
     """
-    x, y, wide = (share * picture.width for share in seen.window(crop))
+    x, y, wide = (share * picture.width for share in seen.window())
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + wide, picture.width), min(y + wide, picture.height)
     size = [max(1, round(length * side / wide)) for length in (right - left, bottom - top)]
