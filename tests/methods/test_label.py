@@ -41,11 +41,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "world"))
-
-
 def todo(world: Path, **values: Any) -> list[str]:
     one = label(world, **values)
     one.resolve()

@@ -76,12 +76,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Path:
-    """A copy that may be changed; sizes and times are the same."""
-    return Path(shutil.copytree(made, tmp_path / "world"))
-
-
 MADE = {"chance": 2, "top": 2}  # as the fixture's results were made
 
 Change = Callable[[Path], Any] | Mapping[str, Any]  # of the files, or of the options

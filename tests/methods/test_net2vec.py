@@ -44,11 +44,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "world"))
-
-
 def todo(world: Path, page: bool = True, **values: Any) -> list[str]:
     one = method(Net2Vec, world, page, **{**MADE, **values})
     one.resolve()

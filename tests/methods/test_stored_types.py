@@ -42,11 +42,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "world"))
-
-
 def one(kind: type, world: Path, **more: Any) -> Any:
     given = {**GIVEN.get(kind, {}), **more}
     found = method(kind, world, **{**given, "data": given["data"] and world / given["data"]})

@@ -57,11 +57,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "world"))
-
-
 def other_class(world: Path) -> None:
     """One photo stands in another class."""
     (world / "photos" / "b" / "00.png").rename(world / "photos" / "a" / "00.png")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -13,6 +15,7 @@ from cnnlens.model.fit import Fit
 from cnnlens.model.hooks import read
 from cnnlens.model.infer import no_fit, one_of, search
 from cnnlens.model.layers import Layers
+from cnnlens.model.open import open_model
 from cnnlens.model.trace import Place, trace
 
 
@@ -42,6 +45,12 @@ def infer(shapes: Shapes, what: str = "the state dict") -> Fit:
     if exact := [fit for fit in found if fit.exact]:
         return one_of(exact, what)
     raise no_fit(found, shapes, what)
+
+
+def opened(tmp_path: Path, content: Any, **options: Any) -> Any:
+    """Open a file that holds this."""
+    torch.save(content, tmp_path / "net.pt")
+    return open_model(str(tmp_path / "net.pt"), device="cpu", **options)
 
 
 def filled(net: nn.Module, seed: int = 0) -> nn.Module:

@@ -16,21 +16,13 @@ from cnnlens.model.architectures import registry, shapes_of
 from cnnlens.model.fit import fit, replace_module
 from cnnlens.model.open import open_model
 
-from .nets import filled, network
+from .nets import filled, network, opened
 
 # -- heads ----------------------------------------------------------------------------------------
 
 X = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
-
-
-def opened(tmp_path: Path, content: Any, **options: Any) -> Any:
-    torch.save(content, tmp_path / "net.pt")
-    return open_model(str(tmp_path / "net.pt"), device="cpu", **options)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def squeezenet(*head: nn.Module) -> nn.Module:

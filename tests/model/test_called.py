@@ -18,10 +18,7 @@ from .nets import filled, network
 timm = pytest.importorskip("timm")
 X = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def opened(tmp_path: Path, net: Any, **content: Any) -> Any:

@@ -11,22 +11,13 @@ from torchvision.models import get_model
 
 from cnnlens.model.dense import as_torchvision_dilates
 from cnnlens.model.entries import find_views
-from cnnlens.model.open import open_model
 from cnnlens.model.recognise import recognise
 
-from .nets import filled, network
+from .nets import filled, network, opened
 
 X = torch.linspace(-1, 1, 3 * 96 * 96).reshape(1, 3, 96, 96)
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
-
-
-def opened(tmp_path: Path, content: Any, **options: Any) -> Any:
-    torch.save(content, tmp_path / "net.pt")
-    return open_model(str(tmp_path / "net.pt"), device="cpu", **options)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def is_unsure(model: Any) -> bool:

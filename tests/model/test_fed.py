@@ -13,18 +13,14 @@ import torchvision
 from torch import Tensor, nn
 
 from cnnlens.model.architectures.timm import from_config
-from cnnlens.model.model import Model
 from cnnlens.model.noted import noted_in
 from cnnlens.model.open import open_model
-from tests.model.nets import filled
+from tests.model.nets import filled, opened
 
 HALF = (0.5, 0.5, 0.5)
 X = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +38,6 @@ class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mean, std = (getattr(self, name) for name in self.names)
         return (x - mean) / std
-
-
-def opened(tmp_path: Path, content: Any, **options: Any) -> Model:
-    torch.save(content, tmp_path / "net.pt")
-    return open_model(str(tmp_path / "net.pt"), device="cpu", **options)
 
 
 @pytest.mark.parametrize("kind", ["named", "sequence", "robustness", "bytes"])

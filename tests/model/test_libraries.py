@@ -24,10 +24,7 @@ from cnnlens.model.wrap import wrap_module
 
 from .nets import filled, network
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_networks_that_learn_by_contrast_have_features_not_classes(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import timm
@@ -19,10 +18,7 @@ from .nets import filled
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def efficientnet_names(blocks: int, head: bool) -> Iterator[str]:

@@ -28,10 +28,7 @@ from .nets import network
 X = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
 State = dict[str, torch.Tensor]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNLENS_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def resnet(**options: Any) -> Any:
