@@ -202,8 +202,12 @@ def font(points: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 def fitted(source: Image.Image | Path, cell: int) -> Image.Image:
     """Bring a picture into a white square cell, its proportions kept."""
-    picture = scaled(source, cell)
-    square = Image.new("RGB", (cell, cell), "white")
+    return centred(scaled(source, cell), cell, (255, 255, 255))
+
+
+def centred(picture: Image.Image, cell: int, around: tuple[int, int, int]) -> Image.Image:
+    """Put a picture into the middle of a square cell of a colour."""
+    square = Image.new("RGB", (cell, cell), around)
     square.paste(picture, ((cell - picture.width) // 2, (cell - picture.height) // 2))
     return square
 

@@ -19,7 +19,18 @@ from cnnlens.model.layer import Layer
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, field_box
 from cnnlens.report.method_names import SHOWN, USUALLY_SHOWN
-from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Row, Text, save_png, sheet
+from cnnlens.report.sheet import (
+    Apart,
+    Column,
+    Drawing,
+    Grid,
+    Picture,
+    Row,
+    Text,
+    centred,
+    save_png,
+    sheet,
+)
 
 _SIDE = 456  # pixels: one block of projections
 _LINE = 3  # between its cells
@@ -112,10 +123,7 @@ def draw_unit(
 
 def in_cell(array: np.ndarray, cell: int) -> Image.Image:
     """Scale a patch into a square cell, its shape kept, grey around it."""
-    picture = _scaled(array, cell)
-    square = Image.new("RGB", (cell, cell), (_GREY, _GREY, _GREY))
-    square.paste(picture, ((cell - picture.width) // 2, (cell - picture.height) // 2))
-    return square
+    return centred(_scaled(array, cell), cell, (_GREY, _GREY, _GREY))
 
 
 def _scaled(array: np.ndarray, side: int) -> Image.Image:
