@@ -22,7 +22,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.ending import SIGMOID, ending
 from cnnlens.model.in_training import Returned, returned_in_training
 from cnnlens.model.model import Model
-from cnnlens.model.surgery import Plan, head_of, operate, start_inserted
+from cnnlens.model.surgery import Plan, check_run, head_of, operate, start_inserted
 from cnnlens.settings.finetune import FinetuneSettings
 
 _SAMPLE = 64  # training images that tell it
@@ -116,6 +116,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
             operate(model.net, plan, s.seed)
     # channels last: a third quicker on a CPU
     model.net.eval().to(model.device).to(memory_format=torch.channels_last)
+    check_run(model, plans)
     factors = {}
     for plan in plans:
         if plan.insert and s.start == "scaled":
