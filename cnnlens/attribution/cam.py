@@ -31,6 +31,7 @@ from cnnlens.attribution.found import Found
 from cnnlens.attribution.head import Head, find_head, places
 from cnnlens.attribution.output_graph import OutputGraph
 from cnnlens.attribution.scored import Scored, weighed
+from cnnlens.data.decoded import together
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.classes import class_scores, probe_names
 from cnnlens.model.ending import SIGMOID, SOFTMAX, probabilities, without_link
@@ -274,7 +275,7 @@ class ClassMaps:
         """
         waiting = iter(images)
         while batch := list(islice(waiting, size)):
-            found = self.look(np.stack([pixels for _, pixels in batch]), classes, top)
+            found = self.look(together([pixels for _, pixels in batch]), classes, top)
             for row, (what, pixels) in enumerate(batch):
                 yield what, pixels, found.of(row)
 

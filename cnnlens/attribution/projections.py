@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cnnlens.attribution.deconv import Position, Projector
+from cnnlens.data.decoded import together
 from cnnlens.errors import CnnlensError
 from cnnlens.model.device import in_batches
 from cnnlens.model.layer import Layer
@@ -260,7 +261,7 @@ class Projections:
             self._seen = None  # frees the graph before the next one is built
             rows = [self._pixels(image) for image in images]
             rows += rows[-1:] * ((self._model.batch or 0) - len(rows))  # a fixed batch is filled up
-            pixels = sent(torch.from_numpy(np.stack(rows)), self._model.device)
+            pixels = sent(torch.from_numpy(together(rows)), self._model.device)
             x = self._model.preprocess.normalize(pixels)  # (N, C, H, W)
             self._seen = Projector(self._model.net, x, self._layer.place)
             self._images, self.undefined = images, self._seen.undefined

@@ -70,13 +70,29 @@ def decoded_steps(
         ):
             found = batch.pixels.numpy()
             rows = slice(done, done := done + len(found))
-            pixels[rows] = found / np.float32(255) if floats and found.dtype == np.uint8 else found
+            pixels[rows] = _as_float(found) if floats else found
             sources[rows], positions[rows] = number, batch.indices
             skipped += batch.skipped
             yield Step(seen + batch.next, total, "reading images")
         seen += len(order)
     check_skipped(skipped, total)
     return Decoded(torch.from_numpy(pixels[:done]), sources[:done], positions[:done], skipped)
+
+
+def together(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Put images (C, H, W) that were read one by one into one array (N, C, H, W).
+
+    Where some are uint8 and others float32 in units of [0, 1], or some have fewer channels, all
+    become float32, and channels are repeated, as `Preprocess.normalize` repeats them.
+    """
+    if len({(image.dtype, image.shape) for image in images}) == 1:
+        return np.stack(images)
+    shape = (max(map(len, images)), *images[0].shape[1:])
+    return np.stack([np.resize(_as_float(image), shape) for image in images])
+
+
+def _as_float(image: np.ndarray) -> np.ndarray:
+    return image / np.float32(255) if image.dtype == np.uint8 else image
 
 
 def allocate(

@@ -22,7 +22,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.ending import SIGMOID, ending
 from cnnlens.model.in_training import Returned, returned_in_training
 from cnnlens.model.model import Model
-from cnnlens.model.surgery import Plan, head_of, operate, start_inserted
+from cnnlens.model.surgery import Plan, check_run, head_of, operate, start_inserted
 from cnnlens.settings.finetune import FinetuneSettings
 
 _SAMPLE = 64  # training images that tell it
@@ -131,6 +131,7 @@ def _operate(model: Model, plans: list[Plan], seed: int) -> None:
             operate(model.net, plan, seed)
     # channels last: a third quicker on a CPU
     model.net.eval().to(model.device).to(memory_format=torch.channels_last)
+    check_run(model, plans)
 
 
 def _start(

@@ -125,6 +125,8 @@ class Outliers(Method):
 
         known = len(set((self.own and self.own.image_categories) or ()))  # whose regions are
         outputs = self._outputs
+        few = min(outputs, known or outputs) <= FEW
+        exact: dict[str, Any] = {"p_values": "exact"} if few else {}
         made_from = self.study.key(
             self.layer,
             settings=self.settings.as_dict(),
@@ -132,7 +134,7 @@ class Outliers(Method):
             own=self.own and self._stored(self.own).about(),
             clusters=_CLUSTERS if self.own else None,
             strange=self.strange and self._stored(self.strange).about(),
-            **({"p_values": "exact"} if min(outputs, known or outputs) <= FEW else {}),
+            **exact,
             **self.study.head,
             **link_mark(self.study.model, SIGMOID),
         )

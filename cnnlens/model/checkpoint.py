@@ -19,9 +19,9 @@ from cnnlens.model.architectures import Architecture, Opened, described, registr
 from cnnlens.model.architectures.own_code import is_factory
 from cnnlens.model.architectures.trusted import check_trusted
 from cnnlens.model.fit import build, fit
-from cnnlens.model.outline import skeleton
 from cnnlens.model.preprocess import Preprocess
-from cnnlens.model.surgery import Plan, operate, undo_names
+from cnnlens.model.surgery import Plan, operate
+from cnnlens.model.undone import before_surgery, with_surgery_of
 
 FORMAT_VERSION = 1
 _OWN = ("format_version", "arch", "state_dict")
@@ -150,7 +150,7 @@ def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
     else:
         known = _own_architecture(path, own, named=arch == own)
     plans = [Plan.from_dict(plan) for plan in content.get("surgery") or ()]
-    before = _before(known, state, plans)
+    before = before_surgery(known, state, plans)
     found = fit(known, shapes_of(before))
     exactly = other and arch is not None and is_factory(arch)
     if (
@@ -166,7 +166,7 @@ def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
     net = build(found, before)
     if plans:
         for plan in plans:
-            operate(net, plan)
+            operate(net, plan, alone=not with_surgery_of(state, net, plan))
         _load(path, net, state)
     opened = described(found.architecture, net)
     found.architecture.finish(opened.net)
@@ -200,28 +200,6 @@ def _own_architecture(path: Path, own: str, named: bool) -> Architecture:
             f"{path} is built by {own}, and that is not to be had: {error.message}",
             "name the code where it is now: --arch file.py:factory",
         ) from error
-
-
-def _before(
-    known: Architecture, state: Mapping[str, torch.Tensor], plans: Sequence[Plan]
-) -> dict[str, torch.Tensor]:
-    """Return the state dict as before the operations, a replaced head's numbers being anything."""
-    before = dict(state)
-    for plan in reversed(plans):
-        before = undo_names(before, plan)
-    heads = {plan.head for plan in plans if plan.head}
-    if heads:
-        options = next(iter(known.options(shapes_of(before))))
-        want = skeleton(known, options).state_dict()
-        heads = {head for head in heads if any(n.startswith(f"{head}.") for n in want)}
-        for name in [n for n in before if n.rpartition(".")[0] in heads]:
-            del before[name]
-        before |= {
-            name: torch.zeros(value.shape, dtype=value.dtype)
-            for name, value in want.items()
-            if name.rpartition(".")[0] in heads
-        }
-    return before
 
 
 def _load(path: Path, net: nn.Module, state: Mapping[str, torch.Tensor]) -> None:

@@ -9,7 +9,7 @@ an operation is plain data, which a checkpoint keeps to repeat it.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -87,7 +87,7 @@ class Plan:
         return cls(**{k: v for k, v in plan.items() if k in cls.__dataclass_fields__})
 
 
-def operate(net: nn.Module, plan: Plan, seed: int = 0) -> nn.Module:
+def operate(net: nn.Module, plan: Plan, seed: int = 0, alone: bool = False) -> nn.Module:
     """Carry out a plan in place; return the network.
 
     Parameters
@@ -98,27 +98,17 @@ def operate(net: nn.Module, plan: Plan, seed: int = 0) -> nn.Module:
         What is done.
     seed : int
         Of the new weights: N(0, 0.01), biases 0.
+    alone : bool
+        Whether a module of several names is replaced under the plan's own alone, as earlier
+        versions did: the network's code may call it by any of them.
     """
     generator = torch.Generator().manual_seed(seed)
+    replace = replace_module if alone else _replace_everywhere
     if plan.head:
-        replace_module(
-            net, plan.head, _new_head(net.get_submodule(plan.head), plan.classes, generator)
-        )
+        replace(net, plan.head, _new_head(net.get_submodule(plan.head), plan.classes, generator))
     if plan.insert or plan.mask:
-        replace_module(net, plan.at, _sequence(net.get_submodule(plan.at), plan, generator))
+        replace(net, plan.at, _sequence(net.get_submodule(plan.at), plan, generator))
     return net
-
-
-def undo_names(state: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """Name a state dict's tensors as before the operation, without those it added."""
-    found = {}
-    for name, value in state.items():
-        inside = name.removeprefix(f"{plan.at}.")
-        if not (plan.insert or plan.mask) or inside == name:
-            found[name] = value
-        elif inside.startswith(f"{INNER}."):
-            found[f"{plan.at}.{inside.removeprefix(f'{INNER}.')}"] = value
-    return found
 
 
 def repeated(model: Model) -> list[str]:
@@ -142,6 +132,30 @@ def repeated(model: Model) -> list[str]:
         for path, times in calls.items()
         if times > 1
     ]
+
+
+def check_run(model: Model, plans: Sequence[Plan]) -> None:
+    """See that a network's own code runs what was put in.
+
+    Raises
+    ------
+    UsageError
+        When it does not: it keeps the module that was replaced where no module's name leads.
+    """
+    places = {path: path if path == plan.head else plan.at for plan in plans for path in plan.fresh}
+    ran = set[str]()
+    hooks = [
+        (model.net.get_submodule(path), lambda *_, path=path: ran.add(path)) for path in places
+    ]
+    with hooked(hooks), torch.no_grad():
+        model.net(as_input(model.net, model.example()))
+    for path, at in places.items():
+        if path not in ran:
+            raise UsageError(
+                f"the network never runs what was put at {at}: its code keeps that module in a "
+                "list or a function, too",
+                "let its code call modules by their names, or keep them in an nn.ModuleList",
+            )
 
 
 def head_of(model: Model) -> tuple[str, int]:
@@ -179,6 +193,13 @@ def head_of(model: Model) -> tuple[str, int]:
 
 def _outputs(module: nn.Module) -> int:
     return int(module.out_channels if isinstance(module, nn.Conv2d) else module.out_features)  # type: ignore[arg-type]
+
+
+def _replace_everywhere(net: nn.Module, path: str, new: nn.Module) -> None:
+    old = net.get_submodule(path)
+    places = [(m, name) for m in net.modules() for name, one in m._modules.items() if one is old]
+    for module, name in places:
+        setattr(module, name, new)
 
 
 def _normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cnnlens.activations.passes import Forward
 from cnnlens.data.decode import DamagedImage
+from cnnlens.data.decoded import together
 from cnnlens.data.given import GivenImage, ImageOfSet
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.layer import Layer
@@ -298,4 +299,4 @@ class Pairs:
         for image in self._images:
             with suppress(DamagedImage):  # one of many that only serve as a measure
                 rows.append(image.pixels(self._model.preprocess))
-        return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0)
+        return torch.from_numpy(together(rows)) if rows else torch.empty(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlens.data.decoded import allocate, decoded_steps
+from cnnlens.data.decoded import allocate, decoded_steps, together
 from cnnlens.data.open import held_out_beside, open_data
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import followed
@@ -56,3 +56,13 @@ def test_what_is_held_out_lies_beside_what_is_learned_from(tmp_path: Path) -> No
         )
     ]
     assert [one and one.split for one in beside] == ["val", "val", "test", None, None]
+
+
+def test_images_of_several_kinds_are_brought_to_one() -> None:
+    draw = np.random.default_rng(0)
+    bytes_, floats = draw.integers(0, 256, (3, 2, 2), np.uint8), draw.random((4, 2, 2), np.float32)
+    alike = together([bytes_, bytes_])
+    assert alike.dtype == np.uint8 and np.array_equal(alike[1], bytes_)
+    colours, bands = together([bytes_, floats])
+    assert np.array_equal(bands, floats) and colours.dtype == np.float32
+    assert np.allclose(colours * 255, bytes_[[0, 1, 2, 0]])

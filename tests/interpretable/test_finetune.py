@@ -73,6 +73,35 @@ def test_a_layer_within_another_is_refused(layers):
     check(net, Request("icnn", ("layer2", "layer3.2")))
 
 
+IN_A_LIST = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        self.head = nn.Linear(8, 5)
+        self.heads = HEADS
+
+    def forward(self, x):
+        return self.heads[0](self.body(x).mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("heads", "runs"), [("[self.head]", False), ("nn.ModuleList([self.head])", True)]
+)
+def test_what_the_code_never_runs_is_not_trained_without_a_word(tmp_path, heads, runs):
+    (tmp_path / "net.py").write_text(IN_A_LIST.replace("HEADS", heads))
+    net = open_model(f"{tmp_path / 'net.py'}:Net", image_size=(16, 16), device="cpu")
+    data = pictures(net.preprocess)  # of three classes: it takes another head
+    if runs:
+        assert finetune(net, data, settings=SETTINGS).net(torch.rand(1, 3, 16, 16)).shape == (1, 3)
+        return
+    with pytest.raises(UsageError, match="never runs what was put at head"):
+        finetune(net, data, settings=SETTINGS)
+
+
 @pytest.mark.parametrize("method", ["none", "icnn", "cgl"])
 def test_a_notebook_trains_without_files_and_keeps_its_model(model, method):
     data = pictures(model.preprocess)

@@ -288,6 +288,26 @@ def test_pictures_are_found_by_their_images_place_among_those_given(name, lens, 
         found[5 * (1 - first)]
 
 
+def test_floats_beside_bytes_are_what_they_are_alone(lens, photos):
+    """Images that were named stand in one batch, whatever they are made of."""
+    floats = torch.from_numpy((photos[1].transpose(2, 0, 1) + 0.25) / 255.5).float()
+    other = cnnlens.Investigation(small_net(), preprocess=PREPROCESS, quiet=True)
+
+    def numbers(lens, images):
+        maps = lens.cam(image=images, method="gradcam", layer="conv1", top=3).entries
+        (unit,) = lens.deconv(filter="conv1:0", image=images).entries
+        (first, _) = lens.invert(layer="conv1", image=images, steps=1).entries
+        return {
+            "scores": [one["score"] for entry in maps for one in entry["classes"]],
+            "peaks": [one["activation"] for one in unit["images"]],
+            "usual distance": [first["mean_distance"]],
+        }
+
+    mixed, alike = numbers(lens, [photos[0], floats]), numbers(other, photos[:2])
+    for name, found in mixed.items():
+        assert found == pytest.approx(alike[name], rel=0.02), name
+
+
 @pytest.mark.parametrize("classes", ["imagenet", ["a", "b"]])
 def test_wrong_names_of_classes_are_refused(classes):
     with pytest.raises(UsageError, match=r"names? "):
