@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from cnnlens.attribution.rules import RULES, Graph, OutOfPlace, applying
 from cnnlens.attribution.watch import Watch
 from cnnlens.errors import CnnlensError, UsageError
-from cnnlens.model.device import borrowed
+from cnnlens.model.borrowed import borrowed
 from cnnlens.model.gradients import CUT, with_gradients
 from cnnlens.model.hooks import Live, read_live
 from cnnlens.model.layer import Layer

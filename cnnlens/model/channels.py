@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cnnlens.model.architectures import first_convolution
-from cnnlens.model.device import borrowed
+from cnnlens.model.borrowed import borrowed
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.trace import as_input
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cnnlens.errors import UsageError
-from cnnlens.model.device import borrowed
+from cnnlens.model.borrowed import borrowed
 from cnnlens.model.gradients import in_full_precision
 from cnnlens.model.opened_from import Marks
 from cnnlens.model.preprocess import Preprocess

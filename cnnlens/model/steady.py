@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cnnlens.model.borrowed import borrowed, random_states
 from cnnlens.model.definition import Slots, digest_of, slots
-from cnnlens.model.device import borrowed, random_states
 from cnnlens.model.model import Model
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.trace import as_input, hooked, tensors

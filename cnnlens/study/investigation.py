@@ -151,7 +151,8 @@ class Investigation:
         self, run: RunSettings, force: bool, reading: DataSettings | None = None
     ) -> Iterator[Study]:
         """Open a study for one call; the caller's module and random state come back after it."""
-        from cnnlens.model.device import own_threads, random_states
+        from cnnlens.model.borrowed import random_states
+        from cnnlens.model.device import own_threads
         from cnnlens.model.gradients import in_own_mode
 
         voice = PythonVoice(quiet=self._quiet)
