@@ -1,4 +1,4 @@
-"""``WORKSPACE/outliers``: outliers.json and its pictures, drawn, written, read back and shown."""
+"""``WORKSPACE/outliers``: outliers.json and its pictures, written, read back and shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,14 +28,10 @@ from cnnlens.report.blocks import (
 )
 from cnnlens.report.confusion_files import gallery, heat, matrix
 from cnnlens.report.contents import read_object, reading
-from cnnlens.report.figures import new_figure, save_figure, save_image, short
+from cnnlens.report.figures import save_figure, save_image
+from cnnlens.report.figures.outliers import CLASSES, SOURCES, draw_noise, draw_predictions
 from cnnlens.report.shown import Fact, Picture, Shown
 
-if TYPE_CHECKING:
-    from matplotlib import figure as drawing
-
-_CLASSES = 24  # of many, those that draw most
-_SOURCES = 60
 _REDO = "redo `cnnlens outliers` with --force"
 
 
@@ -117,10 +113,10 @@ def write_outliers(folder: Path, found: Outliers, document: Mapping[str, Any]) -
     """Write the pictures of what was found, then the JSON."""
     sources = [one.source for one in found.predicted]
     shares = np.stack([one.shares for one in found.predicted])
-    save_figure(_predictions(sources, shares, found.names), folder / "predictions.png")
+    save_figure(draw_predictions(sources, shares, found.names), folder / "predictions.png")
     if noise := found.noise:
         values = (noise.shares, noise.bias.values, noise.radius.values)
-        save_figure(_noise(*values, found.names), folder / "noise.png")
+        save_figure(draw_noise(*values, found.names), folder / "noise.png")
     else:
         (folder / "noise.png").unlink(missing_ok=True)
     write_json(folder / "outliers.json", dict(document))
@@ -146,57 +142,6 @@ def write_surest(
         rest = {key: value for key, value in one.items() if key != "row"}
         found.append({"image": names[one["row"]], **rest, "picture": picture})
     return found
-
-
-def _predictions(
-    sources: Sequence[str], shares: np.ndarray, classes: Sequence[str]
-) -> drawing.Figure:
-    """Draw the (S, K) share of each source (rows) that is taken for each class (columns)."""
-    sources, shares = list(sources)[:_SOURCES], shares[:_SOURCES]
-    chosen = np.sort(np.argsort(-shares.max(0), kind="stable")[:_CLASSES])
-    wide, high = 3.4 + 0.46 * len(chosen), 1.6 + 0.3 * len(sources)
-    figure = new_figure(wide, high)
-    axes = figure.add_subplot()
-    shown = axes.imshow(shares[:, chosen], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    names = [short(classes[c], 18) for c in chosen]
-    axes.set_xticks(range(len(chosen)), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(sources)), [short(s, 26) for s in sources], fontsize=8)
-    for row in range(len(sources)):
-        for column, kind in enumerate(chosen):
-            if (value := shares[row, kind]) >= 0.05:
-                colour = "white" if value > 0.6 else "#1a1a1a"
-                said = f"{value:.0%}"
-                axes.text(column, row, said, fontsize=7, color=colour, ha="center", va="center")
-    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02)
-    bar.ax.tick_params(labelsize=7)
-    bar.set_label("share of the images", fontsize=8)
-    if len(chosen) < (count := shares.shape[1]):
-        axes.set_xlabel(f"the {len(chosen)} of {count} classes that draw most", fontsize=8)
-    figure.tight_layout()
-    return figure
-
-
-def _noise(
-    share: np.ndarray, bias: np.ndarray | None, radius: np.ndarray | None, classes: Sequence[str]
-) -> drawing.Figure:
-    """Draw each class's share of the noise beside its bias and its region's radius, all (K,)."""
-    chosen = np.argsort(-share, kind="stable")[:_CLASSES]
-    panels = [("share of the noise", share), ("bias", bias), ("radius of its region", radius)]
-    drawn = [(title, values) for title, values in panels if values is not None]
-    figure = new_figure(2.0 + 2.6 * len(drawn), 1.2 + 0.26 * len(chosen))
-    for place, (title, values) in enumerate(drawn):
-        one: Any = figure.add_subplot(1, len(drawn), place + 1)
-        rows = np.arange(len(chosen))
-        one.barh(rows, np.nan_to_num(values[chosen]), color="#3390c7" if place else "#c95400")
-        one.set_ylim(len(chosen) - 0.5, -0.5)
-        names = [short(classes[c], 20) for c in chosen] if place == 0 else [""] * len(chosen)
-        one.set_yticks(rows, names, fontsize=8)
-        one.tick_params(axis="x", labelsize=7)
-        one.set_title(title, fontsize=9)
-        for side in ("top", "right"):
-            one.spines[side].set_visible(False)
-    figure.tight_layout()
-    return figure
 
 
 def _rank(guess: Mapping[str, Any]) -> str:
@@ -256,14 +201,14 @@ def _matrix(
     document: Mapping[str, Any], surest: Sequence[Mapping[str, Any]], folder: Path
 ) -> Iterator[Table | Figure]:
     """Show the share of each source that is taken for each class, with the surest of its images."""
-    sources = document["sources"][:_SOURCES]
+    sources = document["sources"][:SOURCES]
     if not (names := document.get("classes")):  # of an earlier version
         yield Figure(
             folder / "predictions.png", "Share of each source that is taken for each class."
         )
         return
     shares = np.array([one["shares"] for one in sources])  # (S, K)
-    chosen = np.sort(np.argsort(-shares.max(axis=0), kind="stable")[:_CLASSES]).tolist()
+    chosen = np.sort(np.argsort(-shares.max(axis=0), kind="stable")[:CLASSES]).tolist()
     shots: dict[str, list[Shot]] = {one["source"]: [] for one in sources}
     for image in surest:
         shots.get(image["source"], []).append(_small(image, folder))
