@@ -153,9 +153,8 @@ def _built(path: Path, content: Mapping[str, Any], arch: str | None) -> Opened:
     before = before_surgery(known, state, plans)
     found = fit(known, shapes_of(before))
     exactly = other and arch is not None and is_factory(arch)
-    if (
-        not found.exact and not exactly
-    ):  # what it was made from may have had a head or a stem of its own
+    if not found.exact and not exactly:
+        # what it was made from may have had a head or a stem of its own
         found = adapt(found, shapes_of(before)) or found
     if not found.exact:
         its = arch if other else f"its own architecture {own}"
