@@ -147,7 +147,8 @@ class Finetuning:
     @property
     def surgery(self) -> list[dict[str, Any]]:
         """All that was done to the architecture, earlier trainings included."""
-        return [*self.model.surgery, *(plan.as_dict() for plan in self.prepared.plans)]
+        done = [plan.as_dict() for plan in self.prepared.plans if plan.changes]
+        return [*self.model.surgery, *done]
 
     @property
     def trained(self) -> Model:

@@ -49,7 +49,7 @@ class Prepared:
         """Hash of all that decides the result: equal marks, the same training."""
         examples = self.trainer.examples
         assert isinstance(examples, Labelled)
-        returned = self.trainer.returned
+        returned, as_they_are = self.trainer.returned, [p.at for p in self.plans if not p.changes]
         decides = {
             **self.request.as_dict(),
             "model": self.model.fingerprint,
@@ -59,6 +59,7 @@ class Prepared:
             **({"link": self.trainer.link} if self.trainer.link else {}),
             **({"equal": "on one side"} if self.copies else {}),
             **({"block": self.block} if self.block else {}),
+            **({"as they are": as_they_are} if as_they_are else {}),
             **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
         text = repr(sorted(decides.items()))

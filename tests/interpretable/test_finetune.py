@@ -73,6 +73,60 @@ def test_a_layer_within_another_is_refused(layers):
     check(net, Request("icnn", ("layer2", "layer3.2")))
 
 
+def maps_of(net, layers, x):
+    found = {}
+    for name in layers:
+        net.get_submodule(name).register_forward_hook(
+            lambda *a, name=name: found.update({name: a[2]})
+        )
+    net(x)
+    return [found[name] for name in layers]
+
+
+@pytest.mark.parametrize("insert", [False, True])
+def test_without_masks_the_loss_is_of_every_layer_that_was_named(model, insert):
+    data = pictures(model.preprocess)
+    settings = replace(SETTINGS, mirror=False, epochs=1, batch_size=100)
+    loss = IcnnSettings(mask=False, ramp=0.0)
+    run = finetune(
+        model, data, "icnn", ("relu2", "relu3"), insert=insert, settings=settings, icnn=loss
+    )
+    net, learned = copy.deepcopy(run.net).eval(), run.trainer.training
+    layers = ["relu2", "relu3.inner", "relu3.relu"] if insert else ["relu2", "relu3"]
+    labels, expected = run.trainer.examples.labels[learned], 0.0
+    inputs = run.trainer.examples.inputs(learned, torch.zeros(len(learned), dtype=torch.bool))
+    for x in maps_of(net, layers, inputs):  # the first step: running means are the batch's
+        peak, strength = x.amax((0, 2, 3)), x.amax((2, 3)) / (x.amax((2, 3)).mean(0) + 1e-6)
+        strength = strength.clamp(0.1, 3)
+        strength /= strength.mean(0)
+        means = torch.stack([x[labels == k].mean((0, 2, 3)) for k in range(3)])
+        side = x.shape[2]
+        for unit, kind in enumerate(means.argmax(0).tolist()):
+            share = (labels == kind).float().mean().clamp(0.01, 0.99)
+            for n, one in enumerate(x[:, unit]):
+                row, column = divmod(int(one.argmax()), side)
+                away = (torch.arange(side)[:, None] - row).abs() + (
+                    torch.arange(side) - column
+                ).abs()
+                sign = -(1 - 4 * away / side).clamp(min=-1) if labels[n] == kind else 1.0
+                weight = strength[n, unit] * 0.5 / (share if labels[n] == kind else 1 - share)
+                expected += (
+                    weight * (one * sign).sum() / ((peak[unit] + 1e-6) * side**2) / len(x) / 64
+                )
+    first = next(iter(run))
+    assert first.terms["filter_loss"] == pytest.approx(float(expected), rel=1e-3)
+    assert run.trainer.method.record()["layers"] == layers
+    assert any(plan["at"] for plan in run.surgery) == insert  # nothing else is put in
+
+
+def test_without_masks_convolution_and_weight_it_is_the_plain_training(model):
+    data, none = pictures(model.preprocess), IcnnSettings(mask=False, filter_weight=0.0)
+    listened = trained(model, data, "icnn", insert=False, settings=SETTINGS, icnn=none)
+    plain = trained(model, data, settings=SETTINGS)
+    one, other = listened.net.state_dict(), plain.net.state_dict()
+    assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
 IN_A_LIST = """
 from torch import nn
 
