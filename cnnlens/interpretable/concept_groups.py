@@ -201,7 +201,9 @@ class ConceptGroups(nn.Module):
 
     def undecayed(self, net: nn.Module) -> list[nn.Parameter]:
         """Weights that the block norm holds small: the optimizer must not decay them too."""
-        return [_weight(net, layer) for layer in self.layers]
+        convolutions = (net.get_submodule(layer.path) for layer in self.layers)
+        named = (pair for module in convolutions for pair in module.named_parameters())
+        return [p for name, p in named if name != "bias"]  # of a weight in parts: its parts
 
     def relevance(self, net: nn.Module) -> dict[str, list[float]]:
         """Relevance of each group, by layer."""
@@ -229,9 +231,9 @@ def sum_of(values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(values)).sum()
 
 
-def _weight(net: nn.Module, layer: GroupedLayer) -> nn.Parameter:
+def _weight(net: nn.Module, layer: GroupedLayer) -> Tensor:
     weight = net.get_submodule(layer.path).weight
-    assert isinstance(weight, nn.Parameter)
+    assert isinstance(weight, Tensor)  # no parameter where it is computed from parts
     return weight
 
 

@@ -28,6 +28,7 @@ from cnnlens.interpretable.request import Request
 from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.twin import copied
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
 
@@ -153,7 +154,7 @@ class Finetuning:
     @property
     def trained(self) -> Model:
         """The network as it stands, as every other function takes it."""
-        net = copy.deepcopy(self.net).eval().requires_grad_(False)
+        net = copied(self.net).eval().requires_grad_(False)
         plans = "".join(str(plan) for plan in self.surgery)
         return replace(
             self.model,

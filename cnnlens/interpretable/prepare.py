@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,7 @@ from cnnlens.model.ending import SIGMOID, ending
 from cnnlens.model.in_training import Returned, returned_in_training
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, check_run, head_of, operate, start_inserted
+from cnnlens.model.twin import copied
 from cnnlens.settings.finetune import FinetuneSettings
 
 _SAMPLE = 64  # training images that tell it
@@ -77,7 +77,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         When a layer or the network cannot be trained like this.
     """
     _check_name(model)
-    model = replace(model, net=copy.deepcopy(model.net), lent_to=None)
+    model = replace(model, net=copied(model.net), lent_to=None)
     notes: list[str] = []
     if model.has_random_weights and request.settings.trunk < 1:
         request = replace(request, settings=replace(request.settings, trunk=1.0))

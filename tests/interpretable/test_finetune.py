@@ -127,6 +127,50 @@ def test_without_masks_convolution_and_weight_it_is_the_plain_training(model):
     assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
+IN_PARTS = """
+from torch import nn
+from torch.nn.utils import parametrizations, weight_norm
+
+class Net(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        last = nn.Conv2d(8, 8, 3)
+        self.body = nn.Sequential(wrap(nn.Conv2d(3, 8, 3)), nn.ReLU(), last, nn.ReLU())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+def old():
+    return Net(weight_norm)
+
+def new():
+    return Net(parametrizations.weight_norm)
+
+def spectral():
+    return Net(parametrizations.spectral_norm)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("made", ["old", "new", "spectral"])
+def test_groups_are_of_weights_that_are_computed_from_parts_too(tmp_path, made):
+    (tmp_path / "net.py").write_text(IN_PARTS)
+    net = open_model(f"{tmp_path / 'net.py'}:{made}", image_size=(16, 16), device="cpu")
+    cgl = CglSettings(groups=2, block_weight=0.1)
+    run = finetune(net, pictures(net.preprocess), "cgl", settings=SETTINGS, cgl=cgl)
+    weights = [run.trained.net.body[n].weight for n in (0, 2)]
+    expected = sum(w[half].norm() for w in weights for half in (slice(0, 4), slice(4, 8)))
+    assert next(iter(run)).terms["block_norm"] == pytest.approx(float(expected), rel=1e-2)
+    decayed = [
+        p for g in run.trainer._optimizer.param_groups if g["weight_decay"] for p in g["params"]
+    ]
+    assert [p.shape for p in decayed] == [(3, 8)]  # the head's: the others are held small already
+    list(run)
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(run.trained.net(x), run.net(x), atol=1e-6)
+
+
 IN_A_LIST = """
 from torch import nn
 
