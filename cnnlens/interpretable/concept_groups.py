@@ -42,8 +42,22 @@ class GroupedLayer:
         return self.norm or self.path
 
 
-def grouped_layers(model: Model, names: Sequence[str], groups: int) -> list[GroupedLayer]:
-    """Group the filters of convolutions, of all in the network where none is named.
+def grouped_layers(
+    model: Model, names: Sequence[str], groups: int, head: str = ""
+) -> list[GroupedLayer]:
+    """Group the filters of convolutions.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    names : sequence of str
+        Of layers; all convolutions but the `head`, where none is named.
+    groups : int
+        Of each layer.
+    head : str
+        The module that gives the class scores: alike ones would be classes that are taken for
+        each other.
 
     Raises
     ------
@@ -54,7 +68,12 @@ def grouped_layers(model: Model, names: Sequence[str], groups: int) -> list[Grou
     found = [
         GroupedLayer(layer.name, c.path, c.norm, split(c.units, groups, layer.name))
         for layer, c in convolutions_of(model, names)
+        if names or c.path != head
     ]
+    if not found:
+        raise UsageError(
+            "the network has no convolution below its classifier", "name another MODEL"
+        )
     _check_single(model, found)
     return found
 

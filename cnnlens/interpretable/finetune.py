@@ -56,8 +56,8 @@ def finetune(
     method : {"none", "icnn", "cgl"}
         What to train for besides the task.
     layers : sequence of str
-        Where; left out: the last convolution or the block around it (icnn, insert), or all of
-        them (cgl).
+        Where; left out: the last convolution or the block around it (icnn, insert), or all but
+        one that gives the class scores (cgl).
     insert : bool, optional
         Another convolution above the last layer. Default: for icnn.
     settings, icnn, cgl

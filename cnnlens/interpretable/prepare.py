@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError, counted
@@ -43,6 +43,7 @@ class Prepared:
     copies: int = 0  #: images equal to others: they were once on both sides
     #: where it works, if no layer was named and no convolution's own maps serve
     block: str = ""
+    ungrouped: str = ""  #: a convolution that gives the class scores, if no layer was named
 
     @property
     def mark(self) -> str:
@@ -59,6 +60,7 @@ class Prepared:
             **({"link": self.trainer.link} if self.trainer.link else {}),
             **({"equal": "on one side"} if self.copies else {}),
             **({"block": self.block} if self.block else {}),
+            **({"ungrouped": self.ungrouped} if self.ungrouped else {}),
             **({"as they are": as_they_are} if as_they_are else {}),
             **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
@@ -125,13 +127,17 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
             conv = f"{plan.at}.conv"
             factors[conv] = start_inserted(model.net, conv, head, x, s.seed)
     frequency = _frequencies(examples.labels[training], len(classes))
-    method = _method(model, request, plans, frequency)
+    method = _method(model, request, plans, frequency, head)
     new = [name for plan in plans for name in plan.fresh]
     if not new and s.trunk == 0:
         raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
     rates = Rates(None if s.trunk == 1 else new, factors)
     trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
-    return Prepared(model, trainer, request, plans, classes, before, notes, copies, block)
+    grouped = request.method == "cgl" and not request.layers
+    ungrouped = head if grouped and isinstance(model.net.get_submodule(head), nn.Conv2d) else ""
+    return Prepared(
+        model, trainer, request, plans, classes, before, notes, copies, block, ungrouped
+    )
 
 
 def _sides(labelled: Labelled, settings: FinetuneSettings) -> tuple[Tensor, Tensor, int]:
@@ -167,10 +173,11 @@ def check(model: Model, request: Request) -> None:
             f"{model.arch} has no head of classes to train here",
             "name a checkpoint with its head, or code that adds one: file.py:factory",
         )
-    sites(model, request, head_of(model)[0])
+    head = head_of(model)[0]
+    sites(model, request, head)
     returned_in_training(model, ending(model).link)
     if request.method == "cgl":
-        grouped_layers(model, request.layers, request.cgl.groups)
+        grouped_layers(model, request.layers, request.cgl.groups, head)
 
 
 def _check_name(model: Model) -> None:
@@ -193,13 +200,15 @@ def _frequencies(labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels[labels >= 0], minlength=classes).float() / len(labels)
 
 
-def _method(model: Model, request: Request, plans: list[Plan], frequency: Tensor) -> Method:
+def _method(
+    model: Model, request: Request, plans: list[Plan], frequency: Tensor, head: str
+) -> Method:
     maps = [(name, plan.units) for plan in plans for name in plan.maps]
     record = {"layers": [name for name, _ in maps], "inserted": request.insert}
     if request.method == "icnn":
         return Icnn([n for n, _ in maps], [u for _, u in maps], frequency, request.icnn, record)
     if request.method == "cgl":
-        layers = grouped_layers(model, request.layers, request.cgl.groups)
+        layers = grouped_layers(model, request.layers, request.cgl.groups, head)
         return Grouped(ConceptGroups(layers, request.cgl, request.settings.seed))
     return Plain(record)
 

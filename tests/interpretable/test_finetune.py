@@ -171,6 +171,27 @@ def test_groups_are_of_weights_that_are_computed_from_parts_too(tmp_path, made):
     assert torch.allclose(run.trained.net(x), run.net(x), atol=1e-6)
 
 
+CLASSIFIER = """
+from torch import nn
+
+def net():
+    head = nn.Conv2d(8, 3, 1)
+    body = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU()
+    return nn.Sequential(*body, head, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+def test_class_scores_are_put_into_groups_only_where_they_are_named(tmp_path):
+    (tmp_path / "net.py").write_text(CLASSIFIER)
+    net = open_model(f"{tmp_path / 'net.py'}:net", image_size=(16, 16), device="cpu")
+    check(net, Request("cgl", cgl=CglSettings(groups=4)))  # more than there are classes
+    data, cgl = pictures(net.preprocess), CglSettings(groups=2)
+    run = finetune(net, data, "cgl", settings=SETTINGS, cgl=cgl)
+    assert run.trainer.method.record()["layers"] == ["0", "2"]
+    named = finetune(net, data, "cgl", ("conv2", "conv3"), settings=SETTINGS, cgl=cgl)
+    assert named.trainer.method.record()["layers"] == ["2", "4"]
+
+
 IN_A_LIST = """
 from torch import nn
 
