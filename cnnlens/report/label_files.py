@@ -113,7 +113,8 @@ def write_labels(folder: Path, found: LayerLabels) -> None:
 
 
 def _cells(row: UnitLabel) -> dict[str, Any]:
-    return {**vars(row), "terms": json.dumps(row.terms, ensure_ascii=False)}
+    shown = {name: value for name, value in vars(row).items() if not name.startswith("_")}
+    return {**shown, "terms": json.dumps(row.terms, ensure_ascii=False)}
 
 
 def _terms(row: dict[str, str]) -> dict[str, Any]:
