@@ -70,7 +70,7 @@ class Outliers(Method):
         # out-of-sample images never become the data of other commands
         self.strange = None if asked.data is None else study.images(asked.data, default=False)
         count = count_scores(study.model)
-        self.is_two_sided = count == 1
+        self.is_two_sided, self._outputs = count == 1, count
         if not count:
             raise CnnlensError(
                 f"{study.model.arch} returns no class scores, so it predicts no class",
@@ -120,8 +120,12 @@ class Outliers(Method):
     @cached_property
     def item(self) -> Item:
         """What is made, from what; equal inputs, equal results."""
+        from cnnlens.cluster.outliers import FEW
         from cnnlens.model.ending import SIGMOID, link_mark
 
+        regions = len(set((self.own and self.own.image_categories) or ())) or self._outputs
+        few = min(self._outputs, regions) <= FEW
+        exact: dict[str, Any] = {"p_values": "exact"} if few else {}  # as earlier ones were not
         made_from = self.study.key(
             self.layer,
             settings=self.settings.as_dict(),
@@ -129,6 +133,7 @@ class Outliers(Method):
             own=self.own and self._stored(self.own).about(),
             clusters=_CLUSTERS if self.own else None,
             strange=self.strange and self._stored(self.strange).about(),
+            **exact,
             **self.study.head,
             **link_mark(self.study.model, SIGMOID),
         )

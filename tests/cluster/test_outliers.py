@@ -183,6 +183,20 @@ def test_ranks_and_correlations_pass_over_what_is_not_known() -> None:
     assert found["rho"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("shares", "values", "wanted"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], [1, 2, 3, 4], 2 / 24),  # one order of 24, and its reverse
+        ([0, 0, 0, 1], [2, 1, 3, 4], 2 / 4),  # the class that takes all has the largest: or least
+        ([0.4, 0.1, 0.2, 0.3, 0], [5, 1, 3, 4, 2], 10 / 120),
+    ],
+)
+def test_the_p_value_of_a_few_classes_is_that_of_all_their_orders(shares, values, wanted) -> None:
+    # sums of squared differences of ranks: 0 once, 2 by any of four neighbours; and mirrored
+    found = correlation(np.array(shares), np.array(values, float))
+    assert found is not None and found["p_value"] == pytest.approx(wanted)
+
+
 def test_a_rank_is_among_the_classes_whose_region_is_known() -> None:
     groups = group([name for name in "abc" for _ in range(10)])
     source = Maps(np.random.default_rng(0).standard_normal((30, 4, 1, 1)).astype(np.float32))
