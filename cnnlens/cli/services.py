@@ -11,7 +11,7 @@ import typer
 from cnnlens.cli import options as o
 from cnnlens.cli.grouped import CarefulCommand
 from cnnlens.cli.screen import Screen
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.methods import methods, write_page, write_site
 from cnnlens.methods.method import running
 from cnnlens.progress import Step
@@ -343,5 +343,5 @@ def import_(
         screen.note(note)
     screen.skipped(found["skipped"])
     labels = ", ".join(f"{count} of {category}" for category, count in found["labels"].items())
-    screen.say(f"{found['images']} images, labels: {labels}")
+    screen.say(f"{counted(found['images'], 'image')}, labels: {labels}")
     screen.say(str(out))
