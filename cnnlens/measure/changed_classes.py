@@ -1,5 +1,6 @@
 """How classes change when a network's answers do: their scores, and how well they are told apart,
-with intervals over images.
+with intervals over images: of resampled ones, for few images widened as Student's is, since these
+vary less than new ones would.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any, NewType
 
 import numpy as np
@@ -166,7 +168,8 @@ class Told:
             return None, None
         own, said = self._own[:, column], self._answers.said[number] == output
         share = np.where(own, said / own.sum(), ~said / (~own).sum()) / 2
-        low, high = np.quantile(self._drawn @ share.astype(np.float32), _TAILS)
+        ends = np.quantile(self._drawn @ share.astype(np.float32), _TAILS)
+        low, high = np.clip(self._widened(ends[:, None], share.sum(), column)[:, 0], 0, 1)
         return float(low), float(high)
 
     def _balanced(self, said: np.ndarray) -> np.ndarray:
@@ -193,7 +196,24 @@ class Told:
             self._drawn[:, own] @ change[own] / count
             for own, count in zip(self._own.T, self._counts, strict=True)
         ]
-        return np.quantile(np.array(draws), _TAILS, axis=1)
+        value = np.array([change[own].mean(dtype=np.float64) for own in self._own.T])
+        return self._widened(np.quantile(np.array(draws), _TAILS, axis=1), value)
+
+    def _widened(
+        self, ends: np.ndarray, value: np.ndarray, classes: int | slice = slice(None)
+    ) -> np.ndarray:
+        """Widen the ends (2, classes) about the value, by how few images a class has."""
+        factor: np.ndarray = np.atleast_1d(self._factor[classes])
+        return np.asarray(value + factor * (ends - value))
+
+    @cached_property
+    def _factor(self) -> np.ndarray:
+        """(classes,): Student's quantile over the normal one, and n / (n - 1) of the variance."""
+        from scipy.special import stdtrit  # slow to import
+
+        freedom = np.maximum(self._counts - 1, 1)
+        student = stdtrit(freedom, _TAILS[1]) / NormalDist().inv_cdf(_TAILS[1])
+        return np.asarray(student * np.sqrt(1 + 1 / freedom))
 
     def _accuracy_ends(self, said: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(said != self._answers.before)  # the others change nothing
@@ -203,4 +223,5 @@ class Told:
         change = hits.astype(np.float32) - had  # (rows, classes)
         own, others = 1 / self._counts, -1 / (len(said) - self._counts)
         weights = (np.where(self._own[rows], own, others) / 2).astype(np.float32)
-        return np.quantile(self._drawn[:, rows] @ (change * weights), _TAILS, axis=0)
+        ends = np.quantile(self._drawn[:, rows] @ (change * weights), _TAILS, axis=0)
+        return np.clip(self._widened(ends, (change * weights).sum(axis=0)), -1, 1)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cnnlens.model.layer import Layer
 
 FEW = 10  # images of a class held out: with less that is said
+_WIDENED = {"intervals": "Student"}  # those of earlier versions were too narrow for few images
+_MANY = 60  # images of every class from which they differ by less than a sixteenth
 COLUMNS = ("unit", "label", "hurts most", "accuracy", "score")
 
 
@@ -135,6 +137,7 @@ class Ablate(Measurement):
     def made_from(self, layer: Layer) -> dict[str, Any]:
         """Name network, images and their classes, units, directions, settings."""
         directions = self.directions.get(layer.place, {})
+        fewest = min(Counter(self.images.image_categories or ()).values(), default=0)
         return self.study.key(
             layer,
             self.images,
@@ -143,6 +146,7 @@ class Ablate(Measurement):
             names=mark(self.study.model.classes),
             settings=self.settings.as_dict(),
             **EACH_ONCE,
+            **(_WIDENED if fewest < _MANY else {}),
             **self.study.head,
         )
 

@@ -17,7 +17,8 @@ from cnnlens.data.synthetic import make_kinds
 from cnnlens.errors import CnnlensError
 from cnnlens.measure import ranked_units, without
 from cnnlens.measure.ablation import LayerAblation, ablate
-from cnnlens.measure.changed_classes import Effect
+from cnnlens.measure.changed_classes import Answers as Changed
+from cnnlens.measure.changed_classes import Effect, Told
 from cnnlens.measure.halves import halves
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
@@ -289,6 +290,36 @@ def test_classes_of_three_images_have_intervals_where_two_are_held_out() -> None
 def test_too_few_classes_and_images_are_refused(categories: str, words: str) -> None:
     with pytest.raises(CnnlensError, match=words):
         halves([f"{n}.png" for n in range(len(categories))], categories, 0)
+
+
+def told(change: np.ndarray, said: np.ndarray, wanted: np.ndarray, seed: int = 0) -> Told:
+    """Answers that were right before, with changes (units, images) of the right score."""
+    answers = Changed(range(len(wanted)), wanted.tolist(), len(change))
+    answers.change[:], answers.said[:], answers.before[:] = change, said, wanted
+    return Told(answers, {cls: str(cls) for cls in set(wanted.tolist())}, seed)
+
+
+@pytest.mark.parametrize("images", [2, 4, 25])
+def test_intervals_hold_the_truth_as_often_as_they_say_however_few_the_images(images: int) -> None:
+    wanted, random = np.repeat(np.arange(5), images), np.random.default_rng(images)
+    change = random.normal(size=(300, len(wanted))).astype(np.float32)  # of no unit's removal
+    found = told(change, wanted[None], wanted)
+    ends = [(e.logit_low, e.logit_high) for u in range(300) for e in found.effects(u, u)]
+    holds = [low is not None and high is not None and low <= 0 <= high for low, high in ends]
+    assert 0.93 < np.mean(holds) < 0.97
+
+
+def test_some_of_few_images_lost_is_no_sure_loss() -> None:
+    wanted = np.repeat([0, 1], [5, 40])
+    said = np.tile(wanted, (2, 1))
+    said[0, :3] = 1  # three of five: none of five is within Student's interval, too
+    said[1, :5] = 1
+    found = told(np.zeros((2, 45), np.float32), said, wanted)
+    some, every = (found.effects(number, number)[0] for number in range(2))
+    assert some.accuracy_change < 0 < (some.accuracy_high or 0) and not some.is_loss
+    assert every.is_loss
+    low, high = found.interval(0, 0)
+    assert low is not None and high is not None and 0 <= low < 0.65 < high <= 1
 
 
 def test_a_lone_image_has_no_interval() -> None:
