@@ -72,3 +72,9 @@ def counted(number: int, noun: str, form: str = "") -> str:
     """Count things for people: "1 photo", "2 photos", "2 classes"; `form` is the number's."""
     many = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:{form}} {noun if number == 1 else many}"
+
+
+def plain(value: float) -> str:
+    """Write a number of three digits for people, thousands without a power of ten: "3830"."""
+    short = f"{value:.3g}"
+    return f"{float(short):.0f}" if 1e3 <= abs(float(short)) < 1e6 else short

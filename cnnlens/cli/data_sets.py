@@ -10,7 +10,7 @@ import typer
 from cnnlens.cli import options as o
 from cnnlens.cli.grouped import CarefulCommand
 from cnnlens.cli.screen import Screen
-from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.errors import CnnlensError, UsageError, counted
 from cnnlens.progress import Step
 
 data = typer.Typer(
@@ -191,5 +191,5 @@ def import_(
         screen.note(note)
     screen.skipped(found["skipped"])
     labels = ", ".join(f"{count} of {category}" for category, count in found["labels"].items())
-    screen.say(f"{found['images']} images, labels: {labels}")
+    screen.say(f"{counted(found['images'], 'image')}, labels: {labels}")
     screen.say(str(out))

@@ -147,8 +147,10 @@ class ImageSet:
         channels = preprocess.channels if has_bands else 1 if preprocess.channels == 1 else 3
         return (channels, *preprocess.size)
 
-    def plane(self, index: int, preprocess: Preprocess) -> np.ndarray:
+    def plane(self, index: int, preprocess: Preprocess, squash: bool | None = None) -> np.ndarray:
         """Decode an image and resample it to a network's input plane, (H, W, C) uint8.
+
+        `squash` as in `Preprocess.pixels`; None: where pixels carry labels.
 
         Raises
         ------
@@ -156,10 +158,10 @@ class ImageSet:
             When it cannot be read.
         """
         image = self.load(index, "L" if preprocess.channels == 1 else "RGB")
-        return preprocess.pixels(image, squash=self.aligned)
+        return preprocess.pixels(image, squash=self.aligned if squash is None else squash)
 
-    def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
-        """Bring an image to a network's input plane.
+    def pixels(self, index: int, preprocess: Preprocess, squash: bool | None = None) -> np.ndarray:
+        """Bring an image to a network's input plane; `squash` as in `plane`.
 
         Returns
         -------
@@ -171,11 +173,13 @@ class ImageSet:
         DamagedImage
             When it cannot be read, or has bands, and not as many as the network has channels.
         """
-        if self.bands and (planes := self._planes(index, preprocess)) is not None:
+        squash = self.aligned if squash is None else squash
+        if self.bands and (planes := self._planes(index, preprocess, squash)) is not None:
             return planes
-        return np.ascontiguousarray(self.plane(index, preprocess).transpose(2, 0, 1))  # (C, H, W)
+        plain = self.plane(index, preprocess, squash).transpose(2, 0, 1)  # (C, H, W)
+        return np.ascontiguousarray(plain)
 
-    def _planes(self, index: int, preprocess: Preprocess) -> np.ndarray | None:
+    def _planes(self, index: int, preprocess: Preprocess, squash: bool) -> np.ndarray | None:
         """Bring an image of a set with bands to the input plane; None where it has no more than
         greys or colours, and no other has.
         """
@@ -184,10 +188,10 @@ class ImageSet:
         is_turned = partial(self.is_turned, index)
         planes = load_planes(self.file(index), preprocess.channels, self.ranges, is_turned)
         if planes is not None:
-            return preprocess.planes(planes, squash=self.aligned)
+            return preprocess.planes(planes, squash=squash)
         if preprocess.channels not in self.bands:
             return None
-        plain = self.plane(index, preprocess).transpose(2, 0, 1).astype(np.float32) / 255
+        plain = self.plane(index, preprocess, squash).transpose(2, 0, 1).astype(np.float32) / 255
         return np.resize(plain, self.shape(preprocess))  # channels are repeated
 
     def bands_of(self, index: int) -> int:

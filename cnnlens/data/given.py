@@ -75,16 +75,25 @@ class GivenImage:
         DamagedImage
             When it cannot be read, or has bands, and not as many as the network has channels.
         """
-        from cnnlens.data.decode import load_planes
-        from cnnlens.data.planes_file import read_planes
-
-        if (planes := read_planes(self.path, preprocess.channels)) is not None:
-            return preprocess.planes(planes, squash=False)
-        planes = load_planes(self.path, preprocess.channels, self.ranges)
-        if planes is not None:
+        if (planes := self.planes(preprocess.channels)) is not None:
             return preprocess.planes(planes, squash=False)
         pixels = preprocess.pixels(self.load(preprocess.channels), squash=False)  # (H, W, C)
         return pixels.transpose(2, 0, 1).copy()
+
+    def planes(self, channels: int) -> np.ndarray | None:
+        """Decode bands or floats, (C, h, w) float32 in units of [0, 1], of as many channels as a
+        network has; None of greys or colours of 8 bits.
+
+        Raises
+        ------
+        DamagedImage
+            As `pixels` does.
+        """
+        from cnnlens.data.decode import load_planes
+        from cnnlens.data.planes_file import read_planes
+
+        planes = read_planes(self.path, channels)
+        return load_planes(self.path, channels, self.ranges) if planes is None else planes
 
     def load(self, channels: int) -> Image.Image:
         """Decode in colours, or (one channel) in greys.
@@ -126,17 +135,15 @@ class ImageOfSet:
         return self.mark
 
     def pixels(self, preprocess: Preprocess) -> np.ndarray:
-        """Decode and resample, (C, H, W) uint8: cropped, as photos are, since labels do not count.
+        """Decode and resample, (C, H, W) as those of its set: cropped, as photos are, since labels
+        do not count.
 
         Raises
         ------
         DamagedImage
             When it cannot be read.
         """
-        if not self.images.aligned:
-            return self.images.pixels(self.index, preprocess)
-        image = self.images.load(self.index, "L" if preprocess.channels == 1 else "RGB")
-        return preprocess.pixels(image, squash=False).transpose(2, 0, 1).copy()
+        return self.images.pixels(self.index, preprocess, squash=False)
 
 
 def spaced_images(images: ImageSet, most: int) -> list[ImageOfSet]:

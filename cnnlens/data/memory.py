@@ -115,7 +115,7 @@ class MemoryImages(ImageSet):
         """What `pixels` gives: "float32" where images are made of floats or have bands."""
         return "float32" if self.floats else super().pixel_type(preprocess)
 
-    def pixels(self, index: int, preprocess: Preprocess) -> np.ndarray:
+    def pixels(self, index: int, preprocess: Preprocess, squash: bool | None = None) -> np.ndarray:
         """Bring an image to a network's input plane; floats keep their precision.
 
         A tensor that is normalised already is turned back into pixels here, which `normalize`
@@ -133,7 +133,7 @@ class MemoryImages(ImageSet):
                 "are pictures",
                 "make all images of one kind",
             )
-        plain = self.plane(index, preprocess).transpose(2, 0, 1)  # (C, H, W) uint8
+        plain = self.plane(index, preprocess, squash).transpose(2, 0, 1)  # (C, H, W) uint8
         if as_floats:  # beside images of many channels, colours are repeated
             return np.resize(plain.astype(np.float32) / 255, shape)
         return np.ascontiguousarray(plain)

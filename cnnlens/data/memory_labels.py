@@ -101,7 +101,10 @@ def listed(images: Any, what: str) -> Any:
     if whole is None or indices is None:
         return getattr(images, what, None)
     found = listed(whole, what)
-    return found if found is None or what == "classes" else [found[index] for index in indices]
+    if found is None or what == "classes":
+        return found
+    placed = getattr(found, "iloc", found)  # of a column of pandas
+    return [placed[index] for index in indices]
 
 
 def has_labels(items: Any, count: int) -> bool:

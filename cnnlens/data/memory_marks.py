@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, TensorDataset
 
+from cnnlens.data.memory_sequence import Chosen
 from cnnlens.model.definition import Slots, digest_of, slots
 
 SAMPLE = 16  # items of a Dataset that stand, beside its definition, for all of it
+TWICE = 8  # of them are read again: of one that is mirrored by chance every second is the same
 
 _written: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # by earlier readings
 Content = Callable[[int], np.ndarray]
@@ -86,8 +88,8 @@ def marked_by(items: Any, count: int, content: Content) -> list[str]:
     """Say what the mark does not see, where it does not see everything; a line or none."""
     if is_in_memory(items):
         return []
-    kind = type(items).__name__
-    if not np.array_equal(content(0), content(0)):
+    kind = type(items.dataset if isinstance(items, Chosen) else items).__name__
+    if any(not np.array_equal(content(at), content(at)) for at in looked_at(items, count)[:TWICE]):
         return [
             f"{kind} gives other images at each reading (augmentation?): results are of one "
             "reading, and none is found again"

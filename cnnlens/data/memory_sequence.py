@@ -19,12 +19,15 @@ def sequence(images: Any) -> tuple[Any, int, list[str]]:
     if isinstance(images, DataLoader) and not isinstance(images.dataset, IterableDataset):
         images, said = _loaded(images)
         notes.append(said)
+    if hasattr(images, "iloc") and getattr(images, "ndim", 0) == 1:
+        images = list(images)  # a column of pandas, whose index may number it in another order
     shape = tuple(getattr(images, "shape", ()))
     if isinstance(images, Image.Image) or (len(shape) == 3 and shape[2] in (3, 4)):
         raise UsageError("data is one image, not several", "put it into a list: data=[image]")
     try:
         count = len(images)
-        has_items = hasattr(images, "__getitem__") and not isinstance(images, (dict, DataLoader))
+        has_items = hasattr(images, "__getitem__") and not hasattr(images, "iloc")
+        has_items &= not isinstance(images, (dict, DataLoader))
     except TypeError:
         count, has_items = 0, False
     if not has_items:

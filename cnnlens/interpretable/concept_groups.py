@@ -42,8 +42,22 @@ class GroupedLayer:
         return self.norm or self.path
 
 
-def grouped_layers(model: Model, names: Sequence[str], groups: int) -> list[GroupedLayer]:
-    """Group the filters of convolutions, of all in the network where none is named.
+def grouped_layers(
+    model: Model, names: Sequence[str], groups: int, head: str = ""
+) -> list[GroupedLayer]:
+    """Group the filters of convolutions.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    names : sequence of str
+        Of layers; all convolutions but the `head`, where none is named.
+    groups : int
+        Of each layer.
+    head : str
+        The module that gives the class scores: alike ones would be classes that are taken for
+        each other.
 
     Raises
     ------
@@ -54,7 +68,12 @@ def grouped_layers(model: Model, names: Sequence[str], groups: int) -> list[Grou
     found = [
         GroupedLayer(layer.name, c.path, c.norm, split(c.units, groups, layer.name))
         for layer, c in convolutions_of(model, names)
+        if names or c.path != head
     ]
+    if not found:
+        raise UsageError(
+            "the network has no convolution below its classifier", "name another MODEL"
+        )
     _check_single(model, found)
     return found
 
@@ -201,7 +220,9 @@ class ConceptGroups(nn.Module):
 
     def undecayed(self, net: nn.Module) -> list[nn.Parameter]:
         """Weights that the block norm holds small: the optimizer must not decay them too."""
-        return [_weight(net, layer) for layer in self.layers]
+        convolutions = (net.get_submodule(layer.path) for layer in self.layers)
+        named = (pair for module in convolutions for pair in module.named_parameters())
+        return [p for name, p in named if name != "bias"]  # of a weight in parts: its parts
 
     def relevance(self, net: nn.Module) -> dict[str, list[float]]:
         """Relevance of each group, by layer."""
@@ -229,9 +250,9 @@ def sum_of(values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(values)).sum()
 
 
-def _weight(net: nn.Module, layer: GroupedLayer) -> nn.Parameter:
+def _weight(net: nn.Module, layer: GroupedLayer) -> Tensor:
     weight = net.get_submodule(layer.path).weight
-    assert isinstance(weight, nn.Parameter)
+    assert isinstance(weight, Tensor)  # no parameter where it is computed from parts
     return weight
 
 

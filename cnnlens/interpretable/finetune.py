@@ -28,6 +28,7 @@ from cnnlens.interpretable.request import Request
 from cnnlens.interpretable.trainer import Epoch, Step
 from cnnlens.model.gradients import with_gradients
 from cnnlens.model.model import Model, fingerprint
+from cnnlens.model.twin import copied
 from cnnlens.settings.finetune import CglSettings, FinetuneSettings, IcnnSettings
 
 
@@ -55,8 +56,8 @@ def finetune(
     method : {"none", "icnn", "cgl"}
         What to train for besides the task.
     layers : sequence of str
-        Where; left out: the last convolution or the block around it (icnn, insert), or all of
-        them (cgl).
+        Where; left out: the last convolution or the block around it (icnn, insert), or all but
+        one that gives the class scores (cgl).
     insert : bool, optional
         Another convolution above the last layer. Default: for icnn.
     settings, icnn, cgl
@@ -147,12 +148,13 @@ class Finetuning:
     @property
     def surgery(self) -> list[dict[str, Any]]:
         """All that was done to the architecture, earlier trainings included."""
-        return [*self.model.surgery, *(plan.as_dict() for plan in self.prepared.plans)]
+        done = [plan.as_dict() for plan in self.prepared.plans if plan.changes]
+        return [*self.model.surgery, *done]
 
     @property
     def trained(self) -> Model:
         """The network as it stands, as every other function takes it."""
-        net = copy.deepcopy(self.net).eval().requires_grad_(False)
+        net = copied(self.net).eval().requires_grad_(False)
         plans = "".join(str(plan) for plan in self.surgery)
         return replace(
             self.model,

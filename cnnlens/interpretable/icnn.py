@@ -196,8 +196,12 @@ class Icnn:
             self._outputs.clear()
 
     def _keep(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        if torch.is_grad_enabled():
-            self._outputs[path] = (args[0] if self.settings.mask else output).float()
+        if not torch.is_grad_enabled():
+            return
+        if self.settings.mask:
+            self._outputs[path] = args[0].float()
+        else:  # what comes next, such as dropout, may write over it
+            self._outputs[path] = output.float() if output.dtype.itemsize < 4 else output.clone()
 
     def terms(self, net: nn.Module, labels: Tensor, reduce: Reduce = identity) -> dict[str, Tensor]:
         """Return ``filter_loss``, per 64 filters and summed over layers, and the last layer's

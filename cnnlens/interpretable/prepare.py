@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.data.labelled import Labelled
 from cnnlens.errors import CnnlensError, UsageError, counted
@@ -23,6 +22,7 @@ from cnnlens.model.ending import SIGMOID, ending
 from cnnlens.model.in_training import Returned, returned_in_training
 from cnnlens.model.model import Model
 from cnnlens.model.surgery import Plan, check_run, head_of, operate, start_inserted
+from cnnlens.model.twin import copied
 from cnnlens.settings.finetune import FinetuneSettings
 
 _SAMPLE = 64  # training images that tell it
@@ -43,13 +43,14 @@ class Prepared:
     copies: int = 0  #: images equal to others: they were once on both sides
     #: where it works, if no layer was named and no convolution's own maps serve
     block: str = ""
+    ungrouped: str = ""  #: a convolution that gives the class scores, if no layer was named
 
     @property
     def mark(self) -> str:
         """Hash of all that decides the result: equal marks, the same training."""
         examples = self.trainer.examples
         assert isinstance(examples, Labelled)
-        returned = self.trainer.returned
+        returned, as_they_are = self.trainer.returned, [p.at for p in self.plans if not p.changes]
         decides = {
             **self.request.as_dict(),
             "model": self.model.fingerprint,
@@ -59,6 +60,8 @@ class Prepared:
             **({"link": self.trainer.link} if self.trainer.link else {}),
             **({"equal": "on one side"} if self.copies else {}),
             **({"block": self.block} if self.block else {}),
+            **({"ungrouped": self.ungrouped} if self.ungrouped else {}),
+            **({"as they are": as_they_are} if as_they_are else {}),
             **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
         text = repr(sorted(decides.items()))
@@ -76,7 +79,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         When a layer or the network cannot be trained like this.
     """
     _check_name(model)
-    model = replace(model, net=copy.deepcopy(model.net), lent_to=None)
+    model = replace(model, net=copied(model.net), lent_to=None)
     full = model.has_random_weights and request.settings.trunk < 1
     if full:
         request = replace(request, settings=replace(request.settings, trunk=1.0))
@@ -97,7 +100,8 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         plans.append(Plan(head=head, classes=len(classes)))
     _operate(model, plans, s.seed)
     factors = _start(model, plans, head, examples, training, s)
-    method = _method(model, request, plans, _frequencies(examples.labels[training], len(classes)))
+    frequency = _frequencies(examples.labels[training], len(classes))
+    method = _method(model, request, plans, frequency, head)
     rates = _rates(plans, s, factors)
     trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
     said = [
@@ -111,7 +115,10 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
         f"it works on {block}, the last block whose maps are rectified" if block else "",
     ]
     notes = [one for one in said if one]
-    return Prepared(model, trainer, request, plans, classes, before, notes, copies, block)
+    ungrouped = _ungrouped(model, request, head)
+    return Prepared(
+        model, trainer, request, plans, classes, before, notes, copies, block, ungrouped
+    )
 
 
 def _link(model: Model, settings: FinetuneSettings) -> str:
@@ -123,6 +130,12 @@ def _link(model: Model, settings: FinetuneSettings) -> str:
             "name two categories, or a network without it",
         )
     return link
+
+
+def _ungrouped(model: Model, request: Request, head: str) -> str:
+    """Name the convolution that gives the class scores, where groups leave it out unasked."""
+    grouped = request.method == "cgl" and not request.layers
+    return head if grouped and isinstance(model.net.get_submodule(head), nn.Conv2d) else ""
 
 
 def _operate(model: Model, plans: list[Plan], seed: int) -> None:
@@ -199,10 +212,11 @@ def check(model: Model, request: Request) -> None:
             f"{model.arch} has no head of classes to train here",
             "name a checkpoint with its head, or code that adds one: file.py:factory",
         )
-    sites(model, request, head_of(model)[0])
+    head = head_of(model)[0]
+    sites(model, request, head)
     returned_in_training(model, ending(model).link)
     if request.method == "cgl":
-        grouped_layers(model, request.layers, request.cgl.groups)
+        grouped_layers(model, request.layers, request.cgl.groups, head)
 
 
 def _check_name(model: Model) -> None:
@@ -225,13 +239,15 @@ def _frequencies(labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels[labels >= 0], minlength=classes).float() / len(labels)
 
 
-def _method(model: Model, request: Request, plans: list[Plan], frequency: Tensor) -> Method:
+def _method(
+    model: Model, request: Request, plans: list[Plan], frequency: Tensor, head: str
+) -> Method:
     maps = [(name, plan.units) for plan in plans for name in plan.maps]
     record = {"layers": [name for name, _ in maps], "inserted": request.insert}
     if request.method == "icnn":
         return Icnn([n for n, _ in maps], [u for _, u in maps], frequency, request.icnn, record)
     if request.method == "cgl":
-        layers = grouped_layers(model, request.layers, request.cgl.groups)
+        layers = grouped_layers(model, request.layers, request.cgl.groups, head)
         return Grouped(ConceptGroups(layers, request.cgl, request.settings.seed))
     return Plain(record)
 

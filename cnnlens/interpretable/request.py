@@ -15,7 +15,7 @@ class Request:
     """What is asked for."""
 
     method: str = "none"  #: "none", "icnn" or "cgl"
-    #: where; none means the last convolution or its block (icnn, insert), or all of them (cgl)
+    #: where; none means the last convolution or its block (icnn, insert), or all but the head (cgl)
     layers: tuple[str, ...] = ()
     insert: bool = False  #: another convolution above the last of them
     settings: FinetuneSettings = field(default_factory=FinetuneSettings)  #: the training

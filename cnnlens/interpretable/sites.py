@@ -1,4 +1,6 @@
-"""Where a network is operated on: whose maps are masked, or get a convolution behind them."""
+"""Where a network is operated on: whose maps are masked, get a convolution behind them, or are
+listened to alone.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from cnnlens.model.surgery import Plan
 
 
 def sites(model: Model, request: Request, head: str) -> list[Layer]:
-    """Layers whose maps are masked, and behind the last of which a convolution is inserted."""
-    if not (request.masks or request.insert):
+    """Layers whose maps are masked or pulled, and behind the last of which a convolution comes."""
+    if not (request.method == "icnn" or request.insert):
         if request.method == "none" and request.layers:
             raise UsageError(
                 "--method none trains all layers alike: -l says nothing",
@@ -59,7 +61,7 @@ def plans_of(request: Request, layers: Sequence[Layer]) -> list[Plan]:
         )
         for path, layer in found.items()
     ]  # fmt: skip
-    return [plan for plan in plans if plan.insert or plan.mask]
+    return [plan for plan in plans if plan.changes or request.method == "icnn"]
 
 
 def _behind(model: Model, alias: str | None, head: str) -> bool:

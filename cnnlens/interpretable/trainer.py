@@ -7,6 +7,7 @@ are the caller's, between steps and afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -256,10 +257,12 @@ class Trainer:
 
     def _finish(self, terms: dict[str, float]) -> Epoch:
         if not torch.stack([p.isfinite().all() for p in self.net.parameters()]).all():
-            raise _diverged("a weight is no longer finite", self.epoch, self.steps)
+            raise _diverged("a weight is no longer finite", self.epoch, self.steps - 1)
         average(running_statistics(self.net))
         device = next(self.net.parameters()).device
         loss, accuracy = from_first(self.evaluate(self.validation), device)
+        if not math.isfinite(loss):
+            raise _diverged("validation_loss is no longer finite", self.epoch, self.steps - 1)
         self.epoch += 1
         if self.settings.patience and (self.best is None or loss < self.best[0]):
             state = {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}

@@ -239,6 +239,7 @@ def elastic_net(gram: np.ndarray, target: np.ndarray) -> np.ndarray:
     _, weights, _ = enet_path(
         shape, np.ones(1), l1_ratio=_MIX, alphas=[_PENALTY], precompute=g, Xy=t, positive=True,
         check_input=False, max_iter=20_000,
+        random_state=0,  # unused: without one it draws from NumPy's global state
     )  # fmt: skip
     found: np.ndarray = weights[:, 0]
     return found

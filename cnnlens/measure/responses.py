@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlens.errors import plain
 from cnnlens.settings import UnitsSettings
 
 
@@ -235,7 +236,7 @@ def unit_table(units: Sequence[UnitResponse]) -> tuple[list[str], list[list[obje
     """Give columns and rows of a table of units; their category where they have one."""
     heads = ["unit", "peak", "above 0", "top image"]
     rows: list[list[object]] = [
-        [u.unit, f"{u.peak_max:.3g}", f"{u.density:.1%}", u.top_image] for u in units
+        [u.unit, plain(u.peak_max), f"{u.density:.1%}", u.top_image] for u in units
     ]
     if any(unit.category for unit in units):
         heads += ["category", "of its top", "of all"]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, plain
 from cnnlens.files.begun import Begun
 from cnnlens.methods.pictured import Part
 from cnnlens.progress import Step
@@ -63,11 +63,11 @@ class Ascents(Part):
         It is held against the data's best image where it was made large `anywhere` on the map.
         """
         if picture.final <= picture.initial:
-            return f"stays at {picture.final:.3g}"
+            return f"stays at {plain(picture.final)}"
         best = self.examples.best(goal.about["unit"]) if self.examples and anywhere else None
         if goal.variant == 1 and best is not None and picture.final < best:
             data = (self.examples.best_of or {}).get("name", "the data")
-            return f"comes to {picture.final:.3g}, the best image of {data} to {best:.3g}"
+            return f"comes to {plain(picture.final)}, the best image of {data} to {plain(best)}"
         return ""
 
     def read_stores(self, study: Study) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cnnlens.errors import CnnlensError, counted
+from cnnlens.errors import CnnlensError, counted, plain
 from cnnlens.files.begun import Begun
 from cnnlens.files.ledger import Item
 from cnnlens.methods.ascents import Ascents
@@ -149,7 +149,7 @@ class Climbing(Pictured):
 
 def _worded(which: str, step: PictureStep) -> Words:
     """Word a step's note when it is shown: no step waits for the device."""
-    return Words(lambda: f"{which}activation {step.value:.3g}")
+    return Words(lambda: f"{which}activation {plain(step.value)}")
 
 
 def _which(before: int, count: int, total: int) -> str:

@@ -31,7 +31,8 @@ class FinetuneInputs(Inputs):
     )
     layer: tuple[str, ...] = layers_input(
         "Which layers stand for something; repeatable. "
-        "Default: the last convolution, or the block around it (icnn, --insert); all of them (cgl)."
+        "Default: the last convolution, or the block around it (icnn, --insert); all but one that "
+        "gives the class scores (cgl)."
     )
     category: str | None = option(
         None,

@@ -123,10 +123,9 @@ class Outliers(Method):
         from cnnlens.cluster.outliers import FEW
         from cnnlens.model.ending import SIGMOID, link_mark
 
-        known = len(set((self.own and self.own.image_categories) or ()))  # whose regions are
-        outputs = self._outputs
-        few = min(outputs, known or outputs) <= FEW
-        exact: dict[str, Any] = {"p_values": "exact"} if few else {}
+        regions = len(set((self.own and self.own.image_categories) or ())) or self._outputs
+        few = min(self._outputs, regions) <= FEW
+        exact: dict[str, Any] = {"p_values": "exact"} if few else {}  # as earlier ones were not
         made_from = self.study.key(
             self.layer,
             settings=self.settings.as_dict(),

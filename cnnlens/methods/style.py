@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -132,9 +133,20 @@ class Style(Pictured):
             image=image.mark,
             places=[[one.place.key for one in some] for some in (self.contents, self.style_layers)],
             settings=self.settings.as_dict(),
+            **self._bands(image),
         )
         sheets = (f"sheets/{name}.png",)
         return Item(f"{name}.png", made_from, sheets, image, raw=self.asked.raw)
+
+    def _bands(self, image: GivenImage) -> dict[str, Any]:
+        """What a picture depends on besides, of bands: earlier versions read three of them."""
+        from cnnlens.data.decode import DamagedImage
+
+        channels = self.study.model.preprocess.channels
+        with suppress(DamagedImage):  # which is said when its turn comes
+            if any(one.planes(channels) is not None for one in (self.content, image)):
+                return {"bands": channels}
+        return {}
 
     def plan(self) -> str:
         """Say how many pictures take how many passes."""
@@ -178,8 +190,10 @@ class Style(Pictured):
     def _read(self, image: GivenImage) -> Tensor:
         from cnnlens.synthesize.style import picture
 
+        channels = self.study.model.preprocess.channels
         with readable("name another image"):
-            loaded = image.load(self.study.model.preprocess.channels)
+            planes = image.planes(channels)
+            loaded = image.load(channels) if planes is None else planes
         return picture(self.study.model, loaded, self.settings.size)
 
     def _write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 _guard = Lock()
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _had: ContextVar[frozenset[Any]] = ContextVar("had", default=frozenset())  # of these locks
+_PATIENCE = 30.0  # seconds
 _Result = TypeVar("_Result")
 
 
@@ -31,12 +33,25 @@ def alone(*things: object) -> Iterator[None]:
     with ExitStack() as more:
         for lock in locks:
             if lock not in had:
-                more.enter_context(lock)
+                _wait_for(lock)
+                more.callback(lock.release)
         token = _had.set(had.union(locks))
         try:
             yield
         finally:
             _had.reset(token)
+
+
+def _wait_for(lock: Any) -> None:
+    """Acquire a lock; who waits for long is told what for, as it may be himself in disguise."""
+    if not lock.acquire(timeout=_PATIENCE):
+        warnings.warn(
+            "a call waits for another thread's on the same network or Investigation; it waits for "
+            "ever where that one reads a data set that asks for them in threads of its own",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        lock.acquire()
 
 
 class Helpers(ThreadPoolExecutor):

@@ -21,7 +21,7 @@ from cnnlens.model.outline import skeleton
 # heads of self-supervised training, whose outputs are no classes
 _PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")
 # what is no layer between a body and its head, by its name
-_APART = re.compile(
+APART = re.compile(
     r"loss|criterion|metric|acc|confmat|auroc|f1|precision|recall|queue|weights$|decoder|aux|"
     r"teacher|ema|percept|norm\w*\.(?!running)(\w+_)?(mean|std|sigma)$"
 )
@@ -97,14 +97,14 @@ def _row_beside(beside: Mapping[str, Tensor], view: View, found: Fit) -> Iterato
     """
     wide = [
         k for k, v in beside.items()
-        if k.endswith(".weight") and (v.ndim == 2 or (v.ndim > 2 and not _APART.search(k)))
+        if k.endswith(".weight") and (v.ndim == 2 or (v.ndim > 2 and not APART.search(k)))
     ]  # fmt: skip
     lacking = _lacking(view, found)
     if not lacking or len(wide) != len(lacking) or any(map(_PROJECTION.search, wide)):
         return
     names = {k.removesuffix("weight"): f"{at}." for k, at in zip(wide, lacking, strict=True)}
     if any(
-        tensor.is_floating_point() and not name.startswith((*names,)) and not _APART.search(name)
+        tensor.is_floating_point() and not name.startswith((*names,)) and not APART.search(name)
         for name, tensor in beside.items()
     ):
         return

@@ -61,10 +61,11 @@ _IN_FEATURES = re.compile(r"(\d+|conv0|norm\d|denseblock\d|transition\d)\.")
 
 @dataclass(frozen=True)
 class Entry:
-    """A state dict in a file: the keys that lead to it, joined by dots, and its tensors."""
+    """A state dict in a file: the keys that lead to it, its tensors, its list of modules if any."""
 
     path: str
     state: State
+    modules: tuple[str, ...] = ()
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -82,12 +83,12 @@ def has_maps(state: Mapping[str, torch.Tensor]) -> bool:
 
 def find_entries(content: Any) -> list[Entry]:
     """Find everything in a checkpoint that may be a network's weights, the usual one first."""
-    found = [Entry(path, state) for path, state in _walk(content, "", _DEEP)]
+    found = list(_walk(content, "", _DEEP))
     large = [e for e in found if any(t.ndim >= 2 for t in e.state.values())]
     return sorted(large or found, key=lambda entry: entry.rank)
 
 
-def _walk(content: Any, path: str, deep: int) -> Iterator[tuple[str, State]]:
+def _walk(content: Any, path: str, deep: int) -> Iterator[Entry]:
     if isinstance(content, nn.Module):
         content = content.state_dict()
     if isinstance(content, argparse.Namespace):
@@ -99,7 +100,8 @@ def _walk(content: Any, path: str, deep: int) -> Iterator[tuple[str, State]]:
     named = {k: v for k, v in content.items() if isinstance(k, str)}
     tensors = {k: t for k, v in named.items() if (t := _tensor(v)) is not None}
     if tensors:
-        yield path, tensors
+        listed = getattr(content, "_metadata", None)  # of `nn.Module.state_dict`
+        yield Entry(path, tensors, tuple(listed) if isinstance(listed, Mapping) else ())
     for key, value in named.items():
         if key not in tensors and not _NO_WEIGHTS.match(key):
             yield from _walk(value, f"{path}.{key}" if path else key, deep - 1)
@@ -194,12 +196,15 @@ class View:
         What is in the state dict beside them.
     stripped : tuple of str
         What was taken off or renamed, for people.
+    modules : frozenset of str
+        Names of all modules of the network, where the file lists them.
     """
 
     prefix: str
     state: State
     beside: State = field(default_factory=dict)
     stripped: tuple[str, ...] = ()
+    modules: frozenset[str] = frozenset()
 
     @property
     def rank(self) -> tuple[object, ...]:

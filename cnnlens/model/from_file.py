@@ -30,6 +30,8 @@ from cnnlens.model.fed import as_noted, fed_as_said, is_said
 from cnnlens.model.file_kinds import EXPORTED, PICKLE, SAFETENSORS, kind_of
 from cnnlens.model.fit import Fit, build
 from cnnlens.model.hub import folder_of, open_folder, read_parts, unnamed_in
+from cnnlens.model.module_names import unsure as called_unlike
+from cnnlens.model.module_names import with_modules
 from cnnlens.model.noted import noted_in
 from cnnlens.model.other_names import renamed
 from cnnlens.model.output_names import with_names
@@ -130,7 +132,7 @@ def _network_in(
             "save net.state_dict(), alone or under the key 'state_dict'",
         )
     entry, others = choose(entries, weights, path)
-    opened = _from_state(entry.state, path, arch, told)
+    opened = _from_state(entry, path, arch, told)
     if others:
         opened.notes = [*opened.notes, _said_of_others(entry, others, arch, told)]
     return with_names(opened, told)
@@ -181,10 +183,11 @@ def _needless(opened: Opened, arch: str | None, path: Path) -> Opened:
     return opened
 
 
-def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened:
-    whole, merged = whole_weights(state)
+def _from_state(entry: Entry, path: Path, arch: str | None, told: Any) -> Opened:
+    whole, merged = whole_weights(entry.state)
     other = renamed(whole)
-    views, hint = find_views(other.state), other.hint or _named_in(told)
+    views = [with_modules(view, entry.modules) for view in find_views(other.state)]
+    hint = other.hint or _named_in(told)
     built = None
     if arch is None:
         refuse_transformers(path, whole)
@@ -206,6 +209,7 @@ def _from_state(state: State, path: Path, arch: str | None, told: Any) -> Opened
             found.has_features or built or other.hint
         )  # a part has another name than the whole
         extra += twins or (called_otherwise(told, name) if own else [])
+        extra += [] if twins else called_unlike(with_modules(view, entry.modules), found, hint)
     notes = [f"{path.name} is {name}"] if arch is None else []
     if found.channels is not None:
         count = "1 channel" if found.channels == 1 else f"{found.channels} channels"

@@ -6,7 +6,6 @@ ends in. Which of them is the classes' is what the same network returns in evalu
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from cnnlens.model.ending import run_before_link
 from cnnlens.model.model import Model
 from cnnlens.model.outputs import choose, named_tensors
 from cnnlens.model.trace import as_input
+from cnnlens.model.twin import copied
 
 _WRAP = "wrap it: --arch file.py:factory of a module that returns class scores alone"
 
@@ -91,7 +91,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _run(model: Model, x: Tensor) -> Any:
     """Run a copy in training mode, its innermost modules in evaluation mode."""
-    net = copy.deepcopy(model.net).train()
+    net = copied(model.net).train()
     for module in net.modules():
         if module is not net and not any(True for _ in module.children()):
             module.eval()

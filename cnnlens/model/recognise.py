@@ -24,6 +24,7 @@ from cnnlens.model.infer import (
     search_likely,
     search_own,
 )
+from cnnlens.model.module_names import nearest, told_apart
 from cnnlens.model.parts import rivals, two_networks
 
 Found = tuple[View, Fit]
@@ -108,11 +109,13 @@ def _likeliest(views: Sequence[View], what: str, hint: str | None) -> Found:
         if exact or changed:
             _keep(views, [(number, exact or [f for _, f in changed])], True)
         if exact:
-            return with_head(view, one_of(_hinted(exact, hint), what))
+            one = one_of(nearest(view, _hinted(exact, hint)), what)
+            return with_head(view, told_apart(view, one))
         if changed:
             fitted = _hinted([a for a, _ in changed], hint)
             least = _changes(min(fitted, key=_changes))
-            return with_head(view, one_of([f for f in fitted if _changes(f) == least], what))
+            one = one_of(nearest(view, [f for f in fitted if _changes(f) == least]), what)
+            return with_head(view, told_apart(view, one))
         near.append((number, fits))
     _keep(views, near, False)
     fits = [f for _, found in near for f in found]

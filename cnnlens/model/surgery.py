@@ -61,10 +61,15 @@ class Plan:
     classes: int = 0
 
     @property
+    def changes(self) -> bool:
+        """Whether anything is put in; where not, a method listens to the maps as they are."""
+        return bool(self.mask or self.insert or self.head)
+
+    @property
     def maps(self) -> list[str]:
         """Modules whose own output is what the method works on, in order."""
         if not (self.mask or self.insert):
-            return []
+            return [self.at] if self.at else []
         if not self.mask:
             return [f"{self.at}.{INNER}", f"{self.at}.relu"]
         return [f"{self.at}.mask"] + ([f"{self.at}.conv_mask"] if self.insert else [])

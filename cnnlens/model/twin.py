@@ -1,4 +1,4 @@
-"""A network's twin with random weights: what its architecture alone makes of images."""
+"""A network's copy, and its twin of random weights: what its architecture alone makes of images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import copy
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnlens.model.architectures import seeded
 from cnnlens.model.model import Model, fingerprint
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """Copy a network, also where weights that are computed from parts (`torch.nn.utils`'
+    ``weight_norm``) still know of what.
+    """
+    tensors = (t for m in net.modules() for t in vars(m).values() if isinstance(t, Tensor))
+    computed = {id(t): t.detach().clone() for t in tensors if not t.is_leaf}
+    return copy.deepcopy(net, computed)
 
 
 def untrained(model: Model, seed: int = 0) -> Model:
@@ -18,14 +27,15 @@ def untrained(model: Model, seed: int = 0) -> Model:
     Weights of layers that do not say how are put into another order. Seed 0 gives other weights
     than those that a registry's untrained network has.
     """
-    net = copy.deepcopy(model.net)
+    net = copied(model.net)
     with seeded(seed + 1), torch.no_grad():
         drawn: set[int] = set()
         for module in net.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
+                before = [(p, p.clone()) for p in module.parameters(recurse=False)]
                 reset()
-                drawn |= {id(p) for p in module.parameters(recurse=False)}
+                drawn |= {id(p) for p, was in before if _is_drawn(p, was)}
         for parameter in net.parameters():
             if id(parameter) not in drawn:
                 flat = parameter.flatten()
@@ -35,6 +45,11 @@ def untrained(model: Model, seed: int = 0) -> Model:
     mark = fingerprint(f"{model.arch} untrained{defined}", net)
     notes = [*model.notes, f"{model.arch} has random weights"]
     return replace(model, net=_as_it_was(net, model.net), fingerprint=mark, notes=notes)
+
+
+def _is_drawn(now: Tensor, before: Tensor) -> bool:
+    """Whether drawing anew reached a parameter: not the parts that a weight is computed from."""
+    return not torch.equal(now, before) or bool((now == now.flatten()[:1]).all())
 
 
 def _as_it_was(net: nn.Module, original: nn.Module) -> nn.Module:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
 
 from cnnlens.files import atomic, atomic_folder
 from cnnlens.files.tables import read_rows, write_rows
@@ -51,9 +52,17 @@ class LabelledUnit(UnitLabel, Shown):
     @property
     def said(self) -> str:
         """Its name with weights: ``bird 1.2 + animal 0.4``."""
+        return self._worded(str)
+
+    @property
+    def isolated(self) -> str:
+        """The same, where what is written from right to left does not take weights along."""
+        return self._worded(lambda name: f"\u2068{name}\u2069" if _is_leftwards(name) else name)
+
+    def _worded(self, written: Callable[[str], str]) -> str:
         if [weight for _, weight in self.terms] == [1.0]:
             return self.label  # soft-wpmi's: one word without a weight
-        return " + ".join(f"{name} {weight:.2g}" for name, weight in self.terms)
+        return " + ".join(f"{written(name)} {weight:.2g}" for name, weight in self.terms)
 
     def _title(self) -> str:
         return f"unit {self.unit}"
@@ -65,6 +74,11 @@ class LabelledUnit(UnitLabel, Shown):
             number(self.score, 3),
             "" if self.chance is None else number(self.chance, 3),
         )
+
+
+def _is_leftwards(name: str) -> bool:
+    """Whether some of it is written from right to left, as Hebrew and Arabic are."""
+    return any(bidirectional(letter) in ("R", "AL") for letter in name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +127,8 @@ def write_labels(folder: Path, found: LayerLabels) -> None:
 
 
 def _cells(row: UnitLabel) -> dict[str, Any]:
-    return {**vars(row), "terms": json.dumps(row.terms, ensure_ascii=False)}
+    shown = {name: value for name, value in vars(row).items() if not name.startswith("_")}
+    return {**shown, "terms": json.dumps(row.terms, ensure_ascii=False)}
 
 
 def _terms(row: dict[str, str]) -> dict[str, Any]:
@@ -217,7 +232,7 @@ def _row(one: LabelledUnit, source: str) -> list[Any]:
     rank = [Cell("" if one.rank is None else f"{one.rank:,}")] if source == "text" else []
     return [
         Cell(str(one.unit)),
-        Cell(one.said),
+        Cell(one.isolated),
         Cell(number(one.score, 3), strong=True),
         Cell(number(one.chance, 3)),
         Cell("" if one.p_value is None else f"{one.p_value:.3f}"),

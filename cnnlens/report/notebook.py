@@ -13,6 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
+from cnnlens.errors import plain
 from cnnlens.measure.unit_maps import SHOWN
 from cnnlens.report import unit_files
 from cnnlens.report.figures.units import cell, spread, tile
@@ -179,7 +180,7 @@ def _near(near: Neighbour, page: UnitPage | None) -> Markup:
 def _seen(seen: Seen, side: int) -> Markup:
     if seen.picture is None or not seen.picture.is_file():
         return Markup("<span style='{}'>{}</span>").format(_SOFT, seen.image)
-    peak = "" if seen.peak is None else f", peak {seen.peak:.3g}"
+    peak = "" if seen.peak is None else f", peak {plain(seen.peak)}"
     return _image(cell(seen, side), side, f"{seen.image}{peak}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cnnlens.errors import CnnlensError, counted
+from cnnlens.errors import CnnlensError, counted, plain
 from cnnlens.model.matching import natural
 from cnnlens.report.blocks import (
     Cell,
@@ -95,7 +95,7 @@ def _optimized(entry: Mapping[str, Any], path: Path, label: str) -> Shot:
     init = str(entry.get("made_from", {}).get("settings", {}).get("init", "noise"))
     start = {"noise": "noise", "mean": "the mean colour"}.get(init, Path(init).name)
     how = OPTIMIZED.get(entry.get("made_from", {}).get("settings", {}).get("method", ""), "")
-    caption = f"{float(entry['initial']):.3g} → {float(entry['final']):.3g}"
+    caption = f"{plain(float(entry['initial']))} → {plain(float(entry['final']))}"
     if times := entry.get("times_best"):
         caption += f", peak {float(times):.1f} × the best image’s"
         best_of = entry.get("best_of")  # earlier versions lack it
@@ -142,7 +142,7 @@ def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
         words = f"Dead: {entry['dead']}."
     if not isinstance(entry["unit"], int):
         raise ValueError("a picture names no unit")
-    peaks = [f"{float(one['activation']):.3g}" for one in entry.get("images") or ()]
+    peaks = [plain(float(one["activation"])) for one in entry.get("images") or ()]
     said = f"activation {' to '.join(peaks[:: max(len(peaks) - 1, 1)])}" if peaks else ""
     by = f"by {how}" if how != usual else ""
     said = ": ".join(filter(None, (", ".join(filter(None, (of, by))), said)))

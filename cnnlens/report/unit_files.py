@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, plain
 from cnnlens.files.tables import columns, read_rows, write_rows
 from cnnlens.measure.category_chance import stands_out
 from cnnlens.measure.dissected_units import Histogram
@@ -100,7 +100,7 @@ class Unit(UnitResponse, Shown):
         """What it responds to, for people."""
         if self.dead:
             return f"unit {self.unit}: dead, never above 0"
-        said = [f"unit {self.unit}: peak {self.peak_max:.3g}", f"{self.density:.1%} above 0"]
+        said = [f"unit {self.unit}: peak {plain(self.peak_max)}", f"{self.density:.1%} above 0"]
         if self.category:
             said.append(share_said(self.category, self.category_share, self.chance))
         return ", ".join(said)

@@ -102,7 +102,9 @@ class Examples:
 
 
 def as_planes(pixels: Tensor, channels: int) -> Tensor:
-    """Pixels (…, c, H, W) uint8, or float in [0, 1], as (…, C, H, W) in [0, 1]: colours repeat."""
+    """Pixels (…, c, H, W) uint8, or float in [0, 1], as (…, C, H, W) in [0, 1]: colours repeat,
+    and those beyond the network's are left out.
+    """
     planes = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
     copies = -(-channels // planes.shape[-3])
-    return torch.cat([planes] * copies, dim=-3)[..., :channels, :, :] if copies > 1 else planes
+    return torch.cat([planes] * copies, dim=-3)[..., :channels, :, :]

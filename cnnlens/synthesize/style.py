@@ -116,15 +116,15 @@ def content_and_style_layers(layers: Layers, arch: str) -> tuple[list[str], list
     return [content], style, f"content {content}, style {', '.join(style)}: evenly spaced"
 
 
-def picture(model: Model, image: Image.Image, side: int = 0) -> Tensor:
+def picture(model: Model, image: Image.Image | np.ndarray, side: int = 0) -> Tensor:
     """Bring an image to what `transfer` takes.
 
     Parameters
     ----------
     model : Model
         Whose channels it gets.
-    image : PIL.Image.Image
-        RGB or L.
+    image : PIL.Image.Image or numpy.ndarray
+        RGB or L; of bands (C, h, w) float32 in units of [0, 1].
     side : int
         Its shorter side then, in pixels; 0: that of the network's input. Proportions are kept.
 
@@ -133,10 +133,21 @@ def picture(model: Model, image: Image.Image, side: int = 0) -> Tensor:
     torch.Tensor
         (C, h, w) in [0, 1].
     """
-    factor = (side or min(model.preprocess.size)) / min(image.size)
-    array = np.array(image.resize((round(image.width * factor), round(image.height * factor))))
-    planes = array.reshape(*array.shape[:2], -1).transpose(2, 0, 1)  # (c, h, w)
-    return input_plane(model, torch.from_numpy(planes.copy()))
+    side = side or min(model.preprocess.size)
+    if isinstance(image, Image.Image):
+        array = np.array(_sized(image, side))
+        planes = array.reshape(*array.shape[:2], -1).transpose(2, 0, 1).copy()  # (c, h, w)
+    elif min(image.shape[1:]) == side:
+        planes = image
+    else:
+        bands = [np.asarray(_sized(Image.fromarray(band), side)) for band in image]
+        planes = np.stack(bands).clip(0, 1)  # resampling overshoots
+    return input_plane(model, torch.from_numpy(planes))
+
+
+def _sized(image: Image.Image, side: int) -> Image.Image:
+    factor = side / min(image.size)
+    return image.resize((round(image.width * factor), round(image.height * factor)))
 
 
 def gram(maps: Tensor) -> Tensor:

@@ -190,6 +190,10 @@ def test_an_image_of_a_set_is_marked_by_its_state_and_seen_as_a_photo_is(tmp_pat
     seen = ImageOfSet(with_labels, 0).pixels(preprocess)
     assert seen.shape == (3, 4, 8)
     assert np.array_equal(seen, photo.pixels(preprocess))
+    Image.new("RGBA", (16, 8), (10, 20, 30, 40)).save(paths[0])
+    of_bands, four = replace(with_labels, bands=frozenset({4})), preprocess.with_channels(4)
+    seen = ImageOfSet(of_bands, 0).pixels(four)
+    assert seen.shape == (4, 4, 8) and np.array_equal(seen, photo.pixels(four))
 
 
 def test_links_to_nothing_are_skipped_and_named_as_damaged_images_are(tmp_path: Path) -> None:

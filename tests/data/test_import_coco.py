@@ -309,6 +309,33 @@ def test_an_image_with_a_damaged_annotation_is_left_out(tmp_path: Path) -> None:
     assert "32×32" in reasons["images/5.jpg"] and "24×32" in reasons["images/5.jpg"]
 
 
+def test_files_of_one_name_are_told_by_their_folders(tmp_path: Path) -> None:
+    for split in ("train", "valid"):  # as Roboflow has it
+        picture(tmp_path / "set" / split / "1.jpg")
+        annotations = [{"image_id": 1, "category_id": 1, "segmentation": [box(0, 0, 2, 2)]}]
+        path = tmp_path / "set" / split / "_annotations.coco.json"
+        coco(path, [(1, "1.jpg", 24, 32)], annotations)
+    notes = import_data("coco", tmp_path / "set", tmp_path / "out")["notes"]
+    assert sorted(notes) == [
+        "train/_annotations.coco.json: 1 mask on 1 image",
+        "valid/_annotations.coco.json: 1 mask on 1 image",
+    ]
+
+
+def test_polygons_of_other_tools_lead_to_what_they_can_write(tmp_path: Path) -> None:
+    picture(tmp_path / "labelme" / "a.jpg")
+    shape = {"label": "cat", "points": [[0, 0], [2, 0], [2, 2]], "shape_type": "polygon"}
+    (tmp_path / "labelme" / "a.json").write_text(json.dumps({"shapes": [shape]}))
+    with pytest.raises(CnnlensError, match="no masks") as found:
+        import_data("coco", tmp_path / "labelme", tmp_path / "out")
+    assert "labelme2voc.py" in found.value.hint
+    picture(tmp_path / "cvat" / "images" / "a.jpg")
+    (tmp_path / "cvat" / "annotations.xml").write_text("<annotations/>")
+    with pytest.raises(CnnlensError, match=r"no annotations/instances") as found:
+        import_data("coco", tmp_path / "cvat", tmp_path / "out")
+    assert "Segmentation mask" in found.value.hint
+
+
 def test_folders_of_other_kinds_are_named(tmp_path: Path) -> None:
     root = tmp_path / "set"
     picture(root / "JPEGImages" / "1.jpg")

@@ -412,6 +412,13 @@ def test_a_folder_without_a_picture_is_named_with_what_it_holds(
         ("a.json", '{"3": {"name": "cat"}, "4": "dog"}', [(3, "cat"), (4, "dog")]),
         ("a.txt", "dog house 4\ncat, 3\n", [(4, "dog house"), (3, "cat")]),
         ("a.txt", "1: cat\n2 : dog\n", [(1, "cat"), (2, "dog")]),
+        ("a.txt", "64 128 64\tcat\n0 0 9\tdog 2\n", [((64, 128, 64), "cat"), ((0, 0, 9), "dog 2")]),
+        (
+            "a.txt",
+            "# label:rgb::\na b:1,2,3::\nc:4,5,6:x:\n",
+            [((1, 2, 3), "a b"), ((4, 5, 6), "c")],
+        ),
+        ("a.txt", "row 3 300 1\nrow 3 4 2\n", [(1, "row 3 300"), (2, "row 3 4")]),
         ("a.txt", "zone 2\nzone 1\n", [(None, "zone 2"), (None, "zone 1")]),
         (
             "a.csv",

@@ -65,6 +65,40 @@ class Pairs(Dataset):
         return self.images[index], [0, 1, 1, 0, 1][index % 5]
 
 
+class Column:
+    """As a column of pandas is, whose rows were shuffled: they keep their number."""
+
+    ndim = 1
+
+    def __init__(self, rows: dict[int, Any]) -> None:
+        self.rows, self.iloc = rows, list(rows.values())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Any:
+        return iter(self.rows.values())
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+def test_columns_of_pandas_go_by_place_as_their_labels_do() -> None:
+    order = [3, 0, 4, 1, 2]
+    shuffled = Column({number: photos()[number] for number in order})
+    images = memory_images(shuffled, Column(dict(zip(order, "dabec", strict=True))))
+    assert images.image_categories == tuple("dabec")
+    for place, number in enumerate(order):
+        assert np.array_equal(np.asarray(images.load(place)), photos()[number])
+    pairs = Pairs()
+    pairs.targets = Column(dict(zip(order, pairs.targets, strict=True)))
+    assert memory_images(Subset(pairs, [3, 1])).image_categories == ("ant", "bee")
+    assert set(pairs.read) <= {3, 1}
+    shuffled.ndim = 2
+    with pytest.raises(UsageError, match="data is a Column, of which no image can be read"):
+        memory_images(shuffled)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_all_forms_of_an_image_are_the_same_image(form: str) -> None:
     images = memory_images([FORMS[form](a) for a in photos()], name="mine")

@@ -41,6 +41,16 @@ class Made(Dataset[Tensor]):
         return self.cache[index]
 
 
+class Mirrored(Dataset[Tensor]):
+    """Every second image is mirrored, by chance."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> Tensor:
+        return tensor()[index].flip(2) if torch.rand(()) < 0.5 else tensor()[index]
+
+
 HELD: dict[str, Callable[[Tensor], Any]] = {
     "list": list,
     "tuple of arrays": lambda t: tuple(t.permute(0, 2, 3, 1).numpy().copy()),
@@ -106,6 +116,26 @@ def test_what_is_a_sample_is_said_and_what_is_whole_is_not() -> None:
     assert "16 of 40 items" in said and "force=True" in said
     (said,) = memory_images(Made(tensor(), chance=True)).notes
     assert "other images at each reading" in said
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_half_of_the_readings_change_is_noticed(seed: int) -> None:
+    torch.manual_seed(seed)
+    (said,) = memory_images(Mirrored()).notes
+    assert "other images at each reading" in said
+
+
+def test_what_was_left_out_of_a_data_set_does_not_hide_what_it_is() -> None:
+    data = [(image, -1 if place == 3 else 0) for place, image in enumerate(tensor())]
+
+    class Labelled(Dataset[tuple[Tensor, int]]):
+        def __len__(self) -> int:
+            return N
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return data[index]
+
+    assert "Labelled computes its items" in memory_images(Labelled()).notes[-1]
 
 
 def test_opened_images_are_hashed_once_and_named_by_it() -> None:

@@ -117,6 +117,7 @@ def test_every_method_is_fed_them(channels: int) -> None:
         "given": lambda: lens.deconv(image=data, filter="conv1:0"),
         "invert": lambda: lens.invert(image=data[0], layer="conv1", steps=2),
         "fool": lambda: lens.fool(image=data[0], steps=2),
+        "style": lambda: lens.style(content=data[0], style=data[1], steps=1),
     }
     for name, call in calls.items():
         fed.inputs.clear()

@@ -73,6 +73,125 @@ def test_a_layer_within_another_is_refused(layers):
     check(net, Request("icnn", ("layer2", "layer3.2")))
 
 
+def maps_of(net, layers, x):
+    found = {}
+    for name in layers:
+        net.get_submodule(name).register_forward_hook(
+            lambda *a, name=name: found.update({name: a[2]})
+        )
+    net(x)
+    return [found[name] for name in layers]
+
+
+@pytest.mark.parametrize("insert", [False, True])
+def test_without_masks_the_loss_is_of_every_layer_that_was_named(model, insert):
+    data = pictures(model.preprocess)
+    settings = replace(SETTINGS, mirror=False, epochs=1, batch_size=100)
+    loss = IcnnSettings(mask=False, ramp=0.0)
+    run = finetune(
+        model, data, "icnn", ("relu2", "relu3"), insert=insert, settings=settings, icnn=loss
+    )
+    net, learned = copy.deepcopy(run.net).eval(), run.trainer.training
+    layers = ["relu2", "relu3.inner", "relu3.relu"] if insert else ["relu2", "relu3"]
+    labels, expected = run.trainer.examples.labels[learned], 0.0
+    inputs = run.trainer.examples.inputs(learned, torch.zeros(len(learned), dtype=torch.bool))
+    for x in maps_of(net, layers, inputs):  # the first step: running means are the batch's
+        peak, strength = x.amax((0, 2, 3)), x.amax((2, 3)) / (x.amax((2, 3)).mean(0) + 1e-6)
+        strength = strength.clamp(0.1, 3)
+        strength /= strength.mean(0)
+        means = torch.stack([x[labels == k].mean((0, 2, 3)) for k in range(3)])
+        side = x.shape[2]
+        for unit, kind in enumerate(means.argmax(0).tolist()):
+            share = (labels == kind).float().mean().clamp(0.01, 0.99)
+            for n, one in enumerate(x[:, unit]):
+                row, column = divmod(int(one.argmax()), side)
+                away = (torch.arange(side)[:, None] - row).abs() + (
+                    torch.arange(side) - column
+                ).abs()
+                sign = -(1 - 4 * away / side).clamp(min=-1) if labels[n] == kind else 1.0
+                weight = strength[n, unit] * 0.5 / (share if labels[n] == kind else 1 - share)
+                expected += (
+                    weight * (one * sign).sum() / ((peak[unit] + 1e-6) * side**2) / len(x) / 64
+                )
+    first = next(iter(run))
+    assert first.terms["filter_loss"] == pytest.approx(float(expected), rel=1e-3)
+    assert run.trainer.method.record()["layers"] == layers
+    assert any(plan["at"] for plan in run.surgery) == insert  # nothing else is put in
+
+
+def test_without_masks_convolution_and_weight_it_is_the_plain_training(model):
+    data, none = pictures(model.preprocess), IcnnSettings(mask=False, filter_weight=0.0)
+    listened = trained(model, data, "icnn", insert=False, settings=SETTINGS, icnn=none)
+    plain = trained(model, data, settings=SETTINGS)
+    one, other = listened.net.state_dict(), plain.net.state_dict()
+    assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+IN_PARTS = """
+from torch import nn
+from torch.nn.utils import parametrizations, weight_norm
+
+class Net(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        last = nn.Conv2d(8, 8, 3)
+        self.body = nn.Sequential(wrap(nn.Conv2d(3, 8, 3)), nn.ReLU(), last, nn.ReLU())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+def old():
+    return Net(weight_norm)
+
+def new():
+    return Net(parametrizations.weight_norm)
+
+def spectral():
+    return Net(parametrizations.spectral_norm)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("made", ["old", "new", "spectral"])
+def test_groups_are_of_weights_that_are_computed_from_parts_too(tmp_path, made):
+    (tmp_path / "net.py").write_text(IN_PARTS)
+    net = open_model(f"{tmp_path / 'net.py'}:{made}", image_size=(16, 16), device="cpu")
+    cgl = CglSettings(groups=2, block_weight=0.1)
+    run = finetune(net, pictures(net.preprocess), "cgl", settings=SETTINGS, cgl=cgl)
+    weights = [run.trained.net.body[n].weight for n in (0, 2)]
+    expected = sum(w[half].norm() for w in weights for half in (slice(0, 4), slice(4, 8)))
+    assert next(iter(run)).terms["block_norm"] == pytest.approx(float(expected), rel=1e-2)
+    decayed = [
+        p for g in run.trainer._optimizer.param_groups if g["weight_decay"] for p in g["params"]
+    ]
+    assert [p.shape for p in decayed] == [(3, 8)]  # the head's: the others are held small already
+    list(run)
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(run.trained.net(x), run.net(x), atol=1e-6)
+
+
+CLASSIFIER = """
+from torch import nn
+
+def net():
+    head = nn.Conv2d(8, 3, 1)
+    body = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU()
+    return nn.Sequential(*body, head, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+def test_class_scores_are_put_into_groups_only_where_they_are_named(tmp_path):
+    (tmp_path / "net.py").write_text(CLASSIFIER)
+    net = open_model(f"{tmp_path / 'net.py'}:net", image_size=(16, 16), device="cpu")
+    check(net, Request("cgl", cgl=CglSettings(groups=4)))  # more than there are classes
+    data, cgl = pictures(net.preprocess), CglSettings(groups=2)
+    run = finetune(net, data, "cgl", settings=SETTINGS, cgl=cgl)
+    assert run.trainer.method.record()["layers"] == ["0", "2"]
+    named = finetune(net, data, "cgl", ("conv2", "conv3"), settings=SETTINGS, cgl=cgl)
+    assert named.trainer.method.record()["layers"] == ["2", "4"]
+
+
 IN_A_LIST = """
 from torch import nn
 

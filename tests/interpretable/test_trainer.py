@@ -174,6 +174,15 @@ def test_divergence_is_named():
         finished(trainer)
 
 
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_divergence_that_only_what_is_held_out_shows_is_named(patience):
+    how = {"optimizer": "sgd", "schedule": "constant", "patience": patience}
+    trainer = build("none", lr=1e37, epochs=1, batch_size=1000, **how)
+    with pytest.raises(CnnlensError, match="diverged in epoch 1, step 1: validation_loss is no"):
+        finished(trainer)
+    assert trainer.best is None  # nor is it the best that there was
+
+
 class Misled(Pictures):
     """What is held out has the wrong labels: the better the training, the higher their loss."""
 

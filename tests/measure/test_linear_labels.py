@@ -44,6 +44,14 @@ def test_concepts_are_classes_and_groups_that_tell_something_new():
     assert columns[:, 1].tolist() == [float(one == "b") for one in CLASSES]
 
 
+def test_the_elastic_net_draws_nothing_of_its_caller_s() -> None:
+    np.random.seed(3)
+    expected = np.random.random(2)
+    np.random.seed(3)
+    elastic_net(np.eye(2), np.array([0.5, 0.1]))
+    assert np.array_equal(np.random.random(2), expected)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_candidates_are_the_elastic_net_s(seed):
     fit = standard(CONCEPTS[PARTS.fit].astype(float))

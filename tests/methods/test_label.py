@@ -116,6 +116,13 @@ def test_files_are_the_contract_s_and_read_back(made: Path) -> None:
     assert replace(found, units=scores).of_scored == " of the 1 of 64 units that have one"
 
 
+def test_a_table_is_the_same_after_its_pictures_are_kept(made: Path) -> None:
+    found = read_labels(made / "ws" / "label" / "conv2")
+    before = found.table()
+    found.hold()
+    assert found.table() == before
+
+
 def test_groups_of_a_file_or_a_tree_are_among_the_names(world: Path) -> None:
     grown_tree(world)
     by_tree, by_file = label(world), label(world, groups=world / "groups.txt")

@@ -121,6 +121,27 @@ def test_who_has_it_has_it_again_and_others_do_not() -> None:
     assert has.is_set()
 
 
+def test_who_waits_for_long_is_told_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnlens.model.alone._PATIENCE", 0.01)
+    net, told = small_net(), threading.Event()
+
+    def other() -> bool:
+        with alone(net):
+            return told.is_set()
+
+    def warn(words: str, *_: object, **__: object) -> None:
+        assert "in threads of its own" in words
+        told.set()
+
+    monkeypatch.setattr("warnings.warn", warn)
+    with ThreadPoolExecutor(1) as threads:
+        with alone(net):
+            waits = threads.submit(other)
+            assert told.wait(10)
+            assert not waits.done()
+        assert waits.result(10)
+
+
 class Apart(nn.Module):
     """Runs two branches in threads of its own, as DataParallel does on several devices."""
 

@@ -266,6 +266,14 @@ def test_text_stands_out_from_its_ground(visit, small, scheme):
     assert min(ratios)[0] >= 4.5, min(ratios)
 
 
+def test_the_narrow_page_does_not_scroll_sideways_without_javascript(visit, small):
+    seen = visit(small, scripts=False)
+    for width in (820, 390):
+        seen.set_viewport_size({"width": width, "height": 800})
+        assert seen.evaluate("document.documentElement.scrollWidth") <= width
+    seen.complaints.clear()
+
+
 def test_the_narrow_page_does_not_scroll_sideways(visit, small):
     seen = visit(small)
     seen.set_viewport_size({"width": 380, "height": 800})

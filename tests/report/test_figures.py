@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from cnnlens.errors import plain
 from cnnlens.report import figures
 from cnnlens.report.blocks import format_p
 from cnnlens.report.dissect_result import Unit
@@ -187,3 +188,9 @@ def test_peaks_of_copies_of_one_image_are_drawn_as_one_bar():
     evidence = SimpleNamespace(activation=3.0, peaks=peaks)
     _draw_distribution(evidence, ImageDraw.Draw(picture), 0, 2)
     assert (np.asarray(picture)[30] < 255).sum() in range(1, 30)  # it is one of 24
+
+
+def test_thousands_are_written_without_a_power_of_ten():
+    numbers = {3831.2: "3830", 999.7: "1000", -1234: "-1230", 0.01234: "0.0123", 2.5e7: "2.5e+07"}
+    assert {value: plain(value) for value in numbers} == numbers
+    assert plain(float("nan")) == "nan" and plain(0) == "0"

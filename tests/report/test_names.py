@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from cnnlens.report.contents import file_names
+from cnnlens.report.label_files import LabelledUnit
 
 
 def test_names_are_safe_and_never_the_same_twice():
@@ -20,3 +21,11 @@ def test_names_are_safe_and_never_the_same_twice():
 
 def test_numbers_step_over_names_that_have_them_already():
     assert file_names(["a?", "a_-2", "a!"]) == {"a?": "a_", "a_-2": "a_-2", "a!": "a_-3"}
+
+
+def test_weights_stay_behind_names_that_are_written_from_right_to_left():
+    unit = LabelledUnit(
+        0, "", 0.9, "", None, None, None, (("חתול", 2.0), ("cat", 1.0)), "חתול", 0.5
+    )
+    assert unit.said == "חתול 2 + cat 1"
+    assert unit.isolated == "\u2068חתול\u2069 2 + cat 1"

@@ -35,3 +35,25 @@ def test_rows_lie_below_their_head_and_hold_their_cells(visit, small, width):
         assert found["cut"] == []
         assert found["wide"] == 0
     assert {"c-label", "c-detectors", "c-iou", "c-unit"} <= set(found["shown"])
+
+
+# A table of the blocks' kind, with a name in each row's head: does what stands behind it show?
+LONG_NAMES = """(kind) => {
+    const rows = ["very ".repeat(30), "a_b_c".repeat(40)].map((name) =>
+        `<tr><th scope="row">${name}</th><td><span class="name">${name}</span></td>` +
+        "<td>0.500</td>".repeat(3) + "</tr>");
+    const box = document.createElement("div");
+    box.className = "scroll";
+    box.innerHTML = `<table class="plain ${kind}"><tbody>${rows.join("")}</tbody></table>`;
+    document.querySelector("main").append(box);
+    return box.scrollWidth - box.clientWidth;
+}"""
+
+
+def test_long_names_do_not_push_numbers_out_of_sight(visit, small):
+    seen = visit(small)
+    assert seen.evaluate(LONG_NAMES, "") == 0
+    header = """(() => { const one = document.querySelector(".confusion th");
+        return one.getBoundingClientRect().width; })()"""
+    seen.evaluate(LONG_NAMES, "confusion")
+    assert seen.evaluate(header) <= 300

@@ -145,3 +145,4 @@ def test_answers_that_are_not_finite_are_named(model: Model) -> None:
 def test_colours_repeat_in_a_network_of_more_channels() -> None:
     planes = as_planes(torch.tensor([0, 255, 51]).byte().reshape(1, 3, 1, 1), 5)
     torch.testing.assert_close(planes.flatten(), torch.tensor([0.0, 1.0, 0.2, 0.0, 1.0]))
+    assert as_planes(planes, 2).shape == (1, 2, 1, 1)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.coco_masks import mask_of, segments
+from cnnlens.data.imports.coco_places import Places
 from cnnlens.data.imports.json_lists import element_at, elements, first_of
 from cnnlens.data.imports.source import (
     NAMED,
@@ -32,7 +33,6 @@ from cnnlens.data.imports.source import (
     Unusable,
     lists,
     number,
-    pictures,
     split_of,
     stacked,
 )
@@ -41,6 +41,8 @@ from cnnlens.errors import CnnlensError, counted
 
 _PARTS = ("part", "parts")  # supercategories whose categories are parts
 _EMPTY = "masks that cover no pixel (polygons are in pixels): taken for nothing"
+_OF_CVAT = "; of CVAT's formats export COCO, or Segmentation mask for `data import voc`"
+_LABELME = "these are labelme's: its labelme2voc.py writes what `data import voc` reads"
 _REST = "other"  # in COCO's files of stuff the union of all things, which is no stuff
 
 Label = tuple[str, str]  # category of Broden's layout, name
@@ -58,6 +60,7 @@ class _File:
     places: dict[Any, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     maps: dict[Any, str] = field(default_factory=dict)  # pictures of segments, by image
     masks = boxes = crowds = 0
+    shapes = False  # whether it is labelme's
     some_alone = False  # whether its images were searched for some categories only, as LVIS'
 
     @property
@@ -82,12 +85,15 @@ def open_coco(src: Path, *, supercategories: bool = False) -> Source:
     """
     root = _above(src) if src.is_file() else src
     paths, passed = _annotation_files(existing_folder(root), src)
-    files = [one for one in map(_read, paths) if one.masks]
+    every = [_read(path) for path in paths]
+    files = [one for one in every if one.masks]
     if not files:
         beside = f" ({passed[0]})" if passed else ""
         raise CnnlensError(
             f"{src} has no masks: no annotation file has categories and segmentations{beside}",
-            "boxes alone, keypoints and captions say nothing about pixels",
+            _LABELME
+            if any(one.shapes for one in every)
+            else "boxes alone, keypoints and captions say nothing about pixels",
         )
     numbers = _numbers(files, supercategories)
     photos, left = _photos(root, files, numbers)
@@ -115,7 +121,8 @@ def _annotation_files(root: Path, src: Path) -> tuple[list[Path], list[str]]:
     if not found:
         raise CnnlensError(
             f"no annotations/instances_*.json in {root}; {lists(root)}",
-            "name the folder that holds annotations/ and the images",
+            "name the folder that holds annotations/ and the images"
+            + ("" if next(root.rglob("annotations.xml"), None) is None else _OF_CVAT),
         )
     if usual:
         return usual, []
@@ -142,6 +149,8 @@ def _read(path: Path) -> _File:
             raise CnnlensError(f"{path} is damaged: an id at byte {offset} is no number")
         if key == "categories" and "name" in value:
             one.labels[value.get("id")] = _label(one, value)
+        elif key == "shapes":
+            one.shapes = True
         elif key == "images":
             one.images[value.get("id")] = {
                 name: value.get(name) for name in ("file_name", "coco_url", "height", "width")
@@ -189,9 +198,16 @@ def _numbers(files: Sequence[_File], supercategories: bool) -> dict[str, dict[in
     return {category: of for category, of in numbers.items() if of}
 
 
+def _called(one: _File, files: Sequence[_File]) -> str:
+    """Name a file, with its folder where several are called so."""
+    alike = sum(other.path.name == one.path.name for other in files)
+    return one.path.name if alike == 1 else f"{one.path.parent.name}/{one.path.name}"
+
+
 def _notes(files: Sequence[_File]) -> list[str]:
     notes = [
-        f"{one.path.name}: {counted(one.masks, 'mask')} on {counted(len(one.images), 'image')}"
+        f"{_called(one, files)}: {counted(one.masks, 'mask')} on "
+        f"{counted(len(one.images), 'image')}"
         for one in files
     ]
     if crowds := sum(one.crowds for one in files):
@@ -216,7 +232,7 @@ def _photos(
 ) -> tuple[list[Photo], list[Left]]:
     """One photo per image file, whatever number of annotation files know it."""
     known = {(category, name): n for category, of in numbers.items() for n, name in of.items()}
-    places = _Places(root)
+    places = Places(root)
     left: dict[tuple[str, str], Left] = {}  # of instances and stuff, once
     found: dict[str, list[tuple[_File, Any]]] = defaultdict(list)
     for one in files:
@@ -244,50 +260,6 @@ def _wanted(entry: Mapping[str, Any]) -> str:
     """An image's name in its file; LVIS has addresses only, whose end is folder and name."""
     name = entry["file_name"] or "/".join(str(entry["coco_url"] or "").split("/")[-2:])
     return str(name).replace("\\", "/")
-
-
-class _Places:
-    """Where images are below a folder, by name."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.paths: dict[str, list[str]] = defaultdict(list)
-        try:
-            found = pictures(root)
-        except CnnlensError as error:
-            raise CnnlensError(
-                error.message, "put or link the folder of images (val2017, images) beside them"
-            ) from error
-        for path in found:
-            self.paths[path.rpartition("/")[2]].append(path)
-
-    def find(self, wanted: str, annotations: Path) -> str:
-        """Find the one image that an annotation file means; raise `Unusable` where none is."""
-        paths = self.paths.get(wanted.rpartition("/")[2], [])
-        paths = [p for p in paths if f"/{p}".endswith(f"/{wanted.lstrip('./')}")] or paths
-        if len(paths) > 1:
-            paths = self._meant(paths, annotations) or paths
-        if len(paths) != 1:
-            raise Unusable(f"it may be {' or '.join(paths[:3])}" if paths else "missing")
-        return paths[0]
-
-    def find_map(self, wanted: str, annotations: Path) -> str:
-        """Find the picture of an image's segments, in the folder that bears the file's name."""
-        paths = self.paths.get(wanted.rpartition("/")[2], [])
-        paths = [path for path in paths if annotations.stem in path.split("/")[:-1]] or paths
-        if len(paths) != 1:
-            raise Unusable(f"its segments are in {wanted}, which is missing or there twice")
-        return paths[0]
-
-    def _meant(self, paths: list[str], annotations: Path) -> list[str]:
-        """Of several, those beside the annotations, or in a folder that bears their name."""
-        below = annotations.parent.relative_to(self.root).as_posix()
-        beside = [path for path in paths if path.startswith(f"{below}/")]
-        token = annotations.stem.rpartition("_")[2]
-        named = [path for path in paths if token in path.split("/")[:-1]]
-        split = split_of(annotations.stem)
-        of_split = [path for path in paths if split and split_of(path) == split]
-        return next((some for some in (beside, named, of_split) if len(some) == 1), [])
 
 
 # ---- the labels of one image

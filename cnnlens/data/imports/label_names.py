@@ -162,12 +162,29 @@ def _of_csv(text: str) -> Named:
 _CHANNELS = (("r", "red"), ("g", "green"), ("b", "blue"))
 _NUMBER = ("number", "index", "id", "value")
 _LISTS = ("categories", "labels", "classes")
+_THREE = r"(?P<r>[0-9]+)[\s,]+(?P<g>[0-9]+)[\s,]+(?P<b>[0-9]+)"
+_COLOURS = (  # CamVid's label_colors.txt; CVAT's labelmap.txt
+    re.compile(_THREE + r"[\s:,]+(?P<name>[^\s:,].*)"),
+    re.compile(r"(?P<name>.*?[^\s:,])[\s:,]+" + _THREE + r"(:.*)?"),
+)
 _BEFORE = re.compile(r"(?P<number>[0-9]+)[\s:,]+(?P<name>[^\s:,].*)")
 _BEHIND = re.compile(r"(?P<name>.*?\S)[\s,]+(?P<number>[0-9]+)")
 
 
+def _of_colours(lines: list[str]) -> Named:
+    """Read ``64 128 64 name`` or ``name:64,128,64`` a line; nothing where one says no colour."""
+    for order in _COLOURS:
+        found = [one for line in lines if (one := order.fullmatch(line))]
+        colours = [(int(one["r"]), int(one["g"]), int(one["b"])) for one in found]
+        if len(found) == len(lines) and all(max(colour) <= 255 for colour in colours):
+            return [(c, one["name"].strip()) for c, one in zip(colours, found, strict=True)]
+    return []
+
+
 def _of_lines(text: str) -> Named:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if coloured := _of_colours([line for line in lines if not line.startswith("#")]):
+        return coloured
     before = [_BEFORE.fullmatch(line) for line in lines]
     behind = [_BEHIND.fullmatch(line) for line in lines]
     if all(before):

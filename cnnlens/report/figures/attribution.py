@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.attribution.projections import Patch, UnitProjections
+from cnnlens.errors import plain
 from cnnlens.model.layer import Layer
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, field_box
@@ -55,7 +56,7 @@ def save_unit(
     """
     at, peaks = found.at, [one.activation for one in found.seen]
     title = f"{layer.name} unit {found.unit}" + (f" at {at[0]},{at[1]}" if at else "")
-    reach = " to ".join(f"{peak:.3g}" for peak in (peaks[0], *peaks[1:][-1:]))
+    reach = " to ".join(plain(peak) for peak in (peaks[0], *peaks[1:][-1:]))
     head = f"{images}   activation {reach}"
     if found.dead:
         title, head = f"{title} — dead", f"{found.dead}: there is nothing to project"

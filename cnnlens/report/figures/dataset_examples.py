@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnlens.activations.store import Store
 from cnnlens.data.dataset import ImageSet
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, plain
 from cnnlens.measure.top import Peaks, nearest, peaks
 from cnnlens.model.convolutions import first_filters
 from cnnlens.model.layer import Layer
@@ -236,7 +236,7 @@ def _histogram(peaks: np.ndarray, value: float) -> Image.Image:
     axes.hist(peaks, bins=edges, color="#3390c7", log=len(peaks) > 50)  # type: ignore[arg-type]
     axes.axvline(value, color=MARK, lw=1.6)
     best = float(peaks.max())
-    times = f"optimized: {value:.3g}" + (f" = {value / best:.1f} × best" if best > 0 else "")
+    times = f"optimized: {plain(value)}" + (f" = {value / best:.1f} × best" if best > 0 else "")
     axes.set_title(times, fontsize=8, color=MARK, pad=3, loc="right")
     axes.set_yticks([])
     axes.minorticks_off()

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.attribution.projections import Patch
+from cnnlens.errors import plain
 from cnnlens.files import atomic
 from cnnlens.report.figures.attribution import in_cell, signed
 from cnnlens.report.sheet import (
@@ -100,7 +101,7 @@ def said_of(unit: Mapping[str, Any]) -> str:
         return "dead"
     r, label = unit["correlation_with_last"], unit.get("label")
     words = [
-        f"peak {unit['peak']:.3g}",
+        f"peak {plain(unit['peak'])}",
         "r not defined" if r is None else f"r {r:.2f}",
         "jumped" if unit["jumped"] else "",
         f"{'' if unit['is_detector'] else 'at best '}{label} (IoU {unit['iou']:.2g})"

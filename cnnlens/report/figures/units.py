@@ -19,6 +19,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from cnnlens.data.dataset import ImageSet
+from cnnlens.errors import plain
 from cnnlens.files import atomic, make_folder, marked
 from cnnlens.measure.dissected_units import Histogram
 from cnnlens.model.alone import Helpers
@@ -201,10 +202,10 @@ def spread(histogram: Histogram, threshold: float | None) -> Markup:
     parts = [*_axis(y, decades), *_bars(counts, [x(edge) for edge in edges], edges, y, threshold)]
     for value, anchor in ((low, "start"), (high, "end")):
         place = f'x="{x(value):.1f}" y="{_HIGH - 7}" text-anchor="{anchor}"'
-        parts.append(f"<text {_INK} {place}>{value:.3g}</text>")
+        parts.append(f"<text {_INK} {place}>{plain(value)}</text>")
     if threshold is not None and low <= threshold <= high:
         parts += _limit(x(threshold), threshold)
-    said = f"Values from {low:.3g} to {high:.3g}, log counts"
+    said = f"Values from {plain(low)} to {plain(high)}, log counts"
     head = f'<svg class="chart" viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{said}">'
     return Markup("".join([head, *parts, "</svg>"]))  # of numbers alone
 
@@ -258,5 +259,5 @@ def _limit(at: float, threshold: float) -> list[str]:
     place = f'x="{at + beside:.1f}" y="{_TOP - 4}" text-anchor="{anchor}"'
     return [
         f'<path class="cut" stroke="currentColor" d="M{at:.1f},{_TOP - 12}V{_HIGH - _BOTTOM}"/>',
-        f'<text class="cut-label" {_INK} {place}>threshold {threshold:.3g}</text>',
+        f'<text class="cut-label" {_INK} {place}>threshold {plain(threshold)}</text>',
     ]
