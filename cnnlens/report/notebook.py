@@ -19,8 +19,8 @@ from cnnlens.report import unit_files
 from cnnlens.report.figures.units import cell, spread, tile
 from cnnlens.report.seen import Seen
 from cnnlens.report.shown import LIMIT, inlined
-from cnnlens.report.unit_files import Unit, UnitsResult
 from cnnlens.report.unit_page import Neighbour, UnitLayer, UnitPage, unit_layers
+from cnnlens.report.unit_result import Unit, UnitsResult
 
 TILES = 48  # of a gallery
 _TOP, _SMALL, _TILE = 120, 60, 112  # pixels: sides of pictures

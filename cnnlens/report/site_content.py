@@ -17,8 +17,8 @@ from typing import Any
 from cnnlens.files import free_name
 from cnnlens.measure.compared import data_name
 from cnnlens.report.seen import Seen, Size
-from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_page import UnitLayer, UnitPage
+from cnnlens.report.unit_result import UnitsResult
 
 BEST = 21  # units of a layer that the index shows: whole rows of seven, or of three
 MOST = 0.5  # from where on a class stands for a unit: of its highest peaks, beyond chance

@@ -22,8 +22,9 @@ from cnnlens.report.dissect_files import read_dissections
 from cnnlens.report.dissect_result import DissectResult
 from cnnlens.report.seen import Seen, View
 from cnnlens.report.unit_facts import Attached, Label, attached_of, facts_of, healthy, label_of
-from cnnlens.report.unit_files import Bin, UnitsResult, read_all_units, share_said
+from cnnlens.report.unit_files import read_all_units
 from cnnlens.report.unit_names import Name, effects_of, names_of
+from cnnlens.report.unit_result import Bin, UnitsResult, share_said
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from cnnlens.measure.unit_maps import SHOWN
 from cnnlens.report.blocks import Explorer, Note, Section
 from cnnlens.report.figures.units import filled
 from cnnlens.report.seen import Seen, written_map
-from cnnlens.report.unit_files import UnitsResult
 from cnnlens.report.unit_names import Name
 from cnnlens.report.unit_page import UnitLayer, UnitPage, unit_layers
+from cnnlens.report.unit_result import UnitsResult
 
 STILL = 8  # units per layer that print and readers without JavaScript see
 BINS = 32  # finer histograms are merged to this

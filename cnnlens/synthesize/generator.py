@@ -206,8 +206,27 @@ def fitted(
         When it takes other codes, or what it gives is no image.
     """
     net.eval().requires_grad_(False)
-    made = Generator(net, layer, codes, flat=False)
-    found, first = None, None
+    found, flat = _two_images(net, layer, codes, name)
+    _check_images(found, shape[0], name)
+    said = []
+    if tuple(found.shape[2:]) != shape[1:]:
+        size = _times(found.shape[2:])
+        said.append(f"{name} draws {size} pixels, which are resized to {_times(shape[1:])}")
+    if between is None:
+        between = _guessed(found)
+        low, high = (f"{one:g}" for one in between)
+        said.append(
+            f"its images are taken to lie between {low} and {high}; --generator-range LOW,HIGH "
+            "says otherwise"
+        )
+    return Generator(net, layer, codes, between, flat), said
+
+
+def _two_images(net: nn.Module, layer: Layer, codes: Range, name: str) -> tuple[Tensor, bool]:
+    """What a network makes of two codes, and whether it takes them flat: as maps first, where both
+    may be.
+    """
+    found, first, flat = None, None, False
     for flat in (False, True) if layer.shape[1:] == (1, 1) else (False,):
         made = Generator(net, layer, codes, (0.0, 1.0), flat)
         try:
@@ -220,26 +239,18 @@ def fitted(
             break
     if found is None:
         raise _other_codes(net, layer, name, first)
+    return found, flat
+
+
+def _check_images(found: Tensor, wanted: int, name: str) -> None:
     channels = found.shape[1] if found.ndim == 4 else 0
-    if not channels or len(found) != 2 or (channels != shape[0] and 1 not in (channels, shape[0])):
+    if not channels or len(found) != 2 or (channels != wanted and 1 not in (channels, wanted)):
         raise CnnlensError(
-            f"{name} gives {_times(found.shape[1:])} for a code, no image of {shape[0]} channels",
+            f"{name} gives {_times(found.shape[1:])} for a code, no image of {wanted} channels",
             "it has to return images (N, C, H, W)",
         )
     if not bool(found.isfinite().all()):
         raise CnnlensError(f"{name} gives values that are not finite", "check its weights")
-    said = []
-    if tuple(found.shape[2:]) != shape[1:]:
-        size = _times(found.shape[2:])
-        said.append(f"{name} draws {size} pixels, which are resized to {_times(shape[1:])}")
-    if between is None:
-        between = _guessed(found)
-        low, high = (f"{one:g}" for one in between)
-        said.append(
-            f"its images are taken to lie between {low} and {high}; --generator-range LOW,HIGH "
-            "says otherwise"
-        )
-    return Generator(net, layer, codes, between, made.flat), said
 
 
 def _guessed(images: Tensor) -> tuple[float, float]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from cnnlens.files.tables import columns
 from cnnlens.measure.dissected_units import ConceptExtent, DissectedUnit, TopImage
+from cnnlens.measure.responses import UnitResponse
 from cnnlens.measure.stable_units import UnitStability
 from cnnlens.report import ablate_files, exam_files, label_files, side_by_side
 from cnnlens.report.exam_files import ExaminedLabel
 from cnnlens.report.net2vec_files import CurvePoint, Embedded, TopOfConcept
-from cnnlens.report.unit_files import UnitResponse
 from tests.documented import columns as documented
 
 OF_EXAM = ("exam", "formula_exam")  # it writes them into the tables of others
