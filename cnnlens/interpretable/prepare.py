@@ -129,9 +129,12 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     frequency = _frequencies(examples.labels[training], len(classes))
     method = _method(model, request, plans, frequency, head)
     new = [name for plan in plans for name in plan.fresh]
-    if not new and s.trunk == 0:
-        raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
     rates = Rates(None if s.trunk == 1 else new, factors)
+    if not any(rates.of(name, s.trunk) for name, _ in model.net.named_parameters()):
+        raise UsageError(
+            "nothing is left to train",
+            "no layer is new that learns (masks do with --learn-beta): choose --trunk above 0",
+        )
     trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
     grouped = request.method == "cgl" and not request.layers
     ungrouped = head if grouped and isinstance(model.net.get_submodule(head), nn.Conv2d) else ""
