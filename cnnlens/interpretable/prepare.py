@@ -102,7 +102,7 @@ def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:
     factors = _start(model, plans, head, examples, training, s)
     frequency = _frequencies(examples.labels[training], len(classes))
     method = _method(model, request, plans, frequency, head)
-    rates = _rates(plans, s, factors)
+    rates = _rates(model, plans, s, factors)
     trainer = Trainer(model.net, examples, training, validation, method, s, rates, link, returned)
     said = [
         "all layers learn at the full rate, as the weights are random" if full else "",
@@ -167,11 +167,17 @@ def _start(
     return factors
 
 
-def _rates(plans: list[Plan], settings: FinetuneSettings, factors: dict[str, float]) -> Rates:
+def _rates(
+    model: Model, plans: list[Plan], settings: FinetuneSettings, factors: dict[str, float]
+) -> Rates:
     new = [name for plan in plans for name in plan.fresh]
-    if not new and settings.trunk == 0:
-        raise UsageError("nothing is left to train", "no layer is new: choose --trunk above 0")
-    return Rates(None if settings.trunk == 1 else new, factors)
+    rates = Rates(None if settings.trunk == 1 else new, factors)
+    if not any(rates.of(name, settings.trunk) for name, _ in model.net.named_parameters()):
+        raise UsageError(
+            "nothing is left to train",
+            "no layer is new that learns (masks do with --learn-beta): choose --trunk above 0",
+        )
+    return rates
 
 
 def _said_of_copies(copies: int) -> str:

@@ -171,6 +171,19 @@ def test_groups_are_of_weights_that_are_computed_from_parts_too(tmp_path, made):
     assert torch.allclose(run.trained.net(x), run.net(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["icnn", "none"])
+def test_where_nothing_learns_that_is_said(tmp_path, method):
+    (tmp_path / "net.py").write_text(IN_PARTS)
+    net = open_model(f"{tmp_path / 'net.py'}:new", image_size=(16, 16), device="cpu")
+    net = replace(net, notes=[])  # as of trained weights, whose layers may be frozen
+    data, frozen = pictures(net.preprocess), replace(SETTINGS, trunk=0.0)
+    with pytest.raises(UsageError, match="nothing is left to train"):
+        finetune(net, data, method, insert=False, settings=frozen)
+    if method == "icnn":
+        beta = IcnnSettings(learn_beta=True)
+        finetune(net, data, "icnn", insert=False, settings=frozen, icnn=beta)
+
+
 CLASSIFIER = """
 from torch import nn
 
