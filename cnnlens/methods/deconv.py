@@ -44,7 +44,7 @@ class Deconv(Pictured):
     uses = ("device", "batch_size", "workers")
     sections = (("deconv", page_part("sections.projections")),)
     probes = (("", "attribution.deconv.probe"),)
-    noun, columns = "unit", ("layer", "picture", "activation", "first image")
+    noun, columns = "unit", ("layer", "picture", "activation", "highest on")
     examples = (
         "cnnlens deconv model.pt -f conv5:0-15 -d photos/",
         "cnnlens deconv -f conv5:12@6,6 -i dog.jpg --method guided",
@@ -193,6 +193,7 @@ class Deconv(Pictured):
         return [] if part.todo else part.ledger.summary.get("skipped", [])
 
     def rows(self, entry: dict[str, Any]) -> Iterator[Sequence[object]]:
-        """Give the unit's activation on its first image, or why it is dead."""
+        """Give the unit's highest activation, or why it is dead, and on which image that is."""
         peak = f"dead: {entry['dead']}" if entry["dead"] else round(entry["final"], 4)
-        yield entry["layer"], entry["file"], peak, entry["images"][0]["image"]
+        best = max(entry["images"], key=lambda one: one["activation"])
+        yield entry["layer"], entry["file"], peak, best["image"]

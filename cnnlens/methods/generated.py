@@ -66,7 +66,8 @@ class OfGenerator(Nothing):
         from cnnlens.synthesize.generator import code_layer
 
         study, named = self.study, self.own.generator
-        foreign = named is not None and is_factory(named) and not Path(named).exists()
+        file = Path(named or "").expanduser()
+        foreign = named is not None and is_factory(named) and not file.exists()
         if self.own.code:
             self.layer = study.addresses.resolve(self.own.code, vectors=True)
         else:  # generators of others usually take vectors
@@ -76,7 +77,7 @@ class OfGenerator(Nothing):
         elif foreign:
             self._open_foreign(named)
         else:
-            self._use(read_learned(Path(named)), named)
+            self._use(read_learned(file), named)
         self.shown = {"generator": mark(self.made_from), "code": self.layer.name}
 
     # ---- one that learns

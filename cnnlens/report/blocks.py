@@ -231,6 +231,12 @@ def number(value: Any, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+def reach(values: Sequence[float]) -> str:
+    """Write how far values reach, the highest first, whatever their order."""
+    ends = (max(values), min(values))[: len(values)]
+    return " to ".join(f"{value:.3g}" for value in ends)
+
+
 def signed(value: float, digits: int = 0) -> str:
     """Write a difference with its sign; one that rounds to 0 has none."""
     text = f"{value:+,.{digits}f}"

@@ -26,6 +26,7 @@ from cnnlens.report.blocks import (
     Table,
     Text,
     number,
+    reach,
     section_of,
     sentence,
 )
@@ -142,8 +143,8 @@ def _projected(layer: str, entry: Mapping[str, Any], path: Path) -> Shot:
         words = f"Dead: {entry['dead']}."
     if not isinstance(entry["unit"], int):
         raise ValueError("a picture names no unit")
-    peaks = [plain(float(one["activation"])) for one in entry.get("images") or ()]
-    said = f"activation {' to '.join(peaks[:: max(len(peaks) - 1, 1)])}" if peaks else ""
+    peaks = [float(one["activation"]) for one in entry.get("images") or ()]
+    said = f"activation {reach(peaks)}" if peaks else ""
     by = f"by {how}" if how != usual else ""
     said = ": ".join(filter(None, (", ".join(filter(None, (of, by))), said)))
     return Shot(

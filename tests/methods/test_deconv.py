@@ -172,6 +172,20 @@ def test_another_type_of_the_store_that_ranks_the_images_makes_it_anew(world: Pa
     assert run(world, *words).err.count("made before") == 2
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_is_said_of_given_images_does_not_hang_on_their_order(world: Path, turn: int) -> None:
+    files = [world / "photos" / one for one in ("a/cat.png", "b/cat.png", "b/00.png")][::turn]
+    table = run(world, "-f", "conv2:0", *(w for file in files for w in ("-i", file))).out
+    peaks = {one["activation"]: one["image"] for one in read(world)["pictures"][0]["images"]}
+    best = peaks[max(peaks)]
+    assert len(peaks) == 3
+    assert [image for image in peaks.values() if image in table] == [best]
+    section = projections(world / "space")
+    assert section is not None
+    ((_, shot),) = at_units(section)
+    assert shot.caption.endswith(f"activation {max(peaks):.3g} to {min(peaks):.3g}")
+
+
 @pytest.mark.parametrize("change", ["content", "another", "one more", "--top"])
 def test_given_images_make_it_anew_where_they_differ(world: Path, change: str) -> None:
     words = ["-f", "conv2:0", "-i", world / "photos/a/cat.png"]

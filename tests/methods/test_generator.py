@@ -197,6 +197,15 @@ def test_one_image_is_not_enough(net, tmp_path):
     assert answer.code == 1 and "has one image: a generator learns from many" in answer.error
 
 
+def test_a_generator_of_another_workspace_may_lie_in_the_home_folder(
+    net, learned, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(learned))
+    words = ["--logit", "b", "--generator", "~/visualize/generator.pt"]
+    answer = run(net, tmp_path / "space", *words)
+    assert answer.code == 0, answer.err
+
+
 def test_a_file_cut_short_of_another_network_or_of_something_else(net, learned, tmp_path):
     kept = learned / "visualize" / "generator.pt"
     cut, other = tmp_path / "cut.pt", save_net(tmp_path / "other.pt", seed=1)

@@ -16,6 +16,7 @@ from cnnlens.report.figures.visualize import (
     of_weights,
     read_picture,
     sheet,
+    title_of,
 )
 from cnnlens.report.page import write_report
 from cnnlens.report.sections import visualizations
@@ -151,3 +152,17 @@ def test_pictures_are_read_as_they_were_drawn(tmp_path, channels):
         assert np.array_equal(np.asarray(clear)[..., 3], opacity)
         clear.save(tmp_path / "b.png")
         np.testing.assert_allclose(read_picture(tmp_path / "b.png", 3), image, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"unit": 3}, "unit 3 (2)"),
+        ({"unit": None, "class": "cat"}, "cat (2)"),
+        ({"unit": None, "concept": "part:hair"}, "part:hair (2)"),
+        ({"unit": None}, "the whole layer (2)"),
+    ],
+)
+def test_several_pictures_of_one_thing_are_numbered_on_the_sheet(about, said):
+    assert title_of({**about, "variant": 2}) == said
+    assert title_of(about) == said.removesuffix(" (2)")

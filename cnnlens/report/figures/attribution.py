@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from cnnlens.attribution.projections import Patch, UnitProjections
-from cnnlens.errors import plain
 from cnnlens.model.layer import Layer
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.model.receptive_field import Box, field_box
+from cnnlens.report.blocks import reach
 from cnnlens.report.method_names import SHOWN, USUALLY_SHOWN
 from cnnlens.report.sheet import (
     Apart,
@@ -54,10 +54,9 @@ def save_unit(
     `images` says what images they are, for people. Returned are the receptive fields, clipped to
     the image.
     """
-    at, peaks = found.at, [one.activation for one in found.seen]
+    at = found.at
     title = f"{layer.name} unit {found.unit}" + (f" at {at[0]},{at[1]}" if at else "")
-    reach = " to ".join(plain(peak) for peak in (peaks[0], *peaks[1:][-1:]))
-    head = f"{images}   activation {reach}"
+    head = f"{images}   activation {reach([one.activation for one in found.seen])}"
     if found.dead:
         title, head = f"{title} — dead", f"{found.dead}: there is nothing to project"
     start = "that position" if at else "the peak"

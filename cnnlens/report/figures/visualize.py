@@ -103,13 +103,13 @@ def _said(one: SheetCell) -> str:
 
 def title_of(entry: Mapping[str, Any]) -> str:
     """Name what an entry of ``visualize.json`` shows, for people."""
+    number = f" ({entry['variant']})" if entry.get("variant") else ""
     for kind in ("class", "concept"):
         if entry.get(kind) is not None:
-            return str(entry[kind])
+            return f"{entry[kind]}{number}"
     if entry["unit"] is None:
-        return "the whole layer"
+        return f"the whole layer{number}"
     at = entry.get("position")
-    number = f" ({entry['variant']})" if entry.get("variant") else ""
     return f"unit {entry['unit']}" + (f" at {at[0]},{at[1]}" if at else "") + number
 
 
