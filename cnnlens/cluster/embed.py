@@ -137,13 +137,15 @@ def pixel_vectors(images: Iterable[np.ndarray]) -> np.ndarray:
 def read_pixels(
     read: Callable[[int], np.ndarray], rows: Sequence[int], workers: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, int | None]:
-    """Do what `pixel_vectors` does, for images that are read by their rows, several at once.
+    """Do what `pixel_vectors` does, for images that are read by their rows, several at once, but
+    for 0 workers.
 
     Beyond 1 GiB they are projected as in `flat_vectors`; the second value is the same.
     """
     with Helpers(max(1, workers)) as pool:
         cuts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-        parts = (np.stack(list(pool.map(lambda row: pixel_vector(read(row)), c))) for c in cuts)
+        each: Callable[..., Iterator[np.ndarray]] = pool.map if workers else map
+        parts = (np.stack(list(each(lambda row: pixel_vector(read(row)), c))) for c in cuts)
         first = next(parts)  # (B, h·w·C)
         return _laid(len(rows), first.shape[1], chain([first], parts), seed)
 

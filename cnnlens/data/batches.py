@@ -82,7 +82,8 @@ def batches(
     batch_size : int
         Images per batch; only the last batch is smaller.
     workers : int
-        Who decodes ahead, about two batches; 0: the calling thread decodes.
+        Who decodes ahead, about two batches; 0: the calling thread decodes, as it does what no
+        other thread may read (`ImageSet.one_by_one`).
     start : int
         Position to begin at, an earlier batch's `next`.
     indices : sequence of int, optional
@@ -109,7 +110,8 @@ def batches(
     def decode(index: int) -> Decoded:
         return _decode(images, preprocess, index)
 
-    plane, workers = images.shape(preprocess), readers_of(images.root, workers)
+    plane = images.shape(preprocess)
+    workers = 0 if images.one_by_one else readers_of(images.root, workers)
     rest, room = order[start:], AHEAD_BYTES // math.prod(plane)
     if apart and workers > 1 and images.in_files and are_worth(len(rest)):
         ahead = max(workers, min(max(2 * batch_size, 2 * TOGETHER * workers), room))

@@ -95,6 +95,11 @@ class ImageSet:
         return False
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether they are read in the calling thread alone."""
+        return False
+
+    @property
     def place(self) -> str:
         """Where they lie, whatever the current folder."""
         return str(self.root.resolve())

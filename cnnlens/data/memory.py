@@ -15,6 +15,7 @@ from PIL import Image
 
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage, flat, reason_of, upright
+from cnnlens.data.live import is_live
 from cnnlens.data.memory_item import bands_of, check_item, is_deep, is_float, picture_of, planes_of
 from cnnlens.data.memory_labels import (
     given_labels,
@@ -25,7 +26,7 @@ from cnnlens.data.memory_labels import (
     listed,
     unlabelled,
 )
-from cnnlens.data.memory_marks import mark_of, marked_by
+from cnnlens.data.memory_marks import is_in_memory, mark_of, marked_by
 from cnnlens.data.memory_sequence import chosen, sequence, without
 from cnnlens.data.memory_survey import seen_in_memory
 from cnnlens.data.ranges import Bounds
@@ -48,11 +49,14 @@ class MemoryImages(ImageSet):
         to show them.
     floats : bool
         Whether some are made of floats, so that all are given as such.
+    live : bool
+        Whether they are read from what threads cannot share, see `live.is_live`.
     """
 
     items: Any = ()
     preprocess: Preprocess | None = None
     floats: bool = False
+    live: bool = False
 
     @property
     def name(self) -> str:
@@ -68,6 +72,11 @@ class MemoryImages(ImageSet):
     def in_memory(self) -> bool:
         """All of them."""
         return True
+
+    @property
+    def one_by_one(self) -> bool:
+        """Those that are read from what threads cannot share."""
+        return self.live
 
     @property
     def place(self) -> str:
@@ -225,8 +234,15 @@ def memory_images(
     done = preprocess is not None and preprocess.done
     seen = seen_in_memory(items, len(paths), made.item, bounds, done)
     notes += [*seen.notes, *marked_by(items, len(paths), made._content)]
+    # looked at when some were read: many open their file only then
+    live = not is_in_memory(items) and is_live(items)
     return replace(
-        made, notes=tuple(notes), ranges=seen.ranges, bands=seen.bands, floats=seen.floats
+        made,
+        notes=tuple(notes),
+        ranges=seen.ranges,
+        bands=seen.bands,
+        floats=seen.floats,
+        live=live,
     )
 
 

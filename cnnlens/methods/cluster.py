@@ -295,7 +295,8 @@ class ClusteredLayer:
         preprocess, settings = self.study.model.preprocess, self.settings
 
         def read() -> tuple[np.ndarray, int | None]:
-            rows, workers = source.positions.tolist(), self.study.run.workers
+            rows = source.positions.tolist()
+            workers = 0 if self.images.one_by_one else self.study.run.workers
             plane = partial(self.images.plane, preprocess=preprocess)
             return read_pixels(plane, rows, workers, settings.seed)
 

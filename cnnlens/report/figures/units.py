@@ -58,7 +58,8 @@ def write_seen(
         return position, path.name
 
     with Helpers(max(1, workers)) as pool:
-        yield from pool.map(write, positions)
+        alone = images.one_by_one or not workers
+        yield from (map if alone else pool.map)(write, positions)
 
 
 # -- what a unit sees of an image, cut out --------------------------------------------------------
