@@ -68,7 +68,7 @@ class SiteUnit:
             return "dead"
         if page.label and page.label.is_sure:
             return f"{page.label.measure} {page.label.score:.2f}"
-        if page.classes and page.classes.share is not None:
+        if self.what and page.classes and page.classes.share is not None:
             return f"{page.classes.share:.0%} of its top"
         if page.density is not None:
             return f"{page.density:.1%} above 0"

@@ -22,8 +22,8 @@ from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.methods import sections
 from cnnlens.report import site as sites
 from cnnlens.report.site import write_site
-from cnnlens.report.site_content import slugs_of
-from cnnlens.report.unit_page import unit_layers
+from cnnlens.report.site_content import SiteUnit, slugs_of
+from cnnlens.report.unit_page import Classes, UnitPage, unit_layers
 
 from .fake_workspace import make_workspace
 from .test_unit_page import optimize
@@ -187,6 +187,17 @@ def test_a_layer_s_table_has_a_row_per_unit(site: Path) -> None:
     assert rows[0]["top_image"] == "4.png" and float(rows[0]["peak_max"]) == 3.0
     assert rows[0]["label"] and rows[0]["neighbour"]
     assert rows[2]["dead"] == "1" and not rows[2]["top_image"]
+
+
+@pytest.mark.parametrize(
+    ("stands_out", "shown"), [(True, ("cat", "8% of its top")), (False, ("", "32.4% above 0"))]
+)
+def test_a_tile_gives_a_share_of_a_class_that_it_names(
+    stands_out: bool, shown: tuple[str, str]
+) -> None:
+    classes = Classes("cat", 0.08, 3.0, None, chance=0.05, stands_out=stands_out)
+    unit = SiteUnit(UnitPage("conv1", 3, peak=2.0, density=0.324, classes=classes), "3.html")
+    assert (unit.what, unit.figure) == shown
 
 
 def test_links_to_a_unit_have_title_and_picture(workspace: Path, tmp_path: Path) -> None:

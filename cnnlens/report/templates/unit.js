@@ -249,7 +249,7 @@ function imagePage(name) {
     where: h("span", { class: "name" }, first.data),
     title: name.split("/").pop(),
     tools: [h("span", { class: "tool small" }, "copy"), h("button", { type: "button", class: "copy", title: "Copy link", onclick: (event) => copyText(location.href, event.target) }, "link")],
-    content: h("div", { class: "first image-page" }, h("div", { class: "large" }, picture, h("p", { class: "small name" }, name)), h("div", {}, groups)),
+    content: h("div", { class: "first image-page" }, h("div", { class: "large" }, picture, name.includes("/") ? h("p", { class: "small name" }, name) : null), h("div", {}, groups)),
     list,
     index: image,
     hash: (other) => panel.link("image", other),
