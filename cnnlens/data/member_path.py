@@ -179,7 +179,7 @@ class MemberPath(_Path):
         for entry in self.entries():
             yield entry.path
 
-    def glob(self, pattern: str, **_: Any) -> Iterator[MemberPath]:  # type: ignore[override]
+    def glob(self, pattern: str, **_: Any) -> Iterator[MemberPath]:  # type: ignore[override,unused-ignore]
         """Yield what is below a folder by a pattern of names, without ``**``."""
         first, _slash, rest = pattern.partition("/")
         for entry in self.entries() if self.is_dir() else ():

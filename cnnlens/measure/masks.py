@@ -105,7 +105,7 @@ class TopValues:
                 values = np.partition(values, -self._keep) if len(values) > self._keep else values
                 self._filled[unit] = kept = min(len(values), self._keep)
                 self._buffer[unit, :kept] = values[len(values) - kept :]
-        self.lowest = np.min(share.gathered(self.lowest), axis=0)
+        self.lowest = np.minimum.reduce(share.gathered(self.lowest))
         self.count = sum(share.gathered(self.count))
 
     @property

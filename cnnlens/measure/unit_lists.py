@@ -280,8 +280,10 @@ def _row_blocks(*peaks: np.ndarray) -> list[slice]:
 def _moments(peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and length about it of columns (N, C), (C,) each; no length where one is constant."""
     blocks = _row_blocks(peaks)
-    mean = sum(peaks[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(peaks)
-    squares = np.zeros(peaks.shape[1])
+    mean, squares = np.zeros(peaks.shape[1]), np.zeros(peaks.shape[1])
+    for rows in blocks:
+        mean += peaks[rows].sum(axis=0, dtype=np.float64)
+    mean /= len(peaks)
     for rows in blocks:
         apart = peaks[rows].astype(np.float64) - mean
         squares += np.einsum("nc,nc->c", apart, apart)

@@ -254,8 +254,8 @@ class Add(Custom):
 
 
 def _assigned(x: Tensor) -> Tensor:
-    x[x < 0] = 0
-    return x
+    # what x[x < 0] = 0 was until PyTorch 2.15, which makes a masked_fill_ of it
+    return x.index_put_((x < 0,), torch.zeros(()))
 
 
 def _in_part(x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ FAULTS = {
     "no picture": (lambda root: Shot("x.png"), "Shot('x.png', …) takes a pathlib.Path, or Markup"),
     "no number": (lambda root: Section("s", "S", sources=[3]), "TypeError"),
     # what only shows when it is shown
-    "no shots": (parts_of([Gallery([PICTURE])]), "'pathlib.PosixPath object' has no attribute"),
+    "no shots": (parts_of([Gallery([PICTURE])]), "PosixPath object' has no attribute"),
     "no block": (parts_of([NOTHING]), "'types.SimpleNamespace object' has no attribute"),
     "no cell": (parts_of([Table(["a", "b"], [["a", 3]])]), "not iterable"),
     "no rows": (parts_of([Table(["a"], 3)]), "not iterable"),
