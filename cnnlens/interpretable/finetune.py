@@ -98,6 +98,17 @@ def accuracy_words(document: Mapping[str, Any]) -> str:
     return f"accuracy on images held out: {after:.3f}{was}"
 
 
+def weights_words(document: Mapping[str, Any]) -> str:
+    """Say which epoch's weights a network has, from `Finetuning.document`; "" for the last's."""
+    of, done, planned = document["epoch"], document["epochs"], document["settings"]["epochs"]
+    if of == done:
+        return ""
+    ended = f"stopped after epoch {done} of {planned}: " if done < planned else ""
+    return (
+        f"{ended}the weights are those of epoch {of}, whose loss on images held out is the lowest"
+    )
+
+
 class Finetuning:
     """A training: iterate it, keep its state after each epoch, read its document at the end.
 
@@ -209,8 +220,9 @@ class Finetuning:
     @property
     def epoch(self) -> int:
         """Of the weights: epochs done; the best one, once a training with patience has ended."""
-        best = self.trainer.best if self.done else None
-        return len(self.history) if best is None else best[1]
+        if not (self.done and self.history and self.request.settings.patience):
+            return len(self.history)
+        return int(min(self.history, key=lambda entry: entry["validation_loss"])["epoch"])
 
     def snapshot(self) -> dict[str, Any]:
         """Return what `cnnlens.model.checkpoint.save_checkpoint` takes, to look at the network.
@@ -264,6 +276,7 @@ class Finetuning:
             "of": self.mark,
             "layers": record["layers"],
             "epochs": len(self.history),
+            "epoch": self.epoch,
             "accuracy": {
                 "before": self.before,
                 "after": answers.accuracy,

@@ -158,11 +158,13 @@ class Finetune(Method):
 
     def show(self, results: Results) -> None:
         """Show all terms of every epoch."""
-        from cnnlens.interpretable.finetune import accuracy_words
+        from cnnlens.interpretable.finetune import accuracy_words, weights_words
 
         found = self.summaries["finetune"]
         terms = list(found["history"][-1])  # the epoch first
         results.table(terms, [[entry.get(term) for term in terms] for entry in found["history"]])
+        if said := weights_words(found):
+            results.say(said)
         results.say(f"{accuracy_words(found)}; {self.asked.out} opens in every command")
         if self.asked.keep_checkpoints:
             from cnnlens.report.trained import epochs_folder

@@ -11,7 +11,7 @@ from typing import Any
 from cnnlens.data.dataset import ImageSet
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.files import make_folder, read_json, write_json
-from cnnlens.interpretable.finetune import Finetuning
+from cnnlens.interpretable.finetune import Finetuning, weights_words
 from cnnlens.measure.accuracy import held_out_images
 from cnnlens.model.checkpoint import read_training, save_checkpoint
 from cnnlens.model.weights_file import read_torch
@@ -73,6 +73,8 @@ class Training(Shown):
             yield "before", f"{self.accuracy_before:.3f}", ""
         for name, (dead, units) in self.silent.items():
             yield f"units of {name} that are silent", f"{dead} of {units}", ""
+        if said := weights_words(self.document):
+            yield "weights", said, ""
         yield from (("note", note, "") for note in self.document.get("notes", []))
         yield "checkpoint", str(self.path), ""
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import cnnlens
 from cnnlens.errors import CnnlensError, UsageError
+from cnnlens.interpretable.finetune import weights_words
 from cnnlens.methods.checkpoint_out import check_name, check_sources
 from cnnlens.methods.finetune import Finetune
 from cnnlens.methods.method import build, carry_out
@@ -337,11 +338,26 @@ def test_what_was_trained_without_keeping_is_said(photos, tmp_path):
 
 def test_with_patience_the_checkpoint_says_the_epoch_of_its_weights(photos, tmp_path):
     given = {**QUICK, "epochs": 4, "patience": 1, "lr": 0.3, "trunk": 1.0}
-    lens(tmp_path).finetune(data=photos, **given, out=tmp_path / "n.pt", keep_checkpoints=True)
+    call = {"data": photos, **given, "out": tmp_path / "n.pt", "keep_checkpoints": True}
+    found = lens(tmp_path).finetune(**call)
     new = torch.load(tmp_path / "n.pt", weights_only=True)
     best = torch.load(tmp_path / "n-epochs" / f"epoch-{new['epoch']:03d}.pt", weights_only=True)
     assert new["epoch"] < len(new["training"]["history"])
     assert all(torch.equal(v, best["state_dict"][k]) for k, v in new["state_dict"].items())
+    again = lens(tmp_path).finetune(**call)  # it is trained already
+    assert found.document["epoch"] == again.document["epoch"] == new["epoch"]
+    done = found.document["epochs"]
+    said = f"the weights are those of epoch {new['epoch']}, whose loss on images held out is"
+    shown = found._repr_html_()
+    assert said in shown and (f"stopped after epoch {done} of 4" in shown) == (done < 4)
+    after = found.history[new["epoch"] - 1]["validation_accuracy"]
+    assert found.accuracy == pytest.approx(after)
+
+
+def test_of_the_last_epochs_weights_nothing_is_said():
+    document = {"epoch": 3, "epochs": 3, "settings": {"epochs": 3}}
+    assert weights_words(document) == ""
+    assert weights_words({**document, "settings": {"epochs": 9}, "epoch": 2}).startswith("stopped")
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
