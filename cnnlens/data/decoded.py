@@ -59,7 +59,8 @@ def decoded_steps(
     orders = [range(len(one.paths)) if some is None else some for one, some in sets]
     total = sum(map(len, orders))
     floats = any(one.pixel_type(preprocess) == "float32" for one, _ in sets)
-    shape = (total, *sets[0][0].shape(preprocess))
+    channels = max(one.shape(preprocess)[0] for one, _ in sets)  # one alone may have bands
+    shape = (total, channels, *preprocess.size)
     pixels = allocate(shape, np.float32 if floats else np.uint8)
     sources, positions = np.empty(total, np.int64), np.empty(total, np.int64)
     skipped: list[Skipped] = []
@@ -70,7 +71,7 @@ def decoded_steps(
         ):
             found = batch.pixels.numpy()
             rows = slice(done, done := done + len(found))
-            pixels[rows] = _as_float(found) if floats else found
+            pixels[rows] = _as_floats(found, channels) if floats else found
             sources[rows], positions[rows] = number, batch.indices
             skipped += batch.skipped
             yield Step(seen + batch.next, total, "reading images")
@@ -87,12 +88,14 @@ def together(images: Sequence[np.ndarray]) -> np.ndarray:
     """
     if len({(image.dtype, image.shape) for image in images}) == 1:
         return np.stack(images)
-    shape = (max(map(len, images)), *images[0].shape[1:])
-    return np.stack([np.resize(_as_float(image), shape) for image in images])
+    channels = max(map(len, images))
+    return np.stack([_as_floats(image, channels) for image in images])
 
 
-def _as_float(image: np.ndarray) -> np.ndarray:
-    return image / np.float32(255) if image.dtype == np.uint8 else image
+def _as_floats(images: np.ndarray, channels: int) -> np.ndarray:
+    planes = images / np.float32(255) if images.dtype == np.uint8 else images  # (…, c, H, W)
+    copies = -(-channels // planes.shape[-3])
+    return np.concatenate([planes] * copies, axis=-3)[..., :channels, :, :]
 
 
 def allocate(

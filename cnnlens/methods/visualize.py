@@ -156,8 +156,17 @@ class Visualize(Climbing):
             **goal.scores_at,
             settings=self._used(goal),
             init=self.mark,
+            **self._floats,
         )
         return Item(f"{goal.name}.png", made_from, subject=goal, raw=self.asked.raw)
+
+    @property
+    def _floats(self) -> dict[str, Any]:
+        """What a picture's key names of an image to start from that is of floats or bands: earlier
+        versions took them for bytes, nearly black.
+        """
+        photo = self.photo
+        return {} if photo is None or photo.dtype == "uint8" else {"init_of": str(photo.dtype)}
 
     def _direction(self, goal: Goal) -> dict[str, Any]:
         """What a concept's picture depends on besides: its weights."""

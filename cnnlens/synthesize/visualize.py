@@ -20,6 +20,7 @@ from cnnlens.model.gradients import with_gradients
 from cnnlens.model.model import Model
 from cnnlens.progress import Step, Words
 from cnnlens.settings import RunSettings, VisualizeSettings
+from cnnlens.synthesize.examples import as_planes
 from cnnlens.synthesize.image import Fourier, Image
 from cnnlens.synthesize.maco import transparency
 from cnnlens.synthesize.objective import Objective
@@ -124,7 +125,7 @@ def visualize(
     run : RunSettings, optional
         Images that climb together.
     photo : numpy.ndarray, optional
-        (C, H, W) uint8: where to start, whatever `settings.init` names.
+        (C, H, W) uint8, or float32 in [0, 1]: where to start, whatever `settings.init` names.
     activations : sequence of Objective, optional
         What is measured of each picture in the end; the objectives themselves by default.
     state : mapping, optional
@@ -287,8 +288,6 @@ def _start(
     if photo is None:
         picture = mean_colour(model).expand(image.shape)
     else:
-        picture = torch.from_numpy(photo)[None].float() / 255
+        picture = as_planes(torch.from_numpy(photo)[None], channels)
         picture = resized(picture, (size[0], size[1]))[0]
-        # fewer channels than the network has are repeated, as preprocessing does
-        picture = picture.repeat(-(-channels // len(picture)), 1, 1)[:channels]
     return image.encode(picture.expand(len(noise), channels, *size))

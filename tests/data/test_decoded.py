@@ -66,3 +66,16 @@ def test_images_of_several_kinds_are_brought_to_one() -> None:
     colours, bands = together([bytes_, floats])
     assert np.array_equal(bands, floats) and colours.dtype == np.float32
     assert np.allclose(colours * 255, bytes_[[0, 1, 2, 0]])
+
+
+def test_sets_of_which_one_has_bands_are_decoded_together(tmp_path: Path) -> None:
+    """Pictures to learn from with alpha, those held out without."""
+    for folder, mode, value in (("a", "RGB", (51, 102, 153)), ("b", "RGBA", (255, 0, 51, 102))):
+        (tmp_path / folder).mkdir()
+        Image.new(mode, (4, 4), value).save(tmp_path / folder / "1.png")
+    preprocess = Preprocess((4, 4)).with_channels(4)
+    for order in ("ab", "ba"):
+        sets = [(open_data(tmp_path / one), None) for one in order]
+        found = followed(decoded_steps(sets, preprocess, workers=0), None).pixels[:, :, 0, 0]
+        wanted = {"a": [0.2, 0.4, 0.6, 0.2], "b": [1.0, 0.0, 0.2, 0.4]}
+        assert np.allclose(found, [wanted[one] for one in order])

@@ -288,10 +288,14 @@ def test_floats_of_another_range_are_brought_to_it(capsys: pytest.CaptureFixture
     assert "no image has values that a range says something of" in capsys.readouterr().err
 
 
-def test_an_image_to_start_from_may_be_in_memory() -> None:
-    fed, x = Fed(3), torch.rand(3, SIDE, SIDE)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_an_image_to_start_from_may_be_in_memory(channels: int) -> None:
+    fed, x = Fed(channels), torch.rand(channels, SIDE, SIDE)
     fed.lens.visualize(filter="conv1:0", steps=1, init=x)
     assert list((fed.lens.workspace.path / "given").iterdir())
+    wanted = fed.normal(x)
+    rows = [row for some in fed.inputs for row in some]
+    assert any(torch.allclose(row, wanted, atol=0.02) for row in rows)  # it is seen in 8 bits
 
 
 def test_planes_that_were_cut_short_are_a_damaged_image() -> None:
