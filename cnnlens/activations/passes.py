@@ -89,7 +89,8 @@ class Forward:
             values = [*values[:-1], values[-1].reshape(len(x), -1).float()]
         elif self.logits:
             values = [*values, class_scores(output, len(x), self.model.head)]
-        return fetched([value[:count] for value in values])
+        # its code may turn gradients on
+        return fetched([value[:count].detach() for value in values])
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class ClassMaps:
         """Scores (N, K) of images (N, C, H, W)."""
         with torch.no_grad():
             output = self._model.net(as_input(self._model.net, x))
-        return class_scores(output, len(x), self._model.head)
+        return class_scores(output, len(x), self._model.head).detach()
 
     def _at(self, layer: str, place: Place) -> Scored:
         return Scored(self._model, layer, place, self._scores_at, self.is_two_sided)

@@ -49,7 +49,7 @@ class Scored:
         with torch.no_grad():
             values, output = read_and_run(self.model.net, x, self._wanted, stop=False)
         scores = values[1].reshape(len(x), -1) if self.scores_at else self._scores(output, len(x))
-        return values[0], scores
+        return values[0], scores.detach()
 
     def gradcam(
         self, x: Tensor, choose: Callable[[Tensor], Tensor]

@@ -141,4 +141,4 @@ def _output(
     x = model.preprocess.normalize(torch.from_numpy(pixels)[None].to(model.device))
     with model.in_use():
         output = run_without(model.net, x.repeat(count, 1, 1, 1), layer.place, units)
-    return class_scores(output, count, model.head)[: len(units)].cpu()
+    return class_scores(output, count, model.head)[: len(units)].detach().cpu()

@@ -274,7 +274,8 @@ def _tried_at(
     try:
         with torch.no_grad(), model.in_use():
             x = preprocess.normalize(x.to(model.device))
-            given = class_scores(model.net(x), len(x), model.head).cpu().numpy()  # (N, K)
+            answer = class_scores(model.net(x), len(x), model.head)  # (N, K)
+            given = answer.detach().cpu().numpy()  # its code may turn gradients on
         scores = before_link(given, link_of(model, given, x))
     except (RuntimeError, ValueError, CnnlensError):
         return None

@@ -157,7 +157,7 @@ def count_scores(model: Model) -> int:
 def scores_on_black(model: Model) -> Tensor:
     """Class scores (N, K) of black images; see `class_scores` for what is raised."""
     output, count = _answer(model)
-    return class_scores(output, count, model.head)
+    return class_scores(output, count, model.head).detach()
 
 
 def _answer(model: Model, explains: bool = True) -> tuple[Any, int]:

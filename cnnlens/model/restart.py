@@ -101,8 +101,8 @@ class Restart:
         with placing_hooks(net, places, lambda _, value: seen.append(value)):
             output = net(self._x)
         if seen:
-            return seen[0].reshape(count, -1).float()
-        return class_scores(output, count, self._model.head)
+            return seen[0].reshape(count, -1).float().detach()
+        return class_scores(output, count, self._model.head).detach()
 
     # ---- from the beginning
 

@@ -170,5 +170,5 @@ def shares_said(model: Model, goals: Sequence[Goal]) -> str:
     """
     if not any(OUTPUT in goal.objective.places for goal in goals):
         return ""
-    found = scores(model)[None].cpu().numpy()
+    found = scores(model)[None].detach().cpu().numpy()
     return "" if before_softmax(found) is found else _SHARES

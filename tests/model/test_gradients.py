@@ -103,6 +103,29 @@ def test_weights_that_were_made_in_inference_mode_are_named() -> None:
         cnnlens.Projector(net, torch.rand(1, 3, 16, 16), layer.place)
 
 
+class Following(torch.nn.Sequential):
+    """Turns gradients on itself, as networks do whose passes are made of slopes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            return super().forward(x.requires_grad_())
+
+
+def test_a_network_that_turns_gradients_on_is_measured_as_one_that_does_not(tmp_path: Path) -> None:
+    photos = list(np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8))
+    found = []
+    for net in (small_net(), Following(*small_net())):
+        lens = cnnlens.Investigation(
+            net, tmp_path / type(net).__name__, preprocess=FED, classes=[*"abc"], quiet=True
+        )
+        lens.extract(data=photos, labels=[*"abc"] * 4, layer="conv2", logits=True)
+        tables = lens.units(layer="conv2").table(), lens.ablate(filter="conv2:all").table()
+        cam = [(row["class"], row["final"]) for row in lens.cam(image=photos[:2]).table()]
+        found.append([*tables, cam, lens.outliers().table()])
+        lens.visualize(logit="a", steps=1)
+    assert found[0] == found[1]
+
+
 def test_classes_that_take_a_module_run_it_as_trained_and_leave_it_as_it_was() -> None:
     x = torch.rand(2, 3, 16, 16)
     nets = small_net(), small_net()
