@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._python_dispatch import _disable_current_modes
 
-from cnnlens.errors import CnnlensError
+from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.operations import (
     LiveReader,
     Ordinals,
@@ -157,6 +157,7 @@ def _run(
     def once(place: Place, value: Tensor) -> None:
         if place not in missing:
             return
+        _check_rows(place, value, len(x))
         take(place, value)
         missing.discard(place)
         if stop and not missing:
@@ -179,6 +180,18 @@ def _run(
     if missing:
         raise _never([place for place in places if place in missing], net, elsewhere)
     return output
+
+
+def _check_rows(place: Place, value: Tensor, count: int) -> None:
+    """Refuse what is of other images than the batch: the rest of it would be of none."""
+    with _disable_current_modes(), torch.no_grad():
+        rows = count if value.ndim < 2 else len(place.as_maps(value))
+    if rows != count:
+        raise CnnlensError(
+            f"{place.path or place.op_name} gives {counted(rows, 'row')} for "
+            f"{counted(count, 'image')}: it is not run on the whole batch",
+            "--batch-size 1, or have it run its layers on a batch as a whole",
+        )
 
 
 @contextmanager

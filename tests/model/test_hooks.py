@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlens.errors import CnnlensError
-from cnnlens.model.hooks import read_live
+from cnnlens.model.hooks import read, read_live
 from cnnlens.model.trace import Place, trace
 
 from .nets import filled, layers_of, network, pictures
@@ -130,3 +130,25 @@ def test_modules_and_operations_are_live_from_the_first_pass_on():
     net, x = filled(InPlace()), pictures(1, (12, 12)).requires_grad_()
     lives, _ = read_live(net, x, [Place(path="one"), op(net, x, "relu", 0)], stop=False)
     assert all(live.edge is not None for live in lives)
+
+
+class Looping(nn.Module):
+    """Runs its layers on one image after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.conv(one[None]).mean((2, 3)) for one in x])
+
+
+def test_a_network_that_takes_its_batch_apart_is_read_image_by_image_or_not_at_all() -> None:
+    net, x = Looping().eval(), pictures(3, (6, 6))
+    with torch.no_grad():
+        for one in x:  # what is to be read of each image
+            assert torch.equal(read(net, one[None], [Place("conv")])[0], net.conv(one[None]))
+    for ask in (read, lambda *asked: read_live(asked[0], x.clone().requires_grad_(), asked[2])):
+        with pytest.raises(CnnlensError, match="conv gives 1 row for 3 images") as error:
+            ask(net, x, [Place("conv")])
+        assert "--batch-size 1" in error.value.hint
