@@ -3,7 +3,10 @@
 What chance gives a unit depends on where its mask is: on few images or on many, in the middle of
 them, where things are photographed, or at their rim. So a unit is held against its own shuffles
 first: how far it lies above their mean, in their standard deviations; each shuffle likewise against
-the others. That is what few shuffles tell of a unit; how rare it is, all units say together.
+the others. That is what few shuffles tell of a unit; how rare it is, all units say together. How
+much a unit varies is too little known from few shuffles: where concepts are rare, nearly all share
+nothing with it, and any one that does would lie infinitely far above the others. So what the other
+units vary by counts as one shuffle more.
 
 It also depends on how much the mask covers. Where the threshold cuts through a
 unit's values, that is the same share of all: these are one kind. The mask of a unit that gives its
@@ -49,7 +52,7 @@ def p_values(observed: np.ndarray, null: np.ndarray, kinds: np.ndarray) -> np.nd
     """Return (1 + #{null ≥ observed}) / (1 + #null), the null pooled over a unit's kind.
 
     Compared is how far they lie above the other shuffles of the same unit, in standard deviations;
-    of fewer than three shuffles, how high they are.
+    of fewer than three shuffles, or of a unit alone, how high they are.
 
     Parameters
     ----------
@@ -65,15 +68,19 @@ def p_values(observed: np.ndarray, null: np.ndarray, kinds: np.ndarray) -> np.nd
     numpy.ndarray
         (C,) float64; 1 of units that have no mask, and of those that share nothing with labels.
     """
-    if len(null) >= _FEWEST:
-        observed, null = _apart(observed, null)
     found = np.ones(len(observed))
     for kind in set(kinds.tolist()) - {NOTHING}:
         mine = kinds == kind
-        pooled = np.sort(null[:, mine], axis=None)
-        reached = len(pooled) - np.searchsorted(pooled, observed[mine], side="left")
-        found[mine] = (1 + reached) / (1 + len(pooled))
+        found[mine] = _of_a_kind(observed[mine], null[:, mine])
     return found
+
+
+def _of_a_kind(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    if len(null) >= _FEWEST and len(observed) > 1:
+        observed, null = _apart(observed, null)
+    pooled = np.sort(null, axis=None)
+    reached = len(pooled) - np.searchsorted(pooled, observed, side="left")
+    return np.asarray((1 + reached) / (1 + len(pooled)))
 
 
 def _apart(observed: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,9 +90,11 @@ def _apart(observed: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.ndarr
     others = squares - (null - mean) ** 2 * (count / (count - 1))  # each time without one
     others = np.where(others > _ROUNDING * squares, others, 0)
     rest = (count * mean - null) / (count - 1)
+    usual = squares / (count - 1)
+    usual = (usual.sum() - usual) / (len(usual) - 1)  # of the other units
     return (
-        _deviations(observed, mean, np.sqrt(squares / (count - 1))),
-        _deviations(null, rest, np.sqrt(others / (count - 2))),
+        _deviations(observed, mean, np.sqrt((squares + usual) / count)),
+        _deviations(null, rest, np.sqrt((others + usual) / (count - 1))),
     )
 
 

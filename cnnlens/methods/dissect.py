@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnnlens.model.layer import Layer
 
 
-POOLING = 2  # counts changes of what p-values are taken from: those of an earlier version are stale
+POOLING = 3  # counts changes of what p-values are taken from: those of an earlier version are stale
 
 
 @dataclass(frozen=True)

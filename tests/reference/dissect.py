@@ -157,19 +157,36 @@ class Answer:
     def p_value(self, unit: int) -> float:
         units = [u for u in range(len(self.thresholds)) if self.alike(u, unit)]
         by_chance = {u: [self.best(t, u)[1] for t in self.null] for u in {*units, unit}}
-        null = [apart(one, by_chance[u], at) for u in units for at, one in enumerate(by_chance[u])]
-        observed = apart(self.best(self.tally, unit)[1], by_chance[unit])
+        null = [
+            apart(one, by_chance[u], spread_of_others(by_chance, units, u), at)
+            for u in units
+            for at, one in enumerate(by_chance[u])
+        ]
+        usual = spread_of_others(by_chance, units, unit)
+        observed = apart(self.best(self.tally, unit)[1], by_chance[unit], usual)
         return (1 + sum(n >= observed for n in null)) / (1 + len(null))
 
 
-def apart(value: float, shuffles: list[float], without: int | None = None) -> float:
-    """How many standard deviations a value lies above a unit's shuffles, less one of them."""
+def spread_of_others(by_chance: dict[int, list[float]], units: list[int], unit: int) -> float:
+    """The mean variance over the shuffles of the other units; -1 where one cannot say."""
+    others = [by_chance[u] for u in units if u != unit]
+    if not others or len(others[0]) < 3:
+        return -1
+    return statistics.mean(statistics.variance(one) for one in others)
+
+
+def apart(value: float, shuffles: list[float], usual: float, without: int | None = None) -> float:
+    """How many standard deviations a value lies above a unit's shuffles, less one of them; the
+    usual variance counts as one shuffle more.
+    """
     others = [one for at, one in enumerate(shuffles) if at != without]
-    if len(shuffles) < 3:
+    if usual < 0:
         return value
     if value == 0:
         return -math.inf
-    mean, spread = statistics.mean(others), statistics.stdev(others)
+    mean = statistics.mean(others)
+    squares = sum((one - mean) ** 2 for one in others)
+    spread = math.sqrt((squares + usual) / len(others))
     if spread < 1e-12:
         return math.inf if value > mean + 1e-12 else -math.inf
     return round((value - mean) / spread, 9)
