@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
+from cnnlens.errors import plain
 from cnnlens.report.figures import Colour
 
 
@@ -234,7 +235,7 @@ def number(value: Any, digits: int = 0) -> str:
 def reach(values: Sequence[float]) -> str:
     """Write how far values reach, the highest first, whatever their order."""
     ends = (max(values), min(values))[: len(values)]
-    return " to ".join(f"{value:.3g}" for value in ends)
+    return " to ".join(map(plain, ends))
 
 
 def signed(value: float, digits: int = 0) -> str:

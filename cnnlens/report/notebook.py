@@ -185,9 +185,9 @@ def _seen(seen: Seen, side: int) -> Markup:
 
 
 def _bin(share: float, low: float, high: float, examples: Sequence[Seen]) -> Markup:
-    words = Markup("<div style='width:130px'><b>{:.1%}</b><br><span style='{}'>{:.3g} to {:.3g}")
+    words = Markup("<div style='width:130px'><b>{:.1%}</b><br><span style='{}'>{} to {}")
     row = Markup("<div style='{};padding:2px 0'>{}</span></div>{}</div>")
-    said = words.format(share, _SOFT, low, high)
+    said = words.format(share, _SOFT, plain(low), plain(high))
     return row.format(_FLEX.format(4), said, Markup("").join(_seen(s, _SMALL) for s in examples))
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from cnnlens.errors import plain
 from cnnlens.report import figures
-from cnnlens.report.blocks import format_p
+from cnnlens.report.blocks import format_p, reach
 from cnnlens.report.dissect_result import Unit
 from cnnlens.report.figures import as_drawn, colours, new_figure, save_figure, short
 from cnnlens.report.figures.dissect import category_bars, contact_sheet, lit
@@ -194,3 +194,7 @@ def test_thousands_are_written_without_a_power_of_ten():
     numbers = {3831.2: "3830", 999.7: "1000", -1234: "-1230", 0.01234: "0.0123", 2.5e7: "2.5e+07"}
     assert {value: plain(value) for value in numbers} == numbers
     assert plain(float("nan")) == "nan" and plain(0) == "0"
+    assert (reach([20.5, 3831.2, 30]), reach([3831.2])) == (
+        "3830 to 20.5",
+        "3830",
+    )  # of projections
