@@ -139,6 +139,17 @@ def test_a_palette_in_another_order_than_the_labelmap_goes_by_its_colours(tmp_pa
         np.testing.assert_array_equal(objects(tmp_path / "out", image)["leaf"], LEFT)
 
 
+@pytest.mark.parametrize("palette", [None, [n for n in range(256) for _ in range(3)]])
+def test_grey_numbers_are_not_taken_for_colours(tmp_path: Path, palette: list[int] | None) -> None:
+    """128,128,128 is VOC's colour of class 7."""
+    root = tmp_path / "set"
+    picture(root / "JPEGImages" / "a.jpg")
+    (root / "class_names.txt").write_text("\n".join(["background", *map(str, range(1, 150))]))
+    mask(root / "SegmentationClass" / "a.png", halves(0, 128), palette)
+    import_data("voc", root, tmp_path / "out")
+    assert objects(tmp_path / "out", "a.jpg").keys() == {"128"}
+
+
 def test_several_years_and_other_folders(tmp_path: Path) -> None:
     for year in ("VOC2007", "VOC2012"):
         voc(tmp_path / "VOCdevkit" / year)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from cnnlens.data.folder import existing_folder
 from cnnlens.data.imports.mask_files import Colour, Table, grey, read_mask, table_of
 from cnnlens.data.imports.source import Left, Photo, Read, Source, by_stem, lists, pictures
@@ -144,8 +146,11 @@ def _labelmap(path: Path) -> list[tuple[str, Colour]]:
 
 def _read(mask: Path, by_number: Table, by_colour: Table) -> Read:
     """Read a mask by its colours where all have a name, as tools may reorder a palette; else by its
-    numbers, where it has some.
+    numbers, where it has some. Greys that are the numbers themselves are no colours.
     """
-    drawn = by_colour.of(read_mask(mask, colours=True))
-    numbers = grey(read_mask(mask)) if drawn.odd else None
-    return drawn if numbers is None else by_number.of(numbers)
+    values, colours = read_mask(mask), read_mask(mask, colours=True)
+    numbers, greys = grey(values), grey(colours)
+    if values.ndim == 2 and greys is not None and np.array_equal(greys, np.minimum(values, 255)):
+        return by_number.of(values)
+    drawn = by_colour.of(colours)
+    return drawn if numbers is None or not drawn.odd else by_number.of(numbers)
