@@ -18,7 +18,7 @@ from PIL import Image
 from cnnlens.cluster.neighbours import FEW, nearest
 from cnnlens.cluster.separation import Separation, separate
 from cnnlens.cluster.umap_layout import umap_layout
-from cnnlens.cluster.vectors import Groups, MapSource, numbered
+from cnnlens.cluster.vectors import Firsts, Groups, MapSource, numbered, with_copies
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.alone import Helpers
 from cnnlens.progress import Step, followed, staged
@@ -199,8 +199,12 @@ def embed_steps(
     neighbours: int = 15,
     seed: int = 0,
     exact: int = FEW,
+    firsts: Firsts | None = None,
 ) -> Generator[Step, None, Layouts]:
-    """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes."""
+    """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes.
+
+    `firsts` says which images equal each other: categories are shuffled for both of them alike.
+    """
     if (count := source.shape[0]) < FEWEST:
         raise CnnlensError(
             f"{counted(count, 'image')}: too few for a layout",
@@ -208,6 +212,8 @@ def embed_steps(
         )
     yield Step(0, 4, "embedding", note="UMAP begins", unit="stages")
     vectors, projected = flat_vectors(source, seed)
+    if groups is not None:
+        groups = with_copies(groups, vectors, firsts)
     steps = layout_steps(vectors, groups, neighbours, seed, exact)
     layer = yield from staged("embedding", steps)
     del vectors, steps

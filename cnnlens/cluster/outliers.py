@@ -21,7 +21,7 @@ import torch
 from cnnlens.activations.passes import Forward
 from cnnlens.cluster.regions import NOISES, Regions, find_regions, noise_images
 from cnnlens.cluster.taken_for import Predicted, predicted_as
-from cnnlens.cluster.vectors import Groups, MapSource
+from cnnlens.cluster.vectors import Firsts, Groups, MapSource
 from cnnlens.model.classes import class_bias, class_name
 from cnnlens.model.ending import before_link, ending, may_be_probabilities
 from cnnlens.model.model import Model
@@ -186,8 +186,11 @@ def outlier_steps(
     groups: Groups | None = None,
     settings: OutlierSettings | None = None,
     batch_size: int = 32,
+    firsts: Firsts | None = None,
 ) -> Generator[Step, None, Outliers]:
-    """Do what `outliers` does; each step says what begins."""
+    """Do what `outliers` does; each step says what begins. `firsts` says which images equal each
+    other.
+    """
     settings = settings or OutlierSettings()
     if not logits and not settings.noise:
         raise ValueError("neither scores of images nor noise to look at")
@@ -204,7 +207,7 @@ def outlier_steps(
     regions = None
     if source is not None and groups is not None:
         yield Step(0, 1, "regions and clusters", unit="")
-        regions = find_regions(source, groups, settings.seed)
+        regions = find_regions(source, groups, settings.seed, firsts)
     noise = None
     if noises:
         radius = regions.radius_of(names, count) if regions else None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnlens.cluster.embed import flat_vectors
-from cnnlens.cluster.vectors import Groups, MapSource
+from cnnlens.cluster.vectors import Firsts, Groups, MapSource, with_copies
 from cnnlens.errors import CnnlensError
 from cnnlens.model.matching import usual_outputs
 
@@ -114,9 +114,12 @@ class Regions:
         return found if np.isfinite(found).any() else None
 
 
-def find_regions(source: MapSource, groups: Groups, seed: int = 0) -> Regions:
+def find_regions(
+    source: MapSource, groups: Groups, seed: int = 0, firsts: Firsts | None = None
+) -> Regions:
     """Measure the categories' regions in a layer (N, C, H, W), and cluster the images."""
     vectors, projected = flat_vectors(source, seed)
+    groups = with_copies(groups, vectors, firsts)
     radius = radii(vectors, groups)
     try:
         clusters = name_clusters(vectors, groups, seed)
@@ -155,7 +158,7 @@ def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Cluster
     fitted = KMeans(count, n_init=10, random_state=seed).fit(vectors)
     found = _Found(vectors, fitted.cluster_centers_, fitted.labels_.astype(np.int64))
     optimal, stable = found.named(groups.of_image)
-    chance, shuffles = found.by_chance(groups.of_image, seed)
+    chance, shuffles = found.by_chance(groups, seed)
     return Clusters(
         of_image=found.of_image,
         optimal=optimal,
@@ -207,13 +210,13 @@ class _Found:
             "purity": float(table.max(1).sum() / images),
         }
 
-    def by_chance(self, categories: np.ndarray, seed: int) -> tuple[dict[str, ByChance], int]:
+    def by_chance(self, groups: Groups, seed: int) -> tuple[dict[str, ByChance], int]:
         """Shuffle the categories among the images, name the same clusters anew, so many times."""
         times = int(np.clip(_SHUFFLED // self.vectors.size, _LEAST_SHUFFLES, _SHUFFLES))
         rng = np.random.default_rng(seed)
         found: dict[str, list[float]] = {key: [] for key in _SHARES}
         for _ in range(times):
-            shuffled = rng.permutation(categories)
+            shuffled = groups.shuffled(rng)
             for key, share in self.shares(shuffled, *self.named(shuffled)).items():
                 found[key].append(share)
         levels = {

@@ -6,12 +6,13 @@ is read in blocks of images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+Firsts = Callable[[np.ndarray], np.ndarray]  # of images by vectors (N, D): `Groups.firsts`
 _HELD = 2**30  # bytes of maps of categories held at once
 
 
@@ -49,10 +50,13 @@ class Groups:
         The categories.
     of_image : numpy.ndarray
         (N,) int64, an index into `names`; -1 for none.
+    firsts : numpy.ndarray, optional
+        (N,) int64: the first row that shows each row's image; left out: each shows another.
     """
 
     names: tuple[str, ...]
     of_image: np.ndarray
+    firsts: np.ndarray | None = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -63,12 +67,27 @@ class Groups:
         """Rows of a category's images, ascending."""
         return np.flatnonzero(self.of_image == self.names.index(name))
 
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """`of_image`, shuffled among the images. Copies in one category stay in one: they are each
+        other's neighbours, and in one cluster, so that apart they would lower the chance level.
+        """
+        if self.firsts is None:
+            return rng.permutation(self.of_image)
+        pairs = np.stack([self.firsts, self.of_image], axis=1)
+        _, chosen, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        return np.asarray(rng.permutation(self.of_image[chosen])[place.reshape(-1)])
+
 
 def group(categories: Sequence[str]) -> Groups:
     """Number the categories of images in alphabetical order."""
     names = sorted(set(categories))
     number = {name: index for index, name in enumerate(names)}
     return Groups(tuple(names), np.array([number[c] for c in categories], np.int64))
+
+
+def with_copies(groups: Groups, vectors: np.ndarray, firsts: Firsts | None) -> Groups:
+    """Look which images equal each other, where one can say, by their vectors (N, D)."""
+    return groups if firsts is None else replace(groups, firsts=firsts(vectors))
 
 
 def group_rows(rows: np.ndarray, categories: Sequence[str] | None) -> Groups | None:

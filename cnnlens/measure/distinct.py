@@ -6,14 +6,15 @@ there twice would be on both sides, and be found again.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
-from cnnlens.measure.unit_lists import repeats
+from cnnlens.measure.unit_lists import firsts, repeats
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step
 
@@ -90,6 +91,15 @@ def pixels(data: ImageSet, position: int, preprocess: Preprocess) -> np.ndarray:
         return np.array([position])
 
 
+def firsts_of(
+    data: ImageSet, positions: np.ndarray, preprocess: Preprocess
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Give a function of what a network answers to images at `positions`, (N, D), that finds the
+    first row of each row's image (see `firsts`).
+    """
+    return partial(firsts, pixels=lambda row: pixels(data, int(positions[row]), preprocess))
+
+
 class Peaks:
     """Keeps every unit's peak on every image, (N, C), by which equal images are found.
 
@@ -115,5 +125,5 @@ class Peaks:
         """Say what `distinct` does, of the images that were taken in."""
         positions, found = self.positions[: self.count], self.values[: self.count]
         with np.errstate(invalid="ignore", over="ignore"):  # of peaks that are not finite
-            twice = repeats(found, lambda row: pixels(data, positions[row], preprocess))
+            twice = repeats(found, lambda row: pixels(data, int(positions[row]), preprocess))
         return positions[~twice], int(twice.sum())

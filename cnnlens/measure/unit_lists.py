@@ -158,7 +158,12 @@ def _sort(peaks: np.ndarray, examples: np.ndarray) -> None:
 
 
 def repeats(peaks: np.ndarray, pixels: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Find rows whose image was there before: equal pixels, whatever the file is called.
+    """(N,) bool: rows whose image was there before, see `firsts`."""
+    return np.asarray(firsts(peaks, pixels) != np.arange(len(peaks)))
+
+
+def firsts(peaks: np.ndarray, pixels: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Find the first row of each row's image: equal pixels, whatever the file is called.
 
     Only images whose peaks agree are decoded.
 
@@ -172,17 +177,16 @@ def repeats(peaks: np.ndarray, pixels: Callable[[int], np.ndarray]) -> np.ndarra
     Returns
     -------
     numpy.ndarray
-        (N,) bool.
+        (N,) int64.
     """
-    found = np.zeros(len(peaks), bool)
+    found = np.arange(len(peaks))
     if len(peaks) < 2:
         return found
-    seen: set[bytes] = set()
+    seen: dict[bytes, int] = {}
     for row in np.flatnonzero(_alike(peaks)).tolist():
         image = np.ascontiguousarray(pixels(row))
         mark = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
-        found[row] = mark in seen
-        seen.add(mark)
+        found[row] = seen.setdefault(mark, row)
     return found
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Answers = Store | ModelMaps  # a layer's maps, kept or computed
 
 CONFUSION = "confusion"  # the part that asks the network itself
+SHUFFLED_TOGETHER = {"equal_images": "shuffled together"}  # earlier chance levels were too low
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,8 @@ class ClusteredLayer:
             return Item(part, made_from, tuple(map(str, files)))
         if part == "embed" and self.approximate:
             made_from["neighbours"] = "approximate"
+        if part == "embed" and self.images.image_categories:
+            made_from |= SHUFFLED_TOGETHER
         return Item(part, made_from, CATEGORIES if part == "categories" else EMBED)
 
     def computed(self, readable: np.ndarray) -> ModelMaps:
@@ -287,6 +290,7 @@ class ClusteredLayer:
     def _embed(self, source: Answers, groups: Groups | None, item: Item) -> Making:
         from cnnlens.cluster.embed import embed_steps, pixel_size, read_pixels, recalled
         from cnnlens.files.lent import lend_to_numba
+        from cnnlens.measure.distinct import firsts_of
         from cnnlens.report.cluster_files import EMBED, write_layouts
         from cnnlens.report.figures import rows_seen
         from cnnlens.report.figures.categories import MOST, SIDE
@@ -302,7 +306,8 @@ class ClusteredLayer:
 
         exact = 0 if self.approximate else source.shape[0]
         how = settings.neighbours, settings.seed, exact
-        found = yield from embed_steps(source, groups, read, *how)
+        same = firsts_of(self.images, source.positions, preprocess)
+        found = yield from embed_steps(source, groups, read, *how, same)
         if said := recalled(found.as_dict()):
             way = f"--exact {source.shape[0]} compares all with all"
             self.study.voice.note(f"{self.layer.name}: {said}; {way}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnnlens.report.outlier_files import OutlierResult
 
 FILE = "outliers.json"
-_CLUSTERS = 2  # raised where more is measured of clusters: earlier ones are redone
+_CLUSTERS = 3  # raised where more is measured of clusters: earlier ones are redone
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class Outliers(Method):
         from cnnlens.cluster.outliers import outlier_steps
         from cnnlens.cluster.taken_for import surest
         from cnnlens.cluster.vectors import group_rows
+        from cnnlens.measure.distinct import firsts_of
         from cnnlens.report.outlier_files import write_outliers
 
         if self.own is None:
@@ -181,7 +182,10 @@ class Outliers(Method):
             yield from voice.limits(self._stored(own).fill(study.run))
             with self._stored(own).open() as store:
                 groups = group_rows(store.positions, own.image_categories)
-                found = yield from outlier_steps(model, logits, store, groups, settings, batch)
+                same = firsts_of(own, store.positions[:], model.preprocess)
+                found = yield from outlier_steps(
+                    model, logits, store, groups, settings, batch, same
+                )
         data = own.name if own else ""
         for note in found.notes():
             voice.note(note)

@@ -14,7 +14,9 @@ from PIL import Image
 
 from cnnlens.activations.store import Store
 from cnnlens.cluster.filters import filter_tree
+from cnnlens.cluster.regions import name_clusters
 from cnnlens.cluster.tree import walk
+from cnnlens.cluster.vectors import group
 
 from .photos import write_nets
 from .runner import cnnlens, files
@@ -212,6 +214,31 @@ def test_a_damaged_summary_is_named_and_force_makes_it_anew(world: Path, tmp_pat
     assert answer.code == 1
     assert "summary.json is damaged" in answer.error
     assert cnnlens("cluster", *words, "--force").code == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_copies_raise_no_share_above_chance(world: Path, tmp_path: Path) -> None:
+    """Noise, three copies of each image: all neighbours are of their class, whichever that is."""
+    rng, data = np.random.default_rng(3), tmp_path / "noise"
+    for number in range(18):
+        picture = Image.fromarray(rng.integers(0, 256, (48, 48, 3)).astype(np.uint8))
+        for copy in range(3):
+            path = data / "abc"[number % 3] / f"{number}_{copy}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+    model = [f"{world / 'nets.py'}:rgb", *SIZE, "-w", tmp_path / "w", "--json", "--no-page"]
+    answer = cnnlens("cluster", *model, "-d", data, "--only", "embed", "--neighbours", 2)
+    assert answer.code == 0, answer.err
+    for vectors in ("layer", "pixels"):
+        found = answer.json["embed"][vectors]["vectors"]
+        assert (found["neighbours"], found["chance"]) == (1, 1)
+        assert abs(found["silhouette"] - found["silhouette_chance"]) < 0.04
+    answer = cnnlens("outliers", *model, "--noise", 4)
+    assert answer.code == 0, answer.err
+    clusters = answer.json["regions"]["clusters"]
+    assert clusters["purity"] <= clusters["chance"]["purity"]["p95"]
+    apart = name_clusters(rng.normal(size=(54, 8)), group([*"abc"] * 18))  # images without copies
+    assert clusters["chance"]["purity"]["mean"] > apart.chance["purity"].mean + 0.03
 
 
 @pytest.mark.filterwarnings("ignore")
