@@ -41,8 +41,8 @@ FOLDER = "report_files"
 _NOTHING = "data:,"  # address of a picture that cannot be shown
 _TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 _SCRIPTS = (
-    *("elements", "dom", "chart", "windowed", "table", "panel", "seen", "dissection", "units"),
-    *("unit", "filters", "embed", "evolve", "page"),
+    *("elements", "dom", "chart", "windowed", "sought", "table", "panel", "seen", "dissection"),
+    *("units", "unit", "filters", "embed", "evolve", "page"),
 )
 
 _STYLES = ("style", "units")
