@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
@@ -221,8 +223,13 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"number": number, "percent": percent, "p_value": format_p}
-    found.filters |= {"apart": read_apart, "mark": _mark}
+    found.filters |= {"apart": read_apart, "mark": _mark, "by_parts": by_parts}
     return found
+
+
+def by_parts(name: str) -> Markup:
+    """Write a name that may be broken between its parts, not anywhere: paths, files, addresses."""
+    return Markup("<wbr>").join(filter(None, re.findall(r"\.?[^_/\\:.]*[_/\\:]*", name)))
 
 
 def source(templates: jinja2.Environment, name: str) -> str:
