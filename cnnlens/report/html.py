@@ -227,9 +227,12 @@ def environment() -> jinja2.Environment:
     return found
 
 
+_PARTS = re.compile(r"\.?(?:\d[_.](?=\d)|[^_/\\:.])*[_/\\:]*")  # "1_0" is one, as "0.25" is
+
+
 def by_parts(name: str) -> Markup:
     """Write a name that may be broken between its parts, not anywhere: paths, files, addresses."""
-    return Markup("<wbr>").join(filter(None, re.findall(r"\.?[^_/\\:.]*[_/\\:]*", name)))
+    return Markup("<wbr>").join(filter(None, _PARTS.findall(name)))
 
 
 def source(templates: jinja2.Environment, name: str) -> str:

@@ -7,7 +7,7 @@ const pText = (p) => (p === null ? "–" : p < 1e-4 ? "< 0.0001" : String(Number
 const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 
 // A name that may be broken between its parts, as the page's own title.
-const byParts = (name) => name.match(/\.?[^_/\\:.]*[_/\\:]*/g).filter(Boolean).map((part, at) => (at ? [h("wbr"), part] : part));
+const byParts = (name) => name.match(/\.?(?:\d[_.](?=\d)|[^_/\\:.])*[_/\\:]*/g).filter(Boolean).map((part, at) => (at ? [h("wbr"), part] : part));
 
 // Parts of a sheet, each by itself with its words.
 function apartOf(src, apart) {
