@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import mul
 
 from cnnlens.activations.sources import ModelSource, Observer, StoreSource
 from cnnlens.distributed import ALL, Share
@@ -23,7 +24,7 @@ class SourcesInTurn:
         self._sources = sources
         self.limits: Sequence[int] = [limit for one in sources for limit in one.limits]
         self.shapes: Sequence[tuple[int, int, int]] = [s for one in sources for s in one.shapes]
-        self.total = sum(one.total for one in sources)
+        self.total = self._images([one.total for one in sources])
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
@@ -36,9 +37,14 @@ class SourcesInTurn:
 
     def sweep(self, observers: Sequence[Observer], share: Share = ALL) -> Iterator[Step]:
         """Show every observer the batches of its layer: all, or a share."""
-        first = done = 0
-        for one in self._sources:
+        first, done = 0, [0] * len(self._sources)
+        for number, one in enumerate(self._sources):
             for step in one.sweep(observers[first : first + len(one.shapes)], share):
-                yield replace(step, done=done + step.done, total=self.total)
+                done[number] = step.done
+                yield replace(step, done=self._images(done), total=self.total)
             first += len(one.shapes)
-            done += one.total
+
+    def _images(self, seen: Sequence[int]) -> int:
+        """Count images: so many are seen on the layers of each source, whatever the layers."""
+        layers = [len(one.shapes) for one in self._sources]
+        return sum(map(mul, seen, layers)) // sum(layers)

@@ -70,7 +70,7 @@ class StoreSource:
             _check_alike(stores)
         self.stores = stores
         self.limits: Sequence[int] = [store.shape[0] for store in stores]
-        self.total = sum(self.limits)
+        self.total = sum(self.limits) // len(stores)  # images, as people count them
         self.shapes: Sequence[tuple[int, int, int]] = [store.shape[1:] for store in stores]
 
     @property
@@ -89,7 +89,7 @@ class StoreSource:
             for positions, maps in _batches(store, share):
                 observe(positions, maps)
                 done += len(positions)
-                yield Step(done, self.total)
+                yield Step(done // len(self.stores), self.total)
 
 
 def _check_alike(stores: Sequence[Store]) -> None:

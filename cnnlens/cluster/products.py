@@ -55,8 +55,8 @@ def gram_steps(
         means = np.zeros((len(weights), count, _length(source.shape, block)))  # sums, at first
         for rows, maps in numbered(source, block):
             _add(means, maps, groups.of_image[rows], weights[:, rows])
-            done = looks * images + int(rows[-1]) + 1
-            yield Step(done, len(blocks) * images, "means of categories")
+            done = (looks * images + int(rows[-1]) + 1) // len(blocks)
+            yield Step(done, images, "means of categories")
         np.divide(means, totals, out=means, where=totals > 0)  # a sum of nothing is 0
         for number, one in enumerate(means):  # (K, D) each: all at once would be held twice
             products[number] += one @ one.T

@@ -106,10 +106,12 @@ def stability_steps(
         _Layer(first, other, data, one, size, settings)
         for first, other, one in zip(firsts, others, fields, strict=True)
     ]
-    for number, layer in enumerate(layers):
+    done, every = 0, sum(layer.units for layer in layers)
+    for layer in layers:
         for unit in range(layer.units):
             layer.measure(unit)
-            yield Step(number * layer.units + unit, len(layers) * layer.units, "stability")
+            done += 1
+            yield Step(done, every, "stability", unit="units")
     observers: list[Observer] = []
     for layer in layers:
         layer.prepare_parts(book if shares else None, shares)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 from PIL import Image
 
 from cnnlens.errors import CnnlensError
@@ -41,8 +43,8 @@ FOLDER = "report_files"
 _NOTHING = "data:,"  # address of a picture that cannot be shown
 _TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 _SCRIPTS = (
-    *("elements", "dom", "chart", "windowed", "table", "panel", "seen", "dissection", "units"),
-    *("unit", "filters", "embed", "evolve", "page"),
+    *("elements", "dom", "chart", "windowed", "sought", "table", "panel", "seen", "dissection"),
+    *("units", "unit", "filters", "embed", "evolve", "page"),
 )
 
 _STYLES = ("style", "units")
@@ -221,8 +223,16 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"number": number, "percent": percent, "p_value": format_p}
-    found.filters |= {"apart": read_apart, "mark": _mark}
+    found.filters |= {"apart": read_apart, "mark": _mark, "by_parts": by_parts}
     return found
+
+
+_PARTS = re.compile(r"\.?(?:\d[_.](?=\d)|[^_/\\:.])*[_/\\:]*")  # "1_0" is one, as "0.25" is
+
+
+def by_parts(name: str) -> Markup:
+    """Write a name that may be broken between its parts, not anywhere: paths, files, addresses."""
+    return Markup("<wbr>").join(filter(None, _PARTS.findall(name)))
 
 
 def source(templates: jinja2.Environment, name: str) -> str:

@@ -40,7 +40,7 @@ from cnnlens.report.states import remarks
 from cnnlens.report.unit_page import unit_layers
 
 _STYLES = ("style.css", "units.css", "site.css")
-_SCRIPTS = ("elements.js", "site.js")
+_SCRIPTS = ("elements.js", "sought.js", "site.js")
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,39 @@ def test_filters_and_search_leave_the_right_units(visit, small):
     assert seen.evaluate("document.activeElement.type") == "search"
 
 
+def test_every_word_of_a_search_counts(visit, small):
+    seen = visit(small)
+    seen.get_by_role("button", name="Table").click()
+    box = seen.get_by_label("Unit, concept, class or image")
+    labels = {
+        (layer, int(row["unit"])): row["label"]
+        for layer in ("features.12", "module:conv1")
+        for row in table(small, layer)
+    }
+    some = next(unit for (layer, unit), label in labels.items() if label == "car")
+
+    def found(text: str) -> set[tuple[str, int]]:
+        box.fill(text)
+        seen.until("allUnits.list.node.querySelector('input').value === allUnits.asked")
+        return {tuple(one) for one in seen.evaluate(shown)}
+
+    shown = "allUnits.list.shown.map((one) => [one.layer.name, one.unit])"
+    seen.evaluate("""() => { const { list } = allUnits, { then } = list;
+        const input = list.node.querySelector("input");
+        list.then = () => { then(); allUnits.asked = input.value; }; }""")
+    cars = {at for at, label in labels.items() if "car" in label}
+    assert found("car features.12") == {at for at in cars if at[0] == "features.12"} != cars
+    assert found("module:conv1  CAR") == {at for at in cars if at[0] == "module:conv1"}
+    assert found("features.12") == {at for at in labels if at[0] == "features.12"}
+    assert found("features.1") == set()  # a layer of another name
+    assert found("unit 7") == found("7") == {at for at in labels if at[1] == 7}
+    assert found(f"unit {some} car") == {at for at in cars if at[1] == some}
+    assert found("features.12 7") == found("features.12:7") == {("features.12", 7)}
+    assert found('"7"') == {at for at, label in labels.items() if "7" in label}
+    two = {at for at, label in labels.items() if "car" in label and "a" in label}
+    assert found("a car") == two and found('"a car"') == set() and found('""') == {*labels}
+
+
 def test_a_unit_opens_moves_with_the_arrows_and_closes_with_escape(visit, small):
     seen = visit(small).table_of()
     order = best_first(small)

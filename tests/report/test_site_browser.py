@@ -41,6 +41,15 @@ def test_units_are_found_by_number_and_the_address_says_what_was_asked(visit, si
     again.page.wait_for_url("**/units/conv4/1.html")
 
 
+def test_every_word_of_a_search_counts(visit, site: Path) -> None:
+    page = visit(site / "index.html")
+    for asked, count in [("conv4", 2), ("unit 1", 2), ("conv4 unit 1", 1), ("conv4 2.png", 1)]:
+        page.page.fill("input[type=search]", asked)
+        page.until(f"document.querySelector('.finder output').textContent.startsWith('{count} ')")
+    page.page.fill("input[type=search]", "conv4 conv5")
+    page.until("document.querySelector('.finder output').textContent.startsWith('0 ')")
+
+
 def test_keys_go_from_unit_to_unit_and_switch_what_is_seen(visit, site: Path) -> None:
     page = visit(site / "units" / "conv4" / "0.html")
     box = page.locator(".nine .see").first.get_attribute("viewBox")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from itertools import pairwise
+
 import pytest
+
+from cnnlens.methods import sections
+from cnnlens.report.page import write_report
 
 from .browser import needs_browser
 
@@ -57,3 +64,34 @@ def test_long_names_do_not_push_numbers_out_of_sight(visit, small):
         return one.getBoundingClientRect().width; })()"""
     seen.evaluate(LONG_NAMES, "confusion")
     assert seen.evaluate(header) <= 300
+
+
+# Texts of the lines in which an element's text is laid out.
+LINES = """(selector) => {
+    const range = document.createRange(), lines = new Map();
+    const walk = document.createTreeWalker(document.querySelector(selector), NodeFilter.SHOW_TEXT);
+    for (let node; (node = walk.nextNode()); )
+        for (let at = 0; at < node.length; at++) {
+            range.setStart(node, at);
+            range.setEnd(node, at + 1);
+            const top = Math.round(range.getBoundingClientRect().top);
+            lines.set(top, (lines.get(top) ?? "") + node.data[at]);
+        }
+    return [...lines.values()];
+}"""
+
+
+def test_a_title_is_broken_between_the_parts_of_a_name(visit, small, tmp_path):
+    name = "my_squeezenet1_0_imagenet-tuned_on<b>birds.checkpoint.pt"
+    root = tmp_path / "cnnlens-out"
+    shutil.copytree(small.parent, root)
+    document = json.loads((root / "workspace.json").read_text())
+    document["model"]["spec"] = name
+    (root / "workspace.json").write_text(json.dumps(document))
+    seen = visit(write_report(root, sections()))
+    seen.page.set_viewport_size({"width": 390, "height": 900})
+    lines = seen.evaluate(LINES, "h1")
+    assert "".join(lines) == name and len(lines) > 1
+    assert all(line[-1] in "_-" or after[0] == "." for line, after in pairwise(lines)), lines
+    parts = seen.evaluate("['a_b/c.d:e', 'net1_0.5x', ''].map((name) => byParts(name).length)")
+    assert parts == [5, 1, 0]

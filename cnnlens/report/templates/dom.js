@@ -6,6 +6,9 @@ const short = (number) => (number === null ? "–" : String(Number(number.toPrec
 const pText = (p) => (p === null ? "–" : p < 1e-4 ? "< 0.0001" : String(Number(p.toPrecision(2))));
 const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 
+// A name that may be broken between its parts, as the page's own title.
+const byParts = (name) => name.match(/\.?(?:\d[_.](?=\d)|[^_/\\:.])*[_/\\:]*/g).filter(Boolean).map((part, at) => (at ? [h("wbr"), part] : part));
+
 // Parts of a sheet, each by itself with its words.
 function apartOf(src, apart) {
   return h("div", { class: "apart" }, apart.map(([words, box]) => h("figure", {}, svg("svg", { viewBox: box.join(" "), role: "img", "aria-label": words }, svg("image", { href: src })), h("figcaption", { class: "small" }, words))));

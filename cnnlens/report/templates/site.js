@@ -97,20 +97,25 @@ class Finder {
   }
 
   found() {
-    const text = this.search.value.trim().toLowerCase(), layer = this.only ?? this.where.value, dead = this.dead.checked;
-    const fits = new Set(SITE.words.flatMap((word, index) => (word && word.toLowerCase().includes(text) ? [index] : [])));
-    const [, name, number] = /^(?:(.+):)?(\d+)$/.exec(text) ?? [];
+    const sought = soughtIn(this.search.value).map((word) => this.fits(word)), layer = this.only ?? this.where.value, dead = this.dead.checked;
     const found = this.units.filter((u) => {
       if (layer && u.layer.name !== layer) return false;
-      if (u.layer.dead[u.at] && !dead && number === undefined) return false;
-      if (!text) return true;
-      if (number !== undefined && u.unit === Number(number) && (!name || u.layer.name.toLowerCase() === name)) return true;
-      return fits.has(u.layer.what[u.at]) || fits.has(u.layer.class[u.at]) || fits.has(u.layer.image[u.at]);
+      if (u.layer.dead[u.at] && !dead && !sought.some((word) => word.isOf(u))) return false;
+      return sought.every((word) => word.isOf(u) || word.says(u));
     });
     const value = this.orders[this.order.value][1];
     const keys = new Map(found.map((u) => [u, value(u)]));
     const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
     return found.sort((a, b) => compare(keys.get(a), keys.get(b)) || a.place - b.place || a.unit - b.unit);
+  }
+
+  // Whether a word is a unit's number or address, and whether anything said of the unit holds it.
+  fits(word) {
+    const isOf = (u) => (word.number === null ? namesUnit(u.layer.name, u.unit, word) : u.unit === word.number);
+    if (word.isUnit) return { isOf, says: () => false };
+    const holds = new Set(SITE.words.flatMap((said, index) => (said.toLowerCase().includes(word.text) ? [index] : [])));
+    const named = new Set(SITE.layers.filter((layer) => namesLayer(layer.name, word)));
+    return { isOf, says: ({ layer, at }) => named.has(layer) || ["what", "class", "image"].some((column) => holds.has(layer[column][at])) };
   }
 
   put() {

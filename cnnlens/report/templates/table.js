@@ -155,8 +155,8 @@ function compare(a, b, direction) {
 function searchBox(label, texts) {
   const input = h("input", { type: "search", placeholder: label, "aria-label": label, autocomplete: "off", spellcheck: "false" });
   const test = () => {
-    const wanted = input.value.trim().toLowerCase();
-    return wanted && ((row) => texts(row).some((text) => text.toLowerCase().includes(wanted)) || String(row.unit) === wanted);
+    const sought = soughtIn(input.value);
+    return sought.length > 0 && ((row) => sought.every((word) => texts(row).some((text) => text.toLowerCase().includes(word.text))));
   };
   return { node: h("label", {}, input, h("kbd", { title: "Press / to search" }, "/")), test };
 }

@@ -247,7 +247,7 @@ function imagePage(name) {
   const groups = layers.map(([layer, index]) => strongestUnits(layer, index, frame));
   return {
     where: h("span", { class: "name" }, first.data),
-    title: name.split("/").pop(),
+    title: byParts(name.split("/").pop()),
     tools: [h("span", { class: "tool small" }, "copy"), h("button", { type: "button", class: "copy", title: "Copy link", onclick: (event) => copyText(location.href, event.target) }, "link")],
     content: h("div", { class: "first image-page" }, h("div", { class: "large" }, picture, name.includes("/") ? h("p", { class: "small name" }, name) : null), h("div", {}, groups)),
     list,

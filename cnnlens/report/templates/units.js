@@ -111,6 +111,7 @@ function tileOf(unit, extra = null, name = whereOf(unit)) {
 
 const allUnits = {
   layers: [],
+  sought: [], // what the search asks for
 
   start({ files, layers }, dissected) {
     this.layers = layers.map((data, order) => new UnitLayer(data, files, order, dissected.find((one) => one.name === data.name) ?? null));
@@ -185,33 +186,45 @@ const allUnits = {
       examined ? tick("passes an exam", (u) => u.names.some((name) => name.passes)) : null,
       ablated ? tick("a class loses accuracy", (u) => worstOf(u)?.[1] < 0) : null,
       withP ? choice("p-value", "any p", [0.05, 0.01].map((limit) => [`p < ${limit}`, (u) => typeof u.found?.p === "number" && u.found.p < limit])) : null,
-      this.has((u) => u.dead) ? hides("dead too", (u) => !u.dead) : null,
+      this.has((u) => u.dead) ? hides("dead too", (u) => !u.dead || this.asksFor(u)) : null,
     ].filter(Boolean);
   },
 
-  // By number, address, concept, class, or a top image's name.
+  // By number, address, layer, concept, class, or a top image's name: every word has to fit.
   search() {
     const box = searchBox("Unit, concept, class or image", () => []), input = box.node.querySelector("input");
     return {
       node: box.node,
       test: () => {
-        const wanted = (this.wanted = input.value.trim().toLowerCase());
-        if (!wanted) return null;
-        if (/^\d+$/.test(wanted)) return (u) => String(u.unit) === wanted;
-        const hits = new Map(this.layers.map((layer) => [layer, layer.lower.map((name) => name.includes(wanted))]));
-        const says = (text) => text && text.toLowerCase().includes(wanted);
-        return (u) => says(u.found?.label) || u.names.some((name) => says(name.text)) || says(classOf(u)) || `${u.layer.name}:${u.unit}`.toLowerCase() === wanted || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
+        this.sought = soughtIn(input.value);
+        const tests = this.sought.map((word) => this.fits(word));
+        return tests.length ? (u) => tests.every((test) => test(u)) : null;
       },
     };
+  },
+
+  // Whether the search names this very unit.
+  asksFor(unit) {
+    return this.sought.some((word) => word.number === unit.unit || namesUnit(unit.layer.name, unit.unit, word));
+  },
+
+  // Whether a word fits a unit.
+  fits(word) {
+    if (word.number !== null) return (u) => u.unit === word.number;
+    const hits = new Map(this.layers.map((layer) => [layer, layer.lower.map((name) => name.includes(word.text))]));
+    const named = new Set(this.layers.filter((layer) => namesLayer(layer.name, word)));
+    const says = (text) => text && text.toLowerCase().includes(word.text);
+    return (u) => named.has(u.layer) || says(u.found?.label) || u.names.some((name) => says(name.text)) || says(classOf(u)) || namesUnit(u.layer.name, u.unit, word) || u.top.some((image, at) => at % 2 === 0 && hits.get(u.layer)[image]);
   },
 
   // Images whose names fit the search, each to be opened.
   foundImages() {
     const names = new Map();
-    if (this.wanted && !/^\d+$/.test(this.wanted)) {
-      for (const layer of this.layers) layer.lower.forEach((name, image) => {
+    for (const layer of this.sought.some((word) => word.number !== null) ? [] : this.layers) {
+      const words = this.sought.filter((word) => !namesLayer(layer.name, word));
+      if (words.length) layer.lower.forEach((name, image) => {
         const full = layer.sight.images[image];
-        if (name.includes(this.wanted) && !names.has(full) && names.size < 24) names.set(full, [layer, image]);
+        if (names.size < 24 && words.every((word) => name.includes(word.text)) && !names.has(full)) names.set(full, [layer, image]);
       });
     }
     const cells = [...names].map(([name, [layer, image]]) => h("a", { href: panel.link("image", name), title: name }, imageOf(layer, image)));
