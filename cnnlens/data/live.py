@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import io
+import logging
 from itertools import islice
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -23,6 +24,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)  # others may fetch what they 
 _PLAIN = (
     *(str, bytes, bytearray, int, float, complex, type(None), PurePath, np.ndarray, np.generic),
     *(torch.Tensor, torch.dtype, torch.device, Image.Image),
+    logging.Logger,  # its streams are written to by one thread at a time
     *(type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, ReferenceType),
 )
 

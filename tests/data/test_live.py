@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
+import sys
 import threading
 import zipfile
 from functools import partial
@@ -87,8 +89,10 @@ def test_what_cannot_be_shared_is_found_at_any_depth(tmp_path: Path) -> None:
         live = [file, packed, sqlite3.connect(":memory:"), threading.Lock(), (n for n in "ab")]
         for one in live:
             assert is_live(SimpleNamespace(held=[{"a": (one,)}])), one
+    (logger := logging.getLogger("a data set's")).addHandler(logging.StreamHandler(sys.stdout))
     plain = [small_net(), np.random.default_rng(0), torch.Generator(), partial(int, "1"), re, FED]
     plain += [re.compile("a"), {1, 2}, print, lambda: file, Seen, Path(), None]
+    plain.append(logger)
     for one in plain:
         assert not is_live(SimpleNamespace(held=[{"a": (one,)}])), one
     ring: list[Any] = [plain]
